@@ -1,0 +1,14 @@
+//! What every part of Berth shares: ids, validated app specifications, the wire protocol between edge and
+//! agent, and (feature `runtime`) the lifecycle of a daemon and its logs.
+//!
+//! Knows nothing of QUIC, HTTP, files, or containers. Without the `runtime` feature it needs no async runtime,
+//! so that the pure engine can depend on it.
+
+pub mod ids;
+#[cfg(feature = "runtime")]
+pub mod lifecycle;
+pub mod outcome;
+pub mod spec;
+#[cfg(feature = "runtime")]
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,65 @@
+//! How an instance ended, as typed values that every part reports in the same words.
+
+use serde::{Deserialize, Serialize};
+
+/// Why an instance is no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitReason {
+    /// The app's first process exited by itself.
+    Exit,
+    /// A signal that Berth did not send ended the app.
+    Signal,
+    /// The kernel ended it for want of memory.
+    Oom,
+    /// It was put to sleep after `sleep_after` without activity.
+    Idle,
+    /// It was stopped on request.
+    Stopped,
+    /// Its node was drained.
+    Drained,
+    /// It was destroyed on request.
+    Destroyed,
+    /// It could not be started, or never opened its port.
+    StartFailed,
+    /// The process that looked after it on the node is gone, and it was ended with it.
+    RuntimeLost,
+    /// Its node is gone.
+    NodeLost,
+    /// A reason that a newer version of Berth knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// Exit code of the app's first process, where it exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// Number of the signal that ended it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// What a person should read: what was tried, on what, what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl Outcome {
+    /// An end without code or signal, told in words.
+    pub fn because(reason: ExitReason, message: impl Into<String>) -> Self {
+        Self { reason, code: None, signal: None, message: Some(message.into()) }
+    }
+
+    /// The app exited with this code.
+    pub fn exited(code: i32) -> Self {
+        Self { reason: ExitReason::Exit, code: Some(code), signal: None, message: None }
+    }
+
+    /// A signal ended the app.
+    pub fn signalled(signal: i32) -> Self {
+        Self { reason: ExitReason::Signal, code: None, signal: Some(signal), message: None }
+    }
+}

@@ -1,0 +1,325 @@
+//! What an app is, once checked: classes, their limits and images, and routes. Nothing downstream of here sees an
+//! unchecked value; `manifest` reads `berth.toml` into these types.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppName, ClassName};
+
+/// Most bytes that the names and values of an instance's environment may take together: they travel in one frame.
+pub const MAX_ENV_BYTES: usize = 256 * 1024;
+
+/// One version of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppSpec {
+    /// The app's name.
+    pub name: AppName,
+    /// Its classes by name.
+    pub classes: BTreeMap<ClassName, ClassSpec>,
+    /// Its routes; the first that matches a request takes it.
+    pub routes: Vec<RouteSpec>,
+}
+
+/// One kind of container.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassSpec {
+    /// What its instances run.
+    pub image: ImageRef,
+    /// Replaces the image's entrypoint and command, where given.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
+    /// Added to the image's environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Limits of each instance.
+    pub resources: Resources,
+    /// Most instances that may live at once, if limited.
+    #[serde(default)]
+    pub max_instances: Option<u32>,
+    /// TCP port that requests go to unless their route says otherwise.
+    pub default_port: u16,
+    /// How long after its last activity an instance is put to sleep.
+    #[serde(with = "millis")]
+    pub sleep_after: Duration,
+    /// How long requests wait for an instance to be placed and started.
+    #[serde(with = "millis")]
+    pub start_timeout: Duration,
+    /// How long they then wait for its port.
+    #[serde(with = "millis")]
+    pub port_timeout: Duration,
+    /// How long after the signal to end an instance is killed.
+    #[serde(with = "millis")]
+    pub stop_grace: Duration,
+    /// Whether instances may reach the internet.
+    pub enable_internet: bool,
+}
+
+/// Leaves the values of the environment out: they may be secrets.
+impl fmt::Debug for ClassSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClassSpec")
+            .field("image", &self.image)
+            .field("env", &self.env.keys())
+            .field("resources", &self.resources)
+            .field("default_port", &self.default_port)
+            .field("sleep_after", &self.sleep_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An image that nodes can open: an OCI image layout directory and the digest of a manifest or index in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// The layout's directory, on the node.
+    pub layout: PathBuf,
+    /// `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+}
+
+/// Limits of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CPU, in sixteenths of a virtual CPU.
+    pub cpu_sixteenths: u32,
+    /// Memory, in bytes. There is no swap.
+    pub memory_bytes: u64,
+    /// Writable disk, in bytes.
+    pub disk_bytes: u64,
+}
+
+const MIB: u64 = 1 << 20;
+const GB: u64 = 1_000_000_000;
+
+impl Resources {
+    /// The instance types by name, as the reference lists them.
+    pub const TYPES: [(&'static str, Resources); 8] = [
+        ("lite", Self::of(1, 256, 2)),
+        ("dev", Self::of(1, 256, 2)),
+        ("basic", Self::of(4, 1024, 4)),
+        ("standard", Self::of(8, 4096, 8)),
+        ("standard-1", Self::of(8, 4096, 8)),
+        ("standard-2", Self::of(16, 6144, 12)),
+        ("standard-3", Self::of(32, 8192, 16)),
+        ("standard-4", Self::of(64, 12288, 20)),
+    ];
+
+    const fn of(cpu_sixteenths: u32, memory_mib: u64, disk_gb: u64) -> Self {
+        Self { cpu_sixteenths, memory_bytes: memory_mib * MIB, disk_bytes: disk_gb * GB }
+    }
+
+    /// The instance type with this name.
+    pub fn of_type(name: &str) -> Option<Self> {
+        Self::TYPES.iter().find(|(known, _)| *known == name).map(|(_, resources)| *resources)
+    }
+}
+
+/// Which requests go to which object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteSpec {
+    /// The paths it takes.
+    pub path: PathPattern,
+    /// The class of the object.
+    pub class: ClassName,
+    /// The object's name.
+    pub object: NameSource,
+    /// The port, where it is not the class's default.
+    #[serde(default)]
+    pub port: Option<u16>,
+}
+
+/// Where a route finds the object's name in a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameSource {
+    /// The path part at the parameter with this name, percent-decoded.
+    PathParameter(String),
+    /// Always this name.
+    Constant(crate::ids::ObjectName),
+}
+
+/// A path with parameters: `/container/{id}` takes `/container/7`; with `/*` at its end also all below.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PathPattern {
+    segments: Vec<Segment>,
+    prefix: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    Parameter(String),
+}
+
+/// Why a text is not a path pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// It does not start with a slash.
+    #[error("must start with `/`")]
+    NoSlash,
+    /// `*` anywhere but as the last part.
+    #[error("`*` is only allowed as the last part, as in `/files/*`")]
+    Star,
+    /// Braces that do not enclose a whole part.
+    #[error("`{0}`: a parameter is a whole part in braces, as in `/container/{{id}}`")]
+    Braces(String),
+    /// A parameter's name twice.
+    #[error("the parameter `{0}` appears twice")]
+    Twice(String),
+    /// A character that no path holds.
+    #[error("holds the character {0:?}, which a path cannot hold")]
+    Character(char),
+}
+
+impl PathPattern {
+    /// Reads a pattern.
+    pub fn new(text: &str) -> Result<Self, PatternError> {
+        let rest = text.strip_prefix('/').ok_or(PatternError::NoSlash)?;
+        if let Some(c) = rest.chars().find(|c| c.is_control() || c.is_whitespace() || "?#".contains(*c)) {
+            return Err(PatternError::Character(c));
+        }
+        let (rest, prefix) = match rest.strip_suffix("/*") {
+            Some(before) => (before, true),
+            None if rest == "*" => return Ok(Self { segments: Vec::new(), prefix: true }),
+            None => (rest, false),
+        };
+        let mut segments: Vec<Segment> = Vec::new();
+        for part in rest.split('/') {
+            let segment = Segment::new(part)?;
+            if matches!(&segment, Segment::Parameter(name) if segments.contains(&segment) && !name.is_empty())
+            {
+                return Err(PatternError::Twice(part.to_owned()));
+            }
+            segments.push(segment);
+        }
+        Ok(Self { segments, prefix })
+    }
+
+    /// Whether a parameter with this name is in the pattern.
+    pub fn has_parameter(&self, name: &str) -> bool {
+        self.segments.iter().any(|s| matches!(s, Segment::Parameter(known) if known == name))
+    }
+
+    /// The parameters' raw (percent-encoded) values where the pattern takes this path.
+    pub fn captures<'p, 'a>(&'p self, path: &'a str) -> Option<Vec<(&'p str, &'a str)>> {
+        let mut parts = path.strip_prefix('/')?.split('/');
+        let mut captured = Vec::new();
+        for segment in &self.segments {
+            let part = parts.next()?;
+            match segment {
+                Segment::Literal(text) if text == part => {}
+                Segment::Parameter(name) if !part.is_empty() => captured.push((name.as_str(), part)),
+                _ => return None,
+            }
+        }
+        (self.prefix || parts.next().is_none()).then_some(captured)
+    }
+}
+
+impl Segment {
+    fn new(part: &str) -> Result<Self, PatternError> {
+        if part.contains('*') {
+            return Err(PatternError::Star);
+        }
+        let inner = part.strip_prefix('{').and_then(|p| p.strip_suffix('}'));
+        match inner {
+            Some(name) if !name.is_empty() && !name.contains(['{', '}']) => {
+                Ok(Self::Parameter(name.to_owned()))
+            }
+            None if !part.contains(['{', '}']) => Ok(Self::Literal(part.to_owned())),
+            _ => Err(PatternError::Braces(part.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => write!(f, "/{text}")?,
+                Segment::Parameter(name) => write!(f, "/{{{name}}}")?,
+            }
+        }
+        if self.prefix { f.write_str("/*") } else { Ok(()) }
+    }
+}
+
+impl TryFrom<String> for PathPattern {
+    type Error = PatternError;
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        Self::new(&text)
+    }
+}
+
+impl From<PathPattern> for String {
+    fn from(pattern: PathPattern) -> String {
+        pattern.to_string()
+    }
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> PathPattern {
+        PathPattern::new(text).unwrap()
+    }
+
+    #[test]
+    fn patterns_take_what_they_say() {
+        let exact = pattern("/container/{id}");
+        assert_eq!(exact.captures("/container/7"), Some(vec![("id", "7")]));
+        assert_eq!(exact.captures("/container/7/"), None);
+        assert_eq!(exact.captures("/container/"), None);
+        let below = pattern("/container/{id}/*");
+        assert_eq!(below.captures("/container/7"), Some(vec![("id", "7")]));
+        assert_eq!(below.captures("/container/7/a/b"), Some(vec![("id", "7")]));
+        assert_eq!(below.captures("/other/7"), None);
+        assert!(pattern("/*").captures("/").is_some());
+        assert!(pattern("/").captures("/").is_some());
+        assert!(pattern("/").captures("/a").is_none());
+    }
+
+    #[test]
+    fn patterns_keep_their_text() {
+        for text in ["/", "/*", "/a/{b}/c", "/a/{b}/*"] {
+            assert_eq!(pattern(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn bad_patterns_are_refused() {
+        assert_eq!(PathPattern::new("a"), Err(PatternError::NoSlash));
+        assert_eq!(PathPattern::new("/*/a"), Err(PatternError::Star));
+        assert!(matches!(PathPattern::new("/a{b}"), Err(PatternError::Braces(_))));
+        assert!(matches!(PathPattern::new("/{a}/{a}"), Err(PatternError::Twice(_))));
+        assert_eq!(PathPattern::new("/a?b"), Err(PatternError::Character('?')));
+    }
+
+    #[test]
+    fn instance_types_are_the_references() {
+        let lite = Resources::of_type("lite").unwrap();
+        assert_eq!((lite.cpu_sixteenths, lite.memory_bytes), (1, 256 << 20));
+        assert_eq!(Resources::of_type("standard"), Resources::of_type("standard-1"));
+        assert_eq!(Resources::of_type("huge"), None);
+    }
+}

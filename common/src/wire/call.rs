@@ -1,0 +1,256 @@
+//! The messages of call streams, edge to agent. One call a stream.
+//!
+//! ```text
+//! Hello  -> Welcome            first on every connection: who, and which session of it
+//! Watch  -> Update* Synced Update*   for as long as the connection lives: the state of every instance of this owner
+//! Start  -> Accepted | Refused the instance's further fate arrives as Updates
+//! Stop   -> Done               signal, then SIGKILL after the grace
+//! Forget -> Done               the edge has stored how these instances ended: the agent may forget them
+//! Renew  -> Done               the owner lives: its instances' terms start anew
+//! ```
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use crate::outcome::Outcome;
+use crate::spec::{ImageRef, Resources};
+
+/// What an edge asks of an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// Introduces the edge; must be the first call of a connection.
+    Hello(Hello),
+    /// Follows the state of this edge's instances.
+    Watch,
+    /// Starts an instance.
+    Start(Box<Start>),
+    /// Ends an instance.
+    Stop(Stop),
+    /// Forgets ended instances.
+    Forget(Forget),
+    /// Prolongs the terms of this edge's instances.
+    Renew(Renew),
+}
+
+/// What an agent answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To `Hello`.
+    Welcome(Welcome),
+    /// To `Watch`: the state of one instance.
+    Update(InstanceStatus),
+    /// To `Watch`: everything that was there has been told.
+    Synced,
+    /// To `Start`: it will be started, or is already.
+    Accepted,
+    /// It was done.
+    Done,
+    /// The call cannot be carried out.
+    Refused(Refusal),
+}
+
+/// An edge introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The edge's name; must be the one in its certificate.
+    pub edge: EdgeId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Which of the edge's shards this connection serves. One connection a shard.
+    pub shard: u16,
+    /// Number of this connection among those of the shard in this epoch. The agent closes lower ones
+    /// and refuses their pending starts, so that nothing sent on an old connection takes effect late.
+    pub session: u64,
+    /// Version of the edge's software, for logs.
+    pub version: String,
+}
+
+/// An agent introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The node's name; must be the one in its certificate.
+    pub node: NodeId,
+    /// Version of the agent's software, for logs.
+    pub version: String,
+    /// What the node can hold in all.
+    pub capacity: Capacity,
+    /// Whether the node takes new instances.
+    pub draining: bool,
+}
+
+/// What a node can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Memory for instances, in bytes.
+    pub memory_bytes: u64,
+    /// CPU for instances, in sixteenths of a virtual CPU.
+    pub cpu_sixteenths: u32,
+    /// Number of instances.
+    pub instances: u32,
+}
+
+/// Starts an instance.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The new instance's id.
+    pub instance: InstanceId,
+    /// The object that it is for.
+    pub object: ObjectKey,
+    /// The object's generation that this instance is.
+    pub generation: Generation,
+    /// How long the instance may live without word from its owner, in milliseconds.
+    pub term_ms: u64,
+    /// What it runs.
+    pub image: ImageRef,
+    /// Replaces the image's entrypoint and command, where given.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
+    /// Added to the image's environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Its limits.
+    pub resources: Resources,
+    /// Whether it may reach the internet.
+    pub enable_internet: bool,
+    /// The port that must take a connection before the instance counts as ready.
+    pub ready_port: u16,
+}
+
+/// Leaves the values of the environment out: they may be secrets.
+impl std::fmt::Debug for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Start")
+            .field("instance", &self.instance)
+            .field("object", &self.object)
+            .field("generation", &self.generation)
+            .field("image", &self.image)
+            .field("env", &self.env.keys())
+            .field("resources", &self.resources)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Signal to its first process, by number. SIGKILL ends it at once.
+    pub signal: i32,
+    /// How long after the signal SIGKILL follows, in milliseconds.
+    pub grace_ms: u64,
+}
+
+/// Forgets ended instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forget {
+    /// The instances, all ended.
+    pub instances: Vec<InstanceId>,
+}
+
+/// Prolongs terms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renew {
+    /// The new length of each term, from the moment this was sent, in milliseconds.
+    pub term_ms: u64,
+}
+
+/// The state of one instance on its node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The object that it is for.
+    pub object: ObjectId,
+    /// The object's generation that it is.
+    pub generation: Generation,
+    /// Where it is in its life.
+    pub phase: Phase,
+}
+
+/// Where an instance is in its life. Goes from one to the next or to `Exited`, never back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Being made.
+    Starting,
+    /// The app runs; its port does not answer yet.
+    Running,
+    /// The port took a connection.
+    Ready,
+    /// A signal to end was sent.
+    Stopping,
+    /// It ended, and nothing of it is left but this record.
+    Exited(Outcome),
+}
+
+/// Why a call was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what was tried, on what, what to do.
+    pub message: String,
+}
+
+/// Kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The node has no room.
+    Capacity,
+    /// The image is missing or damaged.
+    Image,
+    /// The call makes no sense.
+    Invalid,
+    /// The node takes no new instances.
+    Draining,
+    /// The call comes from an old session or is for an old generation.
+    Stale,
+    /// The instance belongs to another edge.
+    NotOwner,
+    /// No such instance.
+    NoInstance,
+    /// A kind that a newer version knows.
+    #[serde(other)]
+    Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_of_a_newer_peer_are_skipped() {
+        let text =
+            r#"{"stop":{"instance":"000102030405060708090a0b0c0d0e0f","signal":15,"grace_ms":1,"new":true}}"#;
+        let Call::Stop(stop) = serde_json::from_str(text).unwrap() else { panic!("not a stop") };
+        assert_eq!(stop.signal, 15);
+    }
+
+    #[test]
+    fn unknown_kinds_of_a_newer_peer_are_kept_apart() {
+        let refusal: Refusal = serde_json::from_str(r#"{"code":"tired","message":"m"}"#).unwrap();
+        assert_eq!(refusal.code, RefusalCode::Other);
+        assert!(serde_json::from_str::<Call>(r#"{"dance":{}}"#).is_err());
+    }
+
+    #[test]
+    fn a_start_shown_for_debugging_hides_values() {
+        let start: Start = serde_json::from_str(
+            r#"{"instance":"000102030405060708090a0b0c0d0e0f",
+                "object":{"app":"a","class":"b","name":"c"},"generation":1,"term_ms":1,
+                "image":{"layout":"/x","digest":"sha256:0"},"env":{"KEY":"hidden-value"},
+                "resources":{"cpu_sixteenths":1,"memory_bytes":1,"disk_bytes":1},
+                "enable_internet":false,"ready_port":1}"#,
+        )
+        .unwrap();
+        let shown = format!("{start:?}");
+        assert!(shown.contains("KEY") && !shown.contains("hidden-value"), "{shown}");
+    }
+}

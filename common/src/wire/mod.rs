@@ -1,0 +1,37 @@
+//! The protocol between edge and agent: what travels on the streams of one QUIC connection.
+//!
+//! Every stream is bidirectional, opened by the edge, and starts with one byte that says what it is:
+//!
+//! ```text
+//! 0x01  call    then frames (see `frame`): a `Call`, answered by `Answer` frames (see `call`)
+//! 0x02  tunnel  then the rest of a `TunnelHeader`, answered by one byte, then raw bytes both ways (see `tunnel`)
+//! ```
+//!
+//! `docs/protocol.md` describes it for people who write a peer.
+
+pub mod call;
+pub mod frame;
+pub mod tunnel;
+
+/// The application protocol that both sides offer in the TLS handshake. The number grows only with a change that
+/// tolerant decoding cannot bridge.
+pub const ALPN: &[u8] = b"berth/1";
+
+/// First byte of a stream that carries one call.
+pub const STREAM_CALL: u8 = 0x01;
+/// First byte of a stream that is tunnelled to a port of an instance.
+pub const STREAM_TUNNEL: u8 = 0x02;
+
+/// QUIC application error codes, given when a connection or stream is closed.
+pub mod close {
+    /// The daemon is stopping in good order.
+    pub const SHUTDOWN: u32 = 0;
+    /// The peer broke the protocol.
+    pub const PROTOCOL: u32 = 1;
+    /// The peer is not allowed to do what it tried.
+    pub const FORBIDDEN: u32 = 2;
+    /// A newer session of the same peer has taken over.
+    pub const SUPERSEDED: u32 = 3;
+    /// The other end of a tunnelled connection was reset.
+    pub const RESET: u32 = 4;
+}
