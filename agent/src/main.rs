@@ -1,2 +1,139 @@
-//! Placeholder.
-fn main() {}
+//! `berth-agent`: the daemon of a node, in its modes. Parses the command line, and calls what the library has.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use berth_agent::config::{Config, Options};
+use berth_agent::runtime::rootless::Rootless;
+use berth_agent::runtime::{self, shim, supervisor, sweep, unpack};
+use berth_agent::serve::Server;
+use berth_agent::prepare;
+use berth_common::lifecycle::Lifecycle;
+use berth_common::telemetry;
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::task::LocalSet;
+
+/// How long tasks may take to end after the signal: the edges are told, and nothing else is worth waiting for.
+const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The daemon of a Berth node
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Line {
+    /// Form of the log on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    mode: Mode,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Mode {
+    /// Run the agent: take orders from edges and tunnel connections to containers
+    Run {
+        #[command(flatten)]
+        options: Box<Options>,
+        /// End when standard input ends, as on SIGTERM
+        #[arg(long)]
+        watch_stdin: bool,
+    },
+    /// Run the supervisor, which starts containers and outlives the agent
+    Supervisor {
+        /// Directory of the node's state
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Delegated cgroup [default on cgroup v2: the supervisor's own]
+        #[arg(long, value_name = "PATH")]
+        cgroup: Option<PathBuf>,
+        /// End when standard input ends, as on SIGTERM
+        #[arg(long)]
+        watch_stdin: bool,
+    },
+    /// Prepare this machine, once and as root: user, subordinate ids, state directories, cgroups
+    Prepare {
+        /// The user that agents will run as
+        #[arg(long, default_value = "berth")]
+        user: String,
+        /// State directories to make
+        #[arg(long, value_name = "DIR", num_args = 1..)]
+        state: Vec<PathBuf>,
+        /// Cgroup to delegate
+        #[arg(long, value_name = "PATH")]
+        cgroup: Option<PathBuf>,
+    },
+    /// Look after one container; started by the supervisor
+    #[command(hide = true)]
+    Shim,
+    /// Unpack one image layer from standard input; started by the agent
+    #[command(hide = true)]
+    Unpack {
+        #[arg(long)]
+        target: PathBuf,
+        #[arg(long)]
+        digest: String,
+    },
+    /// Sweep up after a container whose shim is gone; started by the agent
+    #[command(hide = true)]
+    Sweep {
+        #[arg(long)]
+        directory: PathBuf,
+        #[arg(long)]
+        cgroup: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let Line { log_format, mode } = Line::parse();
+    telemetry::init(match log_format {
+        LogFormat::Text => telemetry::Format::Text,
+        LogFormat::Json => telemetry::Format::Json,
+    });
+    match mode {
+        Mode::Run { options, watch_stdin } => run(&options, watch_stdin),
+        Mode::Supervisor { state, cgroup, watch_stdin } => {
+            supervisor::main(&supervisor::Options { state, cgroup, watch_stdin })
+        }
+        Mode::Prepare { user, state, cgroup } => prepare::run(&prepare::Options { user, state, cgroup }),
+        Mode::Shim => shim::main(),
+        Mode::Unpack { target, digest } => unpack::main(&target, &digest),
+        Mode::Sweep { directory, cgroup } => sweep::main(&directory, &cgroup),
+    }
+}
+
+fn run(options: &Options, watch_stdin: bool) -> anyhow::Result<()> {
+    runtime::refuse_root()?;
+    let config = Config::load(options)?;
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&tokio, serve(config, watch_stdin))
+}
+
+async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
+    let lifecycle = Lifecycle::new();
+    if watch_stdin {
+        end_with_stdin(&lifecycle);
+    }
+    let (node, capacity) = (config.node.clone(), config.capacity);
+    let containers = Rootless::open(node.clone(), &config.state).await.context("open the node's state")?;
+    let server = Server::start(config, containers, lifecycle.clone()).await?;
+    tracing::info!(%node, address = %server.local_addr(), ?capacity, "agent ready");
+    lifecycle.spawn_local(server.run());
+    let ending = lifecycle.run_until_signal(SHUTDOWN_GRACE).await?;
+    tracing::info!(?ending, "agent stopped; its containers go on");
+    Ok(())
+}
+
+/// Drains when standard input ends. A thread of its own, because reading a terminal or a file cannot be awaited; it
+/// does not keep the process alive.
+fn end_with_stdin(lifecycle: &Lifecycle) {
+    let drain = lifecycle.drain().clone();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        drain.cancel();
+    });
+}

@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Who may speak to whom: the app owner's certificate authority, the certificates of edges and agents, and the only
+//! place that builds TLS configurations.
+//!
+//! ```text
+//!  Authority ── issue ──▶ leaf: URI SAN berth://edge/NAME  (clientAuth)   ─┐
+//!     ca.key         └──▶ leaf: URI SAN berth://agent/NAME (serverAuth)   ─┤
+//!                                                                          ▼
+//!  Credentials::load ──▶ client_config (edge: expects one node) · server_config (agent: takes any edge)
+//! ```
+//!
+//! Both sides check the chain to the CA, the role and, where one is expected, the name. TLS 1.3 only, no session
+//! resumption and no early data, so that every connection is a full check. Knows nothing of QUIC or of what is sent.
+
+mod authority;
+mod credentials;
+mod files;
+mod identity;
+mod tls;
+mod verify;
+
+pub use authority::{Authority, AuthorityError, Issued, MAX_VALIDITY_DAYS, Validity};
+pub use credentials::{Credentials, LoadError};
+pub use files::FileError;
+pub use identity::{Identity, IdentityError, Role, peer_identity};
+pub use tls::{SERVER_NAME, client_config, server_config};

@@ -1,2 +1,24 @@
-//! Placeholder.
-fn main() {}
+//! `berth`: runs apps on this machine, deploys them to an edge, shows what runs, makes images and certificates.
+//!
+//! A client of the edge's admin API and a starter of the daemons; it holds no state of its own and makes no decision
+//! that a daemon could make.
+
+mod admin;
+mod app;
+mod args;
+mod commands;
+mod failure;
+mod image;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome =
+        runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(commands::run(args)));
+    failure::exit_code(outcome)
+}

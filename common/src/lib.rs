@@ -7,6 +7,7 @@
 pub mod ids;
 #[cfg(feature = "runtime")]
 pub mod lifecycle;
+pub mod manifest;
 pub mod outcome;
 pub mod spec;
 #[cfg(feature = "runtime")]

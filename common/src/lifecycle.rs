@@ -59,6 +59,20 @@ impl Lifecycle {
         });
     }
 
+    /// Like `spawn`, for a task that cannot leave this thread. Needs a `LocalSet` around it.
+    pub fn spawn_local<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let stop = self.stop.clone();
+        self.tasks.spawn_local(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
     /// Waits for the first signal to end, then ends in phases, with `grace` for work in flight.
     pub async fn run_until_signal(&self, grace: Duration) -> std::io::Result<Ending> {
         let mut signals = Signals::new()?;

@@ -1,2 +1,75 @@
-//! Placeholder.
-fn main() {}
+//! The daemon that takes requests and owns objects. `ARCHITECTURE.md` says how its parts hang together; a request's way
+//! through them starts at `http::listener` and goes on in `proxy`.
+
+mod admin;
+mod apps;
+mod config;
+mod edge;
+mod error;
+mod http;
+mod link;
+mod nodes;
+mod objects;
+mod pool;
+mod proxy;
+mod router;
+mod shard;
+mod store;
+mod tunnel;
+mod upstream;
+mod websocket;
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use berth_common::lifecycle::{Ending, Lifecycle};
+use berth_common::telemetry;
+use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::config::{Cli, Command, RunArgs};
+
+fn main() -> ExitCode {
+    let Command::Run(args) = Cli::parse().command;
+    telemetry::init(args.log_format());
+    match run(args) {
+        Ok(Ending::Clean) => ExitCode::SUCCESS,
+        Ok(Ending::Forced) => ExitCode::FAILURE,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: RunArgs) -> anyhow::Result<Ending> {
+    raise_file_limit();
+    let lifecycle = Lifecycle::new();
+    if args.watch_stdin {
+        drain_at_end_of_stdin(lifecycle.clone())?;
+    }
+    let config = args.check()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(edge::run(config, lifecycle))
+}
+
+/// Lets the edge have as many connections as the system allows it. Best effort: with fewer, later ones wait.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "limit of open files not raised");
+    }
+}
+
+/// Ends the edge with the process that holds the other end of its standard input. A thread of its own, because a read
+/// of standard input cannot be given up; it ends with the process.
+fn drain_at_end_of_stdin(lifecycle: Lifecycle) -> anyhow::Result<()> {
+    let watch = move || {
+        let mut buffer = [0; 256];
+        while std::io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}
+        tracing::info!("standard input ended");
+        lifecycle.drain().cancel();
+    };
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(watch).map(drop).context("the watch of standard input")
+}

@@ -34,4 +34,6 @@ pub mod close {
     pub const SUPERSEDED: u32 = 3;
     /// The other end of a tunnelled connection was reset.
     pub const RESET: u32 = 4;
+    /// The peer reads too slowly what it asked to be told: it should connect again and start afresh.
+    pub const SLOW: u32 = 5;
 }

@@ -1,0 +1,116 @@
+//! Answers the calls of an edge. Decisions are the table's (`instances`); work that takes time is `follow`'s.
+
+use std::pin::pin;
+use std::rc::Rc;
+
+use berth_common::ids::InstanceId;
+use berth_common::wire::call::{Answer, Call, Forget, Refusal, RefusalCode, Start, Stop};
+use berth_common::wire::frame::{self, FrameError};
+use quinn::SendStream;
+
+use crate::follow;
+use crate::instances::{Admitted, Watch};
+use crate::runtime::{Launch, Runtime};
+use crate::session::{Breach, Connected, StreamEnd, answer};
+
+/// Serves one call to its end.
+pub(crate) async fn serve<R: Runtime + 'static>(
+    connected: &Rc<Connected<R>>,
+    call: Result<Call, FrameError>,
+    mut send: SendStream,
+) -> Result<(), StreamEnd> {
+    let answered = match call {
+        Ok(Call::Hello(_)) => return Err(Breach::Protocol("Hello was said twice".to_owned()).into()),
+        Ok(Call::Watch) => return watch(connected, send).await,
+        Ok(_) if !connected.session.is_current() => Err(stale()),
+        Ok(Call::Start(call)) => connected.start(*call),
+        Ok(Call::Stop(call)) => connected.stop(&call),
+        Ok(Call::Forget(call)) => connected.forget(&call).await,
+        Ok(Call::Renew(call)) => {
+            connected.agent.instances.renew(&connected.session.edge, &call);
+            Ok(Answer::Done)
+        }
+        Err(_) => Err(unknown_call()),
+    };
+    answer(&mut send, &answered.unwrap_or_else(Answer::Refused)).await
+}
+
+fn stale() -> Refusal {
+    Refusal { code: RefusalCode::Stale, message: "a newer session of this edge's shard has taken over".to_owned() }
+}
+
+fn unknown_call() -> Refusal {
+    let version = env!("CARGO_PKG_VERSION");
+    let message = format!("this agent (version {version}) does not understand the call: is the edge's version newer?");
+    Refusal { code: RefusalCode::Invalid, message }
+}
+
+/// Tells the state of all the edge's instances, and from then on what happens to them.
+async fn watch<R: Runtime + 'static>(connected: &Connected<R>, mut send: SendStream) -> Result<(), StreamEnd> {
+    if connected.watching.replace(true) {
+        let message = "this connection watches already".to_owned();
+        return answer(&mut send, &Answer::Refused(Refusal { code: RefusalCode::Invalid, message })).await;
+    }
+    let watch = connected.agent.instances.watch(&connected.session.edge);
+    let behind = watch.behind.clone();
+    let told = tokio::select! {
+        told = tell(watch, &mut send) => told,
+        () = behind.cancelled() => Err(Breach::Slow.into()),
+    };
+    connected.watching.set(false);
+    told
+}
+
+async fn tell(mut watch: Watch, send: &mut SendStream) -> Result<(), StreamEnd> {
+    let mut stopped = pin!(send.stopped());
+    for status in watch.now {
+        frame::write(send, &Answer::Update(status)).await?;
+    }
+    frame::write(send, &Answer::Synced).await?;
+    loop {
+        let status = tokio::select! {
+            status = watch.updates.recv() => status.ok_or(Breach::Slow)?,
+            _ = &mut stopped => return Err(StreamEnd::Gone),
+        };
+        frame::write(send, &Answer::Update(status)).await?;
+    }
+}
+
+impl<R: Runtime + 'static> Connected<R> {
+    /// Everything up to the instance's place in the table happens at once: a session that is current here is current
+    /// when its start takes effect.
+    fn start(self: &Rc<Self>, start: Start) -> Result<Answer, Refusal> {
+        let launch = Launch { start, owner: self.session.edge.clone(), epoch: self.session.epoch };
+        let admitted = self.agent.instances.admit(&launch).inspect_err(|refusal| {
+            tracing::warn!(instance = %launch.start.instance, object = %launch.start.object, %refusal, "start refused");
+        })?;
+        if let Admitted::New(orders) = admitted {
+            tracing::info!(instance = %launch.start.instance, object = %launch.start.object,
+                generation = launch.start.generation.0, edge = %launch.owner, "starting an instance");
+            follow::start(&self.agent, launch, orders);
+        }
+        Ok(Answer::Accepted)
+    }
+
+    fn stop(&self, stop: &Stop) -> Result<Answer, Refusal> {
+        tracing::info!(instance = %stop.instance, signal = stop.signal, grace_ms = stop.grace_ms, "stopping an instance");
+        self.agent.instances.stop(&self.session.edge, stop).map(|()| Answer::Done)
+    }
+
+    async fn forget(&self, forget: &Forget) -> Result<Answer, Refusal> {
+        for instance in self.agent.instances.forgettable(&self.session.edge, &forget.instances)? {
+            self.forget_one(instance).await?;
+        }
+        Ok(Answer::Done)
+    }
+
+    /// An instance stays in the table until its record is gone from disk: else it would come back with the next agent.
+    async fn forget_one(&self, instance: InstanceId) -> Result<(), Refusal> {
+        self.agent.runtime.forget(instance).await.map_err(|error| {
+            tracing::error!(%instance, %error, "cannot remove the record of an ended instance");
+            Refusal { code: RefusalCode::Other, message: format!("cannot remove the record of {instance}: {error}") }
+        })?;
+        self.agent.instances.forget(instance);
+        Ok(())
+    }
+}

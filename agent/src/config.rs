@@ -1,0 +1,206 @@
+//! What an agent is told when it starts, read from the command line and checked as a whole: every fault is told at
+//! once. Nothing downstream sees an unchecked value.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use berth_certs::{Credentials, Role};
+use berth_common::ids::NodeId;
+use berth_common::wire::call::Capacity;
+use bytesize::ByteSize;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Parts of a virtual CPU that capacity is counted in.
+const SIXTEENTHS: u32 = 16;
+/// Instances that a node holds unless it is told otherwise.
+const DEFAULT_MAX_INSTANCES: u32 = 256;
+/// Percentage of the machine's memory that instances get unless the node is told otherwise: the rest is for the
+/// system and the daemons.
+const DEFAULT_MEMORY_PERCENT: u64 = 90;
+/// Descriptors that one tunnelled connection may need, with those kept in stock and those of everything else.
+const FILES_PER_TUNNEL: u64 = 2;
+
+/// The options of `berth-agent run`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Name of this node, as in its certificate
+    #[arg(long)]
+    pub node: NodeId,
+    /// Address and UDP port that edges dial
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
+    /// Directory of the node's state, shared with its supervisor
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Certificate of the CA that edges and agents are issued by
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// Certificate of this agent
+    #[arg(long, value_name = "FILE")]
+    pub cert: PathBuf,
+    /// Private key of this agent
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Memory for all instances, such as 4GiB [default: 90 % of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Virtual CPUs for all instances [default: the machine's]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<NonZeroU32>,
+    /// Most instances at once
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_INSTANCES)]
+    pub max_instances: u32,
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node's name.
+    pub node: NodeId,
+    /// Where edges dial.
+    pub listen: SocketAddr,
+    /// Where the node's state is.
+    pub state: PathBuf,
+    /// Who the agent is and whom it trusts.
+    pub credentials: Credentials,
+    /// What the node holds.
+    pub capacity: Capacity,
+    /// Most tunnelled connections at once.
+    pub max_tunnels: usize,
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl Config {
+    /// Checks the options, and what they name.
+    pub fn load(options: &Options) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let credentials = load_credentials(options, &mut problems);
+        let capacity = capacity(options, &mut problems);
+        match credentials {
+            Some(credentials) if problems.is_empty() => Ok(Self {
+                node: options.node.clone(),
+                listen: options.listen,
+                state: options.state.clone(),
+                credentials,
+                capacity,
+                max_tunnels: raise_open_files(),
+            }),
+            _ => Err(ConfigError { problems }),
+        }
+    }
+}
+
+fn load_credentials(options: &Options, problems: &mut Vec<String>) -> Option<Credentials> {
+    let loaded = Credentials::load(&options.ca, &options.cert, &options.key).and_then(|c| c.require(Role::Agent));
+    let credentials = loaded.map_err(|error| problems.push(error.to_string())).ok()?;
+    let named = &credentials.identity().name;
+    if named != options.node.as_str() {
+        problems.push(format!(
+            "{} is the certificate of node {named}, not {}: give --node {named}, or the certificate that `berth certs \
+             issue agent {}` makes",
+            options.cert.display(),
+            options.node,
+            options.node
+        ));
+    }
+    Some(credentials)
+}
+
+fn capacity(options: &Options, problems: &mut Vec<String>) -> Capacity {
+    let memory_bytes = options.memory.map_or_else(|| default_memory(problems), |size| size.as_u64());
+    if options.memory.is_some_and(|size| size.as_u64() == 0) {
+        problems.push("--memory 0 leaves no room for any instance: give a size such as 4GiB".to_owned());
+    }
+    if options.max_instances == 0 {
+        problems.push("--max-instances 0 leaves no room for any instance: give at least 1".to_owned());
+    }
+    let cpus = options.cpus.map_or_else(default_cpus, NonZeroU32::get);
+    Capacity {
+        memory_bytes,
+        cpu_sixteenths: cpus.saturating_mul(SIXTEENTHS),
+        instances: options.max_instances,
+    }
+}
+
+fn default_cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+fn default_memory(problems: &mut Vec<String>) -> u64 {
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
+    total.map_or_else(
+        || {
+            problems.push("/proc/meminfo does not tell the machine's memory: give --memory".to_owned());
+            0
+        },
+        |bytes| bytes / 100 * DEFAULT_MEMORY_PERCENT,
+    )
+}
+
+/// The machine's memory in bytes, from the text of `/proc/meminfo`.
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Raises the limit of open files as far as it goes, and tells how many tunnelled connections fit under it.
+fn raise_open_files() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    usize::try_from(limit / FILES_PER_TUNNEL).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(extra: &[&str]) -> Options {
+        let fixed = ["x", "--node=n1", "--listen=127.0.0.1:0", "--state=/nowhere", "--ca=/nowhere/ca"];
+        let rest = ["--cert=/nowhere/c", "--key=/nowhere/k"];
+        Line::parse_from(fixed.iter().chain(&rest).chain(extra)).options
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once() {
+        let error = Config::load(&options(&["--memory=0", "--max-instances=0"])).unwrap_err().to_string();
+        for expected in ["/nowhere/ca", "--memory 0", "--max-instances 0"] {
+            assert!(error.contains(expected), "{expected} is missing in: {error}");
+        }
+    }
+
+    #[test]
+    fn capacity_is_what_was_asked_for() {
+        let asked = options(&["--memory=2GiB", "--cpus=3", "--max-instances=7"]);
+        let expected = Capacity { memory_bytes: 2 << 30, cpu_sixteenths: 48, instances: 7 };
+        assert_eq!(capacity(&asked, &mut Vec::new()), expected);
+    }
+
+    #[test]
+    fn the_machines_memory_is_read() {
+        assert_eq!(total_memory("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+    }
+}

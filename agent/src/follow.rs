@@ -1,0 +1,127 @@
+//! Looks after one instance from its start to its end: has it started, tells when its port is open, carries out the
+//! orders to end it, and tells how it ended. One task an instance; an agent that ends leaves it running.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use berth_common::ids::InstanceId;
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::wire::call::Phase;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::instances::StopOrders;
+use crate::ports::Sockets;
+use crate::runtime::{Adopted, AdoptedState, Container, Event, Events, Launch, Runtime};
+use crate::serve::Agent;
+
+/// Starts an instance that has its place in the table, and follows it.
+pub(crate) fn start<R: Runtime + 'static>(agent: &Rc<Agent<R>>, launch: Launch, orders: StopOrders) {
+    let followed = Followed { agent: Rc::clone(agent), instance: launch.start.instance, port: launch.start.ready_port };
+    spawn(agent, async move {
+        match followed.agent.runtime.start(launch).await {
+            Ok((container, events)) => followed.follow(container, events, orders).await,
+            Err(error) => followed.end(Outcome::because(ExitReason::StartFailed, error.message)),
+        }
+    });
+}
+
+/// Takes an instance of an earlier agent into the table, and follows it.
+pub(crate) fn adopt<R: Runtime + 'static>(agent: &Rc<Agent<R>>, adopted: Adopted<R::Container>) {
+    let Adopted { launch, state } = adopted;
+    let (instance, port) = (launch.start.instance, launch.start.ready_port);
+    match state {
+        AdoptedState::Exited(outcome) => drop(agent.instances.adopt(&launch, Some(outcome))),
+        AdoptedState::Running { container, events } => {
+            tracing::info!(%instance, object = %launch.start.object, "found a running instance");
+            let orders = agent.instances.adopt(&launch, None);
+            let followed = Followed { agent: Rc::clone(agent), instance, port };
+            spawn(agent, async move { followed.follow(container, events, orders).await });
+        }
+    }
+}
+
+/// The agent's end ends the task and nothing else: the container goes on.
+fn spawn<R: Runtime + 'static>(agent: &Agent<R>, task: impl Future<Output = ()> + 'static) {
+    let drain = agent.lifecycle.drain().clone();
+    agent.lifecycle.spawn_local(async move {
+        tokio::select! {
+            () = task => {}
+            () = drain.cancelled() => {}
+        }
+    });
+}
+
+struct Followed<R: Runtime> {
+    agent: Rc<Agent<R>>,
+    instance: InstanceId,
+    port: u16,
+}
+
+impl<R: Runtime + 'static> Followed<R> {
+    async fn follow(&self, container: R::Container, events: Events, orders: StopOrders) {
+        let sockets = Sockets::new(container.clone(), self.agent.lifecycle.clone());
+        self.agent.instances.placed(self.instance, Rc::clone(&sockets));
+        let (started, has_started) = oneshot::channel();
+        let never = tokio::select! {
+            outcome = self.until_end(events, started) => return self.end(outcome),
+            never = self.tell_ready(&sockets, has_started, orders.clone()) => never,
+            never = self.obey(container, orders) => never,
+        };
+        match never {}
+    }
+
+    async fn until_end(&self, mut events: Events, started: oneshot::Sender<()>) -> Outcome {
+        let mut started = Some(started);
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Started => {
+                    self.agent.instances.advance(self.instance, Phase::Running);
+                    // Whoever waits for it lives as long as this does.
+                    let _ = started.take().map(|started| started.send(()));
+                }
+                Event::Exited(outcome) => return outcome,
+            }
+        }
+        Outcome::because(ExitReason::RuntimeLost, "what looked after the container went away without a word")
+    }
+
+    /// Waits for the port once the app has started, unless it is told to end before.
+    async fn tell_ready(
+        &self,
+        sockets: &Rc<Sockets<R::Container>>,
+        started: oneshot::Receiver<()>,
+        mut orders: StopOrders,
+    ) -> Infallible {
+        let open = async {
+            // Fails only when the instance has ended, and then nobody waits for this.
+            let _ = started.await;
+            sockets.wait_until_open(self.port).await;
+        };
+        tokio::select! {
+            () = open => self.agent.instances.advance(self.instance, Phase::Ready),
+            _ = orders.wait_for(Option::is_some) => {}
+        }
+        std::future::pending().await
+    }
+
+    /// Carries out orders to end it, those that came before it was there first.
+    async fn obey(&self, container: R::Container, mut orders: StopOrders) -> Infallible {
+        orders.mark_changed();
+        while orders.changed().await.is_ok() {
+            let Some(order) = *orders.borrow_and_update() else { continue };
+            let grace = order.deadline.saturating_duration_since(Instant::now());
+            if let Err(error) = container.stop(order.signal, grace).await {
+                // It may have ended just now, which the events will tell.
+                tracing::warn!(instance = %self.instance, %error, "could not pass on the order to end");
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn end(&self, outcome: Outcome) {
+        tracing::info!(instance = %self.instance, reason = ?outcome.reason, code = outcome.code, signal = outcome.signal,
+            message = outcome.message, "an instance has ended");
+        self.agent.instances.advance(self.instance, Phase::Exited(outcome));
+    }
+}

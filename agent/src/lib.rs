@@ -1,0 +1,28 @@
+//! The daemon of a node: runs containers for edges and tunnels connections to them.
+//!
+//! ```text
+//! edge ══ QUIC ══▶ serve ─▶ session ─┬─▶ calls ──▶ instances ◀── follow ◀── runtime (supervisor, shims)
+//!                                    └─▶ tunnel ─▶ ports ─▶ splice ─▶ a socket inside the instance
+//! ```
+//!
+//! * `serve` accepts connections; `session` is one of them, `sessions` knows which ones count.
+//! * `instances` is the table of what should run and what does; `follow` looks after one instance.
+//! * `ports` gets connections to an instance's ports; `splice` joins them to QUIC streams.
+//! * `runtime` runs containers and knows nothing of the network; `images` opens what they run.
+//!
+//! It knows nothing of HTTP, routes or placement: that is the edge's.
+
+mod calls;
+pub mod config;
+mod endpoint;
+mod follow;
+pub mod images;
+mod instances;
+mod ports;
+pub mod prepare;
+pub mod runtime;
+pub mod serve;
+mod session;
+mod sessions;
+mod splice;
+mod tunnel;

@@ -1,0 +1,168 @@
+//! What root does once so that everything else can run as an ordinary user: the user, its subordinate ids, its state
+//! directories, its delegated cgroups. May be run again at any time.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Uid, User};
+
+/// Ids that a container has.
+const CONTAINER_IDS: u32 = 65_536;
+/// First subordinate id given out where nobody has any: as Debian's useradd does.
+const FIRST_SUBORDINATE_ID: u32 = 100_000;
+/// Where cgroups are.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+/// What to prepare.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The user that agents will run as.
+    pub user: String,
+    /// State directories to make.
+    pub state: Vec<PathBuf>,
+    /// The cgroup to delegate, relative to the root of each hierarchy.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// Prepares this machine, saying what is done.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    ensure!(Uid::effective().is_root(), "this must be run by root, once; everything else runs as an ordinary user");
+    let lock = fs::File::create("/run/berth-prepare.lock").context("make /run/berth-prepare.lock")?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
+    let user = make_user(&options.user)?;
+    give_subordinate_ids(&user.name)?;
+    for state in &options.state {
+        make_state(state, &user)?;
+    }
+    if let Some(cgroup) = &options.cgroup {
+        delegate(cgroup.strip_prefix("/").unwrap_or(cgroup), &user)?;
+    }
+    Ok(())
+}
+
+fn make_user(name: &str) -> anyhow::Result<User> {
+    if let Some(user) = User::from_name(name)? {
+        ensure!(!user.uid.is_root(), "`{name}` is root; choose an ordinary user");
+        return Ok(user);
+    }
+    println!("making the system user `{name}`");
+    let args = ["--system", "--user-group", "--no-create-home", "--home-dir", "/var/lib/berth", "--shell"];
+    command("useradd", args.into_iter().chain(["/usr/sbin/nologin", name]))?;
+    User::from_name(name)?.with_context(|| format!("`{name}` was made but cannot be found"))
+}
+
+fn give_subordinate_ids(user: &str) -> anyhow::Result<()> {
+    for (file, option) in [("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")] {
+        let mut text = String::new();
+        if let Ok(mut file) = fs::File::open(file) {
+            file.read_to_string(&mut text)?;
+        }
+        let ranges: Vec<(&str, u32, u32)> = text.lines().filter_map(parse_range).collect();
+        if ranges.iter().any(|(owner, _, count)| *owner == user && *count >= CONTAINER_IDS) {
+            continue;
+        }
+        let first = ranges.iter().map(|(_, first, count)| first + count).max().unwrap_or(0).max(FIRST_SUBORDINATE_ID);
+        let last = first.checked_add(CONTAINER_IDS - 1).with_context(|| format!("{file} has no room"))?;
+        println!("giving `{user}` the ids {first}-{last} in {file}");
+        command("usermod", [option, &format!("{first}-{last}"), user])?;
+    }
+    Ok(())
+}
+
+fn parse_range(line: &str) -> Option<(&str, u32, u32)> {
+    let mut parts = line.trim().split(':');
+    Some((parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn make_state(path: &Path, user: &User) -> anyhow::Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
+    // Only the last part: its parents may hold others' things.
+    chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    Ok(())
+}
+
+fn delegate(cgroup: &Path, user: &User) -> anyhow::Result<()> {
+    ensure!(cgroup.components().all(|c| matches!(c, std::path::Component::Normal(_))), "a cgroup path has no `..`");
+    let root = Path::new(CGROUP_ROOT);
+    if root.join("cgroup.controllers").exists() {
+        return delegate_unified(&root.join(cgroup), user);
+    }
+    let mut delegated = 0;
+    for entry in fs::read_dir(root).context("read /sys/fs/cgroup")? {
+        let hierarchy = entry?.path();
+        // The hybrid's unified hierarchy has no controllers; named hierarchies are not limits.
+        let legacy = hierarchy.join("cgroup.sane_behavior").exists() && !hierarchy.is_symlink();
+        if legacy && !hierarchy.ends_with("systemd") {
+            delegate_legacy(&hierarchy, &hierarchy.join(cgroup), user)?;
+            delegated += 1;
+        }
+    }
+    ensure!(delegated > 0, "no cgroup hierarchy is mounted below {CGROUP_ROOT}");
+    Ok(())
+}
+
+fn delegate_legacy(hierarchy: &Path, group: &Path, user: &User) -> anyhow::Result<()> {
+    let mut at = hierarchy.to_owned();
+    for part in group.strip_prefix(hierarchy)?.components() {
+        at.push(part);
+        if !at.exists() {
+            fs::create_dir(&at).with_context(|| format!("make {}", at.display()))?;
+        }
+        // A cpuset without CPUs and memory nodes takes no processes.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            inherit(&at, file)?;
+        }
+    }
+    for file in [".", "cgroup.procs", "tasks"] {
+        chown(group.join(file), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    }
+    Ok(())
+}
+
+fn inherit(group: &Path, file: &str) -> anyhow::Result<()> {
+    let own = group.join(file);
+    if own.exists() && fs::read_to_string(&own)?.trim().is_empty() {
+        let parent = group.parent().context("a cgroup has a parent")?;
+        fs::write(own, fs::read_to_string(parent.join(file))?.trim())?;
+    }
+    Ok(())
+}
+
+fn delegate_unified(group: &Path, user: &User) -> anyhow::Result<()> {
+    fs::create_dir_all(group).with_context(|| format!("make {}", group.display()))?;
+    let parents: Vec<&Path> = group.ancestors().skip(1).take_while(|p| p.starts_with(CGROUP_ROOT)).collect();
+    for parent in parents.into_iter().rev() {
+        let control = parent.join("cgroup.subtree_control");
+        fs::write(&control, "+cpu +memory +pids").with_context(|| format!("write {}", control.display()))?;
+    }
+    for file in [".", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+        chown(group.join(file), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    }
+    Ok(())
+}
+
+fn command<'a>(program: &str, args: impl IntoIterator<Item = &'a str>) -> anyhow::Result<()> {
+    let output = Command::new(program).args(args).output();
+    let output = output.with_context(|| format!("run `{program}`; on Debian: apt-get install passwd uidmap"))?;
+    if !output.status.success() {
+        bail!("`{program}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read() {
+        assert_eq!(parse_range("berth:100000:65536"), Some(("berth", 100_000, 65_536)));
+        assert_eq!(parse_range("# comment"), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! Where a node keeps what: the files and folders under its state directory.
+//!
+//! ```text
+//! STATE/                  0700, the agent's user
+//!   supervisor.sock       the supervisor listens here
+//!   supervisor.lock       held by the living supervisor
+//!   instances/ID/         one for each instance until its end was taken note of
+//!     launch.json         what was asked for, without the environment
+//!     shim.json           0600, the whole configuration; removed once the shim has read it
+//!     shim.sock           the shim listens here
+//!     disk/               the writable layer; belongs to the container's users
+//!     exit.json           how it ended; written once, at the very end
+//!   layers/DIGEST/fs      unpacked image layers, shared by instances
+//!   logs/ID.log           output of instances, also of ended ones
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use berth_common::ids::InstanceId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Start of the names of instances' folders that are being removed.
+const TRASH: &str = "removed-";
+
+/// The state directory of a node.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout under this directory, which is made if it is missing and must belong to this user alone.
+    pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let root = root.into();
+        make_private_dir(&root)?;
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o700))?;
+        let root = root.canonicalize()?;
+        let layout = Self { root };
+        for dir in [layout.instances(), layout.layers(), layout.logs()] {
+            make_private_dir(&dir)?;
+        }
+        Ok(layout)
+    }
+
+    /// The state directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The supervisor's socket.
+    pub fn supervisor_socket(&self) -> PathBuf {
+        self.root.join("supervisor.sock")
+    }
+
+    /// The file that the living supervisor holds locked.
+    pub fn supervisor_lock(&self) -> PathBuf {
+        self.root.join("supervisor.lock")
+    }
+
+    /// The folder of all instances.
+    pub fn instances(&self) -> PathBuf {
+        self.root.join("instances")
+    }
+
+    /// The folder of one instance.
+    pub fn instance(&self, id: InstanceId) -> PathBuf {
+        self.instances().join(id.to_string())
+    }
+
+    /// Where the folder of an instance goes to be removed.
+    pub fn trash(&self, id: InstanceId) -> PathBuf {
+        self.instances().join(format!("{TRASH}{id}"))
+    }
+
+    /// Removes what an agent that was killed has not.
+    pub fn empty_trash(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.instances())? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(TRASH) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder of unpacked layers.
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// The folder of logs.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// The log of one instance.
+    pub fn log(&self, id: InstanceId) -> PathBuf {
+        self.logs().join(format!("{id}.log"))
+    }
+
+    /// Ids of the instances that have a folder.
+    pub fn instance_ids(&self) -> io::Result<Vec<InstanceId>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(self.instances())? {
+            ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<InstanceId>().ok()));
+        }
+        Ok(ids)
+    }
+}
+
+/// Makes a directory that only this user can enter, unless it is there.
+pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes a value as a private file, all of it or nothing, on disk before it returns.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write_partial(path, value)?.sync_all()?;
+    fs::rename(partial(path), path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+/// Writes a value as a private file, all of it or nothing; it may be lost when the machine crashes, together with
+/// the container that it is about.
+pub(crate) fn write_json_fast(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write_partial(path, value)?;
+    fs::rename(partial(path), path)
+}
+
+fn partial(path: &Path) -> PathBuf {
+    path.with_extension("partial")
+}
+
+fn write_partial(path: &Path, value: &impl Serialize) -> io::Result<File> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(partial(path))?;
+    file.write_all(&serde_json::to_vec(value).map_err(io::Error::other)?)?;
+    Ok(file)
+}
+
+/// Reads a value, or `None` where there is no file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

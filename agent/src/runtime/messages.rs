@@ -1,0 +1,117 @@
+//! What agent, supervisor and shim say to each other over sequenced-packet sockets: one JSON value a packet.
+//!
+//! Unknown fields are skipped and unknown kinds answered with `failed`, so that an agent of the next version can
+//! talk to the supervisor and the shims of this one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use berth_common::ids::InstanceId;
+use berth_common::outcome::Outcome;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::sys;
+
+/// Longest packet, in bytes: messages hold ids and error texts, never environments.
+pub(crate) const MAX_PACKET_BYTES: usize = 16 * 1024;
+
+/// Agent to supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SupervisorCall {
+    /// Start the shim of an instance whose directory is ready.
+    Spawn { instance: InstanceId },
+    /// Say who is there.
+    Ping,
+}
+
+/// Supervisor to agent, one for each call, in order.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SupervisorAnswer {
+    /// The shim is being started; its socket takes connections.
+    Spawned,
+    /// The supervisor's version, and the cgroup that instances are made in.
+    Pong { version: String, cgroup: PathBuf },
+    /// The call was not carried out.
+    Failed { message: String },
+}
+
+/// Agent to shim.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ShimCall {
+    /// Make a socket in the instance's network namespace.
+    Socket,
+    /// Send a signal, and SIGKILL to everything after the grace.
+    Stop { signal: i32, grace_ms: u64 },
+}
+
+/// Shim to agent. `Socket` and `Failed` answer the `Socket` calls in their order; the others come by themselves.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ShimEvent {
+    /// A socket travels with this packet.
+    Socket,
+    /// No socket could be made.
+    Failed { message: String },
+    /// The app was started. Told to each agent that connects after it.
+    Started,
+    /// Everything is over, and the record of it is on disk.
+    Exited { outcome: Outcome },
+}
+
+/// What a shim needs to know to run one container. Written by the agent, read once and removed by the shim: it holds
+/// the environment, and thereby secrets.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ShimConfig {
+    /// The instance.
+    pub(crate) instance: InstanceId,
+    /// Directories of the image's layers, the topmost first.
+    pub(crate) layers: Vec<PathBuf>,
+    /// The cgroup, relative to the root of each hierarchy.
+    pub(crate) cgroup: PathBuf,
+    /// Memory limit in bytes.
+    pub(crate) memory_bytes: u64,
+    /// CPU limit in sixteenths of a virtual CPU.
+    pub(crate) cpu_sixteenths: u32,
+    /// First host uid and number of uids of the container.
+    pub(crate) uids: IdRange,
+    /// First host gid and number of gids of the container.
+    pub(crate) gids: IdRange,
+    /// The program and its arguments.
+    pub(crate) args: Vec<String>,
+    /// The environment.
+    pub(crate) env: BTreeMap<String, String>,
+    /// The working directory.
+    pub(crate) cwd: PathBuf,
+    /// The image's user: empty, `user`, `user:group`, by number or name.
+    pub(crate) user: String,
+    /// The log file.
+    pub(crate) log: PathBuf,
+    /// Most bytes of log kept.
+    pub(crate) log_bytes: u64,
+}
+
+/// A range of subordinate ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdRange {
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+}
+
+/// Sends one message.
+pub(crate) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, with: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message).map_err(io::Error::other)?;
+    sys::send_packet(socket, &bytes, with)
+}
+
+/// Receives one message and the descriptor that may come with it; `None` when the peer has closed.
+pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+    let Some(packet) = sys::receive_packet(socket, MAX_PACKET_BYTES)? else { return Ok(None) };
+    let message = serde_json::from_slice(&packet.bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    Ok(Some((message, packet.descriptors.into_iter().next())))
+}

@@ -1,0 +1,141 @@
+//! What runs containers on this node, behind two traits: the layers above see launches, events and sockets, and know
+//! nothing of namespaces, cgroups or image files.
+//!
+//! ```text
+//! agent ── Runtime ──▶ rootless::Rootless ── supervisor.sock ──▶ supervisor ── fork+exec ──▶ shim (one a container)
+//!                             └──────────────── instances/ID/shim.sock ─────────────────────▶┘  └─▶ builder ─▶ app
+//! ```
+//!
+//! * `supervisor` outlives the agent, starts shims and ends what a dead shim leaves behind.
+//! * `shim` makes the namespaces, has a builder call libcontainer, hands out sockets, writes the log, waits for the
+//!   end, wipes the disk and writes down how it ended.
+//! * `rootless` is the agent's side of both.
+
+mod builder;
+mod cgroup;
+mod layout;
+mod log;
+mod messages;
+mod namespaces;
+mod oci;
+pub mod rootless;
+pub mod shim;
+mod stage;
+pub mod supervisor;
+pub mod sweep;
+mod sys;
+pub mod unpack;
+mod user;
+
+pub(crate) use sys::OWN_PROGRAM;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use berth_common::ids::{EdgeId, Epoch, InstanceId};
+use berth_common::outcome::Outcome;
+use berth_common::wire::call::{RefusalCode, Start};
+use serde::{Deserialize, Serialize};
+
+/// Events that one container may have waiting for its reader. There are only two kinds, each told once.
+pub const EVENT_QUEUE: usize = 4;
+
+/// What to run, and for whom.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The edge's request.
+    pub start: Start,
+    /// The edge that owns the instance.
+    pub owner: EdgeId,
+    /// The owner's epoch when it asked.
+    pub epoch: Epoch,
+}
+
+/// Something that happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The app was started.
+    Started,
+    /// It is over. Always last; nothing of the container is left but its record.
+    Exited(Outcome),
+}
+
+/// The events of one container, in order.
+pub type Events = tokio::sync::mpsc::Receiver<Event>;
+
+/// A container of an earlier agent, or its record.
+#[derive(Debug)]
+pub struct Adopted<C> {
+    /// What it was started with.
+    pub launch: Launch,
+    /// What has become of it.
+    pub state: AdoptedState<C>,
+}
+
+/// What has become of a container of an earlier agent.
+#[derive(Debug)]
+pub enum AdoptedState<C> {
+    /// It lives.
+    Running {
+        /// The container.
+        container: C,
+        /// What happens to it from now on. `Started` comes (again) if it was started.
+        events: Events,
+    },
+    /// It is over.
+    Exited(Outcome),
+}
+
+/// Why a container was not started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct LaunchError {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what was tried, on what, what to do.
+    pub message: String,
+}
+
+impl LaunchError {
+    /// An error with its kind and text.
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Starts containers and finds those of earlier agents. All futures run on one thread.
+#[allow(async_fn_in_trait)]
+pub trait Runtime {
+    /// A container that was started.
+    type Container: Container;
+
+    /// Starts a container. Returns once something on this node looks after it; its fate arrives as events.
+    async fn start(&self, launch: Launch) -> Result<(Self::Container, Events), LaunchError>;
+
+    /// Finds what earlier agents left: containers that run, and records of those that ended.
+    async fn adopt(&self) -> io::Result<Vec<Adopted<Self::Container>>>;
+
+    /// Removes the record of a container that ended.
+    async fn forget(&self, instance: InstanceId) -> io::Result<()>;
+}
+
+/// A container that was started. Clones are the same container.
+#[allow(async_fn_in_trait)]
+pub trait Container: Clone {
+    /// An unconnected, non-blocking TCP socket inside the container's network namespace: of the IPv6 family and able
+    /// to reach IPv4 where the kernel has IPv6, else of the IPv4 family.
+    async fn socket(&self) -> io::Result<OwnedFd>;
+
+    /// Sends a signal to the app; SIGKILL to all of it after the grace. Later calls shorten the grace, never prolong it.
+    async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()>;
+}
+
+/// Fails for root: nothing of the runtime may have more power over the machine than an ordinary user.
+pub fn refuse_root() -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !nix::unistd::Uid::effective().is_root(),
+        "this does not run as root: start it as an ordinary user (`berth-agent prepare`, run once as root, makes one)"
+    );
+    Ok(())
+}

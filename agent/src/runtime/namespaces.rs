@@ -1,0 +1,120 @@
+//! Enters a user namespace of its own whose ids are this user's subordinate ids.
+//!
+//! The calling process keeps its uid on the host, which is *not* mapped inside: it has every capability over the
+//! namespace and can still use its own files, while the container's root is a subordinate uid that owns nothing.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid};
+
+use super::messages::IdRange;
+use super::sys;
+
+/// Uids and gids that a container has: what images may use.
+pub(crate) const CONTAINER_IDS: u32 = 65_536;
+
+/// Where Debian and its kin put the two programs.
+const MAPPER_DIRS: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
+
+/// Moves the calling, single-threaded process into a new user namespace.
+pub(crate) fn enter_user_namespace(uids: IdRange, gids: IdRange) -> io::Result<()> {
+    sys::set_dumpable(true)?;
+    let (wait, gate) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let mappers = [
+        Mapper::prepare("newuidmap", uids, &wait, gate.as_raw_fd())?,
+        Mapper::prepare("newgidmap", gids, &wait, gate.as_raw_fd())?,
+    ];
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| {
+        io::Error::other(format!(
+            "cannot make a user namespace: {e}; are they allowed on this machine (sysctl user.max_user_namespaces)?"
+        ))
+    })?;
+    drop(gate);
+    mappers.into_iter().try_for_each(Mapper::finish)
+}
+
+/// Moves the calling process into a new network namespace that has nothing but a loopback interface.
+pub(crate) fn enter_network_namespace() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|e| io::Error::other(format!("cannot make a network namespace: {e}")))?;
+    sys::loopback_up().map_err(|e| io::Error::other(format!("cannot bring up the loopback interface: {e}")))
+}
+
+/// A child, forked before the namespace exists, that runs newuidmap or newgidmap once it does. The programs are
+/// setuid root and would gain nothing inside. Both run at the same time: together they are the slowest step.
+struct Mapper {
+    name: &'static str,
+    pid: Pid,
+}
+
+impl Mapper {
+    /// Forks the child, which waits until every other copy of `gate` (the other end of `wait`) is closed.
+    fn prepare(name: &'static str, range: IdRange, wait: &OwnedFd, gate: RawFd) -> io::Result<Self> {
+        let program = find(name)?;
+        let target = getpid().to_string();
+        let pid = sys::fork(|| {
+            let _ = nix::unistd::close(gate);
+            let _ = nix::unistd::read(wait, &mut [0]);
+            let args = [name, &target, "0", &range.first.to_string(), &range.count.to_string()];
+            let error = sys::exec(&program, &args, &["PATH=/usr/bin:/bin"]);
+            eprintln!("{name}: {error}");
+            127
+        })?;
+        Ok(Self { name, pid })
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match waitpid(self.pid, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            status => Err(io::Error::other(format!(
+                "{} failed ({status:?}); does this user have {CONTAINER_IDS} subordinate ids in /etc/subuid and \
+                 /etc/subgid, and is the program setuid root? `berth-agent prepare` sees to it",
+                self.name
+            ))),
+        }
+    }
+}
+
+fn find(name: &str) -> io::Result<PathBuf> {
+    let found = MAPPER_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
+    found.ok_or_else(|| io::Error::other(format!("`{name}` is not installed; on Debian: apt-get install uidmap")))
+}
+
+/// The subordinate ids of a user in `/etc/subuid` or `/etc/subgid`.
+pub(crate) fn subordinate_ids(file: &Path, user: &str, uid: u32) -> io::Result<IdRange> {
+    let text = std::fs::read_to_string(file).map_err(|e| io::Error::other(format!("{}: {e}", file.display())))?;
+    let uid = uid.to_string();
+    let ranges = text.lines().filter_map(|line| {
+        let mut parts = line.trim().split(':');
+        let owner = parts.next()?;
+        let (first, count) = (parts.next()?.parse().ok()?, parts.next()?.parse::<u32>().ok()?);
+        ((owner == user || owner == uid) && count >= CONTAINER_IDS).then_some(first)
+    });
+    let first = ranges.min().ok_or_else(|| {
+        io::Error::other(format!(
+            "{} has no range of {CONTAINER_IDS} ids for `{user}`; as root: usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST {user}",
+            file.display()
+        ))
+    })?;
+    Ok(IdRange { first, count: CONTAINER_IDS })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn subordinate_ids_are_found_by_name_or_number() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "a:100:5\nb:100000:65536\n# no\n1001:200000:65536\n").unwrap();
+        let find = |user, uid| subordinate_ids(file.path(), user, uid);
+        assert_eq!(find("b", 7).unwrap().first, 100_000);
+        assert_eq!(find("x", 1001).unwrap().first, 200_000);
+        assert!(find("a", 7).unwrap_err().to_string().contains("usermod"));
+    }
+}

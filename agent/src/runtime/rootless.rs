@@ -1,0 +1,322 @@
+//! The agent's side of supervisor and shims: prepares an instance's directory, has its shim started, and follows it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use berth_common::ids::{InstanceId, NodeId};
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::wire::call::RefusalCode;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+use super::layout::{Layout, make_private_dir, read_json, write_json, write_json_fast};
+use super::messages::{self, IdRange, ShimCall, ShimConfig, ShimEvent, SupervisorAnswer, SupervisorCall};
+use super::{
+    Adopted, AdoptedState, Container, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, cgroup, sweep, sys,
+};
+use crate::images::{Image, Images};
+
+/// How long the supervisor may take to answer: it forks once, and does nothing else that could wait.
+const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most bytes of log kept for each instance.
+const LOG_BYTES: u64 = 8 << 20;
+/// Most logs kept, of ended instances too. With `LOG_BYTES` this bounds the disk that logs take.
+const MAX_LOGS: usize = 256;
+/// Where programs are looked for when the image does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The one real runtime: rootless containers through libcontainer.
+#[derive(Debug)]
+pub struct Rootless {
+    node: NodeId,
+    layout: Layout,
+    images: Images,
+    cgroup: PathBuf,
+    uids: IdRange,
+    gids: IdRange,
+}
+
+impl Rootless {
+    /// Opens the node's state and finds its supervisor.
+    pub async fn open(node: NodeId, state: &Path) -> io::Result<Self> {
+        let layout = Layout::open(state)?;
+        let (uids, gids) = sweep::my_subordinate_ids()?;
+        let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
+        let SupervisorAnswer::Pong { version, cgroup } = answer else {
+            return Err(io::Error::other(format!("the supervisor answered strangely: {answer:?}")));
+        };
+        tracing::info!(supervisor = %version, cgroup = %cgroup.display(), "found the supervisor");
+        let images = Images::new(layout.layers());
+        Ok(Self { node, layout, images, cgroup, uids, gids })
+    }
+
+    fn config(&self, launch: &Launch, image: &Image) -> Result<ShimConfig, LaunchError> {
+        let start = &launch.start;
+        let args = start.entrypoint.clone().unwrap_or_else(|| image.args.clone());
+        if args.is_empty() {
+            let text = format!("the image {} names no entrypoint, and neither does the class", start.image.digest);
+            return Err(LaunchError::new(RefusalCode::Image, text));
+        }
+        let env = self.environment(launch, image);
+        let has_nul = |text: &String| text.contains('\0');
+        if args.iter().any(has_nul) || env.iter().any(|(k, v)| has_nul(k) || has_nul(v) || k.is_empty() || k.contains('=')) {
+            let text = "arguments and environment must not hold NUL bytes, nor variables without a proper name";
+            return Err(LaunchError::new(RefusalCode::Invalid, text));
+        }
+        Ok(ShimConfig {
+            instance: start.instance,
+            layers: image.layers.clone(),
+            cgroup: cgroup::of_instance(&self.cgroup, start.instance),
+            memory_bytes: start.resources.memory_bytes,
+            cpu_sixteenths: start.resources.cpu_sixteenths,
+            uids: self.uids,
+            gids: self.gids,
+            args,
+            env,
+            cwd: image.cwd.clone(),
+            user: image.user.clone(),
+            log: self.layout.log(start.instance),
+            log_bytes: LOG_BYTES,
+        })
+    }
+
+    /// The image's environment, what Berth tells every instance, and on top what the class says.
+    fn environment(&self, launch: &Launch, image: &Image) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
+        env.extend(image.env.clone());
+        let told = [("DEPLOYMENT_ID", launch.start.instance.to_string()), ("NODE_ID", self.node.to_string())];
+        for (name, value) in told {
+            env.insert(format!("BERTH_{name}"), value.clone());
+            env.insert(format!("CLOUDFLARE_{name}"), value);
+        }
+        env.extend(launch.start.env.clone());
+        env
+    }
+
+    async fn spawn(&self, launch: &Launch, config: &ShimConfig) -> io::Result<OwnedFd> {
+        let directory = self.layout.instance(launch.start.instance);
+        write_json_fast(&directory.join("launch.json"), &without_env(launch))?;
+        write_json_fast(&directory.join("shim.json"), config)?;
+        match ask_supervisor(&self.layout, &SupervisorCall::Spawn { instance: launch.start.instance }).await? {
+            SupervisorAnswer::Spawned => connect_shim(&directory),
+            SupervisorAnswer::Failed { message } => Err(io::Error::other(message)),
+            answer => Err(io::Error::other(format!("the supervisor answered strangely: {answer:?}"))),
+        }
+    }
+
+    /// Follows a shim whose socket is connected.
+    fn follow(&self, instance: InstanceId, socket: OwnedFd) -> io::Result<(Shim, Events)> {
+        let socket = Rc::new(sys::asynchronous(socket)?);
+        let shim = Shim { socket, waiting: Rc::default() };
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        let directory = self.layout.instance(instance);
+        let cgroup = cgroup::of_instance(&self.cgroup, instance);
+        let followed = shim.clone();
+        tokio::task::spawn_local(async move {
+            let outcome = match followed.listen(&events).await {
+                Some(outcome) => outcome,
+                None => recorded_end(&directory, &cgroup).await,
+            };
+            followed.waiting.borrow_mut().clear();
+            let _ = events.send(Event::Exited(outcome)).await;
+        });
+        Ok((shim, receiver))
+    }
+
+    async fn adopt_one(&self, instance: InstanceId) -> io::Result<Option<Adopted<Shim>>> {
+        let directory = self.layout.instance(instance);
+        let cgroup = cgroup::of_instance(&self.cgroup, instance);
+        let Ok(Some(launch)) = read_json::<Launch>(&directory.join("launch.json")) else {
+            tracing::warn!(%instance, "removing an instance that was never started");
+            recorded_end(&directory, &cgroup).await;
+            fs::remove_dir_all(&directory)?;
+            return Ok(None);
+        };
+        let state = match (read_json(&directory.join("exit.json"))?, connect_shim(&directory)) {
+            (Some(outcome), _) => AdoptedState::Exited(outcome),
+            (None, Ok(socket)) => {
+                let (container, events) = self.follow(instance, socket)?;
+                AdoptedState::Running { container, events }
+            }
+            (None, Err(_)) => AdoptedState::Exited(recorded_end(&directory, &cgroup).await),
+        };
+        Ok(Some(Adopted { launch, state }))
+    }
+
+    /// Keeps the number of logs bounded, oldest first.
+    fn prune_logs(&self) -> io::Result<()> {
+        let mut logs = Vec::new();
+        for entry in fs::read_dir(self.layout.logs())? {
+            let entry = entry?;
+            logs.push((entry.metadata()?.modified()?, entry.path()));
+        }
+        logs.sort();
+        let surplus = logs.len().saturating_sub(MAX_LOGS);
+        logs.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+    }
+}
+
+impl Runtime for Rootless {
+    type Container = Shim;
+
+    async fn start(&self, launch: Launch) -> Result<(Shim, Events), LaunchError> {
+        if launch.start.enable_internet {
+            let text = "this node cannot give instances internet access yet: set enable_internet = false";
+            return Err(LaunchError::new(RefusalCode::Invalid, text));
+        }
+        let image = self.images.open(&launch.start.image).await?;
+        let config = self.config(&launch, &image)?;
+        let instance = launch.start.instance;
+        let directory = self.layout.instance(instance);
+        let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}"));
+        make_private_dir(&directory).map_err(failed)?;
+        let started = match self.spawn(&launch, &config).await {
+            Ok(socket) => self.follow(instance, socket),
+            Err(error) => Err(error),
+        };
+        if started.is_err() {
+            let _ = fs::remove_dir_all(&directory);
+        }
+        started.map_err(failed)
+    }
+
+    async fn adopt(&self) -> io::Result<Vec<Adopted<Shim>>> {
+        self.layout.empty_trash()?;
+        let mut adopted = Vec::new();
+        for instance in self.layout.instance_ids()? {
+            adopted.extend(self.adopt_one(instance).await?);
+        }
+        Ok(adopted)
+    }
+
+    async fn forget(&self, instance: InstanceId) -> io::Result<()> {
+        let trash = self.layout.trash(instance);
+        // In one step: the supervisor must not see a directory without its record and take the container for lost.
+        match fs::rename(self.layout.instance(instance), &trash) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        }
+        fs::remove_dir_all(trash)?;
+        self.prune_logs()
+    }
+}
+
+/// The launch as it is kept on disk: the environment may hold secrets, and nobody needs it again.
+fn without_env(launch: &Launch) -> Launch {
+    let mut kept = launch.clone();
+    kept.start.env.clear();
+    kept
+}
+
+/// Sockets asked for and not yet given, in order.
+type Waiting = Rc<RefCell<VecDeque<oneshot::Sender<io::Result<OwnedFd>>>>>;
+
+/// A container, by the connection to its shim.
+#[derive(Debug, Clone)]
+pub struct Shim {
+    socket: Rc<AsyncFd<OwnedFd>>,
+    waiting: Waiting,
+}
+
+impl Shim {
+    async fn call(&self, call: &ShimCall) -> io::Result<()> {
+        self.socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), call, &[])).await
+    }
+
+    /// Hands out what the shim sends, until it tells the end or is gone.
+    async fn listen(&self, events: &mpsc::Sender<Event>) -> Option<Outcome> {
+        loop {
+            let received =
+                self.socket.async_io(Interest::READABLE, |fd| messages::receive::<ShimEvent>(fd.as_fd())).await;
+            match received {
+                Ok(Some((ShimEvent::Socket, Some(socket)))) => self.give(Ok(socket)),
+                Ok(Some((ShimEvent::Socket, None))) => self.give(Err(io::Error::other("the socket got lost"))),
+                Ok(Some((ShimEvent::Failed { message }, _))) => self.give(Err(io::Error::other(message))),
+                Ok(Some((ShimEvent::Started, _))) => drop(events.send(Event::Started).await),
+                Ok(Some((ShimEvent::Exited { outcome }, _))) => return Some(outcome),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::warn!(%error, "skipping what a shim of another version said");
+                }
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    fn give(&self, socket: io::Result<OwnedFd>) {
+        let waiting = self.waiting.borrow_mut().pop_front();
+        // Whoever asked may have gone away: then the socket is closed.
+        let _ = waiting.map(|to| to.send(socket));
+    }
+}
+
+impl Container for Shim {
+    async fn socket(&self) -> io::Result<OwnedFd> {
+        let (to, given) = oneshot::channel();
+        self.waiting.borrow_mut().push_back(to);
+        self.call(&ShimCall::Socket).await?;
+        given.await.map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the instance has ended"))?
+    }
+
+    async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.call(&ShimCall::Stop { signal, grace_ms }).await
+    }
+}
+
+/// How a container ended whose shim is gone: as the shim wrote down, or else as lost, once it has been swept up.
+async fn recorded_end(directory: &Path, cgroup: &Path) -> Outcome {
+    let path = directory.join("exit.json");
+    if let Ok(Some(outcome)) = read_json(&path) {
+        return outcome;
+    }
+    if let Err(error) = run_sweep(directory, cgroup).await {
+        tracing::error!(directory = %directory.display(), %error, "could not sweep up after a lost container");
+    }
+    match read_json(&path) {
+        Ok(Some(outcome)) => outcome,
+        _ => {
+            let outcome = Outcome::because(ExitReason::RuntimeLost, "the container's shim is gone");
+            let _ = write_json(&path, &outcome);
+            outcome
+        }
+    }
+}
+
+async fn run_sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
+    let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
+    command.arg("sweep").arg("--directory").arg(directory).arg("--cgroup").arg(cgroup);
+    let status = command.stdin(std::process::Stdio::null()).status().await?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the sweep ended with {status}"))) }
+}
+
+/// Connects to the shim in an instance's directory. (By descriptor: a socket's path may be no longer than 107 bytes.)
+pub(crate) fn connect_shim(directory: &Path) -> io::Result<OwnedFd> {
+    connect_in(directory, "shim.sock")
+}
+
+fn connect_in(directory: &Path, name: &str) -> io::Result<OwnedFd> {
+    let directory = File::open(directory)?;
+    sys::connect(Path::new(&format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())))
+}
+
+async fn ask_supervisor(layout: &Layout, call: &SupervisorCall) -> io::Result<SupervisorAnswer> {
+    let socket = connect_in(layout.root(), "supervisor.sock").map_err(|e| {
+        let path = layout.supervisor_socket();
+        io::Error::new(e.kind(), format!("no supervisor at {}: {e}; start `berth-agent supervisor` first", path.display()))
+    })?;
+    let socket = sys::asynchronous(socket)?;
+    let exchange = async {
+        socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), call, &[])).await?;
+        socket.async_io(Interest::READABLE, |fd| messages::receive(fd.as_fd())).await
+    };
+    let answer = tokio::time::timeout(SUPERVISOR_TIMEOUT, exchange).await;
+    let answer = answer.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the supervisor does not answer"))??;
+    answer.map(|(answer, _)| answer).ok_or_else(|| io::Error::other("the supervisor hung up"))
+}

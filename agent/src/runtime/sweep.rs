@@ -1,0 +1,53 @@
+//! Sweeps up after a container whose shim is gone: processes, cgroup and disk; and writes down that it was lost.
+
+use std::io;
+use std::path::Path;
+
+use berth_common::outcome::{ExitReason, Outcome};
+use nix::unistd::{Uid, User};
+
+use super::cgroup::InstanceCgroup;
+use super::layout::write_json;
+use super::{namespaces, shim};
+
+/// Entry of the hidden `sweep` mode, which the agent runs as a process of its own.
+pub fn main(directory: &Path, cgroup: &Path) -> anyhow::Result<()> {
+    super::refuse_root()?;
+    Ok(sweep(directory, cgroup)?)
+}
+
+/// Leaves nothing of a container but a record that says that it was lost. For a single-threaded process, which is in
+/// a user namespace afterwards.
+pub(crate) fn sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
+    InstanceCgroup::load(cgroup).destroy()?;
+    let disk = directory.join("disk");
+    if disk.exists() {
+        // What the container wrote belongs to its users, over whom there is power only inside.
+        let (uids, gids) = my_subordinate_ids()?;
+        namespaces::enter_user_namespace(uids, gids)?;
+        shim::wipe(&disk)?;
+    }
+    let exit = directory.join("exit.json");
+    // No directory: somebody else has swept, and the agent has taken note of it.
+    if exit.exists() || !directory.exists() {
+        return Ok(());
+    }
+    let message = "the process that looked after the container is gone, and the container was ended with it";
+    write_json(&exit, &Outcome::because(ExitReason::RuntimeLost, message))
+}
+
+/// The subordinate uids and gids of this process's user.
+pub(crate) fn my_subordinate_ids() -> io::Result<(super::messages::IdRange, super::messages::IdRange)> {
+    let uid = Uid::effective();
+    let name = User::from_uid(uid)?.map_or_else(|| uid.to_string(), |user| user.name);
+    let of = |file: &str| namespaces::subordinate_ids(Path::new(file), &name, uid.as_raw());
+    Ok((of("/etc/subuid")?, of("/etc/subgid")?))
+}
+
+/// Entry of the hidden `wipe` mode: removes a directory whose contents belong to the container's users.
+pub fn wipe_main(directory: &Path) -> anyhow::Result<()> {
+    super::refuse_root()?;
+    let (uids, gids) = my_subordinate_ids()?;
+    namespaces::enter_user_namespace(uids, gids)?;
+    Ok(shim::wipe(directory)?)
+}

@@ -1,0 +1,139 @@
+//! The agent as a whole: takes back what an earlier agent left running, then accepts connections of edges until it is
+//! told to stop. Containers go on when it does.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_common::ids::NodeId;
+use berth_common::lifecycle::Lifecycle;
+use berth_common::wire::close;
+use quinn::{Endpoint, Incoming, VarInt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Config;
+use crate::endpoint::{self, EndpointError};
+use crate::instances::Instances;
+use crate::runtime::Runtime;
+use crate::sessions::Sessions;
+use crate::{follow, session};
+
+/// Connections at once. An edge has one for each of its shards.
+const MAX_CONNECTIONS: usize = 1024;
+/// Handshakes at once: they cost CPU before it is known who asks.
+const MAX_HANDSHAKES: usize = 64;
+/// With fewer than this many handshakes free, peers must first show that their address is theirs.
+const CALM_HANDSHAKES: usize = 32;
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the word that the agent stops may take to reach the edges.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The endpoint could not be made.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// What an earlier agent left could not be taken back.
+    #[error("cannot take back what runs on this node: {0}")]
+    Adopt(io::Error),
+}
+
+/// What all connections share.
+pub(crate) struct Agent<R: Runtime> {
+    pub(crate) node: NodeId,
+    pub(crate) runtime: R,
+    pub(crate) instances: Instances<R::Container>,
+    pub(crate) sessions: Sessions,
+    pub(crate) tunnels: Semaphore,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// An agent that listens. Lives on one thread, inside a `LocalSet`.
+pub struct Server<R: Runtime> {
+    agent: Rc<Agent<R>>,
+    endpoint: Endpoint,
+    address: SocketAddr,
+}
+
+impl<R: Runtime + 'static> Server<R> {
+    /// Takes back what runs, then listens: edges that connect are told all of it.
+    pub async fn start(config: Config, runtime: R, lifecycle: Lifecycle) -> Result<Self, ServeError> {
+        let endpoint = endpoint::open(&config)?;
+        let address = endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
+        let agent = Rc::new(Agent {
+            node: config.node,
+            runtime,
+            instances: Instances::new(config.capacity, lifecycle.drain().clone()),
+            sessions: Sessions::default(),
+            tunnels: Semaphore::new(config.max_tunnels.min(Semaphore::MAX_PERMITS)),
+            lifecycle,
+        });
+        for adopted in agent.runtime.adopt().await.map_err(ServeError::Adopt)? {
+            follow::adopt(&agent, adopted);
+        }
+        Ok(Self { agent, endpoint, address })
+    }
+
+    /// The address that is listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the lifecycle drains, then tells the edges and ends.
+    pub async fn run(self) {
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let incoming = tokio::select! {
+                incoming = self.endpoint.accept() => incoming,
+                () = self.agent.lifecycle.drain().cancelled() => break,
+            };
+            let Some(incoming) = incoming else { break };
+            self.admit(incoming, &handshakes, &connections);
+        }
+        self.endpoint.close(VarInt::from_u32(close::SHUTDOWN), b"the agent is stopping");
+        // An edge that does not answer finds out by itself.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
+    }
+
+    fn admit(&self, incoming: Incoming, handshakes: &Arc<Semaphore>, connections: &Arc<Semaphore>) {
+        if handshakes.available_permits() < CALM_HANDSHAKES && incoming.may_retry() {
+            // Fails only where a retry is not allowed, which was asked.
+            let _ = incoming.retry();
+            return;
+        }
+        let handshake = Arc::clone(handshakes).try_acquire_owned();
+        let connection = Arc::clone(connections).try_acquire_owned();
+        match (handshake, connection) {
+            (Ok(handshake), Ok(connection)) => {
+                let agent = Rc::clone(&self.agent);
+                self.agent.lifecycle.spawn_local(shake_hands(agent, incoming, handshake, connection));
+            }
+            _ => {
+                tracing::warn!(remote = %incoming.remote_address(), "refusing a connection: there are too many");
+                incoming.refuse();
+            }
+        }
+    }
+}
+
+async fn shake_hands<R: Runtime + 'static>(
+    agent: Rc<Agent<R>>,
+    incoming: Incoming,
+    handshake: OwnedSemaphorePermit,
+    _connection: OwnedSemaphorePermit,
+) {
+    let remote = incoming.remote_address();
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, incoming).await {
+        Ok(Ok(connection)) => {
+            drop(handshake);
+            session::serve(agent, connection).await;
+        }
+        Ok(Err(error)) => tracing::warn!(%remote, %error, "a handshake failed"),
+        Err(_) => tracing::warn!(%remote, "a handshake took too long"),
+    }
+}

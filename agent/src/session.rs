@@ -1,0 +1,260 @@
+//! One connection of an edge, from its handshake to its end.
+//!
+//! ```text
+//!  connected ──Hello, in time, by its certificate's holder, newest of its shard──▶ serving ──▶ closed
+//!      └───────────────────────anything else───────────────────────────────────────────────────▶ ▲
+//!                            a breach · a newer session · edge or agent closes · silence ────────┘
+//! ```
+//!
+//! Streams are served each in its own task. A peer that breaks the protocol loses its connection, and nobody else
+//! notices.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use berth_certs::{Identity, Role};
+use berth_common::wire::call::{Answer, Call, Hello, Welcome};
+use berth_common::wire::frame::{self, FrameError};
+use berth_common::wire::tunnel::TunnelHeader;
+use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, close};
+use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
+
+use crate::runtime::Runtime;
+use crate::serve::Agent;
+use crate::sessions::{HelloError, Session};
+use crate::{calls, tunnel};
+
+/// How long an edge may take to introduce itself.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an edge may take to say what a stream is for.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that are read at a time on one connection: each may take as much memory as a frame may be long.
+const CALLS_READ_AT_ONCE: usize = 16;
+
+/// Why a connection is closed by the agent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Breach {
+    /// The peer does not keep to the protocol.
+    #[error("the protocol was broken: {0}")]
+    Protocol(String),
+    /// The peer is not who it says it is.
+    #[error("{0}")]
+    Forbidden(String),
+    /// A newer session has taken over.
+    #[error("superseded: {0}")]
+    Superseded(String),
+    /// It reads its updates too slowly.
+    #[error("updates were not read in time: connect again to be told everything")]
+    Slow,
+}
+
+impl Breach {
+    fn code(&self) -> u32 {
+        match self {
+            Self::Protocol(_) => close::PROTOCOL,
+            Self::Forbidden(_) => close::FORBIDDEN,
+            Self::Superseded(_) => close::SUPERSEDED,
+            Self::Slow => close::SLOW,
+        }
+    }
+}
+
+/// Why a stream ended before its work was done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamEnd {
+    /// The peer gave up the stream or is gone: nothing is left to do.
+    #[error("the stream is gone")]
+    Gone,
+    /// The whole connection is to be closed.
+    #[error(transparent)]
+    Breach(#[from] Breach),
+}
+
+impl From<WriteError> for StreamEnd {
+    fn from(_: WriteError) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<ReadExactError> for StreamEnd {
+    fn from(error: ReadExactError) -> Self {
+        match error {
+            ReadExactError::FinishedEarly(_) => {
+                Breach::Protocol("a stream ended before it said what it is for".to_owned()).into()
+            }
+            ReadExactError::ReadError(ReadError::Reset(_) | ReadError::ConnectionLost(_)) => Self::Gone,
+            ReadExactError::ReadError(error) => Breach::Protocol(error.to_string()).into(),
+        }
+    }
+}
+
+impl From<FrameError> for StreamEnd {
+    /// The text of a wrong body is left out: it may quote what should not be seen.
+    fn from(error: FrameError) -> Self {
+        let text = match error {
+            FrameError::Io(_) => return Self::Gone,
+            FrameError::Body(error) => format!("a frame is not the expected message (column {})", error.column()),
+            FrameError::TooLong(_) | FrameError::Truncated => error.to_string(),
+        };
+        Breach::Protocol(text).into()
+    }
+}
+
+/// A connection that is served.
+pub(crate) struct Connected<R: Runtime> {
+    pub(crate) agent: Rc<Agent<R>>,
+    pub(crate) session: Session,
+    /// Whether a stream of it follows the instances.
+    pub(crate) watching: Cell<bool>,
+    reading: Semaphore,
+    connection: Connection,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve<R: Runtime + 'static>(agent: Rc<Agent<R>>, connection: Connection) {
+    let remote = connection.remote_address();
+    let introduced = tokio::time::timeout(HELLO_TIMEOUT, introduce(&agent, &connection)).await;
+    let silent = || Breach::Protocol(format!("no Hello within {} s", HELLO_TIMEOUT.as_secs()));
+    match introduced.unwrap_or_else(|_| Err(silent().into())) {
+        Ok(session) => serve_streams(agent, session, connection).await,
+        Err(StreamEnd::Breach(breach)) => close(&connection, &breach),
+        Err(StreamEnd::Gone) => tracing::debug!(%remote, "a connection ended before its Hello"),
+    }
+}
+
+fn close(connection: &Connection, breach: &Breach) {
+    // The first reason counts: streams of one connection may find the same fault.
+    if connection.close_reason().is_none() {
+        tracing::warn!(remote = %connection.remote_address(), %breach, "closing a connection");
+        connection.close(VarInt::from_u32(breach.code()), breach.to_string().as_bytes());
+    }
+}
+
+/// Takes the Hello, which is the first stream, and answers it.
+async fn introduce<R: Runtime + 'static>(agent: &Agent<R>, connection: &Connection) -> Result<Session, StreamEnd> {
+    let identity = identify(connection)?;
+    let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| StreamEnd::Gone)?;
+    let mut kind = [0];
+    recv.read_exact(&mut kind).await?;
+    let call = if kind == [STREAM_CALL] { frame::read::<Call>(&mut recv).await? } else { None };
+    let Some(Call::Hello(hello)) = call else {
+        return Err(Breach::Protocol("the first stream must carry Hello".to_owned()).into());
+    };
+    let session = enter(agent, &identity, &hello)?;
+    tracing::info!(edge = %hello.edge, shard = hello.shard, epoch = hello.epoch.0, session = hello.session,
+        version = %hello.version.escape_debug(), remote = %connection.remote_address(), "edge connected");
+    let welcome = Welcome {
+        node: agent.node.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        capacity: agent.instances.capacity(),
+        draining: agent.instances.is_draining(),
+    };
+    answer(&mut send, &Answer::Welcome(welcome)).await?;
+    Ok(session)
+}
+
+/// Who the peer's certificate says it is. The handshake has checked that our CA says so.
+fn identify(connection: &Connection) -> Result<Identity, Breach> {
+    let shown = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let leaf = shown.as_deref().and_then(|chain| chain.first());
+    let leaf = leaf.ok_or_else(|| Breach::Forbidden("no certificate was shown".to_owned()))?;
+    berth_certs::peer_identity(leaf).map_err(|error| Breach::Forbidden(error.to_string()))
+}
+
+fn enter<R: Runtime>(agent: &Agent<R>, identity: &Identity, hello: &Hello) -> Result<Session, Breach> {
+    if identity.role != Role::Edge || identity.name != hello.edge.as_str() {
+        return Err(Breach::Forbidden(format!("the certificate is that of {identity}, not of edge {}", hello.edge)));
+    }
+    agent.sessions.enter(hello).map_err(|error| match error {
+        HelloError::Old => Breach::Superseded(error.to_string()),
+        HelloError::Shards => Breach::Protocol(error.to_string()),
+    })
+}
+
+async fn serve_streams<R: Runtime + 'static>(agent: Rc<Agent<R>>, session: Session, connection: Connection) {
+    let connected = Rc::new(Connected {
+        agent,
+        session,
+        watching: Cell::new(false),
+        reading: Semaphore::new(CALLS_READ_AT_ONCE),
+        connection,
+    });
+    loop {
+        let accepted = tokio::select! {
+            accepted = connected.connection.accept_bi() => accepted,
+            () = connected.session.superseded() => {
+                let text = "a newer session of this edge's shard has taken over";
+                return close(&connected.connection, &Breach::Superseded(text.to_owned()));
+            }
+        };
+        match accepted {
+            Ok((send, recv)) => {
+                let task = Rc::clone(&connected).serve_stream(send, recv);
+                connected.agent.lifecycle.spawn_local(task);
+            }
+            Err(reason) => {
+                tracing::info!(edge = %connected.session.edge, %reason, "edge disconnected");
+                return;
+            }
+        }
+    }
+}
+
+/// What a stream is for.
+enum Purpose {
+    Call(Result<Call, FrameError>),
+    Tunnel(TunnelHeader),
+}
+
+impl<R: Runtime + 'static> Connected<R> {
+    async fn serve_stream(self: Rc<Self>, mut send: SendStream, mut recv: RecvStream) {
+        let served = match tokio::time::timeout(STREAM_TIMEOUT, self.purpose(&mut recv)).await {
+            Ok(Ok(Purpose::Call(call))) => calls::serve(&self, call, send).await,
+            Ok(Ok(Purpose::Tunnel(header))) => {
+                tunnel::serve(&self.agent, &self.session.edge, header, send, recv).await
+            }
+            Ok(Err(end)) => Err(end),
+            Err(_) => {
+                // A path that loses packets may be the cause: only the stream is given up.
+                let _ = send.reset(VarInt::from_u32(close::PROTOCOL));
+                let _ = recv.stop(VarInt::from_u32(close::PROTOCOL));
+                return;
+            }
+        };
+        if let Err(StreamEnd::Breach(breach)) = served {
+            close(&self.connection, &breach);
+        }
+    }
+
+    async fn purpose(&self, recv: &mut RecvStream) -> Result<Purpose, StreamEnd> {
+        let mut kind = [0];
+        recv.read_exact(&mut kind).await?;
+        match kind[0] {
+            STREAM_CALL => self.read_call(recv).await.map(Purpose::Call),
+            STREAM_TUNNEL => tunnel::read_header(recv).await.map(Purpose::Tunnel),
+            kind => Err(Breach::Protocol(format!("stream kind {kind:#04x} is not known")).into()),
+        }
+    }
+
+    /// Reads a call. One that is well-formed but of a kind that only a newer version knows is left to be answered.
+    async fn read_call(&self, recv: &mut RecvStream) -> Result<Result<Call, FrameError>, StreamEnd> {
+        let _turn = self.reading.acquire().await.map_err(|_| StreamEnd::Gone)?;
+        match frame::read(recv).await {
+            Ok(Some(call)) => Ok(Ok(call)),
+            Ok(None) => Err(FrameError::Truncated.into()),
+            Err(FrameError::Body(error)) if error.is_data() => Ok(Err(FrameError::Body(error))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Sends the last or only answer of a stream.
+pub(crate) async fn answer(send: &mut SendStream, answer: &Answer) -> Result<(), StreamEnd> {
+    frame::write(send, answer).await?;
+    // Refused only where the stream is over already.
+    let _ = send.finish();
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! Joins a QUIC stream to a TCP connection, so that each end of the pair behaves as if it were connected to the other.
+//!
+//! ```text
+//!  QUIC from edge            TCP to app            TCP from app            QUIC to edge
+//!  bytes        ───────────▶ bytes                 bytes       ──────────▶ bytes
+//!  end          ───────────▶ end                   end         ──────────▶ end
+//!  reset, lost  ───────────▶ reset                 reset       ──────────▶ reset, and stop
+//!                                                  (read no more)   ◀───── stop
+//! ```
+//!
+//! Each direction is as fast as its slower end: what one does not take, the other is not asked for. A direction that
+//! carries nothing holds no buffer.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::task::ready;
+use std::time::Duration;
+
+use berth_common::wire::close;
+use bytes::{Buf, Bytes, BytesMut};
+use quinn::{RecvStream, SendStream, VarInt, WriteError};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio_util::sync::CancellationToken;
+
+/// Chunks handed to the socket in one system call. A packet is one chunk at most.
+const CHUNKS: usize = 16;
+/// Smallest buffer that the socket is read into, in bytes: a usual answer fits.
+const MIN_READ_BYTES: usize = 4 << 10;
+/// Largest such buffer, in bytes. Buffers grow while they are filled and shrink while they are not.
+const MAX_READ_BYTES: usize = 64 << 10;
+/// How long after its instance's end a connection may take to deliver what the app wrote last.
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a pair was cut, where it did not end well on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Cut {
+    /// The edge reset its stream, or its connection is gone.
+    #[error("the edge gave up")]
+    ByEdge,
+    /// The app reset its connection.
+    #[error("the app reset the connection")]
+    ByApp,
+    /// The instance is gone.
+    #[error("the instance has ended")]
+    Ended,
+}
+
+/// Carries bytes both ways until both directions have ended or one was cut.
+pub(crate) async fn splice(
+    mut tcp: TcpStream,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    ended: &CancellationToken,
+) -> Result<(), Cut> {
+    let carried = carry(&mut tcp, &mut send, &mut recv, ended).await;
+    if carried.is_err() {
+        // Closed with this, the connection is reset. All three may be over already, which is as good.
+        let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+        let _ = send.reset(VarInt::from_u32(close::RESET));
+        let _ = recv.stop(VarInt::from_u32(close::RESET));
+    }
+    carried
+}
+
+async fn carry(
+    tcp: &mut TcpStream,
+    send: &mut SendStream,
+    recv: &mut RecvStream,
+    ended: &CancellationToken,
+) -> Result<(), Cut> {
+    let (from_app, to_app) = tcp.split();
+    let app_reset = Cell::new(false);
+    let both = async {
+        tokio::try_join!(upload(recv, to_app, &app_reset), download(from_app, send, &app_reset)).map(|_| ())
+    };
+    tokio::select! {
+        carried = both => carried,
+        () = last_bytes(ended) => Err(Cut::Ended),
+    }
+}
+
+/// Ends some time after the instance has.
+async fn last_bytes(ended: &CancellationToken) {
+    ended.cancelled().await;
+    tokio::time::sleep(LAST_BYTES_TIMEOUT).await;
+}
+
+/// From the edge to the app.
+async fn upload(recv: &mut RecvStream, mut tcp: WriteHalf<'_>, app_reset: &Cell<bool>) -> Result<(), Cut> {
+    let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
+    loop {
+        let Some(filled) = recv.read_chunks(&mut chunks).await.map_err(|_| Cut::ByEdge)? else {
+            // It fails where the app has closed its end, which `download` finds out.
+            let _ = tcp.shutdown().await;
+            return Ok(());
+        };
+        if let Err(error) = write_all(&mut tcp, &mut chunks[..filled]).await {
+            // The app reads no more, but what it wrote before is still to be delivered. Where it closed in good order
+            // the error is a broken pipe; after a reset, the end that `download` will see is none.
+            app_reset.set(error.kind() != io::ErrorKind::BrokenPipe);
+            let _ = recv.stop(VarInt::from_u32(close::RESET));
+            return Ok(());
+        }
+    }
+}
+
+/// Writes all chunks and lets go of each as soon as it is written.
+async fn write_all(tcp: &mut WriteHalf<'_>, mut chunks: &mut [Bytes]) -> io::Result<()> {
+    while !chunks.is_empty() {
+        let mut slices = [IoSlice::new(&[]); CHUNKS];
+        for (slice, chunk) in slices.iter_mut().zip(chunks.iter()) {
+            *slice = IoSlice::new(chunk);
+        }
+        let mut written = tcp.write_vectored(&slices[..chunks.len()]).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while let Some((first, rest)) = std::mem::take(&mut chunks).split_first_mut() {
+            let taken = written.min(first.len());
+            first.advance(taken);
+            written -= taken;
+            if !first.is_empty() {
+                chunks = std::slice::from_mut(first);
+                break;
+            }
+            *first = Bytes::new();
+            chunks = rest;
+        }
+    }
+    Ok(())
+}
+
+/// From the app to the edge.
+async fn download(mut tcp: ReadHalf<'_>, send: &mut SendStream, app_reset: &Cell<bool>) -> Result<(), Cut> {
+    let mut stopped = pin!(send.stopped());
+    let mut size = MIN_READ_BYTES;
+    loop {
+        let read = tokio::select! {
+            read = read_some(&mut tcp, &mut size) => read.map_err(|_| Cut::ByApp)?,
+            stopped = &mut stopped => return edge_stopped(stopped.is_ok(), send),
+        };
+        if read.is_empty() {
+            if app_reset.get() {
+                return Err(Cut::ByApp);
+            }
+            // Refused only where the stream is over already.
+            let _ = send.finish();
+            return Ok(());
+        }
+        match send.write_chunk(read).await {
+            Ok(()) => {}
+            Err(error) => return edge_stopped(matches!(error, WriteError::Stopped(_)), send),
+        }
+    }
+}
+
+/// The edge wants no more of the app's bytes. TCP cannot say so to the app until the other direction has ended too:
+/// then the connection is closed, and what the app still writes is answered by a reset.
+fn edge_stopped(in_order: bool, send: &mut SendStream) -> Result<(), Cut> {
+    if !in_order {
+        return Err(Cut::ByEdge);
+    }
+    let _ = send.reset(VarInt::from_u32(close::RESET));
+    Ok(())
+}
+
+/// Reads once there is something to read; none at the end. The buffer exists only while bytes are there for it.
+async fn read_some(tcp: &mut ReadHalf<'_>, size: &mut usize) -> io::Result<Bytes> {
+    let mut buffer = poll_fn(|cx| {
+        ready!(tcp.as_ref().poll_read_ready(cx))?;
+        let mut buffer = BytesMut::with_capacity(*size);
+        let read = pin!(tcp.read_buf(&mut buffer)).poll(cx);
+        read.map_ok(|_| buffer)
+    })
+    .await?;
+    *size = next_size(*size, buffer.len());
+    Ok(buffer.split().freeze())
+}
+
+/// The size of the next buffer after one of `size` bytes took `used`.
+fn next_size(size: usize, used: usize) -> usize {
+    if used >= size {
+        (size * 2).min(MAX_READ_BYTES)
+    } else if used < size / 4 {
+        (size / 2).max(MIN_READ_BYTES)
+    } else {
+        size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::try_join!(TcpStream::connect(address), listener.accept()).unwrap();
+        (ours, theirs.0)
+    }
+
+    #[test]
+    fn buffers_follow_what_arrives() {
+        assert_eq!(next_size(MIN_READ_BYTES, MIN_READ_BYTES), 2 * MIN_READ_BYTES);
+        assert_eq!(next_size(MAX_READ_BYTES, MAX_READ_BYTES), MAX_READ_BYTES);
+        assert_eq!(next_size(MAX_READ_BYTES, 1), MAX_READ_BYTES / 2);
+        assert_eq!(next_size(MIN_READ_BYTES, 1), MIN_READ_BYTES);
+        assert_eq!(next_size(8192, 4096), 8192);
+    }
+
+    #[tokio::test]
+    async fn all_chunks_are_written_however_little_the_socket_takes_at_once() {
+        let (mut ours, mut theirs) = pair().await;
+        SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
+        let mut chunks: Vec<Bytes> = (0..CHUNKS).map(|i| Bytes::from(vec![b'a' + i as u8; 50_000 + i])).collect();
+        let expected: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.to_vec()).collect();
+        let (_, mut half) = ours.split();
+        let mut received = Vec::new();
+        let write = async {
+            write_all(&mut half, &mut chunks).await.unwrap();
+            half.shutdown().await.unwrap();
+        };
+        let ((), read) = tokio::join!(write, theirs.read_to_end(&mut received));
+        read.unwrap();
+        assert!(received == expected && chunks.iter().all(Bytes::is_empty));
+    }
+
+    #[tokio::test]
+    async fn reading_gives_what_is_there_and_nothing_at_the_end() {
+        let (mut ours, mut theirs) = pair().await;
+        let (mut half, _) = ours.split();
+        theirs.write_all(b"hello").await.unwrap();
+        let mut size = MIN_READ_BYTES;
+        assert_eq!(read_some(&mut half, &mut size).await.unwrap(), "hello");
+        drop(theirs);
+        assert!(read_some(&mut half, &mut size).await.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,75 @@
+//! A tunnel stream: reads its header, finds the instance, connects to the port, answers, and hands both to `splice`.
+
+use std::rc::Rc;
+
+use berth_common::ids::EdgeId;
+use berth_common::wire::STREAM_TUNNEL;
+use berth_common::wire::tunnel::{HEADER_BYTES, TunnelAnswer, TunnelHeader};
+use quinn::{RecvStream, SendStream};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::ports::ConnectError;
+use crate::runtime::Runtime;
+use crate::serve::Agent;
+use crate::session::{Breach, StreamEnd};
+use crate::splice::splice;
+
+/// Reads the rest of the header, whose first byte has been read.
+pub(crate) async fn read_header(recv: &mut RecvStream) -> Result<TunnelHeader, StreamEnd> {
+    let mut header = [0; HEADER_BYTES];
+    header[0] = STREAM_TUNNEL;
+    recv.read_exact(&mut header[1..]).await?;
+    TunnelHeader::decode(&header).map_err(|error| Breach::Protocol(error.to_string()).into())
+}
+
+/// Serves one stream to its end.
+pub(crate) async fn serve<R: Runtime + 'static>(
+    agent: &Rc<Agent<R>>,
+    edge: &EdgeId,
+    header: TunnelHeader,
+    mut send: SendStream,
+    recv: RecvStream,
+) -> Result<(), StreamEnd> {
+    let Ok(_room) = agent.tunnels.try_acquire() else {
+        return refuse(send, &header, TunnelAnswer::Exhausted).await;
+    };
+    let (tcp, ended) = match connect(agent, edge, &header).await {
+        Ok(connected) => connected,
+        Err(answer) => return refuse(send, &header, answer).await,
+    };
+    send.write_all(&[TunnelAnswer::Connected as u8]).await?;
+    if let Err(cut) = splice(tcp, send, recv, &ended).await {
+        tracing::debug!(instance = %header.instance, port = header.port, %cut, "tunnel cut");
+    }
+    Ok(())
+}
+
+async fn connect<R: Runtime + 'static>(
+    agent: &Agent<R>,
+    edge: &EdgeId,
+    header: &TunnelHeader,
+) -> Result<(TcpStream, CancellationToken), TunnelAnswer> {
+    let reach = agent.instances.reach(edge, header)?;
+    let connected = tokio::select! {
+        connected = reach.sockets.connect(header.port) => connected,
+        () = reach.ended.cancelled() => return Err(TunnelAnswer::NoInstance),
+    };
+    let tcp = connected.map_err(|error| {
+        if let ConnectError::NoSocket(error) = &error {
+            tracing::warn!(instance = %header.instance, %error, "no socket inside the instance");
+        }
+        TunnelAnswer::from(&error)
+    })?;
+    // Without it, small writes wait for acknowledgements. A connection that refuses it is over already.
+    let _ = tcp.set_nodelay(true);
+    Ok((tcp, reach.ended))
+}
+
+async fn refuse(mut send: SendStream, header: &TunnelHeader, answer: TunnelAnswer) -> Result<(), StreamEnd> {
+    tracing::debug!(instance = %header.instance, port = header.port, %answer, "tunnel refused");
+    send.write_all(&[answer as u8]).await?;
+    // Refused only where the stream is over already.
+    let _ = send.finish();
+    Ok(())
+}

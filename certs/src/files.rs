@@ -1,0 +1,147 @@
+//! Certificates and keys on disk. Keys are made readable by their owner only, from their first moment on, and are
+//! refused when others can read them.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Largest file read, in bytes: a bundle of many certificates is far smaller.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Permissions that nobody but the owner of a key file may have.
+const OTHERS: u32 = 0o077;
+const KEY_MODE: u32 = 0o600;
+const CERTIFICATE_MODE: u32 = 0o644;
+const DIRECTORY_MODE: u32 = 0o755;
+
+/// Why a certificate or key file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The operating system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something is there already, and is never overwritten.
+    #[error("{0} exists and is not overwritten: move it away first if a new one is wanted")]
+    Exists(PathBuf),
+    /// The key can be read by others.
+    #[error(
+        "{path} holds a private key and has mode {mode:04o}, so others may read it: run `chmod 600 {path}`"
+    )]
+    Exposed {
+        /// The key file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The file is far too large for what it should be.
+    #[error("{0} is larger than {MAX_FILE_BYTES} bytes: it is not a PEM file of certificates or a key")]
+    TooLarge(PathBuf),
+    /// No certificate in it.
+    #[error("{0} holds no PEM block `CERTIFICATE`, or a damaged one")]
+    NoCertificate(PathBuf),
+    /// No key in it.
+    #[error("{0} holds no PEM block `PRIVATE KEY`, or a damaged one")]
+    NoKey(PathBuf),
+}
+
+impl FileError {
+    fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| match source.kind() {
+            io::ErrorKind::AlreadyExists => Self::Exists(path.to_owned()),
+            _ => Self::Io { action, path: path.to_owned(), source },
+        }
+    }
+}
+
+pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(path)
+        .map_err(FileError::io("make the directory", path))
+}
+
+/// Writes a key and its certificate, both new. Whatever fails, nothing half-made stays behind.
+pub(crate) fn write_pair(
+    key: (&Path, &str),
+    certificate: (&Path, &str),
+    directory: &Path,
+) -> Result<(), FileError> {
+    if certificate.0.exists() {
+        return Err(FileError::Exists(certificate.0.to_owned()));
+    }
+    write_new(key.0, key.1, KEY_MODE)?;
+    let rest = write_new(certificate.0, certificate.1, CERTIFICATE_MODE).and_then(|()| sync(directory));
+    rest.inspect_err(|_| {
+        // The key was made by this call, so removing it loses nothing; a failure to do so changes nothing either.
+        let _ = std::fs::remove_file(key.0);
+    })
+}
+
+/// The mode is given at creation, so there is no moment at which it is wider.
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(FileError::io("create", path))?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(path);
+        FileError::io("write", path)(error)
+    })
+}
+
+fn sync(directory: &Path) -> Result<(), FileError> {
+    File::open(directory).and_then(|d| d.sync_all()).map_err(FileError::io("sync", directory))
+}
+
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let bytes = read(&open(path)?, path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(FileError::NoCertificate(path.to_owned())),
+    }
+}
+
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
+    let bytes = read_private(path)?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| FileError::NoKey(path.to_owned()))
+}
+
+/// Reads a file that only its owner may read. The permissions are those of the very file that is read.
+pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
+    let file = open(path)?;
+    let mode = file.metadata().map_err(FileError::io("look at", path))?.permissions().mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(FileError::Exposed { path: path.to_owned(), mode });
+    }
+    read(&file, path)
+}
+
+fn open(path: &Path) -> Result<File, FileError> {
+    File::open(path).map_err(FileError::io("open", path))
+}
+
+fn read(file: &File, path: &Path) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    let length =
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+    if u64::try_from(length).is_ok_and(|length| length <= MAX_FILE_BYTES) {
+        Ok(bytes)
+    } else {
+        Err(FileError::TooLarge(path.to_owned()))
+    }
+}

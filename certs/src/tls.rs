@@ -1,0 +1,58 @@
+//! The TLS configurations of both sides: TLS 1.3 only, both sides show certificates, every connection a full handshake.
+
+use std::sync::Arc;
+
+use berth_common::ids::NodeId;
+use berth_common::wire::ALPN;
+use rustls::client::Resumption;
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::SingleCertAndKey;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::credentials::Credentials;
+use crate::identity::{Identity, Role};
+use crate::verify::AgentVerifier;
+
+/// The server name that edges send when they dial. It means nothing: an agent is known by its certificate's URI.
+pub const SERVER_NAME: &str = "agent.berth.internal";
+
+const PROVIDER_HAS_TLS13: &str = "the ring provider has cipher suites of TLS 1.3";
+
+/// How an edge dials one node: the other side must be an agent of our CA with exactly this node's name.
+pub fn client_config(credentials: &Credentials, expect: &NodeId) -> Arc<ClientConfig> {
+    let verifier = AgentVerifier {
+        roots: Arc::clone(&credentials.roots),
+        algorithms: credentials.provider.signature_verification_algorithms,
+        expected: Identity { role: Role::Agent, name: expect.to_string() },
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&credentials.provider))
+        .with_protocol_versions(&[&TLS13])
+        .expect(PROVIDER_HAS_TLS13)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(resolver(credentials));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // A resumed session skips the certificate, and with it the check that it has not expired.
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Arc::new(config)
+}
+
+/// How an agent is dialled: the other side must be an edge of our CA.
+pub fn server_config(credentials: &Credentials) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&credentials.provider))
+        .with_protocol_versions(&[&TLS13])
+        .expect(PROVIDER_HAS_TLS13)
+        .with_client_cert_verifier(Arc::clone(&credentials.edges) as _)
+        .with_cert_resolver(resolver(credentials));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Arc::new(config)
+}
+
+fn resolver(credentials: &Credentials) -> Arc<SingleCertAndKey> {
+    Arc::new(SingleCertAndKey::from(Arc::clone(&credentials.key)))
+}

@@ -1,0 +1,153 @@
+//! The checks of the other side's certificate during the TLS handshake: the chain to the CA by webpki, then role and
+//! name by our own reading of the one URI in it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible,
+    RootCertStore, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::identity::{Identity, IdentityError, Role, peer_identity};
+
+/// Why a certificate that the CA signed is still not the right one.
+#[derive(thiserror::Error)]
+enum Mismatch {
+    #[error(transparent)]
+    Unreadable(#[from] IdentityError),
+    #[error("the certificate belongs to {found}; expected {expected}")]
+    Other { found: Identity, expected: String },
+    #[error("the certificate came with {0} others: the CA must have signed it directly")]
+    Chain(usize),
+}
+
+/// The words for people: rustls shows the reason of a failed handshake by this form only.
+impl fmt::Debug for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Mismatch> for Error {
+    fn from(mismatch: Mismatch) -> Self {
+        CertificateError::Other(OtherError(Arc::new(mismatch))).into()
+    }
+}
+
+/// The edge's check of an agent: the CA's, an agent's, and that of the one node that was dialled.
+#[derive(Debug)]
+pub(crate) struct AgentVerifier {
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
+    pub(crate) expected: Identity,
+}
+
+impl ServerCertVerifier for AgentVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        refuse_chain(intermediates)?;
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, &[], now, self.algorithms.all)?;
+        let found = peer_identity(end_entity).map_err(Mismatch::from)?;
+        if found == self.expected {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(Mismatch::Other { found, expected: self.expected.to_string() }.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The agent's check of an edge: the CA's, and an edge's. Which edge it is, the agent reads after the handshake.
+#[derive(Debug)]
+pub(crate) struct EdgeVerifier {
+    pub(crate) chain: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for EdgeVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        refuse_chain(intermediates)?;
+        let verified = self.chain.verify_client_cert(end_entity, &[], now)?;
+        let found = peer_identity(end_entity).map_err(Mismatch::from)?;
+        match found.role {
+            Role::Edge => Ok(verified),
+            Role::Agent => Err(Mismatch::Other { found, expected: "an edge".to_owned() }.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// The CA signs leaves itself; whoever sends more tries to pass a leaf off as a CA.
+fn refuse_chain(intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
+    match intermediates.len() {
+        0 => Ok(()),
+        others => Err(Mismatch::Chain(others).into()),
+    }
+}
+
+fn tls12() -> Error {
+    Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig)
+}

@@ -1,0 +1,99 @@
+//! `berth dev`: an app on this machine, with an edge and nodes as child processes, until Ctrl-C.
+//!
+//! ```text
+//!  checked ──▶ prepared ──▶ started ──all nodes connected──▶ deployed ──▶ running
+//!     │ bad        │             │ a child ends, or too slow      │          │ signal, or a child ends
+//!     ▼            ▼             ▼                                ▼          ▼
+//!   exit 2       exit 1        ending: edge, then agents, then supervisors (which end all containers)
+//! ```
+
+mod daemons;
+mod identity;
+mod place;
+mod process;
+mod signals;
+mod urls;
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::admin::Admin;
+use crate::app::App;
+use crate::args::Dev;
+use crate::output;
+
+use daemons::Daemons;
+use identity::Credentials;
+use place::Place;
+use signals::Signals;
+
+/// How long edge and nodes may take until they know each other; a first start prepares the machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often is asked whether they do: the edge has no way to call back.
+const READY_INTERVAL: Duration = Duration::from_millis(50);
+
+pub(crate) async fn run(args: &Dev) -> Result<()> {
+    let app = App::in_directory(&args.dir)?;
+    let mut signals = Signals::new()?;
+    let place = Place::prepare(&args.dir, args.nodes)?;
+    let credentials = Credentials::issue(&place)?;
+    let mut daemons = Daemons::default();
+    let outcome = tokio::select! {
+        outcome = serve(args, &app, &place, &credentials, &mut daemons) => outcome,
+        () = signals.next() => Ok(()),
+    };
+    if let Err(error) = &outcome {
+        // Said at once: ending everything takes a moment.
+        eprintln!("berth dev: {error:#}");
+    }
+    daemons.stop(&mut signals).await;
+    outcome.map_err(|_| anyhow!("everything that was started has been ended"))
+}
+
+/// Starts everything and stays until something ends that should not.
+async fn serve(
+    args: &Dev,
+    app: &App,
+    place: &Place,
+    credentials: &Credentials,
+    daemons: &mut Daemons,
+) -> Result<()> {
+    let listen = daemons::choose_address(args.listen)?;
+    daemons.start_all(place, credentials, listen).await?;
+    let admin = Admin::at(place.admin_socket());
+    wait_until_ready(&admin, args.nodes, daemons).await?;
+    eprintln!("packing and deploying {} ...", app.manifest.name);
+    tokio::select! {
+        deployed = app.deploy(&admin) => deployed?,
+        died = daemons.first_death() => return Err(died),
+    };
+    for line in urls::describe(&app.manifest, listen) {
+        output::line(line)?;
+    }
+    eprintln!("logs are in {}; Ctrl-C ends everything", place.logs().display());
+    Err(daemons.first_death().await)
+}
+
+/// Waits until the edge answers and every node is connected to it.
+async fn wait_until_ready(admin: &Admin, nodes: u16, daemons: &mut Daemons) -> Result<()> {
+    eprintln!("waiting for the edge and {nodes} node(s) ...");
+    let ready = async {
+        while !all_connected(admin, nodes).await {
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
+    };
+    let waited = tokio::select! {
+        waited = tokio::time::timeout(READY_TIMEOUT, ready) => waited,
+        died = daemons.first_death() => return Err(died),
+    };
+    if waited.is_err() {
+        bail!("not all nodes were connected after {READY_TIMEOUT:?}\n{}", daemons.last_words());
+    }
+    Ok(())
+}
+
+async fn all_connected(admin: &Admin, nodes: u16) -> bool {
+    let connected = admin.nodes().await.map(|list| list.nodes.iter().filter(|node| node.connected).count());
+    admin.health().await.is_ok() && connected.is_ok_and(|connected| connected == usize::from(nodes))
+}

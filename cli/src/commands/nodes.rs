@@ -1,0 +1,59 @@
+//! `berth nodes`: the machines that an edge runs containers on.
+
+use anyhow::Result;
+use bytesize::ByteSize;
+
+use crate::admin::{Admin, NodeView};
+use crate::args::Show;
+use crate::output;
+
+const HEADINGS: [&str; 7] = ["NODE", "ADDRESS", "STATE", "INSTANCES", "CPUS", "MEMORY", "VERSION"];
+
+pub(crate) async fn run(args: &Show) -> Result<()> {
+    let admin = Admin::find(&args.admin)?;
+    if args.json {
+        return output::json(&admin.get::<serde_json::Value>("/v1/nodes").await?);
+    }
+    let rows = admin.nodes().await?.nodes.iter().map(row).collect();
+    Ok(output::table(&HEADINGS, rows)?)
+}
+
+fn row(view: &NodeView) -> Vec<String> {
+    let state = match (view.connected, view.draining) {
+        (false, _) => "disconnected",
+        (true, true) => "draining",
+        (true, false) => "connected",
+    };
+    let capacity = view.capacity;
+    let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let limit = capacity.map_or_else(String::new, |capacity| format!(" of {}", capacity.instances));
+    vec![
+        view.node.clone(),
+        view.address.clone(),
+        state.to_owned(),
+        format!("{}{limit}", view.instances),
+        known(capacity.map(|capacity| (f64::from(capacity.cpu_sixteenths) / 16.0).to_string())),
+        known(capacity.map(|capacity| ByteSize(capacity.memory_bytes).display().iec().to_string())),
+        known(view.version.clone()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edges_answer_becomes_a_row() {
+        let node = |text: &str| row(&serde_json::from_str(text).unwrap());
+        let up = node(
+            r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,
+                "capacity":{"memory_bytes":1073741824,"cpu_sixteenths":24,"instances":64}}"#,
+        );
+        assert_eq!(up, ["n1", "127.0.0.1:1", "connected", "2 of 64", "1.5", "1.0 GiB", "0.1.0"]);
+        let down = node(
+            r#"{"node":"n2","address":"127.0.0.1:2","connected":false,"version":null,"capacity":null,
+                "instances":0,"draining":false}"#,
+        );
+        assert_eq!(down, ["n2", "127.0.0.1:2", "disconnected", "0", "-", "-", "-"]);
+    }
+}

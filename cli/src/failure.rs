@@ -1,0 +1,44 @@
+//! What a failed command says and with which code it ends.
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Error;
+
+/// Something did not work.
+const FAILED: u8 = 1;
+/// What was given is wrong; the same as clap's own for a wrong command line.
+const BAD_INPUT: u8 = 2;
+
+/// Marks an error as a fault of what was given: a file, a name, an option.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BadInput(pub(crate) String);
+
+/// The fault of what was given, with all its causes in one line.
+pub(crate) fn bad_input(error: impl Into<Error>) -> Error {
+    BadInput(format!("{:#}", error.into())).into()
+}
+
+/// Says on standard error why a command failed, and gives its exit code.
+pub(crate) fn exit_code(outcome: Result<(), Error>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if is_broken_pipe(&error) {
+        return ExitCode::SUCCESS;
+    }
+    match error.downcast_ref::<BadInput>() {
+        Some(BadInput(text)) => {
+            eprintln!("{text}");
+            ExitCode::from(BAD_INPUT)
+        }
+        None => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The reader of our output has seen enough (`berth containers list | head -1`).
+fn is_broken_pipe(error: &Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,139 @@
+//! Makes OCI images without any other program: from a static binary or a root directory, one gzip layer, the same
+//! bytes from the same input; or takes over one that is there already. Knows nothing of apps and edges.
+
+pub(crate) mod elf;
+pub(crate) mod import;
+mod layer;
+pub(crate) mod layout;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use flate2::{Compression, GzBuilder};
+use oci_spec::image::{
+    Arch, Config, ConfigBuilder, Descriptor, ImageConfigurationBuilder, ImageManifestBuilder, MediaType, Os,
+    PlatformBuilder, RootFsBuilder,
+};
+
+use layout::{Hashed, Staging};
+
+const SCHEMA_VERSION: u32 = 2;
+/// Value of gzip's field for the operating system that says "unknown": so it is the same everywhere.
+const GZIP_UNKNOWN_SYSTEM: u8 = 255;
+const GZIP_LEVEL: u32 = 6;
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an image says about running it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    /// Program and arguments. A binary's default is the binary; a root directory has none.
+    pub(crate) entrypoint: Vec<String>,
+    /// `NAME=VALUE` each.
+    pub(crate) env: Vec<String>,
+    /// User and group inside.
+    pub(crate) user: Option<String>,
+}
+
+/// What an image is made of, looked at.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A static binary.
+    Binary { path: PathBuf, name: String, architecture: Arch },
+    /// A root directory.
+    Directory(PathBuf),
+}
+
+impl Source {
+    /// Looks at a path. Fails with words for people where nothing can be made of it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let metadata = path.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+        if metadata.is_dir() {
+            return Ok(Self::Directory(path.to_owned()));
+        }
+        if !metadata.is_file() {
+            bail!("{} is neither a file nor a directory", path.display());
+        }
+        let architecture = elf::require_static(path)?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.with_context(|| format!("the name of {} is not UTF-8", path.display()))?;
+        Ok(Self::Binary { path: path.to_owned(), name: name.to_owned(), architecture })
+    }
+}
+
+/// Packs an image into a staged layout; publish it with the descriptor that comes back.
+pub(crate) fn pack(source: &Source, settings: &Settings, staging: &Staging) -> Result<Descriptor> {
+    let (layer, diff_id) = write_layer(source, staging)?;
+    let architecture = architecture(source, settings);
+    let rootfs = RootFsBuilder::default().typ("layers").diff_ids(vec![diff_id]).build()?;
+    let config = ImageConfigurationBuilder::default()
+        .architecture(architecture.clone())
+        .os(Os::Linux)
+        .config(config(source, settings)?)
+        .rootfs(rootfs)
+        .build()?;
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(MediaType::ImageManifest)
+        .config(staging.json(MediaType::ImageConfig, &config)?)
+        .layers(vec![layer])
+        .build()?;
+    let mut descriptor = staging.json(MediaType::ImageManifest, &manifest)?;
+    descriptor
+        .set_platform(Some(PlatformBuilder::default().architecture(architecture).os(Os::Linux).build()?));
+    Ok(descriptor)
+}
+
+/// The layer's descriptor, and the digest of its archive before compression.
+fn write_layer(source: &Source, staging: &Staging) -> Result<(Descriptor, String)> {
+    let gzip = GzBuilder::new().mtime(0).operating_system(GZIP_UNKNOWN_SYSTEM);
+    let compressed = gzip.write(staging.blob()?, Compression::new(GZIP_LEVEL));
+    let mut archive = tar::Builder::new(Hashed::new(compressed));
+    match source {
+        Source::Binary { path, name, .. } => layer::write_binary(&mut archive, path, name)?,
+        Source::Directory(root) => layer::write_directory(&mut archive, root)?,
+    }
+    let mut hashed = archive.into_inner()?;
+    hashed.flush()?;
+    let (compressed, diff_hex, _) = hashed.finish();
+    let layer = compressed.finish()?.finish(MediaType::ImageLayerGzip)?;
+    Ok((layer, format!("sha256:{diff_hex}")))
+}
+
+fn config(source: &Source, settings: &Settings) -> Result<Config> {
+    let mut env = vec![DEFAULT_PATH.to_owned()];
+    if settings.env.iter().any(|variable| variable.starts_with("PATH=")) {
+        env.clear();
+    }
+    env.extend(settings.env.iter().cloned());
+    let entrypoint = match source {
+        Source::Binary { name, .. } if settings.entrypoint.is_empty() => {
+            vec![format!("/{}/{name}", layer::BINARY_DIRECTORY)]
+        }
+        _ => settings.entrypoint.clone(),
+    };
+    let mut config = ConfigBuilder::default().env(env).working_dir("/");
+    if !entrypoint.is_empty() {
+        config = config.entrypoint(entrypoint);
+    }
+    if let Some(user) = &settings.user {
+        config = config.user(user);
+    }
+    Ok(config.build()?)
+}
+
+/// A root directory's architecture is that of its program, or this machine's where it cannot be seen.
+fn architecture(source: &Source, settings: &Settings) -> Arch {
+    match source {
+        Source::Binary { architecture, .. } => architecture.clone(),
+        Source::Directory(root) => {
+            let candidates =
+                settings.entrypoint.first().map(String::as_str).into_iter().chain(["bin/sh", "sbin/init"]);
+            let mut programs =
+                candidates.filter_map(|path| elf::inspect(&root.join(path.trim_start_matches('/'))).ok());
+            programs.next().map_or_else(Arch::default, |program| program.architecture)
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Reads `berth.toml`: from text to a checked [`Manifest`], with every error at once, each with its place and what is
+//! expected there.
+//!
+//! Touches no file. Whether an image exists is for the caller to find out, who adds what is missing to the same
+//! [`Problems`]; the caller also packs the images, and then the manifest becomes an [`AppSpec`].
+
+mod container;
+mod report;
+mod route;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::ids::{AppName, ClassName};
+use crate::spec::{AppSpec, ClassSpec, ImageRef, Resources, RouteSpec};
+
+pub use report::{Position, Problem, Problems};
+
+use container::ClassNames;
+use report::{Report, Section};
+
+/// Most classes an app may have.
+pub const MAX_CLASSES: usize = 256;
+/// Most routes an app may have: each request walks through them.
+pub const MAX_ROUTES: usize = 1024;
+
+/// A checked `berth.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The app's name.
+    pub name: AppName,
+    /// Its classes, in the order of the file.
+    pub classes: Vec<ClassManifest>,
+    /// Its routes, in the order of the file.
+    pub routes: Vec<RouteSpec>,
+}
+
+/// One `[[containers]]`: all of a [`ClassSpec`] but the packed image.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClassManifest {
+    /// The class's name.
+    pub name: ClassName,
+    /// Where its image comes from.
+    pub image: DeclaredImage,
+    /// Replaces the image's entrypoint and command, where given.
+    pub entrypoint: Option<Vec<String>>,
+    /// Added to the image's environment.
+    pub env: BTreeMap<String, String>,
+    /// Limits of each instance.
+    pub resources: Resources,
+    /// Most instances that may live at once, if limited.
+    pub max_instances: Option<u32>,
+    /// TCP port that requests go to unless their route says otherwise.
+    pub default_port: u16,
+    /// How long after its last activity an instance is put to sleep.
+    pub sleep_after: Duration,
+    /// How long requests wait for an instance to be placed and started.
+    pub start_timeout: Duration,
+    /// How long they then wait for its port.
+    pub port_timeout: Duration,
+    /// How long after the signal to end an instance is killed.
+    pub stop_grace: Duration,
+    /// Whether instances may reach the internet.
+    pub enable_internet: bool,
+}
+
+/// Leaves the values of the environment out: they may be secrets.
+impl fmt::Debug for ClassManifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClassManifest")
+            .field("name", &self.name)
+            .field("image", &self.image)
+            .field("env", &self.env.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClassManifest {
+    /// The class with its packed image.
+    pub fn to_spec(&self, image: ImageRef) -> ClassSpec {
+        ClassSpec {
+            image,
+            entrypoint: self.entrypoint.clone(),
+            env: self.env.clone(),
+            resources: self.resources,
+            max_instances: self.max_instances,
+            default_port: self.default_port,
+            sleep_after: self.sleep_after,
+            start_timeout: self.start_timeout,
+            port_timeout: self.port_timeout,
+            stop_grace: self.stop_grace,
+            enable_internet: self.enable_internet,
+        }
+    }
+}
+
+/// An image as the file names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredImage {
+    /// What it is made of.
+    pub source: ImageSource,
+    /// Where the file names it.
+    pub position: Position,
+    /// Whether its class also says what to run in it.
+    pub has_entrypoint: bool,
+}
+
+/// What an image is made of. Paths are as in the file: relative ones start at its directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// A static binary or a root directory, which only a look at it can tell.
+    Path(PathBuf),
+    /// An OCI image layout directory (`oci:` before the path).
+    Layout(PathBuf),
+}
+
+impl ImageSource {
+    /// The path to look at.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) | Self::Layout(path) => path,
+        }
+    }
+}
+
+/// What was found in a file, right or wrong.
+#[derive(Debug)]
+pub struct Reading {
+    /// The images that it names.
+    pub images: Vec<DeclaredImage>,
+    /// What is wrong with it. The caller may add to it.
+    pub problems: Problems,
+    manifest: Option<Manifest>,
+}
+
+impl Reading {
+    /// The manifest, if nothing at all is wrong.
+    pub fn finish(self) -> Result<Manifest, Problems> {
+        match self.manifest {
+            Some(manifest) if self.problems.is_empty() => Ok(manifest),
+            _ => Err(self.problems),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads the text of a file; the path is only shown in problems.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
+        Self::read(file, text).finish()
+    }
+
+    /// Like [`Manifest::parse`], but lets the caller look at the images also of a file with problems.
+    pub fn read(file: &Path, text: &str) -> Reading {
+        let (table, syntax) = toml::de::DeTable::parse_recoverable(text);
+        let mut report = Report::new(text);
+        let root = Section { name: "the file", table: table.get_ref(), at: 0 };
+        let (manifest, images) = read_root(&mut report, &root);
+        report.syntax(&syntax);
+        Reading { images, problems: report.into_problems(file), manifest }
+    }
+
+    /// The app with its packed images, which the caller supplies class by class.
+    pub fn to_spec<E>(
+        &self,
+        mut image_of: impl FnMut(&ClassManifest) -> Result<ImageRef, E>,
+    ) -> Result<AppSpec, E> {
+        let mut classes = BTreeMap::new();
+        for class in &self.classes {
+            classes.insert(class.name.clone(), class.to_spec(image_of(class)?));
+        }
+        Ok(AppSpec { name: self.name.clone(), classes, routes: self.routes.clone() })
+    }
+}
+
+fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifest>, Vec<DeclaredImage>) {
+    report.refuse_unknown_keys(root, &["name", "containers", "routes"]);
+    let name = report.required(root, "name", "the app's name, such as name = \"hello\"");
+    let name = name.and_then(|value| values::name::<AppName>(report, value));
+    if root.get("containers").is_none() {
+        report.missing(root, "[[containers]]", "at least one section with a class_name and an image");
+    }
+    let sections = report.sections(root, "containers", "[[containers]]", MAX_CLASSES);
+    let known = ClassNames::collect(report, &sections);
+    let parsed: Vec<_> = sections.iter().map(|section| container::read(report, section)).collect();
+    let images = parsed.iter().filter_map(|parsed| parsed.image.clone()).collect();
+    let classes: Option<Vec<_>> = parsed.into_iter().map(|parsed| parsed.class).collect();
+    let routes = route::read_all(report, root, &known);
+    (assemble(name, classes, routes), images)
+}
+
+fn assemble(
+    name: Option<AppName>,
+    classes: Option<Vec<ClassManifest>>,
+    routes: Option<Vec<RouteSpec>>,
+) -> Option<Manifest> {
+    Some(Manifest { name: name?, classes: classes?, routes: routes? })
+}

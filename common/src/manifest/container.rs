@@ -1,0 +1,297 @@
+//! One `[[containers]]` section: a class.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::report::{Position, Report, Section, Value, kind, nearest};
+use super::values::{self, Bounds};
+use super::{ClassManifest, DeclaredImage, ImageSource};
+use crate::ids::ClassName;
+use crate::spec::{MAX_ENV_BYTES, Resources};
+
+const KEYS: [&str; 12] = [
+    "class_name",
+    "image",
+    "instance_type",
+    "max_instances",
+    "default_port",
+    "sleep_after",
+    "entrypoint",
+    "enable_internet",
+    "start_timeout",
+    "port_timeout",
+    "stop_grace",
+    "env",
+];
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+const SLEEP_AFTER: Duration = MINUTE.saturating_mul(10);
+const START_TIMEOUT: Duration = SECOND.saturating_mul(8);
+const PORT_TIMEOUT: Duration = SECOND.saturating_mul(20);
+const STOP_GRACE: Duration = MINUTE.saturating_mul(15);
+
+/// Below a tenth of a second an instance would sleep between two requests of one page.
+const SLEEP_AFTER_BOUNDS: Bounds = MILLISECOND.saturating_mul(100)..=DAY.saturating_mul(30);
+/// Clients do not wait longer than an hour for a first byte.
+const TIMEOUT_BOUNDS: Bounds = MILLISECOND.saturating_mul(100)..=HOUR;
+/// None at all kills at once; a node that drains waits this long.
+const STOP_GRACE_BOUNDS: Bounds = Duration::ZERO..=DAY;
+
+/// Most instances of one class.
+const MAX_INSTANCES: u32 = 1_000_000;
+/// Most virtual CPUs of one instance, in sixteenths: more than any machine at hand has.
+const MAX_CPU_SIXTEENTHS: u32 = 16 * 256;
+/// Least and most memory of one instance, in bytes. With less no container can be made.
+const MEMORY_BYTES: std::ops::RangeInclusive<u64> = (8 << 20)..=(1 << 40);
+/// Least and most disk of one instance, in bytes.
+const DISK_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(16 << 40);
+/// Most bytes of an entrypoint with its arguments.
+const MAX_ENTRYPOINT_BYTES: usize = 64 * 1024;
+
+/// What could be read of a section.
+pub(super) struct Parsed {
+    pub(super) class: Option<ClassManifest>,
+    /// Also where the rest is wrong, so that the image can be looked for.
+    pub(super) image: Option<DeclaredImage>,
+}
+
+/// The classes that a file declares, for its routes.
+pub(super) struct ClassNames<'t> {
+    names: Vec<(&'t str, Position)>,
+}
+
+impl<'t> ClassNames<'t> {
+    /// Takes the names of all sections, also of those with problems, and reports those that are there twice.
+    pub(super) fn collect(report: &mut Report<'_>, sections: &[Section<'t, '_>]) -> Self {
+        let mut names: Vec<(&str, Position)> = Vec::new();
+        for value in sections.iter().filter_map(|section| section.get("class_name")) {
+            let Some(name) = value.get_ref().as_str() else { continue };
+            let at = report.position(value.span().start);
+            match names.iter().find(|(known, _)| *known == name) {
+                Some((_, first)) => report.wrong(
+                    value.span().start,
+                    format!(
+                        "the class {name:?} is there already, in line {}; expected another class_name",
+                        first.line
+                    ),
+                ),
+                None => names.push((name, at)),
+            }
+        }
+        Self { names }
+    }
+
+    /// Whether a class is declared; if not, what to say about it.
+    pub(super) fn check(&self, name: &str) -> Result<(), String> {
+        let known: Vec<&str> = self.names.iter().map(|(name, _)| *name).collect();
+        if known.contains(&name) {
+            return Ok(());
+        }
+        let hint = match nearest(name, &known) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None if known.is_empty() => "expected such a section".to_owned(),
+            None => format!("expected one of the class_names in this file: {}", known.join(", ")),
+        };
+        Err(format!("no [[containers]] section has the class_name {name:?}; {hint}"))
+    }
+}
+
+pub(super) fn read(report: &mut Report<'_>, section: &Section<'_, '_>) -> Parsed {
+    report.refuse_unknown_keys(section, &KEYS);
+    let image = image(report, section);
+    let class = read_class(report, section, image.clone());
+    Parsed { class, image }
+}
+
+/// Reads every field before giving up on any, so that all problems show.
+fn read_class(
+    report: &mut Report<'_>,
+    section: &Section<'_, '_>,
+    image: Option<DeclaredImage>,
+) -> Option<ClassManifest> {
+    let name = report
+        .required(section, "class_name", "a name such as class_name = \"Hello\"")
+        .and_then(|value| values::name::<ClassName>(report, value));
+    let default_port = report
+        .required(section, "default_port", "the app's TCP port, such as default_port = 8080")
+        .and_then(|value| values::number(report, value, 1..=u16::MAX));
+    let max_instances = section.get("max_instances");
+    let max_instances = optional(max_instances, |value| values::number(report, value, 1..=MAX_INSTANCES));
+    let entrypoint = optional(section.get("entrypoint"), |value| entrypoint(report, value));
+    let env = optional(section.get("env"), |value| environment(report, value));
+    let resources = optional(section.get("instance_type"), |value| instance_type(report, value));
+    let enable_internet = enable_internet(report, section);
+    let mut duration = |key, default, bounds: &Bounds| {
+        let value = section.get(key);
+        optional(value, |value| values::duration(report, value, bounds)).map(|found| found.unwrap_or(default))
+    };
+    let sleep_after = duration("sleep_after", SLEEP_AFTER, &SLEEP_AFTER_BOUNDS);
+    let start_timeout = duration("start_timeout", START_TIMEOUT, &TIMEOUT_BOUNDS);
+    let port_timeout = duration("port_timeout", PORT_TIMEOUT, &TIMEOUT_BOUNDS);
+    let stop_grace = duration("stop_grace", STOP_GRACE, &STOP_GRACE_BOUNDS);
+    Some(ClassManifest {
+        name: name?,
+        image: image?,
+        entrypoint: entrypoint?,
+        env: env?.unwrap_or_default(),
+        resources: resources?.or_else(|| Resources::of_type("lite"))?,
+        max_instances: max_instances?,
+        default_port: default_port?,
+        sleep_after: sleep_after?,
+        start_timeout: start_timeout?,
+        port_timeout: port_timeout?,
+        stop_grace: stop_grace?,
+        enable_internet: enable_internet?,
+    })
+}
+
+/// Nothing there is fine (`Some(None)`); something wrong is not (`None`).
+fn optional<'t, 'i: 't, T>(
+    value: Option<&'t Value<'i>>,
+    read: impl FnOnce(&'t Value<'i>) -> Option<T>,
+) -> Option<Option<T>> {
+    match value {
+        None => Some(None),
+        Some(value) => read(value).map(Some),
+    }
+}
+
+fn image(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<DeclaredImage> {
+    let expected =
+        "the path of a static binary, of a root directory, or \"oci:\" and that of an image layout";
+    let value = report.required(section, "image", expected)?;
+    let text = values::text(report, value, expected)?;
+    let source = match text.strip_prefix("oci:") {
+        Some(path) => ImageSource::Layout(path.into()),
+        None => ImageSource::Path(text.into()),
+    };
+    if source.path().as_os_str().is_empty() || text.contains('\0') {
+        report.wrong(value.span().start, format!("{text:?} is not a path; expected {expected}"));
+        return None;
+    }
+    let has_entrypoint = section.get("entrypoint").is_some();
+    Some(DeclaredImage { source, position: report.position(value.span().start), has_entrypoint })
+}
+
+/// The default will be true once instances can reach the internet; until then nobody shall find out too late.
+fn enable_internet(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<bool> {
+    let only = "enable_internet = false (instances cannot reach the internet in this version)";
+    let value = report.required(section, "enable_internet", only)?;
+    let enabled = values::boolean(report, value)?;
+    if enabled {
+        report.wrong(value.span().start, format!("true does not work yet; expected {only}"));
+        return None;
+    }
+    Some(false)
+}
+
+fn instance_type(report: &mut Report<'_>, value: &Value<'_>) -> Option<Resources> {
+    match value.get_ref() {
+        DeValue::String(name) => named_type(report, value, name),
+        DeValue::Table(_) => custom_type(report, value),
+        _ => {
+            let expected =
+                "a type's name such as \"lite\", or { vcpu = 0.25, memory = \"512MiB\", disk = \"1GB\" }";
+            report.wrong(value.span().start, format!("found {}; expected {expected}", kind(value)));
+            None
+        }
+    }
+}
+
+fn named_type(report: &mut Report<'_>, value: &Value<'_>, name: &str) -> Option<Resources> {
+    let resources = Resources::of_type(name);
+    if resources.is_none() {
+        let known = Resources::TYPES.map(|(name, _)| name);
+        let hint = nearest(name, &known).map(|near| format!("did you mean {near:?}?"));
+        let hint = hint.unwrap_or_else(|| format!("expected one of {}", known.join(", ")));
+        report.wrong(value.span().start, format!("there is no instance type {name:?}; {hint}"));
+    }
+    resources
+}
+
+fn custom_type(report: &mut Report<'_>, value: &Value<'_>) -> Option<Resources> {
+    let section = report.section(value, "instance_type")?;
+    report.refuse_unknown_keys(&section, &["vcpu", "memory", "disk"]);
+    let vcpu = report.required(&section, "vcpu", "a number such as vcpu = 0.25");
+    let vcpu = vcpu.and_then(|value| values::sixteenths(report, value, MAX_CPU_SIXTEENTHS));
+    let memory = report.required(&section, "memory", "a size such as memory = \"512MiB\"");
+    let memory = memory.and_then(|value| values::size(report, value, MEMORY_BYTES));
+    let disk = report.required(&section, "disk", "a size such as disk = \"1GB\"");
+    let disk = disk.and_then(|value| values::size(report, value, DISK_BYTES));
+    Some(Resources { cpu_sixteenths: vcpu?, memory_bytes: memory?, disk_bytes: disk? })
+}
+
+fn entrypoint(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<String>> {
+    let at = value.span().start;
+    let expected = "a list of texts such as [\"/app/hello\", \"--verbose\"]";
+    let Some(items) = value.get_ref().as_array() else {
+        report.wrong(at, format!("found {}; expected {expected}", kind(value)));
+        return None;
+    };
+    let words: Vec<_> = items.iter().map(|item| values::text(report, item, "each word")).collect();
+    let words: Vec<String> = words.into_iter().map(|word| word.map(str::to_owned)).collect::<Option<_>>()?;
+    if words.first().is_none_or(String::is_empty) {
+        report.wrong(at, format!("names no program; expected {expected}"));
+        return None;
+    }
+    if words.iter().any(|word| word.contains('\0')) {
+        report.wrong(at, "holds a zero byte, which no argument can; expected none");
+        return None;
+    }
+    let bytes: usize = words.iter().map(String::len).sum();
+    if bytes > MAX_ENTRYPOINT_BYTES {
+        report.wrong(at, format!("is {bytes} bytes long; expected at most {MAX_ENTRYPOINT_BYTES}"));
+        return None;
+    }
+    Some(words)
+}
+
+fn environment(report: &mut Report<'_>, value: &Value<'_>) -> Option<BTreeMap<String, String>> {
+    let section = report.section(value, "[containers.env]")?;
+    let read: Vec<_> = section
+        .entries()
+        .map(|(name, value)| {
+            let name_is_good = variable_name(report, name.span().start, name.get_ref());
+            let text = variable_value(report, name.get_ref(), value)?;
+            name_is_good.then(|| (name.get_ref().to_string(), text.to_owned()))
+        })
+        .collect();
+    let env: BTreeMap<String, String> = read.into_iter().collect::<Option<_>>()?;
+    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_ENV_BYTES {
+        report.wrong(
+            section.at,
+            format!("the environment takes {bytes} bytes; expected at most {MAX_ENV_BYTES} for all names and values"),
+        );
+        return None;
+    }
+    Some(env)
+}
+
+fn variable_name(report: &mut Report<'_>, at: usize, name: &str) -> bool {
+    let good = !name.is_empty() && !name.contains(['=', '\0']);
+    if !good {
+        report.wrong(
+            at,
+            format!("{name:?} cannot name a variable; expected a name without `=` and zero bytes"),
+        );
+    }
+    good
+}
+
+/// Never shows the value: it may be a secret.
+fn variable_value<'t>(report: &mut Report<'_>, name: &str, value: &'t Value<'_>) -> Option<&'t str> {
+    let text = values::text(report, value, "the value")?;
+    if text.contains('\0') {
+        report.wrong(value.span().start, format!("the value of {name} holds a zero byte; expected none"));
+        return None;
+    }
+    Some(text)
+}

@@ -1,0 +1,162 @@
+//! The command line, and what it becomes once checked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+use berth_certs::{Credentials, Role};
+use berth_common::ids::{EdgeId, NodeId};
+use berth_common::telemetry::Format;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The edge: takes requests, owns objects, and has nodes run their instances.
+#[derive(Debug, Parser)]
+#[command(name = "berth-edge", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs an edge until SIGTERM or SIGINT.
+    Run(RunArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The edge's name, as in its certificate.
+    #[arg(long)]
+    name: EdgeId,
+    /// Where clients connect.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: SocketAddr,
+    /// Directory of what the edge must remember. Made if missing.
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// Certificate of the app owner's authority.
+    #[arg(long, value_name = "FILE")]
+    ca: PathBuf,
+    /// The edge's certificate.
+    #[arg(long, value_name = "FILE")]
+    cert: PathBuf,
+    /// The private key of the edge's certificate.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// A node and where its agent listens. Once for each node.
+    #[arg(long = "node", value_name = "NAME=ADDR:PORT", value_parser = node, required = true)]
+    nodes: Vec<(NodeId, String)>,
+    /// Threads that serve requests. Default: half of the CPUs.
+    #[arg(long)]
+    shards: Option<NonZeroU16>,
+    /// Socket of the admin API. Default: `admin.sock` in the state directory.
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<PathBuf>,
+    /// Form of the log.
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Also ends when standard input ends.
+    #[arg(long)]
+    pub(crate) watch_stdin: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What an edge runs with.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) name: EdgeId,
+    pub(crate) listen: SocketAddr,
+    pub(crate) state: PathBuf,
+    pub(crate) nodes: BTreeMap<NodeId, String>,
+    pub(crate) shards: NonZeroU16,
+    pub(crate) admin_socket: PathBuf,
+    pub(crate) credentials: Credentials,
+}
+
+impl RunArgs {
+    pub(crate) fn log_format(&self) -> Format {
+        match self.log_format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        }
+    }
+
+    /// Checks everything that can be checked before anything is started.
+    pub(crate) fn check(self) -> anyhow::Result<Config> {
+        let credentials = Credentials::load(&self.ca, &self.cert, &self.key)?.require(Role::Edge)?;
+        let certified = &credentials.identity().name;
+        ensure!(
+            certified == self.name.as_str(),
+            "{} is the certificate of the edge `{certified}`, not of `{}`: give its name with --name",
+            self.cert.display(),
+            self.name
+        );
+        Ok(Config {
+            nodes: distinct(self.nodes)?,
+            shards: self.shards.unwrap_or_else(default_shards),
+            admin_socket: self.admin_socket.unwrap_or_else(|| self.state.join("admin.sock")),
+            name: self.name,
+            listen: self.listen,
+            state: std::path::absolute(&self.state).context("the state directory")?,
+            credentials,
+        })
+    }
+}
+
+fn node(text: &str) -> Result<(NodeId, String), String> {
+    let (name, address) = text.split_once('=').ok_or("NAME=ADDR:PORT is expected, as in n1=192.0.2.1:7443")?;
+    let name = name.parse().map_err(|error| format!("the node's name {error}"))?;
+    let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
+    match port {
+        Some(Ok(port)) if port != 0 => Ok((name, address.to_owned())),
+        _ => Err(format!("`{address}` is not an address and a port, as in 192.0.2.1:7443")),
+    }
+}
+
+fn distinct(nodes: Vec<(NodeId, String)>) -> anyhow::Result<BTreeMap<NodeId, String>> {
+    let mut distinct = BTreeMap::new();
+    for (name, address) in nodes {
+        if distinct.insert(name.clone(), address).is_some() {
+            bail!("the node `{name}` is given twice with --node");
+        }
+    }
+    Ok(distinct)
+}
+
+fn default_shards() -> NonZeroU16 {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(cpus / 2).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nodes_have_a_name_and_an_address() {
+        assert_eq!(node("n1=192.0.2.1:7443").unwrap().1, "192.0.2.1:7443");
+        assert_eq!(node("n1=node.lan:1").unwrap().0.as_str(), "n1");
+        for bad in ["n1", "n1=", "n1=x", "n1=:1", "n1=x:0", "n1=x:y", "=x:1", "a/b=x:1"] {
+            assert!(node(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_given_once() {
+        let twice = vec![node("a=x:1").unwrap(), node("a=y:1").unwrap()];
+        assert!(distinct(twice).is_err());
+    }
+}

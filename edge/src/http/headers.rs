@@ -1,0 +1,250 @@
+//! What becomes of headers on their way through: hop-by-hop headers end here, both ways, and what only the edge may
+//! say (who the client is) is said by the edge alone. Everything else passes unchanged.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{Request, Response, Uri, Version};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Headers of one hop. `trailer` stays: it announces what follows a chunked body, which passes through.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Headers that a client may send but nobody may believe, or that are the edge's to answer.
+const NOT_FROM_CLIENTS: [HeaderName; 6] = [
+    HeaderName::from_static("cf-container-target-port"),
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-real-ip"),
+    EXPECT,
+];
+
+/// Why a request is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadRequest {
+    #[error("an HTTP/1.1 request needs exactly one Host header")]
+    Host,
+    #[error("CONNECT is not served here")]
+    Connect,
+}
+
+/// The protocol that a request asks to change to, in good form.
+pub(crate) fn wanted_upgrade<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let named = request.version() == Version::HTTP_11 && nominates(request.headers(), UPGRADE.as_str());
+    named.then(|| request.headers().get(UPGRADE).cloned()).flatten()
+}
+
+/// Makes a client's request the one that its instance gets.
+pub(crate) fn prepare_request<B>(
+    request: &mut Request<B>,
+    peer: SocketAddr,
+    upgrade: Option<HeaderValue>,
+) -> Result<(), BadRequest> {
+    if request.method() == http::Method::CONNECT {
+        return Err(BadRequest::Connect);
+    }
+    let host = settle_host(request)?;
+    to_origin_form(request.uri_mut());
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    strip_hop_by_hop(headers);
+    for name in &NOT_FROM_CLIENTS {
+        headers.remove(name);
+    }
+    headers.insert(X_FORWARDED_FOR, forwarded_for(peer.ip()));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_HOST, host);
+    if let Some(protocol) = upgrade {
+        insert_upgrade(headers, protocol);
+    }
+    Ok(())
+}
+
+/// Makes an instance's response the one that the client gets.
+pub(crate) fn prepare_response<B>(response: &mut Response<B>) {
+    let upgrade = response.headers().get(UPGRADE).cloned();
+    strip_hop_by_hop(response.headers_mut());
+    if let (http::StatusCode::SWITCHING_PROTOCOLS, Some(protocol)) = (response.status(), upgrade) {
+        insert_upgrade(response.headers_mut(), protocol);
+    }
+}
+
+fn insert_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// The one host that the request is for, which stays in its `Host` header.
+fn settle_host<B>(request: &mut Request<B>) -> Result<HeaderValue, BadRequest> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next(), request.version()) {
+        (_, Some(_), _) | (None, _, Version::HTTP_11) => return Err(BadRequest::Host),
+        (Some(host), None, _) => host.clone(),
+        (None, None, _) => HeaderValue::from_static(""),
+    };
+    // A request in absolute form names its host in the target; that one counts.
+    let named = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    let host = match named {
+        Some(named) => named.map_err(|_| BadRequest::Host)?,
+        None => host,
+    };
+    request.headers_mut().insert(HOST, host.clone());
+    Ok(host)
+}
+
+/// Leaves of the target what an origin server expects: path and query, byte for byte.
+fn to_origin_form(uri: &mut Uri) {
+    if uri.authority().is_some() || uri.scheme().is_some() {
+        let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        *uri = Uri::from(path);
+    }
+}
+
+fn forwarded_for(peer: IpAddr) -> HeaderValue {
+    // An address is ASCII letters, digits, dots and colons: always a header value.
+    HeaderValue::from_str(&peer.to_canonical().to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        for name in nominated(headers) {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The headers that `Connection` says are for this hop only, but for those without which a message changes its meaning.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    tokens(headers)
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .collect()
+}
+
+fn nominates(headers: &HeaderMap, name: &str) -> bool {
+    tokens(headers).any(|token| token.eq_ignore_ascii_case(name))
+}
+
+fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request<()> {
+        let mut builder = Request::builder().uri("/a%2Fb/../c?x=%20&y");
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap()
+    }
+
+    fn prepared(headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = request(headers);
+        let upgrade = wanted_upgrade(&request);
+        prepare_request(&mut request, "[::ffff:192.0.2.7]:1".parse().unwrap(), upgrade).unwrap();
+        request
+    }
+
+    #[test]
+    fn hop_by_hop_and_nominated_headers_end_here() {
+        let request = prepared(&[
+            ("host", "h"),
+            ("connection", "close, X-Private"),
+            ("connection", "x-second"),
+            ("x-private", "1"),
+            ("x-second", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("x-kept", "yes"),
+        ]);
+        let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-kept"]);
+    }
+
+    #[test]
+    fn a_client_cannot_say_who_it_is_or_choose_a_port() {
+        let request = prepared(&[
+            ("host", "h:81"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil"),
+            ("forwarded", "for=10.0.0.1"),
+            ("cf-container-target-port", "22"),
+        ]);
+        let value = |name: &str| request.headers().get(name).map(|v| v.to_str().unwrap());
+        assert_eq!(value("x-forwarded-for"), Some("192.0.2.7"));
+        assert_eq!(value("x-forwarded-proto"), Some("http"));
+        assert_eq!(value("x-forwarded-host"), Some("h:81"));
+        assert_eq!((value("forwarded"), value("cf-container-target-port")), (None, None));
+    }
+
+    #[test]
+    fn host_path_and_query_pass_unchanged() {
+        let request = prepared(&[("host", "Some.Host:99")]);
+        assert_eq!(request.uri(), "/a%2Fb/../c?x=%20&y");
+        assert_eq!(request.headers()["host"], "Some.Host:99");
+    }
+
+    #[test]
+    fn an_absolute_target_becomes_the_origins() {
+        let mut request = request(&[("host", "other")]);
+        *request.uri_mut() = "http://real:8/p?q".parse().unwrap();
+        prepare_request(&mut request, "192.0.2.1:1".parse().unwrap(), None).unwrap();
+        assert_eq!((request.uri().to_string().as_str(), &request.headers()["host"]), ("/p?q", &HeaderValue::from_static("real:8")));
+    }
+
+    #[test]
+    fn a_host_is_there_exactly_once() {
+        let peer = "192.0.2.1:1".parse().unwrap();
+        assert_eq!(prepare_request(&mut request(&[]), peer, None), Err(BadRequest::Host));
+        let mut two = request(&[("host", "a"), ("host", "b")]);
+        assert_eq!(prepare_request(&mut two, peer, None), Err(BadRequest::Host));
+        let mut old = request(&[]);
+        *old.version_mut() = Version::HTTP_10;
+        assert_eq!(prepare_request(&mut old, peer, None), Ok(()));
+    }
+
+    #[test]
+    fn an_upgrade_in_good_form_passes_both_ways() {
+        let request = prepared(&[("host", "h"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        assert_eq!(request.headers()["upgrade"], "websocket");
+        assert_eq!(request.headers()["connection"], "upgrade");
+        let mut response = Response::builder()
+            .status(101)
+            .header("upgrade", "websocket")
+            .header("connection", "Upgrade, X-Hop")
+            .header("x-hop", "1")
+            .body(())
+            .unwrap();
+        prepare_response(&mut response);
+        assert_eq!(response.headers()["connection"], "upgrade");
+        assert!(!response.headers().contains_key("x-hop"));
+    }
+}

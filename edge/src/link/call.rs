@@ -1,0 +1,47 @@
+//! One call to an agent: a stream of its own, one frame there, one frame back, within a deadline.
+
+use std::time::Duration;
+
+use berth_common::wire::call::{Answer, Call};
+use berth_common::wire::{STREAM_CALL, frame};
+use quinn::{Connection, RecvStream};
+
+/// Longest wait for an answer: agents answer what they have decided, not what they have finished.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a call has no answer. The connection is of no more use then.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    #[error("the connection was lost: {0}")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("sending failed: {0}")]
+    Write(#[from] quinn::WriteError),
+    #[error(transparent)]
+    Frame(#[from] frame::FrameError),
+    #[error("the agent ended the stream without an answer")]
+    NoAnswer,
+    #[error("the agent did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    TimedOut,
+    #[error("the agent answered with something else than was asked for")]
+    Unexpected,
+}
+
+/// Sends a call and waits for its one answer.
+pub(super) async fn ask(connection: &Connection, call: &Call) -> Result<Answer, CallError> {
+    let asked = async {
+        let mut recv = open(connection, call).await?;
+        frame::read(&mut recv).await?.ok_or(CallError::NoAnswer)
+    };
+    tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(|_| CallError::TimedOut)?
+}
+
+/// Sends a call and leaves the reading of its answers to the caller.
+pub(super) async fn open(connection: &Connection, call: &Call) -> Result<RecvStream, CallError> {
+    let (mut send, recv) = connection.open_bi().await?;
+    let mut bytes = frame::encode(call)?;
+    bytes.insert(0, STREAM_CALL);
+    send.write_all(&bytes).await?;
+    // Refused only where the agent has stopped the stream; reading tells why.
+    let _ = send.finish();
+    Ok(recv)
+}

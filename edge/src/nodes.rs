@@ -1,0 +1,107 @@
+//! What the whole edge knows of its nodes: their room (the pure `Fleet`), and what each agent said of itself. Shared
+//! by all shards; the lock is held for a look-up or a reservation and never over an await.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use berth_common::ids::{Generation, NodeId, ObjectId};
+use berth_common::wire::call::{Capacity, Welcome};
+use berth_engine::Refused;
+use berth_engine::fleet::{Demand, Fleet};
+use serde::Serialize;
+
+/// The nodes of an edge.
+pub(crate) struct Nodes {
+    state: Mutex<State>,
+}
+
+struct State {
+    fleet: Fleet,
+    nodes: BTreeMap<NodeId, Node>,
+}
+
+struct Node {
+    address: String,
+    /// How many shards have a connection.
+    connections: usize,
+    welcome: Option<Welcome>,
+}
+
+/// A node, for people and programs.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct NodeView {
+    node: NodeId,
+    address: String,
+    connected: bool,
+    version: Option<String>,
+    capacity: Option<Capacity>,
+    instances: u32,
+    draining: bool,
+}
+
+impl Nodes {
+    /// Nodes at these addresses, none of them connected.
+    pub(crate) fn new(addresses: &BTreeMap<NodeId, String>) -> Self {
+        let node = |address: &String| Node { address: address.clone(), connections: 0, welcome: None };
+        let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
+        Self { state: Mutex::new(State { fleet: Fleet::new(), nodes }) }
+    }
+
+    /// A shard has connected to a node.
+    pub(crate) fn up(&self, welcome: &Welcome) {
+        let mut state = self.lock();
+        state.fleet.node_up(welcome.node.clone(), welcome.capacity, welcome.draining);
+        if let Some(node) = state.nodes.get_mut(&welcome.node) {
+            node.connections += 1;
+            node.welcome = Some(welcome.clone());
+        }
+    }
+
+    /// A shard has lost its connection to a node.
+    pub(crate) fn down(&self, id: &NodeId) {
+        let mut state = self.lock();
+        let Some(node) = state.nodes.get_mut(id) else { return };
+        node.connections = node.connections.saturating_sub(1);
+        if node.connections == 0 {
+            state.fleet.node_down(id);
+        }
+    }
+
+    /// Counts an instance of an earlier process of this edge.
+    pub(crate) fn restore(&self, demand: &Demand, node: &NodeId) {
+        self.lock().fleet.restore(demand, node);
+    }
+
+    /// Finds and reserves room for an instance.
+    pub(crate) fn reserve(&self, demand: &Demand) -> Result<NodeId, Refused> {
+        self.lock().fleet.reserve(demand)
+    }
+
+    /// Gives room back.
+    pub(crate) fn release(&self, object: ObjectId, generation: Generation) {
+        self.lock().fleet.release(object, generation);
+    }
+
+    /// All nodes, in order of their names.
+    pub(crate) fn views(&self) -> Vec<NodeView> {
+        let state = self.lock();
+        let view = |(id, node): (&NodeId, &Node)| {
+            let welcome = node.welcome.as_ref();
+            NodeView {
+                node: id.clone(),
+                address: node.address.clone(),
+                connected: node.connections > 0,
+                version: welcome.map(|welcome| welcome.version.clone()),
+                capacity: welcome.map(|welcome| welcome.capacity),
+                instances: state.fleet.instances_on(id),
+                draining: welcome.is_some_and(|welcome| welcome.draining),
+            }
+        };
+        state.nodes.iter().map(view).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under this lock would be a fault of the pure fleet; its counts are still the best there is.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

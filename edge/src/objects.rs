@@ -1,0 +1,317 @@
+//! The shell around the engine: one actor a shard owns it, feeds it, and carries out what it asks for. Everybody else
+//! has a `Mailbox`, and a request has a `Hold` for as long as it is activity.
+//!
+//! Decides nothing itself. A persist is acknowledged by the store's thread through the mailbox, like everything else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::spec::ClassSpec;
+use berth_common::wire::call::Phase;
+use berth_engine::fleet::Demand;
+use berth_engine::{
+    Effect, Engine, HoldId, Input, Now, ObjectView, Placement, Record, Refused, StoreFailure, WaiterId,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::link::{Command, Links, TERM};
+use crate::nodes::Nodes;
+use crate::pool::Pool;
+use crate::store::{Store, StoreError};
+
+/// Most requests that may wait for one object to be ready.
+const MAX_WAITERS_PER_OBJECT: usize = 1024;
+/// Most messages that are taken before their effects are carried out.
+const BATCH: usize = 64;
+
+/// A message to the actor.
+pub(crate) enum Message {
+    Acquire { key: ObjectKey, class: Arc<ClassSpec>, reply: Reply, waiter: WaiterId },
+    Cancel { object: ObjectId, waiter: WaiterId },
+    Input(Input),
+    Views(oneshot::Sender<Vec<ObjectView>>),
+}
+
+type Reply = oneshot::Sender<Result<Hold, Refused>>;
+
+/// The way to the objects of one shard.
+///
+/// Not bounded by itself, because giving up a hold must never wait: each connection of a client has at most one
+/// request, and that at most an acquire, a cancel and a release here; nodes tell of their bounded number of instances.
+#[derive(Debug, Clone)]
+pub(crate) struct Mailbox(mpsc::UnboundedSender<Message>);
+
+/// The actor's end of a mailbox.
+pub(crate) type Inbox = mpsc::UnboundedReceiver<Message>;
+
+/// A new mailbox.
+pub(crate) fn mailbox() -> (Mailbox, Inbox) {
+    let (sender, inbox) = mpsc::unbounded_channel();
+    (Mailbox(sender), inbox)
+}
+
+impl Mailbox {
+    /// Waits for an instance of the object that takes requests, and holds it. Dropping the future gives up the wait.
+    pub(crate) async fn acquire(
+        &self,
+        waiter: WaiterId,
+        object: ObjectId,
+        key: ObjectKey,
+        class: Arc<ClassSpec>,
+    ) -> Result<Hold, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Acquire { key, class, reply, waiter });
+        let mut waiting = Waiting { mailbox: self, object, waiter, over: false };
+        let answer = answer.await;
+        waiting.over = true;
+        // The actor only ends with the edge.
+        answer.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Feeds the engine.
+    pub(crate) fn input(&self, input: Input) {
+        self.send(Message::Input(input));
+    }
+
+    /// All objects that the engine has in memory.
+    pub(crate) async fn views(&self) -> Vec<ObjectView> {
+        let (reply, views) = oneshot::channel();
+        self.send(Message::Views(reply));
+        views.await.unwrap_or_default()
+    }
+
+    fn send(&self, message: Message) {
+        if self.0.send(message).is_err() {
+            tracing::debug!("edge stops, message to its objects dropped");
+        }
+    }
+}
+
+/// A request that waits. Dropped before its answer, it no longer does.
+struct Waiting<'a> {
+    mailbox: &'a Mailbox,
+    object: ObjectId,
+    waiter: WaiterId,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.mailbox.send(Message::Cancel { object: self.object, waiter: self.waiter });
+        }
+    }
+}
+
+/// A request's claim on a running instance. Dropping it is the only way a request's activity ends.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    placement: Placement,
+    hold: HoldId,
+    mailbox: Mailbox,
+}
+
+impl Hold {
+    /// What is held.
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// A way to tell of activity after the hold.
+    pub(crate) fn activity(&self) -> Activity {
+        let (object, instance) = (self.placement.object, self.placement.instance);
+        Activity { object, instance, mailbox: self.mailbox.clone() }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.mailbox.input(Input::Release { object: self.placement.object, hold: self.hold });
+    }
+}
+
+/// Tells of activity that holds nothing.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    object: ObjectId,
+    instance: InstanceId,
+    mailbox: Mailbox,
+}
+
+impl Activity {
+    pub(crate) fn touch(&self) {
+        self.mailbox.input(Input::Touch { object: self.object, instance: self.instance });
+    }
+}
+
+/// What the actor works with.
+pub(crate) struct Surroundings {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) pool: Arc<Pool>,
+}
+
+/// The one owner of a shard's engine.
+pub(crate) struct Objects {
+    engine: Engine,
+    waiters: HashMap<WaiterId, Reply>,
+    around: Surroundings,
+    start: Instant,
+}
+
+impl Objects {
+    /// An actor that knows the objects of these records, whose instances may still live.
+    pub(crate) fn new(around: Surroundings, records: Vec<Record>) -> Self {
+        let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
+        let config = berth_engine::Config { term_ms, max_waiters_per_object: MAX_WAITERS_PER_OBJECT };
+        let mut objects =
+            Self { engine: Engine::new(config), waiters: HashMap::new(), around, start: Instant::now() };
+        let now = objects.now();
+        for record in records {
+            objects.engine.restore(now, record);
+        }
+        objects
+    }
+
+    /// Serves the mailbox until everybody else is gone.
+    pub(crate) async fn run(mut self, mut inbox: Inbox) {
+        let timer = tokio::time::sleep_until(self.start);
+        tokio::pin!(timer);
+        loop {
+            self.carry_out();
+            let deadline = self.engine.next_deadline_ms().map(|ms| self.start + Duration::from_millis(ms));
+            if let Some(deadline) = deadline.filter(|deadline| *deadline != timer.deadline()) {
+                timer.as_mut().reset(deadline);
+            }
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.take_batch(message, &mut inbox),
+                    None => return,
+                },
+                () = &mut timer, if deadline.is_some() => {
+                    let now = self.now();
+                    self.engine.handle_timeout(now);
+                }
+            }
+        }
+    }
+
+    fn take_batch(&mut self, first: Message, inbox: &mut Inbox) {
+        self.take(first);
+        for _ in 1..BATCH {
+            match inbox.try_recv() {
+                Ok(message) => self.take(message),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Acquire { key, class, reply, waiter } => {
+                self.waiters.insert(waiter, reply);
+                self.handle(Input::Acquire { key, class, waiter });
+            }
+            Message::Cancel { object, waiter } => {
+                // One that was granted meanwhile has given its hold back by itself.
+                if self.waiters.remove(&waiter).is_some() {
+                    self.handle(Input::Cancel { object, waiter });
+                }
+            }
+            Message::Input(input) => {
+                self.notice_end(&input);
+                self.handle(input);
+            }
+            // Nobody waits for the views any more: nothing to do.
+            Message::Views(reply) => drop(reply.send(self.engine.views())),
+        }
+    }
+
+    /// An instance that is no more needs no idle connections.
+    fn notice_end(&self, input: &Input) {
+        if let Input::Status { status, .. } = input
+            && matches!(status.phase, Phase::Exited(_))
+        {
+            self.around.pool.forget(status.instance);
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.now();
+        self.engine.handle(now, input);
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono_ms: whole_ms(self.start.elapsed()), wall_ms: whole_ms(wall) }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.engine.poll_effect() {
+            match effect {
+                Effect::Load { object } => self.load(object),
+                Effect::Reserve(demand) => self.reserve(&demand),
+                Effect::Unreserve { object, generation, .. } => self.around.nodes.release(object, generation),
+                Effect::Persist { object, persist, record } => {
+                    let mailbox = self.around.mailbox.clone();
+                    let done = move |result: Result<(), StoreError>| {
+                        mailbox.input(Input::Persisted { object, persist, result: result.map_err(failure) });
+                    };
+                    self.around.store.persist(record, Box::new(done));
+                }
+                Effect::Start { node, start } => self.tell(&node, Command::Start(start)),
+                Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),
+                Effect::Forget { node, instance } => self.tell(&node, Command::Forget(instance)),
+                Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
+                Effect::Refuse { waiter, refused } => {
+                    if let Some(reply) = self.waiters.remove(&waiter) {
+                        drop(reply.send(Err(refused)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Objects {
+    /// Reads off the shard's thread: a record may have to come from disk.
+    fn load(&self, object: ObjectId) {
+        let (mailbox, store) = (self.around.mailbox.clone(), Arc::clone(&self.around.store));
+        tokio::task::spawn_blocking(move || {
+            mailbox.input(Input::Loaded { object, record: store.load(object).map_err(failure) });
+        });
+    }
+
+    fn reserve(&mut self, demand: &Demand) {
+        let result = self.around.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
+        self.handle(Input::Reserved { object: demand.object, generation: demand.generation, result });
+    }
+
+    fn tell(&self, node: &NodeId, command: Command) {
+        match self.around.links.get(node) {
+            Some(link) => link.tell(command),
+            None => tracing::warn!(%node, ?command, "node not configured any more, not told"),
+        }
+    }
+
+    fn grant(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
+        let hold = Hold { placement, hold, mailbox: self.around.mailbox.clone() };
+        if let Some(reply) = self.waiters.remove(&waiter) {
+            // A request that has gone away meanwhile drops the hold, and that releases it.
+            drop(reply.send(Ok(hold)));
+        }
+    }
+}
+
+fn failure(error: StoreError) -> StoreFailure {
+    StoreFailure::new(error.to_string())
+}

@@ -1,0 +1,131 @@
+//! One shard: a thread with its own runtime, listener, engine, connections to all nodes and pool. Puts these parts
+//! together, and takes them down in order when the edge stops.
+
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use berth_common::lifecycle::Lifecycle;
+use berth_common::wire::close;
+use berth_engine::Record;
+use quinn::VarInt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::http::listener;
+use crate::link::{Introduction, Link, LinkParts, Links};
+use crate::nodes::Nodes;
+use crate::objects::{Inbox, Mailbox, Objects, Surroundings};
+use crate::pool::Pool;
+use crate::proxy::{Handover, Proxy};
+use crate::router::CurrentRouter;
+use crate::store::Store;
+use crate::tunnel;
+
+/// Longest wait for the nodes to hear that their connections are closed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What all shards share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) router: Arc<CurrentRouter>,
+    /// Where each shard takes requests for its objects.
+    pub(crate) shards: Arc<[mpsc::Sender<Handover>]>,
+}
+
+/// What one shard has for itself.
+pub(crate) struct Own {
+    pub(crate) index: usize,
+    pub(crate) introduction: Introduction,
+    pub(crate) listener: StdListener,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) inbox: Inbox,
+    pub(crate) handovers: mpsc::Receiver<Handover>,
+    /// Its objects whose instances may live.
+    pub(crate) records: Vec<Record>,
+}
+
+/// Starts a shard's thread. It ends when the edge stops; if it ends before, the edge drains.
+pub(crate) fn start(shared: Shared, own: Own) -> std::io::Result<JoinHandle<anyhow::Result<()>>> {
+    let name = format!("shard-{}", own.index);
+    std::thread::Builder::new().name(name).spawn(move || {
+        // However the thread ends: an edge without one of its shards must not go on.
+        let _drain = shared.lifecycle.drain().clone().drop_guard();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.context("the shard's runtime")?.block_on(run(shared, own))
+    })
+}
+
+async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
+    let lifecycle = shared.lifecycle.clone();
+    let endpoint = tunnel::endpoint().context("a UDP socket for the connections to the nodes")?;
+    let mut parts = JoinSet::new();
+    let links = Arc::new(start_links(&shared, &own, &endpoint, &mut parts));
+    let pool = Arc::new(Pool::default());
+
+    let around = Surroundings {
+        mailbox: own.mailbox.clone(),
+        store: Arc::clone(&shared.store),
+        nodes: Arc::clone(&shared.nodes),
+        links: Arc::clone(&links),
+        pool: Arc::clone(&pool),
+    };
+    parts.spawn(Objects::new(around, own.records).run(own.inbox));
+    parts.spawn({
+        let pool = Arc::clone(&pool);
+        async move { pool.sweep().await }
+    });
+    let proxy = Arc::new(Proxy {
+        shard: own.index,
+        router: shared.router,
+        shards: shared.shards,
+        objects: own.mailbox,
+        waiters: AtomicU64::new(0),
+        links,
+        pool,
+        lifecycle: lifecycle.clone(),
+    });
+    parts.spawn(Arc::clone(&proxy).take_over(own.handovers));
+    let listener = tokio::net::TcpListener::from_std(own.listener).context("the listening socket")?;
+    lifecycle.spawn(listener::listen(listener, proxy, lifecycle.clone()));
+
+    let ended = tokio::select! {
+        () = lifecycle.stop().cancelled() => Ok(()),
+        ended = parts.join_next() => Err(anyhow::anyhow!("a part of the shard ended by itself: {ended:?}")),
+    };
+    endpoint.close(VarInt::from_u32(close::SHUTDOWN), b"the edge stops");
+    let _ = tokio::time::timeout(CLOSE_LIMIT, endpoint.wait_idle()).await;
+    ended
+}
+
+/// A line to every node.
+fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &mut JoinSet<()>) -> Links {
+    let mut links = Links::new();
+    for (node, address) in &shared.config.nodes {
+        let (link, handle) = Link::new(LinkParts {
+            node: node.clone(),
+            address: address.clone(),
+            introduction: own.introduction.clone(),
+            endpoint: endpoint.clone(),
+            config: tunnel::client_config(&shared.config.credentials, node),
+            nodes: Arc::clone(&shared.nodes),
+            objects: own.mailbox.clone(),
+        });
+        let stop = shared.lifecycle.stop().clone();
+        // A link ends only when the edge stops, and with it the shard.
+        parts.spawn(async move {
+            link.run(stop.clone()).await;
+            stop.cancelled().await;
+        });
+        links.insert(node.clone(), handle);
+    }
+    links
+}

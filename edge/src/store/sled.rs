@@ -1,0 +1,316 @@
+//! The store of a single edge, on sled.
+//!
+//! One writer thread takes what waits (up to a batch), writes it as one transaction, flushes, and syncs the database
+//! file through a handle of its own, because sled's flush alone does not reach the disk. Then it acknowledges.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use berth_common::ids::{AppName, Epoch, ObjectId};
+use berth_common::spec::AppSpec;
+use berth_engine::{Record, RecordState};
+use serde::de::DeserializeOwned;
+use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
+use sled::{Db, Transactional, Tree};
+
+use super::value::{self, piece_key};
+use super::{Done, Store, StoreError};
+
+/// Most writes in one transaction.
+const BATCH: usize = 256;
+/// Most writes that wait; a writer that finds the queue full waits for it.
+const QUEUE: usize = 4096;
+/// Memory that sled may use to cache what it has read.
+const CACHE_BYTES: u64 = 8 << 20;
+/// The file in the store's directory that sled writes its log to.
+const DATABASE_FILE: &str = "db";
+/// Where the number of starts lies.
+const EPOCH: &[u8] = b"epoch";
+
+/// A store in a directory.
+pub(crate) struct SledStore {
+    trees: Trees,
+    queue: SyncSender<Job>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Clone)]
+struct Trees {
+    objects: Tree,
+    /// The ids of the objects whose record says that an instance is placed.
+    placed: Tree,
+    apps: Tree,
+    meta: Tree,
+}
+
+enum Job {
+    Record(Box<Record>, Done),
+    App(Box<AppSpec>, Done),
+    Epoch(Epoch, Done),
+    Close,
+}
+
+impl SledStore {
+    /// Opens the store in this directory, or makes it.
+    pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
+        let db = sled::Config::new()
+            .path(directory)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::LowSpace)
+            .open()
+            .map_err(|error| cannot_open(directory, &error))?;
+        let trees = Trees::open(&db).map_err(|error| cannot_open(directory, &error))?;
+        let file = File::open(directory.join(DATABASE_FILE))
+            .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
+        let (queue, jobs) = sync_channel(QUEUE);
+        let writer = Writer { db, trees: trees.clone(), file };
+        let writer = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run(&jobs))
+            .map_err(|error| StoreError::Io(error.to_string()))?;
+        Ok(Self { trees, queue, writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Writes what waits, and closes the store.
+    pub(crate) fn close(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _ = self.queue.send(Job::Close);
+            // A writer that panicked has said so; there is nothing left to write with.
+            let _ = writer.join();
+        }
+    }
+
+    fn submit(&self, job: Job) {
+        if let Err(refused) = self.queue.send(job) {
+            refused.0.done(Err(StoreError::Closed));
+        }
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Store for SledStore {
+    fn load(&self, object: ObjectId) -> Result<Option<Record>, StoreError> {
+        read(&self.trees.objects, object.as_bytes())
+    }
+
+    fn persist(&self, record: Record, done: Done) {
+        self.submit(Job::Record(Box::new(record), done));
+    }
+
+    fn placed(&self) -> Result<Vec<Record>, StoreError> {
+        let mut records = Vec::new();
+        for key in self.trees.placed.iter().keys() {
+            records.extend(read(&self.trees.objects, &key.map_err(failed)?)?);
+        }
+        Ok(records)
+    }
+
+    fn records(&self, limit: usize) -> Result<Vec<Record>, StoreError> {
+        read_all(&self.trees.objects, limit)
+    }
+
+    fn apps(&self) -> Result<Vec<AppSpec>, StoreError> {
+        read_all(&self.trees.apps, usize::MAX)
+    }
+
+    fn put_app(&self, app: AppSpec, done: Done) {
+        self.submit(Job::App(Box::new(app), done));
+    }
+
+    fn next_epoch(&self) -> Result<Epoch, StoreError> {
+        let last: Option<Epoch> = read(&self.trees.meta, EPOCH)?;
+        let next = Epoch(last.unwrap_or_default().0 + 1);
+        let (tell, told) = sync_channel(1);
+        self.submit(Job::Epoch(next, Box::new(move |result| drop(tell.send(result)))));
+        told.recv().map_err(|_| StoreError::Closed)?.map(|()| next)
+    }
+}
+
+impl Trees {
+    fn open(db: &Db) -> sled::Result<Self> {
+        Ok(Self {
+            objects: db.open_tree("objects")?,
+            placed: db.open_tree("placed")?,
+            apps: db.open_tree("apps")?,
+            meta: db.open_tree("meta")?,
+        })
+    }
+}
+
+impl Job {
+    fn done(self, result: Result<(), StoreError>) {
+        match self {
+            Self::Record(_, done) | Self::App(_, done) | Self::Epoch(_, done) => done(result),
+            Self::Close => {}
+        }
+    }
+}
+
+/// A piece of a batch, ready to be written.
+struct Change {
+    tree: usize,
+    key: Vec<u8>,
+    pieces: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether the object's id belongs among the placed ones, for records.
+    placed: Option<bool>,
+}
+
+const OBJECTS: usize = 0;
+const PLACED: usize = 1;
+const APPS: usize = 2;
+const META: usize = 3;
+
+struct Writer {
+    db: Db,
+    trees: Trees,
+    file: File,
+}
+
+impl Writer {
+    fn run(&self, jobs: &Receiver<Job>) {
+        let mut open = true;
+        while open && let Ok(first) = jobs.recv() {
+            let mut batch = vec![first];
+            batch.extend(jobs.try_iter().take(BATCH - 1));
+            open = !batch.iter().any(|job| matches!(job, Job::Close));
+            self.write(batch);
+        }
+        if let Err(error) = self.sync() {
+            tracing::error!(%error, "store not flushed at its end");
+        }
+    }
+
+    fn write(&self, batch: Vec<Job>) {
+        let written = batch.iter().filter_map(Change::of).collect::<Result<Vec<_>, _>>();
+        let result = written.and_then(|changes| self.commit(&changes)).and_then(|()| self.sync());
+        if let Err(error) = &result {
+            tracing::error!(%error, writes = batch.len(), "store write failed");
+        }
+        for job in batch {
+            job.done(result.clone());
+        }
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let trees = [&self.trees.objects, &self.trees.placed, &self.trees.apps, &self.trees.meta];
+        let committed = trees[..].transaction(|trees| {
+            for change in changes {
+                change.apply(trees)?;
+            }
+            Ok::<_, ConflictableTransactionError<()>>(())
+        });
+        committed.map_err(|error| match error {
+            TransactionError::Storage(error) => failed(error),
+            TransactionError::Abort(()) => StoreError::Io("a transaction was given up".to_owned()),
+        })
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(failed)?;
+        self.file.sync_data().map_err(|error: io::Error| StoreError::Io(error.to_string()))
+    }
+}
+
+impl Change {
+    fn of(job: &Job) -> Option<Result<Self, StoreError>> {
+        let change = match job {
+            Job::Record(record, _) => {
+                let placed = matches!(record.state, RecordState::Placed { .. });
+                Self::new(OBJECTS, record.key.id().as_bytes(), record, Some(placed))
+            }
+            Job::App(app, _) => Self::new(APPS, app_key(&app.name), app, None),
+            Job::Epoch(epoch, _) => Self::new(META, EPOCH, epoch, None),
+            Job::Close => return None,
+        };
+        Some(change)
+    }
+
+    fn new(
+        tree: usize,
+        key: &[u8],
+        value: &impl serde::Serialize,
+        placed: Option<bool>,
+    ) -> Result<Self, StoreError> {
+        let value = serde_json::to_vec(value).map_err(|error| StoreError::Io(error.to_string()))?;
+        Ok(Self { tree, key: key.to_owned(), pieces: value::pieces(key, &value)?, placed })
+    }
+
+    fn apply(&self, trees: &[TransactionalTree]) -> Result<(), ConflictableTransactionError<()>> {
+        for (key, piece) in &self.pieces {
+            trees[self.tree].insert(key.as_slice(), piece.as_slice())?;
+        }
+        self.remove_pieces_from(self.pieces.len(), &trees[self.tree])?;
+        match self.placed {
+            Some(true) => drop(trees[PLACED].insert(self.key.as_slice(), &[])?),
+            Some(false) => drop(trees[PLACED].remove(self.key.as_slice())?),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Removes what is left of a longer value that was there before.
+    fn remove_pieces_from(
+        &self,
+        first: usize,
+        tree: &TransactionalTree,
+    ) -> Result<(), ConflictableTransactionError<()>> {
+        for index in first.. {
+            let index = u16::try_from(index).unwrap_or(u16::MAX);
+            if tree.remove(piece_key(&self.key, index))?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn app_key(name: &AppName) -> &[u8] {
+    name.as_str().as_bytes()
+}
+
+fn read<T: DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, StoreError> {
+    let value = value::read(key, |piece| tree.get(piece).map_err(failed))?;
+    let decoded = value.map(|value| serde_json::from_slice(&value)).transpose();
+    decoded.map_err(|error| StoreError::Damaged {
+        what: format!("value under the key {:?}", String::from_utf8_lossy(key)),
+        reason: error.to_string(),
+    })
+}
+
+fn read_all<T: DeserializeOwned>(tree: &Tree, limit: usize) -> Result<Vec<T>, StoreError> {
+    let mut values = Vec::new();
+    for key in tree.iter().keys() {
+        let key = key.map_err(failed)?;
+        if values.len() == limit {
+            break;
+        }
+        if let Some(key) = value::first_piece_of(&key) {
+            values.extend(read(tree, key)?);
+        }
+    }
+    Ok(values)
+}
+
+fn failed(error: sled::Error) -> StoreError {
+    StoreError::Io(error.to_string())
+}
+
+fn cannot_open(path: &Path, error: &sled::Error) -> StoreError {
+    match error {
+        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
+            StoreError::InUse(path.to_owned())
+        }
+        other => StoreError::Open { path: path.to_owned(), reason: other.to_string() },
+    }
+}

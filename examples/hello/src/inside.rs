@@ -1,0 +1,91 @@
+//! What can be seen from inside the container: environment, host name, disk and network.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Response, StatusCode};
+use tokio::net::TcpStream;
+
+use crate::answer::{Body, text};
+use crate::settings::Settings;
+
+/// Where `PUT .../file` writes: a fresh instance does not have it.
+const FILE: &str = "/tmp/file";
+/// How long `.../connect/HOST/PORT` waits.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The bit of an interface's flags that says that it is up (`IFF_UP`).
+const FLAG_UP: u32 = 1;
+
+/// The page for every other path: who answers, and its environment, one variable a line.
+pub(crate) fn page(settings: &Settings) -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let Settings { message, instance, boot, .. } = settings;
+    let mut page = format!("{message}\n\ninstance: {instance}\nboot: {boot}\nhost: {}\n\n", host.trim_end());
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let mut env: Vec<_> =
+        std::env::vars_os().map(|(name, value)| format!("{}={}\n", lossy(name), lossy(value))).collect();
+    env.sort();
+    page.extend(env);
+    page
+}
+
+/// Writes a body to the file.
+pub(crate) async fn write_file(body: Incoming) -> Response<Body> {
+    match save(body).await {
+        Ok(bytes) => text(StatusCode::CREATED, format!("wrote {bytes} bytes to {FILE}\n")),
+        Err(error) => text(StatusCode::INSUFFICIENT_STORAGE, format!("writing {FILE} failed: {error}\n")),
+    }
+}
+
+async fn save(mut body: Incoming) -> io::Result<usize> {
+    // An image made of one binary has no /tmp.
+    fs::create_dir_all("/tmp")?;
+    let (mut file, mut bytes) = (File::create(FILE)?, 0);
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
+            file.write_all(&data)?;
+            bytes += data.len();
+        }
+    }
+    Ok(bytes)
+}
+
+/// The file's content, or 404.
+pub(crate) fn read_file() -> Response<Body> {
+    match fs::read(FILE) {
+        Ok(content) => text(StatusCode::OK, content),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            text(StatusCode::NOT_FOUND, format!("no {FILE} yet\n"))
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("reading {FILE} failed: {error}\n")),
+    }
+}
+
+/// Network interfaces, one a line: name, and whether it is up.
+pub(crate) fn interfaces() -> String {
+    // This file is always that of the reader's own network namespace; /sys may be another's.
+    let list = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let names = list.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
+    names.map(|name| format!("{name} {}\n", up_or_down(name))).collect()
+}
+
+fn up_or_down(name: &str) -> &'static str {
+    let flags = fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
+    match u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16) {
+        Ok(flags) if flags & FLAG_UP != 0 => "up",
+        Ok(_) => "down",
+        Err(_) => "unknown",
+    }
+}
+
+/// Tries a TCP connection and tells what came of it.
+pub(crate) async fn connect(host: &str, port: u16) -> String {
+    match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => format!("connected to {host} port {port}\n"),
+        Ok(Err(error)) => format!("failed: {error}\n"),
+        Err(_) => format!("failed: no answer within {} s\n", CONNECT_TIMEOUT.as_secs()),
+    }
+}

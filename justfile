@@ -1,0 +1,58 @@
+# Short names for what is done often. `./dev` needs none of this; `./dev setup` installs `just`.
+
+# lists the recipes
+default:
+    @just --list --unsorted
+
+# starts an edge and two nodes on this machine and deploys examples/hello
+up:
+    ./dev up
+
+# stops them
+down *flags:
+    ./dev down {{ flags }}
+
+# every check and test
+test:
+    ./dev test
+
+# end-to-end scenarios: all, or one group
+e2e group="": examples
+    cargo build --workspace --bins
+    cargo test --workspace --test e2e -- {{ group }}
+
+# the end-to-end scenarios with full counts: takes long, not for CI
+soak group="": examples
+    cargo build --workspace --bins
+    BERTH_SOAK=1 cargo test --workspace --test e2e -- {{ group }}
+
+# request to a new ID until the first byte, beside podman; writes target/bench/cold.json
+bench-cold: examples
+    cargo build --workspace --bins
+    cargo run -p berth-tests --bin bench-cold
+
+# requests/s through edge and agent, beside nginx; writes target/bench/proxy.json
+bench-proxy: examples
+    cargo build --workspace --bins
+    cargo run -p berth-tests --bin bench-proxy
+
+# builds the examples as static binaries, into target/examples
+examples:
+    ./dev examples
+
+# formats everything
+fmt:
+    cargo fmt --all
+    cargo fmt --manifest-path fuzz/Cargo.toml
+
+# lints, dependencies' licences and sources
+lint:
+    ./dev test fmt lint deny
+
+# runs one fuzz target, or each of them, for some seconds (needs a nightly toolchain)
+fuzz target="" seconds="60":
+    for t in {{ if target == "" { "$(cargo +nightly fuzz list)" } else { target } }}; do ./dev fuzz "$t" {{ seconds }} || exit 1; done
+
+# builds the documentation of the code
+docs:
+    cargo doc --workspace --no-deps --document-private-items
