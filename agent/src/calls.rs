@@ -36,17 +36,24 @@ pub(crate) async fn serve<R: Runtime + 'static>(
 }
 
 fn stale() -> Refusal {
-    Refusal { code: RefusalCode::Stale, message: "a newer session of this edge's shard has taken over".to_owned() }
+    Refusal {
+        code: RefusalCode::Stale,
+        message: "a newer session of this edge's shard has taken over".to_owned(),
+    }
 }
 
 fn unknown_call() -> Refusal {
     let version = env!("CARGO_PKG_VERSION");
-    let message = format!("this agent (version {version}) does not understand the call: is the edge's version newer?");
+    let message =
+        format!("this agent (version {version}) does not understand the call: is the edge's version newer?");
     Refusal { code: RefusalCode::Invalid, message }
 }
 
 /// Tells the state of all the edge's instances, and from then on what happens to them.
-async fn watch<R: Runtime + 'static>(connected: &Connected<R>, mut send: SendStream) -> Result<(), StreamEnd> {
+async fn watch<R: Runtime + 'static>(
+    connected: &Connected<R>,
+    mut send: SendStream,
+) -> Result<(), StreamEnd> {
     if connected.watching.replace(true) {
         let message = "this connection watches already".to_owned();
         return answer(&mut send, &Answer::Refused(Refusal { code: RefusalCode::Invalid, message })).await;
@@ -108,7 +115,10 @@ impl<R: Runtime + 'static> Connected<R> {
     async fn forget_one(&self, instance: InstanceId) -> Result<(), Refusal> {
         self.agent.runtime.forget(instance).await.map_err(|error| {
             tracing::error!(%instance, %error, "cannot remove the record of an ended instance");
-            Refusal { code: RefusalCode::Other, message: format!("cannot remove the record of {instance}: {error}") }
+            Refusal {
+                code: RefusalCode::Other,
+                message: format!("cannot remove the record of {instance}: {error}"),
+            }
         })?;
         self.agent.instances.forget(instance);
         Ok(())

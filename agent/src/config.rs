@@ -106,7 +106,8 @@ impl Config {
 }
 
 fn load_credentials(options: &Options, problems: &mut Vec<String>) -> Option<Credentials> {
-    let loaded = Credentials::load(&options.ca, &options.cert, &options.key).and_then(|c| c.require(Role::Agent));
+    let loaded =
+        Credentials::load(&options.ca, &options.cert, &options.key).and_then(|c| c.require(Role::Agent));
     let credentials = loaded.map_err(|error| problems.push(error.to_string())).ok()?;
     let named = &credentials.identity().name;
     if named != options.node.as_str() {

@@ -45,7 +45,9 @@ const MAX_INCOMING: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// The address cannot be had.
-    #[error("cannot listen on UDP {address}: {source}; is another agent running there, or the address not this machine's?")]
+    #[error(
+        "cannot listen on UDP {address}: {source}; is another agent running there, or the address not this machine's?"
+    )]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -74,7 +76,8 @@ pub(crate) fn open(config: &Config) -> Result<quinn::Endpoint, EndpointError> {
     server.transport_config(Arc::new(transport())).max_incoming(MAX_INCOMING);
     let bind = |source| EndpointError::Bind { address: config.listen, source };
     let socket = bind_socket(config.listen).map_err(bind)?;
-    quinn::Endpoint::new(endpoint_config(&secret), Some(server), socket, Arc::new(quinn::TokioRuntime)).map_err(bind)
+    quinn::Endpoint::new(endpoint_config(&secret), Some(server), socket, Arc::new(quinn::TokioRuntime))
+        .map_err(bind)
 }
 
 /// With both the reset key and the form of connection ids kept over a restart, packets of connections from before it
@@ -127,7 +130,10 @@ fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
 fn reset_secret(path: &Path) -> io::Result<Vec<u8>> {
     match fs::read(path) {
         Ok(secret) if secret.len() == RESET_KEY_BYTES => Ok(secret),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged: remove it, a new one will be made")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is damaged: remove it, a new one will be made",
+        )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => make_secret(path),
         Err(error) => Err(error),
     }
@@ -136,7 +142,9 @@ fn reset_secret(path: &Path) -> io::Result<Vec<u8>> {
 /// Written whole under another name first, so that a crash leaves no damaged key.
 fn make_secret(path: &Path) -> io::Result<Vec<u8>> {
     let mut secret = vec![0; RESET_KEY_BYTES];
-    SystemRandom::new().fill(&mut secret).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    SystemRandom::new()
+        .fill(&mut secret)
+        .map_err(|_| io::Error::other("the system gives no random bytes"))?;
     let draft = path.with_extension("key.new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(&secret)?;

@@ -17,7 +17,8 @@ use crate::serve::Agent;
 
 /// Starts an instance that has its place in the table, and follows it.
 pub(crate) fn start<R: Runtime + 'static>(agent: &Rc<Agent<R>>, launch: Launch, orders: StopOrders) {
-    let followed = Followed { agent: Rc::clone(agent), instance: launch.start.instance, port: launch.start.ready_port };
+    let followed =
+        Followed { agent: Rc::clone(agent), instance: launch.start.instance, port: launch.start.ready_port };
     spawn(agent, async move {
         match followed.agent.runtime.start(launch).await {
             Ok((container, events)) => followed.follow(container, events, orders).await,

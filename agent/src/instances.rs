@@ -20,9 +20,7 @@ use std::time::Duration;
 use berth_common::ids::{EdgeId, Generation, InstanceId, ObjectId};
 use berth_common::outcome::Outcome;
 use berth_common::spec::{MAX_ENV_BYTES, Resources};
-use berth_common::wire::call::{
-    Capacity, InstanceStatus, Phase, Refusal, RefusalCode, Renew, Start, Stop,
-};
+use berth_common::wire::call::{Capacity, InstanceStatus, Phase, Refusal, RefusalCode, Renew, Start, Stop};
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -190,7 +188,10 @@ impl<C> Instances<C> {
         }
         let mut others = entries.values().filter(|e| e.object == object && e.owner == launch.owner);
         if others.any(Entry::is_alive) {
-            return refuse(RefusalCode::Invalid, "an older instance of the object still runs on the node: stop it first");
+            return refuse(
+                RefusalCode::Invalid,
+                "an older instance of the object still runs on the node: stop it first",
+            );
         }
         Ok(())
     }
@@ -209,14 +210,19 @@ impl<C> Instances<C> {
         }
         let limit = self.capacity;
         if instances > usize::try_from(limit.instances).unwrap_or(usize::MAX) {
-            return refuse(RefusalCode::Capacity, format!("the node holds {} instances at most", limit.instances));
+            return refuse(
+                RefusalCode::Capacity,
+                format!("the node holds {} instances at most", limit.instances),
+            );
         }
         if memory > limit.memory_bytes {
-            let text = format!("{memory} bytes of memory would be taken; the node has {}", limit.memory_bytes);
+            let text =
+                format!("{memory} bytes of memory would be taken; the node has {}", limit.memory_bytes);
             return refuse(RefusalCode::Capacity, text);
         }
         if cpu > limit.cpu_sixteenths {
-            let text = format!("{cpu}/16 virtual CPUs would be taken; the node has {}/16", limit.cpu_sixteenths);
+            let text =
+                format!("{cpu}/16 virtual CPUs would be taken; the node has {}/16", limit.cpu_sixteenths);
             return refuse(RefusalCode::Capacity, text);
         }
         Ok(())
@@ -262,7 +268,11 @@ impl<C> Instances<C> {
     }
 
     /// Those of the instances that are here and may be forgotten; refused where one may not.
-    pub(crate) fn forgettable(&self, owner: &EdgeId, asked: &[InstanceId]) -> Result<Vec<InstanceId>, Refusal> {
+    pub(crate) fn forgettable(
+        &self,
+        owner: &EdgeId,
+        asked: &[InstanceId],
+    ) -> Result<Vec<InstanceId>, Refusal> {
         let entries = self.entries.borrow();
         let mut forgettable = Vec::new();
         for instance in asked {
@@ -270,7 +280,10 @@ impl<C> Instances<C> {
                 None => {}
                 Some(entry) if entry.owner != *owner => return not_owner(*instance),
                 Some(entry) if entry.is_alive() => {
-                    return refuse(RefusalCode::Invalid, format!("the instance {instance} has not ended: stop it first"));
+                    return refuse(
+                        RefusalCode::Invalid,
+                        format!("the instance {instance} has not ended: stop it first"),
+                    );
                 }
                 Some(_) => forgettable.push(*instance),
             }
@@ -295,7 +308,9 @@ impl<C> Instances<C> {
         let (sender, updates) = mpsc::channel(WATCH_QUEUE);
         let behind = CancellationToken::new();
         let watcher = Watcher { owner: owner.clone(), updates: sender, _behind: behind.clone().drop_guard() };
-        self.watchers.borrow_mut().push(watcher);
+        let mut watchers = self.watchers.borrow_mut();
+        watchers.retain(|watcher| !watcher.updates.is_closed());
+        watchers.push(watcher);
         let entries = self.entries.borrow();
         let owned = entries.iter().filter(|(_, entry)| entry.owner == *owner);
         Watch { now: owned.map(|(instance, entry)| entry.status(*instance)).collect(), updates, behind }
@@ -303,14 +318,16 @@ impl<C> Instances<C> {
 
     fn tell(&self, owner: &EdgeId, status: &InstanceStatus) {
         // One that is gone, or has no room, is told nothing more.
-        let told = |watcher: &Watcher| watcher.owner != *owner || watcher.updates.try_send(status.clone()).is_ok();
+        let told =
+            |watcher: &Watcher| watcher.owner != *owner || watcher.updates.try_send(status.clone()).is_ok();
         self.watchers.borrow_mut().retain(|watcher| !watcher.updates.is_closed() && told(watcher));
     }
 
     /// Finds the instance that a tunnel is for.
     pub(crate) fn reach(&self, owner: &EdgeId, header: &TunnelHeader) -> Result<Reach<C>, TunnelAnswer> {
         let entries = self.entries.borrow();
-        let entry = entries.get(&header.instance).filter(|entry| entry.is_alive()).ok_or(TunnelAnswer::NoInstance)?;
+        let entry =
+            entries.get(&header.instance).filter(|entry| entry.is_alive()).ok_or(TunnelAnswer::NoInstance)?;
         if entry.owner != *owner {
             return Err(TunnelAnswer::NotOwner);
         }
@@ -341,7 +358,12 @@ impl<C> Entry<C> {
     }
 
     fn status(&self, instance: InstanceId) -> InstanceStatus {
-        InstanceStatus { instance, object: self.object, generation: self.generation, phase: self.phase.clone() }
+        InstanceStatus {
+            instance,
+            object: self.object,
+            generation: self.generation,
+            phase: self.phase.clone(),
+        }
     }
 
     /// A start that comes again, as after a lost answer, changes nothing.
@@ -350,7 +372,10 @@ impl<C> Entry<C> {
             return not_owner(launch.start.instance);
         }
         if self.object != launch.start.object.id() || self.generation != launch.start.generation {
-            return refuse(RefusalCode::Invalid, "the instance's id is in use for another object or generation");
+            return refuse(
+                RefusalCode::Invalid,
+                "the instance's id is in use for another object or generation",
+            );
         }
         tracing::debug!(instance = %launch.start.instance, term = ?self.term.length, age = ?self.term.since.elapsed(),
             "asked again to start an instance");
@@ -482,7 +507,8 @@ mod tests {
         for phase in [Phase::Ready, Phase::Running, Phase::Ready, Phase::Stopping, Phase::Running] {
             table.advance(instance, phase);
         }
-        let told: Vec<_> = std::iter::from_fn(|| watch.updates.try_recv().ok()).map(|status| status.phase).collect();
+        let told: Vec<_> =
+            std::iter::from_fn(|| watch.updates.try_recv().ok()).map(|status| status.phase).collect();
         assert_eq!(told, [Phase::Starting, Phase::Ready, Phase::Stopping]);
         assert!(strangers.updates.try_recv().is_err());
         assert_eq!(table.watch(&one.owner).now[0].phase, Phase::Stopping);
@@ -509,8 +535,11 @@ mod tests {
         let table = table();
         let one = launch("e", 1, "1", 1);
         let Ok(Admitted::New(orders)) = table.admit(&one) else { panic!("not admitted") };
-        let stop = |signal, grace_ms| table.stop(&one.owner, &Stop { instance: one.start.instance, signal, grace_ms });
-        let order = |signal, ms| Some(StopOrder { signal, deadline: Instant::now() + Duration::from_millis(ms) });
+        let stop = |signal, grace_ms| {
+            table.stop(&one.owner, &Stop { instance: one.start.instance, signal, grace_ms })
+        };
+        let order =
+            |signal, ms| Some(StopOrder { signal, deadline: Instant::now() + Duration::from_millis(ms) });
         stop(15, 1000).unwrap();
         assert_eq!(*orders.borrow(), order(15, 1000));
         stop(15, 5000).unwrap();
@@ -545,7 +574,11 @@ mod tests {
         let table = table();
         let one = launch("e", 1, "1", 7);
         assert!(is_new(table.admit(&one)));
-        let header = |generation| TunnelHeader { instance: one.start.instance, generation: Generation(generation), port: 1 };
+        let header = |generation| TunnelHeader {
+            instance: one.start.instance,
+            generation: Generation(generation),
+            port: 1,
+        };
         let reach = |owner: &str, generation| table.reach(&owner.parse().unwrap(), &header(generation)).err();
         assert_eq!(reach("f", 7), Some(TunnelAnswer::NotOwner));
         assert_eq!(reach("e", 6), Some(TunnelAnswer::StaleGeneration));

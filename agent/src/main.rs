@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use berth_agent::config::{Config, Options};
+use berth_agent::prepare;
 use berth_agent::runtime::rootless::Rootless;
 use berth_agent::runtime::{self, shim, supervisor, sweep, unpack};
 use berth_agent::serve::Server;
-use berth_agent::prepare;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::telemetry;
 use clap::{Parser, Subcommand, ValueEnum};

@@ -67,7 +67,9 @@ impl<C: Container + 'static> Sockets<C> {
 
     /// Connects to a port, on whichever loopback address something listens.
     pub(crate) async fn connect(self: &Rc<Self>, port: u16) -> Result<TcpStream, ConnectError> {
-        tokio::time::timeout(CONNECT_TIMEOUT, self.try_addresses(port)).await.unwrap_or(Err(ConnectError::TimedOut))
+        tokio::time::timeout(CONNECT_TIMEOUT, self.try_addresses(port))
+            .await
+            .unwrap_or(Err(ConnectError::TimedOut))
     }
 
     /// Waits until a port takes a connection, for as long as that takes. There is nothing that would tell: it is tried.
@@ -82,7 +84,8 @@ impl<C: Container + 'static> Sockets<C> {
     async fn try_addresses(self: &Rc<Self>, port: u16) -> Result<TcpStream, ConnectError> {
         let socket = self.take().await.map_err(ConnectError::NoSocket)?;
         let dual = SockRef::from(&socket).local_addr().is_ok_and(|address| address.is_ipv6());
-        let first = if dual { Ipv4Addr::LOCALHOST.to_ipv6_mapped().into() } else { Ipv4Addr::LOCALHOST.into() };
+        let first =
+            if dual { Ipv4Addr::LOCALHOST.to_ipv6_mapped().into() } else { Ipv4Addr::LOCALHOST.into() };
         match connect(socket, SocketAddr::new(first, port)).await {
             Err(ConnectError::Refused(_)) if dual => {
                 let socket = self.take().await.map_err(ConnectError::NoSocket)?;
@@ -170,9 +173,11 @@ mod tests {
             {
                 let listener = TcpListener::bind(address).await.unwrap();
                 let port = listener.local_addr().unwrap().port();
-                let (stream, _) =
-                    tokio::try_join!(async { Ok(sockets(Some(domain)).connect(port).await.unwrap()) }, listener.accept())
-                        .unwrap();
+                let (stream, _) = tokio::try_join!(
+                    async { Ok(sockets(Some(domain)).connect(port).await.unwrap()) },
+                    listener.accept()
+                )
+                .unwrap();
                 assert_eq!(stream.peer_addr().unwrap().port(), port);
             }
         };

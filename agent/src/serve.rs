@@ -63,7 +63,8 @@ impl<R: Runtime + 'static> Server<R> {
     /// Takes back what runs, then listens: edges that connect are told all of it.
     pub async fn start(config: Config, runtime: R, lifecycle: Lifecycle) -> Result<Self, ServeError> {
         let endpoint = endpoint::open(&config)?;
-        let address = endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
+        let address =
+            endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
         let agent = Rc::new(Agent {
             node: config.node,
             runtime,

@@ -96,7 +96,9 @@ impl From<FrameError> for StreamEnd {
     fn from(error: FrameError) -> Self {
         let text = match error {
             FrameError::Io(_) => return Self::Gone,
-            FrameError::Body(error) => format!("a frame is not the expected message (column {})", error.column()),
+            FrameError::Body(error) => {
+                format!("a frame is not the expected message (column {})", error.column())
+            }
             FrameError::TooLong(_) | FrameError::Truncated => error.to_string(),
         };
         Breach::Protocol(text).into()
@@ -134,7 +136,10 @@ fn close(connection: &Connection, breach: &Breach) {
 }
 
 /// Takes the Hello, which is the first stream, and answers it.
-async fn introduce<R: Runtime + 'static>(agent: &Agent<R>, connection: &Connection) -> Result<Session, StreamEnd> {
+async fn introduce<R: Runtime + 'static>(
+    agent: &Agent<R>,
+    connection: &Connection,
+) -> Result<Session, StreamEnd> {
     let identity = identify(connection)?;
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| StreamEnd::Gone)?;
     let mut kind = [0];
@@ -158,7 +163,8 @@ async fn introduce<R: Runtime + 'static>(agent: &Agent<R>, connection: &Connecti
 
 /// Who the peer's certificate says it is. The handshake has checked that our CA says so.
 fn identify(connection: &Connection) -> Result<Identity, Breach> {
-    let shown = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let shown =
+        connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let leaf = shown.as_deref().and_then(|chain| chain.first());
     let leaf = leaf.ok_or_else(|| Breach::Forbidden("no certificate was shown".to_owned()))?;
     berth_certs::peer_identity(leaf).map_err(|error| Breach::Forbidden(error.to_string()))
@@ -166,7 +172,10 @@ fn identify(connection: &Connection) -> Result<Identity, Breach> {
 
 fn enter<R: Runtime>(agent: &Agent<R>, identity: &Identity, hello: &Hello) -> Result<Session, Breach> {
     if identity.role != Role::Edge || identity.name != hello.edge.as_str() {
-        return Err(Breach::Forbidden(format!("the certificate is that of {identity}, not of edge {}", hello.edge)));
+        return Err(Breach::Forbidden(format!(
+            "the certificate is that of {identity}, not of edge {}",
+            hello.edge
+        )));
     }
     agent.sessions.enter(hello).map_err(|error| match error {
         HelloError::Old => Breach::Superseded(error.to_string()),

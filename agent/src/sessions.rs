@@ -42,7 +42,9 @@ impl Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HelloError {
     /// It is not newer than what is there.
-    #[error("a session of this edge's shard that is as new or newer was here before (was the edge's state directory lost?)")]
+    #[error(
+        "a session of this edge's shard that is as new or newer was here before (was the edge's state directory lost?)"
+    )]
     Old,
     /// The edge has too many shards.
     #[error("an edge may have {MAX_SHARDS} shards at most")]
@@ -118,7 +120,8 @@ mod tests {
     #[test]
     fn a_newer_epoch_takes_over_from_all_shards_of_the_older() {
         let sessions = Sessions::default();
-        let old = [sessions.enter(&hello("e", 1, 0, 9)).unwrap(), sessions.enter(&hello("e", 1, 1, 9)).unwrap()];
+        let old =
+            [sessions.enter(&hello("e", 1, 0, 9)).unwrap(), sessions.enter(&hello("e", 1, 1, 9)).unwrap()];
         let new = sessions.enter(&hello("e", 2, 0, 1)).unwrap();
         assert!(old.iter().all(|session| !session.is_current()) && new.is_current());
         assert_eq!(sessions.enter(&hello("e", 1, 1, 10)).unwrap_err(), HelloError::Old);

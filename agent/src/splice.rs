@@ -219,7 +219,8 @@ mod tests {
     async fn all_chunks_are_written_however_little_the_socket_takes_at_once() {
         let (mut ours, mut theirs) = pair().await;
         SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
-        let mut chunks: Vec<Bytes> = (0..CHUNKS).map(|i| Bytes::from(vec![b'a' + i as u8; 50_000 + i])).collect();
+        let mut chunks: Vec<Bytes> =
+            (0..CHUNKS).map(|i| Bytes::from(vec![b'a' + i as u8; 50_000 + i])).collect();
         let expected: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.to_vec()).collect();
         let (_, mut half) = ours.split();
         let mut received = Vec::new();

@@ -26,10 +26,21 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run an app on this machine: edge, nodes and all, until Ctrl-C
+    ///
+    /// Starts an edge and nodes as child processes, packs and deploys the app, and prints where to reach it.
+    ///
+    /// State and logs are kept in DIR/.berth/dev. Started by root, agents run as the user `berth`, and the state is kept in
+    /// /var/lib/berth/dev. Ctrl-C ends all containers and everything else that was started; a second Ctrl-C does it at once.
     Dev(Dev),
     /// Check a berth.toml and the images that it names
+    ///
+    /// Reads a berth.toml and looks at the images that it names. Starts nothing, changes nothing.
+    ///
+    /// Every error is shown at once, one a line, as FILE:LINE:COLUMN: what is wrong; what is expected.
     Check(Check),
     /// Pack an app's images and give it to a running edge
+    ///
+    /// Packs each image where the edge keeps them and makes the app's new version known to it.
     Deploy(Deploy),
     /// Show the containers of an edge's apps
     #[command(subcommand)]
@@ -37,11 +48,18 @@ pub(crate) enum Command {
     /// Show the nodes of an edge
     Nodes(Show),
     /// Make an image from a static binary or a root directory
+    ///
+    /// Writes an OCI image layout and prints the digest of its manifest. The same input gives the same digest.
+    ///
+    /// A static binary becomes /app/NAME, and the image runs it. A root directory becomes the root of the image with owners and
+    /// permissions as they are; devices, sockets and named pipes in it are refused, extended attributes are left out.
     Pack(Pack),
     /// Make the certificates by which edges and agents know each other
     #[command(subcommand)]
     Certs(Certs),
     /// Print a script that completes this command's words in a shell
+    ///
+    /// For example: berth completions bash > /etc/bash_completion.d/berth
     Completions(Completions),
 }
 
@@ -54,10 +72,7 @@ pub(crate) struct AdminArgs {
     pub(crate) admin_socket: Option<PathBuf>,
 }
 
-/// Starts an edge and nodes as child processes, packs and deploys the app, and prints where to reach it.
-///
-/// State and logs are kept in DIR/.berth/dev. Started by root, agents run as the user `berth`, and the state is kept in
-/// /var/lib/berth/dev. Ctrl-C ends all containers and everything else that was started; a second Ctrl-C does it at once.
+/// Arguments of `berth dev`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Dev {
@@ -72,9 +87,7 @@ pub(crate) struct Dev {
     pub(crate) nodes: u16,
 }
 
-/// Reads a berth.toml and looks at the images that it names. Starts nothing, changes nothing.
-///
-/// Every error is shown at once, one a line, as FILE:LINE:COLUMN: what is wrong; what is expected.
+/// Arguments of `berth check`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Check {
@@ -83,7 +96,7 @@ pub(crate) struct Check {
     pub(crate) file: PathBuf,
 }
 
-/// Packs each image where the edge keeps them and makes the app's new version known to it.
+/// Arguments of `berth deploy`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Deploy {
@@ -110,10 +123,7 @@ pub(crate) struct Show {
     pub(crate) admin: AdminArgs,
 }
 
-/// Writes an OCI image layout and prints the digest of its manifest. The same input gives the same digest.
-///
-/// A static binary becomes /app/NAME, and the image runs it. A root directory becomes the root of the image with owners and
-/// permissions as they are; devices, sockets and named pipes in it are refused, extended attributes are left out.
+/// Arguments of `berth pack`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Pack {
@@ -173,7 +183,7 @@ pub(crate) enum RoleArg {
     Agent,
 }
 
-/// Prints a completion script, for example: berth completions bash > /etc/bash_completion.d/berth
+/// Arguments of `berth completions`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Completions {
     /// The shell

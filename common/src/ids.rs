@@ -188,6 +188,7 @@ id128!(
     InstanceId
 );
 
+#[cfg(feature = "runtime")]
 impl InstanceId {
     /// A new id, from the thread's cryptographically secure generator.
     pub fn random() -> Self {

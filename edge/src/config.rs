@@ -111,9 +111,11 @@ impl RunArgs {
 }
 
 fn node(text: &str) -> Result<(NodeId, String), String> {
-    let (name, address) = text.split_once('=').ok_or("NAME=ADDR:PORT is expected, as in n1=192.0.2.1:7443")?;
+    let (name, address) =
+        text.split_once('=').ok_or("NAME=ADDR:PORT is expected, as in n1=192.0.2.1:7443")?;
     let name = name.parse().map_err(|error| format!("the node's name {error}"))?;
-    let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
+    let port =
+        address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
     match port {
         Some(Ok(port)) if port != 0 => Ok((name, address.to_owned())),
         _ => Err(format!("`{address}` is not an address and a port, as in 192.0.2.1:7443")),

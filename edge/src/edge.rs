@@ -133,7 +133,7 @@ fn recover(store: &dyn Store, nodes: &Nodes, shards: usize) -> anyhow::Result<Ve
     }
     for record in records {
         if let RecordState::Placed { node, class, .. } = &record.state {
-            let demand = Demand { object: record.key.id(), generation: record.generation, resources: class.resources };
+            let demand = Demand::of(&record.key, record.generation, class);
             nodes.restore(&demand, node);
         }
         recovered[shard_of(record.key.id(), shards)].push(record);

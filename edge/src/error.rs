@@ -89,3 +89,53 @@ fn tunnel_status(error: &OpenError) -> StatusCode {
         OpenError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use berth_common::outcome::Outcome;
+    use berth_common::wire::call::{Refusal, RefusalCode};
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn tunnel(error: OpenError) -> ProxyError {
+        ProxyError::Tunnel { port: 8080, error }
+    }
+
+    #[test]
+    fn each_error_says_whose_fault_it_is() {
+        let node: NodeId = "n1".parse().unwrap();
+        let refusal = Refusal { code: RefusalCode::Image, message: "no such image".to_owned() };
+        let cases: [(u16, ProxyError); 14] = [
+            (400, BadRequest::Host.into()),
+            (400, RouteError::Encoding.into()),
+            (404, RouteError::NoRoute.into()),
+            (503, Refused::NoNode.into()),
+            (503, Refused::StartTimeout.into()),
+            (503, Refused::Overloaded.into()),
+            (503, Refused::NodeUnreachable(node.clone()).into()),
+            (503, ProxyError::NodeUnreachable(node)),
+            (503, ProxyError::Stopping),
+            (500, Refused::StartFailed(Outcome::exited(3)).into()),
+            (500, Refused::StartRefused(refusal).into()),
+            (500, Refused::PortTimeout { port: 8080 }.into()),
+            (502, tunnel(OpenError::Refused(TunnelAnswer::Refused))),
+            (504, tunnel(OpenError::TimedOut)),
+        ];
+        for (status, error) in cases {
+            let response = error.response();
+            assert_eq!(response.status().as_u16(), status, "{error}");
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_reason_is_in_the_answer() {
+        let refusal = Refusal { code: RefusalCode::Image, message: "image x is not on node n1".to_owned() };
+        let response = ProxyError::from(Refused::StartRefused(refusal)).response();
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
+        let Ok(body) = response.into_body().collect().await else { panic!("no body") };
+        let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+        assert!(text.contains("image x is not on node n1"), "{text}");
+    }
+}

@@ -56,7 +56,8 @@ fn run(args: RunArgs) -> anyhow::Result<Ending> {
 
 /// Lets the edge have as many connections as the system allows it. Best effort: with fewer, later ones wait.
 fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(%error, "limit of open files not raised");
     }
@@ -71,5 +72,9 @@ fn drain_at_end_of_stdin(lifecycle: Lifecycle) -> anyhow::Result<()> {
         tracing::info!("standard input ended");
         lifecycle.drain().cancel();
     };
-    std::thread::Builder::new().name("stdin".to_owned()).spawn(watch).map(drop).context("the watch of standard input")
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(watch)
+        .map(drop)
+        .context("the watch of standard input")
 }

@@ -63,7 +63,11 @@ pub(crate) fn shard_of(object: ObjectId, shards: usize) -> usize {
 
 impl Proxy {
     /// Answers a request, whatever becomes of it.
-    pub(crate) async fn respond(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<ResponseBody> {
+    pub(crate) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<ResponseBody> {
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
         let answer = self.route(request, peer).await;
         let response = answer.unwrap_or_else(|error| {
@@ -87,7 +91,8 @@ impl Proxy {
     async fn serve(&self, job: Job) -> Answer {
         let Job { mut request, peer, matched, object } = job;
         let upgrade = headers::wanted_upgrade(&request);
-        let websocket = upgrade.as_ref().map(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        let websocket =
+            upgrade.as_ref().map(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
         headers::prepare_request(&mut request, peer, upgrade)?;
         let client = websocket.map(|_| hyper::upgrade::on(&mut request));
 

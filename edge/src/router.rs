@@ -166,11 +166,10 @@ mod tests {
 
     #[test]
     fn the_first_route_that_takes_a_path_has_it() {
-        let router = router(&[
-            app("b", &[("/b/{id}", Some(9)), ("/*", None)]),
-            app("a", &[("/a/{id}", None)]),
-        ]);
-        let app_of = |path: &str| router.route(path).map(|matched| (matched.key.app.to_string(), matched.port));
+        let router =
+            router(&[app("b", &[("/b/{id}", Some(9)), ("/*", None)]), app("a", &[("/a/{id}", None)])]);
+        let app_of =
+            |path: &str| router.route(path).map(|matched| (matched.key.app.to_string(), matched.port));
         assert_eq!(app_of("/a/1"), Ok(("a".to_owned(), 8080)));
         assert_eq!(app_of("/b/1"), Ok(("b".to_owned(), 9)));
     }

@@ -47,10 +47,7 @@ pub(crate) async fn carry(client: OnUpgrade, instance: Tunnelled) {
     tracing::debug!(error = passed.err().map(tracing::field::display), "upgraded connection ended");
 }
 
-async fn pass_both_ways(
-    client: impl AsyncRead + AsyncWrite + Unpin,
-    instance: Tunnelled,
-) -> io::Result<()> {
+async fn pass_both_ways(client: impl AsyncRead + AsyncWrite + Unpin, instance: Tunnelled) -> io::Result<()> {
     let Tunnelled { stream, early, websocket, activity } = instance;
     let pulse = Pulse::new(activity);
     let (client_reader, mut client_writer) = tokio::io::split(client);

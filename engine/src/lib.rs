@@ -1,1 +1,21 @@
-//! Placeholder.
+//! The heart of an edge, pure: what each object does next, and on which node it may run.
+//!
+//! Takes the time and an input, and returns effects for a shell to carry out. Knows nothing of clocks, threads,
+//! sockets, files or randomness, so that every order of events can be tried in a test.
+
+mod effect;
+mod engine;
+pub mod fleet;
+mod input;
+mod object;
+mod record;
+mod refused;
+mod timers;
+mod view;
+
+pub use effect::{Effect, HoldId, PersistId, Placement};
+pub use engine::{Config, Engine};
+pub use input::{Input, Now, StoreFailure, WaiterId};
+pub use record::{Record, RecordState};
+pub use refused::Refused;
+pub use view::{ObjectView, PublicState};

@@ -81,7 +81,11 @@ impl InstanceBody {
         let mut body = Self { incoming, exchange: Some(Exchange { upstream, _hold: hold }), pool };
         if body.incoming.is_end_stream() {
             // Nobody reads an empty body.
-            poll_fn(|cx| Poll::Ready(body.finish(cx))).await;
+            poll_fn(|cx| {
+                body.finish(cx);
+                Poll::Ready(())
+            })
+            .await;
         }
         body
     }

@@ -115,7 +115,11 @@ mod tests {
                     for data in [0x0, 0x1, 0x2] {
                         assert!(active(&mut scanner, &frame(data, masked, payload), piece) > 0);
                     }
-                    assert_eq!(active(&mut scanner, &frame(0x9, masked, 0), piece), 0, "in step after {payload}");
+                    assert_eq!(
+                        active(&mut scanner, &frame(0x9, masked, 0), piece),
+                        0,
+                        "in step after {payload}"
+                    );
                 }
             }
         }

@@ -177,7 +177,8 @@ impl Head {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { return true };
         let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
-            self.length = Some(std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0));
+            self.length =
+                Some(std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0));
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
@@ -250,11 +251,13 @@ mod tests {
     }
 
     const PLAIN: &str = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
-    const SIZED: &str = "POST /a HTTP/1.1\r\nContent-Length: 40\r\n\r\nContent-Length: 1\r\nTransfer-Encoding:\r\n..";
-    const CHUNKED: &str =
-        "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n15;x=y\r\n\r\nContent-Length: 1\r\n\r\n0\r\nT: v\r\n\r\n";
-    const TWICE: &str = "POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\nContent-LENGTH: 4\r\n\r\n0\r\n\r\n";
-    const OTHER_ORDER: &str = "POST /a HTTP/1.1\r\nContent-Length: 4\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const SIZED: &str =
+        "POST /a HTTP/1.1\r\nContent-Length: 40\r\n\r\nContent-Length: 1\r\nTransfer-Encoding:\r\n..";
+    const CHUNKED: &str = "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n15;x=y\r\n\r\nContent-Length: 1\r\n\r\n0\r\nT: v\r\n\r\n";
+    const TWICE: &str =
+        "POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\nContent-LENGTH: 4\r\n\r\n0\r\n\r\n";
+    const OTHER_ORDER: &str =
+        "POST /a HTTP/1.1\r\nContent-Length: 4\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n";
 
     #[test]
     fn a_length_given_twice_is_spoiled_wherever_it_comes() {

@@ -4,8 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
@@ -119,7 +119,8 @@ fn to_origin_form(uri: &mut Uri) {
 
 fn forwarded_for(peer: IpAddr) -> HeaderValue {
     // An address is ASCII letters, digits, dots and colons: always a header value.
-    HeaderValue::from_str(&peer.to_canonical().to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    HeaderValue::from_str(&peer.to_canonical().to_string())
+        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -217,7 +218,10 @@ mod tests {
         let mut request = request(&[("host", "other")]);
         *request.uri_mut() = "http://real:8/p?q".parse().unwrap();
         prepare_request(&mut request, "192.0.2.1:1".parse().unwrap(), None).unwrap();
-        assert_eq!((request.uri().to_string().as_str(), &request.headers()["host"]), ("/p?q", &HeaderValue::from_static("real:8")));
+        assert_eq!(
+            (request.uri().to_string().as_str(), &request.headers()["host"]),
+            ("/p?q", &HeaderValue::from_static("real:8"))
+        );
     }
 
     #[test]
@@ -233,7 +237,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_in_good_form_passes_both_ways() {
-        let request = prepared(&[("host", "h"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        let request =
+            prepared(&[("host", "h"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
         assert_eq!(request.headers()["upgrade"], "websocket");
         assert_eq!(request.headers()["connection"], "upgrade");
         let mut response = Response::builder()

@@ -112,7 +112,9 @@ fn server() -> http1::Builder {
 fn configure(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(CLIENT_SILENCE).with_interval(CLIENT_SILENCE / 4))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(CLIENT_SILENCE).with_interval(CLIENT_SILENCE / 4),
+    )?;
     socket.set_tcp_user_timeout(Some(CLIENT_SILENCE))
 }
 

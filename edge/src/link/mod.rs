@@ -116,7 +116,17 @@ impl Link {
         let (connection, connected) = watch::channel(None);
         let outbox = Outbox::default();
         let link = Self {
-            node, address, introduction, endpoint, config, nodes, objects, commands, connection, outbox, sessions: 0,
+            node,
+            address,
+            introduction,
+            endpoint,
+            config,
+            nodes,
+            objects,
+            commands,
+            connection,
+            outbox,
+            sessions: 0,
         };
         (link, LinkHandle { commands: tell, connection: connected })
     }

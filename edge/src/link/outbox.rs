@@ -150,9 +150,9 @@ impl Outbox {
 
     /// A new connection has told of everything that there is: starts that it did not tell of never began. They are
     /// sent again, unless they were to be stopped: those are given back.
-    pub(super) fn synced(&mut self) -> Vec<Box<Start>> {
+    pub(super) fn synced(&mut self) -> Vec<Start> {
         let dropped = self.starts.extract_if(|_, pending| pending.stop.is_some());
-        let dropped = dropped.map(|(_, pending)| pending.start).collect();
+        let dropped = dropped.map(|(_, pending)| *pending.start).collect();
         self.waiting_starts = self.starts.keys().copied().collect();
         for pending in self.starts.values_mut() {
             pending.sent = false;
@@ -178,11 +178,8 @@ mod tests {
     }
 
     fn start(byte: u8) -> Box<Start> {
-        let object = ObjectKey {
-            app: "a".parse().unwrap(),
-            class: "b".parse().unwrap(),
-            name: "c".parse().unwrap(),
-        };
+        let object =
+            ObjectKey { app: "a".parse().unwrap(), class: "b".parse().unwrap(), name: "c".parse().unwrap() };
         Box::new(Start {
             instance: id(byte),
             object,

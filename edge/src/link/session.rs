@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::wire::call::{
-    Answer, Call, Hello, InstanceStatus, Phase, Refusal, Renew, Start, Welcome,
-};
+use berth_common::wire::call::{Answer, Call, Hello, InstanceStatus, Phase, Refusal, Renew, Start, Welcome};
 use berth_common::wire::{close, frame};
 use berth_engine::Input;
 use futures_util::StreamExt;
@@ -162,7 +160,9 @@ impl Link {
 
     async fn up(&mut self, mut session: Session, stop: &CancellationToken) -> Result<(), SessionError> {
         loop {
-            while session.calls.len() < MAX_CALLS && let Some((asked, call)) = self.outbox.next() {
+            while session.calls.len() < MAX_CALLS
+                && let Some((asked, call)) = self.outbox.next()
+            {
                 session.send(Some(asked), call);
             }
             tokio::select! {
@@ -198,7 +198,11 @@ impl Link {
 
     fn start_refused(&self, start: &Start, refusal: Refusal) {
         tracing::info!(node = %self.node, instance = %start.instance, object = %start.object, %refusal, "start refused");
-        self.objects.input(Input::StartRefused { object: start.object.id(), instance: start.instance, refusal });
+        self.objects.input(Input::StartRefused {
+            object: start.object.id(),
+            instance: start.instance,
+            refusal,
+        });
     }
 }
 

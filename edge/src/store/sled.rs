@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{Db, Transactional, Tree};
 
-use super::value::{self, piece_key};
+use super::value::{self, Piece, piece_key};
 use super::{Done, Store, StoreError};
 
 /// Most writes in one transaction.
@@ -161,7 +161,7 @@ impl Job {
 struct Change {
     tree: usize,
     key: Vec<u8>,
-    pieces: Vec<(Vec<u8>, Vec<u8>)>,
+    pieces: Vec<Piece>,
     /// Whether the object's id belongs among the placed ones, for records.
     placed: Option<bool>,
 }
@@ -312,5 +312,136 @@ fn cannot_open(path: &Path, error: &sled::Error) -> StoreError {
             StoreError::InUse(path.to_owned())
         }
         other => StoreError::Open { path: path.to_owned(), reason: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_common::ids::{Generation, InstanceId, ObjectKey};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::apps::tests::{app, class};
+
+    fn record(name: &str, generation: u64, placed: bool) -> Record {
+        let key =
+            ObjectKey { app: "a".parse().unwrap(), class: "b".parse().unwrap(), name: name.parse().unwrap() };
+        let state = if placed {
+            let instance = InstanceId::from_bytes([7; 16]);
+            RecordState::Placed {
+                node: "n1".parse().unwrap(),
+                instance,
+                class: Box::new(class()),
+                stop_reason: None,
+            }
+        } else {
+            RecordState::Stopped { outcome: None }
+        };
+        Record { key, generation: Generation(generation), state, last_change_ms: 5 }
+    }
+
+    /// Writes a record and waits until it is durable.
+    fn persist(store: &SledStore, record: Record) {
+        let (tell, told) = sync_channel(1);
+        store.persist(record, Box::new(move |result| tell.send(result).unwrap()));
+        told.recv().unwrap().unwrap();
+    }
+
+    fn names(records: &[Record]) -> Vec<&str> {
+        records.iter().map(|record| record.key.name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_there_after_reopening() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        persist(&store, record("x", 1, true));
+        persist(&store, record("y", 1, true));
+        persist(&store, record("x", 2, false));
+        let (tell, told) = sync_channel(1);
+        store.put_app(app("shop", &[("/{id}", None)]), Box::new(move |result| tell.send(result).unwrap()));
+        told.recv().unwrap().unwrap();
+        drop(store);
+
+        let store = SledStore::open(directory.path()).unwrap();
+        let x = store.load(record("x", 0, false).key.id()).unwrap().unwrap();
+        assert_eq!(x.generation, Generation(2));
+        assert!(store.load(record("z", 0, false).key.id()).unwrap().is_none());
+        assert_eq!(names(&store.placed().unwrap()), ["y"]);
+        assert_eq!(store.records(10).unwrap().len(), 2);
+        assert_eq!(store.records(1).unwrap().len(), 1);
+        assert_eq!(store.apps().unwrap(), [app("shop", &[("/{id}", None)])]);
+    }
+
+    #[test]
+    fn each_start_has_a_larger_epoch() {
+        let directory = TempDir::new().unwrap();
+        for epoch in 1..4 {
+            assert_eq!(SledStore::open(directory.path()).unwrap().next_epoch().unwrap(), Epoch(epoch));
+        }
+    }
+
+    #[test]
+    fn a_large_record_may_be_followed_by_a_small_one() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        let mut large = record("x", 1, true);
+        let RecordState::Placed { class, .. } = &mut large.state else { panic!() };
+        class.env.insert("K".to_owned(), "v".repeat(250 * 1024));
+        persist(&store, large);
+        assert_eq!(store.records(9).unwrap().len(), 1);
+        persist(&store, record("x", 2, true));
+        assert_eq!(store.records(9).unwrap().len(), 1);
+        assert_eq!(store.trees.objects.len(), 1);
+    }
+
+    #[test]
+    fn a_store_is_open_once() {
+        let directory = TempDir::new().unwrap();
+        let _open = SledStore::open(directory.path()).unwrap();
+        assert!(matches!(SledStore::open(directory.path()), Err(StoreError::InUse(_))));
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_and_not_another_record() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        persist(&store, record("x", 1, true));
+        let id = record("x", 0, false).key.id();
+        let key = piece_key(id.as_bytes(), 0);
+        let mut bytes = store.trees.objects.get(&key).unwrap().unwrap().to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        store.trees.objects.insert(&key, bytes).unwrap();
+        assert!(matches!(store.load(id), Err(StoreError::Damaged { .. })));
+    }
+
+    /// What a process killed in the middle of its work leaves: the file as it is at some moment, without a close.
+    #[test]
+    fn a_copy_taken_under_writes_holds_everything_acknowledged_before() {
+        let directory = TempDir::new().unwrap();
+        let store = std::sync::Arc::new(SledStore::open(directory.path()).unwrap());
+        for generation in 1..30 {
+            persist(&store, record("x", generation, true));
+            store.persist(record("later", generation, true), Box::new(drop));
+        }
+        let copy = TempDir::new().unwrap();
+        for entry in std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+            }
+        }
+        let copied = SledStore::open(copy.path()).unwrap();
+        let x = copied.load(record("x", 0, true).key.id()).unwrap().unwrap();
+        assert_eq!(x.generation, Generation(29));
+    }
+
+    #[test]
+    fn writes_after_the_close_are_refused() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        store.close();
+        let (tell, told) = sync_channel(1);
+        store.persist(record("x", 1, true), Box::new(move |result| tell.send(result).unwrap()));
+        assert!(matches!(told.recv().unwrap(), Err(StoreError::Closed)));
     }
 }

@@ -17,8 +17,11 @@ const SUM_BYTES: usize = 8;
 const HEADER_BYTES: usize = 1 + SUM_BYTES + 4;
 const INDEX_BYTES: usize = 2;
 
+/// A key of the store, and what lies under it.
+pub(super) type Piece = (Vec<u8>, Vec<u8>);
+
 /// The keys and values to store for a value.
-pub(super) fn pieces(key: &[u8], value: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+pub(super) fn pieces(key: &[u8], value: &[u8]) -> Result<Vec<Piece>, StoreError> {
     let length = u32::try_from(value.len()).map_err(|_| damaged(key, "it is too long"))?;
     let (first, rest) = value.split_at(value.len().min(PIECE_BYTES));
     let mut head = Vec::with_capacity(HEADER_BYTES + first.len());
@@ -82,7 +85,10 @@ fn checksum(key: &[u8], value: &[u8]) -> [u8; SUM_BYTES] {
 }
 
 fn damaged(key: &[u8], reason: &str) -> StoreError {
-    StoreError::Damaged { what: format!("value under the key {:?}", String::from_utf8_lossy(key)), reason: reason.to_owned() }
+    StoreError::Damaged {
+        what: format!("value under the key {:?}", String::from_utf8_lossy(key)),
+        reason: reason.to_owned(),
+    }
 }
 
 #[cfg(test)]

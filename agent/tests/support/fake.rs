@@ -1,0 +1,138 @@
+//! A runtime without containers: their network namespace is this machine's, their apps are the test's own listeners,
+//! and their events are what the test says.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use berth_agent::runtime::{Adopted, Container, Event, Events, Launch, LaunchError, Runtime};
+use berth_common::ids::InstanceId;
+use berth_common::outcome::Outcome;
+use socket2::{Domain, Socket, Type};
+use tokio::sync::{Notify, mpsc};
+
+/// What the agent did to the runtime, and what the runtime is to do.
+#[derive(Default)]
+pub struct Fake {
+    pub launched: RefCell<Vec<Launch>>,
+    pub adopted: RefCell<Vec<Adopted<FakeContainer>>>,
+    pub forgotten: RefCell<Vec<InstanceId>>,
+    /// Starts fail with this.
+    pub failure: RefCell<Option<LaunchError>>,
+    /// Starts wait until it is let go.
+    pub held: Cell<bool>,
+    changed: Notify,
+    events: RefCell<HashMap<InstanceId, mpsc::Sender<Event>>>,
+    stops: Rc<Stops>,
+}
+
+#[derive(Default)]
+struct Stops {
+    orders: RefCell<Vec<(InstanceId, i32, Duration)>>,
+    changed: Notify,
+}
+
+impl Fake {
+    /// A container, and the test's end of its events.
+    pub fn container(&self, instance: InstanceId) -> (FakeContainer, Events) {
+        let (sender, events) = mpsc::channel(4);
+        self.events.borrow_mut().insert(instance, sender);
+        self.changed.notify_waiters();
+        (FakeContainer { instance, stops: Rc::clone(&self.stops) }, events)
+    }
+
+    /// Says that an app runs, once its container is there.
+    pub async fn started(&self, instance: InstanceId) {
+        self.say(instance, Event::Started).await;
+    }
+
+    pub async fn exited(&self, instance: InstanceId, outcome: Outcome) {
+        self.say(instance, Event::Exited(outcome)).await;
+    }
+
+    async fn say(&self, instance: InstanceId, event: Event) {
+        self.wait_for(|fake| fake.events.borrow().contains_key(&instance)).await;
+        let sender = self.events.borrow()[&instance].clone();
+        sender.send(event).await.unwrap();
+    }
+
+    pub fn release(&self) {
+        self.held.set(false);
+        self.changed.notify_waiters();
+    }
+
+    /// The next order to end a container.
+    pub async fn stopped(&self) -> (InstanceId, i32, Duration) {
+        loop {
+            let changed = self.stops.changed.notified();
+            if let Some(order) = self.stops.orders.borrow_mut().pop() {
+                return order;
+            }
+            changed.await;
+        }
+    }
+
+    pub fn was_stopped(&self) -> bool {
+        !self.stops.orders.borrow().is_empty()
+    }
+
+    pub async fn wait_for(&self, is_so: impl Fn(&Self) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if is_so(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+pub struct FakeRuntime(pub Rc<Fake>);
+
+impl Runtime for FakeRuntime {
+    type Container = FakeContainer;
+
+    async fn start(&self, launch: Launch) -> Result<(FakeContainer, Events), LaunchError> {
+        let instance = launch.start.instance;
+        self.0.launched.borrow_mut().push(launch);
+        self.0.changed.notify_waiters();
+        self.0.wait_for(|fake| !fake.held.get()).await;
+        match self.0.failure.borrow().clone() {
+            Some(error) => Err(error),
+            None => Ok(self.0.container(instance)),
+        }
+    }
+
+    async fn adopt(&self) -> io::Result<Vec<Adopted<FakeContainer>>> {
+        Ok(std::mem::take(&mut *self.0.adopted.borrow_mut()))
+    }
+
+    async fn forget(&self, instance: InstanceId) -> io::Result<()> {
+        self.0.forgotten.borrow_mut().push(instance);
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+pub struct FakeContainer {
+    instance: InstanceId,
+    stops: Rc<Stops>,
+}
+
+impl Container for FakeContainer {
+    async fn socket(&self) -> io::Result<OwnedFd> {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+        socket.set_only_v6(false)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    }
+
+    async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()> {
+        self.stops.orders.borrow_mut().push((self.instance, signal, grace));
+        self.stops.changed.notify_waiters();
+        Ok(())
+    }
+}

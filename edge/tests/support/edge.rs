@@ -1,0 +1,160 @@
+//! The real edge, as a process of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use berth_certs::{Authority, Role, Validity};
+use berth_common::spec::{AppSpec, ClassSpec, ImageRef, NameSource, PathPattern, Resources, RouteSpec};
+use http::StatusCode;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+use super::{client, soon};
+
+/// A place for an edge: certificates and state.
+pub struct Site {
+    directory: tempfile::TempDir,
+    node: SocketAddr,
+}
+
+/// A running edge.
+pub struct Edge {
+    pub address: SocketAddr,
+    pub admin: PathBuf,
+    process: Child,
+}
+
+/// Certificates of one authority for the edge `e1` and the node `n1`.
+pub fn certificates() -> tempfile::TempDir {
+    let directory = tempfile::TempDir::new().unwrap();
+    let authority = Authority::create(directory.path()).unwrap();
+    for (role, name) in [(Role::Edge, "e1"), (Role::Agent, "n1")] {
+        authority.issue(role, name, Validity::days(1).unwrap()).unwrap();
+    }
+    directory
+}
+
+impl Site {
+    /// A place whose node `n1` is at this address.
+    pub fn new(certificates: tempfile::TempDir, node: SocketAddr) -> Self {
+        Self { directory: certificates, node }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Starts an edge and waits until it is ready.
+    pub async fn start(&self) -> Edge {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_berth-edge"))
+            .args(["run", "--name", "e1", "--listen", "127.0.0.1:0", "--shards", "2", "--log-format", "json"])
+            .arg("--state")
+            .arg(self.path("state"))
+            .arg("--ca")
+            .arg(self.path("ca.pem"))
+            .arg("--cert")
+            .arg(self.path("edge-e1.pem"))
+            .arg("--key")
+            .arg(self.path("edge-e1.key"))
+            .args(["--node", &format!("n1={}", self.node)])
+            .env("BERTH_LOG", "info,berth_edge=debug")
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let address = soon("the edge's start", ready(&mut log)).await;
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_line().await {
+                eprintln!("{line}")
+            }
+        });
+        Edge { address, admin: self.path("state/admin.sock"), process }
+    }
+}
+
+/// Reads the log up to the line that says that the edge is ready; the address from one before.
+async fn ready(log: &mut Lines<BufReader<ChildStderr>>) -> SocketAddr {
+    let mut address = None;
+    while let Some(line) = log.next_line().await.unwrap() {
+        eprintln!("{line}");
+        let fields = serde_json::from_str::<serde_json::Value>(&line).unwrap()["fields"].clone();
+        match fields["message"].as_str() {
+            Some("listening") => address = Some(fields["address"].as_str().unwrap().parse().unwrap()),
+            Some("ready") => return address.unwrap(),
+            _ => {}
+        }
+    }
+    panic!("the edge ended");
+}
+
+impl Edge {
+    /// Deploys an app with the class `C` at `/c/{id}/*`, as changed.
+    pub async fn deploy(&self, change: impl Fn(&mut ClassSpec)) {
+        let body = serde_json::to_vec(&app(change)).unwrap();
+        let (status, answer) =
+            client::admin(&self.admin, client::request("PUT", "/v1/apps/test", body)).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+
+    /// What the admin API tells under this path.
+    pub async fn look(&self, path: &str) -> serde_json::Value {
+        let (status, answer) = client::admin(&self.admin, client::request("GET", path, "")).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer
+    }
+
+    /// The state of the object with this name.
+    pub async fn state(&self, name: &str) -> Option<String> {
+        let containers = self.look("/v1/containers").await;
+        let found =
+            containers["containers"].as_array().unwrap().iter().find(|object| object["name"] == name)?;
+        found["state"].as_str().map(str::to_owned)
+    }
+
+    /// Ends the edge with SIGTERM.
+    pub async fn terminate(mut self) -> ExitStatus {
+        let pid = i32::try_from(self.process.id().unwrap()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
+        soon("the edge's end", self.process.wait()).await.unwrap()
+    }
+
+    /// Ends the edge with SIGKILL.
+    pub async fn kill(mut self) {
+        self.process.kill().await.unwrap();
+    }
+}
+
+pub fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
+    let mut class = ClassSpec {
+        image: ImageRef {
+            layout: Path::new("/images/x").into(),
+            digest: format!("sha256:{}", "0".repeat(64)),
+        },
+        entrypoint: None,
+        env: BTreeMap::new(),
+        resources: Resources::of_type("lite").unwrap(),
+        max_instances: None,
+        default_port: 8080,
+        sleep_after: Duration::from_secs(600),
+        start_timeout: Duration::from_secs(20),
+        port_timeout: Duration::from_secs(20),
+        stop_grace: Duration::from_secs(900),
+        enable_internet: false,
+    };
+    change(&mut class);
+    let route = RouteSpec {
+        path: PathPattern::new("/c/{id}/*").unwrap(),
+        class: "C".parse().unwrap(),
+        object: NameSource::PathParameter("id".to_owned()),
+        port: None,
+    };
+    AppSpec {
+        name: "test".parse().unwrap(),
+        classes: BTreeMap::from([("C".parse().unwrap(), class)]),
+        routes: vec![route],
+    }
+}

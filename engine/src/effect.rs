@@ -1,0 +1,97 @@
+//! What the engine wants done, in this order.
+
+use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
+use berth_common::wire::call::{Start, Stop};
+
+use crate::fleet::Demand;
+use crate::input::WaiterId;
+use crate::record::Record;
+use crate::refused::Refused;
+
+/// One request's claim on a running instance. Drawn by the engine, never twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HoldId(pub u64);
+
+/// One write to the store. Drawn by the engine, never twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PersistId(pub u64);
+
+/// Where an object's instance is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The object.
+    pub object: ObjectId,
+    /// The node.
+    pub node: NodeId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its generation.
+    pub generation: Generation,
+}
+
+/// Something to do. Whatever follows a `Persist` waits in the engine until that is `Persisted`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Read an object's record; answer with `Loaded`.
+    Load {
+        /// The object.
+        object: ObjectId,
+    },
+    /// Find room on a node; answer with `Reserved`.
+    Reserve(Demand),
+    /// Give room back.
+    Unreserve {
+        /// The object.
+        object: ObjectId,
+        /// The generation that it was reserved for.
+        generation: Generation,
+        /// The node.
+        node: NodeId,
+    },
+    /// Make a record durable; answer with `Persisted`.
+    Persist {
+        /// The object.
+        object: ObjectId,
+        /// Which write this is.
+        persist: PersistId,
+        /// What to write.
+        record: Record,
+    },
+    /// Have a node start an instance.
+    Start {
+        /// The node.
+        node: NodeId,
+        /// The instance.
+        start: Box<Start>,
+    },
+    /// Have a node end an instance.
+    Stop {
+        /// The node.
+        node: NodeId,
+        /// The instance, and how.
+        stop: Stop,
+    },
+    /// Let a node forget an instance that has ended.
+    Forget {
+        /// The node.
+        node: NodeId,
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// A request may go ahead, and holds the instance from now on.
+    Grant {
+        /// The request.
+        waiter: WaiterId,
+        /// Its hold, to be released.
+        hold: HoldId,
+        /// Where to go.
+        placement: Placement,
+    },
+    /// A request cannot be served.
+    Refuse {
+        /// The request.
+        waiter: WaiterId,
+        /// Why.
+        refused: Refused,
+    },
+}

@@ -1,0 +1,195 @@
+//! All objects of one shard: gives each input to its object, keeps the effects and the deadlines.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use berth_common::ids::{InstanceId, NodeId, ObjectId};
+use berth_common::wire::call::{InstanceStatus, Phase, Stop};
+
+use crate::effect::{Effect, HoldId, PersistId};
+use crate::input::{Input, Now};
+use crate::object::{Object, SIGKILL};
+use crate::record::Record;
+use crate::timers::Timers;
+use crate::view::ObjectView;
+
+/// Settings of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// How long an instance may live without word from this edge, in milliseconds.
+    pub term_ms: u64,
+    /// How many requests may wait for one object.
+    pub max_waiters_per_object: usize,
+}
+
+/// The objects of one shard.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    objects: HashMap<ObjectId, Object>,
+    /// Objects by the node of their instance, so that what a node tells is compared with these alone.
+    placed: BTreeMap<NodeId, HashSet<ObjectId>>,
+    timers: Timers,
+    effects: VecDeque<Effect>,
+    ids: Ids,
+}
+
+/// Draws ids.
+#[derive(Debug, Default)]
+pub(crate) struct Ids(u64);
+
+impl Ids {
+    fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+
+    pub(crate) fn hold(&mut self) -> HoldId {
+        HoldId(self.next())
+    }
+
+    pub(crate) fn persist(&mut self) -> PersistId {
+        PersistId(self.next())
+    }
+}
+
+/// What an object needs to handle an input.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Now,
+    pub(crate) config: &'a Config,
+    pub(crate) effects: &'a mut VecDeque<Effect>,
+    pub(crate) ids: &'a mut Ids,
+}
+
+impl Context<'_> {
+    pub(crate) fn emit(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+}
+
+impl Engine {
+    /// An engine without objects.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            objects: HashMap::new(),
+            placed: BTreeMap::new(),
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            ids: Ids::default(),
+        }
+    }
+
+    /// Takes an object whose record says that it may have an instance, when the edge starts. All of them must be
+    /// restored before the first input: an instance of an object that is not in memory will be ended.
+    pub fn restore(&mut self, now: Now, record: Record) {
+        let id = record.key.id();
+        if let Some(object) = Object::restored(now, record) {
+            self.objects.insert(id, object);
+            self.settle(id, None);
+        }
+    }
+
+    /// Handles one input.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Acquire { key, class, waiter } => {
+                let id = key.id();
+                self.objects.entry(id).or_insert_with(|| Object::unknown(key));
+                self.with(now, id, |object, cx| object.acquire(waiter, class, cx));
+            }
+            Input::Cancel { object, waiter } => self.with(now, object, |o, _| o.cancel(waiter)),
+            Input::Release { object, hold } => self.with(now, object, |o, cx| o.release(hold, cx)),
+            Input::Touch { object, instance } => self.with(now, object, |o, cx| o.touch(instance, cx)),
+            Input::Loaded { object, record } => self.with(now, object, |o, cx| o.loaded(record, cx)),
+            Input::Reserved { object, generation, result } => {
+                self.with(now, object, |o, cx| o.reserved(generation, result, cx));
+            }
+            Input::Persisted { object, persist, result } => {
+                self.with(now, object, |o, cx| o.persisted(persist, &result, cx));
+            }
+            Input::StartRefused { object, instance, refusal } => {
+                self.with(now, object, |o, cx| o.start_refused(instance, refusal, cx));
+            }
+            Input::Status { node, status } => self.status(now, node, status),
+            Input::Synced { node, instances } => self.synced(now, &node, &instances),
+        }
+    }
+
+    /// Handles all deadlines that have come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(id) = self.timers.take_due(now.mono_ms) {
+            self.with(now, id, Object::deadline);
+        }
+    }
+
+    /// When to call `handle_timeout`, in milliseconds on the monotonic clock.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.timers.next_ms()
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// One object, if it is in memory.
+    pub fn view(&self, id: ObjectId) -> Option<ObjectView> {
+        self.objects.get(&id).and_then(Object::view)
+    }
+
+    /// All objects in memory.
+    pub fn views(&self) -> Vec<ObjectView> {
+        self.objects.values().filter_map(Object::view).collect()
+    }
+
+    fn status(&mut self, now: Now, node: NodeId, status: InstanceStatus) {
+        let ours = self.objects.get(&status.object).is_some_and(|o| o.has_instance(&node, status.instance));
+        if ours {
+            self.with(now, status.object, |object, cx| object.status(status.phase, cx));
+        } else {
+            self.effects.push_back(dispose(node, status));
+        }
+    }
+
+    fn synced(&mut self, now: Now, node: &NodeId, instances: &HashSet<InstanceId>) {
+        let placed: Vec<ObjectId> = self.placed.get(node).into_iter().flatten().copied().collect();
+        for id in placed {
+            self.with(now, id, |object, cx| object.synced(instances, cx));
+        }
+    }
+
+    /// Lets an object do something, and keeps the books afterwards.
+    fn with(&mut self, now: Now, id: ObjectId, act: impl FnOnce(&mut Object, &mut Context<'_>)) {
+        let Self { config, objects, effects, ids, .. } = self;
+        let Some(object) = objects.get_mut(&id) else { return };
+        let before = object.placed_on().cloned();
+        act(object, &mut Context { now, config, effects, ids });
+        self.settle(id, before);
+    }
+
+    fn settle(&mut self, id: ObjectId, before: Option<NodeId>) {
+        let Some(object) = self.objects.get(&id) else { return };
+        if object.placed_on() != before.as_ref() {
+            if let Some(set) = before.and_then(|node| self.placed.get_mut(&node)) {
+                set.remove(&id);
+            }
+            if let Some(node) = object.placed_on() {
+                self.placed.entry(node.clone()).or_default().insert(id);
+            }
+        }
+        self.timers.set(id, object.deadline_ms());
+        if object.is_forgettable() {
+            self.objects.remove(&id);
+        }
+    }
+}
+
+/// What to do with an instance that no object has: never two instances for an object.
+fn dispose(node: NodeId, status: InstanceStatus) -> Effect {
+    match status.phase {
+        Phase::Exited(_) => Effect::Forget { node, instance: status.instance },
+        Phase::Starting | Phase::Running | Phase::Ready | Phase::Stopping => {
+            Effect::Stop { node, stop: Stop { instance: status.instance, signal: SIGKILL, grace_ms: 0 } }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Placement: which nodes there are, what is reserved on them, and where the next instance goes.
+//!
+//! The nodes of an edge are shared by all its shards. What is reserved here is a promise among the shards; the agent
+//! has the last word when it is asked to start.
+
+use std::collections::{BTreeMap, HashMap};
+
+use berth_common::ids::{AppName, ClassName, Generation, NodeId, ObjectId, ObjectKey};
+use berth_common::spec::{ClassSpec, Resources};
+use berth_common::wire::call::Capacity;
+
+use crate::refused::Refused;
+
+/// Room that is wanted for one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// The object.
+    pub object: ObjectId,
+    /// The generation that the instance will be.
+    pub generation: Generation,
+    /// What the instance takes.
+    pub resources: Resources,
+    /// Its class, for the class's limit.
+    pub class: (AppName, ClassName),
+    /// Most instances that the class may have.
+    pub max_instances: Option<u32>,
+}
+
+impl Demand {
+    /// What an instance of this class takes for this object.
+    pub fn of(key: &ObjectKey, generation: Generation, class: &ClassSpec) -> Self {
+        Self {
+            object: key.id(),
+            generation,
+            resources: class.resources,
+            class: (key.app.clone(), key.class.clone()),
+            max_instances: class.max_instances,
+        }
+    }
+}
+
+/// The nodes and what is reserved on them.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    nodes: BTreeMap<NodeId, Node>,
+    reservations: HashMap<ObjectId, Reservation>,
+    classes: HashMap<(AppName, ClassName), u32>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Known while the node is connected.
+    capacity: Option<Capacity>,
+    draining: bool,
+    used: Used,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Used {
+    memory_bytes: u64,
+    cpu_sixteenths: u32,
+    instances: u32,
+}
+
+#[derive(Debug)]
+struct Reservation {
+    node: NodeId,
+    demand: Demand,
+}
+
+impl Fleet {
+    /// No nodes yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A node is connected and has this capacity.
+    pub fn node_up(&mut self, id: NodeId, capacity: Capacity, draining: bool) {
+        let node = self.nodes.entry(id).or_default();
+        node.capacity = Some(capacity);
+        node.draining = draining;
+    }
+
+    /// A node is not connected. What is reserved on it stays so: its instances may live.
+    pub fn node_down(&mut self, id: &NodeId) {
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.capacity = None;
+        }
+    }
+
+    /// Counts an instance that is on a node already.
+    pub fn restore(&mut self, demand: &Demand, node: &NodeId) {
+        self.release(demand.object, Generation(u64::MAX));
+        self.book(demand.clone(), node.clone());
+    }
+
+    /// Finds a node with room, and reserves it: of those that have it the one with the fewest instances, so that
+    /// instances spread. An object has one reservation at the most; an older one is given back.
+    pub fn reserve(&mut self, demand: &Demand) -> Result<NodeId, Refused> {
+        self.release(demand.object, Generation(u64::MAX));
+        if let Some(limit) = demand.max_instances
+            && self.classes.get(&demand.class).copied().unwrap_or(0) >= limit
+        {
+            return Err(Refused::ClassLimit { limit });
+        }
+        let node = self.choose(&demand.resources)?;
+        self.book(demand.clone(), node.clone());
+        Ok(node)
+    }
+
+    /// Gives back what an object has reserved for this or an earlier generation.
+    pub fn release(&mut self, object: ObjectId, generation: Generation) {
+        let held = self.reservations.get(&object).is_some_and(|r| r.demand.generation <= generation);
+        if !held {
+            return;
+        }
+        let Some(Reservation { node, demand }) = self.reservations.remove(&object) else { return };
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.used.subtract(&demand.resources);
+        }
+        if let Some(count) = self.classes.get_mut(&demand.class) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.classes.remove(&demand.class);
+            }
+        }
+    }
+
+    /// How many instances are reserved on a node.
+    pub fn instances_on(&self, node: &NodeId) -> u32 {
+        self.nodes.get(node).map_or(0, |node| node.used.instances)
+    }
+
+    fn choose(&self, resources: &Resources) -> Result<NodeId, Refused> {
+        let mut lacking = None;
+        let mut best: Option<(&NodeId, &Node)> = None;
+        for (id, node) in &self.nodes {
+            let Some(capacity) = node.capacity.filter(|_| !node.draining) else { continue };
+            match node.used.lacks(&capacity, resources) {
+                Some(what) => lacking = Some(what),
+                None if best.is_none_or(|(_, b)| node.used.instances < b.used.instances) => {
+                    best = Some((id, node))
+                }
+                None => {}
+            }
+        }
+        match (best, lacking) {
+            (Some((id, _)), _) => Ok(id.clone()),
+            (None, Some(what)) => Err(Refused::NoCapacity { what: what.to_owned() }),
+            (None, None) => Err(Refused::NoNode),
+        }
+    }
+
+    fn book(&mut self, demand: Demand, node: NodeId) {
+        self.nodes.entry(node.clone()).or_default().used.add(&demand.resources);
+        *self.classes.entry(demand.class.clone()).or_default() += 1;
+        self.reservations.insert(demand.object, Reservation { node, demand });
+    }
+}
+
+impl Used {
+    fn add(&mut self, resources: &Resources) {
+        self.memory_bytes += resources.memory_bytes;
+        self.cpu_sixteenths += resources.cpu_sixteenths;
+        self.instances += 1;
+    }
+
+    fn subtract(&mut self, resources: &Resources) {
+        self.memory_bytes = self.memory_bytes.saturating_sub(resources.memory_bytes);
+        self.cpu_sixteenths = self.cpu_sixteenths.saturating_sub(resources.cpu_sixteenths);
+        self.instances = self.instances.saturating_sub(1);
+    }
+
+    /// What there would be too little of.
+    fn lacks(&self, capacity: &Capacity, resources: &Resources) -> Option<&'static str> {
+        let mut with = *self;
+        with.add(resources);
+        if with.instances > capacity.instances {
+            Some("instances")
+        } else if with.memory_bytes > capacity.memory_bytes {
+            Some("memory")
+        } else if with.cpu_sixteenths > capacity.cpu_sixteenths {
+            Some("CPU")
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn node(name: &str) -> NodeId {
+        name.parse().unwrap()
+    }
+
+    fn demand(object: u8, max_instances: Option<u32>) -> Demand {
+        Demand {
+            object: ObjectId::from_bytes([object; 16]),
+            generation: Generation(1),
+            resources: Resources { cpu_sixteenths: 4, memory_bytes: GIB, disk_bytes: 0 },
+            class: ("app".parse().unwrap(), "Class".parse().unwrap()),
+            max_instances,
+        }
+    }
+
+    fn fleet(names: &[&str]) -> Fleet {
+        let mut fleet = Fleet::new();
+        for name in names {
+            fleet.node_up(
+                node(name),
+                Capacity { memory_bytes: 2 * GIB, cpu_sixteenths: 32, instances: 10 },
+                false,
+            );
+        }
+        fleet
+    }
+
+    #[test]
+    fn instances_spread_and_stop_at_capacity() {
+        let mut fleet = fleet(&["a", "b"]);
+        let placed: Vec<_> = (0..4).map(|n| fleet.reserve(&demand(n, None)).unwrap()).collect();
+        assert_eq!(placed, [node("a"), node("b"), node("a"), node("b")]);
+        assert_eq!(fleet.reserve(&demand(9, None)), Err(Refused::NoCapacity { what: "memory".to_owned() }));
+        fleet.release(demand(1, None).object, Generation(1));
+        assert_eq!(fleet.reserve(&demand(9, None)), Ok(node("b")));
+        assert_eq!((fleet.instances_on(&node("a")), fleet.instances_on(&node("b"))), (2, 2));
+    }
+
+    #[test]
+    fn a_class_has_its_limit() {
+        let mut fleet = fleet(&["a"]);
+        assert!(fleet.reserve(&demand(1, Some(1))).is_ok());
+        assert_eq!(fleet.reserve(&demand(2, Some(1))), Err(Refused::ClassLimit { limit: 1 }));
+        // The same object's next generation takes the place of its last.
+        assert!(fleet.reserve(&Demand { generation: Generation(2), ..demand(1, Some(1)) }).is_ok());
+    }
+
+    #[test]
+    fn absent_and_draining_nodes_get_nothing() {
+        let mut fleet = fleet(&["a"]);
+        fleet.node_down(&node("a"));
+        assert_eq!(fleet.reserve(&demand(1, None)), Err(Refused::NoNode));
+        fleet.node_up(node("a"), Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 }, true);
+        assert_eq!(fleet.reserve(&demand(1, None)), Err(Refused::NoNode));
+    }
+
+    #[test]
+    fn what_a_node_has_counts_even_before_it_is_connected() {
+        let mut fleet = Fleet::new();
+        fleet.restore(&demand(1, None), &node("a"));
+        fleet.node_up(node("a"), Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 }, false);
+        assert!(fleet.reserve(&demand(2, None)).is_err());
+        fleet.release(demand(1, None).object, Generation(1));
+        assert!(fleet.reserve(&demand(2, None)).is_ok());
+    }
+
+    #[test]
+    fn a_late_release_of_an_older_generation_gives_nothing_back() {
+        let mut fleet = fleet(&["a"]);
+        let newer = Demand { generation: Generation(5), ..demand(1, None) };
+        fleet.reserve(&newer).unwrap();
+        fleet.release(newer.object, Generation(4));
+        assert_eq!(fleet.instances_on(&node("a")), 1);
+    }
+}

@@ -1,0 +1,42 @@
+//! What must survive of an object.
+
+use berth_common::ids::{Generation, InstanceId, NodeId, ObjectKey};
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::spec::ClassSpec;
+use serde::{Deserialize, Serialize};
+
+/// An object as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What it is called.
+    pub key: ObjectKey,
+    /// Its newest generation.
+    pub generation: Generation,
+    /// Whether it may have an instance.
+    pub state: RecordState,
+    /// When that changed, in milliseconds since 1970.
+    pub last_change_ms: u64,
+}
+
+/// Whether an object may have an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordState {
+    /// It has none.
+    Stopped {
+        /// How the last one ended.
+        outcome: Option<Outcome>,
+    },
+    /// It may have one, on this node and nowhere else.
+    Placed {
+        /// The node.
+        node: NodeId,
+        /// The instance.
+        instance: InstanceId,
+        /// The class as it was when the instance was started: what it runs, and by which rules it sleeps.
+        class: Box<ClassSpec>,
+        /// Why it was told to end, if it was.
+        #[serde(default)]
+        stop_reason: Option<ExitReason>,
+    },
+}

@@ -1,0 +1,78 @@
+//! What is shown of an object.
+
+use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::outcome::{ExitReason, Outcome};
+use serde::Serialize;
+
+use crate::record::{Record, RecordState};
+
+/// The state of an object, in the words of its users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PublicState {
+    /// It has no instance.
+    Stopped,
+    /// Its instance is started or runs, and is not yet known to answer.
+    Running,
+    /// Its instance answers.
+    Healthy,
+    /// Its instance was told to end.
+    Stopping,
+    /// It has no instance, and the last one ended by itself with a code other than 0.
+    StoppedWithCode,
+}
+
+impl PublicState {
+    /// The state of an object whose last instance ended so.
+    pub(crate) fn ended(outcome: Option<&Outcome>) -> Self {
+        match outcome {
+            Some(Outcome { reason: ExitReason::Exit, code: Some(code), .. }) if *code != 0 => {
+                Self::StoppedWithCode
+            }
+            _ => Self::Stopped,
+        }
+    }
+}
+
+/// What is shown of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectView {
+    /// Its id.
+    pub id: ObjectId,
+    /// What it is called.
+    pub key: ObjectKey,
+    /// Its state.
+    pub state: PublicState,
+    /// The node of its instance.
+    pub node: Option<NodeId>,
+    /// Its instance.
+    pub instance: Option<InstanceId>,
+    /// Its newest generation.
+    pub generation: Generation,
+    /// When its state changed, in milliseconds since 1970.
+    pub last_change_ms: u64,
+    /// How its last instance ended.
+    pub exit: Option<Outcome>,
+}
+
+impl From<&Record> for ObjectView {
+    /// An object that is only in the store. One with an instance is in the engine; here it counts as running.
+    fn from(record: &Record) -> Self {
+        let (state, placed, exit) = match &record.state {
+            RecordState::Stopped { outcome } => (PublicState::ended(outcome.as_ref()), None, outcome.clone()),
+            RecordState::Placed { node, instance, .. } => {
+                (PublicState::Running, Some((node, instance)), None)
+            }
+        };
+        Self {
+            id: record.key.id(),
+            key: record.key.clone(),
+            state,
+            node: placed.map(|(node, _)| node.clone()),
+            instance: placed.map(|(_, instance)| *instance),
+            generation: record.generation,
+            last_change_ms: record.last_change_ms,
+            exit,
+        }
+    }
+}
