@@ -110,29 +110,37 @@ async fn upload(recv: &mut RecvStream, mut tcp: WriteHalf<'_>, app_reset: &Cell<
 }
 
 /// Writes all chunks and lets go of each as soon as it is written.
-async fn write_all(tcp: &mut WriteHalf<'_>, mut chunks: &mut [Bytes]) -> io::Result<()> {
-    while !chunks.is_empty() {
+async fn write_all(tcp: &mut WriteHalf<'_>, chunks: &mut [Bytes]) -> io::Result<()> {
+    let mut done = 0;
+    while done < chunks.len() {
+        let left = &mut chunks[done..];
         let mut slices = [IoSlice::new(&[]); CHUNKS];
-        for (slice, chunk) in slices.iter_mut().zip(chunks.iter()) {
+        for (slice, chunk) in slices.iter_mut().zip(left.iter()) {
             *slice = IoSlice::new(chunk);
         }
-        let mut written = tcp.write_vectored(&slices[..chunks.len()]).await?;
+        let written = tcp.write_vectored(&slices[..left.len()]).await?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        while let Some((first, rest)) = std::mem::take(&mut chunks).split_first_mut() {
-            let taken = written.min(first.len());
-            first.advance(taken);
-            written -= taken;
-            if !first.is_empty() {
-                chunks = std::slice::from_mut(first);
-                break;
-            }
-            *first = Bytes::new();
-            chunks = rest;
-        }
+        done += let_go(left, written);
     }
     Ok(())
+}
+
+/// Takes the first `written` bytes off the chunks, and tells how many are empty now.
+fn let_go(chunks: &mut [Bytes], mut written: usize) -> usize {
+    let mut empty = 0;
+    for chunk in chunks {
+        let taken = written.min(chunk.len());
+        chunk.advance(taken);
+        written -= taken;
+        if !chunk.is_empty() {
+            break;
+        }
+        *chunk = Bytes::new();
+        empty += 1;
+    }
+    empty
 }
 
 /// From the app to the edge.

@@ -157,6 +157,7 @@ fn start_shards(
             edge: shared.config.name.clone(),
             epoch,
             shard: u16::try_from(index).context("the number of shards")?,
+            shards: shared.config.shards.get(),
         };
         let Ways { mailbox, inbox, handovers, .. } = ways;
         let own = Own { index, introduction, listener, mailbox, inbox, handovers, records };

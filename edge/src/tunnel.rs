@@ -47,7 +47,9 @@ const IDENTIFIED: &str = "the configuration of `certs` has TLS 1.3's initial cip
 pub(crate) fn endpoint() -> io::Result<quinn::Endpoint> {
     let socket = bind(Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))
         .or_else(|_| bind(Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))?;
-    quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
+    let mut config = quinn::EndpointConfig::default();
+    config.max_udp_payload_size(MTU_BYTES).map_err(io::Error::other)?;
+    quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
 }
 
 fn bind(domain: Domain, address: SocketAddr) -> io::Result<UdpSocket> {

@@ -1,1 +1,27 @@
-//! Placeholder.
+//! What the end-to-end scenarios and the benches stand on: whole clusters of real daemons with real containers, and
+//! clients to talk to them.
+//!
+//! ```text
+//!  scenario ──▶ Cluster ──▶ N supervisors, N agents, one edge: child processes of an ordinary user
+//!     │            └──▶ Run: this process's directory, its copies of the programs, what dead runs have left
+//!     └──▶ Client (HTTP) · websocket · Admin (the edge's socket) · Rogue (a QUIC peer that may misbehave)
+//! ```
+//!
+//! Knows the daemons only by their command lines, their sockets and what they print; nothing of how they work.
+
+pub mod admin;
+pub mod app;
+pub mod bench;
+pub mod cgroup;
+pub mod client;
+pub mod cluster;
+pub mod host;
+pub mod machine;
+pub mod ports;
+pub mod process;
+pub mod programs;
+pub mod rogue;
+pub mod run;
+pub mod scenario;
+pub mod wait;
+pub mod websocket;

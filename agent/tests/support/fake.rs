@@ -16,14 +16,14 @@ use tokio::sync::{Notify, mpsc};
 
 /// What the agent did to the runtime, and what the runtime is to do.
 #[derive(Default)]
-pub struct Fake {
-    pub launched: RefCell<Vec<Launch>>,
-    pub adopted: RefCell<Vec<Adopted<FakeContainer>>>,
-    pub forgotten: RefCell<Vec<InstanceId>>,
+pub(crate) struct Fake {
+    pub(crate) launched: RefCell<Vec<Launch>>,
+    pub(crate) adopted: RefCell<Vec<Adopted<FakeContainer>>>,
+    pub(crate) forgotten: RefCell<Vec<InstanceId>>,
     /// Starts fail with this.
-    pub failure: RefCell<Option<LaunchError>>,
+    pub(crate) failure: RefCell<Option<LaunchError>>,
     /// Starts wait until it is let go.
-    pub held: Cell<bool>,
+    pub(crate) held: Cell<bool>,
     changed: Notify,
     events: RefCell<HashMap<InstanceId, mpsc::Sender<Event>>>,
     stops: Rc<Stops>,
@@ -37,7 +37,7 @@ struct Stops {
 
 impl Fake {
     /// A container, and the test's end of its events.
-    pub fn container(&self, instance: InstanceId) -> (FakeContainer, Events) {
+    pub(crate) fn container(&self, instance: InstanceId) -> (FakeContainer, Events) {
         let (sender, events) = mpsc::channel(4);
         self.events.borrow_mut().insert(instance, sender);
         self.changed.notify_waiters();
@@ -45,11 +45,11 @@ impl Fake {
     }
 
     /// Says that an app runs, once its container is there.
-    pub async fn started(&self, instance: InstanceId) {
+    pub(crate) async fn started(&self, instance: InstanceId) {
         self.say(instance, Event::Started).await;
     }
 
-    pub async fn exited(&self, instance: InstanceId, outcome: Outcome) {
+    pub(crate) async fn exited(&self, instance: InstanceId, outcome: Outcome) {
         self.say(instance, Event::Exited(outcome)).await;
     }
 
@@ -59,13 +59,13 @@ impl Fake {
         sender.send(event).await.unwrap();
     }
 
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.held.set(false);
         self.changed.notify_waiters();
     }
 
     /// The next order to end a container.
-    pub async fn stopped(&self) -> (InstanceId, i32, Duration) {
+    pub(crate) async fn stopped(&self) -> (InstanceId, i32, Duration) {
         loop {
             let changed = self.stops.changed.notified();
             if let Some(order) = self.stops.orders.borrow_mut().pop() {
@@ -75,11 +75,11 @@ impl Fake {
         }
     }
 
-    pub fn was_stopped(&self) -> bool {
+    pub(crate) fn was_stopped(&self) -> bool {
         !self.stops.orders.borrow().is_empty()
     }
 
-    pub async fn wait_for(&self, is_so: impl Fn(&Self) -> bool) {
+    pub(crate) async fn wait_for(&self, is_so: impl Fn(&Self) -> bool) {
         loop {
             let changed = self.changed.notified();
             if is_so(self) {
@@ -90,7 +90,7 @@ impl Fake {
     }
 }
 
-pub struct FakeRuntime(pub Rc<Fake>);
+pub(crate) struct FakeRuntime(pub(crate) Rc<Fake>);
 
 impl Runtime for FakeRuntime {
     type Container = FakeContainer;
@@ -117,7 +117,7 @@ impl Runtime for FakeRuntime {
 }
 
 #[derive(Clone)]
-pub struct FakeContainer {
+pub(crate) struct FakeContainer {
     instance: InstanceId,
     stops: Rc<Stops>,
 }

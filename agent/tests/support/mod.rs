@@ -1,7 +1,7 @@
 //! An agent with a fake runtime, and edges that speak to it over real QUIC with real certificates.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-pub mod fake;
+pub(crate) mod fake;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -33,25 +33,25 @@ use fake::{Fake, FakeRuntime};
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Room for three instances as `start` asks for them.
-pub const CAPACITY: Capacity = Capacity { memory_bytes: 300, cpu_sixteenths: 30, instances: 3 };
+pub(crate) const CAPACITY: Capacity = Capacity { memory_bytes: 300, cpu_sixteenths: 30, instances: 3 };
 
 /// Runs a test as the agent runs: on one thread, with tasks that stay on it.
-pub fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let bounded = async { tokio::time::timeout(TEST_TIMEOUT, test).await.expect("the test hangs") };
     LocalSet::new().block_on(&runtime, bounded);
 }
 
 /// A CA and a running agent, node `n1`.
-pub struct World {
-    pub directory: TempDir,
-    pub fake: Rc<Fake>,
-    pub lifecycle: Lifecycle,
-    pub address: SocketAddr,
+pub(crate) struct World {
+    pub(crate) directory: TempDir,
+    pub(crate) fake: Rc<Fake>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) address: SocketAddr,
 }
 
 /// Makes a CA and the certificates that tests use.
-pub fn certificates() -> TempDir {
+pub(crate) fn certificates() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::create(directory.path()).unwrap();
     for (role, name) in [(Role::Agent, "n1"), (Role::Edge, "e1"), (Role::Edge, "e2")] {
@@ -60,12 +60,12 @@ pub fn certificates() -> TempDir {
     directory
 }
 
-pub fn credentials(directory: &Path, name: &str) -> Credentials {
+pub(crate) fn credentials(directory: &Path, name: &str) -> Credentials {
     let file = |ending: &str| directory.join(format!("{name}.{ending}"));
     Credentials::load(&directory.join("ca.pem"), &file("pem"), &file("key")).unwrap()
 }
 
-pub fn config(directory: &Path, listen: SocketAddr) -> Config {
+pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
     Config {
         node: "n1".parse().unwrap(),
         listen,
@@ -77,12 +77,12 @@ pub fn config(directory: &Path, listen: SocketAddr) -> Config {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Vec::new()).await
     }
 
     /// An agent that finds containers of an earlier one.
-    pub async fn with(adopted: Vec<Adopted<fake::FakeContainer>>) -> Self {
+    pub(crate) async fn with(adopted: Vec<Adopted<fake::FakeContainer>>) -> Self {
         let directory = certificates();
         let fake = Rc::new(Fake::default());
         *fake.adopted.borrow_mut() = adopted;
@@ -94,16 +94,16 @@ impl World {
         Self { directory, fake, lifecycle, address }
     }
 
-    pub async fn connect(&self, name: &str) -> Edge {
+    pub(crate) async fn connect(&self, name: &str) -> Edge {
         Edge::connect(self.directory.path(), name, self.address, TransportConfig::default()).await
     }
 
     /// Edge `e1`, introduced as epoch 1, shard 0, session 1.
-    pub async fn edge(&self) -> Edge {
+    pub(crate) async fn edge(&self) -> Edge {
         self.introduced("e1").await
     }
 
-    pub async fn introduced(&self, name: &str) -> Edge {
+    pub(crate) async fn introduced(&self, name: &str) -> Edge {
         let edge = self.connect(name).await;
         edge.hello(name, 1, 0, 1).await;
         edge
@@ -111,13 +111,13 @@ impl World {
 }
 
 /// An edge's connection.
-pub struct Edge {
-    pub connection: Connection,
+pub(crate) struct Edge {
+    pub(crate) connection: Connection,
     endpoint: Endpoint,
 }
 
 impl Edge {
-    pub async fn connect(
+    pub(crate) async fn connect(
         directory: &Path,
         name: &str,
         to: SocketAddr,
@@ -133,7 +133,7 @@ impl Edge {
         Self { connection, endpoint }
     }
 
-    pub async fn hello(&self, edge: &str, epoch: u64, shard: u16, session: u64) -> Welcome {
+    pub(crate) async fn hello(&self, edge: &str, epoch: u64, shard: u16, session: u64) -> Welcome {
         match self.call(&hello(edge, epoch, shard, session)).await {
             Answer::Welcome(welcome) => welcome,
             other => panic!("not welcome: {other:?}"),
@@ -141,24 +141,24 @@ impl Edge {
     }
 
     /// Sends bytes on a new stream and ends it.
-    pub async fn send_raw(&self, bytes: &[u8]) -> RecvStream {
+    pub(crate) async fn send_raw(&self, bytes: &[u8]) -> RecvStream {
         let (mut send, recv) = self.connection.open_bi().await.unwrap();
         send.write_all(bytes).await.unwrap();
         send.finish().unwrap();
         recv
     }
 
-    pub async fn open_call(&self, call: &Call) -> RecvStream {
+    pub(crate) async fn open_call(&self, call: &Call) -> RecvStream {
         let mut bytes = vec![STREAM_CALL];
         bytes.extend(frame::encode(call).unwrap());
         self.send_raw(&bytes).await
     }
 
-    pub async fn call(&self, call: &Call) -> Answer {
+    pub(crate) async fn call(&self, call: &Call) -> Answer {
         frame::read(&mut self.open_call(call).await).await.unwrap().unwrap()
     }
 
-    pub async fn refused(&self, call: &Call) -> RefusalCode {
+    pub(crate) async fn refused(&self, call: &Call) -> RefusalCode {
         match self.call(call).await {
             Answer::Refused(refusal) => refusal.code,
             other => panic!("not refused: {other:?}"),
@@ -166,20 +166,20 @@ impl Edge {
     }
 
     /// Starts an instance that is admitted.
-    pub async fn start(&self, start: &Start) {
+    pub(crate) async fn start(&self, start: &Start) {
         assert_eq!(self.call(&Call::Start(Box::new(start.clone()))).await, Answer::Accepted);
     }
 
-    pub async fn stop(&self, instance: InstanceId, signal: i32, grace_ms: u64) -> Answer {
+    pub(crate) async fn stop(&self, instance: InstanceId, signal: i32, grace_ms: u64) -> Answer {
         self.call(&Call::Stop(Stop { instance, signal, grace_ms })).await
     }
 
-    pub async fn forget(&self, instance: InstanceId) -> Answer {
+    pub(crate) async fn forget(&self, instance: InstanceId) -> Answer {
         self.call(&Call::Forget(Forget { instances: vec![instance] })).await
     }
 
     /// Follows the instances; returns those that are there.
-    pub async fn watch(&self) -> (Vec<InstanceStatus>, Watch) {
+    pub(crate) async fn watch(&self) -> (Vec<InstanceStatus>, Watch) {
         let mut watch = Watch(self.open_call(&Call::Watch).await);
         let mut there = Vec::new();
         loop {
@@ -191,7 +191,7 @@ impl Edge {
         }
     }
 
-    pub async fn tunnel(&self, header: TunnelHeader) -> (TunnelAnswer, SendStream, RecvStream) {
+    pub(crate) async fn tunnel(&self, header: TunnelHeader) -> (TunnelAnswer, SendStream, RecvStream) {
         let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
         send.write_all(&header.encode()).await.unwrap();
         let mut answer = [0];
@@ -200,14 +200,14 @@ impl Edge {
     }
 
     /// A tunnel that must come about.
-    pub async fn connected(&self, start: &Start, port: u16) -> (SendStream, RecvStream) {
+    pub(crate) async fn connected(&self, start: &Start, port: u16) -> (SendStream, RecvStream) {
         let (answer, send, recv) = self.tunnel(header(start, port)).await;
         assert_eq!(answer, TunnelAnswer::Connected);
         (send, recv)
     }
 
     /// Starts an instance and waits until its port is open.
-    pub async fn start_ready(&self, fake: &Fake, start: &Start) {
+    pub(crate) async fn start_ready(&self, fake: &Fake, start: &Start) {
         let (_, mut watch) = self.watch().await;
         self.start(start).await;
         fake.started(start.instance).await;
@@ -215,7 +215,7 @@ impl Edge {
     }
 
     /// The code that the agent closes the connection with.
-    pub async fn closed(&self) -> u32 {
+    pub(crate) async fn closed(&self) -> u32 {
         match self.connection.closed().await {
             ConnectionError::ApplicationClosed(close) => {
                 u32::try_from(close.error_code.into_inner()).unwrap()
@@ -224,30 +224,30 @@ impl Edge {
         }
     }
 
-    pub async fn is_served(&self) -> bool {
+    pub(crate) async fn is_served(&self) -> bool {
         matches!(self.call(&Call::Forget(Forget { instances: vec![] })).await, Answer::Done)
     }
 }
 
-pub struct Watch(RecvStream);
+pub(crate) struct Watch(RecvStream);
 
 impl Watch {
-    pub async fn answer(&mut self) -> Answer {
+    pub(crate) async fn answer(&mut self) -> Answer {
         frame::read(&mut self.0).await.unwrap().unwrap()
     }
 
-    pub async fn next(&mut self) -> InstanceStatus {
+    pub(crate) async fn next(&mut self) -> InstanceStatus {
         match self.answer().await {
             Answer::Update(status) => status,
             other => panic!("not an update: {other:?}"),
         }
     }
 
-    pub async fn phase(&mut self) -> Phase {
+    pub(crate) async fn phase(&mut self) -> Phase {
         self.next().await.phase
     }
 
-    pub async fn until(&mut self, instance: InstanceId, phase: &Phase) {
+    pub(crate) async fn until(&mut self, instance: InstanceId, phase: &Phase) {
         loop {
             let status = self.next().await;
             if status.instance == instance && status.phase == *phase {
@@ -257,13 +257,13 @@ impl Watch {
     }
 }
 
-pub fn hello(edge: &str, epoch: u64, shard: u16, session: u64) -> Call {
+pub(crate) fn hello(edge: &str, epoch: u64, shard: u16, session: u64) -> Call {
     let version = "test".to_owned();
     Call::Hello(Hello { edge: edge.parse().unwrap(), epoch: Epoch(epoch), shard, session, version })
 }
 
 /// A request for instance `id` of the object with the same number, a third of the node's room.
-pub fn start(id: u8, ready_port: u16) -> Start {
+pub(crate) fn start(id: u8, ready_port: u16) -> Start {
     let start = serde_json::json!({
         "instance": InstanceId::from_bytes([id; 16]),
         "object": {"app": "a", "class": "c", "name": id.to_string()},
@@ -274,18 +274,18 @@ pub fn start(id: u8, ready_port: u16) -> Start {
     serde_json::from_value(start).unwrap()
 }
 
-pub fn launch(owner: &str, start: &Start) -> Launch {
+pub(crate) fn launch(owner: &str, start: &Start) -> Launch {
     Launch { start: start.clone(), owner: owner.parse().unwrap(), epoch: Epoch(1) }
 }
 
-pub fn header(start: &Start, port: u16) -> TunnelHeader {
+pub(crate) fn header(start: &Start, port: u16) -> TunnelHeader {
     TunnelHeader { instance: start.instance, generation: start.generation, port }
 }
 
-pub fn generation(number: u64) -> Generation {
+pub(crate) fn generation(number: u64) -> Generation {
     Generation(number)
 }
 
-pub fn code(code: u32) -> VarInt {
+pub(crate) fn code(code: u32) -> VarInt {
     VarInt::from_u32(code)
 }

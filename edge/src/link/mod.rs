@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_common::ids::{EdgeId, Epoch, InstanceId, NodeId};
+use berth_common::ids::{EdgeId, Epoch, InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{Start, Stop};
 use berth_common::wire::close;
 use quinn::{Connection, Endpoint, VarInt};
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::outbox::Outbox;
 use crate::nodes::Nodes;
 use crate::objects::Mailbox;
+use crate::proxy::shard_of;
 
 /// Shortest and longest wait before dialling again. A node that comes back is found within the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
@@ -80,6 +81,16 @@ pub(crate) struct Introduction {
     pub(crate) edge: EdgeId,
     pub(crate) epoch: Epoch,
     pub(crate) shard: u16,
+    /// How many shards the edge has.
+    pub(crate) shards: u16,
+}
+
+impl Introduction {
+    /// Whether an object is this shard's. Nodes tell every shard of all the edge's instances, because the number of
+    /// shards may change while instances live.
+    fn is_own(&self, object: ObjectId) -> bool {
+        shard_of(object, usize::from(self.shards)) == usize::from(self.shard)
+    }
 }
 
 /// One shard's line to one node.

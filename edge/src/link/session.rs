@@ -130,6 +130,9 @@ impl Link {
     }
 
     fn update(&mut self, status: InstanceStatus) {
+        if !self.introduction.is_own(status.object) {
+            return;
+        }
         self.outbox.told_of(status.instance);
         self.objects.input(Input::Status { node: self.node.clone(), status });
     }

@@ -15,6 +15,7 @@ use berth_common::wire::tunnel::{HEADER_BYTES, TunnelAnswer, TunnelHeader};
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, frame};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig};
+use quinn_proto::HashedConnectionIdGenerator;
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, watch};
 
@@ -64,8 +65,10 @@ impl Node {
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &RESET_KEY);
         let crypto = QuicServerConfig::try_from(Arc::clone(&self.server)).unwrap();
         let socket = std::net::UdpSocket::bind(address).unwrap();
+        let mut config = EndpointConfig::new(Arc::new(key));
+        config.cid_generator(|| Box::new(HashedConnectionIdGenerator::from_key(7)));
         let endpoint = Endpoint::new(
-            EndpointConfig::new(Arc::new(key)),
+            config,
             Some(ServerConfig::with_crypto(Arc::new(crypto))),
             socket,
             Arc::new(quinn::TokioRuntime),

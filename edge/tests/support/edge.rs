@@ -100,6 +100,12 @@ impl Edge {
         assert_eq!(status, StatusCode::OK, "{answer}");
     }
 
+    /// Returns once the node is connected.
+    pub async fn connected(&self) {
+        let connected = async { while self.look("/v1/nodes").await["nodes"][0]["connected"] != true {} };
+        soon("a connection to the node", connected).await;
+    }
+
     /// What the admin API tells under this path.
     pub async fn look(&self, path: &str) -> serde_json::Value {
         let (status, answer) = client::admin(&self.admin, client::request("GET", path, "")).await;

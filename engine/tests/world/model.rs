@@ -289,7 +289,8 @@ impl World {
 
     fn tell(&mut self, index: usize) {
         if let Some(status) = self.nodes[index].news.pop_front() {
-            if status.phase == Phase::Ready {
+            let awaited = self.engine.view(status.object).is_some_and(|v| v.state == PublicState::Running);
+            if status.phase == Phase::Ready && awaited {
                 self.last_activity_ms.insert(status.instance, self.now.mono_ms);
             }
             self.input(Input::Status { node: node_id(index), status });
@@ -374,7 +375,7 @@ impl World {
         self.now.mono_ms += 50;
         self.engine = engine();
         for record in self.durable.values() {
-            if let RecordState::Placed { instance, .. } = &record.state {
+            if let RecordState::Placed { instance, stop_reason: None, .. } = &record.state {
                 self.last_activity_ms.insert(*instance, self.now.mono_ms);
             }
             self.engine.restore(self.now, record.clone());

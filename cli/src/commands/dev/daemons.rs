@@ -5,8 +5,8 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use berth_certs::Issued;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::identity::{Credentials, EDGE_NAME};
 use super::place::Place;
@@ -56,7 +57,7 @@ impl Daemons {
         }
         let mut addresses = Vec::new();
         for (node, own) in place.nodes().iter().zip(&credentials.agents) {
-            self.wait_for_supervisor(&place.node_state(node).join("supervisor.sock"), node).await?;
+            self.wait_for_supervisor(&place.node_state(node), node).await?;
             let address = free_udp_address()?;
             let command = agent(place, node, address, &credentials.ca, own);
             self.start(Role::Agent, format!("agent-{node}"), command, place)?;
@@ -72,10 +73,10 @@ impl Daemons {
         Ok(())
     }
 
-    async fn wait_for_supervisor(&mut self, socket: &Path, node: &str) -> Result<()> {
+    async fn wait_for_supervisor(&mut self, state: &Path, node: &str) -> Result<()> {
         let answers = async {
             // It tells nobody when it is ready but those who ask.
-            while UnixStream::connect(socket).is_err() {
+            while connect_supervisor(state).is_err() {
                 tokio::time::sleep(SUPERVISOR_INTERVAL).await;
             }
         };
@@ -176,6 +177,16 @@ async fn wait_for_earlier(lock: &Path, node: &str) -> Result<()> {
     };
     let waited = tokio::time::timeout(EARLIER_TIMEOUT, ended).await;
     waited.with_context(|| format!("another supervisor of {node} still runs: it holds {}", lock.display()))
+}
+
+/// Connects to a supervisor's socket by way of its open directory, since a path as deep as an app's may be longer than
+/// the address of a socket can be.
+fn connect_supervisor(state: &Path) -> Result<()> {
+    let directory = File::open(state)?;
+    let address =
+        UnixAddr::new(&*PathBuf::from(format!("/proc/self/fd/{}/supervisor.sock", directory.as_raw_fd())))?;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    Ok(connect(socket.as_raw_fd(), &address)?)
 }
 
 fn is_locked(path: &Path) -> bool {

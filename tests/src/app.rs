@@ -1,0 +1,94 @@
+//! The app that scenarios deploy: examples/hello with what a scenario wants of it, as a `berth.toml`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+/// What a scenario may want of its app. Everything else is as in the example.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Its name; two apps of a cluster need two.
+    pub name: &'static str,
+    /// First part of its paths: `/PREFIX/{id}/...`.
+    pub prefix: &'static str,
+    /// How long an instance stays without activity.
+    pub sleep_after: &'static str,
+    /// How long requests wait for its port.
+    pub port_timeout: &'static str,
+    /// Virtual CPUs of an instance, a multiple of 1/16.
+    pub vcpu: f64,
+    /// Memory of an instance.
+    pub memory: &'static str,
+    /// Most instances at once.
+    pub max_instances: Option<u32>,
+    /// In place of the image's own.
+    pub entrypoint: Option<Vec<&'static str>>,
+    /// Environment.
+    pub env: BTreeMap<&'static str, &'static str>,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            name: "hello",
+            prefix: "container",
+            sleep_after: "10m",
+            port_timeout: "20s",
+            vcpu: 1.0,
+            memory: "128MiB",
+            max_instances: None,
+            entrypoint: None,
+            env: BTreeMap::new(),
+        }
+    }
+}
+
+impl App {
+    /// Its `berth.toml`, with the image at this path.
+    pub fn manifest(&self, image: &Path) -> String {
+        let Self { name, prefix, sleep_after, port_timeout, vcpu, memory, .. } = self;
+        let mut text = format!(
+            "name = \"{name}\"\n\n[[containers]]\nclass_name = \"Hello\"\nimage = {image:?}\n\
+             instance_type = {{ vcpu = {vcpu}, memory = \"{memory}\", disk = \"1GB\" }}\ndefault_port = 8080\n\
+             sleep_after = \"{sleep_after}\"\nport_timeout = \"{port_timeout}\"\nenable_internet = false\n"
+        );
+        // Writing to a text cannot fail.
+        if let Some(max) = self.max_instances {
+            let _ = writeln!(text, "max_instances = {max}");
+        }
+        if let Some(words) = &self.entrypoint {
+            let _ = writeln!(text, "entrypoint = {words:?}");
+        }
+        let _ = writeln!(text, "\n[containers.env]");
+        for (name, value) in &self.env {
+            let _ = writeln!(text, "{name} = {value:?}");
+        }
+        let _ = write!(
+            text,
+            "\n[[routes]]\npath = \"/{prefix}/{{id}}/*\"\nclass = \"Hello\"\nobject = \"{{id}}\"\n"
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_common::manifest::Manifest;
+
+    #[test]
+    fn every_wish_is_in_a_manifest_that_berth_reads() {
+        let app = App {
+            max_instances: Some(3),
+            entrypoint: Some(vec!["/app/hello", "-v"]),
+            env: BTreeMap::from([("NEVER_LISTEN", "1")]),
+            ..App::default()
+        };
+        let manifest = Manifest::parse(Path::new("berth.toml"), &app.manifest(Path::new("/x/hello"))).unwrap();
+        let class = &manifest.classes[0];
+        assert_eq!((class.resources.cpu_sixteenths, class.max_instances), (16, Some(3)));
+        assert_eq!(class.entrypoint.as_ref().unwrap()[1], "-v");
+        assert_eq!(class.env["NEVER_LISTEN"], "1");
+        assert!(manifest.routes[0].path.captures("/container/7/x").is_some());
+    }
+}

@@ -1,0 +1,97 @@
+//! What `/proc` tells of this machine: processes, their memory and CPU time, and mounts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::unistd::{SysconfVar, sysconf};
+
+/// When a process started, in clock ticks since the machine did: with its number, it names one process for ever.
+pub fn started_at(pid: u32) -> Option<u64> {
+    stat_fields(pid)?.get(STARTED)?.parse().ok()
+}
+
+/// CPU time that a process and its threads have used, user and system.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let fields = stat_fields(pid).with_context(|| format!("process {pid} is gone"))?;
+    let ticks: u64 = fields[UTIME].parse::<u64>()? + fields[STIME].parse::<u64>()?;
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(100);
+    Ok(Duration::from_secs(ticks) / per_second)
+}
+
+/// Most resident memory that a process has ever had, in bytes.
+pub fn peak_memory(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Resident memory of a process now, in bytes.
+pub fn resident_memory(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// Processes whose program lies below this directory.
+pub fn processes_running(directory: &Path) -> Vec<u32> {
+    let below = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(directory));
+    all_processes().into_iter().filter(below).collect()
+}
+
+/// What a process was started with, for people.
+pub fn command_line(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    format!("{pid}: {}", words.join(" ").trim())
+}
+
+/// Mount points at or below this directory.
+pub fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    Ok(points.filter(|point| point.starts_with(directory)).collect())
+}
+
+fn all_processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Indices into the fields after the name.
+const UTIME: usize = 11;
+const STIME: usize = 12;
+const STARTED: usize = 19;
+
+/// The fields of a process's `stat` after its name, which is in parentheses and may hold anything.
+fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    (fields.len() > STARTED).then_some(fields)
+}
+
+fn status_bytes(pid: u32, name: &str) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("{path} has no {name}"))? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_seen() {
+        let own = std::process::id();
+        assert!(started_at(own).is_some_and(|start| start > 0));
+        assert!(peak_memory(own).unwrap() >= resident_memory(own).unwrap() / 2);
+        assert!(cpu_time(own).unwrap() < Duration::from_secs(3600));
+        let here = std::env::current_exe().unwrap();
+        assert!(processes_running(here.parent().unwrap()).contains(&own));
+        assert!(command_line(own).starts_with(&own.to_string()));
+    }
+
+    #[test]
+    fn the_root_is_mounted() {
+        assert!(mounts_below(Path::new("/")).unwrap().contains(&PathBuf::from("/")));
+    }
+}

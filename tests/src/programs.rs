@@ -1,0 +1,81 @@
+//! The programs under test: built once a process, in the target directory and with the profile that this program was
+//! built in.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+/// Set to a directory, its programs are used and nothing is built: `berth`, `berth-agent`, `berth-edge` and `hello`.
+pub const READY_PROGRAMS: &str = "BERTH_TEST_PROGRAMS";
+
+/// The daemons and the command.
+pub const DAEMONS: [&str; 3] = ["berth", "berth-agent", "berth-edge"];
+/// The static server that containers run.
+pub const HELLO: &str = "hello";
+
+/// Flags that make the examples images by themselves; the same as `./dev examples` uses, so that one build serves both.
+const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
+
+/// Where the programs were built.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    daemons: PathBuf,
+    hello: PathBuf,
+}
+
+impl Programs {
+    /// Builds them, or waits for another thread that does.
+    pub fn get() -> Result<&'static Self> {
+        static BUILT: OnceLock<Result<Programs, String>> = OnceLock::new();
+        let built = BUILT.get_or_init(|| Self::find_or_build().map_err(|error| format!("{error:#}")));
+        built.as_ref().map_err(|error| anyhow!("{error}"))
+    }
+
+    /// The file of one program.
+    pub fn path(&self, name: &str) -> PathBuf {
+        if name == HELLO { self.hello.clone() } else { self.daemons.join(name) }
+    }
+
+    fn find_or_build() -> Result<Self> {
+        if let Some(ready) = std::env::var_os(READY_PROGRAMS) {
+            let ready = PathBuf::from(ready);
+            return Ok(Self { hello: ready.join(HELLO), daemons: ready });
+        }
+        let profile = profile_directory()?;
+        let target = profile.parent().context("the target directory is missing")?;
+        let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let name = profile.file_name().and_then(|name| name.to_str()).context("the profile has no name")?;
+        // With all of the workspace's features, as `cargo test --workspace` has them: nothing is built twice.
+        cargo(&mut build(target, name, &["--workspace", "--bins"]))?;
+        let examples = ["-p", "example-hello", "-p", "example-websocket", "--target", &triple];
+        cargo(build(target, name, &examples).env("RUSTFLAGS", STATIC_FLAGS))?;
+        let hello = target.join(triple).join(name).join("example-hello");
+        Ok(Self { daemons: profile, hello })
+    }
+}
+
+/// `target/debug`, from the place of this program: `target/debug/NAME` or `target/debug/deps/NAME`.
+fn profile_directory() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program's own file")?;
+    let directory = own.parent().context("this program has no directory")?;
+    let above = || directory.parent().map(Path::to_owned).context("`deps` has no parent");
+    if directory.ends_with("deps") { above() } else { Ok(directory.to_owned()) }
+}
+
+fn build(target: &Path, profile_name: &str, what: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    // The directory of the profile `dev` is called `debug`.
+    let profile = if profile_name == "debug" { "dev" } else { profile_name };
+    command.args(["build", "--quiet", "--profile", profile, "--target-dir"]).arg(target).args(what);
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command
+}
+
+fn cargo(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("run {}", env!("CARGO")))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "building the programs under test failed:\n{said}");
+    Ok(())
+}

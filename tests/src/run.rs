@@ -1,0 +1,134 @@
+//! The directory of this process's clusters: copies of the programs that the daemons' user can execute, wherever the
+//! checkout is; and the end of what earlier runs have left that were killed.
+//!
+//! ```text
+//!  /var/lib/berth/test/PID-START/bin/        copies of the programs
+//!  /var/lib/berth/test/PID-START/SCENARIO/   state of one cluster
+//!  cgroup /berth/PID-START-SCENARIO-NODE
+//! ```
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::machine::{self, Machine};
+use crate::programs::{DAEMONS, HELLO, Programs};
+use crate::{cgroup, host};
+
+/// How long the killed leftovers of an earlier run may take to be gone.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two looks at them.
+const SWEEP_POLL: Duration = Duration::from_millis(20);
+
+static CURRENT: Mutex<Weak<Run>> = Mutex::new(Weak::new());
+
+/// This process's directory, for as long as a cluster needs it.
+#[derive(Debug)]
+pub struct Run {
+    name: String,
+    directory: PathBuf,
+    machine: Machine,
+}
+
+impl Run {
+    /// The run of this process; made, with a sweep before it, for the first who asks.
+    pub fn current() -> Result<Arc<Self>> {
+        let programs = Programs::get()?;
+        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(run) = current.upgrade() {
+            return Ok(run);
+        }
+        let run = Arc::new(Self::begin(programs)?);
+        *current = Arc::downgrade(&run);
+        Ok(run)
+    }
+
+    fn begin(programs: &Programs) -> Result<Self> {
+        let machine = Machine::prepare(&programs.path("berth-agent"))?;
+        sweep_dead_runs(&machine)?;
+        let own = std::process::id();
+        let name = format!("{own}-{}", host::started_at(own).context("this process has no start time")?);
+        let directory = machine.state().join(&name);
+        let run = Self { name, directory, machine };
+        run.machine.make_directory(&run.directory)?;
+        run.machine.make_directory(&run.programs())?;
+        for program in DAEMONS.into_iter().chain([HELLO]) {
+            copy(&programs.path(program), &run.programs().join(program))?;
+        }
+        Ok(run)
+    }
+
+    /// `PID-START`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the clusters' directories are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Who runs the daemons.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Where the copies of the programs are.
+    pub fn programs(&self) -> PathBuf {
+        self.directory.join("bin")
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Err(error) = machine::remove_directory(&self.directory) {
+            eprintln!("cleaning up after the tests: {error:#}");
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+    Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o755))?)
+}
+
+/// Removes what runs have left whose process is gone. Their daemons have ended by themselves, unless something is wrong.
+fn sweep_dead_runs(machine: &Machine) -> Result<()> {
+    for entry in fs::read_dir(machine.state()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| is_dead(name)) else { continue };
+        eprintln!("sweeping up after the dead run {name}");
+        sweep(machine, name, &entry.path()).with_context(|| format!("sweep up after the dead run {name}"))?;
+    }
+    Ok(())
+}
+
+fn is_dead(name: &str) -> bool {
+    let parts = name.split_once('-').and_then(|(pid, start)| Some((pid.parse().ok()?, start.parse::<u64>().ok()?)));
+    parts.is_some_and(|(pid, start)| host::started_at(pid) != Some(start))
+}
+
+fn sweep(machine: &Machine, name: &str, directory: &Path) -> Result<()> {
+    let groups = cgroup::beginning_with(machine.cgroup(), &format!("{name}-"));
+    let deadline = Instant::now() + SWEEP_TIMEOUT;
+    while kill_leftovers(directory, &groups) && Instant::now() < deadline {
+        std::thread::sleep(SWEEP_POLL);
+    }
+    groups.iter().try_for_each(|group| cgroup::remove(group))?;
+    machine::remove_directory(directory)
+}
+
+/// Kills what runs from a dead run's programs or in its cgroups; tells whether there was anything.
+fn kill_leftovers(directory: &Path, groups: &[PathBuf]) -> bool {
+    let running = host::processes_running(directory).into_iter().filter_map(|pid| i32::try_from(pid).ok());
+    let contained = groups.iter().flat_map(|group| cgroup::processes(group));
+    let leftovers: Vec<i32> = running.chain(contained).collect();
+    leftovers.iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGKILL)));
+    !leftovers.is_empty()
+}

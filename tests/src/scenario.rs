@@ -1,0 +1,43 @@
+//! How a scenario runs: in a cluster of its own, in bounded time, with the daemons' logs shown when it fails, and with a
+//! look afterwards whether anything is left.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::cluster::{Cluster, Setup};
+
+/// How long a scenario may take: far more than the longest one on a busy machine.
+const LIMIT: Duration = Duration::from_secs(150);
+/// The same with full counts.
+const SOAK_LIMIT: Duration = Duration::from_secs(1800);
+
+/// Whether counts are full ones (`BERTH_SOAK=1`), which takes long, or small ones.
+pub fn is_soak() -> bool {
+    std::env::var_os("BERTH_SOAK").is_some_and(|value| value == "1")
+}
+
+/// A count: the first one, or the full one in a soak.
+pub fn count(small: usize, full: usize) -> usize {
+    if is_soak() { full } else { small }
+}
+
+/// Runs a scenario in a new cluster.
+pub fn scenario(setup: Setup, steps: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut cluster = runtime.block_on(Cluster::start(setup))?;
+    let outcome = runtime.block_on(async { tokio::time::timeout(limit(), steps(&mut cluster)).await });
+    // With the runtime end all connections of the clients.
+    drop(runtime);
+    let outcome = outcome.with_context(|| format!("the scenario did not end within {:?}", limit()));
+    if outcome.is_err() || outcome.as_ref().is_ok_and(Result::is_err) {
+        cluster.show_logs();
+    }
+    let ended = cluster.end();
+    outcome??;
+    ended
+}
+
+fn limit() -> Duration {
+    if is_soak() { SOAK_LIMIT } else { LIMIT }
+}
