@@ -74,9 +74,15 @@ enum Mode {
     #[command(hide = true)]
     Unpack {
         #[arg(long)]
-        target: PathBuf,
+        directory: PathBuf,
         #[arg(long)]
         digest: String,
+    },
+    /// Remove a directory of a container's users; started by the agent
+    #[command(hide = true)]
+    Wipe {
+        #[arg(long)]
+        directory: PathBuf,
     },
     /// Sweep up after a container whose shim is gone; started by the agent
     #[command(hide = true)]
@@ -90,10 +96,13 @@ enum Mode {
 
 fn main() -> anyhow::Result<()> {
     let Line { log_format, mode } = Line::parse();
-    telemetry::init(match log_format {
-        LogFormat::Text => telemetry::Format::Text,
-        LogFormat::Json => telemetry::Format::Json,
-    });
+    // A container's builder sends what libcontainer logs to its shim instead.
+    if !matches!(mode, Mode::Shim) {
+        telemetry::init(match log_format {
+            LogFormat::Text => telemetry::Format::Text,
+            LogFormat::Json => telemetry::Format::Json,
+        });
+    }
     match mode {
         Mode::Run { options, watch_stdin } => run(&options, watch_stdin),
         Mode::Supervisor { state, cgroup, watch_stdin } => {
@@ -101,7 +110,8 @@ fn main() -> anyhow::Result<()> {
         }
         Mode::Prepare { user, state, cgroup } => prepare::run(&prepare::Options { user, state, cgroup }),
         Mode::Shim => shim::main(),
-        Mode::Unpack { target, digest } => unpack::main(&target, &digest),
+        Mode::Unpack { directory, digest } => unpack::main(&directory, &digest),
+        Mode::Wipe { directory } => sweep::wipe_main(&directory),
         Mode::Sweep { directory, cgroup } => sweep::main(&directory, &cgroup),
     }
 }

@@ -69,8 +69,8 @@ fn an_ended_instance_is_told_of_until_it_is_forgotten() {
         edge.start(&asked).await;
         let alive = edge.refused(&Call::Forget(Forget { instances: vec![asked.instance] })).await;
         assert_eq!(alive, RefusalCode::Invalid);
-        world.fake.exited(asked.instance, Outcome::exited(0)).await;
         let (_, mut watch) = edge.watch().await;
+        world.fake.exited(asked.instance, Outcome::exited(0)).await;
         watch.until(asked.instance, &Phase::Exited(Outcome::exited(0))).await;
         assert_eq!(edge.forget(asked.instance).await, Answer::Done);
         assert_eq!(*world.fake.forgotten.borrow(), [asked.instance]);
@@ -132,8 +132,8 @@ fn the_same_start_twice_starts_once_and_capacity_is_kept() {
         }
         assert_eq!(edge.refused(&Call::Start(Box::new(start(4, 1)))).await, RefusalCode::Capacity);
         world.fake.wait_for(|fake| fake.launched.borrow().len() == 3).await;
-        world.fake.exited(start(1, 1).instance, Outcome::exited(0)).await;
         let (_, mut watch) = edge.watch().await;
+        world.fake.exited(start(1, 1).instance, Outcome::exited(0)).await;
         watch.until(start(1, 1).instance, &Phase::Exited(Outcome::exited(0))).await;
         edge.start(&start(4, 1)).await;
         let launched: Vec<_> = world.fake.launched.borrow().iter().map(|l| l.owner.to_string()).collect();

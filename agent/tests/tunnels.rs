@@ -103,7 +103,7 @@ fn much_travels_both_ways_at_once_through_slow_ends() {
     run(async {
         let app = App::new().await;
         let (mut send, mut recv, socket) = app.tunnel().await;
-        SockRef::from(&socket).set_recv_buffer_size(8 << 10).unwrap();
+        SockRef::from(&socket).set_recv_buffer_size(256 << 10).unwrap();
         let pattern: Vec<u8> = (0..BYTES).map(|i| u8::try_from((i * 7 + i / 251) % 256).unwrap()).collect();
         let (mut from, mut to) = socket.into_split();
         let echo = async {

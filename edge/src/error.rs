@@ -34,6 +34,9 @@ pub(crate) enum ProxyError {
     Upstream(hyper::Error),
     #[error("the instance changed the protocol without being asked to")]
     Upgrade,
+    /// Nobody will read this.
+    #[error("the client went away before its request was whole")]
+    ClientGone,
     /// The edge ends.
     #[error("the edge is stopping")]
     Stopping,
@@ -44,6 +47,7 @@ impl ProxyError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
             Self::Route(RouteError::NoRoute) => StatusCode::NOT_FOUND,
             Self::Route(RouteError::Name(_) | RouteError::Encoding) => StatusCode::BAD_REQUEST,
             Self::Refused(refused) => refused_status(refused),

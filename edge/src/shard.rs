@@ -98,6 +98,8 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
     lifecycle.spawn(listener::listen(listener, proxy, lifecycle.clone()));
 
     let ended = tokio::select! {
+        // Told to stop, parts end as they should.
+        biased;
         () = lifecycle.stop().cancelled() => Ok(()),
         ended = parts.join_next() => Err(anyhow::anyhow!("a part of the shard ended by itself: {ended:?}")),
     };

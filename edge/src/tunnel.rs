@@ -22,8 +22,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that one stream may have on their way to us: what a fast link needs, and what one slow reader may hold.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Bytes that all streams of a connection may have on their way to us.
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Bytes that all streams of a connection may have on their way to us: what so many slow readers may hold before they
+/// hold up everybody else. Only memory that is used counts; one download uses one stream's window.
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// Bytes sent and not yet acknowledged, over all streams of a connection.
 const SEND_WINDOW_BYTES: u64 = 8 << 20;
 /// Kernel buffers of the UDP socket: bursts of a whole congestion window must fit.

@@ -139,7 +139,7 @@ impl Fleet {
             match node.used.lacks(&capacity, resources) {
                 Some(what) => lacking = Some(what),
                 None if best.is_none_or(|(_, b)| node.used.instances < b.used.instances) => {
-                    best = Some((id, node))
+                    best = Some((id, node));
                 }
                 None => {}
             }

@@ -411,7 +411,7 @@ impl Object {
             }
             (Phase::Running, Stage::Recovering | Stage::Starting { .. }) => self.runs(cx),
             (Phase::Ready, Stage::Recovering | Stage::Starting { .. } | Stage::Running { .. }) => {
-                self.ready(cx)
+                self.ready(cx);
             }
             (Phase::Stopping, Stage::Recovering) => {
                 let reason = live.stop_reason.unwrap_or(ExitReason::Stopped);
@@ -513,7 +513,7 @@ impl Object {
         match &mut self.state {
             State::Live(live) => match live.stage {
                 Stage::Starting { deadline_ms } if deadline_ms <= now_ms => {
-                    self.give_up(&Refused::StartTimeout, cx)
+                    self.give_up(&Refused::StartTimeout, cx);
                 }
                 Stage::Running { deadline_ms } if deadline_ms <= now_ms => {
                     let port = live.class.default_port;

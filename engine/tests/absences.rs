@@ -1,5 +1,7 @@
 //! The architecture as absences: what a crate must not know cannot be in its dependency tree.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::process::Command;
 
 /// Names of the packages that a package is built from.

@@ -1,6 +1,8 @@
 //! The engine in a simulated world: nodes that start, fail, end and lose connections, a store that writes, fails and
 //! crashes with the edge, clients that come and go, in any order. Each step checks what must always be true.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may panic")]
+
 mod world {
     pub(crate) mod model;
 }

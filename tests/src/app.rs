@@ -84,7 +84,8 @@ mod tests {
             env: BTreeMap::from([("NEVER_LISTEN", "1")]),
             ..App::default()
         };
-        let manifest = Manifest::parse(Path::new("berth.toml"), &app.manifest(Path::new("/x/hello"))).unwrap();
+        let manifest =
+            Manifest::parse(Path::new("berth.toml"), &app.manifest(Path::new("/x/hello"))).unwrap();
         let class = &manifest.classes[0];
         assert_eq!((class.resources.cpu_sixteenths, class.max_instances), (16, Some(3)));
         assert_eq!(class.entrypoint.as_ref().unwrap()[1], "-v");

@@ -35,7 +35,8 @@ pub fn directories(group: &Path) -> Vec<PathBuf> {
 
 /// The groups below `parent` whose names begin so, in any hierarchy.
 pub fn beginning_with(parent: &Path, prefix: &str) -> Vec<PathBuf> {
-    let entries = directories(parent).into_iter().filter_map(|path| fs::read_dir(path).ok()).flatten().flatten();
+    let entries =
+        directories(parent).into_iter().filter_map(|path| fs::read_dir(path).ok()).flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let groups: BTreeSet<_> = names.filter(|name| name.starts_with(prefix)).collect();
     groups.into_iter().map(|name| parent.join(name)).collect()

@@ -32,7 +32,8 @@ pub fn resident_memory(pid: u32) -> Result<u64> {
 
 /// Processes whose program lies below this directory.
 pub fn processes_running(directory: &Path) -> Vec<u32> {
-    let below = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(directory));
+    let below =
+        |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(directory));
     all_processes().into_iter().filter(below).collect()
 }
 

@@ -38,7 +38,11 @@ pub fn is_root() -> bool {
 impl Machine {
     /// Where the states of all runs are.
     pub fn state_root() -> PathBuf {
-        if is_root() { ROOT_STATE.into() } else { std::env::temp_dir().join(format!("berth-test-{}", geteuid())) }
+        if is_root() {
+            ROOT_STATE.into()
+        } else {
+            std::env::temp_dir().join(format!("berth-test-{}", geteuid()))
+        }
     }
 
     /// Finds what is there, and as root makes what is missing, with `berth-agent prepare`.

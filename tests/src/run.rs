@@ -110,7 +110,8 @@ fn sweep_dead_runs(machine: &Machine) -> Result<()> {
 }
 
 fn is_dead(name: &str) -> bool {
-    let parts = name.split_once('-').and_then(|(pid, start)| Some((pid.parse().ok()?, start.parse::<u64>().ok()?)));
+    let parts =
+        name.split_once('-').and_then(|(pid, start)| Some((pid.parse().ok()?, start.parse::<u64>().ok()?)));
     parts.is_some_and(|(pid, start)| host::started_at(pid) != Some(start))
 }
 
@@ -129,6 +130,9 @@ fn kill_leftovers(directory: &Path, groups: &[PathBuf]) -> bool {
     let running = host::processes_running(directory).into_iter().filter_map(|pid| i32::try_from(pid).ok());
     let contained = groups.iter().flat_map(|group| cgroup::processes(group));
     let leftovers: Vec<i32> = running.chain(contained).collect();
-    leftovers.iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGKILL)));
+    for pid in &leftovers {
+        // One that is gone by now is what is wanted.
+        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+    }
     !leftovers.is_empty()
 }

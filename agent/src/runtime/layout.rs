@@ -28,13 +28,13 @@ const TRASH: &str = "removed-";
 
 /// The state directory of a node.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
 }
 
 impl Layout {
     /// The layout under this directory, which is made if it is missing and must belong to this user alone.
-    pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
+    pub(crate) fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         make_private_dir(&root)?;
         fs::set_permissions(&root, fs::Permissions::from_mode(0o700))?;
@@ -47,37 +47,37 @@ impl Layout {
     }
 
     /// The state directory itself.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// The supervisor's socket.
-    pub fn supervisor_socket(&self) -> PathBuf {
+    pub(crate) fn supervisor_socket(&self) -> PathBuf {
         self.root.join("supervisor.sock")
     }
 
     /// The file that the living supervisor holds locked.
-    pub fn supervisor_lock(&self) -> PathBuf {
+    pub(crate) fn supervisor_lock(&self) -> PathBuf {
         self.root.join("supervisor.lock")
     }
 
     /// The folder of all instances.
-    pub fn instances(&self) -> PathBuf {
+    pub(crate) fn instances(&self) -> PathBuf {
         self.root.join("instances")
     }
 
     /// The folder of one instance.
-    pub fn instance(&self, id: InstanceId) -> PathBuf {
+    pub(crate) fn instance(&self, id: InstanceId) -> PathBuf {
         self.instances().join(id.to_string())
     }
 
     /// Where the folder of an instance goes to be removed.
-    pub fn trash(&self, id: InstanceId) -> PathBuf {
+    pub(crate) fn trash(&self, id: InstanceId) -> PathBuf {
         self.instances().join(format!("{TRASH}{id}"))
     }
 
     /// Removes what an agent that was killed has not.
-    pub fn empty_trash(&self) -> io::Result<()> {
+    pub(crate) fn empty_trash(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.instances())? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(TRASH) {
@@ -88,22 +88,22 @@ impl Layout {
     }
 
     /// The folder of unpacked layers.
-    pub fn layers(&self) -> PathBuf {
+    pub(crate) fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }
 
     /// The folder of logs.
-    pub fn logs(&self) -> PathBuf {
+    pub(crate) fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }
 
     /// The log of one instance.
-    pub fn log(&self, id: InstanceId) -> PathBuf {
+    pub(crate) fn log(&self, id: InstanceId) -> PathBuf {
         self.logs().join(format!("{id}.log"))
     }
 
     /// Ids of the instances that have a folder.
-    pub fn instance_ids(&self) -> io::Result<Vec<InstanceId>> {
+    pub(crate) fn instance_ids(&self) -> io::Result<Vec<InstanceId>> {
         let mut ids = Vec::new();
         for entry in fs::read_dir(self.instances())? {
             ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<InstanceId>().ok()));

@@ -50,8 +50,11 @@ pub fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
     Ok(serde_json::from_slice(body)?)
 }
 
+/// The body of a frame, and the bytes that follow the frame.
+pub type Split<'a> = (&'a [u8], &'a [u8]);
+
 /// Splits the first frame off `bytes`: its body and what follows, or `None` while bytes are missing.
-pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, FrameError> {
+pub fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, FrameError> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let length = body_length(*prefix)?;
     Ok((rest.len() >= length).then(|| rest.split_at(length)))

@@ -80,6 +80,10 @@ pub(crate) fn prepare_request<B>(
 /// Makes an instance's response the one that the client gets.
 pub(crate) fn prepare_response<B>(response: &mut Response<B>) {
     let upgrade = response.headers().get(UPGRADE).cloned();
+    if response.headers().contains_key(TRANSFER_ENCODING) {
+        // The chunks tell the length; what else the instance said about it does not count.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(response.headers_mut());
     if let (http::StatusCode::SWITCHING_PROTOCOLS, Some(protocol)) = (response.status(), upgrade) {
         insert_upgrade(response.headers_mut(), protocol);

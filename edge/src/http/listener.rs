@@ -10,16 +10,19 @@ use std::time::Duration;
 use berth_common::lifecycle::Lifecycle;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::ResponseBody;
 use super::framing::Guarded;
+use super::socket::ClientSocket;
+use crate::error::ProxyError;
 use crate::proxy::Proxy;
 
 /// Most connections of clients that one shard serves at once; more wait in the kernel.
@@ -30,8 +33,6 @@ const BACKLOG: i32 = 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Longest wait for a whole head, from the end of the last response on: also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Silence after which the kernel asks whether a client is still there, and after which it is not.
-const CLIENT_SILENCE: Duration = Duration::from_secs(60);
 /// Rest after the kernel refused to hand out a connection, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,15 +81,15 @@ async fn serve(
     lifecycle: Lifecycle,
     _permit: OwnedSemaphorePermit,
 ) {
-    if let Err(error) = configure(&stream) {
-        tracing::debug!(%error, "client gone before it was served");
-        return;
-    }
+    let socket = match ClientSocket::new(stream) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::debug!(%error, "client gone before it was served"),
+    };
     let service = service_fn(|request| {
-        let proxy = Arc::clone(&proxy);
-        async move { Ok::<_, Infallible>(respond(&proxy, request, peer).await) }
+        let (proxy, socket) = (Arc::clone(&proxy), socket.clone());
+        async move { Ok::<_, Infallible>(respond(&proxy, request, peer, &socket).await) }
     });
-    let io = TokioIo::new(Guarded::new(stream));
+    let io = TokioIo::new(Guarded::new(socket.clone()));
     let mut connection = pin!(server().serve_connection(io, service).with_upgrades());
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -104,23 +105,27 @@ async fn serve(
 
 fn server() -> http1::Builder {
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_BYTES);
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    server.max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
     server
 }
 
-/// Finds out about clients that vanish without a word: a request of theirs would stay activity for ever.
-fn configure(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(CLIENT_SILENCE).with_interval(CLIENT_SILENCE / 4),
-    )?;
-    socket.set_tcp_user_timeout(Some(CLIENT_SILENCE))
-}
-
-async fn respond(proxy: &Proxy, request: Request<Incoming>, peer: SocketAddr) -> Response<ResponseBody> {
+/// Answers a request. With a body to come, the client may go away without hyper's noticing: see `ClientSocket`.
+async fn respond(
+    proxy: &Proxy,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    socket: &ClientSocket,
+) -> Response<ResponseBody> {
     let asks_for_upgrade = request.headers().contains_key(UPGRADE);
-    let mut response = proxy.respond(request, peer).await;
+    let mut response = if request.body().is_end_stream() {
+        proxy.respond(request, peer).await
+    } else {
+        tokio::select! {
+            response = proxy.respond(request, peer) => response,
+            () = socket.gone() => ProxyError::ClientGone.response(),
+        }
+    };
     if asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // What follows on this connection was not followed by its guard.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

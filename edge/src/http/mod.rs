@@ -5,3 +5,4 @@ pub(crate) mod frames;
 pub(crate) mod framing;
 pub(crate) mod headers;
 pub(crate) mod listener;
+pub(crate) mod socket;

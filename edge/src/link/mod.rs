@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::outbox::Outbox;
+use self::session::SessionError;
 use crate::nodes::Nodes;
 use crate::objects::Mailbox;
 use crate::proxy::shard_of;
@@ -198,16 +199,19 @@ impl Link {
         if was_up {
             self.nodes.down(&self.node);
         }
-        let node = &self.node;
         match ended {
-            Ok(()) => connection.close(VarInt::from_u32(close::SHUTDOWN), b"the edge stops"),
-            Err(error) => {
-                tracing::warn!(%node, %error, "connection to node lost");
-                connection.close(VarInt::from_u32(error.close_code()), b"");
-                if error.is_lasting() {
-                    self.pause(BACKOFF.1, stop).await;
-                }
-            }
+            Err(error) if !stop.is_cancelled() => self.give_up(&connection, &error, stop).await,
+            _ => connection.close(VarInt::from_u32(close::SHUTDOWN), b"the edge stops"),
+        }
+    }
+
+    /// Ends a connection that is of no more use, and waits where dialling at once would be of no use either.
+    async fn give_up(&mut self, connection: &Connection, error: &SessionError, stop: &CancellationToken) {
+        tracing::warn!(node = %self.node, %error, "connection to node lost");
+        let lasting = connection.close_reason().is_none();
+        connection.close(VarInt::from_u32(error.close_code()), b"");
+        if lasting {
+            self.pause(BACKOFF.1, stop).await;
         }
     }
 }

@@ -57,11 +57,6 @@ impl SessionError {
             Self::Refused { .. } => close::FORBIDDEN,
         }
     }
-
-    /// Whether dialling again at once would end the same way.
-    pub(super) fn is_lasting(&self) -> bool {
-        !matches!(self, Self::Connection(_))
-    }
 }
 
 type Answered = (Option<Asked>, Result<Answer, CallError>);

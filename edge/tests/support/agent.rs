@@ -22,7 +22,7 @@ use tokio::sync::{broadcast, watch};
 const RESET_KEY: [u8; 64] = [7; 64];
 
 /// What outlives a killed agent.
-pub struct Node {
+pub(crate) struct Node {
     name: NodeId,
     app: SocketAddr,
     server: Arc<rustls::ServerConfig>,
@@ -40,14 +40,14 @@ struct State {
 }
 
 /// A running agent of a node.
-pub struct Agent {
-    pub address: SocketAddr,
+pub(crate) struct Agent {
+    pub(crate) address: SocketAddr,
     endpoint: Endpoint,
     tasks: tokio::task::JoinHandle<()>,
 }
 
 impl Node {
-    pub fn new(name: &str, app: SocketAddr, certs: &Path) -> Arc<Self> {
+    pub(crate) fn new(name: &str, app: SocketAddr, certs: &Path) -> Arc<Self> {
         let file = |suffix: &str| certs.join(format!("agent-{name}.{suffix}"));
         let credentials = Credentials::load(&certs.join("ca.pem"), &file("pem"), &file("key")).unwrap();
         Arc::new(Self {
@@ -61,7 +61,7 @@ impl Node {
     }
 
     /// Starts an agent of this node.
-    pub fn start(self: &Arc<Self>, address: SocketAddr) -> Agent {
+    pub(crate) fn start(self: &Arc<Self>, address: SocketAddr) -> Agent {
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &RESET_KEY);
         let crypto = QuicServerConfig::try_from(Arc::clone(&self.server)).unwrap();
         let socket = std::net::UdpSocket::bind(address).unwrap();
@@ -79,17 +79,17 @@ impl Node {
     }
 
     /// The starts that were asked for, once there are so many.
-    pub async fn starts(&self, at_least: usize) -> Vec<Start> {
+    pub(crate) async fn starts(&self, at_least: usize) -> Vec<Start> {
         self.changed(|state| (state.starts.len() >= at_least).then(|| state.starts.clone())).await
     }
 
     /// The stops that were asked for, once there are so many.
-    pub async fn stops(&self, at_least: usize) -> Vec<Stop> {
+    pub(crate) async fn stops(&self, at_least: usize) -> Vec<Stop> {
         self.changed(|state| (state.stops.len() >= at_least).then(|| state.stops.clone())).await
     }
 
     /// Returns once the node knows of exactly so many instances.
-    pub async fn instances(&self, count: usize) {
+    pub(crate) async fn instances(&self, count: usize) {
         self.changed(|state| (state.instances.len() == count).then_some(())).await;
     }
 
@@ -191,7 +191,7 @@ impl Node {
     }
 
     /// The instance ends as its app does by itself.
-    pub fn exit(&self, instance: InstanceId, code: i32) {
+    pub(crate) fn exit(&self, instance: InstanceId, code: i32) {
         let status = self.state.lock().unwrap().instances.get(&instance).cloned().unwrap();
         self.change(InstanceStatus { phase: Phase::Exited(Outcome::exited(code)), ..status });
     }
@@ -227,7 +227,7 @@ impl Node {
 
 impl Agent {
     /// Ends the agent as SIGKILL would: the peer hears nothing. What the agent carried is cut off.
-    pub async fn kill(self) {
+    pub(crate) async fn kill(self) {
         // Packets of this socket, its farewells among them, go nowhere from now on.
         let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         self.endpoint.rebind(nowhere).unwrap();

@@ -21,14 +21,19 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 type Body = BoxBody<Bytes, Infallible>;
 
+/// Length of the pieces of `/bytes` and `/big`.
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
+/// Length of `/big`.
+pub(crate) const BIG_BYTES: usize = 512 << 20;
+
 /// A running server, and how many connections it has taken.
-pub struct App {
-    pub address: SocketAddr,
-    pub connections: Arc<AtomicUsize>,
+pub(crate) struct App {
+    pub(crate) address: SocketAddr,
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl App {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -53,7 +58,9 @@ async fn respond(request: Request<Incoming>) -> Result<Response<Body>, Infallibl
         "endless" => endless(),
         "headers" => headers(&request),
         "length" => length(request).await,
-        "bytes" => bytes(),
+        "bytes" => bytes(128),
+        "big" => bytes(BIG_BYTES / PIECE_BYTES),
+        "deaf" => std::future::pending().await,
         "ws" => web_socket(request),
         "nothing" => Response::builder().status(StatusCode::NO_CONTENT).body(text("")).unwrap(),
         _ => Response::new(text(format!("hello {}", request.uri()))),
@@ -74,9 +81,10 @@ fn endless() -> Response<Body> {
     Response::new(BodyExt::boxed(StreamBody::new(body)))
 }
 
-/// 8 MiB in pieces.
-fn bytes() -> Response<Body> {
-    let pieces = (0..128).map(|piece: u8| Ok(Frame::data(Bytes::from(vec![piece; 64 * 1024]))));
+/// So many pieces, each full of its number.
+fn bytes(pieces: usize) -> Response<Body> {
+    let pieces = (0..=127u8).cycle().take(pieces);
+    let pieces = pieces.map(|piece| Ok(Frame::data(Bytes::from(vec![piece; PIECE_BYTES]))));
     Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(pieces))))
 }
 

@@ -14,35 +14,50 @@ use tokio::net::{TcpStream, UnixStream};
 use super::soon;
 
 /// A response whose body is still to be read, and the connection that it comes over: dropped, the client is gone.
-pub struct Streaming {
-    pub response: Response<Incoming>,
+pub(crate) struct Streaming {
+    pub(crate) response: Response<Incoming>,
     _connection: tokio_util::task::AbortOnDropHandle<()>,
 }
 
 /// Sends a request and reads the whole response.
-pub async fn get(edge: SocketAddr, path: &str) -> (StatusCode, String) {
+pub(crate) async fn get(edge: SocketAddr, path: &str) -> (StatusCode, String) {
     let streaming = stream(edge, request("GET", path, "")).await;
     whole(streaming).await
 }
 
-pub fn request(method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+/// Sends a head and so many bytes of body after it, and reads the answer whole.
+pub(crate) async fn upload(edge: SocketAddr, path: &str, bytes: usize) -> String {
+    let mut stream = TcpStream::connect(edge).await.unwrap();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let piece = vec![7; 64 * 1024];
+    for _ in 0..bytes / piece.len() {
+        stream.write_all(&piece).await.unwrap();
+    }
+    let mut answer = String::new();
+    soon("an answer", stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+pub(crate) fn request(method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     let request = Request::builder().method(method).uri(path).header("host", "edge.test");
     request.body(Full::new(body.into())).unwrap()
 }
 
-pub async fn whole(streaming: Streaming) -> (StatusCode, String) {
+pub(crate) async fn whole(streaming: Streaming) -> (StatusCode, String) {
     let status = streaming.response.status();
     let body = soon("a whole body", streaming.response.into_body().collect()).await.unwrap();
     (status, String::from_utf8(body.to_bytes().to_vec()).unwrap())
 }
 
 /// Sends a request and returns with the head of the response.
-pub async fn stream(edge: SocketAddr, request: Request<Full<Bytes>>) -> Streaming {
+pub(crate) async fn stream(edge: SocketAddr, request: Request<Full<Bytes>>) -> Streaming {
     over(TcpStream::connect(edge).await.unwrap(), request).await
 }
 
 /// The same to the admin API.
-pub async fn admin(socket: &Path, request: Request<Full<Bytes>>) -> (StatusCode, serde_json::Value) {
+pub(crate) async fn admin(socket: &Path, request: Request<Full<Bytes>>) -> (StatusCode, serde_json::Value) {
     let streaming = over(UnixStream::connect(socket).await.unwrap(), request).await;
     let (status, text) = whole(streaming).await;
     (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
@@ -59,7 +74,7 @@ async fn over(
 }
 
 /// Sends bytes as they are, and reads what comes back until the edge closes the connection.
-pub async fn raw(edge: SocketAddr, bytes: &str) -> String {
+pub(crate) async fn raw(edge: SocketAddr, bytes: &str) -> String {
     let mut stream = TcpStream::connect(edge).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

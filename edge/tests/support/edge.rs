@@ -15,20 +15,20 @@ use tokio::process::{Child, ChildStderr, Command};
 use super::{client, soon};
 
 /// A place for an edge: certificates and state.
-pub struct Site {
+pub(crate) struct Site {
     directory: tempfile::TempDir,
     node: SocketAddr,
 }
 
 /// A running edge.
-pub struct Edge {
-    pub address: SocketAddr,
-    pub admin: PathBuf,
+pub(crate) struct Edge {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: PathBuf,
     process: Child,
 }
 
 /// Certificates of one authority for the edge `e1` and the node `n1`.
-pub fn certificates() -> tempfile::TempDir {
+pub(crate) fn certificates() -> tempfile::TempDir {
     let directory = tempfile::TempDir::new().unwrap();
     let authority = Authority::create(directory.path()).unwrap();
     for (role, name) in [(Role::Edge, "e1"), (Role::Agent, "n1")] {
@@ -39,7 +39,7 @@ pub fn certificates() -> tempfile::TempDir {
 
 impl Site {
     /// A place whose node `n1` is at this address.
-    pub fn new(certificates: tempfile::TempDir, node: SocketAddr) -> Self {
+    pub(crate) fn new(certificates: tempfile::TempDir, node: SocketAddr) -> Self {
         Self { directory: certificates, node }
     }
 
@@ -48,7 +48,7 @@ impl Site {
     }
 
     /// Starts an edge and waits until it is ready.
-    pub async fn start(&self) -> Edge {
+    pub(crate) async fn start(&self) -> Edge {
         let mut process = Command::new(env!("CARGO_BIN_EXE_berth-edge"))
             .args(["run", "--name", "e1", "--listen", "127.0.0.1:0", "--shards", "2", "--log-format", "json"])
             .arg("--state")
@@ -69,7 +69,7 @@ impl Site {
         let address = soon("the edge's start", ready(&mut log)).await;
         tokio::spawn(async move {
             while let Ok(Some(line)) = log.next_line().await {
-                eprintln!("{line}")
+                eprintln!("{line}");
             }
         });
         Edge { address, admin: self.path("state/admin.sock"), process }
@@ -93,7 +93,7 @@ async fn ready(log: &mut Lines<BufReader<ChildStderr>>) -> SocketAddr {
 
 impl Edge {
     /// Deploys an app with the class `C` at `/c/{id}/*`, as changed.
-    pub async fn deploy(&self, change: impl Fn(&mut ClassSpec)) {
+    pub(crate) async fn deploy(&self, change: impl Fn(&mut ClassSpec)) {
         let body = serde_json::to_vec(&app(change)).unwrap();
         let (status, answer) =
             client::admin(&self.admin, client::request("PUT", "/v1/apps/test", body)).await;
@@ -101,40 +101,47 @@ impl Edge {
     }
 
     /// Returns once the node is connected.
-    pub async fn connected(&self) {
+    pub(crate) async fn connected(&self) {
         let connected = async { while self.look("/v1/nodes").await["nodes"][0]["connected"] != true {} };
         soon("a connection to the node", connected).await;
     }
 
     /// What the admin API tells under this path.
-    pub async fn look(&self, path: &str) -> serde_json::Value {
+    pub(crate) async fn look(&self, path: &str) -> serde_json::Value {
         let (status, answer) = client::admin(&self.admin, client::request("GET", path, "")).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         answer
     }
 
     /// The state of the object with this name.
-    pub async fn state(&self, name: &str) -> Option<String> {
+    pub(crate) async fn state(&self, name: &str) -> Option<String> {
         let containers = self.look("/v1/containers").await;
         let found =
             containers["containers"].as_array().unwrap().iter().find(|object| object["name"] == name)?;
         found["state"].as_str().map(str::to_owned)
     }
 
+    /// The most memory that the edge has had, in KiB.
+    pub(crate) fn peak_memory_kib(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Ends the edge with SIGTERM.
-    pub async fn terminate(mut self) -> ExitStatus {
+    pub(crate) async fn terminate(mut self) -> ExitStatus {
         let pid = i32::try_from(self.process.id().unwrap()).unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
         soon("the edge's end", self.process.wait()).await.unwrap()
     }
 
     /// Ends the edge with SIGKILL.
-    pub async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.process.kill().await.unwrap();
     }
 }
 
-pub fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
+pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
     let mut class = ClassSpec {
         image: ImageRef {
             layout: Path::new("/images/x").into(),

@@ -203,8 +203,8 @@ impl World {
         }
         let instance = *which.get(&alive);
         for view in self.engine.views() {
-            // A message to an instance that is ending changes nothing any more.
-            if view.instance == Some(instance) && view.state != PublicState::Stopping {
+            // There are no messages before it is healthy, and none that change anything once it is ending.
+            if view.instance == Some(instance) && view.state == PublicState::Healthy {
                 self.last_activity_ms.insert(instance, self.now.mono_ms);
                 self.input(Input::Touch { object: view.id, instance });
             }
@@ -215,7 +215,6 @@ impl World {
     fn advance(&mut self, ms: u64) {
         let end = self.now.mono_ms + ms;
         while let Some(at) = self.engine.next_deadline_ms().filter(|at| *at <= end) {
-            assert!(at > self.now.mono_ms || at <= self.now.mono_ms, "time");
             self.now.mono_ms = at.max(self.now.mono_ms);
             self.engine.handle_timeout(self.now);
             self.carry_out();
@@ -400,7 +399,7 @@ impl World {
                 }
                 Effect::Unreserve { .. } => {}
                 Effect::Persist { object, persist, record } => {
-                    self.writes.push_back((object, persist, record))
+                    self.writes.push_back((object, persist, record));
                 }
                 Effect::Start { node, start } => self.started(&node, start),
                 Effect::Stop { node, stop } => self.stopped(&node, stop),

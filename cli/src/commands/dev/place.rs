@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,6 +24,8 @@ const ROOT_STATE: &str = "/var/lib/berth/dev";
 const AGENT_USER: &str = "berth";
 /// The cgroup that is delegated to that user.
 const CGROUP: &str = "/berth";
+/// Where version 1 has the cgroups that limit memory.
+const CGROUP_V1_MEMORY: &str = "/sys/fs/cgroup/memory";
 /// Hexadecimal digits of a directory's hash in the name of its state: enough for one machine's directories.
 const HASH_DIGITS: usize = 12;
 /// Longest path of a Unix socket, in bytes: the kernel's, without the zero byte at its end.
@@ -62,19 +64,21 @@ impl Place {
     /// Makes what is missing for an app's directory and a number of nodes.
     pub(crate) fn prepare(directory: &Path, nodes: u16) -> Result<Self> {
         let directory = directory.canonicalize()?;
+        let hash = hash(&directory);
         let nodes = (1..=nodes).map(|number| format!("n{number}")).collect();
         let programs = Programs::find()?;
         let local = make_local_state(&directory)?;
         if nix::unistd::geteuid().is_root() {
-            Self::prepare_as_root(&directory, &local, nodes, programs)
+            Self::prepare_as_root(&hash, &local, nodes, programs)
         } else {
-            Self::prepare_as_user(local, nodes, programs)
+            Self::prepare_as_user(&hash, local, nodes, programs)
         }
     }
 
-    fn prepare_as_user(state: PathBuf, nodes: Vec<String>, programs: Programs) -> Result<Self> {
+    fn prepare_as_user(hash: &str, state: PathBuf, nodes: Vec<String>, programs: Programs) -> Result<Self> {
         let lock = lock(&state)?;
-        let place = Self { state, nodes, programs, agent_user: None, cgroup_prefix: None, _lock: lock };
+        let cgroup_prefix = delegated_cgroup().map(|cgroup| cgroup_prefix(&cgroup, hash));
+        let place = Self { state, nodes, programs, agent_user: None, cgroup_prefix, _lock: lock };
         place.make_directories()?;
         Ok(place)
     }
@@ -85,8 +89,7 @@ impl Place {
         nodes: Vec<String>,
         programs: Programs,
     ) -> Result<Self> {
-        let hash = hash(directory);
-        let state = Path::new(ROOT_STATE).join(&hash);
+        let state = Path::new(ROOT_STATE).join(hash);
         for shared in ["/var/lib/berth", ROOT_STATE] {
             make_directory(Path::new(shared))?;
         }
@@ -98,8 +101,7 @@ impl Place {
             nodes,
             programs,
             agent_user: None,
-            // Two directories' nodes have the same names.
-            cgroup_prefix: Some(format!("{CGROUP}/dev-{hash}")),
+            cgroup_prefix: Some(cgroup_prefix(CGROUP, hash)),
             _lock: lock,
         };
         place.make_directories()?;
@@ -205,6 +207,22 @@ fn lock(state: &Path) -> Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
         anyhow::anyhow!("another `berth dev` runs for this directory (it holds {})", path.display())
     })
+}
+
+/// Two directories' nodes have the same names, so the directory is part of the cgroup's.
+fn cgroup_prefix(delegated: &str, hash: &str) -> String {
+    format!("{delegated}/dev-{hash}")
+}
+
+/// The cgroup that root delegated to this user, on version 1: `/berth-UID` or `/berth`. On version 2 a supervisor uses
+/// the one that it runs in, since only root could move it to another.
+fn delegated_cgroup() -> Option<String> {
+    let uid = nix::unistd::geteuid();
+    let mine = |cgroup: &String| {
+        let group = Path::new(CGROUP_V1_MEMORY).join(cgroup.trim_start_matches('/'));
+        group.metadata().is_ok_and(|metadata| metadata.uid() == uid.as_raw())
+    };
+    [format!("{CGROUP}-{uid}"), CGROUP.to_owned()].into_iter().find(mine)
 }
 
 fn hash(directory: &Path) -> String {

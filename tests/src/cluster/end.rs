@@ -1,0 +1,93 @@
+//! How a cluster ends: daemons in order, then a look at what is left, then everything removed.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+use nix::sys::signal::Signal;
+
+use super::Cluster;
+use crate::process::Daemon;
+use crate::{cgroup, host, machine};
+
+/// How long edge and agents may take to end: their own grace, and a little.
+const END_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long supervisors may take to end their containers.
+const CONTAINERS_END_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl Cluster {
+    /// Ends all daemons in good order and removes their state; fails if they do not end, or if anything is left of them.
+    pub fn end(mut self) -> Result<()> {
+        self.ended = true;
+        let stopped = self.stop();
+        let left = self.leftovers();
+        let removed = self.remove();
+        stopped?;
+        ensure!(left.is_empty(), "left behind by the daemons:\n{}", left.join("\n"));
+        removed
+    }
+
+    /// Edge and agents first, then the supervisors, which end the containers.
+    fn stop(&mut self) -> Result<()> {
+        let agents = self.nodes.iter_mut().map(|node| node.agent.take());
+        let front: Vec<Daemon> = agents.chain([self.edge.take()]).flatten().collect();
+        let supervisors = self.nodes.iter_mut().filter_map(|node| node.supervisor.take()).collect();
+        let stopped = stop_all(front, END_TIMEOUT);
+        stop_all(supervisors, CONTAINERS_END_TIMEOUT).and(stopped)
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let running = host::processes_running(&self.directory).into_iter();
+        let contained = self.nodes.iter().flat_map(|node| cgroup::processes(&node.cgroup));
+        let processes = running.chain(contained.filter_map(|pid| u32::try_from(pid).ok()));
+        let mounts = host::mounts_below(&self.directory).unwrap_or_default();
+        let mounts = mounts.into_iter().map(|mount| format!("mount {}", mount.display()));
+        processes.map(|pid| format!("process {}", host::command_line(pid))).chain(mounts).collect()
+    }
+
+    fn remove(&self) -> Result<()> {
+        let parent = self.run.machine().cgroup();
+        // Instances' groups are gone with their containers: what is below a node's group now is a leftover.
+        let groups = cgroup::beginning_with(parent, &format!("{}-", self.cgroup_prefix()));
+        let removed = groups.iter().try_for_each(|group| cgroup::remove(group));
+        machine::remove_directory(&self.directory)?;
+        removed
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+        if let Err(error) = self.stop().and(self.remove()) {
+            eprintln!("ending a cluster: {error:#}");
+        }
+    }
+}
+
+/// Ends one edge or agent in good order.
+pub(super) fn stop(daemon: &mut Daemon) -> Result<()> {
+    daemon.signal(Signal::SIGTERM)?;
+    stop_one(daemon, END_TIMEOUT)
+}
+
+/// Ends daemons, all at the same time. One that does not end in good order hinders no other; the first is told of.
+fn stop_all(mut daemons: Vec<Daemon>, within: Duration) -> Result<()> {
+    let signalled = daemons.iter_mut().map(|daemon| daemon.signal(Signal::SIGTERM));
+    let signalled: Vec<Result<()>> = signalled.collect();
+    let ended: Vec<Result<()>> = daemons.iter_mut().map(|daemon| stop_one(daemon, within)).collect();
+    signalled.into_iter().chain(ended).collect()
+}
+
+fn stop_one(daemon: &mut Daemon, within: Duration) -> Result<()> {
+    match daemon.wait(within) {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            Err(anyhow!("{} did not end in good order: {status}\n{}", daemon.name(), daemon.tail()))
+        }
+        Err(error) => Err(error.context(daemon.tail())),
+    }
+}

@@ -1,0 +1,235 @@
+//! A cluster of one scenario: N nodes, each a supervisor and an agent, and one edge; started, broken, mended, and ended
+//! with nothing left. `start` and `end` are the beginning and the end of its life.
+
+mod end;
+mod start;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::admin::Admin;
+use crate::app::App;
+use crate::client::Client;
+use crate::process::{Daemon, tail};
+use crate::programs::HELLO;
+use crate::run::Run;
+
+/// The edge's name.
+pub const EDGE: &str = "e1";
+/// What the daemons log.
+const LOG: &str = "info,berth_edge=debug,berth_agent=debug";
+
+/// What a cluster is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many of them, the last ones, have certificates of another authority.
+    pub strangers: usize,
+    /// Shards of the edge: two, so that requests are handed over between them.
+    pub shards: usize,
+    /// What the daemons log.
+    pub log: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { nodes: 3, strangers: 0, shards: 2, log: LOG }
+    }
+}
+
+impl Setup {
+    /// A cluster with this many nodes.
+    pub fn nodes(nodes: usize) -> Self {
+        Self { nodes, ..Self::default() }
+    }
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    /// `n1`, `n2`, ...
+    pub name: String,
+    /// Where its agent listens.
+    pub address: SocketAddr,
+    /// Its state directory.
+    pub state: PathBuf,
+    authority: PathBuf,
+    cgroup: PathBuf,
+    supervisor: Option<Daemon>,
+    agent: Option<Daemon>,
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    run: Arc<Run>,
+    directory: PathBuf,
+    label: String,
+    setup: Setup,
+    nodes: Vec<Node>,
+    edge: Option<Daemon>,
+    address: SocketAddr,
+    ended: bool,
+}
+
+impl Cluster {
+    /// A client of the edge.
+    pub fn client(&self) -> Client {
+        Client::of(self.address)
+    }
+
+    /// The edge's admin API.
+    pub fn admin(&self) -> Admin {
+        Admin::at(&self.directory.join("edge/admin.sock"))
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The edge's process.
+    pub fn edge(&self) -> Result<&Daemon> {
+        self.edge.as_ref().context("the edge was killed")
+    }
+
+    /// The process of a node's agent.
+    pub fn agent(&self, index: usize) -> Result<&Daemon> {
+        self.nodes[index].agent.as_ref().context("the agent was killed")
+    }
+
+    /// The process of a node's supervisor.
+    pub fn supervisor(&self, index: usize) -> Result<&Daemon> {
+        self.nodes[index].supervisor.as_ref().context("the supervisor was killed")
+    }
+
+    /// SIGKILL to the edge.
+    pub fn kill_edge(&mut self) -> Result<()> {
+        self.edge.take().context("the edge was killed before")?.kill()
+    }
+
+    /// SIGKILL to the agent of a node.
+    pub fn kill_agent(&mut self, index: usize) -> Result<()> {
+        self.nodes[index].agent.take().context("the agent was killed before")?.kill()
+    }
+
+    /// SIGTERM to the agent of a node, and its end in good order.
+    pub fn end_agent(&mut self, index: usize) -> Result<()> {
+        end::stop(&mut self.nodes[index].agent.take().context("the agent was killed before")?)
+    }
+
+    /// Makes a directory of the daemons' user in this cluster's.
+    pub fn make_directory(&self, name: &str) -> Result<PathBuf> {
+        let directory = self.directory.join(name);
+        self.run.machine().make_directory(&directory)?;
+        Ok(directory)
+    }
+
+    /// Where this cluster keeps everything.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A program of this cluster.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.directory.join("bin").join(name)
+    }
+
+    /// The directory of the certificates, and of their authority.
+    pub fn authority(&self) -> PathBuf {
+        self.directory.join("certs")
+    }
+
+    /// Has `berth certs` make an authority.
+    pub fn make_authority(&self, name: &str) -> Result<PathBuf> {
+        let directory = self.make_directory(name)?;
+        succeed(self.command("berth").args(["certs", "init", "--dir"]).arg(&directory))?;
+        Ok(directory)
+    }
+
+    /// Has `berth certs` issue a certificate.
+    pub fn issue(&self, authority: &Path, role: &str, name: &str) -> Result<()> {
+        succeed(self.command("berth").args(["certs", "issue", role, name, "--dir"]).arg(authority)).map(drop)
+    }
+
+    /// A program of this cluster as the daemons' user.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.program(program));
+        self.surround(&mut command);
+        self.run.machine().demote(&mut command, &self.directory);
+        command
+    }
+
+    /// Gives a command its environment and its directory.
+    fn surround(&self, command: &mut Command) {
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BERTH_LOG", self.setup.log);
+        command.current_dir(&self.directory);
+    }
+
+    /// Runs `berth` with the edge's admin socket.
+    pub async fn berth(&self, words: &[&str]) -> Result<Output> {
+        let mut command = self.command("berth");
+        command.args(words).env("BERTH_ADMIN_SOCKET", self.admin().socket());
+        tokio::task::spawn_blocking(move || output(&mut command)).await?
+    }
+
+    /// Deploys an app with `berth deploy`.
+    pub async fn deploy(&self, app: &App) -> Result<()> {
+        let directory = self.make_directory(&format!("app-{}", app.name))?;
+        fs::write(directory.join("berth.toml"), app.manifest(&self.program(HELLO)))?;
+        let output = self.berth(&["deploy", &directory.to_string_lossy()]).await?;
+        ensure!(output.status.success(), "berth deploy: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
+    }
+
+    /// The logs of all instances that a node has had.
+    pub fn instance_logs(&self, index: usize) -> Result<Vec<String>> {
+        let entries = fs::read_dir(self.nodes[index].state.join("logs"))?;
+        entries.map(|entry| Ok(fs::read_to_string(entry?.path())?)).collect()
+    }
+
+    /// Prints the ends of all logs.
+    pub fn show_logs(&self) {
+        let daemons = self.nodes.iter().flat_map(|node| [&node.supervisor, &node.agent]);
+        for daemon in daemons.chain([&self.edge]).flatten() {
+            eprintln!("{}", daemon.tail());
+        }
+        for node in &self.nodes {
+            for entry in fs::read_dir(node.state.join("logs")).into_iter().flatten().flatten() {
+                eprintln!("{}", tail(&format!("an instance on {}", node.name), &entry.path()));
+            }
+        }
+    }
+
+    fn cgroup_prefix(&self) -> String {
+        format!("{}-{}", self.run.name(), self.label)
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.directory.join("logs").join(format!("{name}.log"))
+    }
+}
+
+/// The options that name the certificates of a daemon.
+pub fn credentials(authority: &Path, role: &str, name: &str) -> Vec<String> {
+    let file = |name: String| authority.join(name).to_string_lossy().into_owned();
+    let (certificate, key) = (file(format!("{role}-{name}.pem")), file(format!("{role}-{name}.key")));
+    vec!["--ca".into(), file("ca.pem".into()), "--cert".into(), certificate, "--key".into(), key]
+}
+
+fn succeed(command: &mut Command) -> Result<Output> {
+    let output = output(command)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, said.trim());
+    Ok(output)
+}
+
+fn output(command: &mut Command) -> Result<Output> {
+    command.output().with_context(|| format!("run {command:?}"))
+}

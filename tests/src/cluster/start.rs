@@ -1,0 +1,160 @@
+//! How a cluster comes up: directories and certificates, then each node's supervisor and agent, then the edge.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Cluster, EDGE, Node, Setup, credentials};
+use crate::process::Daemon;
+use crate::programs::{DAEMONS, HELLO};
+use crate::run::Run;
+use crate::{cgroup, ports, wait};
+
+/// How long a supervisor may take to listen, and an edge to answer and to be connected with its nodes.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// What every agent says that it has: more than this machine, so that capacity decides nothing but where it is tested.
+const NODE_LIMITS: [&str; 4] = ["--memory", "64GiB", "--cpus", "64"];
+/// Moves into a cgroup as root, then runs the rest of its words as another user.
+const ENTER_AND_DEMOTE: &str = "echo $$ > \"$1\" && uid=$2 gid=$3 && shift 3 && exec setpriv --reuid=$uid --regid=$gid --clear-groups \"$@\"";
+
+static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+
+impl Cluster {
+    /// Starts all daemons and waits until the edge is connected with every node that is not a stranger.
+    pub async fn start(setup: Setup) -> Result<Self> {
+        let mut cluster = Self::make(setup)?;
+        match cluster.start_all().await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.show_logs();
+                Err(error)
+            }
+        }
+    }
+
+    fn make(setup: Setup) -> Result<Self> {
+        let run = Run::current()?;
+        let label = format!("s{}", CLUSTERS.fetch_add(1, Ordering::Relaxed) + 1);
+        let directory = run.directory().join(&label);
+        for path in ["", "bin", "logs", "edge"] {
+            run.machine().make_directory(&directory.join(path))?;
+        }
+        // Links, so that a process tells by its program's path whose it is.
+        for program in DAEMONS.into_iter().chain([HELLO]) {
+            fs::hard_link(run.programs().join(program), directory.join("bin").join(program))?;
+        }
+        let address = ports::free_address()?;
+        Ok(Self { run, directory, label, setup, nodes: Vec::new(), edge: None, address, ended: false })
+    }
+
+    async fn start_all(&mut self) -> Result<()> {
+        let own = self.make_authority("certs")?;
+        self.issue(&own, "edge", EDGE)?;
+        let strange =
+            if self.setup.strangers > 0 { self.make_authority("strange-certs")? } else { own.clone() };
+        for number in 1..=self.setup.nodes {
+            let stranger = number + self.setup.strangers > self.setup.nodes;
+            self.start_node(number, if stranger { &strange } else { &own }).await?;
+        }
+        self.start_edge()?;
+        self.until_connected().await
+    }
+
+    async fn start_node(&mut self, number: usize, authority: &Path) -> Result<()> {
+        let name = format!("n{number}");
+        let state = self.directory.join(&name);
+        self.run.machine().make_directory(&state)?;
+        self.issue(authority, "agent", &name)?;
+        let cgroup = self.run.machine().cgroup().join(format!("{}-{name}", self.cgroup_prefix()));
+        let supervisor = self.start_supervisor(&name, &state, &cgroup)?;
+        let address = ports::free_address()?;
+        let authority = authority.to_owned();
+        let supervisor = Some(supervisor);
+        self.nodes.push(Node { name, address, state, authority, cgroup, supervisor, agent: None });
+        let node = self.nodes.last_mut().context("a node was just added")?;
+        until_listening(node).await?;
+        self.start_agent(number - 1)
+    }
+
+    fn start_supervisor(&self, name: &str, state: &Path, group: &Path) -> Result<Daemon> {
+        let machine = self.run.machine();
+        let entrance = cgroup::make_entrance(group, machine.user())?;
+        let mut command = self.entering(entrance.as_deref(), "berth-agent");
+        command.arg("supervisor").arg("--state").arg(state).arg("--cgroup").arg(group);
+        let name = format!("supervisor-{name}");
+        Daemon::start(&name, command, &self.log_path(&name))
+    }
+
+    /// A command that joins a cgroup as root before it becomes the daemons' user, where there is one to join.
+    fn entering(&self, entrance: Option<&Path>, program: &str) -> Command {
+        let Some(entrance) = entrance else { return self.command(program) };
+        let user = self.run.machine().user();
+        let mut command = Command::new("sh");
+        command.args(["-c", ENTER_AND_DEMOTE, "sh"]).arg(entrance);
+        command.args([user.uid.to_string(), user.gid.to_string()]).arg(self.program(program));
+        self.surround(&mut command);
+        command
+    }
+
+    /// Starts the agent of a node (again).
+    pub fn start_agent(&mut self, index: usize) -> Result<()> {
+        let node = &self.nodes[index];
+        let mut command = self.command("berth-agent");
+        command.args(["run", "--node", &node.name, "--listen", &node.address.to_string()]).args(NODE_LIMITS);
+        command.arg("--state").arg(&node.state).args(credentials(&node.authority, "agent", &node.name));
+        let name = format!("agent-{}", node.name);
+        self.nodes[index].agent = Some(Daemon::start(&name, command, &self.log_path(&name))?);
+        Ok(())
+    }
+
+    /// Starts the edge (again).
+    pub fn start_edge(&mut self) -> Result<()> {
+        let mut command = self.command("berth-edge");
+        command.args(["run", "--name", EDGE, "--listen", &self.address.to_string()]);
+        command
+            .args(["--shards", &self.setup.shards.to_string()])
+            .arg("--state")
+            .arg(self.directory.join("edge"));
+        command.args(credentials(&self.authority(), "edge", EDGE));
+        for node in &self.nodes {
+            command.arg("--node").arg(format!("{}={}", node.name, node.address));
+        }
+        self.edge = Some(Daemon::start("edge", command, &self.log_path("edge"))?);
+        Ok(())
+    }
+
+    /// Waits until the edge is connected with every node that is not a stranger.
+    pub async fn until_connected(&mut self) -> Result<()> {
+        let (admin, expected) = (self.admin(), self.setup.nodes - self.setup.strangers);
+        wait::until("the edge to be connected with its nodes", START_TIMEOUT, async || {
+            let nodes = admin.nodes().await?;
+            let connected = nodes.iter().filter(|node| node.connected).count();
+            ensure!(connected >= expected, "connected: {connected} of {expected}");
+            Ok(())
+        })
+        .await?;
+        self.expect_all_alive()
+    }
+
+    /// Fails if any daemon has ended that was not told to.
+    pub fn expect_all_alive(&mut self) -> Result<()> {
+        let nodes = self.nodes.iter_mut().flat_map(|node| [&mut node.supervisor, &mut node.agent]);
+        nodes.chain([&mut self.edge]).flatten().try_for_each(Daemon::expect_alive)
+    }
+}
+
+async fn until_listening(node: &mut Node) -> Result<()> {
+    let socket = node.state.join("supervisor.sock");
+    let mut supervisor = node.supervisor.take().context("the supervisor was killed")?;
+    let listening = wait::until("the supervisor to listen", START_TIMEOUT, async || {
+        supervisor.expect_alive()?;
+        tokio::net::UnixStream::connect(&socket).await.map(drop).context("connect to its socket")
+    });
+    let listening = listening.await;
+    node.supervisor = Some(supervisor);
+    listening
+}

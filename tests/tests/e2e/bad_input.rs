@@ -1,0 +1,114 @@
+//! What people and programs get wrong: told at once, and nothing else happens.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use berth_tests::app::App;
+use berth_tests::cluster::Setup;
+use berth_tests::scenario::scenario;
+
+/// A `berth.toml` with one fault in each of these lines.
+const FAULTY: &str = r#"nmae = "hello"
+[[containers]]
+class_name = "Hello"
+image = "./nowhere"
+default_port = 8080
+sleep_after = "10 minuets"
+instance_type = { vcpu = 0.25, memory = "much", disk = "1GB" }
+enable_internet = false
+colour = "red"
+"#;
+/// The lines, and what must be said of each.
+const FAULTS: [(u32, &str); 5] =
+    [(1, "did you mean `name`"), (4, "nowhere"), (6, "duration"), (7, "size"), (9, "colour")];
+
+/// Requests that are not HTTP, or whose end nobody can know.
+const MALFORMED: [(&str, &str); 6] = [
+    ("no request line", "hello\r\n\r\n"),
+    ("a header without a colon", "GET /container/1 HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n"),
+    (
+        "two lengths",
+        "POST /container/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+    ),
+    ("a length that is no number", "POST /container/1 HTTP/1.1\r\nhost: a\r\ncontent-length: ten\r\n\r\n"),
+    (
+        "length and chunks",
+        "POST /container/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "chunks and length",
+        "POST /container/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n",
+    ),
+];
+
+#[test]
+fn malformed_http_is_answered_with_400_and_the_connection_closed() -> Result<()> {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App::default()).await?;
+        let client = cluster.client();
+        for (fault, request) in MALFORMED {
+            let answer = client.raw(request.as_bytes()).await.with_context(|| fault.to_owned())?;
+            ensure!(answer.starts_with("HTTP/1.1 400 "), "{fault} was answered with {answer:?}");
+        }
+        ensure!(cluster.admin().objects().await?.is_empty(), "a malformed request has started something");
+        client.get("/container/1").await?.success().map(drop)
+    })
+}
+
+#[test]
+fn a_path_that_no_route_takes_is_not_found() -> Result<()> {
+    scenario(Setup::nodes(1), async |cluster| {
+        let before = cluster.client().get("/container/1").await?;
+        ensure!(before.status == 404, "before any app is deployed: {}", before.status);
+        cluster.deploy(&App::default()).await?;
+        for path in ["/", "/container", "/container/", "/elsewhere/1"] {
+            let answer = cluster.client().get(path).await?;
+            ensure!(answer.status == 404, "{path}: {}", answer.status);
+        }
+        ensure!(cluster.admin().objects().await?.is_empty(), "an unknown path has started something");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_faulty_berth_toml_is_told_whole_and_nothing_is_started() -> Result<()> {
+    scenario(Setup::nodes(1), async |cluster| {
+        let directory = cluster.make_directory("faulty")?;
+        fs::write(directory.join("berth.toml"), FAULTY)?;
+        let path = directory.to_string_lossy();
+        let file = directory.join("berth.toml");
+        for words in [["check", &file.to_string_lossy()], ["deploy", &path], ["dev", &path]] {
+            let output = cluster.berth(&words).await?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.code() == Some(2), "{words:?}: {}: {said}", output.status);
+            expect_faults(&said, &file).with_context(|| format!("{words:?} said:\n{said}"))?;
+        }
+        ensure!(!directory.join(".berth").exists(), "`berth dev` has begun");
+        let apps = cluster.admin().get("/v1/apps").await?;
+        ensure!(apps["apps"].as_array().is_some_and(Vec::is_empty), "something was deployed: {apps}");
+        Ok(())
+    })
+}
+
+fn expect_faults(said: &str, file: &Path) -> Result<()> {
+    for (number, words) in FAULTS {
+        let place = format!("{}:{number}:", file.display());
+        let line = said.lines().find(|line| line.contains(&place));
+        let line = line.with_context(|| format!("nothing is said of line {number}"))?;
+        ensure!(line.contains(words), "of line {number} is not said: {words}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_missing_berth_toml_is_told_with_its_path() -> Result<()> {
+    scenario(Setup::nodes(1), async |cluster| {
+        let directory = cluster.make_directory("empty")?;
+        let output = cluster.berth(&["deploy", &directory.to_string_lossy()]).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2), "{}: {said}", output.status);
+        ensure!(said.contains(&*directory.join("berth.toml").to_string_lossy()), "{said}");
+        Ok(())
+    })
+}

@@ -1,0 +1,151 @@
+//! `berth dev`: everything from one command, and nothing left after Ctrl-C.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use berth_tests::app::App;
+use berth_tests::client::Client;
+use berth_tests::programs::{DAEMONS, HELLO};
+use berth_tests::run::Run;
+use berth_tests::{cgroup, host, machine, ports, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long it may take until the app answers.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take to end everything.
+const DOWN_WITHIN: Duration = Duration::from_secs(30);
+
+/// An app's directory with the programs beside it, on the way to `berth dev`.
+struct Place {
+    directory: PathBuf,
+    /// Where `berth dev` keeps its state: for root, somewhere else.
+    state: PathBuf,
+}
+
+impl Place {
+    fn make(run: &Run) -> Result<Self> {
+        let directory = run.directory().join("dev");
+        run.machine().make_directory(&directory)?;
+        for program in DAEMONS.into_iter().chain([HELLO]) {
+            fs::hard_link(run.programs().join(program), directory.join(program))?;
+        }
+        fs::write(directory.join("berth.toml"), App::default().manifest(&directory.join(HELLO)))?;
+        let state = directory.join(".berth/dev");
+        Ok(Self { directory, state })
+    }
+
+    /// As an ordinary user would: in a directory of his own, and with his own rights.
+    fn start(&self, listen: &str) -> Result<Child> {
+        let log = fs::File::create(self.directory.join("dev.log"))?;
+        let mut command = Command::new(self.directory.join("berth"));
+        command.args(["dev", "--nodes", "2", "--listen", listen]).current_dir(&self.directory);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().context("start `berth dev`")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("dev.log")).unwrap_or_default()
+    }
+
+    /// Started by root, the state is elsewhere, and a link to the admin socket leads there.
+    fn find_state(&mut self) {
+        if let Ok(socket) = fs::read_link(self.state.join("edge/admin.sock"))
+            && let Some(state) = socket.ancestors().nth(2)
+        {
+            self.state = state.to_owned();
+        }
+    }
+
+    fn running(&self) -> Vec<String> {
+        let pids = [&self.directory, &self.state].into_iter().flat_map(|path| host::processes_running(path));
+        pids.map(host::command_line).collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for path in [&self.state, &self.directory] {
+            if let Err(error) = machine::remove_directory(path) {
+                eprintln!("{error:#}");
+            }
+        }
+    }
+}
+
+#[test]
+fn berth_dev_runs_an_app_and_leaves_nothing_after_ctrl_c() -> Result<()> {
+    let run = Run::current()?;
+    let mut place = Place::make(&run)?;
+    let address = ports::free_address()?;
+    let mut dev = place.start(&address.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answered = runtime.block_on(answers(Client::of(address), &mut dev));
+    place.find_state();
+    let groups = groups_of(&run, &place.state);
+    let ended = end(&mut dev);
+    let log = place.log();
+    answered.and(ended).with_context(|| format!("`berth dev` said:\n{log}"))?;
+    let container = format!("http://{address}/container/1");
+    ensure!(log.contains(&container), "it does not say where to reach the app:\n{log}");
+    expect_nothing_left(&place, &groups, address.port())
+}
+
+async fn answers(client: Client, dev: &mut Child) -> Result<()> {
+    let instance = wait::until("the app to answer", UP_WITHIN, async || {
+        if let Some(status) = dev.try_wait()? {
+            return Ok(Err(anyhow::anyhow!("`berth dev` has ended: {status}")));
+        }
+        Ok(Ok(client.get("/container/1").await?.success()?.instance()?))
+    })
+    .await??;
+    let again = client.get("/container/1").await?.success()?.instance()?;
+    ensure!(again == instance, "the app has two instances for one ID");
+    Ok(())
+}
+
+/// Ctrl-C, and the wait for the end. Whatever happens, it does not stay.
+fn end(dev: &mut Child) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(dev.id())?), Signal::SIGINT)?;
+    let deadline = Instant::now() + DOWN_WITHIN;
+    while Instant::now() < deadline {
+        if let Some(status) = dev.try_wait()? {
+            ensure!(status.success(), "after Ctrl-C it ended with {status}");
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    dev.kill()?;
+    dev.wait()?;
+    bail!("it did not end within {DOWN_WITHIN:?} after Ctrl-C")
+}
+
+/// The cgroups of its nodes, which its state's name is part of.
+fn groups_of(run: &Run, state: &Path) -> Vec<PathBuf> {
+    let name = state.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    cgroup::beginning_with(run.machine().cgroup(), &format!("dev-{name}"))
+}
+
+fn expect_nothing_left(place: &Place, groups: &[PathBuf], port: u16) -> Result<()> {
+    let running = place.running();
+    ensure!(running.is_empty(), "still running:\n{}", running.join("\n"));
+    for group in groups {
+        let processes = cgroup::processes(group);
+        ensure!(processes.is_empty(), "still in {}: {processes:?}", group.display());
+        // The group is delegated for later runs as well, but instances' groups in it are not.
+        let instances = cgroup::beginning_with(group, "");
+        let instances: Vec<_> = instances.iter().filter(|group| !group.ends_with("supervisor")).collect();
+        ensure!(instances.is_empty(), "groups of instances are left: {instances:?}");
+        cgroup::remove(group)?;
+    }
+    for path in [&place.directory, &place.state] {
+        let mounts = host::mounts_below(path)?;
+        ensure!(mounts.is_empty(), "still mounted: {mounts:?}");
+    }
+    let free = std::net::TcpListener::bind(("127.0.0.1", port));
+    ensure!(free.is_ok(), "something still listens on port {port}");
+    Ok(())
+}

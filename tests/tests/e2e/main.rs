@@ -1,0 +1,12 @@
+//! The end-to-end scenarios: real daemons, real containers, one cluster each. Named after what must hold; grouped by
+//! module, so that `just e2e NAME` runs one group or one scenario.
+
+mod bad_input;
+mod bulk;
+mod dev;
+mod failures;
+mod main_job;
+mod recovery;
+mod security;
+mod sleep;
+mod websocket;
