@@ -106,7 +106,8 @@ impl Images {
                 remove_as_container_root(&partial).await?;
             }
             unpacked?;
-            fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(text)?;
+            fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+                .map_err(text)?;
             fs::rename(&partial, &done).map_err(text)?;
             tracing::info!(digest, "unpacked a layer");
         }
@@ -132,7 +133,12 @@ async fn run_mode(mode: &str, directory: &Path, digest: Option<&str>, stdin: Std
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(said.trim().strip_prefix("Error: ").unwrap_or(said.trim()).replace("\n\nCaused by:\n   ", ":").to_owned())
+    Err(said
+        .trim()
+        .strip_prefix("Error: ")
+        .unwrap_or(said.trim())
+        .replace("\n\nCaused by:\n   ", ":")
+        .to_owned())
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -145,7 +151,11 @@ fn describe(layers: Vec<PathBuf>, config: &ImageConfiguration) -> Image {
     let mut args = list(config.map(|c| c.entrypoint()));
     args.extend(list(config.map(|c| c.cmd())));
     let pairs = list(config.map(|c| c.env()));
-    let env = pairs.iter().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let env = pairs
+        .iter()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect();
     let cwd = config.and_then(|c| c.working_dir().clone()).filter(|d| d.starts_with('/'));
     Image {
         layers,
@@ -196,7 +206,9 @@ impl OciLayout {
         let said = |e: io::Error| format!("blob {digest}: {e}");
         let length = fs::metadata(&path).map_err(said)?.len();
         if length > MAX_JSON_BYTES {
-            return Err(format!("blob {digest} has {length} bytes; at most {MAX_JSON_BYTES} are allowed here"));
+            return Err(format!(
+                "blob {digest} has {length} bytes; at most {MAX_JSON_BYTES} are allowed here"
+            ));
         }
         let bytes = fs::read(&path).map_err(said)?;
         let found = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
@@ -214,7 +226,8 @@ impl OciLayout {
             if value.get("manifests").is_none() {
                 return serde_json::from_value(value).map_err(|e| format!("manifest {digest}: {e}"));
             }
-            let index: ImageIndex = serde_json::from_value(value).map_err(|e| format!("index {digest}: {e}"))?;
+            let index: ImageIndex =
+                serde_json::from_value(value).map_err(|e| format!("index {digest}: {e}"))?;
             digest = choose(&index).ok_or("its index has nothing for this machine")?;
         }
         Err("its indexes are nested too deeply".to_owned())
@@ -238,7 +251,9 @@ mod tests {
     fn digests_cannot_lead_elsewhere() {
         let good = format!("sha256:{}", "0a".repeat(32));
         assert_eq!(checked_hex(&good).unwrap().len(), 64);
-        for bad in ["sha256:../../etc", "md5:00", &good.to_uppercase(), &format!("sha256:{}/", "a".repeat(63))] {
+        for bad in
+            ["sha256:../../etc", "md5:00", &good.to_uppercase(), &format!("sha256:{}/", "a".repeat(63))]
+        {
             assert!(checked_hex(bad).is_err(), "{bad}");
         }
     }

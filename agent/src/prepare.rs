@@ -31,7 +31,10 @@ pub struct Options {
 
 /// Prepares this machine, saying what is done.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    ensure!(Uid::effective().is_root(), "this must be run by root, once; everything else runs as an ordinary user");
+    ensure!(
+        Uid::effective().is_root(),
+        "this must be run by root, once; everything else runs as an ordinary user"
+    );
     let lock = fs::File::create("/run/berth-prepare.lock").context("make /run/berth-prepare.lock")?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
     let user = make_user(&options.user)?;
@@ -66,7 +69,8 @@ fn give_subordinate_ids(user: &str) -> anyhow::Result<()> {
         if ranges.iter().any(|(owner, _, count)| *owner == user && *count >= CONTAINER_IDS) {
             continue;
         }
-        let first = ranges.iter().map(|(_, first, count)| first + count).max().unwrap_or(0).max(FIRST_SUBORDINATE_ID);
+        let first =
+            ranges.iter().map(|(_, first, count)| first + count).max().unwrap_or(0).max(FIRST_SUBORDINATE_ID);
         let last = first.checked_add(CONTAINER_IDS - 1).with_context(|| format!("{file} has no room"))?;
         println!("giving `{user}` the ids {first}-{last} in {file}");
         command("usermod", [option, &format!("{first}-{last}"), user])?;
@@ -88,7 +92,10 @@ fn make_state(path: &Path, user: &User) -> anyhow::Result<()> {
 }
 
 fn delegate(cgroup: &Path, user: &User) -> anyhow::Result<()> {
-    ensure!(cgroup.components().all(|c| matches!(c, std::path::Component::Normal(_))), "a cgroup path has no `..`");
+    ensure!(
+        cgroup.components().all(|c| matches!(c, std::path::Component::Normal(_))),
+        "a cgroup path has no `..`"
+    );
     let root = Path::new(CGROUP_ROOT);
     if root.join("cgroup.controllers").exists() {
         return delegate_unified(&root.join(cgroup), user);
@@ -149,7 +156,8 @@ fn delegate_unified(group: &Path, user: &User) -> anyhow::Result<()> {
 
 fn command<'a>(program: &str, args: impl IntoIterator<Item = &'a str>) -> anyhow::Result<()> {
     let output = Command::new(program).args(args).output();
-    let output = output.with_context(|| format!("run `{program}`; on Debian: apt-get install passwd uidmap"))?;
+    let output =
+        output.with_context(|| format!("run `{program}`; on Debian: apt-get install passwd uidmap"))?;
     if !output.status.success() {
         bail!("`{program}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -63,8 +63,13 @@ pub(crate) struct Pipes {
 
 /// Runs in the forked child and returns its exit code.
 pub(crate) fn run(config: &ShimConfig, cgroup: &InstanceCgroup, disk: &Path, pipes: Pipes) -> i32 {
-    let (Ok(mut reports), Ok(details)) = (pipes.reports.try_clone(), pipes.reports.try_clone()) else { return 1 };
-    let layer = tracing_subscriber::fmt().json().with_max_level(tracing::Level::ERROR).with_writer(Mutex::new(details));
+    let (Ok(mut reports), Ok(details)) = (pipes.reports.try_clone(), pipes.reports.try_clone()) else {
+        return 1;
+    };
+    let layer = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::ERROR)
+        .with_writer(Mutex::new(details));
     let _ = tracing_subscriber::util::SubscriberInitExt::try_init(layer.finish());
     match build(config, cgroup, disk, pipes) {
         Ok(()) => 0,
@@ -82,12 +87,14 @@ fn build(config: &ShimConfig, cgroup: &InstanceCgroup, disk: &Path, pipes: Pipes
     };
     cgroup.join().map_err(said("enter the cgroup"))?;
     let directories = config.layers.iter().map(PathBuf::as_path).chain([disk]);
-    let sources = stage::open_directories(directories).map_err(said("open the image's layers and the disk"))?;
+    let sources =
+        stage::open_directories(directories).map_err(said("open the image's layers and the disk"))?;
     sys::become_root().map_err(said("become the container's root"))?;
     sys::set_dumpable(true).map_err(said("set the builder dumpable"))?;
     let stage = Stage::prepare(&sources).map_err(said("mount the root filesystem"))?;
     let user = user::resolve(&config.user, &stage.rootfs).map_err(|e| e.to_string())?;
-    let (_, max_files) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| format!("read the limit of open files: {e}"))?;
+    let (_, max_files) =
+        getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| format!("read the limit of open files: {e}"))?;
     let hostname = config.instance.to_string();
     let spec = oci::spec(&oci::Particulars {
         hostname: &hostname[..12],
@@ -100,7 +107,8 @@ fn build(config: &ShimConfig, cgroup: &InstanceCgroup, disk: &Path, pipes: Pipes
         max_files,
     })
     .map_err(|e| format!("write the container's specification: {e}"))?;
-    spec.save(stage.bundle.join("config.json")).map_err(|e| format!("write the container's specification: {e}"))?;
+    spec.save(stage.bundle.join("config.json"))
+        .map_err(|e| format!("write the container's specification: {e}"))?;
     contain(&hostname, &stage, pipes)
 }
 
@@ -111,7 +119,9 @@ fn contain(id: &str, stage: &Stage, pipes: Pipes) -> Result<(), String> {
     let app = App { reports: reports.as_raw_fd() };
     let mut container = ContainerBuilder::new(id.to_owned(), SyscallType::default())
         .with_root_path(&stage.state)
-        .and_then(|b| b.with_executor(app).with_stdin(stdin).with_stdout(stdout).with_stderr(stderr).validate_id())
+        .and_then(|b| {
+            b.with_executor(app).with_stdin(stdin).with_stdout(stdout).with_stderr(stderr).validate_id()
+        })
         .and_then(|b| b.as_init(&stage.bundle).with_systemd(false).with_detach(true).build())
         .map_err(|e| format!("create the container: {}", chain(&e)))?;
     let pid = container.pid().ok_or("libcontainer gave no pid")?.as_raw();
@@ -176,7 +186,8 @@ impl Stage {
     fn prepare(sources: &[OwnedFd]) -> io::Result<Self> {
         stage::mount_stage()?;
         let (disk, layers) = sources.split_last().ok_or(io::ErrorKind::InvalidInput)?;
-        let bound = layers.iter().enumerate().map(|(index, layer)| stage::bind_in_stage(layer, &index.to_string()));
+        let bound =
+            layers.iter().enumerate().map(|(index, layer)| stage::bind_in_stage(layer, &index.to_string()));
         let lower = bound.collect::<io::Result<Vec<_>>>()?;
         let disk = stage::bind_in_stage(disk, "disk")?;
         let make = stage::make_in_stage;

@@ -23,7 +23,17 @@ use nix::unistd::Pid;
 const MAX_PIDS: i64 = 1024;
 /// The hierarchies of v1: libcontainer moves containers in each of them that is mounted.
 const V1_CONTROLLERS: [&str; 12] = [
-    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "perf_event",
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls",
+    "net_prio",
+    "perf_event",
     "pids",
 ];
 /// The controllers of v2 that limits are set with.
@@ -70,7 +80,8 @@ fn own_unified_group() -> io::Result<PathBuf> {
 fn enable_controllers(path: &Path) -> io::Result<()> {
     let root = Path::new("/sys/fs/cgroup").join(path.strip_prefix("/").unwrap_or(path));
     let own = root.join("supervisor");
-    let said = |e: io::Error| io::Error::other(format!("{}: {e}; was it delegated to this user?", root.display()));
+    let said =
+        |e: io::Error| io::Error::other(format!("{}: {e}; was it delegated to this user?", root.display()));
     fs::create_dir_all(&own).map_err(said)?;
     fs::write(own.join("cgroup.procs"), std::process::id().to_string()).map_err(said)?;
     fs::write(root.join("cgroup.subtree_control"), "+cpu +memory +pids").map_err(said)
@@ -99,7 +110,10 @@ impl InstanceCgroup {
         let hierarchy = hierarchies::auto();
         let names: &[&str] = if hierarchy.v2() { &V2_CONTROLLERS } else { &V1_CONTROLLERS };
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Self { cgroup: Cgroup::load_with_specified_controllers(hierarchy, relative, names), path: path.to_owned() }
+        Self {
+            cgroup: Cgroup::load_with_specified_controllers(hierarchy, relative, names),
+            path: path.to_owned(),
+        }
     }
 
     fn limit(&self, memory_bytes: u64) -> io::Result<()> {
@@ -117,7 +131,8 @@ impl InstanceCgroup {
     pub(crate) fn limit_cpu(&self, sixteenths: u32) -> io::Result<()> {
         let quota_us = i64::from(sixteenths) * i64::try_from(CPU_PERIOD_US / 16).map_err(io::Error::other)?;
         let cpu = self.controller::<CpuController>("cpu")?;
-        cpu.set_cfs_quota_and_period(Some(quota_us), Some(CPU_PERIOD_US)).map_err(|e| self.error("limit CPU", &e))
+        cpu.set_cfs_quota_and_period(Some(quota_us), Some(CPU_PERIOD_US))
+            .map_err(|e| self.error("limit CPU", &e))
     }
 
     /// On v2, moves the calling process into the group: libcontainer, as the container's root, may not. (On v1 it can,
@@ -148,7 +163,8 @@ impl InstanceCgroup {
     pub(crate) fn oom_kills(&self) -> u64 {
         let Ok(memory) = self.controller::<MemController>("memory") else { return 0 };
         let file = if self.cgroup.v2() { "memory.events" } else { "memory.oom_control" };
-        let text = fs::read_to_string(cgroups_rs::fs::Controller::path(memory).join(file)).unwrap_or_default();
+        let text =
+            fs::read_to_string(cgroups_rs::fs::Controller::path(memory).join(file)).unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
     }
@@ -189,7 +205,9 @@ impl InstanceCgroup {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                     Err(_) if Instant::now() < deadline => std::thread::sleep(EMPTY_POLL),
-                    Err(error) => return Err(io::Error::other(format!("remove {}: {error}", directory.display()))),
+                    Err(error) => {
+                        return Err(io::Error::other(format!("remove {}: {error}", directory.display())));
+                    }
                 }
             }
         }
@@ -209,12 +227,16 @@ impl InstanceCgroup {
         T: cgroups_rs::fs::Controller + cgroups_rs::fs::ControllIdentifier,
     {
         self.cgroup.controller_of().ok_or_else(|| {
-            io::Error::other(format!("the cgroup controller `{name}` is not available to this user; see `berth-agent prepare`"))
+            io::Error::other(format!(
+                "the cgroup controller `{name}` is not available to this user; see `berth-agent prepare`"
+            ))
         })
     }
 
     fn error(&self, what: &str, error: &cgroups_rs::fs::error::Error) -> io::Error {
         let path = self.path.display();
-        io::Error::other(format!("cgroup {path}: cannot {what}: {error}; was it delegated to this user (`berth-agent prepare`)?"))
+        io::Error::other(format!(
+            "cgroup {path}: cannot {what}: {error}; was it delegated to this user (`berth-agent prepare`)?"
+        ))
     }
 }

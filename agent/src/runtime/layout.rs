@@ -139,7 +139,8 @@ fn partial(path: &Path) -> PathBuf {
 }
 
 fn write_partial(path: &Path, value: &impl Serialize) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(partial(path))?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(partial(path))?;
     file.write_all(&serde_json::to_vec(value).map_err(io::Error::other)?)?;
     Ok(file)
 }
@@ -147,7 +148,9 @@ fn write_partial(path: &Path, value: &impl Serialize) -> io::Result<File> {
 /// Reads a value, or `None` where there is no file.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -104,14 +104,21 @@ pub(crate) struct IdRange {
 }
 
 /// Sends one message.
-pub(crate) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, with: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    with: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let bytes = serde_json::to_vec(message).map_err(io::Error::other)?;
     sys::send_packet(socket, &bytes, with)
 }
 
 /// Receives one message and the descriptor that may come with it; `None` when the peer has closed.
-pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+pub(crate) fn receive<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(T, Option<OwnedFd>)>> {
     let Some(packet) = sys::receive_packet(socket, MAX_PACKET_BYTES)? else { return Ok(None) };
-    let message = serde_json::from_slice(&packet.bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    let message =
+        serde_json::from_slice(&packet.bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
     Ok(Some((message, packet.descriptors.into_iter().next())))
 }

@@ -40,7 +40,8 @@ pub(crate) fn enter_user_namespace(uids: IdRange, gids: IdRange) -> io::Result<(
 
 /// Moves the calling process into a new network namespace that has nothing but a loopback interface.
 pub(crate) fn enter_network_namespace() -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|e| io::Error::other(format!("cannot make a network namespace: {e}")))?;
+    unshare(CloneFlags::CLONE_NEWNET)
+        .map_err(|e| io::Error::other(format!("cannot make a network namespace: {e}")))?;
     sys::loopback_up().map_err(|e| io::Error::other(format!("cannot bring up the loopback interface: {e}")))
 }
 
@@ -81,12 +82,15 @@ impl Mapper {
 
 fn find(name: &str) -> io::Result<PathBuf> {
     let found = MAPPER_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
-    found.ok_or_else(|| io::Error::other(format!("`{name}` is not installed; on Debian: apt-get install uidmap")))
+    found.ok_or_else(|| {
+        io::Error::other(format!("`{name}` is not installed; on Debian: apt-get install uidmap"))
+    })
 }
 
 /// The subordinate ids of a user in `/etc/subuid` or `/etc/subgid`.
 pub(crate) fn subordinate_ids(file: &Path, user: &str, uid: u32) -> io::Result<IdRange> {
-    let text = std::fs::read_to_string(file).map_err(|e| io::Error::other(format!("{}: {e}", file.display())))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|e| io::Error::other(format!("{}: {e}", file.display())))?;
     let uid = uid.to_string();
     let ranges = text.lines().filter_map(|line| {
         let mut parts = line.trim().split(':');

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder,
-    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
+    MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 
 use super::user::ImageUser;
@@ -47,10 +48,16 @@ pub(crate) struct Particulars<'a> {
 
 /// The specification of a container that is started inside its own user and network namespaces.
 pub(crate) fn spec(of: &Particulars<'_>) -> Result<Spec, OciSpecError> {
-    let user = UserBuilder::default().uid(of.user.uid).gid(of.user.gid).additional_gids(of.user.groups.clone()).build()?;
+    let user = UserBuilder::default()
+        .uid(of.user.uid)
+        .gid(of.user.gid)
+        .additional_gids(of.user.groups.clone())
+        .build()?;
     let (soft, hard) = (NOFILE.0.min(of.max_files), NOFILE.1.min(of.max_files));
-    let nofile = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft).hard(hard).build()?;
-    let core = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitCore).soft(0u64).hard(0u64).build()?;
+    let nofile =
+        PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft).hard(hard).build()?;
+    let core =
+        PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitCore).soft(0u64).hard(0u64).build()?;
     let process = ProcessBuilder::default()
         .terminal(false)
         .user(user)
@@ -94,7 +101,10 @@ fn no_capabilities() -> Result<oci_spec::runtime::LinuxCapabilities, OciSpecErro
 
 fn namespaces() -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Pid, Uts};
-    [Pid, Ipc, Uts, Mount, Cgroup].into_iter().map(|typ| LinuxNamespaceBuilder::default().typ(typ).build()).collect()
+    [Pid, Ipc, Uts, Mount, Cgroup]
+        .into_iter()
+        .map(|typ| LinuxNamespaceBuilder::default().typ(typ).build())
+        .collect()
 }
 
 fn mounts() -> Result<Vec<Mount>, OciSpecError> {
@@ -109,7 +119,11 @@ fn mounts() -> Result<Vec<Mount>, OciSpecError> {
     Ok(vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=64k"])?,
-        mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        )?,
         mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=64m"])?,
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,

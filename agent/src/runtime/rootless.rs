@@ -19,7 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::layout::{Layout, make_private_dir, read_json, write_json, write_json_fast};
 use super::messages::{self, IdRange, ShimCall, ShimConfig, ShimEvent, SupervisorAnswer, SupervisorCall};
 use super::{
-    Adopted, AdoptedState, Container, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, cgroup, sweep, sys,
+    Adopted, AdoptedState, Container, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, cgroup,
+    sweep, sys,
 };
 use crate::images::{Image, Images};
 
@@ -61,13 +62,17 @@ impl Rootless {
         let start = &launch.start;
         let args = start.entrypoint.clone().unwrap_or_else(|| image.args.clone());
         if args.is_empty() {
-            let text = format!("the image {} names no entrypoint, and neither does the class", start.image.digest);
+            let text =
+                format!("the image {} names no entrypoint, and neither does the class", start.image.digest);
             return Err(LaunchError::new(RefusalCode::Image, text));
         }
         let env = self.environment(launch, image);
         let has_nul = |text: &String| text.contains('\0');
-        if args.iter().any(has_nul) || env.iter().any(|(k, v)| has_nul(k) || has_nul(v) || k.is_empty() || k.contains('=')) {
-            let text = "arguments and environment must not hold NUL bytes, nor variables without a proper name";
+        if args.iter().any(has_nul)
+            || env.iter().any(|(k, v)| has_nul(k) || has_nul(v) || k.is_empty() || k.contains('='))
+        {
+            let text =
+                "arguments and environment must not hold NUL bytes, nor variables without a proper name";
             return Err(LaunchError::new(RefusalCode::Invalid, text));
         }
         Ok(ShimConfig {
@@ -104,7 +109,8 @@ impl Rootless {
         let directory = self.layout.instance(launch.start.instance);
         write_json_fast(&directory.join("launch.json"), &without_env(launch))?;
         write_json_fast(&directory.join("shim.json"), config)?;
-        match ask_supervisor(&self.layout, &SupervisorCall::Spawn { instance: launch.start.instance }).await? {
+        match ask_supervisor(&self.layout, &SupervisorCall::Spawn { instance: launch.start.instance }).await?
+        {
             SupervisorAnswer::Spawned => connect_shim(&directory),
             SupervisorAnswer::Failed { message } => Err(io::Error::other(message)),
             answer => Err(io::Error::other(format!("the supervisor answered strangely: {answer:?}"))),
@@ -233,11 +239,15 @@ impl Shim {
     /// Hands out what the shim sends, until it tells the end or is gone.
     async fn listen(&self, events: &mpsc::Sender<Event>) -> Option<Outcome> {
         loop {
-            let received =
-                self.socket.async_io(Interest::READABLE, |fd| messages::receive::<ShimEvent>(fd.as_fd())).await;
+            let received = self
+                .socket
+                .async_io(Interest::READABLE, |fd| messages::receive::<ShimEvent>(fd.as_fd()))
+                .await;
             match received {
                 Ok(Some((ShimEvent::Socket, Some(socket)))) => self.give(Ok(socket)),
-                Ok(Some((ShimEvent::Socket, None))) => self.give(Err(io::Error::other("the socket got lost"))),
+                Ok(Some((ShimEvent::Socket, None))) => {
+                    self.give(Err(io::Error::other("the socket got lost")))
+                }
                 Ok(Some((ShimEvent::Failed { message }, _))) => self.give(Err(io::Error::other(message))),
                 Ok(Some((ShimEvent::Started, _))) => drop(events.send(Event::Started).await),
                 Ok(Some((ShimEvent::Exited { outcome }, _))) => return Some(outcome),
@@ -309,7 +319,10 @@ fn connect_in(directory: &Path, name: &str) -> io::Result<OwnedFd> {
 async fn ask_supervisor(layout: &Layout, call: &SupervisorCall) -> io::Result<SupervisorAnswer> {
     let socket = connect_in(layout.root(), "supervisor.sock").map_err(|e| {
         let path = layout.supervisor_socket();
-        io::Error::new(e.kind(), format!("no supervisor at {}: {e}; start `berth-agent supervisor` first", path.display()))
+        io::Error::new(
+            e.kind(),
+            format!("no supervisor at {}: {e}; start `berth-agent supervisor` first", path.display()),
+        )
     })?;
     let socket = sys::asynchronous(socket)?;
     let exchange = async {
@@ -317,6 +330,7 @@ async fn ask_supervisor(layout: &Layout, call: &SupervisorCall) -> io::Result<Su
         socket.async_io(Interest::READABLE, |fd| messages::receive(fd.as_fd())).await
     };
     let answer = tokio::time::timeout(SUPERVISOR_TIMEOUT, exchange).await;
-    let answer = answer.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the supervisor does not answer"))??;
+    let answer =
+        answer.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the supervisor does not answer"))??;
     answer.map(|(answer, _)| answer).ok_or_else(|| io::Error::other("the supervisor hung up"))
 }

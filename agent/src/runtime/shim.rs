@@ -234,7 +234,12 @@ impl Shim {
         None
     }
 
-    fn wait(&self, reports: &Option<File>, out: &Option<OwnedFd>, err: &Option<OwnedFd>) -> io::Result<Ready> {
+    fn wait(
+        &self,
+        reports: &Option<File>,
+        out: &Option<OwnedFd>,
+        err: &Option<OwnedFd>,
+    ) -> io::Result<Ready> {
         let stdin = io::stdin();
         let mut sources: Vec<Option<BorrowedFd<'_>>> = vec![
             (!self.orphaned).then(|| stdin.as_fd()),
@@ -271,15 +276,11 @@ impl Shim {
     }
 
     fn serve_agents(&mut self, incoming: bool, ready: &[bool]) -> io::Result<()> {
-        let mut index = 0;
-        let ready = ready.to_vec();
-        let mut keep = Vec::new();
-        for agent in std::mem::take(&mut self.agents) {
-            let alive = !ready.get(index).copied().unwrap_or(false) || self.serve_agent(&agent).is_ok();
-            index += 1;
-            keep.extend(alive.then_some(agent));
+        for (agent, ready) in std::mem::take(&mut self.agents).into_iter().zip(ready) {
+            if !ready || self.serve_agent(&agent).is_ok() {
+                self.agents.push(agent);
+            }
         }
-        self.agents = keep;
         if incoming {
             self.accept_agent()?;
         }
@@ -291,7 +292,8 @@ impl Shim {
         if self.agents.len() >= MAX_AGENTS || !sys::peer_is_same_user(agent.as_fd())? {
             return Ok(());
         }
-        if matches!(self.state, State::Running { .. }) && messages::send(agent.as_fd(), &ShimEvent::Started, &[]).is_err()
+        if matches!(self.state, State::Running { .. })
+            && messages::send(agent.as_fd(), &ShimEvent::Started, &[]).is_err()
         {
             return Ok(());
         }
@@ -371,7 +373,9 @@ impl Shim {
             };
             outcome = match status {
                 WaitStatus::Exited(pid, code) if Some(pid) == init => Some(Outcome::exited(code)),
-                WaitStatus::Signaled(pid, signal, _) if Some(pid) == init => Some(Outcome::signalled(signal as i32)),
+                WaitStatus::Signaled(pid, signal, _) if Some(pid) == init => {
+                    Some(Outcome::signalled(signal as i32))
+                }
                 WaitStatus::Exited(pid, code) if pid == builder && code != 0 => {
                     outcome.or_else(|| Some(failed("the container could not be made".to_owned())))
                 }
@@ -392,7 +396,8 @@ impl Shim {
             let message = Some("the node's supervisor ended".to_owned());
             return Outcome { reason: ExitReason::RuntimeLost, message, ..outcome };
         }
-        let killed = outcome.signal == Some(Signal::SIGKILL as i32) || outcome.code.is_some_and(|code| code != 0);
+        let killed =
+            outcome.signal == Some(Signal::SIGKILL as i32) || outcome.code.is_some_and(|code| code != 0);
         if killed && self.cgroup.oom_kills() > 0 && self.stop.is_none() {
             return Outcome { reason: ExitReason::Oom, ..outcome };
         }
@@ -421,8 +426,11 @@ impl Shim {
         self.cgroup.kill();
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         while (out.is_some() || err.is_some()) && Instant::now() < deadline {
-            let mut polled: Vec<PollFd<'_>> =
-                [&*out, &*err].into_iter().flatten().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+            let mut polled: Vec<PollFd<'_>> = [&*out, &*err]
+                .into_iter()
+                .flatten()
+                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+                .collect();
             let left = deadline.saturating_duration_since(Instant::now());
             let _ = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
             drop(polled);
@@ -437,7 +445,9 @@ impl Shim {
     fn end(mut self, outcome: Outcome) -> anyhow::Result<()> {
         self.kill_all();
         let emptied = self.cgroup.destroy();
-        while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_)) {}
+        while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_))
+        {
+        }
         let wiped = wipe(&self.directory.join("disk"));
         for result in [&emptied, &wiped] {
             if let Err(error) = result {
@@ -515,8 +525,10 @@ fn created(bytes: &[u8]) -> Option<Pid> {
 
 /// Why the container could not be made or started, if it was told: outright, or by the first error that was logged.
 fn failure(bytes: &[u8]) -> Option<String> {
-    let told = reports(bytes).find_map(|r| if let Report::Failed { message } = r { Some(message) } else { None });
-    let logged = reports(bytes).find_map(|r| if let Report::Logged { fields } = r { Some(sentence(&fields)) } else { None });
+    let told =
+        reports(bytes).find_map(|r| if let Report::Failed { message } = r { Some(message) } else { None });
+    let logged = reports(bytes)
+        .find_map(|r| if let Report::Logged { fields } = r { Some(sentence(&fields)) } else { None });
     match (told, logged) {
         (Some(told), Some(logged)) if !told.contains(&logged) => Some(format!("{told} ({logged})")),
         (told, logged) => told.or(logged),

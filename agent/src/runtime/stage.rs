@@ -19,8 +19,11 @@ const OPTIONS: &str = "size=1m,mode=0755";
 
 /// Moves into a mount namespace of its own and opens directories there. They can be bound later, by a user who could
 /// not have opened them.
-pub(crate) fn open_directories<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> io::Result<Vec<OwnedFd>> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| io::Error::other(format!("cannot make a mount namespace: {e}")))?;
+pub(crate) fn open_directories<P: AsRef<Path>>(
+    paths: impl IntoIterator<Item = P>,
+) -> io::Result<Vec<OwnedFd>> {
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|e| io::Error::other(format!("cannot make a mount namespace: {e}")))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory = |path: P| {
         let path = path.as_ref();

@@ -208,7 +208,10 @@ impl Supervisor {
                 Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => SupervisorAnswer::Failed {
-                    message: format!("this supervisor ({}) does not know the call: {error}", env!("CARGO_PKG_VERSION")),
+                    message: format!(
+                        "this supervisor ({}) does not know the call: {error}",
+                        env!("CARGO_PKG_VERSION")
+                    ),
                 },
                 Err(error) => return Err(error),
             };
@@ -241,17 +244,21 @@ impl Supervisor {
             let run = || -> io::Result<()> {
                 SigSet::all().thread_unblock()?;
                 // Above the fixed numbers, so that none of them is overwritten before it is placed.
-                let [lifeline, control, directory] = [&self.lifeline, &control, &directory].map(sys::duplicate_high);
+                let [lifeline, control, directory] =
+                    [&self.lifeline, &control, &directory].map(sys::duplicate_high);
                 sys::place(&lifeline?, 0)?;
                 sys::place(&control?, sys::CONTROL_FD)?;
                 sys::place(&directory?, sys::DIRECTORY_FD)?;
                 sys::close_on_exec_from(sys::DIRECTORY_FD + 1)?;
                 Err(sys::exec(Path::new(sys::OWN_PROGRAM), &["berth-agent", "shim"], &SHIM_ENV))
             };
-            run().map_or_else(|error| {
-                eprintln!("start a shim: {error}");
-                127
-            }, |()| 0)
+            run().map_or_else(
+                |error| {
+                    eprintln!("start a shim: {error}");
+                    127
+                },
+                |()| 0,
+            )
         })?;
         self.shims.insert(pid, instance);
         Ok(())
@@ -270,7 +277,8 @@ impl Supervisor {
     }
 
     fn sweep(&mut self, instance: InstanceId) -> anyhow::Result<()> {
-        let (directory, cgroup) = (self.layout.instance(instance), cgroup::of_instance(&self.cgroup, instance));
+        let (directory, cgroup) =
+            (self.layout.instance(instance), cgroup::of_instance(&self.cgroup, instance));
         let pid = sys::fork(|| match super::sweep::sweep(&directory, &cgroup) {
             Ok(()) => 0,
             Err(error) => {

@@ -72,11 +72,7 @@ fn unpack(layer: &mut Hashed<impl Read>, root: &Path) -> anyhow::Result<()> {
     let mut magic = [0; 2];
     layer.read_exact(&mut magic).context("the layer is empty")?;
     let whole = io::Cursor::new(magic).chain(layer);
-    if magic == [0x1f, 0x8b] {
-        unpack_tar(MultiGzDecoder::new(whole), root)
-    } else {
-        unpack_tar(whole, root)
-    }
+    if magic == [0x1f, 0x8b] { unpack_tar(MultiGzDecoder::new(whole), root) } else { unpack_tar(whole, root) }
 }
 
 fn unpack_tar(from: impl Read, root: &Path) -> anyhow::Result<()> {
@@ -90,7 +86,10 @@ fn unpack_tar(from: impl Read, root: &Path) -> anyhow::Result<()> {
         ensure!(count <= MAX_ENTRIES, "the layer has more than {MAX_ENTRIES} entries");
         let mut entry = entry.context("read the layer's archive")?;
         let path = entry.path()?.into_owned();
-        ensure!(path.as_os_str().len() <= MAX_PATH_BYTES, "a path in the layer is longer than {MAX_PATH_BYTES} bytes");
+        ensure!(
+            path.as_os_str().len() <= MAX_PATH_BYTES,
+            "a path in the layer is longer than {MAX_PATH_BYTES} bytes"
+        );
         if entry.header().entry_type() == EntryType::Directory {
             directories.push((path.clone(), entry.header().mode()?, entry.header().mtime()?));
         }

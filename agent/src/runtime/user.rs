@@ -25,7 +25,9 @@ pub(crate) fn resolve(text: &str, rootfs: &Path) -> io::Result<ImageUser> {
     let found = lookup(text, &passwd, &group)?;
     let highest = [found.uid, found.gid].into_iter().chain(found.groups.iter().copied()).max().unwrap_or(0);
     if highest >= super::namespaces::CONTAINER_IDS {
-        return Err(io::Error::other(format!("the image's user `{text}` has an id over 65535, which no container has")));
+        return Err(io::Error::other(format!(
+            "the image's user `{text}` has an id over 65535, which no container has"
+        )));
     }
     Ok(found)
 }
@@ -40,14 +42,16 @@ fn lookup(text: &str, passwd: &str, group: &str) -> io::Result<ImageUser> {
     let name = entry.as_ref().map_or("", |f| f[0]);
     let gid = match explicit_group {
         Some(wanted) => {
-            let entry = group.lines().map(fields).find(|f| f.len() >= 3 && (f[0] == wanted || f[2] == wanted));
+            let entry =
+                group.lines().map(fields).find(|f| f.len() >= 3 && (f[0] == wanted || f[2] == wanted));
             let gid = entry.and_then(|f| number(f[2])).or_else(|| number(wanted));
             gid.ok_or_else(|| unknown("group", wanted, "/etc/group"))?
         }
         None => entry.as_ref().and_then(|f| number(f[3])).unwrap_or(0),
     };
     // As elsewhere, an image that names its group has no supplementary ones.
-    let groups = if explicit_group.is_some() || name.is_empty() { Vec::new() } else { memberships(name, gid, group) };
+    let groups =
+        if explicit_group.is_some() || name.is_empty() { Vec::new() } else { memberships(name, gid, group) };
     Ok(ImageUser { uid, gid, groups })
 }
 
@@ -62,14 +66,18 @@ fn fields(line: &str) -> Vec<&str> {
 }
 
 fn unknown(kind: &str, name: &str, file: &str) -> io::Error {
-    io::Error::other(format!("the image's {kind} `{name}` is not in its {file}; use a number or add the {kind} to the image"))
+    io::Error::other(format!(
+        "the image's {kind} `{name}` is not in its {file}; use a number or add the {kind} to the image"
+    ))
 }
 
 /// Reads a file of the image without ever leaving the image, whatever symbolic links it holds. Empty if missing.
 fn read_inside(rootfs: &Path, path: &str) -> io::Result<String> {
     let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let Ok(fd) = openat2(&root, path, how) else { return Ok(String::new()) };
     let file = File::from(fd);
     if !file.metadata()?.is_file() {
