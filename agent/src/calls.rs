@@ -9,9 +9,10 @@ use berth_common::wire::frame::{self, FrameError};
 use quinn::SendStream;
 
 use crate::follow;
-use crate::instances::{Admitted, Watch};
+use crate::instances::Admitted;
 use crate::runtime::{Launch, Runtime};
 use crate::session::{Breach, Connected, StreamEnd, answer};
+use crate::watchers::Watch;
 
 /// Serves one call to its end.
 pub(crate) async fn serve<R: Runtime + 'static>(

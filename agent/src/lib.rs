@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * `serve` accepts connections; `session` is one of them, `sessions` knows which ones count.
-//! * `instances` is the table of what should run and what does; `follow` looks after one instance.
+//! * `instances` is the table of what should run and what does; `follow` looks after one instance; `watchers` are told.
 //! * `ports` gets connections to an instance's ports; `splice` joins them to QUIC streams.
 //! * `runtime` runs containers and knows nothing of the network; `images` opens what they run.
 //!
@@ -26,3 +26,4 @@ mod session;
 mod sessions;
 mod splice;
 mod tunnel;
+mod watchers;

@@ -228,7 +228,7 @@ mod tests {
         let (mut ours, mut theirs) = pair().await;
         SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
         let mut chunks: Vec<Bytes> =
-            (0..CHUNKS).map(|i| Bytes::from(vec![b'a' + i as u8; 50_000 + i])).collect();
+            (0..CHUNKS).zip(b'a'..).map(|(i, letter)| Bytes::from(vec![letter; 50_000 + i])).collect();
         let expected: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.to_vec()).collect();
         let (_, mut half) = ours.split();
         let mut received = Vec::new();

@@ -1,5 +1,6 @@
 //! Tunnelled connections, over real QUIC and real sockets: bytes, ends and resets both ways, refusals, and what
 //! becomes of them when the instance or the agent ends.
+#![allow(clippy::unwrap_used, reason = "what fails in a test's own machinery fails the test")]
 
 mod support;
 

@@ -110,6 +110,11 @@ impl Admin {
         }
     }
 
+    /// Where the edge is reached.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Whether the edge answers.
     pub(crate) async fn health(&self) -> Result<()> {
         let _: serde_json::Value = self.get("/v1/health").await?;

@@ -20,6 +20,14 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs(ticks) / per_second)
 }
 
+/// The same of a process and its children together.
+pub fn cpu_time_of_family(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    std::iter::once(pid).chain(children).map(cpu_time).sum()
+}
+
 /// Most resident memory that a process has ever had, in bytes.
 pub fn peak_memory(pid: u32) -> Result<u64> {
     status_bytes(pid, "VmHWM:")

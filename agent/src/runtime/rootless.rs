@@ -246,7 +246,7 @@ impl Shim {
             match received {
                 Ok(Some((ShimEvent::Socket, Some(socket)))) => self.give(Ok(socket)),
                 Ok(Some((ShimEvent::Socket, None))) => {
-                    self.give(Err(io::Error::other("the socket got lost")))
+                    self.give(Err(io::Error::other("the socket got lost")));
                 }
                 Ok(Some((ShimEvent::Failed { message }, _))) => self.give(Err(io::Error::other(message))),
                 Ok(Some((ShimEvent::Started, _))) => drop(events.send(Event::Started).await),

@@ -9,7 +9,10 @@ use crate::output;
 
 pub(crate) async fn run(args: &Deploy) -> Result<()> {
     let app = App::in_directory(&args.dir)?;
-    let deployed = app.deploy(&Admin::find(&args.admin)?).await?;
+    let admin = Admin::find(&args.admin)?;
+    // Without --admin-socket the edge was found, not named: say which one changes.
+    eprintln!("packing and deploying {} to the edge at {} ...", app.manifest.name, admin.socket().display());
+    let deployed = app.deploy(&admin).await?;
     output::line(format_args!(
         "deployed {}: classes: {}, routes: {}",
         deployed.app, deployed.classes, deployed.routes

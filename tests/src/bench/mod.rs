@@ -1,1 +1,9 @@
-//! x
+//! What the benches share: peers to compare with, load, and reports. Benches run both sides by turns in one run, so that
+//! whatever else the machine does meets both.
+
+pub mod nginx;
+pub mod packages;
+pub mod podman;
+pub mod report;
+pub mod samples;
+pub mod wrk;

@@ -31,15 +31,15 @@ pub struct Setup {
     pub nodes: usize,
     /// How many of them, the last ones, have certificates of another authority.
     pub strangers: usize,
-    /// Shards of the edge: two, so that requests are handed over between them.
-    pub shards: usize,
+    /// Shards of the edge. In scenarios two, so that requests are handed over between them; nothing is the edge's choice.
+    pub shards: Option<usize>,
     /// What the daemons log.
     pub log: &'static str,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { nodes: 3, strangers: 0, shards: 2, log: LOG }
+        Self { nodes: 3, strangers: 0, shards: Some(2), log: LOG }
     }
 }
 

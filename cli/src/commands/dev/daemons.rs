@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use berth_certs::Issued;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
@@ -34,8 +33,6 @@ const HASTE: Duration = Duration::from_secs(3);
 /// How long a supervisor may take until it answers, and how often is asked.
 const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(10);
 const SUPERVISOR_INTERVAL: Duration = Duration::from_millis(10);
-/// How long the supervisor of an earlier run may take to end: its own bound, and a little.
-const EARLIER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Everything that was started.
 #[derive(Default)]
@@ -52,24 +49,24 @@ impl Daemons {
         listen: SocketAddr,
     ) -> Result<()> {
         for node in place.nodes() {
-            wait_for_earlier(&place.node_state(node).join("supervisor.lock"), node).await?;
-            self.start(Role::Supervisor, format!("supervisor-{node}"), supervisor(place, node), place)?;
+            self.start(Role::Supervisor, format!("supervisor-{node}"), supervisor(place, node), place)
+                .await?;
         }
         let mut addresses = Vec::new();
         for (node, own) in place.nodes().iter().zip(&credentials.agents) {
             self.wait_for_supervisor(&place.node_state(node), node).await?;
             let address = free_udp_address()?;
             let command = agent(place, node, address, &credentials.ca, own);
-            self.start(Role::Agent, format!("agent-{node}"), command, place)?;
+            self.start(Role::Agent, format!("agent-{node}"), command, place).await?;
             addresses.push(format!("{node}={address}"));
         }
         let command = edge(place, listen, credentials, &addresses);
-        self.start(Role::Edge, "edge".to_owned(), command, place)
+        self.start(Role::Edge, "edge".to_owned(), command, place).await
     }
 
-    fn start(&mut self, role: Role, name: String, command: Command, place: &Place) -> Result<()> {
+    async fn start(&mut self, role: Role, name: String, command: Command, place: &Place) -> Result<()> {
         eprintln!("starting {name}");
-        self.processes.push(Process::start(role, name, command, &place.logs())?);
+        self.processes.push(Process::start(role, name, command, &place.logs()).await?);
         Ok(())
     }
 
@@ -168,17 +165,6 @@ impl Daemons {
     }
 }
 
-/// Waits for the supervisor of a `berth dev` that was killed: it ends by itself, once its containers have ended.
-async fn wait_for_earlier(lock: &Path, node: &str) -> Result<()> {
-    let ended = async {
-        while is_locked(lock) {
-            tokio::time::sleep(SUPERVISOR_INTERVAL).await;
-        }
-    };
-    let waited = tokio::time::timeout(EARLIER_TIMEOUT, ended).await;
-    waited.with_context(|| format!("another supervisor of {node} still runs: it holds {}", lock.display()))
-}
-
 /// Connects to a supervisor's socket by way of its open directory, since a path as deep as an app's may be longer than
 /// the address of a socket can be.
 fn connect_supervisor(state: &Path) -> Result<()> {
@@ -187,11 +173,6 @@ fn connect_supervisor(state: &Path) -> Result<()> {
         UnixAddr::new(&*PathBuf::from(format!("/proc/self/fd/{}/supervisor.sock", directory.as_raw_fd())))?;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     Ok(connect(socket.as_raw_fd(), &address)?)
-}
-
-fn is_locked(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
 }
 
 fn supervisor(place: &Place, node: &str) -> Command {
@@ -245,17 +226,17 @@ fn free_udp_address() -> Result<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn shell(daemons: &mut Daemons, role: Role, name: &str, script: &str, logs: &Path) {
+    async fn shell(daemons: &mut Daemons, role: Role, name: &str, script: &str, logs: &Path) {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        daemons.processes.push(Process::start(role, name.to_owned(), command, logs).unwrap());
+        daemons.processes.push(Process::start(role, name.to_owned(), command, logs).await.unwrap());
     }
 
     #[tokio::test]
     async fn the_first_death_is_told_with_its_last_words() {
         let logs = tempfile::tempdir().unwrap();
         let mut daemons = Daemons::default();
-        shell(&mut daemons, Role::Supervisor, "supervisor-n1", "cat", logs.path());
+        shell(&mut daemons, Role::Supervisor, "supervisor-n1", "cat", logs.path()).await;
         shell(&mut daemons, Role::Agent, "agent-n1", "echo no port left; exit 4", logs.path());
         let error = daemons.first_death().await.to_string();
         assert!(error.starts_with("agent-n1 ended by itself (exit status: 4)"), "{error}");
@@ -277,7 +258,7 @@ mod tests {
         };
         let roles = [(Role::Supervisor, "supervisor-n1"), (Role::Agent, "agent-n1"), (Role::Edge, "edge")];
         for (role, name) in roles {
-            shell(&mut daemons, role, name, &script(name), logs.path());
+            shell(&mut daemons, role, name, &script(name), logs.path()).await;
             // The trap is set once it has said so.
             while !std::fs::read_to_string(logs.path().join(format!("{name}.log"))).unwrap().contains("ready")
             {
@@ -287,23 +268,6 @@ mod tests {
         daemons.stop(&mut Signals::new().unwrap()).await;
         assert!(daemons.processes.iter().all(Process::has_ended));
         assert_eq!(std::fs::read_to_string(order).unwrap(), "edge\nagent-n1\nsupervisor-n1\n");
-    }
-
-    #[tokio::test]
-    async fn an_earlier_supervisor_is_waited_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("supervisor.lock");
-        wait_for_earlier(&path, "n1").await.unwrap();
-        let held = Flock::lock(File::create(&path).unwrap(), FlockArg::LockExclusive).unwrap();
-        let waiting = wait_for_earlier(&path, "n1");
-        let mut waiting = std::pin::pin!(waiting);
-        assert!(poll_once(waiting.as_mut()).await.is_pending());
-        drop(held);
-        waiting.await.unwrap();
-    }
-
-    async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
-        std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
     }
 
     #[test]

@@ -83,12 +83,7 @@ impl Place {
         Ok(place)
     }
 
-    fn prepare_as_root(
-        directory: &Path,
-        local: &Path,
-        nodes: Vec<String>,
-        programs: Programs,
-    ) -> Result<Self> {
+    fn prepare_as_root(hash: &str, local: &Path, nodes: Vec<String>, programs: Programs) -> Result<Self> {
         let state = Path::new(ROOT_STATE).join(hash);
         for shared in ["/var/lib/berth", ROOT_STATE] {
             make_directory(Path::new(shared))?;

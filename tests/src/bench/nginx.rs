@@ -1,0 +1,199 @@
+//! nginx in front of nginx with mutual TLS 1.3 between them, configured as an expert does: the peer that edge and agent are
+//! compared with.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::packages;
+use crate::{host, ports};
+
+/// How long a server may take to listen, and to end.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two looks at it.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Settings that both roles have.
+const COMMON: &str = "daemon off;
+worker_processes 2;
+worker_rlimit_nofile 65536;
+error_log {dir}/{role}.log warn;
+pid {dir}/{role}.pid;
+events { worker_connections 8192; }
+http {
+  access_log off;
+  client_body_temp_path {dir}/{role}-body;
+  proxy_temp_path {dir}/{role}-proxy;
+  fastcgi_temp_path {dir}/{role}-fastcgi;
+  uwsgi_temp_path {dir}/{role}-uwsgi;
+  scgi_temp_path {dir}/{role}-scgi;
+  keepalive_timeout 600s;
+  keepalive_requests 1000000000;
+  client_body_buffer_size 256k;
+  tcp_nodelay on;
+  upstream next {
+    server {next};
+    keepalive 512;
+    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+  }
+{server}
+}
+";
+
+/// Plain HTTP in, mutual TLS out.
+const EDGE: &str = "  server {
+    listen {listen} reuseport backlog=4096;
+    location / {
+      proxy_pass https://next;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+      proxy_ssl_protocols TLSv1.3;
+      proxy_ssl_session_reuse on;
+      proxy_ssl_certificate {certs}/edge-{edge}.pem;
+      proxy_ssl_certificate_key {certs}/edge-{edge}.key;
+      proxy_ssl_trusted_certificate {certs}/ca.pem;
+      proxy_ssl_verify on;
+      proxy_ssl_name {node};
+    }
+  }";
+
+/// Mutual TLS in, plain HTTP out.
+const NODE: &str = "  server {
+    listen {listen} ssl reuseport backlog=4096;
+    ssl_protocols TLSv1.3;
+    ssl_certificate {certs}/agent-{node}.pem;
+    ssl_certificate_key {certs}/agent-{node}.key;
+    ssl_client_certificate {certs}/ca.pem;
+    ssl_verify_client on;
+    ssl_session_cache shared:tls:10m;
+    ssl_session_timeout 1h;
+    location / {
+      proxy_pass http://next;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+    }
+  }";
+
+/// A server that is no daemon of ours. It ends with this process, or when it is dropped.
+#[derive(Debug)]
+struct Server(Child);
+
+impl Server {
+    /// Starts a server as the user that the command says, and waits until it listens.
+    fn start(command: &Command, log: &Path, address: SocketAddr) -> Result<Self> {
+        // Servers that cannot watch a pipe are told by the kernel that this process is gone.
+        let mut bound = Command::new("setpriv");
+        bound.args(["--pdeathsig", "TERM"]).arg(command.get_program()).args(command.get_args());
+        bound.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let file = fs::File::create(log)?;
+        bound.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let mut server = Self(bound.spawn().with_context(|| format!("start {command:?}"))?);
+        server.until_listening(log, address)?;
+        Ok(server)
+    }
+
+    fn until_listening(&mut self, log: &Path, address: SocketAddr) -> Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
+        while TcpStream::connect(address).is_err() {
+            let ended = self.0.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                let said = fs::read_to_string(log).unwrap_or_default();
+                bail!("nothing listens on {address} ({ended:?}): {}", said.trim());
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.0.id()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let deadline = Instant::now() + TIMEOUT;
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Both nginx, and the app behind them.
+#[derive(Debug)]
+pub struct Chain {
+    // In the order of their ending.
+    edge: Server,
+    node: Server,
+    _app: Server,
+    address: SocketAddr,
+}
+
+/// What the chain is made of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// Where configuration and logs go.
+    pub directory: PathBuf,
+    /// Where `berth certs` has put the certificates that both chains use.
+    pub certificates: PathBuf,
+    /// Name of the edge's certificate.
+    pub edge: &'a str,
+    /// Name of the agent's certificate.
+    pub node: &'a str,
+    /// The app, which listens where the variable `PORT` says.
+    pub app: Command,
+}
+
+impl Chain {
+    /// Starts all three.
+    pub fn start(parts: Parts<'_>) -> Result<Self> {
+        packages::need(&[("nginx", "nginx-light")])?;
+        let [app, node, edge] = [ports::free_address()?, ports::free_address()?, ports::free_address()?];
+        let mut command = Command::new(parts.app.get_program());
+        command.args(parts.app.get_args()).env("PORT", app.port().to_string());
+        let app_server = Server::start(&command, &parts.directory.join("app.log"), app)?;
+        let node_server = parts.start_role("node", NODE, node, app)?;
+        let edge_server = parts.start_role("edge", EDGE, edge, node)?;
+        Ok(Self { edge: edge_server, node: node_server, _app: app_server, address: edge })
+    }
+
+    /// Where it takes requests.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// CPU time that both nginx have used, without the app.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        [&self.edge, &self.node].iter().map(|server| host::cpu_time_of_family(server.0.id())).sum()
+    }
+}
+
+impl Parts<'_> {
+    fn start_role(&self, role: &str, server: &str, listen: SocketAddr, next: SocketAddr) -> Result<Server> {
+        let text = COMMON.replace("{server}", server);
+        let values = [
+            ("{role}", role.to_owned()),
+            ("{dir}", self.directory.to_string_lossy().into_owned()),
+            ("{certs}", self.certificates.to_string_lossy().into_owned()),
+            ("{listen}", listen.to_string()),
+            ("{next}", next.to_string()),
+            ("{edge}", self.edge.to_owned()),
+            ("{node}", self.node.to_owned()),
+        ];
+        let text = values.iter().fold(text, |text, (name, value)| text.replace(name, value));
+        let path = self.directory.join(format!("{role}.conf"));
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        let mut nginx = Command::new("/usr/sbin/nginx");
+        nginx.arg("-c").arg(&path).arg("-e").arg(self.directory.join(format!("{role}-start.log")));
+        ensure!(Path::new("/usr/sbin/nginx").exists(), "/usr/sbin/nginx is missing; install nginx-light");
+        Server::start(&nginx, &self.directory.join(format!("{role}.out")), listen)
+    }
+}
