@@ -115,10 +115,10 @@ impl Cluster {
     pub fn start_edge(&mut self) -> Result<()> {
         let mut command = self.command("berth-edge");
         command.args(["run", "--name", EDGE, "--listen", &self.address.to_string()]);
-        command
-            .args(["--shards", &self.setup.shards.to_string()])
-            .arg("--state")
-            .arg(self.directory.join("edge"));
+        command.arg("--state").arg(self.directory.join("edge"));
+        if let Some(shards) = self.setup.shards {
+            command.arg("--shards").arg(shards.to_string());
+        }
         command.args(credentials(&self.authority(), "edge", EDGE));
         for node in &self.nodes {
             command.arg("--node").arg(format!("{}={}", node.name, node.address));

@@ -237,7 +237,7 @@ mod tests {
         let logs = tempfile::tempdir().unwrap();
         let mut daemons = Daemons::default();
         shell(&mut daemons, Role::Supervisor, "supervisor-n1", "cat", logs.path()).await;
-        shell(&mut daemons, Role::Agent, "agent-n1", "echo no port left; exit 4", logs.path());
+        shell(&mut daemons, Role::Agent, "agent-n1", "echo no port left; exit 4", logs.path()).await;
         let error = daemons.first_death().await.to_string();
         assert!(error.starts_with("agent-n1 ended by itself (exit status: 4)"), "{error}");
         assert!(error.contains("no port left"), "{error}");
