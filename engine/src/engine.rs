@@ -7,7 +7,7 @@ use berth_common::wire::call::{InstanceStatus, Phase, Stop};
 
 use crate::effect::{Effect, HoldId, PersistId};
 use crate::input::{Input, Now};
-use crate::object::{Object, SIGKILL};
+use crate::object::{Object, SIGKILL, Standing};
 use crate::record::Record;
 use crate::timers::Timers;
 use crate::view::ObjectView;
@@ -25,12 +25,25 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
-    objects: HashMap<ObjectId, Object>,
+    objects: HashMap<ObjectId, Slot>,
     /// Objects by the node of their instance, so that what a node tells is compared with these alone.
     placed: BTreeMap<NodeId, HashSet<ObjectId>>,
     timers: Timers,
     effects: VecDeque<Effect>,
     ids: Ids,
+}
+
+#[derive(Debug)]
+struct Slot {
+    object: Object,
+    /// The node under which it stands in `placed`, so that a request need not copy or compare more than this.
+    placed_on: Option<NodeId>,
+}
+
+impl From<Object> for Slot {
+    fn from(object: Object) -> Self {
+        Self { object, placed_on: None }
+    }
 }
 
 /// Draws ids.
@@ -83,10 +96,8 @@ impl Engine {
     /// restored before the first input: an instance of an object that is not in memory will be ended.
     pub fn restore(&mut self, now: Now, record: Record) {
         let id = record.key.id();
-        if let Some(object) = Object::restored(now, record) {
-            self.objects.insert(id, object);
-            self.settle(id, None);
-        }
+        self.objects.insert(id, Object::restored(now, record).into());
+        self.settle(id);
     }
 
     /// Handles one input.
@@ -94,7 +105,7 @@ impl Engine {
         match input {
             Input::Acquire { key, class, waiter } => {
                 let id = key.id();
-                self.objects.entry(id).or_insert_with(|| Object::unknown(key));
+                self.objects.entry(id).or_insert_with(|| Object::unknown(id, key).into());
                 self.with(now, id, |object, cx| object.acquire(waiter, class, cx));
             }
             Input::Cancel { object, waiter } => self.with(now, object, |o, _| o.cancel(waiter)),
@@ -117,8 +128,8 @@ impl Engine {
 
     /// Handles all deadlines that have come.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(id) = self.timers.take_due(now.mono_ms) {
-            self.with(now, id, Object::deadline);
+        while let Some((id, timer)) = self.timers.take_due(now.mono_ms) {
+            self.with(now, id, |object, cx| object.expired(timer, cx));
         }
     }
 
@@ -134,20 +145,25 @@ impl Engine {
 
     /// One object, if it is in memory.
     pub fn view(&self, id: ObjectId) -> Option<ObjectView> {
-        self.objects.get(&id).and_then(Object::view)
+        self.objects.get(&id).and_then(|slot| slot.object.view())
     }
 
     /// All objects in memory.
     pub fn views(&self) -> Vec<ObjectView> {
-        self.objects.values().filter_map(Object::view).collect()
+        self.objects.values().filter_map(|slot| slot.object.view()).collect()
     }
 
     fn status(&mut self, now: Now, node: NodeId, status: InstanceStatus) {
-        let ours = self.objects.get(&status.object).is_some_and(|o| o.has_instance(&node, status.instance));
-        if ours {
-            self.with(now, status.object, |object, cx| object.status(status.phase, cx));
-        } else {
-            self.effects.push_back(dispose(node, status));
+        let standing = self.objects.get(&status.object).map_or(Standing::Stranger, |slot| {
+            slot.object.standing(&node, status.instance, status.generation)
+        });
+        match (standing, &status.phase) {
+            (Standing::Current, _) => {
+                self.with(now, status.object, |object, cx| object.status(status.phase, cx));
+            }
+            // The node is told to forget it once that is persisted.
+            (Standing::Ending, Phase::Exited(_)) => {}
+            (Standing::Ending | Standing::Stranger, _) => self.effects.push_back(dispose(node, status)),
         }
     }
 
@@ -161,24 +177,24 @@ impl Engine {
     /// Lets an object do something, and keeps the books afterwards.
     fn with(&mut self, now: Now, id: ObjectId, act: impl FnOnce(&mut Object, &mut Context<'_>)) {
         let Self { config, objects, effects, ids, .. } = self;
-        let Some(object) = objects.get_mut(&id) else { return };
-        let before = object.placed_on().cloned();
-        act(object, &mut Context { now, config, effects, ids });
-        self.settle(id, before);
+        let Some(slot) = objects.get_mut(&id) else { return };
+        act(&mut slot.object, &mut Context { now, config, effects, ids });
+        self.settle(id);
     }
 
-    fn settle(&mut self, id: ObjectId, before: Option<NodeId>) {
-        let Some(object) = self.objects.get(&id) else { return };
-        if object.placed_on() != before.as_ref() {
-            if let Some(set) = before.and_then(|node| self.placed.get_mut(&node)) {
+    fn settle(&mut self, id: ObjectId) {
+        let Some(slot) = self.objects.get_mut(&id) else { return };
+        if slot.object.placed_on() != slot.placed_on.as_ref() {
+            if let Some(set) = slot.placed_on.take().and_then(|node| self.placed.get_mut(&node)) {
                 set.remove(&id);
             }
-            if let Some(node) = object.placed_on() {
+            if let Some(node) = slot.object.placed_on() {
                 self.placed.entry(node.clone()).or_default().insert(id);
+                slot.placed_on = Some(node.clone());
             }
         }
-        self.timers.set(id, object.deadline_ms());
-        if object.is_forgettable() {
+        self.timers.set(id, slot.object.timer());
+        if slot.object.is_forgettable() {
             self.objects.remove(&id);
         }
     }

@@ -1,44 +1,59 @@
-//! When each object wants to be looked at again. One entry an object, in the order of time.
+//! When each object wants to be looked at again, and why. One entry an object, its first timer, in the order of time.
 
 use std::collections::{BTreeSet, HashMap};
 
 use berth_common::ids::ObjectId;
 
+/// What a deadline is for. Of those that come at once, the ones about the instance come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// The instance must run.
+    Start,
+    /// Its port must answer.
+    Port,
+    /// It may have been idle for long enough.
+    Idle,
+    /// A write that failed is tried again.
+    StoreRetry,
+    /// The first request that waits must be answered.
+    Waiter,
+}
+
 /// Deadlines of objects, in milliseconds on the monotonic clock.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    by_time: BTreeSet<(u64, ObjectId)>,
-    by_object: HashMap<ObjectId, u64>,
+    by_time: BTreeSet<(u64, ObjectId, Timer)>,
+    by_object: HashMap<ObjectId, (u64, Timer)>,
 }
 
 impl Timers {
     /// Sets, moves or (with `None`) clears an object's deadline.
-    pub(crate) fn set(&mut self, object: ObjectId, deadline_ms: Option<u64>) {
-        let before = match deadline_ms {
-            Some(at) => self.by_object.insert(object, at),
+    pub(crate) fn set(&mut self, object: ObjectId, deadline: Option<(u64, Timer)>) {
+        let before = match deadline {
+            Some(deadline) => self.by_object.insert(object, deadline),
             None => self.by_object.remove(&object),
         };
-        if before == deadline_ms {
+        if before == deadline {
             return;
         }
-        if let Some(before) = before {
-            self.by_time.remove(&(before, object));
+        if let Some((at, timer)) = before {
+            self.by_time.remove(&(at, object, timer));
         }
-        if let Some(at) = deadline_ms {
-            self.by_time.insert((at, object));
+        if let Some((at, timer)) = deadline {
+            self.by_time.insert((at, object, timer));
         }
     }
 
     /// The first deadline.
     pub(crate) fn next_ms(&self) -> Option<u64> {
-        self.by_time.first().map(|(at, _)| *at)
+        self.by_time.first().map(|(at, ..)| *at)
     }
 
     /// Takes an object whose deadline has come.
-    pub(crate) fn take_due(&mut self, now_ms: u64) -> Option<ObjectId> {
-        let (_, object) = *self.by_time.first().filter(|(at, _)| *at <= now_ms)?;
+    pub(crate) fn take_due(&mut self, now_ms: u64) -> Option<(ObjectId, Timer)> {
+        let (_, object, timer) = *self.by_time.first().filter(|(at, ..)| *at <= now_ms)?;
         self.set(object, None);
-        Some(object)
+        Some((object, timer))
     }
 }
 
@@ -53,13 +68,22 @@ mod tests {
     #[test]
     fn deadlines_come_in_order_and_can_be_moved() {
         let mut timers = Timers::default();
-        timers.set(id(1), Some(10));
-        timers.set(id(2), Some(5));
-        timers.set(id(1), Some(3));
+        timers.set(id(1), Some((10, Timer::Idle)));
+        timers.set(id(2), Some((5, Timer::Waiter)));
+        timers.set(id(1), Some((3, Timer::Start)));
         assert_eq!(timers.next_ms(), Some(3));
-        assert_eq!(timers.take_due(4), Some(id(1)));
+        assert_eq!(timers.take_due(4), Some((id(1), Timer::Start)));
         assert_eq!(timers.take_due(4), None);
         timers.set(id(2), None);
         assert_eq!(timers.next_ms(), None);
+    }
+
+    #[test]
+    fn a_timer_changes_its_name_at_the_same_time() {
+        let mut timers = Timers::default();
+        timers.set(id(1), Some((7, Timer::Start)));
+        timers.set(id(1), Some((7, Timer::Waiter)));
+        assert_eq!(timers.take_due(7), Some((id(1), Timer::Waiter)));
+        assert_eq!(timers.take_due(u64::MAX), None);
     }
 }

@@ -37,6 +37,7 @@ pub fn directories(group: &Path) -> Vec<PathBuf> {
 pub fn beginning_with(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let entries =
         directories(parent).into_iter().filter_map(|path| fs::read_dir(path).ok()).flatten().flatten();
+    let entries = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let groups: BTreeSet<_> = names.filter(|name| name.starts_with(prefix)).collect();
     groups.into_iter().map(|name| parent.join(name)).collect()

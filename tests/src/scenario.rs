@@ -1,9 +1,10 @@
 //! How a scenario runs: in a cluster of its own, in bounded time, with the daemons' logs shown when it fails, and with a
 //! look afterwards whether anything is left.
 
+use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 
 use crate::cluster::{Cluster, Setup};
 
@@ -22,8 +23,30 @@ pub fn count(small: usize, full: usize) -> usize {
     if is_soak() { full } else { small }
 }
 
+/// How a scenario went.
+pub type Outcome = Result<(), Failure>;
+
+/// Why a scenario failed, in words: where in these tests it did says less than the words, and is not shown.
+pub struct Failure(Error);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
 /// Runs a scenario in a new cluster.
-pub fn scenario(setup: Setup, steps: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+pub fn scenario(setup: Setup, steps: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Outcome {
+    Ok(run(setup, steps)?)
+}
+
+fn run(setup: Setup, steps: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut cluster = runtime.block_on(Cluster::start(setup))?;
     let outcome = runtime.block_on(async { tokio::time::timeout(limit(), steps(&mut cluster)).await });

@@ -1,24 +1,34 @@
-//! The simulated world, and the promises that are checked in it.
+//! The simulated world: a shell that carries out the engine's effects on simulated nodes and a simulated store, and
+//! the things that can happen in it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::{ClassSpec, ImageRef, Resources};
-use berth_common::wire::call::{InstanceStatus, Phase, Start, Stop};
+use berth_common::wire::call::{Capacity, InstanceStatus, Phase, Refusal, RefusalCode, Start, Stop};
+use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
-    Config, Effect, Engine, HoldId, Input, Now, PersistId, Placement, PublicState, Record, RecordState,
-    StoreFailure, WaiterId,
+    Config, Effect, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure, WaiterId,
 };
 use proptest::sample::Index;
 
-const SLEEP_AFTER_MS: u64 = 3_000;
-const START_TIMEOUT_MS: u64 = 800;
-const PORT_TIMEOUT_MS: u64 = 1_200;
-const SIGTERM: i32 = 15;
+use crate::node::{Node, Order};
+use crate::promises::Promises;
+
+pub(crate) const OBJECTS: usize = 3;
+pub(crate) const NODES: usize = 2;
+pub(crate) const SLEEP_AFTER_MS: u64 = 3_000;
+pub(crate) const START_TIMEOUT_MS: u64 = 800;
+pub(crate) const PORT_TIMEOUT_MS: u64 = 1_200;
+/// Fewer than there are objects, so that both limits are met.
+const MAX_INSTANCES: u32 = 2;
+const INSTANCES_A_NODE: u32 = 1;
+/// Steps of 100 ms in which a world without trouble comes to rest.
+const STEPS_TO_REST: usize = 300;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
@@ -28,57 +38,60 @@ pub(crate) enum Action {
     Touch(Index),
     Advance(u64),
     StoreWrites,
-    StoreFails { applied: bool },
     StoreReads,
+    /// `applied`: the write happened although it is told to have failed.
+    StoreFailsToWrite {
+        applied: bool,
+    },
+    StoreFailsToRead,
     NodeObeys(usize),
     NodeTells(usize),
-    Progress { node: usize, which: Index },
-    Exit { node: usize, which: Index, code: i32 },
-    Disconnect(usize),
+    NodeRefuses(usize),
+    Progress {
+        node: usize,
+        which: Index,
+    },
+    Exit {
+        node: usize,
+        which: Index,
+        code: i32,
+    },
+    /// The node ends an instance by itself.
+    NodeStops {
+        node: usize,
+        which: Index,
+    },
+    /// `orders_lost`: what was sent and not yet obeyed never arrives. Otherwise the edge sends it again.
+    Disconnect {
+        node: usize,
+        orders_lost: bool,
+    },
+    NodeLosesAll(usize),
     Connect(usize),
-    CrashEdge,
-}
-
-#[derive(Debug, Clone)]
-enum Command {
-    Start(Box<Start>),
-    Stop(Stop),
-    Forget(InstanceId),
-}
-
-#[derive(Debug, Default)]
-struct Node {
-    connected: bool,
-    instances: BTreeMap<InstanceId, (ObjectId, Generation, Phase)>,
-    commands: VecDeque<Command>,
-    news: VecDeque<InstanceStatus>,
+    /// `written`: how many of the writes under way were done, in their order.
+    CrashEdge {
+        written: Index,
+    },
 }
 
 pub(crate) struct World {
+    pub(crate) promises: Promises,
     engine: Engine,
+    fleet: Fleet,
     now: Now,
     nodes: Vec<Node>,
+    names: Vec<NodeId>,
     durable: HashMap<ObjectId, Record>,
+    /// What is durable and the engine knows it.
+    acknowledged: HashMap<ObjectId, Record>,
     writes: VecDeque<(ObjectId, PersistId, Record)>,
     reads: VecDeque<ObjectId>,
-    /// Waiting requests and when each must be answered at the latest.
-    waiting: BTreeMap<WaiterId, (ObjectId, u64)>,
-    holds: Vec<(HoldId, Placement)>,
-    last_activity_ms: HashMap<InstanceId, u64>,
-    generations: HashSet<(ObjectId, Generation)>,
     drawn: u64,
 }
 
-fn key(n: usize) -> ObjectKey {
-    ObjectKey { app: "a".parse().unwrap(), class: "C".parse().unwrap(), name: n.to_string().parse().unwrap() }
-}
-
-fn node_id(n: usize) -> NodeId {
-    format!("n{n}").parse().unwrap()
-}
-
-fn node_index(id: &NodeId) -> usize {
-    id.as_str()[1..].parse().unwrap()
+fn key(object: usize) -> ObjectKey {
+    let name = object.to_string().parse().unwrap();
+    ObjectKey { app: "a".parse().unwrap(), class: "C".parse().unwrap(), name }
 }
 
 fn class() -> ClassSpec {
@@ -87,7 +100,7 @@ fn class() -> ClassSpec {
         entrypoint: None,
         env: BTreeMap::new(),
         resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1 },
-        max_instances: None,
+        max_instances: Some(MAX_INSTANCES),
         default_port: 8080,
         sleep_after: Duration::from_millis(SLEEP_AFTER_MS),
         start_timeout: Duration::from_millis(START_TIMEOUT_MS),
@@ -101,284 +114,251 @@ fn engine() -> Engine {
     Engine::new(Config { term_ms: 120_000, max_waiters_per_object: 5 })
 }
 
+const CAPACITY: Capacity = Capacity { memory_bytes: 100, cpu_sixteenths: 100, instances: INSTANCES_A_NODE };
+
 impl World {
     pub(crate) fn new() -> Self {
-        let connected = || Node { connected: true, ..Node::default() };
-        Self {
+        let mut world = Self {
+            promises: Promises::default(),
             engine: engine(),
+            fleet: Fleet::new(),
             now: Now { mono_ms: 1_000, wall_ms: 1 << 40 },
-            nodes: vec![connected(), connected()],
+            nodes: (0..NODES).map(|_| Node::connected()).collect(),
+            names: (0..NODES).map(|n| format!("n{n}").parse().unwrap()).collect(),
             durable: HashMap::new(),
+            acknowledged: HashMap::new(),
             writes: VecDeque::new(),
             reads: VecDeque::new(),
-            waiting: BTreeMap::new(),
-            holds: Vec::new(),
-            last_activity_ms: HashMap::new(),
-            generations: HashSet::new(),
             drawn: 0,
+        };
+        for name in &world.names {
+            world.fleet.node_up(name.clone(), CAPACITY, false);
         }
+        world
     }
 
+    /// Lets something happen, and checks the promises.
     pub(crate) fn act(&mut self, action: Action) {
+        self.promises.time(self.now.mono_ms);
+        self.happen(action);
+        self.check();
+    }
+
+    fn check(&mut self) {
+        self.promises.check(&self.engine, &self.nodes, &self.fleet, &self.names);
+    }
+
+    fn happen(&mut self, action: Action) {
         match action {
             Action::Acquire(object) => self.acquire(object),
             Action::Cancel(which) => self.cancel(which),
             Action::Release(which) => self.release(which),
             Action::Touch(which) => self.touch(which),
             Action::Advance(ms) => self.advance(ms),
-            Action::StoreWrites => self.store_writes(),
-            Action::StoreFails { applied } => self.store_fails(applied),
-            Action::StoreReads => self.store_reads(),
-            Action::NodeObeys(node) => self.obey(node),
+            Action::StoreWrites => self.store_writes(true, true),
+            Action::StoreFailsToWrite { applied } => self.store_writes(applied, false),
+            Action::StoreReads => self.store_reads(true),
+            Action::StoreFailsToRead => self.store_reads(false),
+            Action::NodeObeys(node) => self.nodes[node].obey(),
             Action::NodeTells(node) => self.tell(node),
-            Action::Progress { node, which } => self.progress(node, which),
-            Action::Exit { node, which, code } => self.exit(node, which, code),
-            Action::Disconnect(node) => self.disconnect(node),
+            Action::NodeRefuses(node) => self.refuse(node),
+            Action::Progress { node, which } => self.on_one(node, which, Node::progress),
+            Action::Exit { node, which, code } => {
+                let ended = Phase::Exited(Outcome::exited(code));
+                self.on_one(node, which, |node, instance| node.advance(instance, ended));
+            }
+            Action::NodeStops { node, which } => {
+                self.on_one(node, which, |node, instance| node.advance(instance, Phase::Stopping));
+            }
+            Action::Disconnect { node, orders_lost } => {
+                self.nodes[node].disconnect(orders_lost);
+                self.fleet.node_down(&self.names[node]);
+            }
+            Action::NodeLosesAll(node) => {
+                self.nodes[node].lose_all();
+                self.fleet.node_down(&self.names[node]);
+            }
             Action::Connect(node) => self.connect(node),
-            Action::CrashEdge => self.crash(),
+            Action::CrashEdge { written } => self.crash(written),
         }
     }
 
     /// Everything works again and all clients leave: the world must come to rest, with nothing left running.
     pub(crate) fn come_to_rest(&mut self) {
-        for _ in 0..400 {
-            for (hold, placement) in std::mem::take(&mut self.holds) {
-                self.note_release(&placement);
-                self.input(Input::Release { object: placement.object, hold });
+        for _ in 0..STEPS_TO_REST {
+            while !self.promises.holds().is_empty() {
+                self.release_at(0);
             }
-            for node in 0..self.nodes.len() {
-                self.connect(node);
-                self.obey(node);
-                self.progress(node, Index::default_first());
-                self.end_stopping(node);
-                self.tell(node);
+            for node in 0..NODES {
+                self.act(Action::Connect(node));
+                self.act(Action::NodeObeys(node));
+                self.progress_all(node);
+                self.nodes[node].end_stopping();
+                self.act(Action::NodeTells(node));
             }
-            self.store_reads();
-            self.store_writes();
-            self.advance(100);
+            self.act(Action::StoreReads);
+            self.act(Action::StoreWrites);
+            self.act(Action::Advance(100));
         }
-        assert!(self.waiting.is_empty(), "unanswered: {:?}", self.waiting);
-        let left: Vec<_> = self.nodes.iter().flat_map(|n| &n.instances).collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
+        assert_eq!(self.promises.waiting(), [], "unanswered");
+        assert!(self.nodes.iter().all(Node::is_empty), "left behind: {:?}", self.nodes);
         assert!(self.engine.views().is_empty(), "in memory: {:?}", self.engine.views());
         assert_eq!(self.engine.next_deadline_ms(), None);
         assert!(self.durable.values().all(|r| matches!(r.state, RecordState::Stopped { .. })));
     }
 
+    pub(crate) fn ended_idle(&self, object: usize) -> bool {
+        let state = self.durable.get(&key(object).id()).map(|record| &record.state);
+        matches!(state, Some(RecordState::Stopped { outcome: Some(end) }) if end.reason == ExitReason::Idle)
+    }
+
+    pub(crate) fn progress_all(&mut self, node: usize) {
+        for instance in self.nodes[node].living_ids() {
+            self.nodes[node].progress(instance);
+        }
+    }
+
+    // ---- clients
+
     fn acquire(&mut self, object: usize) {
         self.drawn += 1;
-        let waiter = WaiterId(self.drawn);
-        let bound = self.now.mono_ms + START_TIMEOUT_MS + PORT_TIMEOUT_MS;
-        self.waiting.insert(waiter, (key(object).id(), bound));
-        self.input(Input::Acquire { key: key(object), class: Arc::new(class()), waiter });
+        let (key, waiter) = (key(object), WaiterId(self.drawn));
+        self.promises.acquired(waiter, key.id());
+        self.input(Input::Acquire { key, class: Arc::new(class()), waiter });
     }
 
     fn cancel(&mut self, which: Index) {
-        if self.waiting.is_empty() {
-            return;
+        let waiting = self.promises.waiting();
+        if let Some((waiter, object)) = pick(which, &waiting) {
+            self.promises.cancelled(waiter);
+            self.input(Input::Cancel { object, waiter });
         }
-        let (waiter, (object, _)) =
-            which.get(&self.waiting.iter().map(|(w, o)| (*w, *o)).collect::<Vec<_>>()).to_owned();
-        self.waiting.remove(&waiter);
-        self.input(Input::Cancel { object, waiter });
     }
 
     fn release(&mut self, which: Index) {
-        if self.holds.is_empty() {
-            return;
+        let holds = self.promises.holds().len();
+        if holds > 0 {
+            self.release_at(which.index(holds));
         }
-        let (hold, placement) = self.holds.remove(which.index(self.holds.len()));
-        self.note_release(&placement);
+    }
+
+    fn release_at(&mut self, index: usize) {
+        let (hold, placement) = self.promises.released(index);
         self.input(Input::Release { object: placement.object, hold });
     }
 
-    fn note_release(&mut self, placement: &Placement) {
-        self.last_activity_ms.insert(placement.instance, self.now.mono_ms);
+    fn touch(&mut self, which: Index) {
+        let Some(instance) = pick(which, &self.promises.healthy()) else { return };
+        let view = self.engine.views().into_iter().find(|view| view.instance == Some(instance)).unwrap();
+        self.promises.active(instance);
+        self.input(Input::Touch { object: view.id, instance });
     }
 
-    fn touch(&mut self, which: Index) {
-        let alive: Vec<_> = self.last_activity_ms.keys().copied().collect();
-        if alive.is_empty() {
-            return;
-        }
-        let instance = *which.get(&alive);
-        for view in self.engine.views() {
-            // There are no messages before it is healthy, and none that change anything once it is ending.
-            if view.instance == Some(instance) && view.state == PublicState::Healthy {
-                self.last_activity_ms.insert(instance, self.now.mono_ms);
-                self.input(Input::Touch { object: view.id, instance });
-            }
-        }
-    }
+    // ---- time
 
     /// Lets time pass, stopping at each deadline on the way.
     fn advance(&mut self, ms: u64) {
         let end = self.now.mono_ms + ms;
         while let Some(at) = self.engine.next_deadline_ms().filter(|at| *at <= end) {
-            self.now.mono_ms = at.max(self.now.mono_ms);
-            self.engine.handle_timeout(self.now);
-            self.carry_out();
+            self.pass(at.max(self.now.mono_ms));
+            self.check();
         }
-        self.now.mono_ms = end;
-        self.now.wall_ms += ms;
-        let late: Vec<_> = self.waiting.iter().filter(|(_, (_, bound))| *bound < end).collect();
-        assert!(late.is_empty(), "not answered within the bound: {late:?}");
+        self.pass(end);
     }
 
-    fn store_writes(&mut self) {
-        if let Some((object, persist, record)) = self.writes.pop_front() {
-            self.durable.insert(object, record);
-            self.input(Input::Persisted { object, persist, result: Ok(()) });
-        }
+    fn pass(&mut self, to_ms: u64) {
+        self.now.wall_ms += to_ms - self.now.mono_ms;
+        self.now.mono_ms = to_ms;
+        self.promises.time(to_ms);
+        self.engine.handle_timeout(self.now);
+        self.carry_out();
     }
 
-    fn store_fails(&mut self, applied: bool) {
-        if let Some((object, persist, record)) = self.writes.pop_front() {
-            if applied {
-                self.durable.insert(object, record);
-            }
-            self.input(Input::Persisted { object, persist, result: Err(StoreFailure::new("full")) });
+    // ---- the store
+
+    fn store_writes(&mut self, applied: bool, success: bool) {
+        let Some((object, persist, record)) = self.writes.pop_front() else { return };
+        if applied {
+            self.durable.insert(object, record.clone());
         }
+        if success {
+            self.acknowledged.insert(object, record);
+        }
+        let result = if success { Ok(()) } else { Err(StoreFailure::new("full")) };
+        self.input(Input::Persisted { object, persist, result });
     }
 
-    fn store_reads(&mut self) {
-        if let Some(object) = self.reads.pop_front() {
-            let record = Ok(self.durable.get(&object).cloned());
-            self.input(Input::Loaded { object, record });
-        }
+    fn store_reads(&mut self, success: bool) {
+        let Some(object) = self.reads.pop_front() else { return };
+        let record = self.durable.get(&object).cloned();
+        let record = if success { Ok(record) } else { Err(StoreFailure::new("damaged")) };
+        self.input(Input::Loaded { object, record });
     }
 
-    fn obey(&mut self, index: usize) {
-        let node = &mut self.nodes[index];
-        let Some(command) = node.commands.pop_front().filter(|_| node.connected) else { return };
-        match command {
-            Command::Start(start) => {
-                let state = (start.object.id(), start.generation, Phase::Starting);
-                self.nodes[index].instances.insert(start.instance, state);
-                self.never_two(start.object.id());
-                self.news(index, start.instance);
-            }
-            Command::Stop(stop) => {
-                let Some((_, _, phase)) = node.instances.get_mut(&stop.instance) else { return };
-                if !matches!(phase, Phase::Exited(_)) {
-                    *phase = if stop.signal == SIGTERM {
-                        Phase::Stopping
-                    } else {
-                        Phase::Exited(Outcome::signalled(9))
-                    };
-                    self.news(index, stop.instance);
-                }
-            }
-            Command::Forget(instance) => {
-                if let Some((_, _, phase)) = node.instances.remove(&instance) {
-                    assert!(matches!(phase, Phase::Exited(_)), "told to forget a living instance");
-                }
-            }
+    // ---- nodes
+
+    fn on_one(&mut self, node: usize, which: Index, act: impl FnOnce(&mut Node, InstanceId)) {
+        if let Some(instance) = pick(which, &self.nodes[node].living_ids()) {
+            act(&mut self.nodes[node], instance);
         }
     }
 
-    fn news(&mut self, index: usize, instance: InstanceId) {
-        let node = &mut self.nodes[index];
-        if let Some((object, generation, phase)) = node.instances.get(&instance).filter(|_| node.connected) {
-            let status =
-                InstanceStatus { instance, object: *object, generation: *generation, phase: phase.clone() };
-            node.news.push_back(status);
+    fn tell(&mut self, node: usize) {
+        if let Some(status) = self.nodes[node].next_news() {
+            self.input(Input::Status { node: self.names[node].clone(), status });
         }
     }
 
-    fn tell(&mut self, index: usize) {
-        if let Some(status) = self.nodes[index].news.pop_front() {
-            let awaited = self.engine.view(status.object).is_some_and(|v| v.state == PublicState::Running);
-            if status.phase == Phase::Ready && awaited {
-                self.last_activity_ms.insert(status.instance, self.now.mono_ms);
-            }
-            self.input(Input::Status { node: node_id(index), status });
+    fn refuse(&mut self, node: usize) {
+        if let Some(start) = self.nodes[node].refuse() {
+            let refusal = Refusal { code: RefusalCode::Image, message: "no such image".to_owned() };
+            let (object, instance) = (start.object.id(), start.instance);
+            self.input(Input::StartRefused { object, instance, refusal });
         }
     }
 
-    fn pick(&self, index: usize, which: Index) -> Option<InstanceId> {
-        let living =
-            self.nodes[index].instances.iter().filter(|(_, (_, _, p))| !matches!(p, Phase::Exited(_)));
-        let living: Vec<InstanceId> = living.map(|(id, _)| *id).collect();
-        (!living.is_empty()).then(|| *which.get(&living))
-    }
-
-    fn progress(&mut self, index: usize, which: Index) {
-        let Some(instance) = self.pick(index, which) else { return };
-        let (_, _, phase) = self.nodes[index].instances.get_mut(&instance).unwrap();
-        let next = match phase {
-            Phase::Starting => Phase::Running,
-            Phase::Running => Phase::Ready,
-            _ => return,
-        };
-        *phase = next;
-        self.news(index, instance);
-    }
-
-    fn exit(&mut self, index: usize, which: Index, code: i32) {
-        let Some(instance) = self.pick(index, which) else { return };
-        self.nodes[index].instances.get_mut(&instance).unwrap().2 = Phase::Exited(Outcome::exited(code));
-        self.news(index, instance);
-    }
-
-    fn end_stopping(&mut self, index: usize) {
-        let stopping = self.nodes[index].instances.iter().filter(|(_, (_, _, p))| *p == Phase::Stopping);
-        for instance in stopping.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.nodes[index].instances.get_mut(&instance).unwrap().2 = Phase::Exited(Outcome::exited(0));
-            self.news(index, instance);
-        }
-    }
-
-    /// What was under way is lost; what the edge has not sent yet stays with it.
-    fn disconnect(&mut self, index: usize) {
-        let node = &mut self.nodes[index];
-        if node.connected {
-            node.connected = false;
-            node.news.clear();
-            node.commands.clear();
-        }
-    }
-
-    fn connect(&mut self, index: usize) {
-        if self.nodes[index].connected {
+    fn connect(&mut self, node: usize) {
+        if self.nodes[node].is_connected() {
             return;
         }
-        self.nodes[index].connected = true;
-        let known: Vec<InstanceId> = self.nodes[index].instances.keys().copied().collect();
-        for instance in &known {
-            self.news(index, *instance);
+        let (told, instances) = self.nodes[node].connect();
+        self.fleet.node_up(self.names[node].clone(), CAPACITY, false);
+        for status in told {
+            self.input(Input::Status { node: self.names[node].clone(), status });
         }
-        while !self.nodes[index].news.is_empty() {
-            self.tell(index);
-        }
-        let unsent = self.nodes[index].commands.iter().filter_map(|c| match c {
-            Command::Start(start) => Some(start.instance),
-            Command::Stop(_) | Command::Forget(_) => None,
-        });
-        let instances = known.into_iter().chain(unsent).collect();
-        self.input(Input::Synced { node: node_id(index), instances });
+        self.input(Input::Synced { node: self.names[node].clone(), instances });
     }
 
-    fn crash(&mut self) {
-        // A write that was under way may or may not have happened.
-        let half = self.writes.len() / 2;
-        for (object, _, record) in self.writes.drain(..).take(half) {
+    // ---- the edge
+
+    fn crash(&mut self, written: Index) {
+        let done = written.index(self.writes.len() + 1);
+        for (object, _, record) in self.writes.drain(..).take(done) {
             self.durable.insert(object, record);
         }
+        self.acknowledged = self.durable.clone();
         self.reads.clear();
-        self.waiting.clear();
-        self.holds.clear();
-        for index in 0..self.nodes.len() {
-            self.disconnect(index);
+        self.promises.crashed();
+        for node in &mut self.nodes {
+            // What no connection carries is in no node's reach, and gone with the edge.
+            node.connect();
+            node.disconnect(true);
         }
+        self.restart();
+    }
+
+    fn restart(&mut self) {
         self.now.mono_ms += 50;
+        self.promises.time(self.now.mono_ms);
         self.engine = engine();
+        self.fleet = Fleet::new();
         for record in self.durable.values() {
-            if let RecordState::Placed { instance, stop_reason: None, .. } = &record.state {
-                self.last_activity_ms.insert(*instance, self.now.mono_ms);
+            if let RecordState::Placed { node, class, .. } = &record.state {
+                self.fleet.restore(&Demand::of(&record.key, record.generation, class), node);
             }
             self.engine.restore(self.now, record.clone());
         }
+        self.promises.legal_after_crash(&self.engine, &self.durable);
     }
 
     fn input(&mut self, input: Input) {
@@ -390,107 +370,62 @@ impl World {
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
                 Effect::Load { object } => self.reads.push_back(object),
-                Effect::Reserve(demand) => {
-                    self.drawn += 1;
-                    let instance = InstanceId::from_bytes(u128::from(self.drawn).to_be_bytes());
-                    let found = (node_id((self.drawn % 2) as usize), instance);
-                    let (object, generation) = (demand.object, demand.generation);
-                    self.engine.handle(self.now, Input::Reserved { object, generation, result: Ok(found) });
-                }
-                Effect::Unreserve { .. } => {}
+                Effect::Reserve(demand) => self.reserve(&demand),
+                Effect::Unreserve { object, generation, .. } => self.fleet.release(object, generation),
                 Effect::Persist { object, persist, record } => {
+                    self.promises.persisting(&record);
                     self.writes.push_back((object, persist, record));
                 }
-                Effect::Start { node, start } => self.started(&node, start),
-                Effect::Stop { node, stop } => self.stopped(&node, stop),
+                Effect::Start { node, start } => {
+                    self.promises.starting(&start, self.acknowledged.get(&start.object.id()));
+                    self.node(&node).order(Order::Start(start));
+                }
+                Effect::Stop { node, stop } => self.stop(&node, stop),
                 Effect::Forget { node, instance } => {
-                    let placed = self.durable.values().any(
-                        |r| matches!(&r.state, RecordState::Placed { instance: of, .. } if *of == instance),
-                    );
-                    assert!(!placed, "told to forget before the end was durable");
-                    self.nodes[node_index(&node)].commands.push_back(Command::Forget(instance));
+                    self.promises.forgetting(instance, self.durable.values());
+                    self.node(&node).order(Order::Forget(instance));
                 }
-                Effect::Grant { waiter, hold, placement } => self.granted(waiter, hold, placement),
-                Effect::Refuse { waiter, .. } => {
-                    assert!(self.waiting.remove(&waiter).is_some(), "answered twice or after it left");
-                }
+                Effect::Grant { waiter, hold, placement } => self.promises.granted(waiter, hold, placement),
+                Effect::Refuse { waiter, .. } => self.promises.refused(waiter),
             }
         }
     }
 
-    fn granted(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
-        let (object, _) = self.waiting.remove(&waiter).expect("answered once, and only who waits");
-        assert_eq!(object, placement.object);
-        assert!(self.holds.iter().all(|(other, _)| *other != hold), "a hold was drawn twice");
-        self.holds.push((hold, placement));
+    fn node(&mut self, id: &NodeId) -> &mut Node {
+        let index = self.names.iter().position(|name| name == id).unwrap();
+        &mut self.nodes[index]
     }
 
-    fn started(&mut self, node: &NodeId, start: Box<Start>) {
-        let object = start.object.id();
-        let durable = self.durable.get(&object).map(|r| &r.state);
-        let placed =
-            matches!(durable, Some(RecordState::Placed { instance, .. }) if *instance == start.instance);
-        assert!(placed, "started before the placement was durable: {durable:?}");
-        assert!(self.generations.insert((object, start.generation)), "a generation was used twice");
-        self.nodes[node_index(node)].commands.push_back(Command::Start(start));
+    fn reserve(&mut self, demand: &Demand) {
+        self.drawn += 1;
+        let instance = InstanceId::from_bytes(u128::from(self.drawn).to_be_bytes());
+        let result = self.fleet.reserve(demand).map(|node| (node, instance));
+        let (object, generation) = (demand.object, demand.generation);
+        self.engine.handle(self.now, Input::Reserved { object, generation, result });
     }
 
-    fn stopped(&mut self, node: &NodeId, stop: Stop) {
-        let idle = self.engine.views().into_iter().any(|v| v.instance == Some(stop.instance))
-            && stop.signal == SIGTERM;
-        if idle {
-            assert!(
-                self.holds.iter().all(|(_, p)| p.instance != stop.instance),
-                "put to sleep under a request"
-            );
-            let active = self.last_activity_ms.get(&stop.instance).copied().unwrap_or(0);
-            assert!(self.now.mono_ms >= active + SLEEP_AFTER_MS, "put to sleep too early");
-        }
-        self.nodes[node_index(node)].commands.push_back(Command::Stop(stop));
-    }
-
-    /// The first promise: an object has one living instance at the most.
-    fn never_two(&self, object: ObjectId) {
-        let living = self.nodes.iter().flat_map(|n| n.instances.values());
-        let living = living.filter(|(of, _, phase)| *of == object && !matches!(phase, Phase::Exited(_)));
-        assert!(living.count() <= 1, "two living instances");
-    }
-}
-
-trait First {
-    fn default_first() -> Self;
-}
-
-impl First for Index {
-    /// Always picks the first.
-    fn default_first() -> Self {
-        use proptest::strategy::{Strategy, ValueTree};
-        let mut runner = proptest::test_runner::TestRunner::deterministic();
-        let mut tree = proptest::prelude::any::<Index>().new_tree(&mut runner).unwrap();
-        while tree.simplify() {}
-        tree.current()
-    }
-}
-
-/// The reasons that the tests above rely on are the engine's own.
-#[test]
-fn an_idle_end_is_told_as_idle() {
-    let mut world = World::new();
-    world.acquire(0);
-    world.store_reads();
-    world.store_writes();
-    for node in 0..2 {
-        world.obey(node);
-        world.tell(node);
-        for _ in 0..2 {
-            world.progress(node, Index::default_first());
-            world.tell(node);
+    /// A stop for a start that was never sent drops both.
+    fn stop(&mut self, node: &NodeId, stop: Stop) {
+        self.promises.stopping(&stop);
+        match self.node(node).take_unsent_start(stop.instance) {
+            Some(start) => {
+                let status = never_began(&start);
+                self.engine.handle(self.now, Input::Status { node: node.clone(), status });
+            }
+            None => self.node(node).order(Order::Stop(stop)),
         }
     }
-    assert_eq!(world.holds.len(), 1);
-    world.come_to_rest();
-    let RecordState::Stopped { outcome: Some(outcome) } = &world.durable[&key(0).id()].state else {
-        panic!()
-    };
-    assert_eq!((outcome.reason, outcome.code), (ExitReason::Idle, Some(0)));
+}
+
+fn never_began(start: &Start) -> InstanceStatus {
+    InstanceStatus {
+        instance: start.instance,
+        object: start.object.id(),
+        generation: start.generation,
+        phase: Phase::Exited(Outcome::because(ExitReason::StartFailed, "not sent in time")),
+    }
+}
+
+fn pick<T: Copy>(which: Index, from: &[T]) -> Option<T> {
+    (!from.is_empty()).then(|| *which.get(from))
 }

@@ -1,5 +1,7 @@
 //! WebSockets: the handshake, the echo, and closing from either side.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -20,6 +22,9 @@ use crate::answer::{Body, SocketUpgrade};
 
 /// Longest message, in bytes. A message is held whole until it is echoed, and a small instance has 256 MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// How long a client may take to answer a close before the connection is dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -69,9 +74,12 @@ async fn echo(socket: &mut Socket, ending: &mut watch::Receiver<bool>) -> Result
     }
 }
 
-/// Closes from this side and waits for the client's answer.
+/// Closes from this side and waits for the client's answer, but not for a client that does not read.
 async fn close(socket: &mut Socket, code: CloseCode, reason: &'static str) -> Result<(), Error> {
-    socket.close(Some(CloseFrame { code, reason: reason.into() })).await?;
-    while socket.next().await.transpose()?.is_some() {}
-    Ok(())
+    let closing = async {
+        socket.close(Some(CloseFrame { code, reason: reason.into() })).await?;
+        while socket.next().await.transpose()?.is_some() {}
+        Ok(())
+    };
+    tokio::time::timeout(CLOSE_TIMEOUT, closing).await.unwrap_or(Ok(()))
 }

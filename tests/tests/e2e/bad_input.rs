@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::cluster::Setup;
-use berth_tests::scenario::scenario;
+use berth_tests::scenario::{Outcome, scenario};
 
 /// A `berth.toml` with one fault in each of these lines.
 const FAULTY: &str = r#"nmae = "hello"
@@ -43,7 +43,7 @@ const MALFORMED: [(&str, &str); 6] = [
 ];
 
 #[test]
-fn malformed_http_is_answered_with_400_and_the_connection_closed() -> Result<()> {
+fn malformed_http_is_answered_with_400_and_the_connection_closed() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -57,7 +57,7 @@ fn malformed_http_is_answered_with_400_and_the_connection_closed() -> Result<()>
 }
 
 #[test]
-fn a_path_that_no_route_takes_is_not_found() -> Result<()> {
+fn a_path_that_no_route_takes_is_not_found() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let before = cluster.client().get("/container/1").await?;
         ensure!(before.status == 404, "before any app is deployed: {}", before.status);
@@ -72,7 +72,7 @@ fn a_path_that_no_route_takes_is_not_found() -> Result<()> {
 }
 
 #[test]
-fn a_faulty_berth_toml_is_told_whole_and_nothing_is_started() -> Result<()> {
+fn a_faulty_berth_toml_is_told_whole_and_nothing_is_started() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let directory = cluster.make_directory("faulty")?;
         fs::write(directory.join("berth.toml"), FAULTY)?;
@@ -102,7 +102,7 @@ fn expect_faults(said: &str, file: &Path) -> Result<()> {
 }
 
 #[test]
-fn a_missing_berth_toml_is_told_with_its_path() -> Result<()> {
+fn a_missing_berth_toml_is_told_with_its_path() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let directory = cluster.make_directory("empty")?;
         let output = cluster.berth(&["deploy", &directory.to_string_lossy()]).await?;

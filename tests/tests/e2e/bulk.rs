@@ -7,7 +7,7 @@ use berth_tests::app::App;
 use berth_tests::client::Client;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::host;
-use berth_tests::scenario::scenario;
+use berth_tests::scenario::{Outcome, scenario};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, Empty, StreamBody};
@@ -47,7 +47,7 @@ fn pattern_checksum() -> String {
 }
 
 #[test]
-fn half_a_gibibyte_each_way_is_whole_and_takes_little_memory() -> Result<()> {
+fn half_a_gibibyte_each_way_is_whole_and_takes_little_memory() -> Outcome {
     // Logs at the level of users: those of each request are no part of what is measured.
     scenario(Setup { log: "info", ..Setup::nodes(1) }, async |cluster| {
         cluster.deploy(&App { vcpu: 2.0, ..App::default() }).await?;

@@ -10,6 +10,7 @@ use berth_tests::app::App;
 use berth_tests::client::Client;
 use berth_tests::programs::{DAEMONS, HELLO};
 use berth_tests::run::Run;
+use berth_tests::scenario::Outcome;
 use berth_tests::{cgroup, host, machine, ports, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -77,7 +78,11 @@ impl Drop for Place {
 }
 
 #[test]
-fn berth_dev_runs_an_app_and_leaves_nothing_after_ctrl_c() -> Result<()> {
+fn berth_dev_runs_an_app_and_leaves_nothing_after_ctrl_c() -> Outcome {
+    Ok(runs_and_ends()?)
+}
+
+fn runs_and_ends() -> Result<()> {
     let run = Run::current()?;
     let mut place = Place::make(&run)?;
     let address = ports::free_address()?;

@@ -10,7 +10,7 @@ use berth_tests::admin::Object;
 use berth_tests::app::App;
 use berth_tests::client::Answer;
 use berth_tests::cluster::{Cluster, Setup};
-use berth_tests::scenario::scenario;
+use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait;
 use serde_json::json;
 
@@ -41,7 +41,7 @@ fn expect_logged(cluster: &Cluster, words: &str) -> Result<()> {
 }
 
 #[test]
-fn an_app_that_exits_is_shown_with_its_code_and_started_again() -> Result<()> {
+fn an_app_that_exits_is_shown_with_its_code_and_started_again() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -61,7 +61,7 @@ fn an_app_that_exits_is_shown_with_its_code_and_started_again() -> Result<()> {
 }
 
 #[test]
-fn an_app_that_never_opens_its_port_is_told_of_after_the_port_timeout() -> Result<()> {
+fn an_app_that_never_opens_its_port_is_told_of_after_the_port_timeout() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let env = BTreeMap::from([("NEVER_LISTEN", "1")]);
         cluster.deploy(&App { port_timeout: "2s", env, ..App::default() }).await?;
@@ -78,7 +78,7 @@ fn an_app_that_never_opens_its_port_is_told_of_after_the_port_timeout() -> Resul
 }
 
 #[test]
-fn an_image_that_is_gone_is_told_in_the_answer_and_in_the_log() -> Result<()> {
+fn an_image_that_is_gone_is_told_in_the_answer_and_in_the_log() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let admin = cluster.admin();
@@ -92,7 +92,7 @@ fn an_image_that_is_gone_is_told_in_the_answer_and_in_the_log() -> Result<()> {
 }
 
 #[test]
-fn an_entrypoint_that_is_not_in_the_image_is_told_in_the_answer_and_in_the_log() -> Result<()> {
+fn an_entrypoint_that_is_not_in_the_image_is_told_in_the_answer_and_in_the_log() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { entrypoint: Some(vec!["/no/such/program"]), ..App::default() }).await?;
         expect_failure(&cluster.client().get("/container/lost").await?, "/no/such/program")?;
@@ -105,7 +105,7 @@ fn an_entrypoint_that_is_not_in_the_image_is_told_in_the_answer_and_in_the_log()
 }
 
 #[test]
-fn more_instances_than_a_class_may_have_are_refused_for_now() -> Result<()> {
+fn more_instances_than_a_class_may_have_are_refused_for_now() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { max_instances: Some(1), sleep_after: "1s", ..App::default() }).await?;
         let client = cluster.client();

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
-use berth_tests::scenario::scenario;
+use berth_tests::scenario::{Outcome, scenario};
 use serde_json::Value;
 
 /// Requests that come at the same time for an object that has no instance yet.
@@ -15,7 +15,7 @@ const BURST: usize = 50;
 const SPREAD: usize = 9;
 
 #[test]
-fn two_ids_have_two_instances_and_an_id_keeps_its_own() -> Result<()> {
+fn two_ids_have_two_instances_and_an_id_keeps_its_own() -> Outcome {
     scenario(Setup::default(), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -32,7 +32,7 @@ fn two_ids_have_two_instances_and_an_id_keeps_its_own() -> Result<()> {
 }
 
 #[test]
-fn a_request_arrives_as_it_was_sent() -> Result<()> {
+fn a_request_arrives_as_it_was_sent() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -48,7 +48,7 @@ fn a_request_arrives_as_it_was_sent() -> Result<()> {
 }
 
 #[test]
-fn fifty_concurrent_first_requests_start_one_container() -> Result<()> {
+fn fifty_concurrent_first_requests_start_one_container() -> Outcome {
     scenario(Setup::default(), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -67,7 +67,7 @@ fn fifty_concurrent_first_requests_start_one_container() -> Result<()> {
 }
 
 #[test]
-fn objects_spread_over_the_nodes_and_the_list_shows_them() -> Result<()> {
+fn objects_spread_over_the_nodes_and_the_list_shows_them() -> Outcome {
     scenario(Setup::default(), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let before = now_ms()?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::client::Client;
 use berth_tests::cluster::{Cluster, Setup};
-use berth_tests::scenario::{count, scenario};
+use berth_tests::scenario::{Outcome, count, scenario};
 use berth_tests::wait;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -113,7 +113,7 @@ async fn until_answered(client: Client, expected: &BTreeMap<String, String>, wit
 }
 
 #[test]
-fn an_edge_killed_under_load_finds_its_instances_again_and_forgets_no_object() -> Result<()> {
+fn an_edge_killed_under_load_finds_its_instances_again_and_forgets_no_object() -> Outcome {
     scenario(Setup::default(), async |cluster| {
         cluster.deploy(&App { vcpu: 0.25, ..App::default() }).await?;
         let mut answered = BTreeMap::new();
@@ -143,7 +143,7 @@ async fn expect_known(cluster: &Cluster, answered: &BTreeMap<String, String>) ->
 }
 
 #[test]
-fn an_agent_killed_under_load_keeps_its_containers_and_is_back_within_two_seconds() -> Result<()> {
+fn an_agent_killed_under_load_keeps_its_containers_and_is_back_within_two_seconds() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { vcpu: 0.25, ..App::default() }).await?;
         for round in 0..count(2, 20) {
@@ -161,7 +161,7 @@ fn an_agent_killed_under_load_keeps_its_containers_and_is_back_within_two_second
 }
 
 #[test]
-fn an_agent_that_is_told_to_end_leaves_its_containers_running() -> Result<()> {
+fn an_agent_that_is_told_to_end_leaves_its_containers_running() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let before = cluster.client().get("/container/1").await?.success()?.instance()?;

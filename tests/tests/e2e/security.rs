@@ -8,18 +8,18 @@ use anyhow::{Context, Result, ensure};
 use berth_common::ids::{Generation, InstanceId};
 use berth_common::wire::call::{Answer, Call, RefusalCode, Stop};
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
-use berth_common::wire::{STREAM_CALL, close, frame};
+use berth_common::wire::{STREAM_CALL, close};
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup, credentials};
 use berth_tests::machine;
 use berth_tests::rogue::{Rogue, call_bytes};
-use berth_tests::scenario::scenario;
+use berth_tests::scenario::{Outcome, scenario};
 
 /// How long a refused daemon may take to say so and end.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
-fn inside_an_instance_there_is_only_loopback_and_the_host_is_out_of_reach() -> Result<()> {
+fn inside_an_instance_there_is_only_loopback_and_the_host_is_out_of_reach() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -51,7 +51,7 @@ fn host_address() -> std::net::IpAddr {
 }
 
 #[test]
-fn an_agent_of_another_authority_gets_nothing_to_do() -> Result<()> {
+fn an_agent_of_another_authority_gets_nothing_to_do() -> Outcome {
     scenario(Setup { strangers: 1, ..Setup::nodes(2) }, async |cluster| {
         cluster.deploy(&App::default()).await?;
         for number in 0..4 {
@@ -67,7 +67,7 @@ fn an_agent_of_another_authority_gets_nothing_to_do() -> Result<()> {
 }
 
 #[test]
-fn an_edge_with_an_agents_certificate_gets_nowhere() -> Result<()> {
+fn an_edge_with_an_agents_certificate_gets_nowhere() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let said = refused_edge(cluster)?;
@@ -111,7 +111,7 @@ fn refusal(command: &mut Command) -> Result<String> {
 }
 
 #[test]
-fn an_agent_and_a_supervisor_refuse_to_run_as_root() -> Result<()> {
+fn an_agent_and_a_supervisor_refuse_to_run_as_root() -> Outcome {
     if !machine::is_root() {
         println!("not root: nothing to refuse");
         return Ok(());
@@ -153,7 +153,7 @@ fn garbage() -> Result<Vec<(&'static str, Vec<u8>)>> {
 }
 
 #[test]
-fn a_peer_that_sends_garbage_is_closed_with_a_code_and_nothing_else_happens() -> Result<()> {
+fn a_peer_that_sends_garbage_is_closed_with_a_code_and_nothing_else_happens() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let before = cluster.client().get("/container/1").await?.success()?.instance()?;
@@ -177,7 +177,7 @@ fn a_peer_that_sends_garbage_is_closed_with_a_code_and_nothing_else_happens() ->
 }
 
 #[test]
-fn an_edge_cannot_touch_the_instances_of_another() -> Result<()> {
+fn an_edge_cannot_touch_the_instances_of_another() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         cluster.client().get("/container/mine").await?.success()?;
@@ -203,7 +203,7 @@ fn an_edge_cannot_touch_the_instances_of_another() -> Result<()> {
 }
 
 #[test]
-fn an_edge_cannot_call_itself_by_another_name() -> Result<()> {
+fn an_edge_cannot_call_itself_by_another_name() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.issue(&cluster.authority(), "edge", "rogue")?;
         let peer = dial_as_rogue(cluster).await?;
@@ -218,9 +218,4 @@ async fn dial_as_rogue(cluster: &Cluster) -> Result<Rogue> {
     let address: SocketAddr = cluster.nodes()[0].address;
     // A valid certificate: only its manners are wrong.
     Rogue::dial(&cluster.authority(), "edge", "rogue", "n1", address).await
-}
-
-#[test]
-fn frames_have_the_limit_that_the_garbage_exceeds() {
-    const { assert!(frame::MAX_FRAME_BYTES < u32::MAX as usize) }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
-use berth_tests::scenario::scenario;
+use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait;
 use http_body_util::{BodyExt, Empty};
 use hyper::Method;
@@ -36,7 +36,7 @@ async fn until_asleep(cluster: &Cluster, name: &str) -> Result<()> {
 }
 
 #[test]
-fn an_idle_instance_gets_sigterm_and_the_next_request_starts_a_fresh_one() -> Result<()> {
+fn an_idle_instance_gets_sigterm_and_the_next_request_starts_a_fresh_one() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         let client = cluster.client();
@@ -60,7 +60,7 @@ fn an_idle_instance_gets_sigterm_and_the_next_request_starts_a_fresh_one() -> Re
 }
 
 #[test]
-fn a_client_that_aborts_a_download_lets_the_instance_sleep_on_time() -> Result<()> {
+fn a_client_that_aborts_a_download_lets_the_instance_sleep_on_time() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         let mut response = cluster.client().send(Method::GET, ENDLESS, Empty::new().boxed()).await?;
@@ -77,20 +77,20 @@ fn a_client_that_aborts_a_download_lets_the_instance_sleep_on_time() -> Result<(
 }
 
 #[test]
-fn a_slow_response_is_never_cut_by_a_short_sleep_after() -> Result<()> {
+fn a_slow_response_is_never_cut_by_a_short_sleep_after() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         let client = cluster.client();
-        let slow = client.get("/container/slow/slow/20").await?.success()?;
+        let slow = client.get("/container/patient/slow/20").await?.success()?;
         ensure!(slow.text == ".".repeat(20), "the response was cut to {:?}", slow.text);
-        let after = client.get("/container/slow/instance").await?.success()?;
+        let after = client.get("/container/patient/instance").await?.success()?;
         ensure!(after.instance()? == slow.instance()?, "the instance was replaced under the response");
-        until_asleep(cluster, "slow").await
+        until_asleep(cluster, "patient").await
     })
 }
 
 #[test]
-fn requests_now_and_then_keep_an_instance() -> Result<()> {
+fn requests_now_and_then_keep_an_instance() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         let client = cluster.client();

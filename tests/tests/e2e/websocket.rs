@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use berth_tests::app::App;
 use berth_tests::cluster::Setup;
-use berth_tests::scenario::scenario;
+use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait;
 use berth_tests::websocket::Socket;
 use tokio_tungstenite::tungstenite::Message;
@@ -17,7 +17,7 @@ const APP_CODE: u16 = 4001;
 const NORMAL_CODE: u16 = 1000;
 
 #[test]
-fn text_and_binary_messages_up_to_a_mebibyte_come_back() -> Result<()> {
+fn text_and_binary_messages_up_to_a_mebibyte_come_back() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let mut socket = Socket::open(&cluster.client(), "/container/echo/ws").await?;
@@ -31,7 +31,7 @@ fn text_and_binary_messages_up_to_a_mebibyte_come_back() -> Result<()> {
 }
 
 #[test]
-fn close_codes_travel_both_ways() -> Result<()> {
+fn close_codes_travel_both_ways() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -49,7 +49,7 @@ fn close_codes_travel_both_ways() -> Result<()> {
 }
 
 #[test]
-fn an_active_socket_keeps_its_instance_and_a_silent_one_does_not() -> Result<()> {
+fn an_active_socket_keeps_its_instance_and_a_silent_one_does_not() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { sleep_after: "2s", ..App::default() }).await?;
         let admin = cluster.admin();

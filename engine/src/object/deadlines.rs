@@ -1,0 +1,86 @@
+//! What an object does when time has passed. Which timer it wants next follows from its state alone.
+
+use berth_common::outcome::ExitReason;
+
+use super::live::{Live, Stage};
+use super::{Object, State};
+use crate::effect::Effect;
+use crate::engine::Context;
+use crate::refused::Refused;
+use crate::timers::Timer;
+
+impl Object {
+    /// The first of its timers, in milliseconds on the monotonic clock.
+    pub(crate) fn timer(&self) -> Option<(u64, Timer)> {
+        let own = match &self.state {
+            State::Live(live) => match live.stage {
+                Stage::Starting { deadline_ms } => Some((deadline_ms, Timer::Start)),
+                Stage::Running { deadline_ms } => Some((deadline_ms, Timer::Port)),
+                Stage::Healthy { idle_check_ms } => idle_check_ms.map(|at| (at, Timer::Idle)),
+                Stage::Placing { .. } | Stage::Stopping { .. } | Stage::Recovering => None,
+            },
+            State::Ending { retry_ms, .. } => retry_ms.map(|at| (at, Timer::StoreRetry)),
+            State::Loading | State::Reserving { .. } | State::Gone => None,
+        };
+        let waiter = self.waiters.first_deadline_ms().map(|at| (at, Timer::Waiter));
+        own.into_iter().chain(waiter).min()
+    }
+
+    /// One of its timers has come.
+    pub(crate) fn expired(&mut self, timer: Timer, cx: &mut Context<'_>) {
+        match timer {
+            Timer::Start => self.give_up(&Refused::StartTimeout, cx),
+            Timer::Port => {
+                let State::Live(live) = &self.state else { return };
+                self.give_up(&Refused::PortTimeout { port: live.class.default_port }, cx);
+            }
+            Timer::Idle => self.check_idle(cx),
+            Timer::StoreRetry => self.persist_again(cx),
+            Timer::Waiter => self.refuse_late(cx),
+        }
+    }
+
+    /// The instance missed its deadline: ends it.
+    fn give_up(&mut self, refused: &Refused, cx: &mut Context<'_>) {
+        if let State::Live(live) = &mut self.state {
+            live.message = Some(refused.to_string());
+        }
+        self.refuse_all(refused, cx);
+        self.stop(ExitReason::StartFailed, cx);
+    }
+
+    fn check_idle(&mut self, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        let idle_at = live.idle_at_ms();
+        if !live.holds.is_empty() {
+            // The last release looks again.
+            live.stage = Stage::Healthy { idle_check_ms: None };
+        } else if idle_at > cx.now.mono_ms {
+            live.stage = Stage::Healthy { idle_check_ms: Some(idle_at) };
+        } else {
+            self.stop(ExitReason::Idle, cx);
+        }
+    }
+
+    fn refuse_late(&mut self, cx: &mut Context<'_>) {
+        let refused = match &self.state {
+            State::Loading | State::Ending { .. } => Refused::Store,
+            State::Reserving { .. } | State::Gone => Refused::StartTimeout,
+            State::Live(live) => late(live),
+        };
+        for waiter in self.waiters.take_late(cx.now.mono_ms) {
+            cx.emit(Effect::Refuse { waiter, refused: refused.clone() });
+        }
+    }
+}
+
+/// What a request that has waited for too long is told of the instance.
+fn late(live: &Live) -> Refused {
+    match live.stage {
+        Stage::Placing { .. } => Refused::Store,
+        Stage::Recovering => Refused::NodeUnreachable(live.node.clone()),
+        Stage::Stopping { .. } => Refused::Stopping,
+        Stage::Running { .. } => Refused::PortTimeout { port: live.class.default_port },
+        Stage::Starting { .. } | Stage::Healthy { .. } => Refused::StartTimeout,
+    }
+}

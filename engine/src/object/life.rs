@@ -1,0 +1,134 @@
+//! What becomes of an instance: what its node tells of it, its readiness, its end.
+
+use std::collections::HashSet;
+
+use berth_common::ids::InstanceId;
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::wire::call::{Phase, Refusal, RefusalCode};
+
+use super::live::Stage;
+use super::{Object, State, grant, ms};
+use crate::effect::Effect;
+use crate::engine::Context;
+use crate::record::RecordState;
+use crate::refused::Refused;
+
+impl Object {
+    pub(crate) fn start_refused(&mut self, instance: InstanceId, refusal: Refusal, cx: &mut Context<'_>) {
+        if !matches!(&self.state, State::Live(live) if live.instance == instance) {
+            return;
+        }
+        let outcome = Outcome::because(ExitReason::StartFailed, refusal.message.clone());
+        let refused = match refusal.code {
+            RefusalCode::Capacity | RefusalCode::Draining => Refused::NoCapacity { what: refusal.message },
+            _ => Refused::StartRefused(refusal),
+        };
+        self.refuse_all(&refused, cx);
+        self.end(outcome, cx);
+    }
+
+    /// Its node tells where its instance is in its life.
+    pub(crate) fn status(&mut self, phase: Phase, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        match (phase, &live.stage) {
+            (Phase::Exited(outcome), _) => self.exited(outcome, cx),
+            (Phase::Starting, Stage::Recovering) => {
+                let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
+                live.stop_reason = None;
+                live.stage = Stage::Starting { deadline_ms };
+            }
+            (Phase::Running, Stage::Recovering | Stage::Starting { .. }) => self.runs(cx),
+            (Phase::Ready, Stage::Recovering | Stage::Starting { .. } | Stage::Running { .. }) => {
+                self.ready(cx);
+            }
+            (
+                Phase::Stopping,
+                Stage::Recovering | Stage::Starting { .. } | Stage::Running { .. } | Stage::Healthy { .. },
+            ) => self.stopping(cx),
+            // Told again, or late: nothing new.
+            (Phase::Starting | Phase::Running | Phase::Ready | Phase::Stopping, _) => {}
+        }
+    }
+
+    fn runs(&mut self, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.port_timeout));
+        live.stop_reason = None;
+        live.stage = Stage::Running { deadline_ms };
+        self.waiters.set_deadline(deadline_ms);
+    }
+
+    fn ready(&mut self, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        live.stage = Stage::Healthy { idle_check_ms: None };
+        live.active(cx.now.mono_ms);
+        // If the edge decided to end it and restarted before it said so, that no longer holds.
+        live.stop_reason = None;
+        self.last_change_ms = cx.now.wall_ms;
+        for waiter in self.waiters.take_all() {
+            grant(waiter, self.id, self.generation, live, cx);
+        }
+    }
+
+    /// It is ending without word from this run of the edge: as one before it ordered, or as its node does by itself.
+    fn stopping(&mut self, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        let recovering = matches!(live.stage, Stage::Recovering);
+        live.stage =
+            Stage::Stopping { unsent: None, sent: live.stop_reason.map(|reason| live.order(reason)) };
+        if !recovering {
+            self.last_change_ms = cx.now.wall_ms;
+        }
+    }
+
+    /// Its node has told of everything it has and will have.
+    pub(crate) fn synced(&mut self, told: &HashSet<InstanceId>, cx: &mut Context<'_>) {
+        let State::Live(live) = &self.state else { return };
+        match &live.stage {
+            // Not asked for yet.
+            Stage::Placing { .. } => {}
+            _ if !told.contains(&live.instance) => {
+                let lost =
+                    Outcome::because(ExitReason::RuntimeLost, "the node does not have the instance any more");
+                self.exited(lost, cx);
+            }
+            Stage::Stopping { unsent: None, sent: Some(sent) } => {
+                // The connection was lost, and perhaps this with it.
+                cx.emit(Effect::Stop { node: live.node.clone(), stop: sent.clone() });
+            }
+            _ => {}
+        }
+    }
+
+    fn exited(&mut self, outcome: Outcome, cx: &mut Context<'_>) {
+        let State::Live(live) = &self.state else { return };
+        let starting = matches!(live.stage, Stage::Starting { .. } | Stage::Running { .. });
+        let outcome = live.explain(outcome);
+        if starting {
+            self.refuse_all(&Refused::StartFailed(outcome.clone()), cx);
+        }
+        self.end(outcome, cx);
+    }
+
+    /// The instance is gone: persists that, and then lets the node forget it.
+    pub(super) fn end(&mut self, outcome: Outcome, cx: &mut Context<'_>) {
+        let State::Live(live) = &self.state else { return };
+        let (node, instance) = (live.node.clone(), live.instance);
+        let persist = cx.ids.persist();
+        self.last_change_ms = cx.now.wall_ms;
+        self.exit = Some(outcome.clone());
+        cx.emit(Effect::Unreserve { object: self.id, generation: self.generation, node: node.clone() });
+        self.state = State::Ending { node, instance, persist, retry_ms: None };
+        self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, cx);
+    }
+
+    /// Ends the instance: persists why, and then tells the node.
+    pub(super) fn stop(&mut self, reason: ExitReason, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        let stop = live.order(reason);
+        live.stage = Stage::Stopping { unsent: Some((cx.ids.persist(), stop.clone())), sent: Some(stop) };
+        live.stop_reason = Some(reason);
+        self.last_change_ms = cx.now.wall_ms;
+        self.persist_live(cx);
+    }
+}

@@ -1,0 +1,139 @@
+//! One instance as the edge knows it, from its placement to its end: where it is in its life and what holds it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use berth_common::ids::{Generation, InstanceId, NodeId, ObjectKey};
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::spec::ClassSpec;
+use berth_common::wire::call::{Start, Stop};
+
+use super::{SIGKILL, SIGTERM, ms};
+use crate::effect::{HoldId, PersistId};
+use crate::record::RecordState;
+use crate::view::PublicState;
+
+/// An instance that lives, or may live.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) node: NodeId,
+    pub(super) instance: InstanceId,
+    pub(super) class: Arc<ClassSpec>,
+    pub(super) stage: Stage,
+    pub(super) holds: HashSet<HoldId>,
+    last_activity_ms: u64,
+    /// Why it was told to end.
+    pub(super) stop_reason: Option<ExitReason>,
+    /// What was said of the failure that made Berth end it.
+    pub(super) message: Option<String>,
+}
+
+/// Where an instance is in its life.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Its placement is being written.
+    Placing { persist: PersistId },
+    /// It was asked for, and must run by then.
+    Starting { deadline_ms: u64 },
+    /// It runs, and its port must answer by then.
+    Running { deadline_ms: u64 },
+    /// `idle_check_ms`: when to look whether it is idle; moved only when that time has come, not at each request.
+    Healthy { idle_check_ms: Option<u64> },
+    /// It is to end. `unsent`: the order, while the reason for it is being written; `sent`: the order that the node
+    /// has, none where the node ends it by itself.
+    Stopping { unsent: Option<(PersistId, Stop)>, sent: Option<Stop> },
+    /// It was there when the edge ended; what has become of it, its node will tell.
+    Recovering,
+}
+
+impl Live {
+    pub(super) fn new(
+        node: NodeId,
+        instance: InstanceId,
+        class: Arc<ClassSpec>,
+        stage: Stage,
+        now_ms: u64,
+    ) -> Self {
+        let holds = HashSet::new();
+        Self {
+            node,
+            instance,
+            class,
+            stage,
+            holds,
+            last_activity_ms: now_ms,
+            stop_reason: None,
+            message: None,
+        }
+    }
+
+    /// What is written of it.
+    pub(super) fn record(&self) -> RecordState {
+        RecordState::Placed {
+            node: self.node.clone(),
+            instance: self.instance,
+            class: Box::new(ClassSpec::clone(&self.class)),
+            stop_reason: self.stop_reason,
+        }
+    }
+
+    pub(super) fn public(&self) -> PublicState {
+        match self.stage {
+            Stage::Placing { .. } | Stage::Starting { .. } | Stage::Running { .. } | Stage::Recovering => {
+                PublicState::Running
+            }
+            Stage::Healthy { .. } => PublicState::Healthy,
+            Stage::Stopping { .. } => PublicState::Stopping,
+        }
+    }
+
+    pub(super) fn idle_at_ms(&self) -> u64 {
+        self.last_activity_ms.saturating_add(ms(self.class.sleep_after))
+    }
+
+    /// There was activity until now. If nothing holds the instance, it will be looked at when it may be idle.
+    pub(super) fn active(&mut self, now_ms: u64) {
+        self.last_activity_ms = now_ms;
+        let idle_at = self.idle_at_ms();
+        if let Stage::Healthy { idle_check_ms } = &mut self.stage
+            && self.holds.is_empty()
+        {
+            idle_check_ms.get_or_insert(idle_at);
+        }
+    }
+
+    pub(super) fn start(&self, key: &ObjectKey, generation: Generation, term_ms: u64) -> Start {
+        Start {
+            instance: self.instance,
+            object: key.clone(),
+            generation,
+            term_ms,
+            image: self.class.image.clone(),
+            entrypoint: self.class.entrypoint.clone(),
+            env: self.class.env.clone(),
+            resources: self.class.resources,
+            enable_internet: self.class.enable_internet,
+            ready_port: self.class.default_port,
+        }
+    }
+
+    /// The order to end it for this reason: at once where it never served, otherwise with time to finish.
+    pub(super) fn order(&self, reason: ExitReason) -> Stop {
+        let (signal, grace_ms) = match reason {
+            ExitReason::StartFailed => (SIGKILL, 0),
+            _ => (SIGTERM, ms(self.class.stop_grace)),
+        };
+        Stop { instance: self.instance, signal, grace_ms }
+    }
+
+    /// An end that Berth asked for has Berth's reason; how the app answered stays with it.
+    pub(super) fn explain(&self, outcome: Outcome) -> Outcome {
+        let own = matches!(outcome.reason, ExitReason::Exit | ExitReason::Signal | ExitReason::Stopped);
+        match self.stop_reason {
+            Some(reason) if own => {
+                Outcome { reason, message: self.message.clone().or(outcome.message), ..outcome }
+            }
+            _ => outcome,
+        }
+    }
+}

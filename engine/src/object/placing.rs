@@ -1,0 +1,158 @@
+//! The way to an instance: the record is read, room is found, the placement is written, the start is sent. And what
+//! else waits for the store: why an instance is to end, and that it has.
+
+use std::sync::Arc;
+
+use berth_common::ids::{Generation, InstanceId, NodeId};
+use berth_common::outcome::{ExitReason, Outcome};
+
+use super::live::{Live, Stage};
+use super::{Object, State, ms};
+use crate::effect::{Effect, PersistId};
+use crate::engine::Context;
+use crate::fleet::Demand;
+use crate::input::StoreFailure;
+use crate::record::{Record, RecordState};
+use crate::refused::Refused;
+
+/// How long after a failed write of an end it is tried again.
+const PERSIST_RETRY_MS: u64 = 1_000;
+
+impl Object {
+    pub(crate) fn loaded(&mut self, record: Result<Option<Record>, StoreFailure>, cx: &mut Context<'_>) {
+        if !matches!(self.state, State::Loading) {
+            return;
+        }
+        match record {
+            Err(_) => {
+                self.refuse_all(&Refused::Store, cx);
+                self.state = State::Gone;
+            }
+            Ok(None) => self.begin(cx),
+            Ok(Some(record)) => {
+                self.read(record, cx.now.mono_ms);
+                if matches!(self.state, State::Gone) {
+                    self.begin(cx);
+                }
+            }
+        }
+    }
+
+    /// Starts anew if requests wait; otherwise there is nothing to do.
+    fn begin(&mut self, cx: &mut Context<'_>) {
+        let Some(class) = self.waiters.class().map(Arc::clone) else {
+            self.state = State::Gone;
+            return;
+        };
+        cx.emit(Effect::Reserve(Demand::of(&self.key, self.generation.next(), &class)));
+        self.state = State::Reserving { class };
+    }
+
+    pub(crate) fn reserved(
+        &mut self,
+        generation: Generation,
+        result: Result<(NodeId, InstanceId), Refused>,
+        cx: &mut Context<'_>,
+    ) {
+        let State::Reserving { class } = &self.state else { return };
+        if generation != self.generation.next() {
+            return;
+        }
+        match result {
+            Ok((node, instance)) if !self.waiters.is_empty() => {
+                let stage = Stage::Placing { persist: cx.ids.persist() };
+                let live = Live::new(node, instance, Arc::clone(class), stage, cx.now.mono_ms);
+                self.generation = generation;
+                self.last_change_ms = cx.now.wall_ms;
+                self.state = State::Live(live);
+                self.persist_live(cx);
+            }
+            // Everybody has gone meanwhile.
+            Ok((node, _)) => {
+                cx.emit(Effect::Unreserve { object: self.id, generation, node });
+                self.state = State::Gone;
+            }
+            Err(refused) => {
+                self.refuse_all(&refused, cx);
+                self.state = State::Gone;
+            }
+        }
+    }
+
+    /// Emits the persist that the live state waits for.
+    pub(super) fn persist_live(&mut self, cx: &mut Context<'_>) {
+        let State::Live(live) = &self.state else { return };
+        let persist = match &live.stage {
+            Stage::Placing { persist } | Stage::Stopping { unsent: Some((persist, _)), .. } => *persist,
+            _ => return,
+        };
+        self.persist(persist, live.record(), cx);
+    }
+
+    pub(super) fn persist(&self, persist: PersistId, state: RecordState, cx: &mut Context<'_>) {
+        let record = Record {
+            key: self.key.clone(),
+            generation: self.generation,
+            state,
+            last_change_ms: self.last_change_ms,
+        };
+        cx.emit(Effect::Persist { object: self.id, persist, record });
+    }
+
+    pub(crate) fn persisted(
+        &mut self,
+        id: PersistId,
+        result: &Result<(), StoreFailure>,
+        cx: &mut Context<'_>,
+    ) {
+        match &mut self.state {
+            State::Live(live) => match &mut live.stage {
+                Stage::Placing { persist } if *persist == id => self.placed(result.is_ok(), cx),
+                Stage::Stopping { unsent, .. }
+                    if unsent.as_ref().is_some_and(|(persist, _)| *persist == id) =>
+                {
+                    // Even if it could not be written why: the instance must end.
+                    if let Some((_, stop)) = unsent.take() {
+                        cx.emit(Effect::Stop { node: live.node.clone(), stop });
+                    }
+                }
+                _ => {}
+            },
+            State::Ending { node, instance, persist, retry_ms } if *persist == id => {
+                if result.is_err() {
+                    *retry_ms = Some(cx.now.mono_ms.saturating_add(PERSIST_RETRY_MS));
+                    return;
+                }
+                cx.emit(Effect::Forget { node: node.clone(), instance: *instance });
+                self.begin(cx);
+            }
+            _ => {}
+        }
+    }
+
+    /// The placement is durable, or it is not known to be.
+    fn placed(&mut self, durable: bool, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        if durable {
+            let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
+            live.stage = Stage::Starting { deadline_ms };
+            let start = live.start(&self.key, self.generation, cx.config.term_ms);
+            cx.emit(Effect::Start { node: live.node.clone(), start: Box::new(start) });
+            return;
+        }
+        // The write may have happened after all: what is written now says that nothing was started.
+        let outcome =
+            Outcome::because(ExitReason::StartFailed, "the placement could not be written to the store");
+        self.refuse_all(&Refused::Store, cx);
+        self.end(outcome, cx);
+    }
+
+    /// Writes the end again after a failure.
+    pub(super) fn persist_again(&mut self, cx: &mut Context<'_>) {
+        let State::Ending { persist, retry_ms, .. } = &mut self.state else { return };
+        let again = cx.ids.persist();
+        *persist = again;
+        *retry_ms = None;
+        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, cx);
+    }
+}

@@ -1,0 +1,84 @@
+//! The requests that wait for one object, in the order in which they came, and when the first must be answered.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use berth_common::spec::ClassSpec;
+
+use crate::input::WaiterId;
+
+/// The requests that wait for one object.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    queue: VecDeque<Waiter>,
+    /// The smallest deadline in the queue, kept so that one more request does not look at all of them.
+    first_deadline_ms: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: WaiterId,
+    class: Arc<ClassSpec>,
+    deadline_ms: u64,
+}
+
+impl Waiters {
+    pub(super) fn push(&mut self, id: WaiterId, class: Arc<ClassSpec>, deadline_ms: u64) {
+        self.first_deadline_ms =
+            Some(self.first_deadline_ms.map_or(deadline_ms, |first| first.min(deadline_ms)));
+        self.queue.push_back(Waiter { id, class, deadline_ms });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn first_deadline_ms(&self) -> Option<u64> {
+        self.first_deadline_ms
+    }
+
+    /// The class as the first request knows it.
+    pub(super) fn class(&self) -> Option<&Arc<ClassSpec>> {
+        self.queue.front().map(|waiter| &waiter.class)
+    }
+
+    pub(super) fn cancel(&mut self, id: WaiterId) {
+        self.queue.retain(|waiter| waiter.id != id);
+        self.find_first();
+    }
+
+    /// Gives all of them this deadline.
+    pub(super) fn set_deadline(&mut self, deadline_ms: u64) {
+        for waiter in &mut self.queue {
+            waiter.deadline_ms = deadline_ms;
+        }
+        self.find_first();
+    }
+
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = WaiterId> {
+        self.first_deadline_ms = None;
+        self.queue.drain(..).map(|waiter| waiter.id)
+    }
+
+    /// Takes those whose deadline has come.
+    pub(super) fn take_late(&mut self, now_ms: u64) -> Vec<WaiterId> {
+        let mut late = Vec::new();
+        self.queue.retain(|waiter| {
+            let in_time = waiter.deadline_ms > now_ms;
+            if !in_time {
+                late.push(waiter.id);
+            }
+            in_time
+        });
+        self.find_first();
+        late
+    }
+
+    fn find_first(&mut self) {
+        self.first_deadline_ms = self.queue.iter().map(|waiter| waiter.deadline_ms).min();
+    }
+}

@@ -1,0 +1,213 @@
+//! What the engine promises, by name, checked from outside by somebody who sees every input and effect.
+//!
+//! 1. `never_two_alive`: an object has one living instance at the most, on all nodes together.
+//! 2. `answered_once_in_time`: each request is granted or refused once, within its bound, and never after it left.
+//! 3. `activity_never_leaks`: what nobody holds is put to sleep once `sleep_after` has passed, not a moment later.
+//! 4. `never_asleep_under_activity`: nothing is put to sleep while a request holds it, nor sooner.
+//! 5. `durable_first`: a start only after its placement is durable, a forget only after the end is.
+//! 6. `legal_after_crash`: what was durable gives a legal state, in which all promises hold on.
+//! 7. `room_never_leaks`: exactly what may live on a node is reserved there.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
+use berth_common::outcome::ExitReason;
+use berth_common::wire::call::{Start, Stop};
+use berth_engine::fleet::Fleet;
+use berth_engine::{Engine, HoldId, ObjectView, Placement, PublicState, Record, RecordState, WaiterId};
+
+use crate::model::{PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS};
+use crate::node::Node;
+
+const SIGTERM: i32 = 15;
+
+#[derive(Default)]
+pub(crate) struct Promises {
+    now_ms: u64,
+    /// Waiting requests, and when each must be answered.
+    waiting: BTreeMap<WaiterId, (ObjectId, u64)>,
+    holds: Vec<(HoldId, Placement)>,
+    /// Instances that are healthy as far as the engine was told, and when there was activity on each.
+    active_ms: HashMap<InstanceId, u64>,
+    /// Instances that were rightly found to be idle.
+    idle: HashSet<InstanceId>,
+    started: HashMap<ObjectId, Generation>,
+    granted: usize,
+    refused: usize,
+}
+
+impl Promises {
+    pub(crate) fn holds(&self) -> &[(HoldId, Placement)] {
+        &self.holds
+    }
+
+    pub(crate) fn waiting(&self) -> Vec<(WaiterId, ObjectId)> {
+        self.waiting.iter().map(|(waiter, (object, _))| (*waiter, *object)).collect()
+    }
+
+    pub(crate) fn healthy(&self) -> Vec<InstanceId> {
+        let mut healthy: Vec<_> = self.active_ms.keys().copied().collect();
+        healthy.sort_unstable();
+        healthy
+    }
+
+    /// How many requests were granted, and how many refused.
+    pub(crate) fn answers(&self) -> (usize, usize) {
+        (self.granted, self.refused)
+    }
+
+    // ---- what happens
+
+    pub(crate) fn time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    pub(crate) fn acquired(&mut self, waiter: WaiterId, object: ObjectId) {
+        let bound_ms = self.now_ms + START_TIMEOUT_MS + PORT_TIMEOUT_MS;
+        self.waiting.insert(waiter, (object, bound_ms));
+    }
+
+    pub(crate) fn cancelled(&mut self, waiter: WaiterId) {
+        self.waiting.remove(&waiter);
+    }
+
+    pub(crate) fn released(&mut self, index: usize) -> (HoldId, Placement) {
+        let (hold, placement) = self.holds.remove(index);
+        self.active(placement.instance);
+        (hold, placement)
+    }
+
+    pub(crate) fn active(&mut self, instance: InstanceId) {
+        if let Some(active_ms) = self.active_ms.get_mut(&instance) {
+            *active_ms = self.now_ms;
+        }
+    }
+
+    pub(crate) fn crashed(&mut self) {
+        self.waiting.clear();
+        self.holds.clear();
+        self.active_ms.clear();
+    }
+
+    // ---- 2, answered_once_in_time
+
+    pub(crate) fn granted(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
+        let (object, _) = self.waiting.remove(&waiter).expect("answered twice, or after it left");
+        assert_eq!(object, placement.object);
+        assert!(self.holds.iter().all(|(other, _)| *other != hold), "a hold was drawn twice");
+        self.holds.push((hold, placement));
+        self.granted += 1;
+    }
+
+    pub(crate) fn refused(&mut self, waiter: WaiterId) {
+        assert!(self.waiting.remove(&waiter).is_some(), "answered twice, or after it left");
+        self.refused += 1;
+    }
+
+    fn answered_once_in_time(&self) {
+        let late: Vec<_> =
+            self.waiting.iter().filter(|(_, (_, bound_ms))| *bound_ms <= self.now_ms).collect();
+        assert!(late.is_empty(), "not answered within the bound: {late:?}");
+    }
+
+    // ---- 1, never_two_alive
+
+    fn never_two_alive(nodes: &[Node]) {
+        let mut seen = HashSet::new();
+        for object in nodes.iter().flat_map(Node::living) {
+            assert!(seen.insert(object), "two living instances of {object}");
+        }
+    }
+
+    // ---- 3 and 4, sleep
+
+    fn activity_never_leaks(&mut self, views: &[ObjectView]) {
+        let healthy = views.iter().filter(|view| view.state == PublicState::Healthy);
+        let before = std::mem::take(&mut self.active_ms);
+        for view in healthy {
+            let instance = view.instance.expect("a healthy object has an instance");
+            let active_ms = before.get(&instance).copied().unwrap_or(self.now_ms);
+            let held = self.holds.iter().any(|(_, placement)| placement.instance == instance);
+            assert!(
+                held || self.now_ms < active_ms + SLEEP_AFTER_MS,
+                "{instance} is idle and does not sleep"
+            );
+            self.active_ms.insert(instance, active_ms);
+        }
+    }
+
+    fn never_asleep_under_activity(&mut self, instance: InstanceId) {
+        let held = self.holds.iter().any(|(_, placement)| placement.instance == instance);
+        assert!(!held, "put to sleep under a request");
+        let active_ms = self.active_ms.get(&instance).expect("only what is healthy is put to sleep");
+        assert!(self.now_ms >= active_ms + SLEEP_AFTER_MS, "put to sleep too soon");
+        self.idle.insert(instance);
+    }
+
+    // ---- 5, durable_first
+
+    pub(crate) fn persisting(&mut self, record: &Record) {
+        if let RecordState::Placed { instance, stop_reason: Some(ExitReason::Idle), .. } = record.state {
+            self.never_asleep_under_activity(instance);
+        }
+    }
+
+    /// `acknowledged`: the last record of the object that the engine knows to be durable.
+    pub(crate) fn starting(&mut self, start: &Start, acknowledged: Option<&Record>) {
+        let record = acknowledged.expect("started before anything was durable");
+        let RecordState::Placed { instance, class, .. } = &record.state else {
+            panic!("started before the placement was durable: {record:?}")
+        };
+        assert_eq!((*instance, record.generation), (start.instance, start.generation));
+        assert_eq!((&class.image, class.resources), (&start.image, start.resources));
+        let before = self.started.insert(start.object.id(), start.generation);
+        assert!(before < Some(start.generation), "a generation was used twice");
+    }
+
+    pub(crate) fn stopping(&self, stop: &Stop) {
+        assert!(stop.signal != SIGTERM || self.idle.contains(&stop.instance), "a stop without a reason");
+    }
+
+    pub(crate) fn forgetting<'a>(&self, instance: InstanceId, mut durable: impl Iterator<Item = &'a Record>) {
+        let places = |record: &Record| matches!(&record.state, RecordState::Placed { instance: of, .. } if *of == instance);
+        assert!(!durable.any(places), "told to forget before the end was durable");
+    }
+
+    // ---- 6, legal_after_crash
+
+    pub(crate) fn legal_after_crash(&self, engine: &Engine, durable: &HashMap<ObjectId, Record>) {
+        for (id, record) in durable {
+            assert!(self.started.get(id).is_none_or(|generation| *generation <= record.generation));
+            let view = engine.view(*id);
+            match &record.state {
+                RecordState::Stopped { .. } => assert_eq!(view, None, "a stopped object takes no memory"),
+                RecordState::Placed { node, instance, .. } => {
+                    let view = view.expect("what may live is known");
+                    assert_eq!(view.state, PublicState::Running);
+                    let known = (view.node.as_ref(), view.instance, view.generation);
+                    assert_eq!(known, (Some(node), Some(*instance), record.generation));
+                }
+            }
+        }
+        let started_unknown = self.started.keys().any(|id| !durable.contains_key(id));
+        assert!(!started_unknown, "something was started of which nothing is durable");
+    }
+
+    // ---- 7, room_never_leaks
+
+    fn room_never_leaks(fleet: &Fleet, views: &[ObjectView], names: &[NodeId]) {
+        for node in names {
+            let placed = views.iter().filter(|view| view.node.as_ref() == Some(node)).count();
+            assert_eq!(usize::try_from(fleet.instances_on(node)), Ok(placed), "reserved on {node}");
+        }
+    }
+
+    /// After each step, with all effects carried out and all deadlines handled.
+    pub(crate) fn check(&mut self, engine: &Engine, nodes: &[Node], fleet: &Fleet, names: &[NodeId]) {
+        let views = engine.views();
+        Self::never_two_alive(nodes);
+        self.answered_once_in_time();
+        self.activity_never_leaks(&views);
+        Self::room_never_leaks(fleet, &views, names);
+    }
+}
