@@ -29,12 +29,12 @@ soak group="": examples
 # request to a new ID until the first byte, beside podman; writes target/bench/cold.json
 bench-cold: examples
     cargo build --workspace --bins
-    cargo run -p berth-tests --bin bench-cold
+    "${CARGO_TARGET_DIR:-target}/debug/bench-cold"
 
 # requests/s through edge and agent, beside nginx; writes target/bench/proxy.json
 bench-proxy: examples
     cargo build --workspace --bins
-    cargo run -p berth-tests --bin bench-proxy
+    "${CARGO_TARGET_DIR:-target}/debug/bench-proxy"
 
 # builds the examples as static binaries, into target/examples
 examples:

@@ -33,7 +33,7 @@ const IDLE_TIMEOUT_MS: u32 = 10_000;
 /// Bytes that a stream may have in flight towards this agent.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes that all streams of a connection may have in flight towards this agent together.
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// Bytes that wait in memory for a connection's edge to acknowledge them.
 const SEND_WINDOW_BYTES: u64 = 8 << 20;
 /// Streams that an edge may have open on one connection: calls, and one for each tunnelled connection.

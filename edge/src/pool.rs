@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 
 use crate::upstream::Upstream;
 
-/// Most idle connections to one port of one instance.
-const MAX_IDLE: usize = 32;
+/// Most idle connections to one port of one instance: as many requests may come at once, again and again, without a
+/// connection being opened for any. Each takes a few KiB, and only for `IDLE_LIMIT`.
+const MAX_IDLE: usize = 256;
 /// How long a connection is kept without a request: less than servers themselves keep idle connections.
 const IDLE_LIMIT: Duration = Duration::from_secs(2);
 /// How often connections past that limit are looked for.
