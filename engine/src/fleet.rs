@@ -160,9 +160,9 @@ impl Fleet {
 
 impl Used {
     fn add(&mut self, resources: &Resources) {
-        self.memory_bytes += resources.memory_bytes;
-        self.cpu_sixteenths += resources.cpu_sixteenths;
-        self.instances += 1;
+        self.memory_bytes = self.memory_bytes.saturating_add(resources.memory_bytes);
+        self.cpu_sixteenths = self.cpu_sixteenths.saturating_add(resources.cpu_sixteenths);
+        self.instances = self.instances.saturating_add(1);
     }
 
     fn subtract(&mut self, resources: &Resources) {
@@ -188,82 +188,4 @@ impl Used {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GIB: u64 = 1 << 30;
-
-    fn node(name: &str) -> NodeId {
-        name.parse().unwrap()
-    }
-
-    fn demand(object: u8, max_instances: Option<u32>) -> Demand {
-        Demand {
-            object: ObjectId::from_bytes([object; 16]),
-            generation: Generation(1),
-            resources: Resources { cpu_sixteenths: 4, memory_bytes: GIB, disk_bytes: 0 },
-            class: ("app".parse().unwrap(), "Class".parse().unwrap()),
-            max_instances,
-        }
-    }
-
-    fn fleet(names: &[&str]) -> Fleet {
-        let mut fleet = Fleet::new();
-        for name in names {
-            fleet.node_up(
-                node(name),
-                Capacity { memory_bytes: 2 * GIB, cpu_sixteenths: 32, instances: 10 },
-                false,
-            );
-        }
-        fleet
-    }
-
-    #[test]
-    fn instances_spread_and_stop_at_capacity() {
-        let mut fleet = fleet(&["a", "b"]);
-        let placed: Vec<_> = (0..4).map(|n| fleet.reserve(&demand(n, None)).unwrap()).collect();
-        assert_eq!(placed, [node("a"), node("b"), node("a"), node("b")]);
-        assert_eq!(fleet.reserve(&demand(9, None)), Err(Refused::NoCapacity { what: "memory".to_owned() }));
-        fleet.release(demand(1, None).object, Generation(1));
-        assert_eq!(fleet.reserve(&demand(9, None)), Ok(node("b")));
-        assert_eq!((fleet.instances_on(&node("a")), fleet.instances_on(&node("b"))), (2, 2));
-    }
-
-    #[test]
-    fn a_class_has_its_limit() {
-        let mut fleet = fleet(&["a"]);
-        assert!(fleet.reserve(&demand(1, Some(1))).is_ok());
-        assert_eq!(fleet.reserve(&demand(2, Some(1))), Err(Refused::ClassLimit { limit: 1 }));
-        // The same object's next generation takes the place of its last.
-        assert!(fleet.reserve(&Demand { generation: Generation(2), ..demand(1, Some(1)) }).is_ok());
-    }
-
-    #[test]
-    fn absent_and_draining_nodes_get_nothing() {
-        let mut fleet = fleet(&["a"]);
-        fleet.node_down(&node("a"));
-        assert_eq!(fleet.reserve(&demand(1, None)), Err(Refused::NoNode));
-        fleet.node_up(node("a"), Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 }, true);
-        assert_eq!(fleet.reserve(&demand(1, None)), Err(Refused::NoNode));
-    }
-
-    #[test]
-    fn what_a_node_has_counts_even_before_it_is_connected() {
-        let mut fleet = Fleet::new();
-        fleet.restore(&demand(1, None), &node("a"));
-        fleet.node_up(node("a"), Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 }, false);
-        assert!(fleet.reserve(&demand(2, None)).is_err());
-        fleet.release(demand(1, None).object, Generation(1));
-        assert!(fleet.reserve(&demand(2, None)).is_ok());
-    }
-
-    #[test]
-    fn a_late_release_of_an_older_generation_gives_nothing_back() {
-        let mut fleet = fleet(&["a"]);
-        let newer = Demand { generation: Generation(5), ..demand(1, None) };
-        fleet.reserve(&newer).unwrap();
-        fleet.release(newer.object, Generation(4));
-        assert_eq!(fleet.instances_on(&node("a")), 1);
-    }
-}
+mod tests;

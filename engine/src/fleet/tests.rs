@@ -1,0 +1,155 @@
+//! Spread, limits, and what is given back.
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+fn demand(object: u8, max_instances: Option<u32>) -> Demand {
+    Demand {
+        object: ObjectId::from_bytes([object; 16]),
+        generation: Generation(1),
+        resources: Resources { cpu_sixteenths: 4, memory_bytes: GIB, disk_bytes: 0 },
+        class: ("app".parse().unwrap(), "Class".parse().unwrap()),
+        max_instances,
+    }
+}
+
+fn fleet(names: &[&str]) -> Fleet {
+    let mut fleet = Fleet::new();
+    for name in names {
+        fleet.node_up(
+            node(name),
+            Capacity { memory_bytes: 2 * GIB, cpu_sixteenths: 32, instances: 10 },
+            false,
+        );
+    }
+    fleet
+}
+
+#[test]
+fn instances_spread_and_stop_at_capacity() {
+    let mut fleet = fleet(&["a", "b"]);
+    let placed: Vec<_> = (0..4).map(|n| fleet.reserve(&demand(n, None)).unwrap()).collect();
+    assert_eq!(placed, [node("a"), node("b"), node("a"), node("b")]);
+    assert_eq!(fleet.reserve(&demand(9, None)), Err(Refused::NoCapacity { what: "memory".to_owned() }));
+    fleet.release(demand(1, None).object, Generation(1));
+    assert_eq!(fleet.reserve(&demand(9, None)), Ok(node("b")));
+    assert_eq!((fleet.instances_on(&node("a")), fleet.instances_on(&node("b"))), (2, 2));
+}
+
+#[test]
+fn a_class_has_its_limit() {
+    let mut fleet = fleet(&["a"]);
+    assert!(fleet.reserve(&demand(1, Some(1))).is_ok());
+    assert_eq!(fleet.reserve(&demand(2, Some(1))), Err(Refused::ClassLimit { limit: 1 }));
+    // The same object's next generation takes the place of its last.
+    assert!(fleet.reserve(&Demand { generation: Generation(2), ..demand(1, Some(1)) }).is_ok());
+}
+
+#[test]
+fn absent_and_draining_nodes_get_nothing() {
+    let mut fleet = fleet(&["a"]);
+    fleet.node_down(&node("a"));
+    assert_eq!(fleet.reserve(&demand(1, None)), Err(Refused::NoNode));
+    fleet.node_up(node("a"), Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 }, true);
+    assert_eq!(fleet.reserve(&demand(1, None)), Err(Refused::NoNode));
+}
+
+#[test]
+fn what_a_node_has_counts_even_before_it_is_connected() {
+    let mut fleet = Fleet::new();
+    fleet.restore(&demand(1, None), &node("a"));
+    fleet.node_up(node("a"), Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 }, false);
+    assert!(fleet.reserve(&demand(2, None)).is_err());
+    fleet.release(demand(1, None).object, Generation(1));
+    assert!(fleet.reserve(&demand(2, None)).is_ok());
+}
+
+#[test]
+fn a_late_release_of_an_older_generation_gives_nothing_back() {
+    let mut fleet = fleet(&["a"]);
+    let newer = Demand { generation: Generation(5), ..demand(1, None) };
+    fleet.reserve(&newer).unwrap();
+    fleet.release(newer.object, Generation(4));
+    assert_eq!(fleet.instances_on(&node("a")), 1);
+}
+
+fn up(fleet: &mut Fleet, name: &str, capacity: Capacity) {
+    fleet.node_up(node(name), capacity, false);
+}
+
+const ROOMY: Capacity = Capacity { memory_bytes: 100 * GIB, cpu_sixteenths: 3200, instances: 100 };
+
+#[test]
+fn each_limit_of_a_node_holds_by_its_name() {
+    let limits = [
+        ("memory", Capacity { memory_bytes: GIB, ..ROOMY }),
+        ("CPU", Capacity { cpu_sixteenths: 7, ..ROOMY }),
+        ("instances", Capacity { instances: 1, ..ROOMY }),
+    ];
+    for (what, capacity) in limits {
+        let mut fleet = Fleet::new();
+        up(&mut fleet, "a", capacity);
+        assert_eq!(fleet.reserve(&demand(1, None)), Ok(node("a")));
+        assert_eq!(fleet.reserve(&demand(2, None)), Err(Refused::NoCapacity { what: what.to_owned() }));
+    }
+}
+
+#[test]
+fn the_emptiest_node_is_taken_whatever_came_before() {
+    let mut fleet = Fleet::new();
+    for name in ["c", "b", "a"] {
+        up(&mut fleet, name, ROOMY);
+    }
+    let placed: Vec<_> = (0..6).map(|n| fleet.reserve(&demand(n, None)).unwrap()).collect();
+    assert_eq!(placed, ["a", "b", "c", "a", "b", "c"].map(node));
+    // Two leave b: it takes the next two, and only then is it a's turn again.
+    fleet.release(demand(1, None).object, Generation(1));
+    fleet.release(demand(4, None).object, Generation(1));
+    let placed: Vec<_> = (6..9).map(|n| fleet.reserve(&demand(n, None)).unwrap()).collect();
+    assert_eq!(placed, ["b", "b", "a"].map(node));
+}
+
+#[test]
+fn a_full_node_is_passed_over() {
+    let mut fleet = Fleet::new();
+    up(&mut fleet, "a", Capacity { instances: 0, ..ROOMY });
+    up(&mut fleet, "b", ROOMY);
+    assert_eq!(fleet.reserve(&demand(1, None)), Ok(node("b")));
+    assert_eq!(fleet.reserve(&demand(2, None)), Ok(node("b")));
+}
+
+#[test]
+fn what_is_reserved_outlives_the_connection() {
+    let mut fleet = Fleet::new();
+    up(&mut fleet, "a", Capacity { instances: 1, ..ROOMY });
+    fleet.reserve(&demand(1, None)).unwrap();
+    fleet.node_down(&node("a"));
+    up(&mut fleet, "a", Capacity { instances: 1, ..ROOMY });
+    assert!(matches!(fleet.reserve(&demand(2, None)), Err(Refused::NoCapacity { .. })));
+}
+
+#[test]
+fn restored_instances_count_once_and_for_their_class() {
+    let mut fleet = fleet(&["a"]);
+    fleet.restore(&demand(1, Some(1)), &node("a"));
+    fleet.restore(&demand(1, Some(1)), &node("a"));
+    assert_eq!(fleet.instances_on(&node("a")), 1);
+    assert_eq!(fleet.reserve(&demand(2, Some(1))), Err(Refused::ClassLimit { limit: 1 }));
+    // More than the class may have by now, or the node: what lives is counted all the same.
+    fleet.restore(&demand(3, Some(1)), &node("a"));
+    assert_eq!(fleet.instances_on(&node("a")), 2);
+}
+
+#[test]
+fn absurd_demands_are_refused_and_not_wrapped() {
+    let mut fleet = Fleet::new();
+    up(&mut fleet, "a", ROOMY);
+    fleet.reserve(&demand(1, None)).unwrap();
+    let most = Resources { cpu_sixteenths: u32::MAX, memory_bytes: u64::MAX, disk_bytes: u64::MAX };
+    assert!(fleet.reserve(&Demand { resources: most, ..demand(2, None) }).is_err());
+}

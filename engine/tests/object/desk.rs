@@ -1,0 +1,179 @@
+//! A shell that does nothing by itself: a test says what happens, and looks at each effect.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::spec::{ClassSpec, ImageRef, Resources};
+use berth_common::wire::call::{InstanceStatus, Phase};
+use berth_engine::{
+    Config, Effect, Engine, HoldId, Input, Now, ObjectView, PersistId, Record, RecordState, Refused, WaiterId,
+};
+
+pub(crate) const MAX_WAITERS: usize = 3;
+
+pub(crate) struct Desk {
+    pub(crate) engine: Engine,
+    pub(crate) now_ms: u64,
+}
+
+pub(crate) fn key() -> ObjectKey {
+    ObjectKey { app: "a".parse().unwrap(), class: "C".parse().unwrap(), name: "o".parse().unwrap() }
+}
+
+pub(crate) fn object() -> ObjectId {
+    key().id()
+}
+
+pub(crate) fn node() -> NodeId {
+    "n".parse().unwrap()
+}
+
+pub(crate) fn instance(n: u8) -> InstanceId {
+    InstanceId::from_bytes([n; 16])
+}
+
+pub(crate) fn class() -> ClassSpec {
+    ClassSpec {
+        image: ImageRef { layout: PathBuf::from("/i"), digest: "sha256:0".to_owned() },
+        entrypoint: None,
+        env: BTreeMap::new(),
+        resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1 },
+        max_instances: None,
+        default_port: 8080,
+        sleep_after: Duration::from_secs(60),
+        start_timeout: Duration::from_secs(8),
+        port_timeout: Duration::from_secs(20),
+        stop_grace: Duration::from_secs(900),
+        enable_internet: false,
+    }
+}
+
+/// A record that places an instance of the object.
+pub(crate) fn placed(n: u8, generation: u64) -> Record {
+    let state = RecordState::Placed {
+        node: node(),
+        instance: instance(n),
+        class: Box::new(class()),
+        stop_reason: None,
+    };
+    Record { key: key(), generation: Generation(generation), state, last_change_ms: 5 }
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        let config = Config { term_ms: 120_000, max_waiters_per_object: MAX_WAITERS };
+        Self { engine: Engine::new(config), now_ms: 0 }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_ms: self.now_ms, wall_ms: 1_000_000 + self.now_ms }
+    }
+
+    pub(crate) fn restore(&mut self, record: Record) {
+        self.engine.restore(self.now(), record);
+    }
+
+    pub(crate) fn input(&mut self, input: Input) -> Vec<Effect> {
+        self.engine.handle(self.now(), input);
+        self.effects()
+    }
+
+    fn effects(&mut self) -> Vec<Effect> {
+        std::iter::from_fn(|| self.engine.poll_effect()).collect()
+    }
+
+    /// Lets time pass until then. Deadlines must not come late.
+    pub(crate) fn at(&mut self, now_ms: u64) -> Vec<Effect> {
+        self.now_ms = now_ms;
+        self.engine.handle_timeout(self.now());
+        assert!(self.engine.next_deadline_ms().is_none_or(|at| at > now_ms));
+        self.effects()
+    }
+
+    pub(crate) fn acquire(&mut self, waiter: u64) -> Vec<Effect> {
+        self.input(Input::Acquire { key: key(), class: Arc::new(class()), waiter: WaiterId(waiter) })
+    }
+
+    pub(crate) fn loaded(&mut self, record: Option<Record>) -> Vec<Effect> {
+        self.input(Input::Loaded { object: object(), record: Ok(record) })
+    }
+
+    pub(crate) fn reserved(&mut self, generation: u64, result: Result<u8, Refused>) -> Vec<Effect> {
+        let result = result.map(|n| (node(), instance(n)));
+        self.input(Input::Reserved { object: object(), generation: Generation(generation), result })
+    }
+
+    pub(crate) fn persisted(&mut self, persist: PersistId) -> Vec<Effect> {
+        self.input(Input::Persisted { object: object(), persist, result: Ok(()) })
+    }
+
+    pub(crate) fn status(&mut self, n: u8, generation: u64, phase: Phase) -> Vec<Effect> {
+        let generation = Generation(generation);
+        let status = InstanceStatus { instance: instance(n), object: object(), generation, phase };
+        self.input(Input::Status { node: node(), status })
+    }
+
+    pub(crate) fn synced(&mut self, instances: &[u8]) -> Vec<Effect> {
+        let instances = instances.iter().map(|n| instance(*n)).collect();
+        self.input(Input::Synced { node: node(), instances })
+    }
+
+    pub(crate) fn release(&mut self, hold: HoldId) -> Vec<Effect> {
+        self.input(Input::Release { object: object(), hold })
+    }
+
+    pub(crate) fn view(&self) -> ObjectView {
+        self.engine.view(object()).unwrap()
+    }
+
+    /// Has instance 1, generation 1, asked for by request 1.
+    pub(crate) fn starting(&mut self) {
+        self.acquire(1);
+        self.loaded(None);
+        let persist = persist(&self.reserved(1, Ok(1)));
+        let effects = self.persisted(persist);
+        assert!(matches!(&effects[..], [Effect::Start { .. }]), "{effects:?}");
+    }
+
+    /// Has instance 1 healthy, held by request 1.
+    pub(crate) fn healthy(&mut self) -> HoldId {
+        self.starting();
+        self.status(1, 1, Phase::Running);
+        match &self.status(1, 1, Phase::Ready)[..] {
+            [Effect::Grant { hold, .. }] => *hold,
+            effects => panic!("{effects:?}"),
+        }
+    }
+}
+
+/// The write that is asked for, of which there must be one.
+pub(crate) fn persist(effects: &[Effect]) -> PersistId {
+    let mut writes = effects.iter().filter_map(|effect| match effect {
+        Effect::Persist { persist, .. } => Some(*persist),
+        _ => None,
+    });
+    let persist = writes.next().unwrap_or_else(|| panic!("no write: {effects:?}"));
+    assert_eq!(writes.next(), None);
+    persist
+}
+
+/// Which requests are refused, and why.
+pub(crate) fn refused(effects: &[Effect]) -> Vec<(u64, Refused)> {
+    let refused = effects.iter().filter_map(|effect| match effect {
+        Effect::Refuse { waiter, refused } => Some((waiter.0, refused.clone())),
+        _ => None,
+    });
+    refused.collect()
+}
+
+/// Signal and grace of the stops that are sent.
+pub(crate) fn stops(effects: &[Effect]) -> Vec<(InstanceId, i32, u64)> {
+    let stops = effects.iter().filter_map(|effect| match effect {
+        Effect::Stop { stop, .. } => Some((stop.instance, stop.signal, stop.grace_ms)),
+        _ => None,
+    });
+    stops.collect()
+}

@@ -1,0 +1,349 @@
+//! Single stories of one object, step by step: what users and operators rely on.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod desk;
+
+use berth_common::ids::{Generation, ObjectKey};
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::wire::call::{Phase, Refusal, RefusalCode};
+use berth_engine::{Effect, Input, PublicState, Record, RecordState, Refused, StoreFailure, WaiterId};
+use desk::{Desk, MAX_WAITERS, class, instance, key, node, object, persist, placed, refused, stops};
+
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
+#[test]
+fn concurrent_first_requests_share_one_start() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.acquire(1), [Effect::Load { object: object() }]);
+    assert_eq!(desk.acquire(2), []);
+    assert!(
+        matches!(&desk.loaded(None)[..], [Effect::Reserve(demand)] if demand.generation == Generation(1))
+    );
+    assert_eq!(desk.acquire(3), []);
+    let write = persist(&desk.reserved(1, Ok(1)));
+    assert!(matches!(&desk.persisted(write)[..], [Effect::Start { .. }]));
+    assert_eq!(desk.status(1, 1, Phase::Running), []);
+    let granted = desk.status(1, 1, Phase::Ready);
+    let waiters: Vec<_> = granted.iter().map(|effect| matches!(effect, Effect::Grant { .. })).collect();
+    assert_eq!(waiters, [true; 3]);
+    assert_eq!(desk.view().state, PublicState::Healthy);
+}
+
+#[test]
+fn a_start_runs_what_the_record_says() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    desk.loaded(None);
+    let effects = desk.reserved(1, Ok(1));
+    let [Effect::Persist { record, persist, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(record.state, placed(1, 1).state);
+    let effects = desk.persisted(*persist);
+    let [Effect::Start { node: on, start }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((on, start.instance, start.term_ms, start.ready_port), (&node(), instance(1), 120_000, 8080));
+    assert_eq!((&start.object, &start.image), (&key(), &class().image));
+}
+
+#[test]
+fn only_so_many_requests_wait() {
+    let mut desk = Desk::new();
+    for waiter in 0..=MAX_WAITERS as u64 {
+        let effects = desk.acquire(waiter);
+        let over = waiter == MAX_WAITERS as u64;
+        assert_eq!(!refused(&effects).is_empty(), over);
+    }
+    desk.input(Input::Cancel { object: object(), waiter: WaiterId(0) });
+    assert_eq!(refused(&desk.acquire(9)), []);
+}
+
+#[test]
+fn nobody_waits_any_more_when_room_is_found() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    desk.loaded(None);
+    desk.input(Input::Cancel { object: object(), waiter: WaiterId(1) });
+    let back = Effect::Unreserve { object: object(), generation: Generation(1), node: node() };
+    assert_eq!(desk.reserved(1, Ok(1)), [back]);
+    assert_eq!(desk.engine.view(object()), None);
+}
+
+#[test]
+fn no_room_is_told_to_all_who_wait() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    desk.acquire(2);
+    desk.loaded(None);
+    let full = Refused::NoCapacity { what: "memory".to_owned() };
+    assert_eq!(refused(&desk.reserved(1, Err(full.clone()))), [(1, full.clone()), (2, full)]);
+    assert!(matches!(desk.acquire(3)[..], [Effect::Load { .. }]), "and forgotten");
+}
+
+#[test]
+fn an_unreadable_record_refuses() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    let record = Err(StoreFailure::new("damaged"));
+    assert_eq!(refused(&desk.input(Input::Loaded { object: object(), record })), [(1, Refused::Store)]);
+    assert_eq!(desk.engine.next_deadline_ms(), None);
+}
+
+#[test]
+fn an_instance_that_does_not_run_in_time_is_killed() {
+    let mut desk = Desk::new();
+    desk.starting();
+    desk.now_ms = 1_000;
+    desk.acquire(2);
+    let effects = desk.at(8_000);
+    assert_eq!(refused(&effects), [(1, Refused::StartTimeout), (2, Refused::StartTimeout)]);
+    assert_eq!(desk.view().state, PublicState::Stopping);
+    let effects = desk.persisted(persist(&effects));
+    assert_eq!(stops(&effects), [(instance(1), SIGKILL, 0)]);
+}
+
+#[test]
+fn an_instance_that_nobody_waits_for_must_run_in_time_too() {
+    let mut desk = Desk::new();
+    desk.starting();
+    desk.input(Input::Cancel { object: object(), waiter: WaiterId(1) });
+    let write = persist(&desk.at(8_000));
+    assert_eq!(stops(&desk.persisted(write)), [(instance(1), SIGKILL, 0)]);
+}
+
+#[test]
+fn a_port_that_never_answers_is_told_with_its_number() {
+    let mut desk = Desk::new();
+    desk.starting();
+    desk.now_ms = 7_999;
+    desk.status(1, 1, Phase::Running);
+    desk.now_ms = 20_000;
+    desk.acquire(2);
+    assert_eq!(desk.at(27_998), []);
+    let effects = desk.at(27_999);
+    let port = Refused::PortTimeout { port: 8080 };
+    assert_eq!(refused(&effects), [(1, port.clone()), (2, port)]);
+    assert_eq!(stops(&desk.persisted(persist(&effects))), [(instance(1), SIGKILL, 0)]);
+    desk.status(1, 1, Phase::Exited(Outcome::signalled(SIGKILL)));
+    let exit = desk.view().exit.unwrap();
+    assert_eq!((exit.reason, exit.signal), (ExitReason::StartFailed, Some(SIGKILL)));
+    assert!(exit.message.unwrap().contains("8080"));
+}
+
+#[test]
+fn an_exit_while_starting_is_told_with_its_code() {
+    let mut desk = Desk::new();
+    desk.starting();
+    let effects = desk.status(1, 1, Phase::Exited(Outcome::exited(3)));
+    assert_eq!(refused(&effects), [(1, Refused::StartFailed(Outcome::exited(3)))]);
+    assert_eq!(desk.view().state, PublicState::StoppedWithCode);
+    let forget = Effect::Forget { node: node(), instance: instance(1) };
+    assert_eq!(desk.persisted(persist(&effects)), [forget]);
+    assert_eq!(desk.engine.view(object()), None, "stopped objects take no memory");
+}
+
+#[test]
+fn a_node_without_room_after_all_is_no_fault_of_the_app() {
+    for (code, fault) in [(RefusalCode::Capacity, false), (RefusalCode::Image, true)] {
+        let mut desk = Desk::new();
+        desk.starting();
+        let refusal = Refusal { code, message: "why".to_owned() };
+        let input = Input::StartRefused { object: object(), instance: instance(1), refusal: refusal.clone() };
+        let expected = match fault {
+            true => Refused::StartRefused(refusal),
+            false => Refused::NoCapacity { what: "why".to_owned() },
+        };
+        assert_eq!(refused(&desk.input(input)), [(1, expected)]);
+    }
+}
+
+#[test]
+fn a_request_while_stopping_gets_a_new_instance() {
+    let mut desk = Desk::new();
+    let hold = desk.healthy();
+    desk.release(hold);
+    let effects = desk.at(60_000);
+    assert_eq!(desk.acquire(2), []);
+    assert_eq!(stops(&desk.persisted(persist(&effects))), [(instance(1), SIGTERM, 900_000)]);
+    let effects = desk.status(1, 1, Phase::Exited(Outcome::exited(0)));
+    assert_eq!(refused(&effects), []);
+    let effects = desk.persisted(persist(&effects));
+    let [Effect::Forget { .. }, Effect::Reserve(demand)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(demand.generation, Generation(2));
+    persist(&desk.reserved(2, Ok(2)));
+    assert_eq!(desk.view().instance, Some(instance(2)));
+}
+
+#[test]
+fn a_request_does_not_wait_for_the_whole_grace() {
+    let mut desk = Desk::new();
+    let hold = desk.healthy();
+    desk.release(hold);
+    desk.at(60_000);
+    desk.acquire(2);
+    assert_eq!(desk.at(67_999), []);
+    assert_eq!(refused(&desk.at(68_000)), [(2, Refused::Stopping)]);
+}
+
+#[test]
+fn an_end_by_itself_while_serving_is_told_as_it_was() {
+    let mut desk = Desk::new();
+    let hold = desk.healthy();
+    let effects = desk.status(1, 1, Phase::Exited(Outcome::exited(3)));
+    assert_eq!(desk.acquire(2), []);
+    assert_eq!(desk.view().state, PublicState::StoppedWithCode);
+    assert!(matches!(desk.persisted(persist(&effects))[..], [Effect::Forget { .. }, Effect::Reserve(_)]));
+    // The request that held it ends later; that means nothing to the next instance.
+    persist(&desk.reserved(2, Ok(2)));
+    assert_eq!(desk.release(hold), []);
+}
+
+#[test]
+fn a_node_may_end_an_instance_by_itself() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    assert_eq!(desk.status(1, 1, Phase::Stopping), []);
+    assert_eq!(desk.view().state, PublicState::Stopping);
+    assert_eq!(desk.acquire(2), [], "and gets no more requests");
+    let drained = Outcome { reason: ExitReason::Drained, ..Outcome::exited(0) };
+    desk.status(1, 1, Phase::Exited(drained.clone()));
+    assert_eq!(desk.view().exit, Some(drained));
+}
+
+#[test]
+fn what_is_no_objects_instance_is_ended_and_forgotten() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    // Another instance, another generation of the same one, and an object that is not in memory.
+    for (n, generation) in [(9, 1), (1, 7)] {
+        assert_eq!(
+            stops(&desk.status(n, generation, Phase::Running)),
+            [(instance(n), SIGKILL, 0)],
+            "{n} {generation}"
+        );
+    }
+    let ended = desk.status(9, 1, Phase::Exited(Outcome::exited(0)));
+    assert_eq!(ended, [Effect::Forget { node: node(), instance: instance(9) }]);
+    assert_eq!(desk.view().state, PublicState::Healthy);
+    assert_eq!(stops(&Desk::new().status(1, 1, Phase::Starting)), [(instance(1), SIGKILL, 0)]);
+}
+
+#[test]
+fn an_instance_taken_for_ended_that_lives_is_ended() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    persist(&desk.synced(&[]));
+    assert_eq!(desk.view().exit.unwrap().reason, ExitReason::RuntimeLost);
+    assert_eq!(stops(&desk.status(1, 1, Phase::Ready)), [(instance(1), SIGKILL, 0)]);
+    assert_eq!(desk.status(1, 1, Phase::Exited(Outcome::exited(0))), [], "forgotten once that is persisted");
+}
+
+#[test]
+fn an_account_without_what_was_not_asked_for_yet_means_nothing() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    desk.loaded(None);
+    let write = persist(&desk.reserved(1, Ok(1)));
+    assert_eq!(desk.synced(&[]), []);
+    assert!(matches!(desk.persisted(write)[..], [Effect::Start { .. }]));
+    assert_eq!(desk.synced(&[1]), [], "held unsent by the shell");
+}
+
+#[test]
+fn an_end_is_written_again_until_it_is() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    let write = persist(&desk.status(1, 1, Phase::Exited(Outcome::exited(0))));
+    let failed =
+        Input::Persisted { object: object(), persist: write, result: Err(StoreFailure::new("full")) };
+    assert_eq!(desk.input(failed), []);
+    let again = persist(&desk.at(1_000));
+    assert_ne!(again, write);
+    assert_eq!(desk.persisted(write), [], "an old answer means nothing");
+    assert!(matches!(desk.persisted(again)[..], [Effect::Forget { .. }]));
+}
+
+#[test]
+fn after_a_restart_requests_wait_for_the_node_to_tell() {
+    let mut desk = Desk::new();
+    desk.restore(placed(1, 4));
+    assert_eq!(desk.view().state, PublicState::Running);
+    assert_eq!(desk.acquire(1), []);
+    assert!(matches!(desk.status(1, 4, Phase::Ready)[..], [Effect::Grant { .. }]));
+    assert_eq!(desk.synced(&[1]), []);
+    assert_eq!(desk.view().state, PublicState::Healthy);
+}
+
+#[test]
+fn after_a_restart_a_node_that_does_not_come_is_named() {
+    let mut desk = Desk::new();
+    desk.restore(placed(1, 4));
+    desk.acquire(1);
+    assert_eq!(refused(&desk.at(8_000)), [(1, Refused::NodeUnreachable(node()))]);
+    assert_eq!(desk.view().instance, Some(instance(1)), "never placed elsewhere while it may live");
+}
+
+#[test]
+fn a_placement_found_late_is_recovered_and_never_doubled() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    assert_eq!(desk.loaded(Some(placed(1, 4))), []);
+    assert_eq!(desk.view().instance, Some(instance(1)));
+    persist(&desk.synced(&[]));
+}
+
+#[test]
+fn a_stop_under_way_is_resumed_with_its_reason() {
+    for (reason, signal, grace_ms) in
+        [(ExitReason::Idle, SIGTERM, 900_000), (ExitReason::StartFailed, SIGKILL, 0)]
+    {
+        let mut record = placed(1, 4);
+        let RecordState::Placed { stop_reason, .. } = &mut record.state else { unreachable!() };
+        *stop_reason = Some(reason);
+        let mut desk = Desk::new();
+        desk.restore(record);
+        assert_eq!(desk.status(1, 4, Phase::Stopping), []);
+        assert_eq!(stops(&desk.synced(&[1])), [(instance(1), signal, grace_ms)]);
+        desk.status(1, 4, Phase::Exited(Outcome::exited(0)));
+        assert_eq!(desk.view().exit.unwrap().reason, reason);
+    }
+}
+
+#[test]
+fn a_touch_of_an_earlier_instance_means_nothing() {
+    let mut desk = Desk::new();
+    let hold = desk.healthy();
+    desk.release(hold);
+    desk.now_ms = 30_000;
+    desk.input(Input::Touch { object: object(), instance: instance(7) });
+    assert_eq!(desk.engine.next_deadline_ms(), Some(60_000));
+    desk.input(Input::Touch { object: object(), instance: instance(1) });
+    assert_eq!(desk.at(60_000), []);
+    assert_eq!(desk.engine.next_deadline_ms(), Some(90_000));
+    assert_eq!(desk.view().state, PublicState::Healthy);
+    persist(&desk.at(90_000));
+}
+
+#[test]
+fn an_idle_end_counts_as_a_plain_stop_whatever_the_code() {
+    let mut desk = Desk::new();
+    let hold = desk.healthy();
+    desk.release(hold);
+    let write = persist(&desk.at(60_000));
+    desk.persisted(write);
+    desk.status(1, 1, Phase::Exited(Outcome::exited(143)));
+    let view = desk.view();
+    assert_eq!(view.state, PublicState::Stopped);
+    assert_eq!(view.exit.map(|exit| (exit.reason, exit.code)), Some((ExitReason::Idle, Some(143))));
+}
+
+#[test]
+fn stopped_objects_cost_nothing() {
+    let mut desk = Desk::new();
+    for n in 0..100_000 {
+        let key = ObjectKey { name: n.to_string().parse().unwrap(), ..key() };
+        let state = RecordState::Stopped { outcome: None };
+        desk.restore(Record { key, generation: Generation(1), state, last_change_ms: 0 });
+    }
+    assert!(desk.engine.views().is_empty());
+    assert_eq!(desk.engine.next_deadline_ms(), None);
+}
