@@ -1,6 +1,7 @@
 //! The programs under test: built once a process, in the target directory and with the profile that this program was
 //! built in.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -70,7 +71,19 @@ fn build(target: &Path, profile_name: &str, what: &[&str]) -> Command {
     let profile = if profile_name == "debug" { "dev" } else { profile_name };
     command.args(["build", "--quiet", "--profile", profile, "--target-dir"]).arg(target).args(what);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    std::env::vars_os().map(|(name, _)| name).filter(|name| is_of_this_package(name)).for_each(|name| {
+        command.env_remove(name);
+    });
     command
+}
+
+/// What cargo tells the program that it runs about its package. Build scripts of others must not see it: some then run
+/// again, and all that depends on them is built anew.
+fn is_of_this_package(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_"]
+        .iter()
+        .any(|start| name.starts_with(start))
 }
 
 fn cargo(command: &mut Command) -> Result<()> {
