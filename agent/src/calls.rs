@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use berth_common::ids::InstanceId;
-use berth_common::wire::call::{Answer, Call, Forget, Refusal, RefusalCode, Start, Stop};
+use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalCode, Start, Stop};
 use berth_common::wire::frame::{self, FrameError};
 use quinn::SendStream;
 
@@ -27,6 +27,7 @@ pub(crate) async fn serve<R: Runtime + 'static>(
         Ok(Call::Start(call)) => connected.start(*call),
         Ok(Call::Stop(call)) => connected.stop(&call),
         Ok(Call::Forget(call)) => connected.forget(&call).await,
+        Ok(Call::Usage(call)) => connected.usage(&call).await,
         Ok(Call::Renew(call)) => {
             connected.agent.instances.renew(&connected.session.edge, &call);
             Ok(Answer::Done)
@@ -103,6 +104,14 @@ impl<R: Runtime + 'static> Connected<R> {
     fn stop(&self, stop: &Stop) -> Result<Answer, Refusal> {
         tracing::info!(instance = %stop.instance, signal = stop.signal, grace_ms = stop.grace_ms, "stopping an instance");
         self.agent.instances.stop(&self.session.edge, stop).map(|()| Answer::Done)
+    }
+
+    async fn usage(&self, ask: &AskUsage) -> Result<Answer, Refusal> {
+        let sockets = self.agent.instances.sockets(&self.session.edge, ask.instance)?;
+        sockets.usage().await.map(Answer::Usage).map_err(|error| Refusal {
+            code: RefusalCode::Other,
+            message: format!("cannot read what {} takes: {error}", ask.instance),
+        })
     }
 
     async fn forget(&self, forget: &Forget) -> Result<Answer, Refusal> {

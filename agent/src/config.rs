@@ -12,10 +12,16 @@ use berth_common::wire::call::Capacity;
 use bytesize::ByteSize;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::runtime::rootless;
+
 /// Parts of a virtual CPU that capacity is counted in.
 const SIXTEENTHS: u32 = 16;
 /// Instances that a node holds unless it is told otherwise.
 const DEFAULT_MAX_INSTANCES: u32 = 256;
+/// Containers prepared unless the node is told otherwise: each takes a few megabytes, with internet access thirty more.
+const DEFAULT_SPARES: usize = 2;
+/// Most containers prepared of a kind: more would be used up by a burst as well, and take memory from instances.
+const MAX_SPARES: usize = 64;
 /// Percentage of the machine's memory that instances get unless the node is told otherwise: the rest is for the
 /// system and the daemons.
 const DEFAULT_MEMORY_PERCENT: u64 = 90;
@@ -52,6 +58,15 @@ pub struct Options {
     /// Most instances at once
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_INSTANCES)]
     pub max_instances: u32,
+    /// Containers' namespaces and networks to keep prepared, of those with and of those without internet access
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_SPARES)]
+    pub spares: usize,
+    /// The program `pasta` [default: where it usually is]
+    #[arg(long, value_name = "FILE")]
+    pub pasta: Option<PathBuf>,
+    /// The program `nft` [default: where it usually is]
+    #[arg(long, value_name = "FILE")]
+    pub nft: Option<PathBuf>,
 }
 
 /// A checked configuration.
@@ -69,6 +84,12 @@ pub struct Config {
     pub capacity: Capacity,
     /// Most tunnelled connections at once.
     pub max_tunnels: usize,
+    /// How many shims of each kind are kept prepared.
+    pub spares: usize,
+    /// Where `pasta` is, if not in the usual places.
+    pub pasta: Option<PathBuf>,
+    /// Where `nft` is, if not in the usual places.
+    pub nft: Option<PathBuf>,
 }
 
 /// All that is wrong with a configuration.
@@ -99,8 +120,24 @@ impl Config {
                 credentials,
                 capacity,
                 max_tunnels: raise_open_files(),
+                spares: options.spares.min(MAX_SPARES),
+                pasta: options.pasta.clone(),
+                nft: options.nft.clone(),
             }),
             _ => Err(ConfigError { problems }),
+        }
+    }
+}
+
+impl Config {
+    /// What the runtime must be told.
+    pub fn runtime(&self) -> rootless::Options {
+        rootless::Options {
+            node: self.node.clone(),
+            state: self.state.clone(),
+            spares: self.spares,
+            pasta: self.pasta.clone(),
+            nft: self.nft.clone(),
         }
     }
 }

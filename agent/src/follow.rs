@@ -66,8 +66,8 @@ impl<R: Runtime + 'static> Followed<R> {
         let (started, has_started) = oneshot::channel();
         let never = tokio::select! {
             outcome = self.until_end(events, started) => return self.end(outcome),
-            never = self.tell_ready(&sockets, has_started, orders.clone()) => never,
-            never = self.obey(container, orders) => never,
+            never = self.tell_ready(&container, &sockets, has_started, orders.clone()) => never,
+            never = self.obey(&container, orders) => never,
         };
         match never {}
     }
@@ -90,6 +90,7 @@ impl<R: Runtime + 'static> Followed<R> {
     /// Waits for the port once the app has started, unless it is told to end before.
     async fn tell_ready(
         &self,
+        container: &R::Container,
         sockets: &Rc<Sockets<R::Container>>,
         started: oneshot::Receiver<()>,
         mut orders: StopOrders,
@@ -100,14 +101,18 @@ impl<R: Runtime + 'static> Followed<R> {
             sockets.wait_until_open(self.port).await;
         };
         tokio::select! {
-            () = open => self.agent.instances.advance(self.instance, Phase::Ready),
+            () = open => {
+                self.agent.instances.advance(self.instance, Phase::Ready);
+                // Without it the boost ends by itself, a little later.
+                let _ = container.ready().await;
+            }
             _ = orders.wait_for(Option::is_some) => {}
         }
         std::future::pending().await
     }
 
     /// Carries out orders to end it, those that came before it was there first.
-    async fn obey(&self, container: R::Container, mut orders: StopOrders) -> Infallible {
+    async fn obey(&self, container: &R::Container, mut orders: StopOrders) -> Infallible {
         orders.mark_changed();
         while orders.changed().await.is_ok() {
             let Some(order) = *orders.borrow_and_update() else { continue };

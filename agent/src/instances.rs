@@ -308,6 +308,15 @@ impl<C> Instances<C> {
         Ok(Reach { sockets, ended: entry.ended.clone() })
     }
 
+    /// Where to ask what a living instance takes.
+    pub(crate) fn sockets(&self, owner: &EdgeId, instance: InstanceId) -> Result<Rc<Sockets<C>>, Refusal> {
+        let sockets = self.with_owned(owner, instance, |entry| entry.sockets.clone())?;
+        sockets.map_or_else(
+            || refuse(RefusalCode::NoInstance, format!("the instance {instance} does not run now")),
+            Ok,
+        )
+    }
+
     fn with_owned<T>(
         &self,
         owner: &EdgeId,

@@ -129,7 +129,7 @@ async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
         end_with_stdin(&lifecycle);
     }
     let (node, capacity) = (config.node.clone(), config.capacity);
-    let containers = Rootless::open(node.clone(), &config.state).await.context("open the node's state")?;
+    let containers = Rootless::open(config.runtime()).await.context("open the node's state")?;
     let server = Server::start(config, containers, lifecycle.clone()).await?;
     tracing::info!(%node, address = %server.local_addr(), ?capacity, "agent ready");
     lifecycle.spawn_local(server.run());

@@ -10,12 +10,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::lifecycle::Lifecycle;
+use berth_common::wire::call::Usage;
 use berth_common::wire::tunnel::TunnelAnswer;
 use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::runtime::Container;
+use crate::splice::Traffic;
 
 /// Sockets kept in stock for each instance.
 const STOCK_SOCKETS: usize = 4;
@@ -23,6 +25,8 @@ const STOCK_SOCKETS: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a socket for the stock may take to come.
 const STOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the shim may take to read some counters.
+const USAGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before a port that did not answer is tried again, at first.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The longest such pause: each is twice the one before.
@@ -57,12 +61,28 @@ pub(crate) struct Sockets<C> {
     container: C,
     stock: RefCell<VecDeque<OwnedFd>>,
     stocking: Cell<bool>,
+    traffic: Traffic,
     lifecycle: Lifecycle,
 }
 
 impl<C: Container + 'static> Sockets<C> {
     pub(crate) fn new(container: C, lifecycle: Lifecycle) -> Rc<Self> {
-        Rc::new(Self { container, stock: RefCell::default(), stocking: Cell::new(false), lifecycle })
+        let (stock, stocking, traffic) = (RefCell::default(), Cell::new(false), Traffic::default());
+        Rc::new(Self { container, stock, stocking, traffic, lifecycle })
+    }
+
+    /// What has been sent over connections to the ports.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// What the instance takes, with what has been sent over connections to its ports.
+    pub(crate) async fn usage(&self) -> io::Result<Usage> {
+        let usage = tokio::time::timeout(USAGE_TIMEOUT, self.container.usage()).await;
+        let mut usage = usage.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        usage.received_bytes += self.traffic.received.get();
+        usage.sent_bytes += self.traffic.sent.get();
+        Ok(usage)
     }
 
     /// Connects to a port, on whichever loopback address something listens.
@@ -154,6 +174,14 @@ mod tests {
             let socket = Socket::new(domain, Type::STREAM, None)?;
             socket.set_nonblocking(true)?;
             Ok(socket.into())
+        }
+
+        async fn ready(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        async fn usage(&self) -> io::Result<Usage> {
+            Ok(Usage::default())
         }
 
         async fn stop(&self, _signal: i32, _grace: Duration) -> io::Result<()> {

@@ -36,6 +36,19 @@ const MAX_READ_BYTES: usize = 64 << 10;
 /// How long after its instance's end a connection may take to deliver what the app wrote last.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes that an instance's pairs have carried so far.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// To the app.
+    pub(crate) received: Cell<u64>,
+    /// From it.
+    pub(crate) sent: Cell<u64>,
+}
+
+fn add(count: &Cell<u64>, bytes: usize) {
+    count.set(count.get().saturating_add(bytes as u64));
+}
+
 /// Why a pair was cut, where it did not end well on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Cut {
@@ -56,8 +69,9 @@ pub(crate) async fn splice(
     mut send: SendStream,
     mut recv: RecvStream,
     ended: &CancellationToken,
+    traffic: &Traffic,
 ) -> Result<(), Cut> {
-    let carried = carry(&mut tcp, &mut send, &mut recv, ended).await;
+    let carried = carry(&mut tcp, &mut send, &mut recv, ended, traffic).await;
     if carried.is_err() {
         // Closed with this, the connection is reset. All three may be over already, which is as good.
         let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
@@ -72,11 +86,14 @@ async fn carry(
     send: &mut SendStream,
     recv: &mut RecvStream,
     ended: &CancellationToken,
+    traffic: &Traffic,
 ) -> Result<(), Cut> {
     let (from_app, to_app) = tcp.split();
     let app_reset = Cell::new(false);
     let both = async {
-        tokio::try_join!(upload(recv, to_app, &app_reset), download(from_app, send, &app_reset)).map(|_| ())
+        let upload = upload(recv, to_app, &app_reset, &traffic.received);
+        let download = download(from_app, send, &app_reset, &traffic.sent);
+        tokio::try_join!(upload, download).map(|_| ())
     };
     tokio::select! {
         carried = both => carried,
@@ -91,7 +108,12 @@ async fn last_bytes(ended: &CancellationToken) {
 }
 
 /// From the edge to the app.
-async fn upload(recv: &mut RecvStream, mut tcp: WriteHalf<'_>, app_reset: &Cell<bool>) -> Result<(), Cut> {
+async fn upload(
+    recv: &mut RecvStream,
+    mut tcp: WriteHalf<'_>,
+    app_reset: &Cell<bool>,
+    count: &Cell<u64>,
+) -> Result<(), Cut> {
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     loop {
         let Some(filled) = recv.read_chunks(&mut chunks).await.map_err(|_| Cut::ByEdge)? else {
@@ -99,6 +121,7 @@ async fn upload(recv: &mut RecvStream, mut tcp: WriteHalf<'_>, app_reset: &Cell<
             let _ = tcp.shutdown().await;
             return Ok(());
         };
+        add(count, chunks[..filled].iter().map(Bytes::len).sum());
         if let Err(error) = write_all(&mut tcp, &mut chunks[..filled]).await {
             // The app reads no more, but what it wrote before is still to be delivered. Where it closed in good order
             // the error is a broken pipe; after a reset, the end that `download` will see is none.
@@ -144,7 +167,12 @@ fn let_go(chunks: &mut [Bytes], mut written: usize) -> usize {
 }
 
 /// From the app to the edge.
-async fn download(mut tcp: ReadHalf<'_>, send: &mut SendStream, app_reset: &Cell<bool>) -> Result<(), Cut> {
+async fn download(
+    mut tcp: ReadHalf<'_>,
+    send: &mut SendStream,
+    app_reset: &Cell<bool>,
+    count: &Cell<u64>,
+) -> Result<(), Cut> {
     let mut stopped = pin!(send.stopped());
     let mut size = MIN_READ_BYTES;
     loop {
@@ -160,6 +188,7 @@ async fn download(mut tcp: ReadHalf<'_>, send: &mut SendStream, app_reset: &Cell
             let _ = send.finish();
             return Ok(());
         }
+        add(count, read.len());
         match send.write_chunk(read).await {
             Ok(()) => {}
             Err(error) => return edge_stopped(matches!(error, WriteError::Stopped(_)), send),

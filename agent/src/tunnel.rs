@@ -7,8 +7,8 @@ use berth_common::wire::STREAM_TUNNEL;
 use berth_common::wire::tunnel::{HEADER_BYTES, TunnelAnswer, TunnelHeader};
 use quinn::{RecvStream, SendStream};
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 
+use crate::instances::Reach;
 use crate::ports::ConnectError;
 use crate::runtime::Runtime;
 use crate::serve::Agent;
@@ -34,12 +34,12 @@ pub(crate) async fn serve<R: Runtime + 'static>(
     let Ok(_room) = agent.tunnels.try_acquire() else {
         return refuse(send, &header, TunnelAnswer::Exhausted).await;
     };
-    let (tcp, ended) = match connect(agent, edge, &header).await {
+    let (tcp, reach) = match connect(agent, edge, &header).await {
         Ok(connected) => connected,
         Err(answer) => return refuse(send, &header, answer).await,
     };
     send.write_all(&[TunnelAnswer::Connected as u8]).await?;
-    if let Err(cut) = splice(tcp, send, recv, &ended).await {
+    if let Err(cut) = splice(tcp, send, recv, &reach.ended, reach.sockets.traffic()).await {
         tracing::debug!(instance = %header.instance, port = header.port, %cut, "tunnel cut");
     }
     Ok(())
@@ -49,7 +49,7 @@ async fn connect<R: Runtime + 'static>(
     agent: &Agent<R>,
     edge: &EdgeId,
     header: &TunnelHeader,
-) -> Result<(TcpStream, CancellationToken), TunnelAnswer> {
+) -> Result<(TcpStream, Reach<R::Container>), TunnelAnswer> {
     let reach = agent.instances.reach(edge, header)?;
     let connected = tokio::select! {
         connected = reach.sockets.connect(header.port) => connected,
@@ -63,7 +63,7 @@ async fn connect<R: Runtime + 'static>(
     })?;
     // Without it, small writes wait for acknowledgements. A connection that refuses it is over already.
     let _ = tcp.set_nodelay(true);
-    Ok((tcp, reach.ended))
+    Ok((tcp, reach))
 }
 
 async fn refuse(mut send: SendStream, header: &TunnelHeader, answer: TunnelAnswer) -> Result<(), StreamEnd> {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
-use crate::spec::{AppSpec, ClassSpec, ImageRef, Resources, RouteSpec};
+use crate::spec::{AppSpec, ClassSpec, ImageRef, Resources, RouteSpec, StartBoost};
 
 pub use report::{Position, Problem, Problems};
 
@@ -53,6 +53,8 @@ pub struct ClassManifest {
     pub env: BTreeMap<String, String>,
     /// Limits of each instance.
     pub resources: Resources,
+    /// More CPU than that until the port answers.
+    pub start_boost: Option<StartBoost>,
     /// Most instances that may live at once, if limited.
     pub max_instances: Option<u32>,
     /// TCP port that requests go to unless their route says otherwise.
@@ -88,6 +90,7 @@ impl ClassManifest {
             entrypoint: self.entrypoint.clone(),
             env: self.env.clone(),
             resources: self.resources,
+            start_boost: self.start_boost,
             max_instances: self.max_instances,
             default_port: self.default_port,
             sleep_after: self.sleep_after,

@@ -37,6 +37,9 @@ pub struct ClassSpec {
     pub env: BTreeMap<String, String>,
     /// Limits of each instance.
     pub resources: Resources,
+    /// More CPU than that until the port answers.
+    #[serde(default)]
+    pub start_boost: Option<StartBoost>,
     /// Most instances that may live at once, if limited.
     #[serde(default)]
     pub max_instances: Option<u32>,
@@ -89,6 +92,23 @@ pub struct Resources {
     pub memory_bytes: u64,
     /// Writable disk, in bytes.
     pub disk_bytes: u64,
+}
+
+/// More CPU for an instance that starts: until its port answers, and no longer than a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartBoost {
+    /// CPU in all, in sixteenths of a virtual CPU. Without effect where the instance has more anyway.
+    pub cpu_sixteenths: u32,
+    /// When it ends at the latest, counted from the app's start.
+    #[serde(with = "millis")]
+    pub at_most: Duration,
+}
+
+impl Default for StartBoost {
+    /// One virtual CPU for ten seconds.
+    fn default() -> Self {
+        Self { cpu_sixteenths: 16, at_most: Duration::from_secs(10) }
+    }
 }
 
 const MIB: u64 = 1 << 20;

@@ -158,6 +158,7 @@ pub(crate) mod tests {
             port_timeout: Duration::from_secs(20),
             stop_grace: Duration::from_secs(900),
             enable_internet: false,
+            start_boost: None,
         }
     }
 

@@ -27,7 +27,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::InstanceCgroup;
+use super::cgroup::ControlGroup;
 use super::messages::ShimConfig;
 use super::{oci, stage, sys, user};
 
@@ -62,7 +62,7 @@ pub(crate) struct Pipes {
 }
 
 /// Runs in the forked child and returns its exit code.
-pub(crate) fn run(config: &ShimConfig, cgroup: &InstanceCgroup, disk: &Path, pipes: Pipes) -> i32 {
+pub(crate) fn run(config: &ShimConfig, cgroup: &ControlGroup, disk: &Path, pipes: Pipes) -> i32 {
     let (Ok(mut reports), Ok(details)) = (pipes.reports.try_clone(), pipes.reports.try_clone()) else {
         return 1;
     };
@@ -80,7 +80,7 @@ pub(crate) fn run(config: &ShimConfig, cgroup: &InstanceCgroup, disk: &Path, pip
     }
 }
 
-fn build(config: &ShimConfig, cgroup: &InstanceCgroup, disk: &Path, pipes: Pipes) -> Result<(), String> {
+fn build(config: &ShimConfig, cgroup: &ControlGroup, disk: &Path, pipes: Pipes) -> Result<(), String> {
     let said = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")

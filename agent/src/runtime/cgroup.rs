@@ -1,4 +1,5 @@
-//! The control group of one instance: made and limited before the container, read and removed after it.
+//! Control groups, of instances and of the processes that serve them: made and limited before there is a process in
+//! them, read, and removed.
 //!
 //! Works alike on v1 (one directory in each mounted hierarchy) and v2 (one directory). The parent was delegated to
 //! this user by root or by systemd.
@@ -19,8 +20,10 @@ use cgroups_rs::fs::{MaxValue, hierarchies};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::messages::Spare;
+
 /// Most processes and threads in an instance: enough for any server, far from what hurts a node.
-const MAX_PIDS: i64 = 1024;
+pub(crate) const INSTANCE_PIDS: u32 = 1024;
 /// The hierarchies of v1: libcontainer moves containers in each of them that is mounted.
 const V1_CONTROLLERS: [&str; 12] = [
     "blkio",
@@ -42,14 +45,28 @@ const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 const CPU_PERIOD_US: u64 = 100_000;
 /// How long killed processes may take to leave the group.
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Memory limit of the group that is made to try out delegation.
-const PROBE_MEMORY_BYTES: u64 = 16 << 20;
+/// Limits of the group that is made to try out delegation.
+const PROBE_LIMITS: Limits = Limits { memory_bytes: 16 << 20, pids: 16 };
 /// Pause between two looks at a group that is being emptied.
 const EMPTY_POLL: Duration = Duration::from_millis(2);
+
+/// What the processes of a group may take together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Memory in bytes. There is no swap.
+    pub(crate) memory_bytes: u64,
+    /// Processes and threads.
+    pub(crate) pids: u32,
+}
 
 /// The group of an instance below the delegated one.
 pub(crate) fn of_instance(delegated: &Path, instance: InstanceId) -> PathBuf {
     delegated.join(instance.to_string())
+}
+
+/// The group of what serves a container's network, by the name of the shim's first directory.
+pub(crate) fn of_network(delegated: &Path, spare: Spare) -> PathBuf {
+    delegated.join(format!("net-{spare}"))
 }
 
 /// Takes possession of the delegated group: the one given, or on v2 the one that this process runs in. Checks that
@@ -63,7 +80,7 @@ pub(crate) fn claim(given: Option<&Path>) -> io::Result<PathBuf> {
         enable_controllers(&path)?;
     }
     let probe = path.join("probe");
-    InstanceCgroup::create(&probe, PROBE_MEMORY_BYTES)?.destroy()?;
+    ControlGroup::create(&probe, &PROBE_LIMITS)?.destroy()?;
     Ok(path)
 }
 
@@ -87,18 +104,18 @@ fn enable_controllers(path: &Path) -> io::Result<()> {
     fs::write(root.join("cgroup.subtree_control"), "+cpu +memory +pids").map_err(said)
 }
 
-/// The control group of one instance.
-pub(crate) struct InstanceCgroup {
+/// A control group.
+pub(crate) struct ControlGroup {
     cgroup: Cgroup,
     path: PathBuf,
 }
 
-impl InstanceCgroup {
+impl ControlGroup {
     /// Makes the group with its memory and process limits. `path` is relative to each hierarchy's root.
-    pub(crate) fn create(path: &Path, memory_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, limits: &Limits) -> io::Result<Self> {
         let group = Self::load(path);
         group.cgroup.create().map_err(|e| group.error("make it", &e))?;
-        group.limit(memory_bytes).inspect_err(|_| {
+        group.limit(limits).inspect_err(|_| {
             let _ = group.cgroup.delete();
         })?;
         Ok(group)
@@ -116,15 +133,15 @@ impl InstanceCgroup {
         }
     }
 
-    fn limit(&self, memory_bytes: u64) -> io::Result<()> {
-        let bytes = i64::try_from(memory_bytes).map_err(io::Error::other)?;
+    fn limit(&self, limits: &Limits) -> io::Result<()> {
+        let bytes = i64::try_from(limits.memory_bytes).map_err(io::Error::other)?;
         let memory = self.controller::<MemController>("memory")?;
         memory.set_limit(bytes).map_err(|e| self.error("limit memory", &e))?;
         // v1 counts memory and swap together, v2 swap alone: both say that there is none.
         let swap = if self.cgroup.v2() { 0 } else { bytes };
         memory.set_memswap_limit(swap).map_err(|e| self.error("forbid swap", &e))?;
         let pids = self.controller::<PidController>("pids")?;
-        pids.set_pid_max(MaxValue::Value(MAX_PIDS)).map_err(|e| self.error("limit processes", &e))
+        pids.set_pid_max(MaxValue::Value(limits.pids.into())).map_err(|e| self.error("limit processes", &e))
     }
 
     /// Limits CPU to this many sixteenths of a virtual CPU.
@@ -139,9 +156,11 @@ impl InstanceCgroup {
     /// and the builder had better not be inside: after a failure libcontainer kills everything in the group before it
     /// tells what was wrong.)
     pub(crate) fn join(&self) -> io::Result<()> {
-        if !self.cgroup.v2() {
-            return Ok(());
-        }
+        if self.cgroup.v2() { self.enter() } else { Ok(()) }
+    }
+
+    /// Moves the calling process into the group.
+    pub(crate) fn enter(&self) -> io::Result<()> {
         let me = CgroupPid::from(u64::from(std::process::id()));
         self.cgroup.add_task_by_tgid(me).map_err(|e| self.error("enter it", &e))
     }
@@ -169,6 +188,31 @@ impl InstanceCgroup {
         count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// CPU time that its processes have taken so far, in microseconds.
+    pub(crate) fn cpu_us(&self) -> u64 {
+        if self.cgroup.v2() {
+            let text = self.read("cpu", "cpu.stat");
+            return number_of("usage_usec", &text).unwrap_or(0);
+        }
+        self.read("cpuacct", "cpuacct.usage").trim().parse::<u64>().unwrap_or(0) / 1000
+    }
+
+    /// Memory that its processes take now, caches included, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let file = if self.cgroup.v2() { "memory.current" } else { "memory.usage_in_bytes" };
+        self.read("memory", file).trim().parse().unwrap_or(0)
+    }
+
+    /// A file of the group; empty where there is none.
+    fn read(&self, controller: &str, file: &str) -> String {
+        let mut directories = self.directories().into_iter();
+        let directory =
+            directories.find(|directory| self.cgroup.v2() || is_in_hierarchy(directory, controller));
+        directory
+            .map(|directory| fs::read_to_string(directory.join(file)).unwrap_or_default())
+            .unwrap_or_default()
+    }
+
     /// Sends SIGKILL to every process in the group.
     pub(crate) fn kill(&self) {
         for pid in self.members() {
@@ -192,7 +236,8 @@ impl InstanceCgroup {
         self.remove(deadline)
     }
 
-    fn members(&self) -> Vec<Pid> {
+    /// Its processes.
+    pub(crate) fn members(&self) -> Vec<Pid> {
         let pids = self.cgroup.procs().into_iter();
         pids.filter_map(|p| i32::try_from(p.pid).ok()).filter(|p| *p > 0).map(Pid::from_raw).collect()
     }
@@ -238,5 +283,28 @@ impl InstanceCgroup {
         io::Error::other(format!(
             "cgroup {path}: cannot {what}: {error}; was it delegated to this user (`berth-agent prepare`)?"
         ))
+    }
+}
+
+/// Whether a group's directory is in the hierarchy of this controller: `/sys/fs/cgroup/cpu,cpuacct/berth/x`.
+fn is_in_hierarchy(directory: &Path, controller: &str) -> bool {
+    let names = directory.strip_prefix("/sys/fs/cgroup").ok().and_then(|path| path.components().next());
+    names.is_some_and(|names| names.as_os_str().to_string_lossy().split(',').any(|name| name == controller))
+}
+
+/// The number after a key, one a line.
+fn number_of(key: &str, text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_hierarchies_are_found() {
+        assert_eq!(number_of("usage_usec", "usage_usec 12\nuser_usec 7\n"), Some(12));
+        assert!(is_in_hierarchy(Path::new("/sys/fs/cgroup/cpu,cpuacct/berth/x"), "cpuacct"));
+        assert!(!is_in_hierarchy(Path::new("/sys/fs/cgroup/cpuset/berth/x"), "cpu"));
     }
 }

@@ -4,7 +4,10 @@
 //! STATE/                  0700, the agent's user
 //!   supervisor.sock       the supervisor listens here
 //!   supervisor.lock       held by the living supervisor
+//!   spares/NAME/          one for each shim that waits for a container; becomes instances/ID
+//!     spare.json          what its namespaces are made from
 //!   instances/ID/         one for each instance until its end was taken note of
+//!     spare.json          as above
 //!     launch.json         what was asked for, without the environment
 //!     shim.json           0600, the whole configuration; removed once the shim has read it
 //!     shim.sock           the shim listens here
@@ -23,6 +26,8 @@ use berth_common::ids::InstanceId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::messages::Spare;
+
 /// Start of the names of instances' folders that are being removed.
 const TRASH: &str = "removed-";
 
@@ -40,7 +45,7 @@ impl Layout {
         fs::set_permissions(&root, fs::Permissions::from_mode(0o700))?;
         let root = root.canonicalize()?;
         let layout = Self { root };
-        for dir in [layout.instances(), layout.layers(), layout.logs()] {
+        for dir in [layout.instances(), layout.spares(), layout.layers(), layout.logs()] {
             make_private_dir(&dir)?;
         }
         Ok(layout)
@@ -69,6 +74,21 @@ impl Layout {
     /// The folder of one instance.
     pub(crate) fn instance(&self, id: InstanceId) -> PathBuf {
         self.instances().join(id.to_string())
+    }
+
+    /// The folder of all shims that wait for a container.
+    pub(crate) fn spares(&self) -> PathBuf {
+        self.root.join("spares")
+    }
+
+    /// The folder of one of them.
+    pub(crate) fn spare(&self, name: Spare) -> PathBuf {
+        self.spares().join(name.to_string())
+    }
+
+    /// The instance whose folder this is, if it is one's.
+    pub(crate) fn instance_at(&self, path: &Path) -> Option<InstanceId> {
+        path.strip_prefix(self.instances()).ok()?.to_str()?.parse().ok()
     }
 
     /// Where the folder of an instance goes to be removed.

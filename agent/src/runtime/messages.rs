@@ -4,15 +4,20 @@
 //! talk to the supervisor and the shims of this one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::Outcome;
+use berth_common::spec::StartBoost;
+use berth_common::wire::call::Usage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::layers::Layers;
+use super::network::Internet;
 use super::sys;
 
 /// Longest packet, in bytes: messages hold ids and error texts, never environments.
@@ -22,8 +27,8 @@ pub(crate) const MAX_PACKET_BYTES: usize = 16 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SupervisorCall {
-    /// Start the shim of an instance whose directory is ready.
-    Spawn { instance: InstanceId },
+    /// Start a shim whose directory is ready.
+    Spawn { spare: Spare },
     /// Say who is there.
     Ping,
 }
@@ -44,24 +49,62 @@ pub(crate) enum SupervisorAnswer {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ShimCall {
+    /// Run the container that is described in the shim's directory, which has become an instance's meanwhile.
+    Run,
     /// Make a socket in the instance's network namespace.
     Socket,
     /// Send a signal, and SIGKILL to everything after the grace.
     Stop { signal: i32, grace_ms: u64 },
+    /// The app's port has answered: the start boost is over.
+    Ready,
+    /// Tell what the instance takes.
+    Usage,
 }
 
-/// Shim to agent. `Socket` and `Failed` answer the `Socket` calls in their order; the others come by themselves.
+/// Shim to agent. `Socket`, `Usage` and `Failed` answer the calls for them in their order; the others come by
+/// themselves.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ShimEvent {
+    /// The namespaces are there: a container can be run. Or not: then the shim is about to end.
+    Prepared { error: Option<String> },
     /// A socket travels with this packet.
     Socket,
-    /// No socket could be made.
+    /// What the instance takes.
+    Usage(Usage),
+    /// The call could not be carried out.
     Failed { message: String },
     /// The app was started. Told to each agent that connects after it.
     Started,
     /// Everything is over, and the record of it is on disk.
     Exited { outcome: Outcome },
+}
+
+/// The name of a shim's directory until it is an instance's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Spare(pub(crate) u64);
+
+impl fmt::Display for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a shim needs to know to make ready for a container. Stays in its directory: whoever sweeps up after it must
+/// know what there is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SpareConfig {
+    /// First host uid and number of uids of the container.
+    pub(crate) uids: IdRange,
+    /// First host gid and number of gids of the container.
+    pub(crate) gids: IdRange,
+    /// With a way to the internet; else loopback only.
+    pub(crate) internet: Option<Internet>,
+    /// Cgroup of what serves its network, relative to the root of each hierarchy.
+    pub(crate) network_cgroup: PathBuf,
+    /// Layers of protection, for tests.
+    #[serde(default)]
+    pub(crate) layers: Layers,
 }
 
 /// What a shim needs to know to run one container. Written by the agent, read once and removed by the shim: it holds
@@ -78,10 +121,8 @@ pub(crate) struct ShimConfig {
     pub(crate) memory_bytes: u64,
     /// CPU limit in sixteenths of a virtual CPU.
     pub(crate) cpu_sixteenths: u32,
-    /// First host uid and number of uids of the container.
-    pub(crate) uids: IdRange,
-    /// First host gid and number of gids of the container.
-    pub(crate) gids: IdRange,
+    /// More CPU than that at first.
+    pub(crate) start_boost: Option<StartBoost>,
     /// The program and its arguments.
     pub(crate) args: Vec<String>,
     /// The environment.

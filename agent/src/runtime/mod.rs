@@ -7,19 +7,23 @@
 //! ```
 //!
 //! * `supervisor` outlives the agent, starts shims and ends what a dead shim leaves behind.
-//! * `shim` makes the namespaces, has a builder call libcontainer, hands out sockets, writes the log, waits for the
-//!   end, wipes the disk and writes down how it ended.
+//! * `shim` makes the namespaces and the network, has a builder call libcontainer, hands out sockets, writes the log,
+//!   waits for the end, wipes the disk and writes down how it ended.
+//! * `spares` keeps some shims that have made their namespaces and wait for a container.
 //! * `rootless` is the agent's side of both.
 
 mod builder;
 mod cgroup;
+pub(crate) mod layers;
 mod layout;
 mod log;
 mod messages;
 mod namespaces;
+mod network;
 mod oci;
 pub mod rootless;
 pub mod shim;
+mod spares;
 mod stage;
 pub mod supervisor;
 pub mod sweep;
@@ -35,7 +39,7 @@ use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Epoch, InstanceId};
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{RefusalCode, Start};
+use berth_common::wire::call::{RefusalCode, Start, Usage};
 use serde::{Deserialize, Serialize};
 
 /// Events that one container may have waiting for its reader. There are only two kinds, each told once.
@@ -126,6 +130,12 @@ pub trait Container: Clone {
     /// An unconnected, non-blocking TCP socket inside the container's network namespace: of the IPv6 family and able
     /// to reach IPv4 where the kernel has IPv6, else of the IPv4 family.
     async fn socket(&self) -> io::Result<OwnedFd>;
+
+    /// The app's port has answered: it starts no longer.
+    async fn ready(&self) -> io::Result<()>;
+
+    /// What it takes now.
+    async fn usage(&self) -> io::Result<Usage>;
 
     /// Sends a signal to the app; SIGKILL to all of it after the grace. Later calls shorten the grace, never prolong it.
     async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()>;

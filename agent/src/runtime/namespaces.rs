@@ -61,6 +61,7 @@ impl Mapper {
             let _ = nix::unistd::close(gate);
             let _ = nix::unistd::read(wait, &mut [0]);
             let args = [name, &target, "0", &range.first.to_string(), &range.count.to_string()];
+            let _ = sys::usual_signals();
             let error = sys::exec(&program, &args, &["PATH=/usr/bin:/bin"]);
             eprintln!("{name}: {error}");
             127

@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId};
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::wire::call::RefusalCode;
+use berth_common::wire::call::{RefusalCode, Usage};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-use super::layout::{Layout, make_private_dir, read_json, write_json, write_json_fast};
-use super::messages::{self, IdRange, ShimCall, ShimConfig, ShimEvent, SupervisorAnswer, SupervisorCall};
+use super::layers::Layers;
+use super::layout::{Layout, read_json, write_json, write_json_fast};
+use super::messages::{self, ShimCall, ShimConfig, ShimEvent, SupervisorAnswer, SupervisorCall};
+use super::spares::{Kind, Makings, Prepared, Spares, Tools};
 use super::{
     Adopted, AdoptedState, Container, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, cgroup,
     sweep, sys,
@@ -30,6 +32,9 @@ const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
 const LOG_BYTES: u64 = 8 << 20;
 /// Most logs kept, of ended instances too. With `LOG_BYTES` this bounds the disk that logs take.
 const MAX_LOGS: usize = 256;
+/// Where the programs are that networks are made with.
+const PROGRAM_DIRS: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// Where programs are looked for when the image does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -40,14 +45,29 @@ pub struct Rootless {
     layout: Layout,
     images: Images,
     cgroup: PathBuf,
-    uids: IdRange,
-    gids: IdRange,
+    spares: Rc<Spares>,
+}
+
+/// What the runtime is told when it is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The node's name.
+    pub node: NodeId,
+    /// The directory of its state.
+    pub state: PathBuf,
+    /// How many shims of each kind are kept prepared.
+    pub spares: usize,
+    /// Where `pasta` is, if not in the usual places.
+    pub pasta: Option<PathBuf>,
+    /// Where `nft` is, if not in the usual places.
+    pub nft: Option<PathBuf>,
 }
 
 impl Rootless {
-    /// Opens the node's state and finds its supervisor.
-    pub async fn open(node: NodeId, state: &Path) -> io::Result<Self> {
-        let layout = Layout::open(state)?;
+    /// Opens the node's state and finds its supervisor. Must be called within a `LocalSet`.
+    pub async fn open(options: Options) -> io::Result<Self> {
+        let Options { node, state, spares, pasta, nft } = options;
+        let layout = Layout::open(&state)?;
         let (uids, gids) = sweep::my_subordinate_ids()?;
         let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
         let SupervisorAnswer::Pong { version, cgroup } = answer else {
@@ -55,7 +75,11 @@ impl Rootless {
         };
         tracing::info!(supervisor = %version, cgroup = %cgroup.display(), "found the supervisor");
         let images = Images::new(layout.layers());
-        Ok(Self { node, layout, images, cgroup, uids, gids })
+        let tools = Tools { pasta: pasta.or_else(|| find("pasta")), nft: nft.or_else(|| find("nft")) };
+        let (layout_of_spares, cgroup_of_spares) = (layout.clone(), cgroup.clone());
+        let makings =
+            Makings { layout: layout_of_spares, cgroup: cgroup_of_spares, uids, gids, tools, layers: Layers };
+        Ok(Self { node, layout, images, cgroup, spares: Spares::new(makings, spares) })
     }
 
     fn config(&self, launch: &Launch, image: &Image) -> Result<ShimConfig, LaunchError> {
@@ -81,8 +105,7 @@ impl Rootless {
             cgroup: cgroup::of_instance(&self.cgroup, start.instance),
             memory_bytes: start.resources.memory_bytes,
             cpu_sixteenths: start.resources.cpu_sixteenths,
-            uids: self.uids,
-            gids: self.gids,
+            start_boost: start.start_boost,
             args,
             env,
             cwd: image.cwd.clone(),
@@ -105,22 +128,24 @@ impl Rootless {
         env
     }
 
-    async fn spawn(&self, launch: &Launch, config: &ShimConfig) -> io::Result<OwnedFd> {
-        let directory = self.layout.instance(launch.start.instance);
+    /// Gives a prepared shim the container to run.
+    async fn give(
+        &self,
+        prepared: Prepared,
+        launch: &Launch,
+        config: &ShimConfig,
+    ) -> io::Result<(Shim, Events)> {
+        let Prepared { directory, socket, .. } = prepared;
         write_json_fast(&directory.join("launch.json"), &without_env(launch))?;
         write_json_fast(&directory.join("shim.json"), config)?;
-        match ask_supervisor(&self.layout, &SupervisorCall::Spawn { instance: launch.start.instance }).await?
-        {
-            SupervisorAnswer::Spawned => connect_shim(&directory),
-            SupervisorAnswer::Failed { message } => Err(io::Error::other(message)),
-            answer => Err(io::Error::other(format!("the supervisor answered strangely: {answer:?}"))),
-        }
+        fs::rename(directory, self.layout.instance(launch.start.instance))?;
+        socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), &ShimCall::Run, &[])).await?;
+        Ok(self.follow(launch.start.instance, socket))
     }
 
     /// Follows a shim whose socket is connected.
-    fn follow(&self, instance: InstanceId, socket: OwnedFd) -> io::Result<(Shim, Events)> {
-        let socket = Rc::new(sys::asynchronous(socket)?);
-        let shim = Shim { socket, waiting: Rc::default() };
+    fn follow(&self, instance: InstanceId, socket: AsyncFd<OwnedFd>) -> (Shim, Events) {
+        let shim = Shim { socket: Rc::new(socket), waiting: Rc::default() };
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let directory = self.layout.instance(instance);
         let cgroup = cgroup::of_instance(&self.cgroup, instance);
@@ -133,7 +158,7 @@ impl Rootless {
             followed.waiting.borrow_mut().clear();
             let _ = events.send(Event::Exited(outcome)).await;
         });
-        Ok((shim, receiver))
+        (shim, receiver)
     }
 
     async fn adopt_one(&self, instance: InstanceId) -> io::Result<Option<Adopted<Shim>>> {
@@ -148,7 +173,7 @@ impl Rootless {
         let state = match (read_json(&directory.join("exit.json"))?, connect_shim(&directory)) {
             (Some(outcome), _) => AdoptedState::Exited(outcome),
             (None, Ok(socket)) => {
-                let (container, events) = self.follow(instance, socket)?;
+                let (container, events) = self.follow(instance, sys::asynchronous(socket)?);
                 AdoptedState::Running { container, events }
             }
             (None, Err(_)) => AdoptedState::Exited(recorded_end(&directory, &cgroup).await),
@@ -173,24 +198,12 @@ impl Runtime for Rootless {
     type Container = Shim;
 
     async fn start(&self, launch: Launch) -> Result<(Shim, Events), LaunchError> {
-        if launch.start.enable_internet {
-            let text = "this node cannot give instances internet access yet: set enable_internet = false";
-            return Err(LaunchError::new(RefusalCode::Invalid, text));
-        }
-        let image = self.images.open(&launch.start.image).await?;
-        let config = self.config(&launch, &image)?;
-        let instance = launch.start.instance;
-        let directory = self.layout.instance(instance);
+        let kind = if launch.start.enable_internet { Kind::Internet } else { Kind::Alone };
         let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}"));
-        make_private_dir(&directory).map_err(failed)?;
-        let started = match self.spawn(&launch, &config).await {
-            Ok(socket) => self.follow(instance, socket),
-            Err(error) => Err(error),
-        };
-        if started.is_err() {
-            let _ = fs::remove_dir_all(&directory);
-        }
-        started.map_err(failed)
+        let (image, prepared) = tokio::join!(self.images.open(&launch.start.image), self.spares.take(kind));
+        let prepared = prepared.map_err(failed)?;
+        let config = self.config(&launch, &*image?)?;
+        self.give(prepared, &launch, &config).await.map_err(failed)
     }
 
     async fn adopt(&self) -> io::Result<Vec<Adopted<Shim>>> {
@@ -221,8 +234,15 @@ fn without_env(launch: &Launch) -> Launch {
     kept
 }
 
-/// Sockets asked for and not yet given, in order.
-type Waiting = Rc<RefCell<VecDeque<oneshot::Sender<io::Result<OwnedFd>>>>>;
+/// Where the answer to a call goes.
+#[derive(Debug)]
+enum Asked {
+    Socket(oneshot::Sender<io::Result<OwnedFd>>),
+    Usage(oneshot::Sender<io::Result<Usage>>),
+}
+
+/// Calls not yet answered, in order.
+type Waiting = Rc<RefCell<VecDeque<Asked>>>;
 
 /// A container, by the connection to its shim.
 #[derive(Debug, Clone)]
@@ -244,11 +264,13 @@ impl Shim {
                 .async_io(Interest::READABLE, |fd| messages::receive::<ShimEvent>(fd.as_fd()))
                 .await;
             match received {
-                Ok(Some((ShimEvent::Socket, Some(socket)))) => self.give(Ok(socket)),
+                Ok(Some((ShimEvent::Socket, Some(socket)))) => self.answer(Ok(Given::Socket(socket))),
                 Ok(Some((ShimEvent::Socket, None))) => {
-                    self.give(Err(io::Error::other("the socket got lost")));
+                    self.answer(Err(io::Error::other("the socket got lost")));
                 }
-                Ok(Some((ShimEvent::Failed { message }, _))) => self.give(Err(io::Error::other(message))),
+                Ok(Some((ShimEvent::Usage(usage), _))) => self.answer(Ok(Given::Usage(usage))),
+                Ok(Some((ShimEvent::Failed { message }, _))) => self.answer(Err(io::Error::other(message))),
+                Ok(Some((ShimEvent::Prepared { .. }, _))) => {}
                 Ok(Some((ShimEvent::Started, _))) => drop(events.send(Event::Started).await),
                 Ok(Some((ShimEvent::Exited { outcome }, _))) => return Some(outcome),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -259,19 +281,51 @@ impl Shim {
         }
     }
 
-    fn give(&self, socket: io::Result<OwnedFd>) {
-        let waiting = self.waiting.borrow_mut().pop_front();
-        // Whoever asked may have gone away: then the socket is closed.
-        let _ = waiting.map(|to| to.send(socket));
+    /// Passes an answer on. Whoever asked may have gone away: then it is dropped.
+    fn answer(&self, answer: io::Result<Given>) {
+        let asked = self.waiting.borrow_mut().pop_front();
+        match (asked, answer) {
+            (Some(Asked::Socket(to)), Ok(Given::Socket(socket))) => drop(to.send(Ok(socket))),
+            (Some(Asked::Usage(to)), Ok(Given::Usage(usage))) => drop(to.send(Ok(usage))),
+            (Some(Asked::Socket(to)), answer) => drop(to.send(Err(not_given(answer)))),
+            (Some(Asked::Usage(to)), answer) => drop(to.send(Err(not_given(answer)))),
+            (None, _) => tracing::warn!("a shim answered what nobody asked"),
+        }
     }
+
+    async fn ask<T>(
+        &self,
+        call: &ShimCall,
+        asked: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Asked,
+    ) -> io::Result<T> {
+        let (to, given) = oneshot::channel();
+        self.waiting.borrow_mut().push_back(asked(to));
+        self.call(call).await?;
+        given.await.map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the instance has ended"))?
+    }
+}
+
+/// What a shim answers with.
+enum Given {
+    Socket(OwnedFd),
+    Usage(Usage),
+}
+
+fn not_given(answer: io::Result<Given>) -> io::Error {
+    answer.err().unwrap_or_else(|| io::Error::other("the shim answered another call"))
 }
 
 impl Container for Shim {
     async fn socket(&self) -> io::Result<OwnedFd> {
-        let (to, given) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(to);
-        self.call(&ShimCall::Socket).await?;
-        given.await.map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the instance has ended"))?
+        self.ask(&ShimCall::Socket, Asked::Socket).await
+    }
+
+    async fn ready(&self) -> io::Result<()> {
+        self.call(&ShimCall::Ready).await
+    }
+
+    async fn usage(&self) -> io::Result<Usage> {
+        self.ask(&ShimCall::Usage, Asked::Usage).await
     }
 
     async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()> {
@@ -306,6 +360,11 @@ async fn run_sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("the sweep ended with {status}"))) }
 }
 
+/// Finds a program in the usual places, whatever the environment says.
+fn find(name: &str) -> Option<PathBuf> {
+    PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
+}
+
 /// Connects to the shim in an instance's directory. (By descriptor: a socket's path may be no longer than 107 bytes.)
 pub(crate) fn connect_shim(directory: &Path) -> io::Result<OwnedFd> {
     connect_in(directory, "shim.sock")
@@ -316,7 +375,7 @@ fn connect_in(directory: &Path, name: &str) -> io::Result<OwnedFd> {
     sys::connect(Path::new(&format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())))
 }
 
-async fn ask_supervisor(layout: &Layout, call: &SupervisorCall) -> io::Result<SupervisorAnswer> {
+pub(crate) async fn ask_supervisor(layout: &Layout, call: &SupervisorCall) -> io::Result<SupervisorAnswer> {
     let socket = connect_in(layout.root(), "supervisor.sock").map_err(|e| {
         let path = layout.supervisor_socket();
         io::Error::new(

@@ -15,14 +15,13 @@ use anyhow::Context;
 use berth_common::ids::InstanceId;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::layout::Layout;
-use super::messages::{self, SupervisorAnswer, SupervisorCall};
+use super::messages::{self, Spare, SupervisorAnswer, SupervisorCall};
 use super::{cgroup, sys};
 
 /// Callers that may be connected at once: the agent makes a connection for each call, one for each start under way.
@@ -96,7 +95,8 @@ struct Supervisor {
     /// The supervisor's end; letting go of it ends all containers.
     held: Option<OwnedFd>,
     agents: Vec<OwnedFd>,
-    shims: HashMap<Pid, InstanceId>,
+    /// Each with its directory, which the agent may have moved.
+    shims: HashMap<Pid, OwnedFd>,
     sweepers: Vec<Pid>,
     watch_stdin: bool,
     /// When the supervisor gives up waiting for its shims.
@@ -132,16 +132,8 @@ impl Supervisor {
         if self.watch_stdin {
             sources.push(stdin.as_fd());
         }
-        let mut polled: Vec<_> = sources.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-        let patience = self.ending.map_or(PollTimeout::NONE, |at| {
-            let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut polled, patience) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let ready: Vec<bool> = polled.iter().map(|p| p.revents().is_some_and(|r| !r.is_empty())).collect();
+        let sources: Vec<_> = sources.into_iter().map(Some).collect();
+        let ready = super::shim::wait(&sources, self.ending)?;
         let agents = 2 + self.agents.len();
         Ok(Ready {
             listener: ready[1],
@@ -174,13 +166,21 @@ impl Supervisor {
                 Err(error) => return Err(error.into()),
             };
             self.sweepers.retain(|sweeper| Some(*sweeper) != pid);
-            let Some(instance) = pid.and_then(|pid| self.shims.remove(&pid)) else { continue };
-            // No directory: the agent has taken note of the end already.
-            let directory = self.layout.instance(instance);
-            if directory.exists() && !directory.join("exit.json").exists() {
-                tracing::warn!(%instance, "a shim ended without a record of its container's end");
-                self.sweep(instance)?;
-            }
+            let Some(directory) = pid.and_then(|pid| self.shims.remove(&pid)) else { continue };
+            self.shim_ended(&fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?)?;
+        }
+    }
+
+    /// Has swept up what a shim has left, if anything: one in good order leaves the record of its container's end, or,
+    /// if it had none, nothing.
+    fn shim_ended(&mut self, directory: &Path) -> anyhow::Result<()> {
+        if !directory.exists() || directory.join("exit.json").exists() {
+            return Ok(());
+        }
+        tracing::warn!(directory = %directory.display(), "a shim ended without a record of its container's end");
+        match self.layout.instance_at(directory) {
+            Some(instance) => self.sweep(instance),
+            None => self.sweep_spare(directory),
         }
     }
 
@@ -228,21 +228,21 @@ impl Supervisor {
             SupervisorCall::Spawn { .. } if self.ending.is_some() => {
                 SupervisorAnswer::Failed { message: "the supervisor is ending".to_owned() }
             }
-            SupervisorCall::Spawn { instance } => match self.spawn(instance) {
+            SupervisorCall::Spawn { spare } => match self.spawn(spare) {
                 Ok(()) => SupervisorAnswer::Spawned,
                 Err(error) => SupervisorAnswer::Failed { message: format!("start a shim: {error}") },
             },
         }
     }
 
-    /// Starts the shim of an instance; its socket takes connections from here on.
-    fn spawn(&mut self, instance: InstanceId) -> io::Result<()> {
-        let directory = OwnedFd::from(File::open(self.layout.instance(instance))?);
+    /// Starts a shim; its socket takes connections from here on.
+    fn spawn(&mut self, spare: Spare) -> io::Result<()> {
+        let directory = OwnedFd::from(File::open(self.layout.spare(spare))?);
         let socket = PathBuf::from(format!("/proc/self/fd/{}/shim.sock", directory.as_raw_fd()));
         let control = sys::listen(&socket, BACKLOG)?;
         let pid = sys::fork(|| {
             let run = || -> io::Result<()> {
-                SigSet::all().thread_unblock()?;
+                sys::usual_signals()?;
                 // Above the fixed numbers, so that none of them is overwritten before it is placed.
                 let [lifeline, control, directory] =
                     [&self.lifeline, &control, &directory].map(sys::duplicate_high);
@@ -260,7 +260,7 @@ impl Supervisor {
                 |()| 0,
             )
         })?;
-        self.shims.insert(pid, instance);
+        self.shims.insert(pid, directory);
         Ok(())
     }
 
@@ -273,13 +273,31 @@ impl Supervisor {
                 self.sweep(instance)?;
             }
         }
+        for entry in fs::read_dir(self.layout.spares())? {
+            let directory = entry?.path();
+            if super::rootless::connect_shim(&directory).is_err() {
+                self.sweep_spare(&directory)?;
+            }
+        }
         Ok(())
     }
 
     fn sweep(&mut self, instance: InstanceId) -> anyhow::Result<()> {
         let (directory, cgroup) =
             (self.layout.instance(instance), cgroup::of_instance(&self.cgroup, instance));
-        let pid = sys::fork(|| match super::sweep::sweep(&directory, &cgroup) {
+        self.fork_sweeper(&directory, || super::sweep::sweep(&directory, &cgroup))
+    }
+
+    fn sweep_spare(&mut self, directory: &Path) -> anyhow::Result<()> {
+        self.fork_sweeper(directory, || super::sweep::sweep_spare(directory))
+    }
+
+    fn fork_sweeper(
+        &mut self,
+        directory: &Path,
+        sweep: impl FnOnce() -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let pid = sys::fork(|| match sweep() {
             Ok(()) => 0,
             Err(error) => {
                 eprintln!("sweep {}: {error}", directory.display());

@@ -6,8 +6,9 @@ use std::path::Path;
 use berth_common::outcome::{ExitReason, Outcome};
 use nix::unistd::{Uid, User};
 
-use super::cgroup::InstanceCgroup;
-use super::layout::write_json;
+use super::cgroup::ControlGroup;
+use super::layout::{read_json, write_json};
+use super::messages::SpareConfig;
 use super::{namespaces, shim};
 
 /// Entry of the hidden `sweep` mode, which the agent runs as a process of its own.
@@ -16,10 +17,23 @@ pub fn main(directory: &Path, cgroup: &Path) -> anyhow::Result<()> {
     Ok(sweep(directory, cgroup)?)
 }
 
+/// Leaves nothing of a shim that had no container yet.
+pub(crate) fn sweep_spare(directory: &Path) -> io::Result<()> {
+    end_network(directory)?;
+    shim::wipe(directory)
+}
+
+/// Ends what served the network of a container. Its configuration says where that is.
+fn end_network(directory: &Path) -> io::Result<()> {
+    let config = read_json::<SpareConfig>(&directory.join("spare.json"))?;
+    config.map_or(Ok(()), |config| ControlGroup::load(&config.network_cgroup).destroy())
+}
+
 /// Leaves nothing of a container but a record that says that it was lost. For a single-threaded process, which is in
 /// a user namespace afterwards.
 pub(crate) fn sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
-    InstanceCgroup::load(cgroup).destroy()?;
+    ControlGroup::load(cgroup).destroy()?;
+    end_network(directory)?;
     let disk = directory.join("disk");
     if disk.exists() {
         // What the container wrote belongs to its users, over whom there is power only inside.

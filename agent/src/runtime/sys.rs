@@ -10,6 +10,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg,
     sendmsg,
@@ -37,6 +38,14 @@ pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
             unsafe { libc::_exit(code) }
         }
     }
+}
+
+/// Gives a forked child the signals that programs expect: none blocked, and a broken pipe ends them. (Rust's own start-up
+/// ignores that one, which exec passes on.)
+pub(crate) fn usual_signals() -> io::Result<()> {
+    // SAFETY: the default action is no handler that could run anything.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    Ok(SigSet::all().thread_unblock()?)
 }
 
 /// Replaces the process by a program with exactly these arguments and environment. Only returns on failure.

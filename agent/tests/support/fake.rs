@@ -11,6 +11,7 @@ use std::time::Duration;
 use berth_agent::runtime::{Adopted, Container, Event, Events, Launch, LaunchError, Runtime};
 use berth_common::ids::InstanceId;
 use berth_common::outcome::Outcome;
+use berth_common::wire::call::Usage;
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Notify, mpsc};
 
@@ -128,6 +129,14 @@ impl Container for FakeContainer {
         socket.set_only_v6(false)?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
+    }
+
+    async fn ready(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn usage(&self) -> io::Result<Usage> {
+        Ok(Usage { cpu_us: 7, ..Usage::default() })
     }
 
     async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()> {

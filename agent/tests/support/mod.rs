@@ -73,6 +73,9 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         credentials: credentials(directory, "agent-n1"),
         capacity: CAPACITY,
         max_tunnels: 100,
+        spares: 0,
+        pasta: None,
+        nft: None,
     }
 }
 

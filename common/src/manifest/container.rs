@@ -9,12 +9,13 @@ use super::report::{Position, Report, Section, Value, kind, nearest};
 use super::values::{self, Bounds};
 use super::{ClassManifest, DeclaredImage, ImageSource};
 use crate::ids::ClassName;
-use crate::spec::{MAX_ENV_BYTES, Resources};
+use crate::spec::{MAX_ENV_BYTES, Resources, StartBoost};
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "class_name",
     "image",
     "instance_type",
+    "start_boost",
     "max_instances",
     "default_port",
     "sleep_after",
@@ -41,6 +42,8 @@ const STOP_GRACE: Duration = MINUTE.saturating_mul(15);
 const SLEEP_AFTER_BOUNDS: Bounds = MILLISECOND.saturating_mul(100)..=DAY.saturating_mul(30);
 /// Clients do not wait longer than an hour for a first byte.
 const TIMEOUT_BOUNDS: Bounds = MILLISECOND.saturating_mul(100)..=HOUR;
+/// A boost is for the start: an app that takes longer than a minute needs a larger type.
+const BOOST_BOUNDS: Bounds = MILLISECOND..=MINUTE;
 /// None at all kills at once; a node that drains waits this long.
 const STOP_GRACE_BOUNDS: Bounds = Duration::ZERO..=DAY;
 
@@ -127,7 +130,9 @@ fn read_class(
     let entrypoint = optional(section.get("entrypoint"), |value| entrypoint(report, value));
     let env = optional(section.get("env"), |value| environment(report, value));
     let resources = optional(section.get("instance_type"), |value| instance_type(report, value));
-    let enable_internet = enable_internet(report, section);
+    let start_boost = optional(section.get("start_boost"), |value| start_boost(report, value));
+    let enable_internet = section.get("enable_internet");
+    let enable_internet = optional(enable_internet, |value| values::boolean(report, value));
     let mut duration = |key, default, bounds: &Bounds| {
         let value = section.get(key);
         optional(value, |value| values::duration(report, value, bounds)).map(|found| found.unwrap_or(default))
@@ -142,13 +147,14 @@ fn read_class(
         entrypoint: entrypoint?,
         env: env?.unwrap_or_default(),
         resources: resources?.or_else(|| Resources::of_type("lite"))?,
+        start_boost: start_boost?.unwrap_or_else(|| Some(StartBoost::default())),
         max_instances: max_instances?,
         default_port: default_port?,
         sleep_after: sleep_after?,
         start_timeout: start_timeout?,
         port_timeout: port_timeout?,
         stop_grace: stop_grace?,
-        enable_internet: enable_internet?,
+        enable_internet: enable_internet?.unwrap_or(true),
     })
 }
 
@@ -180,16 +186,27 @@ fn image(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<DeclaredI
     Some(DeclaredImage { source, position: report.position(value.span().start), has_entrypoint })
 }
 
-/// The default will be true once instances can reach the internet; until then nobody shall find out too late.
-fn enable_internet(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<bool> {
-    let only = "enable_internet = false (instances cannot reach the internet in this version)";
-    let value = report.required(section, "enable_internet", only)?;
-    let enabled = values::boolean(report, value)?;
-    if enabled {
-        report.wrong(value.span().start, format!("true does not work yet; expected {only}"));
-        return None;
+/// `false`, `true`, or a boost of one's own.
+fn start_boost(report: &mut Report<'_>, value: &Value<'_>) -> Option<Option<StartBoost>> {
+    match value.get_ref() {
+        DeValue::Boolean(on) => Some(on.then(StartBoost::default)),
+        DeValue::Table(_) => custom_boost(report, value).map(Some),
+        _ => {
+            let expected = "true, false, or { vcpu = 1, at_most = \"10s\" }";
+            report.wrong(value.span().start, format!("found {}; expected {expected}", kind(value)));
+            None
+        }
     }
-    Some(false)
+}
+
+fn custom_boost(report: &mut Report<'_>, value: &Value<'_>) -> Option<StartBoost> {
+    let section = report.section(value, "start_boost")?;
+    report.refuse_unknown_keys(&section, &["vcpu", "at_most"]);
+    let vcpu = report.required(&section, "vcpu", "a number such as vcpu = 1");
+    let vcpu = vcpu.and_then(|value| values::sixteenths(report, value, MAX_CPU_SIXTEENTHS));
+    let at_most = report.required(&section, "at_most", "a duration such as at_most = \"10s\"");
+    let at_most = at_most.and_then(|value| values::duration(report, value, &BOOST_BOUNDS));
+    Some(StartBoost { cpu_sixteenths: vcpu?, at_most: at_most? })
 }
 
 fn instance_type(report: &mut Report<'_>, value: &Value<'_>) -> Option<Resources> {

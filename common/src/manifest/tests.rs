@@ -22,7 +22,6 @@ name = "hello"
 class_name = "Hello"
 image = "./hello"
 default_port = 8080
-enable_internet = false
 "#;
 
 const FULL: &str = r#"
@@ -67,7 +66,22 @@ fn the_smallest_file_has_the_defaults() {
     assert_eq!((class.max_instances, &class.entrypoint), (None, &None));
     let times = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
     assert_eq!(times.map(|time| time.as_secs()), [600, 8, 20, 900]);
-    assert!(!class.enable_internet && class.env.is_empty() && manifest.routes.is_empty());
+    assert_eq!(class.start_boost, Some(StartBoost { cpu_sixteenths: 16, at_most: Duration::from_secs(10) }));
+    assert!(class.enable_internet && class.env.is_empty() && manifest.routes.is_empty());
+}
+
+#[test]
+fn a_start_boost_is_off_or_of_ones_own() {
+    let boost = |value: &str| {
+        let text = SMALLEST.replace("default_port", &format!("start_boost = {value}\ndefault_port"));
+        parse(&text).map(|manifest| manifest.classes[0].start_boost)
+    };
+    assert_eq!(boost("false").unwrap(), None);
+    assert_eq!(boost("true").unwrap(), Some(StartBoost::default()));
+    let own = StartBoost { cpu_sixteenths: 8, at_most: Duration::from_secs(3) };
+    assert_eq!(boost("{ vcpu = 0.5, at_most = \"3s\" }").unwrap(), Some(own));
+    let said = boost("{ vcpu = 0.3, at_most = \"2m\", x = 1 }").unwrap_err().to_string();
+    assert_eq!(said.lines().count(), 3, "{said}");
 }
 
 #[test]
@@ -122,7 +136,7 @@ berth.toml:2:1: `nmae` is not a key of the file; did you mean `name`?
 berth.toml:3:1: class_name is missing in [[containers]]; expected a name such as class_name = "Hello"
 berth.toml:4:1: `class` is not a key of [[containers]]; did you mean `class_name`?
 berth.toml:6:1: `sleepAfter` is not a key of [[containers]]; did you mean `sleep_after`?
-berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, max_instances, default_port, sleep_after, entrypoint, enable_internet, start_timeout, port_timeout, stop_grace, env
+berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, start_boost, max_instances, default_port, sleep_after, entrypoint, enable_internet, start_timeout, port_timeout, stop_grace, env
 berth.toml:10:60: `gpu` is not a key of instance_type; known are vcpu, memory, disk
 berth.toml:11:1: class is missing in [[routes]]; expected the class_name of a [[containers]] section
 berth.toml:13:1: `clas` is not a key of [[routes]]; did you mean `class`?"#
@@ -141,7 +155,7 @@ max_instances = 0
 default_port = 70000
 sleep_after = "10 minuets"
 entrypoint = []
-enable_internet = true
+enable_internet = "yes"
 start_timeout = 0
 port_timeout = "2h"
 stop_grace = [1]
@@ -164,7 +178,7 @@ berth.toml:7:17: 0 is out of range; expected a whole number from 1 to 1000000
 berth.toml:8:16: 70000 is out of range; expected a whole number from 1 to 65535
 berth.toml:9:15: "10 minuets" is not a duration; expected a number of seconds or a text such as "30s", "5m" or "1h"
 berth.toml:10:14: names no program; expected a list of texts such as ["/app/hello", "--verbose"]
-berth.toml:11:19: true does not work yet; expected enable_internet = false (instances cannot reach the internet in this version)
+berth.toml:11:19: found a text; expected true or false
 berth.toml:12:17: 0s is out of range; expected from 100ms to 1h
 berth.toml:13:16: 2h is out of range; expected from 100ms to 1h
 berth.toml:14:14: found a list; expected a number of seconds or a text such as "30s", "5m" or "1h"
@@ -301,7 +315,7 @@ fn the_environment_is_bounded_and_never_shown() {
     let text = format!("{SMALLEST}[containers.env]\nTOKEN = \"{secret}\"\n");
     assert_eq!(
         shown(&text),
-        "berth.toml:8:1: the environment takes 300005 bytes; expected at most 262144 for all names and values"
+        "berth.toml:7:1: the environment takes 300005 bytes; expected at most 262144 for all names and values"
     );
     let manifest = parse(&format!("{SMALLEST}[containers.env]\nTOKEN = \"s3cret\"\n")).unwrap();
     assert!(!format!("{manifest:?}").contains("s3cret"));

@@ -7,6 +7,7 @@
 //! Stop   -> Done               signal, then SIGKILL after the grace
 //! Forget -> Done               the edge has stored how these instances ended: the agent may forget them
 //! Renew  -> Done               the owner lives: its instances' terms start anew
+//! Usage  -> Usage | Refused    what one instance takes
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use crate::outcome::Outcome;
-use crate::spec::{ImageRef, Resources};
+use crate::spec::{ImageRef, Resources, StartBoost};
 
 /// What an edge asks of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub enum Call {
     Forget(Forget),
     /// Prolongs the terms of this edge's instances.
     Renew(Renew),
+    /// Asks what an instance takes now.
+    Usage(AskUsage),
 }
 
 /// What an agent answers.
@@ -49,6 +52,8 @@ pub enum Answer {
     Accepted,
     /// It was done.
     Done,
+    /// To `Usage`.
+    Usage(Usage),
     /// The call cannot be carried out.
     Refused(Refusal),
 }
@@ -114,6 +119,9 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// Its limits.
     pub resources: Resources,
+    /// More CPU than that until its port answers.
+    #[serde(default)]
+    pub start_boost: Option<StartBoost>,
     /// Whether it may reach the internet.
     pub enable_internet: bool,
     /// The port that must take a connection before the instance counts as ready.
@@ -157,6 +165,29 @@ pub struct Forget {
 pub struct Renew {
     /// The new length of each term, from the moment this was sent, in milliseconds.
     pub term_ms: u64,
+}
+
+/// Asks what an instance takes now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskUsage {
+    /// The instance.
+    pub instance: InstanceId,
+}
+
+/// What an instance takes and has taken since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time, in microseconds.
+    pub cpu_us: u64,
+    /// Memory now, in bytes, caches of files included.
+    pub memory_bytes: u64,
+    /// Writable disk now, in bytes, where the node can tell.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
+    /// Received from the internet and through the tunnel, in bytes.
+    pub received_bytes: u64,
+    /// Sent to the internet and through the tunnel, in bytes.
+    pub sent_bytes: u64,
 }
 
 /// The state of one instance on its node.

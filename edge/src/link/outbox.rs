@@ -190,6 +190,7 @@ mod tests {
             env: Default::default(),
             resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1 },
             enable_internet: false,
+            start_boost: None,
             ready_port: 1,
         })
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use berth_certs::Credentials;
 use berth_common::ids::{InstanceId, NodeId};
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{Answer, Call, Capacity, InstanceStatus, Phase, Start, Stop, Welcome};
+use berth_common::wire::call::{Answer, Call, Capacity, InstanceStatus, Phase, Start, Stop, Usage, Welcome};
 use berth_common::wire::tunnel::{HEADER_BYTES, TunnelAnswer, TunnelHeader};
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, frame};
 use quinn::crypto::rustls::QuicServerConfig;
@@ -142,6 +142,7 @@ impl Node {
                 Answer::Done
             }
             Call::Renew(_) => Answer::Done,
+            Call::Usage(_) => Answer::Usage(Usage::default()),
         };
         self.calls.send_modify(|calls| *calls += 1);
         let _ = frame::write(&mut send, &answer).await;

@@ -157,6 +157,7 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
         port_timeout: Duration::from_secs(20),
         stop_grace: Duration::from_secs(900),
         enable_internet: false,
+        start_boost: None,
     };
     change(&mut class);
     let route = RouteSpec {

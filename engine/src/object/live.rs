@@ -113,6 +113,7 @@ impl Live {
             env: self.class.env.clone(),
             resources: self.class.resources,
             enable_internet: self.class.enable_internet,
+            start_boost: self.class.start_boost,
             ready_port: self.class.default_port,
         }
     }

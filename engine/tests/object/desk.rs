@@ -48,6 +48,7 @@ pub(crate) fn class() -> ClassSpec {
         port_timeout: Duration::from_secs(20),
         stop_grace: Duration::from_secs(900),
         enable_internet: false,
+        start_boost: None,
     }
 }
 

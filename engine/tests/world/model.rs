@@ -107,6 +107,7 @@ fn class() -> ClassSpec {
         port_timeout: Duration::from_millis(PORT_TIMEOUT_MS),
         stop_grace: Duration::from_secs(900),
         enable_internet: false,
+        start_boost: None,
     }
 }
 

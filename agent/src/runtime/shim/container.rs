@@ -1,0 +1,403 @@
+//! A shim's container, from its making to its end.
+//!
+//! ```text
+//!        builder: created        builder's pipe closed       first process ended
+//! Making ───────────────▶ Created ────────────────────▶ Running ─────────────▶ Ended
+//!   │ builder: failed        │ builder or exec: failed        │ stop: signal, then
+//!   └────────────────────────┴───────────▶ Ended ◀────────────┘ SIGKILL after the grace
+//! Ended: empty the cgroup ─▶ drain the output ─▶ remove the cgroup ─▶ end the network ─▶ wipe the disk ─▶ exit.json
+//!        ─▶ tell agents ─▶ exit
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::wire::call::Usage;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use super::super::builder::{self, Pipes};
+use super::super::cgroup::{ControlGroup, INSTANCE_PIDS, Limits};
+use super::super::layout::write_json;
+use super::super::messages::{ShimCall, ShimConfig, ShimEvent};
+use super::super::network::Network;
+use super::super::sys;
+use super::agents::{AgentId, Agents};
+use super::output::Output;
+use super::reports::Reports;
+use super::wait::wait;
+use super::wipe;
+
+/// How long the app has to end when what it needs has: as long as leaving `berth dev` may take.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+/// Pause before everything is killed once more, should a process have been forked away meanwhile.
+const KILL_AGAIN: Duration = Duration::from_millis(500);
+
+/// Makes a container in the network that the calling process is in, and looks after it to its end.
+pub(super) fn run(
+    directory: PathBuf,
+    signals: SignalFd,
+    mut agents: Agents,
+    network: Network,
+    config: ShimConfig,
+) -> anyhow::Result<()> {
+    agents.greet_no_more();
+    let mut shim = Shim {
+        output: Output::create(&config.log, config.log_bytes)?,
+        cgroup: ControlGroup::load(&config.cgroup),
+        directory,
+        signals,
+        agents,
+        network,
+        state: State::Making,
+        boost: None,
+        stop: None,
+        asked: None,
+        lost: None,
+    };
+    let outcome = match shim.make(&config) {
+        Ok(made) => shim.run(made, &config),
+        Err(error) => Ok(failed(error.to_string())),
+    };
+    shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))
+}
+
+fn failed(message: String) -> Outcome {
+    Outcome::because(ExitReason::StartFailed, message)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Making,
+    Created { init: Pid },
+    Running { init: Pid },
+}
+
+/// What `make` leaves to `run`.
+struct Made {
+    builder: Pid,
+    reports: Reports,
+    go: Option<File>,
+}
+
+struct Shim {
+    directory: PathBuf,
+    signals: SignalFd,
+    agents: Agents,
+    network: Network,
+    cgroup: ControlGroup,
+    output: Output,
+    state: State,
+    /// When the start boost ends.
+    boost: Option<Instant>,
+    /// When SIGKILL follows.
+    stop: Option<Instant>,
+    /// A signal that was asked for before the app ran.
+    asked: Option<i32>,
+    /// What the container needed and is gone.
+    lost: Option<String>,
+}
+
+impl Shim {
+    fn make(&mut self, config: &ShimConfig) -> io::Result<Made> {
+        let limits = Limits { memory_bytes: config.memory_bytes, pids: INSTANCE_PIDS };
+        self.cgroup = ControlGroup::create(&config.cgroup, &limits)?;
+        let disk = self.directory.join("disk");
+        fs::create_dir(&disk)?;
+        // Only the container's root writes here, which is no user that this process could name; nobody else can come
+        // by the directory above.
+        fs::set_permissions(&disk, fs::Permissions::from_mode(0o777))?;
+        self.cgroup.open_to_container(true)?;
+        let (reports, report) = pipe2(OFlag::O_CLOEXEC)?;
+        let (go_read, go) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stdout, stdout_write) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr, stderr_write) = pipe2(OFlag::O_CLOEXEC)?;
+        let mut pipes = Some(Pipes {
+            reports: File::from(report),
+            go: File::from(go_read),
+            stdout: stdout_write,
+            stderr: stderr_write,
+        });
+        let held = [reports.as_raw_fd(), go.as_raw_fd()];
+        let builder = sys::fork(|| {
+            // The parent's ends: a copy here would hide from the app's process that the shim is gone.
+            for fd in held {
+                let _ = nix::unistd::close(fd);
+            }
+            let Ok(()) = sys::usual_signals() else { return 1 };
+            pipes.take().map_or(1, |pipes| builder::run(config, &self.cgroup, &disk, pipes))
+        })?;
+        drop(pipes);
+        for fd in [&reports, &stdout, &stderr] {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        self.output.attach(stdout, stderr);
+        Ok(Made { builder, reports: Reports::new(File::from(reports)), go: Some(File::from(go)) })
+    }
+
+    /// Serves until the container has ended, and tells how it did.
+    fn run(&mut self, made: Made, config: &ShimConfig) -> io::Result<Outcome> {
+        let Made { builder, mut reports, mut go } = made;
+        loop {
+            let ready = self.wait(&reports)?;
+            if ready.lifeline {
+                self.lose("the node's supervisor ended");
+            }
+            self.output.read(&ready.output);
+            if ready.network {
+                self.follow_host();
+            }
+            if ready.reports && reports.read()? {
+                if let Some(outcome) = self.reports_closed(&reports) {
+                    return Ok(outcome);
+                }
+            } else if let (State::Making, Some(pid)) = (self.state, reports.created()) {
+                self.created(pid, config, &mut go)?;
+            }
+            for (agent, call) in self.agents.serve(&ready.agents) {
+                self.carry_out(agent, call, config)?;
+            }
+            self.enforce_stop();
+            self.enforce_cpu(config)?;
+            if let Some(outcome) = self.reap(builder)? {
+                reports.read()?;
+                self.cgroup.kill();
+                self.output.drain();
+                return Ok(self.explain(outcome, &reports));
+            }
+        }
+    }
+
+    /// The container waits to be started: from here on its CPU limit holds.
+    fn created(&mut self, pid: Pid, config: &ShimConfig, go: &mut Option<File>) -> io::Result<()> {
+        self.state = State::Created { init: pid };
+        self.cgroup.open_to_container(false)?;
+        let boosted = config.start_boost.map_or(0, |boost| boost.cpu_sixteenths);
+        self.cgroup.limit_cpu(config.cpu_sixteenths.max(boosted))?;
+        self.boost = config.start_boost.and_then(|boost| Instant::now().checked_add(boost.at_most));
+        match go.take() {
+            Some(mut go) => go.write_all(&[1]),
+            None => Ok(()),
+        }
+    }
+
+    /// The builder and the app's process have let go of the report pipe: the app runs, or one of them failed.
+    fn reports_closed(&mut self, reports: &Reports) -> Option<Outcome> {
+        if let Some(message) = reports.failure() {
+            self.kill_all();
+            return Some(failed(message));
+        }
+        if let State::Created { init } = self.state {
+            self.state = State::Running { init };
+            self.agents.greet(ShimEvent::Started);
+            if let Some(signal) = self.asked.take() {
+                self.signal(signal);
+            }
+        }
+        None
+    }
+
+    fn wait(&self, reports: &Reports) -> io::Result<Ready> {
+        let stdin = io::stdin();
+        let mut sources = vec![
+            self.lost.is_none().then(|| stdin.as_fd()),
+            Some(self.signals.as_fd()),
+            self.network.changes(),
+            reports.source(),
+        ];
+        sources.extend(self.output.sources());
+        sources.extend(self.agents.sources());
+        let deadline = [self.stop, self.boost].into_iter().flatten().min();
+        let ready = wait(&sources, deadline)?;
+        Ok(Ready {
+            lifeline: ready[0],
+            network: ready[2],
+            reports: ready[3],
+            output: [ready[4], ready[5]],
+            agents: ready[6..].to_vec(),
+        })
+    }
+
+    /// Ends the container, which cannot go on without what is gone.
+    fn lose(&mut self, what: &str) {
+        if self.lost.is_none() {
+            self.lost = Some(what.to_owned());
+            self.stop(Signal::SIGTERM as i32, ORPHAN_GRACE);
+        }
+    }
+
+    /// The host's addresses may have changed. What cannot be closed to the app must not go on with it open.
+    fn follow_host(&mut self) {
+        if let Err(error) = self.network.follow_host() {
+            self.lost =
+                Some(format!("the host's new addresses could not be closed to the instance: {error}"));
+            self.stop(Signal::SIGKILL as i32, Duration::ZERO);
+        }
+    }
+
+    /// Carries out what an agent asks.
+    fn carry_out(&mut self, agent: AgentId, call: ShimCall, config: &ShimConfig) -> io::Result<()> {
+        match call {
+            ShimCall::Run => self.agents.refuse(agent, "a container runs already"),
+            ShimCall::Socket => self.give_socket(agent),
+            ShimCall::Stop { signal, grace_ms } => self.stop(signal, Duration::from_millis(grace_ms)),
+            ShimCall::Usage => {
+                let usage = ShimEvent::Usage(self.usage());
+                self.agents.answer(agent, &usage, &[]);
+            }
+            ShimCall::Ready => return self.end_boost(config),
+        }
+        Ok(())
+    }
+
+    fn give_socket(&mut self, agent: AgentId) {
+        match sys::tcp_socket() {
+            Ok(socket) => self.agents.answer(agent, &ShimEvent::Socket, &[socket.as_fd()]),
+            Err(error) => self.agents.refuse(agent, &format!("make a socket in the instance: {error}")),
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let (received_bytes, sent_bytes) = self.network.traffic();
+        Usage {
+            cpu_us: self.cgroup.cpu_us(),
+            memory_bytes: self.cgroup.memory_bytes(),
+            disk_bytes: None,
+            received_bytes,
+            sent_bytes,
+        }
+    }
+
+    fn enforce_cpu(&mut self, config: &ShimConfig) -> io::Result<()> {
+        if self.boost.is_some_and(|at| at <= Instant::now()) { self.end_boost(config) } else { Ok(()) }
+    }
+
+    fn end_boost(&mut self, config: &ShimConfig) -> io::Result<()> {
+        match self.boost.take() {
+            Some(_) => self.cgroup.limit_cpu(config.cpu_sixteenths),
+            None => Ok(()),
+        }
+    }
+
+    fn stop(&mut self, signal: i32, grace: Duration) {
+        // The end of time is as good as a grace that overflows it.
+        let at = Instant::now().checked_add(grace);
+        self.stop = match (self.stop, at) {
+            (Some(earlier), Some(at)) => Some(earlier.min(at)),
+            (earlier, at) => at.or(earlier),
+        };
+        self.signal(signal);
+    }
+
+    fn signal(&mut self, signal: i32) {
+        match (self.state, Signal::try_from(signal)) {
+            (_, Ok(Signal::SIGKILL)) => self.stop = Some(Instant::now()),
+            (State::Running { init }, Ok(signal)) => drop(kill(init, signal)),
+            (State::Making | State::Created { .. }, Ok(_)) => self.asked = Some(signal),
+            (_, Err(_)) => {}
+        }
+    }
+
+    fn enforce_stop(&mut self) {
+        if self.stop.is_some_and(|at| at <= Instant::now()) {
+            self.kill_all();
+            self.stop = Some(Instant::now() + KILL_AGAIN);
+        }
+    }
+
+    fn kill_all(&self) {
+        if let State::Created { init } | State::Running { init } = self.state {
+            // Its pid namespace dies with it, and so do all processes in it.
+            let _ = kill(init, Signal::SIGKILL);
+        }
+        self.cgroup.kill();
+    }
+
+    /// Reaps whatever has ended; tells how the app did once it has.
+    fn reap(&mut self, builder: Pid) -> io::Result<Option<Outcome>> {
+        while self.signals.read_signal()?.is_some() {}
+        let mut outcome = None;
+        loop {
+            let status = match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(outcome),
+                Ok(status) => status,
+                Err(error) => return Err(error.into()),
+            };
+            if status.pid().is_some_and(|pid| self.network.needs(pid)) {
+                self.lose("the process that carried the instance's network ended");
+            }
+            outcome = outcome.or(self.ended(status, builder));
+        }
+    }
+
+    /// What the end of a process says of the container.
+    fn ended(&self, status: WaitStatus, builder: Pid) -> Option<Outcome> {
+        let init = match self.state {
+            State::Created { init } | State::Running { init } => Some(init),
+            State::Making => None,
+        };
+        match status {
+            WaitStatus::Exited(pid, code) if Some(pid) == init => Some(Outcome::exited(code)),
+            WaitStatus::Signaled(pid, signal, _) if Some(pid) == init => {
+                Some(Outcome::signalled(signal as i32))
+            }
+            WaitStatus::Exited(pid, code) if pid == builder && code != 0 => {
+                Some(failed("the container could not be made".to_owned()))
+            }
+            WaitStatus::Signaled(pid, signal, _) if pid == builder => {
+                Some(failed(format!("the builder was ended by {signal}")))
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts the real reason in place of a symptom.
+    fn explain(&self, outcome: Outcome, reports: &Reports) -> Outcome {
+        if let Some(message) = reports.failure() {
+            return failed(message);
+        }
+        if let Some(lost) = &self.lost {
+            return Outcome { reason: ExitReason::RuntimeLost, message: Some(lost.clone()), ..outcome };
+        }
+        let killed =
+            outcome.signal == Some(Signal::SIGKILL as i32) || outcome.code.is_some_and(|code| code != 0);
+        if killed && self.cgroup.oom_kills() > 0 && self.stop.is_none() {
+            return Outcome { reason: ExitReason::Oom, ..outcome };
+        }
+        outcome
+    }
+
+    /// Leaves nothing of the container but the record of its end, then tells whoever listens.
+    fn end(mut self, outcome: Outcome) -> anyhow::Result<()> {
+        self.kill_all();
+        let mut results = vec![self.cgroup.destroy(), self.network.end()];
+        while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_))
+        {
+        }
+        results.push(wipe(&self.directory.join("disk")));
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            eprintln!("{}: {error}", self.directory.display());
+        }
+        write_json(&self.directory.join("exit.json"), &outcome)?;
+        self.agents.tell(&ShimEvent::Exited { outcome });
+        results.into_iter().collect::<io::Result<()>>().map_err(Into::into)
+    }
+}
+
+/// What a wait has found.
+struct Ready {
+    lifeline: bool,
+    network: bool,
+    reports: bool,
+    output: [bool; 2],
+    agents: Vec<bool>,
+}
