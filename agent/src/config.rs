@@ -12,6 +12,9 @@ use berth_common::wire::call::Capacity;
 use bytesize::ByteSize;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+#[cfg(debug_assertions)]
+use crate::runtime::layers::Layer;
+use crate::runtime::layers::Layers;
 use crate::runtime::rootless;
 
 /// Parts of a virtual CPU that capacity is counted in.
@@ -67,6 +70,10 @@ pub struct Options {
     /// The program `nft` [default: where it usually is]
     #[arg(long, value_name = "FILE")]
     pub nft: Option<PathBuf>,
+    /// Run containers without a layer of protection, so that tests can show what it is good for
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "LAYER", value_enum, hide = true)]
+    pub without: Vec<Layer>,
 }
 
 /// A checked configuration.
@@ -90,6 +97,8 @@ pub struct Config {
     pub pasta: Option<PathBuf>,
     /// Where `nft` is, if not in the usual places.
     pub nft: Option<PathBuf>,
+    /// The layers of protection around containers.
+    pub protection: Layers,
 }
 
 /// All that is wrong with a configuration.
@@ -123,6 +132,7 @@ impl Config {
                 spares: options.spares.min(MAX_SPARES),
                 pasta: options.pasta.clone(),
                 nft: options.nft.clone(),
+                protection: options.protection(),
             }),
             _ => Err(ConfigError { problems }),
         }
@@ -138,7 +148,24 @@ impl Config {
             spares: self.spares,
             pasta: self.pasta.clone(),
             nft: self.nft.clone(),
+            protection: self.protection,
         }
+    }
+}
+
+impl Options {
+    #[cfg(debug_assertions)]
+    fn protection(&self) -> Layers {
+        if !self.without.is_empty() {
+            tracing::warn!(without = ?self.without, "CONTAINERS ARE NOT FULLY PROTECTED: this is for tests only");
+        }
+        Layers::without(&self.without)
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[allow(clippy::unused_self, reason = "there is nothing to choose")]
+    fn protection(&self) -> Layers {
+        Layers::default()
     }
 }
 

@@ -24,15 +24,17 @@ use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::default::get_executor;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::mount::{MsFlags, mount};
-use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::ControlGroup;
 use super::messages::ShimConfig;
-use super::{oci, stage, sys, user};
+use super::{files, oci, rlimits, stage, sys, user};
 
 /// Longest overlay option string: the kernel takes one page.
 const MAX_OVERLAY_OPTIONS_BYTES: usize = 4095;
+
+/// Characters of the instance's id that are its host name: as many as tell instances apart at a glance.
+const HOSTNAME_CHARACTERS: usize = 12;
 
 /// What builder, and the app's process until it is the app, tell the shim: JSON, one a line. When the last copy of
 /// the pipe closes without a failure, the app runs.
@@ -93,18 +95,21 @@ fn build(config: &ShimConfig, cgroup: &ControlGroup, disk: &Path, pipes: Pipes) 
     sys::set_dumpable(true).map_err(said("set the builder dumpable"))?;
     let stage = Stage::prepare(&sources).map_err(said("mount the root filesystem"))?;
     let user = user::resolve(&config.user, &stage.rootfs).map_err(|e| e.to_string())?;
-    let (_, max_files) =
-        getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| format!("read the limit of open files: {e}"))?;
+    let rlimits = rlimits::of_container().map_err(said("read this process's own limits"))?;
     let hostname = config.instance.to_string();
+    let files = files::write(&hostname[..HOSTNAME_CHARACTERS], config.resolver)
+        .map_err(said("write /etc/hosts and its like"))?;
     let spec = oci::spec(&oci::Particulars {
-        hostname: &hostname[..12],
+        hostname: &hostname[..HOSTNAME_CHARACTERS],
         rootfs: &stage.rootfs,
         cgroup: &config.cgroup,
         args: &config.args,
         env: &config.env,
         cwd: &config.cwd,
         user,
-        max_files,
+        rlimits,
+        files: &files,
+        protection: config.protection,
     })
     .map_err(|e| format!("write the container's specification: {e}"))?;
     spec.save(stage.bundle.join("config.json"))

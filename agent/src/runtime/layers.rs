@@ -1,13 +1,69 @@
-//! placeholder until merged
+//! The layers of protection around a container, by name, so that tests can show what each is good for: an attack that a
+//! layer stops must succeed without it.
+//!
+//! Only builds with debug assertions, such as tests are, can switch a layer off. In all others every layer is on,
+//! whatever a configuration says.
+
 use serde::{Deserialize, Serialize};
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Layer {
+
+/// One layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// The filter of system calls.
+    Seccomp,
+    /// No capabilities but those that the class asked for.
+    Capabilities,
+    /// No privileges are gained by running a program.
+    NoNewPrivileges,
+    /// Files of /proc and /sys that are covered.
+    MaskedPaths,
+    /// Files of /proc that are read-only.
+    ReadOnlyPaths,
+    /// The read-only /sys.
+    ReadOnlySys,
+    /// Bounds on what the kernel counts for each user.
+    UserCounters,
+    /// The network namespace.
+    NetworkNamespace,
+    /// The rules in it.
     Firewall,
+    /// The limit of processes.
+    PidLimit,
+    /// The limit of memory.
+    MemoryLimit,
+    /// The limit of CPU.
+    CpuLimit,
 }
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct Layers;
+
+/// Which layers are on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layers {
+    /// Those that are off, a bit each.
+    off: u32,
+}
+
 impl Layers {
-    pub(crate) fn has(self, _: Layer) -> bool {
-        true
+    /// All but these. In a build without debug assertions, all.
+    pub fn without(off: &[Layer]) -> Self {
+        let off = off.iter().fold(0, |bits, layer| bits | 1 << *layer as u32);
+        if cfg!(debug_assertions) { Self { off } } else { Self::default() }
+    }
+
+    /// Whether a layer is on.
+    pub fn has(self, layer: Layer) -> bool {
+        !cfg!(debug_assertions) || self.off & (1 << layer as u32) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_on_but_those_that_are_named() {
+        assert!(Layers::default().has(Layer::Seccomp));
+        let layers = Layers::without(&[Layer::Firewall, Layer::CpuLimit]);
+        assert!(!layers.has(Layer::Firewall) && !layers.has(Layer::CpuLimit) && layers.has(Layer::PidLimit));
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -102,9 +103,9 @@ pub(crate) struct SpareConfig {
     pub(crate) internet: Option<Internet>,
     /// Cgroup of what serves its network, relative to the root of each hierarchy.
     pub(crate) network_cgroup: PathBuf,
-    /// Layers of protection, for tests.
+    /// The layers of protection that are on: all of them.
     #[serde(default)]
-    pub(crate) layers: Layers,
+    pub(crate) protection: Layers,
 }
 
 /// What a shim needs to know to run one container. Written by the agent, read once and removed by the shim: it holds
@@ -123,6 +124,11 @@ pub(crate) struct ShimConfig {
     pub(crate) cpu_sixteenths: u32,
     /// More CPU than that at first.
     pub(crate) start_boost: Option<StartBoost>,
+    /// Where it finds names resolved, if anywhere.
+    pub(crate) resolver: Option<IpAddr>,
+    /// The layers of protection that are on: all of them.
+    #[serde(default)]
+    pub(crate) protection: Layers,
     /// The program and its arguments.
     pub(crate) args: Vec<String>,
     /// The environment.

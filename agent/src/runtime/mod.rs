@@ -14,14 +14,18 @@
 
 mod builder;
 mod cgroup;
-pub(crate) mod layers;
+mod counters;
+mod files;
+pub mod layers;
 mod layout;
 mod log;
 mod messages;
 mod namespaces;
 mod network;
 mod oci;
+mod rlimits;
 pub mod rootless;
+mod seccomp;
 pub mod shim;
 mod spares;
 mod stage;

@@ -21,6 +21,12 @@ pub(crate) const CONTAINER_IDS: u32 = 65_536;
 /// Where Debian and its kin put the two programs.
 const MAPPER_DIRS: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
 
+/// Settings of a container's network: any of its users may listen on any port and may ping, without a capability.
+const SETTINGS: [(&str, &str); 2] = [
+    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    ("/proc/sys/net/ipv4/ping_group_range", "0 65535"),
+];
+
 /// Moves the calling, single-threaded process into a new user namespace.
 pub(crate) fn enter_user_namespace(uids: IdRange, gids: IdRange) -> io::Result<()> {
     sys::set_dumpable(true)?;
@@ -42,7 +48,11 @@ pub(crate) fn enter_user_namespace(uids: IdRange, gids: IdRange) -> io::Result<(
 pub(crate) fn enter_network_namespace() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|e| io::Error::other(format!("cannot make a network namespace: {e}")))?;
-    sys::loopback_up().map_err(|e| io::Error::other(format!("cannot bring up the loopback interface: {e}")))
+    sys::loopback_up()
+        .map_err(|e| io::Error::other(format!("cannot bring up the loopback interface: {e}")))?;
+    SETTINGS.iter().try_for_each(|(path, value)| {
+        std::fs::write(path, value).map_err(|e| io::Error::other(format!("cannot write {path}: {e}")))
+    })
 }
 
 /// A child, forked before the namespace exists, that runs newuidmap or newgidmap once it does. The programs are

@@ -1,19 +1,17 @@
 //! The OCI runtime specification of an instance, written out in full: nothing is left to a default.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
-    MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    MountBuilder, PosixRlimit, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
+use super::layers::{Layer, Layers};
+use super::seccomp;
 use super::user::ImageUser;
-
-/// Open files that a container's process may have at first and at most.
-const NOFILE: (u64, u64) = (1024, 65_536);
 
 /// Paths of /proc and /sys that show the machine to whoever can read them: covered.
 const MASKED_PATHS: [&str; 12] = [
@@ -42,8 +40,10 @@ pub(crate) struct Particulars<'a> {
     pub(crate) env: &'a BTreeMap<String, String>,
     pub(crate) cwd: &'a Path,
     pub(crate) user: ImageUser,
-    /// How many files this process itself may have open at most: it cannot give more.
-    pub(crate) max_files: u64,
+    pub(crate) rlimits: Vec<PosixRlimit>,
+    /// Files of the instance's own, and where they are seen inside: read-only.
+    pub(crate) files: &'a [(PathBuf, &'static str)],
+    pub(crate) protection: Layers,
 }
 
 /// The specification of a container that is started inside its own user and network namespaces.
@@ -53,27 +53,27 @@ pub(crate) fn spec(of: &Particulars<'_>) -> Result<Spec, OciSpecError> {
         .gid(of.user.gid)
         .additional_gids(of.user.groups.clone())
         .build()?;
-    let (soft, hard) = (NOFILE.0.min(of.max_files), NOFILE.1.min(of.max_files));
-    let nofile =
-        PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(soft).hard(hard).build()?;
-    let core =
-        PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitCore).soft(0u64).hard(0u64).build()?;
+    let on = |layer| of.protection.has(layer);
+    let capabilities = if on(Layer::Capabilities) { no_capabilities()? } else { all_capabilities()? };
     let process = ProcessBuilder::default()
         .terminal(false)
         .user(user)
         .args(of.args.to_vec())
         .env(of.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>())
         .cwd(of.cwd)
-        .no_new_privileges(true)
-        .capabilities(no_capabilities()?)
-        .rlimits(vec![nofile, core])
+        .no_new_privileges(on(Layer::NoNewPrivileges))
+        .capabilities(capabilities)
+        .rlimits(of.rlimits.clone())
         .build()?;
     let mut linux = LinuxBuilder::default()
         .cgroups_path(of.cgroup)
         .namespaces(namespaces()?)
-        .masked_paths(MASKED_PATHS.map(str::to_owned).to_vec())
-        .readonly_paths(READONLY_PATHS.map(str::to_owned).to_vec())
+        .masked_paths(paths(&MASKED_PATHS, on(Layer::MaskedPaths)))
+        .readonly_paths(paths(&READONLY_PATHS, on(Layer::ReadOnlyPaths)))
         .build()?;
+    if on(Layer::Seccomp) {
+        linux.set_seccomp(Some(seccomp::profile()?));
+    }
     // The builder's default is not none, and with any libcontainer wants to write the devices controller as root.
     linux.set_resources(None);
     SpecBuilder::default()
@@ -81,9 +81,13 @@ pub(crate) fn spec(of: &Particulars<'_>) -> Result<Spec, OciSpecError> {
         .hostname(of.hostname)
         .root(RootBuilder::default().path(of.rootfs).readonly(false).build()?)
         .process(process)
-        .mounts(mounts()?)
+        .mounts(mounts(of.files, on(Layer::ReadOnlySys))?)
         .linux(linux)
         .build()
+}
+
+fn paths(paths: &[&str], on: bool) -> Vec<String> {
+    if on { paths.iter().map(|path| (*path).to_owned()).collect() } else { Vec::new() }
 }
 
 /// The app itself has none: the change to the image's user has happened before it runs, and it listens on ports that
@@ -99,6 +103,22 @@ fn no_capabilities() -> Result<oci_spec::runtime::LinuxCapabilities, OciSpecErro
         .build()
 }
 
+/// What an app has in a test that shows what having none is good for.
+fn all_capabilities() -> Result<oci_spec::runtime::LinuxCapabilities, OciSpecError> {
+    use Capability::{DacOverride, Mknod, NetAdmin, NetRaw, Setgid, Setuid, SysAdmin, SysChroot, SysPtrace};
+    let all = || {
+        let all = [DacOverride, Mknod, NetAdmin, NetRaw, Setgid, Setuid, SysAdmin, SysChroot, SysPtrace];
+        std::collections::HashSet::from(all)
+    };
+    LinuxCapabilitiesBuilder::default()
+        .bounding(all())
+        .effective(all())
+        .inheritable(all())
+        .permitted(all())
+        .ambient(all())
+        .build()
+}
+
 fn namespaces() -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Pid, Uts};
     [Pid, Ipc, Uts, Mount, Cgroup]
@@ -107,7 +127,7 @@ fn namespaces() -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> 
         .collect()
 }
 
-fn mounts() -> Result<Vec<Mount>, OciSpecError> {
+fn mounts(files: &[(PathBuf, &'static str)], read_only_sys: bool) -> Result<Vec<Mount>, OciSpecError> {
     let mount = |destination: &str, typ: &str, options: &[&str]| {
         MountBuilder::default()
             .destination(destination)
@@ -116,7 +136,7 @@ fn mounts() -> Result<Vec<Mount>, OciSpecError> {
             .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
             .build()
     };
-    Ok(vec![
+    let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=64k"])?,
         mount(
@@ -126,12 +146,19 @@ fn mounts() -> Result<Vec<Mount>, OciSpecError> {
         )?,
         mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=64m"])?,
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
-    ])
+        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", if read_only_sys { "ro" } else { "rw" }])?,
+    ];
+    for (source, destination) in files {
+        let options = ["bind", "ro", "nosuid", "noexec", "nodev"].map(str::to_owned);
+        let file = MountBuilder::default().destination(destination).typ("bind").source(source);
+        mounts.push(file.options(options.to_vec()).build()?);
+    }
+    Ok(mounts)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rlimits;
     use super::*;
 
     #[test]
@@ -144,7 +171,9 @@ mod tests {
             env: &BTreeMap::from([("A".to_owned(), "b".to_owned())]),
             cwd: Path::new("/"),
             user: ImageUser { uid: 7, gid: 8, groups: vec![9] },
-            max_files: 4096,
+            rlimits: rlimits::of_container().unwrap(),
+            files: &[],
+            protection: Layers::default(),
         })
         .unwrap();
         let process = spec.process().as_ref().unwrap();

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::layers::Layers;
 use super::layout::{Layout, read_json, write_json, write_json_fast};
 use super::messages::{self, ShimCall, ShimConfig, ShimEvent, SupervisorAnswer, SupervisorCall};
+use super::network::resolver::forwarder_of;
 use super::spares::{Kind, Makings, Prepared, Spares, Tools};
 use super::{
     Adopted, AdoptedState, Container, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, cgroup,
@@ -45,6 +46,7 @@ pub struct Rootless {
     layout: Layout,
     images: Images,
     cgroup: PathBuf,
+    protection: Layers,
     spares: Rc<Spares>,
 }
 
@@ -61,12 +63,14 @@ pub struct Options {
     pub pasta: Option<PathBuf>,
     /// Where `nft` is, if not in the usual places.
     pub nft: Option<PathBuf>,
+    /// The layers of protection around containers.
+    pub protection: Layers,
 }
 
 impl Rootless {
     /// Opens the node's state and finds its supervisor. Must be called within a `LocalSet`.
     pub async fn open(options: Options) -> io::Result<Self> {
-        let Options { node, state, spares, pasta, nft } = options;
+        let Options { node, state, spares, pasta, nft, protection } = options;
         let layout = Layout::open(&state)?;
         let (uids, gids) = sweep::my_subordinate_ids()?;
         let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
@@ -76,10 +80,9 @@ impl Rootless {
         tracing::info!(supervisor = %version, cgroup = %cgroup.display(), "found the supervisor");
         let images = Images::new(layout.layers());
         let tools = Tools { pasta: pasta.or_else(|| find("pasta")), nft: nft.or_else(|| find("nft")) };
-        let (layout_of_spares, cgroup_of_spares) = (layout.clone(), cgroup.clone());
         let makings =
-            Makings { layout: layout_of_spares, cgroup: cgroup_of_spares, uids, gids, tools, layers: Layers };
-        Ok(Self { node, layout, images, cgroup, spares: Spares::new(makings, spares) })
+            Makings { layout: layout.clone(), cgroup: cgroup.clone(), uids, gids, tools, protection };
+        Ok(Self { node, layout, images, cgroup, protection, spares: Spares::new(makings, spares) })
     }
 
     fn config(&self, launch: &Launch, image: &Image) -> Result<ShimConfig, LaunchError> {
@@ -106,6 +109,8 @@ impl Rootless {
             memory_bytes: start.resources.memory_bytes,
             cpu_sixteenths: start.resources.cpu_sixteenths,
             start_boost: start.start_boost,
+            resolver: None,
+            protection: self.protection,
             args,
             env,
             cwd: image.cwd.clone(),
@@ -202,7 +207,9 @@ impl Runtime for Rootless {
         let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}"));
         let (image, prepared) = tokio::join!(self.images.open(&launch.start.image), self.spares.take(kind));
         let prepared = prepared.map_err(failed)?;
+        let resolver = prepared.internet.as_ref().and_then(|internet| internet.resolver);
         let config = self.config(&launch, &*image?)?;
+        let config = ShimConfig { resolver: resolver.map(forwarder_of), ..config };
         self.give(prepared, &launch, &config).await.map_err(failed)
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct Makings {
     pub(crate) uids: IdRange,
     pub(crate) gids: IdRange,
     pub(crate) tools: Tools,
-    pub(crate) layers: Layers,
+    pub(crate) protection: Layers,
 }
 
 /// A prepared shim.
@@ -189,7 +189,7 @@ impl Makings {
             gids: self.gids,
             internet: internet.clone(),
             network_cgroup: cgroup::of_network(&self.cgroup, name),
-            layers: self.layers,
+            protection: self.protection,
         };
         write_json_fast(&directory.join("spare.json"), &config)?;
         match ask_supervisor(&self.layout, &SupervisorCall::Spawn { spare: name }).await? {

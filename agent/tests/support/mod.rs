@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_agent::config::Config;
+use berth_agent::runtime::layers::Layers;
 use berth_agent::runtime::{Adopted, Launch};
 use berth_agent::serve::Server;
 use berth_certs::{Authority, Credentials, Role, SERVER_NAME, Validity, client_config};
@@ -76,6 +77,7 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         spares: 0,
         pasta: None,
         nft: None,
+        protection: Layers::default(),
     }
 }
 

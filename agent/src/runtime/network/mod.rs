@@ -52,7 +52,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) internet: Option<&'a Internet>,
     /// Cgroup of the processes that serve the network, relative to the root of each hierarchy.
     pub(crate) cgroup: &'a Path,
-    pub(crate) layers: Layers,
+    pub(crate) protection: Layers,
 }
 
 /// A network that was made. The calling process is in its user and network namespaces.
@@ -97,7 +97,7 @@ impl Network {
     ) -> io::Result<(Firewall, HostAddresses, Vec<Pid>)> {
         let pasta = Pasta::fork(internet, cgroup)?;
         enter(plan)?;
-        let firewall = Firewall::new(&internet.nft, plan.layers.has(Layer::Firewall));
+        let firewall = Firewall::new(&internet.nft, plan.protection.has(Layer::Firewall));
         firewall.close(&host.read()?)?;
         pasta.start()?;
         Ok((firewall, host, cgroup.members()))

@@ -30,7 +30,7 @@ use super::super::cgroup::{ControlGroup, INSTANCE_PIDS, Limits};
 use super::super::layout::write_json;
 use super::super::messages::{ShimCall, ShimConfig, ShimEvent};
 use super::super::network::Network;
-use super::super::sys;
+use super::super::{counters, sys};
 use super::agents::{AgentId, Agents};
 use super::output::Output;
 use super::reports::Reports;
@@ -181,6 +181,7 @@ impl Shim {
     fn created(&mut self, pid: Pid, config: &ShimConfig, go: &mut Option<File>) -> io::Result<()> {
         self.state = State::Created { init: pid };
         self.cgroup.open_to_container(false)?;
+        counters::bound(config.protection)?;
         let boosted = config.start_boost.map_or(0, |boost| boost.cpu_sixteenths);
         self.cgroup.limit_cpu(config.cpu_sixteenths.max(boosted))?;
         self.boost = config.start_boost.and_then(|boost| Instant::now().checked_add(boost.at_most));

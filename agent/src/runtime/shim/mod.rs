@@ -100,7 +100,7 @@ impl Spare {
             gids: config.gids,
             internet: config.internet.as_ref(),
             cgroup: &config.network_cgroup,
-            layers: config.layers,
+            protection: config.protection,
         })
     }
 
