@@ -2,7 +2,7 @@
 //! once. Nothing downstream sees an unchecked value.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -64,6 +64,9 @@ pub struct Options {
     /// Containers' namespaces and networks to keep prepared, of those with and of those without internet access
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SPARES)]
     pub spares: usize,
+    /// Name server that instances with internet access resolve names with [default: the machine's]
+    #[arg(long, value_name = "ADDR")]
+    pub name_server: Option<IpAddr>,
     /// The program `pasta` [default: where it usually is]
     #[arg(long, value_name = "FILE")]
     pub pasta: Option<PathBuf>,
@@ -93,6 +96,8 @@ pub struct Config {
     pub max_tunnels: usize,
     /// How many shims of each kind are kept prepared.
     pub spares: usize,
+    /// The name server for instances, if not the machine's.
+    pub name_server: Option<IpAddr>,
     /// Where `pasta` is, if not in the usual places.
     pub pasta: Option<PathBuf>,
     /// Where `nft` is, if not in the usual places.
@@ -130,6 +135,7 @@ impl Config {
                 capacity,
                 max_tunnels: raise_open_files(),
                 spares: options.spares.min(MAX_SPARES),
+                name_server: options.name_server,
                 pasta: options.pasta.clone(),
                 nft: options.nft.clone(),
                 protection: options.protection(),
@@ -146,6 +152,7 @@ impl Config {
             node: self.node.clone(),
             state: self.state.clone(),
             spares: self.spares,
+            name_server: self.name_server,
             pasta: self.pasta.clone(),
             nft: self.nft.clone(),
             protection: self.protection,

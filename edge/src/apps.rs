@@ -85,7 +85,6 @@ fn class_faults(class: &ClassSpec) -> Vec<String> {
     let resources = &class.resources;
     let checks = [
         (class.default_port != 0, "default_port must not be 0".to_owned()),
-        (!class.enable_internet, "enable_internet must be false in this version".to_owned()),
         (class.image.layout.is_absolute(), "the image's layout must be an absolute path".to_owned()),
         (
             digest.is_some_and(|digits| digits.len() == 64 && digits.chars().all(hex)),
@@ -174,11 +173,10 @@ pub(crate) mod tests {
         bad.routes[0].object = NameSource::PathParameter("x".to_owned());
         let class = bad.classes.values_mut().next().unwrap();
         class.default_port = 0;
-        class.enable_internet = true;
         class.image.digest = "sha256:short".to_owned();
         class.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
         let faults = faults(&bad);
-        assert_eq!(faults.len(), 7, "{faults:?}");
+        assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(!faults.concat().contains("secretsecret"));
     }
 }

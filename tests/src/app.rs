@@ -23,6 +23,10 @@ pub struct App {
     pub max_instances: Option<u32>,
     /// In place of the image's own.
     pub entrypoint: Option<Vec<&'static str>>,
+    /// Whether it may reach the internet.
+    pub internet: bool,
+    /// Lines of its own, in the class's section.
+    pub more: &'static str,
     /// Environment.
     pub env: BTreeMap<&'static str, &'static str>,
 }
@@ -38,6 +42,8 @@ impl Default for App {
             memory: "128MiB",
             max_instances: None,
             entrypoint: None,
+            internet: false,
+            more: "",
             env: BTreeMap::new(),
         }
     }
@@ -46,11 +52,11 @@ impl Default for App {
 impl App {
     /// Its `berth.toml`, with the image at this path.
     pub fn manifest(&self, image: &Path) -> String {
-        let Self { name, prefix, sleep_after, port_timeout, vcpu, memory, .. } = self;
+        let Self { name, prefix, sleep_after, port_timeout, vcpu, memory, internet, more, .. } = self;
         let mut text = format!(
             "name = \"{name}\"\n\n[[containers]]\nclass_name = \"Hello\"\nimage = {image:?}\n\
              instance_type = {{ vcpu = {vcpu}, memory = \"{memory}\", disk = \"1GB\" }}\ndefault_port = 8080\n\
-             sleep_after = \"{sleep_after}\"\nport_timeout = \"{port_timeout}\"\nenable_internet = false\n"
+             sleep_after = \"{sleep_after}\"\nport_timeout = \"{port_timeout}\"\nenable_internet = {internet}\n{more}\n"
         );
         // Writing to a text cannot fail.
         if let Some(max) = self.max_instances {

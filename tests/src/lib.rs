@@ -25,3 +25,4 @@ pub mod run;
 pub mod scenario;
 pub mod wait;
 pub mod websocket;
+pub mod world;

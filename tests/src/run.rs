@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 
 use crate::machine::{self, Machine};
 use crate::programs::{DAEMONS, HELLO, Programs};
-use crate::{cgroup, host};
+use crate::{cgroup, host, world};
 
 /// How long the killed leftovers of an earlier run may take to be gone.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,6 +122,7 @@ fn sweep(machine: &Machine, name: &str, directory: &Path) -> Result<()> {
         std::thread::sleep(SWEEP_POLL);
     }
     groups.iter().try_for_each(|group| cgroup::remove(group))?;
+    world::sweep(&format!("berth-{name}-"))?;
     machine::remove_directory(directory)
 }
 

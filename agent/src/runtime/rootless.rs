@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -59,6 +60,8 @@ pub struct Options {
     pub state: PathBuf,
     /// How many shims of each kind are kept prepared.
     pub spares: usize,
+    /// The name server for instances, if not the machine's.
+    pub name_server: Option<IpAddr>,
     /// Where `pasta` is, if not in the usual places.
     pub pasta: Option<PathBuf>,
     /// Where `nft` is, if not in the usual places.
@@ -70,7 +73,7 @@ pub struct Options {
 impl Rootless {
     /// Opens the node's state and finds its supervisor. Must be called within a `LocalSet`.
     pub async fn open(options: Options) -> io::Result<Self> {
-        let Options { node, state, spares, pasta, nft, protection } = options;
+        let Options { node, state, spares, name_server, pasta, nft, protection } = options;
         let layout = Layout::open(&state)?;
         let (uids, gids) = sweep::my_subordinate_ids()?;
         let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
@@ -79,7 +82,8 @@ impl Rootless {
         };
         tracing::info!(supervisor = %version, cgroup = %cgroup.display(), "found the supervisor");
         let images = Images::new(layout.layers());
-        let tools = Tools { pasta: pasta.or_else(|| find("pasta")), nft: nft.or_else(|| find("nft")) };
+        let tools =
+            Tools { name_server, pasta: pasta.or_else(|| find("pasta")), nft: nft.or_else(|| find("nft")) };
         let makings =
             Makings { layout: layout.clone(), cgroup: cgroup.clone(), uids, gids, tools, protection };
         Ok(Self { node, layout, images, cgroup, protection, spares: Spares::new(makings, spares) })

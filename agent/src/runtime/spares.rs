@@ -14,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -37,9 +38,11 @@ const REFILL_DELAY: Duration = Duration::from_millis(300);
 /// Pause after a shim that could not be prepared.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Where programs are that networks are made with.
+/// What networks are made with.
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
+    /// The name server, if not the host's.
+    pub(crate) name_server: Option<IpAddr>,
     pub(crate) pasta: Option<PathBuf>,
     pub(crate) nft: Option<PathBuf>,
 }
@@ -164,7 +167,8 @@ impl Makings {
         };
         let pasta = found(&self.tools.pasta, "pasta", "passt")?;
         let nft = found(&self.tools.nft, "nft", "nftables")?;
-        Ok(Some(Internet { resolver: resolver::of_host(), pasta, nft }))
+        let resolver = self.tools.name_server.or_else(resolver::of_host);
+        Ok(Some(Internet { resolver, pasta, nft }))
     }
 
     async fn make(&self, internet: Option<Internet>) -> io::Result<Prepared> {

@@ -75,6 +75,7 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         capacity: CAPACITY,
         max_tunnels: 100,
         spares: 0,
+        name_server: None,
         pasta: None,
         nft: None,
         protection: Layers::default(),

@@ -14,10 +14,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::admin::Admin;
 use crate::app::App;
+use crate::cgroup;
 use crate::client::Client;
 use crate::process::{Daemon, tail};
 use crate::programs::HELLO;
 use crate::run::Run;
+use crate::world::World;
 
 /// The edge's name.
 pub const EDGE: &str = "e1";
@@ -35,11 +37,15 @@ pub struct Setup {
     pub shards: Option<usize>,
     /// What the daemons log.
     pub log: &'static str,
+    /// Whether the nodes are in a world of their own instead of this machine's network.
+    pub world: bool,
+    /// Options of every agent, besides those that all have.
+    pub agent_options: Vec<&'static str>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { nodes: 3, strangers: 0, shards: Some(2), log: LOG }
+        Self { nodes: 3, strangers: 0, shards: Some(2), log: LOG, world: false, agent_options: Vec::new() }
     }
 }
 
@@ -75,6 +81,7 @@ pub struct Cluster {
     nodes: Vec<Node>,
     edge: Option<Daemon>,
     address: SocketAddr,
+    world: Option<World>,
     ended: bool,
 }
 
@@ -87,6 +94,17 @@ impl Cluster {
     /// The edge's admin API.
     pub fn admin(&self) -> Admin {
         Admin::at(&self.directory.join("edge/admin.sock"))
+    }
+
+    /// The world that the nodes are in.
+    pub fn world(&self) -> Result<&World> {
+        self.world.as_ref().context("the cluster was set up without a world")
+    }
+
+    /// The processes that carry the networks of a node's instances.
+    pub fn network_processes(&self, index: usize) -> Vec<i32> {
+        let groups = cgroup::beginning_with(&self.nodes[index].cgroup, "net-");
+        groups.iter().flat_map(|group| cgroup::processes(group)).collect()
     }
 
     /// The nodes.

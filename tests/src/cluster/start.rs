@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use crate::process::Daemon;
 use crate::programs::{DAEMONS, HELLO};
 use crate::run::Run;
+use crate::world::{self, World};
 use crate::{cgroup, ports, wait};
 
 /// How long a supervisor may take to listen, and an edge to answer and to be connected with its nodes.
@@ -50,7 +51,8 @@ impl Cluster {
             fs::hard_link(run.programs().join(program), directory.join("bin").join(program))?;
         }
         let address = ports::free_address()?;
-        Ok(Self { run, directory, label, setup, nodes: Vec::new(), edge: None, address, ended: false })
+        let world = setup.world.then(|| World::make(&format!("berth-{}-{label}", run.name()))).transpose()?;
+        Ok(Self { run, directory, label, setup, nodes: Vec::new(), edge: None, address, world, ended: false })
     }
 
     async fn start_all(&mut self) -> Result<()> {
@@ -73,7 +75,10 @@ impl Cluster {
         self.issue(authority, "agent", &name)?;
         let cgroup = self.run.machine().cgroup().join(format!("{}-{name}", self.cgroup_prefix()));
         let supervisor = self.start_supervisor(&name, &state, &cgroup)?;
-        let address = ports::free_address()?;
+        let mut address = ports::free_address()?;
+        if let Some(world) = &self.world {
+            address.set_ip(world.control_address().into());
+        }
         let authority = authority.to_owned();
         let supervisor = Some(supervisor);
         self.nodes.push(Node { name, address, state, authority, cgroup, supervisor, agent: None });
@@ -93,10 +98,15 @@ impl Cluster {
 
     /// A command that joins a cgroup as root before it becomes the daemons' user, where there is one to join.
     fn entering(&self, entrance: Option<&Path>, program: &str) -> Command {
-        let Some(entrance) = entrance else { return self.command(program) };
+        let world = self.world.as_ref().map(|world| world::entrance(&world.host()));
+        if entrance.is_none() && world.is_none() {
+            return self.command(program);
+        }
         let user = self.run.machine().user();
-        let mut command = Command::new("sh");
-        command.args(["-c", ENTER_AND_DEMOTE, "sh"]).arg(entrance);
+        let mut words = world.into_iter().flatten().chain(["sh".to_owned()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args(["-c", ENTER_AND_DEMOTE, "sh"]);
+        command.arg(entrance.unwrap_or(Path::new("/dev/null")));
         command.args([user.uid.to_string(), user.gid.to_string()]).arg(self.program(program));
         self.surround(&mut command);
         command
@@ -105,8 +115,16 @@ impl Cluster {
     /// Starts the agent of a node (again).
     pub fn start_agent(&mut self, index: usize) -> Result<()> {
         let node = &self.nodes[index];
-        let mut command = self.command("berth-agent");
-        command.args(["run", "--node", &node.name, "--listen", &node.address.to_string()]).args(NODE_LIMITS);
+        let mut command = self.entering(None, "berth-agent");
+        if self.world.is_some() {
+            command.args(["run", "--name-server", world::PUBLIC[0]]);
+        } else {
+            command.arg("run");
+        }
+        command
+            .args(["--node", &node.name, "--listen", &node.address.to_string()])
+            .args(NODE_LIMITS)
+            .args(&self.setup.agent_options);
         command.arg("--state").arg(&node.state).args(credentials(&node.authority, "agent", &node.name));
         let name = format!("agent-{}", node.name);
         self.nodes[index].agent = Some(Daemon::start(&name, command, &self.log_path(&name))?);

@@ -6,6 +6,7 @@ mod bulk;
 mod dev;
 mod failures;
 mod main_job;
+mod node_network;
 mod recovery;
 mod security;
 mod sleep;

@@ -14,7 +14,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::pipe2;
 
 use super::super::sys;
-use super::resolver::{FORWARDER_V4, FORWARDER_V6};
+use super::resolver::forwarder_of;
 
 /// IPv4 ranges that are not the internet: "this network", private, shared (carrier-grade), loopback, link-local (with
 /// the metadata address), protocol assignments, documentation, relays, benchmarks, multicast, reserved and broadcast.
@@ -57,8 +57,8 @@ impl Firewall {
     }
 
     /// Sets all rules. To be done before there is an interface.
-    pub(super) fn close(&self, host: &BTreeSet<IpAddr>) -> io::Result<()> {
-        self.apply(&rules(host))
+    pub(super) fn close(&self, host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> io::Result<()> {
+        self.apply(&rules(host, resolver))
     }
 
     /// Replaces the host's addresses, in one step.
@@ -118,8 +118,18 @@ impl Firewall {
     }
 }
 
+/// The way to the name server: what is sent to the address inside goes to it, and may.
+fn resolution(resolver: Option<IpAddr>) -> (String, String) {
+    let Some(resolver) = resolver else { return (String::new(), String::new()) };
+    let family = if resolver.is_ipv4() { "ip" } else { "ip6" };
+    let to = |address: IpAddr| format!("{family} daddr {address} meta l4proto {{ tcp, udp }} th dport 53");
+    let redirect = format!("    {} dnat {family} to {resolver}\n", to(forwarder_of(resolver)));
+    (redirect, format!("    {} accept\n", to(resolver)))
+}
+
 /// The whole table.
-fn rules(host: &BTreeSet<IpAddr>) -> String {
+fn rules(host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> String {
+    let (redirect, resolve) = resolution(resolver);
     let set = |name: &str, kind: &str, elements: String| {
         let elements = if elements.is_empty() { elements } else { format!(" elements = {{ {elements} }};") };
         format!("  set {name} {{ type {kind}; flags interval; auto-merge;{elements} }}\n")
@@ -131,9 +141,9 @@ fn rules(host: &BTreeSet<IpAddr>) -> String {
         set("host6", "ipv6_addr", elements(host, false)),
     ];
     format!(
-        "table inet berth {{\n{}  chain output {{\n    type filter hook output priority 0; policy drop;\n    \
-         oifname \"lo\" accept\n    \
-         ip daddr {FORWARDER_V4} udp dport 53 accept\n    ip6 daddr {FORWARDER_V6} udp dport 53 accept\n    \
+        "table inet berth {{\n{}  chain names {{\n    type nat hook output priority -100; policy accept;\n{redirect}  }}\n  \
+         chain output {{\n    type filter hook output priority 0; policy drop;\n    \
+         oifname \"lo\" accept\n{resolve}    \
          icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept\n    \
          ip daddr @closed4 reject with icmpx admin-prohibited\n    \
          ip daddr @host4 reject with icmpx admin-prohibited\n    \
@@ -158,7 +168,13 @@ mod tests {
     #[test]
     fn the_hosts_addresses_are_closed_by_family() {
         let host = ["8.8.9.2", "2620:fe::2"].map(|a| a.parse().unwrap()).into();
-        let rules = rules(&host);
+        let rules = rules(&host, Some([192, 168, 1, 1].into()));
+        assert!(rules.contains("ip daddr 192.168.1.1 meta l4proto { tcp, udp } th dport 53 accept"));
+        assert!(
+            rules.contains(
+                "ip daddr 169.254.1.53 meta l4proto { tcp, udp } th dport 53 dnat ip to 192.168.1.1"
+            )
+        );
         assert!(
             rules.contains(
                 "set host4 { type ipv4_addr; flags interval; auto-merge; elements = { 8.8.9.2 }; }"
@@ -173,7 +189,8 @@ mod tests {
     #[test]
     fn a_host_without_addresses_of_a_family_leaves_an_empty_set() {
         assert!(
-            rules(&BTreeSet::new()).contains("set host6 { type ipv6_addr; flags interval; auto-merge; }")
+            rules(&BTreeSet::new(), None)
+                .contains("set host6 { type ipv6_addr; flags interval; auto-merge; }")
         );
     }
 }

@@ -98,7 +98,7 @@ impl Network {
         let pasta = Pasta::fork(internet, cgroup)?;
         enter(plan)?;
         let firewall = Firewall::new(&internet.nft, plan.protection.has(Layer::Firewall));
-        firewall.close(&host.read()?)?;
+        firewall.close(&host.read()?, internet.resolver)?;
         pasta.start()?;
         Ok((firewall, host, cgroup.members()))
     }

@@ -10,7 +10,6 @@ use nix::unistd::{Pid, getpid, pipe2};
 
 use super::super::cgroup::{ControlGroup, Limits};
 use super::super::sys;
-use super::resolver::forwarder_of;
 use super::{INTERFACE, Internet};
 
 /// It holds buffers of 30 MB; a container must not make it take more than it needs at the most.
@@ -28,8 +27,8 @@ const GATEWAY_V6: &str = "fe80::2";
 /// The gateway's link address, from the locally administered range.
 const GATEWAY_MAC: &str = "9a:55:9a:55:9a:55";
 /// No port leads in, nor from inside to the host's loopback, not even through the gateway's address. Only IP, without
-/// any service but name resolution.
-const CLOSED: [&str; 12] = [
+/// any service.
+const CLOSED: [&str; 14] = [
     "--tcp-ports",
     "none",
     "--udp-ports",
@@ -42,6 +41,8 @@ const CLOSED: [&str; 12] = [
     "--no-dhcp",
     "--no-dhcpv6",
     "--no-ra",
+    "--dns",
+    "none",
 ];
 /// Longest message of it that is shown, in bytes.
 const MAX_SAID_BYTES: u64 = 4096;
@@ -56,7 +57,7 @@ pub(super) struct Pasta {
 impl Pasta {
     /// Forks the child. To be done before the calling process enters its namespaces.
     pub(super) fn fork(internet: &Internet, cgroup: &ControlGroup) -> io::Result<Self> {
-        let args = arguments(internet, getpid())?;
+        let args = arguments(getpid());
         let (wait, gate) = pipe2(OFlag::O_CLOEXEC)?;
         let (said, output) = pipe2(OFlag::O_CLOEXEC)?;
         let (gate, held) = (File::from(gate), said.as_raw_fd());
@@ -102,7 +103,7 @@ impl Pasta {
     }
 }
 
-fn arguments(internet: &Internet, target: Pid) -> io::Result<Vec<String>> {
+fn arguments(target: Pid) -> Vec<String> {
     let mut args: Vec<String> = vec!["pasta".into(), "--quiet".into(), "--config-net".into()];
     args.extend(CLOSED.map(str::to_owned));
     let mut option = |name: &str, value: String| args.extend([name.to_owned(), value]);
@@ -118,16 +119,9 @@ fn arguments(internet: &Internet, target: Pid) -> io::Result<Vec<String>> {
         // A machine without a way out now, such as one in a vehicle, may have one later.
         option("--interface", "lo".into());
     }
-    match internet.resolver {
-        Some(resolver) => {
-            option("--dns", resolver.to_string());
-            option("--dns-forward", forwarder_of(resolver).to_string());
-        }
-        None => option("--dns", "none".into()),
-    }
     option("--userns", format!("/proc/{target}/ns/user"));
     option("--netns", format!("/proc/{target}/ns/net"));
-    Ok(args)
+    args
 }
 
 /// Whether the host knows a way to the internet now.

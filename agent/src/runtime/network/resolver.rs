@@ -1,6 +1,7 @@
 //! Which name server of the host resolves the containers' names, and at which address they see it.
 //!
-//! Containers never reach the host's name server itself: pasta answers at a link-local address and asks it for them.
+//! What they send to that address goes to the name server: a rule in their network namespace changes the destination.
+//! So the address inside stays the same wherever the host is.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
