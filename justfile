@@ -21,6 +21,11 @@ e2e group="": examples
     cargo build --workspace --bins
     cargo test --workspace --test e2e -- {{ group }}
 
+# attacks from inside a container, with and without the layers that stop them
+attack: examples
+    cargo build --workspace --bins
+    ./dev step attack
+
 # the end-to-end scenarios with full counts: takes long, not for CI
 soak group="": examples
     cargo build --workspace --bins

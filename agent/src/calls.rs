@@ -90,7 +90,8 @@ impl<R: Runtime + 'static> Connected<R> {
     /// when its start takes effect.
     fn start(self: &Rc<Self>, start: Start) -> Result<Answer, Refusal> {
         let launch = Launch { start, owner: self.session.edge.clone(), epoch: self.session.epoch };
-        let admitted = self.agent.instances.admit(&launch).inspect_err(|refusal| {
+        let reserve = || self.agent.runtime.reserve(&launch.start);
+        let admitted = self.agent.instances.admit(&launch, reserve).inspect_err(|refusal| {
             tracing::warn!(instance = %launch.start.instance, object = %launch.start.object, %refusal, "start refused");
         })?;
         if let Admitted::New(orders) = admitted {

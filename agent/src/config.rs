@@ -61,6 +61,9 @@ pub struct Options {
     /// Most instances at once
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_INSTANCES)]
     pub max_instances: u32,
+    /// Whether instances are held to the size of their disks, for which `prepare` makes slots
+    #[arg(long, value_enum, default_value = "enforced")]
+    pub disk_limit: DiskLimits,
     /// Containers' namespaces and networks to keep prepared, of those with and of those without internet access
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SPARES)]
     pub spares: usize,
@@ -79,6 +82,15 @@ pub struct Options {
     pub without: Vec<Layer>,
 }
 
+/// Whether instances are held to the size of their disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DiskLimits {
+    /// Those that could not be are refused
+    Enforced,
+    /// One may fill the node's disk
+    Unenforced,
+}
+
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -94,6 +106,8 @@ pub struct Config {
     pub capacity: Capacity,
     /// Most tunnelled connections at once.
     pub max_tunnels: usize,
+    /// Whether instances are held to the size of their disks.
+    pub disk_limit: DiskLimits,
     /// How many shims of each kind are kept prepared.
     pub spares: usize,
     /// The name server for instances, if not the machine's.
@@ -134,6 +148,7 @@ impl Config {
                 credentials,
                 capacity,
                 max_tunnels: raise_open_files(),
+                disk_limit: options.disk_limit,
                 spares: options.spares.min(MAX_SPARES),
                 name_server: options.name_server,
                 pasta: options.pasta.clone(),
@@ -151,6 +166,7 @@ impl Config {
         rootless::Options {
             node: self.node.clone(),
             state: self.state.clone(),
+            enforce_disks: self.disk_limit == DiskLimits::Enforced,
             spares: self.spares,
             name_server: self.name_server,
             pasta: self.pasta.clone(),

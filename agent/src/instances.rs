@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::Sockets;
-use crate::runtime::Launch;
+use crate::runtime::{Launch, LaunchError};
 use crate::watchers::{Watch, Watchers};
 
 /// Instances kept in the table, those that ended and whose owners have not yet taken note included.
@@ -121,8 +121,13 @@ impl<C> Instances<C> {
         self.drain.is_cancelled()
     }
 
-    /// Gives a new instance its place, or says why it has none.
-    pub(crate) fn admit(&self, launch: &Launch) -> Result<Admitted, Refusal> {
+    /// Gives a new instance its place, or says why it has none. `reserve` sets aside what else it needs, as the last
+    /// thing that can be lacking.
+    pub(crate) fn admit(
+        &self,
+        launch: &Launch,
+        reserve: impl FnOnce() -> Result<(), LaunchError>,
+    ) -> Result<Admitted, Refusal> {
         let start = &launch.start;
         if let Some(known) = self.entries.borrow().get(&start.instance) {
             return known.same_start(launch);
@@ -133,6 +138,7 @@ impl<C> Instances<C> {
         }
         self.check_object(launch)?;
         self.check_capacity(&start.resources)?;
+        reserve().map_err(|LaunchError { code, message }| Refusal { code, message })?;
         Ok(Admitted::New(self.insert(launch, Phase::Starting)))
     }
 

@@ -66,6 +66,21 @@ enum Mode {
         /// Cgroup to delegate
         #[arg(long, value_name = "PATH")]
         cgroup: Option<PathBuf>,
+        /// Disks for instances to make for each state directory, such as 16x2GB: so many can live at once
+        #[arg(long, value_name = "NxSIZE")]
+        disk_slots: Vec<prepare::SlotSpec>,
+        /// What holds them to their size
+        #[arg(long, value_enum, default_value = "auto")]
+        disk_backend: prepare::Backend,
+        /// Let disks take room only as they are written, which a full disk of this machine turns into errors inside
+        #[arg(long)]
+        sparse_disk_slots: bool,
+        /// Remove all disks of these state directories, and do nothing else
+        #[arg(long, conflicts_with = "disk_slots")]
+        remove_disk_slots: bool,
+        /// Only say which disks would be made or removed
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Look after one container; started by the supervisor
     #[command(hide = true)]
@@ -84,6 +99,9 @@ enum Mode {
         #[arg(long)]
         directory: PathBuf,
     },
+    /// Try out a disk in memory; started by the agent
+    #[command(hide = true)]
+    ProbeMemoryDisk,
     /// Sweep up after a container whose shim is gone; started by the agent
     #[command(hide = true)]
     Sweep {
@@ -108,9 +126,27 @@ fn main() -> anyhow::Result<()> {
         Mode::Supervisor { state, cgroup, watch_stdin } => {
             supervisor::main(&supervisor::Options { state, cgroup, watch_stdin })
         }
-        Mode::Prepare { user, state, cgroup } => prepare::run(&prepare::Options { user, state, cgroup }),
+        Mode::Prepare {
+            user,
+            state,
+            cgroup,
+            disk_slots,
+            disk_backend,
+            sparse_disk_slots,
+            remove_disk_slots,
+            dry_run,
+        } => {
+            let disks = prepare::SlotOptions {
+                slots: disk_slots,
+                backend: disk_backend,
+                sparse: sparse_disk_slots,
+                dry_run,
+            };
+            prepare::run(&prepare::Options { user, state, cgroup, disks, remove_disks: remove_disk_slots })
+        }
         Mode::Shim => shim::main(),
         Mode::Unpack { directory, digest } => unpack::main(&directory, &digest),
+        Mode::ProbeMemoryDisk => runtime::disk::memory::probe_main(),
         Mode::Wipe { directory } => sweep::wipe_main(&directory),
         Mode::Sweep { directory, cgroup } => sweep::main(&directory, &cgroup),
     }

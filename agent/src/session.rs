@@ -155,6 +155,7 @@ async fn introduce<R: Runtime + 'static>(
         node: agent.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capacity: agent.instances.capacity(),
+        disk: agent.runtime.disks(),
         draining: agent.instances.is_draining(),
     };
     answer(&mut send, &Answer::Welcome(welcome)).await?;

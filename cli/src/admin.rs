@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use berth_common::ids::{AppName, InstanceId, ObjectId};
 use berth_common::outcome::Outcome;
 use berth_common::spec::AppSpec;
-use berth_common::wire::call::Capacity;
+use berth_common::wire::call::{Capacity, DiskCapacity};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -67,6 +67,8 @@ pub(crate) struct NodeView {
     pub(crate) connected: bool,
     pub(crate) version: Option<String>,
     pub(crate) capacity: Option<Capacity>,
+    #[serde(default)]
+    pub(crate) disk: Option<DiskCapacity>,
     pub(crate) instances: u64,
     pub(crate) draining: bool,
 }

@@ -92,6 +92,9 @@ pub struct Resources {
     pub memory_bytes: u64,
     /// Writable disk, in bytes.
     pub disk_bytes: u64,
+    /// Whether the disk is kept in memory, and counts as such.
+    #[serde(default)]
+    pub disk_in_memory: bool,
 }
 
 /// More CPU for an instance that starts: until its port answers, and no longer than a limit.
@@ -128,7 +131,12 @@ impl Resources {
     ];
 
     const fn of(cpu_sixteenths: u32, memory_mib: u64, disk_gb: u64) -> Self {
-        Self { cpu_sixteenths, memory_bytes: memory_mib * MIB, disk_bytes: disk_gb * GB }
+        Self {
+            cpu_sixteenths,
+            memory_bytes: memory_mib * MIB,
+            disk_bytes: disk_gb * GB,
+            disk_in_memory: false,
+        }
     }
 
     /// The instance type with this name.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use berth_common::ids::{Generation, NodeId, ObjectId};
-use berth_common::wire::call::{Capacity, Welcome};
+use berth_common::wire::call::{Capacity, DiskCapacity, Welcome};
 use berth_engine::Refused;
 use berth_engine::fleet::{Demand, Fleet};
 use serde::Serialize;
@@ -35,6 +35,7 @@ pub(crate) struct NodeView {
     connected: bool,
     version: Option<String>,
     capacity: Option<Capacity>,
+    disk: Option<DiskCapacity>,
     instances: u32,
     draining: bool,
 }
@@ -50,7 +51,8 @@ impl Nodes {
     /// A shard has connected to a node.
     pub(crate) fn up(&self, welcome: &Welcome) {
         let mut state = self.lock();
-        state.fleet.node_up(welcome.node.clone(), welcome.capacity, welcome.draining);
+        let Welcome { node, capacity, disk, draining, .. } = welcome.clone();
+        state.fleet.node_up(node, capacity, disk, draining);
         if let Some(node) = state.nodes.get_mut(&welcome.node) {
             node.connections += 1;
             node.welcome = Some(welcome.clone());
@@ -93,6 +95,7 @@ impl Nodes {
                 connected: node.connections > 0,
                 version: welcome.map(|welcome| welcome.version.clone()),
                 capacity: welcome.map(|welcome| welcome.capacity),
+                disk: welcome.map(|welcome| welcome.disk.clone()),
                 instances: state.fleet.instances_on(id),
                 draining: welcome.is_some_and(|welcome| welcome.draining),
             }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use berth_common::ids::{AppName, ClassName, Generation, NodeId, ObjectId, ObjectKey};
 use berth_common::spec::{ClassSpec, Resources};
-use berth_common::wire::call::Capacity;
+use berth_common::wire::call::{Capacity, DiskCapacity, DiskLimit, DiskSlots};
 
 use crate::refused::Refused;
 
@@ -51,15 +51,18 @@ pub struct Fleet {
 struct Node {
     /// Known while the node is connected.
     capacity: Option<Capacity>,
+    disk: DiskCapacity,
     draining: bool,
     used: Used,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Used {
     memory_bytes: u64,
     cpu_sixteenths: u32,
     instances: u32,
+    /// How many disks of which size, those in memory left out.
+    disks: BTreeMap<u64, u32>,
 }
 
 #[derive(Debug)]
@@ -75,9 +78,10 @@ impl Fleet {
     }
 
     /// A node is connected and has this capacity.
-    pub fn node_up(&mut self, id: NodeId, capacity: Capacity, draining: bool) {
+    pub fn node_up(&mut self, id: NodeId, capacity: Capacity, disk: DiskCapacity, draining: bool) {
         let node = self.nodes.entry(id).or_default();
         node.capacity = Some(capacity);
+        node.disk = disk;
         node.draining = draining;
     }
 
@@ -136,7 +140,7 @@ impl Fleet {
         let mut best: Option<(&NodeId, &Node)> = None;
         for (id, node) in &self.nodes {
             let Some(capacity) = node.capacity.filter(|_| !node.draining) else { continue };
-            match node.used.lacks(&capacity, resources) {
+            match node.used.lacks(&capacity, &node.disk, resources) {
                 Some(what) => lacking = Some(what),
                 None if best.is_none_or(|(_, b)| node.used.instances < b.used.instances) => {
                     best = Some((id, node));
@@ -146,7 +150,7 @@ impl Fleet {
         }
         match (best, lacking) {
             (Some((id, _)), _) => Ok(id.clone()),
-            (None, Some(what)) => Err(Refused::NoCapacity { what: what.to_owned() }),
+            (None, Some(what)) => Err(Refused::NoCapacity { what }),
             (None, None) => Err(Refused::NoNode),
         }
     }
@@ -163,27 +167,72 @@ impl Used {
         self.memory_bytes = self.memory_bytes.saturating_add(resources.memory_bytes);
         self.cpu_sixteenths = self.cpu_sixteenths.saturating_add(resources.cpu_sixteenths);
         self.instances = self.instances.saturating_add(1);
+        if !resources.disk_in_memory {
+            *self.disks.entry(resources.disk_bytes).or_default() += 1;
+        }
     }
 
     fn subtract(&mut self, resources: &Resources) {
         self.memory_bytes = self.memory_bytes.saturating_sub(resources.memory_bytes);
         self.cpu_sixteenths = self.cpu_sixteenths.saturating_sub(resources.cpu_sixteenths);
         self.instances = self.instances.saturating_sub(1);
+        if resources.disk_in_memory {
+            return;
+        }
+        if let Some(count) = self.disks.get_mut(&resources.disk_bytes) {
+            *count -= 1;
+            if *count == 0 {
+                self.disks.remove(&resources.disk_bytes);
+            }
+        }
     }
 
     /// What there would be too little of.
-    fn lacks(&self, capacity: &Capacity, resources: &Resources) -> Option<&'static str> {
-        let mut with = *self;
+    fn lacks(&self, capacity: &Capacity, disk: &DiskCapacity, resources: &Resources) -> Option<String> {
+        let mut with = self.clone();
         with.add(resources);
         if with.instances > capacity.instances {
-            Some("instances")
+            Some("instances".to_owned())
         } else if with.memory_bytes > capacity.memory_bytes {
-            Some("memory")
+            Some("memory".to_owned())
         } else if with.cpu_sixteenths > capacity.cpu_sixteenths {
-            Some("CPU")
+            Some("CPU".to_owned())
         } else {
-            None
+            with.lacks_disk(disk, resources)
         }
+    }
+
+    fn lacks_disk(&self, disk: &DiskCapacity, resources: &Resources) -> Option<String> {
+        if resources.disk_in_memory {
+            return (!disk.in_memory)
+                .then(|| "disks in memory, which this node's kernel cannot give".to_owned());
+        }
+        let bytes = resources.disk_bytes;
+        match disk.limit {
+            DiskLimit::Unenforced => None,
+            DiskLimit::None => Some(format!("disk slots of {bytes} bytes, of which the node has none")),
+            _ => (!self.disks_fit(&disk.slots)).then(|| format!("disk slots of {bytes} bytes")),
+        }
+    }
+
+    /// Whether every disk finds a slot that is large enough: each, the smallest first, takes the smallest that is left.
+    fn disks_fit(&self, slots: &[DiskSlots]) -> bool {
+        let mut left = slots.iter().map(|slots| (slots.bytes, slots.count));
+        let mut free = left.next();
+        for (bytes, count) in &self.disks {
+            let mut wanted = *count;
+            while wanted > 0 {
+                let Some((size, count)) = &mut free else { return false };
+                if *size < *bytes || *count == 0 {
+                    free = left.next();
+                    continue;
+                }
+                let taken = wanted.min(*count);
+                wanted -= taken;
+                *count -= taken;
+            }
+        }
+        true
     }
 }
 

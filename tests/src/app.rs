@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::programs::HELLO;
+
 /// What a scenario may want of its app. Everything else is as in the example.
 #[derive(Debug, Clone)]
 pub struct App {
+    /// The program that is its image.
+    pub program: &'static str,
     /// Its name; two apps of a cluster need two.
     pub name: &'static str,
     /// First part of its paths: `/PREFIX/{id}/...`.
@@ -19,6 +23,8 @@ pub struct App {
     pub vcpu: f64,
     /// Memory of an instance.
     pub memory: &'static str,
+    /// Disk of an instance.
+    pub disk: &'static str,
     /// Most instances at once.
     pub max_instances: Option<u32>,
     /// In place of the image's own.
@@ -34,12 +40,14 @@ pub struct App {
 impl Default for App {
     fn default() -> Self {
         Self {
+            program: HELLO,
             name: "hello",
             prefix: "container",
             sleep_after: "10m",
             port_timeout: "20s",
             vcpu: 1.0,
             memory: "128MiB",
+            disk: "1GB",
             max_instances: None,
             entrypoint: None,
             internet: false,
@@ -52,10 +60,10 @@ impl Default for App {
 impl App {
     /// Its `berth.toml`, with the image at this path.
     pub fn manifest(&self, image: &Path) -> String {
-        let Self { name, prefix, sleep_after, port_timeout, vcpu, memory, internet, more, .. } = self;
+        let Self { name, prefix, sleep_after, port_timeout, vcpu, memory, disk, internet, more, .. } = self;
         let mut text = format!(
             "name = \"{name}\"\n\n[[containers]]\nclass_name = \"Hello\"\nimage = {image:?}\n\
-             instance_type = {{ vcpu = {vcpu}, memory = \"{memory}\", disk = \"1GB\" }}\ndefault_port = 8080\n\
+             instance_type = {{ vcpu = {vcpu}, memory = \"{memory}\", disk = \"{disk}\" }}\ndefault_port = 8080\n\
              sleep_after = \"{sleep_after}\"\nport_timeout = \"{port_timeout}\"\nenable_internet = {internet}\n{more}\n"
         );
         // Writing to a text cannot fail.

@@ -6,8 +6,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::unistd::User;
 
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -41,6 +42,20 @@ pub fn beginning_with(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let groups: BTreeSet<_> = names.filter(|name| name.starts_with(prefix)).collect();
     groups.into_iter().map(|name| parent.join(name)).collect()
+}
+
+/// CPU time that the processes of a group have taken so far.
+pub fn cpu_time(group: &Path) -> Result<Duration> {
+    for directory in directories(group) {
+        if let Ok(text) = fs::read_to_string(directory.join("cpuacct.usage")) {
+            return Ok(Duration::from_nanos(text.trim().parse()?));
+        }
+        let text = fs::read_to_string(directory.join("cpu.stat")).unwrap_or_default();
+        if let Some(us) = text.lines().find_map(|line| line.strip_prefix("usage_usec ")) {
+            return Ok(Duration::from_micros(us.trim().parse()?));
+        }
+    }
+    bail!("{} tells no CPU time", group.display())
 }
 
 /// The processes in a group and in all below it.

@@ -52,6 +52,12 @@ pub fn command_line(pid: u32) -> String {
     format!("{pid}: {}", words.join(" ").trim())
 }
 
+/// The children of a process.
+pub fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
 /// Mount points at or below this directory.
 pub fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;

@@ -23,6 +23,7 @@ pub mod programs;
 pub mod rogue;
 pub mod run;
 pub mod scenario;
+pub mod slots;
 pub mod wait;
 pub mod websocket;
 pub mod world;

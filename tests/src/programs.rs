@@ -8,13 +8,18 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-/// Set to a directory, its programs are used and nothing is built: `berth`, `berth-agent`, `berth-edge` and `hello`.
+/// Set to a directory, its programs are used and nothing is built: `berth`, `berth-agent`, `berth-edge`, `hello` and
+/// `probe`.
 pub const READY_PROGRAMS: &str = "BERTH_TEST_PROGRAMS";
 
 /// The daemons and the command.
 pub const DAEMONS: [&str; 3] = ["berth", "berth-agent", "berth-edge"];
 /// The static server that containers run.
 pub const HELLO: &str = "hello";
+/// The static app that attacks what it runs in.
+pub const PROBE: &str = "probe";
+/// All programs.
+pub const ALL: [&str; 5] = ["berth", "berth-agent", "berth-edge", HELLO, PROBE];
 
 /// Flags that make the examples images by themselves; the same as `./dev examples` uses, so that one build serves both.
 const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
@@ -24,6 +29,7 @@ const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
 pub struct Programs {
     daemons: PathBuf,
     hello: PathBuf,
+    probe: PathBuf,
 }
 
 impl Programs {
@@ -36,13 +42,17 @@ impl Programs {
 
     /// The file of one program.
     pub fn path(&self, name: &str) -> PathBuf {
-        if name == HELLO { self.hello.clone() } else { self.daemons.join(name) }
+        match name {
+            HELLO => self.hello.clone(),
+            PROBE => self.probe.clone(),
+            _ => self.daemons.join(name),
+        }
     }
 
     fn find_or_build() -> Result<Self> {
         if let Some(ready) = std::env::var_os(READY_PROGRAMS) {
             let ready = PathBuf::from(ready);
-            return Ok(Self { hello: ready.join(HELLO), daemons: ready });
+            return Ok(Self { hello: ready.join(HELLO), probe: ready.join(PROBE), daemons: ready });
         }
         let profile = profile_directory()?;
         let target = profile.parent().context("the target directory is missing")?;
@@ -50,10 +60,11 @@ impl Programs {
         let name = profile.file_name().and_then(|name| name.to_str()).context("the profile has no name")?;
         // With all of the workspace's features, as `cargo test --workspace` has them: nothing is built twice.
         cargo(&mut build(target, name, &["--workspace", "--bins"]))?;
-        let examples = ["-p", "example-hello", "-p", "example-websocket", "--target", &triple];
+        let examples =
+            ["-p", "example-hello", "-p", "example-websocket", "-p", "berth-probe", "--target", &triple];
         cargo(build(target, name, &examples).env("RUSTFLAGS", STATIC_FLAGS))?;
-        let hello = target.join(triple).join(name).join("example-hello");
-        Ok(Self { daemons: profile, hello })
+        let built = target.join(triple).join(name);
+        Ok(Self { daemons: profile, hello: built.join("example-hello"), probe: built.join("berth-probe") })
     }
 }
 

@@ -18,8 +18,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::machine::{self, Machine};
-use crate::programs::{DAEMONS, HELLO, Programs};
-use crate::{cgroup, host, world};
+use crate::programs::{self, Programs};
+use crate::{cgroup, host, slots, world};
 
 /// How long the killed leftovers of an earlier run may take to be gone.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,8 +49,8 @@ impl Run {
         Ok(run)
     }
 
-    fn begin(programs: &Programs) -> Result<Self> {
-        let machine = Machine::prepare(&programs.path("berth-agent"))?;
+    fn begin(built: &Programs) -> Result<Self> {
+        let machine = Machine::prepare(&built.path("berth-agent"))?;
         sweep_dead_runs(&machine)?;
         let own = std::process::id();
         let name = format!("{own}-{}", host::started_at(own).context("this process has no start time")?);
@@ -58,8 +58,8 @@ impl Run {
         let run = Self { name, directory, machine };
         run.machine.make_directory(&run.directory)?;
         run.machine.make_directory(&run.programs())?;
-        for program in DAEMONS.into_iter().chain([HELLO]) {
-            copy(&programs.path(program), &run.programs().join(program))?;
+        for program in programs::ALL {
+            copy(&built.path(program), &run.programs().join(program))?;
         }
         Ok(run)
     }
@@ -122,6 +122,7 @@ fn sweep(machine: &Machine, name: &str, directory: &Path) -> Result<()> {
         std::thread::sleep(SWEEP_POLL);
     }
     groups.iter().try_for_each(|group| cgroup::remove(group))?;
+    slots::sweep(directory)?;
     world::sweep(&format!("berth-{name}-"))?;
     machine::remove_directory(directory)
 }

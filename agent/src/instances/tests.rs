@@ -38,13 +38,13 @@ fn end(table: &Instances<()>, launch: &Launch) {
 fn capacity_is_never_exceeded_and_comes_back_at_the_end() {
     let table = table();
     let first = launch("e", 1, "1", 1);
-    assert!(is_new(table.admit(&first)));
-    assert!(is_new(table.admit(&launch("e", 2, "2", 1))));
-    assert!(is_new(table.admit(&launch("f", 3, "3", 1))));
+    assert!(is_new(table.admit(&first, || Ok(()))));
+    assert!(is_new(table.admit(&launch("e", 2, "2", 1), || Ok(()))));
+    assert!(is_new(table.admit(&launch("f", 3, "3", 1), || Ok(()))));
     let fourth = launch("e", 4, "4", 1);
-    assert_eq!(code(table.admit(&fourth)), RefusalCode::Capacity);
+    assert_eq!(code(table.admit(&fourth, || Ok(()))), RefusalCode::Capacity);
     end(&table, &first);
-    assert!(is_new(table.admit(&fourth)));
+    assert!(is_new(table.admit(&fourth, || Ok(()))));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn each_kind_of_capacity_counts() {
         let table = table();
         let mut big = launch("e", 1, "1", 1);
         (big.start.resources.cpu_sixteenths, big.start.resources.memory_bytes) = resources;
-        assert_eq!(code(table.admit(&big)), RefusalCode::Capacity);
+        assert_eq!(code(table.admit(&big, || Ok(()))), RefusalCode::Capacity);
     }
 }
 
@@ -61,24 +61,27 @@ fn each_kind_of_capacity_counts() {
 fn a_start_that_comes_again_changes_nothing() {
     let table = table();
     let first = launch("e", 1, "1", 1);
-    assert!(is_new(table.admit(&first)));
-    assert!(matches!(table.admit(&first), Ok(Admitted::Known)));
+    assert!(is_new(table.admit(&first, || Ok(()))));
+    assert!(matches!(table.admit(&first, || Ok(())), Ok(Admitted::Known)));
     end(&table, &first);
-    assert!(matches!(table.admit(&first), Ok(Admitted::Known)));
-    assert_eq!(code(table.admit(&launch("e", 1, "1", 2))), RefusalCode::Invalid);
-    assert_eq!(code(table.admit(&launch("f", 1, "1", 1))), RefusalCode::NotOwner);
+    assert!(matches!(table.admit(&first, || Ok(())), Ok(Admitted::Known)));
+    assert_eq!(code(table.admit(&launch("e", 1, "1", 2), || Ok(()))), RefusalCode::Invalid);
+    assert_eq!(code(table.admit(&launch("f", 1, "1", 1), || Ok(()))), RefusalCode::NotOwner);
 }
 
 #[test]
 fn an_object_never_has_two_instances_nor_goes_back() {
     let table = table();
     let first = launch("e", 1, "1", 5);
-    assert!(is_new(table.admit(&first)));
-    assert_eq!(code(table.admit(&launch("e", 2, "1", 6))), RefusalCode::Invalid);
+    assert!(is_new(table.admit(&first, || Ok(()))));
+    assert_eq!(code(table.admit(&launch("e", 2, "1", 6), || Ok(()))), RefusalCode::Invalid);
     end(&table, &first);
-    assert_eq!(code(table.admit(&launch("e", 2, "1", 5))), RefusalCode::Stale);
-    assert!(is_new(table.admit(&launch("e", 2, "1", 6))));
-    assert!(is_new(table.admit(&launch("f", 3, "1", 1))), "another edge's object is another object");
+    assert_eq!(code(table.admit(&launch("e", 2, "1", 5), || Ok(()))), RefusalCode::Stale);
+    assert!(is_new(table.admit(&launch("e", 2, "1", 6), || Ok(()))));
+    assert!(
+        is_new(table.admit(&launch("f", 3, "1", 1), || Ok(()))),
+        "another edge's object is another object"
+    );
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn phases_never_go_back_and_each_is_told_once() {
     let instance = one.start.instance;
     let mut watch = table.watch(&one.owner);
     let mut strangers = table.watch(&"f".parse().unwrap());
-    assert!(watch.now.is_empty() && is_new(table.admit(&one)));
+    assert!(watch.now.is_empty() && is_new(table.admit(&one, || Ok(()))));
     for phase in [Phase::Ready, Phase::Running, Phase::Ready, Phase::Stopping, Phase::Running] {
         table.advance(instance, phase);
     }
@@ -103,7 +106,7 @@ fn phases_never_go_back_and_each_is_told_once() {
 async fn a_grace_is_only_ever_shortened_and_a_kill_stays_one() {
     let table = table();
     let one = launch("e", 1, "1", 1);
-    let Ok(Admitted::New(orders)) = table.admit(&one) else { panic!("not admitted") };
+    let Ok(Admitted::New(orders)) = table.admit(&one, || Ok(())) else { panic!("not admitted") };
     let stop =
         |signal, grace_ms| table.stop(&one.owner, &Stop { instance: one.start.instance, signal, grace_ms });
     let order = |signal, ms| Some(StopOrder { signal, deadline: Instant::now() + Duration::from_millis(ms) });
@@ -124,7 +127,7 @@ fn only_the_owner_may_act_and_only_ended_instances_are_forgotten() {
     let table = table();
     let one = launch("e", 1, "1", 1);
     let (instance, stranger) = (one.start.instance, "f".parse().unwrap());
-    assert!(is_new(table.admit(&one)));
+    assert!(is_new(table.admit(&one, || Ok(()))));
     let stop = Stop { instance, signal: 15, grace_ms: 1 };
     assert_eq!(code(table.stop(&stranger, &stop)), RefusalCode::NotOwner);
     assert_eq!(code(table.forgettable(&stranger, &[instance])), RefusalCode::NotOwner);
@@ -140,7 +143,7 @@ fn only_the_owner_may_act_and_only_ended_instances_are_forgotten() {
 fn tunnels_are_led_to_the_right_instance_only() {
     let table = table();
     let one = launch("e", 1, "1", 7);
-    assert!(is_new(table.admit(&one)));
+    assert!(is_new(table.admit(&one, || Ok(()))));
     let header = |generation| TunnelHeader {
         instance: one.start.instance,
         generation: Generation(generation),
@@ -158,8 +161,16 @@ fn tunnels_are_led_to_the_right_instance_only() {
 fn a_node_that_stops_takes_nothing_new() {
     let table = table();
     let known = launch("e", 1, "1", 1);
-    assert!(is_new(table.admit(&known)));
+    assert!(is_new(table.admit(&known, || Ok(()))));
     table.drain.cancel();
-    assert_eq!(code(table.admit(&launch("e", 2, "2", 1))), RefusalCode::Draining);
-    assert!(matches!(table.admit(&known), Ok(Admitted::Known)));
+    assert_eq!(code(table.admit(&launch("e", 2, "2", 1), || Ok(()))), RefusalCode::Draining);
+    assert!(matches!(table.admit(&known, || Ok(())), Ok(Admitted::Known)));
+}
+
+#[test]
+fn what_cannot_be_set_aside_is_not_admitted() {
+    let table = table();
+    let lacking = || Err(LaunchError::new(RefusalCode::Capacity, "no disk"));
+    assert_eq!(code(table.admit(&launch("e", 1, "1", 1), lacking)), RefusalCode::Capacity);
+    assert!(is_new(table.admit(&launch("e", 1, "1", 1), || Ok(()))));
 }

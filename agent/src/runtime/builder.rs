@@ -27,6 +27,7 @@ use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::ControlGroup;
+use super::disk::{self, Disk};
 use super::messages::ShimConfig;
 use super::{files, oci, rlimits, stage, sys, user};
 
@@ -64,7 +65,7 @@ pub(crate) struct Pipes {
 }
 
 /// Runs in the forked child and returns its exit code.
-pub(crate) fn run(config: &ShimConfig, cgroup: &ControlGroup, disk: &Path, pipes: Pipes) -> i32 {
+pub(crate) fn run(config: &ShimConfig, cgroup: &ControlGroup, pipes: Pipes) -> i32 {
     let (Ok(mut reports), Ok(details)) = (pipes.reports.try_clone(), pipes.reports.try_clone()) else {
         return 1;
     };
@@ -73,7 +74,7 @@ pub(crate) fn run(config: &ShimConfig, cgroup: &ControlGroup, disk: &Path, pipes
         .with_max_level(tracing::Level::ERROR)
         .with_writer(Mutex::new(details));
     let _ = tracing_subscriber::util::SubscriberInitExt::try_init(layer.finish());
-    match build(config, cgroup, disk, pipes) {
+    match build(config, cgroup, pipes) {
         Ok(()) => 0,
         Err(message) => {
             let _ = report(&mut reports, &Report::Failed { message });
@@ -82,18 +83,17 @@ pub(crate) fn run(config: &ShimConfig, cgroup: &ControlGroup, disk: &Path, pipes
     }
 }
 
-fn build(config: &ShimConfig, cgroup: &ControlGroup, disk: &Path, pipes: Pipes) -> Result<(), String> {
+fn build(config: &ShimConfig, cgroup: &ControlGroup, pipes: Pipes) -> Result<(), String> {
     let said = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
     };
     cgroup.join().map_err(said("enter the cgroup"))?;
-    let directories = config.layers.iter().map(PathBuf::as_path).chain([disk]);
-    let sources =
-        stage::open_directories(directories).map_err(said("open the image's layers and the disk"))?;
+    let layers = stage::open_directories(&config.layers).map_err(said("open the image's layers"))?;
+    let disk = open_disk(&config.disk).map_err(said("open the disk"))?;
     sys::become_root().map_err(said("become the container's root"))?;
     sys::set_dumpable(true).map_err(said("set the builder dumpable"))?;
-    let stage = Stage::prepare(&sources).map_err(said("mount the root filesystem"))?;
+    let stage = Stage::prepare(&layers, &disk).map_err(said("mount the root filesystem"))?;
     let user = user::resolve(&config.user, &stage.rootfs).map_err(|e| e.to_string())?;
     let rlimits = rlimits::of_container().map_err(said("read this process's own limits"))?;
     let hostname = config.instance.to_string();
@@ -179,6 +179,32 @@ impl Executor for App {
     }
 }
 
+/// A disk, within reach of the container's root.
+enum OpenDisk {
+    Directory(OwnedFd),
+    Memory { bytes: u64 },
+}
+
+fn open_disk(disk: &Disk) -> io::Result<OpenDisk> {
+    Ok(match disk {
+        Disk::Directory { path } => OpenDisk::Directory(stage::open_directory(path)?),
+        Disk::Memory { bytes } => OpenDisk::Memory { bytes: *bytes },
+    })
+}
+
+impl OpenDisk {
+    fn put_in_stage(&self) -> io::Result<PathBuf> {
+        match self {
+            Self::Directory(directory) => stage::bind_in_stage(directory, "disk"),
+            Self::Memory { bytes } => {
+                let path = stage::make_in_stage("disk")?;
+                disk::memory::mount_disk(*bytes, &path)?;
+                Ok(path)
+            }
+        }
+    }
+}
+
 /// The builder's tmpfs and what lies in it.
 struct Stage {
     bundle: PathBuf,
@@ -187,14 +213,13 @@ struct Stage {
 }
 
 impl Stage {
-    /// Mounts layers (topmost first) and disk, the last of `sources`, as one root filesystem.
-    fn prepare(sources: &[OwnedFd]) -> io::Result<Self> {
+    /// Mounts layers (topmost first) and disk as one root filesystem.
+    fn prepare(layers: &[OwnedFd], disk: &OpenDisk) -> io::Result<Self> {
         stage::mount_stage()?;
-        let (disk, layers) = sources.split_last().ok_or(io::ErrorKind::InvalidInput)?;
         let bound =
             layers.iter().enumerate().map(|(index, layer)| stage::bind_in_stage(layer, &index.to_string()));
         let lower = bound.collect::<io::Result<Vec<_>>>()?;
-        let disk = stage::bind_in_stage(disk, "disk")?;
+        let disk = disk.put_in_stage()?;
         let make = stage::make_in_stage;
         let made = Self { bundle: make("bundle")?, state: make("state")?, rootfs: make("rootfs")? };
         made.overlay(&lower, &disk)?;

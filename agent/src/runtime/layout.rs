@@ -11,7 +11,8 @@
 //!     launch.json         what was asked for, without the environment
 //!     shim.json           0600, the whole configuration; removed once the shim has read it
 //!     shim.sock           the shim listens here
-//!     disk/               the writable layer; belongs to the container's users
+//!     disk.json           where the writable layer is
+//!     disk/               the writable layer, where it is in no slot; belongs to the container's users
 //!     exit.json           how it ended; written once, at the very end
 //!   layers/DIGEST/fs      unpacked image layers, shared by instances
 //!   logs/ID.log           output of instances, also of ended ones
@@ -96,15 +97,16 @@ impl Layout {
         self.instances().join(format!("{TRASH}{id}"))
     }
 
-    /// Removes what an agent that was killed has not.
-    pub(crate) fn empty_trash(&self) -> io::Result<()> {
+    /// What an agent that was killed has not removed.
+    pub(crate) fn all_trash(&self) -> io::Result<Vec<PathBuf>> {
+        let mut trash = Vec::new();
         for entry in fs::read_dir(self.instances())? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(TRASH) {
-                fs::remove_dir_all(entry.path())?;
+                trash.push(entry.path());
             }
         }
-        Ok(())
+        Ok(trash)
     }
 
     /// The folder of unpacked layers.

@@ -17,6 +17,7 @@ use berth_common::wire::call::Usage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::disk::Disk;
 use super::layers::Layers;
 use super::network::Internet;
 use super::sys;
@@ -114,6 +115,8 @@ pub(crate) struct SpareConfig {
 pub(crate) struct ShimConfig {
     /// The instance.
     pub(crate) instance: InstanceId,
+    /// Where it writes.
+    pub(crate) disk: Disk,
     /// Directories of the image's layers, the topmost first.
     pub(crate) layers: Vec<PathBuf>,
     /// The cgroup, relative to the root of each hierarchy.

@@ -15,6 +15,7 @@
 mod builder;
 mod cgroup;
 mod counters;
+pub mod disk;
 mod files;
 pub mod layers;
 mod layout;
@@ -35,6 +36,7 @@ mod sys;
 pub mod unpack;
 mod user;
 
+pub(crate) use disk::slots_directory;
 pub(crate) use sys::OWN_PROGRAM;
 
 use std::io;
@@ -43,7 +45,7 @@ use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Epoch, InstanceId};
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{RefusalCode, Start, Usage};
+use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Usage};
 use serde::{Deserialize, Serialize};
 
 /// Events that one container may have waiting for its reader. There are only two kinds, each told once.
@@ -117,6 +119,13 @@ impl LaunchError {
 pub trait Runtime {
     /// A container that was started.
     type Container: Container;
+
+    /// Which disks there are.
+    fn disks(&self) -> DiskCapacity;
+
+    /// Sets aside what there is only so much of, for an instance that will be started, or says what is lacking. What
+    /// was set aside is given back by itself when the start fails or the container has ended.
+    fn reserve(&self, start: &Start) -> Result<(), LaunchError>;
 
     /// Starts a container. Returns once something on this node looks after it; its fate arrives as events.
     async fn start(&self, launch: Launch) -> Result<(Self::Container, Events), LaunchError>;

@@ -7,16 +7,18 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId};
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::wire::call::{RefusalCode, Usage};
+use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Usage};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
+use super::disk::{self, Disk, Disks};
 use super::layers::Layers;
 use super::layout::{Layout, read_json, write_json, write_json_fast};
 use super::messages::{self, ShimCall, ShimConfig, ShimEvent, SupervisorAnswer, SupervisorCall};
@@ -49,6 +51,7 @@ pub struct Rootless {
     cgroup: PathBuf,
     protection: Layers,
     spares: Rc<Spares>,
+    disks: Rc<Disks>,
 }
 
 /// What the runtime is told when it is opened.
@@ -58,6 +61,8 @@ pub struct Options {
     pub node: NodeId,
     /// The directory of its state.
     pub state: PathBuf,
+    /// Whether instances whose disk cannot be limited are refused.
+    pub enforce_disks: bool,
     /// How many shims of each kind are kept prepared.
     pub spares: usize,
     /// The name server for instances, if not the machine's.
@@ -73,7 +78,7 @@ pub struct Options {
 impl Rootless {
     /// Opens the node's state and finds its supervisor. Must be called within a `LocalSet`.
     pub async fn open(options: Options) -> io::Result<Self> {
-        let Options { node, state, spares, name_server, pasta, nft, protection } = options;
+        let Options { node, state, enforce_disks, spares, name_server, pasta, nft, protection } = options;
         let layout = Layout::open(&state)?;
         let (uids, gids) = sweep::my_subordinate_ids()?;
         let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
@@ -86,7 +91,9 @@ impl Rootless {
             Tools { name_server, pasta: pasta.or_else(|| find("pasta")), nft: nft.or_else(|| find("nft")) };
         let makings =
             Makings { layout: layout.clone(), cgroup: cgroup.clone(), uids, gids, tools, protection };
-        Ok(Self { node, layout, images, cgroup, protection, spares: Spares::new(makings, spares) })
+        let disks = Rc::new(Disks::open(&layout, enforce_disks, disk::memory::is_supported())?);
+        let spares = Spares::new(makings, spares);
+        Ok(Self { node, layout, images, cgroup, protection, spares, disks })
     }
 
     fn config(&self, launch: &Launch, image: &Image) -> Result<ShimConfig, LaunchError> {
@@ -97,6 +104,8 @@ impl Rootless {
                 format!("the image {} names no entrypoint, and neither does the class", start.image.digest);
             return Err(LaunchError::new(RefusalCode::Image, text));
         }
+        let disk = self.disks.of(start.instance);
+        let disk = disk.ok_or_else(|| LaunchError::new(RefusalCode::Other, "no disk was set aside"))?;
         let env = self.environment(launch, image);
         let has_nul = |text: &String| text.contains('\0');
         if args.iter().any(has_nul)
@@ -108,6 +117,7 @@ impl Rootless {
         }
         Ok(ShimConfig {
             instance: start.instance,
+            disk,
             layers: image.layers.clone(),
             cgroup: cgroup::of_instance(&self.cgroup, start.instance),
             memory_bytes: start.resources.memory_bytes,
@@ -137,6 +147,17 @@ impl Rootless {
         env
     }
 
+    async fn try_start(&self, launch: &Launch) -> Result<(Shim, Events), LaunchError> {
+        let kind = if launch.start.enable_internet { Kind::Internet } else { Kind::Alone };
+        let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}"));
+        let (image, prepared) = tokio::join!(self.images.open(&launch.start.image), self.spares.take(kind));
+        let prepared = prepared.map_err(failed)?;
+        let resolver = prepared.internet.as_ref().and_then(|internet| internet.resolver);
+        let config = self.config(launch, &*image?)?;
+        let config = ShimConfig { resolver: resolver.map(forwarder_of), ..config };
+        self.give(prepared, launch, &config).await.map_err(failed)
+    }
+
     /// Gives a prepared shim the container to run.
     async fn give(
         &self,
@@ -146,6 +167,7 @@ impl Rootless {
     ) -> io::Result<(Shim, Events)> {
         let Prepared { directory, socket, .. } = prepared;
         write_json_fast(&directory.join("launch.json"), &without_env(launch))?;
+        write_json_fast(&directory.join("disk.json"), &config.disk)?;
         write_json_fast(&directory.join("shim.json"), config)?;
         fs::rename(directory, self.layout.instance(launch.start.instance))?;
         socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), &ShimCall::Run, &[])).await?;
@@ -158,7 +180,7 @@ impl Rootless {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let directory = self.layout.instance(instance);
         let cgroup = cgroup::of_instance(&self.cgroup, instance);
-        let followed = shim.clone();
+        let (followed, disks) = (shim.clone(), Rc::clone(&self.disks));
         tokio::task::spawn_local(async move {
             let outcome = match followed.listen(&events).await {
                 Some(outcome) => outcome,
@@ -166,6 +188,8 @@ impl Rootless {
             };
             followed.waiting.borrow_mut().clear();
             let _ = events.send(Event::Exited(outcome)).await;
+            followed.until_gone().await;
+            release(&disks, instance).await;
         });
         (shim, receiver)
     }
@@ -179,9 +203,13 @@ impl Rootless {
             fs::remove_dir_all(&directory)?;
             return Ok(None);
         };
+        let disk = read_json::<Disk>(&directory.join("disk.json"))?;
         let state = match (read_json(&directory.join("exit.json"))?, connect_shim(&directory)) {
             (Some(outcome), _) => AdoptedState::Exited(outcome),
             (None, Ok(socket)) => {
+                if let Some(disk) = disk {
+                    self.disks.adopt(instance, disk);
+                }
                 let (container, events) = self.follow(instance, sys::asynchronous(socket)?);
                 AdoptedState::Running { container, events }
             }
@@ -206,22 +234,33 @@ impl Rootless {
 impl Runtime for Rootless {
     type Container = Shim;
 
+    fn disks(&self) -> DiskCapacity {
+        self.disks.capacity()
+    }
+
+    fn reserve(&self, start: &Start) -> Result<(), LaunchError> {
+        self.disks.reserve(start.instance, &start.resources)
+    }
+
     async fn start(&self, launch: Launch) -> Result<(Shim, Events), LaunchError> {
-        let kind = if launch.start.enable_internet { Kind::Internet } else { Kind::Alone };
-        let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}"));
-        let (image, prepared) = tokio::join!(self.images.open(&launch.start.image), self.spares.take(kind));
-        let prepared = prepared.map_err(failed)?;
-        let resolver = prepared.internet.as_ref().and_then(|internet| internet.resolver);
-        let config = self.config(&launch, &*image?)?;
-        let config = ShimConfig { resolver: resolver.map(forwarder_of), ..config };
-        self.give(prepared, &launch, &config).await.map_err(failed)
+        let started = self.try_start(&launch).await;
+        if started.is_err() {
+            release(&self.disks, launch.start.instance).await;
+        }
+        started
     }
 
     async fn adopt(&self) -> io::Result<Vec<Adopted<Shim>>> {
-        self.layout.empty_trash()?;
+        for trash in self.layout.all_trash()? {
+            remove(&trash).await?;
+        }
         let mut adopted = Vec::new();
         for instance in self.layout.instance_ids()? {
             adopted.extend(self.adopt_one(instance).await?);
+        }
+        for path in self.disks.dirty() {
+            let disks = Rc::clone(&self.disks);
+            tokio::task::spawn_local(async move { wipe(&disks, &path).await });
         }
         Ok(adopted)
     }
@@ -233,7 +272,7 @@ impl Runtime for Rootless {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         }
-        fs::remove_dir_all(trash)?;
+        remove(&trash).await?;
         self.prune_logs()
     }
 }
@@ -290,6 +329,12 @@ impl Shim {
                 Ok(None) | Err(_) => return None,
             }
         }
+    }
+
+    /// Waits until the shim has wiped the disk and ended.
+    async fn until_gone(&self) {
+        let receive = |fd: &OwnedFd| messages::receive::<ShimEvent>(fd.as_fd());
+        while let Ok(Some(_)) = self.socket.async_io(Interest::READABLE, receive).await {}
     }
 
     /// Passes an answer on. Whoever asked may have gone away: then it is dropped.
@@ -364,10 +409,43 @@ async fn recorded_end(directory: &Path, cgroup: &Path) -> Outcome {
     }
 }
 
+/// Gives the disk of an ended instance back.
+async fn release(disks: &Disks, instance: InstanceId) {
+    if let Some(dirty) = disks.release(instance) {
+        wipe(disks, &dirty).await;
+    }
+}
+
+/// Wipes a disk whose shim has not. One that cannot be wiped is not given out again.
+async fn wipe(disks: &Disks, path: &Path) {
+    let done = run_wipe(path).await;
+    if let Err(error) = &done {
+        tracing::error!(disk = %path.display(), %error, "cannot wipe a disk");
+    }
+    if !disks.wiped(path) && done.is_ok() {
+        tracing::error!(disk = %path.display(), "a disk is not empty after it was wiped");
+    }
+}
+
+/// Removes a directory in which there may be files of the container's users.
+async fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => run_wipe(directory).await,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+async fn run_wipe(directory: &Path) -> io::Result<()> {
+    let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
+    let status = command.arg("wipe").arg("--directory").arg(directory).stdin(Stdio::null()).status().await?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the wipe ended with {status}"))) }
+}
+
 async fn run_sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
     let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
     command.arg("sweep").arg("--directory").arg(directory).arg("--cgroup").arg(cgroup);
-    let status = command.stdin(std::process::Stdio::null()).status().await?;
+    let status = command.stdin(Stdio::null()).status().await?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("the sweep ended with {status}"))) }
 }
 

@@ -24,12 +24,13 @@ pub(crate) fn open_directories<P: AsRef<Path>>(
 ) -> io::Result<Vec<OwnedFd>> {
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(|e| io::Error::other(format!("cannot make a mount namespace: {e}")))?;
+    paths.into_iter().map(|path| open_directory(path.as_ref())).collect()
+}
+
+/// Opens one more directory there.
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = |path: P| {
-        let path = path.as_ref();
-        open(path, flags, Mode::empty()).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))
-    };
-    paths.into_iter().map(directory).collect()
+    open(path, flags, Mode::empty()).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))
 }
 
 /// Mounts the tmpfs. Nothing of it, nor of what is mounted in it, is seen outside the namespace.

@@ -7,6 +7,7 @@ use berth_common::outcome::{ExitReason, Outcome};
 use nix::unistd::{Uid, User};
 
 use super::cgroup::ControlGroup;
+use super::disk::{self, Disk};
 use super::layout::{read_json, write_json};
 use super::messages::SpareConfig;
 use super::{namespaces, shim};
@@ -34,12 +35,11 @@ fn end_network(directory: &Path) -> io::Result<()> {
 pub(crate) fn sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
     ControlGroup::load(cgroup).destroy()?;
     end_network(directory)?;
-    let disk = directory.join("disk");
-    if disk.exists() {
+    if let Some(disk) = read_json::<Disk>(&directory.join("disk.json"))? {
         // What the container wrote belongs to its users, over whom there is power only inside.
         let (uids, gids) = my_subordinate_ids()?;
         namespaces::enter_user_namespace(uids, gids)?;
-        shim::wipe(&disk)?;
+        disk::wipe(&disk)?;
     }
     let exit = directory.join("exit.json");
     // No directory: somebody else has swept, and the agent has taken note of it.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use berth_agent::runtime::{Adopted, Container, Event, Events, Launch, LaunchError, Runtime};
 use berth_common::ids::InstanceId;
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::Usage;
+use berth_common::wire::call::{DiskCapacity, Start, Usage};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Notify, mpsc};
 
@@ -95,6 +95,14 @@ pub(crate) struct FakeRuntime(pub(crate) Rc<Fake>);
 
 impl Runtime for FakeRuntime {
     type Container = FakeContainer;
+
+    fn disks(&self) -> DiskCapacity {
+        DiskCapacity::default()
+    }
+
+    fn reserve(&self, _start: &Start) -> Result<(), LaunchError> {
+        Ok(())
+    }
 
     async fn start(&self, launch: Launch) -> Result<(FakeContainer, Events), LaunchError> {
         let instance = launch.start.instance;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_agent::config::Config;
+use berth_agent::config::{Config, DiskLimits};
 use berth_agent::runtime::layers::Layers;
 use berth_agent::runtime::{Adopted, Launch};
 use berth_agent::serve::Server;
@@ -74,6 +74,7 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         credentials: credentials(directory, "agent-n1"),
         capacity: CAPACITY,
         max_tunnels: 100,
+        disk_limit: DiskLimits::Unenforced,
         spares: 0,
         name_server: None,
         pasta: None,

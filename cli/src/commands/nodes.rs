@@ -1,13 +1,14 @@
 //! `berth nodes`: the machines that an edge runs containers on.
 
 use anyhow::Result;
+use berth_common::wire::call::DiskCapacity;
 use bytesize::ByteSize;
 
 use crate::admin::{Admin, NodeView};
 use crate::args::Show;
 use crate::output;
 
-const HEADINGS: [&str; 7] = ["NODE", "ADDRESS", "STATE", "INSTANCES", "CPUS", "MEMORY", "VERSION"];
+const HEADINGS: [&str; 8] = ["NODE", "ADDRESS", "STATE", "INSTANCES", "CPUS", "MEMORY", "DISK", "VERSION"];
 
 pub(crate) async fn run(args: &Show) -> Result<()> {
     let admin = Admin::find(&args.admin)?;
@@ -34,8 +35,16 @@ fn row(view: &NodeView) -> Vec<String> {
         format!("{}{limit}", view.instances),
         known(capacity.map(|capacity| (f64::from(capacity.cpu_sixteenths) / 16.0).to_string())),
         known(capacity.map(|capacity| ByteSize(capacity.memory_bytes).display().iec().to_string())),
+        known(view.disk.as_ref().map(disk)),
         known(view.version.clone()),
     ]
+}
+
+/// What holds instances to their disks' sizes, and the disks: `loop 16x2 GB 4x4 GB`.
+fn disk(disk: &DiskCapacity) -> String {
+    let slots =
+        disk.slots.iter().map(|slots| format!(" {}x{}", slots.count, ByteSize(slots.bytes).display().si()));
+    format!("{}{}", disk.limit, slots.collect::<String>())
 }
 
 #[cfg(test)]
@@ -47,13 +56,17 @@ mod tests {
         let node = |text: &str| row(&serde_json::from_str(text).unwrap());
         let up = node(
             r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,
-                "capacity":{"memory_bytes":1073741824,"cpu_sixteenths":24,"instances":64}}"#,
+                "capacity":{"memory_bytes":1073741824,"cpu_sixteenths":24,"instances":64},
+                "disk":{"limit":"loop","in_memory":true,"slots":[{"bytes":2000000000,"count":16}]}}"#,
         );
-        assert_eq!(up, ["n1", "127.0.0.1:1", "connected", "2 of 64", "1.5", "1.0 GiB", "0.1.0"]);
+        assert_eq!(
+            up,
+            ["n1", "127.0.0.1:1", "connected", "2 of 64", "1.5", "1.0 GiB", "loop 16x2.0 GB", "0.1.0"]
+        );
         let down = node(
             r#"{"node":"n2","address":"127.0.0.1:2","connected":false,"version":null,"capacity":null,
                 "instances":0,"draining":false}"#,
         );
-        assert_eq!(down, ["n2", "127.0.0.1:2", "disconnected", "0", "-", "-", "-"]);
+        assert_eq!(down, ["n2", "127.0.0.1:2", "disconnected", "0", "-", "-", "-", "-"]);
     }
 }

@@ -11,10 +11,11 @@ use super::{ClassManifest, DeclaredImage, ImageSource};
 use crate::ids::ClassName;
 use crate::spec::{MAX_ENV_BYTES, Resources, StartBoost};
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "class_name",
     "image",
     "instance_type",
+    "disk_in_memory",
     "start_boost",
     "max_instances",
     "default_port",
@@ -130,6 +131,8 @@ fn read_class(
     let entrypoint = optional(section.get("entrypoint"), |value| entrypoint(report, value));
     let env = optional(section.get("env"), |value| environment(report, value));
     let resources = optional(section.get("instance_type"), |value| instance_type(report, value));
+    let disk_in_memory = section.get("disk_in_memory");
+    let disk_in_memory = optional(disk_in_memory, |value| values::boolean(report, value));
     let start_boost = optional(section.get("start_boost"), |value| start_boost(report, value));
     let enable_internet = section.get("enable_internet");
     let enable_internet = optional(enable_internet, |value| values::boolean(report, value));
@@ -146,7 +149,10 @@ fn read_class(
         image: image?,
         entrypoint: entrypoint?,
         env: env?.unwrap_or_default(),
-        resources: resources?.or_else(|| Resources::of_type("lite"))?,
+        resources: Resources {
+            disk_in_memory: disk_in_memory?.unwrap_or(false),
+            ..resources?.or_else(|| Resources::of_type("lite"))?
+        },
         start_boost: start_boost?.unwrap_or_else(|| Some(StartBoost::default())),
         max_instances: max_instances?,
         default_port: default_port?,
@@ -242,7 +248,7 @@ fn custom_type(report: &mut Report<'_>, value: &Value<'_>) -> Option<Resources> 
     let memory = memory.and_then(|value| values::size(report, value, MEMORY_BYTES));
     let disk = report.required(&section, "disk", "a size such as disk = \"1GB\"");
     let disk = disk.and_then(|value| values::size(report, value, DISK_BYTES));
-    Some(Resources { cpu_sixteenths: vcpu?, memory_bytes: memory?, disk_bytes: disk? })
+    Some(Resources { cpu_sixteenths: vcpu?, memory_bytes: memory?, disk_bytes: disk?, disk_in_memory: false })
 }
 
 fn entrypoint(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<String>> {

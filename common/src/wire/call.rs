@@ -83,6 +83,9 @@ pub struct Welcome {
     pub version: String,
     /// What the node can hold in all.
     pub capacity: Capacity,
+    /// Which disks its instances can have.
+    #[serde(default)]
+    pub disk: DiskCapacity,
     /// Whether the node takes new instances.
     pub draining: bool,
 }
@@ -96,6 +99,58 @@ pub struct Capacity {
     pub cpu_sixteenths: u32,
     /// Number of instances.
     pub instances: u32,
+}
+
+/// Which disks the instances of a node can have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskCapacity {
+    /// What holds an instance to its size.
+    pub limit: DiskLimit,
+    /// Whether disks in memory work on this node.
+    #[serde(default)]
+    pub in_memory: bool,
+    /// How many disks of which size there are, the smallest first.
+    #[serde(default)]
+    pub slots: Vec<DiskSlots>,
+}
+
+/// Disks of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSlots {
+    /// Size of each, in bytes.
+    pub bytes: u64,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// What holds an instance to the size of its disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskLimit {
+    /// Nothing does, and the node's owner said that this is well.
+    #[default]
+    Unenforced,
+    /// Quotas of the file system, one for each slot.
+    ProjectQuota,
+    /// A file system of its own in each slot.
+    Loop,
+    /// Nothing can: only instances with a disk in memory run.
+    None,
+    /// A way that a newer version knows.
+    #[serde(other)]
+    Unknown,
+}
+
+impl std::fmt::Display for DiskLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unenforced => "unenforced",
+            Self::ProjectQuota => "project quota",
+            Self::Loop => "loop",
+            Self::None => "none",
+            Self::Unknown => "unknown",
+        })
+    }
 }
 
 /// Starts an instance.

@@ -188,7 +188,7 @@ mod tests {
             image: ImageRef { layout: "/x".into(), digest: String::new() },
             entrypoint: None,
             env: Default::default(),
-            resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1 },
+            resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
             enable_internet: false,
             start_boost: None,
             ready_port: 1,

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use berth_certs::Credentials;
 use berth_common::ids::{InstanceId, NodeId};
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{Answer, Call, Capacity, InstanceStatus, Phase, Start, Stop, Usage, Welcome};
+use berth_common::wire::call::{
+    Answer, Call, Capacity, DiskCapacity, InstanceStatus, Phase, Start, Stop, Usage, Welcome,
+};
 use berth_common::wire::tunnel::{HEADER_BYTES, TunnelAnswer, TunnelHeader};
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, frame};
 use quinn::crypto::rustls::QuicServerConfig;
@@ -150,7 +152,13 @@ impl Node {
 
     fn welcome(&self) -> Welcome {
         let capacity = Capacity { memory_bytes: 64 << 30, cpu_sixteenths: 1024, instances: 1000 };
-        Welcome { node: self.name.clone(), version: "fake".to_owned(), capacity, draining: false }
+        Welcome {
+            node: self.name.clone(),
+            version: "fake".to_owned(),
+            capacity,
+            disk: DiskCapacity::default(),
+            draining: false,
+        }
     }
 
     async fn watch(&self, mut send: SendStream) {

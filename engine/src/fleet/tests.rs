@@ -12,7 +12,7 @@ fn demand(object: u8, max_instances: Option<u32>) -> Demand {
     Demand {
         object: ObjectId::from_bytes([object; 16]),
         generation: Generation(1),
-        resources: Resources { cpu_sixteenths: 4, memory_bytes: GIB, disk_bytes: 0 },
+        resources: Resources { cpu_sixteenths: 4, memory_bytes: GIB, disk_bytes: 0, disk_in_memory: false },
         class: ("app".parse().unwrap(), "Class".parse().unwrap()),
         max_instances,
     }
@@ -24,6 +24,7 @@ fn fleet(names: &[&str]) -> Fleet {
         fleet.node_up(
             node(name),
             Capacity { memory_bytes: 2 * GIB, cpu_sixteenths: 32, instances: 10 },
+            DiskCapacity::default(),
             false,
         );
     }
@@ -55,7 +56,12 @@ fn absent_and_draining_nodes_get_nothing() {
     let mut fleet = fleet(&["a"]);
     fleet.node_down(&node("a"));
     assert_eq!(fleet.reserve(&demand(1, None)), Err(Refused::NoNode));
-    fleet.node_up(node("a"), Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 }, true);
+    fleet.node_up(
+        node("a"),
+        Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 },
+        DiskCapacity::default(),
+        true,
+    );
     assert_eq!(fleet.reserve(&demand(1, None)), Err(Refused::NoNode));
 }
 
@@ -63,7 +69,12 @@ fn absent_and_draining_nodes_get_nothing() {
 fn what_a_node_has_counts_even_before_it_is_connected() {
     let mut fleet = Fleet::new();
     fleet.restore(&demand(1, None), &node("a"));
-    fleet.node_up(node("a"), Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 }, false);
+    fleet.node_up(
+        node("a"),
+        Capacity { memory_bytes: GIB, cpu_sixteenths: 32, instances: 10 },
+        DiskCapacity::default(),
+        false,
+    );
     assert!(fleet.reserve(&demand(2, None)).is_err());
     fleet.release(demand(1, None).object, Generation(1));
     assert!(fleet.reserve(&demand(2, None)).is_ok());
@@ -79,7 +90,7 @@ fn a_late_release_of_an_older_generation_gives_nothing_back() {
 }
 
 fn up(fleet: &mut Fleet, name: &str, capacity: Capacity) {
-    fleet.node_up(node(name), capacity, false);
+    fleet.node_up(node(name), capacity, DiskCapacity::default(), false);
 }
 
 const ROOMY: Capacity = Capacity { memory_bytes: 100 * GIB, cpu_sixteenths: 3200, instances: 100 };
@@ -150,6 +161,48 @@ fn absurd_demands_are_refused_and_not_wrapped() {
     let mut fleet = Fleet::new();
     up(&mut fleet, "a", ROOMY);
     fleet.reserve(&demand(1, None)).unwrap();
-    let most = Resources { cpu_sixteenths: u32::MAX, memory_bytes: u64::MAX, disk_bytes: u64::MAX };
+    let most = Resources {
+        cpu_sixteenths: u32::MAX,
+        memory_bytes: u64::MAX,
+        disk_bytes: u64::MAX,
+        disk_in_memory: false,
+    };
     assert!(fleet.reserve(&Demand { resources: most, ..demand(2, None) }).is_err());
+}
+
+#[test]
+fn disks_find_slots_that_are_large_enough() {
+    let slots = |bytes, count| DiskSlots { bytes, count };
+    let disk =
+        DiskCapacity { limit: DiskLimit::Loop, in_memory: true, slots: vec![slots(2, 1), slots(4, 2)] };
+    let mut fleet = Fleet::new();
+    let capacity = Capacity { memory_bytes: 9 * GIB, cpu_sixteenths: 99, instances: 10 };
+    fleet.node_up(node("a"), capacity, disk, false);
+    let wants = |object, disk_bytes, disk_in_memory| {
+        let mut demand = demand(object, None);
+        demand.resources = Resources { memory_bytes: 1, disk_bytes, disk_in_memory, ..demand.resources };
+        demand
+    };
+    for object in 1..=2 {
+        fleet.reserve(&wants(object, 2, false)).unwrap();
+    }
+    fleet.reserve(&wants(3, 3, false)).unwrap();
+    let lacking = Refused::NoCapacity { what: "disk slots of 1 bytes".to_owned() };
+    assert_eq!(fleet.reserve(&wants(4, 1, false)), Err(lacking));
+    fleet.reserve(&wants(5, 9, true)).unwrap();
+    fleet.release(demand(3, None).object, Generation(u64::MAX));
+    fleet.reserve(&wants(4, 1, false)).unwrap();
+    assert!(fleet.reserve(&wants(6, 5, false)).is_err(), "no slot is that large");
+}
+
+#[test]
+fn a_node_that_limits_no_disk_takes_only_those_in_memory() {
+    let disk = DiskCapacity { limit: DiskLimit::None, in_memory: true, slots: Vec::new() };
+    let mut fleet = Fleet::new();
+    let capacity = Capacity { memory_bytes: 9 * GIB, cpu_sixteenths: 99, instances: 10 };
+    fleet.node_up(node("a"), capacity, disk, false);
+    assert!(matches!(fleet.reserve(&demand(1, None)), Err(Refused::NoCapacity { .. })));
+    let mut in_memory = demand(1, None);
+    in_memory.resources.disk_in_memory = true;
+    fleet.reserve(&in_memory).unwrap();
 }

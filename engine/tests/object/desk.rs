@@ -40,7 +40,7 @@ pub(crate) fn class() -> ClassSpec {
         image: ImageRef { layout: PathBuf::from("/i"), digest: "sha256:0".to_owned() },
         entrypoint: None,
         env: BTreeMap::new(),
-        resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1 },
+        resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
         max_instances: None,
         default_port: 8080,
         sleep_after: Duration::from_secs(60),

@@ -9,7 +9,9 @@ use std::time::Duration;
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::{ClassSpec, ImageRef, Resources};
-use berth_common::wire::call::{Capacity, InstanceStatus, Phase, Refusal, RefusalCode, Start, Stop};
+use berth_common::wire::call::{
+    Capacity, DiskCapacity, InstanceStatus, Phase, Refusal, RefusalCode, Start, Stop,
+};
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
     Config, Effect, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure, WaiterId,
@@ -99,7 +101,7 @@ fn class() -> ClassSpec {
         image: ImageRef { layout: PathBuf::from("/i"), digest: "sha256:0".to_owned() },
         entrypoint: None,
         env: BTreeMap::new(),
-        resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1 },
+        resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
         max_instances: Some(MAX_INSTANCES),
         default_port: 8080,
         sleep_after: Duration::from_millis(SLEEP_AFTER_MS),
@@ -133,7 +135,7 @@ impl World {
             drawn: 0,
         };
         for name in &world.names {
-            world.fleet.node_up(name.clone(), CAPACITY, false);
+            world.fleet.node_up(name.clone(), CAPACITY, DiskCapacity::default(), false);
         }
         world
     }
@@ -323,7 +325,7 @@ impl World {
             return;
         }
         let (told, instances) = self.nodes[node].connect();
-        self.fleet.node_up(self.names[node].clone(), CAPACITY, false);
+        self.fleet.node_up(self.names[node].clone(), CAPACITY, DiskCapacity::default(), false);
         for status in told {
             self.input(Input::Status { node: self.names[node].clone(), status });
         }

@@ -1,7 +1,7 @@
 //! What can be seen from inside the container: environment, host name, disk and network.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -51,6 +51,18 @@ async fn save(mut body: Incoming) -> io::Result<usize> {
         }
     }
     Ok(bytes)
+}
+
+/// Writes so many bytes to the file, to see how large the disk is.
+pub(crate) fn fill_file(bytes: u64) -> Response<Body> {
+    let fill = || -> io::Result<u64> {
+        fs::create_dir_all("/tmp")?;
+        io::copy(&mut io::repeat(7).take(bytes), &mut File::create(FILE)?)
+    };
+    match fill() {
+        Ok(bytes) => text(StatusCode::OK, format!("wrote {bytes} bytes to {FILE}\n")),
+        Err(error) => text(StatusCode::INSUFFICIENT_STORAGE, format!("writing {FILE} failed: {error}\n")),
+    }
 }
 
 /// The file's content, or 404.

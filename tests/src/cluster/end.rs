@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::Cluster;
 use crate::process::Daemon;
-use crate::{cgroup, host, machine};
+use crate::{cgroup, host, machine, slots};
 
 /// How long edge and agents may take to end: their own grace, and a little.
 const END_TIMEOUT: Duration = Duration::from_secs(12);
@@ -49,8 +49,16 @@ impl Cluster {
         // Instances' groups are gone with their containers: what is below a node's group now is a leftover.
         let groups = cgroup::beginning_with(parent, &format!("{}-", self.cgroup_prefix()));
         let removed = groups.iter().try_for_each(|group| cgroup::remove(group));
+        let unmounted = if self.setup.disk_slots.is_some() { self.remove_slots() } else { Ok(()) };
         machine::remove_directory(&self.directory)?;
-        removed
+        removed.and(unmounted)
+    }
+}
+
+impl Cluster {
+    fn remove_slots(&self) -> Result<()> {
+        let program = self.program("berth-agent");
+        self.nodes.iter().try_for_each(|node| slots::remove(&program, &node.state))
     }
 }
 

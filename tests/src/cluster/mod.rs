@@ -9,17 +9,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::admin::Admin;
 use crate::app::App;
-use crate::cgroup;
 use crate::client::Client;
 use crate::process::{Daemon, tail};
-use crate::programs::HELLO;
 use crate::run::Run;
 use crate::world::World;
+use crate::{cgroup, host, slots};
 
 /// The edge's name.
 pub const EDGE: &str = "e1";
@@ -39,13 +41,23 @@ pub struct Setup {
     pub log: &'static str,
     /// Whether the nodes are in a world of their own instead of this machine's network.
     pub world: bool,
+    /// Disk slots of every node, such as `4x64MiB`; without, disks are not limited. Needs root.
+    pub disk_slots: Option<&'static str>,
     /// Options of every agent, besides those that all have.
     pub agent_options: Vec<&'static str>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { nodes: 3, strangers: 0, shards: Some(2), log: LOG, world: false, agent_options: Vec::new() }
+        Self {
+            nodes: 3,
+            strangers: 0,
+            shards: Some(2),
+            log: LOG,
+            world: false,
+            disk_slots: None,
+            agent_options: Vec::new(),
+        }
     }
 }
 
@@ -101,6 +113,39 @@ impl Cluster {
         self.world.as_ref().context("the cluster was set up without a world")
     }
 
+    /// The directories of a node's disk slots.
+    pub fn slots(&self, index: usize) -> Result<Vec<PathBuf>> {
+        let state = self.nodes[index].state.canonicalize()?;
+        slots::of(&state)
+    }
+
+    /// The cgroups of a node's instances, by name.
+    pub fn instance_groups(&self, index: usize) -> Vec<String> {
+        let groups = cgroup::beginning_with(&self.nodes[index].cgroup, "");
+        let names = groups.iter().filter_map(|group| Some(group.file_name()?.to_string_lossy().into_owned()));
+        let not_instances = ["net-", "supervisor", "probe"];
+        names.filter(|name| !not_instances.iter().any(|start| name.starts_with(start))).collect()
+    }
+
+    /// The processes of a node's instances.
+    pub fn instance_processes(&self, index: usize) -> Vec<u32> {
+        let groups = self.instance_groups(index);
+        let of = |name: &String| cgroup::processes(&self.nodes[index].cgroup.join(name));
+        groups.iter().flat_map(of).filter_map(|pid| u32::try_from(pid).ok()).collect()
+    }
+
+    /// The directories of a node's instances.
+    pub fn instance_directories(&self, index: usize) -> Result<Vec<String>> {
+        let entries = fs::read_dir(self.nodes[index].state.join("instances"))?;
+        entries.map(|entry| Ok(entry?.path().display().to_string())).collect()
+    }
+
+    /// CPU time that the living instances of a node have taken.
+    pub fn cpu_of_instances(&self, index: usize) -> Result<Duration> {
+        let groups = self.instance_groups(index);
+        groups.iter().map(|name| cgroup::cpu_time(&self.nodes[index].cgroup.join(name))).sum()
+    }
+
     /// The processes that carry the networks of a node's instances.
     pub fn network_processes(&self, index: usize) -> Vec<i32> {
         let groups = cgroup::beginning_with(&self.nodes[index].cgroup, "net-");
@@ -130,6 +175,16 @@ impl Cluster {
     /// SIGKILL to the edge.
     pub fn kill_edge(&mut self) -> Result<()> {
         self.edge.take().context("the edge was killed before")?.kill()
+    }
+
+    /// SIGKILL to all shims of a node.
+    pub fn kill_shims(&self, index: usize) -> Result<usize> {
+        let shims = host::children(self.supervisor(index)?.pid());
+        for pid in &shims {
+            // One that had no container may have ended with its agent just now.
+            let _ = kill(Pid::from_raw(i32::try_from(*pid)?), Signal::SIGKILL);
+        }
+        Ok(shims.len())
     }
 
     /// SIGKILL to the agent of a node.
@@ -200,7 +255,7 @@ impl Cluster {
     /// Deploys an app with `berth deploy`.
     pub async fn deploy(&self, app: &App) -> Result<()> {
         let directory = self.make_directory(&format!("app-{}", app.name))?;
-        fs::write(directory.join("berth.toml"), app.manifest(&self.program(HELLO)))?;
+        fs::write(directory.join("berth.toml"), app.manifest(&self.program(app.program)))?;
         let output = self.berth(&["deploy", &directory.to_string_lossy()]).await?;
         ensure!(output.status.success(), "berth deploy: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(())

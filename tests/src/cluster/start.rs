@@ -12,10 +12,10 @@ use super::{Cluster, EDGE, Node, Setup, credentials};
 use nix::errno::Errno;
 
 use crate::process::Daemon;
-use crate::programs::{DAEMONS, HELLO};
+use crate::programs;
 use crate::run::Run;
 use crate::world::{self, World};
-use crate::{cgroup, ports, wait};
+use crate::{cgroup, ports, slots, wait};
 
 /// How long a supervisor may take to listen, and an edge to answer and to be connected with its nodes.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,7 +47,7 @@ impl Cluster {
             run.machine().make_directory(&directory.join(path))?;
         }
         // Links, so that a process tells by its program's path whose it is.
-        for program in DAEMONS.into_iter().chain([HELLO]) {
+        for program in programs::ALL {
             fs::hard_link(run.programs().join(program), directory.join("bin").join(program))?;
         }
         let address = ports::free_address()?;
@@ -72,6 +72,9 @@ impl Cluster {
         let name = format!("n{number}");
         let state = self.directory.join(&name);
         self.run.machine().make_directory(&state)?;
+        if let Some(slots) = self.setup.disk_slots {
+            slots::make(&self.program("berth-agent"), self.run.machine().user(), &state, slots)?;
+        }
         self.issue(authority, "agent", &name)?;
         let cgroup = self.run.machine().cgroup().join(format!("{}-{name}", self.cgroup_prefix()));
         let supervisor = self.start_supervisor(&name, &state, &cgroup)?;
@@ -125,6 +128,9 @@ impl Cluster {
             .args(["--node", &node.name, "--listen", &node.address.to_string()])
             .args(NODE_LIMITS)
             .args(&self.setup.agent_options);
+        if self.setup.disk_slots.is_none() && !self.setup.agent_options.contains(&"--disk-limit") {
+            command.args(["--disk-limit", "unenforced"]);
+        }
         command.arg("--state").arg(&node.state).args(credentials(&node.authority, "agent", &node.name));
         let name = format!("agent-{}", node.name);
         self.nodes[index].agent = Some(Daemon::start(&name, command, &self.log_path(&name))?);

@@ -5,8 +5,8 @@
 //! Making ───────────────▶ Created ────────────────────▶ Running ─────────────▶ Ended
 //!   │ builder: failed        │ builder or exec: failed        │ stop: signal, then
 //!   └────────────────────────┴───────────▶ Ended ◀────────────┘ SIGKILL after the grace
-//! Ended: empty the cgroup ─▶ drain the output ─▶ remove the cgroup ─▶ end the network ─▶ wipe the disk ─▶ exit.json
-//!        ─▶ tell agents ─▶ exit
+//! Ended: empty the cgroup ─▶ drain the output ─▶ remove the cgroup ─▶ end the network ─▶ exit.json ─▶ tell agents
+//!        ─▶ wipe the disk ─▶ exit
 //! ```
 
 use std::fs::{self, File};
@@ -27,6 +27,7 @@ use nix::unistd::{Pid, pipe2};
 
 use super::super::builder::{self, Pipes};
 use super::super::cgroup::{ControlGroup, INSTANCE_PIDS, Limits};
+use super::super::disk::{self, Disk};
 use super::super::layout::write_json;
 use super::super::messages::{ShimCall, ShimConfig, ShimEvent};
 use super::super::network::Network;
@@ -35,7 +36,6 @@ use super::agents::{AgentId, Agents};
 use super::output::Output;
 use super::reports::Reports;
 use super::wait::wait;
-use super::wipe;
 
 /// How long the app has to end when what it needs has: as long as leaving `berth dev` may take.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -68,7 +68,18 @@ pub(super) fn run(
         Ok(made) => shim.run(made, &config),
         Err(error) => Ok(failed(error.to_string())),
     };
-    shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))
+    shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
+    // Nobody need wait for this: whoever looks for the disk's next user sees that it is not empty.
+    Ok(disk::wipe(&config.disk)?)
+}
+
+/// Only the container's root writes to it, which is no user that this process could name; nobody else can come by the
+/// directory above.
+fn make_disk(disk: &Disk) -> io::Result<()> {
+    let Disk::Directory { path } = disk else { return Ok(()) };
+    let said = |e: io::Error| io::Error::other(format!("make the disk {}: {e}", path.display()));
+    fs::create_dir(path).map_err(said)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(said)
 }
 
 fn failed(message: String) -> Outcome {
@@ -111,11 +122,7 @@ impl Shim {
     fn make(&mut self, config: &ShimConfig) -> io::Result<Made> {
         let limits = Limits { memory_bytes: config.memory_bytes, pids: INSTANCE_PIDS };
         self.cgroup = ControlGroup::create(&config.cgroup, &limits)?;
-        let disk = self.directory.join("disk");
-        fs::create_dir(&disk)?;
-        // Only the container's root writes here, which is no user that this process could name; nobody else can come
-        // by the directory above.
-        fs::set_permissions(&disk, fs::Permissions::from_mode(0o777))?;
+        make_disk(&config.disk)?;
         self.cgroup.open_to_container(true)?;
         let (reports, report) = pipe2(OFlag::O_CLOEXEC)?;
         let (go_read, go) = pipe2(OFlag::O_CLOEXEC)?;
@@ -134,7 +141,7 @@ impl Shim {
                 let _ = nix::unistd::close(fd);
             }
             let Ok(()) = sys::usual_signals() else { return 1 };
-            pipes.take().map_or(1, |pipes| builder::run(config, &self.cgroup, &disk, pipes))
+            pipes.take().map_or(1, |pipes| builder::run(config, &self.cgroup, pipes))
         })?;
         drop(pipes);
         for fd in [&reports, &stdout, &stderr] {
@@ -252,7 +259,7 @@ impl Shim {
             ShimCall::Socket => self.give_socket(agent),
             ShimCall::Stop { signal, grace_ms } => self.stop(signal, Duration::from_millis(grace_ms)),
             ShimCall::Usage => {
-                let usage = ShimEvent::Usage(self.usage());
+                let usage = ShimEvent::Usage(self.usage(config));
                 self.agents.answer(agent, &usage, &[]);
             }
             ShimCall::Ready => return self.end_boost(config),
@@ -267,12 +274,12 @@ impl Shim {
         }
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self, config: &ShimConfig) -> Usage {
         let (received_bytes, sent_bytes) = self.network.traffic();
         Usage {
             cpu_us: self.cgroup.cpu_us(),
             memory_bytes: self.cgroup.memory_bytes(),
-            disk_bytes: None,
+            disk_bytes: disk::used_bytes(&config.disk),
             received_bytes,
             sent_bytes,
         }
@@ -380,11 +387,10 @@ impl Shim {
     /// Leaves nothing of the container but the record of its end, then tells whoever listens.
     fn end(mut self, outcome: Outcome) -> anyhow::Result<()> {
         self.kill_all();
-        let mut results = vec![self.cgroup.destroy(), self.network.end()];
+        let results = [self.cgroup.destroy(), self.network.end()];
         while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_))
         {
         }
-        results.push(wipe(&self.directory.join("disk")));
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
             eprintln!("{}: {error}", self.directory.display());
         }

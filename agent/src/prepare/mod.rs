@@ -1,5 +1,7 @@
 //! What root does once so that everything else can run as an ordinary user: the user, its subordinate ids, its state
-//! directories, its delegated cgroups. May be run again at any time.
+//! directories, its delegated cgroups, the slots for disks. May be run again at any time.
+
+mod slots;
 
 use std::fs;
 use std::io::Read;
@@ -11,10 +13,17 @@ use anyhow::{Context, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Uid, User};
 
+pub use self::slots::{Backend, SlotOptions, SlotSpec};
+
 /// Ids that a container has.
 const CONTAINER_IDS: u32 = 65_536;
 /// First subordinate id given out where nobody has any: as Debian's useradd does.
 const FIRST_SUBORDINATE_ID: u32 = 100_000;
+/// Inotify instances for all containers of a user: 64 for each of 256.
+const INOTIFY_INSTANCES: u32 = 16_384;
+const INOTIFY_SETTING: &str = "/proc/sys/fs/inotify/max_user_instances";
+/// Where the setting is kept across restarts of the machine.
+const SYSCTL_FILE: &str = "/etc/sysctl.d/60-berth.conf";
 /// Where cgroups are.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
@@ -27,6 +36,10 @@ pub struct Options {
     pub state: Vec<PathBuf>,
     /// The cgroup to delegate, relative to the root of each hierarchy.
     pub cgroup: Option<PathBuf>,
+    /// The disk slots of each of these states.
+    pub disks: SlotOptions,
+    /// Remove all disk slots of these states instead, and do nothing else.
+    pub remove_disks: bool,
 }
 
 /// Prepares this machine, saying what is done.
@@ -37,15 +50,57 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     );
     let lock = fs::File::create("/run/berth-prepare.lock").context("make /run/berth-prepare.lock")?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e)?;
+    if options.remove_disks {
+        return options.state.iter().try_for_each(|state| slots::remove(state, options.disks.dry_run));
+    }
+    if options.disks.dry_run {
+        let user = User::from_name(&options.user)?;
+        let user = user.with_context(|| format!("there is no user `{}`: it would be made", options.user))?;
+        return options.state.iter().try_for_each(|state| slots::make(state, &user, &options.disks));
+    }
     let user = make_user(&options.user)?;
     give_subordinate_ids(&user.name)?;
     for state in &options.state {
         make_state(state, &user)?;
+        if !options.disks.slots.is_empty() {
+            slots::make(state, &user, &options.disks)?;
+        }
     }
+    open_tunnel_device()?;
+    raise_inotify_limit()?;
     if let Some(cgroup) = &options.cgroup {
         delegate(cgroup.strip_prefix("/").unwrap_or(cgroup), &user)?;
     }
     Ok(())
+}
+
+/// Containers' networks are made of a device that any user may open, on most systems.
+fn open_tunnel_device() -> anyhow::Result<()> {
+    let device = Path::new("/dev/net/tun");
+    if !device.exists() {
+        println!(
+            "{} is missing: containers cannot have internet access (`modprobe tun` makes it)",
+            device.display()
+        );
+        return Ok(());
+    }
+    fs::set_permissions(device, fs::Permissions::from_mode(0o666)).context("open /dev/net/tun to all users")
+}
+
+/// What containers watch is counted for the agents' user as a whole, and few systems allow it more than 128.
+fn raise_inotify_limit() -> anyhow::Result<()> {
+    let current = fs::read_to_string(INOTIFY_SETTING).context("read the limit of inotify instances")?;
+    if current.trim().parse::<u32>().is_ok_and(|limit| limit >= INOTIFY_INSTANCES) {
+        return Ok(());
+    }
+    println!("raising fs.inotify.max_user_instances to {INOTIFY_INSTANCES}");
+    fs::write(INOTIFY_SETTING, INOTIFY_INSTANCES.to_string())
+        .context("raise the limit of inotify instances")?;
+    fs::create_dir_all("/etc/sysctl.d")?;
+    let text = format!(
+        "# Containers of Berth share one user's inotify instances.\nfs.inotify.max_user_instances = {INOTIFY_INSTANCES}\n"
+    );
+    fs::write(SYSCTL_FILE, text).with_context(|| format!("write {SYSCTL_FILE}"))
 }
 
 fn make_user(name: &str) -> anyhow::Result<User> {

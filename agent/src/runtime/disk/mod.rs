@@ -1,0 +1,193 @@
+//! The writable disks of instances: a fresh one for each, held to its size.
+//!
+//! ```text
+//!           reserve          start, shim makes `disk`      end, shim wipes it       shim gone
+//! Free ──────────────▶ Reserved ─────────────────▶ In use ───────────────▶ Wiped ─────────────▶ Free
+//!                         │ not started                                       │ something is left: wiped once more;
+//!                         └──────────▶ Free                                   └ if that fails, never used again
+//! ```
+//!
+//! Whether a size is enforced is the backend's: slots that root has prepared, or nothing at all where the node's owner
+//! said so. Disks in memory need no backend; they are charged to the instance's memory.
+
+pub mod memory;
+mod slots;
+mod unenforced;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use berth_common::ids::InstanceId;
+use berth_common::spec::Resources;
+use berth_common::wire::call::{DiskCapacity, DiskLimit, DiskSlots, RefusalCode};
+use nix::sys::statvfs::statvfs;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use self::slots::Slots;
+use self::unenforced::Unenforced;
+use super::layout::Layout;
+use super::{LaunchError, shim};
+
+/// Where root keeps the slots of this machine's nodes. Nobody else may write there.
+pub(crate) const SLOTS_ROOT: &str = "/var/lib/berth-disks";
+/// Name of the directory in a slot that an instance writes to. While it is there the slot is in use.
+pub(crate) const USED: &str = "disk";
+/// Bytes of a state directory's digest in the name of its slots' directory.
+const NAME_DIGEST_BYTES: usize = 8;
+
+/// The disk of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Disk {
+    /// A directory that is made for it, and wiped after it.
+    Directory { path: PathBuf },
+    /// A file system in memory with this size, gone with the container.
+    Memory { bytes: u64 },
+}
+
+/// Where the disks come from. Remembers what is taken; all methods are quick.
+pub(crate) trait Backend: fmt::Debug {
+    /// What holds a disk to its size.
+    fn limit(&self) -> DiskLimit;
+
+    /// The disks that there are.
+    fn slots(&self) -> Vec<DiskSlots>;
+
+    /// Takes a free disk of at least this size; `None` where there is none.
+    fn take(&self, instance: InstanceId, bytes: u64) -> Option<PathBuf>;
+
+    /// Takes the disk that an instance of an earlier agent has.
+    fn adopt(&self, path: &Path);
+
+    /// Gives a disk back. True if there is still something on it: then it must be wiped and given back again.
+    fn give_back(&self, path: &Path) -> bool;
+
+    /// Disks that nobody has taken and that are not empty.
+    fn dirty(&self) -> Vec<PathBuf>;
+}
+
+/// The disks of a node.
+#[derive(Debug)]
+pub(crate) struct Disks {
+    backend: Box<dyn Backend>,
+    in_memory: bool,
+    given: RefCell<HashMap<InstanceId, Disk>>,
+}
+
+impl Disks {
+    /// Looks what there is. Without enforcement, disks are directories below the node's state.
+    pub(crate) fn open(layout: &Layout, enforced: bool, in_memory: bool) -> io::Result<Self> {
+        let backend: Box<dyn Backend> = if enforced {
+            Box::new(Slots::probe(&slots_directory(layout.root()))?)
+        } else {
+            Box::new(Unenforced::new(layout.clone()))
+        };
+        let disks = Self { backend, in_memory, given: RefCell::default() };
+        let DiskCapacity { limit, slots, .. } = disks.capacity();
+        tracing::info!(%limit, in_memory, ?slots, "disks");
+        if limit == DiskLimit::None {
+            tracing::warn!("no disk can be limited on this node: {}", ways_out(layout.root()));
+        }
+        Ok(disks)
+    }
+
+    /// What there is in all.
+    pub(crate) fn capacity(&self) -> DiskCapacity {
+        DiskCapacity { limit: self.backend.limit(), in_memory: self.in_memory, slots: self.backend.slots() }
+    }
+
+    /// Sets a disk aside for an instance.
+    pub(crate) fn reserve(&self, instance: InstanceId, resources: &Resources) -> Result<(), LaunchError> {
+        let disk = match (resources.disk_in_memory, self.in_memory) {
+            (true, true) => Disk::Memory { bytes: resources.disk_bytes },
+            (true, false) => {
+                let text = "this node's kernel cannot give disks in memory (Linux 6.6 or later can): leave out disk_in_memory";
+                return Err(LaunchError::new(RefusalCode::Invalid, text));
+            }
+            (false, _) => {
+                let path = self.backend.take(instance, resources.disk_bytes);
+                Disk::Directory { path: path.ok_or_else(|| self.none_free(resources.disk_bytes))? }
+            }
+        };
+        self.given.borrow_mut().insert(instance, disk);
+        Ok(())
+    }
+
+    fn none_free(&self, bytes: u64) -> LaunchError {
+        let text = match self.backend.limit() {
+            DiskLimit::None => format!(
+                "this node cannot hold an instance to its {bytes} bytes of disk: as root, `berth-agent prepare \
+                 --disk-slots` makes slots; or run the agent with --disk-limit unenforced, or give the class \
+                 disk_in_memory = true"
+            ),
+            limit => format!("no disk slot of {bytes} bytes is free on the node ({limit})"),
+        };
+        LaunchError::new(RefusalCode::Capacity, text)
+    }
+
+    /// The disk that was set aside.
+    pub(crate) fn of(&self, instance: InstanceId) -> Option<Disk> {
+        self.given.borrow().get(&instance).cloned()
+    }
+
+    /// An instance of an earlier agent has this disk.
+    pub(crate) fn adopt(&self, instance: InstanceId, disk: Disk) {
+        if let Disk::Directory { path } = &disk {
+            self.backend.adopt(path);
+        }
+        self.given.borrow_mut().insert(instance, disk);
+    }
+
+    /// An instance has ended, and whoever looked after it: its disk is free, unless it must be wiped first.
+    pub(crate) fn release(&self, instance: InstanceId) -> Option<PathBuf> {
+        let disk = self.given.borrow_mut().remove(&instance)?;
+        let Disk::Directory { path } = disk else { return None };
+        self.backend.give_back(&path).then_some(path)
+    }
+
+    /// Has been wiped; tells whether it is free now.
+    pub(crate) fn wiped(&self, path: &Path) -> bool {
+        !self.backend.give_back(path)
+    }
+
+    /// What is left of instances that nobody knows any more.
+    pub(crate) fn dirty(&self) -> Vec<PathBuf> {
+        self.backend.dirty()
+    }
+}
+
+/// The directory of the slots of the node with this state.
+pub(crate) fn slots_directory(state: &Path) -> PathBuf {
+    let digest = Sha256::digest(state.as_os_str().as_bytes());
+    let name = state.file_name().map_or_else(|| "node".into(), |name| name.to_string_lossy());
+    Path::new(SLOTS_ROOT).join(format!("{name}-{}", hex::encode(&digest[..NAME_DIGEST_BYTES])))
+}
+
+fn ways_out(state: &Path) -> String {
+    format!(
+        "instances are refused unless their class has disk_in_memory = true. As root, `berth-agent prepare --state {} \
+         --disk-slots 16x2GB` makes disks of a size; --disk-limit unenforced does without",
+        state.display()
+    )
+}
+
+/// Removes what an instance has left, unless nothing is there. For a process in the containers' user namespace.
+pub(crate) fn wipe(disk: &Disk) -> io::Result<()> {
+    match disk {
+        Disk::Directory { path } => shim::wipe(path),
+        Disk::Memory { .. } => Ok(()),
+    }
+}
+
+/// How much of a slot is used, in bytes.
+pub(crate) fn used_bytes(disk: &Disk) -> Option<u64> {
+    let Disk::Directory { path } = disk else { return None };
+    let slot = path.parent().filter(|slot| slot.starts_with(SLOTS_ROOT))?;
+    let of = statvfs(slot).ok()?;
+    Some((of.blocks() - of.blocks_free()) * of.fragment_size())
+}

@@ -1,0 +1,53 @@
+//! An app for containers that tries what an app must not be able to do. Each probe runs in a child of its own and is told
+//! of in one word: `ok` when it succeeded, else the error's name, or `killed-by-N`.
+//!
+//! `GET /container/ID/probe/NAME` runs a probe, `/probes` lists them; see `bombs` for what takes a lot of something.
+
+mod bombs;
+mod probes;
+mod sys;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::thread;
+
+/// Largest request head, in bytes.
+const MAX_HEAD_BYTES: u64 = 16 * 1024;
+
+fn main() -> std::io::Result<()> {
+    bombs::take_signals();
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 8080))?;
+    println!("probe: listening");
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || serve(stream));
+    }
+    Ok(())
+}
+
+fn serve(mut stream: TcpStream) {
+    let mut line = String::new();
+    let mut reader = BufReader::new((&stream).take(MAX_HEAD_BYTES));
+    if reader.read_line(&mut line).is_err() {
+        return;
+    }
+    let mut header = String::new();
+    while reader.read_line(&mut header).is_ok_and(|n| n > 2) {
+        header.clear();
+    }
+    let path = line.split(' ').nth(1).unwrap_or("/");
+    let text = answer(&path.split('/').collect::<Vec<_>>());
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len());
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes()));
+}
+
+fn answer(path: &[&str]) -> String {
+    match path {
+        [.., "probes"] => probes::ALL.iter().map(|(name, _)| format!("{name}\n")).collect(),
+        [.., "probe", name] => match probes::ALL.iter().find(|(known, _)| known == name) {
+            Some((_, probe)) => sys::in_child(*probe),
+            None => "there is no such probe".to_owned(),
+        },
+        [.., "bomb", name, count] => bombs::drop(name, count.parse().unwrap_or(0)),
+        _ => "probe\n".to_owned(),
+    }
+}

@@ -1,0 +1,66 @@
+//! Disk slots of nodes, made and removed by `berth-agent prepare` as root makes and removes them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::User;
+
+/// Where root keeps them.
+const ROOT: &str = "/var/lib/berth-disks";
+
+/// Makes slots for the node with this state.
+pub fn make(agent: &Path, user: &User, state: &Path, slots: &str) -> Result<()> {
+    let mut command = Command::new(agent);
+    command.args(["prepare", "--user", &user.name, "--disk-slots", slots, "--state"]).arg(state);
+    run(&mut command)
+}
+
+/// Removes the slots of the node with this state.
+pub fn remove(agent: &Path, state: &Path) -> Result<()> {
+    run(Command::new(agent).args(["prepare", "--remove-disk-slots", "--state"]).arg(state))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("run {command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, said.trim());
+    Ok(())
+}
+
+/// The slots of the node with this state.
+pub fn of(state: &Path) -> Result<Vec<PathBuf>> {
+    let name = format!("{}-", state.file_name().context("a state has a name")?.to_string_lossy());
+    let digest = sha256_prefix(state);
+    let directory = Path::new(ROOT).join(format!("{name}{digest}"));
+    let mut slots = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name != "images") {
+            slots.push(path);
+        }
+    }
+    slots.sort();
+    Ok(slots)
+}
+
+fn sha256_prefix(path: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    use std::os::unix::ffi::OsStrExt;
+    let digest = Sha256::digest(path.as_os_str().as_bytes());
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Removes the slots of a dead run, whose directory still holds the program that made them.
+pub fn sweep(run: &Path) -> Result<()> {
+    let agent = run.join("bin/berth-agent");
+    for cluster in fs::read_dir(run).into_iter().flatten().flatten() {
+        for node in fs::read_dir(cluster.path()).into_iter().flatten().flatten() {
+            if of(&node.path()).is_ok() {
+                remove(&agent, &node.path())?;
+            }
+        }
+    }
+    Ok(())
+}

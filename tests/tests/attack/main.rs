@@ -1,0 +1,90 @@
+//! Attacks from inside a container. Each is tried twice: with all layers of protection, where it must fail with exactly
+//! the error that is expected, and without the layers that stop it, where it must get through: so the probe is known to
+//! be one, and the layer to be what stops it.
+
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use berth_tests::app::App;
+use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::programs::PROBE;
+use berth_tests::scenario::{Outcome, scenario};
+
+use self::table::{ROWS, Row};
+
+/// What probes tell, by their names.
+type Told = BTreeMap<&'static str, String>;
+
+fn app() -> App {
+    App { program: PROBE, memory: "256MiB", ..App::default() }
+}
+
+/// Runs the probes of these rows in one container.
+async fn run(cluster: &mut Cluster, rows: &[&Row]) -> Result<Told> {
+    cluster.deploy(&app()).await?;
+    let mut told = Told::new();
+    for row in rows {
+        let answer = cluster.client().get(&format!("/container/attack/probe/{}", row.name)).await?;
+        told.insert(row.name, answer.success()?.text);
+    }
+    Ok(told)
+}
+
+/// The same on a node without some layers.
+fn run_without(layers: &'static [&'static str], rows: &[&Row]) -> Result<Told> {
+    let options = layers.iter().flat_map(|layer| ["--without", layer]).collect();
+    let mut told = Told::new();
+    let setup = Setup { agent_options: options, ..Setup::nodes(1) };
+    let outcome = scenario(setup, async |cluster| {
+        told = run(cluster, rows).await?;
+        Ok(())
+    });
+    outcome.map_err(|failure| anyhow::anyhow!("without {layers:?}: {failure:?}"))?;
+    Ok(told)
+}
+
+#[test]
+fn every_attack_fails_because_of_the_layers_that_are_meant_to_stop_it() -> Outcome {
+    let all: Vec<&Row> = ROWS.iter().collect();
+    let protected = run_without(&[], &all)?;
+    let mut unprotected = Told::new();
+    let sets: BTreeSet<&'static [&'static str]> = ROWS.iter().map(|row| row.layers).collect();
+    for layers in sets.into_iter().filter(|layers| !layers.is_empty()) {
+        let rows: Vec<&Row> = ROWS.iter().filter(|row| row.layers == layers).collect();
+        unprotected.extend(run_without(layers, &rows)?);
+    }
+    let mut wrong = Vec::new();
+    println!("{:<22} {:<18} {:<18} without", "PROBE", "PROTECTED", "UNPROTECTED");
+    for row in ROWS {
+        let (with, without) = (&protected[row.name], unprotected.get(row.name));
+        let shown = without.map_or("-", String::as_str);
+        println!("{:<22} {with:<18} {shown:<18} {}", row.name, row.layers.join(", "));
+        if with != row.expected || without.is_some_and(|without| without != row.then) {
+            wrong.push(format!(
+                "{}: expected {} and {}, got {with} and {shown}",
+                row.name, row.expected, row.then
+            ));
+        }
+    }
+    table::NOT_TESTABLE.iter().for_each(|why| println!("not testable here: {why}"));
+    Ok(check(&wrong)?)
+}
+
+fn check(wrong: &[String]) -> Result<()> {
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_probe_has_its_row() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let list = cluster.client().get("/container/attack/probes").await?.success()?.text;
+        let known: BTreeSet<&str> = ROWS.iter().map(|row| row.name).collect();
+        let probes: BTreeSet<&str> = list.lines().collect();
+        ensure!(known == probes, "without a row or a probe: {:?}", known.symmetric_difference(&probes));
+        list.lines().next().context("no probes").map(drop)
+    })
+}

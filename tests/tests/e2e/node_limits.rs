@@ -1,0 +1,142 @@
+//! What takes as much as it gets, and takes no more than its own: the node and its neighbours keep answering.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use berth_common::outcome::ExitReason;
+use berth_tests::app::App;
+use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::programs::PROBE;
+use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::wait;
+
+/// How long the end of an instance may take to be known.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a neighbour may take to answer while a bomb goes off, on a busy machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn app() -> App {
+    App { program: PROBE, memory: "128MiB", ..App::default() }
+}
+
+/// Drops a bomb in one instance, and has a neighbour answer meanwhile and afterwards.
+async fn bomb(cluster: &mut Cluster, name: &str, count: usize) -> Result<String> {
+    let client = cluster.client();
+    client.get("/container/neighbour").await?.success()?;
+    client.get("/container/bomb").await?.success()?;
+    let path = format!("/container/bomb/bomb/{name}/{count}");
+    let mut answer = Box::pin(client.get(&path));
+    let text = loop {
+        let neighbour = tokio::time::timeout(ANSWER_TIMEOUT, client.get("/container/neighbour"));
+        tokio::select! {
+            answer = &mut answer => break answer?.text,
+            calm = neighbour => { calm.context("the neighbour does not answer")??.success()?; }
+        }
+    };
+    let calm = tokio::time::timeout(ANSWER_TIMEOUT, client.get("/container/neighbour")).await;
+    calm.context("the neighbour does not answer afterwards")??.success()?;
+    Ok(text)
+}
+
+#[test]
+fn out_of_memory_ends_only_that_instance_and_is_told_as_such() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        bomb(cluster, "memory", 4096).await?;
+        let admin = cluster.admin();
+        wait::until("the instance to have ended", END_TIMEOUT, async || {
+            let object = admin.object("bomb").await?;
+            let reason = object.exit.as_ref().map(|exit| exit.reason);
+            ensure!(reason == Some(ExitReason::Oom), "{object:?}");
+            Ok(())
+        })
+        .await?;
+        let neighbour = admin.object("neighbour").await?;
+        ensure!(neighbour.generation == 1 && neighbour.state == "healthy", "{neighbour:?}");
+        // The next request starts it anew.
+        cluster.client().get("/container/bomb").await?.success().map(drop)
+    })
+}
+
+#[test]
+fn a_fork_bomb_is_stopped_by_the_limit_of_processes() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let told = bomb(cluster, "fork", 5000).await?;
+        let (count, errno) = told.split_once(' ').with_context(|| told.clone())?;
+        ensure!(errno == "EAGAIN" && (500..1024).contains(&count.parse::<u32>()?), "{told}");
+        Ok(())
+    })
+}
+
+#[test]
+fn descriptors_are_limited_for_each_process() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let told = bomb(cluster, "files", 200_000).await?;
+        ensure!(told.ends_with("EMFILE"), "{told}");
+        Ok(())
+    })
+}
+
+#[test]
+fn one_instance_cannot_take_the_inotify_instances_of_another() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let told = bomb(cluster, "inotify", 100_000).await?;
+        ensure!(told == "64 EMFILE", "{told}");
+        let neighbour = cluster.client().get("/container/neighbour/probe/inotify").await?.success()?.text;
+        ensure!(neighbour == "ok", "the neighbour has none left: {neighbour}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_flood_of_output_is_dropped_and_blocks_nobody() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let began = Instant::now();
+        bomb(cluster, "flood", 64).await?;
+        ensure!(began.elapsed() < Duration::from_secs(30), "64 MiB of output took {:?}", began.elapsed());
+        let logs = cluster.instance_logs(0)?;
+        let bytes: usize = logs.iter().map(String::len).sum();
+        ensure!(bytes < 20 << 20, "the logs hold {bytes} bytes");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_sixteenth_of_a_cpu_is_a_sixteenth() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { vcpu: 0.0625, more: "start_boost = false", ..app() }).await?;
+        let client = cluster.client();
+        client.get("/container/hog").await?.success()?;
+        let mut spinning = Box::pin(client.get("/container/hog/bomb/spin/8"));
+        // Off the start, and what it may have saved up until now.
+        let pause = tokio::time::sleep(Duration::from_secs(1));
+        tokio::select! { answer = &mut spinning => { answer?; } () = pause => {} }
+        let (before, began) = (cluster.cpu_of_instances(0)?, Instant::now());
+        let pause = tokio::time::sleep(Duration::from_secs(5));
+        tokio::select! { answer = &mut spinning => { answer?; } () = pause => {} }
+        let used = cluster.cpu_of_instances(0)?.saturating_sub(before);
+        let share = used.as_secs_f64() / began.elapsed().as_secs_f64();
+        ensure!((0.05..0.075).contains(&share), "it got {share:.4} of a CPU, not 0.0625");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_small_type_is_boosted_until_its_port_answers() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        // Two spinning threads: a whole CPU at first, and its own sixteenth once the port has answered.
+        cluster.deploy(&App { vcpu: 0.0625, ..app() }).await?;
+        let client = cluster.client();
+        client.get("/container/hog").await?.success()?;
+        let (before, began) = (cluster.cpu_of_instances(0)?, Instant::now());
+        client.get("/container/hog/bomb/spin/4").await?.success()?;
+        let used = cluster.cpu_of_instances(0)?.saturating_sub(before);
+        let share = used.as_secs_f64() / began.elapsed().as_secs_f64();
+        ensure!(share < 0.1, "it got {share:.4} of a CPU after its port had answered");
+        Ok(())
+    })
+}

@@ -1,0 +1,83 @@
+//! How instances end, and that nothing is left of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use berth_common::outcome::ExitReason;
+use berth_tests::app::App;
+use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::programs::PROBE;
+use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::{host, wait};
+
+/// Everything of an instance must be gone so long after its end.
+const GONE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an instance may take to fall asleep and end.
+const SLEEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn app() -> App {
+    App { program: PROBE, sleep_after: "1s", more: "stop_grace = \"1s\"", ..App::default() }
+}
+
+/// Waits until the object's instance has ended, and returns how.
+async fn ended(cluster: &Cluster, name: &str) -> Result<berth_common::outcome::Outcome> {
+    let admin = cluster.admin();
+    wait::until("the instance to have ended", SLEEP_TIMEOUT, async || {
+        let object = admin.object(name).await?;
+        ensure!(object.instance.is_none(), "{object:?}");
+        object.exit.clone().context("it tells no end")
+    })
+    .await
+}
+
+/// Processes, cgroups and mounts of a node's instances.
+fn remains(cluster: &Cluster) -> Result<Vec<String>> {
+    let processes = cluster.instance_processes(0).into_iter().map(host::command_line);
+    let mounts = host::mounts_below(cluster.directory())?.into_iter().map(|path| path.display().to_string());
+    let directories = cluster.instance_directories(0)?.into_iter();
+    Ok(processes.chain(mounts).chain(directories).chain(cluster.instance_groups(0)).collect())
+}
+
+async fn expect_nothing_left(cluster: &Cluster) -> Result<()> {
+    wait::until("all of the instance to be gone", GONE_TIMEOUT, async || {
+        let left = remains(cluster)?;
+        ensure!(left.is_empty(), "left: {left:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn an_app_that_honours_sigterm_exits_with_its_own_code() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        cluster.client().get("/container/polite").await?.success()?;
+        let outcome = ended(cluster, "polite").await?;
+        ensure!(outcome.code == Some(0) && outcome.reason == ExitReason::Idle, "{outcome:?}");
+        expect_nothing_left(cluster).await
+    })
+}
+
+#[test]
+fn a_first_process_that_ignores_sigterm_is_killed_after_the_grace() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { env: BTreeMap::from([("IGNORE_SIGTERM", "1")]), ..app() }).await?;
+        cluster.client().get("/container/stubborn").await?.success()?;
+        let outcome = ended(cluster, "stubborn").await?;
+        ensure!(outcome.signal == Some(9) && outcome.reason == ExitReason::Idle, "{outcome:?}");
+        expect_nothing_left(cluster).await
+    })
+}
+
+#[test]
+fn children_that_were_left_behind_are_gone_with_the_instance() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let told = cluster.client().get("/container/parent/bomb/orphans/20").await?.success()?.text;
+        ensure!(told == "20 ok", "{told}");
+        ensure!(cluster.instance_processes(0).len() >= 20, "the children are not there");
+        ended(cluster, "parent").await?;
+        expect_nothing_left(cluster).await
+    })
+}
