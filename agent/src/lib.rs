@@ -13,6 +13,7 @@
 //! It knows nothing of HTTP, routes or placement: that is the edge's.
 
 mod calls;
+pub mod check;
 pub mod config;
 mod endpoint;
 mod follow;

@@ -1,13 +1,15 @@
 //! `berth-agent`: the daemon of a node, in its modes. Parses the command line, and calls what the library has.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use berth_agent::config::{Config, Options};
-use berth_agent::prepare;
 use berth_agent::runtime::rootless::Rootless;
+use berth_agent::runtime::trial::{self, Trial};
 use berth_agent::runtime::{self, shim, supervisor, sweep, unpack};
 use berth_agent::serve::Server;
+use berth_agent::{check, prepare};
 use berth_common::lifecycle::Lifecycle;
 use berth_common::telemetry;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -99,9 +101,15 @@ enum Mode {
         #[arg(long)]
         directory: PathBuf,
     },
-    /// Try out a disk in memory; started by the agent
+    /// Tell what this machine can and cannot do for containers, and what mends it
+    Check(check::Options),
+    /// Try something out that containers need; started by the agent
     #[command(hide = true)]
-    ProbeMemoryDisk,
+    Trial {
+        trial: Trial,
+        #[command(flatten)]
+        place: trial::Place,
+    },
     /// Sweep up after a container whose shim is gone; started by the agent
     #[command(hide = true)]
     Sweep {
@@ -112,7 +120,7 @@ enum Mode {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let Line { log_format, mode } = Line::parse();
     // A container's builder sends what libcontainer logs to its shim instead.
     if !matches!(mode, Mode::Shim) {
@@ -121,7 +129,8 @@ fn main() -> anyhow::Result<()> {
             LogFormat::Json => telemetry::Format::Json,
         });
     }
-    match mode {
+    let done = match mode {
+        Mode::Check(options) => return check::main(&options),
         Mode::Run { options, watch_stdin } => run(&options, watch_stdin),
         Mode::Supervisor { state, cgroup, watch_stdin } => {
             supervisor::main(&supervisor::Options { state, cgroup, watch_stdin })
@@ -146,10 +155,11 @@ fn main() -> anyhow::Result<()> {
         }
         Mode::Shim => shim::main(),
         Mode::Unpack { directory, digest } => unpack::main(&directory, &digest),
-        Mode::ProbeMemoryDisk => runtime::disk::memory::probe_main(),
+        Mode::Trial { trial, place } => trial::main(trial, &place),
         Mode::Wipe { directory } => sweep::wipe_main(&directory),
         Mode::Sweep { directory, cgroup } => sweep::main(&directory, &cgroup),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn run(options: &Options, watch_stdin: bool) -> anyhow::Result<()> {

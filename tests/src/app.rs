@@ -11,6 +11,8 @@ use crate::programs::HELLO;
 pub struct App {
     /// The program that is its image.
     pub program: &'static str,
+    /// An image in place of that program, as `berth.toml` names it.
+    pub image: Option<String>,
     /// Its name; two apps of a cluster need two.
     pub name: &'static str,
     /// First part of its paths: `/PREFIX/{id}/...`.
@@ -41,6 +43,7 @@ impl Default for App {
     fn default() -> Self {
         Self {
             program: HELLO,
+            image: None,
             name: "hello",
             prefix: "container",
             sleep_after: "10m",
@@ -60,6 +63,7 @@ impl Default for App {
 impl App {
     /// Its `berth.toml`, with the image at this path.
     pub fn manifest(&self, image: &Path) -> String {
+        let image = self.image.clone().unwrap_or_else(|| image.display().to_string());
         let Self { name, prefix, sleep_after, port_timeout, vcpu, memory, disk, internet, more, .. } = self;
         let mut text = format!(
             "name = \"{name}\"\n\n[[containers]]\nclass_name = \"Hello\"\nimage = {image:?}\n\

@@ -88,7 +88,7 @@ pub struct SlotOptions {
 
 /// Makes the slots that are missing, and mounts those that are not mounted.
 pub(super) fn make(state: &Path, user: &User, options: &SlotOptions) -> anyhow::Result<()> {
-    let directory = slots_directory(&state.canonicalize().context("the state directory")?);
+    let directory = slots_directory(&state.canonicalize().unwrap_or_else(|_| state.to_owned()));
     let wanted = names(&options.slots);
     let quota = options.backend != Backend::Loop && has_project_quota(&directory);
     ensure!(

@@ -15,8 +15,9 @@
 mod builder;
 mod cgroup;
 mod counters;
-pub mod disk;
+pub(crate) mod disk;
 mod files;
+mod landlock;
 pub mod layers;
 mod layout;
 mod log;
@@ -32,7 +33,8 @@ mod spares;
 mod stage;
 pub mod supervisor;
 pub mod sweep;
-mod sys;
+pub(crate) mod sys;
+pub mod trial;
 pub mod unpack;
 mod user;
 
@@ -41,12 +43,15 @@ pub(crate) use sys::OWN_PROGRAM;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Epoch, InstanceId};
 use berth_common::outcome::Outcome;
 use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Usage};
 use serde::{Deserialize, Serialize};
+
+use self::disk::Backend;
 
 /// Events that one container may have waiting for its reader. There are only two kinds, each told once.
 pub const EVENT_QUEUE: usize = 4;
@@ -152,6 +157,34 @@ pub trait Container: Clone {
 
     /// Sends a signal to the app; SIGKILL to all of it after the grace. Later calls shorten the grace, never prolong it.
     async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()>;
+}
+
+/// The first of this user's subordinate uids, if it has enough.
+pub(crate) fn my_subordinate_ids() -> io::Result<u32> {
+    sweep::my_subordinate_ids().map(|(uids, _)| uids.first)
+}
+
+/// Finds a program in the usual places.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    rootless::find(name)
+}
+
+/// Whether groups with limits can be made in this one.
+pub(crate) fn check_cgroup(path: &Path) -> io::Result<()> {
+    cgroup::try_out(path)
+}
+
+/// The slots of the node with this state.
+pub(crate) fn disk_capacity(state: &Path) -> io::Result<DiskCapacity> {
+    let slots = disk::slots::Slots::probe(&slots_directory(
+        &state.canonicalize().unwrap_or_else(|_| state.to_owned()),
+    ))?;
+    Ok(DiskCapacity { limit: slots.limit(), in_memory: false, slots: slots.slots() })
+}
+
+/// The version of Landlock that the kernel has.
+pub(crate) fn landlock_version() -> Option<i32> {
+    landlock::version()
 }
 
 /// Fails for root: nothing of the runtime may have more power over the machine than an ordinary user.

@@ -18,12 +18,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-use super::disk::{self, Disk, Disks};
+use super::disk::{Disk, Disks};
 use super::layers::Layers;
 use super::layout::{Layout, read_json, write_json, write_json_fast};
 use super::messages::{self, ShimCall, ShimConfig, ShimEvent, SupervisorAnswer, SupervisorCall};
 use super::network::resolver::forwarder_of;
 use super::spares::{Kind, Makings, Prepared, Spares, Tools};
+use super::trial::{self, Place, Trial};
 use super::{
     Adopted, AdoptedState, Container, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, cgroup,
     sweep, sys,
@@ -91,7 +92,11 @@ impl Rootless {
             Tools { name_server, pasta: pasta.or_else(|| find("pasta")), nft: nft.or_else(|| find("nft")) };
         let makings =
             Makings { layout: layout.clone(), cgroup: cgroup.clone(), uids, gids, tools, protection };
-        let disks = Rc::new(Disks::open(&layout, enforce_disks, disk::memory::is_supported())?);
+        let disks = Rc::new(Disks::open(
+            &layout,
+            enforce_disks,
+            trial::run(Trial::MemoryDisk, &Place { directory: None, cgroup: None }).is_ok(),
+        )?);
         let spares = Spares::new(makings, spares);
         Ok(Self { node, layout, images, cgroup, protection, spares, disks })
     }
@@ -450,7 +455,7 @@ async fn run_sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
 }
 
 /// Finds a program in the usual places, whatever the environment says.
-fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
 }
 

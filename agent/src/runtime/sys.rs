@@ -122,6 +122,16 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// The version of Landlock that the kernel has.
+pub(crate) fn landlock_version() -> io::Result<i32> {
+    const ASK_VERSION: libc::c_int = 1;
+    // SAFETY: with this flag the kernel takes no attributes and makes no descriptor.
+    let version = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0, ASK_VERSION)
+    };
+    i32::try_from(Errno::result(version)?).map_err(io::Error::other)
+}
+
 /// Gives the calling (single-threaded) process the root identity of its user namespace and no other groups.
 pub(crate) fn become_root() -> io::Result<()> {
     nix::unistd::setgroups(&[])?;

@@ -17,6 +17,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use sha2::{Digest, Sha256};
 use tar::{Archive, Entry, EntryType};
 
+use super::landlock::{self, Files};
 use super::{namespaces, stage, sweep, sys};
 
 /// Most bytes that a layer may unpack to.
@@ -25,6 +26,8 @@ const MAX_UNPACKED_BYTES: u64 = 16 << 30;
 const MAX_ENTRIES: u64 = 1_000_000;
 /// Longest path of an entry, in bytes.
 const MAX_PATH_BYTES: usize = 4095;
+/// Most directories above an entry: each is looked at for every entry below it. Trees of packages have some dozens.
+const MAX_DEPTH: usize = 256;
 /// A file of this name makes its directory hide what lower layers have in it.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// A file whose name starts with this hides the lower layers' file with the rest of the name.
@@ -45,6 +48,7 @@ pub fn main(target: &Path, digest: &str) -> anyhow::Result<()> {
     let target = stage::bind_in_stage(&directory[0], "layer")?;
     let root = target.join("fs");
     DirBuilder::new().mode(0o755).create(&root)?;
+    landlock::keep_to(&Files { own: &[&target], read: &[] }).context("keep the unpacker to its directory")?;
     let mut layer = Hashed { from: BufReader::new(io::stdin().lock()), hash: Sha256::new() };
     unpack(&mut layer, &root)?;
     // What follows the archive counts for the digest too.
@@ -89,6 +93,10 @@ fn unpack_tar(from: impl Read, root: &Path) -> anyhow::Result<()> {
         ensure!(
             path.as_os_str().len() <= MAX_PATH_BYTES,
             "a path in the layer is longer than {MAX_PATH_BYTES} bytes"
+        );
+        ensure!(
+            path.components().count() <= MAX_DEPTH,
+            "a path in the layer is more than {MAX_DEPTH} directories deep"
         );
         if entry.header().entry_type() == EntryType::Directory {
             directories.push((path.clone(), entry.header().mode()?, entry.header().mtime()?));

@@ -7,6 +7,7 @@ mod dev;
 mod failures;
 mod main_job;
 mod node_disk;
+mod node_images;
 mod node_limits;
 mod node_network;
 mod node_stop;

@@ -10,8 +10,8 @@
 //! Whether a size is enforced is the backend's: slots that root has prepared, or nothing at all where the node's owner
 //! said so. Disks in memory need no backend; they are charged to the instance's memory.
 
-pub mod memory;
-mod slots;
+pub(crate) mod memory;
+pub(crate) mod slots;
 mod unenforced;
 
 use std::cell::RefCell;

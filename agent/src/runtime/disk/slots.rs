@@ -23,7 +23,7 @@ const LEAST_PERCENT: u64 = 90;
 
 /// The slots of a node.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     limit: DiskLimit,
     slots: RefCell<Vec<Slot>>,
 }
@@ -38,7 +38,7 @@ struct Slot {
 
 impl Slots {
     /// Takes in all slots in the directory that are limited.
-    pub(super) fn probe(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn probe(directory: &Path) -> io::Result<Self> {
         let mut slots = Vec::new();
         let mut limit = DiskLimit::None;
         for entry in fs::read_dir(directory).into_iter().flatten() {
@@ -58,7 +58,7 @@ impl Slots {
 }
 
 /// The size in a slot's name.
-pub(crate) fn nominal_bytes(path: &Path) -> Option<u64> {
+fn nominal_bytes(path: &Path) -> Option<u64> {
     let (bytes, number) = path.file_name()?.to_str()?.split_once('-')?;
     number.parse::<u32>().ok()?;
     bytes.parse().ok()

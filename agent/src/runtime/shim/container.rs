@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use berth_common::outcome::{ExitReason, Outcome};
@@ -28,6 +28,7 @@ use nix::unistd::{Pid, pipe2};
 use super::super::builder::{self, Pipes};
 use super::super::cgroup::{ControlGroup, INSTANCE_PIDS, Limits};
 use super::super::disk::{self, Disk};
+use super::super::landlock::{self, Files};
 use super::super::layout::write_json;
 use super::super::messages::{ShimCall, ShimConfig, ShimEvent};
 use super::super::network::Network;
@@ -65,7 +66,7 @@ pub(super) fn run(
         lost: None,
     };
     let outcome = match shim.make(&config) {
-        Ok(made) => shim.run(made, &config),
+        Ok(made) => shim.keep_to_own_files(&config).and_then(|()| shim.run(made, &config)),
         Err(error) => Ok(failed(error.to_string())),
     };
     shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
@@ -149,6 +150,21 @@ impl Shim {
         }
         self.output.attach(stdout, stderr);
         Ok(Made { builder, reports: Reports::new(File::from(reports)), go: Some(File::from(go)) })
+    }
+
+    /// The builder, which must mount, is on its way: from here on the shim needs little more than what is its own.
+    fn keep_to_own_files(&self, config: &ShimConfig) -> io::Result<()> {
+        let log = config.log.parent().unwrap_or(&config.log);
+        let disk = match &config.disk {
+            Disk::Directory { path } => path.parent().unwrap_or(path),
+            Disk::Memory { .. } => &self.directory,
+        };
+        let kernel = ["/proc", "/sys/fs/cgroup", "/dev/null"].map(Path::new);
+        let own: Vec<&Path> = [&self.directory, log, disk].into_iter().chain(kernel).collect();
+        // For the program that sets firewall rules.
+        let read = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"].map(Path::new);
+        let kept = landlock::keep_to(&Files { own: &own, read: &read });
+        kept.map(drop).map_err(|e| io::Error::other(format!("keep the shim to its files: {e}")))
     }
 
     /// Serves until the container has ended, and tells how it did.

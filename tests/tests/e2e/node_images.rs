@@ -1,0 +1,258 @@
+//! Images that no honest tool makes: they run harmlessly, or are refused with a reason. Nothing of the node is touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use berth_tests::app::App;
+use berth_tests::client::Answer;
+use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::image::{self, Layer};
+use berth_tests::programs::PROBE;
+use berth_tests::scenario::{Outcome, scenario};
+use serde_json::{Value, json};
+use tar::EntryType;
+
+/// What is in the file that hostile images aim at.
+const CANARY: &str = "the node's own";
+
+fn architecture() -> &'static str {
+    if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
+}
+
+/// The layer with the probe at `/app/probe`.
+fn program(cluster: &Cluster) -> Result<Layer> {
+    let bytes = fs::read(cluster.program(PROBE)).context("read the probe")?;
+    Ok(Layer::default().directory("app").file("app/probe", 0o755, &bytes))
+}
+
+/// Deploys an image of the program and these layers above it, and sends its first request.
+async fn start(cluster: &Cluster, name: &'static str, layers: Vec<Layer>, config: Value) -> Result<Answer> {
+    start_on(cluster, name, layers, config, architecture()).await
+}
+
+async fn start_on(
+    cluster: &Cluster,
+    name: &'static str,
+    layers: Vec<Layer>,
+    config: Value,
+    architecture: &str,
+) -> Result<Answer> {
+    let layers = [program(cluster)?].into_iter().chain(layers).collect();
+    let mut whole = json!({"Entrypoint": ["/app/probe"]});
+    if let (Some(whole), Value::Object(config)) = (whole.as_object_mut(), config) {
+        whole.extend(config);
+    }
+    let directory = cluster.make_directory(&format!("image-{name}"))?;
+    let image = image::write(&directory, layers, whole, architecture)?;
+    let app =
+        App { program: PROBE, image: Some(image), name, prefix: name, memory: "256MiB", ..App::default() };
+    cluster.deploy(&app).await?;
+    cluster.client().get(&format!("/{name}/x")).await
+}
+
+fn canary(cluster: &Cluster) -> Result<PathBuf> {
+    let path = cluster.make_directory("canary")?.join("file");
+    fs::write(&path, CANARY)?;
+    Ok(path)
+}
+
+fn expect_untouched(canary: &Path) -> Result<()> {
+    ensure!(fs::read_to_string(canary)? == CANARY, "a file of the node was changed");
+    let beside = fs::read_dir(canary.parent().context("it has a directory")?)?.count();
+    ensure!(beside == 1, "something was made beside a file of the node");
+    Ok(())
+}
+
+/// Runs, or says why it does not. Never anything else.
+fn expect_well_or_told(name: &str, answer: &Answer) -> Result<()> {
+    let told = answer.status.as_u16() == 500 && answer.text.len() > 20;
+    ensure!(answer.status.is_success() || told, "{name}: {}: {}", answer.status, answer.text);
+    Ok(())
+}
+
+#[test]
+fn links_at_mount_targets_lead_nowhere() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let canary = canary(cluster)?;
+        let target = canary.display().to_string();
+        let directory = canary.parent().context("it has a directory")?.display().to_string();
+        let up = format!("../../../../../..{target}");
+        let cases: [(&'static str, Vec<Layer>); 9] = [
+            ("resolv", vec![Layer::default().directory("etc").symlink("etc/resolv.conf", &target)]),
+            ("hosts", vec![Layer::default().directory("etc").symlink("etc/hosts", &up)]),
+            ("etc", vec![Layer::default().symlink("etc", &directory)]),
+            ("proc", vec![Layer::default().symlink("proc", &directory)]),
+            ("sys", vec![Layer::default().symlink("sys", "/app")]),
+            ("dev", vec![Layer::default().symlink("dev", &directory)]),
+            (
+                "shm",
+                vec![
+                    Layer::default()
+                        .directory("dev")
+                        .symlink("dev/shm", &directory)
+                        .symlink("dev/pts", "/proc"),
+                ],
+            ),
+            (
+                "null",
+                vec![Layer::default().directory("dev").symlink("dev/null", "/proc/sys/kernel/core_pattern")],
+            ),
+            (
+                "console",
+                vec![Layer::default().directory("dev").symlink("dev/console", "/proc/sysrq-trigger")],
+            ),
+        ];
+        for (name, layers) in cases {
+            let answer = start(cluster, name, layers, json!({})).await?;
+            expect_well_or_told(name, &answer)?;
+            expect_untouched(&canary)?;
+            if answer.status.is_success() {
+                expect_protected(cluster, name).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What protects every container protects this one.
+async fn expect_protected(cluster: &Cluster, name: &str) -> Result<()> {
+    for (probe, expected) in [
+        ("write-core-pattern", "EACCES"),
+        ("read-interrupts", "ENODATA"),
+        ("write-sys", "EROFS"),
+        ("mount-tmpfs", "EPERM"),
+        ("host-processes", "ESRCH"),
+    ] {
+        let told = cluster.client().get(&format!("/{name}/x/probe/{probe}")).await?.success()?.text;
+        ensure!(told == expected, "in an image with a link at {name}, {probe} tells {told}, not {expected}");
+    }
+    Ok(())
+}
+
+#[test]
+fn layers_do_not_reach_out_of_themselves() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let canary = canary(cluster)?;
+        let target = canary.display().to_string();
+        let beside = format!("{}/escaped", canary.parent().context("it has a directory")?.display());
+        let (deep, long) = ("d/".repeat(2_000), "d/".repeat(3_000));
+        let cases: [(&'static str, Vec<Layer>); 11] = [
+            ("up", vec![Layer::default().file(&format!("../../../../../..{beside}"), 0o644, b"x")]),
+            ("absolute", vec![Layer::default().file(&beside, 0o644, b"x")]),
+            (
+                "through",
+                vec![Layer::default().symlink("out", "/").file(&format!("out{beside}"), 0o644, b"x")],
+            ),
+            ("overwrite", vec![Layer::default().symlink("out", &target).file("out", 0o644, b"x")]),
+            ("hardlink", vec![Layer::default().hardlink("passwd", &target)]),
+            ("hardlink-up", vec![Layer::default().hardlink("passwd", &format!("../../../../../..{target}"))]),
+            ("whiteout-up", vec![Layer::default().file(".wh...", 0o644, b"")]),
+            (
+                "whiteout",
+                vec![Layer::default().file(".wh.", 0o644, b""), Layer::default().file(".wh..", 0o644, b"")],
+            ),
+            ("opaque", vec![Layer::default().symlink("out", "/").file("out/.wh..wh..opq", 0o644, b"")]),
+            ("deep", vec![Layer::default().file(&format!("{deep}file"), 0o644, b"x")]),
+            ("long", vec![Layer::default().file(&format!("{long}file"), 0o644, b"x")]),
+        ];
+        for (name, layers) in cases {
+            let answer = start(cluster, name, layers, json!({})).await?;
+            expect_well_or_told(name, &answer)?;
+            expect_untouched(&canary)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn devices_are_left_out_and_setuid_gains_nothing() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let layer = Layer::default()
+            .special(EntryType::Char, "kmem")
+            .special(EntryType::Block, "disk")
+            .special(EntryType::Fifo, "fifo")
+            .file("app/gain", 0o4755, &fs::read(cluster.program(PROBE))?);
+        let config = json!({"User": "1000:1000", "Entrypoint": ["/app/gain"]});
+        start(cluster, "special", vec![layer], config).await?.success()?;
+        for (probe, expected) in [("setuid", "EPERM"), ("mount-tmpfs", "EPERM")] {
+            let told = cluster.client().get(&format!("/special/x/probe/{probe}")).await?.success()?.text;
+            ensure!(told == expected, "{probe} tells {told}, not {expected}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_with_its_reason() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let config = |entrypoint: &str| json!({"Entrypoint": [entrypoint]});
+        let cases = [
+            ("missing", config("/nowhere"), "/nowhere"),
+            ("directory", config("/app"), "/app"),
+            ("plain", config("/plain"), "/plain"),
+            ("interpreter", config("/script"), "/script"),
+            ("nobody", json!({"User": "nobody-there"}), "nobody-there"),
+            ("large-user", json!({"User": "70000"}), "70000"),
+            ("group", json!({"User": "0:no-group"}), "no-group"),
+            ("none", json!({"Entrypoint": []}), "entrypoint"),
+        ];
+        for (name, config, said) in cases {
+            let layer = Layer::default().directory("etc").file("etc/passwd", 0o644, b"root:x:0:0::/:\n");
+            let layers = vec![layer.file("plain", 0o644, b"x").file("script", 0o755, b"#!/bin/nothing\n")];
+            let answer = start(cluster, name, layers, config).await?;
+            ensure!(answer.status.as_u16() == 500, "{name}: {}: {}", answer.status, answer.text);
+            ensure!(answer.text.contains(said), "{name} does not say {said:?}: {}", answer.text);
+        }
+        let foreign = if architecture() == "amd64" { "arm64" } else { "amd64" };
+        let answer = start_on(cluster, "foreign", Vec::new(), json!({}), foreign).await?;
+        ensure!(answer.status.as_u16() == 500 && answer.text.contains(foreign), "{}", answer.text);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_damaged_image_is_told_by_its_digest() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        start(cluster, "sound", Vec::new(), json!({})).await?.success()?;
+        for (name, damage) in [("changed", true), ("gone", false)] {
+            // One more layer, that the node has not unpacked yet.
+            let layer = Layer::default().file(name, 0o644, name.as_bytes());
+            let directory = cluster.make_directory(&format!("image-{name}"))?;
+            let layers = vec![program(cluster)?, layer];
+            let image =
+                image::write(&directory, layers, json!({"Entrypoint": ["/app/probe"]}), architecture())?;
+            let app = App { program: PROBE, image: Some(image), name, prefix: name, ..App::default() };
+            cluster.deploy(&app).await?;
+            damage_layer(&cluster.directory().join("edge/images"), name, damage)?;
+            let answer = cluster.client().get(&format!("/{name}/x")).await?;
+            ensure!(
+                answer.status.as_u16() == 500 && answer.text.contains("sha256:"),
+                "{name}: {}",
+                answer.text
+            );
+        }
+        Ok(())
+    })
+}
+
+/// Changes or removes the smallest tar blob of the app's layout.
+fn damage_layer(images: &Path, app: &str, change: bool) -> Result<()> {
+    for layout in fs::read_dir(images)?.flatten() {
+        if !layout.file_name().to_string_lossy().starts_with(app) {
+            continue;
+        }
+        for blob in fs::read_dir(layout.path().join("blobs/sha256"))?.flatten() {
+            let bytes = fs::read(blob.path())?;
+            let is_small_tar = bytes.len() < 10_000 && !bytes.starts_with(b"{");
+            if is_small_tar {
+                fs::remove_file(blob.path())?;
+                if change {
+                    fs::write(blob.path(), [b"x".as_slice(), &bytes[1..]].concat())?;
+                }
+                return Ok(());
+            }
+        }
+    }
+    anyhow::bail!("no layer to damage in {}", images.display())
+}
