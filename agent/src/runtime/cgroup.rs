@@ -4,6 +4,7 @@
 //! Works alike on v1 (one directory in each mounted hierarchy) and v2 (one directory). The parent was delegated to
 //! this user by root or by systemd.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -47,6 +48,8 @@ const CPU_PERIOD_US: u64 = 100_000;
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limits of the group that is made to try out delegation.
 const PROBE_LIMITS: Limits = Limits { memory_bytes: 16 << 20, pids: 16 };
+/// Start of the names of networks' groups.
+const NETWORK: &str = "net-";
 /// Pause between two looks at a group that is being emptied.
 const EMPTY_POLL: Duration = Duration::from_millis(2);
 
@@ -66,7 +69,21 @@ pub(crate) fn of_instance(delegated: &Path, instance: InstanceId) -> PathBuf {
 
 /// The group of what serves a container's network, by the name of the shim's first directory.
 pub(crate) fn of_network(delegated: &Path, spare: Spare) -> PathBuf {
-    delegated.join(format!("net-{spare}"))
+    delegated.join(format!("{NETWORK}{spare}"))
+}
+
+/// The groups of instances and networks below the delegated one, in whichever hierarchy.
+pub(crate) fn groups_of_shims(delegated: &Path) -> BTreeSet<PathBuf> {
+    let mut groups = BTreeSet::new();
+    for directory in ControlGroup::load(delegated).directories() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(NETWORK) || name.parse::<InstanceId>().is_ok() {
+                groups.insert(delegated.join(name));
+            }
+        }
+    }
+    groups
 }
 
 /// Takes possession of the delegated group: the one given, or on v2 the one that this process runs in. Checks that

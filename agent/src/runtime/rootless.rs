@@ -33,6 +33,8 @@ use crate::images::{Image, Images};
 
 /// How long the supervisor may take to answer: it forks once, and does nothing else that could wait.
 const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared shims that one start may use up.
+const MAX_SHIMS: usize = 3;
 /// Most bytes of log kept for each instance.
 const LOG_BYTES: u64 = 8 << 20;
 /// Most logs kept, of ended instances too. With `LOG_BYTES` this bounds the disk that logs take.
@@ -153,14 +155,25 @@ impl Rootless {
     }
 
     async fn try_start(&self, launch: &Launch) -> Result<(Shim, Events), LaunchError> {
-        let kind = if launch.start.enable_internet { Kind::Internet } else { Kind::Alone };
         let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}"));
+        let kind = if launch.start.enable_internet { Kind::Internet } else { Kind::Alone };
         let (image, prepared) = tokio::join!(self.images.open(&launch.start.image), self.spares.take(kind));
-        let prepared = prepared.map_err(failed)?;
-        let resolver = prepared.internet.as_ref().and_then(|internet| internet.resolver);
-        let config = self.config(launch, &*image?)?;
-        let config = ShimConfig { resolver: resolver.map(forwarder_of), ..config };
-        self.give(prepared, launch, &config).await.map_err(failed)
+        let (image, mut prepared) = (image?, prepared.map_err(failed)?);
+        for _ in 1..MAX_SHIMS {
+            match self.give(prepared, launch, &image).await {
+                Ok(started) => return Ok(started),
+                Err(GiveError::Launch(error)) => return Err(error),
+                Err(GiveError::Gone(error)) => {
+                    tracing::warn!(instance = %launch.start.instance, %error, "a prepared shim is gone; taking another");
+                    remove(&self.layout.instance(launch.start.instance)).await.map_err(failed)?;
+                }
+            }
+            prepared = self.spares.take(kind).await.map_err(failed)?;
+        }
+        self.give(prepared, launch, &image).await.map_err(|error| match error {
+            GiveError::Launch(error) => error,
+            GiveError::Gone(error) => failed(error),
+        })
     }
 
     /// Gives a prepared shim the container to run.
@@ -168,15 +181,21 @@ impl Rootless {
         &self,
         prepared: Prepared,
         launch: &Launch,
-        config: &ShimConfig,
-    ) -> io::Result<(Shim, Events)> {
-        let Prepared { directory, socket, .. } = prepared;
-        write_json_fast(&directory.join("launch.json"), &without_env(launch))?;
-        write_json_fast(&directory.join("disk.json"), &config.disk)?;
-        write_json_fast(&directory.join("shim.json"), config)?;
-        fs::rename(directory, self.layout.instance(launch.start.instance))?;
-        socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), &ShimCall::Run, &[])).await?;
-        Ok(self.follow(launch.start.instance, socket))
+        image: &Image,
+    ) -> Result<(Shim, Events), GiveError> {
+        let resolver = prepared.internet.as_ref().and_then(|internet| internet.resolver);
+        let config = self.config(launch, image).map_err(GiveError::Launch)?;
+        let config = ShimConfig { resolver: resolver.map(forwarder_of), ..config };
+        self.hand_over(&prepared, launch, &config).await.map_err(GiveError::Gone)?;
+        Ok(self.follow(launch.start.instance, prepared.socket))
+    }
+
+    async fn hand_over(&self, to: &Prepared, launch: &Launch, config: &ShimConfig) -> io::Result<()> {
+        write_json_fast(&to.directory.join("launch.json"), &without_env(launch))?;
+        write_json_fast(&to.directory.join("disk.json"), &config.disk)?;
+        write_json_fast(&to.directory.join("shim.json"), config)?;
+        fs::rename(&to.directory, self.layout.instance(launch.start.instance))?;
+        to.socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), &ShimCall::Run, &[])).await
     }
 
     /// Follows a shim whose socket is connected.
@@ -280,6 +299,14 @@ impl Runtime for Rootless {
         remove(&trash).await?;
         self.prune_logs()
     }
+}
+
+/// Why a container could not be given to a shim.
+enum GiveError {
+    /// No shim could run it.
+    Launch(LaunchError),
+    /// The shim has ended, as one does whose network's process was killed: another may do.
+    Gone(io::Error),
 }
 
 /// The launch as it is kept on disk: the environment may hold secrets, and nobody needs it again.

@@ -4,7 +4,7 @@
 //! It holds one end of a pipe, the lifeline, whose other end every shim holds: when the supervisor ends, however it
 //! ends, the shims end their containers. It keeps no state that could be lost: what runs is told by the shims.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -71,6 +71,7 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         layout,
         cgroup,
     };
+    supervisor.sweep_groups().context("remove cgroups of an earlier supervisor")?;
     supervisor.sweep_leftovers()?;
     tracing::info!(cgroup = %supervisor.cgroup.display(), socket = %socket.display(), "supervisor ready");
     supervisor.run()
@@ -277,6 +278,26 @@ impl Supervisor {
             let directory = entry?.path();
             if super::rootless::connect_shim(&directory).is_err() {
                 self.sweep_spare(&directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties and removes the groups that no directory knows: what a crash left between the making of the one and of the
+    /// other.
+    fn sweep_groups(&self) -> io::Result<()> {
+        let mut known: HashSet<PathBuf> = HashSet::new();
+        for instance in self.layout.instance_ids()? {
+            known.insert(cgroup::of_instance(&self.cgroup, instance));
+            known.extend(super::sweep::network_group(&self.layout.instance(instance)));
+        }
+        for entry in fs::read_dir(self.layout.spares())? {
+            known.extend(super::sweep::network_group(&entry?.path()));
+        }
+        for group in cgroup::groups_of_shims(&self.cgroup) {
+            if !known.contains(&group) {
+                tracing::warn!(group = %group.display(), "removing a cgroup that nobody knows");
+                cgroup::ControlGroup::load(&group).destroy()?;
             }
         }
         Ok(())

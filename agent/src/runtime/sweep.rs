@@ -1,7 +1,7 @@
 //! Sweeps up after a container whose shim is gone: processes, cgroup and disk; and writes down that it was lost.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use berth_common::outcome::{ExitReason, Outcome};
 use nix::unistd::{Uid, User};
@@ -24,10 +24,16 @@ pub(crate) fn sweep_spare(directory: &Path) -> io::Result<()> {
     shim::wipe(directory)
 }
 
-/// Ends what served the network of a container. Its configuration says where that is.
+/// Ends what served the network of a container.
 fn end_network(directory: &Path) -> io::Result<()> {
-    let config = read_json::<SpareConfig>(&directory.join("spare.json"))?;
-    config.map_or(Ok(()), |config| ControlGroup::load(&config.network_cgroup).destroy())
+    network_group(directory).map_or(Ok(()), |group| ControlGroup::load(&group).destroy())
+}
+
+/// The group of what serves the network of the shim with this directory. Its configuration says where that is; without
+/// one there is none yet.
+pub(crate) fn network_group(directory: &Path) -> Option<PathBuf> {
+    let config = read_json::<SpareConfig>(&directory.join("spare.json")).ok().flatten();
+    config.map(|config| config.network_cgroup)
 }
 
 /// Leaves nothing of a container but a record that says that it was lost. For a single-threaded process, which is in

@@ -83,6 +83,28 @@ fn the_node_and_all_private_ranges_are_out_of_reach() -> Outcome {
     })
 }
 
+/// What the rules close would be open without them: they are what closes it.
+#[test]
+fn without_the_rules_private_ranges_would_be_reached() -> Outcome {
+    if !machine::is_root() {
+        println!("not root: cannot make a test world");
+        return Ok(());
+    }
+    let open = Setup { world: true, agent_options: vec!["--without", "firewall"], ..Setup::nodes(1) };
+    scenario(open, async |cluster| {
+        let world = cluster.world()?;
+        world.serve_outside(PORT)?;
+        let listeners = listen_everywhere(world)?;
+        let control = world.control_address().to_string();
+        cluster.deploy(&online()).await?;
+        for host in [world::PRIVATE[0], world::PRIVATE[3], &control] {
+            expect_reached(&cluster.client(), host, PORT).await?;
+        }
+        ensure!(listeners.iter().any(|listener| listener.accept().is_ok()), "the node was not reached");
+        Ok(())
+    })
+}
+
 /// At every address of the node, its loopback included.
 fn listen_everywhere(world: &World) -> Result<Vec<TcpListener>> {
     let addresses = ["0.0.0.0", "::"].map(|address| Ok((address.parse::<IpAddr>()?, PORT).into()));
