@@ -11,13 +11,13 @@ mod route;
 mod tests;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
-use crate::spec::{AppSpec, ClassSpec, ImageRef, Resources, RouteSpec, StartBoost};
+use crate::spec::{AppSpec, Capability, ClassSpec, ImageRef, Resources, RouteSpec, StartBoost};
 
 pub use report::{Position, Problem, Problems};
 
@@ -69,6 +69,8 @@ pub struct ClassManifest {
     pub stop_grace: Duration,
     /// Whether instances may reach the internet.
     pub enable_internet: bool,
+    /// What the root of instances may do, besides what any user may.
+    pub capabilities: BTreeSet<Capability>,
 }
 
 /// Leaves the values of the environment out: they may be secrets.
@@ -98,6 +100,7 @@ impl ClassManifest {
             port_timeout: self.port_timeout,
             stop_grace: self.stop_grace,
             enable_internet: self.enable_internet,
+            capabilities: self.capabilities.clone(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What an app is, once checked: classes, their limits and images, and routes. Nothing downstream of here sees an
 //! unchecked value; `manifest` reads `berth.toml` into these types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,6 +59,9 @@ pub struct ClassSpec {
     pub stop_grace: Duration,
     /// Whether instances may reach the internet.
     pub enable_internet: bool,
+    /// What the root of instances may do, besides what any user may.
+    #[serde(default)]
+    pub capabilities: BTreeSet<Capability>,
 }
 
 /// Leaves the values of the environment out: they may be secrets.
@@ -95,6 +98,45 @@ pub struct Resources {
     /// Whether the disk is kept in memory, and counts as such.
     #[serde(default)]
     pub disk_in_memory: bool,
+}
+
+/// What a container's root can be allowed: what images need that start as root, see to their files, and go on as
+/// another user. All of it is power over the container's own users and files only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Give files to other users.
+    Chown,
+    /// Pass over files' permissions.
+    DacOverride,
+    /// Do with any file what its owner may.
+    Fowner,
+    /// Keep a file's setuid and setgid bits when it changes.
+    Fsetid,
+    /// Send signals to other users' processes.
+    Kill,
+    /// Become a member of other groups.
+    Setgid,
+    /// Become another user.
+    Setuid,
+}
+
+impl Capability {
+    /// All, by their names in `berth.toml`.
+    pub const NAMES: [(&'static str, Self); 7] = [
+        ("chown", Self::Chown),
+        ("dac_override", Self::DacOverride),
+        ("fowner", Self::Fowner),
+        ("fsetid", Self::Fsetid),
+        ("kill", Self::Kill),
+        ("setgid", Self::Setgid),
+        ("setuid", Self::Setuid),
+    ];
+
+    /// The one with this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, capability)| *capability)
+    }
 }
 
 /// More CPU for an instance that starts: until its port answers, and no longer than a limit.

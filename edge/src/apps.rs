@@ -158,6 +158,7 @@ pub(crate) mod tests {
             stop_grace: Duration::from_secs(900),
             enable_internet: false,
             start_boost: None,
+            capabilities: Default::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Unknown fields are skipped and unknown kinds answered with `failed`, so that an agent of the next version can
 //! talk to the supervisor and the shims of this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::Outcome;
-use berth_common::spec::StartBoost;
+use berth_common::spec::{Capability, StartBoost};
 use berth_common::wire::call::Usage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,8 @@ pub(crate) struct ShimConfig {
     pub(crate) env: BTreeMap<String, String>,
     /// The working directory.
     pub(crate) cwd: PathBuf,
+    /// What the container's root may do.
+    pub(crate) capabilities: BTreeSet<Capability>,
     /// The image's user: empty, `user`, `user:group`, by number or name.
     pub(crate) user: String,
     /// The log file.

@@ -14,6 +14,7 @@
 
 mod builder;
 mod cgroup;
+pub mod connection;
 mod counters;
 pub(crate) mod disk;
 mod files;
@@ -25,6 +26,7 @@ mod messages;
 mod namespaces;
 mod network;
 mod oci;
+mod reclaim;
 mod rlimits;
 pub mod rootless;
 mod seccomp;

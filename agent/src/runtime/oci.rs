@@ -1,12 +1,14 @@
 //! The OCI runtime specification of an instance, written out in full: nothing is left to a default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
+use berth_common::spec::Capability as Asked;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
-    MountBuilder, PosixRlimit, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder,
+    LinuxNamespaceType, Mount, MountBuilder, PosixRlimit, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 
 use super::layers::{Layer, Layers};
@@ -40,6 +42,7 @@ pub(crate) struct Particulars<'a> {
     pub(crate) env: &'a BTreeMap<String, String>,
     pub(crate) cwd: &'a Path,
     pub(crate) user: ImageUser,
+    pub(crate) capabilities: &'a BTreeSet<Asked>,
     pub(crate) rlimits: Vec<PosixRlimit>,
     /// Files of the instance's own, and where they are seen inside: read-only.
     pub(crate) files: &'a [(PathBuf, &'static str)],
@@ -54,7 +57,8 @@ pub(crate) fn spec(of: &Particulars<'_>) -> Result<Spec, OciSpecError> {
         .additional_gids(of.user.groups.clone())
         .build()?;
     let on = |layer| of.protection.has(layer);
-    let capabilities = if on(Layer::Capabilities) { no_capabilities()? } else { all_capabilities()? };
+    let capabilities =
+        if on(Layer::Capabilities) { capabilities(of.capabilities)? } else { all_capabilities()? };
     let process = ProcessBuilder::default()
         .terminal(false)
         .user(user)
@@ -90,25 +94,38 @@ fn paths(paths: &[&str], on: bool) -> Vec<String> {
     if on { paths.iter().map(|path| (*path).to_owned()).collect() } else { Vec::new() }
 }
 
-/// The app itself has none: the change to the image's user has happened before it runs, and it listens on ports that
-/// any user may take (its network namespace is its own).
-fn no_capabilities() -> Result<oci_spec::runtime::LinuxCapabilities, OciSpecError> {
-    let none = std::collections::HashSet::<Capability>::new;
+/// None, unless the class asks for some: the change to the image's user has happened before the app runs, and it listens
+/// on ports that any user may take (its network namespace is its own). Those that were asked for are root's alone: other
+/// users have none, and running a program gains none.
+fn capabilities(asked: &BTreeSet<Asked>) -> Result<LinuxCapabilities, OciSpecError> {
+    let asked: HashSet<Capability> = asked.iter().map(capability).collect();
     LinuxCapabilitiesBuilder::default()
-        .bounding(none())
-        .effective(none())
-        .inheritable(none())
-        .permitted(none())
-        .ambient(none())
+        .bounding(asked.clone())
+        .effective(asked.clone())
+        .inheritable(HashSet::new())
+        .permitted(asked)
+        .ambient(HashSet::new())
         .build()
 }
 
+fn capability(asked: &Asked) -> Capability {
+    match asked {
+        Asked::Chown => Capability::Chown,
+        Asked::DacOverride => Capability::DacOverride,
+        Asked::Fowner => Capability::Fowner,
+        Asked::Fsetid => Capability::Fsetid,
+        Asked::Kill => Capability::Kill,
+        Asked::Setgid => Capability::Setgid,
+        Asked::Setuid => Capability::Setuid,
+    }
+}
+
 /// What an app has in a test that shows what having none is good for.
-fn all_capabilities() -> Result<oci_spec::runtime::LinuxCapabilities, OciSpecError> {
+fn all_capabilities() -> Result<LinuxCapabilities, OciSpecError> {
     use Capability::{DacOverride, Mknod, NetAdmin, NetRaw, Setgid, Setuid, SysAdmin, SysChroot, SysPtrace};
     let all = || {
         let all = [DacOverride, Mknod, NetAdmin, NetRaw, Setgid, Setuid, SysAdmin, SysChroot, SysPtrace];
-        std::collections::HashSet::from(all)
+        HashSet::from(all)
     };
     LinuxCapabilitiesBuilder::default()
         .bounding(all())
@@ -171,6 +188,7 @@ mod tests {
             env: &BTreeMap::from([("A".to_owned(), "b".to_owned())]),
             cwd: Path::new("/"),
             user: ImageUser { uid: 7, gid: 8, groups: vec![9] },
+            capabilities: &BTreeSet::new(),
             rlimits: rlimits::of_container().unwrap(),
             files: &[],
             protection: Layers::default(),

@@ -1,38 +1,33 @@
 //! The agent's side of supervisor and shims: prepares an instance's directory, has its shim started, and follows it.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::rc::Rc;
-use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId};
-use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Usage};
+use berth_common::wire::call::{DiskCapacity, RefusalCode, Start};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use super::connection::{Shim, ask_supervisor, connect_shim};
 use super::disk::{Disk, Disks};
 use super::layers::Layers;
-use super::layout::{Layout, read_json, write_json, write_json_fast};
-use super::messages::{self, ShimCall, ShimConfig, ShimEvent, SupervisorAnswer, SupervisorCall};
+use super::layout::{Layout, read_json, write_json_fast};
+use super::messages::{self, ShimCall, ShimConfig, SupervisorAnswer, SupervisorCall};
 use super::network::resolver::forwarder_of;
+use super::reclaim::{recorded_end, release, remove, wipe};
 use super::spares::{Kind, Makings, Prepared, Spares, Tools};
 use super::trial::{self, Place, Trial};
 use super::{
-    Adopted, AdoptedState, Container, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, cgroup,
-    sweep, sys,
+    Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, cgroup, sweep, sys,
 };
 use crate::images::{Image, Images};
 
-/// How long the supervisor may take to answer: it forks once, and does nothing else that could wait.
-const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared shims that one start may use up.
 const MAX_SHIMS: usize = 3;
 /// Most bytes of log kept for each instance.
@@ -135,6 +130,7 @@ impl Rootless {
             args,
             env,
             cwd: image.cwd.clone(),
+            capabilities: start.capabilities.clone(),
             user: image.user.clone(),
             log: self.layout.log(start.instance),
             log_bytes: LOG_BYTES,
@@ -200,7 +196,7 @@ impl Rootless {
 
     /// Follows a shim whose socket is connected.
     fn follow(&self, instance: InstanceId, socket: AsyncFd<OwnedFd>) -> (Shim, Events) {
-        let shim = Shim { socket: Rc::new(socket), waiting: Rc::default() };
+        let shim = Shim::connected(socket);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let directory = self.layout.instance(instance);
         let cgroup = cgroup::of_instance(&self.cgroup, instance);
@@ -210,7 +206,7 @@ impl Rootless {
                 Some(outcome) => outcome,
                 None => recorded_end(&directory, &cgroup).await,
             };
-            followed.waiting.borrow_mut().clear();
+            followed.answer_no_more();
             let _ = events.send(Event::Exited(outcome)).await;
             followed.until_gone().await;
             release(&disks, instance).await;
@@ -316,201 +312,7 @@ fn without_env(launch: &Launch) -> Launch {
     kept
 }
 
-/// Where the answer to a call goes.
-#[derive(Debug)]
-enum Asked {
-    Socket(oneshot::Sender<io::Result<OwnedFd>>),
-    Usage(oneshot::Sender<io::Result<Usage>>),
-}
-
-/// Calls not yet answered, in order.
-type Waiting = Rc<RefCell<VecDeque<Asked>>>;
-
-/// A container, by the connection to its shim.
-#[derive(Debug, Clone)]
-pub struct Shim {
-    socket: Rc<AsyncFd<OwnedFd>>,
-    waiting: Waiting,
-}
-
-impl Shim {
-    async fn call(&self, call: &ShimCall) -> io::Result<()> {
-        self.socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), call, &[])).await
-    }
-
-    /// Hands out what the shim sends, until it tells the end or is gone.
-    async fn listen(&self, events: &mpsc::Sender<Event>) -> Option<Outcome> {
-        loop {
-            let received = self
-                .socket
-                .async_io(Interest::READABLE, |fd| messages::receive::<ShimEvent>(fd.as_fd()))
-                .await;
-            match received {
-                Ok(Some((ShimEvent::Socket, Some(socket)))) => self.answer(Ok(Given::Socket(socket))),
-                Ok(Some((ShimEvent::Socket, None))) => {
-                    self.answer(Err(io::Error::other("the socket got lost")));
-                }
-                Ok(Some((ShimEvent::Usage(usage), _))) => self.answer(Ok(Given::Usage(usage))),
-                Ok(Some((ShimEvent::Failed { message }, _))) => self.answer(Err(io::Error::other(message))),
-                Ok(Some((ShimEvent::Prepared { .. }, _))) => {}
-                Ok(Some((ShimEvent::Started, _))) => drop(events.send(Event::Started).await),
-                Ok(Some((ShimEvent::Exited { outcome }, _))) => return Some(outcome),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    tracing::warn!(%error, "skipping what a shim of another version said");
-                }
-                Ok(None) | Err(_) => return None,
-            }
-        }
-    }
-
-    /// Waits until the shim has wiped the disk and ended.
-    async fn until_gone(&self) {
-        let receive = |fd: &OwnedFd| messages::receive::<ShimEvent>(fd.as_fd());
-        while let Ok(Some(_)) = self.socket.async_io(Interest::READABLE, receive).await {}
-    }
-
-    /// Passes an answer on. Whoever asked may have gone away: then it is dropped.
-    fn answer(&self, answer: io::Result<Given>) {
-        let asked = self.waiting.borrow_mut().pop_front();
-        match (asked, answer) {
-            (Some(Asked::Socket(to)), Ok(Given::Socket(socket))) => drop(to.send(Ok(socket))),
-            (Some(Asked::Usage(to)), Ok(Given::Usage(usage))) => drop(to.send(Ok(usage))),
-            (Some(Asked::Socket(to)), answer) => drop(to.send(Err(not_given(answer)))),
-            (Some(Asked::Usage(to)), answer) => drop(to.send(Err(not_given(answer)))),
-            (None, _) => tracing::warn!("a shim answered what nobody asked"),
-        }
-    }
-
-    async fn ask<T>(
-        &self,
-        call: &ShimCall,
-        asked: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Asked,
-    ) -> io::Result<T> {
-        let (to, given) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(asked(to));
-        self.call(call).await?;
-        given.await.map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the instance has ended"))?
-    }
-}
-
-/// What a shim answers with.
-enum Given {
-    Socket(OwnedFd),
-    Usage(Usage),
-}
-
-fn not_given(answer: io::Result<Given>) -> io::Error {
-    answer.err().unwrap_or_else(|| io::Error::other("the shim answered another call"))
-}
-
-impl Container for Shim {
-    async fn socket(&self) -> io::Result<OwnedFd> {
-        self.ask(&ShimCall::Socket, Asked::Socket).await
-    }
-
-    async fn ready(&self) -> io::Result<()> {
-        self.call(&ShimCall::Ready).await
-    }
-
-    async fn usage(&self) -> io::Result<Usage> {
-        self.ask(&ShimCall::Usage, Asked::Usage).await
-    }
-
-    async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()> {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.call(&ShimCall::Stop { signal, grace_ms }).await
-    }
-}
-
-/// How a container ended whose shim is gone: as the shim wrote down, or else as lost, once it has been swept up.
-async fn recorded_end(directory: &Path, cgroup: &Path) -> Outcome {
-    let path = directory.join("exit.json");
-    if let Ok(Some(outcome)) = read_json(&path) {
-        return outcome;
-    }
-    if let Err(error) = run_sweep(directory, cgroup).await {
-        tracing::error!(directory = %directory.display(), %error, "could not sweep up after a lost container");
-    }
-    match read_json(&path) {
-        Ok(Some(outcome)) => outcome,
-        _ => {
-            let outcome = Outcome::because(ExitReason::RuntimeLost, "the container's shim is gone");
-            let _ = write_json(&path, &outcome);
-            outcome
-        }
-    }
-}
-
-/// Gives the disk of an ended instance back.
-async fn release(disks: &Disks, instance: InstanceId) {
-    if let Some(dirty) = disks.release(instance) {
-        wipe(disks, &dirty).await;
-    }
-}
-
-/// Wipes a disk whose shim has not. One that cannot be wiped is not given out again.
-async fn wipe(disks: &Disks, path: &Path) {
-    let done = run_wipe(path).await;
-    if let Err(error) = &done {
-        tracing::error!(disk = %path.display(), %error, "cannot wipe a disk");
-    }
-    if !disks.wiped(path) && done.is_ok() {
-        tracing::error!(disk = %path.display(), "a disk is not empty after it was wiped");
-    }
-}
-
-/// Removes a directory in which there may be files of the container's users.
-async fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => run_wipe(directory).await,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-async fn run_wipe(directory: &Path) -> io::Result<()> {
-    let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
-    let status = command.arg("wipe").arg("--directory").arg(directory).stdin(Stdio::null()).status().await?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the wipe ended with {status}"))) }
-}
-
-async fn run_sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
-    let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
-    command.arg("sweep").arg("--directory").arg(directory).arg("--cgroup").arg(cgroup);
-    let status = command.stdin(Stdio::null()).status().await?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the sweep ended with {status}"))) }
-}
-
 /// Finds a program in the usual places, whatever the environment says.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
-}
-
-/// Connects to the shim in an instance's directory. (By descriptor: a socket's path may be no longer than 107 bytes.)
-pub(crate) fn connect_shim(directory: &Path) -> io::Result<OwnedFd> {
-    connect_in(directory, "shim.sock")
-}
-
-fn connect_in(directory: &Path, name: &str) -> io::Result<OwnedFd> {
-    let directory = File::open(directory)?;
-    sys::connect(Path::new(&format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())))
-}
-
-pub(crate) async fn ask_supervisor(layout: &Layout, call: &SupervisorCall) -> io::Result<SupervisorAnswer> {
-    let socket = connect_in(layout.root(), "supervisor.sock").map_err(|e| {
-        let path = layout.supervisor_socket();
-        io::Error::new(
-            e.kind(),
-            format!("no supervisor at {}: {e}; start `berth-agent supervisor` first", path.display()),
-        )
-    })?;
-    let socket = sys::asynchronous(socket)?;
-    let exchange = async {
-        socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), call, &[])).await?;
-        socket.async_io(Interest::READABLE, |fd| messages::receive(fd.as_fd())).await
-    };
-    let answer = tokio::time::timeout(SUPERVISOR_TIMEOUT, exchange).await;
-    let answer =
-        answer.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the supervisor does not answer"))??;
-    answer.map(|(answer, _)| answer).ok_or_else(|| io::Error::other("the supervisor hung up"))
 }

@@ -24,11 +24,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::connection::{ask_supervisor, connect_shim};
 use super::layers::Layers;
 use super::layout::{Layout, make_private_dir, write_json_fast};
 use super::messages::{self, IdRange, ShimEvent, Spare, SpareConfig, SupervisorAnswer, SupervisorCall};
 use super::network::{Internet, resolver};
-use super::rootless::{ask_supervisor, connect_shim};
 use super::{cgroup, sys};
 
 /// How long a shim may take to be prepared: pasta takes up to a second on a loaded machine.

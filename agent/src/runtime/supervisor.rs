@@ -270,13 +270,13 @@ impl Supervisor {
         for instance in self.layout.instance_ids()? {
             let directory = self.layout.instance(instance);
             let ended = directory.join("exit.json").exists();
-            if !ended && super::rootless::connect_shim(&directory).is_err() {
+            if !ended && super::connection::connect_shim(&directory).is_err() {
                 self.sweep(instance)?;
             }
         }
         for entry in fs::read_dir(self.layout.spares())? {
             let directory = entry?.path();
-            if super::rootless::connect_shim(&directory).is_err() {
+            if super::connection::connect_shim(&directory).is_err() {
                 self.sweep_spare(&directory)?;
             }
         }

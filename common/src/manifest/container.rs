@@ -1,6 +1,6 @@
 //! One `[[containers]]` section: a class.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -9,9 +9,9 @@ use super::report::{Position, Report, Section, Value, kind, nearest};
 use super::values::{self, Bounds};
 use super::{ClassManifest, DeclaredImage, ImageSource};
 use crate::ids::ClassName;
-use crate::spec::{MAX_ENV_BYTES, Resources, StartBoost};
+use crate::spec::{Capability, MAX_ENV_BYTES, Resources, StartBoost};
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "class_name",
     "image",
     "instance_type",
@@ -22,6 +22,7 @@ const KEYS: [&str; 14] = [
     "sleep_after",
     "entrypoint",
     "enable_internet",
+    "capabilities",
     "start_timeout",
     "port_timeout",
     "stop_grace",
@@ -136,6 +137,7 @@ fn read_class(
     let start_boost = optional(section.get("start_boost"), |value| start_boost(report, value));
     let enable_internet = section.get("enable_internet");
     let enable_internet = optional(enable_internet, |value| values::boolean(report, value));
+    let capabilities = optional(section.get("capabilities"), |value| capabilities(report, value));
     let mut duration = |key, default, bounds: &Bounds| {
         let value = section.get(key);
         optional(value, |value| values::duration(report, value, bounds)).map(|found| found.unwrap_or(default))
@@ -161,6 +163,7 @@ fn read_class(
         port_timeout: port_timeout?,
         stop_grace: stop_grace?,
         enable_internet: enable_internet?.unwrap_or(true),
+        capabilities: capabilities?.unwrap_or_default(),
     })
 }
 
@@ -213,6 +216,29 @@ fn custom_boost(report: &mut Report<'_>, value: &Value<'_>) -> Option<StartBoost
     let at_most = report.required(&section, "at_most", "a duration such as at_most = \"10s\"");
     let at_most = at_most.and_then(|value| values::duration(report, value, &BOOST_BOUNDS));
     Some(StartBoost { cpu_sixteenths: vcpu?, at_most: at_most? })
+}
+
+fn capabilities(report: &mut Report<'_>, value: &Value<'_>) -> Option<BTreeSet<Capability>> {
+    let Some(items) = value.get_ref().as_array() else {
+        let expected = "a list of names such as [\"setuid\", \"setgid\"]";
+        report.wrong(value.span().start, format!("found {}; expected {expected}", kind(value)));
+        return None;
+    };
+    // All of them, so that all problems show.
+    let found: Vec<_> = items.iter().map(|item| capability(report, item)).collect();
+    found.into_iter().collect()
+}
+
+fn capability(report: &mut Report<'_>, value: &Value<'_>) -> Option<Capability> {
+    let name = values::text(report, value, "each capability")?;
+    let capability = Capability::of_name(name);
+    if capability.is_none() {
+        let known = Capability::NAMES.map(|(name, _)| name);
+        let hint = nearest(name, &known).map(|near| format!("did you mean {near:?}?"));
+        let hint = hint.unwrap_or_else(|| format!("expected some of {}", known.join(", ")));
+        report.wrong(value.span().start, format!("{name:?} is no capability that a class can have; {hint}"));
+    }
+    capability
 }
 
 fn instance_type(report: &mut Report<'_>, value: &Value<'_>) -> Option<Resources> {

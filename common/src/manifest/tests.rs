@@ -71,6 +71,21 @@ fn the_smallest_file_has_the_defaults() {
 }
 
 #[test]
+fn capabilities_are_some_of_a_short_list() {
+    let of = |value: &str| {
+        let text = SMALLEST.replace("default_port", &format!("capabilities = {value}\ndefault_port"));
+        parse(&text).map(|manifest| manifest.classes[0].capabilities.clone())
+    };
+    assert_eq!(of("[\"setuid\", \"chown\"]").unwrap(), [Capability::Chown, Capability::Setuid].into());
+    let said = of("[\"setuit\", \"sys_admin\"]").unwrap_err().to_string();
+    assert!(
+        said.contains("did you mean \"setuid\"?") && said.contains("\"sys_admin\" is no capability"),
+        "{said}"
+    );
+    assert!(of("true").is_err());
+}
+
+#[test]
 fn a_start_boost_is_off_or_of_ones_own() {
     let boost = |value: &str| {
         let text = SMALLEST.replace("default_port", &format!("start_boost = {value}\ndefault_port"));
@@ -137,7 +152,7 @@ berth.toml:2:1: `nmae` is not a key of the file; did you mean `name`?
 berth.toml:3:1: class_name is missing in [[containers]]; expected a name such as class_name = "Hello"
 berth.toml:4:1: `class` is not a key of [[containers]]; did you mean `class_name`?
 berth.toml:6:1: `sleepAfter` is not a key of [[containers]]; did you mean `sleep_after`?
-berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, default_port, sleep_after, entrypoint, enable_internet, start_timeout, port_timeout, stop_grace, env
+berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, default_port, sleep_after, entrypoint, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, env
 berth.toml:10:60: `gpu` is not a key of instance_type; known are vcpu, memory, disk
 berth.toml:11:1: class is missing in [[routes]]; expected the class_name of a [[containers]] section
 berth.toml:13:1: `clas` is not a key of [[routes]]; did you mean `class`?"#

@@ -10,13 +10,13 @@
 //! Usage  -> Usage | Refused    what one instance takes
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use crate::outcome::Outcome;
-use crate::spec::{ImageRef, Resources, StartBoost};
+use crate::spec::{Capability, ImageRef, Resources, StartBoost};
 
 /// What an edge asks of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -179,6 +179,9 @@ pub struct Start {
     pub start_boost: Option<StartBoost>,
     /// Whether it may reach the internet.
     pub enable_internet: bool,
+    /// What its root may do, besides what any user may.
+    #[serde(default)]
+    pub capabilities: BTreeSet<Capability>,
     /// The port that must take a connection before the instance counts as ready.
     pub ready_port: u16,
 }

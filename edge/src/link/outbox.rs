@@ -191,6 +191,7 @@ mod tests {
             resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
             enable_internet: false,
             start_boost: None,
+            capabilities: Default::default(),
             ready_port: 1,
         })
     }

@@ -158,6 +158,7 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
         stop_grace: Duration::from_secs(900),
         enable_internet: false,
         start_boost: None,
+        capabilities: Default::default(),
     };
     change(&mut class);
     let route = RouteSpec {

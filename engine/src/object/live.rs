@@ -114,6 +114,7 @@ impl Live {
             resources: self.class.resources,
             enable_internet: self.class.enable_internet,
             start_boost: self.class.start_boost,
+            capabilities: self.class.capabilities.clone(),
             ready_port: self.class.default_port,
         }
     }

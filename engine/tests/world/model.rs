@@ -110,6 +110,7 @@ fn class() -> ClassSpec {
         stop_grace: Duration::from_secs(900),
         enable_internet: false,
         start_boost: None,
+        capabilities: Default::default(),
     }
 }
 

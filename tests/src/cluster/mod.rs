@@ -83,6 +83,13 @@ pub struct Node {
     agent: Option<Daemon>,
 }
 
+impl Node {
+    /// The cgroup that its instances' are made in.
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+}
+
 /// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {

@@ -184,6 +184,19 @@ fn devices_are_left_out_and_setuid_gains_nothing() -> Outcome {
 }
 
 #[test]
+fn a_class_gets_the_capabilities_that_it_asks_for_and_no_others() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let app = App { program: PROBE, more: "capabilities = [\"setuid\"]", ..App::default() };
+        cluster.deploy(&app).await?;
+        for (probe, expected) in [("setuid", "ok"), ("socket-raw", "EPERM"), ("mount-tmpfs", "EPERM")] {
+            let told = cluster.client().get(&format!("/container/x/probe/{probe}")).await?.success()?.text;
+            ensure!(told == expected, "{probe} tells {told}, not {expected}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_with_its_reason() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let config = |entrypoint: &str| json!({"Entrypoint": [entrypoint]});

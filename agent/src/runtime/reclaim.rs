@@ -1,0 +1,73 @@
+//! What an agent does after containers: finds out how those ended whose shim is gone, and gets their disks back. What
+//! needs power over the containers' users is done by processes of their own (`sweep`).
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use berth_common::ids::InstanceId;
+use berth_common::outcome::{ExitReason, Outcome};
+
+use super::disk::Disks;
+use super::layout::{read_json, write_json};
+use super::sys;
+
+/// How a container ended whose shim is gone: as the shim wrote down, or else as lost, once it has been swept up.
+pub(crate) async fn recorded_end(directory: &Path, cgroup: &Path) -> Outcome {
+    let path = directory.join("exit.json");
+    if let Ok(Some(outcome)) = read_json(&path) {
+        return outcome;
+    }
+    if let Err(error) = run_sweep(directory, cgroup).await {
+        tracing::error!(directory = %directory.display(), %error, "could not sweep up after a lost container");
+    }
+    match read_json(&path) {
+        Ok(Some(outcome)) => outcome,
+        _ => {
+            let outcome = Outcome::because(ExitReason::RuntimeLost, "the container's shim is gone");
+            let _ = write_json(&path, &outcome);
+            outcome
+        }
+    }
+}
+
+/// Gives the disk of an ended instance back.
+pub(crate) async fn release(disks: &Disks, instance: InstanceId) {
+    if let Some(dirty) = disks.release(instance) {
+        wipe(disks, &dirty).await;
+    }
+}
+
+/// Wipes a disk whose shim has not. One that cannot be wiped is not given out again.
+pub(crate) async fn wipe(disks: &Disks, path: &Path) {
+    let done = run_wipe(path).await;
+    if let Err(error) = &done {
+        tracing::error!(disk = %path.display(), %error, "cannot wipe a disk");
+    }
+    if !disks.wiped(path) && done.is_ok() {
+        tracing::error!(disk = %path.display(), "a disk is not empty after it was wiped");
+    }
+}
+
+/// Removes a directory in which there may be files of the container's users.
+pub(crate) async fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => run_wipe(directory).await,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+async fn run_wipe(directory: &Path) -> io::Result<()> {
+    let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
+    let status = command.arg("wipe").arg("--directory").arg(directory).stdin(Stdio::null()).status().await?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the wipe ended with {status}"))) }
+}
+
+async fn run_sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
+    let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
+    command.arg("sweep").arg("--directory").arg(directory).arg("--cgroup").arg(cgroup);
+    let status = command.stdin(Stdio::null()).status().await?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the sweep ended with {status}"))) }
+}
