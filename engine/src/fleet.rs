@@ -210,7 +210,10 @@ impl Used {
         let bytes = resources.disk_bytes;
         match disk.limit {
             DiskLimit::Unenforced => None,
-            DiskLimit::None => Some(format!("disk slots of {bytes} bytes, of which the node has none")),
+            DiskLimit::None => Some(format!(
+                "disk slots of {bytes} bytes, of which the node has none: as root, `berth-agent prepare --disk-slots` \
+                 makes some; or run the agent with --disk-limit unenforced, or give the class disk_in_memory = true"
+            )),
             _ => (!self.disks_fit(&disk.slots)).then(|| format!("disk slots of {bytes} bytes")),
         }
     }

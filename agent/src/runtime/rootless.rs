@@ -278,7 +278,7 @@ impl Runtime for Rootless {
         for instance in self.layout.instance_ids()? {
             adopted.extend(self.adopt_one(instance).await?);
         }
-        for path in self.disks.dirty() {
+        for path in self.disks.take_dirty() {
             let disks = Rc::clone(&self.disks);
             tokio::task::spawn_local(async move { wipe(&disks, &path).await });
         }

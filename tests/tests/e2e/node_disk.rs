@@ -137,7 +137,9 @@ fn a_node_that_can_limit_no_disk_says_so() -> Outcome {
         cluster.deploy(&app()).await?;
         let refused = cluster.client().get("/container/1").await?;
         ensure!(refused.status.as_u16() == 503, "answered {}: {}", refused.status, refused.text);
-        ensure!(refused.text.contains("disk slots"), "{}", refused.text);
+        for way_out in ["prepare --disk-slots", "--disk-limit unenforced"] {
+            ensure!(refused.text.contains(way_out), "{}", refused.text);
+        }
         let log = cluster.agent(0)?.log();
         ensure!(
             log.contains("--disk-slots") && log.contains("--disk-limit unenforced"),

@@ -67,8 +67,9 @@ pub(crate) trait Backend: fmt::Debug {
     /// Gives a disk back. True if there is still something on it: then it must be wiped and given back again.
     fn give_back(&self, path: &Path) -> bool;
 
-    /// Disks that nobody has taken and that are not empty.
-    fn dirty(&self) -> Vec<PathBuf>;
+    /// Takes the disks that are not empty and that nobody has taken: they must be wiped and given back. Until then nobody
+    /// else gets them, else the end of a wipe would make a disk free that has been given out meanwhile.
+    fn take_dirty(&self) -> Vec<PathBuf>;
 }
 
 /// The disks of a node.
@@ -155,9 +156,9 @@ impl Disks {
         !self.backend.give_back(path)
     }
 
-    /// What is left of instances that nobody knows any more.
-    pub(crate) fn dirty(&self) -> Vec<PathBuf> {
-        self.backend.dirty()
+    /// What is left of instances that nobody knows any more, to be wiped.
+    pub(crate) fn take_dirty(&self) -> Vec<PathBuf> {
+        self.backend.take_dirty()
     }
 }
 

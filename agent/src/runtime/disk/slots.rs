@@ -117,10 +117,14 @@ impl Backend for Slots {
         dirty
     }
 
-    fn dirty(&self) -> Vec<PathBuf> {
-        let slots = self.slots.borrow();
-        let dirty = slots.iter().filter(|slot| !slot.taken && slot.used.exists());
-        dirty.map(|slot| slot.used.clone()).collect()
+    fn take_dirty(&self) -> Vec<PathBuf> {
+        let mut slots = self.slots.borrow_mut();
+        let dirty = slots.iter_mut().filter(|slot| !slot.taken && slot.used.exists());
+        let take = |slot: &mut Slot| {
+            slot.taken = true;
+            slot.used.clone()
+        };
+        dirty.map(take).collect()
     }
 }
 
@@ -161,6 +165,21 @@ mod tests {
         fs::remove_dir(&first).unwrap();
         assert!(!slots.give_back(&first));
         assert_eq!(take(1), Some(first));
+    }
+
+    #[test]
+    fn what_is_being_wiped_is_nobodys_even_once_it_is_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let slots = slots(directory.path(), &["100-0"]);
+        let used = directory.path().join("100-0").join(USED);
+        fs::create_dir(&used).unwrap();
+        assert_eq!(slots.take_dirty(), std::slice::from_ref(&used));
+        assert_eq!(slots.take_dirty(), [] as [PathBuf; 0], "one wipe is enough");
+        // The wipe is through, but its end is not known yet.
+        fs::remove_dir(&used).unwrap();
+        assert_eq!(slots.take(InstanceId::random(), 1), None);
+        assert!(!slots.give_back(&used));
+        assert_eq!(slots.take(InstanceId::random(), 1), Some(used));
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Backend for Unenforced {
         false
     }
 
-    fn dirty(&self) -> Vec<PathBuf> {
+    fn take_dirty(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 }
