@@ -172,7 +172,11 @@ fn make_loop_slot(directory: &Path, name: &str, bytes: u64, user: &User, sparse:
     if is_mounted(&slot)? {
         return Ok(());
     }
-    if !image.exists() {
+    if image.exists() {
+        // Unmounted by a restart of the machine, perhaps in the middle of a write: there is nothing in it to keep.
+        println!("making the file system of the disk slot {} anew", slot.display());
+        format(&image, bytes, user)?;
+    } else {
         println!("making the disk slot {} of {}", slot.display(), ByteSize(bytes));
         make_image(&image, bytes, user, sparse)?;
     }
@@ -195,14 +199,18 @@ fn make_image(image: &Path, bytes: u64, user: &User, sparse: bool) -> anyhow::Re
         fallocate(file.as_fd(), FallocateFlags::empty(), 0, size).context("take room for a disk slot")?;
     }
     drop(file);
-    let files = (bytes / BYTES_PER_FILE).to_string();
-    let owner = format!("root_owner={}:{},nodiscard", user.uid, user.gid);
-    let path = partial.to_string_lossy().into_owned();
-    // No journal: what an instance wrote is gone with it, and a machine that restarts has no instances.
-    command("mkfs.ext4", ["-q", "-F", "-m", "0", "-O", "^has_journal", "-N", &files, "-E", &owner, &path])
-        .context("make a file system in a disk slot; on Debian: apt-get install e2fsprogs")?;
+    format(&partial, bytes, user)?;
     File::open(&partial)?.sync_all()?;
     Ok(fs::rename(&partial, image)?)
+}
+
+fn format(image: &Path, bytes: u64, user: &User) -> anyhow::Result<()> {
+    let files = (bytes / BYTES_PER_FILE).to_string();
+    let owner = format!("root_owner={}:{},nodiscard", user.uid, user.gid);
+    let path = image.to_string_lossy().into_owned();
+    // No journal: what an instance wrote is gone with it, and a machine that restarts has no instances.
+    command("mkfs.ext4", ["-q", "-F", "-m", "0", "-O", "^has_journal", "-N", &files, "-E", &owner, &path])
+        .context("make a file system in a disk slot; on Debian: apt-get install e2fsprogs")
 }
 
 fn give(slot: &Path, user: &User) -> anyhow::Result<()> {

@@ -60,6 +60,7 @@ pub(super) fn run(
         agents,
         network,
         state: State::Making,
+        has_disk: false,
         boost: None,
         stop: None,
         asked: None,
@@ -69,9 +70,11 @@ pub(super) fn run(
         Ok(made) => shim.keep_to_own_files(&config).and_then(|()| shim.run(made, &config)),
         Err(error) => Ok(failed(error.to_string())),
     };
+    let has_disk = shim.has_disk;
     shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
-    // Nobody need wait for this: whoever looks for the disk's next user sees that it is not empty.
-    Ok(disk::wipe(&config.disk)?)
+    // Nobody need wait for this: whoever looks for the disk's next user sees that it is not empty. What it has not made
+    // itself may be another's.
+    if has_disk { Ok(disk::wipe(&config.disk)?) } else { Ok(()) }
 }
 
 /// Only the container's root writes to it, which is no user that this process could name; nobody else can come by the
@@ -109,6 +112,8 @@ struct Shim {
     cgroup: ControlGroup,
     output: Output,
     state: State,
+    /// The disk was made by this shim.
+    has_disk: bool,
     /// When the start boost ends.
     boost: Option<Instant>,
     /// When SIGKILL follows.
@@ -124,6 +129,7 @@ impl Shim {
         let limits = Limits { memory_bytes: config.memory_bytes, pids: INSTANCE_PIDS };
         self.cgroup = ControlGroup::create(&config.cgroup, &limits)?;
         make_disk(&config.disk)?;
+        self.has_disk = true;
         self.cgroup.open_to_container(true)?;
         let (reports, report) = pipe2(OFlag::O_CLOEXEC)?;
         let (go_read, go) = pipe2(OFlag::O_CLOEXEC)?;
