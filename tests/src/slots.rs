@@ -29,11 +29,26 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Where the node with this state has its slots.
+fn directory_of(state: &Path) -> Result<PathBuf> {
+    let name = state.file_name().context("a state has a name")?.to_string_lossy();
+    Ok(Path::new(ROOT).join(format!("{name}-{}", sha256_prefix(state))))
+}
+
+/// The bytes that the node with this state takes of the host's disk, its slots' files included.
+pub fn disk_used(state: &Path) -> Result<u64> {
+    let mut command = Command::new("du");
+    command.args(["--one-file-system", "--summarize", "--total", "--block-size=1"]);
+    let output = command.arg(state).arg(directory_of(state)?).output().context("run du")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let total =
+        said.lines().last().and_then(|line| line.split_whitespace().next()).context("du says a total")?;
+    total.parse().with_context(|| format!("du says {said}"))
+}
+
 /// The slots of the node with this state.
 pub fn of(state: &Path) -> Result<Vec<PathBuf>> {
-    let name = format!("{}-", state.file_name().context("a state has a name")?.to_string_lossy());
-    let digest = sha256_prefix(state);
-    let directory = Path::new(ROOT).join(format!("{name}{digest}"));
+    let directory = directory_of(state)?;
     let mut slots = Vec::new();
     for entry in fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))? {
         let path = entry?.path();

@@ -76,10 +76,14 @@ fn unpack(layer: &mut Hashed<impl Read>, root: &Path) -> anyhow::Result<()> {
     let mut magic = [0; 2];
     layer.read_exact(&mut magic).context("the layer is empty")?;
     let whole = io::Cursor::new(magic).chain(layer);
-    if magic == [0x1f, 0x8b] { unpack_tar(MultiGzDecoder::new(whole), root) } else { unpack_tar(whole, root) }
+    if magic == [0x1f, 0x8b] {
+        unpack_tar(MultiGzDecoder::new(whole), root, MAX_ENTRIES)
+    } else {
+        unpack_tar(whole, root, MAX_ENTRIES)
+    }
 }
 
-fn unpack_tar(from: impl Read, root: &Path) -> anyhow::Result<()> {
+fn unpack_tar(from: impl Read, root: &Path, max_entries: u64) -> anyhow::Result<()> {
     let mut archive = Archive::new(from.take(MAX_UNPACKED_BYTES));
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(true);
@@ -87,7 +91,7 @@ fn unpack_tar(from: impl Read, root: &Path) -> anyhow::Result<()> {
     archive.set_overwrite(true);
     let mut directories = Vec::new();
     for (count, entry) in (1..).zip(archive.entries()?) {
-        ensure!(count <= MAX_ENTRIES, "the layer has more than {MAX_ENTRIES} entries");
+        ensure!(count <= max_entries, "the layer has more than {max_entries} entries");
         let mut entry = entry.context("read the layer's archive")?;
         let path = entry.path()?.into_owned();
         ensure!(
@@ -165,4 +169,41 @@ fn finish_directories(root: &Path, directories: &[(PathBuf, u32, u64)]) -> anyho
         File::open(&directory)?.set_modified(time)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(paths: &[&str]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for path in paths {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_uid(nix::unistd::getuid().as_raw().into());
+            header.set_gid(nix::unistd::getgid().as_raw().into());
+            header.set_size(0);
+            tar.append_data(&mut header, path, io::empty()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    fn unpacked(paths: &[&str], max_entries: u64) -> Result<(), String> {
+        let root = tempfile::tempdir().unwrap();
+        unpack_tar(layer(paths).as_slice(), root.path(), max_entries).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn entries_are_counted() {
+        assert_eq!(unpacked(&["a", "b"], 2), Ok(()));
+        assert_eq!(unpacked(&["a", "b", "c"], 2), Err("the layer has more than 2 entries".to_owned()));
+    }
+
+    #[test]
+    fn deep_and_long_paths_are_refused() {
+        let deep = "d/".repeat(300) + "file";
+        assert!(unpacked(&[&deep], 9).unwrap_err().contains("directories deep"));
+        let long = format!("{}/file", "d".repeat(5000));
+        assert!(unpacked(&[&long], 9).unwrap_err().contains("longer than 4095 bytes"));
+    }
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use berth_common::ids::InstanceId;
 use berth_common::outcome::ExitReason;
+use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Stop};
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::programs::PROBE;
+use berth_tests::rogue::Rogue;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::{host, wait};
 
@@ -78,6 +81,59 @@ fn children_that_were_left_behind_are_gone_with_the_instance() -> Outcome {
         ensure!(told == "20 ok", "{told}");
         ensure!(cluster.instance_processes(0).len() >= 20, "the children are not there");
         ended(cluster, "parent").await?;
+        expect_nothing_left(cluster).await
+    })
+}
+
+/// An edge of the test's own, which gives the node orders that the real one has no occasion to give.
+async fn own_edge(cluster: &Cluster) -> Result<Rogue> {
+    cluster.issue(&cluster.authority(), "edge", "own")?;
+    let edge = Rogue::dial(&cluster.authority(), "edge", "own", "n1", cluster.nodes()[0].address).await?;
+    ensure!(matches!(edge.hello("own").await?, Answer::Welcome(_)), "the agent does not welcome an edge");
+    Ok(edge)
+}
+
+/// Has the node start an instance of the app that was deployed, and waits until it takes CPU time.
+async fn start(cluster: &Cluster, edge: &Rogue) -> Result<InstanceId> {
+    let apps = cluster.admin().get("/v1/apps").await?;
+    let image = &apps["apps"][0]["classes"]["Hello"]["image"];
+    let instance = InstanceId::random();
+    let start = serde_json::json!({
+        "instance": instance, "object": {"app": "own", "class": "Hello", "name": "1"}, "generation": 1,
+        "term_ms": 60_000, "image": image, "env": {"IGNORE_SIGTERM": "1"}, "enable_internet": false, "ready_port": 8080,
+        "resources": {"cpu_sixteenths": 16, "memory_bytes": 128 << 20, "disk_bytes": 1 << 30},
+    });
+    let answer = edge.call(&Call::Start(Box::new(serde_json::from_value(start)?))).await?;
+    ensure!(matches!(answer, Answer::Accepted), "{answer:?}");
+    wait::until("the instance to run", SLEEP_TIMEOUT, async || {
+        let answer = edge.call(&Call::Usage(AskUsage { instance })).await?;
+        ensure!(
+            matches!(&answer, Answer::Usage(usage) if usage.cpu_us > 0 && usage.memory_bytes > 0),
+            "{answer:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    Ok(instance)
+}
+
+#[test]
+fn a_destroyed_instance_is_gone_at_once_however_long_its_grace() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let edge = own_edge(cluster).await?;
+        let instance = start(cluster, &edge).await?;
+        ensure!(!cluster.instance_processes(0).is_empty(), "no process runs");
+        // Asked to end it does not; destroyed it is gone, although its grace is an hour.
+        edge.call(&Call::Stop(Stop { instance, signal: 15, grace_ms: 3_600_000 })).await?;
+        edge.call(&Call::Stop(Stop { instance, signal: 9, grace_ms: 3_600_000 })).await?;
+        wait::until("its processes to be gone", GONE_TIMEOUT, async || {
+            let left = cluster.instance_processes(0);
+            ensure!(left.is_empty() && cluster.instance_groups(0).is_empty(), "left: {left:?}");
+            Ok(())
+        })
+        .await?;
+        edge.call(&Call::Forget(Forget { instances: vec![instance] })).await?;
         expect_nothing_left(cluster).await
     })
 }
