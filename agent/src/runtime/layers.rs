@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One layer.
+/// One layer. Namespaces and limits of the cgroup are not among them: without them nothing could be started, or what
+/// an attack does without them is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
@@ -24,16 +25,8 @@ pub enum Layer {
     ReadOnlySys,
     /// Bounds on what the kernel counts for each user.
     UserCounters,
-    /// The network namespace.
-    NetworkNamespace,
-    /// The rules in it.
+    /// The rules in the network namespace.
     Firewall,
-    /// The limit of processes.
-    PidLimit,
-    /// The limit of memory.
-    MemoryLimit,
-    /// The limit of CPU.
-    CpuLimit,
 }
 
 /// Which layers are on.
@@ -63,7 +56,9 @@ mod tests {
     #[test]
     fn all_are_on_but_those_that_are_named() {
         assert!(Layers::default().has(Layer::Seccomp));
-        let layers = Layers::without(&[Layer::Firewall, Layer::CpuLimit]);
-        assert!(!layers.has(Layer::Firewall) && !layers.has(Layer::CpuLimit) && layers.has(Layer::PidLimit));
+        let layers = Layers::without(&[Layer::Firewall, Layer::MaskedPaths]);
+        assert!(
+            !layers.has(Layer::Firewall) && !layers.has(Layer::MaskedPaths) && layers.has(Layer::Seccomp)
+        );
     }
 }
