@@ -1,9 +1,11 @@
 //! An app for containers that tries what an app must not be able to do. Each probe runs in a child of its own and is told
 //! of in one word: `ok` when it succeeded, else the error's name, or `killed-by-N`.
 //!
-//! `GET /container/ID/probe/NAME` runs a probe, `/probes` lists them; see `bombs` for what takes a lot of something.
+//! `GET /container/ID/probe/NAME` runs a probe, `/probes` lists them; see `looks` for what only looks around,
+//! and `bombs` for what takes a lot of something.
 
 mod bombs;
+mod looks;
 mod probes;
 mod sys;
 
@@ -15,6 +17,7 @@ use std::thread;
 const MAX_HEAD_BYTES: u64 = 16 * 1024;
 
 fn main() -> std::io::Result<()> {
+    looks::remember_descriptors()?;
     bombs::take_signals();
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 8080))?;
     println!("probe: listening");
@@ -35,7 +38,11 @@ fn serve(mut stream: TcpStream) {
         header.clear();
     }
     let path = line.split(' ').nth(1).unwrap_or("/");
-    let text = answer(&path.split('/').collect::<Vec<_>>());
+    // Paths are arguments of looks: they are not taken apart.
+    let text = match path.split_once("/look/").and_then(|(_, look)| look.split_once('?')) {
+        Some((name, argument)) => looks::look(name, argument),
+        None => answer(&path.split('/').collect::<Vec<_>>()),
+    };
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len());
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes()));
 }

@@ -19,6 +19,12 @@ const ROOT: &[u8] = b"/\0";
 const TMP: &[u8] = b"/tmp\0";
 const PROC: &[u8] = b"/proc\0";
 const KEY: &[u8] = b"user\0";
+/// A namespace of clocks. The flag shares its bit with signals of `clone`: only `unshare` knows it.
+const NEW_TIME: i32 = 0x80;
+/// Bit in the numbers of the system calls of the x32 variant.
+const X32: libc::c_long = 0x4000_0000;
+/// A number that no system call has.
+const UNKNOWN_CALL: libc::c_long = 4095;
 
 fn at(text: &'static [u8]) -> usize {
     text.as_ptr() as usize
@@ -44,10 +50,6 @@ fn read_from(path: &str) -> Outcome {
         Ok(_) => Ok(()),
         Err(error) => io(Err(error)),
     }
-}
-
-fn exists(path: &str) -> Outcome {
-    io(fs::symlink_metadata(path).map(drop))
 }
 
 fn unshare(flag: i32) -> Outcome {
@@ -145,6 +147,12 @@ pub(crate) const ALL: &[Probe] = &[
     ("unshare-ipc", || unshare(libc::CLONE_NEWIPC)),
     ("unshare-uts", || unshare(libc::CLONE_NEWUTS)),
     ("unshare-cgroup", || unshare(libc::CLONE_NEWCGROUP)),
+    ("unshare-time", || unshare(NEW_TIME)),
+    ("clone-mount", || sys::clone_with(namespace(libc::CLONE_NEWNS))),
+    ("clone-pid", || sys::clone_with(namespace(libc::CLONE_NEWPID))),
+    ("clone-ipc", || sys::clone_with(namespace(libc::CLONE_NEWIPC))),
+    ("clone-uts", || sys::clone_with(namespace(libc::CLONE_NEWUTS))),
+    ("clone-cgroup", || sys::clone_with(namespace(libc::CLONE_NEWCGROUP))),
     ("clone-user", || sys::clone_with(namespace(libc::CLONE_NEWUSER))),
     ("clone-net", || sys::clone_with(namespace(libc::CLONE_NEWNET))),
     ("clone-plain", || sys::clone_with(0)),
@@ -152,6 +160,10 @@ pub(crate) const ALL: &[Probe] = &[
     ("setns-uts", || setns("/proc/self/ns/uts")),
     ("keyctl", || attempt(libc::SYS_keyctl, [0, usize::MAX - 2, 0, 0, 0, 0])),
     ("add-key", || attempt(libc::SYS_add_key, [at(KEY), at(KEY), at(KEY), 4, usize::MAX - 1, 0])),
+    ("request-key", || attempt(libc::SYS_request_key, [at(KEY), at(KEY), 0, usize::MAX - 1, 0, 0])),
+    // Compares two files of the first process.
+    ("kcmp", || attempt(libc::SYS_kcmp, [1, 1, 1, 0, 0, 0])),
+    ("unknown-call", || attempt(UNKNOWN_CALL, [0; 6])),
     ("bpf", || attempt(libc::SYS_bpf, [0, 0, 0, 0, 0, 0])),
     ("io-uring", || {
         let mut params = [0_u64; 32];
@@ -162,6 +174,7 @@ pub(crate) const ALL: &[Probe] = &[
     ("open-by-handle-at", || attempt(libc::SYS_open_by_handle_at, [0, 0, 0, 0, 0, 0])),
     ("kexec-load", || attempt(libc::SYS_kexec_load, [0, 0, 0, 0, 0, 0])),
     ("init-module", || attempt(libc::SYS_init_module, [at(NULL), 0, at(NULL), 0, 0, 0])),
+    ("delete-module", || attempt(libc::SYS_delete_module, [at(NONE), 0, 0, 0, 0, 0])),
     ("reboot", || attempt(libc::SYS_reboot, [0, 0, 0, 0, 0, 0])),
     ("swapon", || attempt(libc::SYS_swapon, [at(ROOT), 0, 0, 0, 0, 0])),
     ("kernel-log", || attempt(libc::SYS_syslog, [10, 0, 0, 0, 0, 0])),
@@ -171,16 +184,19 @@ pub(crate) const ALL: &[Probe] = &[
     ("sethostname", || attempt(libc::SYS_sethostname, [at(NONE), 4, 0, 0, 0, 0])),
     ("personality", personality),
     ("call-32-bit", sys::call_32_bit),
+    ("call-x32", || attempt(libc::SYS_getpid | X32, [0; 6])),
     ("setuid", || attempt(libc::SYS_setuid, [1, 0, 0, 0, 0, 0])),
     ("mknod", mknod),
     ("socket-alg", || sys::socket(libc::AF_ALG, libc::SOCK_SEQPACKET, 0).map(drop)),
     ("socket-vsock", || sys::socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0).map(drop)),
     ("socket-packet", || sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map(drop)),
     ("socket-raw", || sys::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP).map(drop)),
+    ("socket-raw-6", || sys::socket(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6).map(drop)),
     ("socket-netfilter", || sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER).map(drop)),
     ("socket-inet", || sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0).map(drop)),
     ("add-address", sys::add_address),
     ("inotify", sys::leak_inotify),
+    ("inotify-100", || (0..100).try_for_each(|_| sys::leak_inotify())),
     ("write-ip-forward", || write_to("/proc/sys/net/ipv4/ip_forward", "1")),
     ("write-core-pattern", || write_to("/proc/sys/kernel/core_pattern", "|/x")),
     ("write-sysrq", || write_to("/proc/sysrq-trigger", "h")),
@@ -202,13 +218,10 @@ pub(crate) const ALL: &[Probe] = &[
     ("device-tunnel", || device("/dev/net/tun")),
     ("device-fuse", || device("/dev/fuse")),
     ("device-console", || device("/dev/console")),
-    ("host-files", || exists("/var/lib/berth")),
-    ("supervisor-socket", || exists("/run/berth")),
     ("host-processes", other_processes),
     ("leaked-descriptor", leaked_descriptor),
     ("escaped-directory", escaped_directory),
     ("runtime-binary", runtime_binary),
     ("metadata-address", || connect("169.254.169.254:80")),
-    ("host-loopback", || connect("127.0.0.1:22")),
     ("private-address", || connect("10.1.2.3:8000")),
 ];

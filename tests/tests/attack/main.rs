@@ -1,7 +1,11 @@
 //! Attacks from inside a container. Each is tried twice: with all layers of protection, where it must fail with exactly
 //! the error that is expected, and without the layers that stop it, where it must get through: so the probe is known to
 //! be one, and the layer to be what stops it.
+//!
+//! * `table` is what is expected of each.
+//! * `reach` is what of the machine, and of other containers, is seen and reached from inside.
 
+mod reach;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,125 @@
+//! What an app sees and reaches: `GET .../look/NAME?ARGUMENT` tells `ok` with what was found, or the error's name.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+/// How long a connection may take. Where nothing answers, nothing comes through.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the app was given open.
+static OPEN_AT_START: OnceLock<String> = OnceLock::new();
+
+/// Before the app opens anything of its own.
+pub(crate) fn remember_descriptors() -> io::Result<()> {
+    let open = descriptors()?;
+    OPEN_AT_START.get_or_init(|| open);
+    Ok(())
+}
+
+/// Looks, and tells of it in one line.
+pub(crate) fn look(name: &str, argument: &str) -> String {
+    match find(name, argument) {
+        Ok(found) => format!("ok {found}").trim_end().to_owned(),
+        Err(error) => match error.raw_os_error() {
+            Some(code) => format!("{:?}", Errno::from_raw(code)),
+            None => error.to_string(),
+        },
+    }
+}
+
+fn find(name: &str, argument: &str) -> io::Result<String> {
+    let nothing = String::new();
+    match name {
+        "list" => list(argument),
+        "link" => fs::read_link(argument).map(|target| target.display().to_string()),
+        "status" => status(argument),
+        "descriptors" => Ok(OPEN_AT_START.get().cloned().unwrap_or_default()),
+        "programs" => programs(),
+        "terminal" => fs::File::open("/dev/tty").map(|_| nothing),
+        "connect" => connect(argument).map(|()| nothing),
+        "unix" => UnixStream::connect(argument).map(|_| nothing),
+        "abstract" => {
+            abstract_name(argument).and_then(|name| UnixStream::connect_addr(&name)).map(|_| nothing)
+        }
+        "put" => fs::File::create(argument).and_then(|mut file| file.write_all(b"x")).map(|()| nothing),
+        "listen" => listen(argument).map(|()| nothing),
+        "listen-abstract" => listen_abstract(argument).map(|()| nothing),
+        _ => Err(io::Error::other(format!("there is no such look: {name}"))),
+    }
+}
+
+fn list(path: &str) -> io::Result<String> {
+    let mut names = fs::read_dir(path)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names.join(" "))
+}
+
+/// A line of the first process's `status`.
+fn status(name: &str) -> io::Result<String> {
+    let text = fs::read_to_string("/proc/1/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = line.ok_or_else(|| io::Error::other(format!("there is no line {name}")))?;
+    Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// What this process has open, by number: the kind of a thing, or the path of a file.
+fn descriptors() -> io::Result<String> {
+    let mut open = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        // The list itself is closed by the time that it is looked at.
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let target = target.to_string_lossy().into_owned();
+        if !target.ends_with("/fd") {
+            let kind = target.split(':').next().unwrap_or_default().to_owned();
+            open.push(format!("{}={kind}", entry.file_name().to_string_lossy()));
+        }
+    }
+    open.sort();
+    Ok(open.join(" "))
+}
+
+/// The names of the programs of all processes that are seen, each once.
+fn programs() -> io::Result<String> {
+    let names =
+        fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let pids = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let mut programs: Vec<_> =
+        pids.filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok()).collect();
+    programs.sort();
+    programs.dedup();
+    Ok(programs.iter().map(|name| name.trim_end()).collect::<Vec<_>>().join(" "))
+}
+
+fn connect(address: &str) -> io::Result<()> {
+    // A percent sign in a path means something else.
+    let address: SocketAddr = address.replace('~', "%").parse().map_err(io::Error::other)?;
+    match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(io::Error::from_raw_os_error(libc::ETIMEDOUT))
+        }
+        other => other.map(drop),
+    }
+}
+
+fn abstract_name(name: &str) -> io::Result<UnixAddr> {
+    UnixAddr::from_abstract_name(name)
+}
+
+/// Until the app ends.
+fn listen(address: &str) -> io::Result<()> {
+    TcpListener::bind(address).map(std::mem::forget)
+}
+
+fn listen_abstract(name: &str) -> io::Result<()> {
+    UnixListener::bind_addr(&abstract_name(name)?).map(std::mem::forget)
+}
