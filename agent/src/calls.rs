@@ -28,6 +28,10 @@ pub(crate) async fn serve<R: Runtime + 'static>(
         Ok(Call::Stop(call)) => connected.stop(&call),
         Ok(Call::Forget(call)) => connected.forget(&call).await,
         Ok(Call::Usage(call)) => connected.usage(&call).await,
+        Ok(Call::Prepare(call)) => {
+            connected.agent.runtime.prepare(&connected.session.edge, call.stocks);
+            Ok(Answer::Done)
+        }
         Ok(Call::Renew(call)) => {
             connected.agent.instances.renew(&connected.session.edge, &call);
             Ok(Answer::Done)
@@ -77,11 +81,11 @@ async fn tell(mut watch: Watch, send: &mut SendStream) -> Result<(), StreamEnd> 
     }
     frame::write(send, &Answer::Synced).await?;
     loop {
-        let status = tokio::select! {
-            status = watch.updates.recv() => status.ok_or(Breach::Slow)?,
+        let update = tokio::select! {
+            update = watch.updates.recv() => update.ok_or(Breach::Slow)?,
             _ = &mut stopped => return Err(StreamEnd::Gone),
         };
-        frame::write(send, &Answer::Update(status)).await?;
+        frame::write(send, &update).await?;
     }
 }
 

@@ -230,7 +230,7 @@ fn default_cpus() -> u32 {
 }
 
 fn default_memory(problems: &mut Vec<String>) -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_of("MemTotal", &text));
     total.map_or_else(
         || {
             problems.push("/proc/meminfo does not tell the machine's memory: give --memory".to_owned());
@@ -240,9 +240,9 @@ fn default_memory(problems: &mut Vec<String>) -> u64 {
     )
 }
 
-/// The machine's memory in bytes, from the text of `/proc/meminfo`.
-fn total_memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// One of the sizes in the text of `/proc/meminfo`, in bytes.
+pub(crate) fn memory_of(what: &str, meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_machines_memory_is_read() {
-        assert_eq!(total_memory("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
-        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+        assert_eq!(memory_of("MemTotal", "MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(memory_of("MemTotal", "MemFree: 1 kB\n"), None);
     }
 }

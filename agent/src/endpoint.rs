@@ -4,11 +4,13 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::service;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
@@ -17,7 +19,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
+use crate::runtime::sys;
 
+/// What the service manager calls the socket that it keeps.
+const SOCKET_NAME: &str = "quic";
 /// Bytes of the secret in `reset.key`.
 const RESET_KEY_BYTES: usize = 64;
 /// Asked of the kernel for each direction of the UDP socket, in bytes; it may give less.
@@ -113,7 +118,24 @@ fn transport() -> TransportConfig {
 }
 
 /// The address is not shared (no `SO_REUSEADDR`): for UDP that would let a second agent take the first one's packets.
+/// The socket of the agent before, where the service manager has kept it over the restart: packets that arrived meanwhile
+/// wait in it. Else a new one.
 fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    if let Some(socket) = kept_socket().filter(|socket| socket.local_addr().is_ok_and(|at| at == address)) {
+        tracing::debug!(%address, "took over the socket of the agent before");
+        return Ok(socket);
+    }
+    let socket = new_socket(address)?;
+    service::keep_socket(SOCKET_NAME, socket.as_fd());
+    Ok(socket)
+}
+
+fn kept_socket() -> Option<UdpSocket> {
+    let kept = service::kept_socket(SOCKET_NAME)?;
+    sys::inherited(kept).ok().map(UdpSocket::from)
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;

@@ -12,13 +12,13 @@
 //! Only its owner may do anything to an instance. All methods are synchronous: between a check and what follows from
 //! it nothing else happens.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Generation, InstanceId, ObjectId};
-use berth_common::outcome::Outcome;
+use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::{MAX_ENV_BYTES, Resources};
 use berth_common::wire::call::{Capacity, InstanceStatus, Phase, Refusal, RefusalCode, Renew, Start, Stop};
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
@@ -37,6 +37,7 @@ const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Signals that Linux has.
 const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 
 /// An order to end an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,8 @@ struct Entry<C> {
     phase: Phase,
     term: Term,
     sockets: Option<Rc<Sockets<C>>>,
+    /// The node ended it to be empty.
+    drained: bool,
     orders: watch::Sender<Option<StopOrder>>,
     ended: CancellationToken,
 }
@@ -98,8 +101,10 @@ pub(crate) struct Reach<C> {
 /// The table.
 pub(crate) struct Instances<C> {
     capacity: Capacity,
-    /// Cancelled when nothing new may start.
+    /// Cancelled when the agent ends: nothing new may start.
     drain: CancellationToken,
+    /// The node is being emptied, or kept empty.
+    draining: Cell<bool>,
     entries: RefCell<HashMap<InstanceId, Entry<C>>>,
     watchers: Watchers,
 }
@@ -110,7 +115,13 @@ fn refuse<T>(code: RefusalCode, message: impl Into<String>) -> Result<T, Refusal
 
 impl<C> Instances<C> {
     pub(crate) fn new(capacity: Capacity, drain: CancellationToken) -> Self {
-        Self { capacity, drain, entries: RefCell::default(), watchers: Watchers::default() }
+        Self {
+            capacity,
+            drain,
+            draining: Cell::new(false),
+            entries: RefCell::default(),
+            watchers: Watchers::default(),
+        }
     }
 
     pub(crate) fn capacity(&self) -> Capacity {
@@ -118,7 +129,33 @@ impl<C> Instances<C> {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.drain.is_cancelled()
+        self.draining.get() || self.drain.is_cancelled()
+    }
+
+    /// From now on the node takes no new instances, or takes them again.
+    pub(crate) fn set_draining(&self, draining: bool) {
+        if self.draining.replace(draining) != draining {
+            self.watchers.tell_draining(draining);
+        }
+    }
+
+    /// Orders every instance to end with SIGTERM, and SIGKILL after the grace.
+    pub(crate) fn drain_all(&self, grace: Duration) {
+        let order = StopOrder { signal: SIGTERM, deadline: Instant::now() + grace.min(MAX_GRACE) };
+        for (instance, entry) in self.entries.borrow_mut().iter_mut().filter(|(_, entry)| entry.is_alive()) {
+            tracing::info!(%instance, ?grace, "ending an instance: the node is drained");
+            entry.drained = true;
+            entry.orders.send_modify(|earlier| *earlier = Some(order.after(*earlier)));
+        }
+        for instance in self.alive() {
+            self.advance(instance, Phase::Stopping);
+        }
+    }
+
+    /// The instances that have not ended.
+    pub(crate) fn alive(&self) -> Vec<InstanceId> {
+        let entries = self.entries.borrow();
+        entries.iter().filter(|(_, entry)| entry.is_alive()).map(|(instance, _)| *instance).collect()
     }
 
     /// Gives a new instance its place, or says why it has none. `reserve` sets aside what else it needs, as the last
@@ -134,10 +171,10 @@ impl<C> Instances<C> {
         }
         check_start(start)?;
         if self.is_draining() {
-            return refuse(RefusalCode::Draining, "the node is stopping and takes no new instances");
+            return refuse(RefusalCode::Draining, "the node is being emptied and takes no new instances");
         }
         self.check_object(launch)?;
-        self.check_capacity(&start.resources)?;
+        self.check_capacity(&start.recipe.resources)?;
         reserve().map_err(|LaunchError { code, message }| Refusal { code, message })?;
         Ok(Admitted::New(self.insert(launch, Phase::Starting)))
     }
@@ -154,10 +191,11 @@ impl<C> Instances<C> {
             owner: launch.owner.clone(),
             object: start.object.id(),
             generation: start.generation,
-            resources: start.resources,
+            resources: start.recipe.resources,
             phase,
             term: Term { length: Duration::from_millis(start.term_ms), since: Instant::now() },
             sockets: None,
+            drained: false,
             orders,
             ended: CancellationToken::new(),
         };
@@ -232,7 +270,7 @@ impl<C> Instances<C> {
             if rank(&phase) <= rank(&entry.phase) {
                 return;
             }
-            entry.phase = phase;
+            entry.phase = entry.explained(phase);
             if !entry.is_alive() {
                 entry.sockets = None;
                 entry.ended.cancel();
@@ -342,6 +380,18 @@ impl<C> Entry<C> {
         !matches!(self.phase, Phase::Exited(_))
     }
 
+    /// An end that the node asked for has the node's reason; how the app answered stays with it.
+    fn explained(&self, phase: Phase) -> Phase {
+        match phase {
+            Phase::Exited(outcome)
+                if self.drained && matches!(outcome.reason, ExitReason::Exit | ExitReason::Signal) =>
+            {
+                Phase::Exited(Outcome { reason: ExitReason::Drained, ..outcome })
+            }
+            other => other,
+        }
+    }
+
     fn status(&self, instance: InstanceId) -> InstanceStatus {
         InstanceStatus {
             instance,
@@ -374,10 +424,10 @@ fn not_owner<T>(instance: InstanceId) -> Result<T, Refusal> {
 
 /// Checks what makes no sense on any node.
 fn check_start(start: &Start) -> Result<(), Refusal> {
-    let env_bytes: usize = start.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let env_bytes: usize = start.recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum();
     let problem = if start.ready_port == 0 {
         "port 0 can never be ready"
-    } else if start.resources.memory_bytes == 0 || start.resources.cpu_sixteenths == 0 {
+    } else if start.recipe.resources.memory_bytes == 0 || start.recipe.resources.cpu_sixteenths == 0 {
         "an instance without memory or CPU cannot run"
     } else if env_bytes > MAX_ENV_BYTES {
         "the environment is too large"

@@ -15,6 +15,8 @@
 mod calls;
 pub mod check;
 pub mod config;
+mod control;
+pub mod drain;
 mod endpoint;
 mod follow;
 pub mod images;

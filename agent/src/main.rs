@@ -1,6 +1,7 @@
 //! `berth-agent`: the daemon of a node, in its modes. Parses the command line, and calls what the library has.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,10 +10,11 @@ use berth_agent::runtime::rootless::Rootless;
 use berth_agent::runtime::trial::{self, Trial};
 use berth_agent::runtime::{self, shim, supervisor, sweep, unpack};
 use berth_agent::serve::Server;
-use berth_agent::{check, prepare};
+use berth_agent::{check, drain, prepare};
 use berth_common::lifecycle::Lifecycle;
-use berth_common::telemetry;
+use berth_common::{service, telemetry};
 use clap::{Parser, Subcommand, ValueEnum};
+use nix::fcntl::{Flock, FlockArg};
 use tokio::task::LocalSet;
 
 /// How long tasks may take to end after the signal: the edges are told, and nothing else is worth waiting for.
@@ -56,6 +58,14 @@ enum Mode {
         /// End when standard input ends, as on SIGTERM
         #[arg(long)]
         watch_stdin: bool,
+    },
+    /// Empty this node: it takes no new instances, and those that run are ended
+    Drain(drain::Options),
+    /// Take this node into service again
+    Undrain {
+        /// Directory of the node's state
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
     },
     /// Prepare this machine, once and as root: user, subordinate ids, state directories, cgroups
     Prepare {
@@ -115,8 +125,6 @@ enum Mode {
     Sweep {
         #[arg(long)]
         directory: PathBuf,
-        #[arg(long)]
-        cgroup: PathBuf,
     },
 }
 
@@ -153,11 +161,13 @@ fn main() -> anyhow::Result<ExitCode> {
             };
             prepare::run(&prepare::Options { user, state, cgroup, disks, remove_disks: remove_disk_slots })
         }
+        Mode::Drain(options) => drain::main(&options),
+        Mode::Undrain { state } => drain::undo(&state),
         Mode::Shim => shim::main(),
         Mode::Unpack { directory, digest } => unpack::main(&directory, &digest),
         Mode::Trial { trial, place } => trial::main(trial, &place),
         Mode::Wipe { directory } => sweep::wipe_main(&directory),
-        Mode::Sweep { directory, cgroup } => sweep::main(&directory, &cgroup),
+        Mode::Sweep { directory } => sweep::main(&directory),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -175,13 +185,27 @@ async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
         end_with_stdin(&lifecycle);
     }
     let (node, capacity) = (config.node.clone(), config.capacity);
+    let _lock = lock(&config.state)?;
     let containers = Rootless::open(config.runtime()).await.context("open the node's state")?;
     let server = Server::start(config, containers, lifecycle.clone()).await?;
     tracing::info!(%node, address = %server.local_addr(), ?capacity, "agent ready");
+    let status = server.status();
+    service::ready(&status());
     lifecycle.spawn_local(server.run());
-    let ending = lifecycle.run_until_signal(SHUTDOWN_GRACE).await?;
+    let ending = tokio::select! {
+        ending = lifecycle.run_until_signal(SHUTDOWN_GRACE) => ending?,
+        never = service::keep_alive(|| Some(status())) => match never {},
+    };
     tracing::info!(?ending, "agent stopped; its containers go on");
     Ok(())
+}
+
+/// Two agents on one state would undo each other's work.
+fn lock(state: &Path) -> anyhow::Result<Flock<File>> {
+    let path = state.join("agent.lock");
+    let file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    lock.map_err(|_| anyhow::anyhow!("another agent runs on {}", state.display()))
 }
 
 /// Drains when standard input ends. A thread of its own, because reading a terminal or a file cannot be awaited; it

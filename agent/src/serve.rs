@@ -14,6 +14,7 @@ use quinn::{Endpoint, Incoming, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Config;
+use crate::control::{self, Control};
 use crate::endpoint::{self, EndpointError};
 use crate::instances::Instances;
 use crate::runtime::Runtime;
@@ -37,6 +38,9 @@ pub enum ServeError {
     /// The endpoint could not be made.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// Nobody on the node could control the agent.
+    #[error("cannot make the control socket: {0}")]
+    Control(io::Error),
     /// What an earlier agent left could not be taken back.
     #[error("cannot take back what runs on this node: {0}")]
     Adopt(io::Error),
@@ -57,11 +61,13 @@ pub struct Server<R: Runtime> {
     agent: Rc<Agent<R>>,
     endpoint: Endpoint,
     address: SocketAddr,
+    control: Control,
 }
 
 impl<R: Runtime + 'static> Server<R> {
     /// Takes back what runs, then listens: edges that connect are told all of it.
     pub async fn start(config: Config, runtime: R, lifecycle: Lifecycle) -> Result<Self, ServeError> {
+        let control = Control::open(&config.state).map_err(ServeError::Control)?;
         let endpoint = endpoint::open(&config)?;
         let address =
             endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
@@ -76,7 +82,19 @@ impl<R: Runtime + 'static> Server<R> {
         for adopted in agent.runtime.adopt().await.map_err(ServeError::Adopt)? {
             follow::adopt(&agent, adopted);
         }
-        Ok(Self { agent, endpoint, address })
+        if control.is_marked() {
+            control::set_draining(&agent, true);
+        }
+        Ok(Self { agent, endpoint, address, control })
+    }
+
+    /// How the agent is, in words, now and later.
+    pub fn status(&self) -> impl Fn() -> String + use<R> {
+        let agent = Rc::clone(&self.agent);
+        move || {
+            let service = if agent.instances.is_draining() { "takes no new instances" } else { "in service" };
+            format!("node {}: {service}, {} instances", agent.node, agent.instances.alive().len())
+        }
     }
 
     /// The address that is listened on.
@@ -86,38 +104,53 @@ impl<R: Runtime + 'static> Server<R> {
 
     /// Serves until the lifecycle drains, then tells the edges and ends.
     pub async fn run(self) {
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let incoming = tokio::select! {
-                incoming = self.endpoint.accept() => incoming,
-                () = self.agent.lifecycle.drain().cancelled() => break,
-            };
-            let Some(incoming) = incoming else { break };
-            self.admit(incoming, &handshakes, &connections);
+        let Self { agent, endpoint, control, .. } = self;
+        let control = control.run(Rc::clone(&agent));
+        tokio::select! {
+            () = accept(&agent, &endpoint) => {}
+            () = control => {}
         }
-        self.endpoint.close(VarInt::from_u32(close::SHUTDOWN), b"the agent is stopping");
+        endpoint.close(VarInt::from_u32(close::SHUTDOWN), b"the agent is stopping");
         // An edge that does not answer finds out by itself.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
     }
+}
 
-    fn admit(&self, incoming: Incoming, handshakes: &Arc<Semaphore>, connections: &Arc<Semaphore>) {
-        if handshakes.available_permits() < CALM_HANDSHAKES && incoming.may_retry() {
-            // Fails only where a retry is not allowed, which was asked.
-            let _ = incoming.retry();
-            return;
+/// Takes connections until the agent ends.
+async fn accept<R: Runtime + 'static>(agent: &Rc<Agent<R>>, endpoint: &Endpoint) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            () = agent.lifecycle.drain().cancelled() => return,
+        };
+        let Some(incoming) = incoming else { return };
+        admit(agent, incoming, &handshakes, &connections);
+    }
+}
+
+fn admit<R: Runtime + 'static>(
+    agent: &Rc<Agent<R>>,
+    incoming: Incoming,
+    handshakes: &Arc<Semaphore>,
+    connections: &Arc<Semaphore>,
+) {
+    if handshakes.available_permits() < CALM_HANDSHAKES && incoming.may_retry() {
+        // Fails only where a retry is not allowed, which was asked.
+        let _ = incoming.retry();
+        return;
+    }
+    let handshake = Arc::clone(handshakes).try_acquire_owned();
+    let connection = Arc::clone(connections).try_acquire_owned();
+    match (handshake, connection) {
+        (Ok(handshake), Ok(connection)) => {
+            let shared = Rc::clone(agent);
+            agent.lifecycle.spawn_local(shake_hands(shared, incoming, handshake, connection));
         }
-        let handshake = Arc::clone(handshakes).try_acquire_owned();
-        let connection = Arc::clone(connections).try_acquire_owned();
-        match (handshake, connection) {
-            (Ok(handshake), Ok(connection)) => {
-                let agent = Rc::clone(&self.agent);
-                self.agent.lifecycle.spawn_local(shake_hands(agent, incoming, handshake, connection));
-            }
-            _ => {
-                tracing::warn!(remote = %incoming.remote_address(), "refusing a connection: there are too many");
-                incoming.refuse();
-            }
+        _ => {
+            tracing::warn!(remote = %incoming.remote_address(), "refusing a connection: there are too many");
+            incoming.refuse();
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use berth_common::ids::EdgeId;
-use berth_common::wire::call::InstanceStatus;
+use berth_common::wire::call::{Answer, InstanceStatus};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -16,14 +16,14 @@ pub(crate) struct Watch {
     /// The state of all of the edge's instances.
     pub(crate) now: Vec<InstanceStatus>,
     /// What happened to them since.
-    pub(crate) updates: mpsc::Receiver<InstanceStatus>,
+    pub(crate) updates: mpsc::Receiver<Answer>,
     /// Cancelled when it was too slow and is told nothing more.
     pub(crate) behind: CancellationToken,
 }
 
 struct Watcher {
     owner: EdgeId,
-    updates: mpsc::Sender<InstanceStatus>,
+    updates: mpsc::Sender<Answer>,
     _behind: DropGuard,
 }
 
@@ -47,8 +47,16 @@ impl Watchers {
 
     /// Tells an edge's watchers. One that is gone, or has no room, is told nothing more.
     pub(crate) fn tell(&self, owner: &EdgeId, status: &InstanceStatus) {
-        let told =
-            |watcher: &Watcher| watcher.owner != *owner || watcher.updates.try_send(status.clone()).is_ok();
+        self.tell_those(|watcher| watcher.owner == *owner, &Answer::Update(status.clone()));
+    }
+
+    /// Tells everybody whether the node takes new instances.
+    pub(crate) fn tell_draining(&self, draining: bool) {
+        self.tell_those(|_| true, &Answer::Draining(draining));
+    }
+
+    fn tell_those(&self, which: impl Fn(&Watcher) -> bool, what: &Answer) {
+        let told = |watcher: &Watcher| !which(watcher) || watcher.updates.try_send(what.clone()).is_ok();
         self.all.borrow_mut().retain(|watcher| !watcher.updates.is_closed() && told(watcher));
     }
 }
@@ -79,7 +87,7 @@ mod tests {
         watchers.tell(&owner, &status(WATCH_QUEUE));
         assert!(slow.behind.is_cancelled());
         for round in 0..WATCH_QUEUE {
-            assert_eq!(slow.updates.try_recv().unwrap(), status(round));
+            assert_eq!(slow.updates.try_recv().unwrap(), Answer::Update(status(round)));
         }
         assert!(slow.updates.try_recv().is_err());
     }
@@ -100,7 +108,9 @@ mod tests {
         let mut strangers = watchers.add(&"f".parse().unwrap(), Vec::new());
         let mut own = watchers.add(&owner, Vec::new());
         watchers.tell(&owner, &status(1));
-        assert_eq!(own.updates.try_recv().unwrap(), status(1));
+        assert_eq!(own.updates.try_recv().unwrap(), Answer::Update(status(1)));
         assert!(strangers.updates.try_recv().is_err());
+        watchers.tell_draining(true);
+        assert_eq!(strangers.updates.try_recv().unwrap(), Answer::Draining(true));
     }
 }

@@ -80,6 +80,7 @@ impl Lifecycle {
             () = signals.next() => tracing::info!(?grace, "draining"),
             () = self.drain.cancelled() => {}
         }
+        crate::service::stopping();
         self.drain.cancel();
         self.tasks.close();
         let ending = tokio::select! {

@@ -71,6 +71,8 @@ pub struct ClassManifest {
     pub enable_internet: bool,
     /// What the root of instances may do, besides what any user may.
     pub capabilities: BTreeSet<Capability>,
+    /// How many containers each node keeps made and waiting.
+    pub prepared: u32,
 }
 
 /// Leaves the values of the environment out: they may be secrets.
@@ -101,6 +103,7 @@ impl ClassManifest {
             stop_grace: self.stop_grace,
             enable_internet: self.enable_internet,
             capabilities: self.capabilities.clone(),
+            prepared: self.prepared,
         }
     }
 }

@@ -62,6 +62,9 @@ pub struct ClassSpec {
     /// What the root of instances may do, besides what any user may.
     #[serde(default)]
     pub capabilities: BTreeSet<Capability>,
+    /// How many containers each node keeps made and waiting.
+    #[serde(default)]
+    pub prepared: u32,
 }
 
 /// Leaves the values of the environment out: they may be secrets.
@@ -73,6 +76,56 @@ impl fmt::Debug for ClassSpec {
             .field("resources", &self.resources)
             .field("default_port", &self.default_port)
             .field("sleep_after", &self.sleep_after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClassSpec {
+    /// What the containers of its instances are made from.
+    pub fn recipe(&self) -> Recipe {
+        Recipe {
+            image: self.image.clone(),
+            entrypoint: self.entrypoint.clone(),
+            env: self.env.clone(),
+            resources: self.resources,
+            start_boost: self.start_boost,
+            enable_internet: self.enable_internet,
+            capabilities: self.capabilities.clone(),
+        }
+    }
+}
+
+/// What a container is made from: all of it that does not depend on whose container it will be. A container made from
+/// one recipe can take the place of another made from an equal one.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// What it runs.
+    pub image: ImageRef,
+    /// Replaces the image's entrypoint and command, where given.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
+    /// Added to the image's environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Its limits.
+    pub resources: Resources,
+    /// More CPU than that until its port answers.
+    #[serde(default)]
+    pub start_boost: Option<StartBoost>,
+    /// Whether it may reach the internet.
+    pub enable_internet: bool,
+    /// What its root may do, besides what any user may.
+    #[serde(default)]
+    pub capabilities: BTreeSet<Capability>,
+}
+
+/// Leaves the values of the environment out: they may be secrets.
+impl fmt::Debug for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recipe")
+            .field("image", &self.image)
+            .field("env", &self.env.keys())
+            .field("resources", &self.resources)
             .finish_non_exhaustive()
     }
 }

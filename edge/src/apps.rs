@@ -5,10 +5,15 @@ use std::sync::{Arc, PoisonError};
 
 use berth_common::ids::AppName;
 use berth_common::spec::{AppSpec, ClassSpec, MAX_ENV_BYTES, NameSource, RouteSpec};
-use tokio::sync::{Mutex, oneshot};
+use berth_common::wire::call::{Prepare, Stock};
+use berth_common::wire::frame::MAX_FRAME_BYTES;
+use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::router::{CurrentRouter, Router};
 use crate::store::{Store, StoreError};
+
+/// Most bytes of what nodes are told to keep ready: it travels in one frame, with a little around it.
+const MAX_STOCKS_BYTES: usize = MAX_FRAME_BYTES - 1024;
 
 /// Why an app was not deployed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +34,8 @@ pub(crate) struct Apps {
     apps: Mutex<BTreeMap<AppName, AppSpec>>,
     /// The same, for readers.
     current: std::sync::RwLock<Arc<BTreeMap<AppName, AppSpec>>>,
+    /// What of them nodes are to keep ready.
+    stocks: watch::Sender<Arc<Prepare>>,
 }
 
 impl Apps {
@@ -37,7 +44,13 @@ impl Apps {
         let apps: BTreeMap<_, _> = store.apps()?.into_iter().map(|app| (app.name.clone(), app)).collect();
         router.replace(Router::new(&apps));
         let current = std::sync::RwLock::new(Arc::new(apps.clone()));
-        Ok(Self { store, router, apps: Mutex::new(apps), current })
+        let stocks = watch::Sender::new(Arc::new(stocks(&apps)));
+        Ok(Self { store, router, apps: Mutex::new(apps), current, stocks })
+    }
+
+    /// The containers that nodes are to keep ready, now and as that changes.
+    pub(crate) fn stocks(&self) -> watch::Receiver<Arc<Prepare>> {
+        self.stocks.subscribe()
     }
 
     /// All apps.
@@ -56,6 +69,7 @@ impl Apps {
         tracing::info!(app = %app.name, classes = app.classes.len(), routes = app.routes.len(), "app deployed");
         apps.insert(app.name.clone(), app);
         self.router.replace(Router::new(&apps));
+        self.stocks.send_replace(Arc::new(stocks(&apps)));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(apps.clone());
         Ok(())
     }
@@ -65,6 +79,25 @@ impl Apps {
         self.store.put_app(app, Box::new(move |result| drop(tell.send(result))));
         told.await.unwrap_or(Err(StoreError::Closed))
     }
+}
+
+/// What nodes are to keep ready: of each class that wants it, as far as one call can say it.
+fn stocks(apps: &BTreeMap<AppName, AppSpec>) -> Prepare {
+    let classes =
+        apps.values().flat_map(|app| app.classes.iter().map(move |(name, class)| (app, name, class)));
+    let mut room = MAX_STOCKS_BYTES;
+    let mut stocks = Vec::new();
+    for (app, name, class) in classes.filter(|(_, _, class)| class.prepared > 0) {
+        let stock = Stock { recipe: class.recipe(), count: class.prepared };
+        let bytes = serde_json::to_vec(&stock).map_or(usize::MAX, |json| json.len() + 1);
+        if let Some(left) = room.checked_sub(bytes) {
+            room = left;
+            stocks.push(stock);
+        } else {
+            tracing::warn!(app = %app.name, class = %name, "no containers are kept prepared: there are too many classes");
+        }
+    }
+    Prepare { stocks }
 }
 
 /// Everything that is wrong with an app that the types do not already rule out.
@@ -159,12 +192,29 @@ pub(crate) mod tests {
             enable_internet: false,
             start_boost: None,
             capabilities: Default::default(),
+            prepared: 0,
         }
     }
 
     #[test]
     fn a_sound_app_has_no_faults() {
         assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nodes_are_told_of_as_many_classes_as_one_frame_holds() {
+        let mut apps = BTreeMap::new();
+        for index in 0..6 {
+            let mut app = app(&format!("a{index}"), &[]);
+            let class = app.classes.values_mut().next().unwrap();
+            class.prepared = u32::from(index != 0);
+            class.env.insert("K".to_owned(), "x".repeat(MAX_ENV_BYTES - 1));
+            apps.insert(app.name.clone(), app);
+        }
+        let told = stocks(&apps);
+        assert_eq!(told.stocks.len(), 3);
+        let call = berth_common::wire::call::Call::Prepare(told);
+        assert!(berth_common::wire::frame::encode(&call).is_ok());
     }
 
     #[test]

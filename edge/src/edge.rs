@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
 use berth_common::ids::Epoch;
 use berth_common::lifecycle::{Ending, Lifecycle};
+use berth_common::service;
 use berth_engine::fleet::Demand;
 use berth_engine::{Record, RecordState};
 use tokio::sync::mpsc;
@@ -61,6 +63,7 @@ struct Edge {
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
     admin_socket: PathBuf,
+    beats: Arc<[AtomicBool]>,
 }
 
 /// The two ends of what leads to one shard.
@@ -92,11 +95,13 @@ impl Edge {
             store: Arc::clone(&store),
             nodes: Arc::clone(&nodes),
             router,
+            stocks: apps.stocks(),
+            beats: (0..count).map(|_| AtomicBool::new(true)).collect(),
             shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
         };
         let shards = start_shards(&shared, ways, records, epoch)?;
         let admin = Admin { apps, nodes, mailboxes, store, images };
-        Ok(Self { shards, admin, admin_socket: config.admin_socket.clone() })
+        Ok(Self { shards, admin, admin_socket: config.admin_socket.clone(), beats: shared.beats })
     }
 
     /// Serves until told to end, then ends in phases.
@@ -104,7 +109,14 @@ impl Edge {
         let admin = admin::listen(&self.admin_socket)?;
         let admin = tokio::spawn(admin::serve(admin, self.admin));
         tracing::info!(admin = %self.admin_socket.display(), "ready");
-        let ending = lifecycle.run_until_signal(GRACE).await;
+        let beats = Arc::clone(&self.beats);
+        let status =
+            || beats.iter().all(|beat| beat.swap(false, Ordering::Relaxed)).then(|| "serving".to_owned());
+        service::ready("serving");
+        let ending = tokio::select! {
+            ending = lifecycle.run_until_signal(GRACE) => ending,
+            never = service::keep_alive(status) => match never {},
+        };
         admin.abort();
         // Only fails where the socket is gone already.
         let _ = fs::remove_file(&self.admin_socket);

@@ -59,6 +59,15 @@ impl Nodes {
         }
     }
 
+    /// A node takes no new instances any more, or takes them again.
+    pub(crate) fn draining(&self, id: &NodeId, draining: bool) {
+        let mut state = self.lock();
+        state.fleet.node_draining(id, draining);
+        if let Some(welcome) = state.nodes.get_mut(id).and_then(|node| node.welcome.as_mut()) {
+            welcome.draining = draining;
+        }
+    }
+
     /// A shard has lost its connection to a node.
     pub(crate) fn down(&self, id: &NodeId) {
         let mut state = self.lock();

@@ -3,16 +3,17 @@
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
 use berth_common::lifecycle::Lifecycle;
+use berth_common::wire::call::Prepare;
 use berth_common::wire::close;
 use berth_engine::Record;
 use quinn::VarInt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -26,6 +27,8 @@ use crate::router::CurrentRouter;
 use crate::store::Store;
 use crate::tunnel;
 
+/// How often a shard gives a sign of life: a small part of any watchdog's patience.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for the nodes to hear that their connections are closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,10 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) router: Arc<CurrentRouter>,
+    /// The containers that nodes are to keep ready.
+    pub(crate) stocks: watch::Receiver<Arc<Prepare>>,
+    /// Set by each shard again and again: a sign of life.
+    pub(crate) beats: Arc<[AtomicBool]>,
     /// Where each shard takes requests for its objects.
     pub(crate) shards: Arc<[mpsc::Sender<Handover>]>,
 }
@@ -83,6 +90,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         let pool = Arc::clone(&pool);
         async move { pool.sweep().await }
     });
+    parts.spawn(beat(Arc::clone(&shared.beats), own.index));
     let proxy = Arc::new(Proxy {
         shard: own.index,
         router: shared.router,
@@ -108,6 +116,15 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
     ended
 }
 
+async fn beat(beats: Arc<[AtomicBool]>, index: usize) {
+    loop {
+        if let Some(beat) = beats.get(index) {
+            beat.store(true, Ordering::Relaxed);
+        }
+        tokio::time::sleep(BEAT_EVERY).await;
+    }
+}
+
 /// A line to every node.
 fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &mut JoinSet<()>) -> Links {
     let mut links = Links::new();
@@ -120,6 +137,8 @@ fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &m
             config: tunnel::client_config(&shared.config.credentials, node),
             nodes: Arc::clone(&shared.nodes),
             objects: own.mailbox.clone(),
+            // One line tells it; which one makes no difference.
+            stocks: (own.index == 0).then(|| shared.stocks.clone()),
         });
         let stop = shared.lifecycle.stop().clone();
         // A link ends only when the edge stops, and with it the shard.

@@ -85,6 +85,13 @@ impl Fleet {
         node.draining = draining;
     }
 
+    /// A node takes no new instances any more, or takes them again.
+    pub fn node_draining(&mut self, id: &NodeId, draining: bool) {
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.draining = draining;
+        }
+    }
+
     /// A node is not connected. What is reserved on it stays so: its instances may live.
     pub fn node_down(&mut self, id: &NodeId) {
         if let Some(node) = self.nodes.get_mut(id) {

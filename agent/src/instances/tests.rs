@@ -3,6 +3,7 @@
 use super::*;
 use berth_common::ids::Epoch;
 use berth_common::outcome::ExitReason;
+use berth_common::wire::call::Answer;
 
 const CAPACITY: Capacity = Capacity { memory_bytes: 300, cpu_sixteenths: 30, instances: 3 };
 
@@ -52,7 +53,7 @@ fn each_kind_of_capacity_counts() {
     for resources in [(31, 1), (1, 301), (u32::MAX, u64::MAX)] {
         let table = table();
         let mut big = launch("e", 1, "1", 1);
-        (big.start.resources.cpu_sixteenths, big.start.resources.memory_bytes) = resources;
+        (big.start.recipe.resources.cpu_sixteenths, big.start.recipe.resources.memory_bytes) = resources;
         assert_eq!(code(table.admit(&big, || Ok(()))), RefusalCode::Capacity);
     }
 }
@@ -95,8 +96,9 @@ fn phases_never_go_back_and_each_is_told_once() {
     for phase in [Phase::Ready, Phase::Running, Phase::Ready, Phase::Stopping, Phase::Running] {
         table.advance(instance, phase);
     }
-    let told: Vec<_> =
-        std::iter::from_fn(|| watch.updates.try_recv().ok()).map(|status| status.phase).collect();
+    let updates = std::iter::from_fn(|| watch.updates.try_recv().ok());
+    let phase = |update| if let Answer::Update(status) = update { Some(status.phase) } else { None };
+    let told: Vec<_> = updates.filter_map(phase).collect();
     assert_eq!(told, [Phase::Starting, Phase::Ready, Phase::Stopping]);
     assert!(strangers.updates.try_recv().is_err());
     assert_eq!(table.watch(&one.owner).now[0].phase, Phase::Stopping);

@@ -3,7 +3,8 @@
 //! ```text
 //! fork ─▶ join the cgroup ─▶ own mount namespace ─▶ open layers and disk (as the agent's user)
 //!      ─▶ become root inside ─▶ tmpfs, binds, overlay ─▶ libcontainer create ─▶ tell the shim
-//!      ─▶ wait for the shim's word ─▶ libcontainer start ─▶ exit: the app is now the shim's child
+//!      ─▶ wait for the shim's word, which may take long: whose container it is ─▶ give it its name
+//!      ─▶ libcontainer start ─▶ exit: the app is now the shim's child
 //! ```
 //!
 //! The directories of the node can only be entered by the agent's user. So the builder opens what it needs first, and
@@ -11,9 +12,11 @@
 //! that tmpfs and is gone with the mount namespace.
 
 use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -24,11 +27,14 @@ use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::default::get_executor;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{execvpe, sethostname};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::ControlGroup;
 use super::disk::{self, Disk};
-use super::messages::ShimConfig;
+use super::files::Files;
+use super::messages::{Assignment, ShimConfig};
 use super::{files, oci, rlimits, stage, sys, user};
 
 /// Longest overlay option string: the kernel takes one page.
@@ -36,6 +42,10 @@ const MAX_OVERLAY_OPTIONS_BYTES: usize = 4095;
 
 /// Characters of the instance's id that are its host name: as many as tell instances apart at a glance.
 const HOSTNAME_CHARACTERS: usize = 12;
+/// Characters of an instance's id.
+const INSTANCE_ID_CHARACTERS: usize = 32;
+/// What libcontainer calls the container: its state is seen by nobody else.
+const LIBCONTAINER_ID: &str = "container";
 
 /// What builder, and the app's process until it is the app, tell the shim: JSON, one a line. When the last copy of
 /// the pipe closes without a failure, the app runs.
@@ -56,7 +66,8 @@ pub(crate) enum Report {
 pub(crate) struct Pipes {
     /// Reports go here. Closed by exec.
     pub(crate) reports: File,
-    /// One byte comes here when the app may start.
+    /// The shim's word comes here when the app may start. The builder reads the instance's id, the app's first process
+    /// the rest.
     pub(crate) go: File,
     /// The app's standard output.
     pub(crate) stdout: OwnedFd,
@@ -64,8 +75,23 @@ pub(crate) struct Pipes {
     pub(crate) stderr: OwnedFd,
 }
 
+/// The shim's word that a container is this instance's and may start.
+pub(crate) fn word(assignment: &Assignment) -> io::Result<Vec<u8>> {
+    let mut word = assignment.instance.to_string().into_bytes();
+    serde_json::to_writer(&mut word, &assignment.env).map_err(io::Error::other)?;
+    Ok(word)
+}
+
+/// Where and under which limits a container is made.
+pub(crate) struct Place<'a> {
+    /// Its shim's directory.
+    pub(crate) directory: &'a Path,
+    /// Its group.
+    pub(crate) cgroup: &'a ControlGroup,
+}
+
 /// Runs in the forked child and returns its exit code.
-pub(crate) fn run(config: &ShimConfig, cgroup: &ControlGroup, pipes: Pipes) -> i32 {
+pub(crate) fn run(config: &ShimConfig, place: &Place<'_>, pipes: Pipes) -> i32 {
     let (Ok(mut reports), Ok(details)) = (pipes.reports.try_clone(), pipes.reports.try_clone()) else {
         return 1;
     };
@@ -74,7 +100,7 @@ pub(crate) fn run(config: &ShimConfig, cgroup: &ControlGroup, pipes: Pipes) -> i
         .with_max_level(tracing::Level::ERROR)
         .with_writer(Mutex::new(details));
     let _ = tracing_subscriber::util::SubscriberInitExt::try_init(layer.finish());
-    match build(config, cgroup, pipes) {
+    match build(config, place, pipes) {
         Ok(()) => 0,
         Err(message) => {
             let _ = report(&mut reports, &Report::Failed { message });
@@ -83,24 +109,22 @@ pub(crate) fn run(config: &ShimConfig, cgroup: &ControlGroup, pipes: Pipes) -> i
     }
 }
 
-fn build(config: &ShimConfig, cgroup: &ControlGroup, pipes: Pipes) -> Result<(), String> {
+fn build(config: &ShimConfig, place: &Place<'_>, pipes: Pipes) -> Result<(), String> {
     let said = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
     };
-    cgroup.join().map_err(said("enter the cgroup"))?;
+    place.cgroup.join().map_err(said("enter the cgroup"))?;
     let layers = stage::open_directories(&config.layers).map_err(said("open the image's layers"))?;
-    let disk = open_disk(&config.disk).map_err(said("open the disk"))?;
+    let disk = open_disk(&config.disk, place.directory).map_err(said("open the disk"))?;
     sys::become_root().map_err(said("become the container's root"))?;
+    unshare(CloneFlags::CLONE_NEWUTS).map_err(io::Error::from).map_err(said("make a UTS namespace"))?;
     sys::set_dumpable(true).map_err(said("set the builder dumpable"))?;
     let stage = Stage::prepare(&layers, &disk).map_err(said("mount the root filesystem"))?;
     let user = user::resolve(&config.user, &stage.rootfs).map_err(|e| e.to_string())?;
     let rlimits = rlimits::of_container().map_err(said("read this process's own limits"))?;
-    let hostname = config.instance.to_string();
-    let files = files::write(&hostname[..HOSTNAME_CHARACTERS], config.resolver)
-        .map_err(said("write /etc/hosts and its like"))?;
+    let files = files::write(config.resolver).map_err(said("write /etc/hosts and its like"))?;
     let spec = oci::spec(&oci::Particulars {
-        hostname: &hostname[..HOSTNAME_CHARACTERS],
         rootfs: &stage.rootfs,
         cgroup: &config.cgroup,
         args: &config.args,
@@ -115,15 +139,15 @@ fn build(config: &ShimConfig, cgroup: &ControlGroup, pipes: Pipes) -> Result<(),
     .map_err(|e| format!("write the container's specification: {e}"))?;
     spec.save(stage.bundle.join("config.json"))
         .map_err(|e| format!("write the container's specification: {e}"))?;
-    contain(&hostname, &stage, pipes)
+    contain(&stage, &files, pipes)
 }
 
 /// Creates the container, waits for the shim's word, and starts it.
-fn contain(id: &str, stage: &Stage, pipes: Pipes) -> Result<(), String> {
+fn contain(stage: &Stage, files: &Files, pipes: Pipes) -> Result<(), String> {
     let Pipes { mut reports, mut go, stdout, stderr } = pipes;
     let stdin = File::open("/dev/null").map_err(|e| format!("open /dev/null: {e}"))?;
-    let app = App { reports: reports.as_raw_fd() };
-    let mut container = ContainerBuilder::new(id.to_owned(), SyscallType::default())
+    let app = App { reports: reports.as_raw_fd(), go: go.as_raw_fd() };
+    let mut container = ContainerBuilder::new(LIBCONTAINER_ID.to_owned(), SyscallType::default())
         .with_root_path(&stage.state)
         .and_then(|b| {
             b.with_executor(app).with_stdin(stdin).with_stdout(stdout).with_stderr(stderr).validate_id()
@@ -133,7 +157,11 @@ fn contain(id: &str, stage: &Stage, pipes: Pipes) -> Result<(), String> {
     let pid = container.pid().ok_or("libcontainer gave no pid")?.as_raw();
     report(&mut reports, &Report::Created { pid }).map_err(|e| format!("report to the shim: {e}"))?;
     drop(reports);
-    go.read_exact(&mut [0]).map_err(|e| format!("wait for the shim: {e}"))?;
+    let mut instance = [0; INSTANCE_ID_CHARACTERS];
+    go.read_exact(&mut instance).map_err(|e| format!("wait for the shim: {e}"))?;
+    let hostname = String::from_utf8_lossy(&instance[..HOSTNAME_CHARACTERS]);
+    sethostname(hostname.as_ref()).map_err(|e| format!("set the host name: {e}"))?;
+    files::name(files, &hostname).map_err(|e| format!("write /etc/hosts and its like: {e}"))?;
     container.start().map_err(|e| format!("start the container: {}", chain(&e)))
 }
 
@@ -157,22 +185,55 @@ fn report(to: &mut File, report: &Report) -> io::Result<()> {
     to.write_all(&line)
 }
 
-/// libcontainer's usual way to run the app, and a report to the shim if that fails.
+/// What becomes the app: reads the rest of the shim's word, and tells the shim if the app cannot be run.
 #[derive(Clone)]
 struct App {
-    reports: i32,
+    reports: RawFd,
+    go: RawFd,
+}
+
+impl App {
+    /// Becomes the app, with what is only known now added to the environment that libcontainer has set. Returns only why
+    /// it did not.
+    fn become_app(&self, spec: &Spec) -> io::Error {
+        let environment = match self.environment() {
+            Ok(environment) => environment,
+            Err(error) => return error,
+        };
+        let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
+        let args = args.into_iter().flatten().map(|arg| CString::new(arg.as_bytes()));
+        match args.collect::<Result<Vec<_>, _>>() {
+            Ok(args) if args.is_empty() => io::Error::other("there is no program to run"),
+            Ok(args) => {
+                let Err(error) = execvpe(&args[0], &args, &environment);
+                error.into()
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    fn environment(&self) -> io::Result<Vec<CString>> {
+        let told: BTreeMap<String, String> =
+            serde_json::from_slice(&sys::read_inherited(self.go)?).map_err(io::Error::other)?;
+        let mut variables: BTreeMap<OsString, OsString> =
+            told.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        variables.extend(std::env::vars_os());
+        let joined = variables.into_iter().map(|(name, value)| {
+            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).map_err(io::Error::from)
+        });
+        joined.collect()
+    }
 }
 
 impl Executor for App {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let result = get_executor().exec(spec);
-        if let Err(error) = &result {
-            let program = spec.process().as_ref().and_then(|p| p.args().as_ref()).and_then(|a| a.first());
-            let message = format!("run `{}`: {error}", program.map_or("", String::as_str));
-            let line = serde_json::to_vec(&Report::Failed { message }).unwrap_or_default();
-            sys::write_to_inherited(self.reports, &line);
-        }
-        result
+        let error = self.become_app(spec);
+        let program = spec.process().as_ref().and_then(|p| p.args().as_ref()).and_then(|a| a.first());
+        let message = format!("run `{}`: {error}", program.map_or("", String::as_str));
+        let mut line = serde_json::to_vec(&Report::Failed { message: message.clone() }).unwrap_or_default();
+        line.push(b'\n');
+        sys::write_to_inherited(self.reports, &line);
+        Err(ExecutorError::Execution(message.into()))
     }
 
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
@@ -186,11 +247,12 @@ enum OpenDisk {
     Memory { bytes: u64 },
 }
 
-fn open_disk(disk: &Disk) -> io::Result<OpenDisk> {
-    Ok(match disk {
-        Disk::Directory { path } => OpenDisk::Directory(stage::open_directory(path)?),
-        Disk::Memory { bytes } => OpenDisk::Memory { bytes: *bytes },
-    })
+fn open_disk(disk: &Disk, shim: &Path) -> io::Result<OpenDisk> {
+    match (disk, disk.path(shim)) {
+        (Disk::Memory { bytes }, _) => Ok(OpenDisk::Memory { bytes: *bytes }),
+        (_, Some(path)) => Ok(OpenDisk::Directory(stage::open_directory(&path)?)),
+        (_, None) => Err(io::Error::other("it is nowhere")),
+    }
 }
 
 impl OpenDisk {

@@ -11,7 +11,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use berth_common::ids::InstanceId;
 use cgroups_rs::CgroupPid;
 use cgroups_rs::fs::cgroup::Cgroup;
 use cgroups_rs::fs::cpu::CpuController;
@@ -48,6 +47,8 @@ const CPU_PERIOD_US: u64 = 100_000;
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limits of the group that is made to try out delegation.
 const PROBE_LIMITS: Limits = Limits { memory_bytes: 16 << 20, pids: 16 };
+/// Start of the names of containers' groups.
+const CONTAINER: &str = "container-";
 /// Start of the names of networks' groups.
 const NETWORK: &str = "net-";
 /// Pause between two looks at a group that is being emptied.
@@ -62,23 +63,23 @@ pub(crate) struct Limits {
     pub(crate) pids: u32,
 }
 
-/// The group of an instance below the delegated one.
-pub(crate) fn of_instance(delegated: &Path, instance: InstanceId) -> PathBuf {
-    delegated.join(instance.to_string())
+/// The group of a container below the delegated one, by the name of its shim's first directory.
+pub(crate) fn of_container(delegated: &Path, spare: Spare) -> PathBuf {
+    delegated.join(format!("{CONTAINER}{spare}"))
 }
 
-/// The group of what serves a container's network, by the name of the shim's first directory.
+/// The group of what serves its network.
 pub(crate) fn of_network(delegated: &Path, spare: Spare) -> PathBuf {
     delegated.join(format!("{NETWORK}{spare}"))
 }
 
-/// The groups of instances and networks below the delegated one, in whichever hierarchy.
+/// The groups of containers and networks below the delegated one, in whichever hierarchy.
 pub(crate) fn groups_of_shims(delegated: &Path) -> BTreeSet<PathBuf> {
     let mut groups = BTreeSet::new();
     for directory in ControlGroup::load(delegated).directories() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(NETWORK) || name.parse::<InstanceId>().is_ok() {
+            if name.starts_with(NETWORK) || name.starts_with(CONTAINER) {
                 groups.insert(delegated.join(name));
             }
         }

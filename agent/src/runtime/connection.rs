@@ -68,7 +68,7 @@ impl Shim {
                 }
                 Ok(Some((ShimEvent::Usage(usage), _))) => self.answer(Ok(Given::Usage(usage))),
                 Ok(Some((ShimEvent::Failed { message }, _))) => self.answer(Err(io::Error::other(message))),
-                Ok(Some((ShimEvent::Prepared { .. }, _))) => {}
+                Ok(Some((ShimEvent::Prepared { .. } | ShimEvent::Held, _))) => {}
                 Ok(Some((ShimEvent::Started, _))) => drop(events.send(Event::Started).await),
                 Ok(Some((ShimEvent::Exited { outcome }, _))) => return Some(outcome),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -77,6 +77,11 @@ impl Shim {
                 Ok(None) | Err(_) => return None,
             }
         }
+    }
+
+    /// Has it run its container, which an earlier agent had described.
+    pub(crate) async fn run(&self) -> io::Result<()> {
+        self.call(&ShimCall::Run).await
     }
 
     /// Waits until the shim has wiped the disk and ended.

@@ -8,20 +8,38 @@ use std::path::PathBuf;
 
 use super::stage;
 
-/// Writes the files into the builder's stage; returns where each is, and where it is seen inside.
-pub(crate) fn write(hostname: &str, resolver: Option<IpAddr>) -> io::Result<Vec<(PathBuf, &'static str)>> {
+const HOSTNAME: &str = "/etc/hostname";
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The files in the builder's stage: where each is, and where it is seen inside.
+pub(crate) type Files = Vec<(PathBuf, &'static str)>;
+
+/// Writes the files into the builder's stage, those that hold the name without it: a mounted file can still be written to,
+/// not replaced.
+pub(crate) fn write(resolver: Option<IpAddr>) -> io::Result<Files> {
     let directory = stage::make_in_stage("files")?;
     let files = [
-        ("hostname", "/etc/hostname", format!("{hostname}\n")),
-        ("hosts", "/etc/hosts", hosts(hostname)),
-        ("resolv.conf", "/etc/resolv.conf", resolv_conf(resolver)),
+        (directory.join("hostname"), HOSTNAME),
+        (directory.join("hosts"), HOSTS),
+        (directory.join("resolv.conf"), RESOLV_CONF),
     ];
-    let write = |(name, inside, text): (&str, &'static str, String)| {
-        let path = directory.join(name);
-        fs::write(&path, text)?;
-        Ok((path, inside))
-    };
-    files.into_iter().map(write).collect()
+    for (path, inside) in &files {
+        fs::write(path, if *inside == RESOLV_CONF { resolv_conf(resolver) } else { String::new() })?;
+    }
+    Ok(files.into())
+}
+
+/// Writes the container's name, once it has one, into the files that hold it.
+pub(crate) fn name(files: &Files, hostname: &str) -> io::Result<()> {
+    for (path, inside) in files {
+        match *inside {
+            HOSTNAME => fs::write(path, format!("{hostname}\n"))?,
+            HOSTS => fs::write(path, hosts(hostname))?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn hosts(hostname: &str) -> String {

@@ -4,14 +4,20 @@
 //! STATE/                  0700, the agent's user
 //!   supervisor.sock       the supervisor listens here
 //!   supervisor.lock       held by the living supervisor
-//!   spares/NAME/          one for each shim that waits for a container; becomes instances/ID
+//!   agent.sock            the agent listens here for those who empty the node
+//!   agent.lock            held by the living agent
+//!   draining              there while the node takes no new instances
+//!   spares/NAME/          one for each shim that waits for an instance; becomes instances/ID
 //!     spare.json          what its namespaces are made from
+//!     shim.json           0600, what its container is made from; removed once the shim has read it
+//!     disk.json           where the container's writable layer is
 //!   instances/ID/         one for each instance until its end was taken note of
 //!     spare.json          as above
 //!     launch.json         what was asked for, without the environment
-//!     shim.json           0600, the whole configuration; removed once the shim has read it
+//!     shim.json           as above
+//!     run.json            what the container is told of its instance; removed once the shim has read it
 //!     shim.sock           the shim listens here
-//!     disk.json           where the writable layer is
+//!     disk.json           as above
 //!     disk/               the writable layer, where it is in no slot; belongs to the container's users
 //!     exit.json           how it ended; written once, at the very end
 //!   layers/DIGEST/fs      unpacked image layers, shared by instances
@@ -87,9 +93,13 @@ impl Layout {
         self.spares().join(name.to_string())
     }
 
-    /// The instance whose folder this is, if it is one's.
-    pub(crate) fn instance_at(&self, path: &Path) -> Option<InstanceId> {
-        path.strip_prefix(self.instances()).ok()?.to_str()?.parse().ok()
+    /// The folders of all shims, those of instances and those that wait for one.
+    pub(crate) fn shims(&self) -> io::Result<Vec<PathBuf>> {
+        let mut shims: Vec<_> = self.instance_ids()?.into_iter().map(|id| self.instance(id)).collect();
+        for entry in fs::read_dir(self.spares())? {
+            shims.push(entry?.path());
+        }
+        Ok(shims)
     }
 
     /// Where the folder of an instance goes to be removed.

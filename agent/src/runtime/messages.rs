@@ -51,7 +51,10 @@ pub(crate) enum SupervisorAnswer {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ShimCall {
-    /// Run the container that is described in the shim's directory, which has become an instance's meanwhile.
+    /// Make the container that is described in the shim's directory, and hold it until it is to run.
+    Create,
+    /// The shim's directory has become an instance's, which is described in it: run its container, which is made first
+    /// if it was not.
     Run,
     /// Make a socket in the instance's network namespace.
     Socket,
@@ -70,6 +73,8 @@ pub(crate) enum ShimCall {
 pub(crate) enum ShimEvent {
     /// The namespaces are there: a container can be run. Or not: then the shim is about to end.
     Prepared { error: Option<String> },
+    /// The container is made, and waits to be run.
+    Held,
     /// A socket travels with this packet.
     Socket,
     /// What the instance takes.
@@ -102,19 +107,19 @@ pub(crate) struct SpareConfig {
     pub(crate) gids: IdRange,
     /// With a way to the internet; else loopback only.
     pub(crate) internet: Option<Internet>,
-    /// Cgroup of what serves its network, relative to the root of each hierarchy.
+    /// Cgroup of its container, relative to the root of each hierarchy.
+    pub(crate) cgroup: PathBuf,
+    /// The same of what serves its network.
     pub(crate) network_cgroup: PathBuf,
     /// The layers of protection that are on: all of them.
     #[serde(default)]
     pub(crate) protection: Layers,
 }
 
-/// What a shim needs to know to run one container. Written by the agent, read once and removed by the shim: it holds
+/// What a shim needs to know to make one container. Written by the agent, read once and removed by the shim: it holds
 /// the environment, and thereby secrets.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ShimConfig {
-    /// The instance.
-    pub(crate) instance: InstanceId,
     /// Where it writes.
     pub(crate) disk: Disk,
     /// Directories of the image's layers, the topmost first.
@@ -134,7 +139,7 @@ pub(crate) struct ShimConfig {
     pub(crate) protection: Layers,
     /// The program and its arguments.
     pub(crate) args: Vec<String>,
-    /// The environment.
+    /// The environment, as far as it does not depend on the instance.
     pub(crate) env: BTreeMap<String, String>,
     /// The working directory.
     pub(crate) cwd: PathBuf,
@@ -142,10 +147,22 @@ pub(crate) struct ShimConfig {
     pub(crate) capabilities: BTreeSet<Capability>,
     /// The image's user: empty, `user`, `user:group`, by number or name.
     pub(crate) user: String,
-    /// The log file.
-    pub(crate) log: PathBuf,
+    /// The directory of logs.
+    pub(crate) logs: PathBuf,
     /// Most bytes of log kept.
     pub(crate) log_bytes: u64,
+}
+
+/// What a shim needs to know of the instance whose container it runs. Written by the agent, read once and removed by the
+/// shim.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Assignment {
+    /// The instance.
+    pub(crate) instance: InstanceId,
+    /// Added to the environment where that does not say otherwise. Short: it goes through a pipe in one piece.
+    pub(crate) env: BTreeMap<String, String>,
+    /// The log file.
+    pub(crate) log: PathBuf,
 }
 
 /// A range of subordinate ids.

@@ -9,7 +9,8 @@
 //! * `supervisor` outlives the agent, starts shims and ends what a dead shim leaves behind.
 //! * `shim` makes the namespaces and the network, has a builder call libcontainer, hands out sockets, writes the log,
 //!   waits for the end, wipes the disk and writes down how it ended.
-//! * `spares` keeps some shims that have made their namespaces and wait for a container.
+//! * `spares` keeps some shims that have made their namespaces and wait for a container, `holder` some that have made a
+//!   container and wait for an instance.
 //! * `rootless` is the agent's side of both.
 
 mod builder;
@@ -18,10 +19,12 @@ pub mod connection;
 mod counters;
 pub(crate) mod disk;
 mod files;
+mod holder;
 mod landlock;
 pub mod layers;
 mod layout;
 mod log;
+mod maker;
 mod messages;
 mod namespaces;
 mod network;
@@ -50,7 +53,7 @@ use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Epoch, InstanceId};
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Usage};
+use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock, Usage};
 use serde::{Deserialize, Serialize};
 
 use self::disk::Backend;
@@ -133,6 +136,12 @@ pub trait Runtime {
     /// Sets aside what there is only so much of, for an instance that will be started, or says what is lacking. What
     /// was set aside is given back by itself when the start fails or the container has ended.
     fn reserve(&self, start: &Start) -> Result<(), LaunchError>;
+
+    /// Says which containers this owner would like to be made ahead of need from now on.
+    fn prepare(&self, owner: &EdgeId, stocks: Vec<Stock>);
+
+    /// From now on no containers are made ahead of need, and those that were are ended; or they are made again.
+    fn pause(&self, paused: bool);
 
     /// Starts a container. Returns once something on this node looks after it; its fate arrives as events.
     async fn start(&self, launch: Launch) -> Result<(Self::Container, Events), LaunchError>;

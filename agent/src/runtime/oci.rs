@@ -35,7 +35,6 @@ const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/
 
 /// What is particular to one container.
 pub(crate) struct Particulars<'a> {
-    pub(crate) hostname: &'a str,
     pub(crate) rootfs: &'a Path,
     pub(crate) cgroup: &'a Path,
     pub(crate) args: &'a [String],
@@ -49,7 +48,7 @@ pub(crate) struct Particulars<'a> {
     pub(crate) protection: Layers,
 }
 
-/// The specification of a container that is started inside its own user and network namespaces.
+/// The specification of a container that is started inside its own user, network and UTS namespaces.
 pub(crate) fn spec(of: &Particulars<'_>) -> Result<Spec, OciSpecError> {
     let user = UserBuilder::default()
         .uid(of.user.uid)
@@ -80,14 +79,16 @@ pub(crate) fn spec(of: &Particulars<'_>) -> Result<Spec, OciSpecError> {
     }
     // The builder's default is not none, and with any libcontainer wants to write the devices controller as root.
     linux.set_resources(None);
-    SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version("1.0.2")
-        .hostname(of.hostname)
         .root(RootBuilder::default().path(of.rootfs).readonly(false).build()?)
         .process(process)
         .mounts(mounts(of.files, on(Layer::ReadOnlySys))?)
         .linux(linux)
-        .build()
+        .build()?;
+    // The builder gives the name, later, in the namespace that it has made for it.
+    spec.set_hostname(None);
+    Ok(spec)
 }
 
 fn paths(paths: &[&str], on: bool) -> Vec<String> {
@@ -137,8 +138,8 @@ fn all_capabilities() -> Result<LinuxCapabilities, OciSpecError> {
 }
 
 fn namespaces() -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> {
-    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Pid, Uts};
-    [Pid, Ipc, Uts, Mount, Cgroup]
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Pid};
+    [Pid, Ipc, Mount, Cgroup]
         .into_iter()
         .map(|typ| LinuxNamespaceBuilder::default().typ(typ).build())
         .collect()
@@ -181,7 +182,6 @@ mod tests {
     #[test]
     fn the_specification_says_what_matters() {
         let spec = spec(&Particulars {
-            hostname: "h",
             rootfs: Path::new("/r"),
             cgroup: Path::new("/c"),
             args: &["/app".to_owned()],

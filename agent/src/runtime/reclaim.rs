@@ -14,12 +14,12 @@ use super::layout::{read_json, write_json};
 use super::sys;
 
 /// How a container ended whose shim is gone: as the shim wrote down, or else as lost, once it has been swept up.
-pub(crate) async fn recorded_end(directory: &Path, cgroup: &Path) -> Outcome {
+pub(crate) async fn recorded_end(directory: &Path) -> Outcome {
     let path = directory.join("exit.json");
     if let Ok(Some(outcome)) = read_json(&path) {
         return outcome;
     }
-    if let Err(error) = run_sweep(directory, cgroup).await {
+    if let Err(error) = run_sweep(directory).await {
         tracing::error!(directory = %directory.display(), %error, "could not sweep up after a lost container");
     }
     match read_json(&path) {
@@ -65,9 +65,9 @@ async fn run_wipe(directory: &Path) -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("the wipe ended with {status}"))) }
 }
 
-async fn run_sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
+async fn run_sweep(directory: &Path) -> io::Result<()> {
     let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
-    command.arg("sweep").arg("--directory").arg(directory).arg("--cgroup").arg(cgroup);
+    command.arg("sweep").arg("--directory").arg(directory);
     let status = command.stdin(Stdio::null()).status().await?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("the sweep ended with {status}"))) }
 }

@@ -1,55 +1,62 @@
 //! The agent's side of supervisor and shims: prepares an instance's directory, has its shim started, and follows it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use berth_common::ids::{InstanceId, NodeId};
-use berth_common::wire::call::{DiskCapacity, RefusalCode, Start};
-use tokio::io::Interest;
+use berth_common::ids::{EdgeId, InstanceId, NodeId};
+use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Shim, ask_supervisor, connect_shim};
 use super::disk::{Disk, Disks};
+use super::holder::{Held, Holder};
 use super::layers::Layers;
 use super::layout::{Layout, read_json, write_json_fast};
-use super::messages::{self, ShimCall, ShimConfig, SupervisorAnswer, SupervisorCall};
-use super::network::resolver::forwarder_of;
+use super::maker::Maker;
+use super::messages::{ShimCall, SupervisorAnswer, SupervisorCall};
 use super::reclaim::{recorded_end, release, remove, wipe};
-use super::spares::{Kind, Makings, Prepared, Spares, Tools};
+use super::spares::{Makings, Prepared, Spares, Tools};
 use super::trial::{self, Place, Trial};
-use super::{
-    Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, cgroup, sweep, sys,
-};
-use crate::images::{Image, Images};
+use super::{Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, sweep, sys};
+use crate::images::Images;
 
 /// Prepared shims that one start may use up.
 const MAX_SHIMS: usize = 3;
-/// Most bytes of log kept for each instance.
-const LOG_BYTES: u64 = 8 << 20;
-/// Most logs kept, of ended instances too. With `LOG_BYTES` this bounds the disk that logs take.
+/// Most logs kept, of ended instances too. With the limit of each this bounds the disk that logs take.
 const MAX_LOGS: usize = 256;
 /// Where the programs are that networks are made with.
 const PROGRAM_DIRS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-/// Where programs are looked for when the image does not say.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The one real runtime: rootless containers through libcontainer.
 #[derive(Debug)]
 pub struct Rootless {
-    node: NodeId,
     layout: Layout,
-    images: Images,
-    cgroup: PathBuf,
-    protection: Layers,
-    spares: Rc<Spares>,
+    maker: Rc<Maker>,
+    holder: Rc<Holder>,
     disks: Rc<Disks>,
+    /// How the instances come by their containers that have a place and are not yet started.
+    reserved: RefCell<HashMap<InstanceId, Reserved>>,
+}
+
+/// How an instance comes by its container.
+#[derive(Debug)]
+enum Reserved {
+    /// By being made.
+    New,
+    /// By taking one that is held.
+    Held(Held),
+    /// By being made, on the disk of one that is held and must go first.
+    InPlaceOf(Held),
+    /// By being made, on a disk that is about to be free.
+    Later(oneshot::Receiver<()>),
 }
 
 /// What the runtime is told when it is opened.
@@ -87,111 +94,93 @@ impl Rootless {
         let images = Images::new(layout.layers());
         let tools =
             Tools { name_server, pasta: pasta.or_else(|| find("pasta")), nft: nft.or_else(|| find("nft")) };
-        let makings =
-            Makings { layout: layout.clone(), cgroup: cgroup.clone(), uids, gids, tools, protection };
+        let makings = Makings { layout: layout.clone(), cgroup, uids, gids, tools, protection };
         let disks = Rc::new(Disks::open(
             &layout,
             enforce_disks,
             trial::run(Trial::MemoryDisk, &Place { directory: None, cgroup: None }).is_ok(),
         )?);
         let spares = Spares::new(makings, spares);
-        Ok(Self { node, layout, images, cgroup, protection, spares, disks })
-    }
-
-    fn config(&self, launch: &Launch, image: &Image) -> Result<ShimConfig, LaunchError> {
-        let start = &launch.start;
-        let args = start.entrypoint.clone().unwrap_or_else(|| image.args.clone());
-        if args.is_empty() {
-            let text =
-                format!("the image {} names no entrypoint, and neither does the class", start.image.digest);
-            return Err(LaunchError::new(RefusalCode::Image, text));
-        }
-        let disk = self.disks.of(start.instance);
-        let disk = disk.ok_or_else(|| LaunchError::new(RefusalCode::Other, "no disk was set aside"))?;
-        let env = self.environment(launch, image);
-        let has_nul = |text: &String| text.contains('\0');
-        if args.iter().any(has_nul)
-            || env.iter().any(|(k, v)| has_nul(k) || has_nul(v) || k.is_empty() || k.contains('='))
-        {
-            let text =
-                "arguments and environment must not hold NUL bytes, nor variables without a proper name";
-            return Err(LaunchError::new(RefusalCode::Invalid, text));
-        }
-        Ok(ShimConfig {
-            instance: start.instance,
-            disk,
-            layers: image.layers.clone(),
-            cgroup: cgroup::of_instance(&self.cgroup, start.instance),
-            memory_bytes: start.resources.memory_bytes,
-            cpu_sixteenths: start.resources.cpu_sixteenths,
-            start_boost: start.start_boost,
-            resolver: None,
-            protection: self.protection,
-            args,
-            env,
-            cwd: image.cwd.clone(),
-            capabilities: start.capabilities.clone(),
-            user: image.user.clone(),
-            log: self.layout.log(start.instance),
-            log_bytes: LOG_BYTES,
-        })
-    }
-
-    /// The image's environment, what Berth tells every instance, and on top what the class says.
-    fn environment(&self, launch: &Launch, image: &Image) -> BTreeMap<String, String> {
-        let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
-        env.extend(image.env.clone());
-        let told = [("DEPLOYMENT_ID", launch.start.instance.to_string()), ("NODE_ID", self.node.to_string())];
-        for (name, value) in told {
-            env.insert(format!("BERTH_{name}"), value.clone());
-            env.insert(format!("CLOUDFLARE_{name}"), value);
-        }
-        env.extend(launch.start.env.clone());
-        env
+        let maker = Rc::new(Maker { node, logs: layout.logs(), images, protection, spares });
+        let holder = Holder::new(Rc::clone(&maker), Rc::clone(&disks));
+        Ok(Self { layout, maker, holder, disks, reserved: RefCell::default() })
     }
 
     async fn try_start(&self, launch: &Launch) -> Result<(Shim, Events), LaunchError> {
         let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}"));
-        let kind = if launch.start.enable_internet { Kind::Internet } else { Kind::Alone };
-        let (image, prepared) = tokio::join!(self.images.open(&launch.start.image), self.spares.take(kind));
-        let (image, mut prepared) = (image?, prepared.map_err(failed)?);
-        for _ in 1..MAX_SHIMS {
-            match self.give(prepared, launch, &image).await {
+        let instance = launch.start.instance;
+        let reserved = self.reserved.borrow_mut().remove(&instance).unwrap_or(Reserved::New);
+        match reserved {
+            Reserved::New => {}
+            Reserved::InPlaceOf(held) => held.end().await,
+            Reserved::Later(free) => {
+                let _ = free.await;
+                self.disks.give(instance, self.disks.take(&launch.start.recipe.resources)?);
+            }
+            Reserved::Held(held) => match self.assign(held.into_prepared(), launch).await {
                 Ok(started) => return Ok(started),
-                Err(GiveError::Launch(error)) => return Err(error),
-                Err(GiveError::Gone(error)) => {
-                    tracing::warn!(instance = %launch.start.instance, %error, "a prepared shim is gone; taking another");
-                    remove(&self.layout.instance(launch.start.instance)).await.map_err(failed)?;
+                Err(error) => self.make_up_for(instance, launch, &error).await?,
+            },
+        }
+        let disk = self.disks.of(instance);
+        let disk = disk.ok_or_else(|| LaunchError::new(RefusalCode::Other, "no disk was set aside"))?;
+        let mut last = None;
+        for _ in 0..MAX_SHIMS {
+            let made = self.maker.describe(&launch.start.recipe, &disk).await?;
+            match self.assign(made, launch).await {
+                Ok(started) => return Ok(started),
+                Err(error) => {
+                    tracing::warn!(%instance, %error, "a prepared shim is gone; taking another");
+                    remove(&self.layout.instance(instance)).await.map_err(failed)?;
+                    last = Some(error);
                 }
             }
-            prepared = self.spares.take(kind).await.map_err(failed)?;
         }
-        self.give(prepared, launch, &image).await.map_err(|error| match error {
-            GiveError::Launch(error) => error,
-            GiveError::Gone(error) => failed(error),
-        })
+        Err(failed(last.unwrap_or_else(|| io::Error::other("no shim could be had"))))
     }
 
-    /// Gives a prepared shim the container to run.
-    async fn give(
+    /// A container that was held is gone, as one is whose network's process was killed: its disk cannot be had until it
+    /// is wiped, so another is taken.
+    async fn make_up_for(
         &self,
-        prepared: Prepared,
+        instance: InstanceId,
         launch: &Launch,
-        image: &Image,
-    ) -> Result<(Shim, Events), GiveError> {
-        let resolver = prepared.internet.as_ref().and_then(|internet| internet.resolver);
-        let config = self.config(launch, image).map_err(GiveError::Launch)?;
-        let config = ShimConfig { resolver: resolver.map(forwarder_of), ..config };
-        self.hand_over(&prepared, launch, &config).await.map_err(GiveError::Gone)?;
-        Ok(self.follow(launch.start.instance, prepared.socket))
+        error: &io::Error,
+    ) -> Result<(), LaunchError> {
+        tracing::warn!(%instance, %error, "a container that was held is gone; making another");
+        release(&self.disks, instance).await;
+        self.disks.give(instance, self.disks.take(&launch.start.recipe.resources)?);
+        let cleared = remove(&self.layout.instance(instance)).await;
+        cleared.map_err(|e| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}")))
     }
 
-    async fn hand_over(&self, to: &Prepared, launch: &Launch, config: &ShimConfig) -> io::Result<()> {
-        write_json_fast(&to.directory.join("launch.json"), &without_env(launch))?;
-        write_json_fast(&to.directory.join("disk.json"), &config.disk)?;
-        write_json_fast(&to.directory.join("shim.json"), config)?;
-        fs::rename(&to.directory, self.layout.instance(launch.start.instance))?;
-        to.socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), &ShimCall::Run, &[])).await
+    /// Sets a disk aside, that of a container that is held where no other is free.
+    fn reserve_disk(&self, start: &Start) -> Result<Reserved, LaunchError> {
+        let resources = &start.recipe.resources;
+        let error = match self.disks.take(resources) {
+            Ok(disk) => {
+                self.disks.give(start.instance, disk);
+                return Ok(Reserved::New);
+            }
+            Err(error) => error,
+        };
+        if let Some(held) = self.holder.take_for_disk(resources.disk_bytes) {
+            self.disks.give(start.instance, held.disk().clone());
+            return Ok(Reserved::InPlaceOf(held));
+        }
+        self.holder.wait_for_disk(resources.disk_bytes).map(Reserved::Later).ok_or(error)
+    }
+
+    /// Makes a shim, whose container is made or described, this instance's, and has it run the container. An error means
+    /// that the shim has ended.
+    async fn assign(&self, prepared: Prepared, launch: &Launch) -> io::Result<(Shim, Events)> {
+        let instance = launch.start.instance;
+        let assignment = self.maker.assignment(instance, self.layout.log(instance));
+        write_json_fast(&prepared.directory.join("launch.json"), &without_env(launch))?;
+        write_json_fast(&prepared.directory.join("run.json"), &assignment)?;
+        fs::rename(&prepared.directory, self.layout.instance(instance))?;
+        prepared.call(&ShimCall::Run).await?;
+        Ok(self.follow(instance, prepared.socket))
     }
 
     /// Follows a shim whose socket is connected.
@@ -199,12 +188,11 @@ impl Rootless {
         let shim = Shim::connected(socket);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let directory = self.layout.instance(instance);
-        let cgroup = cgroup::of_instance(&self.cgroup, instance);
         let (followed, disks) = (shim.clone(), Rc::clone(&self.disks));
         tokio::task::spawn_local(async move {
             let outcome = match followed.listen(&events).await {
                 Some(outcome) => outcome,
-                None => recorded_end(&directory, &cgroup).await,
+                None => recorded_end(&directory).await,
             };
             followed.answer_no_more();
             let _ = events.send(Event::Exited(outcome)).await;
@@ -216,11 +204,10 @@ impl Rootless {
 
     async fn adopt_one(&self, instance: InstanceId) -> io::Result<Option<Adopted<Shim>>> {
         let directory = self.layout.instance(instance);
-        let cgroup = cgroup::of_instance(&self.cgroup, instance);
         let Ok(Some(launch)) = read_json::<Launch>(&directory.join("launch.json")) else {
             tracing::warn!(%instance, "removing an instance that was never started");
-            recorded_end(&directory, &cgroup).await;
-            fs::remove_dir_all(&directory)?;
+            recorded_end(&directory).await;
+            remove(&directory).await?;
             return Ok(None);
         };
         let disk = read_json::<Disk>(&directory.join("disk.json"))?;
@@ -231,9 +218,13 @@ impl Rootless {
                     self.disks.adopt(instance, disk);
                 }
                 let (container, events) = self.follow(instance, sys::asynchronous(socket)?);
+                if directory.join("run.json").exists() {
+                    // The earlier agent came no further. A shim that has begun meanwhile says so, and goes on.
+                    container.run().await?;
+                }
                 AdoptedState::Running { container, events }
             }
-            (None, Err(_)) => AdoptedState::Exited(recorded_end(&directory, &cgroup).await),
+            (None, Err(_)) => AdoptedState::Exited(recorded_end(&directory).await),
         };
         Ok(Some(Adopted { launch, state }))
     }
@@ -259,7 +250,23 @@ impl Runtime for Rootless {
     }
 
     fn reserve(&self, start: &Start) -> Result<(), LaunchError> {
-        self.disks.reserve(start.instance, &start.resources)
+        let reserved = match self.holder.take(&start.recipe) {
+            Some(held) => {
+                self.disks.give(start.instance, held.disk().clone());
+                Reserved::Held(held)
+            }
+            None => self.reserve_disk(start)?,
+        };
+        self.reserved.borrow_mut().insert(start.instance, reserved);
+        Ok(())
+    }
+
+    fn prepare(&self, owner: &EdgeId, stocks: Vec<Stock>) {
+        self.holder.want(owner, stocks);
+    }
+
+    fn pause(&self, paused: bool) {
+        self.holder.pause(paused);
     }
 
     async fn start(&self, launch: Launch) -> Result<(Shim, Events), LaunchError> {
@@ -297,18 +304,10 @@ impl Runtime for Rootless {
     }
 }
 
-/// Why a container could not be given to a shim.
-enum GiveError {
-    /// No shim could run it.
-    Launch(LaunchError),
-    /// The shim has ended, as one does whose network's process was killed: another may do.
-    Gone(io::Error),
-}
-
 /// The launch as it is kept on disk: the environment may hold secrets, and nobody needs it again.
 fn without_env(launch: &Launch) -> Launch {
     let mut kept = launch.clone();
-    kept.start.env.clear();
+    kept.start.recipe.env.clear();
     kept
 }
 

@@ -27,7 +27,9 @@ use tokio::io::unix::AsyncFd;
 use super::connection::{ask_supervisor, connect_shim};
 use super::layers::Layers;
 use super::layout::{Layout, make_private_dir, write_json_fast};
-use super::messages::{self, IdRange, ShimEvent, Spare, SpareConfig, SupervisorAnswer, SupervisorCall};
+use super::messages::{
+    self, IdRange, ShimCall, ShimEvent, Spare, SpareConfig, SupervisorAnswer, SupervisorCall,
+};
 use super::network::{Internet, resolver};
 use super::{cgroup, sys};
 
@@ -63,6 +65,8 @@ pub(crate) struct Makings {
 pub(crate) struct Prepared {
     /// Its directory for now.
     pub(crate) directory: PathBuf,
+    /// The group that its container will be in.
+    pub(crate) cgroup: PathBuf,
     /// The connection to it.
     pub(crate) socket: AsyncFd<OwnedFd>,
     /// Its way out, if it has one.
@@ -118,6 +122,11 @@ impl Spares {
                 return Some(prepared);
             }
         }
+    }
+
+    /// Whether a shim is there and has a network as it would be made now.
+    pub(crate) fn is_good(&self, prepared: &Prepared, kind: Kind) -> bool {
+        self.makings.internet(kind).is_ok_and(|now| now == prepared.internet) && prepared.is_alive()
     }
 
     /// Fills the stock up in the background.
@@ -192,6 +201,7 @@ impl Makings {
             uids: self.uids,
             gids: self.gids,
             internet: internet.clone(),
+            cgroup: cgroup::of_container(&self.cgroup, name),
             network_cgroup: cgroup::of_network(&self.cgroup, name),
             protection: self.protection,
         };
@@ -205,7 +215,7 @@ impl Makings {
         }
         let socket = sys::asynchronous(connect_shim(directory)?)?;
         until_prepared(&socket).await?;
-        Ok(Prepared { directory: directory.to_owned(), socket, internet })
+        Ok(Prepared { directory: directory.to_owned(), cgroup: config.cgroup, socket, internet })
     }
 }
 
@@ -230,7 +240,17 @@ async fn until_prepared(socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
 }
 
 impl Prepared {
-    /// Whether its shim is there: it says nothing until it is given a container, so only an end can be read.
+    pub(crate) async fn call(&self, call: &ShimCall) -> io::Result<()> {
+        self.socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), call, &[])).await
+    }
+
+    /// What the shim says next; `None` once it has ended.
+    pub(crate) async fn next_event(&self) -> io::Result<Option<ShimEvent>> {
+        let receive = |fd: &OwnedFd| messages::receive::<ShimEvent>(fd.as_fd());
+        Ok(self.socket.async_io(Interest::READABLE, receive).await?.map(|(event, _)| event))
+    }
+
+    /// Whether its shim is there: it says nothing until it is given something to do, so only an end can be read.
     fn is_alive(&self) -> bool {
         let read = messages::receive::<ShimEvent>(self.socket.get_ref().as_fd());
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)

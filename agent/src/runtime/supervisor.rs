@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use berth_common::ids::InstanceId;
+use berth_common::service::{self, Heartbeat};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
@@ -68,12 +68,14 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         sweepers: Vec::new(),
         watch_stdin: options.watch_stdin,
         ending: None,
+        heartbeat: Heartbeat::new(),
         layout,
         cgroup,
     };
     supervisor.sweep_groups().context("remove cgroups of an earlier supervisor")?;
     supervisor.sweep_leftovers()?;
     tracing::info!(cgroup = %supervisor.cgroup.display(), socket = %socket.display(), "supervisor ready");
+    service::ready(&status(0));
     supervisor.run()
 }
 
@@ -102,12 +104,15 @@ struct Supervisor {
     watch_stdin: bool,
     /// When the supervisor gives up waiting for its shims.
     ending: Option<Instant>,
+    heartbeat: Heartbeat,
 }
 
 impl Supervisor {
     fn run(&mut self) -> anyhow::Result<()> {
         loop {
             let ready = self.wait()?;
+            let shims = self.shims.len();
+            self.heartbeat.beat(|| status(shims));
             self.handle_signals()?;
             if ready.stdin {
                 self.watch_stdin = false;
@@ -134,7 +139,8 @@ impl Supervisor {
             sources.push(stdin.as_fd());
         }
         let sources: Vec<_> = sources.into_iter().map(Some).collect();
-        let ready = super::shim::wait(&sources, self.ending)?;
+        let deadline = [self.ending, self.heartbeat.next()].into_iter().flatten().min();
+        let ready = super::shim::wait(&sources, deadline)?;
         let agents = 2 + self.agents.len();
         Ok(Ready {
             listener: ready[1],
@@ -155,6 +161,7 @@ impl Supervisor {
     fn begin_end(&mut self) {
         if self.held.take().is_some() {
             tracing::info!(containers = self.shims.len(), "ending all containers");
+            service::stopping();
             self.ending = Some(Instant::now() + END_TIMEOUT);
         }
     }
@@ -172,17 +179,15 @@ impl Supervisor {
         }
     }
 
-    /// Has swept up what a shim has left, if anything: one in good order leaves the record of its container's end, or,
-    /// if it had none, nothing.
+    /// Has swept up what a shim has left, if anything: one in good order leaves the record of its instance's end, or, if it
+    /// had none, nothing.
     fn shim_ended(&mut self, directory: &Path) -> anyhow::Result<()> {
-        if !directory.exists() || directory.join("exit.json").exists() {
+        // One whose container was no instance's has only emptied its directory: it could do no more.
+        if fs::remove_dir(directory).is_ok() || !directory.exists() || directory.join("exit.json").exists() {
             return Ok(());
         }
         tracing::warn!(directory = %directory.display(), "a shim ended without a record of its container's end");
-        match self.layout.instance_at(directory) {
-            Some(instance) => self.sweep(instance),
-            None => self.sweep_spare(directory),
-        }
+        self.sweep(directory)
     }
 
     fn accept_agent(&mut self) -> io::Result<()> {
@@ -267,17 +272,10 @@ impl Supervisor {
 
     /// Sweeps what shims of an earlier supervisor have left, unless they are still at it themselves.
     fn sweep_leftovers(&mut self) -> anyhow::Result<()> {
-        for instance in self.layout.instance_ids()? {
-            let directory = self.layout.instance(instance);
+        for directory in self.layout.shims()? {
             let ended = directory.join("exit.json").exists();
             if !ended && super::connection::connect_shim(&directory).is_err() {
-                self.sweep(instance)?;
-            }
-        }
-        for entry in fs::read_dir(self.layout.spares())? {
-            let directory = entry?.path();
-            if super::connection::connect_shim(&directory).is_err() {
-                self.sweep_spare(&directory)?;
+                self.sweep(&directory)?;
             }
         }
         Ok(())
@@ -286,14 +284,8 @@ impl Supervisor {
     /// Empties and removes the groups that no directory knows: what a crash left between the making of the one and of the
     /// other.
     fn sweep_groups(&self) -> io::Result<()> {
-        let mut known: HashSet<PathBuf> = HashSet::new();
-        for instance in self.layout.instance_ids()? {
-            known.insert(cgroup::of_instance(&self.cgroup, instance));
-            known.extend(super::sweep::network_group(&self.layout.instance(instance)));
-        }
-        for entry in fs::read_dir(self.layout.spares())? {
-            known.extend(super::sweep::network_group(&entry?.path()));
-        }
+        let shims = self.layout.shims()?;
+        let known: HashSet<PathBuf> = shims.iter().flat_map(|shim| super::sweep::groups(shim)).collect();
         for group in cgroup::groups_of_shims(&self.cgroup) {
             if !known.contains(&group) {
                 tracing::warn!(group = %group.display(), "removing a cgroup that nobody knows");
@@ -303,22 +295,9 @@ impl Supervisor {
         Ok(())
     }
 
-    fn sweep(&mut self, instance: InstanceId) -> anyhow::Result<()> {
-        let (directory, cgroup) =
-            (self.layout.instance(instance), cgroup::of_instance(&self.cgroup, instance));
-        self.fork_sweeper(&directory, || super::sweep::sweep(&directory, &cgroup))
-    }
-
-    fn sweep_spare(&mut self, directory: &Path) -> anyhow::Result<()> {
-        self.fork_sweeper(directory, || super::sweep::sweep_spare(directory))
-    }
-
-    fn fork_sweeper(
-        &mut self,
-        directory: &Path,
-        sweep: impl FnOnce() -> io::Result<()>,
-    ) -> anyhow::Result<()> {
-        let pid = sys::fork(|| match sweep() {
+    /// Leaves the sweeping to a process of its own, which must enter a user namespace.
+    fn sweep(&mut self, directory: &Path) -> anyhow::Result<()> {
+        let pid = sys::fork(|| match super::sweep::sweep(directory) {
             Ok(()) => 0,
             Err(error) => {
                 eprintln!("sweep {}: {error}", directory.display());
@@ -328,6 +307,10 @@ impl Supervisor {
         self.sweepers.push(pid);
         Ok(())
     }
+}
+
+fn status(shims: usize) -> String {
+    format!("looks after {shims} containers, those that wait for an instance included")
 }
 
 struct Ready {

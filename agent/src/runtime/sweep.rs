@@ -13,39 +13,30 @@ use super::messages::SpareConfig;
 use super::{namespaces, shim};
 
 /// Entry of the hidden `sweep` mode, which the agent runs as a process of its own.
-pub fn main(directory: &Path, cgroup: &Path) -> anyhow::Result<()> {
+pub fn main(directory: &Path) -> anyhow::Result<()> {
     super::refuse_root()?;
-    Ok(sweep(directory, cgroup)?)
+    Ok(sweep(directory)?)
 }
 
-/// Leaves nothing of a shim that had no container yet.
-pub(crate) fn sweep_spare(directory: &Path) -> io::Result<()> {
-    end_network(directory)?;
-    shim::wipe(directory)
-}
-
-/// Ends what served the network of a container.
-fn end_network(directory: &Path) -> io::Result<()> {
-    network_group(directory).map_or(Ok(()), |group| ControlGroup::load(&group).destroy())
-}
-
-/// The group of what serves the network of the shim with this directory. Its configuration says where that is; without
-/// one there is none yet.
-pub(crate) fn network_group(directory: &Path) -> Option<PathBuf> {
+/// The groups of the container of the shim with this directory and of what serves its network. The configuration says
+/// where they are; without one there are none yet.
+pub(crate) fn groups(directory: &Path) -> Vec<PathBuf> {
     let config = read_json::<SpareConfig>(&directory.join("spare.json")).ok().flatten();
-    config.map(|config| config.network_cgroup)
+    config.map_or_else(Vec::new, |config| vec![config.cgroup, config.network_cgroup])
 }
 
-/// Leaves nothing of a container but a record that says that it was lost. For a single-threaded process, which is in
-/// a user namespace afterwards.
-pub(crate) fn sweep(directory: &Path, cgroup: &Path) -> io::Result<()> {
-    ControlGroup::load(cgroup).destroy()?;
-    end_network(directory)?;
+/// Leaves nothing of a container but, if it was an instance's, a record that says that it was lost. For a
+/// single-threaded process, which is in a user namespace afterwards.
+pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
+    groups(directory).iter().try_for_each(|group| ControlGroup::load(group).destroy())?;
     if let Some(disk) = read_json::<Disk>(&directory.join("disk.json"))? {
         // What the container wrote belongs to its users, over whom there is power only inside.
         let (uids, gids) = my_subordinate_ids()?;
         namespaces::enter_user_namespace(uids, gids)?;
-        disk::wipe(&disk)?;
+        disk::wipe(&disk, directory)?;
+    }
+    if !directory.join("launch.json").exists() {
+        return shim::wipe(directory);
     }
     let exit = directory.join("exit.json");
     // No directory: somebody else has swept, and the agent has taken note of it.

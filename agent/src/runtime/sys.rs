@@ -256,6 +256,19 @@ pub(crate) fn write_to_inherited(fd: RawFd, bytes: &[u8]) {
     let _ = nix::unistd::write(borrowed, bytes);
 }
 
+/// Reads to the end of a descriptor that a parent process left open for us.
+pub(crate) fn read_inherited(fd: RawFd) -> io::Result<Vec<u8>> {
+    // SAFETY: at worst the number is not open and the read fails; the descriptor is not closed here.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    let (mut all, mut chunk) = (Vec::new(), [0; 1024]);
+    loop {
+        match nix::unistd::read(borrowed, &mut chunk)? {
+            0 => return Ok(all),
+            n => all.extend_from_slice(&chunk[..n]),
+        }
+    }
+}
+
 /// Sets an extended attribute of a file, following no symbolic link.
 pub(crate) fn set_xattr(path: &Path, name: &std::ffi::CStr, value: &[u8]) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_encoded_bytes())?;

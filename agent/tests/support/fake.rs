@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_agent::runtime::{Adopted, Container, Event, Events, Launch, LaunchError, Runtime};
-use berth_common::ids::InstanceId;
+use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{DiskCapacity, Start, Usage};
+use berth_common::wire::call::{DiskCapacity, Start, Stock, Usage};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Notify, mpsc};
 
@@ -21,6 +21,9 @@ pub(crate) struct Fake {
     pub(crate) launched: RefCell<Vec<Launch>>,
     pub(crate) adopted: RefCell<Vec<Adopted<FakeContainer>>>,
     pub(crate) forgotten: RefCell<Vec<InstanceId>>,
+    /// What is to be kept ready, by owner.
+    pub(crate) prepared: RefCell<HashMap<EdgeId, Vec<Stock>>>,
+    pub(crate) paused: Cell<bool>,
     /// Starts fail with this.
     pub(crate) failure: RefCell<Option<LaunchError>>,
     /// Starts wait until it is let go.
@@ -102,6 +105,14 @@ impl Runtime for FakeRuntime {
 
     fn reserve(&self, _start: &Start) -> Result<(), LaunchError> {
         Ok(())
+    }
+
+    fn prepare(&self, owner: &EdgeId, stocks: Vec<Stock>) {
+        self.0.prepared.borrow_mut().insert(owner.clone(), stocks);
+    }
+
+    fn pause(&self, paused: bool) {
+        self.0.paused.set(paused);
     }
 
     async fn start(&self, launch: Launch) -> Result<(FakeContainer, Events), LaunchError> {

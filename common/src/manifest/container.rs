@@ -11,13 +11,14 @@ use super::{ClassManifest, DeclaredImage, ImageSource};
 use crate::ids::ClassName;
 use crate::spec::{Capability, MAX_ENV_BYTES, Resources, StartBoost};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "class_name",
     "image",
     "instance_type",
     "disk_in_memory",
     "start_boost",
     "max_instances",
+    "prepared",
     "default_port",
     "sleep_after",
     "entrypoint",
@@ -51,6 +52,10 @@ const STOP_GRACE_BOUNDS: Bounds = Duration::ZERO..=DAY;
 
 /// Most instances of one class.
 const MAX_INSTANCES: u32 = 1_000_000;
+/// Containers that each node keeps prepared unless the class says otherwise: one, so that the next start is quick.
+const PREPARED: u32 = 1;
+/// Most of them: each takes a few megabytes and a disk, and a burst uses up any number.
+const MAX_PREPARED: u32 = 64;
 /// Most virtual CPUs of one instance, in sixteenths: more than any machine at hand has.
 const MAX_CPU_SIXTEENTHS: u32 = 16 * 256;
 /// Least and most memory of one instance, in bytes. With less no container can be made.
@@ -129,6 +134,7 @@ fn read_class(
         .and_then(|value| values::number(report, value, 1..=u16::MAX));
     let max_instances = section.get("max_instances");
     let max_instances = optional(max_instances, |value| values::number(report, value, 1..=MAX_INSTANCES));
+    let prepared = optional(section.get("prepared"), |value| values::number(report, value, 0..=MAX_PREPARED));
     let entrypoint = optional(section.get("entrypoint"), |value| entrypoint(report, value));
     let env = optional(section.get("env"), |value| environment(report, value));
     let resources = optional(section.get("instance_type"), |value| instance_type(report, value));
@@ -157,6 +163,7 @@ fn read_class(
         },
         start_boost: start_boost?.unwrap_or_else(|| Some(StartBoost::default())),
         max_instances: max_instances?,
+        prepared: prepared?.unwrap_or(PREPARED),
         default_port: default_port?,
         sleep_after: sleep_after?,
         start_timeout: start_timeout?,

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //! Hello  -> Welcome            first on every connection: who, and which session of it
-//! Watch  -> Update* Synced Update*   for as long as the connection lives: the state of every instance of this owner
+//! Watch  -> Update* Synced (Update | Draining)*   for as long as the connection lives: the state of every instance of
+//!                              this owner, and whether the node takes new ones
 //! Start  -> Accepted | Refused the instance's further fate arrives as Updates
 //! Stop   -> Done               signal, then SIGKILL after the grace
 //! Forget -> Done               the edge has stored how these instances ended: the agent may forget them
 //! Renew  -> Done               the owner lives: its instances' terms start anew
 //! Usage  -> Usage | Refused    what one instance takes
+//! Prepare -> Done              the containers to be kept ready from now on; never an obligation
 //! ```
-
-use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use crate::outcome::Outcome;
-use crate::spec::{Capability, ImageRef, Resources, StartBoost};
+use crate::spec::Recipe;
 
 /// What an edge asks of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub enum Call {
     Renew(Renew),
     /// Asks what an instance takes now.
     Usage(AskUsage),
+    /// Says which containers are likely to be wanted.
+    Prepare(Prepare),
 }
 
 /// What an agent answers.
@@ -48,6 +50,8 @@ pub enum Answer {
     Update(InstanceStatus),
     /// To `Watch`: everything that was there has been told.
     Synced,
+    /// To `Watch`: from now on the node takes no new instances, or takes them again.
+    Draining(bool),
     /// To `Start`: it will be started, or is already.
     Accepted,
     /// It was done.
@@ -164,24 +168,9 @@ pub struct Start {
     pub generation: Generation,
     /// How long the instance may live without word from its owner, in milliseconds.
     pub term_ms: u64,
-    /// What it runs.
-    pub image: ImageRef,
-    /// Replaces the image's entrypoint and command, where given.
-    #[serde(default)]
-    pub entrypoint: Option<Vec<String>>,
-    /// Added to the image's environment.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Its limits.
-    pub resources: Resources,
-    /// More CPU than that until its port answers.
-    #[serde(default)]
-    pub start_boost: Option<StartBoost>,
-    /// Whether it may reach the internet.
-    pub enable_internet: bool,
-    /// What its root may do, besides what any user may.
-    #[serde(default)]
-    pub capabilities: BTreeSet<Capability>,
+    /// What its container is made from.
+    #[serde(flatten)]
+    pub recipe: Recipe,
     /// The port that must take a connection before the instance counts as ready.
     pub ready_port: u16,
 }
@@ -193,11 +182,26 @@ impl std::fmt::Debug for Start {
             .field("instance", &self.instance)
             .field("object", &self.object)
             .field("generation", &self.generation)
-            .field("image", &self.image)
-            .field("env", &self.env.keys())
-            .field("resources", &self.resources)
+            .field("recipe", &self.recipe)
             .finish_non_exhaustive()
     }
+}
+
+/// The containers that an edge would like each node to keep ready, in place of those of its last call.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// One for each kind.
+    pub stocks: Vec<Stock>,
+}
+
+/// Containers of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stock {
+    /// What they are made from.
+    #[serde(flatten)]
+    pub recipe: Recipe,
+    /// How many.
+    pub count: u32,
 }
 
 /// Ends an instance.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Epoch, InstanceId, NodeId, ObjectId};
-use berth_common::wire::call::{Start, Stop};
+use berth_common::wire::call::{Prepare, Start, Stop};
 use berth_common::wire::close;
 use quinn::{Connection, Endpoint, VarInt};
 use tokio::sync::{mpsc, watch};
@@ -103,6 +103,8 @@ pub(crate) struct Link {
     config: quinn::ClientConfig,
     nodes: Arc<Nodes>,
     objects: Mailbox,
+    /// What nodes are to keep ready, where this line is the one that says so.
+    stocks: Option<watch::Receiver<Arc<Prepare>>>,
     commands: mpsc::UnboundedReceiver<Command>,
     connection: watch::Sender<Option<Connection>>,
     outbox: Outbox,
@@ -119,11 +121,12 @@ pub(crate) struct LinkParts {
     pub(crate) config: quinn::ClientConfig,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) objects: Mailbox,
+    pub(crate) stocks: Option<watch::Receiver<Arc<Prepare>>>,
 }
 
 impl Link {
     pub(crate) fn new(parts: LinkParts) -> (Self, LinkHandle) {
-        let LinkParts { node, address, introduction, endpoint, config, nodes, objects } = parts;
+        let LinkParts { node, address, introduction, endpoint, config, nodes, objects, stocks } = parts;
         let (tell, commands) = mpsc::unbounded_channel();
         let (connection, connected) = watch::channel(None);
         let outbox = Outbox::default();
@@ -135,6 +138,7 @@ impl Link {
             config,
             nodes,
             objects,
+            stocks,
             commands,
             connection,
             outbox,

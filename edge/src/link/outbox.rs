@@ -169,7 +169,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use berth_common::ids::{Generation, ObjectKey};
-    use berth_common::spec::{ImageRef, Resources};
+    use berth_common::spec::{ImageRef, Recipe, Resources};
 
     use super::*;
 
@@ -185,13 +185,20 @@ mod tests {
             object,
             generation: Generation(1),
             term_ms: 1,
-            image: ImageRef { layout: "/x".into(), digest: String::new() },
-            entrypoint: None,
-            env: Default::default(),
-            resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
-            enable_internet: false,
-            start_boost: None,
-            capabilities: Default::default(),
+            recipe: Recipe {
+                image: ImageRef { layout: "/x".into(), digest: String::new() },
+                entrypoint: None,
+                env: Default::default(),
+                resources: Resources {
+                    cpu_sixteenths: 1,
+                    memory_bytes: 1,
+                    disk_bytes: 1,
+                    disk_in_memory: false,
+                },
+                enable_internet: false,
+                start_boost: None,
+                capabilities: Default::default(),
+            },
             ready_port: 1,
         })
     }

@@ -1,18 +1,21 @@
 //! One connection of a link, from its Hello to its end.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::wire::call::{Answer, Call, Hello, InstanceStatus, Phase, Refusal, Renew, Start, Welcome};
+use berth_common::wire::call::{
+    Answer, Call, Hello, InstanceStatus, Phase, Prepare, Refusal, Renew, Start, Welcome,
+};
 use berth_common::wire::{close, frame};
 use berth_engine::Input;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use quinn::{Connection, RecvStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -59,13 +62,26 @@ impl SessionError {
     }
 }
 
-type Answered = (Option<Asked>, Result<Answer, CallError>);
+/// What a node tells by itself.
+enum News {
+    Instance(InstanceStatus),
+    Draining(bool),
+}
+
+/// A call that was sent.
+enum Sent {
+    Told(Asked),
+    Renew,
+    Prepare,
+}
+
+type Answered = (Sent, Result<Answer, CallError>);
 
 /// The parts of a session that run side by side.
 struct Session {
     connection: Connection,
     calls: FuturesUnordered<BoxFuture<'static, Answered>>,
-    updates: mpsc::Receiver<Result<InstanceStatus, CallError>>,
+    updates: mpsc::Receiver<Result<News, CallError>>,
     renew: Interval,
     look: Interval,
     packets: u64,
@@ -157,11 +173,15 @@ impl Link {
     }
 
     async fn up(&mut self, mut session: Session, stop: &CancellationToken) -> Result<(), SessionError> {
+        // What is to be kept ready is told on each connection, and when it changes.
+        if let Some(stocks) = &mut self.stocks {
+            stocks.mark_changed();
+        }
         loop {
             while session.calls.len() < MAX_CALLS
                 && let Some((asked, call)) = self.outbox.next()
             {
-                session.send(Some(asked), call);
+                session.send(Sent::Told(asked), call);
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -169,20 +189,25 @@ impl Link {
                 Some(command) = self.commands.recv() => self.take(command),
                 Some(answered) = session.calls.next() => self.answered(answered)?,
                 update = session.updates.recv() => match update {
-                    Some(Ok(status)) => self.update(status),
+                    Some(Ok(News::Instance(status))) => self.update(status),
+                    Some(Ok(News::Draining(draining))) => self.nodes.draining(&self.node, draining),
                     Some(Err(error)) => return Err(SessionError::Call { call: "watch", error }),
                     None => return Err(SessionError::WatchEnded),
                 },
+                stocks = changed(&mut self.stocks) => session.prepare(&stocks),
                 _ = session.renew.tick() => session.renew(),
                 _ = session.look.tick() => session.look_for_life(),
             }
         }
     }
 
-    fn answered(&mut self, (asked, answer): Answered) -> Result<(), SessionError> {
-        let call = name(asked.as_ref());
+    fn answered(&mut self, (sent, answer): Answered) -> Result<(), SessionError> {
+        let call = name(&sent);
         let answer = answer.map_err(|error| SessionError::Call { call, error })?;
-        let start = asked.as_ref().and_then(|asked| self.outbox.answered(asked));
+        let start = match &sent {
+            Sent::Told(asked) => self.outbox.answered(asked),
+            Sent::Renew | Sent::Prepare => None,
+        };
         match (answer, start) {
             (Answer::Accepted | Answer::Done, _) => {}
             (Answer::Refused(refusal), Some(start)) => self.start_refused(&start, refusal),
@@ -205,7 +230,7 @@ impl Link {
 }
 
 impl Session {
-    fn new(connection: Connection, updates: mpsc::Receiver<Result<InstanceStatus, CallError>>) -> Self {
+    fn new(connection: Connection, updates: mpsc::Receiver<Result<News, CallError>>) -> Self {
         let every = |period| {
             let mut interval = interval(period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -215,14 +240,18 @@ impl Session {
         Self { connection, calls: FuturesUnordered::new(), updates, renew, look, packets: 0, quiet: 0 }
     }
 
-    fn send(&self, asked: Option<Asked>, call: Call) {
+    fn send(&self, sent: Sent, call: Call) {
         let connection = self.connection.clone();
-        self.calls.push(Box::pin(async move { (asked, call::ask(&connection, &call).await) }));
+        self.calls.push(Box::pin(async move { (sent, call::ask(&connection, &call).await) }));
+    }
+
+    fn prepare(&self, stocks: &Prepare) {
+        self.send(Sent::Prepare, Call::Prepare(stocks.clone()));
     }
 
     fn renew(&self) {
         let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
-        self.send(None, Call::Renew(Renew { term_ms }));
+        self.send(Sent::Renew, Call::Renew(Renew { term_ms }));
     }
 
     fn look_for_life(&mut self) {
@@ -249,7 +278,8 @@ async fn account(connection: &Connection) -> Result<(Vec<InstanceStatus>, RecvSt
     let told = async {
         let mut watch = call::open(connection, &Call::Watch).await?;
         let mut told = Vec::new();
-        while let Some(status) = next_update(&mut watch).await? {
+        while let Some(news) = next_news(&mut watch).await? {
+            let News::Instance(status) = news else { return Err(CallError::Unexpected) };
             told.push(status);
         }
         Ok((told, watch))
@@ -258,20 +288,21 @@ async fn account(connection: &Connection) -> Result<(Vec<InstanceStatus>, RecvSt
     told.map_err(|error| SessionError::Call { call: "watch", error })
 }
 
-/// The next update, or `None` at the end of the account.
-async fn next_update(watch: &mut RecvStream) -> Result<Option<InstanceStatus>, CallError> {
+/// The next thing told, or `None` at the end of the account.
+async fn next_news(watch: &mut RecvStream) -> Result<Option<News>, CallError> {
     match frame::read(watch).await?.ok_or(CallError::NoAnswer)? {
-        Answer::Update(status) => Ok(Some(status)),
+        Answer::Update(status) => Ok(Some(News::Instance(status))),
+        Answer::Draining(draining) => Ok(Some(News::Draining(draining))),
         Answer::Synced => Ok(None),
         _ => Err(CallError::Unexpected),
     }
 }
 
 /// Reads updates until there are none, or nobody wants them.
-async fn follow(mut watch: RecvStream, tell: mpsc::Sender<Result<InstanceStatus, CallError>>) {
+async fn follow(mut watch: RecvStream, tell: mpsc::Sender<Result<News, CallError>>) {
     loop {
-        let update = match next_update(&mut watch).await {
-            Ok(Some(status)) => Ok(status),
+        let update = match next_news(&mut watch).await {
+            Ok(Some(news)) => Ok(news),
             Ok(None) => Err(CallError::Unexpected),
             Err(error) => Err(error),
         };
@@ -282,11 +313,22 @@ async fn follow(mut watch: RecvStream, tell: mpsc::Sender<Result<InstanceStatus,
     }
 }
 
-fn name(asked: Option<&Asked>) -> &'static str {
-    match asked {
-        Some(Asked::Start(_)) => "start",
-        Some(Asked::Stop(_)) => "stop",
-        Some(Asked::Forget(_)) => "forget",
-        None => "renew",
+/// The next that is to be kept ready; never, where another line tells it.
+async fn changed(stocks: &mut Option<watch::Receiver<Arc<Prepare>>>) -> Arc<Prepare> {
+    if let Some(stocks) = stocks
+        && stocks.changed().await.is_ok()
+    {
+        return Arc::clone(&stocks.borrow_and_update());
+    }
+    std::future::pending().await
+}
+
+fn name(sent: &Sent) -> &'static str {
+    match sent {
+        Sent::Told(Asked::Start(_)) => "start",
+        Sent::Told(Asked::Stop(_)) => "stop",
+        Sent::Told(Asked::Forget(_)) => "forget",
+        Sent::Renew => "renew",
+        Sent::Prepare => "prepare",
     }
 }

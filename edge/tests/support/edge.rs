@@ -159,6 +159,7 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
         enable_internet: false,
         start_boost: None,
         capabilities: Default::default(),
+        prepared: 0,
     };
     change(&mut class);
     let route = RouteSpec {

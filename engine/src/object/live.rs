@@ -108,13 +108,7 @@ impl Live {
             object: key.clone(),
             generation,
             term_ms,
-            image: self.class.image.clone(),
-            entrypoint: self.class.entrypoint.clone(),
-            env: self.class.env.clone(),
-            resources: self.class.resources,
-            enable_internet: self.class.enable_internet,
-            start_boost: self.class.start_boost,
-            capabilities: self.class.capabilities.clone(),
+            recipe: self.class.recipe(),
             ready_port: self.class.default_port,
         }
     }

@@ -50,6 +50,7 @@ pub(crate) fn class() -> ClassSpec {
         enable_internet: false,
         start_boost: None,
         capabilities: Default::default(),
+        prepared: 0,
     }
 }
 

@@ -111,6 +111,7 @@ fn class() -> ClassSpec {
         enable_internet: false,
         start_boost: None,
         capabilities: Default::default(),
+        prepared: 0,
     }
 }
 

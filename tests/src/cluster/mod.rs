@@ -128,10 +128,22 @@ impl Cluster {
 
     /// The cgroups of a node's instances, by name.
     pub fn instance_groups(&self, index: usize) -> Vec<String> {
-        let groups = cgroup::beginning_with(&self.nodes[index].cgroup, "");
+        let groups = cgroup::beginning_with(&self.nodes[index].cgroup, "container-");
         let names = groups.iter().filter_map(|group| Some(group.file_name()?.to_string_lossy().into_owned()));
-        let not_instances = ["net-", "supervisor", "probe"];
-        names.filter(|name| !not_instances.iter().any(|start| name.starts_with(start))).collect()
+        names.filter(|name| !self.is_held(index, name)).collect()
+    }
+
+    /// Whether a container waits for an instance. Its group and its directory have the same name.
+    fn is_held(&self, index: usize, group: &str) -> bool {
+        let name = group.trim_start_matches("container-");
+        self.nodes[index].state.join("spares").join(name).exists()
+    }
+
+    /// How many containers of a node are made and wait for an instance.
+    pub fn held(&self, index: usize) -> usize {
+        let groups = cgroup::beginning_with(&self.nodes[index].cgroup, "container-");
+        let names = groups.iter().filter_map(|group| group.file_name()?.to_str());
+        names.filter(|name| self.is_held(index, name)).count()
     }
 
     /// The processes of a node's instances.

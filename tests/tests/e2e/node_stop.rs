@@ -106,14 +106,14 @@ async fn start(cluster: &Cluster, edge: &Rogue) -> Result<InstanceId> {
     let answer = edge.call(&Call::Start(Box::new(serde_json::from_value(start)?))).await?;
     ensure!(matches!(answer, Answer::Accepted), "{answer:?}");
     wait::until("the instance to run", SLEEP_TIMEOUT, async || {
-        let answer = edge.call(&Call::Usage(AskUsage { instance })).await?;
-        ensure!(
-            matches!(&answer, Answer::Usage(usage) if usage.cpu_us > 0 && usage.memory_bytes > 0),
-            "{answer:?}"
-        );
+        let log = cluster.nodes()[0].state.join(format!("logs/{instance}.log"));
+        ensure!(std::fs::read_to_string(log)?.contains("listening"), "it has said nothing yet");
         Ok(())
     })
     .await?;
+    let answer = edge.call(&Call::Usage(AskUsage { instance })).await?;
+    let used = matches!(&answer, Answer::Usage(usage) if usage.cpu_us > 0 && usage.memory_bytes > 0);
+    ensure!(used, "{answer:?}");
     Ok(instance)
 }
 

@@ -30,8 +30,8 @@ use sha2::{Digest, Sha256};
 
 use self::slots::Slots;
 use self::unenforced::Unenforced;
+use super::LaunchError;
 use super::layout::Layout;
-use super::{LaunchError, shim};
 
 /// Where root keeps the slots of this machine's nodes. Nobody else may write there.
 pub(crate) const SLOTS_ROOT: &str = "/var/lib/berth-disks";
@@ -44,10 +44,23 @@ const NAME_DIGEST_BYTES: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Disk {
-    /// A directory that is made for it, and wiped after it.
+    /// A directory of its shim's own directory, which is made for it and wiped after it.
+    Own,
+    /// The same in a slot.
     Directory { path: PathBuf },
     /// A file system in memory with this size, gone with the container.
     Memory { bytes: u64 },
+}
+
+impl Disk {
+    /// The directory that is written to, where there is one; the shim's directory is this.
+    pub(crate) fn path(&self, shim: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Own => Some(shim.join(USED)),
+            Self::Directory { path } => Some(path.clone()),
+            Self::Memory { .. } => None,
+        }
+    }
 }
 
 /// Where the disks come from. Remembers what is taken; all methods are quick.
@@ -59,9 +72,9 @@ pub(crate) trait Backend: fmt::Debug {
     fn slots(&self) -> Vec<DiskSlots>;
 
     /// Takes a free disk of at least this size; `None` where there is none.
-    fn take(&self, instance: InstanceId, bytes: u64) -> Option<PathBuf>;
+    fn take(&self, bytes: u64) -> Option<Disk>;
 
-    /// Takes the disk that an instance of an earlier agent has.
+    /// Takes the disk in this directory, which an instance of an earlier agent has.
     fn adopt(&self, path: &Path);
 
     /// Gives a disk back. True if there is still something on it: then it must be wiped and given back again.
@@ -86,7 +99,7 @@ impl Disks {
         let backend: Box<dyn Backend> = if enforced {
             Box::new(Slots::probe(&slots_directory(layout.root()))?)
         } else {
-            Box::new(Unenforced::new(layout.clone()))
+            Box::new(Unenforced)
         };
         let disks = Self { backend, in_memory, given: RefCell::default() };
         let DiskCapacity { limit, slots, .. } = disks.capacity();
@@ -102,21 +115,24 @@ impl Disks {
         DiskCapacity { limit: self.backend.limit(), in_memory: self.in_memory, slots: self.backend.slots() }
     }
 
-    /// Sets a disk aside for an instance.
-    pub(crate) fn reserve(&self, instance: InstanceId, resources: &Resources) -> Result<(), LaunchError> {
-        let disk = match (resources.disk_in_memory, self.in_memory) {
-            (true, true) => Disk::Memory { bytes: resources.disk_bytes },
+    /// Sets a disk aside.
+    pub(crate) fn take(&self, resources: &Resources) -> Result<Disk, LaunchError> {
+        match (resources.disk_in_memory, self.in_memory) {
+            (true, true) => Ok(Disk::Memory { bytes: resources.disk_bytes }),
             (true, false) => {
                 let text = "this node's kernel cannot give disks in memory (Linux 6.6 or later can): leave out disk_in_memory";
-                return Err(LaunchError::new(RefusalCode::Invalid, text));
+                Err(LaunchError::new(RefusalCode::Invalid, text))
             }
             (false, _) => {
-                let path = self.backend.take(instance, resources.disk_bytes);
-                Disk::Directory { path: path.ok_or_else(|| self.none_free(resources.disk_bytes))? }
+                let disk = self.backend.take(resources.disk_bytes);
+                disk.ok_or_else(|| self.none_free(resources.disk_bytes))
             }
-        };
+        }
+    }
+
+    /// A disk that was set aside is this instance's.
+    pub(crate) fn give(&self, instance: InstanceId, disk: Disk) {
         self.given.borrow_mut().insert(instance, disk);
-        Ok(())
     }
 
     fn none_free(&self, bytes: u64) -> LaunchError {
@@ -141,12 +157,17 @@ impl Disks {
         if let Disk::Directory { path } = &disk {
             self.backend.adopt(path);
         }
-        self.given.borrow_mut().insert(instance, disk);
+        self.give(instance, disk);
     }
 
     /// An instance has ended, and whoever looked after it: its disk is free, unless it must be wiped first.
     pub(crate) fn release(&self, instance: InstanceId) -> Option<PathBuf> {
         let disk = self.given.borrow_mut().remove(&instance)?;
+        self.give_back(disk)
+    }
+
+    /// The same for a disk that is no instance's.
+    pub(crate) fn give_back(&self, disk: Disk) -> Option<PathBuf> {
         let Disk::Directory { path } = disk else { return None };
         self.backend.give_back(&path).then_some(path)
     }
@@ -178,11 +199,8 @@ fn ways_out(state: &Path) -> String {
 }
 
 /// Removes what an instance has left, unless nothing is there. For a process in the containers' user namespace.
-pub(crate) fn wipe(disk: &Disk) -> io::Result<()> {
-    match disk {
-        Disk::Directory { path } => shim::wipe(path),
-        Disk::Memory { .. } => Ok(()),
-    }
+pub(crate) fn wipe(disk: &Disk, shim: &Path) -> io::Result<()> {
+    disk.path(shim).map_or(Ok(()), |path| super::shim::wipe(&path))
 }
 
 /// How much of a slot is used, in bytes.

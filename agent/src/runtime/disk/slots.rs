@@ -8,12 +8,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use berth_common::ids::InstanceId;
 use berth_common::wire::call::{DiskLimit, DiskSlots};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Uid;
 
-use super::{Backend, USED};
+use super::{Backend, Disk, USED};
 
 /// How much larger than its name says a slot may be: a file system needs room for its own tables.
 const MOST_PERCENT: u64 = 125;
@@ -100,11 +99,11 @@ impl Backend for Slots {
     }
 
     /// The smallest that is large enough: they are in order.
-    fn take(&self, _instance: InstanceId, bytes: u64) -> Option<PathBuf> {
+    fn take(&self, bytes: u64) -> Option<Disk> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.iter_mut().find(|slot| !slot.taken && slot.bytes >= bytes && !slot.used.exists())?;
         slot.taken = true;
-        Some(slot.used.clone())
+        Some(Disk::Directory { path: slot.used.clone() })
     }
 
     fn adopt(&self, path: &Path) {
@@ -153,7 +152,7 @@ mod tests {
     fn the_smallest_that_fits_is_taken_and_comes_back_when_it_is_empty() {
         let directory = tempfile::tempdir().unwrap();
         let slots = slots(directory.path(), &["100-0", "200-0", "200-1"]);
-        let take = |bytes| slots.take(InstanceId::random(), bytes);
+        let take = |bytes| slots.take(bytes).map(|disk| disk.path(Path::new("/")).unwrap());
         let first = take(150).unwrap();
         assert!(first.parent().unwrap().ends_with("200-0"));
         assert!(take(100).unwrap().parent().unwrap().ends_with("100-0"));
@@ -177,9 +176,9 @@ mod tests {
         assert_eq!(slots.take_dirty(), [] as [PathBuf; 0], "one wipe is enough");
         // The wipe is through, but its end is not known yet.
         fs::remove_dir(&used).unwrap();
-        assert_eq!(slots.take(InstanceId::random(), 1), None);
+        assert_eq!(slots.take(1), None);
         assert!(!slots.give_back(&used));
-        assert_eq!(slots.take(InstanceId::random(), 1), Some(used));
+        assert_eq!(slots.take(1), Some(Disk::Directory { path: used }));
     }
 
     #[test]

@@ -2,23 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use berth_common::ids::InstanceId;
 use berth_common::wire::call::{DiskLimit, DiskSlots};
 
-use super::{Backend, USED};
-use crate::runtime::layout::Layout;
+use super::{Backend, Disk};
 
-/// Directories below those of the instances.
+/// Directories below those of the shims.
 #[derive(Debug)]
-pub(super) struct Unenforced {
-    layout: Layout,
-}
-
-impl Unenforced {
-    pub(super) fn new(layout: Layout) -> Self {
-        Self { layout }
-    }
-}
+pub(super) struct Unenforced;
 
 impl Backend for Unenforced {
     fn limit(&self) -> DiskLimit {
@@ -29,13 +19,13 @@ impl Backend for Unenforced {
         Vec::new()
     }
 
-    fn take(&self, instance: InstanceId, _bytes: u64) -> Option<PathBuf> {
-        Some(self.layout.instance(instance).join(USED))
+    fn take(&self, _bytes: u64) -> Option<Disk> {
+        Some(Disk::Own)
     }
 
     fn adopt(&self, _path: &Path) {}
 
-    /// What is left goes with the instance's own directory.
+    /// What is left goes with the shim's own directory.
     fn give_back(&self, _path: &Path) -> bool {
         false
     }

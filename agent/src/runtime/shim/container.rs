@@ -1,13 +1,15 @@
 //! A shim's container, from its making to its end.
 //!
 //! ```text
-//!        builder: created        builder's pipe closed       first process ended
-//! Making ───────────────▶ Created ────────────────────▶ Running ─────────────▶ Ended
-//!   │ builder: failed        │ builder or exec: failed        │ stop: signal, then
-//!   └────────────────────────┴───────────▶ Ended ◀────────────┘ SIGKILL after the grace
+//!        builder: created         agent: run            builder's pipe closed       first process ended
+//! Making ───────────────▶ Created (held) ─────▶ Created ────────────────────▶ Running ─────────────▶ Ended
+//!   │ builder: failed        │ no agent left       │ builder or exec: failed        │ stop: signal, then
+//!   └────────────────────────┴─────────────────────┴──────────▶ Ended ◀────────────┘ SIGKILL after the grace
 //! Ended: empty the cgroup ─▶ drain the output ─▶ remove the cgroup ─▶ end the network ─▶ exit.json ─▶ tell agents
 //!        ─▶ wipe the disk ─▶ exit
 //! ```
+//!
+//! A container that is no instance's yet leaves no record. One that is asked to run before it was made is held for no time.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -30,13 +32,14 @@ use super::super::cgroup::{ControlGroup, INSTANCE_PIDS, Limits};
 use super::super::disk::{self, Disk};
 use super::super::landlock::{self, Files};
 use super::super::layout::write_json;
-use super::super::messages::{ShimCall, ShimConfig, ShimEvent};
+use super::super::messages::{Assignment, ShimCall, ShimConfig, ShimEvent};
 use super::super::network::Network;
 use super::super::{counters, sys};
 use super::agents::{AgentId, Agents};
 use super::output::Output;
 use super::reports::Reports;
 use super::wait::wait;
+use super::{Directory, Order};
 
 /// How long the app has to end when what it needs has: as long as leaving `berth dev` may take.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -45,45 +48,66 @@ const KILL_AGAIN: Duration = Duration::from_millis(500);
 
 /// Makes a container in the network that the calling process is in, and looks after it to its end.
 pub(super) fn run(
-    directory: PathBuf,
+    directory: Directory,
     signals: SignalFd,
     mut agents: Agents,
     network: Network,
-    config: ShimConfig,
+    Order { config, assignment }: Order,
 ) -> anyhow::Result<()> {
     agents.greet_no_more();
     let mut shim = Shim {
-        output: Output::create(&config.log, config.log_bytes)?,
+        output: Output::new(),
         cgroup: ControlGroup::load(&config.cgroup),
         directory,
         signals,
         agents,
         network,
+        assignment: None,
         state: State::Making,
+        go: None,
         has_disk: false,
         boost: None,
         stop: None,
         asked: None,
         lost: None,
     };
-    let outcome = match shim.make(&config) {
+    let assigned = assignment.map_or(Ok(()), |own| shim.assign(own, &config));
+    let outcome = match assigned.and_then(|()| shim.make(&config)) {
         Ok(made) => shim.keep_to_own_files(&config).and_then(|()| shim.run(made, &config)),
         Err(error) => Ok(failed(error.to_string())),
     };
-    let has_disk = shim.has_disk;
-    shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
+    let directory = shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
     // Nobody need wait for this: whoever looks for the disk's next user sees that it is not empty. What it has not made
     // itself may be another's.
-    if has_disk { Ok(disk::wipe(&config.disk)?) } else { Ok(()) }
+    if directory.has_disk {
+        disk::wipe(&config.disk, &directory.path)?;
+    }
+    if directory.has_record { Ok(()) } else { Ok(empty(&directory.path)?) }
+}
+
+/// Leaves the directory itself, which lies in one that this process may not change any more, to the supervisor.
+fn empty(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { super::wipe(&entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    Ok(())
+}
+
+/// What a shim's directory holds at its end.
+struct Remains {
+    path: PathBuf,
+    has_disk: bool,
+    has_record: bool,
 }
 
 /// Only the container's root writes to it, which is no user that this process could name; nobody else can come by the
 /// directory above.
-fn make_disk(disk: &Disk) -> io::Result<()> {
-    let Disk::Directory { path } = disk else { return Ok(()) };
+fn make_disk(disk: &Disk, shim: &Path) -> io::Result<()> {
+    let Some(path) = disk.path(shim) else { return Ok(()) };
     let said = |e: io::Error| io::Error::other(format!("make the disk {}: {e}", path.display()));
-    fs::create_dir(path).map_err(said)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(said)
+    fs::create_dir(&path).map_err(said)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(said)
 }
 
 fn failed(message: String) -> Outcome {
@@ -101,17 +125,20 @@ enum State {
 struct Made {
     builder: Pid,
     reports: Reports,
-    go: Option<File>,
 }
 
 struct Shim {
-    directory: PathBuf,
+    directory: Directory,
     signals: SignalFd,
     agents: Agents,
     network: Network,
     cgroup: ControlGroup,
     output: Output,
+    /// Whose the container is.
+    assignment: Option<Assignment>,
     state: State,
+    /// Where the word goes that the app may start, until it is said.
+    go: Option<File>,
     /// The disk was made by this shim.
     has_disk: bool,
     /// When the start boost ends.
@@ -128,7 +155,8 @@ impl Shim {
     fn make(&mut self, config: &ShimConfig) -> io::Result<Made> {
         let limits = Limits { memory_bytes: config.memory_bytes, pids: INSTANCE_PIDS };
         self.cgroup = ControlGroup::create(&config.cgroup, &limits)?;
-        make_disk(&config.disk)?;
+        let directory = self.directory.path()?;
+        make_disk(&config.disk, &directory)?;
         self.has_disk = true;
         self.cgroup.open_to_container(true)?;
         let (reports, report) = pipe2(OFlag::O_CLOEXEC)?;
@@ -148,25 +176,25 @@ impl Shim {
                 let _ = nix::unistd::close(fd);
             }
             let Ok(()) = sys::usual_signals() else { return 1 };
-            pipes.take().map_or(1, |pipes| builder::run(config, &self.cgroup, pipes))
+            let place = builder::Place { directory: &directory, cgroup: &self.cgroup };
+            pipes.take().map_or(1, |pipes| builder::run(config, &place, pipes))
         })?;
         drop(pipes);
         for fd in [&reports, &stdout, &stderr] {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         self.output.attach(stdout, stderr);
-        Ok(Made { builder, reports: Reports::new(File::from(reports)), go: Some(File::from(go)) })
+        self.go = Some(File::from(go));
+        Ok(Made { builder, reports: Reports::new(File::from(reports)) })
     }
 
     /// The builder, which must mount, is on its way: from here on the shim needs little more than what is its own.
     fn keep_to_own_files(&self, config: &ShimConfig) -> io::Result<()> {
-        let log = config.log.parent().unwrap_or(&config.log);
-        let disk = match &config.disk {
-            Disk::Directory { path } => path.parent().unwrap_or(path),
-            Disk::Memory { .. } => &self.directory,
-        };
+        let directory = self.directory.path()?;
+        let disk = config.disk.path(&directory);
+        let slot = disk.as_deref().and_then(Path::parent).unwrap_or(&directory);
         let kernel = ["/proc", "/sys/fs/cgroup", "/dev/null"].map(Path::new);
-        let own: Vec<&Path> = [&self.directory, log, disk].into_iter().chain(kernel).collect();
+        let own: Vec<&Path> = [&directory, config.logs.as_path(), slot].into_iter().chain(kernel).collect();
         // For the program that sets firewall rules.
         let read = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"].map(Path::new);
         let kept = landlock::keep_to(&Files { own: &own, read: &read });
@@ -175,7 +203,7 @@ impl Shim {
 
     /// Serves until the container has ended, and tells how it did.
     fn run(&mut self, made: Made, config: &ShimConfig) -> io::Result<Outcome> {
-        let Made { builder, mut reports, mut go } = made;
+        let Made { builder, mut reports } = made;
         loop {
             let ready = self.wait(&reports)?;
             if ready.lifeline {
@@ -190,10 +218,13 @@ impl Shim {
                     return Ok(outcome);
                 }
             } else if let (State::Making, Some(pid)) = (self.state, reports.created()) {
-                self.created(pid, config, &mut go)?;
+                self.created(pid, config)?;
             }
             for (agent, call) in self.agents.serve(&ready.agents) {
                 self.carry_out(agent, call, config)?;
+            }
+            if self.assignment.is_none() && self.agents.is_empty() {
+                self.give_up("the agent that had it made is gone");
             }
             self.enforce_stop();
             self.enforce_cpu(config)?;
@@ -206,18 +237,32 @@ impl Shim {
         }
     }
 
-    /// The container waits to be started: from here on its CPU limit holds.
-    fn created(&mut self, pid: Pid, config: &ShimConfig, go: &mut Option<File>) -> io::Result<()> {
+    /// The container waits to be started.
+    fn created(&mut self, pid: Pid, config: &ShimConfig) -> io::Result<()> {
         self.state = State::Created { init: pid };
         self.cgroup.open_to_container(false)?;
         counters::bound(config.protection)?;
+        if self.assignment.is_none() {
+            self.agents.tell(&ShimEvent::Held);
+        }
+        self.begin(config)
+    }
+
+    /// The container is an instance's.
+    fn assign(&mut self, assignment: Assignment, config: &ShimConfig) -> io::Result<()> {
+        self.output.write_to(&assignment.log, config.log_bytes)?;
+        self.assignment = Some(assignment);
+        Ok(())
+    }
+
+    /// Has the app started, once the container is made and an instance's: from here on its CPU limit holds.
+    fn begin(&mut self, config: &ShimConfig) -> io::Result<()> {
+        let (State::Created { .. }, Some(assignment)) = (self.state, &self.assignment) else { return Ok(()) };
+        let Some(mut go) = self.go.take() else { return Ok(()) };
         let boosted = config.start_boost.map_or(0, |boost| boost.cpu_sixteenths);
         self.cgroup.limit_cpu(config.cpu_sixteenths.max(boosted))?;
         self.boost = config.start_boost.and_then(|boost| Instant::now().checked_add(boost.at_most));
-        match go.take() {
-            Some(mut go) => go.write_all(&[1]),
-            None => Ok(()),
-        }
+        go.write_all(&builder::word(assignment)?)
     }
 
     /// The builder and the app's process have let go of the report pipe: the app runs, or one of them failed.
@@ -261,23 +306,33 @@ impl Shim {
     fn lose(&mut self, what: &str) {
         if self.lost.is_none() {
             self.lost = Some(what.to_owned());
-            self.stop(Signal::SIGTERM as i32, ORPHAN_GRACE);
+            let has_app = matches!(self.state, State::Running { .. });
+            self.stop(Signal::SIGTERM as i32, if has_app { ORPHAN_GRACE } else { Duration::ZERO });
         }
     }
 
     /// The host's addresses may have changed. What cannot be closed to the app must not go on with it open.
     fn follow_host(&mut self) {
         if let Err(error) = self.network.follow_host() {
-            self.lost =
-                Some(format!("the host's new addresses could not be closed to the instance: {error}"));
-            self.stop(Signal::SIGKILL as i32, Duration::ZERO);
+            self.give_up(&format!("the host's new addresses could not be closed to the instance: {error}"));
         }
+    }
+
+    /// Ends the container at once.
+    fn give_up(&mut self, why: &str) {
+        self.lost = Some(why.to_owned());
+        self.stop(Signal::SIGKILL as i32, Duration::ZERO);
     }
 
     /// Carries out what an agent asks.
     fn carry_out(&mut self, agent: AgentId, call: ShimCall, config: &ShimConfig) -> io::Result<()> {
         match call {
-            ShimCall::Run => self.agents.refuse(agent, "a container runs already"),
+            ShimCall::Run if self.assignment.is_none() => {
+                let assignment = self.directory.take("run.json")?;
+                self.assign(assignment, config)?;
+                return self.begin(config);
+            }
+            ShimCall::Run | ShimCall::Create => self.agents.refuse(agent, "a container is there already"),
             ShimCall::Socket => self.give_socket(agent),
             ShimCall::Stop { signal, grace_ms } => self.stop(signal, Duration::from_millis(grace_ms)),
             ShimCall::Usage => {
@@ -344,7 +399,9 @@ impl Shim {
         }
     }
 
-    fn kill_all(&self) {
+    fn kill_all(&mut self) {
+        // A builder that waits for this word gives up without it, and leaves the container's first process to the shim.
+        self.go = None;
         if let State::Created { init } | State::Running { init } = self.state {
             // Its pid namespace dies with it, and so do all processes in it.
             let _ = kill(init, Signal::SIGKILL);
@@ -406,19 +463,25 @@ impl Shim {
         outcome
     }
 
-    /// Leaves nothing of the container but the record of its end, then tells whoever listens.
-    fn end(mut self, outcome: Outcome) -> anyhow::Result<()> {
+    /// Leaves nothing of the container but its disk, and the record of its end if it was an instance's; then tells whoever
+    /// listens.
+    fn end(mut self, outcome: Outcome) -> anyhow::Result<Remains> {
         self.kill_all();
         let results = [self.cgroup.destroy(), self.network.end()];
         while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_))
         {
         }
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
-            eprintln!("{}: {error}", self.directory.display());
+            eprintln!("{}: {error}", self.directory.path()?.display());
         }
-        write_json(&self.directory.join("exit.json"), &outcome)?;
+        let path = self.directory.path()?;
+        let has_record = self.assignment.is_some();
+        if has_record {
+            write_json(&path.join("exit.json"), &outcome)?;
+        }
         self.agents.tell(&ShimEvent::Exited { outcome });
-        results.into_iter().collect::<io::Result<()>>().map_err(Into::into)
+        results.into_iter().collect::<io::Result<()>>()?;
+        Ok(Remains { path, has_disk: self.has_disk, has_record })
     }
 }
 

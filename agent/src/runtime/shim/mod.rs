@@ -1,10 +1,10 @@
 //! The shim: one small single-threaded process for each container, from before it exists until nothing of it is left.
 //!
 //! ```text
-//!            network made            agent: run
-//! (spawned) ─────────────▶ Prepared ───────────▶ container (see there) ─▶ exit
+//!            network made            agent: create, or run
+//! (spawned) ─────────────▶ Prepared ─────────────────────▶ container (see there) ─▶ exit
 //!     │ failed                 │ no agent left, no supervisor
-//!     └────────────────────────┴──────────────▶ exit, nothing left
+//!     └────────────────────────┴───────────────────▶ exit, nothing left
 //! ```
 //!
 //! Making namespaces, and a way to the internet even more, takes longer than a request should wait: so shims are
@@ -12,7 +12,7 @@
 //!
 //! Its uid on the host stays the agent's, so that it can write the log and the record of the end; it has every
 //! capability over the container's namespaces, and the container's users have none over it.
-//! Loses its supervisor: ends the container. Loses its agent: carries on, once it has a container.
+//! Loses its supervisor: ends the container. Loses its agent: carries on, once its container is an instance's.
 
 mod agents;
 mod container;
@@ -30,11 +30,12 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
 
 use self::agents::Agents;
 pub(crate) use self::wait::wait;
 use super::layout::read_json;
-use super::messages::{ShimCall, ShimConfig, ShimEvent, SpareConfig};
+use super::messages::{Assignment, ShimCall, ShimConfig, ShimEvent, SpareConfig};
 use super::network::{Network, Plan};
 use super::sys;
 
@@ -51,10 +52,11 @@ pub fn main() -> anyhow::Result<()> {
     sys::adopt_orphans()?;
     // Wherever the supervisor was started: no directory is kept in use, and libcontainer wants one that exists.
     std::env::set_current_dir("/")?;
+    let directory = Directory(directory);
     let mut spare = Spare { directory, signals, agents: Agents::new(listener), has_agent: false };
     match spare.prepare() {
-        Ok(network) => match spare.until_run(&network)? {
-            Some(config) => container::run(spare.directory()?, spare.signals, spare.agents, network, config),
+        Ok(network) => match spare.until_order(&network)? {
+            Some(order) => container::run(spare.directory, spare.signals, spare.agents, network, order),
             None => spare.discard(Some(&network)),
         },
         Err(error) => {
@@ -78,22 +80,43 @@ fn watch_children() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
+/// A shim's directory, which the agent may move.
+pub(super) struct Directory(OwnedFd);
+
+impl Directory {
+    /// Where it is now.
+    fn path(&self) -> io::Result<PathBuf> {
+        fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+
+    /// Reads what the agent has put there, and removes it.
+    fn take<T: DeserializeOwned>(&self, name: &str) -> io::Result<T> {
+        let path = self.path()?.join(name);
+        let value = read_json(&path)?;
+        fs::remove_file(&path)?;
+        value.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing")))
+    }
+}
+
+/// What to do for a container.
+struct Order {
+    /// What to make it from.
+    config: ShimConfig,
+    /// Whose it is, where that is known.
+    assignment: Option<Assignment>,
+}
+
 /// A shim that has no container yet.
 struct Spare {
-    directory: OwnedFd,
+    directory: Directory,
     signals: SignalFd,
     agents: Agents,
     has_agent: bool,
 }
 
 impl Spare {
-    /// Where its directory is now: the agent moves it.
-    fn directory(&self) -> io::Result<PathBuf> {
-        fs::read_link(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))
-    }
-
     fn prepare(&self) -> io::Result<Network> {
-        let path = self.directory()?.join("spare.json");
+        let path = self.directory.path()?.join("spare.json");
         let config: SpareConfig = read_json(&path)?.ok_or(io::ErrorKind::NotFound)?;
         Network::make(&Plan {
             uids: config.uids,
@@ -105,7 +128,7 @@ impl Spare {
     }
 
     /// Waits until it is given a container; `None` when nobody can do that any more.
-    fn until_run(&mut self, network: &Network) -> io::Result<Option<ShimConfig>> {
+    fn until_order(&mut self, network: &Network) -> io::Result<Option<Order>> {
         self.agents.greet(ShimEvent::Prepared { error: None });
         let deadline = Instant::now() + FIRST_AGENT_TIMEOUT;
         loop {
@@ -119,7 +142,8 @@ impl Spare {
             }
             for (agent, call) in self.agents.serve(&ready[2..]) {
                 match call {
-                    ShimCall::Run => return take_config(&self.directory()?).map(Some),
+                    ShimCall::Create => return self.take_order(false).map(Some),
+                    ShimCall::Run => return self.take_order(true).map(Some),
                     _ => self.agents.refuse(agent, "no container runs yet"),
                 }
             }
@@ -128,6 +152,12 @@ impl Spare {
                 return Ok(None);
             }
         }
+    }
+
+    fn take_order(&self, assigned: bool) -> io::Result<Order> {
+        let config = self.directory.take("shim.json")?;
+        let assignment = if assigned { Some(self.directory.take("run.json")?) } else { None };
+        Ok(Order { config, assignment })
     }
 
     fn has_lost(&self, network: &Network) -> io::Result<bool> {
@@ -152,16 +182,9 @@ impl Spare {
 
     fn discard(self, network: Option<&Network>) -> anyhow::Result<()> {
         let ended = network.map_or(Ok(()), Network::end);
-        wipe(&self.directory()?)?;
+        wipe(&self.directory.path()?)?;
         Ok(ended?)
     }
-}
-
-fn take_config(directory: &Path) -> io::Result<ShimConfig> {
-    let path = directory.join("shim.json");
-    let config = read_json(&path)?;
-    fs::remove_file(&path)?;
-    config.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "shim.json is missing"))
 }
 
 /// Removes a directory and all below, unless it is not there.

@@ -15,7 +15,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Both streams of one app.
 pub(super) struct Output {
-    log: Log,
+    /// There from before the app runs.
+    log: Option<Log>,
     streams: [Source; 2],
 }
 
@@ -25,11 +26,15 @@ struct Source {
 }
 
 impl Output {
-    /// Writes to a new log, which takes at most `limit` bytes.
-    pub(super) fn create(log: &Path, limit: u64) -> io::Result<Self> {
+    pub(super) fn new() -> Self {
         let source = |stream| Source { pipe: None, lines: Lines::new(stream) };
-        let streams = [source(Stream::Stdout), source(Stream::Stderr)];
-        Ok(Self { log: Log::create(log, limit)?, streams })
+        Self { log: None, streams: [source(Stream::Stdout), source(Stream::Stderr)] }
+    }
+
+    /// Writes to a new log, which takes at most `limit` bytes.
+    pub(super) fn write_to(&mut self, log: &Path, limit: u64) -> io::Result<()> {
+        self.log = Some(Log::create(log, limit)?);
+        Ok(())
     }
 
     /// The shim's ends of the pipes, which do not block.
@@ -38,16 +43,20 @@ impl Output {
         self.streams[1].pipe = Some(stderr);
     }
 
-    /// What to wait for; `read` takes the results.
+    /// What to wait for; `read` takes the results. Nothing is written before there is a log.
     pub(super) fn sources(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        if self.log.is_none() {
+            return [None, None];
+        }
         [&self.streams[0], &self.streams[1]].map(|source| source.pipe.as_ref().map(OwnedFd::as_fd))
     }
 
     /// Reads a chunk of each that is ready.
     pub(super) fn read(&mut self, ready: &[bool]) {
+        let Some(log) = &mut self.log else { return };
         for (source, ready) in self.streams.iter_mut().zip(ready) {
             if *ready {
-                source.read(&mut self.log);
+                source.read(log);
             }
         }
     }
@@ -59,8 +68,9 @@ impl Output {
             let Ok(ready) = wait(&self.sources(), Some(deadline)) else { break };
             self.read(&ready);
         }
+        let Some(log) = &mut self.log else { return };
         for source in &mut self.streams {
-            source.lines.finish(&mut self.log);
+            source.lines.finish(log);
         }
     }
 }

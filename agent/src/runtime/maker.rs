@@ -1,0 +1,127 @@
+//! Has containers made: tells a prepared shim what to make one from. Knows recipes and shims, no instances.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use berth_common::ids::{InstanceId, NodeId};
+use berth_common::spec::Recipe;
+use berth_common::wire::call::RefusalCode;
+
+use super::LaunchError;
+use super::disk::Disk;
+use super::layers::Layers;
+use super::layout::write_json_fast;
+use super::messages::{Assignment, ShimConfig};
+use super::network::resolver::forwarder_of;
+use super::spares::{Kind, Prepared, Spares};
+use crate::images::{Image, Images};
+
+/// Most bytes of log kept for each instance.
+const LOG_BYTES: u64 = 8 << 20;
+/// Where programs are looked for when the image does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What Berth calls a variable, for those who know it from elsewhere and for those who do not.
+const VARIABLE_PREFIXES: [&str; 2] = ["BERTH_", "CLOUDFLARE_"];
+/// Known only once there is an instance.
+const DEPLOYMENT_ID: &str = "DEPLOYMENT_ID";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    pub(crate) node: NodeId,
+    pub(crate) logs: PathBuf,
+    pub(crate) images: Images,
+    pub(crate) protection: Layers,
+    pub(crate) spares: Rc<Spares>,
+}
+
+impl Maker {
+    /// A prepared shim that has been told what to make its container from.
+    pub(crate) async fn describe(&self, recipe: &Recipe, disk: &Disk) -> Result<Prepared, LaunchError> {
+        let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("prepare a container: {e}"));
+        let (image, prepared) =
+            tokio::join!(self.images.open(&recipe.image), self.spares.take(kind_of(recipe)));
+        let (image, prepared) = (image?, prepared.map_err(failed)?);
+        let config = self.config(recipe, disk, &image, &prepared)?;
+        let written = write_json_fast(&prepared.directory.join("disk.json"), disk)
+            .and_then(|()| write_json_fast(&prepared.directory.join("shim.json"), &config));
+        written.map_err(failed)?;
+        Ok(prepared)
+    }
+
+    fn config(
+        &self,
+        recipe: &Recipe,
+        disk: &Disk,
+        image: &Image,
+        prepared: &Prepared,
+    ) -> Result<ShimConfig, LaunchError> {
+        let args = recipe.entrypoint.clone().unwrap_or_else(|| image.args.clone());
+        if args.is_empty() {
+            let text =
+                format!("the image {} names no entrypoint, and neither does the class", recipe.image.digest);
+            return Err(LaunchError::new(RefusalCode::Image, text));
+        }
+        let env = self.environment(recipe, image);
+        refuse_what_no_process_can_have(&args, &env)?;
+        let resolver = prepared.internet.as_ref().and_then(|internet| internet.resolver);
+        Ok(ShimConfig {
+            disk: disk.clone(),
+            layers: image.layers.clone(),
+            cgroup: prepared.cgroup.clone(),
+            memory_bytes: recipe.resources.memory_bytes,
+            cpu_sixteenths: recipe.resources.cpu_sixteenths,
+            start_boost: recipe.start_boost,
+            resolver: resolver.map(forwarder_of),
+            protection: self.protection,
+            args,
+            env,
+            cwd: image.cwd.clone(),
+            capabilities: recipe.capabilities.clone(),
+            user: image.user.clone(),
+            logs: self.logs.clone(),
+            log_bytes: LOG_BYTES,
+        })
+    }
+
+    /// The image's environment, what Berth tells every container, and on top what the class says.
+    fn environment(&self, recipe: &Recipe, image: &Image) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
+        env.extend(image.env.clone());
+        for prefix in VARIABLE_PREFIXES {
+            env.insert(format!("{prefix}NODE_ID"), self.node.to_string());
+            // Else an image's own value would stand in the way of the instance's.
+            env.remove(&format!("{prefix}{DEPLOYMENT_ID}"));
+        }
+        env.extend(recipe.env.clone());
+        env
+    }
+
+    /// What a container is told that becomes this instance's.
+    pub(crate) fn assignment(&self, instance: InstanceId, log: PathBuf) -> Assignment {
+        let told = VARIABLE_PREFIXES.map(|prefix| (format!("{prefix}{DEPLOYMENT_ID}"), instance.to_string()));
+        Assignment { instance, env: BTreeMap::from(told), log }
+    }
+}
+
+/// The kind of shim that such a container needs.
+pub(crate) fn kind_of(recipe: &Recipe) -> Kind {
+    if recipe.enable_internet { Kind::Internet } else { Kind::Alone }
+}
+
+fn refuse_what_no_process_can_have(
+    args: &[String],
+    env: &BTreeMap<String, String>,
+) -> Result<(), LaunchError> {
+    let has_nul = |text: &String| text.contains('\0');
+    let good_variable = |(name, value): (&String, &String)| {
+        !has_nul(name) && !has_nul(value) && !name.is_empty() && !name.contains('=')
+    };
+    if args.iter().any(has_nul) || !env.iter().all(good_variable) {
+        let text = "arguments and environment must not hold NUL bytes, nor variables without a proper name";
+        return Err(LaunchError::new(RefusalCode::Invalid, text));
+    }
+    Ok(())
+}
