@@ -55,6 +55,8 @@ pub(crate) enum ControlAnswer {
         draining: bool,
         /// How many instances have not ended.
         instances: usize,
+        /// How many containers wait for one.
+        held: usize,
     },
     /// It was not done.
     Failed { message: String },
@@ -125,6 +127,7 @@ impl Control {
             Ok(()) => ControlAnswer::Status {
                 draining: agent.instances.is_draining(),
                 instances: agent.instances.alive().len(),
+                held: agent.runtime.held(),
             },
             Err(error) => ControlAnswer::Failed { message: error.to_string() },
         };
@@ -158,8 +161,17 @@ pub(crate) fn set_draining<R: Runtime>(agent: &Agent<R>, draining: bool) {
     agent.runtime.pause(draining);
 }
 
+/// What is on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Contents {
+    /// Instances that have not ended.
+    pub(crate) instances: usize,
+    /// Containers that wait for one.
+    pub(crate) held: usize,
+}
+
 /// The caller's end: asks the agent of the node with this state.
-pub(crate) async fn ask(state: &Path, call: &ControlCall) -> Result<(bool, usize), ControlError> {
+pub(crate) async fn ask(state: &Path, call: &ControlCall) -> Result<Contents, ControlError> {
     let connect = async || {
         let directory = File::open(state)?;
         UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd())).await
@@ -168,7 +180,7 @@ pub(crate) async fn ask(state: &Path, call: &ControlCall) -> Result<(bool, usize
     let mut stream = connect().await.map_err(|source| ControlError::Connect { path, source })?;
     frame::write(&mut stream, call).await?;
     match frame::read(&mut stream).await?.ok_or(ControlError::NoAnswer)? {
-        ControlAnswer::Status { draining, instances } => Ok((draining, instances)),
+        ControlAnswer::Status { instances, held, .. } => Ok(Contents { instances, held }),
         ControlAnswer::Failed { message } => Err(ControlError::Failed(message)),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::time::Instant;
 
-use crate::control::{ControlCall, ask};
+use crate::control::{Contents, ControlCall, ask};
 
 /// How often the agent is asked how far it is.
 const POLL: Duration = Duration::from_millis(200);
@@ -36,29 +36,32 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     run(async {
         let grace_ms = u64::try_from(options.grace.as_millis()).unwrap_or(u64::MAX);
         let call = if options.dry_run { ControlCall::Status } else { ControlCall::Drain { grace_ms } };
-        let (_, instances) = ask(&options.state, &call).await?;
+        let Contents { instances, .. } = ask(&options.state, &call).await?;
         match (options.dry_run, options.no_wait) {
             (true, _) => println!("{} would be ended with SIGTERM", count(instances)),
             (false, true) => println!("the node takes no new instances; {} end", count(instances)),
-            (false, false) => until_empty(options, instances).await?,
+            (false, false) => until_empty(options).await?,
         }
         Ok(())
     })
 }
 
-async fn until_empty(options: &Options, mut left: usize) -> anyhow::Result<()> {
+async fn until_empty(options: &Options) -> anyhow::Result<()> {
     let deadline = Instant::now().checked_add(options.grace.saturating_add(SLACK));
-    println!("the node takes no new instances; {} left", count(left));
-    while left > 0 {
+    println!("the node takes no new instances");
+    let mut told = None;
+    loop {
+        let Contents { instances, held } = ask(&options.state, &ControlCall::Status).await?;
+        if instances + held == 0 {
+            break;
+        }
+        if told.replace(instances) != Some(instances) {
+            println!("{} left", count(instances));
+        }
         if deadline.is_some_and(|at| Instant::now() > at) {
-            bail!("{} did not end, although killed; the node stays out of service", count(left));
+            bail!("{} did not end, although killed; the node stays out of service", count(instances));
         }
         tokio::time::sleep(POLL).await;
-        let (_, now) = ask(&options.state, &ControlCall::Status).await?;
-        if now != left {
-            println!("{} left", count(now));
-        }
-        left = now;
     }
     println!("the node is empty, until `berth-agent undrain --state {}`", options.state.display());
     Ok(())

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::ids::EdgeId;
-use berth_common::spec::Recipe;
+use berth_common::spec::{Recipe, Resources};
 use berth_common::wire::call::{RefusalCode, Stock};
 use tokio::sync::{Notify, oneshot};
 
@@ -66,7 +66,13 @@ pub(crate) struct Holder {
 struct Busy {
     disk_bytes: u64,
     /// A start that waits for the disk.
-    waiter: Option<oneshot::Sender<()>>,
+    waiter: Option<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    needs: Resources,
+    tell: oneshot::Sender<Disk>,
 }
 
 /// A container that is held. Letting go of it ends it.
@@ -136,6 +142,11 @@ impl Holder {
         self.look.notify_one();
     }
 
+    /// How many are held, or are being made or ended.
+    pub(crate) fn count(&self) -> usize {
+        self.stock.borrow().len() + usize::from(self.busy.borrow().is_some())
+    }
+
     /// Takes one that is made from this recipe.
     pub(crate) fn take(&self, recipe: &Recipe) -> Option<Held> {
         let held = self.take_where(|held| held.recipe == *recipe && self.is_good(held))?;
@@ -152,11 +163,12 @@ impl Holder {
 
     /// Lets a start wait for the disk of the one that is being made or ended, if that is as large as this and nobody else
     /// waits for it.
-    pub(crate) fn wait_for_disk(&self, bytes: u64) -> Option<oneshot::Receiver<()>> {
+    pub(crate) fn wait_for_disk(&self, needs: &Resources) -> Option<oneshot::Receiver<Disk>> {
         let mut busy = self.busy.borrow_mut();
-        let busy = busy.as_mut().filter(|busy| busy.disk_bytes >= bytes && busy.waiter.is_none())?;
+        let fits = |busy: &&mut Busy| busy.disk_bytes >= needs.disk_bytes && busy.waiter.is_none();
+        let busy = busy.as_mut().filter(fits)?;
         let (tell, told) = oneshot::channel();
-        busy.waiter = Some(tell);
+        busy.waiter = Some(Waiter { needs: *needs, tell });
         Some(told)
     }
 
@@ -206,14 +218,17 @@ impl Holder {
         self.busy.replace(Some(Busy { disk_bytes, waiter: None }));
     }
 
-    /// Ends what was begun, and gives the disk back. Whoever waits for it may try now.
+    /// Ends what was begun, and gives the disk back, at once to the start that waits for it.
     async fn give_back(&self, disk: Disk) {
         if let Some(dirty) = self.disks.give_back(disk) {
             wipe(&self.disks, &dirty).await;
         }
-        if let Some(waiter) = self.busy.take().and_then(|busy| busy.waiter) {
-            // Whoever asked may have gone away.
-            let _ = waiter.send(());
+        if let Some(Waiter { needs, tell }) = self.busy.take().and_then(|busy| busy.waiter)
+            && let Ok(disk) = self.disks.take(&needs)
+            && let Err(disk) = tell.send(disk)
+        {
+            // Whoever asked has gone away; nothing was written to it.
+            self.disks.give_back(disk);
         }
     }
 

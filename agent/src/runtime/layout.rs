@@ -107,6 +107,12 @@ impl Layout {
         self.instances().join(format!("{TRASH}{id}"))
     }
 
+    /// Whether a folder has gone there.
+    pub(crate) fn is_trash(&self, path: &Path) -> bool {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        path.starts_with(self.instances()) && name.is_some_and(|name| name.starts_with(TRASH))
+    }
+
     /// What an agent that was killed has not removed.
     pub(crate) fn all_trash(&self) -> io::Result<Vec<PathBuf>> {
         let mut trash = Vec::new();

@@ -143,6 +143,9 @@ pub trait Runtime {
     /// From now on no containers are made ahead of need, and those that were are ended; or they are made again.
     fn pause(&self, paused: bool);
 
+    /// How many containers are there that were made ahead of need.
+    fn held(&self) -> usize;
+
     /// Starts a container. Returns once something on this node looks after it; its fate arrives as events.
     async fn start(&self, launch: Launch) -> Result<(Self::Container, Events), LaunchError>;
 

@@ -13,6 +13,7 @@ use berth_common::ids::{EdgeId, InstanceId, NodeId};
 use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Shim, ask_supervisor, connect_shim};
 use super::disk::{Disk, Disks};
@@ -42,6 +43,8 @@ pub struct Rootless {
     maker: Rc<Maker>,
     holder: Rc<Holder>,
     disks: Rc<Disks>,
+    /// Shims that are followed: cancelled when they have ended.
+    followed: Rc<RefCell<HashMap<InstanceId, CancellationToken>>>,
     /// How the instances come by their containers that have a place and are not yet started.
     reserved: RefCell<HashMap<InstanceId, Reserved>>,
 }
@@ -56,7 +59,7 @@ enum Reserved {
     /// By being made, on the disk of one that is held and must go first.
     InPlaceOf(Held),
     /// By being made, on a disk that is about to be free.
-    Later(oneshot::Receiver<()>),
+    Later(oneshot::Receiver<Disk>),
 }
 
 /// What the runtime is told when it is opened.
@@ -103,7 +106,7 @@ impl Rootless {
         let spares = Spares::new(makings, spares);
         let maker = Rc::new(Maker { node, logs: layout.logs(), images, protection, spares });
         let holder = Holder::new(Rc::clone(&maker), Rc::clone(&disks));
-        Ok(Self { layout, maker, holder, disks, reserved: RefCell::default() })
+        Ok(Self { layout, maker, holder, disks, followed: Rc::default(), reserved: RefCell::default() })
     }
 
     async fn try_start(&self, launch: &Launch) -> Result<(Shim, Events), LaunchError> {
@@ -114,8 +117,9 @@ impl Rootless {
             Reserved::New => {}
             Reserved::InPlaceOf(held) => held.end().await,
             Reserved::Later(free) => {
-                let _ = free.await;
-                self.disks.give(instance, self.disks.take(&launch.start.recipe.resources)?);
+                let disk = free.await.ok();
+                let disk = disk.map_or_else(|| self.disks.take(&launch.start.recipe.resources), Ok)?;
+                self.disks.give(instance, disk);
             }
             Reserved::Held(held) => match self.assign(held.into_prepared(), launch).await {
                 Ok(started) => return Ok(started),
@@ -168,7 +172,7 @@ impl Rootless {
             self.disks.give(start.instance, held.disk().clone());
             return Ok(Reserved::InPlaceOf(held));
         }
-        self.holder.wait_for_disk(resources.disk_bytes).map(Reserved::Later).ok_or(error)
+        self.holder.wait_for_disk(resources).map(Reserved::Later).ok_or(error)
     }
 
     /// Makes a shim, whose container is made or described, this instance's, and has it run the container. An error means
@@ -189,6 +193,8 @@ impl Rootless {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let directory = self.layout.instance(instance);
         let (followed, disks) = (shim.clone(), Rc::clone(&self.disks));
+        let (all, gone) = (Rc::clone(&self.followed), CancellationToken::new());
+        all.borrow_mut().insert(instance, gone.clone());
         tokio::task::spawn_local(async move {
             let outcome = match followed.listen(&events).await {
                 Some(outcome) => outcome,
@@ -197,6 +203,8 @@ impl Rootless {
             followed.answer_no_more();
             let _ = events.send(Event::Exited(outcome)).await;
             followed.until_gone().await;
+            all.borrow_mut().remove(&instance);
+            gone.cancel();
             release(&disks, instance).await;
         });
         (shim, receiver)
@@ -269,6 +277,10 @@ impl Runtime for Rootless {
         self.holder.pause(paused);
     }
 
+    fn held(&self) -> usize {
+        self.holder.count()
+    }
+
     async fn start(&self, launch: Launch) -> Result<(Shim, Events), LaunchError> {
         let started = self.try_start(&launch).await;
         if started.is_err() {
@@ -299,8 +311,18 @@ impl Runtime for Rootless {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         }
-        remove(&trash).await?;
-        self.prune_logs()
+        self.prune_logs()?;
+        // Whatever takes long is nobody's business any more; what is not done when the agent ends, the next one does.
+        let gone = self.followed.borrow().get(&instance).cloned();
+        tokio::task::spawn_local(async move {
+            if let Some(gone) = gone {
+                gone.cancelled().await;
+            }
+            if let Err(error) = remove(&trash).await {
+                tracing::error!(directory = %trash.display(), %error, "cannot remove what is left of an instance");
+            }
+        });
+        Ok(())
     }
 }
 

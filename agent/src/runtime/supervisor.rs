@@ -182,6 +182,10 @@ impl Supervisor {
     /// Has swept up what a shim has left, if anything: one in good order leaves the record of its instance's end, or, if it
     /// had none, nothing.
     fn shim_ended(&mut self, directory: &Path) -> anyhow::Result<()> {
+        if self.layout.is_trash(directory) {
+            // The end was taken note of: the rest is the agent's.
+            return Ok(());
+        }
         // One whose container was no instance's has only emptied its directory: it could do no more.
         if fs::remove_dir(directory).is_ok() || !directory.exists() || directory.join("exit.json").exists() {
             return Ok(());

@@ -115,6 +115,10 @@ impl Runtime for FakeRuntime {
         self.0.paused.set(paused);
     }
 
+    fn held(&self) -> usize {
+        0
+    }
+
     async fn start(&self, launch: Launch) -> Result<(FakeContainer, Events), LaunchError> {
         let instance = launch.start.instance;
         self.0.launched.borrow_mut().push(launch);

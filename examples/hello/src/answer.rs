@@ -64,6 +64,11 @@ async fn choose(request: Request<Incoming>, settings: &Settings, later: &Later) 
         [.., "status", code] => status(code),
         [.., "instance"] => text(StatusCode::OK, format!("{}\n", settings.instance)),
         [.., "boot"] => text(StatusCode::OK, format!("{}\n", settings.boot)),
+        [.., "env", name] => match std::env::var(name) {
+            Ok(value) => text(StatusCode::OK, value),
+            Err(_) => text(StatusCode::NOT_FOUND, "there is no such variable\n"),
+        },
+        [.., "names"] => text(StatusCode::OK, inside::names()),
         [.., "file"] if request.method() == Method::PUT => inside::write_file(request.into_body()).await,
         [.., "file"] => inside::read_file(),
         [.., "fill", count] => number(count).map_or_else(bad_number, inside::fill_file),

@@ -139,11 +139,11 @@ impl Cluster {
         self.nodes[index].state.join("spares").join(name).exists()
     }
 
-    /// How many containers of a node are made and wait for an instance.
-    pub fn held(&self, index: usize) -> usize {
+    /// The groups of a node's containers that are made and wait for an instance.
+    pub fn held(&self, index: usize) -> Vec<String> {
         let groups = cgroup::beginning_with(&self.nodes[index].cgroup, "container-");
-        let names = groups.iter().filter_map(|group| group.file_name()?.to_str());
-        names.filter(|name| self.is_held(index, name)).count()
+        let names = groups.iter().filter_map(|group| Some(group.file_name()?.to_string_lossy().into_owned()));
+        names.filter(|name| self.is_held(index, name)).collect()
     }
 
     /// The processes of a node's instances.
@@ -196,14 +196,22 @@ impl Cluster {
         self.edge.take().context("the edge was killed before")?.kill()
     }
 
-    /// SIGKILL to all shims of a node.
+    /// SIGKILL to all shims of a node, which are gone then.
     pub fn kill_shims(&self, index: usize) -> Result<usize> {
         let shims = host::children(self.supervisor(index)?.pid());
         for pid in &shims {
             // One that had no container may have ended with its agent just now.
             let _ = kill(Pid::from_raw(i32::try_from(*pid)?), Signal::SIGKILL);
         }
+        while host::children(self.supervisor(index)?.pid()).iter().any(|pid| shims.contains(pid)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(shims.len())
+    }
+
+    /// SIGKILL to the supervisor of a node.
+    pub fn kill_supervisor(&mut self, index: usize) -> Result<()> {
+        self.nodes[index].supervisor.take().context("the supervisor was killed before")?.kill()
     }
 
     /// SIGKILL to the agent of a node.

@@ -90,6 +90,23 @@ impl Cluster {
         self.start_agent(number - 1)
     }
 
+    /// Starts the supervisor of a node again.
+    pub fn restart_supervisor(&mut self, index: usize) -> Result<()> {
+        let node = &self.nodes[index];
+        let supervisor = self.start_supervisor(&node.name, &node.state, &node.cgroup)?;
+        self.nodes[index].supervisor = Some(supervisor);
+        Ok(())
+    }
+
+    /// Puts another file in place of the node's program, as an upgrade does, and starts the agent from it.
+    pub fn upgrade_agent(&mut self, index: usize) -> Result<()> {
+        let path = self.program("berth-agent");
+        let new = path.with_extension("new");
+        fs::copy(&path, &new)?;
+        fs::rename(&new, &path)?;
+        self.start_agent(index)
+    }
+
     fn start_supervisor(&self, name: &str, state: &Path, group: &Path) -> Result<Daemon> {
         let machine = self.run.machine();
         let entrance = cgroup::make_entrance(group, machine.user())?;

@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth_common::outcome::{ExitReason, Outcome};
@@ -76,13 +76,14 @@ pub(super) fn run(
         Ok(made) => shim.keep_to_own_files(&config).and_then(|()| shim.run(made, &config)),
         Err(error) => Ok(failed(error.to_string())),
     };
-    let directory = shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
+    let remains = shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
+    let directory = remains.directory.path();
     // Nobody need wait for this: whoever looks for the disk's next user sees that it is not empty. What it has not made
     // itself may be another's.
-    if directory.has_disk {
-        disk::wipe(&config.disk, &directory.path)?;
+    if remains.has_disk {
+        disk::wipe(&config.disk, &directory)?;
     }
-    if directory.has_record { Ok(()) } else { Ok(empty(&directory.path)?) }
+    if remains.has_record { Ok(()) } else { Ok(empty(&directory)?) }
 }
 
 /// Leaves the directory itself, which lies in one that this process may not change any more, to the supervisor.
@@ -96,7 +97,9 @@ fn empty(directory: &Path) -> io::Result<()> {
 
 /// What a shim's directory holds at its end.
 struct Remains {
-    path: PathBuf,
+    /// Their connections end with the shim, and tell them that the disk is wiped.
+    _agents: Agents,
+    directory: Directory,
     has_disk: bool,
     has_record: bool,
 }
@@ -155,7 +158,8 @@ impl Shim {
     fn make(&mut self, config: &ShimConfig) -> io::Result<Made> {
         let limits = Limits { memory_bytes: config.memory_bytes, pids: INSTANCE_PIDS };
         self.cgroup = ControlGroup::create(&config.cgroup, &limits)?;
-        let directory = self.directory.path()?;
+        // It is not moved before the container is made, and another mount namespace knows no paths by descriptor.
+        let directory = self.directory.name()?;
         make_disk(&config.disk, &directory)?;
         self.has_disk = true;
         self.cgroup.open_to_container(true)?;
@@ -190,7 +194,7 @@ impl Shim {
 
     /// The builder, which must mount, is on its way: from here on the shim needs little more than what is its own.
     fn keep_to_own_files(&self, config: &ShimConfig) -> io::Result<()> {
-        let directory = self.directory.path()?;
+        let directory = self.directory.path();
         let disk = config.disk.path(&directory);
         let slot = disk.as_deref().and_then(Path::parent).unwrap_or(&directory);
         let kernel = ["/proc", "/sys/fs/cgroup", "/dev/null"].map(Path::new);
@@ -472,16 +476,15 @@ impl Shim {
         {
         }
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
-            eprintln!("{}: {error}", self.directory.path()?.display());
+            eprintln!("{}: {error}", self.directory.name()?.display());
         }
-        let path = self.directory.path()?;
         let has_record = self.assignment.is_some();
         if has_record {
-            write_json(&path.join("exit.json"), &outcome)?;
+            write_json(&self.directory.path().join("exit.json"), &outcome)?;
         }
         self.agents.tell(&ShimEvent::Exited { outcome });
         results.into_iter().collect::<io::Result<()>>()?;
-        Ok(Remains { path, has_disk: self.has_disk, has_record })
+        Ok(Remains { _agents: self.agents, directory: self.directory, has_disk: self.has_disk, has_record })
     }
 }
 

@@ -84,14 +84,19 @@ fn watch_children() -> io::Result<SignalFd> {
 pub(super) struct Directory(OwnedFd);
 
 impl Directory {
-    /// Where it is now.
-    fn path(&self) -> io::Result<PathBuf> {
-        fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    /// A path that leads to it wherever it is, for this process and its children.
+    fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+
+    /// Where it is now: for people, and for what a path by way of a descriptor does not do.
+    fn name(&self) -> io::Result<PathBuf> {
+        fs::read_link(self.path())
     }
 
     /// Reads what the agent has put there, and removes it.
     fn take<T: DeserializeOwned>(&self, name: &str) -> io::Result<T> {
-        let path = self.path()?.join(name);
+        let path = self.path().join(name);
         let value = read_json(&path)?;
         fs::remove_file(&path)?;
         value.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing")))
@@ -116,7 +121,7 @@ struct Spare {
 
 impl Spare {
     fn prepare(&self) -> io::Result<Network> {
-        let path = self.directory.path()?.join("spare.json");
+        let path = self.directory.path().join("spare.json");
         let config: SpareConfig = read_json(&path)?.ok_or(io::ErrorKind::NotFound)?;
         Network::make(&Plan {
             uids: config.uids,
@@ -182,7 +187,8 @@ impl Spare {
 
     fn discard(self, network: Option<&Network>) -> anyhow::Result<()> {
         let ended = network.map_or(Ok(()), Network::end);
-        wipe(&self.directory.path()?)?;
+        // The last to be seen: a directory cannot be removed by way of its descriptor.
+        wipe(&self.directory.name()?)?;
         Ok(ended?)
     }
 }

@@ -1,0 +1,108 @@
+//! Containers that are made ahead of need: taken by the next instance, never stale, and in nobody's way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use berth_tests::app::App;
+use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::machine;
+use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::wait;
+
+/// How long the stock may take to be filled: a container is made in a tenth of a second, one after the other.
+const FILL_TIMEOUT: Duration = Duration::from_secs(15);
+
+fn app() -> App {
+    App { more: "prepared = 2", ..App::default() }
+}
+
+/// The groups of the containers that wait, once there are so many.
+async fn held(cluster: &Cluster, count: usize) -> Result<Vec<String>> {
+    wait::until(&format!("{count} containers to be held"), FILL_TIMEOUT, async || {
+        let held = cluster.held(0);
+        ensure!(held.len() == count, "held: {held:?}");
+        Ok(held)
+    })
+    .await
+}
+
+#[test]
+fn an_instance_takes_a_container_that_is_held_and_makes_it_its_own() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let waiting = held(cluster, 2).await?;
+        let client = cluster.client();
+        let instance = client.get("/container/1/env/BERTH_DEPLOYMENT_ID").await?.success()?.text;
+        let groups = cluster.instance_groups(0);
+        ensure!(groups.iter().all(|group| waiting.contains(group)), "{groups:?} was not among {waiting:?}");
+        let known = cluster.admin().object("1").await?.instance.context("it has no instance")?;
+        ensure!(instance == known, "it was told {instance}, and is {known}");
+        let names = client.get("/container/1/names").await?.success()?.text;
+        ensure!(names.matches(&instance[..12]).count() == 3, "its names: {names}");
+        held(cluster, 2).await.map(drop)
+    })
+}
+
+#[test]
+fn what_has_changed_since_is_never_served() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let colour = |colour| App { env: BTreeMap::from([("COLOUR", colour)]), ..app() };
+        cluster.deploy(&colour("red")).await?;
+        let old = held(cluster, 2).await?;
+        cluster.deploy(&colour("blue")).await?;
+        let told = cluster.client().get("/container/1/env/COLOUR").await?.success()?.text;
+        ensure!(told == "blue", "it was told {told}");
+        wait::until("the old ones to be replaced", FILL_TIMEOUT, async || {
+            let held = cluster.held(0);
+            ensure!(held.len() == 2 && !held.iter().any(|group| old.contains(group)), "held: {held:?}");
+            Ok(())
+        })
+        .await
+    })
+}
+
+#[test]
+fn one_that_was_killed_is_not_missed() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        held(cluster, 2).await?;
+        cluster.kill_shims(0)?;
+        cluster.client().get("/container/1").await?.success()?;
+        held(cluster, 2).await.map(drop)
+    })
+}
+
+#[test]
+fn with_their_agent_they_go_and_with_the_next_they_come() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        held(cluster, 2).await?;
+        cluster.kill_agent(0)?;
+        held(cluster, 0).await?;
+        cluster.start_agent(0)?;
+        held(cluster, 2).await.map(drop)
+    })
+}
+
+#[test]
+fn they_give_way_to_whoever_needs_their_disk() -> Outcome {
+    if !machine::is_root() {
+        println!("not root: cannot make disk slots");
+        return Ok(());
+    }
+    scenario(Setup { disk_slots: Some("2x64MiB"), ..Setup::nodes(1) }, async |cluster| {
+        cluster.deploy(&App { disk: "64MiB", ..app() }).await?;
+        held(cluster, 2).await?;
+        let other =
+            App { name: "other", prefix: "other", disk: "64MiB", more: "prepared = 0", ..App::default() };
+        cluster.deploy(&other).await?;
+        let client = cluster.client();
+        client.get("/other/1").await?.success()?;
+        client.get("/other/2").await?.success()?;
+        held(cluster, 0).await?;
+        let refused = client.get("/other/3").await?;
+        ensure!(refused.status.as_u16() == 503, "answered {}: {}", refused.status, refused.text);
+        Ok(())
+    })
+}
