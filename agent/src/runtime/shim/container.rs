@@ -173,11 +173,12 @@ impl Shim {
             stdout: stdout_write,
             stderr: stderr_write,
         });
-        let held = [reports.as_raw_fd(), go.as_raw_fd()];
+        let agents = self.agents.sources().into_iter().flatten().map(|fd| fd.as_raw_fd());
+        let own: Vec<_> = agents.chain([reports.as_raw_fd(), go.as_raw_fd()]).collect();
         let builder = sys::fork(|| {
-            // The parent's ends: a copy here would hide from the app's process that the shim is gone.
-            for fd in held {
-                let _ = nix::unistd::close(fd);
+            // The parent's ends: a copy here would hide from agents and from the app's process that the shim is gone.
+            for fd in &own {
+                let _ = nix::unistd::close(*fd);
             }
             let Ok(()) = sys::usual_signals() else { return 1 };
             let place = builder::Place { directory: &directory, cgroup: &self.cgroup };
