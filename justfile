@@ -45,6 +45,10 @@ bench-proxy: examples
 examples:
     ./dev examples
 
+# builds static binaries, into target/dist
+dist *flags:
+    ./dev dist {{ flags }}
+
 # formats everything
 fmt:
     cargo fmt --all

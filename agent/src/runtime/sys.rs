@@ -104,6 +104,12 @@ pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
 #[allow(clippy::cast_possible_truncation, reason = "the flag is 1")]
 const UP: libc::c_short = libc::IFF_UP as libc::c_short;
 
+/// What is asked of `ioctl`, in the type that it takes, which differs between C libraries.
+#[allow(clippy::cast_possible_truncation, reason = "both numbers have 16 bits")]
+const GET_FLAGS: libc::Ioctl = libc::SIOCGIFFLAGS as libc::Ioctl;
+#[allow(clippy::cast_possible_truncation, reason = "as above")]
+const SET_FLAGS: libc::Ioctl = libc::SIOCSIFFLAGS as libc::Ioctl;
+
 /// Brings the loopback interface of the current network namespace up.
 pub(crate) fn loopback_up() -> io::Result<()> {
     let socket =
@@ -114,11 +120,11 @@ pub(crate) fn loopback_up() -> io::Result<()> {
         *to = libc::c_char::from_ne_bytes([*from]);
     }
     // SAFETY: the kernel reads and writes one `ifreq`, which outlives the call.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request) })?;
-    // SAFETY: SIOCGIFFLAGS filled in the flags member of the union.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), GET_FLAGS, &mut request) })?;
+    // SAFETY: GET_FLAGS filled in the flags member of the union.
     unsafe { request.ifr_ifru.ifru_flags |= UP };
     // SAFETY: as above.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) })?;
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), SET_FLAGS, &request) })?;
     Ok(())
 }
 

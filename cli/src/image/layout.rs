@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use oci_spec::image::{Descriptor, ImageIndexBuilder, MediaType, OciLayoutBuilder, Sha256Digest};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -99,13 +99,13 @@ impl Staging {
 
 /// Moves a layout to its place in one step; `true` if what was there took the old place.
 fn move_into(staged: &Path, place: &Path) -> Result<bool> {
-    match renameat2(AT_FDCWD, staged, AT_FDCWD, place, RenameFlags::RENAME_NOREPLACE) {
+    match renameat_with(CWD, staged, CWD, place, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(false),
-        Err(Errno::EEXIST) if is_layout(place) || is_empty(place) => {
-            renameat2(AT_FDCWD, staged, AT_FDCWD, place, RenameFlags::RENAME_EXCHANGE)?;
+        Err(Errno::EXIST) if is_layout(place) || is_empty(place) => {
+            renameat_with(CWD, staged, CWD, place, RenameFlags::EXCHANGE)?;
             Ok(true)
         }
-        Err(Errno::EEXIST) => bail!("it exists and is no image layout; choose another place or remove it"),
+        Err(Errno::EXIST) => bail!("it exists and is no image layout; choose another place or remove it"),
         Err(error) => Err(error.into()),
     }
 }
