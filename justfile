@@ -26,6 +26,20 @@ attack: examples
     cargo build --workspace --bins
     ./dev step attack
 
+# installs Berth on this machine as systemd units (DESTDIR and PREFIX as usual); `just dist` makes the programs
+install *flags:
+    systemd/install install {{ flags }}
+
+# stops and removes what `install` installed; state, disks and users stay (systemd/install purge removes them too)
+uninstall *flags:
+    systemd/install uninstall {{ flags }}
+
+# units, limits, quotas, restarts and shutdown in a virtual machine with systemd and cgroup v2
+vm: examples
+    cargo build --workspace --bins
+    tests/vm/vm build
+    tests/vm/vm run
+
 # the end-to-end scenarios with full counts: takes long, not for CI
 soak group="": examples
     cargo build --workspace --bins

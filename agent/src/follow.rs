@@ -117,7 +117,7 @@ impl<R: Runtime + 'static> Followed<R> {
         while orders.changed().await.is_ok() {
             let Some(order) = *orders.borrow_and_update() else { continue };
             let grace = order.deadline.saturating_duration_since(Instant::now());
-            if let Err(error) = container.stop(order.signal, grace).await {
+            if let Err(error) = container.stop(order.signal, grace, order.drained).await {
                 // It may have ended just now, which the events will tell.
                 tracing::warn!(instance = %self.instance, %error, "could not pass on the order to end");
             }

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Generation, InstanceId, ObjectId};
-use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::outcome::Outcome;
 use berth_common::spec::{MAX_ENV_BYTES, Resources};
 use berth_common::wire::call::{Capacity, InstanceStatus, Phase, Refusal, RefusalCode, Renew, Start, Stop};
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
@@ -46,6 +46,8 @@ pub(crate) struct StopOrder {
     pub(crate) signal: i32,
     /// When SIGKILL follows.
     pub(crate) deadline: Instant,
+    /// The node asks for it, to be empty.
+    pub(crate) drained: bool,
 }
 
 impl StopOrder {
@@ -53,7 +55,11 @@ impl StopOrder {
     fn after(self, earlier: Option<Self>) -> Self {
         let Some(earlier) = earlier else { return self };
         let signal = if earlier.signal == SIGKILL { SIGKILL } else { self.signal };
-        Self { signal, deadline: self.deadline.min(earlier.deadline) }
+        Self {
+            signal,
+            deadline: self.deadline.min(earlier.deadline),
+            drained: self.drained || earlier.drained,
+        }
     }
 }
 
@@ -84,8 +90,6 @@ struct Entry<C> {
     phase: Phase,
     term: Term,
     sockets: Option<Rc<Sockets<C>>>,
-    /// The node ended it to be empty.
-    drained: bool,
     orders: watch::Sender<Option<StopOrder>>,
     ended: CancellationToken,
 }
@@ -141,10 +145,10 @@ impl<C> Instances<C> {
 
     /// Orders every instance to end with SIGTERM, and SIGKILL after the grace.
     pub(crate) fn drain_all(&self, grace: Duration) {
-        let order = StopOrder { signal: SIGTERM, deadline: Instant::now() + grace.min(MAX_GRACE) };
+        let deadline = Instant::now() + grace.min(MAX_GRACE);
+        let order = StopOrder { signal: SIGTERM, deadline, drained: true };
         for (instance, entry) in self.entries.borrow_mut().iter_mut().filter(|(_, entry)| entry.is_alive()) {
             tracing::info!(%instance, ?grace, "ending an instance: the node is drained");
-            entry.drained = true;
             entry.orders.send_modify(|earlier| *earlier = Some(order.after(*earlier)));
         }
         for instance in self.alive() {
@@ -195,7 +199,6 @@ impl<C> Instances<C> {
             phase,
             term: Term { length: Duration::from_millis(start.term_ms), since: Instant::now() },
             sockets: None,
-            drained: false,
             orders,
             ended: CancellationToken::new(),
         };
@@ -270,7 +273,7 @@ impl<C> Instances<C> {
             if rank(&phase) <= rank(&entry.phase) {
                 return;
             }
-            entry.phase = entry.explained(phase);
+            entry.phase = phase;
             if !entry.is_alive() {
                 entry.sockets = None;
                 entry.ended.cancel();
@@ -286,7 +289,7 @@ impl<C> Instances<C> {
             return refuse(RefusalCode::Invalid, format!("{} is not the number of a signal", stop.signal));
         }
         let grace = Duration::from_millis(stop.grace_ms).min(MAX_GRACE);
-        let order = StopOrder { signal: stop.signal, deadline: Instant::now() + grace };
+        let order = StopOrder { signal: stop.signal, deadline: Instant::now() + grace, drained: false };
         self.with_owned(owner, stop.instance, |entry| {
             entry.orders.send_modify(|earlier| *earlier = Some(order.after(*earlier)));
         })?;
@@ -378,18 +381,6 @@ impl<C> Instances<C> {
 impl<C> Entry<C> {
     fn is_alive(&self) -> bool {
         !matches!(self.phase, Phase::Exited(_))
-    }
-
-    /// An end that the node asked for has the node's reason; how the app answered stays with it.
-    fn explained(&self, phase: Phase) -> Phase {
-        match phase {
-            Phase::Exited(outcome)
-                if self.drained && matches!(outcome.reason, ExitReason::Exit | ExitReason::Signal) =>
-            {
-                Phase::Exited(Outcome { reason: ExitReason::Drained, ..outcome })
-            }
-            other => other,
-        }
     }
 
     fn status(&self, instance: InstanceId) -> InstanceStatus {

@@ -184,7 +184,7 @@ mod tests {
             Ok(Usage::default())
         }
 
-        async fn stop(&self, _signal: i32, _grace: Duration) -> io::Result<()> {
+        async fn stop(&self, _signal: i32, _grace: Duration, _drained: bool) -> io::Result<()> {
             Ok(())
         }
     }

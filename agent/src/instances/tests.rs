@@ -111,7 +111,10 @@ async fn a_grace_is_only_ever_shortened_and_a_kill_stays_one() {
     let Ok(Admitted::New(orders)) = table.admit(&one, || Ok(())) else { panic!("not admitted") };
     let stop =
         |signal, grace_ms| table.stop(&one.owner, &Stop { instance: one.start.instance, signal, grace_ms });
-    let order = |signal, ms| Some(StopOrder { signal, deadline: Instant::now() + Duration::from_millis(ms) });
+    let order = |signal, ms| {
+        let deadline = Instant::now() + Duration::from_millis(ms);
+        Some(StopOrder { signal, deadline, drained: false })
+    };
     stop(15, 1000).unwrap();
     assert_eq!(*orders.borrow(), order(15, 1000));
     stop(15, 5000).unwrap();

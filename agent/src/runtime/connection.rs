@@ -137,9 +137,9 @@ impl Container for Shim {
         self.ask(&ShimCall::Usage, Asked::Usage).await
     }
 
-    async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()> {
+    async fn stop(&self, signal: i32, grace: Duration, drained: bool) -> io::Result<()> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.call(&ShimCall::Stop { signal, grace_ms }).await
+        self.call(&ShimCall::Stop { signal, grace_ms, drained }).await
     }
 }
 

@@ -95,7 +95,7 @@ impl Held {
     /// Ends it, and waits until its shim has wiped its disk and ended.
     pub(crate) async fn end(self) {
         let ended = async {
-            self.prepared.call(&ShimCall::Stop { signal: SIGKILL, grace_ms: 0 }).await?;
+            self.prepared.call(&ShimCall::Stop { signal: SIGKILL, grace_ms: 0, drained: false }).await?;
             while self.prepared.next_event().await?.is_some() {}
             Ok::<_, io::Error>(())
         };

@@ -59,7 +59,13 @@ pub(crate) enum ShimCall {
     /// Make a socket in the instance's network namespace.
     Socket,
     /// Send a signal, and SIGKILL to everything after the grace.
-    Stop { signal: i32, grace_ms: u64 },
+    Stop {
+        signal: i32,
+        grace_ms: u64,
+        /// The node wants it, to be empty.
+        #[serde(default)]
+        drained: bool,
+    },
     /// The app's port has answered: the start boost is over.
     Ready,
     /// Tell what the instance takes.

@@ -170,7 +170,8 @@ pub trait Container: Clone {
     async fn usage(&self) -> io::Result<Usage>;
 
     /// Sends a signal to the app; SIGKILL to all of it after the grace. Later calls shorten the grace, never prolong it.
-    async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()>;
+    /// `drained` says that the node wants it, for the record of the end.
+    async fn stop(&self, signal: i32, grace: Duration, drained: bool) -> io::Result<()>;
 }
 
 /// The first of this user's subordinate uids, if it has enough.

@@ -162,7 +162,7 @@ impl Container for FakeContainer {
         Ok(Usage { cpu_us: 7, ..Usage::default() })
     }
 
-    async fn stop(&self, signal: i32, grace: Duration) -> io::Result<()> {
+    async fn stop(&self, signal: i32, grace: Duration, _drained: bool) -> io::Result<()> {
         self.stops.orders.borrow_mut().push((self.instance, signal, grace));
         self.stops.changed.notify_waiters();
         Ok(())

@@ -68,6 +68,7 @@ pub(super) fn run(
         has_disk: false,
         boost: None,
         stop: None,
+        drained: false,
         asked: None,
         lost: None,
     };
@@ -148,6 +149,8 @@ struct Shim {
     boost: Option<Instant>,
     /// When SIGKILL follows.
     stop: Option<Instant>,
+    /// The node wanted the end.
+    drained: bool,
     /// A signal that was asked for before the app ran.
     asked: Option<i32>,
     /// What the container needed and is gone.
@@ -339,7 +342,10 @@ impl Shim {
             }
             ShimCall::Run | ShimCall::Create => self.agents.refuse(agent, "a container is there already"),
             ShimCall::Socket => self.give_socket(agent),
-            ShimCall::Stop { signal, grace_ms } => self.stop(signal, Duration::from_millis(grace_ms)),
+            ShimCall::Stop { signal, grace_ms, drained } => {
+                self.drained |= drained;
+                self.stop(signal, Duration::from_millis(grace_ms));
+            }
             ShimCall::Usage => {
                 let usage = ShimEvent::Usage(self.usage(config));
                 self.agents.answer(agent, &usage, &[]);
@@ -459,6 +465,9 @@ impl Shim {
         }
         if let Some(lost) = &self.lost {
             return Outcome { reason: ExitReason::RuntimeLost, message: Some(lost.clone()), ..outcome };
+        }
+        if self.drained && matches!(outcome.reason, ExitReason::Exit | ExitReason::Signal) {
+            return Outcome { reason: ExitReason::Drained, ..outcome };
         }
         let killed =
             outcome.signal == Some(Signal::SIGKILL as i32) || outcome.code.is_some_and(|code| code != 0);
