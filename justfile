@@ -45,10 +45,15 @@ soak group="": examples
     cargo build --workspace --bins
     BERTH_SOAK=1 cargo test --workspace --test e2e -- {{ group }}
 
-# request to a new ID until the first byte, beside podman; writes target/bench/cold.json
+# request to a new ID until the first byte, beside podman, and starts in a second; writes target/bench/cold.json
 bench-cold: examples
     cargo build --workspace --bins
     "${CARGO_TARGET_DIR:-target}/debug/bench-cold"
+
+# memory of idle daemons and of each container, and the agent's size; writes target/bench/footprint.json
+bench-footprint: examples
+    cargo build --workspace --bins
+    tests/bench-footprint
 
 # requests/s through edge and agent, beside nginx; writes target/bench/proxy.json
 bench-proxy: examples

@@ -58,6 +58,19 @@ pub fn cpu_time(group: &Path) -> Result<Duration> {
     bail!("{} tells no CPU time", group.display())
 }
 
+/// Bytes of the kernel's own memory that is charged to a group, where the kernel tells.
+pub fn kernel_memory(group: &Path) -> u64 {
+    let of = |directory: &PathBuf| {
+        let legacy = fs::read_to_string(directory.join("memory.kmem.usage_in_bytes")).ok();
+        let unified = || {
+            let text = fs::read_to_string(directory.join("memory.stat")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("kernel ").map(str::to_owned))
+        };
+        legacy.or_else(unified)?.trim().parse::<u64>().ok()
+    };
+    directories(group).iter().find_map(of).unwrap_or(0)
+}
+
 /// The processes in a group and in all below it.
 pub fn processes(group: &Path) -> BTreeSet<i32> {
     directories(group).iter().flat_map(|directory| processes_below(directory)).collect()

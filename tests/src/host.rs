@@ -38,6 +38,15 @@ pub fn resident_memory(pid: u32) -> Result<u64> {
     status_bytes(pid, "VmRSS:")
 }
 
+/// A process's part of the memory that it uses, in bytes: what it shares counts in parts.
+pub fn proportional_memory(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("{path} has no Pss"))? * 1024)
+}
+
 /// Processes whose program lies below this directory.
 pub fn processes_running(directory: &Path) -> Vec<u32> {
     let below =
