@@ -174,7 +174,7 @@ mod tests {
         let digits = &packed.digest["sha256:".len()..][..DIGEST_DIGITS];
         assert_eq!(packed.layout, images.join(format!("a-A-{digits}")));
         let spec = app.spec(vec![packed.clone()]).unwrap();
-        assert_eq!(spec.classes[&"A".parse().unwrap()].image, packed);
+        assert_eq!(spec.classes[&"A".parse().unwrap()].recipe.image, packed);
     }
 
     #[test]

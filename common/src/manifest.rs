@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
-use crate::spec::{AppSpec, Capability, ClassSpec, ImageRef, Resources, RouteSpec, StartBoost};
+use crate::spec::{AppSpec, Capability, ClassSpec, ImageRef, Recipe, Resources, RouteSpec, StartBoost};
 
 pub use report::{Position, Problem, Problems};
 
@@ -89,20 +89,23 @@ impl fmt::Debug for ClassManifest {
 impl ClassManifest {
     /// The class with its packed image.
     pub fn to_spec(&self, image: ImageRef) -> ClassSpec {
-        ClassSpec {
+        let recipe = Recipe {
             image,
             entrypoint: self.entrypoint.clone(),
             env: self.env.clone(),
             resources: self.resources,
             start_boost: self.start_boost,
+            enable_internet: self.enable_internet,
+            capabilities: self.capabilities.clone(),
+        };
+        ClassSpec {
+            recipe,
             max_instances: self.max_instances,
             default_port: self.default_port,
             sleep_after: self.sleep_after,
             start_timeout: self.start_timeout,
             port_timeout: self.port_timeout,
             stop_grace: self.stop_grace,
-            enable_internet: self.enable_internet,
-            capabilities: self.capabilities.clone(),
             prepared: self.prepared,
         }
     }

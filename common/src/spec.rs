@@ -25,21 +25,11 @@ pub struct AppSpec {
 }
 
 /// One kind of container.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassSpec {
-    /// What its instances run.
-    pub image: ImageRef,
-    /// Replaces the image's entrypoint and command, where given.
-    #[serde(default)]
-    pub entrypoint: Option<Vec<String>>,
-    /// Added to the image's environment.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Limits of each instance.
-    pub resources: Resources,
-    /// More CPU than that until the port answers.
-    #[serde(default)]
-    pub start_boost: Option<StartBoost>,
+    /// What the containers of its instances are made from.
+    #[serde(flatten)]
+    pub recipe: Recipe,
     /// Most instances that may live at once, if limited.
     #[serde(default)]
     pub max_instances: Option<u32>,
@@ -57,42 +47,9 @@ pub struct ClassSpec {
     /// How long after the signal to end an instance is killed.
     #[serde(with = "millis")]
     pub stop_grace: Duration,
-    /// Whether instances may reach the internet.
-    pub enable_internet: bool,
-    /// What the root of instances may do, besides what any user may.
-    #[serde(default)]
-    pub capabilities: BTreeSet<Capability>,
     /// How many containers each node keeps made and waiting.
     #[serde(default)]
     pub prepared: u32,
-}
-
-/// Leaves the values of the environment out: they may be secrets.
-impl fmt::Debug for ClassSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClassSpec")
-            .field("image", &self.image)
-            .field("env", &self.env.keys())
-            .field("resources", &self.resources)
-            .field("default_port", &self.default_port)
-            .field("sleep_after", &self.sleep_after)
-            .finish_non_exhaustive()
-    }
-}
-
-impl ClassSpec {
-    /// What the containers of its instances are made from.
-    pub fn recipe(&self) -> Recipe {
-        Recipe {
-            image: self.image.clone(),
-            entrypoint: self.entrypoint.clone(),
-            env: self.env.clone(),
-            resources: self.resources,
-            start_boost: self.start_boost,
-            enable_internet: self.enable_internet,
-            capabilities: self.capabilities.clone(),
-        }
-    }
 }
 
 /// What a container is made from: all of it that does not depend on whose container it will be. A container made from

@@ -88,7 +88,7 @@ fn stocks(apps: &BTreeMap<AppName, AppSpec>) -> Prepare {
     let mut room = MAX_STOCKS_BYTES;
     let mut stocks = Vec::new();
     for (app, name, class) in classes.filter(|(_, _, class)| class.prepared > 0) {
-        let stock = Stock { recipe: class.recipe(), count: class.prepared };
+        let stock = Stock { recipe: class.recipe.clone(), count: class.prepared };
         let bytes = serde_json::to_vec(&stock).map_or(usize::MAX, |json| json.len() + 1);
         if let Some(left) = room.checked_sub(bytes) {
             room = left;
@@ -112,13 +112,13 @@ fn faults(app: &AppSpec) -> Vec<String> {
 }
 
 fn class_faults(class: &ClassSpec) -> Vec<String> {
-    let env_bytes: usize = class.env.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let digest = class.image.digest.strip_prefix("sha256:");
+    let env_bytes: usize = class.recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let digest = class.recipe.image.digest.strip_prefix("sha256:");
     let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    let resources = &class.resources;
+    let resources = &class.recipe.resources;
     let checks = [
         (class.default_port != 0, "default_port must not be 0".to_owned()),
-        (class.image.layout.is_absolute(), "the image's layout must be an absolute path".to_owned()),
+        (class.recipe.image.layout.is_absolute(), "the image's layout must be an absolute path".to_owned()),
         (
             digest.is_some_and(|digits| digits.len() == 64 && digits.chars().all(hex)),
             "the image's digest must be `sha256:` and 64 hexadecimal digits".to_owned(),
@@ -155,7 +155,7 @@ fn route_faults(app: &AppSpec, route: &RouteSpec) -> Vec<String> {
 pub(crate) mod tests {
     use std::time::Duration;
 
-    use berth_common::spec::{ImageRef, PathPattern, Resources};
+    use berth_common::spec::{ImageRef, PathPattern, Recipe, Resources};
 
     use super::*;
 
@@ -179,19 +179,21 @@ pub(crate) mod tests {
 
     pub(crate) fn class() -> ClassSpec {
         ClassSpec {
-            image: ImageRef { layout: "/images/x".into(), digest: format!("sha256:{}", "0".repeat(64)) },
-            entrypoint: None,
-            env: BTreeMap::new(),
-            resources: Resources::of_type("lite").unwrap(),
+            recipe: Recipe {
+                image: ImageRef { layout: "/images/x".into(), digest: format!("sha256:{}", "0".repeat(64)) },
+                entrypoint: None,
+                env: BTreeMap::new(),
+                resources: Resources::of_type("lite").unwrap(),
+                enable_internet: false,
+                start_boost: None,
+                capabilities: Default::default(),
+            },
             max_instances: None,
             default_port: 8080,
             sleep_after: Duration::from_secs(600),
             start_timeout: Duration::from_secs(8),
             port_timeout: Duration::from_secs(20),
             stop_grace: Duration::from_secs(900),
-            enable_internet: false,
-            start_boost: None,
-            capabilities: Default::default(),
             prepared: 0,
         }
     }
@@ -208,7 +210,7 @@ pub(crate) mod tests {
             let mut app = app(&format!("a{index}"), &[]);
             let class = app.classes.values_mut().next().unwrap();
             class.prepared = u32::from(index != 0);
-            class.env.insert("K".to_owned(), "x".repeat(MAX_ENV_BYTES - 1));
+            class.recipe.env.insert("K".to_owned(), "x".repeat(MAX_ENV_BYTES - 1));
             apps.insert(app.name.clone(), app);
         }
         let told = stocks(&apps);
@@ -224,8 +226,8 @@ pub(crate) mod tests {
         bad.routes[0].object = NameSource::PathParameter("x".to_owned());
         let class = bad.classes.values_mut().next().unwrap();
         class.default_port = 0;
-        class.image.digest = "sha256:short".to_owned();
-        class.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
+        class.recipe.image.digest = "sha256:short".to_owned();
+        class.recipe.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
         let faults = faults(&bad);
         assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(!faults.concat().contains("secretsecret"));

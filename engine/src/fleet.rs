@@ -32,7 +32,7 @@ impl Demand {
         Self {
             object: key.id(),
             generation,
-            resources: class.resources,
+            resources: class.recipe.resources,
             class: (key.app.clone(), key.class.clone()),
             max_instances: class.max_instances,
         }

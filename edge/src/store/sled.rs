@@ -387,7 +387,7 @@ mod tests {
         let store = SledStore::open(directory.path()).unwrap();
         let mut large = record("x", 1, true);
         let RecordState::Placed { class, .. } = &mut large.state else { panic!() };
-        class.env.insert("K".to_owned(), "v".repeat(250 * 1024));
+        class.recipe.env.insert("K".to_owned(), "v".repeat(250 * 1024));
         persist(&store, large);
         assert_eq!(store.records(9).unwrap().len(), 1);
         persist(&store, record("x", 2, true));

@@ -7,7 +7,9 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use berth_certs::{Authority, Role, Validity};
-use berth_common::spec::{AppSpec, ClassSpec, ImageRef, NameSource, PathPattern, Resources, RouteSpec};
+use berth_common::spec::{
+    AppSpec, ClassSpec, ImageRef, NameSource, PathPattern, Recipe, Resources, RouteSpec,
+};
 use http::StatusCode;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -143,22 +145,24 @@ impl Edge {
 
 pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
     let mut class = ClassSpec {
-        image: ImageRef {
-            layout: Path::new("/images/x").into(),
-            digest: format!("sha256:{}", "0".repeat(64)),
+        recipe: Recipe {
+            image: ImageRef {
+                layout: Path::new("/images/x").into(),
+                digest: format!("sha256:{}", "0".repeat(64)),
+            },
+            entrypoint: None,
+            env: BTreeMap::new(),
+            resources: Resources::of_type("lite").unwrap(),
+            enable_internet: false,
+            start_boost: None,
+            capabilities: Default::default(),
         },
-        entrypoint: None,
-        env: BTreeMap::new(),
-        resources: Resources::of_type("lite").unwrap(),
         max_instances: None,
         default_port: 8080,
         sleep_after: Duration::from_secs(600),
         start_timeout: Duration::from_secs(20),
         port_timeout: Duration::from_secs(20),
         stop_grace: Duration::from_secs(900),
-        enable_internet: false,
-        start_boost: None,
-        capabilities: Default::default(),
         prepared: 0,
     };
     change(&mut class);

@@ -108,7 +108,7 @@ impl Live {
             object: key.clone(),
             generation,
             term_ms,
-            recipe: self.class.recipe(),
+            recipe: self.class.recipe.clone(),
             ready_port: self.class.default_port,
         }
     }

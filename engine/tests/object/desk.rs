@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
-use berth_common::spec::{ClassSpec, ImageRef, Resources};
+use berth_common::spec::{ClassSpec, ImageRef, Recipe, Resources};
 use berth_common::wire::call::{InstanceStatus, Phase};
 use berth_engine::{
     Config, Effect, Engine, HoldId, Input, Now, ObjectView, PersistId, Record, RecordState, Refused, WaiterId,
@@ -37,19 +37,21 @@ pub(crate) fn instance(n: u8) -> InstanceId {
 
 pub(crate) fn class() -> ClassSpec {
     ClassSpec {
-        image: ImageRef { layout: PathBuf::from("/i"), digest: "sha256:0".to_owned() },
-        entrypoint: None,
-        env: BTreeMap::new(),
-        resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
+        recipe: Recipe {
+            image: ImageRef { layout: PathBuf::from("/i"), digest: "sha256:0".to_owned() },
+            entrypoint: None,
+            env: BTreeMap::new(),
+            resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
+            enable_internet: false,
+            start_boost: None,
+            capabilities: Default::default(),
+        },
         max_instances: None,
         default_port: 8080,
         sleep_after: Duration::from_secs(60),
         start_timeout: Duration::from_secs(8),
         port_timeout: Duration::from_secs(20),
         stop_grace: Duration::from_secs(900),
-        enable_internet: false,
-        start_boost: None,
-        capabilities: Default::default(),
         prepared: 0,
     }
 }

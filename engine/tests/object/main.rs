@@ -42,7 +42,7 @@ fn a_start_runs_what_the_record_says() {
     let effects = desk.persisted(*persist);
     let [Effect::Start { node: on, start }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((on, start.instance, start.term_ms, start.ready_port), (&node(), instance(1), 120_000, 8080));
-    assert_eq!((&start.object, &start.recipe.image), (&key(), &class().image));
+    assert_eq!((&start.object, &start.recipe), (&key(), &class().recipe));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::spec::{ClassSpec, ImageRef, Resources};
+use berth_common::spec::{ClassSpec, ImageRef, Recipe, Resources};
 use berth_common::wire::call::{
     Capacity, DiskCapacity, InstanceStatus, Phase, Refusal, RefusalCode, Start, Stop,
 };
@@ -98,19 +98,21 @@ fn key(object: usize) -> ObjectKey {
 
 fn class() -> ClassSpec {
     ClassSpec {
-        image: ImageRef { layout: PathBuf::from("/i"), digest: "sha256:0".to_owned() },
-        entrypoint: None,
-        env: BTreeMap::new(),
-        resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
+        recipe: Recipe {
+            image: ImageRef { layout: PathBuf::from("/i"), digest: "sha256:0".to_owned() },
+            entrypoint: None,
+            env: BTreeMap::new(),
+            resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
+            enable_internet: false,
+            start_boost: None,
+            capabilities: Default::default(),
+        },
         max_instances: Some(MAX_INSTANCES),
         default_port: 8080,
         sleep_after: Duration::from_millis(SLEEP_AFTER_MS),
         start_timeout: Duration::from_millis(START_TIMEOUT_MS),
         port_timeout: Duration::from_millis(PORT_TIMEOUT_MS),
         stop_grace: Duration::from_secs(900),
-        enable_internet: false,
-        start_boost: None,
-        capabilities: Default::default(),
         prepared: 0,
     }
 }

@@ -159,7 +159,7 @@ impl Promises {
             panic!("started before the placement was durable: {record:?}")
         };
         assert_eq!((*instance, record.generation), (start.instance, start.generation));
-        assert_eq!((&class.image, class.resources), (&start.recipe.image, start.recipe.resources));
+        assert_eq!(&class.recipe, &start.recipe);
         let before = self.started.insert(start.object.id(), start.generation);
         assert!(before < Some(start.generation), "a generation was used twice");
     }

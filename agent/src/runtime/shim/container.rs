@@ -11,6 +11,8 @@
 //!
 //! A container that is no instance's yet leaves no record. One that is asked to run before it was made is held for no time.
 
+mod ending;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -18,20 +20,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::outcome::Outcome;
 use berth_common::wire::call::Usage;
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
+use self::ending::{empty, failed};
 use super::super::builder::{self, Pipes};
 use super::super::cgroup::{ControlGroup, INSTANCE_PIDS, Limits};
 use super::super::disk::{self, Disk};
 use super::super::landlock::{self, Files};
-use super::super::layout::write_json;
 use super::super::messages::{Assignment, ShimCall, ShimConfig, ShimEvent};
 use super::super::network::Network;
 use super::super::{counters, sys};
@@ -43,8 +43,6 @@ use super::{Directory, Order};
 
 /// How long the app has to end when what it needs has: as long as leaving `berth dev` may take.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
-/// Pause before everything is killed once more, should a process have been forked away meanwhile.
-const KILL_AGAIN: Duration = Duration::from_millis(500);
 
 /// Makes a container in the network that the calling process is in, and looks after it to its end.
 pub(super) fn run(
@@ -87,24 +85,6 @@ pub(super) fn run(
     if remains.has_record { Ok(()) } else { Ok(empty(&directory)?) }
 }
 
-/// Leaves the directory itself, which lies in one that this process may not change any more, to the supervisor.
-fn empty(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() { super::wipe(&entry.path())? } else { fs::remove_file(entry.path())? }
-    }
-    Ok(())
-}
-
-/// What a shim's directory holds at its end.
-struct Remains {
-    /// Their connections end with the shim, and tell them that the disk is wiped.
-    _agents: Agents,
-    directory: Directory,
-    has_disk: bool,
-    has_record: bool,
-}
-
 /// Only the container's root writes to it, which is no user that this process could name; nobody else can come by the
 /// directory above.
 fn make_disk(disk: &Disk, shim: &Path) -> io::Result<()> {
@@ -112,10 +92,6 @@ fn make_disk(disk: &Disk, shim: &Path) -> io::Result<()> {
     let said = |e: io::Error| io::Error::other(format!("make the disk {}: {e}", path.display()));
     fs::create_dir(&path).map_err(said)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(said)
-}
-
-fn failed(message: String) -> Outcome {
-    Outcome::because(ExitReason::StartFailed, message)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -382,119 +358,6 @@ impl Shim {
             Some(_) => self.cgroup.limit_cpu(config.cpu_sixteenths),
             None => Ok(()),
         }
-    }
-
-    fn stop(&mut self, signal: i32, grace: Duration) {
-        // The end of time is as good as a grace that overflows it.
-        let at = Instant::now().checked_add(grace);
-        self.stop = match (self.stop, at) {
-            (Some(earlier), Some(at)) => Some(earlier.min(at)),
-            (earlier, at) => at.or(earlier),
-        };
-        self.signal(signal);
-    }
-
-    fn signal(&mut self, signal: i32) {
-        match (self.state, Signal::try_from(signal)) {
-            (_, Ok(Signal::SIGKILL)) => self.stop = Some(Instant::now()),
-            (State::Running { init }, Ok(signal)) => drop(kill(init, signal)),
-            (State::Making | State::Created { .. }, Ok(_)) => self.asked = Some(signal),
-            (_, Err(_)) => {}
-        }
-    }
-
-    fn enforce_stop(&mut self) {
-        if self.stop.is_some_and(|at| at <= Instant::now()) {
-            self.kill_all();
-            self.stop = Some(Instant::now() + KILL_AGAIN);
-        }
-    }
-
-    fn kill_all(&mut self) {
-        // A builder that waits for this word gives up without it, and leaves the container's first process to the shim.
-        self.go = None;
-        if let State::Created { init } | State::Running { init } = self.state {
-            // Its pid namespace dies with it, and so do all processes in it.
-            let _ = kill(init, Signal::SIGKILL);
-        }
-        self.cgroup.kill();
-    }
-
-    /// Reaps whatever has ended; tells how the app did once it has.
-    fn reap(&mut self, builder: Pid) -> io::Result<Option<Outcome>> {
-        while self.signals.read_signal()?.is_some() {}
-        let mut outcome = None;
-        loop {
-            let status = match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(outcome),
-                Ok(status) => status,
-                Err(error) => return Err(error.into()),
-            };
-            if status.pid().is_some_and(|pid| self.network.needs(pid)) {
-                self.lose("the process that carried the instance's network ended");
-            }
-            outcome = outcome.or(self.ended(status, builder));
-        }
-    }
-
-    /// What the end of a process says of the container.
-    fn ended(&self, status: WaitStatus, builder: Pid) -> Option<Outcome> {
-        let init = match self.state {
-            State::Created { init } | State::Running { init } => Some(init),
-            State::Making => None,
-        };
-        match status {
-            WaitStatus::Exited(pid, code) if Some(pid) == init => Some(Outcome::exited(code)),
-            WaitStatus::Signaled(pid, signal, _) if Some(pid) == init => {
-                Some(Outcome::signalled(signal as i32))
-            }
-            WaitStatus::Exited(pid, code) if pid == builder && code != 0 => {
-                Some(failed("the container could not be made".to_owned()))
-            }
-            WaitStatus::Signaled(pid, signal, _) if pid == builder => {
-                Some(failed(format!("the builder was ended by {signal}")))
-            }
-            _ => None,
-        }
-    }
-
-    /// Puts the real reason in place of a symptom.
-    fn explain(&self, outcome: Outcome, reports: &Reports) -> Outcome {
-        if let Some(message) = reports.failure() {
-            return failed(message);
-        }
-        if let Some(lost) = &self.lost {
-            return Outcome { reason: ExitReason::RuntimeLost, message: Some(lost.clone()), ..outcome };
-        }
-        if self.drained && matches!(outcome.reason, ExitReason::Exit | ExitReason::Signal) {
-            return Outcome { reason: ExitReason::Drained, ..outcome };
-        }
-        let killed =
-            outcome.signal == Some(Signal::SIGKILL as i32) || outcome.code.is_some_and(|code| code != 0);
-        if killed && self.cgroup.oom_kills() > 0 && self.stop.is_none() {
-            return Outcome { reason: ExitReason::Oom, ..outcome };
-        }
-        outcome
-    }
-
-    /// Leaves nothing of the container but its disk, and the record of its end if it was an instance's; then tells whoever
-    /// listens.
-    fn end(mut self, outcome: Outcome) -> anyhow::Result<Remains> {
-        self.kill_all();
-        let results = [self.cgroup.destroy(), self.network.end()];
-        while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_))
-        {
-        }
-        for error in results.iter().filter_map(|result| result.as_ref().err()) {
-            eprintln!("{}: {error}", self.directory.name()?.display());
-        }
-        let has_record = self.assignment.is_some();
-        if has_record {
-            write_json(&self.directory.path().join("exit.json"), &outcome)?;
-        }
-        self.agents.tell(&ShimEvent::Exited { outcome });
-        results.into_iter().collect::<io::Result<()>>()?;
-        Ok(Remains { _agents: self.agents, directory: self.directory, has_disk: self.has_disk, has_record })
     }
 }
 
