@@ -144,6 +144,11 @@ impl Admin {
         self.call(Method::PUT, &format!("/v1/apps/{}", spec.name), body.into()).await
     }
 
+    /// Gives an order, and takes the answer.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<T> {
+        self.call(Method::POST, path, body.to_string().into()).await
+    }
+
     /// Answers as they came, for `--json`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.call(Method::GET, path, Bytes::new()).await

@@ -111,6 +111,81 @@ pub(crate) struct Deploy {
 pub(crate) enum Containers {
     /// List the objects of all apps with their state, node and instance
     List(Show),
+    /// Show one object
+    Info(OneContainer),
+    /// Start an object's container and wait until it answers
+    ///
+    /// Starts also what requests do not start (manual_start). Environment, entrypoint and internet access given here hold for
+    /// this one container; it must not run already then.
+    Start(StartContainer),
+    /// End a container with a signal, and SIGKILL after a while
+    Stop(StopContainer),
+    /// End a container with SIGKILL, now
+    Destroy(OneContainer),
+    /// Count as activity: the container sleeps no earlier than sleep_after from now
+    Renew(OneContainer),
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct OneContainer {
+    /// The object: APP/CLASS/NAME, or its ID as `berth containers list` shows it
+    pub(crate) object: String,
+    #[command(flatten)]
+    pub(crate) show: Show,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct StartContainer {
+    #[command(flatten)]
+    pub(crate) one: OneContainer,
+    /// An environment variable, beside those of the class
+    ///
+    /// With NAME alone the value is taken from berth's own environment, where other users of this machine cannot see it.
+    #[arg(long, short, value_name = "NAME[=VALUE]", value_parser = named_variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// The program to run and its arguments, one a --entrypoint
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    pub(crate) entrypoint: Vec<String>,
+    /// Whether it may reach the internet, if not as its class says
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) internet: Option<bool>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct StopContainer {
+    #[command(flatten)]
+    pub(crate) one: OneContainer,
+    /// The signal, by name or number [default: SIGTERM]
+    #[arg(long, value_name = "SIGNAL", value_parser = signal)]
+    pub(crate) signal: Option<i32>,
+    /// How long after it SIGKILL follows, such as 30s [default: the class's stop_grace]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) grace: Option<std::time::Duration>,
+}
+
+/// A signal by its number, or its name with or without `SIG`.
+fn signal(text: &str) -> Result<i32, String> {
+    if let Ok(number) = text.parse() {
+        return if (1..=64).contains(&number) { Ok(number) } else { Err("expected 1 to 64".to_owned()) };
+    }
+    let name = text.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    let known: Result<nix::sys::signal::Signal, _> = name.parse();
+    known
+        .map(|signal| signal as i32)
+        .map_err(|_| "expected a signal such as SIGINT, or its number".to_owned())
+}
+
+/// A variable with its value, which may be in our own environment.
+fn named_variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => (text, std::env::var(text).map_err(|error| format!("{text}: {error}"))?),
+    };
+    if name.is_empty() { Err("expected NAME or NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value)) }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -204,6 +279,12 @@ mod tests {
         let parse = |nodes: &str| Args::try_parse_from(["berth", "dev", "--nodes", nodes]);
         assert!(parse("1").is_ok() && parse("32").is_ok());
         assert!(parse("0").is_err() && parse("33").is_err());
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        assert_eq!((signal("SIGINT"), signal("int"), signal("2")), (Ok(2), Ok(2), Ok(2)));
+        assert!(signal("SIGNOTHING").is_err() && signal("0").is_err() && signal("65").is_err());
     }
 
     #[test]

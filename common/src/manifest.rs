@@ -73,6 +73,8 @@ pub struct ClassManifest {
     pub capabilities: BTreeSet<Capability>,
     /// How many containers each node keeps made and waiting.
     pub prepared: u32,
+    /// Whether requests to a stopped object are refused instead of starting it.
+    pub manual_start: bool,
 }
 
 /// Leaves the values of the environment out: they may be secrets.
@@ -107,6 +109,7 @@ impl ClassManifest {
             port_timeout: self.port_timeout,
             stop_grace: self.stop_grace,
             prepared: self.prepared,
+            manual_start: self.manual_start,
         }
     }
 }

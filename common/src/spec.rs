@@ -50,6 +50,9 @@ pub struct ClassSpec {
     /// How many containers each node keeps made and waiting.
     #[serde(default)]
     pub prepared: u32,
+    /// Whether requests to a stopped object are refused instead of starting it.
+    #[serde(default)]
+    pub manual_start: bool,
 }
 
 /// What a container is made from: all of it that does not depend on whose container it will be. A container made from

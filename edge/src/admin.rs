@@ -1,4 +1,7 @@
-//! The admin API: HTTP/1.1 on a Unix socket that only the edge's own user can open. Looks and deploys; decides nothing.
+//! The admin API: HTTP/1.1 on a Unix socket that only the edge's own user can open. Looks, deploys, and passes orders to
+//! objects on; decides nothing. docs/admin-api.md describes it.
+
+mod commands;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,6 +9,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use axum::Json;
@@ -13,16 +17,17 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use berth_common::ids::{AppName, ClassName, Generation, InstanceId, NodeId, ObjectId, ObjectName};
 use berth_common::outcome::Outcome;
 use berth_common::spec::AppSpec;
-use berth_engine::{ObjectView, PublicState};
+use berth_engine::{ObjectView, PublicState, Refused, WaiterId};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::UnixListener;
 
 use crate::apps::{Apps, DeployError};
+use crate::error::refused_status;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::Mailbox;
 use crate::store::{Store, StoreError};
@@ -43,6 +48,24 @@ pub(crate) struct Admin {
     pub(crate) store: Arc<dyn Store>,
     /// Where images are put for the nodes of this machine.
     pub(crate) images: PathBuf,
+    /// Numbers its waiters.
+    pub(crate) waiters: Waiters,
+}
+
+/// Draws the numbers of those who wait here, apart from the numbers that the shards draw for requests.
+#[derive(Debug)]
+pub(crate) struct Waiters(AtomicU64);
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self(AtomicU64::new(1 << 63))
+    }
+}
+
+impl Waiters {
+    fn next(&self) -> WaiterId {
+        WaiterId(self.0.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// Binds the socket. It never is open to others: it gets its mode in a directory of its own, and then its place.
@@ -71,7 +94,11 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 pub(crate) async fn serve(listener: UnixListener, admin: Admin) {
     let routes = axum::Router::new()
         .route("/v1/health", get(async || Json(json!({ "status": "ok" }))))
-        .route("/v1/containers", get(containers))
+        .route("/v1/containers", get(containers).post(commands::start))
+        .route("/v1/containers/{id}", get(commands::show))
+        .route("/v1/containers/{id}/stop", post(commands::stop))
+        .route("/v1/containers/{id}/destroy", post(commands::destroy))
+        .route("/v1/containers/{id}/renew", post(commands::renew))
         .route("/v1/nodes", get(nodes))
         .route("/v1/apps", get(apps))
         .route("/v1/apps/{name}", put(deploy))
@@ -180,6 +207,12 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::internal(&error)
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        Self::new(refused_status(&refused), "the order was not carried out", refused.to_string())
     }
 }
 

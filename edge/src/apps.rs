@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
-use berth_common::ids::AppName;
+use berth_common::ids::{AppName, ClassName};
 use berth_common::spec::{AppSpec, ClassSpec, MAX_ENV_BYTES, NameSource, RouteSpec};
 use berth_common::wire::call::{Prepare, Stock};
 use berth_common::wire::frame::MAX_FRAME_BYTES;
@@ -56,6 +56,12 @@ impl Apps {
     /// All apps.
     pub(crate) fn all(&self) -> Vec<AppSpec> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A class as it is now.
+    pub(crate) fn class(&self, app: &AppName, class: &ClassName) -> Option<ClassSpec> {
+        let apps = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
+        apps.get(app)?.classes.get(class).cloned()
     }
 
     /// Makes this the current version of the app. Returns once it is durable and routed to.
@@ -195,6 +201,7 @@ pub(crate) mod tests {
             port_timeout: Duration::from_secs(20),
             stop_grace: Duration::from_secs(900),
             prepared: 0,
+            manual_start: false,
         }
     }
 

@@ -100,7 +100,7 @@ impl Edge {
             shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
         };
         let shards = start_shards(&shared, ways, records, epoch)?;
-        let admin = Admin { apps, nodes, mailboxes, store, images };
+        let admin = Admin { apps, nodes, mailboxes, store, images, waiters: Default::default() };
         Ok(Self { shards, admin, admin_socket: config.admin_socket.clone(), beats: shared.beats })
     }
 

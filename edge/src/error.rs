@@ -70,13 +70,16 @@ impl ProxyError {
     }
 }
 
-fn refused_status(refused: &Refused) -> StatusCode {
+/// What a refusal of the engine is in HTTP.
+pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
     match refused {
         Refused::NoNode
         | Refused::NoCapacity { .. }
         | Refused::ClassLimit { .. }
         | Refused::StartTimeout
         | Refused::Overloaded
+        | Refused::ManualStart
+        | Refused::Ended
         | Refused::Stopping
         | Refused::NodeUnreachable(_)
         | Refused::Store => StatusCode::SERVICE_UNAVAILABLE,

@@ -12,7 +12,8 @@ use berth_common::spec::ClassSpec;
 use berth_common::wire::call::Phase;
 use berth_engine::fleet::Demand;
 use berth_engine::{
-    Effect, Engine, HoldId, Input, Now, ObjectView, Placement, Record, Refused, StoreFailure, WaiterId,
+    Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, Record, Refused, StoreFailure,
+    WaiterId,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -32,9 +33,12 @@ pub(crate) enum Message {
     Acquire { key: ObjectKey, class: Arc<ClassSpec>, reply: Reply, waiter: WaiterId },
     Cancel { object: ObjectId, waiter: WaiterId },
     Input(Input),
+    End { object: ObjectId, order: EndOrder, waiter: WaiterId, done: Done },
+    View(ObjectId, oneshot::Sender<Option<ObjectView>>),
     Views(oneshot::Sender<Vec<ObjectView>>),
 }
 
+type Done = oneshot::Sender<Result<(), Refused>>;
 type Reply = oneshot::Sender<Result<Hold, Refused>>;
 
 /// The way to the objects of one shard.
@@ -74,6 +78,26 @@ impl Mailbox {
     /// Feeds the engine.
     pub(crate) fn input(&self, input: Input) {
         self.send(Message::Input(input));
+    }
+
+    /// Ends an object's instance, if it has one. Returns once that is durable and the node has been told, or will be when
+    /// it is back.
+    pub(crate) async fn end(
+        &self,
+        waiter: WaiterId,
+        object: ObjectId,
+        order: EndOrder,
+    ) -> Result<(), Refused> {
+        let (done, answer) = oneshot::channel();
+        self.send(Message::End { object, order, waiter, done });
+        answer.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// One object, if the engine has it in memory.
+    pub(crate) async fn view(&self, object: ObjectId) -> Option<ObjectView> {
+        let (reply, view) = oneshot::channel();
+        self.send(Message::View(object, reply));
+        view.await.ok().flatten()
     }
 
     /// All objects that the engine has in memory.
@@ -160,6 +184,7 @@ pub(crate) struct Surroundings {
 pub(crate) struct Objects {
     engine: Engine,
     waiters: HashMap<WaiterId, Reply>,
+    orders: HashMap<WaiterId, Done>,
     around: Surroundings,
     start: Instant,
 }
@@ -169,8 +194,13 @@ impl Objects {
     pub(crate) fn new(around: Surroundings, records: Vec<Record>) -> Self {
         let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
         let config = berth_engine::Config { term_ms, max_waiters_per_object: MAX_WAITERS_PER_OBJECT };
-        let mut objects =
-            Self { engine: Engine::new(config), waiters: HashMap::new(), around, start: Instant::now() };
+        let mut objects = Self {
+            engine: Engine::new(config),
+            waiters: HashMap::new(),
+            orders: HashMap::new(),
+            around,
+            start: Instant::now(),
+        };
         let now = objects.now();
         for record in records {
             objects.engine.restore(now, record);
@@ -227,6 +257,11 @@ impl Objects {
                 self.notice_end(&input);
                 self.handle(input);
             }
+            Message::End { object, order, waiter, done } => {
+                self.orders.insert(waiter, done);
+                self.handle(Input::End { object, order, waiter });
+            }
+            Message::View(object, reply) => drop(reply.send(self.engine.view(object))),
             // Nobody waits for the views any more: nothing to do.
             Message::Views(reply) => drop(reply.send(self.engine.views())),
         }
@@ -268,11 +303,11 @@ impl Objects {
                 Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),
                 Effect::Forget { node, instance } => self.tell(&node, Command::Forget(instance)),
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
-                Effect::Refuse { waiter, refused } => {
-                    if let Some(reply) = self.waiters.remove(&waiter) {
-                        drop(reply.send(Err(refused)));
-                    }
-                }
+                Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
+                Effect::Refuse { waiter, refused } => match self.waiters.remove(&waiter) {
+                    Some(reply) => drop(reply.send(Err(refused))),
+                    None => self.answer_order(waiter, Err(refused)),
+                },
             }
         }
     }
@@ -283,6 +318,13 @@ fn whole_ms(duration: Duration) -> u64 {
 }
 
 impl Objects {
+    fn answer_order(&mut self, waiter: WaiterId, result: Result<(), Refused>) {
+        if let Some(done) = self.orders.remove(&waiter) {
+            // Whoever asked may have gone away; the order stands.
+            drop(done.send(result));
+        }
+    }
+
     /// Reads off the shard's thread: a record may have to come from disk.
     fn load(&self, object: ObjectId) {
         let (mailbox, store) = (self.around.mailbox.clone(), Arc::clone(&self.around.store));

@@ -87,6 +87,11 @@ pub enum Effect {
         /// Where to go.
         placement: Placement,
     },
+    /// An order to end an instance has been written and sent, or there was none to end.
+    Ordered {
+        /// Who asked.
+        waiter: WaiterId,
+    },
     /// A request cannot be served.
     Refuse {
         /// The request.

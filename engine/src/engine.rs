@@ -110,6 +110,11 @@ impl Engine {
             }
             Input::Cancel { object, waiter } => self.with(now, object, |o, _| o.cancel(waiter)),
             Input::Release { object, hold } => self.with(now, object, |o, cx| o.release(hold, cx)),
+            Input::End { object, order, waiter } if self.objects.contains_key(&object) => {
+                self.with(now, object, |o, cx| o.end_as_ordered(order, waiter, cx));
+            }
+            // An object that may have an instance is in memory.
+            Input::End { waiter, .. } => self.effects.push_back(Effect::Ordered { waiter }),
             Input::Touch { object, instance } => self.with(now, object, |o, cx| o.touch(instance, cx)),
             Input::Loaded { object, record } => self.with(now, object, |o, cx| o.loaded(record, cx)),
             Input::Reserved { object, generation, result } => {

@@ -24,6 +24,20 @@ pub struct Now {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(pub u64);
 
+/// How somebody wants an instance ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndOrder {
+    /// With a signal, and SIGKILL after a while.
+    Stop {
+        /// Number of the signal; SIGTERM unless given.
+        signal: Option<i32>,
+        /// How long after it SIGKILL follows, in milliseconds; as the class says unless given.
+        grace_ms: Option<u64>,
+    },
+    /// With SIGKILL, now.
+    Destroy,
+}
+
 /// The store could not read or write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -61,6 +75,15 @@ pub enum Input {
         object: ObjectId,
         /// Its hold.
         hold: HoldId,
+    },
+    /// Somebody wants the object's instance ended; answered with `Ordered`.
+    End {
+        /// The object.
+        object: ObjectId,
+        /// How.
+        order: EndOrder,
+        /// Who asks.
+        waiter: WaiterId,
     },
     /// Activity that holds nothing: a message on a WebSocket.
     Touch {

@@ -15,7 +15,7 @@ mod view;
 
 pub use effect::{Effect, HoldId, PersistId, Placement};
 pub use engine::{Config, Engine};
-pub use input::{Input, Now, StoreFailure, WaiterId};
+pub use input::{EndOrder, Input, Now, StoreFailure, WaiterId};
 pub use record::{Record, RecordState};
 pub use refused::Refused;
 pub use view::{ObjectView, PublicState};

@@ -22,6 +22,14 @@ pub enum Refused {
         /// How many it may have.
         limit: u32,
     },
+    /// Only an order starts instances of this class.
+    #[error(
+        "the object is stopped, and requests do not start it (manual_start): start it with `berth containers start`"
+    )]
+    ManualStart,
+    /// Somebody ended the instance while the request waited for it.
+    #[error("the instance was ended on request before it answered")]
+    Ended,
     /// The instance was not started in time.
     #[error("the instance was not started in time (start_timeout)")]
     StartTimeout,

@@ -93,6 +93,11 @@ impl Admin {
         self.call(Method::PUT, path, body).await
     }
 
+    /// Posts something to a path.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
+        self.call(Method::POST, path, body).await
+    }
+
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
         let stream = UnixStream::connect(&self.socket).await;
         let stream = stream.with_context(|| format!("connect to {}", self.socket.display()))?;

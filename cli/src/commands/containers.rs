@@ -1,20 +1,101 @@
-//! `berth containers`: the objects of all apps and what has become of them.
+//! `berth containers`: the objects of all apps, what has become of them, and orders to single ones.
 
 use std::time::SystemTime;
 
 use anyhow::Result;
+use berth_common::ids::{ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
+use serde_json::{Value, json};
 
 use crate::admin::{Admin, ContainerView};
-use crate::args::Show;
+use crate::args::{Containers, OneContainer, Show, StartContainer, StopContainer};
+use crate::failure::bad_input;
 use crate::output;
 
 const HEADINGS: [&str; 7] = ["APP/CLASS/NAME", "STATE", "NODE", "INSTANCE", "SINCE", "END", "ID"];
 
-pub(crate) async fn list(args: &Show) -> Result<()> {
+pub(crate) async fn run(command: Containers) -> Result<()> {
+    match command {
+        Containers::List(args) => list(&args).await,
+        Containers::Info(args) => {
+            let id = object_id(&args.object)?;
+            show(&args, Admin::find(&args.show.admin)?.get(&format!("/v1/containers/{id}")).await?)
+        }
+        Containers::Start(args) => start(args).await,
+        Containers::Stop(args) => stop(&args).await,
+        Containers::Destroy(args) => order(&args, "destroy", &Value::Null).await,
+        Containers::Renew(args) => order(&args, "renew", &Value::Null).await,
+    }
+}
+
+async fn start(args: StartContainer) -> Result<()> {
+    let admin = Admin::find(&args.one.show.admin)?;
+    let ObjectKey { app, class, name } = match object_key(&args.one.object)? {
+        Some(key) => key,
+        None => {
+            let id = object_id(&args.one.object)?;
+            let view: ContainerView = admin.get(&format!("/v1/containers/{id}")).await?;
+            ObjectKey { app: view.app.parse()?, class: view.class.parse()?, name: view.name.parse()? }
+        }
+    };
+    let mut body = json!({ "app": app, "class": class, "name": name });
+    if !args.env.is_empty() {
+        body["env"] = args.env.into_iter().collect();
+    }
+    if !args.entrypoint.is_empty() {
+        body["entrypoint"] = args.entrypoint.into();
+    }
+    if let Some(internet) = args.internet {
+        body["enable_internet"] = internet.into();
+    }
+    show(&args.one, admin.post("/v1/containers", &body).await?)
+}
+
+async fn stop(args: &StopContainer) -> Result<()> {
+    let grace_ms = args.grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+    order(&args.one, "stop", &json!({ "signal": args.signal, "grace_ms": grace_ms })).await
+}
+
+async fn order(args: &OneContainer, verb: &str, body: &Value) -> Result<()> {
+    let id = object_id(&args.object)?;
+    show(args, Admin::find(&args.show.admin)?.post(&format!("/v1/containers/{id}/{verb}"), body).await?)
+}
+
+/// `APP/CLASS/NAME`, where it has these parts. The name may hold slashes.
+fn object_key(text: &str) -> Result<Option<ObjectKey>> {
+    let mut parts = text.splitn(3, '/');
+    let (Some(app), Some(class), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+        return Ok(None);
+    };
+    let of = |what: &str, text: &str, error| bad_input(anyhow::anyhow!("the {what} {text:?} {error}"));
+    Ok(Some(ObjectKey {
+        app: app.parse().map_err(|error: berth_common::ids::IdError| of("app", app, error))?,
+        class: class.parse().map_err(|error| of("class", class, error))?,
+        name: name.parse().map_err(|error| of("name", name, error))?,
+    }))
+}
+
+fn object_id(text: &str) -> Result<ObjectId> {
+    if let Some(key) = object_key(text)? {
+        return Ok(key.id());
+    }
+    text.parse().map_err(|_| {
+        bad_input(anyhow::anyhow!("{text:?} is neither APP/CLASS/NAME nor an ID of 32 hexadecimal digits"))
+    })
+}
+
+fn show(args: &OneContainer, answer: Value) -> Result<()> {
+    if args.show.json {
+        return output::json(&answer);
+    }
+    let view: ContainerView = serde_json::from_value(answer)?;
+    Ok(output::table(&HEADINGS, vec![row(&view, SystemTime::now())])?)
+}
+
+async fn list(args: &Show) -> Result<()> {
     let admin = Admin::find(&args.admin)?;
     if args.json {
-        return output::json(&admin.get::<serde_json::Value>("/v1/containers").await?);
+        return output::json(&admin.get::<Value>("/v1/containers").await?);
     }
     let now = SystemTime::now();
     let rows = admin.containers().await?.containers.iter().map(|view| row(view, now)).collect();
@@ -65,6 +146,16 @@ mod tests {
         assert_eq!(end(&Outcome::exited(3)), "exited (code 3)");
         assert_eq!(end(&Outcome::signalled(9)), "killed (signal 9)");
         assert_eq!(end(&Outcome::because(ExitReason::Idle, "x")), "idle");
+    }
+
+    #[test]
+    fn objects_have_names_and_ids() {
+        let id = object_id("a/C/x/y").unwrap();
+        assert_eq!(object_key("a/C/x/y").unwrap().unwrap().name.as_str(), "x/y");
+        assert_eq!(object_id(&id.to_string()).unwrap(), id);
+        for bad in ["a/C", "x", "a/C/", "a b/C/x"] {
+            assert!(object_id(bad).unwrap_err().is::<crate::failure::BadInput>(), "{bad}");
+        }
     }
 
     #[test]

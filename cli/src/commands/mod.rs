@@ -11,7 +11,7 @@ mod pack;
 
 use anyhow::Result;
 
-use crate::args::{Args, Command, Containers};
+use crate::args::{Args, Command};
 
 /// Carries out a command line.
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -19,7 +19,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Dev(args) => dev::run(&args).await,
         Command::Check(args) => check::run(&args),
         Command::Deploy(args) => deploy::run(&args).await,
-        Command::Containers(Containers::List(args)) => containers::list(&args).await,
+        Command::Containers(command) => containers::run(command).await,
         Command::Nodes(args) => nodes::run(&args).await,
         Command::Pack(args) => pack::run(&args),
         Command::Certs(args) => certs::run(args),

@@ -11,7 +11,7 @@ use super::{ClassManifest, DeclaredImage, ImageSource};
 use crate::ids::ClassName;
 use crate::spec::{Capability, MAX_ENV_BYTES, Resources, StartBoost};
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "class_name",
     "image",
     "instance_type",
@@ -19,6 +19,7 @@ const KEYS: [&str; 16] = [
     "start_boost",
     "max_instances",
     "prepared",
+    "manual_start",
     "default_port",
     "sleep_after",
     "entrypoint",
@@ -143,6 +144,8 @@ fn read_class(
     let start_boost = optional(section.get("start_boost"), |value| start_boost(report, value));
     let enable_internet = section.get("enable_internet");
     let enable_internet = optional(enable_internet, |value| values::boolean(report, value));
+    let manual_start = section.get("manual_start");
+    let manual_start = optional(manual_start, |value| values::boolean(report, value));
     let capabilities = optional(section.get("capabilities"), |value| capabilities(report, value));
     let mut duration = |key, default, bounds: &Bounds| {
         let value = section.get(key);
@@ -164,6 +167,7 @@ fn read_class(
         start_boost: start_boost?.unwrap_or_else(|| Some(StartBoost::default())),
         max_instances: max_instances?,
         prepared: prepared?.unwrap_or(PREPARED),
+        manual_start: manual_start?.unwrap_or(false),
         default_port: default_port?,
         sleep_after: sleep_after?,
         start_timeout: start_timeout?,

@@ -164,6 +164,7 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
         port_timeout: Duration::from_secs(20),
         stop_grace: Duration::from_secs(900),
         prepared: 0,
+        manual_start: false,
     };
     change(&mut class);
     let route = RouteSpec {

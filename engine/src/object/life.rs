@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::wire::call::{Phase, Refusal, RefusalCode};
+use berth_common::wire::call::{Phase, Refusal, RefusalCode, Stop};
 
 use super::live::Stage;
 use super::{Object, State, grant, ms};
 use crate::effect::Effect;
 use crate::engine::Context;
+use crate::input::{EndOrder, WaiterId};
 use crate::record::RecordState;
 use crate::refused::Refused;
 
@@ -118,14 +119,48 @@ impl Object {
         self.last_change_ms = cx.now.wall_ms;
         self.exit = Some(outcome.clone());
         cx.emit(Effect::Unreserve { object: self.id, generation: self.generation, node: node.clone() });
+        self.tell_ordered(cx);
         self.state = State::Ending { node, instance, persist, retry_ms: None };
         self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, cx);
     }
 
+    /// Ends the instance because somebody wants it.
+    pub(crate) fn end_as_ordered(&mut self, order: EndOrder, waiter: WaiterId, cx: &mut Context<'_>) {
+        // Requests that came before the order would start it again at once.
+        if !matches!(self.state, State::Ending { .. }) {
+            self.refuse_all(&Refused::Ended, cx);
+        }
+        let State::Live(live) = &mut self.state else {
+            return cx.emit(Effect::Ordered { waiter });
+        };
+        if live.orders.len() >= cx.config.max_waiters_per_object {
+            return cx.emit(Effect::Refuse { waiter, refused: Refused::Overloaded });
+        }
+        live.orders.push(waiter);
+        let (reason, stop) = live.ordered(order);
+        match live.stage {
+            Stage::Placing { .. } => live.cancelled = Some(reason),
+            _ => self.stop_with(reason, stop, cx),
+        }
+    }
+
+    /// Tells those who ordered its end that this is as good as done.
+    pub(super) fn tell_ordered(&mut self, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        for waiter in live.orders.drain(..) {
+            cx.emit(Effect::Ordered { waiter });
+        }
+    }
+
     /// Ends the instance: persists why, and then tells the node.
     pub(super) fn stop(&mut self, reason: ExitReason, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let State::Live(live) = &self.state else { return };
         let stop = live.order(reason);
+        self.stop_with(reason, stop, cx);
+    }
+
+    fn stop_with(&mut self, reason: ExitReason, stop: Stop, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
         live.stage = Stage::Stopping { unsent: Some((cx.ids.persist(), stop.clone())), sent: Some(stop) };
         live.stop_reason = Some(reason);
         self.last_change_ms = cx.now.wall_ms;

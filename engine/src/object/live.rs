@@ -10,6 +10,7 @@ use berth_common::wire::call::{Start, Stop};
 
 use super::{SIGKILL, SIGTERM, ms};
 use crate::effect::{HoldId, PersistId};
+use crate::input::{EndOrder, WaiterId};
 use crate::record::RecordState;
 use crate::view::PublicState;
 
@@ -24,6 +25,10 @@ pub(super) struct Live {
     last_activity_ms: u64,
     /// Why it was told to end.
     pub(super) stop_reason: Option<ExitReason>,
+    /// Who ordered its end and is still to be told that this is written.
+    pub(super) orders: Vec<WaiterId>,
+    /// It is to end as soon as its placement is written, and never to be started.
+    pub(super) cancelled: Option<ExitReason>,
     /// What was said of the failure that made Berth end it.
     pub(super) message: Option<String>,
 }
@@ -63,6 +68,8 @@ impl Live {
             holds,
             last_activity_ms: now_ms,
             stop_reason: None,
+            orders: Vec::new(),
+            cancelled: None,
             message: None,
         }
     }
@@ -120,6 +127,20 @@ impl Live {
             _ => (SIGTERM, ms(self.class.stop_grace)),
         };
         Stop { instance: self.instance, signal, grace_ms }
+    }
+
+    /// What somebody's order says to the node, and the reason that the end will have.
+    pub(super) fn ordered(&self, order: EndOrder) -> (ExitReason, Stop) {
+        let instance = self.instance;
+        match order {
+            EndOrder::Destroy => (ExitReason::Destroyed, Stop { instance, signal: SIGKILL, grace_ms: 0 }),
+            EndOrder::Stop { signal, grace_ms } => {
+                let usual = self.order(ExitReason::Stopped);
+                let (signal, grace_ms) = (signal.unwrap_or(usual.signal), grace_ms.unwrap_or(usual.grace_ms));
+                // One that is ending already keeps the reason that it has.
+                (self.stop_reason.unwrap_or(ExitReason::Stopped), Stop { instance, signal, grace_ms })
+            }
+        }
     }
 
     /// An end that Berth asked for has Berth's reason; how the app answered stays with it.

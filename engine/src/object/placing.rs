@@ -38,9 +38,10 @@ impl Object {
         }
     }
 
-    /// Starts anew if requests wait; otherwise there is nothing to do.
+    /// Starts anew if requests wait that may start it; otherwise there is nothing to do.
     fn begin(&mut self, cx: &mut Context<'_>) {
         let Some(class) = self.waiters.class().map(Arc::clone) else {
+            self.refuse_all(&Refused::ManualStart, cx);
             self.state = State::Gone;
             return;
         };
@@ -115,6 +116,7 @@ impl Object {
                     if let Some((_, stop)) = unsent.take() {
                         cx.emit(Effect::Stop { node: live.node.clone(), stop });
                     }
+                    self.tell_ordered(cx);
                 }
                 _ => {}
             },
@@ -133,6 +135,9 @@ impl Object {
     /// The placement is durable, or it is not known to be.
     fn placed(&mut self, durable: bool, cx: &mut Context<'_>) {
         let State::Live(live) = &mut self.state else { return };
+        if let Some(reason) = live.cancelled.filter(|_| durable) {
+            return self.end(Outcome::because(reason, "ended before it was started"), cx);
+        }
         if durable {
             let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
             live.stage = Stage::Starting { deadline_ms };

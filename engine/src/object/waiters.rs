@@ -41,9 +41,9 @@ impl Waiters {
         self.first_deadline_ms
     }
 
-    /// The class as the first request knows it.
+    /// The class as the first request knows it that may start an instance.
     pub(super) fn class(&self) -> Option<&Arc<ClassSpec>> {
-        self.queue.front().map(|waiter| &waiter.class)
+        self.queue.iter().map(|waiter| &waiter.class).find(|class| !class.manual_start)
     }
 
     pub(super) fn cancel(&mut self, id: WaiterId) {

@@ -53,6 +53,7 @@ pub(crate) fn class() -> ClassSpec {
         port_timeout: Duration::from_secs(20),
         stop_grace: Duration::from_secs(900),
         prepared: 0,
+        manual_start: false,
     }
 }
 

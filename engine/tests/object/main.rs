@@ -4,10 +4,15 @@
 
 mod desk;
 
+use std::sync::Arc;
+
 use berth_common::ids::{Generation, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::spec::ClassSpec;
 use berth_common::wire::call::{Phase, Refusal, RefusalCode};
-use berth_engine::{Effect, Input, PublicState, Record, RecordState, Refused, StoreFailure, WaiterId};
+use berth_engine::{
+    Effect, EndOrder, Input, PublicState, Record, RecordState, Refused, StoreFailure, WaiterId,
+};
 use desk::{Desk, MAX_WAITERS, class, instance, key, node, object, persist, placed, refused, stops};
 
 const SIGKILL: i32 = 9;
@@ -346,4 +351,77 @@ fn stopped_objects_cost_nothing() {
     }
     assert!(desk.engine.views().is_empty());
     assert_eq!(desk.engine.next_deadline_ms(), None);
+}
+
+fn order(desk: &mut Desk, waiter: u64, order: EndOrder) -> Vec<Effect> {
+    desk.input(Input::End { object: object(), order, waiter: WaiterId(waiter) })
+}
+
+const STOP: EndOrder = EndOrder::Stop { signal: None, grace_ms: None };
+
+#[test]
+fn an_ordered_stop_is_durable_before_it_is_sent_and_told() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    let effects = order(&mut desk, 9, STOP);
+    let told = Effect::Ordered { waiter: WaiterId(9) };
+    assert!(!effects.contains(&told));
+    let effects = desk.persisted(persist(&effects));
+    assert_eq!(stops(&effects), [(instance(1), SIGTERM, 900_000)]);
+    assert_eq!(effects.last(), Some(&told));
+    desk.status(1, 1, Phase::Exited(Outcome::exited(0)));
+    let exit = desk.view().exit.unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::Stopped, Some(0)));
+}
+
+#[test]
+fn an_order_has_its_own_signal_and_grace_and_can_become_sharper() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    let gentle = EndOrder::Stop { signal: Some(2), grace_ms: Some(5) };
+    let effects = order(&mut desk, 8, gentle);
+    assert_eq!(stops(&desk.persisted(persist(&effects))), [(instance(1), 2, 5)]);
+    let effects = order(&mut desk, 9, EndOrder::Destroy);
+    assert_eq!(stops(&desk.persisted(persist(&effects))), [(instance(1), SIGKILL, 0)]);
+    desk.status(1, 1, Phase::Exited(Outcome::signalled(SIGKILL)));
+    assert_eq!(desk.view().exit.unwrap().reason, ExitReason::Destroyed);
+}
+
+#[test]
+fn an_order_ends_also_what_is_being_placed_and_refuses_who_waited_for_it() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    desk.loaded(None);
+    let placing = persist(&desk.reserved(1, Ok(1)));
+    assert_eq!(refused(&order(&mut desk, 9, STOP)), [(1, Refused::Ended)]);
+    desk.acquire(2);
+    let effects = desk.persisted(placing);
+    assert!(effects.contains(&Effect::Ordered { waiter: WaiterId(9) }));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Start { .. })), "{effects:?}");
+    let effects = desk.persisted(persist(&effects));
+    assert!(matches!(effects.last(), Some(Effect::Reserve(_))), "who came later has it started anew");
+}
+
+#[test]
+fn an_order_for_what_does_not_run_is_told_at_once() {
+    let mut desk = Desk::new();
+    assert_eq!(order(&mut desk, 9, EndOrder::Destroy), [Effect::Ordered { waiter: WaiterId(9) }]);
+    assert_eq!(desk.engine.view(object()), None);
+}
+
+#[test]
+fn requests_do_not_start_what_only_an_order_starts() {
+    let mut desk = Desk::new();
+    let manual = Arc::new(ClassSpec { manual_start: true, ..class() });
+    let ask = |waiter| Input::Acquire { key: key(), class: Arc::clone(&manual), waiter: WaiterId(waiter) };
+    desk.input(ask(1));
+    assert_eq!(refused(&desk.loaded(None)), [(1, Refused::ManualStart)]);
+    // One that may start it is enough for those that may not.
+    desk.input(ask(2));
+    desk.acquire(3);
+    assert!(matches!(&desk.loaded(None)[..], [Effect::Reserve(_)]));
+    let placing = persist(&desk.reserved(1, Ok(1)));
+    desk.persisted(placing);
+    desk.status(1, 1, Phase::Running);
+    assert_eq!(desk.status(1, 1, Phase::Ready).len(), 2);
 }

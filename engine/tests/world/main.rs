@@ -11,6 +11,7 @@ mod model;
 mod node;
 mod promises;
 
+use berth_engine::EndOrder;
 use model::{Action, NODES, OBJECTS, World};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -31,6 +32,14 @@ fn client() -> impl Strategy<Value = Action> {
         2 => any::<Index>().prop_map(Action::Cancel),
         5 => any::<Index>().prop_map(Action::Release),
         2 => any::<Index>().prop_map(Action::Touch),
+        1 => (0..OBJECTS, order()).prop_map(|(object, order)| Action::End { object, order }),
+    ]
+}
+
+fn order() -> impl Strategy<Value = EndOrder> {
+    prop_oneof![
+        2 => (0u64..3_000).prop_map(|grace| EndOrder::Stop { signal: None, grace_ms: Some(grace) }),
+        1 => Just(EndOrder::Destroy),
     ]
 }
 

@@ -14,7 +14,7 @@ use berth_common::wire::call::{
 };
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
-    Config, Effect, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure, WaiterId,
+    Config, Effect, EndOrder, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure, WaiterId,
 };
 use proptest::sample::Index;
 
@@ -38,6 +38,10 @@ pub(crate) enum Action {
     Cancel(Index),
     Release(Index),
     Touch(Index),
+    End {
+        object: usize,
+        order: EndOrder,
+    },
     Advance(u64),
     StoreWrites,
     StoreReads,
@@ -114,6 +118,7 @@ fn class() -> ClassSpec {
         port_timeout: Duration::from_millis(PORT_TIMEOUT_MS),
         stop_grace: Duration::from_secs(900),
         prepared: 0,
+        manual_start: false,
     }
 }
 
@@ -161,6 +166,7 @@ impl World {
             Action::Cancel(which) => self.cancel(which),
             Action::Release(which) => self.release(which),
             Action::Touch(which) => self.touch(which),
+            Action::End { object, order } => self.end(object, order),
             Action::Advance(ms) => self.advance(ms),
             Action::StoreWrites => self.store_writes(true, true),
             Action::StoreFailsToWrite { applied } => self.store_writes(applied, false),
@@ -208,6 +214,7 @@ impl World {
             self.act(Action::Advance(100));
         }
         assert_eq!(self.promises.waiting(), [], "unanswered");
+        assert_eq!(self.promises.orders_waiting(), 0, "orders unanswered");
         assert!(self.nodes.iter().all(Node::is_empty), "left behind: {:?}", self.nodes);
         assert!(self.engine.views().is_empty(), "in memory: {:?}", self.engine.views());
         assert_eq!(self.engine.next_deadline_ms(), None);
@@ -259,6 +266,14 @@ impl World {
         let view = self.engine.views().into_iter().find(|view| view.instance == Some(instance)).unwrap();
         self.promises.active(instance);
         self.input(Input::Touch { object: view.id, instance });
+    }
+
+    fn end(&mut self, object: usize, order: EndOrder) {
+        self.drawn += 1;
+        let (object, waiter) = (key(object).id(), WaiterId(self.drawn));
+        let instance = self.engine.view(object).and_then(|view| view.instance);
+        self.promises.ordering(waiter, instance);
+        self.input(Input::End { object, order, waiter });
     }
 
     // ---- time
@@ -393,6 +408,7 @@ impl World {
                     self.node(&node).order(Order::Forget(instance));
                 }
                 Effect::Grant { waiter, hold, placement } => self.promises.granted(waiter, hold, placement),
+                Effect::Ordered { waiter } => self.promises.ordered(waiter),
                 Effect::Refuse { waiter, .. } => self.promises.refused(waiter),
             }
         }

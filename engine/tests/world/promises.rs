@@ -7,6 +7,7 @@
 //! 5. `durable_first`: a start only after its placement is durable, a forget only after the end is.
 //! 6. `legal_after_crash`: what was durable gives a legal state, in which all promises hold on.
 //! 7. `room_never_leaks`: exactly what may live on a node is reserved there.
+//! 8. `orders_answered_once`: whoever orders an end is told once, and no instance gets SIGTERM without order or idleness.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -31,6 +32,10 @@ pub(crate) struct Promises {
     active_ms: HashMap<InstanceId, u64>,
     /// Instances that were rightly found to be idle.
     idle: HashSet<InstanceId>,
+    /// Who ordered an end and was not told yet.
+    orders: HashSet<WaiterId>,
+    /// Instances whose end was ordered.
+    ordered: HashSet<InstanceId>,
     started: HashMap<ObjectId, Generation>,
     granted: usize,
     refused: usize,
@@ -87,6 +92,7 @@ impl Promises {
         self.waiting.clear();
         self.holds.clear();
         self.active_ms.clear();
+        self.orders.clear();
     }
 
     // ---- 2, answered_once_in_time
@@ -100,6 +106,9 @@ impl Promises {
     }
 
     pub(crate) fn refused(&mut self, waiter: WaiterId) {
+        if self.orders.remove(&waiter) {
+            return;
+        }
         assert!(self.waiting.remove(&waiter).is_some(), "answered twice, or after it left");
         self.refused += 1;
     }
@@ -147,7 +156,10 @@ impl Promises {
     // ---- 5, durable_first
 
     pub(crate) fn persisting(&mut self, record: &Record) {
-        if let RecordState::Placed { instance, stop_reason: Some(ExitReason::Idle), .. } = record.state {
+        if let RecordState::Placed { instance, stop_reason: Some(ExitReason::Idle), .. } = record.state
+            // An order for what ends already is written with the reason that it had.
+            && !self.idle.contains(&instance)
+        {
             self.never_asleep_under_activity(instance);
         }
     }
@@ -165,12 +177,28 @@ impl Promises {
     }
 
     pub(crate) fn stopping(&self, stop: &Stop) {
-        assert!(stop.signal != SIGTERM || self.idle.contains(&stop.instance), "a stop without a reason");
+        let wanted = self.idle.contains(&stop.instance) || self.ordered.contains(&stop.instance);
+        assert!(stop.signal != SIGTERM || wanted, "a stop without a reason");
     }
 
     pub(crate) fn forgetting<'a>(&self, instance: InstanceId, mut durable: impl Iterator<Item = &'a Record>) {
         let places = |record: &Record| matches!(&record.state, RecordState::Placed { instance: of, .. } if *of == instance);
         assert!(!durable.any(places), "told to forget before the end was durable");
+    }
+
+    // ---- 8, orders_answered_once
+
+    pub(crate) fn ordering(&mut self, waiter: WaiterId, instance: Option<InstanceId>) {
+        self.orders.insert(waiter);
+        self.ordered.extend(instance);
+    }
+
+    pub(crate) fn ordered(&mut self, waiter: WaiterId) {
+        assert!(self.orders.remove(&waiter), "an order was answered twice");
+    }
+
+    pub(crate) fn orders_waiting(&self) -> usize {
+        self.orders.len()
     }
 
     // ---- 6, legal_after_crash

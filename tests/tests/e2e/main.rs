@@ -15,6 +15,7 @@ mod node_network;
 mod node_prepared;
 mod node_restart;
 mod node_stop;
+mod objects;
 mod recovery;
 mod security;
 mod sleep;

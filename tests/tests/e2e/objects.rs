@@ -1,0 +1,154 @@
+//! What people order of single objects, over the admin API and with the command.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use berth_common::outcome::ExitReason;
+use berth_tests::app::App;
+use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::wait;
+use serde_json::{Value, json};
+
+/// How long an end may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+async fn order(cluster: &Cluster, name: &str, verb: &str, body: &Value) -> Result<Value> {
+    let id = object_id(name)?;
+    let (status, answer) = cluster.admin().post(&format!("/v1/containers/{id}/{verb}"), body).await?;
+    ensure!(status.is_success(), "{verb}: {status}: {answer}");
+    Ok(answer)
+}
+
+fn object_id(name: &str) -> Result<String> {
+    let key =
+        berth_common::ids::ObjectKey { app: "hello".parse()?, class: "Hello".parse()?, name: name.parse()? };
+    Ok(key.id().to_string())
+}
+
+async fn start(cluster: &Cluster, body: &Value) -> Result<(u16, Value)> {
+    let (status, answer) = cluster.admin().post("/v1/containers", body).await?;
+    Ok((status.as_u16(), answer))
+}
+
+async fn until_ended(cluster: &Cluster, name: &str, reason: ExitReason) -> Result<()> {
+    let admin = cluster.admin();
+    wait::until("the instance to end", PATIENCE, async || {
+        let object = admin.object(name).await?;
+        ensure!(object.instance.is_none(), "{object:?}");
+        let end = object.exit.context("it has no end")?.reason;
+        ensure!(end == reason, "it ended for another reason: {end:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn c1_a_start_gives_one_instance_an_environment_and_an_entrypoint_of_its_own() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let env = BTreeMap::from([("MESSAGE", "of the class"), ("KEPT", "kept")]);
+        cluster.deploy(&App { env, ..App::default() }).await?;
+        let client = cluster.client();
+        let body = json!({ "app": "hello", "class": "Hello", "name": "own", "env": { "MESSAGE": "mine" } });
+        let (status, view) = start(cluster, &body).await?;
+        ensure!(status == 200 && view["state"] == "healthy", "{status}: {view}");
+        ensure!(client.get("/container/own/env/MESSAGE").await?.success()?.text.trim() == "mine");
+        ensure!(client.get("/container/own/env/KEPT").await?.success()?.text.trim() == "kept");
+
+        let (status, problem) = start(cluster, &body).await?;
+        ensure!(status == 409, "it was started with something else under a running one: {status} {problem}");
+        order(cluster, "own", "stop", &json!({})).await?;
+        until_ended(cluster, "own", ExitReason::Stopped).await?;
+        let text = client.get("/container/own/env/MESSAGE").await?.success()?.text;
+        ensure!(text.trim() == "of the class", "the next instance has the last one's environment: {text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn c3_a_stop_asks_the_app_and_destroy_does_not() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App::default()).await?;
+        let client = cluster.client();
+        let first = client.get("/container/a").await?.success()?.instance()?;
+        order(cluster, "a", "stop", &json!({ "signal": 15, "grace_ms": 5000 })).await?;
+        until_ended(cluster, "a", ExitReason::Stopped).await?;
+        let logs = cluster.instance_logs(0)?.concat();
+        ensure!(logs.contains("ended in good order"), "the app was not asked:\n{logs}");
+        let second = client.get("/container/a").await?.success()?.instance()?;
+        ensure!(first != second, "a stopped instance answers");
+
+        client.get("/container/b").await?.success()?;
+        order(cluster, "b", "destroy", &Value::Null).await?;
+        until_ended(cluster, "b", ExitReason::Destroyed).await?;
+        // Once more for what is ended already: nothing to do.
+        order(cluster, "b", "destroy", &Value::Null).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn b1_manual_start_refuses_requests_until_somebody_starts_the_object() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { more: "manual_start = true", ..App::default() }).await?;
+        let client = cluster.client();
+        let refused = client.get("/container/m").await?;
+        ensure!(refused.status == 503 && refused.text.contains("manual_start"), "{}", refused.text);
+        let (status, view) =
+            start(cluster, &json!({ "app": "hello", "class": "Hello", "name": "m" })).await?;
+        ensure!(status == 200, "{status}: {view}");
+        client.get("/container/m").await?.success()?;
+        order(cluster, "m", "destroy", &Value::Null).await?;
+        until_ended(cluster, "m", ExitReason::Destroyed).await?;
+        ensure!(client.get("/container/m").await?.status == 503, "a request started it");
+        Ok(())
+    })
+}
+
+#[test]
+fn c2_renew_counts_as_activity() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { sleep_after: "3s", ..App::default() }).await?;
+        let first = cluster.client().get("/container/r").await?.success()?.instance()?;
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            order(cluster, "r", "renew", &Value::Null).await?;
+        }
+        let object = cluster.admin().object("r").await?;
+        ensure!(
+            object.instance.as_deref() == Some(first.as_str()),
+            "it slept in spite of renewals: {object:?}"
+        );
+        until_ended(cluster, "r", ExitReason::Idle).await
+    })
+}
+
+#[test]
+fn wrong_orders_are_refused_with_the_reason() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App::default()).await?;
+        let wrong = [
+            (404, json!({ "app": "hello", "class": "Other", "name": "x" }), "Other"),
+            (400, json!({ "app": "hello", "class": "Hello", "name": "x", "colour": 1 }), "colour"),
+            (400, json!({ "app": "hello", "class": "Hello", "name": "a\u{7}" }), "not allowed"),
+            (422, json!({ "app": "hello", "class": "Hello", "name": "x", "env": { "": "v" } }), "env"),
+            (422, json!({ "app": "hello", "class": "Hello", "name": "x", "entrypoint": [] }), "entrypoint"),
+        ];
+        for (expected, body, word) in wrong {
+            let (status, problem) = start(cluster, &body).await?;
+            ensure!(status == expected && problem.to_string().contains(word), "{body}: {status} {problem}");
+        }
+        let admin = cluster.admin();
+        let nobody = format!("/v1/containers/{}/stop", object_id("nobody")?);
+        for (expected, path, body) in [
+            (404, nobody.as_str(), json!({})),
+            (400, "/v1/containers/short/stop", json!({})),
+            (422, nobody.as_str(), json!({ "signal": 99 })),
+        ] {
+            let (status, problem) = admin.post(path, &body).await?;
+            ensure!(status.as_u16() == expected, "{path} {body}: {status} {problem}");
+        }
+        Ok(())
+    })
+}
