@@ -1,6 +1,8 @@
 //! What an app is, once checked: classes, their limits and images, and routes. Nothing downstream of here sees an
 //! unchecked value; `manifest` reads `berth.toml` into these types.
 
+mod route;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, ClassName};
+
+pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 
 /// Most bytes that the names and values of an instance's environment may take together: they travel in one frame.
 pub const MAX_ENV_BYTES: usize = 256 * 1024;
@@ -198,30 +202,6 @@ impl Resources {
     pub fn of_type(name: &str) -> Option<Self> {
         Self::TYPES.iter().find(|(known, _)| *known == name).map(|(_, resources)| *resources)
     }
-}
-
-/// Which requests go to which object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteSpec {
-    /// The paths it takes.
-    pub path: PathPattern,
-    /// The class of the object.
-    pub class: ClassName,
-    /// The object's name.
-    pub object: NameSource,
-    /// The port, where it is not the class's default.
-    #[serde(default)]
-    pub port: Option<u16>,
-}
-
-/// Where a route finds the object's name in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NameSource {
-    /// The path part at the parameter with this name, percent-decoded.
-    PathParameter(String),
-    /// Always this name.
-    Constant(crate::ids::ObjectName),
 }
 
 /// A path with parameters: `/container/{id}` takes `/container/7`; with `/*` at its end also all below.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use berth_common::ids::{AppName, ClassName};
-use berth_common::spec::{AppSpec, ClassSpec, MAX_ENV_BYTES, NameSource, RouteSpec};
+use berth_common::spec::{AppSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 use berth_common::wire::call::{Prepare, Stock};
 use berth_common::wire::frame::MAX_FRAME_BYTES;
 use tokio::sync::{Mutex, oneshot, watch};
@@ -149,10 +149,28 @@ fn route_faults(app: &AppSpec, route: &RouteSpec) -> Vec<String> {
     if route.port == Some(0) {
         faults.push("port must not be 0".to_owned());
     }
-    if let NameSource::PathParameter(name) = &route.object
-        && !route.path.has_parameter(name)
-    {
-        faults.push(format!("the path has no parameter `{name}`"));
+    match &route.object {
+        NameSource::PathParameter(name) if !route.path.has_parameter(name) => {
+            faults.push(format!("the path has no parameter `{name}`"));
+        }
+        NameSource::HostParameter(name)
+            if route.hosts.is_empty() || !route.hosts.iter().all(|host| host.has_parameter(name)) =>
+        {
+            faults.push(format!("not each of its hosts has the parameter `{name}`"));
+        }
+        NameSource::Random(count) if !(1..=MAX_INTERCHANGEABLE).contains(count) => {
+            faults.push(format!("random must be from 1 to {MAX_INTERCHANGEABLE}"));
+        }
+        NameSource::Header(name) if http::HeaderName::try_from(name.as_str()).is_err() => {
+            faults.push(format!("`{name}` is not the name of a header"));
+        }
+        NameSource::PathParameter(_)
+        | NameSource::HostParameter(_)
+        | NameSource::Header(_)
+        | NameSource::Cookie(_)
+        | NameSource::Query(_)
+        | NameSource::Random(_)
+        | NameSource::Constant(_) => {}
     }
     faults
 }
@@ -174,7 +192,8 @@ pub(crate) mod tests {
             } else {
                 NameSource::Constant("only".parse().unwrap())
             };
-            RouteSpec { path, class: "Class".parse().unwrap(), object, port: *port }
+            let class = "Class".parse().unwrap();
+            RouteSpec { hosts: Vec::new(), methods: Vec::new(), path, class, object, port: *port }
         };
         AppSpec {
             name: name.parse().unwrap(),

@@ -49,7 +49,7 @@ impl ProxyError {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
             Self::Route(RouteError::NoRoute) => StatusCode::NOT_FOUND,
-            Self::Route(RouteError::Name(_) | RouteError::Encoding) => StatusCode::BAD_REQUEST,
+            Self::Route(_) => StatusCode::BAD_REQUEST,
             Self::Refused(refused) => refused_status(refused),
             Self::NodeUnreachable(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Tunnel { error, .. } => tunnel_status(error),
@@ -115,7 +115,7 @@ mod tests {
         let refusal = Refusal { code: RefusalCode::Image, message: "no such image".to_owned() };
         let cases: [(u16, ProxyError); 14] = [
             (400, BadRequest::Host.into()),
-            (400, RouteError::Encoding.into()),
+            (400, RouteError::Encoding("path").into()),
             (404, RouteError::NoRoute.into()),
             (503, Refused::NoNode.into()),
             (503, Refused::StartTimeout.into()),

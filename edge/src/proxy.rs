@@ -79,7 +79,7 @@ impl Proxy {
     }
 
     async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-        let matched = self.router.get().route(request.uri().path())?;
+        let matched = self.router.get().route(&request)?;
         let object = matched.key.id();
         let job = Job { request, peer, matched, object };
         match shard_of(object, self.shards.len()) {

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use berth_common::ids::{AppName, ClassName, IdError, ObjectKey, ObjectName};
-use berth_common::spec::{AppSpec, ClassSpec, NameSource, PathPattern};
+use berth_common::ids::{AppName, IdError, ObjectKey, ObjectName};
+use berth_common::spec::{AppSpec, ClassSpec, NameSource, RouteSpec};
+use http::Request;
+use http::header::{COOKIE, HOST};
 
 /// The routes of all apps.
 #[derive(Debug, Default)]
@@ -16,11 +18,8 @@ pub(crate) struct Router {
 #[derive(Debug)]
 struct Route {
     app: AppName,
-    class_name: ClassName,
     class: Arc<ClassSpec>,
-    path: PathPattern,
-    object: NameSource,
-    port: u16,
+    spec: RouteSpec,
 }
 
 /// Where a request goes.
@@ -34,15 +33,18 @@ pub(crate) struct Matched {
 /// Why a request goes nowhere.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RouteError {
-    /// No route takes the path.
-    #[error("no route of any app takes this path")]
+    /// No route takes it.
+    #[error("no route of any app takes this path, with this host and method")]
     NoRoute,
-    /// The path's part is not an object's name.
-    #[error("the object's name in the path {0}")]
-    Name(#[from] IdError),
+    /// What the object is to be called is no name.
+    #[error("the object's name in the {0} {1}")]
+    Name(&'static str, IdError),
     /// It is not even text.
-    #[error("the object's name in the path is not percent-encoded UTF-8")]
-    Encoding,
+    #[error("the object's name in the {0} is not UTF-8, or not encoded as it should be")]
+    Encoding(&'static str),
+    /// It is not there.
+    #[error("the request must have exactly one {0} `{1}`: it names the object")]
+    NotGiven(&'static str, String),
 }
 
 impl Router {
@@ -51,36 +53,112 @@ impl Router {
         Self { routes: apps.values().flat_map(routes).collect() }
     }
 
-    /// Finds the object for a request's path.
-    pub(crate) fn route(&self, path: &str) -> Result<Matched, RouteError> {
-        let taken = self.routes.iter().find_map(|route| Some((route, route.path.captures(path)?)));
-        let (route, captures) = taken.ok_or(RouteError::NoRoute)?;
-        let name = match &route.object {
-            NameSource::Constant(name) => name.clone(),
-            NameSource::PathParameter(parameter) => {
-                let raw = captures.iter().find(|(name, _)| name == parameter).ok_or(RouteError::NoRoute)?;
-                ObjectName::new(percent_decode(raw.1)?)?
+    /// Finds the object for a request.
+    pub(crate) fn route<B>(&self, request: &Request<B>) -> Result<Matched, RouteError> {
+        let taken = self.routes.iter().find_map(|route| Some((route, route.takes(request)?)));
+        let (Route { app, class, spec }, captures) = taken.ok_or(RouteError::NoRoute)?;
+        let name = captures.name(&spec.object, request)?;
+        let key = ObjectKey { app: app.clone(), class: spec.class.clone(), name };
+        Ok(Matched { key, class: Arc::clone(class), port: spec.port.unwrap_or(class.default_port) })
+    }
+}
+
+/// What a route's patterns found in a request.
+struct Captures<'r> {
+    path: Vec<(&'r str, &'r str)>,
+    host_label: &'r str,
+}
+
+impl Route {
+    fn takes<'r, B>(&'r self, request: &'r Request<B>) -> Option<Captures<'r>> {
+        let path = self.spec.path.captures(request.uri().path())?;
+        let methods = &self.spec.methods;
+        if !methods.is_empty() && !methods.iter().any(|method| method == request.method().as_str()) {
+            return None;
+        }
+        let host_label = match &self.spec.hosts[..] {
+            [] => "",
+            hosts => {
+                let host = host(request)?;
+                hosts.iter().find_map(|pattern| pattern.capture(host))?
             }
         };
-        let key = ObjectKey { app: route.app.clone(), class: route.class_name.clone(), name };
-        Ok(Matched { key, class: Arc::clone(&route.class), port: route.port })
+        Some(Captures { path, host_label })
     }
+}
+
+/// The host that the client named, without a port.
+fn host<B>(request: &Request<B>) -> Option<&str> {
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => request.headers().get(HOST)?.to_str().ok()?,
+    };
+    // An IPv6 address is not the name of a host, whatever is cut off it.
+    Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
+}
+
+impl Captures<'_> {
+    fn name<B>(&self, source: &NameSource, request: &Request<B>) -> Result<ObjectName, RouteError> {
+        let (place, name) = match source {
+            NameSource::Constant(name) => return Ok(name.clone()),
+            NameSource::PathParameter(parameter) => {
+                let raw = self.path.iter().find(|(name, _)| name == parameter).ok_or(RouteError::NoRoute)?;
+                ("path", percent_decode(raw.1)?)
+            }
+            NameSource::HostParameter(_) => ("host", self.host_label.to_ascii_lowercase()),
+            NameSource::Header(name) => ("header", header(request, name)?),
+            NameSource::Cookie(name) => ("cookie", cookie(request, name)?),
+            NameSource::Query(name) => ("query", query(request, name)?),
+            NameSource::Random(count) => ("route", fastrand::u32(0..(*count).max(1)).to_string()),
+        };
+        ObjectName::new(name).map_err(|error| RouteError::Name(place, error))
+    }
+}
+
+/// What there must be exactly one of: who has two could mean either.
+fn only_one(
+    place: &'static str,
+    name: &str,
+    mut found: impl Iterator<Item = String>,
+) -> Result<String, RouteError> {
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        _ => Err(RouteError::NotGiven(place, name.to_owned())),
+    }
+}
+
+fn header<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
+    let values: Result<Vec<_>, _> = request
+        .headers()
+        .get_all(name)
+        .iter()
+        .map(|value| String::from_utf8(value.as_bytes().to_vec()))
+        .collect();
+    only_one("header", name, values.map_err(|_| RouteError::Encoding("header"))?.into_iter())
+}
+
+fn cookie<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
+    let headers: Result<Vec<_>, _> =
+        request.headers().get_all(COOKIE).iter().map(|value| value.to_str()).collect();
+    let headers = headers.map_err(|_| RouteError::Encoding("cookie"))?;
+    let pairs = headers.iter().flat_map(|header| header.split(';')).filter_map(|pair| pair.split_once('='));
+    let found = pairs.filter(|(known, _)| known.trim() == name).map(|(_, value)| value.trim().to_owned());
+    only_one("cookie", name, found)
+}
+
+fn query<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
+    let query = request.uri().query().unwrap_or_default();
+    let found = form_urlencoded::parse(query.as_bytes()).filter(|(known, _)| known == name);
+    only_one("query parameter", name, found.map(|(_, value)| value.into_owned()))
 }
 
 /// The routes of one app whose classes exist; deploying checks that all do.
 fn routes(app: &AppSpec) -> Vec<Route> {
     let classes: BTreeMap<_, _> =
         app.classes.iter().map(|(name, class)| (name, Arc::new(class.clone()))).collect();
-    let route = |spec: &berth_common::spec::RouteSpec| {
-        let class = classes.get(&spec.class)?;
-        Some(Route {
-            app: app.name.clone(),
-            class_name: spec.class.clone(),
-            class: Arc::clone(class),
-            path: spec.path.clone(),
-            object: spec.object.clone(),
-            port: spec.port.unwrap_or(class.default_port),
-        })
+    let route = |spec: &RouteSpec| {
+        let class = Arc::clone(classes.get(&spec.class)?);
+        Some(Route { app: app.name.clone(), class, spec: spec.clone() })
     };
     app.routes.iter().filter_map(route).collect()
 }
@@ -94,7 +172,7 @@ fn percent_decode(text: &str) -> Result<String, RouteError> {
     while let Some((first, after)) = rest.split_first() {
         rest = match first {
             b'%' => {
-                let (digits, after) = after.split_first_chunk::<2>().ok_or(RouteError::Encoding)?;
+                let (digits, after) = after.split_first_chunk::<2>().ok_or(RouteError::Encoding("path"))?;
                 bytes.push(hex_digit(digits[0])? << 4 | hex_digit(digits[1])?);
                 after
             }
@@ -104,7 +182,7 @@ fn percent_decode(text: &str) -> Result<String, RouteError> {
             }
         };
     }
-    String::from_utf8(bytes).map_err(|_| RouteError::Encoding)
+    String::from_utf8(bytes).map_err(|_| RouteError::Encoding("path"))
 }
 
 fn hex_digit(byte: u8) -> Result<u8, RouteError> {
@@ -112,7 +190,7 @@ fn hex_digit(byte: u8) -> Result<u8, RouteError> {
         b'0'..=b'9' => Ok(byte - b'0'),
         b'a'..=b'f' => Ok(byte - b'a' + 10),
         b'A'..=b'F' => Ok(byte - b'A' + 10),
-        _ => Err(RouteError::Encoding),
+        _ => Err(RouteError::Encoding("path")),
     }
 }
 
@@ -133,6 +211,8 @@ impl CurrentRouter {
 
 #[cfg(test)]
 mod tests {
+    use berth_common::spec::HostPattern;
+
     use super::*;
     use crate::apps::tests::app;
 
@@ -140,8 +220,75 @@ mod tests {
         Router::new(&apps.iter().map(|app| (app.name.clone(), app.clone())).collect())
     }
 
+    fn get(uri: &str) -> Request<()> {
+        Request::get(uri).body(()).unwrap()
+    }
+
+    /// A router with one route, changed like this.
+    fn with(change: impl FnOnce(&mut RouteSpec)) -> Router {
+        let mut app = app("shop", &[("/*", None)]);
+        change(&mut app.routes[0]);
+        router(&[app])
+    }
+
+    fn named(router: &Router, request: Request<()>) -> Result<String, RouteError> {
+        router.route(&request).map(|matched| matched.key.name.to_string())
+    }
+
+    #[test]
+    fn hosts_choose_and_name() {
+        let router = with(|route| {
+            route.hosts = vec![HostPattern::new("{room}.example.com").unwrap()];
+            route.object = NameSource::HostParameter("room".to_owned());
+        });
+        let at = |host: &str| Request::get("/x").header("host", host).body(()).unwrap();
+        assert_eq!(named(&router, at("Blue.example.com:8080")), Ok("blue".to_owned()));
+        assert_eq!(named(&router, get("http://red.example.com/x")), Ok("red".to_owned()));
+        for other in ["example.com", "a.b.example.com", "[::1]:80", ""] {
+            assert_eq!(named(&router, at(other)), Err(RouteError::NoRoute), "{other}");
+        }
+        assert_eq!(named(&router, get("/x")), Err(RouteError::NoRoute));
+    }
+
+    #[test]
+    fn methods_choose() {
+        let router = with(|route| route.methods = vec!["POST".to_owned()]);
+        assert!(router.route(&get("/")).is_err());
+        assert!(router.route(&Request::post("/").body(()).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn names_come_from_exactly_one_header_cookie_or_parameter() {
+        let router = with(|route| route.object = NameSource::Header("x-user".to_owned()));
+        let request = |values: &[&str]| {
+            values.iter().fold(Request::get("/"), |r, value| r.header("x-user", *value)).body(()).unwrap()
+        };
+        assert_eq!(named(&router, request(&["ann"])), Ok("ann".to_owned()));
+        assert!(matches!(named(&router, request(&[])), Err(RouteError::NotGiven(..))));
+        assert!(matches!(named(&router, request(&["ann", "bob"])), Err(RouteError::NotGiven(..))));
+        assert!(matches!(named(&router, request(&[""])), Err(RouteError::Name(..))));
+
+        let router = with(|route| route.object = NameSource::Cookie("user".to_owned()));
+        let request = |cookie: &str| Request::get("/").header("cookie", cookie).body(()).unwrap();
+        assert_eq!(named(&router, request("a=b; user=ann; c=d")), Ok("ann".to_owned()));
+        assert!(named(&router, request("superuser=ann")).is_err());
+        assert!(named(&router, request("user=ann; user=bob")).is_err());
+
+        let router = with(|route| route.object = NameSource::Query("user".to_owned()));
+        assert_eq!(named(&router, get("/?x=1&user=a%20b")), Ok("a b".to_owned()));
+        assert!(named(&router, get("/?user=a&user=b")).is_err() && named(&router, get("/")).is_err());
+    }
+
+    #[test]
+    fn random_draws_each_of_its_names() {
+        let router = with(|route| route.object = NameSource::Random(3));
+        let drawn: std::collections::BTreeSet<_> =
+            (0..200).map(|_| named(&router, get("/")).unwrap()).collect();
+        assert_eq!(drawn.into_iter().collect::<Vec<_>>(), ["0", "1", "2"]);
+    }
+
     fn name(router: &Router, path: &str) -> Result<String, RouteError> {
-        router.route(path).map(|matched| matched.key.name.to_string())
+        router.route(&get(path)).map(|matched| matched.key.name.to_string())
     }
 
     #[test]
@@ -150,18 +297,18 @@ mod tests {
         assert_eq!(name(&router, "/container/7"), Ok("7".to_owned()));
         assert_eq!(name(&router, "/container/a%2Fb%20%C3%a4/x%zz"), Ok("a/b ä".to_owned()));
         assert_eq!(name(&router, "/container/größe"), Ok("größe".to_owned()));
-        assert_eq!(router.route("/container/7").unwrap().port, 8080);
+        assert_eq!(router.route(&get("/container/7")).unwrap().port, 8080);
     }
 
     #[test]
     fn names_that_cannot_be_are_refused() {
         let router = router(&[app("shop", &[("/container/{id}", None)])]);
         for bad in ["/container/%", "/container/%4", "/container/%zz", "/container/%ff"] {
-            assert_eq!(name(&router, bad), Err(RouteError::Encoding), "{bad}");
+            assert_eq!(name(&router, bad), Err(RouteError::Encoding("path")), "{bad}");
         }
-        assert_eq!(name(&router, "/container/%00"), Err(RouteError::Name(IdError::Character('\0'))));
+        assert_eq!(name(&router, "/container/%00"), Err(RouteError::Name("path", IdError::Character('\0'))));
         let long = format!("/container/{}", "x".repeat(1025));
-        assert!(matches!(name(&router, &long), Err(RouteError::Name(IdError::TooLong { .. }))));
+        assert!(matches!(name(&router, &long), Err(RouteError::Name(_, IdError::TooLong { .. }))));
     }
 
     #[test]
@@ -169,7 +316,7 @@ mod tests {
         let router =
             router(&[app("b", &[("/b/{id}", Some(9)), ("/*", None)]), app("a", &[("/a/{id}", None)])]);
         let app_of =
-            |path: &str| router.route(path).map(|matched| (matched.key.app.to_string(), matched.port));
+            |path: &str| router.route(&get(path)).map(|matched| (matched.key.app.to_string(), matched.port));
         assert_eq!(app_of("/a/1"), Ok(("a".to_owned(), 8080)));
         assert_eq!(app_of("/b/1"), Ok(("b".to_owned(), 9)));
     }
@@ -177,7 +324,7 @@ mod tests {
     #[test]
     fn unknown_paths_are_not_found() {
         let router = router(&[app("shop", &[("/container/{id}", None)])]);
-        for path in ["/", "/container", "/container/", "/container/1/2", "*", ""] {
+        for path in ["/", "/container", "/container/", "/container/1/2", "*"] {
             assert_eq!(name(&router, path), Err(RouteError::NoRoute), "{path}");
         }
     }
@@ -187,7 +334,7 @@ mod tests {
         let current = CurrentRouter::default();
         let before = current.get();
         current.replace(router(&[app("shop", &[("/{id}", None)])]));
-        assert!(before.route("/1").is_err());
-        assert!(current.get().route("/1").is_ok());
+        assert!(before.route(&get("/1")).is_err());
+        assert!(current.get().route(&get("/1")).is_ok());
     }
 }

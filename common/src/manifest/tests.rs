@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 
 use super::*;
-use crate::spec::NameSource;
+use crate::spec::{NameSource, RouteSpec};
 
 fn parse(text: &str) -> Result<Manifest, Problems> {
     Manifest::parse(Path::new("berth.toml"), text)
@@ -117,6 +117,54 @@ fn a_full_file_becomes_an_app() {
     assert_eq!(spec.routes[0].object, NameSource::PathParameter("id".into()));
     assert_eq!((spec.routes[0].port, spec.routes[1].port), (Some(9090), None));
     assert_eq!(spec.routes[1].object, NameSource::Constant("the only one".parse().unwrap()));
+}
+
+/// The routes of a file whose only route has these lines.
+fn routes(lines: &str) -> Result<Vec<RouteSpec>, Problems> {
+    let class = "[[containers]]\nclass_name = \"A\"\nimage = \"./a\"\ndefault_port = 80\n";
+    parse(&format!("name = \"x\"\n{class}[[routes]]\nclass = \"A\"\n{lines}\n"))
+        .map(|manifest| manifest.routes)
+}
+
+#[test]
+fn objects_are_named_by_any_part_of_a_request() {
+    let named = |lines: &str| routes(lines).unwrap().remove(0).object;
+    let host = "path = \"/*\"\nhosts = [\"{room}.example.com\"]\nobject = \"{room}\"";
+    assert_eq!(named(host), NameSource::HostParameter("room".into()));
+    let of = |source: &str| named(&format!("path = \"/*\"\nobject = {source}"));
+    assert_eq!(of("{ header = \"X-User\" }"), NameSource::Header("x-user".into()));
+    assert_eq!(of("{ cookie = \"user\" }"), NameSource::Cookie("user".into()));
+    assert_eq!(of("{ query = \"user\" }"), NameSource::Query("user".into()));
+    assert_eq!(of("{ random = 3 }"), NameSource::Random(3));
+}
+
+#[test]
+fn wrong_routes_are_told_what_they_may_have() {
+    for (lines, said) in [
+        (
+            "path = \"/*\"\nhosts = [\"{room}.a.de\", \"b.de\"]\nobject = \"{room}\"",
+            "nor has each of the hosts",
+        ),
+        ("path = \"/*\"\nhosts = []\nobject = \"x\"", "1 to 64"),
+        ("path = \"/*\"\nhosts = [\"a:80\"]\nobject = \"x\"", "without a port"),
+        ("path = \"/*\"\nmethods = [\"get\"]\nobject = \"x\"", "is no method"),
+        ("path = \"/*\"\nobject = { header = \"a b\" }", "names no header"),
+        ("path = \"/*\"\nobject = { random = 0 }", "from 1 to"),
+        ("path = \"/*\"\nobject = {}", "has 0 keys"),
+        ("path = \"/*\"\nobject = { moon = \"x\" }", "`moon` is not a key"),
+    ] {
+        let problems = routes(lines).unwrap_err().to_string();
+        assert!(problems.contains(said) && problems.lines().count() == 1, "{lines}\n{problems}");
+    }
+}
+
+#[test]
+fn the_same_path_may_be_routed_by_host_and_method() {
+    let second = "\n[[routes]]\nclass = \"A\"\npath = \"/*\"\nobject = \"y\"";
+    let first = "path = \"/*\"\nobject = \"x\"\n";
+    assert_eq!(routes(&format!("{first}methods = [\"GET\"]{second}")).unwrap().len(), 2);
+    assert_eq!(routes(&format!("{first}hosts = [\"a.de\"]{second}")).unwrap().len(), 2);
+    assert!(routes(&format!("{first}{second}")).is_err());
 }
 
 #[test]
@@ -284,12 +332,12 @@ object = ""
         shown(text),
         r#"berth.toml:9:14: the class "Hello" is there already, in line 4; expected another class_name
 berth.toml:15:9: no [[containers]] section has the class_name "Helo"; did you mean "Hello"?
-berth.toml:16:10: the path has no parameter {name}; expected one of its own
+berth.toml:16:10: the path has no parameter {name}, nor has each of the hosts; expected one of its own
 berth.toml:18:8: the path "/a/{id}" is routed already, in line 14; expected another path
 berth.toml:19:9: no [[containers]] section has the class_name "World"; expected one of the class_names in this file: Hello
-berth.toml:20:10: "x{id}" mixes a parameter with other text; expected a parameter of the path such as "{id}", or a constant name such as "main"
+berth.toml:20:10: "x{id}" mixes a parameter with other text; expected a parameter of the path or host such as "{id}", or a constant name such as "main"
 berth.toml:22:8: the path "/{a}/{a}": the parameter `{a}` appears twice; expected a path such as "/container/{id}" or "/files/*"
-berth.toml:24:10: the name "" is empty; expected a parameter of the path such as "{id}", or a constant name such as "main""#
+berth.toml:24:10: the name "" is empty; expected a parameter of the path or host such as "{id}", or a constant name such as "main""#
     );
 }
 

@@ -170,6 +170,8 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
     let route = RouteSpec {
         path: PathPattern::new("/c/{id}/*").unwrap(),
         class: "C".parse().unwrap(),
+        hosts: Vec::new(),
+        methods: Vec::new(),
         object: NameSource::PathParameter("id".to_owned()),
         port: None,
     };

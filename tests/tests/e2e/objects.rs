@@ -152,3 +152,117 @@ fn wrong_orders_are_refused_with_the_reason() -> Outcome {
         Ok(())
     })
 }
+
+/// Routes that come before the app's own, by all that a request can be told apart by.
+const ROUTES: &str = r#"
+[[routes]]
+hosts = ["{room}.example.com"]
+path = "/*"
+class = "Hello"
+object = "{room}"
+
+[[routes]]
+methods = ["GET"]
+path = "/me/*"
+class = "Hello"
+object = { header = "x-user" }
+
+[[routes]]
+path = "/session/*"
+class = "Hello"
+object = { cookie = "session" }
+
+[[routes]]
+path = "/asked/*"
+class = "Hello"
+object = { query = "for" }
+
+[[routes]]
+path = "/any/*"
+class = "Hello"
+object = { random = 2 }
+"#;
+
+/// Sends a request with these head lines and gives the answer's status and all of its text.
+async fn raw(cluster: &Cluster, line: &str, headers: &str) -> Result<(u16, String)> {
+    let request = format!("{line} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
+    let answer = cluster.client().raw(request.as_bytes()).await?;
+    let status = answer.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, answer))
+}
+
+#[test]
+fn d1_objects_are_named_by_host_header_cookie_and_query() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { more: ROUTES, ..App::default() }).await?;
+        let cases = [
+            ("GET /instance", "host: Blue.example.com\r\n", "blue"),
+            ("GET /me/instance", "host: x\r\nx-user: ann\r\n", "ann"),
+            ("GET /session/instance", "host: x\r\ncookie: a=b; session=s1\r\n", "s1"),
+            ("GET /asked/instance?for=some%20one", "host: x\r\n", "some one"),
+        ];
+        for (line, headers, name) in cases {
+            let (status, answer) = raw(cluster, line, headers).await?;
+            ensure!(status == 200, "{line}: {answer}");
+            let instance = cluster.admin().object(name).await?.instance.context("no instance")?;
+            ensure!(answer.contains(&instance), "{line} went elsewhere than to {name}: {answer}");
+        }
+        for (line, headers, expected) in [
+            ("GET /me/x", "host: x\r\n", 400),
+            ("GET /me/x", "host: x\r\nx-user: ann\r\nx-user: bob\r\n", 400),
+            ("POST /me/x", "host: x\r\nx-user: ann\r\ncontent-length: 0\r\n", 404),
+            ("GET /instance", "host: example.com\r\n", 404),
+        ] {
+            let (status, answer) = raw(cluster, line, headers).await?;
+            ensure!(status == expected, "{line}: {answer}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn d2_random_spreads_over_interchangeable_objects() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { more: ROUTES, ..App::default() }).await?;
+        let client = cluster.client();
+        let mut instances = std::collections::BTreeSet::new();
+        for _ in 0..40 {
+            instances.insert(client.get("/any/instance").await?.success()?.instance()?);
+        }
+        let objects = cluster.admin().objects().await?;
+        let names: std::collections::BTreeSet<_> =
+            objects.iter().map(|object| object.name.as_str()).collect();
+        ensure!(instances.len() == 2 && names == ["0", "1"].into(), "{instances:?} {names:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn d1_new_routes_take_effect_without_a_failed_request() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App::default()).await?;
+        let client = cluster.client();
+        let first = client.get("/container/a").await?.success()?.instance()?;
+        ensure!(client.get("/any/instance").await?.status == 404);
+        let load = async {
+            let mut requests = 0;
+            for _ in 0..300 {
+                let answer = client.get("/container/a").await?.success()?.instance()?;
+                ensure!(answer == first, "another instance answers");
+                requests += 1;
+            }
+            Ok(requests)
+        };
+        let deploys = async {
+            for more in [ROUTES, "", ROUTES] {
+                cluster.deploy(&App { more, ..App::default() }).await?;
+            }
+            anyhow::Ok(())
+        };
+        let (requests, deployed) = tokio::join!(load, deploys);
+        deployed?;
+        ensure!(requests? == 300);
+        client.get("/any/instance").await?.success()?;
+        Ok(())
+    })
+}
