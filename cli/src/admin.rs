@@ -21,6 +21,8 @@ use crate::args::AdminArgs;
 
 /// How long an answer may take: a deployment is stored durably first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a start may take to be answered: a class may have requests wait an hour for the container, and another for its port.
+const START_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60 + 60);
 /// Largest answer, in bytes: a list of a million objects.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
 /// Where an edge's socket is looked for, in this order.
@@ -149,17 +151,31 @@ impl Admin {
         self.call(Method::POST, path, body.to_string().into()).await
     }
 
+    /// Has an object started, and waits until it answers.
+    pub(crate) async fn start<T: DeserializeOwned>(&self, body: &serde_json::Value) -> Result<T> {
+        self.call_within(START_TIMEOUT, Method::POST, "/v1/containers", body.to_string().into()).await
+    }
+
     /// Answers as they came, for `--json`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.call(Method::GET, path, Bytes::new()).await
     }
 
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T> {
+        self.call_within(ANSWER_TIMEOUT, method, path, body).await
+    }
+
+    async fn call_within<T: DeserializeOwned>(
+        &self,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T> {
         let what = format!("{method} {path} at {}", self.socket.display());
         let exchange = exchange(&self.socket, method, path, body);
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await;
-        let (status, bytes) =
-            answer.with_context(|| format!("{what}: no answer in {ANSWER_TIMEOUT:?}"))??;
+        let answer = tokio::time::timeout(limit, exchange).await;
+        let (status, bytes) = answer.with_context(|| format!("{what}: no answer in {limit:?}"))??;
         if !status.is_success() {
             bail!("{what}: {}", refusal(status, &bytes));
         }

@@ -9,8 +9,8 @@
 //!     │ no waiters                  │ waiters                                                    │ Ready
 //!     └──────────────────────── Ending ◀──── Exited, lost, refused (from any state below) ──┐    ▼
 //!                               (the end is persisted; then Forget)                         ├─ Healthy
-//!                                                                                           │    │ idle, or a
-//! (restart of the edge) ─▶ Recovering ── the node tells: Starting, Running, Healthy ... ────┤    ▼ deadline missed
+//!                                                                                           │    │ idle, ordered,
+//! (restart of the edge) ─▶ Recovering ── the node tells: Starting, Running, Healthy ... ────┤    ▼ or too late
 //!                                                                                           └─ Stopping
 //!                                                                       (why is persisted; then Stop is sent)
 //! ```

@@ -48,7 +48,7 @@ async fn start(args: StartContainer) -> Result<()> {
     if let Some(internet) = args.internet {
         body["enable_internet"] = internet.into();
     }
-    show(&args.one, admin.post("/v1/containers", &body).await?)
+    show(&args.one, admin.start(&body).await?)
 }
 
 async fn stop(args: &StopContainer) -> Result<()> {

@@ -53,8 +53,8 @@ pub(crate) type Links = HashMap<NodeId, LinkHandle>;
 /// The rest of the shard's end of a line.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkHandle {
-    /// Not bounded by itself: the engine tells a node at most a start, two stops and a forget for an instance, and
-    /// reserves room on the node for each instance first.
+    /// Not bounded by itself: the engine tells a node at most a start, a forget and a few stops for an instance, and reserves
+    /// room on the node for each instance first. More stops come only from orders, each of which waits for a write.
     commands: mpsc::UnboundedSender<Command>,
     connection: watch::Receiver<Option<Connection>>,
 }

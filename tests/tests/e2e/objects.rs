@@ -266,3 +266,38 @@ fn d1_new_routes_take_effect_without_a_failed_request() -> Outcome {
         Ok(())
     })
 }
+
+/// What a command that must work prints.
+async fn berth(cluster: &Cluster, args: &[&str]) -> Result<String> {
+    let output = cluster.berth(args).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "berth {}: {said}", args.join(" "));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[test]
+fn the_command_steers_objects_by_name_and_by_id() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App::default()).await?;
+        let object = "hello/Hello/a/b";
+        let start = ["containers", "start", object, "--env", "MESSAGE=by hand", "--json"];
+        let view: Value = serde_json::from_str(&berth(cluster, &start).await?)?;
+        ensure!(view["state"] == "healthy" && view["name"] == "a/b", "{view}");
+        let message = cluster.client().get("/container/a%2Fb/env/MESSAGE").await?.success()?.text;
+        ensure!(message.trim() == "by hand", "{message}");
+
+        let id = object_id("a/b")?;
+        ensure!(berth(cluster, &["containers", "info", &id]).await?.contains("healthy"));
+        berth(cluster, &["containers", "renew", object]).await?;
+        berth(cluster, &["containers", "stop", object, "--signal", "term", "--grace", "5s"]).await?;
+        until_ended(cluster, "a/b", ExitReason::Stopped).await?;
+        let table = berth(cluster, &["containers", "info", object]).await?;
+        ensure!(table.contains("stopped (code 0)"), "{table}");
+
+        let failed = cluster.berth(&["containers", "renew", object]).await?;
+        ensure!(failed.status.code() == Some(1), "{failed:?}");
+        let wrong = cluster.berth(&["containers", "destroy", "hello/Hello"]).await?;
+        ensure!(wrong.status.code() == Some(2), "{wrong:?}");
+        Ok(())
+    })
+}
