@@ -37,6 +37,15 @@ pub struct Options {
     /// Name of this node, as in its certificate
     #[arg(long)]
     pub node: NodeId,
+    /// Country that the node is in, in two letters; containers find it in BERTH_COUNTRY_A2
+    #[arg(long, value_name = "CC", default_value = "XX", value_parser = country)]
+    pub country: String,
+    /// Region that the node is in; containers find it in BERTH_REGION
+    #[arg(long, value_name = "NAME", default_value = "local", value_parser = place_name)]
+    pub region: String,
+    /// Place that the node is at; containers find it in BERTH_LOCATION
+    #[arg(long, value_name = "NAME", default_value = "local", value_parser = place_name)]
+    pub location: String,
     /// Address and UDP port that edges dial
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
@@ -82,6 +91,36 @@ pub struct Options {
     pub without: Vec<Layer>,
 }
 
+/// Longest name of a region or location, in bytes: each instance is told them, through a pipe that takes 4 KiB at once.
+const MAX_PLACE_NAME_BYTES: usize = 64;
+
+fn country(text: &str) -> Result<String, &'static str> {
+    let sound = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+    if sound { Ok(text.to_owned()) } else { Err("expected two capital letters, such as CH") }
+}
+
+fn place_name(text: &str) -> Result<String, String> {
+    let sound = (1..=MAX_PLACE_NAME_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+    if sound {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("expected 1 to {MAX_PLACE_NAME_BYTES} bytes of text"))
+    }
+}
+
+/// Which node this is and where it is, as its containers are told.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The node's name.
+    pub node: NodeId,
+    /// Its country, in two letters.
+    pub country: String,
+    /// Its region.
+    pub region: String,
+    /// Its location.
+    pub location: String,
+}
+
 /// Whether instances are held to the size of their disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum DiskLimits {
@@ -94,8 +133,8 @@ pub enum DiskLimits {
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The node's name.
-    pub node: NodeId,
+    /// The node's name, and where it is.
+    pub site: Site,
     /// Where edges dial.
     pub listen: SocketAddr,
     /// Where the node's state is.
@@ -142,7 +181,12 @@ impl Config {
         let capacity = capacity(options, &mut problems);
         match credentials {
             Some(credentials) if problems.is_empty() => Ok(Self {
-                node: options.node.clone(),
+                site: Site {
+                    node: options.node.clone(),
+                    country: options.country.clone(),
+                    region: options.region.clone(),
+                    location: options.location.clone(),
+                },
                 listen: options.listen,
                 state: options.state.clone(),
                 credentials,
@@ -164,7 +208,7 @@ impl Config {
     /// What the runtime must be told.
     pub fn runtime(&self) -> rootless::Options {
         rootless::Options {
-            node: self.node.clone(),
+            site: self.site.clone(),
             state: self.state.clone(),
             enforce_disks: self.disk_limit == DiskLimits::Enforced,
             spares: self.spares,

@@ -184,7 +184,7 @@ async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
     if watch_stdin {
         end_with_stdin(&lifecycle);
     }
-    let (node, capacity) = (config.node.clone(), config.capacity);
+    let (node, capacity) = (config.site.node.clone(), config.capacity);
     let _lock = lock(&config.state)?;
     let containers = Rootless::open(config.runtime()).await.context("open the node's state")?;
     let server = Server::start(config, containers, lifecycle.clone()).await?;

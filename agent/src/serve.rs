@@ -72,7 +72,7 @@ impl<R: Runtime + 'static> Server<R> {
         let address =
             endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
         let agent = Rc::new(Agent {
-            node: config.node,
+            node: config.site.node,
             runtime,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),

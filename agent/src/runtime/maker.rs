@@ -5,9 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use berth_common::ids::{InstanceId, NodeId};
 use berth_common::spec::Recipe;
-use berth_common::wire::call::RefusalCode;
+use berth_common::wire::call::{RefusalCode, Start};
 
 use super::LaunchError;
 use super::disk::Disk;
@@ -16,6 +15,7 @@ use super::layout::write_json_fast;
 use super::messages::{Assignment, ShimConfig};
 use super::network::resolver::forwarder_of;
 use super::spares::{Kind, Prepared, Spares};
+use crate::config::Site;
 use crate::images::{Image, Images};
 
 /// Most bytes of log kept for each instance.
@@ -26,11 +26,13 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const VARIABLE_PREFIXES: [&str; 2] = ["BERTH_", "CLOUDFLARE_"];
 /// Known only once there is an instance.
 const DEPLOYMENT_ID: &str = "DEPLOYMENT_ID";
+/// The same: the object and the generation of it that the instance is.
+const PLACEMENT_ID: &str = "PLACEMENT_ID";
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Maker {
-    pub(crate) node: NodeId,
+    pub(crate) site: Site,
     pub(crate) logs: PathBuf,
     pub(crate) images: Images,
     pub(crate) protection: Layers,
@@ -91,18 +93,39 @@ impl Maker {
         let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
         env.extend(image.env.clone());
         for prefix in VARIABLE_PREFIXES {
-            env.insert(format!("{prefix}NODE_ID"), self.node.to_string());
-            // Else an image's own value would stand in the way of the instance's.
+            for (name, value) in self.site.variables() {
+                env.insert(format!("{prefix}{name}"), value.to_owned());
+            }
+            // Else an image's own values would stand in the way of the instance's.
             env.remove(&format!("{prefix}{DEPLOYMENT_ID}"));
+            env.remove(&format!("{prefix}{PLACEMENT_ID}"));
         }
         env.extend(recipe.env.clone());
         env
     }
 
     /// What a container is told that becomes this instance's.
-    pub(crate) fn assignment(&self, instance: InstanceId, log: PathBuf) -> Assignment {
-        let told = VARIABLE_PREFIXES.map(|prefix| (format!("{prefix}{DEPLOYMENT_ID}"), instance.to_string()));
-        Assignment { instance, env: BTreeMap::from(told), log }
+    pub(crate) fn assignment(&self, start: &Start, log: PathBuf) -> Assignment {
+        let placement = format!("{}-{}", start.object.id(), start.generation.0);
+        let told = [(DEPLOYMENT_ID, start.instance.to_string()), (PLACEMENT_ID, placement)];
+        let named = |prefix: &str| told.clone().map(|(name, value)| (format!("{prefix}{name}"), value));
+        Assignment {
+            instance: start.instance,
+            env: VARIABLE_PREFIXES.into_iter().flat_map(named).collect(),
+            log,
+        }
+    }
+}
+
+impl Site {
+    /// What every container on the node is told, by the names that follow each prefix.
+    fn variables(&self) -> [(&'static str, &str); 4] {
+        [
+            ("COUNTRY_A2", &self.country),
+            ("LOCATION", &self.location),
+            ("NODE_ID", self.node.as_str()),
+            ("REGION", &self.region),
+        ]
     }
 }
 

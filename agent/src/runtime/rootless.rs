@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use berth_common::ids::{EdgeId, InstanceId, NodeId};
+use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +26,7 @@ use super::reclaim::{recorded_end, release, remove, wipe};
 use super::spares::{Makings, Prepared, Spares, Tools};
 use super::trial::{self, Place, Trial};
 use super::{Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, sweep, sys};
+use crate::config::Site;
 use crate::images::Images;
 
 /// Prepared shims that one start may use up.
@@ -65,8 +66,8 @@ enum Reserved {
 /// What the runtime is told when it is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The node's name.
-    pub node: NodeId,
+    /// The node's name, and where it is.
+    pub site: Site,
     /// The directory of its state.
     pub state: PathBuf,
     /// Whether instances whose disk cannot be limited are refused.
@@ -86,7 +87,7 @@ pub struct Options {
 impl Rootless {
     /// Opens the node's state and finds its supervisor. Must be called within a `LocalSet`.
     pub async fn open(options: Options) -> io::Result<Self> {
-        let Options { node, state, enforce_disks, spares, name_server, pasta, nft, protection } = options;
+        let Options { site, state, enforce_disks, spares, name_server, pasta, nft, protection } = options;
         let layout = Layout::open(&state)?;
         let (uids, gids) = sweep::my_subordinate_ids()?;
         let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
@@ -104,7 +105,7 @@ impl Rootless {
             trial::run(Trial::MemoryDisk, &Place { directory: None, cgroup: None }).is_ok(),
         )?);
         let spares = Spares::new(makings, spares);
-        let maker = Rc::new(Maker { node, logs: layout.logs(), images, protection, spares });
+        let maker = Rc::new(Maker { site, logs: layout.logs(), images, protection, spares });
         let holder = Holder::new(Rc::clone(&maker), Rc::clone(&disks));
         Ok(Self { layout, maker, holder, disks, followed: Rc::default(), reserved: RefCell::default() })
     }
@@ -179,7 +180,7 @@ impl Rootless {
     /// that the shim has ended.
     async fn assign(&self, prepared: Prepared, launch: &Launch) -> io::Result<(Shim, Events)> {
         let instance = launch.start.instance;
-        let assignment = self.maker.assignment(instance, self.layout.log(instance));
+        let assignment = self.maker.assignment(&launch.start, self.layout.log(instance));
         write_json_fast(&prepared.directory.join("launch.json"), &without_env(launch))?;
         write_json_fast(&prepared.directory.join("run.json"), &assignment)?;
         fs::rename(&prepared.directory, self.layout.instance(instance))?;

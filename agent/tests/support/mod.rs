@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_agent::config::{Config, DiskLimits};
+use berth_agent::config::{Config, DiskLimits, Site};
 use berth_agent::runtime::layers::Layers;
 use berth_agent::runtime::{Adopted, Launch};
 use berth_agent::serve::Server;
@@ -68,7 +68,12 @@ pub(crate) fn credentials(directory: &Path, name: &str) -> Credentials {
 
 pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
     Config {
-        node: "n1".parse().unwrap(),
+        site: Site {
+            node: "n1".parse().unwrap(),
+            country: "XX".to_owned(),
+            region: "local".to_owned(),
+            location: "local".to_owned(),
+        },
         listen,
         state: directory.to_owned(),
         credentials: credentials(directory, "agent-n1"),

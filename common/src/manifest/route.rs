@@ -14,6 +14,8 @@ const SOURCE: &str =
     "one of { header = \"x-user\" }, { cookie = \"user\" }, { query = \"user\" }, { random = 3 }";
 /// Most hosts and most methods of one route.
 const MAX_ITEMS: usize = 64;
+/// Longest method, in bytes: longer than any that is registered.
+const MAX_METHOD_BYTES: usize = 32;
 
 pub(super) fn read_all(
     report: &mut Report<'_>,
@@ -112,8 +114,8 @@ fn host(report: &mut Report<'_>, value: &Value<'_>) -> Option<HostPattern> {
 
 fn method(report: &mut Report<'_>, value: &Value<'_>) -> Option<String> {
     let text = values::text(report, value, "a method")?;
-    let sound =
-        !text.is_empty() && text.len() <= 32 && text.chars().all(|c| c.is_ascii_uppercase() || c == '-');
+    let sound = (1..=MAX_METHOD_BYTES).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_uppercase() || c == '-');
     if !sound {
         report.wrong(value.span().start, format!("{text:?} is no method; expected one such as \"GET\""));
     }

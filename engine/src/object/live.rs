@@ -132,7 +132,10 @@ impl Live {
     /// What somebody's order says to the node, and the reason that the end will have.
     pub(super) fn ordered(&self, order: EndOrder) -> (ExitReason, Stop) {
         let instance = self.instance;
+        let killed = matches!(self.stop_reason, Some(ExitReason::Destroyed | ExitReason::StartFailed));
         match order {
+            // What is killed already must not be asked kindly instead: the later order takes the place of the earlier.
+            EndOrder::Stop { .. } if killed => self.ordered(EndOrder::Destroy),
             EndOrder::Destroy => (ExitReason::Destroyed, Stop { instance, signal: SIGKILL, grace_ms: 0 }),
             EndOrder::Stop { signal, grace_ms } => {
                 let usual = self.order(ExitReason::Stopped);

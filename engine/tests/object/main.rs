@@ -383,6 +383,8 @@ fn an_order_has_its_own_signal_and_grace_and_can_become_sharper() {
     assert_eq!(stops(&desk.persisted(persist(&effects))), [(instance(1), 2, 5)]);
     let effects = order(&mut desk, 9, EndOrder::Destroy);
     assert_eq!(stops(&desk.persisted(persist(&effects))), [(instance(1), SIGKILL, 0)]);
+    let effects = order(&mut desk, 10, gentle);
+    assert_eq!(stops(&desk.persisted(persist(&effects))), [(instance(1), SIGKILL, 0)], "never gentler again");
     desk.status(1, 1, Phase::Exited(Outcome::signalled(SIGKILL)));
     assert_eq!(desk.view().exit.unwrap().reason, ExitReason::Destroyed);
 }

@@ -301,3 +301,33 @@ fn the_command_steers_objects_by_name_and_by_id() -> Outcome {
         Ok(())
     })
 }
+
+#[test]
+fn b4_containers_are_told_where_they_run() -> Outcome {
+    let agent_options = vec!["--country", "CH", "--region", "weur", "--location", "Zürich 1"];
+    let setup = Setup { agent_options, ..Setup::nodes(1) };
+    scenario(setup, async |cluster| {
+        let env = BTreeMap::from([("CLOUDFLARE_REGION", "mine")]);
+        cluster.deploy(&App { env, ..App::default() }).await?;
+        let client = cluster.client();
+        let told = async |name: &str| -> Result<String> {
+            Ok(client.get(&format!("/container/t/env/{name}")).await?.success()?.text.trim().to_owned())
+        };
+        let instance = client.get("/container/t/instance").await?.success()?.instance()?;
+        let placement = format!("{}-1", object_id("t")?);
+        for (name, value) in [
+            ("COUNTRY_A2", "CH"),
+            ("LOCATION", "Zürich 1"),
+            ("NODE_ID", "n1"),
+            ("DEPLOYMENT_ID", instance.as_str()),
+            ("PLACEMENT_ID", placement.as_str()),
+        ] {
+            for prefix in ["BERTH_", "CLOUDFLARE_"] {
+                let found = told(&format!("{prefix}{name}")).await?;
+                ensure!(found == value, "{prefix}{name} is {found:?} instead of {value:?}");
+            }
+        }
+        ensure!(told("BERTH_REGION").await? == "weur" && told("CLOUDFLARE_REGION").await? == "mine");
+        Ok(())
+    })
+}
