@@ -133,7 +133,13 @@ fn a_destroyed_instance_is_gone_at_once_however_long_its_grace() -> Outcome {
             Ok(())
         })
         .await?;
-        edge.call(&Call::Forget(Forget { instances: vec![instance] })).await?;
+        // Refused until the node has taken note of the end, which comes a moment after it.
+        wait::until("the instance to be forgotten", GONE_TIMEOUT, async || {
+            let answer = edge.call(&Call::Forget(Forget { instances: vec![instance] })).await?;
+            ensure!(answer == Answer::Done, "{answer:?}");
+            Ok(())
+        })
+        .await?;
         expect_nothing_left(cluster).await
     })
 }
