@@ -4,12 +4,12 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use berth_common::ids::InstanceId;
-use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalCode, Start, Stop};
+use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalCode, Signal, Start, Stop};
 use berth_common::wire::frame::{self, FrameError};
 use quinn::SendStream;
 
 use crate::follow;
-use crate::instances::Admitted;
+use crate::instances::{Admitted, SIGNALS};
 use crate::runtime::{Launch, Runtime};
 use crate::session::{Breach, Connected, StreamEnd, answer};
 use crate::watchers::Watch;
@@ -26,6 +26,7 @@ pub(crate) async fn serve<R: Runtime + 'static>(
         Ok(_) if !connected.session.is_current() => Err(stale()),
         Ok(Call::Start(call)) => connected.start(*call),
         Ok(Call::Stop(call)) => connected.stop(&call),
+        Ok(Call::Signal(call)) => connected.signal(&call).await,
         Ok(Call::Forget(call)) => connected.forget(&call).await,
         Ok(Call::Usage(call)) => connected.usage(&call).await,
         Ok(Call::Prepare(call)) => {
@@ -109,6 +110,19 @@ impl<R: Runtime + 'static> Connected<R> {
     fn stop(&self, stop: &Stop) -> Result<Answer, Refusal> {
         tracing::info!(instance = %stop.instance, signal = stop.signal, grace_ms = stop.grace_ms, "stopping an instance");
         self.agent.instances.stop(&self.session.edge, stop).map(|()| Answer::Done)
+    }
+
+    async fn signal(&self, call: &Signal) -> Result<Answer, Refusal> {
+        if !SIGNALS.contains(&call.signal) {
+            let message = format!("{} is not the number of a signal", call.signal);
+            return Err(Refusal { code: RefusalCode::Invalid, message });
+        }
+        let sockets = self.agent.instances.sockets(&self.session.edge, call.instance)?;
+        tracing::info!(instance = %call.instance, signal = call.signal, "sending an instance a signal");
+        sockets.signal(call.signal).await.map(|()| Answer::Done).map_err(|error| Refusal {
+            code: RefusalCode::Other,
+            message: format!("cannot send {} a signal: {error}", call.instance),
+        })
     }
 
     async fn usage(&self, ask: &AskUsage) -> Result<Answer, Refusal> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::wire::call::Phase;
+use berth_common::wire::call::{Phase, Start};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -17,8 +17,11 @@ use crate::serve::Agent;
 
 /// Starts an instance that has its place in the table, and follows it.
 pub(crate) fn start<R: Runtime + 'static>(agent: &Rc<Agent<R>>, launch: Launch, orders: StopOrders) {
-    let followed =
-        Followed { agent: Rc::clone(agent), instance: launch.start.instance, port: launch.start.ready_port };
+    let followed = Followed {
+        agent: Rc::clone(agent),
+        instance: launch.start.instance,
+        readiness: Readiness::of(&launch.start),
+    };
     spawn(agent, async move {
         match followed.agent.runtime.start(launch).await {
             Ok((container, events)) => followed.follow(container, events, orders).await,
@@ -30,13 +33,13 @@ pub(crate) fn start<R: Runtime + 'static>(agent: &Rc<Agent<R>>, launch: Launch, 
 /// Takes an instance of an earlier agent into the table, and follows it.
 pub(crate) fn adopt<R: Runtime + 'static>(agent: &Rc<Agent<R>>, adopted: Adopted<R::Container>) {
     let Adopted { launch, state } = adopted;
-    let (instance, port) = (launch.start.instance, launch.start.ready_port);
+    let (instance, readiness) = (launch.start.instance, Readiness::of(&launch.start));
     match state {
         AdoptedState::Exited(outcome) => drop(agent.instances.adopt(&launch, Some(outcome))),
         AdoptedState::Running { container, events } => {
             tracing::info!(%instance, object = %launch.start.object, "found a running instance");
             let orders = agent.instances.adopt(&launch, None);
-            let followed = Followed { agent: Rc::clone(agent), instance, port };
+            let followed = Followed { agent: Rc::clone(agent), instance, readiness };
             spawn(agent, async move { followed.follow(container, events, orders).await });
         }
     }
@@ -56,7 +59,32 @@ fn spawn<R: Runtime + 'static>(agent: &Agent<R>, task: impl Future<Output = ()> 
 struct Followed<R: Runtime> {
     agent: Rc<Agent<R>>,
     instance: InstanceId,
-    port: u16,
+    readiness: Readiness,
+}
+
+/// What must answer before an instance counts as ready.
+struct Readiness {
+    /// The first is the class's default port.
+    ports: Vec<u16>,
+    /// A path on that one.
+    ping: Option<String>,
+}
+
+impl Readiness {
+    fn of(start: &Start) -> Self {
+        let ports = std::iter::once(start.ready_port).chain(start.required_ports.iter().copied()).collect();
+        Self { ports, ping: start.ping_endpoint.clone() }
+    }
+
+    /// Waits until all of it answers, for as long as that takes.
+    async fn wait<C: Container + 'static>(&self, sockets: &Rc<Sockets<C>>) {
+        for port in &self.ports {
+            sockets.wait_until_open(*port).await;
+        }
+        if let Some((port, path)) = self.ports.first().zip(self.ping.as_ref()) {
+            sockets.wait_until_answered(*port, path).await;
+        }
+    }
 }
 
 impl<R: Runtime + 'static> Followed<R> {
@@ -98,7 +126,7 @@ impl<R: Runtime + 'static> Followed<R> {
         let open = async {
             // Fails only when the instance has ended, and then nobody waits for this.
             let _ = started.await;
-            sockets.wait_until_open(self.port).await;
+            self.readiness.wait(sockets).await;
         };
         tokio::select! {
             () = open => {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Generation, InstanceId, ObjectId};
 use berth_common::outcome::Outcome;
-use berth_common::spec::{MAX_ENV_BYTES, Resources};
+use berth_common::spec::{MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, path_fault};
 use berth_common::wire::call::{Capacity, InstanceStatus, Phase, Refusal, RefusalCode, Renew, Start, Stop};
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
 use tokio::sync::watch;
@@ -35,7 +35,7 @@ const MAX_RECORDS: usize = 4096;
 /// Longest time between a signal to end and SIGKILL: instants a day ahead are safe to reckon with.
 const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Signals that Linux has.
-const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+pub(crate) const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
@@ -416,8 +416,13 @@ fn not_owner<T>(instance: InstanceId) -> Result<T, Refusal> {
 /// Checks what makes no sense on any node.
 fn check_start(start: &Start) -> Result<(), Refusal> {
     let env_bytes: usize = start.recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let problem = if start.ready_port == 0 {
+    let ping_fault = start.ping_endpoint.as_deref().and_then(path_fault);
+    let problem = if start.ready_port == 0 || start.required_ports.contains(&0) {
         "port 0 can never be ready"
+    } else if start.required_ports.len() > MAX_REQUIRED_PORTS {
+        "too many ports are required"
+    } else if ping_fault.is_some() {
+        "the ping endpoint is not a path"
     } else if start.recipe.resources.memory_bytes == 0 || start.recipe.resources.cpu_sixteenths == 0 {
         "an instance without memory or CPU cannot run"
     } else if env_bytes > MAX_ENV_BYTES {

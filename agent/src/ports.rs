@@ -14,6 +14,7 @@ use berth_common::wire::call::Usage;
 use berth_common::wire::tunnel::TunnelAnswer;
 use nix::errno::Errno;
 use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::runtime::Container;
@@ -101,6 +102,30 @@ impl<C: Container + 'static> Sockets<C> {
         }
     }
 
+    /// Waits until a path is answered in HTTP, by a status that does not say that the app is not ready.
+    pub(crate) async fn wait_until_answered(self: &Rc<Self>, port: u16, path: &str) {
+        let mut pause = FIRST_PAUSE;
+        while !matches!(tokio::time::timeout(CONNECT_TIMEOUT, self.ping(port, path)).await, Ok(Ok(true))) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    /// Asks for a path and reads no more of the answer than its first line's status.
+    async fn ping(self: &Rc<Self>, port: u16, path: &str) -> io::Result<bool> {
+        let mut stream = self.connect(port).await.map_err(io::Error::other)?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = [0; "HTTP/1.1 200".len()];
+        stream.read_exact(&mut answer).await?;
+        Ok(answer.starts_with(b"HTTP/1.") && (b'1'..b'5').contains(&answer["HTTP/1.1 ".len()]))
+    }
+
+    /// Sends the app a signal.
+    pub(crate) async fn signal(&self, signal: i32) -> io::Result<()> {
+        self.container.signal(signal).await
+    }
+
     async fn try_addresses(self: &Rc<Self>, port: u16) -> Result<TcpStream, ConnectError> {
         let socket = self.take().await.map_err(ConnectError::NoSocket)?;
         let dual = SockRef::from(&socket).local_addr().is_ok_and(|address| address.is_ipv6());
@@ -182,6 +207,10 @@ mod tests {
 
         async fn usage(&self) -> io::Result<Usage> {
             Ok(Usage::default())
+        }
+
+        async fn signal(&self, _signal: i32) -> io::Result<()> {
+            Ok(())
         }
 
         async fn stop(&self, _signal: i32, _grace: Duration, _drained: bool) -> io::Result<()> {

@@ -246,6 +246,34 @@ impl Generation {
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
+/// One deployment of an app: counted from 1, never used again. 0 is what was never deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub u64);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Version {
+    type Err = std::num::ParseIntError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for ObjectName {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        utoipa::schema!(String).into()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for ObjectName {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@
 //! [`Problems`]; the caller also packs the images, and then the manifest becomes an [`AppSpec`].
 
 mod container;
+mod limits;
 mod report;
 mod route;
 #[cfg(test)]
@@ -17,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
-use crate::spec::{AppSpec, Capability, ClassSpec, ImageRef, Recipe, Resources, RouteSpec, StartBoost};
+use crate::spec::{AppLimits, AppSpec, MAX_ENV_BYTES, OfApp, Capability, ClassSpec, ImageRef, Recipe, Resources, RouteSpec, StartBoost};
 
+pub use container::MAX_PREPARED;
 pub use report::{Position, Problem, Problems};
 
 use container::ClassNames;
@@ -38,6 +40,8 @@ pub struct Manifest {
     pub classes: Vec<ClassManifest>,
     /// Its routes, in the order of the file.
     pub routes: Vec<RouteSpec>,
+    /// What its live instances may take together.
+    pub limits: AppLimits,
 }
 
 /// One `[[containers]]`: all of a [`ClassSpec`] but the packed image.
@@ -75,6 +79,10 @@ pub struct ClassManifest {
     pub prepared: u32,
     /// Whether requests to a stopped object are refused instead of starting it.
     pub manual_start: bool,
+    /// Ports that must take connections, besides the default one, before requests are sent.
+    pub required_ports: Vec<u16>,
+    /// A path that must be answered on the default port before requests are sent.
+    pub ping_endpoint: Option<String>,
 }
 
 /// Leaves the values of the environment out: they may be secrets.
@@ -110,6 +118,9 @@ impl ClassManifest {
             stop_grace: self.stop_grace,
             prepared: self.prepared,
             manual_start: self.manual_start,
+            required_ports: self.required_ports.clone(),
+            ping_endpoint: self.ping_endpoint.clone(),
+            of_app: OfApp::default(),
         }
     }
 }
@@ -188,12 +199,12 @@ impl Manifest {
         for class in &self.classes {
             classes.insert(class.name.clone(), class.to_spec(image_of(class)?));
         }
-        Ok(AppSpec { name: self.name.clone(), classes, routes: self.routes.clone() })
+        Ok(AppSpec { name: self.name.clone(), classes, routes: self.routes.clone(), limits: self.limits })
     }
 }
 
 fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifest>, Vec<DeclaredImage>) {
-    report.refuse_unknown_keys(root, &["name", "containers", "routes"]);
+    report.refuse_unknown_keys(root, &["name", "vars", "limits", "containers", "routes"]);
     let name = report.required(root, "name", "the app's name, such as name = \"hello\"");
     let name = name.and_then(|value| values::name::<AppName>(report, value));
     if root.get("containers").is_none() {
@@ -201,17 +212,51 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     }
     let sections = report.sections(root, "containers", "[[containers]]", MAX_CLASSES);
     let known = ClassNames::collect(report, &sections);
+    let vars = container::optional(root.get("vars"), |value| container::environment(report, value, "[vars]"));
+    let limits = container::optional(root.get("limits"), |value| limits::read(report, value));
     let parsed: Vec<_> = sections.iter().map(|section| container::read(report, section)).collect();
     let images = parsed.iter().filter_map(|parsed| parsed.image.clone()).collect();
     let classes: Option<Vec<_>> = parsed.into_iter().map(|parsed| parsed.class).collect();
+    let classes = classes.zip(vars).map(|(classes, vars)| with_vars(classes, &vars.unwrap_or_default()));
+    if let Some(classes) = &classes {
+        refuse_large_environments(report, classes, &sections);
+    }
     let routes = route::read_all(report, root, &known);
-    (assemble(name, classes, routes), images)
+    (assemble(name, classes, routes, limits), images)
 }
 
 fn assemble(
     name: Option<AppName>,
     classes: Option<Vec<ClassManifest>>,
     routes: Option<Vec<RouteSpec>>,
+    limits: Option<Option<AppLimits>>,
 ) -> Option<Manifest> {
-    Some(Manifest { name: name?, classes: classes?, routes: routes? })
+    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits: limits?.unwrap_or_default() })
+}
+
+/// The variables of the whole app are those of each class that does not set them itself.
+fn with_vars(mut classes: Vec<ClassManifest>, vars: &BTreeMap<String, String>) -> Vec<ClassManifest> {
+    for class in &mut classes {
+        for (name, value) in vars {
+            class.env.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    classes
+}
+
+fn refuse_large_environments(
+    report: &mut Report<'_>,
+    classes: &[ClassManifest],
+    sections: &[Section<'_, '_>],
+) {
+    for (class, section) in classes.iter().zip(sections) {
+        let bytes: usize = class.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > MAX_ENV_BYTES {
+            let message = format!(
+                "the environment of {} takes {bytes} bytes with [vars]; expected at most {MAX_ENV_BYTES}",
+                class.name
+            );
+            report.wrong(section.at, message);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Why an instance is no more.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {
@@ -32,6 +33,7 @@ pub enum ExitReason {
 }
 
 /// How an instance ended.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Why it ended.

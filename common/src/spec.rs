@@ -10,25 +10,79 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AppName, ClassName};
+use crate::ids::{AppName, ClassName, Version};
 
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 
 /// Most bytes that the names and values of an instance's environment may take together: they travel in one frame.
 pub const MAX_ENV_BYTES: usize = 256 * 1024;
 
+/// Most ports that a class may wait for, besides its default one: each is tried again and again while an instance starts.
+pub const MAX_REQUIRED_PORTS: usize = 16;
+/// Longest path that is put into requests, in bytes.
+const MAX_PATH_BYTES: usize = 1024;
+
+/// What is wrong with a path that becomes part of requests as it is, if anything.
+pub fn path_fault(path: &str) -> Option<&'static str> {
+    if !path.starts_with('/') {
+        Some("must start with `/`")
+    } else if path.len() > MAX_PATH_BYTES {
+        Some("is longer than 1024 bytes")
+    } else if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Some("may only hold visible ASCII characters")
+    } else {
+        None
+    }
+}
+
 /// One version of an app.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppSpec {
     /// The app's name.
+    #[cfg_attr(feature = "schema", schema(value_type = String, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub name: AppName,
     /// Its classes by name.
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, ClassSpec>))]
     pub classes: BTreeMap<ClassName, ClassSpec>,
     /// Its routes; the first that matches a request takes it.
     pub routes: Vec<RouteSpec>,
+    /// What all its live instances may take together.
+    #[serde(default)]
+    pub limits: AppLimits,
+}
+
+/// What the live instances of one app may take together.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppLimits {
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// CPU, in sixteenths of a virtual CPU.
+    pub cpu_sixteenths: u32,
+    /// Writable disk, in bytes.
+    pub disk_bytes: u64,
+}
+
+impl Default for AppLimits {
+    /// 40 GB, 20 vCPU and 100 GB, as the reference has them.
+    fn default() -> Self {
+        Self { memory_bytes: 40 * GB, cpu_sixteenths: 20 * 16, disk_bytes: 100 * GB }
+    }
+}
+
+/// What a class has from the version of the app that declares it. The edge sets it when it deploys the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OfApp {
+    /// The version.
+    pub version: Version,
+    /// The app's limits.
+    pub limits: AppLimits,
 }
 
 /// One kind of container.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassSpec {
     /// What the containers of its instances are made from.
@@ -38,18 +92,23 @@ pub struct ClassSpec {
     #[serde(default)]
     pub max_instances: Option<u32>,
     /// TCP port that requests go to unless their route says otherwise.
+    #[cfg_attr(feature = "schema", schema(minimum = 1))]
     pub default_port: u16,
     /// How long after its last activity an instance is put to sleep.
     #[serde(with = "millis")]
+    #[cfg_attr(feature = "schema", schema(value_type = u64))]
     pub sleep_after: Duration,
     /// How long requests wait for an instance to be placed and started.
     #[serde(with = "millis")]
+    #[cfg_attr(feature = "schema", schema(value_type = u64))]
     pub start_timeout: Duration,
     /// How long they then wait for its port.
     #[serde(with = "millis")]
+    #[cfg_attr(feature = "schema", schema(value_type = u64))]
     pub port_timeout: Duration,
     /// How long after the signal to end an instance is killed.
     #[serde(with = "millis")]
+    #[cfg_attr(feature = "schema", schema(value_type = u64))]
     pub stop_grace: Duration,
     /// How many containers each node keeps made and waiting.
     #[serde(default)]
@@ -57,10 +116,21 @@ pub struct ClassSpec {
     /// Whether requests to a stopped object are refused instead of starting it.
     #[serde(default)]
     pub manual_start: bool,
+    /// Ports that must take connections, besides the default one, before requests are sent.
+    #[serde(default)]
+    pub required_ports: Vec<u16>,
+    /// A path that must be answered on the default port before requests are sent.
+    #[serde(default)]
+    pub ping_endpoint: Option<String>,
+    /// What it has from its app.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(ignore))]
+    pub of_app: OfApp,
 }
 
 /// What a container is made from: all of it that does not depend on whose container it will be. A container made from
 /// one recipe can take the place of another made from an equal one.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
     /// What it runs.
@@ -95,15 +165,19 @@ impl fmt::Debug for Recipe {
 }
 
 /// An image that nodes can open: an OCI image layout directory and the digest of a manifest or index in it.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageRef {
     /// The layout's directory, on the node.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub layout: PathBuf,
     /// `sha256:` and 64 hexadecimal digits.
+    #[cfg_attr(feature = "schema", schema(pattern = "^sha256:[0-9a-f]{64}$"))]
     pub digest: String,
 }
 
 /// Limits of one instance.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// CPU, in sixteenths of a virtual CPU.
@@ -119,6 +193,7 @@ pub struct Resources {
 
 /// What a container's root can be allowed: what images need that start as root, see to their files, and go on as
 /// another user. All of it is power over the container's own users and files only.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Capability {
@@ -157,12 +232,14 @@ impl Capability {
 }
 
 /// More CPU for an instance that starts: until its port answers, and no longer than a limit.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartBoost {
     /// CPU in all, in sixteenths of a virtual CPU. Without effect where the instance has more anyway.
     pub cpu_sixteenths: u32,
     /// When it ends at the latest, counted from the app's start.
     #[serde(with = "millis")]
+    #[cfg_attr(feature = "schema", schema(value_type = u64))]
     pub at_most: Duration,
 }
 
@@ -267,6 +344,18 @@ impl PathPattern {
         self.segments.iter().any(|s| matches!(s, Segment::Parameter(known) if known == name))
     }
 
+    /// Whether it ends with `/*`.
+    pub fn is_prefix(&self) -> bool {
+        self.prefix
+    }
+
+    /// This path, which the pattern takes, with another text in place of all that comes before what `/*` takes.
+    pub fn rewrite(&self, path: &str, text: &str) -> String {
+        let rest: Vec<&str> = path.split('/').skip(1 + self.segments.len()).collect();
+        let text = text.trim_end_matches('/');
+        if rest.is_empty() && !text.is_empty() { text.to_owned() } else { format!("{text}/{}", rest.join("/")) }
+    }
+
     /// The parameters' raw (percent-encoded) values where the pattern takes this path.
     pub fn captures<'p, 'a>(&'p self, path: &'a str) -> Option<Vec<(&'p str, &'a str)>> {
         let mut parts = path.strip_prefix('/')?.split('/');
@@ -360,6 +449,16 @@ mod tests {
         assert!(pattern("/*").captures("/").is_some());
         assert!(pattern("/").captures("/").is_some());
         assert!(pattern("/").captures("/a").is_none());
+    }
+
+    #[test]
+    fn what_comes_before_the_star_is_rewritten() {
+        let below = pattern("/container/{id}/*");
+        assert_eq!(below.rewrite("/container/7/a/b", "/"), "/a/b");
+        assert_eq!(below.rewrite("/container/7", "/"), "/");
+        assert_eq!(below.rewrite("/container/7/", "/v1"), "/v1/");
+        assert_eq!(below.rewrite("/container/7", "/v1/"), "/v1");
+        assert_eq!(pattern("/*").rewrite("/a//b", "/x"), "/x/a//b");
     }
 
     #[test]

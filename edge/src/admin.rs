@@ -1,55 +1,70 @@
-//! The admin API: HTTP/1.1 on a Unix socket that only the edge's own user can open. Looks, deploys, and passes orders to
-//! objects on; decides nothing. docs/admin-api.md describes it.
+//! The admin API: HTTP/1.1 on a Unix socket for the edge's own user and root, and over TLS for bearers of tokens. Looks,
+//! deploys, and passes orders to objects on; decides nothing. `openapi` describes it, docs/admin-api.md explains it.
 
-mod commands;
+#![expect(unused_qualifications, reason = "the macros that describe parameters write them")]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+mod access;
+mod apps;
+mod connect;
+mod containers;
+mod events;
+mod listen;
+mod openapi;
+mod problem;
+mod read;
+mod tokens;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Context;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use berth_common::ids::{AppName, ClassName, Generation, InstanceId, NodeId, ObjectId, ObjectName};
-use berth_common::outcome::Outcome;
-use berth_common::spec::AppSpec;
-use berth_engine::{ObjectView, PublicState, Refused, WaiterId};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use berth_engine::WaiterId;
 use serde::Serialize;
-use serde_json::json;
-use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, broadcast, mpsc};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-use crate::apps::{Apps, DeployError};
-use crate::error::refused_status;
+use self::problem::Problem;
+use crate::apps::Apps;
 use crate::nodes::{NodeView, Nodes};
-use crate::objects::Mailbox;
-use crate::store::{Store, StoreError};
+use crate::objects::{Change, Mailbox};
+use crate::proxy::Handover;
+use crate::store::Store;
+use crate::tokens::{Scope, Tokens};
 
-/// Most objects that one answer lists.
-const MAX_LISTED: usize = 10_000;
-/// Largest specification of an app.
+pub(crate) use self::listen::{Listeners, serve};
+
+/// Largest specification of an app, in bytes: every one of its classes with the largest environment is smaller.
 const MAX_SPEC_BYTES: usize = 16 << 20;
-/// Who may open the socket: its owner.
-const SOCKET_MODE: u32 = 0o600;
+/// Largest body of any other request, in bytes: an environment, and some words.
+const MAX_ORDER_BYTES: usize = 1 << 20;
+/// Most who watch at once, and most raw connections: each holds a connection for as long as it likes.
+const MAX_WATCHERS: usize = 256;
+
+type Router = utoipa_axum::router::OpenApiRouter<Arc<Admin>>;
 
 /// What the API shows and changes.
 pub(crate) struct Admin {
     pub(crate) apps: Apps,
     pub(crate) nodes: Arc<Nodes>,
+    pub(crate) tokens: Tokens,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
+    /// Where every shard takes work for its objects.
+    pub(crate) shards: Arc<[mpsc::Sender<Handover>]>,
+    /// What happens to objects.
+    pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
     /// Where images are put for the nodes of this machine.
     pub(crate) images: PathBuf,
     /// Numbers its waiters.
     pub(crate) waiters: Waiters,
+    /// Room for those who watch.
+    pub(crate) watchers: Arc<Semaphore>,
 }
 
 /// Draws the numbers of those who wait here, apart from the numbers that the shards draw for requests.
@@ -68,157 +83,94 @@ impl Waiters {
     }
 }
 
-/// Binds the socket. It never is open to others: it gets its mode in a directory of its own, and then its place.
-pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    bind(path).with_context(|| format!("cannot bind the admin socket {}", path.display()))
+/// Room for those who watch.
+pub(crate) fn watchers() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_WATCHERS))
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let nursery = parent.join(format!(".admin-{}", std::process::id()));
-    std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&nursery)?;
-    let place = || {
-        let born = nursery.join("s");
-        let listener = UnixListener::bind(&born)?;
-        fs::set_permissions(&born, fs::Permissions::from_mode(SOCKET_MODE))?;
-        // Takes the place of the socket of a process that was killed; a living one would hold the store.
-        fs::rename(&born, path)?;
-        Ok(listener)
-    };
-    let placed = place();
-    fs::remove_dir_all(&nursery)?;
-    placed
-}
-
-/// Serves the API for as long as it is polled.
-pub(crate) async fn serve(listener: UnixListener, admin: Admin) {
-    let routes = axum::Router::new()
-        .route("/v1/health", get(async || Json(json!({ "status": "ok" }))))
-        .route("/v1/containers", get(containers).post(commands::start))
-        .route("/v1/containers/{id}", get(commands::show))
-        .route("/v1/containers/{id}/stop", post(commands::stop))
-        .route("/v1/containers/{id}/destroy", post(commands::destroy))
-        .route("/v1/containers/{id}/renew", post(commands::renew))
-        .route("/v1/nodes", get(nodes))
-        .route("/v1/apps", get(apps))
-        .route("/v1/apps/{name}", put(deploy))
-        .route("/v1/images", get(images))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource", "see docs/admin-api.md"))
+/// All resources, each with the scope that it takes.
+fn router() -> Router {
+    let read = Router::new()
+        .routes(routes!(health))
+        .routes(routes!(openapi::show))
+        .routes(routes!(nodes))
+        .routes(routes!(images))
+        .routes(routes!(apps::list))
+        .routes(routes!(apps::show))
+        .routes(routes!(apps::versions))
+        .routes(routes!(containers::list))
+        .routes(routes!(containers::show))
+        .routes(routes!(events::watch));
+    let deploy = Router::new()
+        .routes(routes!(apps::deploy))
         .layer(DefaultBodyLimit::max(MAX_SPEC_BYTES))
-        .with_state(Arc::new(admin));
-    if let Err(error) = axum::serve(listener, routes).await {
-        tracing::error!(%error, "admin API ended");
-    }
+        .merge(
+            Router::new()
+                .routes(routes!(apps::remove))
+                .routes(routes!(apps::roll_back))
+                .routes(routes!(containers::start))
+                .routes(routes!(containers::stop))
+                .routes(routes!(containers::destroy))
+                .routes(routes!(containers::signal))
+                .routes(routes!(containers::renew))
+                .routes(routes!(connect::connect))
+                .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
+        );
+    let admin = Router::new()
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES));
+    read.layer(from_fn_with_state(Scope::Read, access::check))
+        .merge(deploy.layer(from_fn_with_state(Scope::Deploy, access::check)))
+        .merge(admin.layer(from_fn_with_state(Scope::Admin, access::check)))
 }
 
-/// An object, for people and programs.
-#[derive(Debug, Serialize)]
-struct ContainerView {
-    id: ObjectId,
-    app: AppName,
-    class: ClassName,
-    name: ObjectName,
-    state: PublicState,
-    node: Option<NodeId>,
-    instance: Option<InstanceId>,
-    generation: Generation,
-    last_change_ms: u64,
-    exit: Option<Outcome>,
+async fn no_resource() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no such resource", "see docs/admin-api.md, or GET /v1/openapi.json")
 }
 
-impl From<ObjectView> for ContainerView {
-    fn from(view: ObjectView) -> Self {
-        let ObjectView { id, key, state, node, instance, generation, last_change_ms, exit } = view;
-        let (app, class, name) = (key.app, key.class, key.name);
-        Self { id, app, class, name, state, node, instance, generation, last_change_ms, exit }
-    }
+async fn no_method() -> Problem {
+    let detail = "this resource has no such method; GET /v1/openapi.json tells which it has";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no such method", detail)
 }
 
-async fn containers(State(admin): State<Arc<Admin>>) -> Result<Json<serde_json::Value>, Problem> {
-    // What is stored is behind what the engines have in memory, where they have it.
-    let store = Arc::clone(&admin.store);
-    let stored = tokio::task::spawn_blocking(move || store.records(MAX_LISTED)).await;
-    let stored = stored.map_err(|error| Problem::internal(&error))??;
-    let stored = stored.iter().map(ObjectView::from);
-    let mut objects: BTreeMap<ObjectId, ObjectView> = stored.map(|view| (view.id, view)).collect();
-    for mailbox in &admin.mailboxes {
-        objects.extend(mailbox.views().await.into_iter().map(|view| (view.id, view)));
-    }
-    let mut containers: Vec<ContainerView> = objects.into_values().map(ContainerView::from).collect();
-    containers.sort_by(|a, b| (&a.app, &a.class, &a.name).cmp(&(&b.app, &b.class, &b.name)));
-    Ok(Json(json!({ "containers": containers })))
+/// That the edge answers.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// `ok`
+    status: &'static str,
+    /// The version of the edge.
+    version: &'static str,
 }
 
-async fn nodes(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
-    let nodes: Vec<NodeView> = admin.nodes.views();
-    Json(json!({ "nodes": nodes }))
+/// Tells that the edge answers.
+#[utoipa::path(get, path = "/v1/health", tag = "edge", responses((status = 200, body = Health), problem::Denied))]
+async fn health() -> Json<Health> {
+    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
-async fn apps(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
-    Json(json!({ "apps": admin.apps.all() }))
+/// The nodes of an edge.
+#[derive(Serialize, ToSchema)]
+struct NodeList {
+    nodes: Vec<NodeView>,
 }
 
-async fn images(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
-    Json(json!({ "directory": admin.images }))
+/// Lists the nodes with what they can hold, and whether they are connected.
+#[utoipa::path(get, path = "/v1/nodes", tag = "edge", responses((status = 200, body = NodeList), problem::Denied))]
+async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
+    Json(NodeList { nodes: admin.nodes.views() })
 }
 
-async fn deploy(
-    State(admin): State<Arc<Admin>>,
-    UrlPath(name): UrlPath<String>,
-    body: Bytes,
-) -> Result<Json<serde_json::Value>, Problem> {
-    let title = "the app was not deployed";
-    let spec: AppSpec = serde_json::from_slice(&body).map_err(|error| {
-        let detail = format!("the specification cannot be read: {error}");
-        Problem::new(StatusCode::BAD_REQUEST, title, detail)
-    })?;
-    if spec.name.as_str() != name {
-        let detail = format!("the path names the app `{name}`, the specification `{}`", spec.name);
-        return Err(Problem::new(StatusCode::BAD_REQUEST, title, detail));
-    }
-    let deployed = json!({ "app": spec.name, "classes": spec.classes.len(), "routes": spec.routes.len() });
-    match admin.apps.deploy(spec).await {
-        Ok(()) => Ok(Json(deployed)),
-        Err(error @ DeployError::Invalid(_)) => {
-            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, title, error.to_string()))
-        }
-        Err(DeployError::Store(error)) => Err(error.into()),
-    }
+/// Where images are.
+#[derive(Serialize, ToSchema)]
+struct Images {
+    /// The directory that nodes of this machine read images from.
+    #[schema(value_type = String)]
+    directory: PathBuf,
 }
 
-/// An error, as RFC 9457 has it.
-#[derive(Debug)]
-struct Problem {
-    status: StatusCode,
-    title: &'static str,
-    detail: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into() }
-    }
-
-    fn internal(error: &dyn std::error::Error) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the edge failed", error.to_string())
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        Self::internal(&error)
-    }
-}
-
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        Self::new(refused_status(&refused), "the order was not carried out", refused.to_string())
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = json!({ "title": self.title, "detail": self.detail, "status": self.status.as_u16() });
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
-    }
+/// Tells where images are put for the nodes of this machine.
+#[utoipa::path(get, path = "/v1/images", tag = "edge", responses((status = 200, body = Images), problem::Denied))]
+async fn images(State(admin): State<Arc<Admin>>) -> Json<Images> {
+    Json(Images { directory: admin.images.clone() })
 }

@@ -22,7 +22,49 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs an edge until SIGTERM or SIGINT.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    /// Copies and checks the store of an edge that does not run.
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+/// Where a store is.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Directory of what the edge remembers, as given to `run`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Writes all that the store holds as lines of JSON, with a digest.
+    Export {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// The file to write, which must not be there; standard output without.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Makes the store from such lines.
+    Import {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// The file to read; standard input without.
+        #[arg(long, short, value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// With a store there already: sets it aside and takes its place.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Reads every value and checks it.
+    Verify {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Also times the look-up of so many objects.
+        #[arg(long, value_name = "N")]
+        sample: Option<usize>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -54,6 +96,15 @@ pub(crate) struct RunArgs {
     /// Socket of the admin API. Default: `admin.sock` in the state directory.
     #[arg(long, value_name = "PATH")]
     admin_socket: Option<PathBuf>,
+    /// Serves the admin API here too, with TLS, for bearers of tokens.
+    #[arg(long, value_name = "ADDR:PORT", requires_all = ["admin_cert", "admin_key"])]
+    admin_listen: Option<SocketAddr>,
+    /// The certificate of that address, for the name that its clients know it by, with its chain.
+    #[arg(long, value_name = "FILE", requires = "admin_listen")]
+    admin_cert: Option<PathBuf>,
+    /// The private key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "admin_listen")]
+    admin_key: Option<PathBuf>,
     /// Form of the log.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -68,6 +119,14 @@ enum LogFormat {
     Json,
 }
 
+/// Where the admin API is served with TLS.
+#[derive(Debug)]
+pub(crate) struct AdminTls {
+    pub(crate) listen: SocketAddr,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
 /// What an edge runs with.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -77,6 +136,7 @@ pub(crate) struct Config {
     pub(crate) nodes: BTreeMap<NodeId, String>,
     pub(crate) shards: NonZeroU16,
     pub(crate) admin_socket: PathBuf,
+    pub(crate) admin_tls: Option<AdminTls>,
     pub(crate) credentials: Credentials,
 }
 
@@ -102,6 +162,10 @@ impl RunArgs {
             nodes: distinct(self.nodes)?,
             shards: self.shards.unwrap_or_else(default_shards),
             admin_socket: self.admin_socket.unwrap_or_else(|| self.state.join("admin.sock")),
+            admin_tls: match (self.admin_listen, self.admin_cert, self.admin_key) {
+                (Some(listen), Some(cert), Some(key)) => Some(AdminTls { listen, cert, key }),
+                _ => None,
+            },
             name: self.name,
             listen: self.listen,
             state: std::path::absolute(&self.state).context("the state directory")?,

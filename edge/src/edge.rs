@@ -15,9 +15,9 @@ use berth_common::lifecycle::{Ending, Lifecycle};
 use berth_common::service;
 use berth_engine::fleet::Demand;
 use berth_engine::{Record, RecordState};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Listeners};
 use crate::apps::Apps;
 use crate::config::Config;
 use crate::http::listener;
@@ -28,9 +28,12 @@ use crate::proxy::{Handover, shard_of};
 use crate::router::CurrentRouter;
 use crate::shard::{self, Own, Shared};
 use crate::store::{SledStore, Store};
+use crate::tokens::Tokens;
 
 /// How long requests in flight may take when the edge is told to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// Changes of objects that those who watch may be behind.
+const CHANGES: usize = 4096;
 /// Most requests that wait to be handed to another shard.
 const HANDOVERS: usize = 1024;
 
@@ -62,7 +65,7 @@ fn prepare_directories(state: &Path) -> anyhow::Result<PathBuf> {
 struct Edge {
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
-    admin_socket: PathBuf,
+    config: Arc<Config>,
     beats: Arc<[AtomicBool]>,
 }
 
@@ -96,19 +99,32 @@ impl Edge {
             nodes: Arc::clone(&nodes),
             router,
             stocks: apps.stocks(),
+            changes: broadcast::Sender::new(CHANGES),
             beats: (0..count).map(|_| AtomicBool::new(true)).collect(),
             shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
         };
         let shards = start_shards(&shared, ways, records, epoch)?;
-        let admin = Admin { apps, nodes, mailboxes, store, images, waiters: Default::default() };
-        Ok(Self { shards, admin, admin_socket: config.admin_socket.clone(), beats: shared.beats })
+        let admin = Admin {
+            apps,
+            nodes,
+            tokens: Tokens::load(Arc::clone(&store))?,
+            mailboxes,
+            shards: shared.shards,
+            changes: shared.changes,
+            store,
+            images,
+            waiters: Default::default(),
+            watchers: admin::watchers(),
+        };
+        Ok(Self { shards, admin, config, beats: shared.beats })
     }
 
     /// Serves until told to end, then ends in phases.
     async fn run(self, lifecycle: &Lifecycle) -> anyhow::Result<Ending> {
-        let admin = admin::listen(&self.admin_socket)?;
-        let admin = tokio::spawn(admin::serve(admin, self.admin));
-        tracing::info!(admin = %self.admin_socket.display(), "ready");
+        let socket = &self.config.admin_socket;
+        let listeners = Listeners::bind(socket, self.config.admin_tls.as_ref()).await?;
+        let admin = tokio::spawn(admin::serve(listeners, self.admin));
+        tracing::info!(admin = %socket.display(), "ready");
         let beats = Arc::clone(&self.beats);
         let status =
             || beats.iter().all(|beat| beat.swap(false, Ordering::Relaxed)).then(|| "serving".to_owned());
@@ -119,7 +135,7 @@ impl Edge {
         };
         admin.abort();
         // Only fails where the socket is gone already.
-        let _ = fs::remove_file(&self.admin_socket);
+        let _ = fs::remove_file(socket);
         for shard in self.shards {
             shard.join().map_err(|_| anyhow::anyhow!("a shard panicked"))??;
         }

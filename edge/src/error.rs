@@ -37,6 +37,9 @@ pub(crate) enum ProxyError {
     /// Nobody will read this.
     #[error("the client went away before its request was whole")]
     ClientGone,
+    /// A signal was not passed on.
+    #[error("the signal did not reach the instance: {0}")]
+    Signal(String),
     /// The edge ends.
     #[error("the edge is stopping")]
     Stopping,
@@ -53,7 +56,15 @@ impl ProxyError {
             Self::Refused(refused) => refused_status(refused),
             Self::NodeUnreachable(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Tunnel { error, .. } => tunnel_status(error),
-            Self::Upstream(_) | Self::Upgrade => StatusCode::BAD_GATEWAY,
+            Self::Upstream(_) | Self::Upgrade | Self::Signal(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// When to come again, in seconds.
+    fn retry_after(&self) -> HeaderValue {
+        match self {
+            Self::Refused(Refused::CrashLoop { retry_ms, .. }) => retry_ms.div_ceil(1000).max(1).into(),
+            _ => RETRY_AFTER_S,
         }
     }
 
@@ -64,7 +75,7 @@ impl ProxyError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, RETRY_AFTER_S);
+            headers.insert(RETRY_AFTER, self.retry_after());
         }
         response
     }
@@ -76,6 +87,8 @@ pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
         Refused::NoNode
         | Refused::NoCapacity { .. }
         | Refused::ClassLimit { .. }
+        | Refused::AppLimit { .. }
+        | Refused::CrashLoop { .. }
         | Refused::StartTimeout
         | Refused::Overloaded
         | Refused::ManualStart

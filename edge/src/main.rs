@@ -6,8 +6,11 @@ mod apps;
 mod config;
 mod edge;
 mod error;
+mod history;
 mod http;
 mod link;
+mod load;
+mod maintenance;
 mod nodes;
 mod objects;
 mod pool;
@@ -15,6 +18,7 @@ mod proxy;
 mod router;
 mod shard;
 mod store;
+mod tokens;
 mod tunnel;
 mod upstream;
 mod websocket;
@@ -28,16 +32,30 @@ use berth_common::telemetry;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::config::{Cli, Command, RunArgs};
+use crate::config::{Cli, Command, RunArgs, StoreCommand};
 
 fn main() -> ExitCode {
-    let Command::Run(args) = Cli::parse().command;
+    let args = match Cli::parse().command {
+        Command::Run(args) => *args,
+        Command::Store(command) => return store_command(&command),
+    };
     telemetry::init(args.log_format());
     match run(args) {
         Ok(Ending::Clean) => ExitCode::SUCCESS,
         Ok(Ending::Forced) => ExitCode::FAILURE,
         Err(error) => {
             tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Works on the store of an edge that does not run. Says what was done on standard error.
+fn store_command(command: &StoreCommand) -> ExitCode {
+    match maintenance::run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -9,6 +9,7 @@ use berth_common::wire::call::{Capacity, DiskCapacity, Welcome};
 use berth_engine::Refused;
 use berth_engine::fleet::{Demand, Fleet};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The nodes of an edge.
 pub(crate) struct Nodes {
@@ -28,8 +29,9 @@ struct Node {
 }
 
 /// A node, for people and programs.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct NodeView {
+    #[schema(value_type = String)]
     node: NodeId,
     address: String,
     connected: bool,

@@ -12,19 +12,23 @@ use berth_common::spec::ClassSpec;
 use berth_common::wire::call::Phase;
 use berth_engine::fleet::Demand;
 use berth_engine::{
-    Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, Record, Refused, StoreFailure,
+    Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, Record, Refused, StoreFailure,
     WaiterId,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::link::{Command, Links, TERM};
+use crate::load::Burden;
 use crate::nodes::Nodes;
 use crate::pool::Pool;
 use crate::store::{Store, StoreError};
 
 /// Most requests that may wait for one object to be ready.
 const MAX_WAITERS_PER_OBJECT: usize = 1024;
+/// The pauses between instances of one object that fail: soon enough for what heals by itself, and rarely enough that one
+/// that never will costs next to nothing.
+const BACKOFF: Backoff = Backoff { first_ms: 1_000, max_ms: 60_000, forget_ms: 10 * 60_000 };
 /// Most messages that are taken before their effects are carried out.
 const BATCH: usize = 64;
 
@@ -40,6 +44,12 @@ pub(crate) enum Message {
 
 type Done = oneshot::Sender<Result<(), Refused>>;
 type Reply = oneshot::Sender<Result<Hold, Refused>>;
+
+/// An object that has changed, as it became.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) view: ObjectView,
+}
 
 /// The way to the objects of one shard.
 ///
@@ -136,6 +146,8 @@ pub(crate) struct Hold {
     placement: Placement,
     hold: HoldId,
     mailbox: Mailbox,
+    /// Its part of the object's load, where that is counted.
+    burden: Option<Burden>,
 }
 
 impl Hold {
@@ -144,10 +156,15 @@ impl Hold {
         &self.placement
     }
 
-    /// A way to tell of activity after the hold.
-    pub(crate) fn activity(&self) -> Activity {
+    /// Counts for its object's load for as long as it is there.
+    pub(crate) fn carry(&mut self, burden: Burden) {
+        self.burden = Some(burden);
+    }
+
+    /// A way to tell of activity after the hold, which ends here.
+    pub(crate) fn into_activity(mut self) -> Activity {
         let (object, instance) = (self.placement.object, self.placement.instance);
-        Activity { object, instance, mailbox: self.mailbox.clone() }
+        Activity { object, instance, mailbox: self.mailbox.clone(), _burden: self.burden.take() }
     }
 }
 
@@ -163,6 +180,8 @@ pub(crate) struct Activity {
     object: ObjectId,
     instance: InstanceId,
     mailbox: Mailbox,
+    /// Counts for its object's load until this ends.
+    _burden: Option<Burden>,
 }
 
 impl Activity {
@@ -178,6 +197,8 @@ pub(crate) struct Surroundings {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) links: Arc<Links>,
     pub(crate) pool: Arc<Pool>,
+    /// Told of changes, where somebody listens.
+    pub(crate) changes: broadcast::Sender<Arc<Change>>,
 }
 
 /// The one owner of a shard's engine.
@@ -193,7 +214,11 @@ impl Objects {
     /// An actor that knows the objects of these records, whose instances may still live.
     pub(crate) fn new(around: Surroundings, records: Vec<Record>) -> Self {
         let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
-        let config = berth_engine::Config { term_ms, max_waiters_per_object: MAX_WAITERS_PER_OBJECT };
+        let config = berth_engine::Config {
+            term_ms,
+            max_waiters_per_object: MAX_WAITERS_PER_OBJECT,
+            backoff: BACKOFF,
+        };
         let mut objects = Self {
             engine: Engine::new(config),
             waiters: HashMap::new(),
@@ -214,6 +239,7 @@ impl Objects {
         tokio::pin!(timer);
         loop {
             self.carry_out();
+            self.tell_changes();
             let deadline = self.engine.next_deadline_ms().map(|ms| self.start + Duration::from_millis(ms));
             if let Some(deadline) = deadline.filter(|deadline| *deadline != timer.deadline()) {
                 timer.as_mut().reset(deadline);
@@ -229,6 +255,15 @@ impl Objects {
                 }
             }
         }
+    }
+
+    /// Off the hot path: with nobody listening, objects are not even looked at.
+    fn tell_changes(&mut self) {
+        while let Some(view) = self.engine.poll_change() {
+            // Nobody listens any more: nothing to do.
+            drop(self.around.changes.send(Arc::new(Change { view })));
+        }
+        self.engine.watch(self.around.changes.receiver_count() > 0);
     }
 
     fn take_batch(&mut self, first: Message, inbox: &mut Inbox) {
@@ -346,7 +381,7 @@ impl Objects {
     }
 
     fn grant(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
-        let hold = Hold { placement, hold, mailbox: self.around.mailbox.clone() };
+        let hold = Hold { placement, hold, mailbox: self.around.mailbox.clone(), burden: None };
         if let Some(reply) = self.waiters.remove(&waiter) {
             // A request that has gone away meanwhile drops the hold, and that releases it.
             drop(reply.send(Ok(hold)));

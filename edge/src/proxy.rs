@@ -3,29 +3,36 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use berth_common::ids::ObjectId;
+use berth_common::ids::{NodeId, ObjectId, ObjectKey};
 use berth_common::lifecycle::Lifecycle;
+use berth_common::spec::ClassSpec;
+use berth_common::wire::call::{Answer, Call, Signal};
 use berth_common::wire::tunnel::TunnelHeader;
 use berth_engine::{Placement, WaiterId};
-use http::{Request, Response, StatusCode};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::error::ProxyError;
 use crate::http::body::{InstanceBody, ResponseBody};
-use crate::http::headers;
-use crate::link::Links;
+use crate::http::headers::{self, BadRequest};
+use crate::link::{Links, call};
 use crate::objects::{Hold, Mailbox};
 use crate::pool::{Pool, Target};
 use crate::router::{CurrentRouter, Matched};
-use crate::tunnel::{self, OpenError};
+use crate::tunnel::{self, OpenError, TunnelStream};
 use crate::upstream::{SendError, Upstream};
 use crate::websocket::{self, Tunnelled};
 
-type Answer = Result<Response<ResponseBody>, ProxyError>;
+type Reply = Result<Response<ResponseBody>, ProxyError>;
+
+/// Longest wait for a node that a signal is to go to.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request on its way.
 pub(crate) struct Job {
@@ -35,10 +42,26 @@ pub(crate) struct Job {
     object: ObjectId,
 }
 
-/// A request that came in at another shard than its object's.
-pub(crate) struct Handover {
-    job: Job,
-    answer: oneshot::Sender<Answer>,
+/// Work for an object of another shard, or from the admin API.
+pub(crate) enum Handover {
+    /// A request that came in at another shard than its object's.
+    Request { job: Box<Job>, answer: oneshot::Sender<Reply> },
+    /// Bytes to and from a port.
+    Connect(Box<Connect>),
+    /// A signal to an instance.
+    Signal { node: NodeId, signal: Signal, answer: oneshot::Sender<Result<(), ProxyError>> },
+}
+
+/// Somebody who wants to exchange bytes with a port of an object's instance.
+pub(crate) struct Connect {
+    pub(crate) key: ObjectKey,
+    pub(crate) class: Arc<ClassSpec>,
+    pub(crate) port: Option<u16>,
+    /// Their side, which comes once they are told that the port is reached.
+    pub(crate) client: OnUpgrade,
+    pub(crate) answer: oneshot::Sender<Result<(), ProxyError>>,
+    /// Their place among those whom the admin API has room for.
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 /// The proxy of one shard.
@@ -78,7 +101,7 @@ impl Proxy {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
         let matched = self.router.get().route(&request)?;
         let object = matched.key.id();
         let job = Job { request, peer, matched, object };
@@ -88,7 +111,7 @@ impl Proxy {
         }
     }
 
-    async fn serve(&self, job: Job) -> Answer {
+    async fn serve(&self, job: Job) -> Reply {
         let Job { mut request, peer, matched, object } = job;
         let upgrade = headers::wanted_upgrade(&request);
         let websocket =
@@ -97,11 +120,18 @@ impl Proxy {
         let client = websocket.map(|_| hyper::upgrade::on(&mut request));
 
         let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
-        let Matched { key, class, port } = matched;
+        let Matched { key, class, port, path, burden } = matched;
+        if let Some(path) = path {
+            set_path(&mut request, &path)?;
+        }
         let deadline = class.start_timeout;
-        let hold = self.objects.acquire(waiter, object, key, class).await?;
-        let place = Place { placement: hold.placement(), port, deadline: Instant::now() + deadline };
+        let mut hold = self.objects.acquire(waiter, object, key, class).await?;
+        let place = Place::of(hold.placement(), port, deadline);
         let (mut response, upstream) = self.exchange(&place, request).await?;
+        if let Some(burden) = burden {
+            burden.answered();
+            hold.carry(burden);
+        }
 
         headers::prepare_response(&mut response);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -138,6 +168,11 @@ impl Proxy {
 
     /// A fresh connection to a port of an instance. Waits, within limits, for the node to be reachable.
     async fn connect(&self, place: &Place<'_>) -> Result<Upstream, ProxyError> {
+        let stream = self.open(place).await?;
+        Upstream::over(stream, place.target()).await.map_err(ProxyError::Upstream)
+    }
+
+    async fn open(&self, place: &Place<'_>) -> Result<TunnelStream, ProxyError> {
         let Placement { node, instance, generation, .. } = place.placement;
         let unreachable = || ProxyError::NodeUnreachable(node.clone());
         let link = self.links.get(node).ok_or_else(unreachable)?;
@@ -145,9 +180,7 @@ impl Proxy {
         loop {
             let connection = link.connected(place.deadline).await.ok_or_else(unreachable)?;
             match tunnel::open(&connection, header).await {
-                Ok(stream) => {
-                    return Upstream::over(stream, place.target()).await.map_err(ProxyError::Upstream);
-                }
+                Ok(stream) => return Ok(stream),
                 // The connection was lost, and the node with it or not: the next one tells.
                 Err(OpenError::Lost) if connection.close_reason().is_some() => {}
                 Err(error) => return Err(place.unreached(error)),
@@ -163,34 +196,95 @@ impl Proxy {
         websocket: bool,
         upstream: Upstream,
         hold: Hold,
-    ) -> Answer {
+    ) -> Reply {
         let (stream, early) = upstream.into_stream().await.ok_or(ProxyError::Upgrade)?;
-        let tunnelled = Tunnelled { stream, early, websocket, activity: hold.activity() };
+        let tunnelled = Tunnelled::of(stream, early, websocket, hold);
         self.lifecycle.spawn(websocket::carry(client, tunnelled));
         Ok(response.map(|_| ResponseBody::empty()))
     }
 
-    async fn hand_over(&self, job: Job, shard: usize) -> Answer {
+    async fn hand_over(&self, job: Job, shard: usize) -> Reply {
         let (answer, answered) = oneshot::channel();
-        self.shards[shard].send(Handover { job, answer }).await.map_err(|_| ProxyError::Stopping)?;
+        let handover = Handover::Request { job: Box::new(job), answer };
+        self.shards[shard].send(handover).await.map_err(|_| ProxyError::Stopping)?;
         answered.await.unwrap_or(Err(ProxyError::Stopping))
     }
 
-    /// Takes the requests that other shards hand over, until the edge stops.
+    /// Takes the work that others hand over, until the edge stops.
     pub(crate) async fn take_over(self: Arc<Self>, mut handovers: mpsc::Receiver<Handover>) {
-        while let Some(Handover { job, mut answer }) = handovers.recv().await {
+        while let Some(handover) = handovers.recv().await {
             let proxy = Arc::clone(&self);
-            self.lifecycle.spawn(async move {
-                let served = tokio::select! {
-                    served = proxy.serve(job) => served,
-                    // The client has gone away.
-                    () = answer.closed() => return,
-                };
-                // An answer that nobody takes any more is dropped, and its hold with it.
-                drop(answer.send(served));
-            });
+            match handover {
+                Handover::Request { job, answer } => {
+                    self.lifecycle.spawn(async move { answer_with(answer, proxy.serve(*job)).await });
+                }
+                Handover::Connect(connect) => {
+                    self.lifecycle.spawn(async move { proxy.carry_bytes(*connect).await });
+                }
+                Handover::Signal { node, signal, answer } => {
+                    self.lifecycle
+                        .spawn(async move { answer_with(answer, proxy.signal(&node, signal)).await });
+                }
+            }
         }
     }
+
+    /// Has an instance up as a request would, and then passes bytes until both sides have ended.
+    async fn carry_bytes(&self, connect: Connect) {
+        let Connect { key, class, port, client, mut answer, permit: _permit } = connect;
+        let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
+        let reached = async {
+            let deadline = class.start_timeout;
+            let hold = self.objects.acquire(waiter, key.id(), key, class).await?;
+            let stream = self.open(&Place::of(hold.placement(), port, deadline)).await?;
+            Ok(Tunnelled::of(stream, Bytes::new(), false, hold))
+        };
+        let reached = tokio::select! {
+            reached = reached => reached,
+            () = answer.closed() => return,
+        };
+        match reached {
+            Ok(tunnelled) => {
+                if answer.send(Ok(())).is_ok() {
+                    websocket::carry(client, tunnelled).await;
+                }
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    async fn signal(&self, node: &NodeId, signal: Signal) -> Result<(), ProxyError> {
+        let unreachable = || ProxyError::NodeUnreachable(node.clone());
+        let link = self.links.get(node).ok_or_else(unreachable)?;
+        let deadline = Instant::now() + SIGNAL_TIMEOUT;
+        let connection = link.connected(deadline).await.ok_or_else(unreachable)?;
+        match call::ask(&connection, &Call::Signal(signal)).await {
+            Ok(Answer::Done) => Ok(()),
+            Ok(Answer::Refused(refusal)) => Err(ProxyError::Signal(refusal.to_string())),
+            Ok(_) => Err(ProxyError::Signal("the agent gave another answer than was asked for".to_owned())),
+            Err(error) => Err(ProxyError::Signal(error.to_string())),
+        }
+    }
+}
+
+/// Answers with what the work gives, which is given up when nobody waits for it any more.
+async fn answer_with<T>(mut answer: oneshot::Sender<T>, work: impl Future<Output = T>) {
+    let done = tokio::select! {
+        done = work => done,
+        () = answer.closed() => return,
+    };
+    // What nobody takes any more is dropped, and a hold with it.
+    drop(answer.send(done));
+}
+
+/// Puts another path in the place of the request's own; the query stays.
+fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = request.uri().clone().into_parts();
+    let rewritten = format!("{path}{query}").parse().map_err(|_| BadRequest::Target)?;
+    parts.path_and_query = Some(rewritten);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| BadRequest::Target)?;
+    Ok(())
 }
 
 /// A port of a held instance, and until when it must be reached.
@@ -200,7 +294,12 @@ struct Place<'a> {
     deadline: Instant,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    fn of(placement: &'a Placement, port: Option<u16>, wait: Duration) -> Self {
+        let port = port.unwrap_or(placement.default_port);
+        Self { placement, port, deadline: Instant::now() + wait }
+    }
+
     fn target(&self) -> Target {
         Target { instance: self.placement.instance, port: self.port }
     }

@@ -9,6 +9,8 @@ use berth_common::spec::{AppSpec, ClassSpec, NameSource, RouteSpec};
 use http::Request;
 use http::header::{COOKIE, HOST};
 
+use crate::load::{Burden, Loads};
+
 /// The routes of all apps.
 #[derive(Debug, Default)]
 pub(crate) struct Router {
@@ -20,6 +22,8 @@ struct Route {
     app: AppName,
     class: Arc<ClassSpec>,
     spec: RouteSpec,
+    /// How busy its objects are, where the less busy of them is chosen.
+    loads: Option<Arc<Loads>>,
 }
 
 /// Where a request goes.
@@ -27,7 +31,12 @@ struct Route {
 pub(crate) struct Matched {
     pub(crate) key: ObjectKey,
     pub(crate) class: Arc<ClassSpec>,
-    pub(crate) port: u16,
+    /// In place of the default port of the class that the instance was started with.
+    pub(crate) port: Option<u16>,
+    /// In place of the request's own path.
+    pub(crate) path: Option<String>,
+    /// Counts the request among those of its object, where that matters.
+    pub(crate) burden: Option<Burden>,
 }
 
 /// Why a request goes nowhere.
@@ -56,10 +65,15 @@ impl Router {
     /// Finds the object for a request.
     pub(crate) fn route<B>(&self, request: &Request<B>) -> Result<Matched, RouteError> {
         let taken = self.routes.iter().find_map(|route| Some((route, route.takes(request)?)));
-        let (Route { app, class, spec }, captures) = taken.ok_or(RouteError::NoRoute)?;
-        let name = captures.name(&spec.object, request)?;
+        let (Route { app, class, spec, loads }, captures) = taken.ok_or(RouteError::NoRoute)?;
+        let burden = loads.as_ref().map(Loads::choose);
+        let name = match &burden {
+            Some(burden) => numbered(burden.index())?,
+            None => captures.name(&spec.object, request)?,
+        };
         let key = ObjectKey { app: app.clone(), class: spec.class.clone(), name };
-        Ok(Matched { key, class: Arc::clone(class), port: spec.port.unwrap_or(class.default_port) })
+        let path = spec.rewrite.as_ref().map(|text| spec.path.rewrite(request.uri().path(), text));
+        Ok(Matched { key, class: Arc::clone(class), port: spec.port, path, burden })
     }
 }
 
@@ -109,10 +123,17 @@ impl Captures<'_> {
             NameSource::Header(name) => ("header", header(request, name)?),
             NameSource::Cookie(name) => ("cookie", cookie(request, name)?),
             NameSource::Query(name) => ("query", query(request, name)?),
-            NameSource::Random(count) => ("route", fastrand::u32(0..(*count).max(1)).to_string()),
+            NameSource::Random(count) | NameSource::LeastLoaded(count) => {
+                return numbered(fastrand::u32(0..(*count).max(1)));
+            }
         };
         ObjectName::new(name).map_err(|error| RouteError::Name(place, error))
     }
+}
+
+/// The name of an interchangeable object.
+fn numbered(number: impl ToString) -> Result<ObjectName, RouteError> {
+    ObjectName::new(number.to_string()).map_err(|error| RouteError::Name("route", error))
 }
 
 /// What there must be exactly one of: who has two could mean either.
@@ -158,7 +179,11 @@ fn routes(app: &AppSpec) -> Vec<Route> {
         app.classes.iter().map(|(name, class)| (name, Arc::new(class.clone()))).collect();
     let route = |spec: &RouteSpec| {
         let class = Arc::clone(classes.get(&spec.class)?);
-        Some(Route { app: app.name.clone(), class, spec: spec.clone() })
+        let loads = match spec.object {
+            NameSource::LeastLoaded(count) => Some(Loads::new(count)),
+            _ => None,
+        };
+        Some(Route { app: app.name.clone(), class, spec: spec.clone(), loads })
     };
     app.routes.iter().filter_map(route).collect()
 }
@@ -287,6 +312,20 @@ mod tests {
         assert_eq!(drawn.into_iter().collect::<Vec<_>>(), ["0", "1", "2"]);
     }
 
+    #[test]
+    fn the_less_busy_of_interchangeable_objects_is_chosen() {
+        let router = with(|route| route.object = NameSource::LeastLoaded(2));
+        let held: Vec<Matched> = (0..40).map(|_| router.route(&get("/")).unwrap()).collect();
+        let first = held.iter().filter(|matched| matched.key.name.as_str() == "0").count();
+        assert!((10..=30).contains(&first), "{first} of 40");
+    }
+
+    #[test]
+    fn a_rewritten_path_goes_with_the_match() {
+        let router = with(|route| route.rewrite = Some("/api".to_owned()));
+        assert_eq!(router.route(&get("/a/b?q")).unwrap().path.as_deref(), Some("/api/a/b"));
+    }
+
     fn name(router: &Router, path: &str) -> Result<String, RouteError> {
         router.route(&get(path)).map(|matched| matched.key.name.to_string())
     }
@@ -297,7 +336,7 @@ mod tests {
         assert_eq!(name(&router, "/container/7"), Ok("7".to_owned()));
         assert_eq!(name(&router, "/container/a%2Fb%20%C3%a4/x%zz"), Ok("a/b ä".to_owned()));
         assert_eq!(name(&router, "/container/größe"), Ok("größe".to_owned()));
-        assert_eq!(router.route(&get("/container/7")).unwrap().port, 8080);
+        assert_eq!(router.route(&get("/container/7")).unwrap().port, None);
     }
 
     #[test]
@@ -317,8 +356,8 @@ mod tests {
             router(&[app("b", &[("/b/{id}", Some(9)), ("/*", None)]), app("a", &[("/a/{id}", None)])]);
         let app_of =
             |path: &str| router.route(&get(path)).map(|matched| (matched.key.app.to_string(), matched.port));
-        assert_eq!(app_of("/a/1"), Ok(("a".to_owned(), 8080)));
-        assert_eq!(app_of("/b/1"), Ok(("b".to_owned(), 9)));
+        assert_eq!(app_of("/a/1"), Ok(("a".to_owned(), None)));
+        assert_eq!(app_of("/b/1"), Ok(("b".to_owned(), Some(9))));
     }
 
     #[test]

@@ -13,14 +13,14 @@ use berth_common::wire::call::Prepare;
 use berth_common::wire::close;
 use berth_engine::Record;
 use quinn::VarInt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::http::listener;
 use crate::link::{Introduction, Link, LinkParts, Links};
 use crate::nodes::Nodes;
-use crate::objects::{Inbox, Mailbox, Objects, Surroundings};
+use crate::objects::{Change, Inbox, Mailbox, Objects, Surroundings};
 use crate::pool::Pool;
 use crate::proxy::{Handover, Proxy};
 use crate::router::CurrentRouter;
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) router: Arc<CurrentRouter>,
     /// The containers that nodes are to keep ready.
     pub(crate) stocks: watch::Receiver<Arc<Prepare>>,
+    /// Told of objects that change.
+    pub(crate) changes: broadcast::Sender<Arc<Change>>,
     /// Set by each shard again and again: a sign of life.
     pub(crate) beats: Arc<[AtomicBool]>,
     /// Where each shard takes requests for its objects.
@@ -84,6 +86,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         nodes: Arc::clone(&shared.nodes),
         links: Arc::clone(&links),
         pool: Arc::clone(&pool),
+        changes: shared.changes.clone(),
     };
     parts.spawn(Objects::new(around, own.records).run(own.inbox));
     parts.spawn({

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::http::frames::FrameScanner;
-use crate::objects::Activity;
+use crate::objects::{Activity, Hold};
 use crate::tunnel::TunnelStream;
 
 /// Buffer of each direction.
@@ -33,6 +33,13 @@ pub(crate) struct Tunnelled {
     pub(crate) websocket: bool,
     /// Told of messages.
     pub(crate) activity: Activity,
+}
+
+impl Tunnelled {
+    /// What is left of a held connection: the hold ends here.
+    pub(crate) fn of(stream: TunnelStream, early: Bytes, websocket: bool, hold: Hold) -> Self {
+        Self { stream, early, websocket, activity: hold.into_activity() }
+    }
 }
 
 /// Carries bytes both ways, from the moment that the client has its 101 until both sides have ended.

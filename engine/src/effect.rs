@@ -27,6 +27,8 @@ pub struct Placement {
     pub instance: InstanceId,
     /// Its generation.
     pub generation: Generation,
+    /// The port that its class had when it was started: a newer version may say another.
+    pub default_port: u16,
 }
 
 /// Something to do. Whatever follows a `Persist` waits in the engine until that is `Persisted`.

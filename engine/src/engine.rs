@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use berth_common::ids::{InstanceId, NodeId, ObjectId};
+use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{InstanceStatus, Phase, Stop};
 
 use crate::effect::{Effect, HoldId, PersistId};
@@ -10,7 +10,7 @@ use crate::input::{Input, Now};
 use crate::object::{Object, SIGKILL, Standing};
 use crate::record::Record;
 use crate::timers::Timers;
-use crate::view::ObjectView;
+use crate::view::{ObjectView, PublicState};
 
 /// Settings of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,19 @@ pub struct Config {
     pub term_ms: u64,
     /// How many requests may wait for one object.
     pub max_waiters_per_object: usize,
+    /// The pauses between instances that fail.
+    pub backoff: Backoff,
+}
+
+/// The pauses before an object's next instance, when those before it failed in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the second one, in milliseconds; then twice as long after each.
+    pub first_ms: u64,
+    /// The longest, in milliseconds.
+    pub max_ms: u64,
+    /// How long after the end of a pause, in milliseconds, nothing is known of it any more.
+    pub forget_ms: u64,
 }
 
 /// The objects of one shard.
@@ -30,6 +43,9 @@ pub struct Engine {
     placed: BTreeMap<NodeId, HashSet<ObjectId>>,
     timers: Timers,
     effects: VecDeque<Effect>,
+    /// Objects as they became, while somebody wants to know.
+    changes: VecDeque<ObjectView>,
+    watched: bool,
     ids: Ids,
 }
 
@@ -38,11 +54,13 @@ struct Slot {
     object: Object,
     /// The node under which it stands in `placed`, so that a request need not copy or compare more than this.
     placed_on: Option<NodeId>,
+    /// What was last shown of it.
+    shown: Option<(PublicState, Generation)>,
 }
 
 impl From<Object> for Slot {
     fn from(object: Object) -> Self {
-        Self { object, placed_on: None }
+        Self { object, placed_on: None, shown: None }
     }
 }
 
@@ -88,6 +106,8 @@ impl Engine {
             placed: BTreeMap::new(),
             timers: Timers::default(),
             effects: VecDeque::new(),
+            changes: VecDeque::new(),
+            watched: false,
             ids: Ids::default(),
         }
     }
@@ -148,6 +168,16 @@ impl Engine {
         self.effects.pop_front()
     }
 
+    /// Whether somebody wants to know how objects change.
+    pub fn watch(&mut self, watched: bool) {
+        self.watched = watched;
+    }
+
+    /// An object that has changed, as it became.
+    pub fn poll_change(&mut self) -> Option<ObjectView> {
+        self.changes.pop_front()
+    }
+
     /// One object, if it is in memory.
     pub fn view(&self, id: ObjectId) -> Option<ObjectView> {
         self.objects.get(&id).and_then(|slot| slot.object.view())
@@ -196,6 +226,13 @@ impl Engine {
             if let Some(node) = slot.object.placed_on() {
                 self.placed.entry(node.clone()).or_default().insert(id);
                 slot.placed_on = Some(node.clone());
+            }
+        }
+        let shown = slot.object.shown();
+        if shown != slot.shown {
+            slot.shown = shown;
+            if self.watched {
+                self.changes.extend(slot.object.view());
             }
         }
         self.timers.set(id, slot.object.timer());

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use berth_common::ids::{AppName, ClassName, Generation, NodeId, ObjectId, ObjectKey};
-use berth_common::spec::{ClassSpec, Resources};
+use berth_common::spec::{AppLimits, ClassSpec, Resources};
 use berth_common::wire::call::{Capacity, DiskCapacity, DiskLimit, DiskSlots};
 
 use crate::refused::Refused;
@@ -24,6 +24,8 @@ pub struct Demand {
     pub class: (AppName, ClassName),
     /// Most instances that the class may have.
     pub max_instances: Option<u32>,
+    /// What all instances of the app may take together.
+    pub limits: AppLimits,
 }
 
 impl Demand {
@@ -35,6 +37,7 @@ impl Demand {
             resources: class.recipe.resources,
             class: (key.app.clone(), key.class.clone()),
             max_instances: class.max_instances,
+            limits: class.of_app.limits,
         }
     }
 }
@@ -45,6 +48,15 @@ pub struct Fleet {
     nodes: BTreeMap<NodeId, Node>,
     reservations: HashMap<ObjectId, Reservation>,
     classes: HashMap<(AppName, ClassName), u32>,
+    apps: HashMap<AppName, AppUse>,
+}
+
+/// What the instances of one app take.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct AppUse {
+    memory_bytes: u64,
+    cpu_sixteenths: u32,
+    disk_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +126,10 @@ impl Fleet {
         {
             return Err(Refused::ClassLimit { limit });
         }
+        let used = self.apps.get(&demand.class.0).copied().unwrap_or_default().plus(&demand.resources);
+        if let Some(what) = used.exceeds(&demand.limits) {
+            return Err(Refused::AppLimit { what });
+        }
         let node = self.choose(&demand.resources)?;
         self.book(demand.clone(), node.clone());
         Ok(node)
@@ -133,6 +149,12 @@ impl Fleet {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 self.classes.remove(&demand.class);
+            }
+        }
+        if let Some(used) = self.apps.get_mut(&demand.class.0) {
+            *used = used.minus(&demand.resources);
+            if *used == AppUse::default() {
+                self.apps.remove(&demand.class.0);
             }
         }
     }
@@ -165,7 +187,40 @@ impl Fleet {
     fn book(&mut self, demand: Demand, node: NodeId) {
         self.nodes.entry(node.clone()).or_default().used.add(&demand.resources);
         *self.classes.entry(demand.class.clone()).or_default() += 1;
+        let app = self.apps.entry(demand.class.0.clone()).or_default();
+        *app = app.plus(&demand.resources);
         self.reservations.insert(demand.object, Reservation { node, demand });
+    }
+}
+
+impl AppUse {
+    fn plus(self, resources: &Resources) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.saturating_add(resources.memory_bytes),
+            cpu_sixteenths: self.cpu_sixteenths.saturating_add(resources.cpu_sixteenths),
+            disk_bytes: self.disk_bytes.saturating_add(resources.disk_bytes),
+        }
+    }
+
+    fn minus(self, resources: &Resources) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.saturating_sub(resources.memory_bytes),
+            cpu_sixteenths: self.cpu_sixteenths.saturating_sub(resources.cpu_sixteenths),
+            disk_bytes: self.disk_bytes.saturating_sub(resources.disk_bytes),
+        }
+    }
+
+    /// What is more than the app may have, and how much that is.
+    fn exceeds(self, limits: &AppLimits) -> Option<String> {
+        if self.memory_bytes > limits.memory_bytes {
+            Some(format!("{} bytes of memory", limits.memory_bytes))
+        } else if self.cpu_sixteenths > limits.cpu_sixteenths {
+            Some(format!("{} vCPU", f64::from(limits.cpu_sixteenths) / 16.0))
+        } else if self.disk_bytes > limits.disk_bytes {
+            Some(format!("{} bytes of disk", limits.disk_bytes))
+        } else {
+            None
+        }
     }
 }
 

@@ -14,8 +14,8 @@ mod timers;
 mod view;
 
 pub use effect::{Effect, HoldId, PersistId, Placement};
-pub use engine::{Config, Engine};
+pub use engine::{Backoff, Config, Engine};
 pub use input::{EndOrder, Input, Now, StoreFailure, WaiterId};
 pub use record::{Record, RecordState};
 pub use refused::Refused;
-pub use view::{ObjectView, PublicState};
+pub use view::{CrashLoop, ObjectView, PublicState};

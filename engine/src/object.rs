@@ -8,7 +8,7 @@
 //!     │                             │          waiters refused, forgotten                     Running
 //!     │ no waiters                  │ waiters                                                    │ Ready
 //!     └──────────────────────── Ending ◀──── Exited, lost, refused (from any state below) ──┐    ▼
-//!                               (the end is persisted; then Forget)                         ├─ Healthy
+//!            (or Delayed, after    (the end is persisted; then Forget)                         ├─ Healthy
 //!                                                                                           │    │ idle, ordered,
 //! (restart of the edge) ─▶ Recovering ── the node tells: Starting, Running, Healthy ... ────┤    ▼ or too late
 //!                                                                                           └─ Stopping
@@ -21,6 +21,7 @@
 //! Here: what an object is, and its requests. `placing` has the way to an instance and what waits for the store,
 //! `life` what nodes tell, `deadlines` what time does.
 
+mod crashes;
 mod deadlines;
 mod life;
 mod live;
@@ -34,6 +35,7 @@ use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::Outcome;
 use berth_common::spec::ClassSpec;
 
+use self::crashes::Crashes;
 use self::live::{Live, Stage};
 use self::waiters::Waiters;
 use crate::effect::{Effect, HoldId, PersistId, Placement};
@@ -55,6 +57,8 @@ pub(crate) struct Object {
     generation: Generation,
     last_change_ms: u64,
     exit: Option<Outcome>,
+    /// How its instances failed of late, if they did.
+    crashes: Option<Crashes>,
     waiters: Waiters,
     state: State,
 }
@@ -63,6 +67,8 @@ pub(crate) struct Object {
 enum State {
     /// Its record is being read.
     Loading,
+    /// Its instances failed in a row: requests wait for the next try.
+    Delayed { until_ms: u64 },
     /// Room is being looked for.
     Reserving { class: Arc<ClassSpec> },
     /// It has, or may have, an instance.
@@ -97,6 +103,7 @@ impl Object {
             generation: Generation::default(),
             last_change_ms: 0,
             exit: None,
+            crashes: None,
             waiters: Waiters::default(),
             state: State::Gone,
         }
@@ -133,21 +140,33 @@ impl Object {
         let (of, own, standing) = match &self.state {
             State::Live(live) => (&live.node, live.instance, Standing::Current),
             State::Ending { node, instance, .. } => (node, *instance, Standing::Ending),
-            State::Loading | State::Reserving { .. } | State::Gone => return Standing::Stranger,
+            State::Loading | State::Delayed { .. } | State::Reserving { .. } | State::Gone => {
+                return Standing::Stranger;
+            },
         };
         let same = of == node && own == instance && self.generation == generation;
         if same { standing } else { Standing::Stranger }
     }
 
     pub(crate) fn is_forgettable(&self) -> bool {
-        matches!(self.state, State::Gone) && self.waiters.is_empty()
+        matches!(self.state, State::Gone) && self.waiters.is_empty() && self.crashes.is_none()
+    }
+
+    /// What tells one state from the next, for those who watch.
+    pub(crate) fn shown(&self) -> Option<(PublicState, Generation)> {
+        let state = match &self.state {
+            State::Loading => return None,
+            State::Live(live) => live.public(),
+            _ => PublicState::ended(self.exit.as_ref()),
+        };
+        Some((state, self.generation))
     }
 
     pub(crate) fn view(&self) -> Option<ObjectView> {
         let live = match &self.state {
             State::Loading => return None,
             State::Live(live) => Some(live),
-            State::Reserving { .. } | State::Ending { .. } | State::Gone => None,
+            State::Delayed { .. } | State::Reserving { .. } | State::Ending { .. } | State::Gone => None,
         };
         Some(ObjectView {
             id: self.id,
@@ -158,6 +177,8 @@ impl Object {
             generation: self.generation,
             last_change_ms: self.last_change_ms,
             exit: self.exit.clone(),
+            version: live.map(|l| l.class.of_app.version),
+            crash_loop: self.crashes.and_then(|crashes| crashes.view()),
         })
     }
 
@@ -176,9 +197,14 @@ impl Object {
             _ => cx.now.mono_ms.saturating_add(ms(class.start_timeout)),
         };
         self.waiters.push(id, class, deadline_ms);
-        if matches!(self.state, State::Gone) {
-            self.state = State::Loading;
-            cx.emit(Effect::Load { object: self.id });
+        match self.state {
+            State::Gone => {
+                self.state = State::Loading;
+                cx.emit(Effect::Load { object: self.id });
+            }
+            // The class may be of another version, which need not wait.
+            State::Delayed { .. } => self.begin(cx),
+            _ => {}
         }
     }
 
@@ -212,6 +238,12 @@ impl Object {
 fn grant(waiter: WaiterId, object: ObjectId, generation: Generation, live: &mut Live, cx: &mut Context<'_>) {
     let hold = cx.ids.hold();
     live.holds.insert(hold);
-    let placement = Placement { object, node: live.node.clone(), instance: live.instance, generation };
+    let placement = Placement {
+        object,
+        node: live.node.clone(),
+        instance: live.instance,
+        generation,
+        default_port: live.class.default_port,
+    };
     cx.emit(Effect::Grant { waiter, hold, placement });
 }

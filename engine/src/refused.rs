@@ -22,6 +22,23 @@ pub enum Refused {
         /// How many it may have.
         limit: u32,
     },
+    /// The app's instances take as much as they may.
+    #[error("the app's instances have the {what} that they may have together (`limits` in its berth.toml)")]
+    AppLimit {
+        /// What there is no more of, and how much that is.
+        what: String,
+    },
+    /// Its instances failed again and again, and the next try is later than the request can wait.
+    #[error(
+        "the object's container failed {failures} times in a row; it is started again in {} s at the earliest",
+        retry_ms.div_ceil(1000)
+    )]
+    CrashLoop {
+        /// How many times.
+        failures: u32,
+        /// When the next try may be, in milliseconds from now.
+        retry_ms: u64,
+    },
     /// Only an order starts instances of this class.
     #[error(
         "the object is stopped, and requests do not start it (manual_start): start it with `berth containers start`"

@@ -13,6 +13,10 @@ pub(crate) enum Timer {
     Port,
     /// It may have been idle for long enough.
     Idle,
+    /// An instance may be started after failures.
+    Backoff,
+    /// Failures are long enough ago.
+    Forget,
     /// A write that failed is tried again.
     StoreRetry,
     /// The first request that waits must be answered.

@@ -1,6 +1,6 @@
 //! What is shown of an object.
 
-use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey, Version};
 use berth_common::outcome::{ExitReason, Outcome};
 use serde::Serialize;
 
@@ -34,6 +34,15 @@ impl PublicState {
     }
 }
 
+/// An object whose instances failed several times in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CrashLoop {
+    /// How many times.
+    pub failures: u32,
+    /// When the next one may be started, in milliseconds since 1970.
+    pub next_try_ms: u64,
+}
+
 /// What is shown of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectView {
@@ -53,6 +62,10 @@ pub struct ObjectView {
     pub last_change_ms: u64,
     /// How its last instance ended.
     pub exit: Option<Outcome>,
+    /// The version of the app that its instance is of.
+    pub version: Option<Version>,
+    /// Its instances fail again and again.
+    pub crash_loop: Option<CrashLoop>,
 }
 
 impl From<&Record> for ObjectView {
@@ -60,19 +73,21 @@ impl From<&Record> for ObjectView {
     fn from(record: &Record) -> Self {
         let (state, placed, exit) = match &record.state {
             RecordState::Stopped { outcome } => (PublicState::ended(outcome.as_ref()), None, outcome.clone()),
-            RecordState::Placed { node, instance, .. } => {
-                (PublicState::Running, Some((node, instance)), None)
+            RecordState::Placed { node, instance, class, .. } => {
+                (PublicState::Running, Some((node, instance, class.of_app.version)), None)
             }
         };
         Self {
             id: record.key.id(),
             key: record.key.clone(),
             state,
-            node: placed.map(|(node, _)| node.clone()),
-            instance: placed.map(|(_, instance)| *instance),
+            node: placed.map(|(node, ..)| node.clone()),
+            instance: placed.map(|(_, instance, _)| *instance),
             generation: record.generation,
             last_change_ms: record.last_change_ms,
             exit,
+            version: placed.map(|(.., version)| version),
+            crash_loop: None,
         }
     }
 }

@@ -137,6 +137,10 @@ impl Container for Shim {
         self.ask(&ShimCall::Usage, Asked::Usage).await
     }
 
+    async fn signal(&self, signal: i32) -> io::Result<()> {
+        self.call(&ShimCall::Signal { signal }).await
+    }
+
     async fn stop(&self, signal: i32, grace: Duration, drained: bool) -> io::Result<()> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.call(&ShimCall::Stop { signal, grace_ms, drained }).await

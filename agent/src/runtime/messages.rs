@@ -66,6 +66,8 @@ pub(crate) enum ShimCall {
         #[serde(default)]
         drained: bool,
     },
+    /// Send a signal, and no more.
+    Signal { signal: i32 },
     /// The app's port has answered: the start boost is over.
     Ready,
     /// Tell what the instance takes.

@@ -169,6 +169,9 @@ pub trait Container: Clone {
     /// What it takes now.
     async fn usage(&self) -> io::Result<Usage>;
 
+    /// Sends a signal to the app, which goes on unless the signal ends it.
+    async fn signal(&self, signal: i32) -> io::Result<()>;
+
     /// Sends a signal to the app; SIGKILL to all of it after the grace. Later calls shorten the grace, never prolong it.
     /// `drained` says that the node wants it, for the record of the end.
     async fn stop(&self, signal: i32, grace: Duration, drained: bool) -> io::Result<()>;

@@ -36,6 +36,7 @@ pub(crate) struct Fake {
 #[derive(Default)]
 struct Stops {
     orders: RefCell<Vec<(InstanceId, i32, Duration)>>,
+    signals: RefCell<Vec<(InstanceId, i32)>>,
     changed: Notify,
 }
 
@@ -160,6 +161,11 @@ impl Container for FakeContainer {
 
     async fn usage(&self) -> io::Result<Usage> {
         Ok(Usage { cpu_us: 7, ..Usage::default() })
+    }
+
+    async fn signal(&self, signal: i32) -> io::Result<()> {
+        self.stops.signals.borrow_mut().push((self.instance, signal));
+        Ok(())
     }
 
     async fn stop(&self, signal: i32, grace: Duration, _drained: bool) -> io::Result<()> {

@@ -9,9 +9,11 @@ use super::report::{Position, Report, Section, Value, kind, nearest};
 use super::values::{self, Bounds};
 use super::{ClassManifest, DeclaredImage, ImageSource};
 use crate::ids::ClassName;
-use crate::spec::{Capability, MAX_ENV_BYTES, Resources, StartBoost};
+use crate::spec::{
+    Capability, MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, StartBoost, path_fault,
+};
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "class_name",
     "image",
     "instance_type",
@@ -21,6 +23,8 @@ const KEYS: [&str; 17] = [
     "prepared",
     "manual_start",
     "default_port",
+    "required_ports",
+    "ping_endpoint",
     "sleep_after",
     "entrypoint",
     "enable_internet",
@@ -56,7 +60,7 @@ const MAX_INSTANCES: u32 = 1_000_000;
 /// Containers that each node keeps prepared unless the class says otherwise: one, so that the next start is quick.
 const PREPARED: u32 = 1;
 /// Most of them: each takes a few megabytes and a disk, and a burst uses up any number.
-const MAX_PREPARED: u32 = 64;
+pub const MAX_PREPARED: u32 = 64;
 /// Most virtual CPUs of one instance, in sixteenths: more than any machine at hand has.
 const MAX_CPU_SIXTEENTHS: u32 = 16 * 256;
 /// Least and most memory of one instance, in bytes. With less no container can be made.
@@ -137,7 +141,7 @@ fn read_class(
     let max_instances = optional(max_instances, |value| values::number(report, value, 1..=MAX_INSTANCES));
     let prepared = optional(section.get("prepared"), |value| values::number(report, value, 0..=MAX_PREPARED));
     let entrypoint = optional(section.get("entrypoint"), |value| entrypoint(report, value));
-    let env = optional(section.get("env"), |value| environment(report, value));
+    let env = optional(section.get("env"), |value| environment(report, value, "[containers.env]"));
     let resources = optional(section.get("instance_type"), |value| instance_type(report, value));
     let disk_in_memory = section.get("disk_in_memory");
     let disk_in_memory = optional(disk_in_memory, |value| values::boolean(report, value));
@@ -147,6 +151,8 @@ fn read_class(
     let manual_start = section.get("manual_start");
     let manual_start = optional(manual_start, |value| values::boolean(report, value));
     let capabilities = optional(section.get("capabilities"), |value| capabilities(report, value));
+    let required_ports = optional(section.get("required_ports"), |value| ports(report, value));
+    let ping_endpoint = optional(section.get("ping_endpoint"), |value| ping_endpoint(report, value));
     let mut duration = |key, default, bounds: &Bounds| {
         let value = section.get(key);
         optional(value, |value| values::duration(report, value, bounds)).map(|found| found.unwrap_or(default))
@@ -175,11 +181,13 @@ fn read_class(
         stop_grace: stop_grace?,
         enable_internet: enable_internet?.unwrap_or(true),
         capabilities: capabilities?.unwrap_or_default(),
+        required_ports: required_ports?.unwrap_or_default(),
+        ping_endpoint: ping_endpoint?,
     })
 }
 
 /// Nothing there is fine (`Some(None)`); something wrong is not (`None`).
-fn optional<'t, 'i: 't, T>(
+pub(super) fn optional<'t, 'i: 't, T>(
     value: Option<&'t Value<'i>>,
     read: impl FnOnce(&'t Value<'i>) -> Option<T>,
 ) -> Option<Option<T>> {
@@ -227,6 +235,30 @@ fn custom_boost(report: &mut Report<'_>, value: &Value<'_>) -> Option<StartBoost
     let at_most = report.required(&section, "at_most", "a duration such as at_most = \"10s\"");
     let at_most = at_most.and_then(|value| values::duration(report, value, &BOOST_BOUNDS));
     Some(StartBoost { cpu_sixteenths: vcpu?, at_most: at_most? })
+}
+
+/// Ports that must take connections before requests are sent.
+fn ports(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<u16>> {
+    let items = value.get_ref().as_array().map(|items| items.iter().collect::<Vec<_>>());
+    let Some(items) = items.filter(|items| items.len() <= MAX_REQUIRED_PORTS) else {
+        let expected = format!("expected a list such as [8081, 9000], with {MAX_REQUIRED_PORTS} ports at most");
+        report.wrong(value.span().start, expected);
+        return None;
+    };
+    // All of them, so that all problems show.
+    let ports: Vec<_> = items.into_iter().map(|item| values::number(report, item, 1..=u16::MAX)).collect();
+    ports.into_iter().collect()
+}
+
+/// The path of a request that tells whether the app is ready.
+fn ping_endpoint(report: &mut Report<'_>, value: &Value<'_>) -> Option<String> {
+    let expected = "a path such as \"/healthz\"";
+    let text = values::text(report, value, expected)?;
+    let fault = path_fault(text);
+    if let Some(fault) = fault {
+        report.wrong(value.span().start, format!("the path {text:?} {fault}; expected {expected}"));
+    }
+    fault.is_none().then(|| text.to_owned())
 }
 
 fn capabilities(report: &mut Report<'_>, value: &Value<'_>) -> Option<BTreeSet<Capability>> {
@@ -313,8 +345,12 @@ fn entrypoint(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<String>>
     Some(words)
 }
 
-fn environment(report: &mut Report<'_>, value: &Value<'_>) -> Option<BTreeMap<String, String>> {
-    let section = report.section(value, "[containers.env]")?;
+pub(super) fn environment(
+    report: &mut Report<'_>,
+    value: &Value<'_>,
+    name: &'static str,
+) -> Option<BTreeMap<String, String>> {
+    let section = report.section(value, name)?;
     let read: Vec<_> = section
         .entries()
         .map(|(name, value)| {

@@ -7,11 +7,13 @@ use super::container::ClassNames;
 use super::report::{Report, Section, Value};
 use super::values;
 use crate::ids::{ClassName, ObjectName};
-use crate::spec::{HostPattern, MAX_INTERCHANGEABLE, NameSource, PathPattern, RouteSpec};
+use crate::spec::{
+    HostPattern, MAX_INTERCHANGEABLE, NameSource, PathPattern, RouteSpec, path_fault,
+};
 
 const OBJECT: &str = "a parameter of the path or host such as \"{id}\", or a constant name such as \"main\"";
 const SOURCE: &str =
-    "one of { header = \"x-user\" }, { cookie = \"user\" }, { query = \"user\" }, { random = 3 }";
+    "one of { header = \"x-user\" }, { cookie = \"user\" }, { query = \"user\" }, { random = 3 }, { least_loaded = 3 }";
 /// Most hosts and most methods of one route.
 const MAX_ITEMS: usize = 64;
 /// Longest method, in bytes: longer than any that is registered.
@@ -38,7 +40,7 @@ fn read(
     section: &Section<'_, '_>,
     classes: &ClassNames<'_>,
 ) -> (Option<Taken>, Option<RouteSpec>) {
-    report.refuse_unknown_keys(section, &["hosts", "methods", "path", "class", "object", "port"]);
+    report.refuse_unknown_keys(section, &["hosts", "methods", "path", "class", "object", "port", "rewrite"]);
     let hosts = section.get("hosts").map_or(Some(Vec::new()), |value| list(report, value, HOSTS, host));
     let methods =
         section.get("methods").map_or(Some(Vec::new()), |value| list(report, value, METHODS, method));
@@ -52,10 +54,14 @@ fn read(
         None => Some(None),
         Some(value) => values::number(report, value, 1..=u16::MAX).map(Some),
     };
+    let rewrite = match section.get("rewrite") {
+        None => Some(None),
+        Some(value) => rewrite(report, value, path.as_ref()).map(Some),
+    };
     let taken = hosts.zip(methods).zip(path).map(|((hosts, methods), path)| (hosts, methods, path));
     let route = || {
         let (hosts, methods, path) = taken.clone()?;
-        Some(RouteSpec { hosts, methods, path, class: class?, object: object?, port: port? })
+        Some(RouteSpec { hosts, methods, path, class: class?, object: object?, port: port?, rewrite: rewrite? })
     };
     let route = route();
     (taken, route)
@@ -69,6 +75,19 @@ fn pattern(report: &mut Report<'_>, value: &Value<'_>) -> Option<PathPattern> {
             report.wrong(value.span().start, format!("the path {text:?}: {reason}; {expected}"));
         })
         .ok()
+}
+
+/// What takes the place of the part of the path before `/*`.
+fn rewrite(report: &mut Report<'_>, value: &Value<'_>, path: Option<&PathPattern>) -> Option<String> {
+    let expected = "a path such as \"/\", for a route whose path ends with `/*`";
+    let text = values::text(report, value, expected)?;
+    let fault = path_fault(text).or_else(|| {
+        path.is_some_and(|path| !path.is_prefix()).then_some("only goes with a path that ends with `/*`")
+    });
+    if let Some(fault) = fault {
+        report.wrong(value.span().start, format!("{text:?} {fault}; expected {expected}"));
+    }
+    fault.is_none().then(|| text.to_owned())
 }
 
 fn class_name(report: &mut Report<'_>, value: &Value<'_>, classes: &ClassNames<'_>) -> Option<ClassName> {
@@ -162,14 +181,18 @@ fn name_source(
 
 fn source_in_request(report: &mut Report<'_>, value: &Value<'_>) -> Option<NameSource> {
     let section = report.section(value, "object")?;
-    report.refuse_unknown_keys(&section, &["header", "cookie", "query", "random"]);
+    report.refuse_unknown_keys(&section, &["header", "cookie", "query", "random", "least_loaded"]);
     let entries: Vec<_> = section.entries().collect();
     let [(key, value)] = &entries[..] else {
         report.wrong(section.at, format!("has {} keys; expected {SOURCE}", entries.len()));
         return None;
     };
-    if key.get_ref() == "random" {
-        return values::number(report, value, 1..=MAX_INTERCHANGEABLE).map(NameSource::Random);
+    match key.get_ref().as_ref() {
+        "random" => return values::number(report, value, 1..=MAX_INTERCHANGEABLE).map(NameSource::Random),
+        "least_loaded" => {
+            return values::number(report, value, 1..=MAX_INTERCHANGEABLE).map(NameSource::LeastLoaded);
+        }
+        _ => {}
     }
     let text = values::text(report, value, "a name")?;
     let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);

@@ -200,7 +200,7 @@ berth.toml:2:1: `nmae` is not a key of the file; did you mean `name`?
 berth.toml:3:1: class_name is missing in [[containers]]; expected a name such as class_name = "Hello"
 berth.toml:4:1: `class` is not a key of [[containers]]; did you mean `class_name`?
 berth.toml:6:1: `sleepAfter` is not a key of [[containers]]; did you mean `sleep_after`?
-berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, manual_start, default_port, sleep_after, entrypoint, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, env
+berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, env
 berth.toml:10:60: `gpu` is not a key of instance_type; known are vcpu, memory, disk
 berth.toml:11:1: class is missing in [[routes]]; expected the class_name of a [[containers]] section
 berth.toml:13:1: `clas` is not a key of [[routes]]; did you mean `class`?"#
@@ -419,4 +419,46 @@ proptest! {
     fn a_full_file_cut_anywhere_is_read_or_refused(cut in 0..FULL.len()) {
         let _ = parse(&FULL[..cut]);
     }
+}
+
+/// A file with one class, with more in its section and behind it.
+fn with(class: &str, behind: &str) -> Result<Manifest, Problems> {
+    let text = format!(
+        "name = \"a\"\n[[containers]]\nclass_name = \"A\"\nimage = \"./a\"\ndefault_port = 80\n{class}\n{behind}\n"
+    );
+    Manifest::parse(Path::new("berth.toml"), &text)
+}
+
+#[test]
+fn variables_of_the_app_are_those_of_each_class_that_has_no_own() {
+    let manifest = with("env = { A = \"own\" }", "[vars]\nA = \"all\"\nB = \"all\"").unwrap();
+    let env = &manifest.classes[0].env;
+    assert_eq!((env["A"].as_str(), env["B"].as_str()), ("own", "all"));
+}
+
+#[test]
+fn limits_are_those_of_the_reference_unless_given() {
+    assert_eq!(with("", "").unwrap().limits, AppLimits::default());
+    let limits = with("", "[limits]\nvcpu = 2.5\ndisk = \"1GB\"").unwrap().limits;
+    assert_eq!((limits.cpu_sixteenths, limits.disk_bytes), (40, 1_000_000_000));
+    assert_eq!(limits.memory_bytes, AppLimits::default().memory_bytes);
+    assert!(with("", "[limits]\nvcpu = 0.3").is_err() && with("", "limits = 3").is_err());
+}
+
+#[test]
+fn what_must_answer_before_requests_are_sent_is_checked() {
+    let class = &with("required_ports = [81]\nping_endpoint = \"/ok\"", "").unwrap().classes[0];
+    assert_eq!((&class.required_ports[..], class.ping_endpoint.as_deref()), (&[81][..], Some("/ok")));
+    for bad in ["required_ports = [0]", "required_ports = 81", "ping_endpoint = \"ok\"", "ping_endpoint = \"/a b\""] {
+        assert!(with(bad, "").is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn only_a_path_with_a_star_can_be_rewritten() {
+    let route = |path: &str| {
+        with("", &format!("[[routes]]\npath = \"{path}\"\nclass = \"A\"\nobject = \"x\"\nrewrite = \"/\""))
+    };
+    assert_eq!(route("/a/*").unwrap().routes[0].rewrite.as_deref(), Some("/"));
+    assert!(route("/a").unwrap_err().to_string().contains("ends with `/*`"));
 }

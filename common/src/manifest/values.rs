@@ -125,11 +125,19 @@ pub(super) fn sixteenths(report: &mut Report<'_>, value: &Value<'_>, most: u32) 
             return None;
         }
     };
-    let found = number.and_then(|n| (1..=most).find(|i| f64::from(*i) == n * 16.0));
+    let found = number.and_then(|n| in_sixteenths(n, most));
     if found.is_none() {
         report.wrong(value.span().start, format!("{} vCPU cannot be given; {expected}", shown(value)));
     }
     found
+}
+
+/// A number in sixteenths, where it is a whole number of them.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was just found to be in range")]
+fn in_sixteenths(number: f64, most: u32) -> Option<u32> {
+    let sixteenths = number * 16.0;
+    let sound = sixteenths.fract() == 0.0 && (1.0..=f64::from(most)).contains(&sixteenths);
+    sound.then_some(sixteenths as u32)
 }
 
 fn whole(integer: &DeInteger<'_>) -> Option<i128> {

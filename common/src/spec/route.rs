@@ -13,26 +13,34 @@ pub const MAX_INTERCHANGEABLE: u32 = 10_000;
 const MAX_HOST_BYTES: usize = 253;
 
 /// Which requests go to which object.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSpec {
     /// The hosts it takes; all where there are none.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub hosts: Vec<HostPattern>,
     /// The methods it takes; all where there are none.
     #[serde(default)]
     pub methods: Vec<String>,
     /// The paths it takes.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub path: PathPattern,
     /// The class of the object.
+    #[cfg_attr(feature = "schema", schema(value_type = String, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub class: ClassName,
     /// The object's name.
     pub object: NameSource,
     /// The port, where it is not the class's default.
     #[serde(default)]
     pub port: Option<u16>,
+    /// What the container sees in place of all of the path that comes before what `/*` takes.
+    #[serde(default)]
+    pub rewrite: Option<String>,
 }
 
 /// Where a route finds the object's name in a request.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NameSource {
@@ -48,6 +56,8 @@ pub enum NameSource {
     Query(String),
     /// One of so many interchangeable objects, named 0, 1, 2 and so on, drawn at random for each request.
     Random(u32),
+    /// One of so many interchangeable objects, named 0, 1, 2 and so on: the less busy of two drawn at random.
+    LeastLoaded(u32),
     /// Always this name.
     Constant(ObjectName),
 }

@@ -30,6 +30,8 @@ pub enum Call {
     Start(Box<Start>),
     /// Ends an instance.
     Stop(Stop),
+    /// Sends an instance a signal, and no more.
+    Signal(Signal),
     /// Forgets ended instances.
     Forget(Forget),
     /// Prolongs the terms of this edge's instances.
@@ -95,6 +97,7 @@ pub struct Welcome {
 }
 
 /// What a node can hold.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Memory for instances, in bytes.
@@ -106,6 +109,7 @@ pub struct Capacity {
 }
 
 /// Which disks the instances of a node can have.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskCapacity {
     /// What holds an instance to its size.
@@ -119,6 +123,7 @@ pub struct DiskCapacity {
 }
 
 /// Disks of one size.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskSlots {
     /// Size of each, in bytes.
@@ -128,6 +133,7 @@ pub struct DiskSlots {
 }
 
 /// What holds an instance to the size of its disk.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskLimit {
@@ -173,6 +179,12 @@ pub struct Start {
     pub recipe: Recipe,
     /// The port that must take a connection before the instance counts as ready.
     pub ready_port: u16,
+    /// Other ports of which the same holds.
+    #[serde(default)]
+    pub required_ports: Vec<u16>,
+    /// A path on the first port that must be answered in HTTP, by any status below 500.
+    #[serde(default)]
+    pub ping_endpoint: Option<String>,
 }
 
 /// Leaves the values of the environment out: they may be secrets.
@@ -202,6 +214,15 @@ pub struct Stock {
     pub recipe: Recipe,
     /// How many.
     pub count: u32,
+}
+
+/// Sends a signal to an instance that goes on, if the signal lets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Signal to its first process, by number.
+    pub signal: i32,
 }
 
 /// Ends an instance.

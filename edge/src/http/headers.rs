@@ -43,6 +43,8 @@ pub(crate) enum BadRequest {
     Host,
     #[error("CONNECT is not served here")]
     Connect,
+    #[error("the path cannot be rewritten as its route says")]
+    Target,
 }
 
 /// The protocol that a request asks to change to, in good form.

@@ -11,7 +11,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a call has no answer. The connection is of no more use then.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     #[error("the connection was lost: {0}")]
     Connection(#[from] quinn::ConnectionError),
     #[error("sending failed: {0}")]
@@ -27,7 +27,7 @@ pub(super) enum CallError {
 }
 
 /// Sends a call and waits for its one answer.
-pub(super) async fn ask(connection: &Connection, call: &Call) -> Result<Answer, CallError> {
+pub(crate) async fn ask(connection: &Connection, call: &Call) -> Result<Answer, CallError> {
     let asked = async {
         let mut recv = open(connection, call).await?;
         frame::read(&mut recv).await?.ok_or(CallError::NoAnswer)
@@ -36,7 +36,7 @@ pub(super) async fn ask(connection: &Connection, call: &Call) -> Result<Answer, 
 }
 
 /// Sends a call and leaves the reading of its answers to the caller.
-pub(super) async fn open(connection: &Connection, call: &Call) -> Result<RecvStream, CallError> {
+pub(crate) async fn open(connection: &Connection, call: &Call) -> Result<RecvStream, CallError> {
     let (mut send, recv) = connection.open_bi().await?;
     let mut bytes = frame::encode(call)?;
     bytes.insert(0, STREAM_CALL);

@@ -9,7 +9,7 @@
 //!
 //! Decides nothing about objects: what the node says goes to the objects' actor as inputs.
 
-mod call;
+pub(crate) mod call;
 mod outbox;
 mod session;
 

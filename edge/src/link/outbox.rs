@@ -200,6 +200,8 @@ mod tests {
                 capabilities: Default::default(),
             },
             ready_port: 1,
+            required_ports: Vec::new(),
+            ping_endpoint: None,
         })
     }
 

@@ -1,21 +1,39 @@
-//! What must survive the edge's process: the record of every object, the apps, and how often the edge has started.
+//! What must survive the edge's process: the record of every object, the apps, the tokens, and how often the edge has
+//! started.
 //!
 //! The trait is narrow and free of closures over the store's inside, so that a distributed store can take sled's place.
 //! Knows nothing of what a record means, but whether an instance is placed: those are what a start looks for.
 
+mod copy;
 mod sled;
 mod value;
 
 use std::path::PathBuf;
 
-use berth_common::ids::{Epoch, ObjectId};
-use berth_common::spec::AppSpec;
+use berth_common::ids::{AppName, Epoch, ObjectId};
 use berth_engine::Record;
 
+use crate::history::AppHistory;
+use crate::tokens::{TokenId, TokenRecord};
+
+pub(crate) use self::copy::{Contents, export, import, sample, verify};
 pub(crate) use self::sled::SledStore;
 
 /// Told, once, whether a write is durable. Called on the store's thread: it must not block.
 pub(crate) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// Something to be written.
+#[derive(Debug, Clone)]
+pub(crate) enum Write {
+    /// An app in the place of what was stored of it.
+    App(AppHistory),
+    /// The end of an app.
+    RemoveApp(AppName),
+    /// A token in the place of what was stored of it.
+    Token(TokenRecord),
+    /// The end of a token.
+    RemoveToken(TokenId),
+}
 
 /// A durable store.
 pub(crate) trait Store: Send + Sync {
@@ -25,14 +43,23 @@ pub(crate) trait Store: Send + Sync {
     fn persist(&self, record: Record, done: Done);
     /// The records of all objects with an instance that may live.
     fn placed(&self) -> Result<Vec<Record>, StoreError>;
-    /// Records of objects in order of their ids, at most so many.
-    fn records(&self, limit: usize) -> Result<Vec<Record>, StoreError>;
+    /// Records of objects in order of their ids, from the first behind this one, at most so many.
+    fn records(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<Record>, StoreError>;
     /// All apps.
-    fn apps(&self) -> Result<Vec<AppSpec>, StoreError>;
-    /// Writes an app in the place of its earlier version.
-    fn put_app(&self, app: AppSpec, done: Done);
+    fn apps(&self) -> Result<Vec<AppHistory>, StoreError>;
+    /// All tokens.
+    fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError>;
+    /// Writes something else than a record.
+    fn write(&self, write: Write, done: Done);
     /// Counts a start of the edge, durably.
     fn next_epoch(&self) -> Result<Epoch, StoreError>;
+}
+
+/// Writes, and waits until that is durable.
+pub(crate) async fn write(store: &dyn Store, write: Write) -> Result<(), StoreError> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    store.write(write, Box::new(move |result| drop(tell.send(result))));
+    told.await.unwrap_or(Err(StoreError::Closed))
 }
 
 /// Why the store could not do something.
@@ -43,10 +70,17 @@ pub(crate) enum StoreError {
     InUse(PathBuf),
     /// It cannot be opened.
     #[error(
-        "the store {path} cannot be opened ({reason}): restore the directory from a copy, or move it away to start \
-         with an empty one, which then does not know the apps and the instances that run"
+        "the store {path} cannot be opened ({reason}). Nothing of it was changed. Bring it back from an export with `berth \
+         store import --replace`, which sets it aside, or move it away to start with an empty one, which then does not \
+         know the apps and the instances that run"
     )]
     Open { path: PathBuf, reason: String },
+    /// A newer version of Berth has written it.
+    #[error(
+        "the store {path} has the format {found}, and this version of Berth knows formats up to {known}: run the version \
+         that wrote it, or a newer one"
+    )]
+    Newer { path: PathBuf, found: u32, known: u32 },
     /// A value does not match its checksum, or is not what it should be.
     #[error("the store holds a damaged {what}: {reason}")]
     Damaged { what: String, reason: String },

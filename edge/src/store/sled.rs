@@ -5,20 +5,24 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use berth_common::ids::{AppName, Epoch, ObjectId};
+use berth_common::ids::{Epoch, ObjectId};
 use berth_common::spec::AppSpec;
 use berth_engine::{Record, RecordState};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{Db, Transactional, Tree};
 
 use super::value::{self, Piece, piece_key};
-use super::{Done, Store, StoreError};
+use super::{Done, Store, StoreError, Write};
+use crate::history::AppHistory;
+use crate::tokens::TokenRecord;
 
 /// Most writes in one transaction.
 const BATCH: usize = 256;
@@ -30,6 +34,10 @@ const CACHE_BYTES: u64 = 8 << 20;
 const DATABASE_FILE: &str = "db";
 /// Where the number of starts lies.
 const EPOCH: &[u8] = b"epoch";
+/// Where the number of the format lies; a store without one has the format 1.
+const FORMAT_KEY: &[u8] = b"format";
+/// The format that is written: 2 has versions of apps, and tokens. Older ones are read.
+pub(super) const FORMAT: u32 = 2;
 
 /// A store in a directory.
 pub(crate) struct SledStore {
@@ -45,12 +53,22 @@ struct Trees {
     placed: Tree,
     apps: Tree,
     meta: Tree,
+    tokens: Tree,
+}
+
+/// An app as formats 1 and 2 have it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredApp {
+    History(AppHistory),
+    Spec(Box<AppSpec>),
 }
 
 enum Job {
     Record(Box<Record>, Done),
-    App(Box<AppSpec>, Done),
+    Write(Write, Done),
     Epoch(Epoch, Done),
+    Format(Done),
     Close,
 }
 
@@ -67,13 +85,38 @@ impl SledStore {
         let trees = Trees::open(&db).map_err(|error| cannot_open(directory, &error))?;
         let file = File::open(directory.join(DATABASE_FILE))
             .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
+        let format = read(&trees.meta, FORMAT_KEY)?.unwrap_or(1);
+        if format > FORMAT {
+            return Err(StoreError::Newer { path: directory.to_owned(), found: format, known: FORMAT });
+        }
         let (queue, jobs) = sync_channel(QUEUE);
         let writer = Writer { db, trees: trees.clone(), file };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run(&jobs))
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        Ok(Self { trees, queue, writer: Mutex::new(Some(writer)) })
+        let store = Self { trees, queue, writer: Mutex::new(Some(writer)) };
+        if format < FORMAT {
+            store.wait_for(Job::Format)?;
+        }
+        Ok(store)
+    }
+
+    /// How often the edge has started.
+    pub(super) fn epoch(&self) -> Result<Epoch, StoreError> {
+        Ok(read(&self.trees.meta, EPOCH)?.unwrap_or_default())
+    }
+
+    /// Goes on counting from here.
+    pub(super) fn set_epoch(&self, epoch: Epoch) -> Result<(), StoreError> {
+        self.wait_for(|done| Job::Epoch(epoch, done))
+    }
+
+    /// Has something written and waits until it is durable.
+    fn wait_for(&self, job: impl FnOnce(Done) -> Job) -> Result<(), StoreError> {
+        let (tell, told) = sync_channel(1);
+        self.submit(job(Box::new(move |result| drop(tell.send(result)))));
+        told.recv().map_err(|_| StoreError::Closed)?
     }
 
     /// Writes what waits, and closes the store.
@@ -116,24 +159,38 @@ impl Store for SledStore {
         Ok(records)
     }
 
-    fn records(&self, limit: usize) -> Result<Vec<Record>, StoreError> {
-        read_all(&self.trees.objects, limit)
+    fn records(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let last_piece = after.map(|id| piece_key(id.as_bytes(), u16::MAX));
+        read_all(&self.trees.objects, last_piece.as_deref(), limit)
     }
 
-    fn apps(&self) -> Result<Vec<AppSpec>, StoreError> {
-        read_all(&self.trees.apps, usize::MAX)
+    fn apps(&self) -> Result<Vec<AppHistory>, StoreError> {
+        let stored = read_all(&self.trees.apps, None, usize::MAX)?;
+        let history = |app| match app {
+            StoredApp::History(history) => history,
+            StoredApp::Spec(spec) => AppHistory::begin(*spec, 0),
+        };
+        let histories: Vec<AppHistory> = stored.into_iter().map(history).collect();
+        match histories.iter().find(|history| !history.is_sound()) {
+            Some(bad) => {
+                let what = format!("app {}", bad.current().spec.name);
+                Err(StoreError::Damaged { what, reason: "its versions do not fit together".to_owned() })
+            }
+            None => Ok(histories),
+        }
     }
 
-    fn put_app(&self, app: AppSpec, done: Done) {
-        self.submit(Job::App(Box::new(app), done));
+    fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        read_all(&self.trees.tokens, None, usize::MAX)
+    }
+
+    fn write(&self, write: Write, done: Done) {
+        self.submit(Job::Write(write, done));
     }
 
     fn next_epoch(&self) -> Result<Epoch, StoreError> {
-        let last: Option<Epoch> = read(&self.trees.meta, EPOCH)?;
-        let next = Epoch(last.unwrap_or_default().0 + 1);
-        let (tell, told) = sync_channel(1);
-        self.submit(Job::Epoch(next, Box::new(move |result| drop(tell.send(result)))));
-        told.recv().map_err(|_| StoreError::Closed)?.map(|()| next)
+        let next = Epoch(self.epoch()?.0 + 1);
+        self.wait_for(|done| Job::Epoch(next, done)).map(|()| next)
     }
 }
 
@@ -144,6 +201,7 @@ impl Trees {
             placed: db.open_tree("placed")?,
             apps: db.open_tree("apps")?,
             meta: db.open_tree("meta")?,
+            tokens: db.open_tree("tokens")?,
         })
     }
 }
@@ -151,7 +209,9 @@ impl Trees {
 impl Job {
     fn done(self, result: Result<(), StoreError>) {
         match self {
-            Self::Record(_, done) | Self::App(_, done) | Self::Epoch(_, done) => done(result),
+            Self::Record(_, done) | Self::Write(_, done) | Self::Epoch(_, done) | Self::Format(done) => {
+                done(result);
+            }
             Self::Close => {}
         }
     }
@@ -170,6 +230,7 @@ const OBJECTS: usize = 0;
 const PLACED: usize = 1;
 const APPS: usize = 2;
 const META: usize = 3;
+const TOKENS: usize = 4;
 
 struct Writer {
     db: Db,
@@ -203,7 +264,8 @@ impl Writer {
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let trees = [&self.trees.objects, &self.trees.placed, &self.trees.apps, &self.trees.meta];
+        let Trees { objects, placed, apps, meta, tokens } = &self.trees;
+        let trees = [objects, placed, apps, meta, tokens];
         let committed = trees[..].transaction(|trees| {
             for change in changes {
                 change.apply(trees)?;
@@ -229,11 +291,22 @@ impl Change {
                 let placed = matches!(record.state, RecordState::Placed { .. });
                 Self::new(OBJECTS, record.key.id().as_bytes(), record, Some(placed))
             }
-            Job::App(app, _) => Self::new(APPS, app_key(&app.name), app, None),
+            Job::Write(write, _) => Self::of_write(write),
             Job::Epoch(epoch, _) => Self::new(META, EPOCH, epoch, None),
+            Job::Format(_) => Self::new(META, FORMAT_KEY, &FORMAT, None),
             Job::Close => return None,
         };
         Some(change)
+    }
+
+    fn of_write(write: &Write) -> Result<Self, StoreError> {
+        let removed = |tree, key: &[u8]| Ok(Self { tree, key: key.to_owned(), pieces: Vec::new(), placed: None });
+        match write {
+            Write::App(app) => Self::new(APPS, app.current().spec.name.as_str().as_bytes(), app, None),
+            Write::RemoveApp(name) => removed(APPS, name.as_str().as_bytes()),
+            Write::Token(token) => Self::new(TOKENS, token.id.as_bytes(), token, None),
+            Write::RemoveToken(id) => removed(TOKENS, id.as_bytes()),
+        }
     }
 
     fn new(
@@ -275,10 +348,6 @@ impl Change {
     }
 }
 
-fn app_key(name: &AppName) -> &[u8] {
-    name.as_str().as_bytes()
-}
-
 fn read<T: DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, StoreError> {
     let value = value::read(key, |piece| tree.get(piece).map_err(failed))?;
     let decoded = value.map(|value| serde_json::from_slice(&value)).transpose();
@@ -288,9 +357,15 @@ fn read<T: DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, Store
     })
 }
 
-fn read_all<T: DeserializeOwned>(tree: &Tree, limit: usize) -> Result<Vec<T>, StoreError> {
+/// Values in the order of their keys, from the first behind this key.
+fn read_all<T: DeserializeOwned>(
+    tree: &Tree,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<T>, StoreError> {
     let mut values = Vec::new();
-    for key in tree.iter().keys() {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    for key in tree.range::<&[u8], _>((from, Bound::Unbounded)).keys() {
         let key = key.map_err(failed)?;
         if values.len() == limit {
             break;
@@ -316,14 +391,14 @@ fn cannot_open(path: &Path, error: &sled::Error) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use berth_common::ids::{Generation, InstanceId, ObjectKey};
     use tempfile::TempDir;
 
     use super::*;
     use crate::apps::tests::{app, class};
 
-    fn record(name: &str, generation: u64, placed: bool) -> Record {
+    pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
         let key =
             ObjectKey { app: "a".parse().unwrap(), class: "b".parse().unwrap(), name: name.parse().unwrap() };
         let state = if placed {
@@ -341,7 +416,7 @@ mod tests {
     }
 
     /// Writes a record and waits until it is durable.
-    fn persist(store: &SledStore, record: Record) {
+    pub(crate) fn persist(store: &SledStore, record: Record) {
         let (tell, told) = sync_channel(1);
         store.persist(record, Box::new(move |result| tell.send(result).unwrap()));
         told.recv().unwrap().unwrap();
@@ -359,7 +434,8 @@ mod tests {
         persist(&store, record("y", 1, true));
         persist(&store, record("x", 2, false));
         let (tell, told) = sync_channel(1);
-        store.put_app(app("shop", &[("/{id}", None)]), Box::new(move |result| tell.send(result).unwrap()));
+        let shop = AppHistory::begin(app("shop", &[("/{id}", None)]), 7);
+        store.write(Write::App(shop.clone()), Box::new(move |result| tell.send(result).unwrap()));
         told.recv().unwrap().unwrap();
         drop(store);
 
@@ -368,9 +444,11 @@ mod tests {
         assert_eq!(x.generation, Generation(2));
         assert!(store.load(record("z", 0, false).key.id()).unwrap().is_none());
         assert_eq!(names(&store.placed().unwrap()), ["y"]);
-        assert_eq!(store.records(10).unwrap().len(), 2);
-        assert_eq!(store.records(1).unwrap().len(), 1);
-        assert_eq!(store.apps().unwrap(), [app("shop", &[("/{id}", None)])]);
+        let all = store.records(None, 10).unwrap();
+        assert_eq!(all.len(), 2);
+        assert_eq!(store.records(None, 1).unwrap(), all[..1]);
+        assert_eq!(store.records(Some(all[0].key.id()), 10).unwrap(), all[1..]);
+        assert_eq!(store.apps().unwrap(), [shop]);
     }
 
     #[test]
@@ -389,10 +467,34 @@ mod tests {
         let RecordState::Placed { class, .. } = &mut large.state else { panic!() };
         class.recipe.env.insert("K".to_owned(), "v".repeat(250 * 1024));
         persist(&store, large);
-        assert_eq!(store.records(9).unwrap().len(), 1);
+        assert_eq!(store.records(None, 9).unwrap().len(), 1);
         persist(&store, record("x", 2, true));
-        assert_eq!(store.records(9).unwrap().len(), 1);
+        assert_eq!(store.records(None, 9).unwrap().len(), 1);
         assert_eq!(store.trees.objects.len(), 1);
+    }
+
+    #[test]
+    fn an_app_of_the_first_format_is_its_own_first_version() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        let change = Change::new(APPS, b"old", &app("old", &[]), None).unwrap();
+        for (key, piece) in change.pieces {
+            store.trees.apps.insert(key, piece).unwrap();
+        }
+        assert_eq!(store.apps().unwrap(), [AppHistory::begin(app("old", &[]), 0)]);
+    }
+
+    #[test]
+    fn a_store_of_a_newer_version_is_left_alone() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        let change = Change::new(META, FORMAT_KEY, &(FORMAT + 1), None).unwrap();
+        for (key, piece) in change.pieces {
+            store.trees.meta.insert(key, piece).unwrap();
+        }
+        drop(store);
+        let opened = SledStore::open(directory.path());
+        assert!(matches!(opened, Err(StoreError::Newer { found: 3, known: 2, .. })));
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Node {
                 state.instances.retain(|instance, _| !forget.instances.contains(instance));
                 Answer::Done
             }
-            Call::Renew(_) | Call::Prepare(_) => Answer::Done,
+            Call::Renew(_) | Call::Prepare(_) | Call::Signal(_) => Answer::Done,
             Call::Usage(_) => Answer::Usage(Usage::default()),
         };
         self.calls.send_modify(|calls| *calls += 1);

@@ -165,6 +165,9 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
         stop_grace: Duration::from_secs(900),
         prepared: 0,
         manual_start: false,
+        required_ports: Vec::new(),
+        ping_endpoint: None,
+        of_app: Default::default(),
     };
     change(&mut class);
     let route = RouteSpec {
@@ -174,8 +177,10 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
         methods: Vec::new(),
         object: NameSource::PathParameter("id".to_owned()),
         port: None,
+        rewrite: None,
     };
     AppSpec {
+        limits: Default::default(),
         name: "test".parse().unwrap(),
         classes: BTreeMap::from([("C".parse().unwrap(), class)]),
         routes: vec![route],

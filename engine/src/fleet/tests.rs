@@ -15,6 +15,7 @@ fn demand(object: u8, max_instances: Option<u32>) -> Demand {
         resources: Resources { cpu_sixteenths: 4, memory_bytes: GIB, disk_bytes: 0, disk_in_memory: false },
         class: ("app".parse().unwrap(), "Class".parse().unwrap()),
         max_instances,
+        limits: AppLimits::default(),
     }
 }
 
@@ -29,6 +30,21 @@ fn fleet(names: &[&str]) -> Fleet {
         );
     }
     fleet
+}
+
+#[test]
+fn an_app_takes_no_more_than_its_limits() {
+    let mut fleet = fleet(&["a"]);
+    let mut one = demand(1, None);
+    one.limits.cpu_sixteenths = one.resources.cpu_sixteenths;
+    fleet.reserve(&one).unwrap();
+    let mut two = demand(2, None);
+    two.limits = one.limits;
+    assert!(matches!(fleet.reserve(&two), Err(Refused::AppLimit { .. })));
+    // What it takes itself is not counted twice.
+    fleet.reserve(&one).unwrap();
+    fleet.release(one.object, one.generation);
+    fleet.reserve(&two).unwrap();
 }
 
 #[test]

@@ -19,8 +19,10 @@ impl Object {
                 Stage::Healthy { idle_check_ms } => idle_check_ms.map(|at| (at, Timer::Idle)),
                 Stage::Placing { .. } | Stage::Stopping { .. } | Stage::Recovering => None,
             },
+            State::Delayed { until_ms } => Some((*until_ms, Timer::Backoff)),
+            State::Gone => self.crashes.map(|crashes| (crashes.forget_ms(), Timer::Forget)),
             State::Ending { retry_ms, .. } => retry_ms.map(|at| (at, Timer::StoreRetry)),
-            State::Loading | State::Reserving { .. } | State::Gone => None,
+            State::Loading | State::Reserving { .. } => None,
         };
         let waiter = self.waiters.first_deadline_ms().map(|at| (at, Timer::Waiter));
         own.into_iter().chain(waiter).min()
@@ -35,6 +37,8 @@ impl Object {
                 self.give_up(&Refused::PortTimeout { port: live.class.default_port }, cx);
             }
             Timer::Idle => self.check_idle(cx),
+            Timer::Backoff => self.begin(cx),
+            Timer::Forget => self.crashes = None,
             Timer::StoreRetry => self.persist_again(cx),
             Timer::Waiter => self.refuse_late(cx),
         }
@@ -65,7 +69,7 @@ impl Object {
     fn refuse_late(&mut self, cx: &mut Context<'_>) {
         let refused = match &self.state {
             State::Loading | State::Ending { .. } => Refused::Store,
-            State::Reserving { .. } | State::Gone => Refused::StartTimeout,
+            State::Delayed { .. } | State::Reserving { .. } | State::Gone => Refused::StartTimeout,
             State::Live(live) => late(live),
         };
         for waiter in self.waiters.take_late(cx.now.mono_ms) {

@@ -6,6 +6,7 @@ use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{Phase, Refusal, RefusalCode, Stop};
 
+use super::crashes::{self, Crashes};
 use super::live::Stage;
 use super::{Object, State, grant, ms};
 use crate::effect::Effect;
@@ -62,6 +63,7 @@ impl Object {
     fn ready(&mut self, cx: &mut Context<'_>) {
         let State::Live(live) = &mut self.state else { return };
         live.stage = Stage::Healthy { idle_check_ms: None };
+        live.healthy_since_ms = Some(cx.now.mono_ms);
         live.active(cx.now.mono_ms);
         // If the edge decided to end it and restarted before it said so, that no longer holds.
         live.stop_reason = None;
@@ -105,6 +107,10 @@ impl Object {
         let State::Live(live) = &self.state else { return };
         let starting = matches!(live.stage, Stage::Starting { .. } | Stage::Running { .. });
         let outcome = live.explain(outcome);
+        self.crashes = crashes::failed(&outcome, starting).then(|| {
+            let version = live.class.of_app.version;
+            Crashes::after(self.crashes, version, live.healthy_since_ms, &cx.config.backoff, cx.now)
+        });
         if starting {
             self.refuse_all(&Refused::StartFailed(outcome.clone()), cx);
         }

@@ -23,6 +23,8 @@ pub(super) struct Live {
     pub(super) stage: Stage,
     pub(super) holds: HashSet<HoldId>,
     last_activity_ms: u64,
+    /// When its port first answered.
+    pub(super) healthy_since_ms: Option<u64>,
     /// Why it was told to end.
     pub(super) stop_reason: Option<ExitReason>,
     /// Who ordered its end and is still to be told that this is written.
@@ -67,6 +69,7 @@ impl Live {
             stage,
             holds,
             last_activity_ms: now_ms,
+            healthy_since_ms: None,
             stop_reason: None,
             orders: Vec::new(),
             cancelled: None,
@@ -117,6 +120,8 @@ impl Live {
             term_ms,
             recipe: self.class.recipe.clone(),
             ready_port: self.class.default_port,
+            required_ports: self.class.required_ports.clone(),
+            ping_endpoint: self.class.ping_endpoint.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use berth_common::ids::{Generation, InstanceId, NodeId};
 use berth_common::outcome::{ExitReason, Outcome};
 
+use super::crashes::Crashes;
 use super::live::{Live, Stage};
 use super::{Object, State, ms};
 use crate::effect::{Effect, PersistId};
@@ -39,14 +40,28 @@ impl Object {
     }
 
     /// Starts anew if requests wait that may start it; otherwise there is nothing to do.
-    fn begin(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn begin(&mut self, cx: &mut Context<'_>) {
         let Some(class) = self.waiters.class().map(Arc::clone) else {
             self.refuse_all(&Refused::ManualStart, cx);
             self.state = State::Gone;
             return;
         };
+        if let Some(crashes) = self.crashes
+            && let Some(until_ms) = crashes.wait_until_ms(class.of_app.version, cx.now.mono_ms)
+        {
+            return self.delay(until_ms, &crashes, cx);
+        }
         cx.emit(Effect::Reserve(Demand::of(&self.key, self.generation.next(), &class)));
         self.state = State::Reserving { class };
+    }
+
+    /// Has those requests wait that can, and tells the others when to come again.
+    fn delay(&mut self, until_ms: u64, crashes: &Crashes, cx: &mut Context<'_>) {
+        let refused = crashes.refusal(cx.now.mono_ms);
+        for waiter in self.waiters.take_late(until_ms) {
+            cx.emit(Effect::Refuse { waiter, refused: refused.clone() });
+        }
+        self.state = if self.waiters.is_empty() { State::Gone } else { State::Delayed { until_ms } };
     }
 
     pub(crate) fn reserved(

@@ -9,7 +9,7 @@ use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::spec::{ClassSpec, ImageRef, Recipe, Resources};
 use berth_common::wire::call::{InstanceStatus, Phase};
 use berth_engine::{
-    Config, Effect, Engine, HoldId, Input, Now, ObjectView, PersistId, Record, RecordState, Refused, WaiterId,
+    Backoff, Config, Effect, Engine, HoldId, Input, Now, ObjectView, PersistId, Record, RecordState, Refused, WaiterId,
 };
 
 pub(crate) const MAX_WAITERS: usize = 3;
@@ -54,6 +54,9 @@ pub(crate) fn class() -> ClassSpec {
         stop_grace: Duration::from_secs(900),
         prepared: 0,
         manual_start: false,
+        required_ports: Vec::new(),
+        ping_endpoint: None,
+        of_app: Default::default(),
     }
 }
 
@@ -70,7 +73,8 @@ pub(crate) fn placed(n: u8, generation: u64) -> Record {
 
 impl Desk {
     pub(crate) fn new() -> Self {
-        let config = Config { term_ms: 120_000, max_waiters_per_object: MAX_WAITERS };
+        let backoff = Backoff { first_ms: 1_000, max_ms: 60_000, forget_ms: 600_000 };
+        let config = Config { term_ms: 120_000, max_waiters_per_object: MAX_WAITERS, backoff };
         Self { engine: Engine::new(config), now_ms: 0 }
     }
 

@@ -6,12 +6,12 @@ mod desk;
 
 use std::sync::Arc;
 
-use berth_common::ids::{Generation, ObjectKey};
+use berth_common::ids::{Generation, ObjectKey, Version};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::ClassSpec;
 use berth_common::wire::call::{Phase, Refusal, RefusalCode};
 use berth_engine::{
-    Effect, EndOrder, Input, PublicState, Record, RecordState, Refused, StoreFailure, WaiterId,
+    CrashLoop, Effect, EndOrder, Input, PublicState, Record, RecordState, Refused, StoreFailure, WaiterId,
 };
 use desk::{Desk, MAX_WAITERS, class, instance, key, node, object, persist, placed, refused, stops};
 
@@ -143,7 +143,7 @@ fn an_exit_while_starting_is_told_with_its_code() {
     assert_eq!(desk.view().state, PublicState::StoppedWithCode);
     let forget = Effect::Forget { node: node(), instance: instance(1) };
     assert_eq!(desk.persisted(persist(&effects)), [forget]);
-    assert_eq!(desk.engine.view(object()), None, "stopped objects take no memory");
+    assert_eq!(desk.view().state, PublicState::StoppedWithCode, "it is remembered for a while: it failed");
 }
 
 #[test]
@@ -426,4 +426,69 @@ fn requests_do_not_start_what_only_an_order_starts() {
     desk.persisted(placing);
     desk.status(1, 1, Phase::Running);
     assert_eq!(desk.status(1, 1, Phase::Ready).len(), 2);
+}
+
+/// Has the object's next instance start at once, answer, and exit with code 1.
+fn fail(desk: &mut Desk, n: u8) {
+    let generation = u64::from(n);
+    let effects = desk.acquire(100 + generation);
+    assert!(matches!(&effects[..], [Effect::Load { .. }]), "{effects:?}");
+    let stopped = RecordState::Stopped { outcome: None };
+    let record = Record { key: key(), generation: Generation(generation - 1), state: stopped, last_change_ms: 0 };
+    assert!(matches!(&desk.loaded(Some(record))[..], [Effect::Reserve(_)]));
+    let placing = persist(&desk.reserved(generation, Ok(n)));
+    desk.persisted(placing);
+    desk.status(n, generation, Phase::Running);
+    desk.status(n, generation, Phase::Ready);
+    let ended = persist(&desk.status(n, generation, Phase::Exited(Outcome::exited(1))));
+    desk.persisted(ended);
+}
+
+fn stopped(generation: u64) -> Option<Record> {
+    let state = RecordState::Stopped { outcome: None };
+    Some(Record { key: key(), generation: Generation(generation), state, last_change_ms: 0 })
+}
+
+#[test]
+fn instances_that_fail_in_a_row_are_started_later_and_later() {
+    let mut desk = Desk::new();
+    fail(&mut desk, 1);
+    // One failure is no loop: the next one starts at once.
+    assert_eq!(desk.view().crash_loop, None);
+    fail(&mut desk, 2);
+    let next = CrashLoop { failures: 2, next_try_ms: 1_000_000 + desk.now_ms + 1_000 };
+    assert_eq!(desk.view().crash_loop, Some(next));
+    desk.acquire(1);
+    assert_eq!(desk.loaded(stopped(2)), [], "it waits");
+    assert_eq!(desk.at(desk.now_ms + 999), []);
+    assert!(matches!(&desk.at(desk.now_ms + 1)[..], [Effect::Reserve(_)]));
+}
+
+#[test]
+fn requests_that_cannot_wait_for_the_next_try_are_told_when_it_is() {
+    let mut desk = Desk::new();
+    fail(&mut desk, 1);
+    for n in 2..7 {
+        fail(&mut desk, n);
+        desk.at(desk.now_ms + (500 << n));
+    }
+    fail(&mut desk, 7);
+    desk.acquire(1);
+    let told = Refused::CrashLoop { failures: 7, retry_ms: 32_000 };
+    assert_eq!(refused(&desk.loaded(stopped(7))), [(1, told)]);
+    // What is deployed meanwhile is not to blame.
+    let mut newer = class();
+    newer.of_app.version = Version(2);
+    desk.input(Input::Acquire { key: key(), class: Arc::new(newer), waiter: WaiterId(2) });
+    assert!(matches!(&desk.loaded(stopped(7))[..], [Effect::Reserve(_)]));
+}
+
+#[test]
+fn failures_are_forgotten_after_a_while() {
+    let mut desk = Desk::new();
+    fail(&mut desk, 1);
+    desk.at(desk.now_ms + 599_999);
+    assert!(desk.engine.view(object()).is_some());
+    desk.at(desk.now_ms + 1);
+    assert_eq!(desk.engine.view(object()), None);
 }

@@ -14,7 +14,7 @@ use berth_common::wire::call::{
 };
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
-    Config, Effect, EndOrder, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure, WaiterId,
+    Backoff, Config, Effect, EndOrder, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure, WaiterId,
 };
 use proptest::sample::Index;
 
@@ -119,11 +119,16 @@ fn class() -> ClassSpec {
         stop_grace: Duration::from_secs(900),
         prepared: 0,
         manual_start: false,
+        required_ports: Vec::new(),
+        ping_endpoint: None,
+        of_app: Default::default(),
     }
 }
 
 fn engine() -> Engine {
-    Engine::new(Config { term_ms: 120_000, max_waiters_per_object: 5 })
+    // Short, so that the world comes to rest soon.
+    let backoff = Backoff { first_ms: 100, max_ms: 400, forget_ms: 1_000 };
+    Engine::new(Config { term_ms: 120_000, max_waiters_per_object: 5, backoff })
 }
 
 const CAPACITY: Capacity = Capacity { memory_bytes: 100, cpu_sixteenths: 100, instances: INSTANCES_A_NODE };

@@ -322,6 +322,7 @@ impl Shim {
                 self.drained |= drained;
                 self.stop(signal, Duration::from_millis(grace_ms));
             }
+            ShimCall::Signal { signal } => self.signal(signal),
             ShimCall::Usage => {
                 let usage = ShimEvent::Usage(self.usage(config));
                 self.agents.answer(agent, &usage, &[]);

@@ -1,0 +1,76 @@
+//! Who may do what: the edge's own user and root everything, bearers of tokens what their scope allows.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::Admin;
+use super::problem::Problem;
+use crate::tokens::Scope;
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A process of this machine, and its user.
+    Local { uid: u32 },
+    /// Anywhere, over TLS.
+    Network,
+}
+
+/// Who asks, once that is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller(Scope);
+
+/// Finds out who asks. Whoever is nobody gets no further, whatever they ask for.
+pub(super) async fn identify(
+    State(admin): State<Arc<Admin>>,
+    Extension(peer): Extension<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match caller(&admin, peer, request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn caller(admin: &Admin, peer: Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
+    match peer {
+        Peer::Local { uid } if uid == 0 || uid == nix::unistd::geteuid().as_raw() => Ok(Caller(Scope::Admin)),
+        Peer::Local { uid } => {
+            let detail = format!("only the edge's own user and root may use this socket, and not the user {uid}");
+            Err(Problem::new(StatusCode::FORBIDDEN, "not allowed", detail))
+        }
+        Peer::Network => {
+            let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let token = token.and_then(|value| value.strip_prefix("Bearer "));
+            let scope = token.and_then(|token| admin.tokens.scope(token.trim()));
+            scope.map(Caller).ok_or_else(|| {
+                let detail = "a token is needed: `berth token create` makes one, on the edge's machine";
+                Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail)
+                    .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"berth\""))
+            })
+        }
+    }
+}
+
+/// Lets only those pass whose scope includes this one.
+pub(super) async fn check(
+    State(needed): State<Scope>,
+    Extension(Caller(scope)): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if scope >= needed {
+        return next.run(request).await;
+    }
+    let detail = format!("this takes a token of the scope `{needed}`, and this one has `{scope}`");
+    Problem::new(StatusCode::FORBIDDEN, "not allowed", detail).into_response()
+}

@@ -1,0 +1,220 @@
+//! Apps and their versions.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use berth_common::ids::{AppName, Version};
+use berth_common::spec::AppSpec;
+use berth_engine::EndOrder;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::problem::{Denied, Missing, Problem, Unavailable, Unmet, Wrong};
+use super::read::{self, Body, OptionalBody, Parameters};
+use super::Admin;
+use crate::history::{AppHistory, VersionView};
+
+type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
+
+/// An app: its current version, and what that says.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AppView {
+    #[schema(value_type = String)]
+    name: AppName,
+    /// The version that is current.
+    #[schema(value_type = u64, minimum = 1)]
+    version: Version,
+    /// When that was deployed, in milliseconds since 1970.
+    created_ms: u64,
+    /// What it says. Values of the environment are left out: they may be secrets.
+    spec: AppSpec,
+}
+
+impl From<&AppHistory> for AppView {
+    fn from(history: &AppHistory) -> Self {
+        let current = history.current();
+        let mut spec = current.spec.clone();
+        let values = spec.classes.values_mut().flat_map(|class| class.recipe.env.values_mut());
+        values.for_each(String::clear);
+        Self { name: spec.name.clone(), version: current.version, created_ms: current.created_ms, spec }
+    }
+}
+
+/// The apps of an edge.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AppList {
+    apps: Vec<AppView>,
+}
+
+/// The versions of an app.
+#[derive(Serialize, ToSchema)]
+pub(super) struct VersionList {
+    /// The newest first.
+    versions: Vec<VersionView>,
+}
+
+/// What became of a deployment.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Deployed {
+    #[schema(value_type = String)]
+    app: AppName,
+    #[serde(flatten)]
+    version: VersionView,
+    /// How many containers of other versions were told to end.
+    ended: usize,
+}
+
+/// How a change is made.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct How {
+    /// Ends the containers of other versions too, as an order to stop would. Otherwise they live until they sleep.
+    #[param(required = false)]
+    now: bool,
+}
+
+/// Which version to go back to.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Rollback {
+    /// Its number; without, the newest that is older than the current one.
+    #[schema(value_type = Option<u64>, minimum = 1)]
+    version: Option<Version>,
+    /// Ends the containers of other versions too, as an order to stop would. Otherwise they live until they sleep.
+    now: bool,
+}
+
+/// Lists the apps that are deployed.
+#[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = AppList), Denied))]
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
+    Json(AppList { apps: admin.apps.all().iter().map(|app| AppView::from(&**app)).collect() })
+}
+
+/// Shows one app. Its version is also the `ETag`, for the conditions of changes.
+#[utoipa::path(get, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)),
+    responses((status = 200, body = AppView, headers(("etag" = String))), Denied, Missing,
+        (status = 400, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Tagged<AppView> {
+    let history = admin.history(&app)?;
+    Ok((read::etag(history.current().version), Json(AppView::from(&*history))))
+}
+
+/// Lists the versions of an app that are kept, the newest first.
+#[utoipa::path(get, path = "/v1/apps/{app}/versions", tag = "apps", params(("app" = String, Path)),
+    responses((status = 200, body = VersionList), Denied, Missing,
+        (status = 400, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn versions(
+    State(admin): State<Arc<Admin>>,
+    Path(app): Path<String>,
+) -> Result<Json<VersionList>, Problem> {
+    Ok(Json(VersionList { versions: admin.history(&app)?.views() }))
+}
+
+/// Deploys an app: makes this its newest and current version. Answered once it is durable and routed to.
+#[utoipa::path(put, path = "/v1/apps/{app}", tag = "apps", request_body = AppSpec,
+    params(("app" = String, Path), How,
+        ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes"),
+        ("if-none-match" = Option<String>, Header, description = "`*`: the app must not be deployed yet")),
+    responses((status = 200, body = Deployed, headers(("etag" = String))), Denied, Wrong, Unmet, Unavailable))]
+pub(super) async fn deploy(
+    State(admin): State<Arc<Admin>>,
+    Path(app): Path<String>,
+    Parameters(how): Parameters<How>,
+    headers: HeaderMap,
+    Body(body): Body<Value>,
+) -> Tagged<Deployed> {
+    let app: AppName = read::name("app", &app)?;
+    let expect = read::expectation(&headers)?;
+    let spec: AppSpec = read::strict(body)?;
+    if spec.name != app {
+        let message = format!("is `{}`, and the path names the app `{app}`", spec.name);
+        return Err(Problem::field(StatusCode::BAD_REQUEST, read::NOT_READ, "name", message));
+    }
+    let version = admin.apps.deploy(spec, expect).await?;
+    admin.deployed(app, version, how.now).await
+}
+
+/// Makes an earlier version of an app current again. Answered once that is durable and routed to.
+#[utoipa::path(post, path = "/v1/apps/{app}/rollback", tag = "apps", request_body = Option<Rollback>,
+    params(("app" = String, Path),
+        ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes")),
+    responses((status = 200, body = Deployed, headers(("etag" = String))), Denied, Wrong, Missing, Unmet, Unavailable))]
+pub(super) async fn roll_back(
+    State(admin): State<Arc<Admin>>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+    OptionalBody(Rollback { version, now }): OptionalBody<Rollback>,
+) -> Tagged<Deployed> {
+    let app: AppName = read::name("app", &app)?;
+    let current = admin.apps.roll_back(&app, version, read::expectation(&headers)?).await?;
+    admin.deployed(app, current, now).await
+}
+
+/// Ends an app: nothing is routed to it any more, and its containers are stopped. Its versions are lost.
+#[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps",
+    params(("app" = String, Path),
+        ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes")),
+    responses((status = 204), Denied, Missing, Unmet, Unavailable,
+        (status = 400, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn remove(
+    State(admin): State<Arc<Admin>>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let app: AppName = read::name("app", &app)?;
+    if !admin.apps.remove(&app, read::expectation(&headers)?).await? {
+        return Err(no_app(&app));
+    }
+    admin.end_others(&app, Version::default()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn no_app(app: &AppName) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no such app", format!("there is no app `{app}`"))
+}
+
+impl Admin {
+    fn history(&self, app: &str) -> Result<Arc<AppHistory>, Problem> {
+        let app: AppName = read::name("app", app)?;
+        self.apps.get(&app).ok_or_else(|| no_app(&app))
+    }
+
+    async fn deployed(&self, app: AppName, version: VersionView, now: bool) -> Tagged<Deployed> {
+        let ended = if now { self.end_others(&app, version.version).await? } else { 0 };
+        Ok((read::etag(version.version), Json(Deployed { app, version, ended })))
+    }
+
+    /// Has all containers of an app end that are of another version.
+    async fn end_others(&self, app: &AppName, version: Version) -> Result<usize, Problem> {
+        let mut ended = 0;
+        for mailbox in &self.mailboxes {
+            for view in mailbox.views().await {
+                if view.key.app == *app && view.version.is_some_and(|other| other != version) {
+                    let order = EndOrder::Stop { signal: None, grace_ms: None };
+                    mailbox.end(self.waiters.next(), view.id, order).await?;
+                    ended += 1;
+                }
+            }
+        }
+        Ok(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apps::tests::app;
+
+    #[test]
+    fn values_of_the_environment_are_not_shown() {
+        let mut spec = app("a", &[]);
+        let class = spec.classes.values_mut().next().unwrap();
+        class.recipe.env.insert("KEY".to_owned(), "very secret".to_owned());
+        let view = serde_json::to_string(&AppView::from(&AppHistory::begin(spec, 1))).unwrap();
+        assert!(view.contains("KEY") && !view.contains("very secret"));
+    }
+}

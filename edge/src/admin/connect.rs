@@ -1,0 +1,73 @@
+//! Raw bytes to and from a port of an object's container, over a connection that changes its protocol.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use utoipa::IntoParams;
+
+use super::Admin;
+use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
+use super::read::{NOT_READ, Parameters, object_id};
+use crate::error::ProxyError;
+use crate::proxy::{Connect, Handover};
+
+/// What the connection becomes.
+const PROTOCOL: &str = "berth-tcp";
+
+/// How a port is reached.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// The port, in place of the class's `default_port`.
+    #[param(minimum = 1, maximum = 65535, required = false)]
+    port: Option<u16>,
+}
+
+/// Connects to a port of an object's container, which is started as by a request if it sleeps. Ask with `connection:
+/// upgrade` and `upgrade: berth-tcp`; behind the 101 both sides send bytes as they like. They count as activity.
+#[utoipa::path(get, path = "/v1/containers/{id}/connect", tag = "containers", params(("id" = String, Path), Which),
+    responses((status = 101, description = "the connection is one to the port from here on"),
+        (status = 426, body = Problem, content_type = "application/problem+json"), Denied, Wrong, Missing, Conflicting,
+        Unavailable))]
+pub(super) async fn connect(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    Parameters(Which { port }): Parameters<Which>,
+    mut request: Request,
+) -> Result<Response, Problem> {
+    let object = object_id(&id)?;
+    if port == Some(0) {
+        return Err(Problem::field(StatusCode::BAD_REQUEST, NOT_READ, "port", "must not be 0"));
+    }
+    if request.headers().get(header::UPGRADE).is_none_or(|protocol| protocol != PROTOCOL) {
+        let detail = format!("this takes `connection: upgrade` and `upgrade: {PROTOCOL}`");
+        let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, "another protocol is needed", detail);
+        return Err(problem.with_header(header::UPGRADE, HeaderValue::from_static(PROTOCOL)));
+    }
+    let view = admin.known(object).await?;
+    let class = admin.class(&view.key.app, &view.key.class)?;
+    let permit = admin.watch()?;
+    let client = hyper::upgrade::on(&mut request);
+    let (answer, answered) = oneshot::channel();
+    let work = Connect { key: view.key, class: Arc::new(class), port, client, answer, permit };
+    admin.hand_over(object, Handover::Connect(Box::new(work))).await?;
+    answered.await.unwrap_or(Err(ProxyError::Stopping))?;
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())
+}
+
+impl Admin {
+    /// Room for one more who watches or is connected.
+    pub(super) fn watch(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| {
+            let detail = "too many watch or are connected already; try again later";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no room", detail)
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! Objects as they change, for those who watch: server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use berth_common::ids::{AppName, ObjectId};
+use berth_engine::ObjectView;
+use futures_util::{Stream, StreamExt, stream};
+use serde::Deserialize;
+use serde_json::json;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use utoipa::IntoParams;
+
+use super::Admin;
+use super::containers::ContainerView;
+use super::problem::{Denied, Problem, Unavailable, Wrong};
+use super::read::Parameters;
+
+/// How often a line is sent where nothing happens, so that both sides notice when the other is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Which objects are watched.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Watched {
+    /// Only those of this app.
+    #[param(value_type = Option<String>)]
+    app: Option<AppName>,
+    /// Only this one.
+    #[param(value_type = Option<String>)]
+    object: Option<ObjectId>,
+}
+
+impl Watched {
+    fn wants(&self, view: &ObjectView) -> bool {
+        self.app.as_ref().is_none_or(|app| *app == view.key.app)
+            && self.object.is_none_or(|object| object == view.id)
+    }
+}
+
+/// Tells how objects change: first those that have, or just had, a container as they are now, each as an event
+/// `container` with what `GET /v1/containers/{id}` shows; then `ready`; then every change. Who reads too slowly gets
+/// `lagged` with the number of events lost, and should look again.
+#[utoipa::path(get, path = "/v1/events", tag = "containers", params(Watched),
+    responses((status = 200, body = String, content_type = "text/event-stream"), Denied, Wrong, Unavailable))]
+pub(super) async fn watch(
+    State(admin): State<Arc<Admin>>,
+    Parameters(watched): Parameters<Watched>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let permit = admin.watch()?;
+    // From here on nothing is missed.
+    let changes = BroadcastStream::new(admin.changes.subscribe());
+    let mut now = Vec::new();
+    for mailbox in &admin.mailboxes {
+        now.extend(mailbox.views().await);
+    }
+    let now: Vec<Event> = now.into_iter().filter(|view| watched.wants(view)).map(container).collect();
+    let ready = Event::default().event("ready").data("{}");
+    let changes = changes.filter_map(move |change| {
+        // The room is kept for as long as the stream is.
+        let _ = &permit;
+        std::future::ready(match change {
+            Ok(change) if watched.wants(&change.view) => Some(container(change.view.clone())),
+            Ok(_) => None,
+            Err(BroadcastStreamRecvError::Lagged(lost)) => {
+                Some(Event::default().event("lagged").data(json!({ "lost": lost }).to_string()))
+            }
+        })
+    });
+    let events = stream::iter(now).chain(stream::once(std::future::ready(ready))).chain(changes);
+    Ok(Sse::new(events.map(Ok)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+fn container(view: ObjectView) -> Event {
+    let data = serde_json::to_string(&ContainerView::from(view)).unwrap_or_default();
+    Event::default().event("container").data(data)
+}

@@ -1,0 +1,75 @@
+//! `berth-edge store`: the store of an edge that does not run, written out, read back and checked.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::config::StoreCommand;
+use crate::store::{self, Contents};
+
+/// Who may read an export: its owner, for it holds the environment of containers.
+const EXPORT_MODE: u32 = 0o600;
+
+/// Carries out one of its commands.
+pub(crate) fn run(command: &StoreCommand) -> Result<()> {
+    match command {
+        StoreCommand::Export { store, output } => export(&store.state.join("store"), output.as_deref()),
+        StoreCommand::Import { store, input, replace } => {
+            import(&store.state.join("store"), input.as_deref(), *replace)
+        }
+        StoreCommand::Verify { store, sample } => verify(&store.state.join("store"), *sample),
+    }
+}
+
+fn export(directory: &Path, output: Option<&Path>) -> Result<()> {
+    let contents = match output {
+        None => store::export(directory, io::stdout().lock())?,
+        Some(path) => {
+            let file = fs::OpenOptions::new().write(true).create_new(true).mode(EXPORT_MODE).open(path);
+            let file = file.with_context(|| format!("cannot make {}", path.display()))?;
+            let exported = store::export(directory, &file).and_then(|contents| {
+                file.sync_all()?;
+                Ok(contents)
+            });
+            if exported.is_err() {
+                // A part of an export is none.
+                let _ = fs::remove_file(path);
+            }
+            exported?
+        }
+    };
+    say("exported", contents);
+    Ok(())
+}
+
+fn import(directory: &Path, input: Option<&Path>, replace: bool) -> Result<()> {
+    let (contents, aside) = match input {
+        None => store::import(directory, io::stdin().lock(), replace)?,
+        Some(path) => {
+            let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+            store::import(directory, BufReader::new(file), replace)?
+        }
+    };
+    if let Some(aside) = aside {
+        eprintln!("the store that was there is now {}", aside.display());
+    }
+    say("imported", contents);
+    Ok(())
+}
+
+fn verify(directory: &Path, sample: Option<usize>) -> Result<()> {
+    say("sound:", store::verify(directory)?);
+    if let Some(count) = sample {
+        let times = store::sample(directory, count)?;
+        let at = |part: usize| times.get(times.len() * part / 100).map_or(0, |ns| ns / 1000);
+        eprintln!("look-ups: {} times, p50 {} us, p99 {} us", times.len(), at(50), at(99));
+    }
+    Ok(())
+}
+
+fn say(what: &str, Contents { apps, tokens, objects }: Contents) {
+    eprintln!("{what} {apps} apps, {tokens} tokens, {objects} objects");
+}

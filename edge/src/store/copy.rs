@@ -1,0 +1,319 @@
+//! A whole store as lines of JSON, to keep elsewhere or to move: written out, read back, and checked.
+//!
+//! ```text
+//! {"berth_store":2,"epoch":7}        the head
+//! {"app":{...}}  {"token":{...}}  {"object":{...}}        one line for each, in this order
+//! {"lines":3,"sha256":"..."}         the end: how many lines there were between, and their digest
+//! ```
+//!
+//! What is read becomes a store beside the one that is there, and takes its place only when all of it is right.
+
+use std::fs;
+use std::io::{self, BufRead, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use berth_common::ids::{Epoch, ObjectId};
+use berth_engine::Record;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::sled::{FORMAT, SledStore};
+use super::{Done, Store, StoreError, Write};
+use crate::history::AppHistory;
+use crate::tokens::TokenRecord;
+
+/// Objects that are read at once.
+const PAGE: usize = 1024;
+/// Longest line that is read, in bytes: an app with all its versions.
+const MAX_LINE_BYTES: usize = 256 << 20;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    berth_store: u32,
+    epoch: Epoch,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    App(Box<AppHistory>),
+    Token(Box<TokenRecord>),
+    Object(Box<Record>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    lines: u64,
+    sha256: String,
+}
+
+/// What a store holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub(crate) apps: u64,
+    pub(crate) tokens: u64,
+    pub(crate) objects: u64,
+}
+
+/// Writes all that the store holds. The edge must not run.
+pub(crate) fn export(directory: &Path, to: impl io::Write) -> Result<Contents> {
+    let store = open_existing(directory)?;
+    let mut to = Digesting { to: io::BufWriter::new(to), digest: Sha256::new(), lines: 0 };
+    let head = Head { berth_store: FORMAT, epoch: store.epoch()? };
+    serde_json::to_writer(&mut to.to, &head)?;
+    to.to.write_all(b"\n")?;
+    let contents = walk(&store, |line| to.line(&line))?;
+    let end = End { lines: to.lines, sha256: hex::encode(to.digest.finalize()) };
+    serde_json::to_writer(&mut to.to, &end)?;
+    to.to.write_all(b"\n")?;
+    to.to.flush().context("the export cannot be written")?;
+    Ok(contents)
+}
+
+/// Reads all values and checks them. The edge must not run.
+pub(crate) fn verify(directory: &Path) -> Result<Contents> {
+    walk(&open_existing(directory)?, |_| Ok(()))
+}
+
+/// Times of looking up objects that are spread over the store, in nanoseconds, the shortest first.
+pub(crate) fn sample(directory: &Path, count: usize) -> Result<Vec<u128>> {
+    let store = open_existing(directory)?;
+    let ids: Vec<ObjectId> = store.records(None, count)?.iter().map(|record| record.key.id()).collect();
+    let mut times = Vec::with_capacity(ids.len());
+    for id in ids {
+        let start = Instant::now();
+        ensure!(store.load(id)?.is_some(), "the object {id} is listed and not found");
+        times.push(start.elapsed().as_nanos());
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
+/// Makes the store from an export. With one there already it takes its place only if told to, and sets that one aside.
+/// Gives what was read, and where the earlier one is now.
+pub(crate) fn import(
+    directory: &Path,
+    from: impl BufRead,
+    replace: bool,
+) -> Result<(Contents, Option<PathBuf>)> {
+    let there = directory.join("db").exists();
+    if there && !replace {
+        bail!("there is a store in {}: with --replace it is set aside, not removed", directory.display());
+    }
+    if there {
+        // A running edge has it locked. One that cannot be opened for another reason is what this is there for.
+        if let Err(error @ StoreError::InUse(_)) = SledStore::open(directory).map(drop) {
+            return Err(error.into());
+        }
+    }
+    let parent = directory.parent().context("the store has no parent directory")?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    let fresh = tempfile::Builder::new().prefix(".import-").tempdir_in(parent)?;
+    let contents = read_into(fresh.path(), from)?;
+    let aside = there.then(|| set_aside(directory)).transpose()?;
+    if !there && directory.exists() {
+        fs::remove_dir(directory).with_context(|| format!("{} is not a store", directory.display()))?;
+    }
+    fs::rename(fresh.keep(), directory).context("the new store cannot be put in its place")?;
+    fs::File::open(parent)?.sync_all()?;
+    Ok((contents, aside))
+}
+
+fn set_aside(directory: &Path) -> Result<PathBuf> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let aside = directory.with_file_name(format!("store-set-aside-{now}"));
+    fs::rename(directory, &aside)
+        .with_context(|| format!("cannot move {} to {}", directory.display(), aside.display()))?;
+    Ok(aside)
+}
+
+fn open_existing(directory: &Path) -> Result<SledStore> {
+    ensure!(directory.join("db").exists(), "there is no store in {}", directory.display());
+    Ok(SledStore::open(directory)?)
+}
+
+fn walk(store: &SledStore, mut each: impl FnMut(Line) -> Result<()>) -> Result<Contents> {
+    let mut contents = Contents::default();
+    for app in store.apps()? {
+        contents.apps += 1;
+        each(Line::App(Box::new(app)))?;
+    }
+    for token in store.tokens()? {
+        contents.tokens += 1;
+        each(Line::Token(Box::new(token)))?;
+    }
+    let mut last = None;
+    loop {
+        let page = store.records(last, PAGE)?;
+        let Some(newest) = page.last() else { return Ok(contents) };
+        last = Some(newest.key.id());
+        for record in page {
+            contents.objects += 1;
+            each(Line::Object(Box::new(record)))?;
+        }
+    }
+}
+
+struct Digesting<W: io::Write> {
+    to: io::BufWriter<W>,
+    digest: Sha256,
+    lines: u64,
+}
+
+impl<W: io::Write> Digesting<W> {
+    fn line(&mut self, line: &Line) -> Result<()> {
+        let mut bytes = serde_json::to_vec(line)?;
+        bytes.push(b'\n');
+        self.digest.update(&bytes);
+        self.lines += 1;
+        self.to.write_all(&bytes).context("the export cannot be written")
+    }
+}
+
+/// Writes into a new store, which is durable when this returns.
+fn read_into(directory: &Path, mut from: impl BufRead) -> Result<Contents> {
+    let store = SledStore::open(directory)?;
+    let mut text = String::new();
+    read_line(&mut from, &mut text)?;
+    let head: Head = serde_json::from_str(&text).context("line 1: this is not an export of a store")?;
+    if head.berth_store > FORMAT {
+        bail!("the export has the format {}, and this version knows formats up to {FORMAT}", head.berth_store);
+    }
+    let failure = Arc::new(OnceLock::new());
+    let mut contents = Contents::default();
+    let mut digest = Sha256::new();
+    let mut number = 0_u64;
+    loop {
+        text.clear();
+        read_line(&mut from, &mut text)?;
+        ensure!(!text.is_empty(), "the export ends before its last line: a part is missing");
+        if let Ok(end) = serde_json::from_str::<End>(&text) {
+            let sound = end.lines == number && end.sha256 == hex::encode(digest.finalize());
+            ensure!(sound, "the export's digest does not match: it was damaged or changed");
+            break;
+        }
+        number += 1;
+        digest.update(&text);
+        let line = serde_json::from_str(&text).with_context(|| format!("line {}", number + 1))?;
+        put(&store, line, &mut contents, &failure)?;
+    }
+    // Written last: when it is, so is everything before it.
+    store.set_epoch(head.epoch)?;
+    failure.get().cloned().map_or(Ok(contents), |error| Err(error.into()))
+}
+
+fn read_line(from: &mut impl BufRead, text: &mut String) -> Result<()> {
+    let read = io::Read::take(from, MAX_LINE_BYTES as u64).read_line(text);
+    read.context("the export cannot be read")?;
+    ensure!(text.len() < MAX_LINE_BYTES, "a line of the export is too long");
+    Ok(())
+}
+
+/// The first write that failed.
+type Failure = Arc<OnceLock<StoreError>>;
+
+fn put(store: &SledStore, line: Line, contents: &mut Contents, failure: &Failure) -> Result<()> {
+    let done = || -> Done {
+        let failure = Arc::clone(failure);
+        Box::new(move |result| result.unwrap_or_else(|error| drop(failure.set(error))))
+    };
+    match line {
+        Line::App(app) => {
+            ensure!(app.is_sound(), "the versions of an app do not fit together");
+            contents.apps += 1;
+            store.write(Write::App(*app), done());
+        }
+        Line::Token(token) => {
+            contents.tokens += 1;
+            store.write(Write::Token(*token), done());
+        }
+        Line::Object(record) => {
+            contents.objects += 1;
+            store.persist(*record, done());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apps::tests::app;
+    use crate::store::sled::tests::{persist, record};
+    use crate::tokens::{Scope, TokenRecord};
+
+    fn filled(directory: &Path) -> Vec<u8> {
+        let store = SledStore::open(directory).unwrap();
+        store.next_epoch().unwrap();
+        for index in 0..3 {
+            persist(&store, record(&format!("o{index}"), 1, index == 0));
+        }
+        store.write(Write::App(AppHistory::begin(app("a", &[]), 1)), Box::new(drop));
+        let token = TokenRecord {
+            id: "00112233445566ff".parse().unwrap(),
+            name: "ci".to_owned(),
+            scope: Scope::Read,
+            hash: "0".repeat(64),
+            created_ms: 1,
+            last_used_ms: None,
+        };
+        store.write(Write::Token(token), Box::new(drop));
+        drop(store);
+        let mut text = Vec::new();
+        export(directory, &mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn an_export_becomes_an_equal_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = filled(&directory.path().join("one"));
+        let two = directory.path().join("two");
+        let (contents, aside) = import(&two, &text[..], false).unwrap();
+        assert_eq!((contents, aside), (Contents { apps: 1, tokens: 1, objects: 3 }, None));
+        assert_eq!(verify(&two).unwrap(), contents);
+        let mut again = Vec::new();
+        export(&two, &mut again).unwrap();
+        assert_eq!(String::from_utf8(again).unwrap(), String::from_utf8(text).unwrap());
+        let store = SledStore::open(&two).unwrap();
+        assert_eq!(store.placed().unwrap().len(), 1);
+        assert_eq!(store.next_epoch().unwrap(), Epoch(2));
+        assert_eq!(sample_names(&store), 3);
+    }
+
+    fn sample_names(store: &SledStore) -> usize {
+        store.records(None, 10).unwrap().len()
+    }
+
+    #[test]
+    fn what_was_changed_or_cut_is_refused_and_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = String::from_utf8(filled(&directory.path().join("one"))).unwrap();
+        let target = directory.path().join("new/store");
+        let changed = text.replacen("\"o1\"", "\"oX\"", 1);
+        let cut = &text[..text.len() / 2];
+        for bad in [changed.as_str(), cut, "", "{}\n", &text.replacen("\"berth_store\":2", "\"berth_store\":3", 1)] {
+            assert!(import(&target, bad.as_bytes(), false).is_err(), "{bad}");
+        }
+        assert!(!target.exists());
+        assert_eq!(fs::read_dir(directory.path().join("new")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_store_is_replaced_only_on_demand_and_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let one = directory.path().join("one");
+        let text = filled(&one);
+        assert!(import(&one, &text[..], false).unwrap_err().to_string().contains("--replace"));
+        let open = SledStore::open(&one).unwrap();
+        assert!(import(&one, &text[..], true).is_err());
+        drop(open);
+        let (_, aside) = import(&one, &text[..], true).unwrap();
+        assert_eq!(verify(&aside.unwrap()).unwrap(), verify(&one).unwrap());
+    }
+}
