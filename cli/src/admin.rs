@@ -1,22 +1,25 @@
-//! A client of an edge's admin API: JSON over HTTP/1.1 on a Unix socket, one connection a request.
+//! A client of an edge's admin API: JSON over HTTP/1.1 on a Unix socket or over TLS, one connection a request.
 
-use std::path::{Path, PathBuf};
+mod endpoint;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use berth_common::ids::{AppName, InstanceId, ObjectId};
+use berth_common::ids::{AppName, InstanceId, ObjectId, Version};
 use berth_common::outcome::Outcome;
 use berth_common::spec::AppSpec;
 use berth_common::wire::call::{Capacity, DiskCapacity};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixStream;
+use serde_json::{Value, json};
 
+use self::endpoint::Endpoint;
 use crate::args::AdminArgs;
 
 /// How long an answer may take: a deployment is stored durably first.
@@ -28,16 +31,28 @@ const MAX_ANSWER_BYTES: usize = 512 << 20;
 /// Where an edge's socket is looked for, in this order.
 const USUAL_SOCKETS: [&str; 2] = ["./.berth/dev/edge/admin.sock", "/var/lib/berth/edge/admin.sock"];
 
-/// An edge, by its admin socket.
+/// Objects that are asked for at once.
+const PAGE: usize = 10_000;
+
+/// An edge, by its admin API.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
-    socket: PathBuf,
+    endpoint: Endpoint,
 }
 
-/// Answer to `GET /v1/containers`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ContainerList {
-    pub(crate) containers: Vec<ContainerView>,
+/// Answer to `GET /v1/containers`: the views as they came, for `--json`.
+#[derive(Debug, Deserialize)]
+struct ContainerPage {
+    containers: Vec<Value>,
+    next_cursor: Option<String>,
+}
+
+/// A change of an app: the condition that it is made under, and whether containers of other versions end.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Terms {
+    /// The version that must be current.
+    pub(crate) expect: Option<Version>,
+    pub(crate) now: bool,
 }
 
 /// One object.
@@ -53,6 +68,17 @@ pub(crate) struct ContainerView {
     pub(crate) generation: u64,
     pub(crate) last_change_ms: u64,
     pub(crate) exit: Option<Outcome>,
+    #[serde(default)]
+    pub(crate) version: Option<u64>,
+    #[serde(default)]
+    pub(crate) crash_loop: Option<CrashLoop>,
+}
+
+/// Containers that failed in a row.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CrashLoop {
+    pub(crate) failures: u32,
+    pub(crate) next_try_ms: u64,
 }
 
 /// Answer to `GET /v1/nodes`.
@@ -80,12 +106,23 @@ struct ImagesAnswer {
     directory: PathBuf,
 }
 
-/// Answer to `PUT /v1/apps/NAME`.
+/// Answer to `PUT /v1/apps/NAME` and `POST /v1/apps/NAME/rollback`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Deployed {
     pub(crate) app: AppName,
+    pub(crate) version: Version,
     pub(crate) classes: u64,
     pub(crate) routes: u64,
+    pub(crate) ended: u64,
+}
+
+impl Deployed {
+    /// What was done, in one line.
+    pub(crate) fn describe(&self, what: &str) -> String {
+        let Self { app, version, classes, routes, ended } = self;
+        let ended = if *ended > 0 { format!(", containers told to end: {ended}") } else { String::new() };
+        format!("{what} {app} version {version}: classes: {classes}, routes: {routes}{ended}")
+    }
 }
 
 /// An error as the edge tells it.
@@ -99,14 +136,18 @@ struct Problem {
 impl Admin {
     /// The edge at this socket.
     pub(crate) fn at(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { endpoint: Endpoint::Socket(socket.into()) }
     }
 
     /// The edge that the command line names, or the one at a usual place.
     pub(crate) fn find(args: &AdminArgs) -> Result<Self> {
+        if let Some(url) = &args.admin_url {
+            let endpoint = Endpoint::network(url, args.admin_ca.as_deref(), args.admin_token_file.as_deref())?;
+            return Ok(Self { endpoint });
+        }
         let usual = || USUAL_SOCKETS.map(PathBuf::from).into_iter().find(|socket| socket.exists());
         match args.admin_socket.clone().or_else(usual) {
-            Some(socket) => Ok(Self { socket }),
+            Some(socket) => Ok(Self::at(socket)),
             None => bail!(
                 "no edge found: neither {} exists; start `berth dev`, or name the socket with --admin-socket",
                 USUAL_SOCKETS.join(" nor ")
@@ -115,18 +156,29 @@ impl Admin {
     }
 
     /// Where the edge is reached.
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
+    pub(crate) fn place(&self) -> String {
+        self.endpoint.to_string()
     }
 
     /// Whether the edge answers.
     pub(crate) async fn health(&self) -> Result<()> {
-        let _: serde_json::Value = self.get("/v1/health").await?;
+        let _: Value = self.get("/v1/health").await?;
         Ok(())
     }
 
-    pub(crate) async fn containers(&self) -> Result<ContainerList> {
-        self.get("/v1/containers").await
+    /// All objects that a query wants, as the edge shows them.
+    pub(crate) async fn containers(&self, query: &str) -> Result<Vec<Value>> {
+        let mut containers = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/containers?limit={PAGE}{query}{cursor}");
+            let page: ContainerPage = self.get(&path).await?;
+            containers.extend(page.containers);
+            match page.next_cursor {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(containers),
+            }
+        }
     }
 
     pub(crate) async fn nodes(&self) -> Result<NodeList> {
@@ -140,74 +192,117 @@ impl Admin {
     }
 
     /// Makes a version of an app known; it is durable when this returns.
-    pub(crate) async fn deploy(&self, spec: &AppSpec) -> Result<Deployed> {
-        let body = serde_json::to_vec(spec)?;
+    pub(crate) async fn deploy(&self, spec: &AppSpec, terms: Terms) -> Result<Deployed> {
         // Names are made of letters, digits, `-`, `_` and `.`, so they need no encoding.
-        self.call(Method::PUT, &format!("/v1/apps/{}", spec.name), body.into()).await
+        let path = format!("/v1/apps/{}?now={}", spec.name, terms.now);
+        let request = Ask { expect: terms.expect, ..Ask::new(Method::PUT, &path, serde_json::to_vec(spec)?) };
+        self.call(request).await
+    }
+
+    /// Goes back to a version of an app; that is durable when this returns.
+    pub(crate) async fn roll_back(&self, app: &AppName, to: Option<Version>, terms: Terms) -> Result<Deployed> {
+        let body = json!({ "version": to, "now": terms.now }).to_string();
+        let path = format!("/v1/apps/{app}/rollback");
+        self.call(Ask { expect: terms.expect, ..Ask::new(Method::POST, &path, body) }).await
     }
 
     /// Gives an order, and takes the answer.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<T> {
-        self.call(Method::POST, path, body.to_string().into()).await
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        self.call(Ask::new(Method::POST, path, body.to_string())).await
+    }
+
+    /// Has something removed.
+    pub(crate) async fn delete(&self, path: &str) -> Result<()> {
+        self.answer(Ask::new(Method::DELETE, path, Bytes::new())).await.map(drop)
     }
 
     /// Has an object started, and waits until it answers.
-    pub(crate) async fn start<T: DeserializeOwned>(&self, body: &serde_json::Value) -> Result<T> {
-        self.call_within(START_TIMEOUT, Method::POST, "/v1/containers", body.to_string().into()).await
+    pub(crate) async fn start<T: DeserializeOwned>(&self, body: &Value) -> Result<T> {
+        let ask = Ask::new(Method::POST, "/v1/containers", body.to_string());
+        self.call(Ask { limit: START_TIMEOUT, ..ask }).await
     }
 
     /// Answers as they came, for `--json`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.call(Method::GET, path, Bytes::new()).await
+        self.call(Ask::new(Method::GET, path, Bytes::new())).await
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T> {
-        self.call_within(ANSWER_TIMEOUT, method, path, body).await
-    }
-
-    async fn call_within<T: DeserializeOwned>(
+    /// Bytes to and from a port of an object's container, which is started if it sleeps.
+    pub(crate) async fn connect(
         &self,
-        limit: Duration,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<T> {
-        let what = format!("{method} {path} at {}", self.socket.display());
-        let exchange = exchange(&self.socket, method, path, body);
-        let answer = tokio::time::timeout(limit, exchange).await;
+        object: ObjectId,
+        port: Option<u16>,
+    ) -> Result<TokioIo<hyper::upgrade::Upgraded>> {
+        let query = port.map(|port| format!("?port={port}")).unwrap_or_default();
+        let path = format!("/v1/containers/{object}/connect{query}");
+        let stream = self.endpoint.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // It carries the bytes once the protocol is changed, and ends with them.
+        tokio::spawn(connection.with_upgrades());
+        let request = self.endpoint.request(Method::GET, &path);
+        let request = request.header("connection", "upgrade").header("upgrade", "berth-tcp");
+        let answer = tokio::time::timeout(START_TIMEOUT, sender.send_request(request.body(Full::new(Bytes::new()))?));
+        let answer = answer.await.context("the container's port was not reached in time")??;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(TokioIo::new(hyper::upgrade::on(answer).await?));
+        }
+        let (status, bytes) = whole(answer).await?;
+        bail!("{}", refusal(status, &bytes));
+    }
+
+    async fn call<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T> {
+        let what = format!("{} {} at {}", ask.method, ask.path, self.endpoint);
+        let bytes = self.answer(ask).await?;
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("{what}: the answer is not what this version expects"))
+    }
+
+    async fn answer(&self, ask: Ask<'_>) -> Result<Bytes> {
+        let what = format!("{} {} at {}", ask.method, ask.path, self.endpoint);
+        let limit = ask.limit;
+        let answer = tokio::time::timeout(limit, self.exchange(ask)).await;
         let (status, bytes) = answer.with_context(|| format!("{what}: no answer in {limit:?}"))??;
         if !status.is_success() {
             bail!("{what}: {}", refusal(status, &bytes));
         }
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("{what}: the answer is not what this version expects"))
+        Ok(bytes)
+    }
+
+    async fn exchange(&self, ask: Ask<'_>) -> Result<(StatusCode, Bytes)> {
+        let stream = self.endpoint.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut request = self.endpoint.request(ask.method, ask.path);
+        if let Some(version) = ask.expect {
+            request = request.header("if-match", format!("\"{version}\""));
+        }
+        let request = request.body(Full::new(ask.body))?;
+        // The connection ends once the sender is dropped, so both can simply be awaited.
+        let answer = async move { whole(sender.send_request(request).await?).await };
+        let (answer, _) = tokio::join!(answer, connection);
+        answer
     }
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
-    let stream = UnixStream::connect(socket).await.with_context(|| {
-        format!(
-            "cannot reach an edge at {}; is it running? Start `berth dev`, or name its socket with --admin-socket",
-            socket.display()
-        )
-    })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "localhost")
-        .header("content-type", "application/json")
-        .body(Full::new(body))?;
-    // The connection ends once the sender is dropped, so both can simply be awaited.
-    let answer = async move {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
-        anyhow::Ok((status, body.to_bytes()))
-    };
-    let (answer, _) = tokio::join!(answer, connection);
-    answer
+/// One request.
+struct Ask<'a> {
+    method: Method,
+    path: &'a str,
+    body: Bytes,
+    expect: Option<Version>,
+    limit: Duration,
+}
+
+impl<'a> Ask<'a> {
+    fn new(method: Method, path: &'a str, body: impl Into<Bytes>) -> Self {
+        Self { method, path, body: body.into(), expect: None, limit: ANSWER_TIMEOUT }
+    }
+}
+
+async fn whole(response: Response<hyper::body::Incoming>) -> Result<(StatusCode, Bytes)> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
+    Ok((status, body.to_bytes()))
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> String {
@@ -222,6 +317,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
+    use std::path::Path;
     use std::thread::JoinHandle;
 
     use super::*;
@@ -246,7 +342,7 @@ mod tests {
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let served = serve(&socket, Box::leak(answer.into_boxed_str()));
         assert_eq!(Admin::at(&socket).image_directory().await.unwrap(), Path::new("/x"));
-        assert!(served.join().unwrap().starts_with("GET /v1/images HTTP/1.1\r\nhost: localhost\r\n"));
+        assert!(served.join().unwrap().starts_with("GET /v1/images HTTP/1.1\r\n"));
     }
 
     #[tokio::test]

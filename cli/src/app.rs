@@ -8,10 +8,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use berth_common::manifest::{ClassManifest, DeclaredImage, ImageSource, Manifest, Problems};
 use berth_common::spec::{AppSpec, ImageRef};
 
-use crate::admin::{Admin, Deployed};
+use crate::admin::{Admin, Deployed, Terms};
 use crate::failure::{BadInput, bad_input};
 use crate::image::layout::{self, Staging};
 use crate::image::{self, Settings, Source, import};
+use crate::progress::Steps;
 
 /// The file that declares an app.
 pub(crate) const MANIFEST: &str = "berth.toml";
@@ -43,15 +44,20 @@ impl App {
     }
 
     /// Packs the app's images to where nodes read them from, and gives it to the edge.
-    pub(crate) async fn deploy(&self, admin: &Admin) -> Result<Deployed> {
+    pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
         let directory = admin.image_directory().await?;
         let jobs = self.manifest.classes.iter().map(|class| self.packing(class, &directory));
         let jobs: Vec<Packing> = jobs.collect();
         // Packing reads and compresses files: it must not hold up what else is watched meanwhile.
-        let packed =
-            tokio::task::spawn_blocking(move || jobs.iter().map(Packing::run).collect::<Result<Vec<_>>>());
+        let packed = tokio::task::spawn_blocking(move || pack_all(&jobs));
         let packed = packed.await.context("packing was broken off")??;
-        admin.deploy(&self.spec(packed)?).await
+        admin.deploy(&self.spec(packed)?, terms).await
+    }
+
+    /// The files that it is made of, as far as they are files by themselves.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let images = self.manifest.classes.iter().map(|class| resolve(&class.image.source, &self.base));
+        images.map(|image| image.path().to_owned()).chain([self.base.join(MANIFEST)]).collect()
     }
 
     fn packing(&self, class: &ClassManifest, directory: &Path) -> Packing {
@@ -69,6 +75,13 @@ impl App {
         let missing = |class: &ClassManifest| anyhow!("the class {} has no packed image", class.name);
         self.manifest.to_spec(|class| images.remove(&class.name).ok_or_else(|| missing(class)))
     }
+}
+
+/// Packs one image after the other, and shows how far it is.
+fn pack_all(jobs: &[Packing]) -> Result<Vec<ImageRef>> {
+    let steps = Steps::new("packing", jobs.len());
+    let pack = |job: &Packing| steps.run(job.image.path().display(), || job.run());
+    jobs.iter().map(pack).collect()
 }
 
 /// Reads the manifest and looks at what it names.

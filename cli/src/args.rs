@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use berth_common::ids::{AppName, Version};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Most nodes of one `berth dev`: each is two processes.
@@ -32,6 +33,10 @@ pub(crate) enum Command {
     /// State and logs are kept in DIR/.berth/dev. Started by root, agents run as the user `berth`, and the state is kept in
     /// /var/lib/berth/dev. Ctrl-C ends all containers and everything else that was started; a second Ctrl-C does it at once.
     Dev(Dev),
+    /// Write a berth.toml for a new app
+    ///
+    /// Asks nothing and overwrites nothing. Afterwards `berth dev` runs the app.
+    Init(Init),
     /// Check a berth.toml and the images that it names
     ///
     /// Reads a berth.toml and looks at the images that it names. Starts nothing, changes nothing.
@@ -42,9 +47,26 @@ pub(crate) enum Command {
     ///
     /// Packs each image where the edge keeps them and makes the app's new version known to it.
     Deploy(Deploy),
-    /// Show the containers of an edge's apps
+    /// List the versions of an app that the edge keeps
+    Versions(Versions),
+    /// Go back to an earlier version of an app
+    ///
+    /// Requests are routed by it at once. Containers of other versions live until they sleep, or end with --now.
+    Rollback(Rollback),
+    /// List the apps of an edge, or end one
+    #[command(subcommand)]
+    Apps(Apps),
+    /// Show and steer the containers of an edge's apps
     #[command(subcommand)]
     Containers(Containers),
+    /// Exchange bytes with a port of an object's container, over standard input and output
+    ///
+    /// Starts the container if it sleeps. Ends when the container ends the connection.
+    Connect(Connect),
+    /// Make a port of an object's container one of this machine
+    ///
+    /// Each connection to it starts the container if it sleeps. Ctrl-C ends it.
+    PortForward(PortForward),
     /// Show the nodes of an edge
     Nodes(Show),
     /// Make an image from a static binary or a root directory
@@ -54,6 +76,14 @@ pub(crate) enum Command {
     /// A static binary becomes /app/NAME, and the image runs it. A root directory becomes the root of the image with owners and
     /// permissions as they are; devices, sockets and named pipes in it are refused, extended attributes are left out.
     Pack(Pack),
+    /// Make, list and revoke tokens for the admin API over the network
+    #[command(subcommand)]
+    Token(Token),
+    /// Copy and check the store of an edge that does not run
+    #[command(subcommand)]
+    Store(Store),
+    /// Print the JSON Schema of berth.toml, with which editors complete it
+    Schema,
     /// Make the certificates by which edges and agents know each other
     #[command(subcommand)]
     Certs(Certs),
@@ -61,6 +91,11 @@ pub(crate) enum Command {
     ///
     /// For example: berth completions bash > /etc/bash_completion.d/berth
     Completions(Completions),
+    /// Write manual pages, one for each command
+    Man {
+        /// The directory to write them to
+        dir: PathBuf,
+    },
 }
 
 /// Which edge to talk to.
@@ -70,6 +105,188 @@ pub(crate) struct AdminArgs {
     /// /var/lib/berth/edge/admin.sock]
     #[arg(long, value_name = "PATH", env = "BERTH_ADMIN_SOCKET", hide_env_values = true)]
     pub(crate) admin_socket: Option<PathBuf>,
+    /// The edge's admin API over the network, such as https://edge.example:8443, in place of a socket
+    #[arg(long, value_name = "URL", env = "BERTH_ADMIN_URL", hide_env_values = true, conflicts_with = "admin_socket")]
+    pub(crate) admin_url: Option<String>,
+    /// The authority that the certificate of --admin-url is of
+    #[arg(long, value_name = "FILE", env = "BERTH_ADMIN_CA", hide_env_values = true)]
+    pub(crate) admin_ca: Option<PathBuf>,
+    /// A file with the token for --admin-url [default: the variable BERTH_ADMIN_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
+}
+
+/// Arguments of `berth init`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Init {
+    /// The directory of the app. Made if missing
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// The app's name [default: the directory's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// What its containers run: the path of a static binary or root directory, or oci: and that of an image layout
+    #[arg(long, default_value = "./server")]
+    pub(crate) image: String,
+    /// The TCP port that the program listens on
+    #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+}
+
+/// Arguments of `berth versions`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Versions {
+    /// The app
+    pub(crate) app: AppName,
+    #[command(flatten)]
+    pub(crate) show: Show,
+}
+
+/// Arguments of `berth rollback`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Rollback {
+    /// The app
+    pub(crate) app: AppName,
+    /// The version to go back to [default: the newest that is older than the current one]
+    #[arg(long, value_name = "N")]
+    pub(crate) to: Option<Version>,
+    /// Only shows what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) terms: TermArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// How an app is changed.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TermArgs {
+    /// End the containers of other versions now, in place of letting them live until they sleep
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Change nothing unless this version is current
+    #[arg(long, value_name = "N")]
+    pub(crate) expect: Option<Version>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Apps {
+    /// List the apps with their current versions
+    List(Show),
+    /// End an app: nothing is routed to it any more, its containers are stopped, its versions are lost
+    #[command(after_help = EXIT_CODES)]
+    Delete {
+        /// The app
+        app: AppName,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+/// Arguments of `berth connect`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Connect {
+    /// The object: APP/CLASS/NAME, or its ID as `berth containers list` shows it
+    pub(crate) object: String,
+    /// The port [default: the class's default_port]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// Arguments of `berth port-forward`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct PortForward {
+    /// The object: APP/CLASS/NAME, or its ID as `berth containers list` shows it
+    pub(crate) object: String,
+    /// The container's port
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// Where to take connections. Port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token and print it, this once
+    #[command(after_help = EXIT_CODES)]
+    Create {
+        /// What to call it
+        name: String,
+        /// What it allows; each includes those before it
+        #[arg(long, value_enum)]
+        scope: ScopeArg,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// List the tokens with their last use
+    List(Show),
+    /// End a token: whoever has it gets nowhere from then on
+    #[command(after_help = EXIT_CODES)]
+    Revoke {
+        /// Its ID, as `berth token list` shows it
+        id: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ScopeArg {
+    /// Look
+    Read,
+    /// Also deploy apps, and start and end containers
+    Deploy,
+    /// Also make and revoke tokens
+    Admin,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Store {
+    /// Write all that the store holds as lines of JSON, with a digest
+    #[command(after_help = EXIT_CODES)]
+    Export {
+        /// The edge's state directory
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// The file to write, which must not be there [default: standard output]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Make the store from such lines
+    #[command(after_help = EXIT_CODES)]
+    Import {
+        /// The edge's state directory
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// The file to read [default: standard input]
+        #[arg(long, short, value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// With a store there already: set it aside and take its place
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Read every value and check it
+    #[command(after_help = EXIT_CODES)]
+    Verify {
+        /// The edge's state directory
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+    },
 }
 
 /// Arguments of `berth dev`.
@@ -104,13 +321,15 @@ pub(crate) struct Deploy {
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
+    pub(crate) terms: TermArgs,
+    #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Containers {
     /// List the objects of all apps with their state, node and instance
-    List(Show),
+    List(ListContainers),
     /// Show one object
     Info(OneContainer),
     /// Start an object's container and wait until it answers
@@ -122,6 +341,8 @@ pub(crate) enum Containers {
     Stop(StopContainer),
     /// End a container with SIGKILL, now
     Destroy(OneContainer),
+    /// Send a container a signal, and no more
+    Signal(SignalContainer),
     /// Count as activity: the container sleeps no earlier than sleep_after from now
     Renew(OneContainer),
 }
@@ -164,6 +385,29 @@ pub(crate) struct StopContainer {
     /// How long after it SIGKILL follows, such as 30s [default: the class's stop_grace]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) grace: Option<std::time::Duration>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct ListContainers {
+    /// Only those of this app
+    #[arg(long)]
+    pub(crate) app: Option<AppName>,
+    /// Only those in this state: stopped, running, healthy, stopping or stopped_with_code
+    #[arg(long, value_parser = ["stopped", "running", "healthy", "stopping", "stopped_with_code"])]
+    pub(crate) state: Option<String>,
+    #[command(flatten)]
+    pub(crate) show: Show,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct SignalContainer {
+    #[command(flatten)]
+    pub(crate) one: OneContainer,
+    /// The signal, by name or number
+    #[arg(value_name = "SIGNAL", value_parser = signal)]
+    pub(crate) signal: i32,
 }
 
 /// A signal by its number, or its name with or without `SIG`.

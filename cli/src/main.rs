@@ -10,6 +10,7 @@ mod commands;
 mod failure;
 mod image;
 mod output;
+mod progress;
 
 use std::process::ExitCode;
 

@@ -36,6 +36,17 @@ pub(crate) fn ago(unix_ms: u64, now: SystemTime) -> String {
     }
 }
 
+/// In how long a moment will be, to the second.
+pub(crate) fn until(unix_ms: u64, now: SystemTime) -> String {
+    let then = UNIX_EPOCH + Duration::from_millis(unix_ms);
+    match then.duration_since(now) {
+        Ok(wait) if wait.as_secs() > 0 => {
+            format!("in {}", humantime::format_duration(Duration::from_secs(wait.as_secs())))
+        }
+        Ok(_) | Err(_) => "now".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -98,6 +98,11 @@ impl Admin {
         self.call(Method::POST, path, body).await
     }
 
+    /// Removes what is at a path.
+    pub async fn delete(&self, path: &str) -> Result<(StatusCode, Value)> {
+        self.call(Method::DELETE, path, &Value::Null).await
+    }
+
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
         let stream = UnixStream::connect(&self.socket).await;
         let stream = stream.with_context(|| format!("connect to {}", self.socket.display()))?;

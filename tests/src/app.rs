@@ -35,6 +35,8 @@ pub struct App {
     pub internet: bool,
     /// Lines of its own, in the class's section.
     pub more: &'static str,
+    /// Memory of all instances together.
+    pub limit_memory: &'static str,
     /// Environment.
     pub env: BTreeMap<&'static str, &'static str>,
 }
@@ -55,6 +57,7 @@ impl Default for App {
             entrypoint: None,
             internet: false,
             more: "",
+            limit_memory: "100TB",
             env: BTreeMap::new(),
         }
     }
@@ -64,9 +67,10 @@ impl App {
     /// Its `berth.toml`, with the image at this path.
     pub fn manifest(&self, image: &Path) -> String {
         let image = self.image.clone().unwrap_or_else(|| image.display().to_string());
-        let Self { name, prefix, sleep_after, port_timeout, vcpu, memory, disk, internet, more, .. } = self;
+        let Self { name, prefix, sleep_after, port_timeout, vcpu, memory, disk, internet, more, limit_memory, .. } =
+            self;
         let mut text = format!(
-            "name = \"{name}\"\n\n[[containers]]\nclass_name = \"Hello\"\nimage = {image:?}\n\
+            "name = \"{name}\"\n\n[limits]\nmemory = \"{limit_memory}\"\nvcpu = 1000\ndisk = \"100TB\"\n\n[[containers]]\nclass_name = \"Hello\"\nimage = {image:?}\n\
              instance_type = {{ vcpu = {vcpu}, memory = \"{memory}\", disk = \"{disk}\" }}\ndefault_port = 8080\n\
              sleep_after = \"{sleep_after}\"\nport_timeout = \"{port_timeout}\"\nenable_internet = {internet}\n{more}\n"
         );

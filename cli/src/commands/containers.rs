@@ -7,8 +7,8 @@ use berth_common::ids::{ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
 use serde_json::{Value, json};
 
-use crate::admin::{Admin, ContainerView};
-use crate::args::{Containers, OneContainer, Show, StartContainer, StopContainer};
+use crate::admin::{Admin, ContainerView, CrashLoop};
+use crate::args::{Containers, ListContainers, OneContainer, StartContainer, StopContainer};
 use crate::failure::bad_input;
 use crate::output;
 
@@ -24,6 +24,7 @@ pub(crate) async fn run(command: Containers) -> Result<()> {
         Containers::Start(args) => start(args).await,
         Containers::Stop(args) => stop(&args).await,
         Containers::Destroy(args) => order(&args, "destroy", &Value::Null).await,
+        Containers::Signal(args) => order(&args.one, "signal", &json!({ "signal": args.signal })).await,
         Containers::Renew(args) => order(&args, "renew", &Value::Null).await,
     }
 }
@@ -75,7 +76,7 @@ fn object_key(text: &str) -> Result<Option<ObjectKey>> {
     }))
 }
 
-fn object_id(text: &str) -> Result<ObjectId> {
+pub(crate) fn object_id(text: &str) -> Result<ObjectId> {
     if let Some(key) = object_key(text)? {
         return Ok(key.id());
     }
@@ -92,13 +93,19 @@ fn show(args: &OneContainer, answer: Value) -> Result<()> {
     Ok(output::table(&HEADINGS, vec![row(&view, SystemTime::now())])?)
 }
 
-async fn list(args: &Show) -> Result<()> {
-    let admin = Admin::find(&args.admin)?;
-    if args.json {
-        return output::json(&admin.get::<Value>("/v1/containers").await?);
+async fn list(args: &ListContainers) -> Result<()> {
+    let admin = Admin::find(&args.show.admin)?;
+    let app = args.app.as_ref().map(|app| format!("&app={app}")).unwrap_or_default();
+    let state = args.state.as_ref().map(|state| format!("&state={state}")).unwrap_or_default();
+    let containers = admin.containers(&format!("{app}{state}")).await?;
+    if args.show.json {
+        return output::json(&json!({ "containers": containers }));
     }
     let now = SystemTime::now();
-    let rows = admin.containers().await?.containers.iter().map(|view| row(view, now)).collect();
+    let views: Result<Vec<ContainerView>, _> = containers.into_iter().map(serde_json::from_value).collect();
+    let mut rows: Vec<_> = views?.iter().map(|view| row(view, now)).collect();
+    // The edge lists them by their ids, which say nothing to people.
+    rows.sort();
     Ok(output::table(&HEADINGS, rows)?)
 }
 
@@ -106,13 +113,24 @@ fn row(view: &ContainerView, now: SystemTime) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         format!("{}/{}/{}", view.app, view.class, view.name),
-        view.state.clone(),
+        state(view, now),
         or_dash(view.node.clone()),
         or_dash(view.instance.map(|id| id.to_string())),
         output::ago(view.last_change_ms, now),
         or_dash(view.exit.as_ref().map(end)),
         view.id.to_string(),
     ]
+}
+
+/// The state, and when the next try is where containers failed again and again.
+fn state(view: &ContainerView, now: SystemTime) -> String {
+    match &view.crash_loop {
+        Some(CrashLoop { failures, next_try_ms }) => {
+            let wait = output::until(*next_try_ms, now);
+            format!("{} ({failures} failures, next try {wait})", view.state)
+        }
+        None => view.state.clone(),
+    }
 }
 
 /// How an instance ended, in a few words.

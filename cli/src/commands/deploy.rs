@@ -11,11 +11,7 @@ pub(crate) async fn run(args: &Deploy) -> Result<()> {
     let app = App::in_directory(&args.dir)?;
     let admin = Admin::find(&args.admin)?;
     // Without --admin-socket the edge was found, not named: say which one changes.
-    eprintln!("packing and deploying {} to the edge at {} ...", app.manifest.name, admin.socket().display());
-    let deployed = app.deploy(&admin).await?;
-    output::line(format_args!(
-        "deployed {}: classes: {}, routes: {}",
-        deployed.app, deployed.classes, deployed.routes
-    ))?;
-    Ok(())
+    eprintln!("packing and deploying {} to the edge at {} ...", app.manifest.name, admin.place());
+    let deployed = app.deploy(&admin, (&args.terms).into()).await?;
+    Ok(output::line(deployed.describe("deployed"))?)
 }

@@ -1,13 +1,20 @@
 //! The commands, one file each.
 
+mod apps;
 mod certs;
 mod check;
 mod completions;
+mod connect;
 mod containers;
 mod deploy;
 mod dev;
+mod init;
+mod man;
 mod nodes;
 mod pack;
+mod schema;
+mod store;
+mod token;
 
 use anyhow::Result;
 
@@ -17,12 +24,22 @@ use crate::args::{Args, Command};
 pub(crate) async fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Dev(args) => dev::run(&args).await,
+        Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Deploy(args) => deploy::run(&args).await,
+        Command::Versions(args) => apps::versions(&args).await,
+        Command::Rollback(args) => apps::roll_back(&args).await,
+        Command::Apps(command) => apps::run(command).await,
         Command::Containers(command) => containers::run(command).await,
+        Command::Connect(args) => connect::connect(&args).await,
+        Command::PortForward(args) => connect::forward(&args).await,
         Command::Nodes(args) => nodes::run(&args).await,
         Command::Pack(args) => pack::run(&args),
+        Command::Token(command) => token::run(command).await,
+        Command::Store(command) => store::run(&command).await,
+        Command::Schema => schema::run(),
         Command::Certs(args) => certs::run(args),
         Command::Completions(args) => completions::run(&args),
+        Command::Man { dir } => man::run(&dir),
     }
 }

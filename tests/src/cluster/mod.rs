@@ -45,6 +45,8 @@ pub struct Setup {
     pub disk_slots: Option<&'static str>,
     /// Options of every agent, besides those that all have.
     pub agent_options: Vec<&'static str>,
+    /// Options of the edge, besides those that all have.
+    pub edge_options: Vec<String>,
 }
 
 impl Default for Setup {
@@ -57,6 +59,7 @@ impl Default for Setup {
             world: false,
             disk_slots: None,
             agent_options: Vec::new(),
+            edge_options: Vec::new(),
         }
     }
 }

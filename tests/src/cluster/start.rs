@@ -162,7 +162,7 @@ impl Cluster {
         if let Some(shards) = self.setup.shards {
             command.arg("--shards").arg(shards.to_string());
         }
-        command.args(credentials(&self.authority(), "edge", EDGE));
+        command.args(credentials(&self.authority(), "edge", EDGE)).args(&self.setup.edge_options);
         for node in &self.nodes {
             command.arg("--node").arg(format!("{}={}", node.name, node.address));
         }

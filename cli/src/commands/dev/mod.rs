@@ -9,22 +9,25 @@
 
 mod daemons;
 mod identity;
+mod keys;
 mod place;
 mod process;
 mod signals;
 mod urls;
 
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::admin::Admin;
-use crate::app::App;
+use crate::admin::{Admin, Terms};
+use crate::app::{App, MANIFEST};
 use crate::args::Dev;
 use crate::output;
 
 use daemons::Daemons;
 use identity::Credentials;
+use keys::{Key, Keys};
 use place::Place;
 use signals::Signals;
 
@@ -32,6 +35,9 @@ use signals::Signals;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often is asked whether they do: the edge has no way to call back.
 const READY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often the app's files are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: &Dev) -> Result<()> {
     let app = App::in_directory(&args.dir)?;
@@ -65,14 +71,74 @@ async fn serve(
     wait_until_ready(&admin, args.nodes, daemons).await?;
     eprintln!("packing and deploying {} ...", app.manifest.name);
     tokio::select! {
-        deployed = app.deploy(&admin) => deployed?,
+        deployed = app.deploy(&admin, Terms::default()) => deployed?,
         died = daemons.first_death() => return Err(died),
     };
     for line in urls::describe(&app.manifest, listen) {
         output::line(line)?;
     }
-    eprintln!("logs are in {}; Ctrl-C ends everything", place.logs().display());
-    Err(daemons.first_death().await)
+    let mut keys = Keys::open();
+    let hint = if keys.are_there() { "r rebuilds and restarts, q or Ctrl-C ends everything" } else { "Ctrl-C ends everything" };
+    eprintln!("logs are in {}; {hint}", place.logs().display());
+    tokio::select! {
+        died = daemons.first_death() => Err(died),
+        () = rebuild_on_demand(args, &admin, &mut keys) => Ok(()),
+    }
+}
+
+/// Deploys again whenever the app's files have changed or somebody asks for it, until somebody wants to leave.
+async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
+    let mut seen = Stamp::of(&args.dir);
+    loop {
+        tokio::select! {
+            key = keys.next() => match key {
+                Key::Quit => return,
+                Key::Rebuild => {}
+            },
+            () = changed(&args.dir, &seen) => eprintln!("files have changed"),
+        }
+        seen = Stamp::of(&args.dir);
+        match rebuild(args, admin).await {
+            Ok(line) => eprintln!("{line}"),
+            // It can be put right while everything runs on.
+            Err(error) => eprintln!("{error:#}"),
+        }
+    }
+}
+
+/// Packs and deploys what is there now, and ends the containers of what was there before.
+async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
+    let app = App::in_directory(&args.dir)?;
+    let deployed = app.deploy(admin, Terms { expect: None, now: true }).await?;
+    Ok(deployed.describe("deployed"))
+}
+
+/// When the app's files were last changed; directories only as far as what is directly in them.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp(Vec<Option<SystemTime>>);
+
+impl Stamp {
+    fn of(directory: &Path) -> Self {
+        let files = match App::in_directory(directory) {
+            Ok(app) => app.files(),
+            Err(_) => vec![directory.join(MANIFEST)],
+        };
+        let changed = |file: &PathBuf| std::fs::metadata(file).and_then(|found| found.modified()).ok();
+        Self(files.iter().map(changed).collect())
+    }
+}
+
+/// Waits until the files have changed, and are not being written any more.
+async fn changed(directory: &Path, seen: &Stamp) {
+    let mut last = Stamp(Vec::new());
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let now = Stamp::of(directory);
+        if now != *seen && now == last {
+            return;
+        }
+        last = now;
+    }
 }
 
 /// Waits until the edge answers and every node is connected to it.

@@ -1,5 +1,10 @@
 //! What people order of single objects, over the admin API and with the command.
 
+mod api;
+mod cli;
+mod life;
+mod versions;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,0 +1,141 @@
+//! `berth versions`, `berth rollback` and `berth apps`: what is deployed, and what was before.
+
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use berth_common::ids::AppName;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::admin::{Admin, Terms};
+use crate::args::{AdminArgs, Apps, Rollback, Show, TermArgs, Versions};
+use crate::output;
+
+const VERSION_HEADINGS: [&str; 5] = ["VERSION", "CURRENT", "DEPLOYED", "CLASSES", "ROUTES"];
+const APP_HEADINGS: [&str; 4] = ["APP", "VERSION", "DEPLOYED", "CLASSES"];
+
+#[derive(Deserialize)]
+struct VersionList {
+    versions: Vec<VersionView>,
+}
+
+#[derive(Deserialize)]
+struct VersionView {
+    version: u64,
+    created_ms: u64,
+    current: bool,
+    classes: u64,
+    routes: u64,
+}
+
+#[derive(Deserialize)]
+struct AppList {
+    apps: Vec<AppView>,
+}
+
+#[derive(Deserialize)]
+struct AppView {
+    name: String,
+    version: u64,
+    created_ms: u64,
+    spec: AppParts,
+}
+
+#[derive(Deserialize)]
+struct AppParts {
+    classes: std::collections::BTreeMap<String, Value>,
+}
+
+impl From<&TermArgs> for Terms {
+    fn from(args: &TermArgs) -> Self {
+        Self { expect: args.expect, now: args.now }
+    }
+}
+
+pub(crate) async fn versions(args: &Versions) -> Result<()> {
+    let admin = Admin::find(&args.show.admin)?;
+    let answer: Value = admin.get(&path_of_versions(&args.app)).await?;
+    if args.show.json {
+        return output::json(&answer);
+    }
+    let now = SystemTime::now();
+    let list: VersionList = serde_json::from_value(answer)?;
+    let rows = list.versions.iter().map(|view| version_row(view, now)).collect();
+    Ok(output::table(&VERSION_HEADINGS, rows)?)
+}
+
+fn path_of_versions(app: &AppName) -> String {
+    format!("/v1/apps/{app}/versions")
+}
+
+fn version_row(view: &VersionView, now: SystemTime) -> Vec<String> {
+    vec![
+        view.version.to_string(),
+        if view.current { "yes" } else { "-" }.to_owned(),
+        deployed(view.created_ms, now),
+        view.classes.to_string(),
+        view.routes.to_string(),
+    ]
+}
+
+/// When something was deployed; the first versions of Berth did not note it.
+fn deployed(created_ms: u64, now: SystemTime) -> String {
+    if created_ms == 0 { "-".to_owned() } else { output::ago(created_ms, now) }
+}
+
+pub(crate) async fn roll_back(args: &Rollback) -> Result<()> {
+    let admin = Admin::find(&args.admin)?;
+    if args.dry_run {
+        return foresee(&admin, args).await;
+    }
+    let done = admin.roll_back(&args.app, args.to, Terms::from(&args.terms)).await?;
+    Ok(output::line(done.describe("went back to"))?)
+}
+
+async fn foresee(admin: &Admin, args: &Rollback) -> Result<()> {
+    let list: VersionList = admin.get(&path_of_versions(&args.app)).await?;
+    let current = list.versions.iter().find(|view| view.current).map_or(0, |view| view.version);
+    // The newest is first.
+    let to = match args.to {
+        Some(to) => list.versions.iter().find(|view| view.version == to.0),
+        None => list.versions.iter().find(|view| view.version < current),
+    };
+    let to = to.context("there is no such version to go back to")?.version;
+    Ok(output::line(format_args!("{} would go from version {current} to version {to}", args.app))?)
+}
+
+pub(crate) async fn run(command: Apps) -> Result<()> {
+    match command {
+        Apps::List(args) => list(&args).await,
+        Apps::Delete { app, dry_run, admin } => delete(&app, dry_run, &admin).await,
+    }
+}
+
+async fn list(args: &Show) -> Result<()> {
+    let answer: Value = Admin::find(&args.admin)?.get("/v1/apps").await?;
+    if args.json {
+        return output::json(&answer);
+    }
+    let now = SystemTime::now();
+    let list: AppList = serde_json::from_value(answer)?;
+    let row = |app: &AppView| {
+        let classes: Vec<&str> = app.spec.classes.keys().map(String::as_str).collect();
+        vec![app.name.clone(), app.version.to_string(), deployed(app.created_ms, now), classes.join(", ")]
+    };
+    Ok(output::table(&APP_HEADINGS, list.apps.iter().map(row).collect())?)
+}
+
+async fn delete(app: &AppName, dry_run: bool, admin: &AdminArgs) -> Result<()> {
+    let admin = Admin::find(admin)?;
+    if dry_run {
+        let list: VersionList = admin.get(&path_of_versions(app)).await?;
+        let running = admin.containers(&format!("&app={app}")).await?;
+        let running = running.iter().filter(|view| !view["instance"].is_null()).count();
+        let versions = list.versions.len();
+        return Ok(output::line(format_args!(
+            "{app} would end: versions lost: {versions}, containers stopped: {running}"
+        ))?);
+    }
+    admin.delete(&format!("/v1/apps/{app}")).await?;
+    Ok(output::line(format_args!("deleted {app}"))?)
+}

@@ -1,0 +1,71 @@
+//! `berth connect` and `berth port-forward`: bytes to and from a port of an object's container.
+
+use anyhow::{Context, Result};
+use berth_common::ids::ObjectId;
+use tokio::io::{AsyncWriteExt, copy, copy_bidirectional, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::containers::object_id;
+use crate::admin::Admin;
+use crate::args::{Connect, PortForward};
+use crate::output;
+
+/// Most connections that are forwarded at once; more wait.
+const MAX_FORWARDED: usize = 128;
+
+pub(crate) async fn connect(args: &Connect) -> Result<()> {
+    let object = object_id(&args.object)?;
+    let stream = Admin::find(&args.admin)?.connect(object, args.port).await?;
+    let (mut from, mut to) = split(stream);
+    let up = async {
+        copy(&mut tokio::io::stdin(), &mut to).await?;
+        // The container may still have something to say.
+        to.shutdown().await?;
+        std::future::pending().await
+    };
+    let down = async {
+        let mut stdout = tokio::io::stdout();
+        copy(&mut from, &mut stdout).await?;
+        stdout.flush().await
+    };
+    let ended: std::io::Result<()> = tokio::select! {
+        ended = up => ended,
+        ended = down => ended,
+    };
+    // Standard input is read by a thread that cannot be given up: leave without waiting for it.
+    match ended {
+        Ok(()) => std::process::exit(0),
+        Err(error) => Err(error).context("the connection broke"),
+    }
+}
+
+pub(crate) async fn forward(args: &PortForward) -> Result<()> {
+    let object = object_id(&args.object)?;
+    let admin = Admin::find(&args.admin)?;
+    let listener = TcpListener::bind(args.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
+    output::line(format_args!("{} leads to port {} of {}", listener.local_addr()?, args.port, args.object))?;
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < MAX_FORWARDED => {
+                let (stream, _) = accepted?;
+                connections.spawn(carry(admin.clone(), object, args.port, stream));
+            }
+            Some(_) = connections.join_next() => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+async fn carry(admin: Admin, object: ObjectId, port: u16, mut client: TcpStream) {
+    let carried = async {
+        let mut stream = admin.connect(object, Some(port)).await?;
+        copy_bidirectional(&mut client, &mut stream).await?;
+        anyhow::Ok(())
+    };
+    if let Err(error) = carried.await {
+        eprintln!("berth port-forward: {error:#}");
+    }
+}

@@ -1,0 +1,57 @@
+//! `berth store`: the store of an edge that does not run. The program that knows stores is the edge's own.
+
+use std::ffi::OsString;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+use crate::args::Store;
+
+pub(crate) async fn run(command: &Store) -> Result<()> {
+    let program = std::env::current_exe().context("the place of this program")?.with_file_name("berth-edge");
+    let status = Command::new(&program).arg("store").args(arguments(command)).status().await;
+    let status = status.with_context(|| {
+        format!("cannot run {}: berth-edge must be beside berth for this", program.display())
+    })?;
+    // It has said why.
+    if status.success() { Ok(()) } else { bail!("the store was left as it was") }
+}
+
+fn arguments(command: &Store) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut option = |name: &str, value: Option<OsString>| {
+        arguments.extend(value.map(|value| [name.into(), value]).into_iter().flatten());
+    };
+    let (verb, replace) = match command {
+        Store::Export { state, output } => {
+            option("--state", Some(state.into()));
+            option("--output", output.as_ref().map(Into::into));
+            ("export", false)
+        }
+        Store::Import { state, input, replace } => {
+            option("--state", Some(state.into()));
+            option("--input", input.as_ref().map(Into::into));
+            ("import", *replace)
+        }
+        Store::Verify { state } => {
+            option("--state", Some(state.into()));
+            ("verify", false)
+        }
+    };
+    arguments.insert(0, verb.into());
+    arguments.extend(replace.then(|| "--replace".into()));
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_passed_on() {
+        let import = Store::Import { state: "/s".into(), input: Some("f".into()), replace: true };
+        assert_eq!(arguments(&import), ["import", "--state", "/s", "--input", "f", "--replace"]);
+        let export = Store::Export { state: "/s".into(), output: None };
+        assert_eq!(arguments(&export), ["export", "--state", "/s"]);
+    }
+}
