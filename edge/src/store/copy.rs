@@ -113,6 +113,7 @@ pub(crate) fn import(
     }
     let parent = directory.parent().context("the store has no parent directory")?;
     fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    // Only its owner reads it: it is made with the mode 0700.
     let fresh = tempfile::Builder::new().prefix(".import-").tempdir_in(parent)?;
     let contents = read_into(fresh.path(), from)?;
     let aside = there.then(|| set_aside(directory)).transpose()?;

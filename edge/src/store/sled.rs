@@ -3,6 +3,7 @@
 //! One writer thread takes what waits (up to a batch), writes it as one transaction, flushes, and syncs the database
 //! file through a handle of its own, because sled's flush alone does not reach the disk. Then it acknowledges.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{Db, Transactional, Tree};
 
+use super::guard::{Before, Mark};
 use super::value::{self, Piece, piece_key};
 use super::{Done, Store, StoreError, Write};
 use crate::history::AppHistory;
@@ -34,6 +36,8 @@ const CACHE_BYTES: u64 = 8 << 20;
 const DATABASE_FILE: &str = "db";
 /// Where the number of starts lies.
 const EPOCH: &[u8] = b"epoch";
+/// Where the number of batches lies that were written.
+const BATCHES: &[u8] = b"batches";
 /// Where the number of the format lies; a store without one has the format 1.
 const FORMAT_KEY: &[u8] = b"format";
 /// The format that is written: 2 has versions of apps, and tokens. Older ones are read.
@@ -73,8 +77,22 @@ enum Job {
 }
 
 impl SledStore {
-    /// Opens the store in this directory, or makes it.
+    /// Opens the store in this directory, or makes it. One that has lost something stays as it is, and is refused.
     pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
+        let before = Before::keep(directory, DATABASE_FILE)?;
+        // Of some damage sled says so in a panic.
+        let opened = std::panic::catch_unwind(|| Self::open_as_it_is(directory));
+        let opened = opened.unwrap_or_else(|_| Err(damaged(directory, "it made the database panic")));
+        let settled = match (&opened, before) {
+            (Ok(_), Some(before)) => before.discard(),
+            (Err(_), Some(before)) => before.put_back(),
+            (_, None) => Ok(()),
+        };
+        settled.map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
+        opened
+    }
+
+    fn open_as_it_is(directory: &Path) -> Result<Self, StoreError> {
         let db = sled::Config::new()
             .path(directory)
             .cache_capacity(CACHE_BYTES)
@@ -89,8 +107,14 @@ impl SledStore {
         if format > FORMAT {
             return Err(StoreError::Newer { path: directory.to_owned(), found: format, known: FORMAT });
         }
+        let mark = Mark::open(directory).map_err(|error| StoreError::Io(error.to_string()))?;
+        let batches: u64 = read(&trees.meta, BATCHES)?.unwrap_or_default();
+        if let Some(durable) = mark.read().filter(|durable| *durable > batches) {
+            let lost = durable - batches;
+            return Err(damaged(directory, &format!("the last {lost} of {durable} writes are missing")));
+        }
         let (queue, jobs) = sync_channel(QUEUE);
-        let writer = Writer { db, trees: trees.clone(), file };
+        let writer = Writer { db, trees: trees.clone(), file, mark, batches: Cell::new(batches) };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run(&jobs))
@@ -236,6 +260,8 @@ struct Writer {
     db: Db,
     trees: Trees,
     file: File,
+    mark: Mark,
+    batches: Cell<u64>,
 }
 
 impl Writer {
@@ -247,20 +273,30 @@ impl Writer {
             open = !batch.iter().any(|job| matches!(job, Job::Close));
             self.write(batch);
         }
-        if let Err(error) = self.sync() {
+        if let Err(error) = self.sync().and_then(|()| self.sync_mark()) {
             tracing::error!(%error, "store not flushed at its end");
         }
     }
 
     fn write(&self, batch: Vec<Job>) {
-        let written = batch.iter().filter_map(Change::of).collect::<Result<Vec<_>, _>>();
-        let result = written.and_then(|changes| self.commit(&changes)).and_then(|()| self.sync());
+        let result = self.write_counted(&batch);
         if let Err(error) = &result {
             tracing::error!(%error, writes = batch.len(), "store write failed");
         }
         for job in batch {
             job.done(result.clone());
         }
+    }
+
+    /// Writes a batch with its number, and marks the number once that is durable.
+    fn write_counted(&self, batch: &[Job]) -> Result<(), StoreError> {
+        let number = self.batches.get() + 1;
+        let mut changes = batch.iter().filter_map(Change::of).collect::<Result<Vec<_>, _>>()?;
+        changes.push(Change::new(META, BATCHES, &number, None)?);
+        self.commit(&changes)?;
+        self.batches.set(number);
+        self.sync()?;
+        self.mark.write(number).map_err(|error| StoreError::Io(error.to_string()))
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
@@ -276,6 +312,10 @@ impl Writer {
             TransactionError::Storage(error) => failed(error),
             TransactionError::Abort(()) => StoreError::Io("a transaction was given up".to_owned()),
         })
+    }
+
+    fn sync_mark(&self) -> Result<(), StoreError> {
+        self.mark.sync().map_err(|error| StoreError::Io(error.to_string()))
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -379,6 +419,10 @@ fn read_all<T: DeserializeOwned>(
 
 fn failed(error: sled::Error) -> StoreError {
     StoreError::Io(error.to_string())
+}
+
+fn damaged(directory: &Path, reason: &str) -> StoreError {
+    StoreError::Open { path: directory.to_owned(), reason: format!("it is damaged: {reason}") }
 }
 
 fn cannot_open(path: &Path, error: &sled::Error) -> StoreError {
@@ -495,6 +539,46 @@ pub(super) mod tests {
         drop(store);
         let opened = SledStore::open(directory.path());
         assert!(matches!(opened, Err(StoreError::Newer { found: 3, known: 2, .. })));
+    }
+
+    /// Wherever its file is damaged, and however much is missing: what was acknowledged is there, or the store is refused
+    /// and stays as it is.
+    #[test]
+    fn a_damaged_store_is_refused_and_left_as_it_is() {
+        let parent = TempDir::new().unwrap();
+        let directory = parent.path().join("store");
+        let store = SledStore::open(&directory).unwrap();
+        for index in 0..400 {
+            store.persist(record(&format!("o{index}"), 1, false), Box::new(drop));
+        }
+        persist(&store, record("last", 1, false));
+        drop(store);
+        let file = directory.join(DATABASE_FILE);
+        let (whole, mark) = (std::fs::read(&file).unwrap(), std::fs::read(directory.join("mark")).unwrap());
+        let conf = std::fs::read(directory.join("conf")).unwrap();
+        for part in 0..8 {
+            let mut bytes = whole.clone();
+            let at = whole.len() * part / 8;
+            bytes.iter_mut().skip(at).take(512).for_each(|byte| *byte ^= 0x5a);
+            std::fs::write(&file, &bytes).unwrap();
+            match SledStore::open(&directory) {
+                Err(StoreError::Open { .. } | StoreError::Damaged { .. }) => {
+                    assert!(std::fs::read(&file).unwrap() == bytes, "it was changed (damaged at {at})");
+                }
+                Ok(store) => {
+                    let found = store.records(None, 1_000).map(|records| records.len());
+                    assert!(matches!(found, Ok(401) | Err(StoreError::Damaged { .. })), "{at}: {found:?}");
+                }
+                Err(other) => panic!("{other}"),
+            }
+            let left: Vec<_> = std::fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert_eq!(left, ["store"], "damaged at {at}");
+            std::fs::remove_dir_all(&directory).unwrap();
+            std::fs::create_dir(&directory).unwrap();
+            std::fs::write(&file, &whole).unwrap();
+            std::fs::write(directory.join("mark"), &mark).unwrap();
+            std::fs::write(directory.join("conf"), &conf).unwrap();
+        }
     }
 
     #[test]

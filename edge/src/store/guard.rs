@@ -1,0 +1,152 @@
+//! Keeps a damaged store from being taken for a whole one. sled ends its log at the first thing in it that it cannot
+//! read, and writes over the rest: right for what a power loss cut off, and fatal for a log with a damaged middle.
+//!
+//! So every batch counts itself in the store, and after it is durable in a file beside it, the mark. A store that opens
+//! with fewer batches than its mark says has lost something. And since opening it has changed it then, all of it is
+//! copied before, and the copy takes its place again.
+//!
+//! ```text
+//! store ──copied──▶ store.before ──opened, as many batches as the mark says──▶ copy removed
+//!                                └─opened with fewer, or not at all──▶ copy put back, error
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
+
+use super::StoreError;
+
+/// The file beside the database that says how many batches are durable.
+const MARK_FILE: &str = "mark";
+const NUMBER_BYTES: usize = 8;
+const SUM_BYTES: usize = 8;
+/// Nobody else reads what objects are started with.
+const MARK_MODE: u32 = 0o600;
+
+/// How many batches are durable. Kept without a sync of its own: after a loss of power it may say fewer, never more.
+pub(super) struct Mark(File);
+
+impl Mark {
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(MARK_MODE);
+        options.open(directory.join(MARK_FILE)).map(Self)
+    }
+
+    /// The last number, if a whole one was written.
+    pub(super) fn read(&self) -> Option<u64> {
+        let mut bytes = [0; NUMBER_BYTES + SUM_BYTES];
+        self.0.read_exact_at(&mut bytes, 0).ok()?;
+        let (number, sum) = bytes.split_first_chunk::<NUMBER_BYTES>()?;
+        (sum == checksum(number)).then(|| u64::from_be_bytes(*number))
+    }
+
+    pub(super) fn write(&self, number: u64) -> io::Result<()> {
+        let number = number.to_be_bytes();
+        self.0.write_all_at(&[&number[..], &checksum(&number)[..]].concat(), 0)
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+fn checksum(number: &[u8]) -> [u8; SUM_BYTES] {
+    let digest: [u8; 32] = Sha256::digest(number).into();
+    let mut sum = [0; SUM_BYTES];
+    sum.copy_from_slice(&digest[..SUM_BYTES]);
+    sum
+}
+
+/// A copy of a store that is about to be opened.
+pub(super) struct Before {
+    directory: PathBuf,
+    copy: PathBuf,
+}
+
+impl Before {
+    /// Copies a store that is there. One of an opening that was killed is kept: nothing was written since. Without room
+    /// for a copy the store is opened all the same.
+    pub(super) fn keep(directory: &Path, database: &str) -> Result<Option<Self>, StoreError> {
+        let file = directory.join(database);
+        let Ok(opened) = File::open(&file) else { return Ok(None) };
+        // Held by a running edge. It is given back at once: sled takes it itself.
+        let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock);
+        drop(lock.map_err(|_| StoreError::InUse(directory.to_owned()))?);
+        let before = Self { directory: directory.to_owned(), copy: beside(directory, "before") };
+        if let Err(error) = before.copy() {
+            tracing::warn!(%error, copy = %before.copy.display(), "store opened without a copy of it");
+            return Ok(None);
+        }
+        Ok(Some(before))
+    }
+
+    fn copy(&self) -> io::Result<()> {
+        if self.copy.exists() {
+            return Ok(());
+        }
+        let part = beside(&self.directory, "part");
+        let copied = copy_directory(&self.directory, &part).and_then(|()| fs::rename(&part, &self.copy));
+        if copied.is_err() {
+            let _ = fs::remove_dir_all(&part);
+        }
+        copied
+    }
+
+    /// The store is whole.
+    pub(super) fn discard(self) -> io::Result<()> {
+        fs::remove_dir_all(&self.copy)
+    }
+
+    /// The store is not: it becomes what it was before it was opened.
+    pub(super) fn put_back(self) -> io::Result<()> {
+        let opened = beside(&self.directory, "part");
+        fs::rename(&self.directory, &opened)?;
+        fs::rename(&self.copy, &self.directory)?;
+        fs::remove_dir_all(opened)
+    }
+}
+
+fn beside(directory: &Path, ending: &str) -> PathBuf {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    directory.with_file_name(format!("{name}.{ending}"))
+}
+
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        match entry.file_type()? {
+            kind if kind.is_dir() => copy_directory(&entry.path(), &place)?,
+            kind if kind.is_file() => drop(fs::copy(entry.path(), place)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_whole_or_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = Mark::open(directory.path()).unwrap();
+        assert_eq!(mark.read(), None);
+        mark.write(7).unwrap();
+        mark.write(700).unwrap();
+        assert_eq!(Mark::open(directory.path()).unwrap().read(), Some(700));
+        mark.0.write_all_at(&[1], 3).unwrap();
+        assert_eq!(mark.read(), None);
+    }
+}
