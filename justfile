@@ -60,6 +60,11 @@ bench-proxy: examples
     cargo build --workspace --bins
     "${CARGO_TARGET_DIR:-target}/debug/bench-proxy"
 
+# an edge with a million objects: restart, memory, look-ups; writes target/bench/store.json
+bench-store:
+    cargo build --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/debug/bench-store"
+
 # builds the examples as static binaries, into target/examples
 examples:
     ./dev examples

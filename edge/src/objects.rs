@@ -3,8 +3,8 @@
 //!
 //! Decides nothing itself. A persist is acknowledged by the store's thread through the mailbox, like everything else.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
@@ -56,7 +56,12 @@ pub(crate) struct Change {
 /// Not bounded by itself, because giving up a hold must never wait: each connection of a client has at most one
 /// request, and that at most an acquire, a cancel and a release here; nodes tell of their bounded number of instances.
 #[derive(Debug, Clone)]
-pub(crate) struct Mailbox(mpsc::UnboundedSender<Message>);
+pub(crate) struct Mailbox {
+    sender: mpsc::UnboundedSender<Message>,
+    /// The objects that the engine has in memory, so that others need not ask for those that sleep. Written when one comes
+    /// or goes, which no request to a running one does; the lock is never held over anything else.
+    present: Arc<Mutex<HashSet<ObjectId>>>,
+}
 
 /// The actor's end of a mailbox.
 pub(crate) type Inbox = mpsc::UnboundedReceiver<Message>;
@@ -64,7 +69,7 @@ pub(crate) type Inbox = mpsc::UnboundedReceiver<Message>;
 /// A new mailbox.
 pub(crate) fn mailbox() -> (Mailbox, Inbox) {
     let (sender, inbox) = mpsc::unbounded_channel();
-    (Mailbox(sender), inbox)
+    (Mailbox { sender, present: Arc::default() }, inbox)
 }
 
 impl Mailbox {
@@ -105,6 +110,9 @@ impl Mailbox {
 
     /// One object, if the engine has it in memory.
     pub(crate) async fn view(&self, object: ObjectId) -> Option<ObjectView> {
+        if !self.present().contains(&object) {
+            return None;
+        }
         let (reply, view) = oneshot::channel();
         self.send(Message::View(object, reply));
         view.await.ok().flatten()
@@ -117,8 +125,12 @@ impl Mailbox {
         views.await.unwrap_or_default()
     }
 
+    fn present(&self) -> MutexGuard<'_, HashSet<ObjectId>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn send(&self, message: Message) {
-        if self.0.send(message).is_err() {
+        if self.sender.send(message).is_err() {
             tracing::debug!("edge stops, message to its objects dropped");
         }
     }
@@ -238,6 +250,7 @@ impl Objects {
         let timer = tokio::time::sleep_until(self.start);
         tokio::pin!(timer);
         loop {
+            self.note_moves();
             self.carry_out();
             self.tell_changes();
             let deadline = self.engine.next_deadline_ms().map(|ms| self.start + Duration::from_millis(ms));
@@ -254,6 +267,18 @@ impl Objects {
                     self.engine.handle_timeout(now);
                 }
             }
+        }
+    }
+
+    /// Before anything is carried out: what is known of an object outside follows from it.
+    fn note_moves(&mut self) {
+        let mut moves = self.engine.take_moves().peekable();
+        if moves.peek().is_none() {
+            return;
+        }
+        let mut present = self.around.mailbox.present();
+        for (object, here) in moves {
+            let _ = if here { present.insert(object) } else { present.remove(&object) };
         }
     }
 

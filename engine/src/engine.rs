@@ -1,5 +1,6 @@
 //! All objects of one shard: gives each input to its object, keeps the effects and the deadlines.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
@@ -46,6 +47,8 @@ pub struct Engine {
     /// Objects as they became, while somebody wants to know.
     changes: VecDeque<ObjectView>,
     watched: bool,
+    /// Objects that came into memory or left it, in this order.
+    moves: Vec<(ObjectId, bool)>,
     ids: Ids,
 }
 
@@ -108,6 +111,7 @@ impl Engine {
             effects: VecDeque::new(),
             changes: VecDeque::new(),
             watched: false,
+            moves: Vec::new(),
             ids: Ids::default(),
         }
     }
@@ -117,6 +121,7 @@ impl Engine {
     pub fn restore(&mut self, now: Now, record: Record) {
         let id = record.key.id();
         self.objects.insert(id, Object::restored(now, record).into());
+        self.moves.push((id, true));
         self.settle(id);
     }
 
@@ -125,7 +130,10 @@ impl Engine {
         match input {
             Input::Acquire { key, class, waiter } => {
                 let id = key.id();
-                self.objects.entry(id).or_insert_with(|| Object::unknown(id, key).into());
+                if let Entry::Vacant(entry) = self.objects.entry(id) {
+                    entry.insert(Object::unknown(id, key).into());
+                    self.moves.push((id, true));
+                }
                 self.with(now, id, |object, cx| object.acquire(waiter, class, cx));
             }
             Input::Cancel { object, waiter } => self.with(now, object, |o, _| o.cancel(waiter)),
@@ -166,6 +174,12 @@ impl Engine {
     /// The next thing to do.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// Objects that came into memory (true) or left it since this was last asked. Whoever looks for an object that is not
+    /// in memory finds all of it in the store: it leaves only once that is durable.
+    pub fn take_moves(&mut self) -> std::vec::Drain<'_, (ObjectId, bool)> {
+        self.moves.drain(..)
     }
 
     /// Whether somebody wants to know how objects change.
@@ -238,6 +252,7 @@ impl Engine {
         self.timers.set(id, slot.object.timer());
         if slot.object.is_forgettable() {
             self.objects.remove(&id);
+            self.moves.push((id, false));
         }
     }
 }

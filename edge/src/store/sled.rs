@@ -31,7 +31,7 @@ const BATCH: usize = 256;
 /// Most writes that wait; a writer that finds the queue full waits for it.
 const QUEUE: usize = 4096;
 /// Memory that sled may use to cache what it has read.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 128 << 20;
 /// The file in the store's directory that sled writes its log to.
 const DATABASE_FILE: &str = "db";
 /// Where the number of starts lies.
