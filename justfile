@@ -26,6 +26,11 @@ attack: examples
     cargo build --workspace --bins
     ./dev step attack
 
+# fuzzes the admin API of a real edge from its own description
+fuzz-api:
+    cargo build --workspace --bins
+    tests/fuzz-api
+
 # installs Berth on this machine as systemd units (DESTDIR and PREFIX as usual); `just dist` makes the programs
 install *flags:
     systemd/install install {{ flags }}

@@ -142,7 +142,8 @@ impl Admin {
     /// The edge that the command line names, or the one at a usual place.
     pub(crate) fn find(args: &AdminArgs) -> Result<Self> {
         if let Some(url) = &args.admin_url {
-            let endpoint = Endpoint::network(url, args.admin_ca.as_deref(), args.admin_token_file.as_deref())?;
+            let endpoint =
+                Endpoint::network(url, args.admin_ca.as_deref(), args.admin_token_file.as_deref())?;
             return Ok(Self { endpoint });
         }
         let usual = || USUAL_SOCKETS.map(PathBuf::from).into_iter().find(|socket| socket.exists());
@@ -200,7 +201,12 @@ impl Admin {
     }
 
     /// Goes back to a version of an app; that is durable when this returns.
-    pub(crate) async fn roll_back(&self, app: &AppName, to: Option<Version>, terms: Terms) -> Result<Deployed> {
+    pub(crate) async fn roll_back(
+        &self,
+        app: &AppName,
+        to: Option<Version>,
+        terms: Terms,
+    ) -> Result<Deployed> {
         let body = json!({ "version": to, "now": terms.now }).to_string();
         let path = format!("/v1/apps/{app}/rollback");
         self.call(Ask { expect: terms.expect, ..Ask::new(Method::POST, &path, body) }).await
@@ -241,7 +247,8 @@ impl Admin {
         tokio::spawn(connection.with_upgrades());
         let request = self.endpoint.request(Method::GET, &path);
         let request = request.header("connection", "upgrade").header("upgrade", "berth-tcp");
-        let answer = tokio::time::timeout(START_TIMEOUT, sender.send_request(request.body(Full::new(Bytes::new()))?));
+        let answer =
+            tokio::time::timeout(START_TIMEOUT, sender.send_request(request.body(Full::new(Bytes::new()))?));
         let answer = answer.await.context("the container's port was not reached in time")??;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(TokioIo::new(hyper::upgrade::on(answer).await?));

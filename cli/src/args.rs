@@ -106,7 +106,13 @@ pub(crate) struct AdminArgs {
     #[arg(long, value_name = "PATH", env = "BERTH_ADMIN_SOCKET", hide_env_values = true)]
     pub(crate) admin_socket: Option<PathBuf>,
     /// The edge's admin API over the network, such as https://edge.example:8443, in place of a socket
-    #[arg(long, value_name = "URL", env = "BERTH_ADMIN_URL", hide_env_values = true, conflicts_with = "admin_socket")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "BERTH_ADMIN_URL",
+        hide_env_values = true,
+        conflicts_with = "admin_socket"
+    )]
     pub(crate) admin_url: Option<String>,
     /// The authority that the certificate of --admin-url is of
     #[arg(long, value_name = "FILE", env = "BERTH_ADMIN_CA", hide_env_values = true)]

@@ -18,7 +18,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
-use crate::spec::{AppLimits, AppSpec, MAX_ENV_BYTES, OfApp, Capability, ClassSpec, ImageRef, Recipe, Resources, RouteSpec, StartBoost};
+use crate::spec::{
+    AppLimits, AppSpec, Capability, ClassSpec, ImageRef, MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec,
+    StartBoost,
+};
 
 pub use container::MAX_PREPARED;
 pub use report::{Position, Problem, Problems};

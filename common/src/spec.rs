@@ -353,7 +353,11 @@ impl PathPattern {
     pub fn rewrite(&self, path: &str, text: &str) -> String {
         let rest: Vec<&str> = path.split('/').skip(1 + self.segments.len()).collect();
         let text = text.trim_end_matches('/');
-        if rest.is_empty() && !text.is_empty() { text.to_owned() } else { format!("{text}/{}", rest.join("/")) }
+        if rest.is_empty() && !text.is_empty() {
+            text.to_owned()
+        } else {
+            format!("{text}/{}", rest.join("/"))
+        }
     }
 
     /// The parameters' raw (percent-encoded) values where the pattern takes this path.

@@ -101,10 +101,8 @@ fn router() -> Router {
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
         .routes(routes!(events::watch));
-    let deploy = Router::new()
-        .routes(routes!(apps::deploy))
-        .layer(DefaultBodyLimit::max(MAX_SPEC_BYTES))
-        .merge(
+    let deploy =
+        Router::new().routes(routes!(apps::deploy)).layer(DefaultBodyLimit::max(MAX_SPEC_BYTES)).merge(
             Router::new()
                 .routes(routes!(apps::remove))
                 .routes(routes!(apps::roll_back))

@@ -43,7 +43,9 @@ pub(crate) enum DeployError {
 
 fn conflict(current: Option<Version>) -> String {
     match current {
-        Some(version) => format!("the current version is {version}: look at what it changed, and deploy again"),
+        Some(version) => {
+            format!("the current version is {version}: look at what it changed, and deploy again")
+        }
         None => "the app is not deployed".to_owned(),
     }
 }
@@ -158,7 +160,9 @@ impl Apps {
         expect.check(Some(known.current().version))?;
         let history = known.roll_back(to).ok_or_else(|| {
             DeployError::Unknown(match to {
-                Some(version) => format!("the app `{app}` has no version {version}, or it is not kept any more"),
+                Some(version) => {
+                    format!("the app `{app}` has no version {version}, or it is not kept any more")
+                }
                 None => format!("the app `{app}` has no version before {}", known.current().version),
             })
         })?;
@@ -234,16 +238,18 @@ fn stocks(apps: &BTreeMap<AppName, AppSpec>) -> Prepare {
 fn faults(app: &AppSpec) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (name, class) in &app.classes {
-        faults.extend(class_faults(class).into_iter().map(|(field, message)| Fault {
-            field: format!("classes.{name}.{field}"),
-            message,
-        }));
+        faults.extend(
+            class_faults(class)
+                .into_iter()
+                .map(|(field, message)| Fault { field: format!("classes.{name}.{field}"), message }),
+        );
     }
     for (index, route) in app.routes.iter().enumerate() {
-        faults.extend(route_faults(app, route).into_iter().map(|(field, message)| Fault {
-            field: format!("routes[{index}].{field}"),
-            message,
-        }));
+        faults.extend(
+            route_faults(app, route)
+                .into_iter()
+                .map(|(field, message)| Fault { field: format!("routes[{index}].{field}"), message }),
+        );
     }
     if app.classes.len() > MAX_CLASSES || app.routes.len() > MAX_ROUTES {
         let message = format!("at most {MAX_CLASSES} classes and {MAX_ROUTES} routes are allowed");
@@ -257,9 +263,11 @@ type Faults = Vec<(&'static str, String)>;
 
 fn class_faults(class: &ClassSpec) -> Faults {
     let env_bytes: usize = class.recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let names = class.recipe.env.iter().all(|(name, value)| {
-        !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
-    });
+    let names = class
+        .recipe
+        .env
+        .iter()
+        .all(|(name, value)| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
     let words = class.recipe.entrypoint.as_ref();
     let words = words.is_none_or(|words| {
         words.first().is_some_and(|first| !first.is_empty()) && !words.iter().any(|word| word.contains('\0'))
@@ -367,7 +375,15 @@ pub(crate) mod tests {
                 NameSource::Constant("only".parse().unwrap())
             };
             let class = "Class".parse().unwrap();
-            RouteSpec { hosts: Vec::new(), methods: Vec::new(), path, class, object, port: *port, rewrite: None }
+            RouteSpec {
+                hosts: Vec::new(),
+                methods: Vec::new(),
+                path,
+                class,
+                object,
+                port: *port,
+                rewrite: None,
+            }
         };
         AppSpec {
             limits: Default::default(),
@@ -396,9 +412,9 @@ pub(crate) mod tests {
             stop_grace: Duration::from_secs(900),
             prepared: 0,
             manual_start: false,
-        required_ports: Vec::new(),
-        ping_endpoint: None,
-        of_app: Default::default(),
+            required_ports: Vec::new(),
+            ping_endpoint: None,
+            of_app: Default::default(),
         }
     }
 

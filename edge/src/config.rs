@@ -61,9 +61,6 @@ pub(crate) enum StoreCommand {
     Verify {
         #[command(flatten)]
         store: StoreArgs,
-        /// Also times the look-up of so many objects.
-        #[arg(long, value_name = "N")]
-        sample: Option<usize>,
     },
 }
 

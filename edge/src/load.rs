@@ -100,7 +100,11 @@ mod tests {
         let loads = Loads::new(2);
         for _ in 0..100 {
             let burden = loads.choose();
-            burden.note(if burden.index() == 0 { Duration::from_millis(90) } else { Duration::from_millis(3) });
+            burden.note(if burden.index() == 0 {
+                Duration::from_millis(90)
+            } else {
+                Duration::from_millis(3)
+            });
         }
         let to_slow = (0..400).filter(|_| loads.choose().index() == 0).count();
         assert!((50..150).contains(&to_slow), "{to_slow} of 400");

@@ -20,7 +20,7 @@ pub(crate) fn run(command: &StoreCommand) -> Result<()> {
         StoreCommand::Import { store, input, replace } => {
             import(&store.state.join("store"), input.as_deref(), *replace)
         }
-        StoreCommand::Verify { store, sample } => verify(&store.state.join("store"), *sample),
+        StoreCommand::Verify { store } => verify(&store.state.join("store")),
     }
 }
 
@@ -60,13 +60,8 @@ fn import(directory: &Path, input: Option<&Path>, replace: bool) -> Result<()> {
     Ok(())
 }
 
-fn verify(directory: &Path, sample: Option<usize>) -> Result<()> {
+fn verify(directory: &Path) -> Result<()> {
     say("sound:", store::verify(directory)?);
-    if let Some(count) = sample {
-        let times = store::sample(directory, count)?;
-        let at = |part: usize| times.get(times.len() * part / 100).map_or(0, |ns| ns / 1000);
-        eprintln!("look-ups: {} times, p50 {} us, p99 {} us", times.len(), at(50), at(99));
-    }
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use berth_common::spec::ClassSpec;
 use berth_common::wire::call::Phase;
 use berth_engine::fleet::Demand;
 use berth_engine::{
-    Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, Record, Refused, StoreFailure,
-    WaiterId,
+    Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, Record, Refused,
+    StoreFailure, WaiterId,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;

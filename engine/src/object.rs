@@ -142,7 +142,7 @@ impl Object {
             State::Ending { node, instance, .. } => (node, *instance, Standing::Ending),
             State::Loading | State::Delayed { .. } | State::Reserving { .. } | State::Gone => {
                 return Standing::Stranger;
-            },
+            }
         };
         let same = of == node && own == instance && self.generation == generation;
         if same { standing } else { Standing::Stranger }

@@ -67,8 +67,19 @@ impl App {
     /// Its `berth.toml`, with the image at this path.
     pub fn manifest(&self, image: &Path) -> String {
         let image = self.image.clone().unwrap_or_else(|| image.display().to_string());
-        let Self { name, prefix, sleep_after, port_timeout, vcpu, memory, disk, internet, more, limit_memory, .. } =
-            self;
+        let Self {
+            name,
+            prefix,
+            sleep_after,
+            port_timeout,
+            vcpu,
+            memory,
+            disk,
+            internet,
+            more,
+            limit_memory,
+            ..
+        } = self;
         let mut text = format!(
             "name = \"{name}\"\n\n[limits]\nmemory = \"{limit_memory}\"\nvcpu = 1000\ndisk = \"100TB\"\n\n[[containers]]\nclass_name = \"Hello\"\nimage = {image:?}\n\
              instance_type = {{ vcpu = {vcpu}, memory = \"{memory}\", disk = \"{disk}\" }}\ndefault_port = 8080\n\

@@ -65,11 +65,15 @@ impl Endpoint {
         let uri: Uri = url.parse().with_context(|| format!("{url:?} is not a URL")).map_err(bad_input)?;
         let host = uri.host().filter(|_| uri.scheme_str() == Some("https") && matches!(uri.path(), "" | "/"));
         let Some(host) = host else {
-            return Err(bad_input(anyhow::anyhow!("{url:?}: expected a URL such as https://edge.example:8443")));
+            return Err(bad_input(anyhow::anyhow!(
+                "{url:?}: expected a URL such as https://edge.example:8443"
+            )));
         };
         let host = host.trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(host.clone()).map_err(bad_input)?;
-        let Some(ca) = ca else { bail!("--admin-ca must name the authority that the edge's certificate is of") };
+        let Some(ca) = ca else {
+            bail!("--admin-ca must name the authority that the edge's certificate is of")
+        };
         let network = Network {
             port: uri.port_u16().unwrap_or(HTTPS_PORT),
             host,
@@ -104,8 +108,7 @@ impl Endpoint {
 
     /// A request to this edge, with all but its body.
     pub(super) fn request(&self, method: Method, path: &str) -> Builder {
-        let request =
-            Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
         match self {
             Self::Socket(_) => request.header("host", "localhost"),
             Self::Network(network) => request

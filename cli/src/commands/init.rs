@@ -14,7 +14,9 @@ use crate::output;
 
 pub(crate) fn run(args: &Init) -> Result<()> {
     let name = match &args.name {
-        Some(name) => name.parse().map_err(|error| bad_input(anyhow::anyhow!("the name {name:?} {error}")))?,
+        Some(name) => {
+            name.parse().map_err(|error| bad_input(anyhow::anyhow!("the name {name:?} {error}")))?
+        }
         None => name_of(&args.dir)?,
     };
     fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
@@ -28,7 +30,10 @@ pub(crate) fn run(args: &Init) -> Result<()> {
     }
     output::line(format_args!("wrote {}", file.display()))?;
     if !args.dir.join(&args.image).exists() && !args.image.starts_with("oci:") {
-        eprintln!("next: put a static binary at {}, or name another image in it; then: berth dev", args.image);
+        eprintln!(
+            "next: put a static binary at {}, or name another image in it; then: berth dev",
+            args.image
+        );
     } else {
         eprintln!("next: berth dev {}", args.dir.display());
     }

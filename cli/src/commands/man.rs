@@ -14,5 +14,8 @@ pub(crate) fn run(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(place)?;
     clap_mangen::generate_to(Args::command(), directory).with_context(place)?;
     let count = fs::read_dir(directory).with_context(place)?.count();
-    Ok(output::line(format_args!("{}: {count} pages; man -l {0}/berth.1 shows the first", directory.display()))?)
+    Ok(output::line(format_args!(
+        "{}: {count} pages; man -l {0}/berth.1 shows the first",
+        directory.display()
+    ))?)
 }

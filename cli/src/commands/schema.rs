@@ -32,7 +32,8 @@ mod tests {
     fn what_berth_reads_is_valid_and_what_it_refuses_is_not() {
         let file = Path::new("berth.toml");
         let minimal = "name = \"a\"\n[[containers]]\nclass_name = \"A\"\nimage = \"x\"\ndefault_port = 80\n";
-        for good in [ALL_KEYS, minimal, &format!("{minimal}sleep_after = \"5m\"\ninstance_type = \"lite\"\n")] {
+        for good in [ALL_KEYS, minimal, &format!("{minimal}sleep_after = \"5m\"\ninstance_type = \"lite\"\n")]
+        {
             assert!(Manifest::parse(file, good).is_ok() && valid(good), "{good}");
         }
         for more in [
@@ -45,7 +46,13 @@ mod tests {
             "capabilities = [\"sys_admin\"]",
             "prepared = 65",
         ] {
-            let bad = format!("{}{more}\n", minimal.replace("default_port = 80\n", if more.starts_with("default") { "" } else { "default_port = 80\n" }));
+            let bad = format!(
+                "{}{more}\n",
+                minimal.replace(
+                    "default_port = 80\n",
+                    if more.starts_with("default") { "" } else { "default_port = 80\n" }
+                )
+            );
             assert!(Manifest::parse(file, &bad).is_err() && !valid(&bad), "{bad}");
         }
     }
@@ -64,7 +71,10 @@ mod tests {
             let known = schema.pointer(place).unwrap().as_object().unwrap();
             for (key, described) in known {
                 assert!(described["description"].is_string(), "{place}/{key} has no description");
-                assert!(tables.iter().any(|table| table.get(key).is_some()), "{place}/{key} is not in the file");
+                assert!(
+                    tables.iter().any(|table| table.get(key).is_some()),
+                    "{place}/{key} is not in the file"
+                );
             }
         }
     }

@@ -41,11 +41,14 @@ async fn create(name: &str, scope: ScopeArg, show: &Show) -> Result<()> {
         ScopeArg::Deploy => "deploy",
         ScopeArg::Admin => "admin",
     };
-    let made: Value = Admin::find(&show.admin)?.post("/v1/tokens", &json!({ "name": name, "scope": scope })).await?;
+    let made: Value =
+        Admin::find(&show.admin)?.post("/v1/tokens", &json!({ "name": name, "scope": scope })).await?;
     if show.json {
         return output::json(&made);
     }
-    eprintln!("Keep it secret; it is not shown again. Give it to berth in BERTH_ADMIN_TOKEN or --admin-token-file.");
+    eprintln!(
+        "Keep it secret; it is not shown again. Give it to berth in BERTH_ADMIN_TOKEN or --admin-token-file."
+    );
     Ok(output::line(made["token"].as_str().unwrap_or_default())?)
 }
 
@@ -58,14 +61,22 @@ async fn list(args: &Show) -> Result<()> {
     let now = SystemTime::now();
     let row = |token: &TokenView| {
         let used = token.last_used_ms.map_or_else(|| "never".to_owned(), |ms| output::ago(ms, now));
-        vec![token.id.clone(), token.name.clone(), token.scope.clone(), output::ago(token.created_ms, now), used]
+        vec![
+            token.id.clone(),
+            token.name.clone(),
+            token.scope.clone(),
+            output::ago(token.created_ms, now),
+            used,
+        ]
     };
     Ok(output::table(&HEADINGS, list.tokens.iter().map(row).collect())?)
 }
 
 async fn revoke(id: &str, admin: &AdminArgs) -> Result<()> {
     if id.len() != 16 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(bad_input(anyhow::anyhow!("{id:?} is not the ID of a token, which `berth token list` shows")));
+        return Err(bad_input(anyhow::anyhow!(
+            "{id:?} is not the ID of a token, which `berth token list` shows"
+        )));
     }
     Admin::find(admin)?.delete(&format!("/v1/tokens/{id}")).await?;
     Ok(output::line(format_args!("revoked {id}"))?)

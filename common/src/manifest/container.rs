@@ -9,9 +9,7 @@ use super::report::{Position, Report, Section, Value, kind, nearest};
 use super::values::{self, Bounds};
 use super::{ClassManifest, DeclaredImage, ImageSource};
 use crate::ids::ClassName;
-use crate::spec::{
-    Capability, MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, StartBoost, path_fault,
-};
+use crate::spec::{Capability, MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, StartBoost, path_fault};
 
 const KEYS: [&str; 19] = [
     "class_name",
@@ -241,7 +239,8 @@ fn custom_boost(report: &mut Report<'_>, value: &Value<'_>) -> Option<StartBoost
 fn ports(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<u16>> {
     let items = value.get_ref().as_array().map(|items| items.iter().collect::<Vec<_>>());
     let Some(items) = items.filter(|items| items.len() <= MAX_REQUIRED_PORTS) else {
-        let expected = format!("expected a list such as [8081, 9000], with {MAX_REQUIRED_PORTS} ports at most");
+        let expected =
+            format!("expected a list such as [8081, 9000], with {MAX_REQUIRED_PORTS} ports at most");
         report.wrong(value.span().start, expected);
         return None;
     };

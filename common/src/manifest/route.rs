@@ -7,13 +7,10 @@ use super::container::ClassNames;
 use super::report::{Report, Section, Value};
 use super::values;
 use crate::ids::{ClassName, ObjectName};
-use crate::spec::{
-    HostPattern, MAX_INTERCHANGEABLE, NameSource, PathPattern, RouteSpec, path_fault,
-};
+use crate::spec::{HostPattern, MAX_INTERCHANGEABLE, NameSource, PathPattern, RouteSpec, path_fault};
 
 const OBJECT: &str = "a parameter of the path or host such as \"{id}\", or a constant name such as \"main\"";
-const SOURCE: &str =
-    "one of { header = \"x-user\" }, { cookie = \"user\" }, { query = \"user\" }, { random = 3 }, { least_loaded = 3 }";
+const SOURCE: &str = "one of { header = \"x-user\" }, { cookie = \"user\" }, { query = \"user\" }, { random = 3 }, { least_loaded = 3 }";
 /// Most hosts and most methods of one route.
 const MAX_ITEMS: usize = 64;
 /// Longest method, in bytes: longer than any that is registered.
@@ -61,7 +58,15 @@ fn read(
     let taken = hosts.zip(methods).zip(path).map(|((hosts, methods), path)| (hosts, methods, path));
     let route = || {
         let (hosts, methods, path) = taken.clone()?;
-        Some(RouteSpec { hosts, methods, path, class: class?, object: object?, port: port?, rewrite: rewrite? })
+        Some(RouteSpec {
+            hosts,
+            methods,
+            path,
+            class: class?,
+            object: object?,
+            port: port?,
+            rewrite: rewrite?,
+        })
     };
     let route = route();
     (taken, route)

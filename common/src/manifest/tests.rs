@@ -449,7 +449,9 @@ fn limits_are_those_of_the_reference_unless_given() {
 fn what_must_answer_before_requests_are_sent_is_checked() {
     let class = &with("required_ports = [81]\nping_endpoint = \"/ok\"", "").unwrap().classes[0];
     assert_eq!((&class.required_ports[..], class.ping_endpoint.as_deref()), (&[81][..], Some("/ok")));
-    for bad in ["required_ports = [0]", "required_ports = 81", "ping_endpoint = \"ok\"", "ping_endpoint = \"/a b\""] {
+    for bad in
+        ["required_ports = [0]", "required_ports = 81", "ping_endpoint = \"ok\"", "ping_endpoint = \"/a b\""]
+    {
         assert!(with(bad, "").is_err(), "{bad}");
     }
 }

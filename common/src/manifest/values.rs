@@ -133,7 +133,11 @@ pub(super) fn sixteenths(report: &mut Report<'_>, value: &Value<'_>, most: u32) 
 }
 
 /// A number in sixteenths, where it is a whole number of them.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was just found to be in range")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it was just found to be in range"
+)]
 fn in_sixteenths(number: f64, most: u32) -> Option<u32> {
     let sixteenths = number * 16.0;
     let sound = sixteenths.fract() == 0.0 && (1.0..=f64::from(most)).contains(&sixteenths);

@@ -45,7 +45,8 @@ fn caller(admin: &Admin, peer: Peer, headers: &HeaderMap) -> Result<Caller, Prob
     match peer {
         Peer::Local { uid } if uid == 0 || uid == nix::unistd::geteuid().as_raw() => Ok(Caller(Scope::Admin)),
         Peer::Local { uid } => {
-            let detail = format!("only the edge's own user and root may use this socket, and not the user {uid}");
+            let detail =
+                format!("only the edge's own user and root may use this socket, and not the user {uid}");
             Err(Problem::new(StatusCode::FORBIDDEN, "not allowed", detail))
         }
         Peer::Network => {

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::Admin;
 use super::problem::{Denied, Missing, Problem, Unavailable, Unmet, Wrong};
 use super::read::{self, Body, OptionalBody, Parameters};
-use super::Admin;
 use crate::history::{AppHistory, VersionView};
 
 type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
@@ -95,7 +95,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
 }
 
 /// Shows one app. Its version is also the `ETag`, for the conditions of changes.
-#[utoipa::path(get, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)),
+#[utoipa::path(get, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
     responses((status = 200, body = AppView, headers(("etag" = String))), Denied, Missing,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Tagged<AppView> {
@@ -104,7 +104,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(app): Path<String
 }
 
 /// Lists the versions of an app that are kept, the newest first.
-#[utoipa::path(get, path = "/v1/apps/{app}/versions", tag = "apps", params(("app" = String, Path)),
+#[utoipa::path(get, path = "/v1/apps/{app}/versions", tag = "apps", params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
     responses((status = 200, body = VersionList), Denied, Missing,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn versions(
@@ -116,7 +116,7 @@ pub(super) async fn versions(
 
 /// Deploys an app: makes this its newest and current version. Answered once it is durable and routed to.
 #[utoipa::path(put, path = "/v1/apps/{app}", tag = "apps", request_body = AppSpec,
-    params(("app" = String, Path), How,
+    params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"), How,
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes"),
         ("if-none-match" = Option<String>, Header, description = "`*`: the app must not be deployed yet")),
     responses((status = 200, body = Deployed, headers(("etag" = String))), Denied, Wrong, Unmet, Unavailable))]
@@ -140,7 +140,7 @@ pub(super) async fn deploy(
 
 /// Makes an earlier version of an app current again. Answered once that is durable and routed to.
 #[utoipa::path(post, path = "/v1/apps/{app}/rollback", tag = "apps", request_body = Option<Rollback>,
-    params(("app" = String, Path),
+    params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes")),
     responses((status = 200, body = Deployed, headers(("etag" = String))), Denied, Wrong, Missing, Unmet, Unavailable))]
 pub(super) async fn roll_back(
@@ -156,7 +156,7 @@ pub(super) async fn roll_back(
 
 /// Ends an app: nothing is routed to it any more, and its containers are stopped. Its versions are lost.
 #[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps",
-    params(("app" = String, Path),
+    params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes")),
     responses((status = 204), Denied, Missing, Unmet, Unavailable,
         (status = 400, body = Problem, content_type = "application/problem+json")))]

@@ -31,7 +31,7 @@ pub(super) struct Which {
 
 /// Connects to a port of an object's container, which is started as by a request if it sleeps. Ask with `connection:
 /// upgrade` and `upgrade: berth-tcp`; behind the 101 both sides send bytes as they like. They count as activity.
-#[utoipa::path(get, path = "/v1/containers/{id}/connect", tag = "containers", params(("id" = String, Path), Which),
+#[utoipa::path(get, path = "/v1/containers/{id}/connect", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), Which),
     responses((status = 101, description = "the connection is one to the port from here on"),
         (status = 426, body = Problem, content_type = "application/problem+json"), Denied, Wrong, Missing, Conflicting,
         Unavailable))]

@@ -9,7 +9,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use berth_common::ids::{AppName, ClassName, Generation, InstanceId, NodeId, ObjectId, ObjectKey, ObjectName, Version};
+use berth_common::ids::{
+    AppName, ClassName, Generation, InstanceId, NodeId, ObjectId, ObjectKey, ObjectName, Version,
+};
 use berth_common::outcome::Outcome;
 use berth_common::spec::{ClassSpec, MAX_ENV_BYTES};
 use berth_common::wire::call::Signal;
@@ -110,12 +112,24 @@ impl From<ObjectView> for ContainerView {
     fn from(view: ObjectView) -> Self {
         let ObjectView { id, key, node, instance, version, generation, last_change_ms, exit, .. } = view;
         let (app, class, name) = (key.app, key.class, key.name);
-        let crash_loop = view.crash_loop.map(|known| CrashLoopView {
-            failures: known.failures,
-            next_try_ms: known.next_try_ms,
-        });
+        let crash_loop = view
+            .crash_loop
+            .map(|known| CrashLoopView { failures: known.failures, next_try_ms: known.next_try_ms });
         let state = view.state.into();
-        Self { id, app, class, name, state, node, instance, version, generation, last_change_ms, exit, crash_loop }
+        Self {
+            id,
+            app,
+            class,
+            name,
+            state,
+            node,
+            instance,
+            version,
+            generation,
+            last_change_ms,
+            exit,
+            crash_loop,
+        }
     }
 }
 
@@ -208,7 +222,8 @@ pub(super) async fn list(
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
     }
-    let after: Option<ObjectId> = listing.cursor.as_deref().map(|text| read::name("cursor", text)).transpose()?;
+    let after: Option<ObjectId> =
+        listing.cursor.as_deref().map(|text| read::name("cursor", text)).transpose()?;
     let (views, next) = admin.page(after, limit).await?;
     let containers = views.into_iter().map(ContainerView::from).filter(|view| listing.wants(view)).collect();
     Ok(Json(ContainerPage { containers, next_cursor: next.map(|id| id.to_string()) }))
@@ -234,11 +249,14 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, Body(order): Body<Sta
 }
 
 /// Shows one object.
-#[utoipa::path(get, path = "/v1/containers/{id}", tag = "containers", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/containers/{id}", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 200, body = ContainerView,
         headers(("server-timing" = String, description = "how long the look-up took, in milliseconds"))), Denied, Missing,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let id = object_id(&id)?;
     let start = Instant::now();
     let view = admin.view(id).await?;
@@ -247,7 +265,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(id): Path<String>
 }
 
 /// Has an object's container end with a signal, and SIGKILL after a while. Answered once that is durable.
-#[utoipa::path(post, path = "/v1/containers/{id}/stop", tag = "containers", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/v1/containers/{id}/stop", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     request_body = Option<StopOrder>,
     responses((status = 200, body = ContainerView), Denied, Wrong, Missing, Unavailable))]
 pub(super) async fn stop(
@@ -263,7 +281,7 @@ pub(super) async fn stop(
 }
 
 /// Ends an object's container with SIGKILL, now. Answered once that is durable.
-#[utoipa::path(post, path = "/v1/containers/{id}/destroy", tag = "containers", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/v1/containers/{id}/destroy", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 200, body = ContainerView), Denied, Missing, Unavailable,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn destroy(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
@@ -271,7 +289,7 @@ pub(super) async fn destroy(State(admin): State<Arc<Admin>>, Path(id): Path<Stri
 }
 
 /// Sends a container a signal, and no more: what it does then is up to its app.
-#[utoipa::path(post, path = "/v1/containers/{id}/signal", tag = "containers", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/v1/containers/{id}/signal", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     request_body = SignalOrder,
     responses((status = 200, body = ContainerView), Denied, Wrong, Missing, Conflicting, Unavailable))]
 pub(super) async fn signal(
@@ -291,7 +309,7 @@ pub(super) async fn signal(
 }
 
 /// Counts as activity: the container sleeps no earlier than `sleep_after` from now.
-#[utoipa::path(post, path = "/v1/containers/{id}/renew", tag = "containers", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/v1/containers/{id}/renew", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 200, body = ContainerView), Denied, Missing, Conflicting,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn renew(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
@@ -402,7 +420,8 @@ impl Admin {
         let mut views: BTreeMap<ObjectId, ObjectView> =
             stored.iter().map(|record| (record.key.id(), record.into())).collect();
         for mailbox in &self.mailboxes {
-            views.extend(mailbox.views().await.into_iter().filter(|v| here(v.id)).map(|view| (view.id, view)));
+            views
+                .extend(mailbox.views().await.into_iter().filter(|v| here(v.id)).map(|view| (view.id, view)));
         }
         Ok((views.into_values().collect(), last))
     }

@@ -47,7 +47,8 @@ pub(crate) struct Listeners {
 impl Listeners {
     /// Binds the socket, and the address if there is one.
     pub(crate) async fn bind(socket: &Path, tls: Option<&AdminTls>) -> anyhow::Result<Self> {
-        let local = bind(socket).with_context(|| format!("cannot bind the admin socket {}", socket.display()))?;
+        let local =
+            bind(socket).with_context(|| format!("cannot bind the admin socket {}", socket.display()))?;
         let network = match tls {
             None => None,
             Some(tls) => {

@@ -52,6 +52,9 @@ mod tests {
             std::fs::write(&path, &text).unwrap();
         }
         let known = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(known == text, "docs/openapi.json is not what the code says: BERTH_BLESS=1 cargo test writes it");
+        assert!(
+            known == text,
+            "docs/openapi.json is not what the code says: BERTH_BLESS=1 cargo test writes it"
+        );
     }
 }

@@ -95,7 +95,11 @@ fn unknown_field(given: &Value, understood: &Value) -> Option<String> {
         (Value::Array(given), Value::Array(understood)) => {
             given.iter().zip(understood).enumerate().find_map(|(index, (value, known))| {
                 let rest = unknown_field(value, known)?;
-                Some(if rest.starts_with('[') { format!("[{index}]{rest}") } else { format!("[{index}].{rest}") })
+                Some(if rest.starts_with('[') {
+                    format!("[{index}]{rest}")
+                } else {
+                    format!("[{index}].{rest}")
+                })
             })
         }
         _ => None,

@@ -64,7 +64,7 @@ pub(super) async fn create(
 }
 
 /// Ends a token. Answered once that is durable.
-#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens", params(("id" = String, Path, pattern = "^[0-9a-f]{16}$")),
     responses((status = 204), Denied, Missing,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn revoke(

@@ -12,10 +12,10 @@ use std::fs;
 use std::io::{self, BufRead, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use berth_common::ids::{Epoch, ObjectId};
+use berth_common::ids::Epoch;
 use berth_engine::Record;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -78,20 +78,6 @@ pub(crate) fn export(directory: &Path, to: impl io::Write) -> Result<Contents> {
 /// Reads all values and checks them. The edge must not run.
 pub(crate) fn verify(directory: &Path) -> Result<Contents> {
     walk(&open_existing(directory)?, |_| Ok(()))
-}
-
-/// Times of looking up objects that are spread over the store, in nanoseconds, the shortest first.
-pub(crate) fn sample(directory: &Path, count: usize) -> Result<Vec<u128>> {
-    let store = open_existing(directory)?;
-    let ids: Vec<ObjectId> = store.records(None, count)?.iter().map(|record| record.key.id()).collect();
-    let mut times = Vec::with_capacity(ids.len());
-    for id in ids {
-        let start = Instant::now();
-        ensure!(store.load(id)?.is_some(), "the object {id} is listed and not found");
-        times.push(start.elapsed().as_nanos());
-    }
-    times.sort_unstable();
-    Ok(times)
 }
 
 /// Makes the store from an export. With one there already it takes its place only if told to, and sets that one aside.
@@ -183,7 +169,10 @@ fn read_into(directory: &Path, mut from: impl BufRead) -> Result<Contents> {
     read_line(&mut from, &mut text)?;
     let head: Head = serde_json::from_str(&text).context("line 1: this is not an export of a store")?;
     if head.berth_store > FORMAT {
-        bail!("the export has the format {}, and this version knows formats up to {FORMAT}", head.berth_store);
+        bail!(
+            "the export has the format {}, and this version knows formats up to {FORMAT}",
+            head.berth_store
+        );
     }
     let failure = Arc::new(OnceLock::new());
     let mut contents = Contents::default();
@@ -298,7 +287,9 @@ mod tests {
         let target = directory.path().join("new/store");
         let changed = text.replacen("\"o1\"", "\"oX\"", 1);
         let cut = &text[..text.len() / 2];
-        for bad in [changed.as_str(), cut, "", "{}\n", &text.replacen("\"berth_store\":2", "\"berth_store\":3", 1)] {
+        for bad in
+            [changed.as_str(), cut, "", "{}\n", &text.replacen("\"berth_store\":2", "\"berth_store\":3", 1)]
+        {
             assert!(import(&target, bad.as_bytes(), false).is_err(), "{bad}");
         }
         assert!(!target.exists());

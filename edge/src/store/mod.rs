@@ -17,7 +17,7 @@ use berth_engine::Record;
 use crate::history::AppHistory;
 use crate::tokens::{TokenId, TokenRecord};
 
-pub(crate) use self::copy::{Contents, export, import, sample, verify};
+pub(crate) use self::copy::{Contents, export, import, verify};
 pub(crate) use self::sled::SledStore;
 
 /// Told, once, whether a write is durable. Called on the store's thread: it must not block.

@@ -30,8 +30,8 @@ use crate::tokens::TokenRecord;
 const BATCH: usize = 256;
 /// Most writes that wait; a writer that finds the queue full waits for it.
 const QUEUE: usize = 4096;
-/// Memory that sled may use to cache what it has read.
-const CACHE_BYTES: u64 = 128 << 20;
+/// Memory that sled may use to cache what it has read: it takes no more than there is to be read.
+const CACHE_BYTES: u64 = 64 << 20;
 /// The file in the store's directory that sled writes its log to.
 const DATABASE_FILE: &str = "db";
 /// Where the number of starts lies.
@@ -88,7 +88,8 @@ impl SledStore {
             (Err(_), Some(before)) => before.put_back(),
             (_, None) => Ok(()),
         };
-        settled.map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
+        settled
+            .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
         opened
     }
 
@@ -340,7 +341,8 @@ impl Change {
     }
 
     fn of_write(write: &Write) -> Result<Self, StoreError> {
-        let removed = |tree, key: &[u8]| Ok(Self { tree, key: key.to_owned(), pieces: Vec::new(), placed: None });
+        let removed =
+            |tree, key: &[u8]| Ok(Self { tree, key: key.to_owned(), pieces: Vec::new(), placed: None });
         match write {
             Write::App(app) => Self::new(APPS, app.current().spec.name.as_str().as_bytes(), app, None),
             Write::RemoveApp(name) => removed(APPS, name.as_str().as_bytes()),
@@ -571,7 +573,8 @@ pub(super) mod tests {
                 }
                 Err(other) => panic!("{other}"),
             }
-            let left: Vec<_> = std::fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            let left: Vec<_> =
+                std::fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
             assert_eq!(left, ["store"], "damaged at {at}");
             std::fs::remove_dir_all(&directory).unwrap();
             std::fs::create_dir(&directory).unwrap();

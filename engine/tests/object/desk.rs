@@ -9,7 +9,8 @@ use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::spec::{ClassSpec, ImageRef, Recipe, Resources};
 use berth_common::wire::call::{InstanceStatus, Phase};
 use berth_engine::{
-    Backoff, Config, Effect, Engine, HoldId, Input, Now, ObjectView, PersistId, Record, RecordState, Refused, WaiterId,
+    Backoff, Config, Effect, Engine, HoldId, Input, Now, ObjectView, PersistId, Record, RecordState, Refused,
+    WaiterId,
 };
 
 pub(crate) const MAX_WAITERS: usize = 3;

@@ -434,7 +434,8 @@ fn fail(desk: &mut Desk, n: u8) {
     let effects = desk.acquire(100 + generation);
     assert!(matches!(&effects[..], [Effect::Load { .. }]), "{effects:?}");
     let stopped = RecordState::Stopped { outcome: None };
-    let record = Record { key: key(), generation: Generation(generation - 1), state: stopped, last_change_ms: 0 };
+    let record =
+        Record { key: key(), generation: Generation(generation - 1), state: stopped, last_change_ms: 0 };
     assert!(matches!(&desk.loaded(Some(record))[..], [Effect::Reserve(_)]));
     let placing = persist(&desk.reserved(generation, Ok(n)));
     desk.persisted(placing);

@@ -14,7 +14,8 @@ use berth_common::wire::call::{
 };
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
-    Backoff, Config, Effect, EndOrder, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure, WaiterId,
+    Backoff, Config, Effect, EndOrder, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure,
+    WaiterId,
 };
 use proptest::sample::Index;
 

@@ -78,7 +78,11 @@ async fn serve(
         output::line(line)?;
     }
     let mut keys = Keys::open();
-    let hint = if keys.are_there() { "r rebuilds and restarts, q or Ctrl-C ends everything" } else { "Ctrl-C ends everything" };
+    let hint = if keys.are_there() {
+        "r rebuilds and restarts, q or Ctrl-C ends everything"
+    } else {
+        "Ctrl-C ends everything"
+    };
     eprintln!("logs are in {}; {hint}", place.logs().display());
     tokio::select! {
         died = daemons.first_death() => Err(died),

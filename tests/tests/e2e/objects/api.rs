@@ -89,8 +89,12 @@ fn lists_come_in_pages_and_changes_on_conditions() -> Outcome {
         spec["classes"]["Hello"]["default_port"] = 0.into();
         spec["routes"][0]["class"] = "Other".into();
         let (status, problem) = admin.put("/v1/apps/hello", &spec).await?;
-        let fields: Vec<_> = problem["errors"].as_array().into_iter().flatten().map(|e| e["field"].clone()).collect();
-        ensure!(status.as_u16() == 422 && fields == ["classes.Hello.default_port", "routes[0].class"], "{problem}");
+        let fields: Vec<_> =
+            problem["errors"].as_array().into_iter().flatten().map(|e| e["field"].clone()).collect();
+        ensure!(
+            status.as_u16() == 422 && fields == ["classes.Hello.default_port", "routes[0].class"],
+            "{problem}"
+        );
         spec["classes"]["Hello"]["colour"] = 1.into();
         let (status, problem) = admin.put("/v1/apps/hello", &spec).await?;
         ensure!(status.as_u16() == 400 && problem.to_string().contains("classes.Hello.colour"), "{problem}");
@@ -123,7 +127,9 @@ fn c10_any_port_is_reached_in_raw_bytes() -> Outcome {
         cluster.deploy(&App::default()).await?;
         let path = format!("/v1/containers/{}/connect", object_id("raw")?);
         let ask = |query: &str| {
-            format!("GET {path}{query} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: berth-tcp\r\n\r\n")
+            format!(
+                "GET {path}{query} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: berth-tcp\r\n\r\n"
+            )
         };
         let (_, answer) = speak(cluster, &ask(""), "no such object").await?;
         ensure!(answer.starts_with("HTTP/1.1 404"), "{answer}");
@@ -199,7 +205,8 @@ fn tokens_open_the_api_over_tls_as_far_as_their_scope_goes() -> Outcome {
             ensure!(!fine && text.contains("not authenticated"), "{text}");
         }
         let listed = cluster.admin().get("/v1/tokens").await?;
-        let of_read = listed["tokens"].as_array().into_iter().flatten().find(|token| token["scope"] == "read");
+        let of_read =
+            listed["tokens"].as_array().into_iter().flatten().find(|token| token["scope"] == "read");
         let of_read = of_read.context("it is not listed")?;
         ensure!(of_read["last_used_ms"].is_u64() && !listed.to_string().contains(&read), "{listed}");
         let id = of_read["id"].as_str().context("no id")?;

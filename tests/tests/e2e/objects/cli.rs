@@ -27,7 +27,19 @@ struct Terminal {
 impl Terminal {
     fn open(directory: &Path) -> Result<Self> {
         let terminal = Self { socket: directory.join("tmux") };
-        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "180", "-y", "50", "-c", &directory.to_string_lossy(), "sh"])?;
+        terminal.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "180",
+            "-y",
+            "50",
+            "-c",
+            &directory.to_string_lossy(),
+            "sh",
+        ])?;
         Ok(terminal)
     }
 
@@ -223,9 +235,12 @@ fn a_store_is_exported_damaged_refused_and_brought_back() -> Outcome {
         let mut bytes = fs::read(&file)?;
         bytes.iter_mut().take(4096).for_each(|byte| *byte ^= 0x5a);
         fs::write(&file, &bytes)?;
-        let (fine, text) = berth(&["store", "import", "--state", &state, "--input", &export, "--replace"]).await?;
+        let (fine, text) =
+            berth(&["store", "import", "--state", &state, "--input", &export, "--replace"]).await?;
         ensure!(fine && text.contains("store-set-aside-"), "{text}");
-        let aside = fs::read_dir(&state)?.flatten().find(|e| e.file_name().to_string_lossy().starts_with("store-set-aside"));
+        let aside = fs::read_dir(&state)?
+            .flatten()
+            .find(|e| e.file_name().to_string_lossy().starts_with("store-set-aside"));
         ensure!(aside.is_some(), "the damaged store is gone");
         cluster.start_edge()?;
         cluster.until_connected().await?;

@@ -20,7 +20,12 @@ fn c1_requests_wait_for_all_required_ports_and_for_the_ping_endpoint() -> Outcom
         let more = "required_ports = [9999]";
         cluster.deploy(&App { name: "hello", more, port_timeout: "2s", ..App::default() }).await?;
         let answer = cluster.client().get("/container/ports").await?;
-        ensure!(answer.status == 500 && answer.text.contains("in time"), "{}: {}", answer.status, answer.text);
+        ensure!(
+            answer.status == 500 && answer.text.contains("in time"),
+            "{}: {}",
+            answer.status,
+            answer.text
+        );
         until_ended(cluster, "ports", ExitReason::StartFailed).await?;
 
         let pinged = |path| App { more: path, port_timeout: "3s", ..App::default() };

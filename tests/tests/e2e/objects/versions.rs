@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -120,13 +120,13 @@ fn a_killed_edge_has_every_version_that_it_acknowledged_and_nothing_by_halves() 
             let spec = admin.get("/v1/apps/hello").await?["spec"].clone();
             acknowledged = admin.get("/v1/apps/hello").await?["version"].as_u64().context("no version")?;
             // While deploys and starts go on, the edge is killed.
-            let newest = Arc::new(AtomicUsize::new(0));
+            let newest = Arc::new(AtomicU64::new(0));
             let noted = Arc::clone(&newest);
             let deploying = tokio::spawn(async move {
                 loop {
                     let Ok((status, answer)) = admin.put("/v1/apps/hello", &spec).await else { return };
                     if status.is_success() {
-                        noted.fetch_max(answer["version"].as_u64().unwrap_or(0) as usize, Ordering::Relaxed);
+                        noted.fetch_max(answer["version"].as_u64().unwrap_or(0), Ordering::Relaxed);
                     }
                 }
             });
@@ -134,7 +134,11 @@ fn a_killed_edge_has_every_version_that_it_acknowledged_and_nothing_by_halves() 
                 let mut answered = Vec::new();
                 for number in 0..1_000 {
                     let name = format!("r{round}-{number}");
-                    match client.get(&format!("/container/{name}")).await.and_then(|answer| answer.success()?.instance()) {
+                    match client
+                        .get(&format!("/container/{name}"))
+                        .await
+                        .and_then(|answer| answer.success()?.instance())
+                    {
                         Ok(instance) => answered.push((name, instance)),
                         Err(_) => return answered,
                     }
@@ -149,11 +153,12 @@ fn a_killed_edge_has_every_version_that_it_acknowledged_and_nothing_by_halves() 
             cluster.until_connected().await?;
             let found = cluster.admin().get("/v1/apps/hello/versions").await?;
             let current = found["versions"][0]["version"].as_u64().context("no version")?;
-            let told = newest.load(Ordering::Relaxed) as u64;
+            let told = newest.load(Ordering::Relaxed);
             ensure!(current >= acknowledged.max(told), "version {told} was acknowledged, {current} is there");
             ensure!(found["versions"][0]["current"] == true, "{found}");
             for (name, instance) in &answered {
-                let again = cluster.client().get(&format!("/container/{name}")).await?.success()?.instance()?;
+                let again =
+                    cluster.client().get(&format!("/container/{name}")).await?.success()?.instance()?;
                 ensure!(again == *instance, "{name} had {instance}, and has {again}");
             }
             // Room for the next round.
