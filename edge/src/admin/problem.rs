@@ -28,7 +28,7 @@ pub(super) struct Problem {
     #[schema(required = false)]
     errors: Vec<FieldError>,
     #[serde(skip)]
-    header: Option<(header::HeaderName, HeaderValue)>,
+    header: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
 /// What is wrong with one part of a request.
@@ -66,7 +66,7 @@ impl Problem {
     }
 
     pub(super) fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.header = Some(Box::new((name, value)));
         self
     }
 }
@@ -121,7 +121,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_string(&self).unwrap_or_default();
         let content = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (self.status, content, body).into_response();
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
         response
@@ -194,7 +194,7 @@ pub(super) enum Unavailable {
     Gateway(Problem),
     /// No node has room, the node is not connected, a limit is reached: later it may work.
     #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(Problem),
+    NotNow(Problem),
     /// The node did not answer in time.
     #[response(status = 504, content_type = "application/problem+json")]
     Timeout(Problem),
