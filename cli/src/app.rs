@@ -9,6 +9,7 @@ use berth_common::manifest::{ClassManifest, DeclaredImage, ImageSource, Manifest
 use berth_common::spec::{AppSpec, ImageRef};
 
 use crate::admin::{Admin, Deployed, Terms};
+use crate::assets;
 use crate::failure::{BadInput, bad_input};
 use crate::image::layout::{self, Staging};
 use crate::image::{self, Settings, Source, import};
@@ -40,6 +41,11 @@ impl App {
             .map_err(bad_input)?;
         let base = file.parent().unwrap_or(Path::new("")).to_owned();
         let manifest = check(file, &text, &base).map_err(|problems| BadInput(problems.to_string()))?;
+        if let Some(declared) = &manifest.assets {
+            assets::look_at(&base.join(&declared.directory))
+                .with_context(|| format!("{}: the assets cannot be used", file.display()))
+                .map_err(bad_input)?;
+        }
         Ok(Self { manifest, base })
     }
 
@@ -51,7 +57,14 @@ impl App {
         // Packing reads and compresses files: it must not hold up what else is watched meanwhile.
         let packed = tokio::task::spawn_blocking(move || pack_all(&jobs));
         let packed = packed.await.context("packing was broken off")??;
-        admin.deploy(&self.spec(packed)?, terms).await
+        let mut spec = self.spec(packed)?;
+        if let Some(assets) = &mut spec.assets {
+            let (source, app) = (self.base.join(&assets.directory), spec.name.clone());
+            let pack = move || assets::pack(&source, &app, &directory);
+            assets.directory =
+                tokio::task::spawn_blocking(pack).await.context("copying was broken off")??;
+        }
+        admin.deploy(&spec, terms).await
     }
 
     /// The files that it is made of, as far as they are files by themselves.

@@ -6,6 +6,7 @@
 mod admin;
 mod app;
 mod args;
+mod assets;
 mod commands;
 mod failure;
 mod image;

@@ -4,6 +4,7 @@
 //! Touches no file. Whether an image exists is for the caller to find out, who adds what is missing to the same
 //! [`Problems`]; the caller also packs the images, and then the manifest becomes an [`AppSpec`].
 
+mod assets;
 mod container;
 mod limits;
 mod report;
@@ -19,8 +20,8 @@ use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
 use crate::spec::{
-    AppLimits, AppSpec, Capability, ClassSpec, ImageRef, MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec,
-    StartBoost,
+    AppLimits, AppSpec, AssetsSpec, Capability, ClassSpec, ImageRef, MAX_ENV_BYTES, OfApp, Recipe, Resources,
+    RouteSpec, StartBoost,
 };
 
 pub use container::MAX_PREPARED;
@@ -45,6 +46,8 @@ pub struct Manifest {
     pub routes: Vec<RouteSpec>,
     /// What its live instances may take together.
     pub limits: AppLimits,
+    /// Its static files, with the directory as in the file.
+    pub assets: Option<AssetsSpec>,
 }
 
 /// One `[[containers]]`: all of a [`ClassSpec`] but the packed image.
@@ -202,12 +205,18 @@ impl Manifest {
         for class in &self.classes {
             classes.insert(class.name.clone(), class.to_spec(image_of(class)?));
         }
-        Ok(AppSpec { name: self.name.clone(), classes, routes: self.routes.clone(), limits: self.limits })
+        Ok(AppSpec {
+            name: self.name.clone(),
+            classes,
+            routes: self.routes.clone(),
+            limits: self.limits,
+            assets: self.assets.clone(),
+        })
     }
 }
 
 fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifest>, Vec<DeclaredImage>) {
-    report.refuse_unknown_keys(root, &["name", "vars", "limits", "containers", "routes"]);
+    report.refuse_unknown_keys(root, &["name", "vars", "limits", "assets", "containers", "routes"]);
     let name = report.required(root, "name", "the app's name, such as name = \"hello\"");
     let name = name.and_then(|value| values::name::<AppName>(report, value));
     if root.get("containers").is_none() {
@@ -217,6 +226,7 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     let known = ClassNames::collect(report, &sections);
     let vars = container::optional(root.get("vars"), |value| container::environment(report, value, "[vars]"));
     let limits = container::optional(root.get("limits"), |value| limits::read(report, value));
+    let assets = container::optional(root.get("assets"), |value| assets::read(report, value));
     let parsed: Vec<_> = sections.iter().map(|section| container::read(report, section)).collect();
     let images = parsed.iter().filter_map(|parsed| parsed.image.clone()).collect();
     let classes: Option<Vec<_>> = parsed.into_iter().map(|parsed| parsed.class).collect();
@@ -225,16 +235,24 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
         refuse_large_environments(report, classes, &sections);
     }
     let routes = route::read_all(report, root, &known);
-    (assemble(name, classes, routes, limits), images)
+    let parts = Parts { limits, assets };
+    (assemble(name, classes, routes, parts), images)
 }
 
 fn assemble(
     name: Option<AppName>,
     classes: Option<Vec<ClassManifest>>,
     routes: Option<Vec<RouteSpec>>,
-    limits: Option<Option<AppLimits>>,
+    Parts { limits, assets }: Parts,
 ) -> Option<Manifest> {
-    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits: limits?.unwrap_or_default() })
+    let limits = limits?.unwrap_or_default();
+    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets? })
+}
+
+/// Sections that may be there or not, each with nothing at all where it is wrong.
+struct Parts {
+    limits: Option<Option<AppLimits>>,
+    assets: Option<Option<AssetsSpec>>,
 }
 
 /// The variables of the whole app are those of each class that does not set them itself.

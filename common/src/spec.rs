@@ -50,6 +50,43 @@ pub struct AppSpec {
     /// What all its live instances may take together.
     #[serde(default)]
     pub limits: AppLimits,
+    /// Files that the edge serves itself.
+    #[serde(default)]
+    pub assets: Option<AssetsSpec>,
+}
+
+/// Most static files of an app: the edge knows all of their names.
+pub const MAX_ASSETS: usize = 20_000;
+
+/// Static files of an app. A request for one of them gets it; others go on to the routes.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssetsSpec {
+    /// Where they are, on the edge's machine.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub directory: PathBuf,
+    /// The hosts that they are served for; all where there are none.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    #[serde(default)]
+    pub hosts: Vec<HostPattern>,
+    /// What requests get that name no file and that no route takes.
+    #[serde(default)]
+    pub not_found: NotFound,
+}
+
+/// What requests get that name no file and that no route takes.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotFound {
+    /// What any path gets that nothing takes.
+    #[default]
+    None,
+    /// `404.html`, with the status 404.
+    Page,
+    /// `index.html`, with the status 200.
+    SinglePage,
 }
 
 /// What the live instances of one app may take together.

@@ -387,6 +387,7 @@ pub(crate) mod tests {
         };
         AppSpec {
             limits: Default::default(),
+            assets: None,
             name: name.parse().unwrap(),
             classes: BTreeMap::from([("Class".parse().unwrap(), class())]),
             routes: routes.iter().map(route).collect(),

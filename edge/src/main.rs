@@ -3,6 +3,7 @@
 
 mod admin;
 mod apps;
+mod assets;
 mod config;
 mod edge;
 mod error;

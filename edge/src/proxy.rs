@@ -24,7 +24,7 @@ use crate::http::headers::{self, BadRequest};
 use crate::link::{Links, call};
 use crate::objects::{Hold, Mailbox};
 use crate::pool::{Pool, Target};
-use crate::router::{CurrentRouter, Matched};
+use crate::router::{CurrentRouter, Matched, RouteError};
 use crate::tunnel::{self, OpenError, TunnelStream};
 use crate::upstream::{SendError, Upstream};
 use crate::websocket::{self, Tunnelled};
@@ -102,7 +102,17 @@ impl Proxy {
     }
 
     async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
-        let matched = self.router.get().route(&request)?;
+        let router = self.router.get();
+        if let Some(found) = router.asset(&request) {
+            return Ok(found.respond(request).await);
+        }
+        let matched = match router.route(&request) {
+            Err(RouteError::NoRoute) => match router.otherwise(&request) {
+                Some(found) => return Ok(found.respond(request).await),
+                None => return Err(RouteError::NoRoute.into()),
+            },
+            matched => matched?,
+        };
         let object = matched.key.id();
         let job = Job { request, peer, matched, object };
         match shard_of(object, self.shards.len()) {

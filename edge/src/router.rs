@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_common::ids::{AppName, IdError, ObjectKey, ObjectName};
-use berth_common::spec::{AppSpec, ClassSpec, NameSource, RouteSpec};
+use berth_common::spec::{AppSpec, AssetsSpec, ClassSpec, NameSource, RouteSpec};
 use http::Request;
 use http::header::{COOKIE, HOST};
 
+use crate::assets::{Assets, Found};
 use crate::load::{Burden, Loads};
 
 /// The routes of all apps.
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     routes: Vec<Route>,
+    assets: Vec<Arc<Assets>>,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,22 @@ pub(crate) enum RouteError {
 impl Router {
     /// The routes of these apps.
     pub(crate) fn new(apps: &BTreeMap<AppName, AppSpec>) -> Self {
-        Self { routes: apps.values().flat_map(routes).collect() }
+        let assets = apps.values().filter_map(|app| Some((&app.name, app.assets.as_ref()?)));
+        Self { routes: apps.values().flat_map(routes).collect(), assets: assets.filter_map(read).collect() }
+    }
+
+    /// The static file that a request is for.
+    pub(crate) fn asset<B>(&self, request: &Request<B>) -> Option<Found> {
+        if self.assets.is_empty() {
+            return None;
+        }
+        let path = percent_decode(request.uri().path()).ok()?;
+        self.assets.iter().find_map(|assets| assets.find(request, host(request), &path))
+    }
+
+    /// What a request gets that no route takes.
+    pub(crate) fn otherwise<B>(&self, request: &Request<B>) -> Option<Found> {
+        self.assets.iter().find_map(|assets| assets.otherwise(request, host(request)))
     }
 
     /// Finds the object for a request.
@@ -171,6 +188,15 @@ fn query<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
     let query = request.uri().query().unwrap_or_default();
     let found = form_urlencoded::parse(query.as_bytes()).filter(|(known, _)| known == name);
     only_one("query parameter", name, found.map(|(_, value)| value.into_owned()))
+}
+
+/// The static files of an app. Without them it goes on: its routes are more than nothing.
+fn read((app, spec): (&AppName, &AssetsSpec)) -> Option<Arc<Assets>> {
+    let read = Assets::read(spec);
+    read.inspect_err(|error| {
+        tracing::error!(%app, directory = %spec.directory.display(), %error, "static files cannot be read");
+    })
+    .ok()
 }
 
 /// The routes of one app whose classes exist; deploying checks that all do.

@@ -38,7 +38,7 @@ fn read(
     classes: &ClassNames<'_>,
 ) -> (Option<Taken>, Option<RouteSpec>) {
     report.refuse_unknown_keys(section, &["hosts", "methods", "path", "class", "object", "port", "rewrite"]);
-    let hosts = section.get("hosts").map_or(Some(Vec::new()), |value| list(report, value, HOSTS, host));
+    let hosts = section.get("hosts").map_or(Some(Vec::new()), |value| hosts(report, value));
     let methods =
         section.get("methods").map_or(Some(Vec::new()), |value| list(report, value, METHODS, method));
     let path = report.required(section, "path", "a path such as \"/container/{id}/*\"");
@@ -124,6 +124,11 @@ fn list<T>(
     // All of them, so that all problems show.
     let read: Vec<_> = items.into_iter().map(|item| read(report, item)).collect();
     read.into_iter().collect()
+}
+
+/// Patterns of hosts.
+pub(super) fn hosts(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<HostPattern>> {
+    list(report, value, HOSTS, host)
 }
 
 fn host(report: &mut Report<'_>, value: &Value<'_>) -> Option<HostPattern> {

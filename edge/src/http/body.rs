@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 use crate::objects::Hold;
@@ -21,7 +22,12 @@ pub(crate) enum ResponseBody {
     Text(Full<Bytes>),
     /// An instance's answer.
     Instance(Box<InstanceBody>),
+    /// A static file.
+    Asset(UnsyncBoxBody<Bytes, BoxError>),
 }
+
+/// Why a body broke off.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl ResponseBody {
     pub(crate) fn text(text: impl Into<Bytes>) -> Self {
@@ -35,15 +41,16 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
-            Self::Instance(body) => body.poll_frame(cx),
+            Self::Instance(body) => body.poll_frame(cx).map_err(Into::into),
+            Self::Asset(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -51,6 +58,7 @@ impl Body for ResponseBody {
         match self {
             Self::Text(text) => text.is_end_stream(),
             Self::Instance(body) => body.incoming.is_end_stream(),
+            Self::Asset(body) => body.is_end_stream(),
         }
     }
 
@@ -58,6 +66,7 @@ impl Body for ResponseBody {
         match self {
             Self::Text(text) => text.size_hint(),
             Self::Instance(body) => body.incoming.size_hint(),
+            Self::Asset(body) => body.size_hint(),
         }
     }
 }

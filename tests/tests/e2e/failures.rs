@@ -82,7 +82,7 @@ fn an_image_that_is_gone_is_told_in_the_answer_and_in_the_log() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let admin = cluster.admin();
-        let mut app = admin.get("/v1/apps").await?["apps"][0].take();
+        let mut app = admin.get("/v1/apps").await?["apps"][0]["spec"].take();
         app["classes"]["Hello"]["image"]["layout"] = json!("/nowhere/image");
         let (status, answer) = admin.put("/v1/apps/hello", &app).await?;
         ensure!(status.is_success(), "{status}: {answer}");

@@ -96,7 +96,7 @@ async fn own_edge(cluster: &Cluster) -> Result<Rogue> {
 /// Has the node start an instance of the app that was deployed, and waits until it takes CPU time.
 async fn start(cluster: &Cluster, edge: &Rogue) -> Result<InstanceId> {
     let apps = cluster.admin().get("/v1/apps").await?;
-    let image = &apps["apps"][0]["classes"]["Hello"]["image"];
+    let image = &apps["apps"][0]["spec"]["classes"]["Hello"]["image"];
     let instance = InstanceId::random();
     let start = serde_json::json!({
         "instance": instance, "object": {"app": "own", "class": "Hello", "name": "1"}, "generation": 1,

@@ -168,7 +168,8 @@ async fn at_a_terminal(run: &Run) -> Result<()> {
     .await?;
 
     // Bytes to the container's port, from a shell.
-    let connect = "printf 'GET /x/instance HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\n\\r\\n' | ./berth connect app/App/1 8080";
+    // A server may take the end of what is sent for the end of all: it comes a little later.
+    let connect = "(printf 'GET /x/instance HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\n\\r\\n'; sleep 1) | ./berth connect app/App/1 8080";
     let output = Command::new("sh")
         .args(["-c", connect])
         .current_dir(&directory)

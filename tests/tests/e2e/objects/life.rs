@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
 use berth_tests::cluster::Setup;
@@ -11,7 +11,7 @@ use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait;
 use serde_json::{Value, json};
 
-use super::{PATIENCE, object_id, order, until_ended};
+use super::{PATIENCE, object_id, order, raw, until_ended};
 
 #[test]
 fn c1_requests_wait_for_all_required_ports_and_for_the_ping_endpoint() -> Outcome {
@@ -171,6 +171,70 @@ fn c7_memory_that_runs_out_is_a_reason_of_its_own_and_the_next_request_starts_an
         drop(filled);
         until_ended(cluster, "big", ExitReason::Oom).await?;
         ensure!(client.get("/container/big").await?.success()?.instance()? != first);
+        Ok(())
+    })
+}
+
+#[test]
+fn d3_static_files_are_served_beside_the_routes() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let public = cluster.make_directory("public")?;
+        std::fs::create_dir(public.join("docs"))?;
+        let script = "let x = 1;\n".repeat(500);
+        for (name, content) in [
+            ("index.html", "<h1>home</h1>"),
+            ("404.html", "<h1>lost</h1>"),
+            ("app.js", script.as_str()),
+            ("docs/index.html", "docs"),
+            ("notes.txt.br", "as it lies there"),
+            ("notes.txt", "in plain words"),
+            (".secret", "never"),
+        ] {
+            std::fs::write(public.join(name), content)?;
+        }
+        let section =
+            |more: &str| format!("[assets]\ndirectory = {:?}\n{more}\n", public.display().to_string());
+        let page: &str = section("not_found_handling = \"404-page\"").leak();
+        cluster.deploy(&App { more: page, ..App::default() }).await?;
+        let client = cluster.client();
+        let home = client.get("/").await?.success()?;
+        ensure!(home.text == "<h1>home</h1>" && home.headers["content-type"] == "text/html", "{home:?}");
+        ensure!(client.get("/docs/").await?.success()?.text == "docs");
+        let redirect = client.get("/docs").await?;
+        ensure!(redirect.status == 307 && redirect.headers["location"] == "/docs/", "{redirect:?}");
+        client.get("/container/1").await?.success()?;
+        for path in [
+            "/none",
+            "/.secret",
+            "/..%2f..%2fberth.toml",
+            "/%2e%2e/app-hello/berth.toml",
+            "/docs/..%2f.secret",
+        ] {
+            let answer = client.get(path).await?;
+            ensure!(answer.status == 404 && answer.text == "<h1>lost</h1>", "{path}: {answer:?}");
+        }
+
+        let etag = home.headers.get("etag").context("no ETag")?.to_str()?.to_owned();
+        let (status, _) = raw(cluster, "GET /", &format!("host: x\r\nif-none-match: {etag}\r\n")).await?;
+        ensure!(status == 304, "{status}");
+        let (status, text) = raw(cluster, "GET /app.js", "host: x\r\nrange: bytes=0-4\r\n").await?;
+        ensure!(status == 206 && text.ends_with("let x"), "{text}");
+        let (status, text) = raw(cluster, "HEAD /app.js", "host: x\r\n").await?;
+        ensure!(
+            status == 200 && text.contains("content-length: 5500") && text.ends_with("\r\n\r\n"),
+            "{text}"
+        );
+        let (_, text) = raw(cluster, "GET /app.js", "host: x\r\naccept-encoding: gzip\r\n").await?;
+        ensure!(text.contains("content-encoding: gzip"), "{text}");
+        let (_, text) = raw(cluster, "GET /notes.txt", "host: x\r\naccept-encoding: br\r\n").await?;
+        ensure!(text.contains("content-encoding: br") && text.ends_with("as it lies there"), "{text}");
+
+        // A new version has its own files; the old ones are not touched.
+        std::fs::write(public.join("index.html"), "<h1>new</h1>")?;
+        ensure!(client.get("/").await?.success()?.text == "<h1>home</h1>", "a deployed file was changed");
+        let single: &str = section("not_found_handling = \"single-page-application\"").leak();
+        cluster.deploy(&App { more: single, ..App::default() }).await?;
+        ensure!(client.get("/any/where").await?.success()?.text == "<h1>new</h1>");
         Ok(())
     })
 }

@@ -1,0 +1,153 @@
+//! The static files of an app, copied to where the edge serves them from: under a name that holds their digest, so that
+//! those of a version that is deployed are never changed.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use berth_common::ids::AppName;
+use berth_common::spec::MAX_ASSETS;
+use sha2::{Digest, Sha256};
+
+use crate::image::layout::Hashed;
+
+/// Largest file, in bytes, and largest sum of all: a site, not a store of films.
+const MAX_FILE_BYTES: u64 = 100 << 20;
+const MAX_BYTES: u64 = 2 << 30;
+/// How deep directories may lie in each other.
+const MAX_DEPTH: usize = 32;
+/// Modes of what the edge serves to everybody anyway.
+const FILE_MODE: u32 = 0o644;
+const DIRECTORY_MODE: u32 = 0o755;
+/// Digits of the digest in the directory's name.
+const DIGEST_DIGITS: usize = 16;
+
+/// Looks at the files, and gives their number.
+pub(crate) fn look_at(source: &Path) -> Result<usize> {
+    Ok(list(source)?.len())
+}
+
+/// Copies the files of a directory to one below `to`, which may be there already.
+pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
+    let files = list(source)?;
+    let staging = tempfile::Builder::new().prefix(".assets-").tempdir_in(to)?;
+    let mut digest = Sha256::new();
+    for name in &files {
+        let place = staging.path().join(name);
+        fs::create_dir_all(place.parent().unwrap_or(staging.path()))?;
+        let from = source.join(name);
+        let copied = copy(&from, &place).with_context(|| format!("cannot copy {}", from.display()))?;
+        digest.update((name.as_os_str().len() as u64).to_be_bytes());
+        digest.update(name.as_os_str().as_encoded_bytes());
+        digest.update(copied);
+    }
+    let digits: String = hex::encode(digest.finalize()).chars().take(DIGEST_DIGITS).collect();
+    let place = to.join(format!("{app}-assets-{digits}"));
+    if place.is_dir() {
+        return Ok(place);
+    }
+    open_up(staging.path())?;
+    fs::rename(staging.keep(), &place).with_context(|| format!("cannot make {}", place.display()))?;
+    File::open(to)?.sync_all()?;
+    Ok(place)
+}
+
+/// Copies one file durably, and gives the digest of what was copied.
+fn copy(from: &Path, to: &Path) -> io::Result<String> {
+    let (mut from, mut to) = (File::open(from)?, Hashed::new(File::create(to)?));
+    io::copy(&mut from, &mut to)?;
+    let (file, digest, _) = to.finish();
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    file.sync_all()?;
+    Ok(digest)
+}
+
+/// Lets the edge's user read the directories.
+fn open_up(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE))
+}
+
+/// The files below a directory by their names in it, in order, without those that begin with a dot.
+fn list(source: &Path) -> Result<Vec<PathBuf>> {
+    ensure!(
+        source.is_dir(),
+        "{} is no directory; expected one with the app's static files",
+        source.display()
+    );
+    let mut files = Vec::new();
+    let mut bytes = 0;
+    collect(source, Path::new(""), 0, &mut files, &mut bytes)?;
+    files.sort();
+    Ok(files)
+}
+
+fn collect(
+    directory: &Path,
+    name: &Path,
+    depth: usize,
+    files: &mut Vec<PathBuf>,
+    bytes: &mut u64,
+) -> Result<()> {
+    ensure!(depth <= MAX_DEPTH, "{}: expected directories at most {MAX_DEPTH} deep", directory.display());
+    for entry in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
+        let entry = entry?;
+        let (path, own) = (entry.path(), entry.file_name());
+        if own.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        ensure!(own.to_str().is_some(), "{}: expected a name in UTF-8", path.display());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            collect(&path, &name.join(own), depth + 1, files, bytes)?;
+            continue;
+        }
+        if !kind.is_file() {
+            bail!("{}: expected files and directories, no links or others", path.display());
+        }
+        let size = entry.metadata()?.len();
+        *bytes += size;
+        ensure!(size <= MAX_FILE_BYTES, "{}: expected at most {MAX_FILE_BYTES} bytes a file", path.display());
+        files.push(name.join(own));
+        ensure!(files.len() <= MAX_ASSETS, "expected at most {MAX_ASSETS} files");
+        ensure!(*bytes <= MAX_BYTES, "expected at most {MAX_BYTES} bytes in all files");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_copied_once_under_a_name_of_their_own() {
+        let (source, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(source.path().join("css")).unwrap();
+        fs::write(source.path().join("index.html"), "x").unwrap();
+        fs::write(source.path().join("css/a.css"), "y").unwrap();
+        fs::write(source.path().join(".env"), "secret").unwrap();
+        let app = "a".parse().unwrap();
+        let first = pack(source.path(), &app, to.path()).unwrap();
+        assert_eq!(pack(source.path(), &app, to.path()).unwrap(), first);
+        assert_eq!(fs::read_to_string(first.join("css/a.css")).unwrap(), "y");
+        assert!(!first.join(".env").exists());
+        fs::write(source.path().join("index.html"), "z").unwrap();
+        assert_ne!(pack(source.path(), &app, to.path()).unwrap(), first);
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn links_are_refused() {
+        let source = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", source.path().join("x")).unwrap();
+        assert!(look_at(source.path()).unwrap_err().to_string().contains("no links"));
+        assert!(look_at(&source.path().join("none")).is_err());
+    }
+}
