@@ -1,8 +1,9 @@
 //! The apps that are deployed: checked, stored durably, and only then routed to.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use berth_common::ids::{AppName, ClassName, Version};
 use berth_common::manifest::{MAX_CLASSES, MAX_PREPARED, MAX_ROUTES};
@@ -14,6 +15,7 @@ use berth_common::wire::call::{Prepare, Stock};
 use berth_common::wire::frame::MAX_FRAME_BYTES;
 use tokio::sync::{Mutex, watch};
 
+use crate::clock::wall_ms;
 use crate::history::{AppHistory, VersionView};
 use crate::router::{CurrentRouter, Router};
 use crate::store::{self, Store, StoreError, Write};
@@ -92,6 +94,8 @@ type Histories = BTreeMap<AppName, Arc<AppHistory>>;
 pub(crate) struct Apps {
     store: Arc<dyn Store>,
     router: Arc<CurrentRouter>,
+    /// Where the images are, and static files beside them.
+    images: PathBuf,
     /// One change at a time: the lock is held until it is durable and routed, by design, and by nobody else.
     changing: Mutex<()>,
     /// What was changed last. The lock is held to read or replace it only.
@@ -102,12 +106,17 @@ pub(crate) struct Apps {
 
 impl Apps {
     /// The apps that the store knows, routed.
-    pub(crate) fn load(store: Arc<dyn Store>, router: Arc<CurrentRouter>) -> Result<Self, StoreError> {
+    pub(crate) fn load(
+        store: Arc<dyn Store>,
+        router: Arc<CurrentRouter>,
+        images: PathBuf,
+    ) -> Result<Self, StoreError> {
         let histories = store.apps()?.into_iter();
         let histories: Histories =
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
         let stocks = watch::Sender::default();
-        let apps = Self { store, router, changing: Mutex::new(()), current: Default::default(), stocks };
+        let (changing, current) = (Mutex::new(()), Default::default());
+        let apps = Self { store, router, images, changing, current, stocks };
         apps.publish(histories);
         Ok(apps)
     }
@@ -134,7 +143,7 @@ impl Apps {
 
     /// Makes this the current version of the app. Returns once it is durable and routed to.
     pub(crate) async fn deploy(&self, spec: AppSpec, expect: Expect) -> Result<VersionView, DeployError> {
-        let faults = faults(&spec);
+        let faults = faults(&spec, &self.images);
         if !faults.is_empty() {
             return Err(DeployError::Invalid(faults));
         }
@@ -142,8 +151,8 @@ impl Apps {
         let known = self.get(&spec.name);
         expect.check(known.as_ref().map(|known| known.current().version))?;
         let history = match known {
-            Some(known) => known.deploy(spec, now_ms()),
-            None => AppHistory::begin(spec, now_ms()),
+            Some(known) => known.deploy(spec, wall_ms()),
+            None => AppHistory::begin(spec, wall_ms()),
         };
         self.change(history).await
     }
@@ -210,11 +219,6 @@ impl Apps {
     }
 }
 
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// What nodes are to keep ready: of each class that wants it, as far as one call can say it.
 fn stocks(apps: &BTreeMap<AppName, AppSpec>) -> Prepare {
     let classes =
@@ -235,8 +239,13 @@ fn stocks(apps: &BTreeMap<AppName, AppSpec>) -> Prepare {
 }
 
 /// Everything that is wrong with an app that the types do not already rule out.
-fn faults(app: &AppSpec) -> Vec<Fault> {
+fn faults(app: &AppSpec, images: &Path) -> Vec<Fault> {
     let mut faults = Vec::new();
+    // All of it is served to everybody: whoever may deploy must not have the edge's own files served.
+    if app.assets.as_ref().is_some_and(|assets| !is_directly_in(&assets.directory, images)) {
+        let message = format!("must be a directory in {}", images.display());
+        faults.push(Fault { field: "assets.directory".to_owned(), message });
+    }
     for (name, class) in &app.classes {
         faults.extend(
             class_faults(class)
@@ -256,6 +265,11 @@ fn faults(app: &AppSpec) -> Vec<Fault> {
         faults.push(Fault { field: "routes".to_owned(), message });
     }
     faults
+}
+
+fn is_directly_in(path: &Path, directory: &Path) -> bool {
+    let mut parts = path.components();
+    matches!(parts.next_back(), Some(Component::Normal(_))) && parts.as_path() == directory
 }
 
 /// What is wrong with one part, each with the name of a field.
@@ -361,7 +375,7 @@ fn route_faults(app: &AppSpec, route: &RouteSpec) -> Faults {
 pub(crate) mod tests {
     use std::time::Duration;
 
-    use berth_common::spec::{ImageRef, PathPattern, Recipe, Resources};
+    use berth_common::spec::{AssetsSpec, ImageRef, PathPattern, Recipe, Resources};
 
     use super::*;
 
@@ -421,7 +435,25 @@ pub(crate) mod tests {
 
     #[test]
     fn a_sound_app_has_no_faults() {
-        assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))])), Vec::new());
+        assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))]), Path::new("/images")), Vec::new());
+    }
+
+    #[test]
+    fn only_files_beside_the_images_are_served() {
+        for (directory, sound) in [
+            ("/images/a-assets-1", true),
+            ("/images", false),
+            ("/images/..", false),
+            ("/images/a/b", false),
+            ("/images/../store", false),
+            ("/etc", false),
+            ("images/a", false),
+        ] {
+            let mut app = app("a", &[]);
+            let (directory, hosts) = (directory.into(), Vec::new());
+            app.assets = Some(AssetsSpec { directory, hosts, not_found: Default::default() });
+            assert_eq!(faults(&app, Path::new("/images")).is_empty(), sound, "{:?}", app.assets);
+        }
     }
 
     #[test]
@@ -449,7 +481,7 @@ pub(crate) mod tests {
         class.default_port = 0;
         class.recipe.image.digest = "sha256:short".to_owned();
         class.recipe.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
-        let faults = faults(&bad);
+        let faults = faults(&bad, Path::new("/images"));
         assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(!format!("{faults:?}").contains("secretsecret"));
     }

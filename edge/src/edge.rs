@@ -86,7 +86,7 @@ impl Edge {
     ) -> anyhow::Result<Self> {
         let epoch = store.next_epoch()?;
         let router = Arc::new(CurrentRouter::default());
-        let apps = Apps::load(Arc::clone(&store), Arc::clone(&router))?;
+        let apps = Apps::load(Arc::clone(&store), Arc::clone(&router), images.clone())?;
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let count = usize::from(config.shards.get());
         let records = recover(&*store, &nodes, count)?;

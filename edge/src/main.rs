@@ -4,6 +4,7 @@
 mod admin;
 mod apps;
 mod assets;
+mod clock;
 mod config;
 mod edge;
 mod error;

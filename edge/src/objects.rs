@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::spec::ClassSpec;
@@ -18,6 +18,7 @@ use berth_engine::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::clock::wall_ms;
 use crate::link::{Command, Links, TERM};
 use crate::load::Burden;
 use crate::nodes::Nodes;
@@ -342,8 +343,7 @@ impl Objects {
     }
 
     fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_ms: whole_ms(self.start.elapsed()), wall_ms: whole_ms(wall) }
+        Now { mono_ms: whole_ms(self.start.elapsed()), wall_ms: wall_ms() }
     }
 
     fn carry_out(&mut self) {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use crate::clock::wall_ms;
 use crate::store::{self, Store, StoreError, Write};
 
 /// What every token begins with, so that people and scanners for leaked secrets know one.
@@ -149,7 +149,7 @@ impl Tokens {
         SystemRandom::new().fill(&mut secret).map_err(|_| TokenError::NoRandomness)?;
         let text = format!("{PREFIX}{}", hex::encode(secret));
         let (id, hash) = digest(&text);
-        let record = TokenRecord { id, name, scope, hash, created_ms: now_ms(), last_used_ms: None };
+        let record = TokenRecord { id, name, scope, hash, created_ms: wall_ms(), last_used_ms: None };
         store::write(&*self.store, Write::Token(record.clone())).await?;
         let view = TokenView::from(&record);
         self.lock().insert(id, record);
@@ -174,7 +174,7 @@ impl Tokens {
     /// What the bearer of this token may do.
     pub(crate) fn scope(&self, text: &str) -> Option<Scope> {
         let (id, hash) = digest(text);
-        let now_ms = now_ms();
+        let now_ms = wall_ms();
         let mut known = self.lock();
         let record = known.get_mut(&id).filter(|record| record.hash == hash)?;
         if record.last_used_ms.is_none_or(|last| last + LAST_USE_STEP_MS <= now_ms) {
@@ -196,11 +196,6 @@ fn digest(text: &str) -> (TokenId, String) {
     let mut id = [0; 8];
     id.copy_from_slice(&digest[..8]);
     (TokenId(id), hex::encode(digest))
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

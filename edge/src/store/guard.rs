@@ -73,16 +73,29 @@ impl Before {
     /// for a copy the store is opened all the same.
     pub(super) fn keep(directory: &Path, database: &str) -> Result<Option<Self>, StoreError> {
         let file = directory.join(database);
+        let before = Self { directory: directory.to_owned(), copy: beside(directory, "before") };
+        before.finish(&file).map_err(|error| StoreError::Io(error.to_string()))?;
         let Ok(opened) = File::open(&file) else { return Ok(None) };
         // Held by a running edge. It is given back at once: sled takes it itself.
         let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock);
         drop(lock.map_err(|_| StoreError::InUse(directory.to_owned()))?);
-        let before = Self { directory: directory.to_owned(), copy: beside(directory, "before") };
         if let Err(error) = before.copy() {
             tracing::warn!(%error, copy = %before.copy.display(), "store opened without a copy of it");
             return Ok(None);
         }
         Ok(Some(before))
+    }
+
+    /// Goes on where putting back was cut off: nothing is at the store's place.
+    fn finish(&self, database: &Path) -> io::Result<()> {
+        if database.exists() || !self.copy.exists() {
+            return Ok(());
+        }
+        if self.directory.exists() {
+            // Empty: else it is something that nobody here has made.
+            fs::remove_dir(&self.directory)?;
+        }
+        fs::rename(&self.copy, &self.directory)
     }
 
     fn copy(&self) -> io::Result<()> {
@@ -99,12 +112,17 @@ impl Before {
 
     /// The store is whole.
     pub(super) fn discard(self) -> io::Result<()> {
-        fs::remove_dir_all(&self.copy)
+        // A part of a copy must never be taken for one.
+        let part = beside(&self.directory, "part");
+        remove(&part)?;
+        fs::rename(&self.copy, &part)?;
+        fs::remove_dir_all(part)
     }
 
     /// The store is not: it becomes what it was before it was opened.
     pub(super) fn put_back(self) -> io::Result<()> {
         let opened = beside(&self.directory, "part");
+        remove(&opened)?;
         fs::rename(&self.directory, &opened)?;
         fs::rename(&self.copy, &self.directory)?;
         fs::remove_dir_all(opened)
@@ -116,11 +134,15 @@ fn beside(directory: &Path, ending: &str) -> PathBuf {
     directory.with_file_name(format!("{name}.{ending}"))
 }
 
-fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
+}
+
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    remove(to)?;
     std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -137,6 +159,35 @@ fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever an opening that was killed has left, the store that was there before it is there afterwards.
+    #[test]
+    fn an_opening_may_be_killed_at_any_moment() {
+        let parent = tempfile::tempdir().unwrap();
+        let store = parent.path().join("store");
+        let fill = |directory: &Path, content: &str| {
+            fs::create_dir_all(directory).unwrap();
+            fs::write(directory.join("db"), content).unwrap();
+        };
+        let found = || fs::read_to_string(store.join("db")).unwrap();
+        // While it was put back, with or without an empty directory at its place.
+        for made in [false, true] {
+            fill(&beside(&store, "before"), "whole");
+            fill(&beside(&store, "part"), "opened");
+            if made {
+                fs::create_dir(&store).unwrap();
+            }
+            Before::keep(&store, "db").unwrap().unwrap().discard().unwrap();
+            assert_eq!(found(), "whole");
+            fs::remove_dir_all(&store).unwrap();
+        }
+        // While it was open: the copy is what it was, whatever the database has made of it since.
+        fill(&store, "cut off");
+        fill(&beside(&store, "before"), "whole");
+        Before::keep(&store, "db").unwrap().unwrap().put_back().unwrap();
+        assert_eq!(found(), "whole");
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn a_mark_is_whole_or_none() {

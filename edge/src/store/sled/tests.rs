@@ -1,0 +1,197 @@
+//! What a store holds after it was closed, killed, copied or damaged.
+
+use berth_common::ids::{Generation, InstanceId, ObjectKey};
+use tempfile::TempDir;
+
+use super::*;
+use crate::apps::tests::{app, class};
+
+pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
+    let key =
+        ObjectKey { app: "a".parse().unwrap(), class: "b".parse().unwrap(), name: name.parse().unwrap() };
+    let state = if placed {
+        let instance = InstanceId::from_bytes([7; 16]);
+        RecordState::Placed {
+            node: "n1".parse().unwrap(),
+            instance,
+            class: Box::new(class()),
+            stop_reason: None,
+        }
+    } else {
+        RecordState::Stopped { outcome: None }
+    };
+    Record { key, generation: Generation(generation), state, last_change_ms: 5 }
+}
+
+/// Writes a record and waits until it is durable.
+pub(crate) fn persist(store: &SledStore, record: Record) {
+    let (tell, told) = sync_channel(1);
+    store.persist(record, Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+}
+
+fn names(records: &[Record]) -> Vec<&str> {
+    records.iter().map(|record| record.key.name.as_str()).collect()
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_reopening() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    persist(&store, record("x", 1, true));
+    persist(&store, record("y", 1, true));
+    persist(&store, record("x", 2, false));
+    let (tell, told) = sync_channel(1);
+    let shop = AppHistory::begin(app("shop", &[("/{id}", None)]), 7);
+    store.write(Write::App(shop.clone()), Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+    drop(store);
+
+    let store = SledStore::open(directory.path()).unwrap();
+    let x = store.load(record("x", 0, false).key.id()).unwrap().unwrap();
+    assert_eq!(x.generation, Generation(2));
+    assert!(store.load(record("z", 0, false).key.id()).unwrap().is_none());
+    assert_eq!(names(&store.placed().unwrap()), ["y"]);
+    let all = store.records(None, 10).unwrap();
+    assert_eq!(all.len(), 2);
+    assert_eq!(store.records(None, 1).unwrap(), all[..1]);
+    assert_eq!(store.records(Some(all[0].key.id()), 10).unwrap(), all[1..]);
+    assert_eq!(store.apps().unwrap(), [shop]);
+}
+
+#[test]
+fn each_start_has_a_larger_epoch() {
+    let directory = TempDir::new().unwrap();
+    for epoch in 1..4 {
+        assert_eq!(SledStore::open(directory.path()).unwrap().next_epoch().unwrap(), Epoch(epoch));
+    }
+}
+
+#[test]
+fn a_large_record_may_be_followed_by_a_small_one() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let mut large = record("x", 1, true);
+    let RecordState::Placed { class, .. } = &mut large.state else { panic!() };
+    class.recipe.env.insert("K".to_owned(), "v".repeat(250 * 1024));
+    persist(&store, large);
+    assert_eq!(store.records(None, 9).unwrap().len(), 1);
+    persist(&store, record("x", 2, true));
+    assert_eq!(store.records(None, 9).unwrap().len(), 1);
+    assert_eq!(store.trees.objects.len(), 1);
+}
+
+#[test]
+fn an_app_of_the_first_format_is_its_own_first_version() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let change = Change::new(APPS, b"old", &app("old", &[]), None).unwrap();
+    for (key, piece) in change.pieces {
+        store.trees.apps.insert(key, piece).unwrap();
+    }
+    assert_eq!(store.apps().unwrap(), [AppHistory::begin(app("old", &[]), 0)]);
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let change = Change::new(META, FORMAT_KEY, &(FORMAT + 1), None).unwrap();
+    for (key, piece) in change.pieces {
+        store.trees.meta.insert(key, piece).unwrap();
+    }
+    drop(store);
+    let opened = SledStore::open(directory.path());
+    assert!(matches!(opened, Err(StoreError::Newer { found: 3, known: 2, .. })));
+}
+
+/// Wherever its file is damaged, and however much is missing: what was acknowledged is there, or the store is refused
+/// and stays as it is.
+#[test]
+fn a_damaged_store_is_refused_and_left_as_it_is() {
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("store");
+    let store = SledStore::open(&directory).unwrap();
+    for index in 0..400 {
+        store.persist(record(&format!("o{index}"), 1, false), Box::new(drop));
+    }
+    persist(&store, record("last", 1, false));
+    drop(store);
+    let file = directory.join(DATABASE_FILE);
+    let (whole, mark) = (std::fs::read(&file).unwrap(), std::fs::read(directory.join("mark")).unwrap());
+    let conf = std::fs::read(directory.join("conf")).unwrap();
+    for part in 0..8 {
+        let mut bytes = whole.clone();
+        let at = whole.len() * part / 8;
+        bytes.iter_mut().skip(at).take(512).for_each(|byte| *byte ^= 0x5a);
+        std::fs::write(&file, &bytes).unwrap();
+        match SledStore::open(&directory) {
+            Err(StoreError::Open { .. } | StoreError::Damaged { .. }) => {
+                assert!(std::fs::read(&file).unwrap() == bytes, "it was changed (damaged at {at})");
+            }
+            Ok(store) => {
+                let found = store.records(None, 1_000).map(|records| records.len());
+                assert!(matches!(found, Ok(401) | Err(StoreError::Damaged { .. })), "{at}: {found:?}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+        let left: Vec<_> =
+            std::fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["store"], "damaged at {at}");
+        std::fs::remove_dir_all(&directory).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(&file, &whole).unwrap();
+        std::fs::write(directory.join("mark"), &mark).unwrap();
+        std::fs::write(directory.join("conf"), &conf).unwrap();
+    }
+}
+
+#[test]
+fn a_store_is_open_once() {
+    let directory = TempDir::new().unwrap();
+    let _open = SledStore::open(directory.path()).unwrap();
+    assert!(matches!(SledStore::open(directory.path()), Err(StoreError::InUse(_))));
+}
+
+#[test]
+fn a_damaged_record_is_an_error_and_not_another_record() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    persist(&store, record("x", 1, true));
+    let id = record("x", 0, false).key.id();
+    let key = piece_key(id.as_bytes(), 0);
+    let mut bytes = store.trees.objects.get(&key).unwrap().unwrap().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    store.trees.objects.insert(&key, bytes).unwrap();
+    assert!(matches!(store.load(id), Err(StoreError::Damaged { .. })));
+}
+
+/// What a process killed in the middle of its work leaves: the file as it is at some moment, without a close.
+#[test]
+fn a_copy_taken_under_writes_holds_everything_acknowledged_before() {
+    let directory = TempDir::new().unwrap();
+    let store = std::sync::Arc::new(SledStore::open(directory.path()).unwrap());
+    for generation in 1..30 {
+        persist(&store, record("x", generation, true));
+        store.persist(record("later", generation, true), Box::new(drop));
+    }
+    let copy = TempDir::new().unwrap();
+    for entry in std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let copied = SledStore::open(copy.path()).unwrap();
+    let x = copied.load(record("x", 0, true).key.id()).unwrap().unwrap();
+    assert_eq!(x.generation, Generation(29));
+}
+
+#[test]
+fn writes_after_the_close_are_refused() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    store.close();
+    let (tell, told) = sync_channel(1);
+    store.persist(record("x", 1, true), Box::new(move |result| tell.send(result).unwrap()));
+    assert!(matches!(told.recv().unwrap(), Err(StoreError::Closed)));
+}
