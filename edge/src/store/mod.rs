@@ -85,6 +85,17 @@ pub(crate) enum StoreError {
     /// A value does not match its checksum, or is not what it should be.
     #[error("the store holds a damaged {what}: {reason}")]
     Damaged { what: String, reason: String },
+    /// Its disk is as good as full.
+    #[error(
+        "the disk of the store is as good as full ({free} bytes are free, {needed} are needed): nothing was written; make room \
+         and try again"
+    )]
+    Full { free: u64, needed: u64 },
+    /// An earlier write failed in the middle.
+    #[error(
+        "the store failed before ({0}) and takes nothing any more: see to its disk, and restart the edge"
+    )]
+    Broken(String),
     /// Reading or writing failed.
     #[error("the store failed: {0}")]
     Io(String),

@@ -3,11 +3,13 @@
 //! One writer thread takes what waits (up to a batch), writes it as one transaction, flushes, and syncs the database
 //! file through a handle of its own, because sled's flush alone does not reach the disk. Then it acknowledges.
 
-use std::cell::Cell;
-use std::fs::File;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -15,6 +17,7 @@ use std::thread::JoinHandle;
 use berth_common::ids::{Epoch, ObjectId};
 use berth_common::spec::AppSpec;
 use berth_engine::{Record, RecordState};
+use nix::sys::statvfs::statvfs;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
@@ -32,8 +35,15 @@ const BATCH: usize = 256;
 const QUEUE: usize = 4096;
 /// Memory that sled may use to cache what it has read: it takes no more than there is to be read.
 const CACHE_BYTES: u64 = 64 << 20;
+/// Free space of its disk, in bytes, below which nothing is written: a database that meets the end of the disk in the middle
+/// of a write is damaged.
+const RESERVE_BYTES: u64 = 32 << 20;
+/// How much more than it is given the database may write: pages that the new values are in, and copies of them.
+const AMPLIFICATION: u64 = 8;
 /// The file in the store's directory that sled writes its log to.
 const DATABASE_FILE: &str = "db";
+/// Where sled keeps pages that are larger than a part of its log, each in a file of its own.
+const BLOBS_DIRECTORY: &str = "blobs";
 /// Where the number of starts lies.
 const EPOCH: &[u8] = b"epoch";
 /// Where the number of batches lies that were written.
@@ -115,7 +125,16 @@ impl SledStore {
             return Err(damaged(directory, &format!("the last {lost} of {durable} writes are missing")));
         }
         let (queue, jobs) = sync_channel(QUEUE);
-        let writer = Writer { db, trees: trees.clone(), file, mark, batches: Cell::new(batches) };
+        let writer = Writer {
+            db,
+            trees: trees.clone(),
+            file,
+            directory: directory.to_owned(),
+            mark,
+            batches: Cell::new(batches),
+            broken: OnceCell::new(),
+            synced_blobs: RefCell::default(),
+        };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run(&jobs))
@@ -261,8 +280,13 @@ struct Writer {
     db: Db,
     trees: Trees,
     file: File,
+    directory: PathBuf,
     mark: Mark,
     batches: Cell<u64>,
+    /// How a write failed in the middle. The database cannot be relied on from then on: another write may never come back.
+    broken: OnceCell<String>,
+    /// The files of large pages that are known to be durable. A name is never used for another one.
+    synced_blobs: RefCell<BTreeSet<OsString>>,
 }
 
 impl Writer {
@@ -280,7 +304,7 @@ impl Writer {
     }
 
     fn write(&self, batch: Vec<Job>) {
-        let result = self.write_counted(&batch);
+        let result = self.write_if_sound(&batch);
         if let Err(error) = &result {
             tracing::error!(%error, writes = batch.len(), "store write failed");
         }
@@ -289,12 +313,55 @@ impl Writer {
         }
     }
 
-    /// Writes a batch with its number, and marks the number once that is durable.
-    fn write_counted(&self, batch: &[Job]) -> Result<(), StoreError> {
+    /// Syncs the files of large pages, which sled itself does not. There are few, and mostly none.
+    fn sync_blobs(&self) -> io::Result<()> {
+        let directory = self.directory.join(BLOBS_DIRECTORY);
+        let mut known = self.synced_blobs.borrow_mut();
+        let names: BTreeSet<OsString> =
+            fs::read_dir(&directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+        let mut fresh = names.difference(&known).peekable();
+        if fresh.peek().is_some() {
+            for name in fresh {
+                match File::open(directory.join(name)) {
+                    Ok(file) => file.sync_data()?,
+                    // Replaced by a newer one already.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            File::open(&directory)?.sync_all()?;
+        }
+        *known = names;
+        Ok(())
+    }
+
+    /// Refuses what would fail in the middle, as far as that can be told before.
+    fn write_if_sound(&self, batch: &[Job]) -> Result<(), StoreError> {
+        if let Some(reason) = self.broken.get() {
+            return Err(StoreError::Broken(reason.clone()));
+        }
         let number = self.batches.get() + 1;
         let mut changes = batch.iter().filter_map(Change::of).collect::<Result<Vec<_>, _>>()?;
         changes.push(Change::new(META, BATCHES, &number, None)?);
-        self.commit(&changes)?;
+        self.check_room(&changes)?;
+        let written = self.write_counted(number, &changes);
+        if let Err(error) = &written {
+            let _ = self.broken.set(error.to_string());
+        }
+        written
+    }
+
+    fn check_room(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let pieces = changes.iter().flat_map(|change| &change.pieces);
+        let bytes: u64 = pieces.map(|(key, piece)| (key.len() + piece.len()) as u64).sum();
+        let needed = needed_bytes(bytes);
+        let disk = statvfs(&self.directory).map_err(|error| StoreError::Io(error.to_string()))?;
+        enough(disk.blocks_available().saturating_mul(disk.fragment_size()), needed)
+    }
+
+    /// Writes a batch with its number, and marks the number once that is durable.
+    fn write_counted(&self, number: u64, changes: &[Change]) -> Result<(), StoreError> {
+        self.commit(changes)?;
         self.batches.set(number);
         self.sync()?;
         self.mark.write(number).map_err(|error| StoreError::Io(error.to_string()))
@@ -321,6 +388,7 @@ impl Writer {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(failed)?;
+        self.sync_blobs().map_err(|error| StoreError::Io(error.to_string()))?;
         self.file.sync_data().map_err(|error: io::Error| StoreError::Io(error.to_string()))
     }
 }
@@ -421,6 +489,15 @@ fn read_all<T: DeserializeOwned>(
 
 fn failed(error: sled::Error) -> StoreError {
     StoreError::Io(error.to_string())
+}
+
+/// What must be free before so many bytes are written.
+fn needed_bytes(bytes: u64) -> u64 {
+    RESERVE_BYTES.saturating_add(bytes.saturating_mul(AMPLIFICATION))
+}
+
+fn enough(free: u64, needed: u64) -> Result<(), StoreError> {
+    if free < needed { Err(StoreError::Full { free, needed }) } else { Ok(()) }
 }
 
 fn damaged(directory: &Path, reason: &str) -> StoreError {

@@ -118,16 +118,16 @@ fn a_damaged_store_is_refused_and_left_as_it_is() {
     persist(&store, record("last", 1, false));
     drop(store);
     let file = directory.join(DATABASE_FILE);
-    let (whole, mark) = (std::fs::read(&file).unwrap(), std::fs::read(directory.join("mark")).unwrap());
-    let conf = std::fs::read(directory.join("conf")).unwrap();
+    let (whole, mark) = (fs::read(&file).unwrap(), fs::read(directory.join("mark")).unwrap());
+    let conf = fs::read(directory.join("conf")).unwrap();
     for part in 0..8 {
         let mut bytes = whole.clone();
         let at = whole.len() * part / 8;
         bytes.iter_mut().skip(at).take(512).for_each(|byte| *byte ^= 0x5a);
-        std::fs::write(&file, &bytes).unwrap();
+        fs::write(&file, &bytes).unwrap();
         match SledStore::open(&directory) {
             Err(StoreError::Open { .. } | StoreError::Damaged { .. }) => {
-                assert!(std::fs::read(&file).unwrap() == bytes, "it was changed (damaged at {at})");
+                assert!(fs::read(&file).unwrap() == bytes, "it was changed (damaged at {at})");
             }
             Ok(store) => {
                 let found = store.records(None, 1_000).map(|records| records.len());
@@ -135,14 +135,13 @@ fn a_damaged_store_is_refused_and_left_as_it_is() {
             }
             Err(other) => panic!("{other}"),
         }
-        let left: Vec<_> =
-            std::fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let left: Vec<_> = fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["store"], "damaged at {at}");
-        std::fs::remove_dir_all(&directory).unwrap();
-        std::fs::create_dir(&directory).unwrap();
-        std::fs::write(&file, &whole).unwrap();
-        std::fs::write(directory.join("mark"), &mark).unwrap();
-        std::fs::write(directory.join("conf"), &conf).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+        fs::create_dir(&directory).unwrap();
+        fs::write(&file, &whole).unwrap();
+        fs::write(directory.join("mark"), &mark).unwrap();
+        fs::write(directory.join("conf"), &conf).unwrap();
     }
 }
 
@@ -176,9 +175,9 @@ fn a_copy_taken_under_writes_holds_everything_acknowledged_before() {
         store.persist(record("later", generation, true), Box::new(drop));
     }
     let copy = TempDir::new().unwrap();
-    for entry in std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
+    for entry in fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+            fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
         }
     }
     let copied = SledStore::open(copy.path()).unwrap();
@@ -194,4 +193,29 @@ fn writes_after_the_close_are_refused() {
     let (tell, told) = sync_channel(1);
     store.persist(record("x", 1, true), Box::new(move |result| tell.send(result).unwrap()));
     assert!(matches!(told.recv().unwrap(), Err(StoreError::Closed)));
+}
+
+#[test]
+fn nothing_is_written_to_a_disk_that_is_as_good_as_full() {
+    assert!(enough(RESERVE_BYTES, needed_bytes(0)).is_ok());
+    assert!(matches!(enough(RESERVE_BYTES, needed_bytes(1)), Err(StoreError::Full { .. })));
+    assert!(enough(u64::MAX, needed_bytes(u64::MAX)).is_ok());
+}
+
+/// Large values make large pages, which lie in files of their own.
+#[test]
+fn large_values_are_there_after_reopening_and_their_files_are_synced() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let mut large = record("x", 1, true);
+    let RecordState::Placed { class, .. } = &mut large.state else { panic!() };
+    class.recipe.env.insert("K".to_owned(), "v".repeat(3 << 20));
+    for generation in 1..20 {
+        large.generation = Generation(generation);
+        persist(&store, large.clone());
+    }
+    drop(store);
+    assert!(fs::read_dir(directory.path().join(BLOBS_DIRECTORY)).unwrap().count() > 0);
+    let store = SledStore::open(directory.path()).unwrap();
+    assert_eq!(store.load(large.key.id()).unwrap(), Some(large));
 }
