@@ -217,6 +217,16 @@ impl Admin {
         self.call(Ask::new(Method::POST, path, body.to_string())).await
     }
 
+    /// What is at a path, as it is.
+    pub(crate) async fn bytes(&self, path: &str) -> Result<Bytes> {
+        self.answer(Ask::new(Method::GET, path, Bytes::new())).await
+    }
+
+    /// Puts bytes at a path.
+    pub(crate) async fn put(&self, path: &str, body: Vec<u8>) -> Result<()> {
+        self.answer(Ask::new(Method::PUT, path, body)).await.map(drop)
+    }
+
     /// Has something removed.
     pub(crate) async fn delete(&self, path: &str) -> Result<()> {
         self.answer(Ask::new(Method::DELETE, path, Bytes::new())).await.map(drop)

@@ -67,6 +67,9 @@ pub(crate) enum Command {
     ///
     /// Each connection to it starts the container if it sleeps. Ctrl-C ends it.
     PortForward(PortForward),
+    /// Keep values for an object, and read them
+    #[command(subcommand)]
+    Kv(Kv),
     /// Show the nodes of an edge
     Nodes(Show),
     /// Make an image from a static binary or a root directory
@@ -221,6 +224,46 @@ pub(crate) struct PortForward {
     /// Where to take connections. Port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Kv {
+    /// Write the value under a key to standard output, as it is
+    #[command(after_help = EXIT_CODES)]
+    Get(KvKey),
+    /// Put a value under a key, in place of the one that is there; durable when this returns
+    #[command(after_help = EXIT_CODES)]
+    Put {
+        #[command(flatten)]
+        key: KvKey,
+        /// The value [default: what is on standard input]
+        value: Option<String>,
+    },
+    /// Delete a key and its value, if they are there
+    #[command(after_help = EXIT_CODES)]
+    Delete(KvKey),
+    /// List an object's keys
+    #[command(after_help = EXIT_CODES)]
+    List {
+        /// The object: APP/CLASS/NAME, or its ID
+        object: String,
+        /// Only keys that begin with this
+        #[arg(long, default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        show: Show,
+    },
+}
+
+/// One of an object's keys.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KvKey {
+    /// The object: APP/CLASS/NAME, or its ID
+    pub(crate) object: String,
+    /// The key: any text of up to 2048 bytes
+    pub(crate) key: String,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }

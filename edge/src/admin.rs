@@ -8,6 +8,7 @@ mod apps;
 mod connect;
 mod containers;
 mod events;
+mod kv;
 mod listen;
 mod openapi;
 mod problem;
@@ -114,12 +115,16 @@ fn router() -> Router {
                 .routes(routes!(connect::connect))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
+    let kv = Router::new()
+        .routes(routes!(kv::list, kv::batch))
+        .routes(routes!(kv::get, kv::put, kv::delete))
+        .layer(DefaultBodyLimit::max(kv::MAX_BATCH_BYTES));
     let admin = Router::new()
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES));
     read.layer(from_fn_with_state(Scope::Read, access::check))
-        .merge(deploy.layer(from_fn_with_state(Scope::Deploy, access::check)))
+        .merge(deploy.merge(kv).layer(from_fn_with_state(Scope::Deploy, access::check)))
         .merge(admin.layer(from_fn_with_state(Scope::Admin, access::check)))
 }
 

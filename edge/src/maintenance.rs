@@ -65,6 +65,6 @@ fn verify(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn say(what: &str, Contents { apps, tokens, objects }: Contents) {
-    eprintln!("{what} {apps} apps, {tokens} tokens, {objects} objects");
+fn say(what: &str, Contents { apps, tokens, objects, values }: Contents) {
+    eprintln!("{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values");
 }

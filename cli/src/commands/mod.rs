@@ -9,6 +9,7 @@ mod containers;
 mod deploy;
 mod dev;
 mod init;
+mod kv;
 mod man;
 mod nodes;
 mod pack;
@@ -33,6 +34,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Containers(command) => containers::run(command).await,
         Command::Connect(args) => connect::connect(&args).await,
         Command::PortForward(args) => connect::forward(&args).await,
+        Command::Kv(command) => kv::run(command).await,
         Command::Nodes(args) => nodes::run(&args).await,
         Command::Pack(args) => pack::run(&args),
         Command::Token(command) => token::run(command).await,

@@ -53,6 +53,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
     }
 }
 
+/// A body of bytes.
+pub(super) struct Raw(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        Bytes::from_request(request, state).await.map(Self).map_err(|error| too_large(&error))
+    }
+}
+
 fn too_large(rejection: &BytesRejection) -> Problem {
     let status = rejection.status();
     Problem::new(status, "the body was not taken", rejection.body_text())

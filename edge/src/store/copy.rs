@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"berth_store":2,"epoch":7}        the head
-//! {"app":{...}}  {"token":{...}}  {"object":{...}}        one line for each, in this order
+//! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order
 //! {"lines":3,"sha256":"..."}         the end: how many lines there were between, and their digest
 //! ```
 //!
@@ -15,13 +15,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use berth_common::ids::Epoch;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use berth_common::ids::{Epoch, ObjectId};
 use berth_engine::Record;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::sled::{FORMAT, SledStore};
-use super::{Done, Store, StoreError, Write};
+use super::{Done, KvChange, Store, StoreError, Write};
 use crate::history::AppHistory;
 use crate::tokens::TokenRecord;
 
@@ -43,6 +45,7 @@ enum Line {
     App(Box<AppHistory>),
     Token(Box<TokenRecord>),
     Object(Box<Record>),
+    Value { object: ObjectId, key: String, base64: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +61,7 @@ pub(crate) struct Contents {
     pub(crate) apps: u64,
     pub(crate) tokens: u64,
     pub(crate) objects: u64,
+    pub(crate) values: u64,
 }
 
 /// Writes all that the store holds. The edge must not run.
@@ -134,10 +138,24 @@ fn walk(store: &SledStore, mut each: impl FnMut(Line) -> Result<()>) -> Result<C
         contents.tokens += 1;
         each(Line::Token(Box::new(token)))?;
     }
+    walk_records(store, &mut contents, &mut each)?;
+    for entry in store.all_values() {
+        let (object, key, value) = entry?;
+        contents.values += 1;
+        each(Line::Value { object, key, base64: BASE64_STANDARD.encode(value) })?;
+    }
+    Ok(contents)
+}
+
+fn walk_records(
+    store: &SledStore,
+    contents: &mut Contents,
+    each: &mut impl FnMut(Line) -> Result<()>,
+) -> Result<()> {
     let mut last = None;
     loop {
         let page = store.records(last, PAGE)?;
-        let Some(newest) = page.last() else { return Ok(contents) };
+        let Some(newest) = page.last() else { return Ok(()) };
         last = Some(newest.key.id());
         for record in page {
             contents.objects += 1;
@@ -226,6 +244,11 @@ fn put(store: &SledStore, line: Line, contents: &mut Contents, failure: &Failure
             contents.objects += 1;
             store.persist(*record, done());
         }
+        Line::Value { object, key, base64 } => {
+            contents.values += 1;
+            let value = Some(BASE64_STANDARD.decode(base64).context("a value is not base64")?);
+            store.write(Write::Kv { object, changes: vec![KvChange { key, value }] }, done());
+        }
     }
     Ok(())
 }
@@ -253,6 +276,9 @@ mod tests {
             last_used_ms: None,
         };
         store.write(Write::Token(token), Box::new(drop));
+        let change = KvChange { key: "a key".to_owned(), value: Some(vec![0, 255]) };
+        let object = ObjectId::from_bytes([7; 16]);
+        store.write(Write::Kv { object, changes: vec![change] }, Box::new(drop));
         drop(store);
         let mut text = Vec::new();
         export(directory, &mut text).unwrap();
@@ -265,7 +291,7 @@ mod tests {
         let text = filled(&directory.path().join("one"));
         let two = directory.path().join("two");
         let (contents, aside) = import(&two, &text[..], false).unwrap();
-        assert_eq!((contents, aside), (Contents { apps: 1, tokens: 1, objects: 3 }, None));
+        assert_eq!((contents, aside), (Contents { apps: 1, tokens: 1, objects: 3, values: 1 }, None));
         assert_eq!(verify(&two).unwrap(), contents);
         let mut again = Vec::new();
         export(&two, &mut again).unwrap();

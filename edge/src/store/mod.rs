@@ -34,6 +34,16 @@ pub(crate) enum Write {
     Token(TokenRecord),
     /// The end of a token.
     RemoveToken(TokenId),
+    /// Changes of an object's values, all of them or none.
+    Kv { object: ObjectId, changes: Vec<KvChange> },
+}
+
+/// A change of one of an object's values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KvChange {
+    pub(crate) key: String,
+    /// None deletes it.
+    pub(crate) value: Option<Vec<u8>>,
 }
 
 /// A durable store.
@@ -50,6 +60,17 @@ pub(crate) trait Store: Send + Sync {
     fn apps(&self) -> Result<Vec<AppHistory>, StoreError>;
     /// All tokens.
     fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError>;
+    /// The value that an object has under a key.
+    fn value(&self, object: ObjectId, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Keys of an object that begin with a prefix, in the order of their bytes from the first behind `after`, at most so
+    /// many, with the lengths of their values.
+    fn keys(
+        &self,
+        object: ObjectId,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, usize)>, StoreError>;
     /// Writes something else than a record.
     fn write(&self, write: Write, done: Done);
     /// Counts a start of the edge, durably.

@@ -25,7 +25,7 @@ use sled::{Db, Transactional, Tree};
 
 use super::guard::{Before, Mark};
 use super::value::{self, Piece, piece_key};
-use super::{Done, Store, StoreError, Write};
+use super::{Done, KvChange, Store, StoreError, Write};
 use crate::history::AppHistory;
 use crate::tokens::TokenRecord;
 
@@ -42,6 +42,11 @@ const RESERVE_BYTES: u64 = 32 << 20;
 const AMPLIFICATION: u64 = 8;
 /// The file in the store's directory that sled writes its log to.
 const DATABASE_FILE: &str = "db";
+/// A number that no piece of an object's value reaches, and that is before any key that the value's own key begins: those go
+/// on with a character, which is no control character.
+const LAST_PIECE: u16 = 0x00ff;
+/// Length of an object's id, which is before each of its keys.
+const OBJECT_ID_BYTES: usize = 16;
 /// Where sled keeps pages that are larger than a part of its log, each in a file of its own.
 const BLOBS_DIRECTORY: &str = "blobs";
 /// Where the number of starts lies.
@@ -68,6 +73,8 @@ struct Trees {
     apps: Tree,
     meta: Tree,
     tokens: Tree,
+    /// Objects' values, by the object's id and the key behind it.
+    kv: Tree,
 }
 
 /// An app as formats 1 and 2 have it.
@@ -151,6 +158,28 @@ impl SledStore {
         Ok(read(&self.trees.meta, EPOCH)?.unwrap_or_default())
     }
 
+    /// Every value of every object.
+    pub(super) fn all_values(
+        &self,
+    ) -> impl Iterator<Item = Result<(ObjectId, String, Vec<u8>), StoreError>> + '_ {
+        let firsts = self.trees.kv.iter().keys().filter_map(|piece| match piece {
+            Ok(piece) => value::first_piece_of(&piece).map(|key| Ok(key.to_vec())),
+            Err(error) => Some(Err(failed(error))),
+        });
+        firsts.map(|key| {
+            let key = key?;
+            let Some(object) = key.first_chunk().map(|bytes| ObjectId::from_bytes(*bytes)) else {
+                return Err(StoreError::Damaged {
+                    what: "key of a value".to_owned(),
+                    reason: "it names no object".to_owned(),
+                });
+            };
+            let name = String::from_utf8_lossy(&key[OBJECT_ID_BYTES..]).into_owned();
+            let value = value::read(&key, |piece| self.trees.kv.get(piece).map_err(failed))?;
+            Ok((object, name, value.unwrap_or_default()))
+        })
+    }
+
     /// Goes on counting from here.
     pub(super) fn set_epoch(&self, epoch: Epoch) -> Result<(), StoreError> {
         self.wait_for(|done| Job::Epoch(epoch, done))
@@ -228,6 +257,38 @@ impl Store for SledStore {
         read_all(&self.trees.tokens, None, usize::MAX)
     }
 
+    fn value(&self, object: ObjectId, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        value::read(&kv_key(object, key), |piece| self.trees.kv.get(piece).map_err(failed))
+    }
+
+    fn keys(
+        &self,
+        object: ObjectId,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, usize)>, StoreError> {
+        let begin = kv_key(object, prefix);
+        let last_piece = after.map(|key| piece_key(&kv_key(object, key), LAST_PIECE));
+        // Pages that are asked for behind the prefix go on there; others begin with it.
+        let from = last_piece.as_ref().filter(|last| **last > begin).unwrap_or(&begin);
+        let mut keys = Vec::new();
+        for entry in self.trees.kv.range(from.as_slice()..) {
+            let (piece, head) = entry.map_err(failed)?;
+            if keys.len() == limit || !piece.starts_with(&begin) {
+                break;
+            }
+            let Some(key) =
+                value::first_piece_of(&piece).filter(|_| Some(&piece[..]) != last_piece.as_deref())
+            else {
+                continue;
+            };
+            let name = String::from_utf8_lossy(&key[OBJECT_ID_BYTES..]).into_owned();
+            keys.push((name, value::length_of(key, &head)?));
+        }
+        Ok(keys)
+    }
+
     fn write(&self, write: Write, done: Done) {
         self.submit(Job::Write(write, done));
     }
@@ -246,6 +307,7 @@ impl Trees {
             apps: db.open_tree("apps")?,
             meta: db.open_tree("meta")?,
             tokens: db.open_tree("tokens")?,
+            kv: db.open_tree("kv")?,
         })
     }
 }
@@ -275,6 +337,7 @@ const PLACED: usize = 1;
 const APPS: usize = 2;
 const META: usize = 3;
 const TOKENS: usize = 4;
+const KV: usize = 5;
 
 struct Writer {
     db: Db,
@@ -341,7 +404,7 @@ impl Writer {
             return Err(StoreError::Broken(reason.clone()));
         }
         let number = self.batches.get() + 1;
-        let mut changes = batch.iter().filter_map(Change::of).collect::<Result<Vec<_>, _>>()?;
+        let mut changes = batch.iter().flat_map(Change::of).collect::<Result<Vec<_>, _>>()?;
         changes.push(Change::new(META, BATCHES, &number, None)?);
         self.check_room(&changes)?;
         let written = self.write_counted(number, &changes);
@@ -368,8 +431,8 @@ impl Writer {
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let Trees { objects, placed, apps, meta, tokens } = &self.trees;
-        let trees = [objects, placed, apps, meta, tokens];
+        let Trees { objects, placed, apps, meta, tokens, kv } = &self.trees;
+        let trees = [objects, placed, apps, meta, tokens, kv];
         let committed = trees[..].transaction(|trees| {
             for change in changes {
                 change.apply(trees)?;
@@ -394,18 +457,30 @@ impl Writer {
 }
 
 impl Change {
-    fn of(job: &Job) -> Option<Result<Self, StoreError>> {
+    fn of(job: &Job) -> Vec<Result<Self, StoreError>> {
         let change = match job {
             Job::Record(record, _) => {
                 let placed = matches!(record.state, RecordState::Placed { .. });
                 Self::new(OBJECTS, record.key.id().as_bytes(), record, Some(placed))
             }
+            Job::Write(Write::Kv { object, changes }, _) => {
+                return changes.iter().map(|change| Self::of_kv(*object, change)).collect();
+            }
             Job::Write(write, _) => Self::of_write(write),
             Job::Epoch(epoch, _) => Self::new(META, EPOCH, epoch, None),
             Job::Format(_) => Self::new(META, FORMAT_KEY, &FORMAT, None),
-            Job::Close => return None,
+            Job::Close => return Vec::new(),
         };
-        Some(change)
+        vec![change]
+    }
+
+    fn of_kv(object: ObjectId, KvChange { key, value }: &KvChange) -> Result<Self, StoreError> {
+        let key = kv_key(object, key);
+        let pieces = match value {
+            Some(value) => value::pieces(&key, value)?,
+            None => Vec::new(),
+        };
+        Ok(Self { tree: KV, key, pieces, placed: None })
     }
 
     fn of_write(write: &Write) -> Result<Self, StoreError> {
@@ -416,6 +491,7 @@ impl Change {
             Write::RemoveApp(name) => removed(APPS, name.as_str().as_bytes()),
             Write::Token(token) => Self::new(TOKENS, token.id.as_bytes(), token, None),
             Write::RemoveToken(id) => removed(TOKENS, id.as_bytes()),
+            Write::Kv { .. } => Err(StoreError::Io("values are no single change".to_owned())),
         }
     }
 
@@ -489,6 +565,10 @@ fn read_all<T: DeserializeOwned>(
 
 fn failed(error: sled::Error) -> StoreError {
     StoreError::Io(error.to_string())
+}
+
+fn kv_key(object: ObjectId, key: &str) -> Vec<u8> {
+    [object.as_bytes(), key.as_bytes()].concat()
 }
 
 /// What must be free before so many bytes are written.

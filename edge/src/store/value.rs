@@ -67,6 +67,11 @@ fn split_head<'a>(key: &[u8], head: &'a [u8]) -> Result<([u8; SUM_BYTES], usize,
     Ok((*sum, u32::from_be_bytes(*length) as usize, first))
 }
 
+/// How long a value is, by its first piece.
+pub(super) fn length_of(key: &[u8], head: &[u8]) -> Result<usize, StoreError> {
+    split_head(key, head).map(|(_, length, _)| length)
+}
+
 /// The key of the value whose piece lies under this key, where it is the first one.
 pub(super) fn first_piece_of(piece_key: &[u8]) -> Option<&[u8]> {
     piece_key.strip_suffix(&[0; INDEX_BYTES])

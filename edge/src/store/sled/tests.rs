@@ -219,3 +219,43 @@ fn large_values_are_there_after_reopening_and_their_files_are_synced() {
     let store = SledStore::open(directory.path()).unwrap();
     assert_eq!(store.load(large.key.id()).unwrap(), Some(large));
 }
+
+#[test]
+fn values_are_kept_by_object_and_listed_by_prefix() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let (one, two) = (ObjectId::from_bytes([1; 16]), ObjectId::from_bytes([2; 16]));
+    let write = |object, changes: &[(&str, Option<Vec<u8>>)]| {
+        let change = |(key, value): &(&str, Option<Vec<u8>>)| KvChange {
+            key: (*key).to_owned(),
+            value: value.clone(),
+        };
+        let (tell, told) = sync_channel(1);
+        let write = Write::Kv { object, changes: changes.iter().map(change).collect() };
+        store.write(write, Box::new(move |result| tell.send(result).unwrap()));
+        told.recv().unwrap().unwrap();
+    };
+    let large = vec![7; 128 * 1024];
+    write(
+        one,
+        &[("a/1", Some(large.clone())), ("a/2", Some(vec![])), ("a", Some(vec![0])), ("b", Some(vec![1, 2]))],
+    );
+    write(two, &[("a/1", Some(vec![9]))]);
+    assert_eq!(store.value(one, "a/1").unwrap(), Some(large));
+    assert_eq!(store.value(two, "a/1").unwrap(), Some(vec![9]));
+    assert_eq!(store.value(one, "a/3").unwrap(), None);
+    let keys = |prefix, after, limit| {
+        let found = store.keys(one, prefix, after, limit).unwrap();
+        found.into_iter().map(|(key, bytes)| format!("{key}={bytes}")).collect::<Vec<_>>()
+    };
+    assert_eq!(keys("", None, 9), ["a=1", "a/1=131072", "a/2=0", "b=2"]);
+    assert_eq!(keys("a/", None, 9), ["a/1=131072", "a/2=0"]);
+    assert_eq!(keys("", Some("a/1"), 1), ["a/2=0"]);
+    assert_eq!(keys("a/", Some("a"), 9), ["a/1=131072", "a/2=0"]);
+    assert_eq!(keys("a", Some("b"), 9), Vec::<String>::new());
+    write(one, &[("a/1", None), ("b", Some(vec![3]))]);
+    assert_eq!(keys("", None, 9), ["a=1", "a/2=0", "b=1"]);
+    drop(store);
+    let store = SledStore::open(directory.path()).unwrap();
+    assert_eq!(store.value(one, "b").unwrap(), Some(vec![3]));
+}

@@ -2,6 +2,7 @@
 
 mod api;
 mod cli;
+mod kv;
 mod life;
 mod versions;
 

@@ -1,0 +1,231 @@
+//! What objects keep: values under keys, durable when a change is answered.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use berth_common::ids::ObjectId;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Admin;
+use super::problem::{Denied, Missing, Problem, Wrong};
+use super::read::{Body, Parameters, Raw, invalid, object_id};
+use crate::store::{self, KvChange, Write};
+
+/// Longest key and value, in bytes: an index of small things, not a place for files.
+const MAX_KEY_BYTES: usize = 2048;
+pub(super) const MAX_VALUE_BYTES: usize = 128 << 10;
+/// Most changes of one batch.
+const MAX_CHANGES: usize = 128;
+/// Largest body of a batch, in bytes: all of its changes at their longest, as base64, with the words around them.
+pub(super) const MAX_BATCH_BYTES: usize = 2 * MAX_CHANGES * (MAX_KEY_BYTES + MAX_VALUE_BYTES);
+/// Keys that one answer lists unless it is asked for another number, and most that it does.
+const PAGE: usize = 1_000;
+const MAX_PAGE: usize = 10_000;
+
+/// Which keys are listed.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listing {
+    /// Only those that begin with this.
+    #[param(required = false)]
+    prefix: String,
+    /// How many.
+    #[param(minimum = 1, maximum = 10000)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Some of an object's keys, in the order of their bytes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeyPage {
+    keys: Vec<KeyView>,
+    /// What to ask for the next ones with; null where there are no more.
+    next_cursor: Option<String>,
+}
+
+/// A key.
+#[derive(Serialize, ToSchema)]
+struct KeyView {
+    key: String,
+    /// How long its value is.
+    bytes: usize,
+}
+
+/// Changes that are made all together or not at all.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Batch {
+    /// Values to put.
+    #[serde(default)]
+    put: Vec<Put>,
+    /// Keys to delete.
+    #[serde(default)]
+    delete: Vec<String>,
+}
+
+/// A value to put.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Put {
+    key: String,
+    /// The value as text; or else `value_base64`.
+    value: Option<String>,
+    /// The value in base64.
+    value_base64: Option<String>,
+}
+
+impl Put {
+    fn change(self, index: usize) -> Result<KvChange, Problem> {
+        let field = format!("put[{index}]");
+        let value = match (self.value, self.value_base64) {
+            (Some(text), None) => text.into_bytes(),
+            (None, Some(text)) => BASE64_STANDARD
+                .decode(text)
+                .map_err(|error| invalid(&format!("{field}.value_base64"), error))?,
+            _ => return Err(invalid(&field, "needs a value or a value_base64")),
+        };
+        Ok(KvChange { key: checked(&format!("{field}.key"), self.key)?, value: Some(sized(&field, value)?) })
+    }
+}
+
+/// Lists the keys that an object has values under.
+#[utoipa::path(get, path = "/v1/containers/{id}/kv", tag = "kv",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), Listing),
+    responses((status = 200, body = KeyPage), Denied, Wrong))]
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    Parameters(Listing { prefix, limit, cursor }): Parameters<Listing>,
+) -> Result<Json<KeyPage>, Problem> {
+    let (object, limit) = (object_id(&id)?, limit.unwrap_or(PAGE));
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
+    }
+    let store = Arc::clone(&admin.store);
+    let found =
+        tokio::task::spawn_blocking(move || store.keys(object, &prefix, cursor.as_deref(), limit)).await;
+    let found = found.map_err(|error| Problem::internal(&error))??;
+    let next_cursor = found.last().filter(|_| found.len() == limit).map(|(key, _)| key.clone());
+    let keys = found.into_iter().map(|(key, bytes)| KeyView { key, bytes }).collect();
+    Ok(Json(KeyPage { keys, next_cursor }))
+}
+
+/// Gives the value under a key.
+#[utoipa::path(get, path = "/v1/containers/{id}/kv/{key}", tag = "kv",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("key" = String, Path)),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), Denied, Missing, Wrong))]
+pub(super) async fn get(
+    State(admin): State<Arc<Admin>>,
+    Path((id, key)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let (object, key) = (object_id(&id)?, checked("key", key)?);
+    let value = admin.store.value(object, &key)?.ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "no such key", format!("the object has no value under {key:?}"))
+    })?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response())
+}
+
+/// Puts a value under a key, in place of the one that is there. Answered once it is durable.
+#[utoipa::path(put, path = "/v1/containers/{id}/kv/{key}", tag = "kv",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("key" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 204), Denied, Wrong))]
+pub(super) async fn put(
+    State(admin): State<Arc<Admin>>,
+    Path((id, key)): Path<(String, String)>,
+    Raw(body): Raw,
+) -> Result<StatusCode, Problem> {
+    let (object, key) = (object_id(&id)?, checked("key", key)?);
+    let value = Some(sized("the value", body.to_vec())?);
+    admin.change(object, vec![KvChange { key, value }]).await
+}
+
+/// Deletes a key and its value, if they are there. Answered once that is durable.
+#[utoipa::path(delete, path = "/v1/containers/{id}/kv/{key}", tag = "kv",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("key" = String, Path)),
+    responses((status = 204), Denied, Wrong))]
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    Path((id, key)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let (object, key) = (object_id(&id)?, checked("key", key)?);
+    admin.change(object, vec![KvChange { key, value: None }]).await
+}
+
+/// Makes several changes, all of them or none. Answered once they are durable.
+#[utoipa::path(post, path = "/v1/containers/{id}/kv", tag = "kv", request_body = Batch,
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
+    responses((status = 204), Denied, Wrong))]
+pub(super) async fn batch(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    Body(Batch { put, delete }): Body<Batch>,
+) -> Result<StatusCode, Problem> {
+    let object = object_id(&id)?;
+    if put.len() + delete.len() > MAX_CHANGES {
+        return Err(invalid("put", format!("at most {MAX_CHANGES} changes are made together")));
+    }
+    let puts = put.into_iter().enumerate().map(|(index, put)| put.change(index));
+    let deletes = delete
+        .into_iter()
+        .enumerate()
+        .map(|(index, key)| Ok(KvChange { key: checked(&format!("delete[{index}]"), key)?, value: None }));
+    let changes: Vec<KvChange> = puts.chain(deletes).collect::<Result<_, Problem>>()?;
+    let mut keys: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();
+    keys.sort_unstable();
+    if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(invalid("put", format!("the key {:?} is changed twice", twice[0])));
+    }
+    admin.change(object, changes).await
+}
+
+fn checked(field: &str, key: String) -> Result<String, Problem> {
+    let fault = if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        Some(format!("must have 1 to {MAX_KEY_BYTES} bytes"))
+    } else {
+        let control = key.chars().find(|c| c.is_control());
+        control.map(|c| format!("holds the control character {c:?}, which is not allowed"))
+    };
+    fault.map_or(Ok(key), |fault| Err(invalid(field, fault)))
+}
+
+fn sized(field: &str, value: Vec<u8>) -> Result<Vec<u8>, Problem> {
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(invalid(
+            field,
+            format!("is {} bytes long; at most {MAX_VALUE_BYTES} are allowed", value.len()),
+        ));
+    }
+    Ok(value)
+}
+
+impl Admin {
+    async fn change(&self, object: ObjectId, changes: Vec<KvChange>) -> Result<StatusCode, Problem> {
+        store::write(&*self.store, Write::Kv { object, changes }).await?;
+        Ok(StatusCode::NO_CONTENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_have_limits() {
+        assert!(checked("k", "größe/1".to_owned()).is_ok());
+        for bad in ["", "a\u{7}", "a\0b", &"x".repeat(MAX_KEY_BYTES + 1)] {
+            assert!(checked("k", bad.to_owned()).is_err(), "{bad:?}");
+        }
+        assert!(
+            sized("v", vec![0; MAX_VALUE_BYTES]).is_ok() && sized("v", vec![0; MAX_VALUE_BYTES + 1]).is_err()
+        );
+    }
+}
