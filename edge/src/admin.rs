@@ -115,10 +115,13 @@ fn router() -> Router {
                 .routes(routes!(connect::connect))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
+    let value = Router::new()
+        .routes(routes!(kv::get, kv::put, kv::delete))
+        .layer(DefaultBodyLimit::max(kv::MAX_VALUE_BYTES));
     let kv = Router::new()
         .routes(routes!(kv::list, kv::batch))
-        .routes(routes!(kv::get, kv::put, kv::delete))
-        .layer(DefaultBodyLimit::max(kv::MAX_BATCH_BYTES));
+        .layer(DefaultBodyLimit::max(kv::MAX_BATCH_BYTES))
+        .merge(value);
     let admin = Router::new()
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

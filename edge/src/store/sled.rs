@@ -405,6 +405,10 @@ impl Writer {
         }
         let number = self.batches.get() + 1;
         let mut changes = batch.iter().flat_map(Change::of).collect::<Result<Vec<_>, _>>()?;
+        if changes.is_empty() {
+            // The store is closed, and no more.
+            return Ok(());
+        }
         changes.push(Change::new(META, BATCHES, &number, None)?);
         self.check_room(&changes)?;
         let written = self.write_counted(number, &changes);
@@ -458,20 +462,16 @@ impl Writer {
 
 impl Change {
     fn of(job: &Job) -> Vec<Result<Self, StoreError>> {
-        let change = match job {
+        match job {
             Job::Record(record, _) => {
                 let placed = matches!(record.state, RecordState::Placed { .. });
-                Self::new(OBJECTS, record.key.id().as_bytes(), record, Some(placed))
-            }
-            Job::Write(Write::Kv { object, changes }, _) => {
-                return changes.iter().map(|change| Self::of_kv(*object, change)).collect();
+                vec![Self::new(OBJECTS, record.key.id().as_bytes(), record, Some(placed))]
             }
             Job::Write(write, _) => Self::of_write(write),
-            Job::Epoch(epoch, _) => Self::new(META, EPOCH, epoch, None),
-            Job::Format(_) => Self::new(META, FORMAT_KEY, &FORMAT, None),
-            Job::Close => return Vec::new(),
-        };
-        vec![change]
+            Job::Epoch(epoch, _) => vec![Self::new(META, EPOCH, epoch, None)],
+            Job::Format(_) => vec![Self::new(META, FORMAT_KEY, &FORMAT, None)],
+            Job::Close => Vec::new(),
+        }
     }
 
     fn of_kv(object: ObjectId, KvChange { key, value }: &KvChange) -> Result<Self, StoreError> {
@@ -483,15 +483,17 @@ impl Change {
         Ok(Self { tree: KV, key, pieces, placed: None })
     }
 
-    fn of_write(write: &Write) -> Result<Self, StoreError> {
+    fn of_write(write: &Write) -> Vec<Result<Self, StoreError>> {
         let removed =
             |tree, key: &[u8]| Ok(Self { tree, key: key.to_owned(), pieces: Vec::new(), placed: None });
         match write {
-            Write::App(app) => Self::new(APPS, app.current().spec.name.as_str().as_bytes(), app, None),
-            Write::RemoveApp(name) => removed(APPS, name.as_str().as_bytes()),
-            Write::Token(token) => Self::new(TOKENS, token.id.as_bytes(), token, None),
-            Write::RemoveToken(id) => removed(TOKENS, id.as_bytes()),
-            Write::Kv { .. } => Err(StoreError::Io("values are no single change".to_owned())),
+            Write::App(app) => vec![Self::new(APPS, app.current().spec.name.as_str().as_bytes(), app, None)],
+            Write::RemoveApp(name) => vec![removed(APPS, name.as_str().as_bytes())],
+            Write::Token(token) => vec![Self::new(TOKENS, token.id.as_bytes(), token, None)],
+            Write::RemoveToken(id) => vec![removed(TOKENS, id.as_bytes())],
+            Write::Kv { object, changes } => {
+                changes.iter().map(|change| Self::of_kv(*object, change)).collect()
+            }
         }
     }
 
