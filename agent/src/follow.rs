@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
@@ -12,8 +13,14 @@ use tokio::time::Instant;
 
 use crate::instances::StopOrders;
 use crate::ports::Sockets;
+use crate::runtime::metering::{Carried, Ended};
 use crate::runtime::{Adopted, AdoptedState, Container, Event, Events, Launch, Runtime};
 use crate::serve::Agent;
+
+/// How often the tunnel's bytes are noted where there were some: what they may lack after an agent was killed.
+const NOTE_EVERY: Duration = Duration::from_secs(2);
+/// How often an instance is noted in any case: how much of its life may be missing after its machine was switched off.
+const SIGN_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts an instance that has its place in the table, and follows it.
 pub(crate) fn start<R: Runtime + 'static>(agent: &Rc<Agent<R>>, launch: Launch, orders: StopOrders) {
@@ -24,23 +31,25 @@ pub(crate) fn start<R: Runtime + 'static>(agent: &Rc<Agent<R>>, launch: Launch, 
     };
     spawn(agent, async move {
         match followed.agent.runtime.start(launch).await {
-            Ok((container, events)) => followed.follow(container, events, orders).await,
-            Err(error) => followed.end(Outcome::because(ExitReason::StartFailed, error.message)),
+            Ok((container, events)) => {
+                followed.follow(container, Carried::default(), events, orders).await;
+            }
+            Err(error) => followed.end(Outcome::because(ExitReason::StartFailed, error.message).into()),
         }
     });
 }
 
 /// Takes an instance of an earlier agent into the table, and follows it.
 pub(crate) fn adopt<R: Runtime + 'static>(agent: &Rc<Agent<R>>, adopted: Adopted<R::Container>) {
-    let Adopted { launch, state } = adopted;
+    let Adopted { launch, state, carried } = adopted;
     let (instance, readiness) = (launch.start.instance, Readiness::of(&launch.start));
     match state {
-        AdoptedState::Exited(outcome) => drop(agent.instances.adopt(&launch, Some(outcome))),
+        AdoptedState::Exited(ended) => drop(agent.instances.adopt(&launch, Some(ended.with(carried)))),
         AdoptedState::Running { container, events } => {
             tracing::info!(%instance, object = %launch.start.object, "found a running instance");
             let orders = agent.instances.adopt(&launch, None);
             let followed = Followed { agent: Rc::clone(agent), instance, readiness };
-            spawn(agent, async move { followed.follow(container, events, orders).await });
+            spawn(agent, async move { followed.follow(container, carried, events, orders).await });
         }
     }
 }
@@ -88,19 +97,20 @@ impl Readiness {
 }
 
 impl<R: Runtime + 'static> Followed<R> {
-    async fn follow(&self, container: R::Container, events: Events, orders: StopOrders) {
-        let sockets = Sockets::new(container.clone(), self.agent.lifecycle.clone());
+    async fn follow(&self, container: R::Container, carried: Carried, events: Events, orders: StopOrders) {
+        let sockets = Sockets::new(container.clone(), self.agent.lifecycle.clone(), carried);
         self.agent.instances.placed(self.instance, Rc::clone(&sockets));
         let (started, has_started) = oneshot::channel();
         let never = tokio::select! {
-            outcome = self.until_end(events, started) => return self.end(outcome),
+            ended = self.until_end(events, started) => return self.end(ended.with(sockets.carried())),
             never = self.tell_ready(&container, &sockets, has_started, orders.clone()) => never,
             never = self.obey(&container, orders) => never,
+            never = self.take_notes(&sockets) => never,
         };
         match never {}
     }
 
-    async fn until_end(&self, mut events: Events, started: oneshot::Sender<()>) -> Outcome {
+    async fn until_end(&self, mut events: Events, started: oneshot::Sender<()>) -> Ended {
         let mut started = Some(started);
         while let Some(event) = events.recv().await {
             match event {
@@ -109,10 +119,11 @@ impl<R: Runtime + 'static> Followed<R> {
                     // Whoever waits for it lives as long as this does.
                     let _ = started.take().map(|started| started.send(()));
                 }
-                Event::Exited(outcome) => return outcome,
+                Event::Exited(ended) => return ended,
             }
         }
-        Outcome::because(ExitReason::RuntimeLost, "what looked after the container went away without a word")
+        let message = "what looked after the container went away without a word";
+        Outcome::because(ExitReason::RuntimeLost, message).into()
     }
 
     /// Waits for the port once the app has started, unless it is told to end before.
@@ -153,9 +164,27 @@ impl<R: Runtime + 'static> Followed<R> {
         std::future::pending().await
     }
 
-    fn end(&self, outcome: Outcome) {
+    /// Notes now and then what the instance takes, for whoever comes after this agent.
+    async fn take_notes(&self, sockets: &Rc<Sockets<R::Container>>) -> Infallible {
+        let (mut carried, mut at) = (sockets.carried(), Instant::now());
+        loop {
+            tokio::time::sleep(NOTE_EVERY).await;
+            if sockets.carried() == carried && at.elapsed() < SIGN_EVERY {
+                continue;
+            }
+            (carried, at) = (sockets.carried(), Instant::now());
+            // It may be ending just now, which the events will tell.
+            let Ok(seen) = sockets.seen().await else { continue };
+            if let Err(error) = self.agent.runtime.note(self.instance, &seen) {
+                tracing::warn!(instance = %self.instance, %error, "could not note what the instance takes");
+            }
+        }
+    }
+
+    fn end(&self, ended: Ended) {
+        let outcome = &ended.outcome;
         tracing::info!(instance = %self.instance, reason = ?outcome.reason, code = outcome.code, signal = outcome.signal,
             message = outcome.message, "an instance has ended");
-        self.agent.instances.advance(self.instance, Phase::Exited(outcome));
+        self.agent.instances.ended(self.instance, ended);
     }
 }

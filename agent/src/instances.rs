@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Generation, InstanceId, ObjectId};
-use berth_common::outcome::Outcome;
+use berth_common::metering::Metered;
 use berth_common::spec::{MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, path_fault};
 use berth_common::wire::call::{Capacity, InstanceStatus, Phase, Refusal, RefusalCode, Renew, Start, Stop};
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::Sockets;
+use crate::runtime::metering::Ended;
 use crate::runtime::{Launch, LaunchError};
 use crate::watchers::{Watch, Watchers};
 
@@ -88,6 +89,8 @@ struct Entry<C> {
     generation: Generation,
     resources: Resources,
     phase: Phase,
+    /// What it has taken, once it has ended, if it ran.
+    metered: Option<Metered>,
     term: Term,
     sockets: Option<Rc<Sockets<C>>>,
     orders: watch::Sender<Option<StopOrder>>,
@@ -180,15 +183,18 @@ impl<C> Instances<C> {
         self.check_object(launch)?;
         self.check_capacity(&start.recipe.resources)?;
         reserve().map_err(|LaunchError { code, message }| Refusal { code, message })?;
-        Ok(Admitted::New(self.insert(launch, Phase::Starting)))
+        Ok(Admitted::New(self.insert(launch, Phase::Starting, None)))
     }
 
     /// Takes in an instance of an earlier agent, whether or not it would be admitted now.
-    pub(crate) fn adopt(&self, launch: &Launch, exited: Option<Outcome>) -> StopOrders {
-        self.insert(launch, exited.map_or(Phase::Starting, Phase::Exited))
+    pub(crate) fn adopt(&self, launch: &Launch, exited: Option<Ended>) -> StopOrders {
+        match exited {
+            Some(Ended { outcome, metered }) => self.insert(launch, Phase::Exited(outcome), metered),
+            None => self.insert(launch, Phase::Starting, None),
+        }
     }
 
-    fn insert(&self, launch: &Launch, phase: Phase) -> StopOrders {
+    fn insert(&self, launch: &Launch, phase: Phase, metered: Option<Metered>) -> StopOrders {
         let start = &launch.start;
         let (orders, receiver) = watch::channel(None);
         let entry = Entry {
@@ -197,6 +203,7 @@ impl<C> Instances<C> {
             generation: start.generation,
             resources: start.recipe.resources,
             phase,
+            metered,
             term: Term { length: Duration::from_millis(start.term_ms), since: Instant::now() },
             sockets: None,
             orders,
@@ -281,6 +288,14 @@ impl<C> Instances<C> {
             (entry.owner.clone(), entry.status(instance))
         };
         self.watchers.tell(&told.0, &told.1);
+    }
+
+    /// An instance has ended.
+    pub(crate) fn ended(&self, instance: InstanceId, Ended { outcome, metered }: Ended) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(&instance).filter(|entry| entry.is_alive()) {
+            entry.metered = metered;
+        }
+        self.advance(instance, Phase::Exited(outcome));
     }
 
     /// Orders an instance to end. Whoever follows it carries that out.
@@ -389,6 +404,7 @@ impl<C> Entry<C> {
             object: self.object,
             generation: self.generation,
             phase: self.phase.clone(),
+            metered: self.metered.clone(),
         }
     }
 

@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::runtime::Container;
+use crate::runtime::metering::{Carried, Seen};
 use crate::splice::Traffic;
 
 /// Sockets kept in stock for each instance.
@@ -68,8 +69,11 @@ pub(crate) struct Sockets<C> {
 }
 
 impl<C: Container + 'static> Sockets<C> {
-    pub(crate) fn new(container: C, lifecycle: Lifecycle) -> Rc<Self> {
-        let (stock, stocking, traffic) = (RefCell::default(), Cell::new(false), Traffic::default());
+    /// `carried`: what earlier agents have.
+    pub(crate) fn new(container: C, lifecycle: Lifecycle, carried: Carried) -> Rc<Self> {
+        let (stock, stocking) = (RefCell::default(), Cell::new(false));
+        let traffic =
+            Traffic { received: Cell::new(carried.received_bytes), sent: Cell::new(carried.sent_bytes) };
         Rc::new(Self { container, stock, stocking, traffic, lifecycle })
     }
 
@@ -85,6 +89,19 @@ impl<C: Container + 'static> Sockets<C> {
         usage.received_bytes += self.traffic.received.get();
         usage.sent_bytes += self.traffic.sent.get();
         Ok(usage)
+    }
+
+    /// What has been sent over connections to its ports, by all agents that it has had.
+    pub(crate) fn carried(&self) -> Carried {
+        Carried { received_bytes: self.traffic.received.get(), sent_bytes: self.traffic.sent.get() }
+    }
+
+    /// What there is to be noted of it.
+    pub(crate) async fn seen(&self) -> io::Result<Seen> {
+        let usage = tokio::time::timeout(USAGE_TIMEOUT, self.container.usage()).await;
+        let Usage { cpu_us, received_bytes, sent_bytes, .. } =
+            usage.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        Ok(Seen { carried: self.carried(), cpu_us, received_bytes, sent_bytes })
     }
 
     /// Connects to a port, on whichever loopback address something listens.
@@ -220,7 +237,7 @@ mod tests {
     }
 
     fn sockets(domain: Option<Domain>) -> Rc<Sockets<Host>> {
-        Sockets::new(Host(domain, Rc::default()), Lifecycle::new())
+        Sockets::new(Host(domain, Rc::default()), Lifecycle::new(), Carried::default())
     }
 
     #[tokio::test]

@@ -5,8 +5,10 @@ mod support;
 
 use std::time::Duration;
 
+use berth_agent::runtime::metering::{Carried, Ended};
 use berth_agent::runtime::{Adopted, AdoptedState, LaunchError};
 use berth_certs::{Authority, Role, SERVER_NAME, Validity, client_config};
+use berth_common::metering::Metered;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{Answer, Call, Forget, Phase, RefusalCode, Renew, Stop};
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, close, frame};
@@ -301,9 +303,16 @@ fn what_an_earlier_agent_left_is_taken_back() {
         let before = support::fake::Fake::default();
         let (alive, ended) = (start(1, listener.local_addr().unwrap().port()), start(2, 1));
         let (container, events) = before.container(alive.instance);
+        let carried = Carried { received_bytes: 5, sent_bytes: 6 };
+        let metered = Metered { sent_bytes: 100, ..Metered::estimate(7, Duration::from_secs(2)) };
+        let over = Ended { outcome: Outcome::exited(7), metered: Some(metered.clone()) };
         let world = World::with(vec![
-            Adopted { launch: launch("e1", &alive), state: AdoptedState::Running { container, events } },
-            Adopted { launch: launch("e1", &ended), state: AdoptedState::Exited(Outcome::exited(7)) },
+            Adopted {
+                launch: launch("e1", &alive),
+                state: AdoptedState::Running { container, events },
+                carried,
+            },
+            Adopted { launch: launch("e1", &ended), state: AdoptedState::Exited(over), carried },
         ])
         .await;
         let edge = world.edge().await;
@@ -313,6 +322,8 @@ fn what_an_earlier_agent_left_is_taken_back() {
         let expected =
             [(alive.instance, Phase::Starting), (ended.instance, Phase::Exited(Outcome::exited(7)))];
         assert_eq!(phases, expected);
+        let told = Metered { received_bytes: 5, sent_bytes: 106, ..metered };
+        assert_eq!((&there[0].metered, &there[1].metered), (&None, &Some(told)), "with the tunnel's bytes");
         before.started(alive.instance).await;
         assert_eq!(watch.phase().await, Phase::Running);
         assert_eq!(watch.phase().await, Phase::Ready);

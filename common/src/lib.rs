@@ -9,6 +9,7 @@ pub mod ids;
 #[cfg(feature = "runtime")]
 pub mod lifecycle;
 pub mod manifest;
+pub mod metering;
 pub mod outcome;
 #[cfg(feature = "runtime")]
 pub mod service;

@@ -2,7 +2,7 @@
 
 use super::*;
 use berth_common::ids::Epoch;
-use berth_common::outcome::ExitReason;
+use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::Answer;
 
 const CAPACITY: Capacity = Capacity { memory_bytes: 300, cpu_sixteenths: 30, instances: 3 };

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use berth_common::outcome::Outcome;
 use berth_common::wire::call::Usage;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -17,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::layout::Layout;
 use super::messages::{self, ShimCall, ShimEvent, SupervisorAnswer, SupervisorCall};
+use super::metering::Ended;
 use super::{Container, Event, sys};
 
 /// How long the supervisor may take to answer: it forks once, and does nothing else that could wait.
@@ -55,7 +55,7 @@ impl Shim {
     }
 
     /// Hands out what the shim sends, until it tells the end or is gone.
-    pub(crate) async fn listen(&self, events: &mpsc::Sender<Event>) -> Option<Outcome> {
+    pub(crate) async fn listen(&self, events: &mpsc::Sender<Event>) -> Option<Ended> {
         loop {
             let received = self
                 .socket
@@ -70,7 +70,9 @@ impl Shim {
                 Ok(Some((ShimEvent::Failed { message }, _))) => self.answer(Err(io::Error::other(message))),
                 Ok(Some((ShimEvent::Prepared { .. } | ShimEvent::Held, _))) => {}
                 Ok(Some((ShimEvent::Started, _))) => drop(events.send(Event::Started).await),
-                Ok(Some((ShimEvent::Exited { outcome }, _))) => return Some(outcome),
+                Ok(Some((ShimEvent::Exited { outcome, metered }, _))) => {
+                    return Some(Ended { outcome, metered });
+                }
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::warn!(%error, "skipping what a shim of another version said");
                 }

@@ -107,7 +107,7 @@ impl Held {
 async fn until_held(prepared: &Prepared) -> io::Result<()> {
     match prepared.next_event().await? {
         Some(ShimEvent::Held) => Ok(()),
-        Some(ShimEvent::Exited { outcome }) => {
+        Some(ShimEvent::Exited { outcome, .. }) => {
             Err(io::Error::other(outcome.message.unwrap_or_else(|| format!("{:?}", outcome.reason))))
         }
         other => Err(io::Error::other(format!("its shim ended (it said: {other:?})"))),

@@ -19,7 +19,9 @@
 //!     shim.sock           the shim listens here
 //!     disk.json           as above
 //!     disk/               the writable layer, where it is in no slot; belongs to the container's users
-//!     exit.json           how it ended; written once, at the very end
+//!     started.json        when its app was started
+//!     seen.json           what the agent last saw that it had taken
+//!     exit.json           how it ended and what it had taken; written once, at the very end
 //!   layers/DIGEST/fs      unpacked image layers, shared by instances
 //!   logs/ID.log           output of instances, also of ended ones
 //! ```

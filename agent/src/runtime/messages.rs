@@ -11,6 +11,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use berth_common::ids::InstanceId;
+use berth_common::metering::Metered;
 use berth_common::outcome::Outcome;
 use berth_common::spec::{Capability, StartBoost};
 use berth_common::wire::call::Usage;
@@ -92,7 +93,11 @@ pub(crate) enum ShimEvent {
     /// The app was started. Told to each agent that connects after it.
     Started,
     /// Everything is over, and the record of it is on disk.
-    Exited { outcome: Outcome },
+    Exited {
+        outcome: Outcome,
+        #[serde(default)]
+        metered: Option<Metered>,
+    },
 }
 
 /// The name of a shim's directory until it is an instance's.

@@ -12,6 +12,7 @@
 //! * `spares` keeps some shims that have made their namespaces and wait for a container, `holder` some that have made a
 //!   container and wait for an instance.
 //! * `rootless` is the agent's side of both.
+//! * `metering` is what instances take, as all of these write it down.
 
 mod builder;
 mod cgroup;
@@ -26,6 +27,7 @@ mod layout;
 mod log;
 mod maker;
 mod messages;
+pub mod metering;
 mod namespaces;
 mod network;
 mod oci;
@@ -52,11 +54,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Epoch, InstanceId};
-use berth_common::outcome::Outcome;
 use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock, Usage};
 use serde::{Deserialize, Serialize};
 
 use self::disk::Backend;
+use self::metering::{Carried, Ended, Seen};
 
 /// Events that one container may have waiting for its reader. There are only two kinds, each told once.
 pub const EVENT_QUEUE: usize = 4;
@@ -78,7 +80,7 @@ pub enum Event {
     /// The app was started.
     Started,
     /// It is over. Always last; nothing of the container is left but its record.
-    Exited(Outcome),
+    Exited(Ended),
 }
 
 /// The events of one container, in order.
@@ -91,6 +93,8 @@ pub struct Adopted<C> {
     pub launch: Launch,
     /// What has become of it.
     pub state: AdoptedState<C>,
+    /// What earlier agents had carried to and from it.
+    pub carried: Carried,
 }
 
 /// What has become of a container of an earlier agent.
@@ -104,7 +108,7 @@ pub enum AdoptedState<C> {
         events: Events,
     },
     /// It is over.
-    Exited(Outcome),
+    Exited(Ended),
 }
 
 /// Why a container was not started.
@@ -151,6 +155,12 @@ pub trait Runtime {
 
     /// Finds what earlier agents left: containers that run, and records of those that ended.
     async fn adopt(&self) -> io::Result<Vec<Adopted<Self::Container>>>;
+
+    /// For how long nothing was lost of what was started here, where that is known.
+    fn kept_for(&self) -> Option<Duration>;
+
+    /// Notes what was seen of a running instance, for whoever has to tell of it later.
+    fn note(&self, instance: InstanceId, seen: &Seen) -> io::Result<()>;
 
     /// Removes the record of a container that ended.
     async fn forget(&self, instance: InstanceId) -> io::Result<()>;

@@ -11,23 +11,25 @@ use berth_common::outcome::{ExitReason, Outcome};
 
 use super::disk::Disks;
 use super::layout::{read_json, write_json};
+use super::metering::{self, Ended};
 use super::sys;
 
 /// How a container ended whose shim is gone: as the shim wrote down, or else as lost, once it has been swept up.
-pub(crate) async fn recorded_end(directory: &Path) -> Outcome {
+pub(crate) async fn recorded_end(directory: &Path) -> Ended {
     let path = directory.join("exit.json");
-    if let Ok(Some(outcome)) = read_json(&path) {
-        return outcome;
+    if let Ok(Some(ended)) = read_json(&path) {
+        return ended;
     }
     if let Err(error) = run_sweep(directory).await {
         tracing::error!(directory = %directory.display(), %error, "could not sweep up after a lost container");
     }
     match read_json(&path) {
-        Ok(Some(outcome)) => outcome,
+        Ok(Some(ended)) => ended,
         _ => {
             let outcome = Outcome::because(ExitReason::RuntimeLost, "the container's shim is gone");
-            let _ = write_json(&path, &outcome);
-            outcome
+            let ended = Ended { outcome, metered: metering::estimate(directory, None) };
+            let _ = write_json(&path, &ended);
+            ended
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock};
@@ -22,6 +23,7 @@ use super::layers::Layers;
 use super::layout::{Layout, read_json, write_json_fast};
 use super::maker::Maker;
 use super::messages::{ShimCall, SupervisorAnswer, SupervisorCall};
+use super::metering::{self, Ended, Seen};
 use super::reclaim::{recorded_end, release, remove, wipe};
 use super::spares::{Makings, Prepared, Spares, Tools};
 use super::trial::{self, Place, Trial};
@@ -193,16 +195,16 @@ impl Rootless {
         let shim = Shim::connected(socket);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let directory = self.layout.instance(instance);
-        let (followed, disks) = (shim.clone(), Rc::clone(&self.disks));
+        let (followed, disks, maker) = (shim.clone(), Rc::clone(&self.disks), Rc::clone(&self.maker));
         let (all, gone) = (Rc::clone(&self.followed), CancellationToken::new());
         all.borrow_mut().insert(instance, gone.clone());
         tokio::task::spawn_local(async move {
-            let outcome = match followed.listen(&events).await {
-                Some(outcome) => outcome,
+            let ended = match followed.listen(&events).await {
+                Some(ended) => ended,
                 None => recorded_end(&directory).await,
             };
             followed.answer_no_more();
-            let _ = events.send(Event::Exited(outcome)).await;
+            let _ = events.send(Event::Exited(maker.in_region(ended))).await;
             followed.until_gone().await;
             all.borrow_mut().remove(&instance);
             gone.cancel();
@@ -221,7 +223,7 @@ impl Rootless {
         };
         let disk = read_json::<Disk>(&directory.join("disk.json"))?;
         let state = match (read_json(&directory.join("exit.json"))?, connect_shim(&directory)) {
-            (Some(outcome), _) => AdoptedState::Exited(outcome),
+            (Some(ended), _) => self.exited(ended),
             (None, Ok(socket)) => {
                 if let Some(disk) = disk {
                     self.disks.adopt(instance, disk);
@@ -233,9 +235,14 @@ impl Rootless {
                 }
                 AdoptedState::Running { container, events }
             }
-            (None, Err(_)) => AdoptedState::Exited(recorded_end(&directory).await),
+            (None, Err(_)) => self.exited(recorded_end(&directory).await),
         };
-        Ok(Some(Adopted { launch, state }))
+        let carried = Seen::read(&directory).carried;
+        Ok(Some(Adopted { launch, state, carried }))
+    }
+
+    fn exited(&self, ended: Ended) -> AdoptedState<Shim> {
+        AdoptedState::Exited(self.maker.in_region(ended))
     }
 
     /// Keeps the number of logs bounded, oldest first.
@@ -303,6 +310,14 @@ impl Runtime for Rootless {
             tokio::task::spawn_local(async move { wipe(&disks, &path).await });
         }
         Ok(adopted)
+    }
+
+    fn kept_for(&self) -> Option<Duration> {
+        metering::kept_for(&self.layout.instances())
+    }
+
+    fn note(&self, instance: InstanceId, seen: &Seen) -> io::Result<()> {
+        seen.write(&self.layout.instance(instance))
     }
 
     async fn forget(&self, instance: InstanceId) -> io::Result<()> {

@@ -10,6 +10,7 @@ use super::cgroup::ControlGroup;
 use super::disk::{self, Disk};
 use super::layout::{read_json, write_json};
 use super::messages::SpareConfig;
+use super::metering::{self, Ended};
 use super::{namespaces, shim};
 
 /// Entry of the hidden `sweep` mode, which the agent runs as a process of its own.
@@ -28,7 +29,10 @@ pub(crate) fn groups(directory: &Path) -> Vec<PathBuf> {
 /// Leaves nothing of a container but, if it was an instance's, a record that says that it was lost. For a
 /// single-threaded process, which is in a user namespace afterwards.
 pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
-    groups(directory).iter().try_for_each(|group| ControlGroup::load(group).destroy())?;
+    let groups = groups(directory);
+    // Before the group goes, and with it the count.
+    let cpu_us = groups.first().map(|container| ControlGroup::load(container).cpu_us());
+    groups.iter().try_for_each(|group| ControlGroup::load(group).destroy())?;
     if let Some(disk) = read_json::<Disk>(&directory.join("disk.json"))? {
         // What the container wrote belongs to its users, over whom there is power only inside.
         let (uids, gids) = my_subordinate_ids()?;
@@ -44,7 +48,8 @@ pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     let message = "the process that looked after the container is gone, and the container was ended with it";
-    write_json(&exit, &Outcome::because(ExitReason::RuntimeLost, message))
+    let outcome = Outcome::because(ExitReason::RuntimeLost, message);
+    write_json(&exit, &Ended { outcome, metered: metering::estimate(directory, cpu_us) })
 }
 
 /// The subordinate uids and gids of this process's user.

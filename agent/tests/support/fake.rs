@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use berth_agent::runtime::metering::{Ended, Seen};
 use berth_agent::runtime::{Adopted, Container, Event, Events, Launch, LaunchError, Runtime};
 use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::outcome::Outcome;
@@ -21,6 +22,7 @@ pub(crate) struct Fake {
     pub(crate) launched: RefCell<Vec<Launch>>,
     pub(crate) adopted: RefCell<Vec<Adopted<FakeContainer>>>,
     pub(crate) forgotten: RefCell<Vec<InstanceId>>,
+    pub(crate) noted: RefCell<Vec<(InstanceId, Seen)>>,
     /// What is to be kept ready, by owner.
     pub(crate) prepared: RefCell<HashMap<EdgeId, Vec<Stock>>>,
     pub(crate) paused: Cell<bool>,
@@ -55,7 +57,11 @@ impl Fake {
     }
 
     pub(crate) async fn exited(&self, instance: InstanceId, outcome: Outcome) {
-        self.say(instance, Event::Exited(outcome)).await;
+        self.ended(instance, outcome.into()).await;
+    }
+
+    pub(crate) async fn ended(&self, instance: InstanceId, ended: Ended) {
+        self.say(instance, Event::Exited(ended)).await;
     }
 
     async fn say(&self, instance: InstanceId, event: Event) {
@@ -133,6 +139,16 @@ impl Runtime for FakeRuntime {
 
     async fn adopt(&self) -> io::Result<Vec<Adopted<FakeContainer>>> {
         Ok(std::mem::take(&mut *self.0.adopted.borrow_mut()))
+    }
+
+    fn kept_for(&self) -> Option<Duration> {
+        Some(Duration::from_millis(1234))
+    }
+
+    fn note(&self, instance: InstanceId, seen: &Seen) -> io::Result<()> {
+        self.0.noted.borrow_mut().push((instance, *seen));
+        self.0.changed.notify_waiters();
+        Ok(())
     }
 
     async fn forget(&self, instance: InstanceId) -> io::Result<()> {

@@ -15,6 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use crate::metering::Metered;
 use crate::outcome::Outcome;
 use crate::spec::Recipe;
 
@@ -94,6 +95,10 @@ pub struct Welcome {
     pub disk: DiskCapacity,
     /// Whether the node takes new instances.
     pub draining: bool,
+    /// For how long, in milliseconds, it has lost nothing: an instance that was started since and that it does not know
+    /// never ran.
+    #[serde(default)]
+    pub kept_for_ms: Option<u64>,
 }
 
 /// What a node can hold.
@@ -271,6 +276,12 @@ pub struct Usage {
     pub received_bytes: u64,
     /// Sent to the internet and through the tunnel, in bytes.
     pub sent_bytes: u64,
+    /// When its app was started, in milliseconds since 1970, if it was.
+    #[serde(default)]
+    pub started_ms: Option<u64>,
+    /// How long ago that is, in steps of 10 ms, on a clock that never jumps.
+    #[serde(default)]
+    pub lived_cs: Option<u64>,
 }
 
 /// The state of one instance on its node.
@@ -284,6 +295,9 @@ pub struct InstanceStatus {
     pub generation: Generation,
     /// Where it is in its life.
     pub phase: Phase,
+    /// What it has taken, told with its end if it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<Metered>,
 }
 
 /// Where an instance is in its life. Goes from one to the next or to `Exited`, never back.

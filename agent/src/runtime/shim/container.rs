@@ -33,6 +33,7 @@ use super::super::cgroup::{ControlGroup, INSTANCE_PIDS, Limits};
 use super::super::disk::{self, Disk};
 use super::super::landlock::{self, Files};
 use super::super::messages::{Assignment, ShimCall, ShimConfig, ShimEvent};
+use super::super::metering::Meter;
 use super::super::network::Network;
 use super::super::{counters, sys};
 use super::agents::{AgentId, Agents};
@@ -69,6 +70,7 @@ pub(super) fn run(
         drained: false,
         asked: None,
         lost: None,
+        meter: Meter::default(),
     };
     let assigned = assignment.map_or(Ok(()), |own| shim.assign(own, &config));
     let outcome = match assigned.and_then(|()| shim.make(&config)) {
@@ -131,6 +133,8 @@ struct Shim {
     asked: Option<i32>,
     /// What the container needed and is gone.
     lost: Option<String>,
+    /// What it takes while it is an instance's.
+    meter: Meter,
 }
 
 impl Shim {
@@ -214,6 +218,7 @@ impl Shim {
             self.enforce_cpu(config)?;
             if let Some(outcome) = self.reap(builder)? {
                 reports.read()?;
+                self.note_end(&outcome, &reports);
                 self.cgroup.kill();
                 self.output.drain();
                 return Ok(self.explain(outcome, &reports));
@@ -257,6 +262,7 @@ impl Shim {
         }
         if let State::Created { init } = self.state {
             self.state = State::Running { init };
+            self.note_start();
             self.agents.greet(ShimEvent::Started);
             if let Some(signal) = self.asked.take() {
                 self.signal(signal);
@@ -339,14 +345,17 @@ impl Shim {
         }
     }
 
-    fn usage(&self, config: &ShimConfig) -> Usage {
-        let (received_bytes, sent_bytes) = self.network.traffic();
+    fn usage(&mut self, config: &ShimConfig) -> Usage {
+        let (received_bytes, sent_bytes) = self.meter.network(self.network.traffic());
+        let life = self.meter.life();
         Usage {
-            cpu_us: self.cgroup.cpu_us(),
+            cpu_us: self.meter.cpu_us(self.cgroup.cpu_us()),
             memory_bytes: self.cgroup.memory_bytes(),
             disk_bytes: disk::used_bytes(&config.disk),
             received_bytes,
             sent_bytes,
+            started_ms: life.map(|(started_ms, _)| started_ms),
+            lived_cs: life.map(|(_, lived_cs)| lived_cs),
         }
     }
 

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::super::super::layout::write_json;
 use super::super::super::messages::ShimEvent;
+use super::super::super::metering::Ended;
 use super::super::agents::Agents;
 use super::super::reports::Reports;
 use super::super::{Directory, wipe};
@@ -118,6 +119,25 @@ impl Shim {
         }
     }
 
+    /// The app runs, and its life is measured from here on.
+    pub(super) fn note_start(&mut self) {
+        let cpu_us = self.cgroup.cpu_us();
+        if let Err(error) = self.meter.start(&self.directory.path(), cpu_us) {
+            // As long as this process lives, it knows.
+            eprintln!("note the start of an instance: {error}");
+        }
+    }
+
+    /// Its first process is gone.
+    pub(super) fn note_end(&mut self, outcome: &Outcome, reports: &Reports) {
+        let was_let_go = self.assignment.is_some() && self.go.is_none() && outcome.code.is_some();
+        // It ran and ended before this process came to see that it ran.
+        if matches!(self.state, State::Created { .. }) && was_let_go && reports.failure().is_none() {
+            self.note_start();
+        }
+        self.meter.end();
+    }
+
     /// Puts the real reason in place of a symptom.
     pub(super) fn explain(&self, outcome: Outcome, reports: &Reports) -> Outcome {
         if let Some(message) = reports.failure() {
@@ -141,6 +161,9 @@ impl Shim {
     /// listens.
     pub(super) fn end(mut self, outcome: Outcome) -> anyhow::Result<Remains> {
         self.kill_all();
+        self.meter.end();
+        self.meter.network(self.network.traffic());
+        let metered = self.meter.metered(self.cgroup.cpu_us());
         let results = [self.cgroup.destroy(), self.network.end()];
         while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_))
         {
@@ -150,9 +173,10 @@ impl Shim {
         }
         let has_record = self.assignment.is_some();
         if has_record {
-            write_json(&self.directory.path().join("exit.json"), &outcome)?;
+            let ended = Ended { outcome: outcome.clone(), metered: metered.clone() };
+            write_json(&self.directory.path().join("exit.json"), &ended)?;
         }
-        self.agents.tell(&ShimEvent::Exited { outcome });
+        self.agents.tell(&ShimEvent::Exited { outcome, metered });
         results.into_iter().collect::<io::Result<()>>()?;
         Ok(Remains { _agents: self.agents, directory: self.directory, has_disk: self.has_disk, has_record })
     }
