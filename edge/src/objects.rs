@@ -23,7 +23,7 @@ use crate::link::{Command, Links, TERM};
 use crate::load::Burden;
 use crate::nodes::Nodes;
 use crate::pool::Pool;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Write};
 
 /// Most requests that may wait for one object to be ready.
 const MAX_WAITERS_PER_OBJECT: usize = 1024;
@@ -357,7 +357,7 @@ impl Objects {
                     let done = move |result: Result<(), StoreError>| {
                         mailbox.input(Input::Persisted { object, persist, result: result.map_err(failure) });
                     };
-                    self.around.store.persist(record, Box::new(done));
+                    self.around.store.commit(vec![Write::Record(Box::new(record))], Box::new(done));
                 }
                 Effect::Start { node, start } => self.tell(&node, Command::Start(start)),
                 Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),

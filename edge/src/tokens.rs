@@ -180,7 +180,7 @@ impl Tokens {
         if record.last_used_ms.is_none_or(|last| last + LAST_USE_STEP_MS <= now_ms) {
             record.last_used_ms = Some(now_ms);
             // If this is lost, an older use is shown, and no more.
-            self.store.write(Write::Token(record.clone()), Box::new(drop));
+            self.store.commit(vec![Write::Token(record.clone())], Box::new(drop));
         }
         Some(record.scope)
     }

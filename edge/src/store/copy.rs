@@ -1,7 +1,7 @@
 //! A whole store as lines of JSON, to keep elsewhere or to move: written out, read back, and checked.
 //!
 //! ```text
-//! {"berth_store":2,"epoch":7}        the head
+//! {"berth_store":3,"epoch":7}        the head
 //! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order
 //! {"lines":3,"sha256":"..."}         the end: how many lines there were between, and their digest
 //! ```
@@ -234,20 +234,20 @@ fn put(store: &SledStore, line: Line, contents: &mut Contents, failure: &Failure
         Line::App(app) => {
             ensure!(app.is_sound(), "the versions of an app do not fit together");
             contents.apps += 1;
-            store.write(Write::App(*app), done());
+            store.commit(vec![Write::App(*app)], done());
         }
         Line::Token(token) => {
             contents.tokens += 1;
-            store.write(Write::Token(*token), done());
+            store.commit(vec![Write::Token(*token)], done());
         }
         Line::Object(record) => {
             contents.objects += 1;
-            store.persist(*record, done());
+            store.commit(vec![Write::Record(record)], done());
         }
         Line::Value { object, key, base64 } => {
             contents.values += 1;
             let value = Some(BASE64_STANDARD.decode(base64).context("a value is not base64")?);
-            store.write(Write::Kv { object, changes: vec![KvChange { key, value }] }, done());
+            store.commit(vec![Write::Kv { object, changes: vec![KvChange { key, value }] }], done());
         }
     }
     Ok(())
@@ -266,7 +266,7 @@ mod tests {
         for index in 0..3 {
             persist(&store, record(&format!("o{index}"), 1, index == 0));
         }
-        store.write(Write::App(AppHistory::begin(app("a", &[]), 1)), Box::new(drop));
+        store.commit(vec![Write::App(AppHistory::begin(app("a", &[]), 1))], Box::new(drop));
         let token = TokenRecord {
             id: "00112233445566ff".parse().unwrap(),
             name: "ci".to_owned(),
@@ -275,10 +275,10 @@ mod tests {
             created_ms: 1,
             last_used_ms: None,
         };
-        store.write(Write::Token(token), Box::new(drop));
+        store.commit(vec![Write::Token(token)], Box::new(drop));
         let change = KvChange { key: "a key".to_owned(), value: Some(vec![0, 255]) };
         let object = ObjectId::from_bytes([7; 16]);
-        store.write(Write::Kv { object, changes: vec![change] }, Box::new(drop));
+        store.commit(vec![Write::Kv { object, changes: vec![change] }], Box::new(drop));
         drop(store);
         let mut text = Vec::new();
         export(directory, &mut text).unwrap();
@@ -314,7 +314,7 @@ mod tests {
         let changed = text.replacen("\"o1\"", "\"oX\"", 1);
         let cut = &text[..text.len() / 2];
         for bad in
-            [changed.as_str(), cut, "", "{}\n", &text.replacen("\"berth_store\":2", "\"berth_store\":3", 1)]
+            [changed.as_str(), cut, "", "{}\n", &text.replacen("\"berth_store\":3", "\"berth_store\":4", 1)]
         {
             assert!(import(&target, bad.as_bytes(), false).is_err(), "{bad}");
         }

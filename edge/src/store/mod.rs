@@ -26,6 +26,8 @@ pub(crate) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// Something to be written.
 #[derive(Debug, Clone)]
 pub(crate) enum Write {
+    /// An object's record in the place of what was stored of it.
+    Record(Box<Record>),
     /// An app in the place of what was stored of it.
     App(AppHistory),
     /// The end of an app.
@@ -50,8 +52,8 @@ pub(crate) struct KvChange {
 pub(crate) trait Store: Send + Sync {
     /// The record of an object, if it ever had one.
     fn load(&self, object: ObjectId) -> Result<Option<Record>, StoreError>;
-    /// Writes a record. Records of one object become durable in the order in which they were given.
-    fn persist(&self, record: Record, done: Done);
+    /// Writes all of these or none. What is given later is durable later, or at the same moment.
+    fn commit(&self, writes: Vec<Write>, done: Done);
     /// The records of all objects with an instance that may live.
     fn placed(&self) -> Result<Vec<Record>, StoreError>;
     /// Records of objects in order of their ids, from the first behind this one, at most so many.
@@ -71,16 +73,19 @@ pub(crate) trait Store: Send + Sync {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, usize)>, StoreError>;
-    /// Writes something else than a record.
-    fn write(&self, write: Write, done: Done);
     /// Counts a start of the edge, durably.
     fn next_epoch(&self) -> Result<Epoch, StoreError>;
 }
 
 /// Writes, and waits until that is durable.
 pub(crate) async fn write(store: &dyn Store, write: Write) -> Result<(), StoreError> {
+    commit(store, vec![write]).await
+}
+
+/// Writes all of these or none, and waits until that is durable.
+pub(crate) async fn commit(store: &dyn Store, writes: Vec<Write>) -> Result<(), StoreError> {
     let (tell, told) = tokio::sync::oneshot::channel();
-    store.write(write, Box::new(move |result| drop(tell.send(result))));
+    store.commit(writes, Box::new(move |result| drop(tell.send(result))));
     told.await.unwrap_or(Err(StoreError::Closed))
 }
 

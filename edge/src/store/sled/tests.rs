@@ -1,8 +1,15 @@
 //! What a store holds after it was closed, killed, copied or damaged.
 
+use std::fs;
+
 use berth_common::ids::{Generation, InstanceId, ObjectKey};
+use berth_engine::RecordState;
+use serde::Serialize;
 use tempfile::TempDir;
 
+use super::super::KvChange;
+use super::change::Change;
+use super::writer::{BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
 use super::*;
 use crate::apps::tests::{app, class};
 
@@ -26,8 +33,16 @@ pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
 /// Writes a record and waits until it is durable.
 pub(crate) fn persist(store: &SledStore, record: Record) {
     let (tell, told) = sync_channel(1);
-    store.persist(record, Box::new(move |result| tell.send(result).unwrap()));
+    store.commit(vec![Write::Record(Box::new(record))], Box::new(move |result| tell.send(result).unwrap()));
     told.recv().unwrap().unwrap();
+}
+
+/// Puts a value without the writer, as another version would.
+fn put(store: &SledStore, place: Place, key: &[u8], value: &impl Serialize) {
+    let Change::Value { pieces, .. } = Change::put(place, key, value).unwrap() else { panic!() };
+    for (key, piece) in pieces {
+        store.trees.get(place).insert(key, piece).unwrap();
+    }
 }
 
 fn names(records: &[Record]) -> Vec<&str> {
@@ -43,7 +58,7 @@ fn what_was_acknowledged_is_there_after_reopening() {
     persist(&store, record("x", 2, false));
     let (tell, told) = sync_channel(1);
     let shop = AppHistory::begin(app("shop", &[("/{id}", None)]), 7);
-    store.write(Write::App(shop.clone()), Box::new(move |result| tell.send(result).unwrap()));
+    store.commit(vec![Write::App(shop.clone())], Box::new(move |result| tell.send(result).unwrap()));
     told.recv().unwrap().unwrap();
     drop(store);
 
@@ -78,17 +93,14 @@ fn a_large_record_may_be_followed_by_a_small_one() {
     assert_eq!(store.records(None, 9).unwrap().len(), 1);
     persist(&store, record("x", 2, true));
     assert_eq!(store.records(None, 9).unwrap().len(), 1);
-    assert_eq!(store.trees.objects.len(), 1);
+    assert_eq!(store.trees.get(Place::Objects).len(), 1);
 }
 
 #[test]
 fn an_app_of_the_first_format_is_its_own_first_version() {
     let directory = TempDir::new().unwrap();
     let store = SledStore::open(directory.path()).unwrap();
-    let change = Change::new(APPS, b"old", &app("old", &[]), None).unwrap();
-    for (key, piece) in change.pieces {
-        store.trees.apps.insert(key, piece).unwrap();
-    }
+    put(&store, Place::Apps, b"old", &app("old", &[]));
     assert_eq!(store.apps().unwrap(), [AppHistory::begin(app("old", &[]), 0)]);
 }
 
@@ -96,13 +108,10 @@ fn an_app_of_the_first_format_is_its_own_first_version() {
 fn a_store_of_a_newer_version_is_left_alone() {
     let directory = TempDir::new().unwrap();
     let store = SledStore::open(directory.path()).unwrap();
-    let change = Change::new(META, FORMAT_KEY, &(FORMAT + 1), None).unwrap();
-    for (key, piece) in change.pieces {
-        store.trees.meta.insert(key, piece).unwrap();
-    }
+    put(&store, Place::Meta, FORMAT_KEY, &(FORMAT + 1));
     drop(store);
     let opened = SledStore::open(directory.path());
-    assert!(matches!(opened, Err(StoreError::Newer { found: 3, known: 2, .. })));
+    assert!(matches!(opened, Err(StoreError::Newer { found: 4, known: 3, .. })));
 }
 
 /// Wherever its file is damaged, and however much is missing: what was acknowledged is there, or the store is refused
@@ -113,7 +122,7 @@ fn a_damaged_store_is_refused_and_left_as_it_is() {
     let directory = parent.path().join("store");
     let store = SledStore::open(&directory).unwrap();
     for index in 0..400 {
-        store.persist(record(&format!("o{index}"), 1, false), Box::new(drop));
+        store.commit(vec![Write::Record(Box::new(record(&format!("o{index}"), 1, false)))], Box::new(drop));
     }
     persist(&store, record("last", 1, false));
     drop(store);
@@ -159,9 +168,9 @@ fn a_damaged_record_is_an_error_and_not_another_record() {
     persist(&store, record("x", 1, true));
     let id = record("x", 0, false).key.id();
     let key = piece_key(id.as_bytes(), 0);
-    let mut bytes = store.trees.objects.get(&key).unwrap().unwrap().to_vec();
+    let mut bytes = store.trees.get(Place::Objects).get(&key).unwrap().unwrap().to_vec();
     *bytes.last_mut().unwrap() ^= 1;
-    store.trees.objects.insert(&key, bytes).unwrap();
+    store.trees.get(Place::Objects).insert(&key, bytes).unwrap();
     assert!(matches!(store.load(id), Err(StoreError::Damaged { .. })));
 }
 
@@ -172,7 +181,7 @@ fn a_copy_taken_under_writes_holds_everything_acknowledged_before() {
     let store = std::sync::Arc::new(SledStore::open(directory.path()).unwrap());
     for generation in 1..30 {
         persist(&store, record("x", generation, true));
-        store.persist(record("later", generation, true), Box::new(drop));
+        store.commit(vec![Write::Record(Box::new(record("later", generation, true)))], Box::new(drop));
     }
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
@@ -191,7 +200,10 @@ fn writes_after_the_close_are_refused() {
     let store = SledStore::open(directory.path()).unwrap();
     store.close();
     let (tell, told) = sync_channel(1);
-    store.persist(record("x", 1, true), Box::new(move |result| tell.send(result).unwrap()));
+    store.commit(
+        vec![Write::Record(Box::new(record("x", 1, true)))],
+        Box::new(move |result| tell.send(result).unwrap()),
+    );
     assert!(matches!(told.recv().unwrap(), Err(StoreError::Closed)));
 }
 
@@ -232,7 +244,7 @@ fn values_are_kept_by_object_and_listed_by_prefix() {
         };
         let (tell, told) = sync_channel(1);
         let write = Write::Kv { object, changes: changes.iter().map(change).collect() };
-        store.write(write, Box::new(move |result| tell.send(result).unwrap()));
+        store.commit(vec![write], Box::new(move |result| tell.send(result).unwrap()));
         told.recv().unwrap().unwrap();
     };
     let large = vec![7; 128 * 1024];
