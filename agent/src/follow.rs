@@ -44,7 +44,9 @@ pub(crate) fn adopt<R: Runtime + 'static>(agent: &Rc<Agent<R>>, adopted: Adopted
     let Adopted { launch, state, carried } = adopted;
     let (instance, readiness) = (launch.start.instance, Readiness::of(&launch.start));
     match state {
-        AdoptedState::Exited(ended) => drop(agent.instances.adopt(&launch, Some(ended.with(carried)))),
+        AdoptedState::Exited(ended) => {
+            drop(agent.instances.adopt(&launch, Some(ended.with(carried, agent.region.as_deref()))))
+        }
         AdoptedState::Running { container, events } => {
             tracing::info!(%instance, object = %launch.start.object, "found a running instance");
             let orders = agent.instances.adopt(&launch, None);
@@ -102,7 +104,7 @@ impl<R: Runtime + 'static> Followed<R> {
         self.agent.instances.placed(self.instance, Rc::clone(&sockets));
         let (started, has_started) = oneshot::channel();
         let never = tokio::select! {
-            ended = self.until_end(events, started) => return self.end(ended.with(sockets.carried())),
+            ended = self.until_end(events, started) => return self.end(ended.with(sockets.carried(), self.agent.region.as_deref())),
             never = self.tell_ready(&container, &sockets, has_started, orders.clone()) => never,
             never = self.obey(&container, orders) => never,
             never = self.take_notes(&sockets) => never,

@@ -49,6 +49,7 @@ pub enum ServeError {
 /// What all connections share.
 pub(crate) struct Agent<R: Runtime> {
     pub(crate) node: NodeId,
+    pub(crate) region: Option<String>,
     pub(crate) runtime: R,
     pub(crate) instances: Instances<R::Container>,
     pub(crate) sessions: Sessions,
@@ -73,6 +74,7 @@ impl<R: Runtime + 'static> Server<R> {
             endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
         let agent = Rc::new(Agent {
             node: config.site.node,
+            region: Some(config.site.region).filter(|region| !region.is_empty()),
             runtime,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),

@@ -157,6 +157,7 @@ async fn introduce<R: Runtime + 'static>(
         capacity: agent.instances.capacity(),
         disk: agent.runtime.disks(),
         draining: agent.instances.is_draining(),
+        region: agent.region.clone(),
         kept_for_ms: agent.runtime.kept_for().and_then(|kept| u64::try_from(kept.as_millis()).ok()),
     };
     answer(&mut send, &Answer::Welcome(welcome)).await?;

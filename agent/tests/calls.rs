@@ -322,7 +322,8 @@ fn what_an_earlier_agent_left_is_taken_back() {
         let expected =
             [(alive.instance, Phase::Starting), (ended.instance, Phase::Exited(Outcome::exited(7)))];
         assert_eq!(phases, expected);
-        let told = Metered { received_bytes: 5, sent_bytes: 106, ..metered };
+        let region = Some("local".to_owned());
+        let told = Metered { received_bytes: 5, sent_bytes: 106, region, ..metered };
         assert_eq!((&there[0].metered, &there[1].metered), (&None, &Some(told)), "with the tunnel's bytes");
         before.started(alive.instance).await;
         assert_eq!(watch.phase().await, Phase::Running);

@@ -14,6 +14,7 @@ mod openapi;
 mod problem;
 mod read;
 mod tokens;
+mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -101,7 +102,9 @@ fn router() -> Router {
         .routes(routes!(apps::versions))
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
-        .routes(routes!(events::watch));
+        .routes(routes!(events::watch))
+        .routes(routes!(usage::sum))
+        .routes(routes!(usage::records));
     let deploy =
         Router::new().routes(routes!(apps::deploy)).layer(DefaultBodyLimit::max(MAX_SPEC_BYTES)).merge(
             Router::new()

@@ -29,6 +29,7 @@ use crate::router::CurrentRouter;
 use crate::shard::{self, Own, Shared};
 use crate::store::{SledStore, Store};
 use crate::tokens::Tokens;
+use crate::usage;
 
 /// How long requests in flight may take when the edge is told to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -123,6 +124,7 @@ impl Edge {
     async fn run(self, lifecycle: &Lifecycle) -> anyhow::Result<Ending> {
         let socket = &self.config.admin_socket;
         let listeners = Listeners::bind(socket, self.config.admin_tls.as_ref()).await?;
+        let pruning = tokio::spawn(usage::prune(Arc::clone(&self.admin.store)));
         let admin = tokio::spawn(admin::serve(listeners, self.admin));
         tracing::info!(admin = %socket.display(), "ready");
         let beats = Arc::clone(&self.beats);
@@ -134,6 +136,7 @@ impl Edge {
             never = service::keep_alive(status) => match never {},
         };
         admin.abort();
+        pruning.abort();
         // Only fails where the socket is gone already.
         let _ = fs::remove_file(socket);
         for shard in self.shards {

@@ -23,6 +23,7 @@ mod store;
 mod tokens;
 mod tunnel;
 mod upstream;
+mod usage;
 mod websocket;
 
 use std::io::Read;

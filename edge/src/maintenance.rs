@@ -65,6 +65,8 @@ fn verify(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn say(what: &str, Contents { apps, tokens, objects, values }: Contents) {
-    eprintln!("{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values");
+fn say(what: &str, Contents { apps, tokens, objects, values, lives }: Contents) {
+    eprintln!(
+        "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {lives} records of usage"
+    );
 }

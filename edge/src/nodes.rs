@@ -95,6 +95,13 @@ impl Nodes {
         self.lock().fleet.release(object, generation);
     }
 
+    /// The region of each node that has said it.
+    pub(crate) fn regions(&self) -> BTreeMap<NodeId, String> {
+        let state = self.lock();
+        let region = |node: &Node| node.welcome.as_ref().and_then(|welcome| welcome.region.clone());
+        state.nodes.iter().filter_map(|(id, node)| Some((id.clone(), region(node)?))).collect()
+    }
+
     /// All nodes, in order of their names.
     pub(crate) fn views(&self) -> Vec<NodeView> {
         let state = self.lock();

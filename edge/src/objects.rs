@@ -352,12 +352,14 @@ impl Objects {
                 Effect::Load { object } => self.load(object),
                 Effect::Reserve(demand) => self.reserve(&demand),
                 Effect::Unreserve { object, generation, .. } => self.around.nodes.release(object, generation),
-                Effect::Persist { object, persist, record } => {
+                Effect::Persist { object, persist, record, usage } => {
                     let mailbox = self.around.mailbox.clone();
                     let done = move |result: Result<(), StoreError>| {
                         mailbox.input(Input::Persisted { object, persist, result: result.map_err(failure) });
                     };
-                    self.around.store.commit(vec![Write::Record(Box::new(record))], Box::new(done));
+                    let mut writes = vec![Write::Record(Box::new(record))];
+                    writes.extend(usage.map(Write::Usage));
+                    self.around.store.commit(writes, Box::new(done));
                 }
                 Effect::Start { node, start } => self.tell(&node, Command::Start(start)),
                 Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use berth_common::ids::{NodeId, ObjectId, ObjectKey};
+use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::lifecycle::Lifecycle;
 use berth_common::spec::ClassSpec;
 use berth_common::wire::call::{Answer, Call, Signal};
@@ -27,6 +27,7 @@ use crate::pool::{Pool, Target};
 use crate::router::{CurrentRouter, Matched, RouteError};
 use crate::tunnel::{self, OpenError, TunnelStream};
 use crate::upstream::{SendError, Upstream};
+use crate::usage::{self, live::Told};
 use crate::websocket::{self, Tunnelled};
 
 type Reply = Result<Response<ResponseBody>, ProxyError>;
@@ -50,6 +51,8 @@ pub(crate) enum Handover {
     Connect(Box<Connect>),
     /// A signal to an instance.
     Signal { node: NodeId, signal: Signal, answer: oneshot::Sender<Result<(), ProxyError>> },
+    /// What an instance has taken; nothing where its node does not tell.
+    Usage { node: NodeId, instance: InstanceId, answer: oneshot::Sender<Option<Told>> },
 }
 
 /// Somebody who wants to exchange bytes with a port of an object's instance.
@@ -235,6 +238,9 @@ impl Proxy {
                     self.lifecycle
                         .spawn(async move { answer_with(answer, proxy.signal(&node, signal)).await });
                 }
+                Handover::Usage { node, instance, answer } => self.lifecycle.spawn(async move {
+                    answer_with(answer, usage::live::ask_node(&proxy.links, &node, instance)).await;
+                }),
             }
         }
     }

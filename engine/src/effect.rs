@@ -7,6 +7,7 @@ use crate::fleet::Demand;
 use crate::input::WaiterId;
 use crate::record::Record;
 use crate::refused::Refused;
+use crate::usage::UsageRecord;
 
 /// One request's claim on a running instance. Drawn by the engine, never twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +59,8 @@ pub enum Effect {
         persist: PersistId,
         /// What to write.
         record: Record,
+        /// What an instance that has ended took, to be written with it.
+        usage: Option<Box<UsageRecord>>,
     },
     /// Have a node start an instance.
     Start {

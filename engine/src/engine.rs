@@ -7,7 +7,7 @@ use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{InstanceStatus, Phase, Stop};
 
 use crate::effect::{Effect, HoldId, PersistId};
-use crate::input::{Input, Now};
+use crate::input::{Input, Kept, Now};
 use crate::object::{Object, SIGKILL, Standing};
 use crate::record::Record;
 use crate::timers::Timers;
@@ -155,7 +155,7 @@ impl Engine {
                 self.with(now, object, |o, cx| o.start_refused(instance, refusal, cx));
             }
             Input::Status { node, status } => self.status(now, node, status),
-            Input::Synced { node, instances } => self.synced(now, &node, &instances),
+            Input::Synced { node, instances, kept } => self.synced(now, &node, &instances, kept),
         }
     }
 
@@ -208,7 +208,7 @@ impl Engine {
         });
         match (standing, &status.phase) {
             (Standing::Current, _) => {
-                self.with(now, status.object, |object, cx| object.status(status.phase, cx));
+                self.with(now, status.object, |object, cx| object.status(status.phase, status.metered, cx));
             }
             // The node is told to forget it once that is persisted.
             (Standing::Ending, Phase::Exited(_)) => {}
@@ -216,10 +216,10 @@ impl Engine {
         }
     }
 
-    fn synced(&mut self, now: Now, node: &NodeId, instances: &HashSet<InstanceId>) {
+    fn synced(&mut self, now: Now, node: &NodeId, instances: &HashSet<InstanceId>, kept: Kept) {
         let placed: Vec<ObjectId> = self.placed.get(node).into_iter().flatten().copied().collect();
         for id in placed {
-            self.with(now, id, |object, cx| object.synced(instances, cx));
+            self.with(now, id, |object, cx| object.synced(instances, kept, cx));
         }
     }
 

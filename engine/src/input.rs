@@ -38,6 +38,15 @@ pub enum EndOrder {
     Destroy,
 }
 
+/// What is known of the time before a node told of its instances, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Since when it has lost nothing, where it says so.
+    pub since_ms: Option<u64>,
+    /// Until when it was connected before.
+    pub heard_ms: Option<u64>,
+}
+
 /// The store could not read or write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -139,5 +148,7 @@ pub enum Input {
         node: NodeId,
         /// What it told of, and what it is still to be asked to start.
         instances: HashSet<InstanceId>,
+        /// What can be said of those that it did not tell of.
+        kept: Kept,
     },
 }

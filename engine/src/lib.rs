@@ -11,11 +11,13 @@ mod object;
 mod record;
 mod refused;
 mod timers;
+mod usage;
 mod view;
 
 pub use effect::{Effect, HoldId, PersistId, Placement};
 pub use engine::{Backoff, Config, Engine};
-pub use input::{EndOrder, Input, Now, StoreFailure, WaiterId};
+pub use input::{EndOrder, Input, Kept, Now, StoreFailure, WaiterId};
 pub use record::{Record, RecordState};
 pub use refused::Refused;
+pub use usage::UsageRecord;
 pub use view::{CrashLoop, ObjectView, PublicState};

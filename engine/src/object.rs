@@ -19,12 +19,13 @@
 //! `port_timeout` until its port answers.
 //!
 //! Here: what an object is, and its requests. `placing` has the way to an instance and what waits for the store,
-//! `life` what nodes tell, `deadlines` what time does.
+//! `life` what nodes tell, `deadlines` what time does, `metering` what instances take.
 
 mod crashes;
 mod deadlines;
 mod life;
 mod live;
+mod metering;
 mod placing;
 mod waiters;
 
@@ -43,6 +44,7 @@ use crate::engine::Context;
 use crate::input::{Now, WaiterId};
 use crate::record::{Record, RecordState};
 use crate::refused::Refused;
+use crate::usage::UsageRecord;
 use crate::view::{ObjectView, PublicState};
 
 /// Numbers of the signals that Berth sends, the same on every Linux.
@@ -74,7 +76,13 @@ enum State {
     /// It has, or may have, an instance.
     Live(Live),
     /// Its instance is gone; that is being persisted.
-    Ending { node: NodeId, instance: InstanceId, persist: PersistId, retry_ms: Option<u64> },
+    Ending {
+        node: NodeId,
+        instance: InstanceId,
+        persist: PersistId,
+        retry_ms: Option<u64>,
+        usage: Option<Box<UsageRecord>>,
+    },
     /// Nothing more to do: to be forgotten.
     Gone,
 }
@@ -124,8 +132,10 @@ impl Object {
                 self.exit = outcome;
                 State::Gone
             }
-            RecordState::Placed { node, instance, class, stop_reason } => {
+            RecordState::Placed { node, instance, class, stop_reason, placed_ms } => {
                 let mut live = Live::new(node, instance, Arc::from(class), Stage::Recovering, now_ms);
+                // An earlier version has not written when.
+                live.placed_ms = if placed_ms == 0 { record.last_change_ms } else { placed_ms };
                 live.stop_reason = stop_reason;
                 State::Live(live)
             }
@@ -178,6 +188,8 @@ impl Object {
             last_change_ms: self.last_change_ms,
             exit: self.exit.clone(),
             version: live.map(|l| l.class.of_app.version),
+            running_since_ms: live.and_then(Live::runs_since_ms),
+            resources: live.map(|l| l.class.recipe.resources),
             crash_loop: self.crashes.and_then(|crashes| crashes.view()),
         })
     }

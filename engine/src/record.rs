@@ -38,5 +38,8 @@ pub enum RecordState {
         /// Why it was told to end, if it was.
         #[serde(default)]
         stop_reason: Option<ExitReason>,
+        /// When it was placed, in milliseconds since 1970.
+        #[serde(default)]
+        placed_ms: u64,
     },
 }

@@ -2,6 +2,7 @@
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey, Version};
 use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::spec::Resources;
 use serde::Serialize;
 
 use crate::record::{Record, RecordState};
@@ -64,6 +65,10 @@ pub struct ObjectView {
     pub exit: Option<Outcome>,
     /// The version of the app that its instance is of.
     pub version: Option<Version>,
+    /// Since when its instance is known to run, in milliseconds since 1970.
+    pub running_since_ms: Option<u64>,
+    /// What its instance may take.
+    pub resources: Option<Resources>,
     /// Its instances fail again and again.
     pub crash_loop: Option<CrashLoop>,
 }
@@ -87,6 +92,8 @@ impl From<&Record> for ObjectView {
             last_change_ms: record.last_change_ms,
             exit,
             version: placed.map(|(.., version)| version),
+            running_since_ms: None,
+            resources: None,
             crash_loop: None,
         }
     }

@@ -13,7 +13,6 @@ use super::disk::Disk;
 use super::layers::Layers;
 use super::layout::write_json_fast;
 use super::messages::{Assignment, ShimConfig};
-use super::metering::Ended;
 use super::network::resolver::forwarder_of;
 use super::spares::{Kind, Prepared, Spares};
 use crate::config::Site;
@@ -41,14 +40,6 @@ pub(crate) struct Maker {
 }
 
 impl Maker {
-    /// What an instance of this node has taken, with the node's region.
-    pub(crate) fn in_region(&self, mut ended: Ended) -> Ended {
-        if let Some(metered) = &mut ended.metered {
-            metered.region = Some(self.site.region.clone()).filter(|region| !region.is_empty());
-        }
-        ended
-    }
-
     /// A prepared shim that has been told what to make its container from.
     pub(crate) async fn describe(&self, recipe: &Recipe, disk: &Disk) -> Result<Prepared, LaunchError> {
         let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("prepare a container: {e}"));

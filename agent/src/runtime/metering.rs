@@ -46,10 +46,11 @@ impl From<Outcome> for Ended {
 }
 
 impl Ended {
-    /// The same with the bytes that went through the tunnel.
+    /// The same with what the agent knows: the bytes that went through the tunnel, and its region.
     #[must_use]
-    pub(crate) fn with(mut self, carried: Carried) -> Self {
+    pub(crate) fn with(mut self, carried: Carried, region: Option<&str>) -> Self {
         if let Some(metered) = &mut self.metered {
+            metered.region = region.map(str::to_owned);
             metered.received_bytes = metered.received_bytes.saturating_add(carried.received_bytes);
             metered.sent_bytes = metered.sent_bytes.saturating_add(carried.sent_bytes);
         }

@@ -23,7 +23,7 @@ use super::layers::Layers;
 use super::layout::{Layout, read_json, write_json_fast};
 use super::maker::Maker;
 use super::messages::{ShimCall, SupervisorAnswer, SupervisorCall};
-use super::metering::{self, Ended, Seen};
+use super::metering::{self, Seen};
 use super::reclaim::{recorded_end, release, remove, wipe};
 use super::spares::{Makings, Prepared, Spares, Tools};
 use super::trial::{self, Place, Trial};
@@ -195,7 +195,7 @@ impl Rootless {
         let shim = Shim::connected(socket);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let directory = self.layout.instance(instance);
-        let (followed, disks, maker) = (shim.clone(), Rc::clone(&self.disks), Rc::clone(&self.maker));
+        let (followed, disks) = (shim.clone(), Rc::clone(&self.disks));
         let (all, gone) = (Rc::clone(&self.followed), CancellationToken::new());
         all.borrow_mut().insert(instance, gone.clone());
         tokio::task::spawn_local(async move {
@@ -204,7 +204,7 @@ impl Rootless {
                 None => recorded_end(&directory).await,
             };
             followed.answer_no_more();
-            let _ = events.send(Event::Exited(maker.in_region(ended))).await;
+            let _ = events.send(Event::Exited(ended)).await;
             followed.until_gone().await;
             all.borrow_mut().remove(&instance);
             gone.cancel();
@@ -223,7 +223,7 @@ impl Rootless {
         };
         let disk = read_json::<Disk>(&directory.join("disk.json"))?;
         let state = match (read_json(&directory.join("exit.json"))?, connect_shim(&directory)) {
-            (Some(ended), _) => self.exited(ended),
+            (Some(ended), _) => AdoptedState::Exited(ended),
             (None, Ok(socket)) => {
                 if let Some(disk) = disk {
                     self.disks.adopt(instance, disk);
@@ -235,14 +235,10 @@ impl Rootless {
                 }
                 AdoptedState::Running { container, events }
             }
-            (None, Err(_)) => self.exited(recorded_end(&directory).await),
+            (None, Err(_)) => AdoptedState::Exited(recorded_end(&directory).await),
         };
         let carried = Seen::read(&directory).carried;
         Ok(Some(Adopted { launch, state, carried }))
-    }
-
-    fn exited(&self, ended: Ended) -> AdoptedState<Shim> {
-        AdoptedState::Exited(self.maker.in_region(ended))
     }
 
     /// Keeps the number of logs bounded, oldest first.

@@ -99,6 +99,9 @@ pub struct Welcome {
     /// never ran.
     #[serde(default)]
     pub kept_for_ms: Option<u64>,
+    /// The region that it is in.
+    #[serde(default)]
+    pub region: Option<String>,
 }
 
 /// What a node can hold.

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::outbox::Outbox;
 use self::session::SessionError;
+use crate::clock::wall_ms;
 use crate::nodes::Nodes;
 use crate::objects::Mailbox;
 use crate::proxy::shard_of;
@@ -110,6 +111,8 @@ pub(crate) struct Link {
     outbox: Outbox,
     /// Number of the last connection in this epoch.
     sessions: u64,
+    /// When the last one ended on which the node had told of its instances, in milliseconds since 1970.
+    heard_ms: Option<u64>,
 }
 
 /// What a link needs of its surroundings.
@@ -143,6 +146,7 @@ impl Link {
             connection,
             outbox,
             sessions: 0,
+            heard_ms: None,
         };
         (link, LinkHandle { commands: tell, connection: connected })
     }
@@ -201,6 +205,7 @@ impl Link {
         let was_up = self.connection.send_replace(None).is_some();
         self.outbox.lost();
         if was_up {
+            self.heard_ms = Some(wall_ms());
             self.nodes.down(&self.node);
         }
         match ended {

@@ -10,7 +10,7 @@ use berth_common::wire::call::{
     Answer, Call, Hello, InstanceStatus, Phase, Prepare, Refusal, Renew, Start, Welcome,
 };
 use berth_common::wire::{close, frame};
-use berth_engine::Input;
+use berth_engine::{Input, Kept};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::{self, CallError};
 use super::outbox::Asked;
 use super::{Command, Link, TERM};
+use crate::clock::wall_ms;
 
 /// Longest wait for a node to tell of all its instances.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(15);
@@ -104,7 +105,7 @@ impl Link {
         let account = account(connection);
         let Some(account) = self.meanwhile(account, stop).await else { return Ok(()) };
         let (told, watch) = account?;
-        self.synced(told);
+        self.synced(told, &welcome);
         self.nodes.up(&welcome);
         self.connection.send_replace(Some(connection.clone()));
         tracing::info!(node = %self.node, version = welcome.version, "node connected");
@@ -128,7 +129,7 @@ impl Link {
     }
 
     /// Takes what a new connection told of every instance.
-    fn synced(&mut self, told: Vec<InstanceStatus>) {
+    fn synced(&mut self, told: Vec<InstanceStatus>, welcome: &Welcome) {
         let mut instances: HashSet<InstanceId> = told.iter().map(|status| status.instance).collect();
         for status in told {
             self.update(status);
@@ -137,7 +138,9 @@ impl Link {
             self.never_began(&start);
         }
         instances.extend(self.outbox.starting());
-        self.objects.input(Input::Synced { node: self.node.clone(), instances });
+        let since_ms = welcome.kept_for_ms.map(|kept| wall_ms().saturating_sub(kept));
+        let kept = Kept { since_ms, heard_ms: self.heard_ms };
+        self.objects.input(Input::Synced { node: self.node.clone(), instances, kept });
     }
 
     fn update(&mut self, status: InstanceStatus) {
@@ -168,6 +171,7 @@ impl Link {
             object: start.object.id(),
             generation: start.generation,
             phase: Phase::Exited(Outcome::because(ExitReason::StartFailed, message)),
+            metered: None,
         };
         self.objects.input(Input::Status { node: self.node.clone(), status });
     }

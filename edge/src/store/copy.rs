@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"berth_store":3,"epoch":7}        the head
-//! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order
+//! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}  {"usage":{...}}    one line for each, in this order
 //! {"lines":3,"sha256":"..."}         the end: how many lines there were between, and their digest
 //! ```
 //!
@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use berth_common::ids::{Epoch, ObjectId};
-use berth_engine::Record;
+use berth_engine::{Record, UsageRecord};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -26,6 +26,7 @@ use super::sled::{FORMAT, SledStore};
 use super::{Done, KvChange, Store, StoreError, Write};
 use crate::history::AppHistory;
 use crate::tokens::TokenRecord;
+use crate::usage::UsageKey;
 
 /// Objects that are read at once.
 const PAGE: usize = 1024;
@@ -46,6 +47,7 @@ enum Line {
     Token(Box<TokenRecord>),
     Object(Box<Record>),
     Value { object: ObjectId, key: String, base64: String },
+    Usage(Box<UsageRecord>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +64,7 @@ pub(crate) struct Contents {
     pub(crate) tokens: u64,
     pub(crate) objects: u64,
     pub(crate) values: u64,
+    pub(crate) lives: u64,
 }
 
 /// Writes all that the store holds. The edge must not run.
@@ -144,7 +147,25 @@ fn walk(store: &SledStore, mut each: impl FnMut(Line) -> Result<()>) -> Result<C
         contents.values += 1;
         each(Line::Value { object, key, base64: BASE64_STANDARD.encode(value) })?;
     }
+    walk_usage(store, &mut contents, &mut each)?;
     Ok(contents)
+}
+
+fn walk_usage(
+    store: &SledStore,
+    contents: &mut Contents,
+    each: &mut impl FnMut(Line) -> Result<()>,
+) -> Result<()> {
+    let mut last = None;
+    loop {
+        let page = store.usage(last, PAGE)?;
+        let Some(newest) = page.last() else { return Ok(()) };
+        last = Some(UsageKey::of(newest));
+        for record in page {
+            contents.lives += 1;
+            each(Line::Usage(Box::new(record)))?;
+        }
+    }
 }
 
 fn walk_records(
@@ -249,6 +270,10 @@ fn put(store: &SledStore, line: Line, contents: &mut Contents, failure: &Failure
             let value = Some(BASE64_STANDARD.decode(base64).context("a value is not base64")?);
             store.commit(vec![Write::Kv { object, changes: vec![KvChange { key, value }] }], done());
         }
+        Line::Usage(record) => {
+            contents.lives += 1;
+            store.commit(vec![Write::Usage(record)], done());
+        }
     }
     Ok(())
 }
@@ -258,6 +283,7 @@ mod tests {
     use super::*;
     use crate::apps::tests::app;
     use crate::store::sled::tests::{persist, record};
+    use crate::store::tests::life;
     use crate::tokens::{Scope, TokenRecord};
 
     fn filled(directory: &Path) -> Vec<u8> {
@@ -279,6 +305,8 @@ mod tests {
         let change = KvChange { key: "a key".to_owned(), value: Some(vec![0, 255]) };
         let object = ObjectId::from_bytes([7; 16]);
         store.commit(vec![Write::Kv { object, changes: vec![change] }], Box::new(drop));
+        store.commit(vec![Write::Usage(Box::new(life(1, 5_000)))], Box::new(drop));
+        store.commit(vec![Write::Usage(Box::new(life(2, 4_000)))], Box::new(drop));
         drop(store);
         let mut text = Vec::new();
         export(directory, &mut text).unwrap();
@@ -291,7 +319,10 @@ mod tests {
         let text = filled(&directory.path().join("one"));
         let two = directory.path().join("two");
         let (contents, aside) = import(&two, &text[..], false).unwrap();
-        assert_eq!((contents, aside), (Contents { apps: 1, tokens: 1, objects: 3, values: 1 }, None));
+        assert_eq!(
+            (contents, aside),
+            (Contents { apps: 1, tokens: 1, objects: 3, values: 1, lives: 2 }, None)
+        );
         assert_eq!(verify(&two).unwrap(), contents);
         let mut again = Vec::new();
         export(&two, &mut again).unwrap();

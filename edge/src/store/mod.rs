@@ -1,5 +1,5 @@
-//! What must survive the edge's process: the record of every object, the apps, the tokens, and how often the edge has
-//! started.
+//! What must survive the edge's process: the record of every object, the apps, the tokens, what instances took, and how
+//! often the edge has started.
 //!
 //! The trait is narrow and free of closures over the store's inside, so that a distributed store can take sled's place.
 //! Knows nothing of what a record means, but whether an instance is placed: those are what a start looks for.
@@ -7,15 +7,18 @@
 mod copy;
 mod guard;
 mod sled;
+#[cfg(test)]
+pub(crate) mod tests;
 mod value;
 
 use std::path::PathBuf;
 
 use berth_common::ids::{AppName, Epoch, ObjectId};
-use berth_engine::Record;
+use berth_engine::{Record, UsageRecord};
 
 use crate::history::AppHistory;
 use crate::tokens::{TokenId, TokenRecord};
+use crate::usage::UsageKey;
 
 pub(crate) use self::copy::{Contents, export, import, verify};
 pub(crate) use self::sled::SledStore;
@@ -36,6 +39,10 @@ pub(crate) enum Write {
     Token(TokenRecord),
     /// The end of a token.
     RemoveToken(TokenId),
+    /// What an instance took that has ended.
+    Usage(Box<UsageRecord>),
+    /// The end of such records.
+    RemoveUsage(Vec<UsageKey>),
     /// Changes of an object's values, all of them or none.
     Kv { object: ObjectId, changes: Vec<KvChange> },
 }
@@ -73,6 +80,8 @@ pub(crate) trait Store: Send + Sync {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, usize)>, StoreError>;
+    /// What instances took that have ended, in the order of their ends, from the first behind this one, at most so many.
+    fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError>;
     /// Counts a start of the edge, durably.
     fn next_epoch(&self) -> Result<Epoch, StoreError>;
 }

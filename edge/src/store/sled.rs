@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 
 use berth_common::ids::{Epoch, ObjectId};
 use berth_common::spec::AppSpec;
-use berth_engine::Record;
+use berth_engine::{Record, UsageRecord};
 use serde::Deserialize;
 
 use self::change::{Place, Trees, failed, kv_key};
@@ -24,6 +24,7 @@ use super::value::{self, piece_key};
 use super::{Done, Store, StoreError, Write};
 use crate::history::AppHistory;
 use crate::tokens::TokenRecord;
+use crate::usage::UsageKey;
 
 /// Most writes that wait; a writer that finds the queue full waits for it.
 const QUEUE: usize = 4096;
@@ -251,6 +252,11 @@ impl Store for SledStore {
             keys.push((name, value::length_of(key, &head)?));
         }
         Ok(keys)
+    }
+
+    fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError> {
+        let last_piece = after.map(|key| piece_key(&key.to_bytes(), u16::MAX));
+        self.trees.read_all(Place::Usage, last_piece.as_deref(), limit)
     }
 
     fn commit(&self, writes: Vec<Write>, done: Done) {

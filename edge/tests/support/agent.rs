@@ -158,6 +158,8 @@ impl Node {
             capacity,
             disk: DiskCapacity::default(),
             draining: false,
+            kept_for_ms: None,
+            region: None,
         }
     }
 
@@ -181,6 +183,7 @@ impl Node {
             object: start.object.id(),
             generation: start.generation,
             phase,
+            metered: None,
         };
         for phase in [Phase::Starting, Phase::Running, Phase::Ready] {
             self.change(status(phase));

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use berth_common::ids::InstanceId;
+use berth_common::metering::Metered;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{Phase, Refusal, RefusalCode, Stop};
 
@@ -11,7 +12,7 @@ use super::live::Stage;
 use super::{Object, State, grant, ms};
 use crate::effect::Effect;
 use crate::engine::Context;
-use crate::input::{EndOrder, WaiterId};
+use crate::input::{EndOrder, Kept, WaiterId};
 use crate::record::RecordState;
 use crate::refused::Refused;
 
@@ -26,14 +27,21 @@ impl Object {
             _ => Refused::StartRefused(refusal),
         };
         self.refuse_all(&refused, cx);
-        self.end(outcome, cx);
+        self.end(outcome, None, cx);
     }
 
-    /// Its node tells where its instance is in its life.
-    pub(crate) fn status(&mut self, phase: Phase, cx: &mut Context<'_>) {
+    /// Its node tells where its instance is in its life, and of one that has ended what it took.
+    pub(crate) fn status(&mut self, phase: Phase, metered: Option<Metered>, cx: &mut Context<'_>) {
         let State::Live(live) = &mut self.state else { return };
+        if matches!(phase, Phase::Running | Phase::Ready) {
+            let recovering = matches!(live.stage, Stage::Recovering);
+            live.note_running(if recovering { live.placed_ms } else { cx.now.wall_ms });
+        }
         match (phase, &live.stage) {
-            (Phase::Exited(outcome), _) => self.exited(outcome, cx),
+            (Phase::Exited(outcome), _) => {
+                let metered = live.metered(metered, cx.now.wall_ms);
+                self.exited(outcome, metered, cx);
+            }
             (Phase::Starting, Stage::Recovering) => {
                 let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
                 live.stop_reason = None;
@@ -85,7 +93,7 @@ impl Object {
     }
 
     /// Its node has told of everything it has and will have.
-    pub(crate) fn synced(&mut self, told: &HashSet<InstanceId>, cx: &mut Context<'_>) {
+    pub(crate) fn synced(&mut self, told: &HashSet<InstanceId>, kept: Kept, cx: &mut Context<'_>) {
         let State::Live(live) = &self.state else { return };
         match &live.stage {
             // Not asked for yet.
@@ -93,7 +101,8 @@ impl Object {
             _ if !told.contains(&live.instance) => {
                 let lost =
                     Outcome::because(ExitReason::RuntimeLost, "the node does not have the instance any more");
-                self.exited(lost, cx);
+                let metered = live.lost(kept, cx.now.wall_ms);
+                self.exited(lost, metered, cx);
             }
             Stage::Stopping { unsent: None, sent: Some(sent) } => {
                 // The connection was lost, and perhaps this with it.
@@ -103,7 +112,7 @@ impl Object {
         }
     }
 
-    fn exited(&mut self, outcome: Outcome, cx: &mut Context<'_>) {
+    fn exited(&mut self, outcome: Outcome, metered: Option<Metered>, cx: &mut Context<'_>) {
         let State::Live(live) = &self.state else { return };
         let starting = matches!(live.stage, Stage::Starting { .. } | Stage::Running { .. });
         let outcome = live.explain(outcome);
@@ -114,20 +123,21 @@ impl Object {
         if starting {
             self.refuse_all(&Refused::StartFailed(outcome.clone()), cx);
         }
-        self.end(outcome, cx);
+        self.end(outcome, metered, cx);
     }
 
-    /// The instance is gone: persists that, and then lets the node forget it.
-    pub(super) fn end(&mut self, outcome: Outcome, cx: &mut Context<'_>) {
+    /// The instance is gone: persists that, with what it took if it ran, and then lets the node forget it.
+    pub(super) fn end(&mut self, outcome: Outcome, metered: Option<Metered>, cx: &mut Context<'_>) {
         let State::Live(live) = &self.state else { return };
         let (node, instance) = (live.node.clone(), live.instance);
+        let usage = metered.map(|metered| self.usage(live, metered, &outcome));
         let persist = cx.ids.persist();
         self.last_change_ms = cx.now.wall_ms;
         self.exit = Some(outcome.clone());
         cx.emit(Effect::Unreserve { object: self.id, generation: self.generation, node: node.clone() });
         self.tell_ordered(cx);
-        self.state = State::Ending { node, instance, persist, retry_ms: None };
-        self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, cx);
+        self.state = State::Ending { node, instance, persist, retry_ms: None, usage: usage.clone() };
+        self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, usage, cx);
     }
 
     /// Ends the instance because somebody wants it.

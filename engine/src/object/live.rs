@@ -23,6 +23,9 @@ pub(super) struct Live {
     pub(super) stage: Stage,
     pub(super) holds: HashSet<HoldId>,
     last_activity_ms: u64,
+    /// When it was placed, and since when it is known to run, in milliseconds since 1970.
+    pub(super) placed_ms: u64,
+    pub(super) running_since_ms: Option<u64>,
     /// When its port first answered.
     pub(super) healthy_since_ms: Option<u64>,
     /// Why it was told to end.
@@ -69,6 +72,8 @@ impl Live {
             stage,
             holds,
             last_activity_ms: now_ms,
+            placed_ms: 0,
+            running_since_ms: None,
             healthy_since_ms: None,
             stop_reason: None,
             orders: Vec::new(),
@@ -84,6 +89,7 @@ impl Live {
             instance: self.instance,
             class: Box::new(ClassSpec::clone(&self.class)),
             stop_reason: self.stop_reason,
+            placed_ms: self.placed_ms,
         }
     }
 

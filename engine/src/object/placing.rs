@@ -15,6 +15,7 @@ use crate::fleet::Demand;
 use crate::input::StoreFailure;
 use crate::record::{Record, RecordState};
 use crate::refused::Refused;
+use crate::usage::UsageRecord;
 
 /// How long after a failed write of an end it is tried again.
 const PERSIST_RETRY_MS: u64 = 1_000;
@@ -77,7 +78,8 @@ impl Object {
         match result {
             Ok((node, instance)) if !self.waiters.is_empty() => {
                 let stage = Stage::Placing { persist: cx.ids.persist() };
-                let live = Live::new(node, instance, Arc::clone(class), stage, cx.now.mono_ms);
+                let mut live = Live::new(node, instance, Arc::clone(class), stage, cx.now.mono_ms);
+                live.placed_ms = cx.now.wall_ms;
                 self.generation = generation;
                 self.last_change_ms = cx.now.wall_ms;
                 self.state = State::Live(live);
@@ -102,17 +104,23 @@ impl Object {
             Stage::Placing { persist } | Stage::Stopping { unsent: Some((persist, _)), .. } => *persist,
             _ => return,
         };
-        self.persist(persist, live.record(), cx);
+        self.persist(persist, live.record(), None, cx);
     }
 
-    pub(super) fn persist(&self, persist: PersistId, state: RecordState, cx: &mut Context<'_>) {
+    pub(super) fn persist(
+        &self,
+        persist: PersistId,
+        state: RecordState,
+        usage: Option<Box<UsageRecord>>,
+        cx: &mut Context<'_>,
+    ) {
         let record = Record {
             key: self.key.clone(),
             generation: self.generation,
             state,
             last_change_ms: self.last_change_ms,
         };
-        cx.emit(Effect::Persist { object: self.id, persist, record });
+        cx.emit(Effect::Persist { object: self.id, persist, record, usage });
     }
 
     pub(crate) fn persisted(
@@ -135,7 +143,7 @@ impl Object {
                 }
                 _ => {}
             },
-            State::Ending { node, instance, persist, retry_ms } if *persist == id => {
+            State::Ending { node, instance, persist, retry_ms, .. } if *persist == id => {
                 if result.is_err() {
                     *retry_ms = Some(cx.now.mono_ms.saturating_add(PERSIST_RETRY_MS));
                     return;
@@ -151,7 +159,7 @@ impl Object {
     fn placed(&mut self, durable: bool, cx: &mut Context<'_>) {
         let State::Live(live) = &mut self.state else { return };
         if let Some(reason) = live.cancelled.filter(|_| durable) {
-            return self.end(Outcome::because(reason, "ended before it was started"), cx);
+            return self.end(Outcome::because(reason, "ended before it was started"), None, cx);
         }
         if durable {
             let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
@@ -164,15 +172,15 @@ impl Object {
         let outcome =
             Outcome::because(ExitReason::StartFailed, "the placement could not be written to the store");
         self.refuse_all(&Refused::Store, cx);
-        self.end(outcome, cx);
+        self.end(outcome, None, cx);
     }
 
     /// Writes the end again after a failure.
     pub(super) fn persist_again(&mut self, cx: &mut Context<'_>) {
-        let State::Ending { persist, retry_ms, .. } = &mut self.state else { return };
-        let again = cx.ids.persist();
+        let State::Ending { persist, retry_ms, usage, .. } = &mut self.state else { return };
+        let (again, usage) = (cx.ids.persist(), usage.clone());
         *persist = again;
         *retry_ms = None;
-        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, cx);
+        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, usage, cx);
     }
 }

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::metering::Metered;
 use berth_common::spec::{ClassSpec, ImageRef, Recipe, Resources};
 use berth_common::wire::call::{InstanceStatus, Phase};
 use berth_engine::{
-    Backoff, Config, Effect, Engine, HoldId, Input, Now, ObjectView, PersistId, Record, RecordState, Refused,
-    WaiterId,
+    Backoff, Config, Effect, Engine, HoldId, Input, Kept, Now, ObjectView, PersistId, Record, RecordState,
+    Refused, UsageRecord, WaiterId,
 };
 
 pub(crate) const MAX_WAITERS: usize = 3;
+
+/// When what `placed` gives was placed.
+pub(crate) const PLACED_MS: u64 = 1_000_000;
 
 pub(crate) struct Desk {
     pub(crate) engine: Engine,
@@ -68,6 +72,7 @@ pub(crate) fn placed(n: u8, generation: u64) -> Record {
         instance: instance(n),
         class: Box::new(class()),
         stop_reason: None,
+        placed_ms: PLACED_MS,
     };
     Record { key: key(), generation: Generation(generation), state, last_change_ms: 5 }
 }
@@ -122,14 +127,28 @@ impl Desk {
     }
 
     pub(crate) fn status(&mut self, n: u8, generation: u64, phase: Phase) -> Vec<Effect> {
+        self.told(n, generation, phase, None)
+    }
+
+    pub(crate) fn told(
+        &mut self,
+        n: u8,
+        generation: u64,
+        phase: Phase,
+        metered: Option<Metered>,
+    ) -> Vec<Effect> {
         let generation = Generation(generation);
-        let status = InstanceStatus { instance: instance(n), object: object(), generation, phase };
+        let status = InstanceStatus { instance: instance(n), object: object(), generation, phase, metered };
         self.input(Input::Status { node: node(), status })
     }
 
     pub(crate) fn synced(&mut self, instances: &[u8]) -> Vec<Effect> {
+        self.synced_with(instances, Kept::default())
+    }
+
+    pub(crate) fn synced_with(&mut self, instances: &[u8], kept: Kept) -> Vec<Effect> {
         let instances = instances.iter().map(|n| instance(*n)).collect();
-        self.input(Input::Synced { node: node(), instances })
+        self.input(Input::Synced { node: node(), instances, kept })
     }
 
     pub(crate) fn release(&mut self, hold: HoldId) -> Vec<Effect> {
@@ -169,6 +188,16 @@ pub(crate) fn persist(effects: &[Effect]) -> PersistId {
     let persist = writes.next().unwrap_or_else(|| panic!("no write: {effects:?}"));
     assert_eq!(writes.next(), None);
     persist
+}
+
+/// What is to be written of an instance's life, in the one write that is asked for.
+pub(crate) fn usage(effects: &[Effect]) -> Option<UsageRecord> {
+    persist(effects);
+    let mut lives = effects.iter().filter_map(|effect| match effect {
+        Effect::Persist { usage, .. } => usage.as_deref().cloned(),
+        _ => None,
+    });
+    lives.next()
 }
 
 /// Which requests are refused, and why.

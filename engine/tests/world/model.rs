@@ -14,8 +14,8 @@ use berth_common::wire::call::{
 };
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
-    Backoff, Config, Effect, EndOrder, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure,
-    WaiterId,
+    Backoff, Config, Effect, EndOrder, Engine, Input, Kept, Now, PersistId, Record, RecordState,
+    StoreFailure, UsageRecord, WaiterId,
 };
 use proptest::sample::Index;
 
@@ -81,6 +81,14 @@ pub(crate) enum Action {
     },
 }
 
+/// One write under way.
+struct Written {
+    object: ObjectId,
+    persist: PersistId,
+    record: Record,
+    usage: Option<Box<UsageRecord>>,
+}
+
 pub(crate) struct World {
     pub(crate) promises: Promises,
     engine: Engine,
@@ -91,7 +99,9 @@ pub(crate) struct World {
     durable: HashMap<ObjectId, Record>,
     /// What is durable and the engine knows it.
     acknowledged: HashMap<ObjectId, Record>,
-    writes: VecDeque<(ObjectId, PersistId, Record)>,
+    /// What is durable of the lives of instances, by their keys in the store.
+    lives: BTreeMap<(u64, InstanceId), UsageRecord>,
+    writes: VecDeque<Written>,
     reads: VecDeque<ObjectId>,
     drawn: u64,
 }
@@ -145,6 +155,7 @@ impl World {
             names: (0..NODES).map(|n| format!("n{n}").parse().unwrap()).collect(),
             durable: HashMap::new(),
             acknowledged: HashMap::new(),
+            lives: BTreeMap::new(),
             writes: VecDeque::new(),
             reads: VecDeque::new(),
             drawn: 0,
@@ -158,11 +169,17 @@ impl World {
     /// Lets something happen, and checks the promises.
     pub(crate) fn act(&mut self, action: Action) {
         self.promises.time(self.now.mono_ms);
+        self.tell_time();
         self.happen(action);
         self.check();
     }
 
+    fn tell_time(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.time(self.now.wall_ms));
+    }
+
     fn check(&mut self) {
+        Promises::one_life_each(&self.nodes, self.lives.values());
         self.promises.check(&self.engine, &self.nodes, &self.fleet, &self.names);
     }
 
@@ -225,6 +242,7 @@ impl World {
         assert!(self.engine.views().is_empty(), "in memory: {:?}", self.engine.views());
         assert_eq!(self.engine.next_deadline_ms(), None);
         assert!(self.durable.values().all(|r| matches!(r.state, RecordState::Stopped { .. })));
+        Promises::every_life_kept(&self.nodes, self.lives.values());
     }
 
     pub(crate) fn ended_idle(&self, object: usize) -> bool {
@@ -305,15 +323,22 @@ impl World {
     // ---- the store
 
     fn store_writes(&mut self, applied: bool, success: bool) {
-        let Some((object, persist, record)) = self.writes.pop_front() else { return };
+        let Some(Written { object, persist, record, usage }) = self.writes.pop_front() else { return };
         if applied {
             self.durable.insert(object, record.clone());
+            self.keep(usage);
         }
         if success {
             self.acknowledged.insert(object, record);
         }
         let result = if success { Ok(()) } else { Err(StoreFailure::new("full")) };
         self.input(Input::Persisted { object, persist, result });
+    }
+
+    fn keep(&mut self, usage: Option<Box<UsageRecord>>) {
+        if let Some(life) = usage {
+            self.lives.insert((life.ended_ms(), life.instance), *life);
+        }
     }
 
     fn store_reads(&mut self, success: bool) {
@@ -354,15 +379,18 @@ impl World {
         for status in told {
             self.input(Input::Status { node: self.names[node].clone(), status });
         }
-        self.input(Input::Synced { node: self.names[node].clone(), instances });
+        let kept = Kept { since_ms: Some(self.nodes[node].kept_since_ms()), heard_ms: None };
+        self.input(Input::Synced { node: self.names[node].clone(), instances, kept });
     }
 
     // ---- the edge
 
     fn crash(&mut self, written: Index) {
         let done = written.index(self.writes.len() + 1);
-        for (object, _, record) in self.writes.drain(..).take(done) {
+        let writes = std::mem::take(&mut self.writes);
+        for Written { object, record, usage, .. } in writes.into_iter().take(done) {
             self.durable.insert(object, record);
+            self.keep(usage);
         }
         self.acknowledged = self.durable.clone();
         self.reads.clear();
@@ -377,6 +405,7 @@ impl World {
 
     fn restart(&mut self) {
         self.now.mono_ms += 50;
+        self.now.wall_ms += 50;
         self.promises.time(self.now.mono_ms);
         self.engine = engine();
         self.fleet = Fleet::new();
@@ -400,9 +429,9 @@ impl World {
                 Effect::Load { object } => self.reads.push_back(object),
                 Effect::Reserve(demand) => self.reserve(&demand),
                 Effect::Unreserve { object, generation, .. } => self.fleet.release(object, generation),
-                Effect::Persist { object, persist, record } => {
+                Effect::Persist { object, persist, record, usage } => {
                     self.promises.persisting(&record);
-                    self.writes.push_back((object, persist, record));
+                    self.writes.push_back(Written { object, persist, record, usage });
                 }
                 Effect::Start { node, start } => {
                     self.promises.starting(&start, self.acknowledged.get(&start.object.id()));
@@ -452,6 +481,7 @@ fn never_began(start: &Start) -> InstanceStatus {
         object: start.object.id(),
         generation: start.generation,
         phase: Phase::Exited(Outcome::because(ExitReason::StartFailed, "not sent in time")),
+        metered: None,
     }
 }
 

@@ -1,8 +1,10 @@
 //! A simulated node, and the edge's connection to it with the orders that are under way.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, ObjectId};
+use berth_common::metering::Metered;
 use berth_common::outcome::Outcome;
 use berth_common::wire::call::{InstanceStatus, Phase, Start, Stop};
 
@@ -20,12 +22,20 @@ struct Instance {
     object: ObjectId,
     generation: Generation,
     phase: Phase,
+    /// Since when its app runs, if it does.
+    running_since_ms: Option<u64>,
+    metered: Option<Metered>,
 }
 
 /// A node. Orders that it has not obeyed yet may or may not have been sent; while there is no connection they wait.
 #[derive(Debug, Default)]
 pub(crate) struct Node {
     connected: bool,
+    now_ms: u64,
+    /// Since when it has lost nothing.
+    kept_since_ms: u64,
+    /// The instances whose apps ran.
+    ran: BTreeSet<InstanceId>,
     instances: BTreeMap<InstanceId, Instance>,
     orders: VecDeque<Order>,
     news: VecDeque<InstanceStatus>,
@@ -106,8 +116,13 @@ impl Node {
     }
 
     fn start(&mut self, start: &Start) {
-        let state =
-            Instance { object: start.object.id(), generation: start.generation, phase: Phase::Starting };
+        let state = Instance {
+            object: start.object.id(),
+            generation: start.generation,
+            phase: Phase::Starting,
+            running_since_ms: None,
+            metered: None,
+        };
         assert!(self.instances.insert(start.instance, state).is_none(), "an instance was started twice");
         self.tell(start.instance);
     }
@@ -116,6 +131,15 @@ impl Node {
     pub(crate) fn advance(&mut self, instance: InstanceId, phase: Phase) {
         let Some(state) = self.instances.get_mut(&instance) else { return };
         if rank(&phase) > rank(&state.phase) {
+            if phase == Phase::Running {
+                state.running_since_ms = Some(self.now_ms);
+                self.ran.insert(instance);
+            }
+            if matches!(phase, Phase::Exited(_)) {
+                let life = |since| Metered::estimate(since, Duration::from_millis(self.now_ms - since));
+                state.metered =
+                    state.running_since_ms.map(life).map(|life| Metered { estimated: false, ..life });
+            }
             state.phase = phase;
             self.tell(instance);
         }
@@ -152,6 +176,7 @@ impl Node {
             object: state.object,
             generation: state.generation,
             phase: state.phase.clone(),
+            metered: state.metered.clone(),
         }
     }
 
@@ -173,6 +198,22 @@ impl Node {
     pub(crate) fn lose_all(&mut self) {
         self.disconnect(true);
         self.instances.clear();
+        self.kept_since_ms = self.now_ms;
+    }
+
+    /// What time it is, of day.
+    pub(crate) fn time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Since when it has lost nothing.
+    pub(crate) fn kept_since_ms(&self) -> u64 {
+        self.kept_since_ms
+    }
+
+    /// The instances whose apps ran.
+    pub(crate) fn ran(&self) -> &BTreeSet<InstanceId> {
+        &self.ran
     }
 
     /// A new connection. Gives back what is told on it, and which instances are there or still to be started.

@@ -8,6 +8,8 @@
 //! 6. `legal_after_crash`: what was durable gives a legal state, in which all promises hold on.
 //! 7. `room_never_leaks`: exactly what may live on a node is reserved there.
 //! 8. `orders_answered_once`: whoever orders an end is told once, and no instance gets SIGTERM without order or idleness.
+//! 9. `one_life_each`: each instance that ran has one record of its life once it is over, whatever crashes; one that did not
+//!    has none, but an estimated one where its node lost all that it knew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,7 +17,9 @@ use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
 use berth_common::outcome::ExitReason;
 use berth_common::wire::call::{Start, Stop};
 use berth_engine::fleet::Fleet;
-use berth_engine::{Engine, HoldId, ObjectView, Placement, PublicState, Record, RecordState, WaiterId};
+use berth_engine::{
+    Engine, HoldId, ObjectView, Placement, PublicState, Record, RecordState, UsageRecord, WaiterId,
+};
 
 use crate::model::{PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS};
 use crate::node::Node;
@@ -199,6 +203,26 @@ impl Promises {
 
     pub(crate) fn orders_waiting(&self) -> usize {
         self.orders.len()
+    }
+
+    // ---- 9, one_life_each
+
+    pub(crate) fn one_life_each<'a>(nodes: &[Node], lives: impl Iterator<Item = &'a UsageRecord>) {
+        let mut seen = HashSet::new();
+        for life in lives {
+            assert!(seen.insert(life.instance), "two records of the life of {}", life.instance);
+            let ran = nodes.iter().any(|node| node.ran().contains(&life.instance));
+            assert!(ran || life.estimated, "a record of a life that never was: {life:?}");
+            let lost = nodes.iter().any(|node| node.kept_since_ms() >= life.started_ms);
+            assert!(ran || lost, "an estimate of what no node can have lost: {life:?}");
+        }
+    }
+
+    pub(crate) fn every_life_kept<'a>(nodes: &[Node], lives: impl Iterator<Item = &'a UsageRecord>) {
+        let kept: HashSet<_> = lives.map(|life| life.instance).collect();
+        let missing: Vec<_> =
+            nodes.iter().flat_map(Node::ran).filter(|instance| !kept.contains(instance)).collect();
+        assert!(missing.is_empty(), "no record of the lives of {missing:?}");
     }
 
     // ---- 6, legal_after_crash

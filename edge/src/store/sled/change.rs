@@ -11,6 +11,7 @@ use sled::{Db, Tree};
 
 use super::super::value::{self, Piece, piece_key};
 use super::super::{KvChange, StoreError, Write};
+use crate::usage::UsageKey;
 
 /// A tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,17 +24,20 @@ pub(super) enum Place {
     Tokens,
     /// Objects' values, by the object's id and the key behind it.
     Kv,
+    /// What instances took, by the moment of their end and the instance.
+    Usage,
 }
 
 impl Place {
     /// All of them in the order of their numbers, with their names in the database.
-    const ALL: [(Self, &str); 6] = [
+    const ALL: [(Self, &str); 7] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
         (Self::Meta, "meta"),
         (Self::Tokens, "tokens"),
         (Self::Kv, "kv"),
+        (Self::Usage, "usage"),
     ];
 }
 
@@ -113,6 +117,12 @@ impl Change {
             Write::RemoveApp(name) => vec![Self::remove(Place::Apps, name.as_str().as_bytes())],
             Write::Token(token) => vec![Self::put(Place::Tokens, token.id.as_bytes(), token)?],
             Write::RemoveToken(id) => vec![Self::remove(Place::Tokens, id.as_bytes())],
+            Write::Usage(usage) => {
+                vec![Self::put(Place::Usage, &UsageKey::of(usage).to_bytes(), usage)?]
+            }
+            Write::RemoveUsage(keys) => {
+                keys.iter().map(|key| Self::remove(Place::Usage, &key.to_bytes())).collect()
+            }
             Write::Kv { object, changes } => {
                 changes.iter().map(|change| Self::of_kv(*object, change)).collect::<Result<_, _>>()?
             }

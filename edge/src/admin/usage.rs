@@ -1,0 +1,357 @@
+//! What containers have taken: in sums, and record by record.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use berth_common::ids::{
+    AppName, ClassName, Generation, InstanceId, NodeId, ObjectId, ObjectKey, ObjectName,
+};
+use berth_common::outcome::ExitReason;
+use berth_engine::UsageRecord;
+use serde::{Deserialize, Serialize};
+use time::format_description::well_known::Rfc3339;
+use time::{Date, OffsetDateTime, Time};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Admin;
+use super::problem::{Denied, Problem, Wrong};
+use super::read::{self, NOT_READ, Parameters, invalid};
+use crate::clock::wall_ms;
+use crate::store::Store;
+use crate::usage::sums::{By, RowKey, Sums, Table, Window};
+use crate::usage::{UsageKey, live};
+
+/// Records that are read at once.
+const READ_AHEAD: usize = 1_024;
+/// Records that one answer has unless it is asked for another number, and most that it does.
+const PAGE: usize = 1_000;
+const MAX_PAGE: usize = 10_000;
+
+/// Which time, and what is added up.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Asked {
+    /// From when on: milliseconds since 1970, or as in RFC 3339; the beginning of this month (UTC) unless given.
+    from: Option<String>,
+    /// Until when, which is not part of it; now unless given.
+    to: Option<String>,
+    /// What has a row of its own; apps unless given.
+    #[param(inline)]
+    by: Option<By>,
+    /// Only this app.
+    #[param(value_type = Option<String>)]
+    app: Option<AppName>,
+}
+
+/// What containers have taken in a time.
+#[derive(Serialize, ToSchema)]
+pub(super) struct UsageTable {
+    /// From when on, in milliseconds since 1970.
+    from_ms: u64,
+    /// Until when.
+    to_ms: u64,
+    by: By,
+    rows: Vec<UsageRow>,
+    /// All rows together.
+    total: UsageSums,
+    /// Containers that live and whose nodes did not tell what they take: their CPU time and bytes are not in it.
+    untold: u64,
+}
+
+/// What one app, class or object has taken.
+#[derive(Serialize, ToSchema)]
+struct UsageRow {
+    #[schema(value_type = String)]
+    app: AppName,
+    /// By class and by object.
+    #[schema(value_type = Option<String>)]
+    class: Option<ClassName>,
+    /// By object.
+    #[schema(value_type = Option<String>)]
+    name: Option<ObjectName>,
+    #[serde(flatten)]
+    sums: UsageSums,
+}
+
+/// What containers have taken.
+#[derive(Serialize, ToSchema)]
+struct UsageSums {
+    /// How many there were.
+    instances: u64,
+    /// How many of them still live.
+    live: u64,
+    /// Of how many the end is only estimated, because the node or what looks after its containers was killed.
+    estimated: u64,
+    /// How long they ran.
+    instance_seconds: f64,
+    /// CPU time that they used.
+    vcpu_seconds: f64,
+    /// Memory that they could have, for as long as they ran.
+    memory_gib_seconds: f64,
+    /// Disk that they could have, for as long as they ran.
+    disk_gb_seconds: f64,
+    /// Bytes that they sent to the internet and to clients.
+    sent_bytes: u64,
+    /// Of them, from each region.
+    sent_bytes_by_region: std::collections::BTreeMap<String, u64>,
+    /// Bytes that they received.
+    received_bytes: u64,
+}
+
+impl From<Sums> for UsageSums {
+    fn from(sums: Sums) -> Self {
+        Self {
+            instances: sums.instances,
+            live: sums.live,
+            estimated: sums.estimated,
+            instance_seconds: sums.lived_ms as f64 / 1e3,
+            vcpu_seconds: sums.cpu_us as f64 / 1e6,
+            memory_gib_seconds: sums.memory_byte_ms as f64 / 1e3 / f64::from(1 << 30),
+            disk_gb_seconds: sums.disk_byte_ms as f64 / 1e12,
+            sent_bytes: sums.sent_bytes.values().sum(),
+            sent_bytes_by_region: sums.sent_bytes,
+            received_bytes: sums.received_bytes,
+        }
+    }
+}
+
+impl From<(RowKey, Sums)> for UsageRow {
+    fn from(((app, class, name), sums): (RowKey, Sums)) -> Self {
+        Self { app, class, name, sums: sums.into() }
+    }
+}
+
+/// Which records.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listing {
+    /// Those that ended at this moment or later: milliseconds since 1970, or as in RFC 3339; the beginning of this month
+    /// (UTC) unless given.
+    from: Option<String>,
+    /// Those that ended before; now unless given.
+    to: Option<String>,
+    /// How many.
+    #[param(minimum = 1, maximum = 10000)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Some records, in the order of their ends.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RecordPage {
+    records: Vec<RecordView>,
+    /// What to ask for the next ones with; null where there are no more.
+    next_cursor: Option<String>,
+}
+
+/// The life of one container, which is over.
+#[derive(Serialize, ToSchema)]
+struct RecordView {
+    #[schema(value_type = String)]
+    app: AppName,
+    #[schema(value_type = String)]
+    class: ClassName,
+    #[schema(value_type = String)]
+    name: ObjectName,
+    /// The object's id.
+    #[schema(value_type = String)]
+    object: ObjectId,
+    #[schema(value_type = String)]
+    instance: InstanceId,
+    #[schema(value_type = u64)]
+    generation: Generation,
+    #[schema(value_type = String)]
+    node: NodeId,
+    /// The region of the node, where it is known.
+    region: Option<String>,
+    /// When its app was started, in milliseconds since 1970.
+    started_ms: u64,
+    /// How long it ran, in hundredths of a second.
+    lived_cs: u64,
+    /// CPU time that it used, in microseconds.
+    cpu_us: u64,
+    /// Memory that it could have.
+    memory_bytes: u64,
+    /// Disk that it could have.
+    disk_bytes: u64,
+    /// CPU that it could have, in sixteenths of a virtual CPU.
+    cpu_sixteenths: u32,
+    /// Sent to the internet and to clients.
+    sent_bytes: u64,
+    /// Received from them.
+    received_bytes: u64,
+    reason: ExitReason,
+    /// Its end is as near as could be told.
+    estimated: bool,
+}
+
+impl From<UsageRecord> for RecordView {
+    fn from(record: UsageRecord) -> Self {
+        let object = record.key.id();
+        let ObjectKey { app, class, name } = record.key;
+        Self {
+            app,
+            class,
+            name,
+            object,
+            instance: record.instance,
+            generation: record.generation,
+            node: record.node,
+            region: record.region,
+            started_ms: record.started_ms,
+            lived_cs: record.lived_cs,
+            cpu_us: record.cpu_us,
+            memory_bytes: record.memory_bytes,
+            disk_bytes: record.disk_bytes,
+            cpu_sixteenths: record.cpu_sixteenths,
+            sent_bytes: record.sent_bytes,
+            received_bytes: record.received_bytes,
+            reason: record.reason,
+            estimated: record.estimated,
+        }
+    }
+}
+
+/// Adds up what containers have taken in a time, those that still live included.
+#[utoipa::path(get, path = "/v1/usage", tag = "usage", params(Asked),
+    responses((status = 200, body = UsageTable), Denied, Wrong))]
+pub(super) async fn sum(
+    State(admin): State<Arc<Admin>>,
+    Parameters(Asked { from, to, by, app }): Parameters<Asked>,
+) -> Result<Json<UsageTable>, Problem> {
+    let now_ms = wall_ms();
+    let window = window(from.as_deref(), to.as_deref(), now_ms)?;
+    let by = by.unwrap_or_default();
+    // Before what is over: what ends meanwhile is found there, and counts once.
+    let mut living = live::all(&admin.mailboxes, &admin.shards, &admin.nodes, now_ms).await;
+    let store = Arc::clone(&admin.store);
+    let summed = tokio::task::spawn_blocking(move || {
+        let mut table = Table::new(window, by, app);
+        each_since(&*store, window.from_ms, |record| {
+            living.remove(&record.instance);
+            table.add(&record.into()).map_err(|error| invalid("by", error))
+        })?;
+        let mut untold = 0;
+        for living in living.into_values() {
+            let before = table.total.instances;
+            table.add(&living.life).map_err(|error| invalid("by", error))?;
+            untold += if living.told { 0 } else { table.total.instances - before };
+        }
+        Ok::<_, Problem>((table, untold))
+    });
+    let (table, untold) = summed.await.map_err(|error| Problem::internal(&error))??;
+    let rows = table.rows.into_iter().map(UsageRow::from).collect();
+    let Window { from_ms, to_ms } = window;
+    Ok(Json(UsageTable { from_ms, to_ms, by, rows, total: table.total.into(), untold }))
+}
+
+/// Reads all records of lives that ended at this moment or later: one that ended later may have been there before.
+fn each_since(
+    store: &dyn Store,
+    from_ms: u64,
+    mut each: impl FnMut(UsageRecord) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let mut after = UsageKey::at(from_ms);
+    loop {
+        let page = store.usage(Some(after), READ_AHEAD)?;
+        let Some(last) = page.last().map(UsageKey::of) else { return Ok(()) };
+        after = last;
+        page.into_iter().try_for_each(&mut each)?;
+    }
+}
+
+/// Lists the records of containers that have ended, in the order of their ends.
+#[utoipa::path(get, path = "/v1/usage/records", tag = "usage", params(Listing),
+    responses((status = 200, body = RecordPage), Denied, Wrong))]
+pub(super) async fn records(
+    State(admin): State<Arc<Admin>>,
+    Parameters(Listing { from, to, limit, cursor }): Parameters<Listing>,
+) -> Result<Json<RecordPage>, Problem> {
+    let window = window(from.as_deref(), to.as_deref(), wall_ms())?;
+    let limit = limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
+    }
+    let cursor: Option<UsageKey> = cursor.map(|text| read::name("cursor", &text)).transpose()?;
+    let after = cursor.unwrap_or(UsageKey::at(window.from_ms)).max(UsageKey::at(window.from_ms));
+    let store = Arc::clone(&admin.store);
+    let found = tokio::task::spawn_blocking(move || store.usage(Some(after), limit)).await;
+    let mut found = found.map_err(|error| Problem::internal(&error))??;
+    let whole = found.len() == limit;
+    found.retain(|record| record.ended_ms() < window.to_ms);
+    let last = found.last().map(UsageKey::of).filter(|_| whole && found.len() == limit);
+    let next_cursor = last.map(|key| key.to_string());
+    Ok(Json(RecordPage { records: found.into_iter().map(RecordView::from).collect(), next_cursor }))
+}
+
+fn window(from: Option<&str>, to: Option<&str>, now_ms: u64) -> Result<Window, Problem> {
+    let to_ms = to.map_or(Ok(now_ms), |text| moment("to", text))?;
+    let from_ms = from.map_or(Ok(month_of(now_ms)), |text| moment("from", text))?;
+    if from_ms > to_ms {
+        return Err(invalid("from", format!("is after `to`: {from_ms} and {to_ms}, in ms since 1970")));
+    }
+    Ok(Window { from_ms, to_ms })
+}
+
+/// A moment in milliseconds since 1970: as such, as in RFC 3339, or the beginning of a day in UTC.
+fn moment(field: &'static str, text: &str) -> Result<u64, Problem> {
+    let day = time::macros::format_description!("[year]-[month]-[day]");
+    let ms = text.parse::<u64>().ok().or_else(|| {
+        let midnight = |day: Date| OffsetDateTime::new_utc(day, Time::MIDNIGHT);
+        let read = OffsetDateTime::parse(text, &Rfc3339).or_else(|_| Date::parse(text, day).map(midnight));
+        read.ok().and_then(since_1970)
+    });
+    ms.ok_or_else(|| {
+        let expected = "expected milliseconds since 1970, 2026-03-01T12:00:00Z, or 2026-03-01";
+        Problem::field(StatusCode::BAD_REQUEST, NOT_READ, field, format!("{text:?} is no time: {expected}"))
+    })
+}
+
+fn since_1970(at: OffsetDateTime) -> Option<u64> {
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
+/// The beginning of the month, in UTC, that a moment is in.
+fn month_of(now_ms: u64) -> u64 {
+    let seconds = i64::try_from(now_ms / 1_000).unwrap_or_default();
+    let now = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let first = now.replace_day(1).unwrap_or(now).replace_time(Time::MIDNIGHT);
+    since_1970(first).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_read_in_three_ways() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("1772366400000", Some(1_772_366_400_000)),
+            ("2026-03-01T12:00:00Z", Some(1_772_366_400_000)),
+            ("2026-03-01T13:00:00.005+01:00", Some(1_772_366_400_005)),
+            ("2026-03-01", Some(1_772_323_200_000)),
+            ("1969-01-01", None),
+            ("2026-02-30", None),
+            ("yesterday", None),
+            ("", None),
+            ("-5", None),
+        ] {
+            assert_eq!(moment("from", text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_this_month_until_now_by_default() {
+        let now_ms = moment("to", "2026-03-31T23:59:59Z").unwrap();
+        let month = window(None, None, now_ms).unwrap();
+        assert_eq!((month.from_ms, month.to_ms), (moment("from", "2026-03-01").unwrap(), now_ms));
+        assert!(window(Some("2026-04-01"), None, now_ms).is_err());
+        assert!(window(Some("5"), Some("5"), now_ms).is_ok(), "an empty one is one");
+    }
+}

@@ -1,0 +1,119 @@
+//! What instances that live have taken until now, as their nodes tell.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use berth_common::ids::{InstanceId, NodeId, ObjectId};
+use berth_common::metering::STEP_MS;
+use berth_common::wire::call::{Answer, AskUsage, Call, RefusalCode, Usage};
+use berth_engine::ObjectView;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::sums::Life;
+use crate::link::{Links, call};
+use crate::nodes::Nodes;
+use crate::objects::Mailbox;
+use crate::proxy::{Handover, shard_of};
+
+/// How long all nodes together may take to tell; what is not told by then is counted without.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+/// Instances that are asked after at once.
+const AT_ONCE: usize = 64;
+
+/// What a node says of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    Usage(Usage),
+    /// Its app does not run, or does no longer.
+    Nothing,
+}
+
+/// An instance that lives, and what it has taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Living {
+    pub(crate) life: Life,
+    /// Whether its node told. If not, its CPU time and its bytes are not known.
+    pub(crate) told: bool,
+}
+
+/// All instances that live and run.
+pub(crate) async fn all(
+    mailboxes: &[Mailbox],
+    shards: &[mpsc::Sender<Handover>],
+    nodes: &Nodes,
+    now_ms: u64,
+) -> BTreeMap<InstanceId, Living> {
+    let regions = nodes.regions();
+    let deadline = Instant::now() + TOLD_WITHIN;
+    let mut views = Vec::new();
+    for mailbox in mailboxes {
+        views.extend(mailbox.views().await.into_iter().filter(|view| view.instance.is_some()));
+    }
+    let asked = views.into_iter().map(|view| {
+        let region = view.node.as_ref().and_then(|node| regions.get(node)).cloned();
+        one(view, region, shards, now_ms, deadline)
+    });
+    futures_util::stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
+}
+
+async fn one(
+    view: ObjectView,
+    region: Option<String>,
+    shards: &[mpsc::Sender<Handover>],
+    now_ms: u64,
+    deadline: Instant,
+) -> Option<(InstanceId, Living)> {
+    let (instance, node) = (view.instance?, view.node.clone()?);
+    let told = tokio::time::timeout_at(deadline, ask(view.id, node, instance, shards)).await;
+    living(&view, region, told.ok().flatten(), now_ms).map(|living| (instance, living))
+}
+
+async fn ask(
+    object: ObjectId,
+    node: NodeId,
+    instance: InstanceId,
+    shards: &[mpsc::Sender<Handover>],
+) -> Option<Told> {
+    let (answer, answered) = oneshot::channel();
+    let shard = &shards[shard_of(object, shards.len())];
+    shard.send(Handover::Usage { node, instance, answer }).await.ok()?;
+    answered.await.ok().flatten()
+}
+
+fn living(view: &ObjectView, region: Option<String>, told: Option<Told>, now_ms: u64) -> Option<Living> {
+    let resources = view.resources?;
+    let known = match told {
+        Some(Told::Nothing) => return None,
+        Some(Told::Usage(usage)) => usage,
+        None => Usage::default(),
+    };
+    let since_ms = known.started_ms.or(view.running_since_ms)?;
+    let lived_ms =
+        known.lived_cs.map_or_else(|| now_ms.saturating_sub(since_ms), |steps| steps.saturating_mul(STEP_MS));
+    let life = Life {
+        key: view.key.clone(),
+        region,
+        started_ms: since_ms,
+        lived_ms,
+        cpu_us: known.cpu_us,
+        memory_bytes: resources.memory_bytes,
+        disk_bytes: resources.disk_bytes,
+        sent_bytes: known.sent_bytes,
+        received_bytes: known.received_bytes,
+        estimated: false,
+        live: true,
+    };
+    Some(Living { life, told: told.is_some() })
+}
+
+/// Asks a node, if it is connected.
+pub(crate) async fn ask_node(links: &Links, node: &NodeId, instance: InstanceId) -> Option<Told> {
+    let connection = links.get(node)?.connected(Instant::now()).await?;
+    match call::ask(&connection, &Call::Usage(AskUsage { instance })).await {
+        Ok(Answer::Usage(usage)) => Some(Told::Usage(usage)),
+        Ok(Answer::Refused(refusal)) if refusal.code == RefusalCode::NoInstance => Some(Told::Nothing),
+        _ => None,
+    }
+}

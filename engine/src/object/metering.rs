@@ -1,0 +1,70 @@
+//! What is kept of an instance's life when it has ended: what its node measured, or what can be told without it.
+
+use std::time::Duration;
+
+use berth_common::metering::Metered;
+use berth_common::outcome::Outcome;
+
+use super::Object;
+use super::live::{Live, Stage};
+use crate::input::Kept;
+use crate::usage::UsageRecord;
+
+impl Live {
+    /// It runs, as its node tells.
+    pub(super) fn note_running(&mut self, now_ms: u64) {
+        self.running_since_ms.get_or_insert(now_ms);
+    }
+
+    /// Since when it runs, as far as is known: of one that an earlier run of the edge has placed, since then.
+    pub(super) fn runs_since_ms(&self) -> Option<u64> {
+        let recovering = matches!(self.stage, Stage::Recovering);
+        self.running_since_ms.or_else(|| recovering.then_some(self.placed_ms))
+    }
+
+    /// What it took, of whose end its node tells. A node of an earlier version does not measure.
+    pub(super) fn metered(&self, told: Option<Metered>, now_ms: u64) -> Option<Metered> {
+        told.or_else(|| self.running_since_ms.map(|_| self.estimate(now_ms)))
+    }
+
+    /// What it took, that its node does not know any more. What was placed since the node last lost anything, and did not run
+    /// as far as is known, never did.
+    pub(super) fn lost(&self, kept: Kept, now_ms: u64) -> Option<Metered> {
+        let may_be_lost = kept.since_ms.is_none_or(|since| self.placed_ms <= since);
+        if self.running_since_ms.is_none() && !may_be_lost {
+            return None;
+        }
+        let since = kept.since_ms.filter(|_| may_be_lost);
+        let ends = [Some(now_ms), kept.heard_ms, since].into_iter().flatten();
+        Some(self.estimate(ends.min().unwrap_or(now_ms)))
+    }
+
+    fn estimate(&self, end_ms: u64) -> Metered {
+        let started_ms = self.running_since_ms.unwrap_or(self.placed_ms);
+        Metered::estimate(started_ms, Duration::from_millis(end_ms.saturating_sub(started_ms)))
+    }
+}
+
+impl Object {
+    /// What is kept of an instance that took this.
+    pub(super) fn usage(&self, live: &Live, metered: Metered, outcome: &Outcome) -> Box<UsageRecord> {
+        let resources = live.class.recipe.resources;
+        Box::new(UsageRecord {
+            key: self.key.clone(),
+            instance: live.instance,
+            generation: self.generation,
+            node: live.node.clone(),
+            region: metered.region,
+            started_ms: metered.started_ms,
+            lived_cs: metered.lived_cs,
+            cpu_us: metered.cpu_us,
+            memory_bytes: resources.memory_bytes,
+            disk_bytes: resources.disk_bytes,
+            cpu_sixteenths: resources.cpu_sixteenths,
+            sent_bytes: metered.sent_bytes,
+            received_bytes: metered.received_bytes,
+            reason: outcome.reason,
+            estimated: metered.estimated,
+        })
+    }
+}
