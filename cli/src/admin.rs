@@ -125,6 +125,21 @@ impl Deployed {
     }
 }
 
+/// The edge answered that it would not.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    text: String,
+}
+
+impl Refusal {
+    /// What was asked is wrong, and not only now.
+    pub(crate) fn is_bad_input(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+    }
+}
+
 /// An error as the edge tells it.
 #[derive(Debug, Deserialize)]
 struct Problem {
@@ -280,7 +295,7 @@ impl Admin {
         let answer = tokio::time::timeout(limit, self.exchange(ask)).await;
         let (status, bytes) = answer.with_context(|| format!("{what}: no answer in {limit:?}"))??;
         if !status.is_success() {
-            bail!("{what}: {}", refusal(status, &bytes));
+            return Err(Refusal { status, text: format!("{what}: {}", refusal(status, &bytes)) }.into());
         }
         Ok(bytes)
     }

@@ -1,5 +1,7 @@
 //! The command line, and its help.
 
+pub(crate) mod usage;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     Kv(Kv),
     /// Show the nodes of an edge
     Nodes(Show),
+    /// Show what containers have taken: time, CPU, memory, disk and bytes sent
+    Usage(usage::Usage),
     /// Make an image from a static binary or a root directory
     ///
     /// Writes an OCI image layout and prints the digest of its manifest. The same input gives the same digest.

@@ -16,6 +16,7 @@ mod pack;
 mod schema;
 mod store;
 mod token;
+mod usage;
 
 use anyhow::Result;
 
@@ -36,6 +37,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::PortForward(args) => connect::forward(&args).await,
         Command::Kv(command) => kv::run(command).await,
         Command::Nodes(args) => nodes::run(&args).await,
+        Command::Usage(args) => usage::run(&args).await,
         Command::Pack(args) => pack::run(&args),
         Command::Token(command) => token::run(command).await,
         Command::Store(command) => store::run(&command).await,

@@ -72,6 +72,7 @@ async fn choose(request: Request<Incoming>, settings: &Settings, later: &Later) 
         [.., "file"] if request.method() == Method::PUT => inside::write_file(request.into_body()).await,
         [.., "file"] => inside::read_file(),
         [.., "fill", count] => number(count).map_or_else(bad_number, inside::fill_file),
+        [.., "burn", ms] => number(ms).map_or_else(bad_number, inside::burn),
         [.., "net"] => text(StatusCode::OK, inside::interfaces()),
         [.., "connect", host, port] => match number(port) {
             Some(port) => text(StatusCode::OK, inside::connect(host, port).await),

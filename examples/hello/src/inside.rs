@@ -32,6 +32,29 @@ pub(crate) fn page(settings: &Settings) -> String {
     page
 }
 
+/// How long the machine has been running, in seconds with two digits behind the point.
+pub(crate) fn uptime() -> String {
+    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Has this process use so much CPU time.
+pub(crate) fn burn(ms: u64) -> Response<Body> {
+    let begin = cpu_ms();
+    while cpu_ms().saturating_sub(begin) < ms {
+        // Reading the time again and again is work enough.
+    }
+    text(StatusCode::OK, format!("used {ms} ms of CPU time\n"))
+}
+
+/// CPU time that this process has used, by the kernel's count in ticks of 10 ms.
+fn cpu_ms() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name in brackets, which may hold anything; times of user and kernel are the 14th and 15th field.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10
+}
+
 /// Writes a body to the file.
 pub(crate) async fn write_file(body: Incoming) -> Response<Body> {
     match save(body).await {

@@ -29,6 +29,7 @@ use settings::Settings;
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 fn main() -> std::io::Result<()> {
+    println!("hello: started at {} s of uptime", inside::uptime());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(Arc::new(Settings::from_env())))
 }
@@ -47,6 +48,7 @@ async fn run(settings: Arc<Settings>) -> std::io::Result<()> {
     drop(listener);
     connections.join_all().await;
     println!("hello: ended in good order");
+    println!("hello: ended at {} s of uptime", inside::uptime());
     Ok(())
 }
 
