@@ -417,7 +417,7 @@ fn not_owner<T>(instance: InstanceId) -> Result<T, Refusal> {
 fn check_start(start: &Start) -> Result<(), Refusal> {
     let env_bytes: usize = start.recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum();
     let ping_fault = start.ping_endpoint.as_deref().and_then(path_fault);
-    let problem = if start.ready_port == 0 || start.required_ports.contains(&0) {
+    let problem = if start.ready_port == Some(0) || start.required_ports.contains(&0) {
         "port 0 can never be ready"
     } else if start.required_ports.len() > MAX_REQUIRED_PORTS {
         "too many ports are required"

@@ -222,6 +222,16 @@ impl Admin {
         self.answer(Ask::new(Method::GET, path, Bytes::new())).await
     }
 
+    /// Puts a value at a path, and takes the answer.
+    pub(crate) async fn put_json<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        self.call(Ask::new(Method::PUT, path, body.to_string())).await
+    }
+
+    /// Gives an order that has no answer.
+    pub(crate) async fn post_nothing(&self, path: &str) -> Result<()> {
+        self.answer(Ask::new(Method::POST, path, Bytes::new())).await.map(drop)
+    }
+
     /// Puts bytes at a path.
     pub(crate) async fn put(&self, path: &str, body: Vec<u8>) -> Result<()> {
         self.answer(Ask::new(Method::PUT, path, body)).await.map(drop)

@@ -1,10 +1,14 @@
 //! The command line, and its help.
 
+mod agenda;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use berth_common::ids::{AppName, Version};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::agenda::{Alarm, Crons, Hooks, OneObject, Schedules, When, Which};
 
 /// Most nodes of one `berth dev`: each is two processes.
 const MAX_DEV_NODES: i64 = 32;
@@ -70,6 +74,17 @@ pub(crate) enum Command {
     /// Keep values for an object, and read them
     #[command(subcommand)]
     Kv(Kv),
+    /// The one alarm of an object: when it calls its class's callback
+    #[command(subcommand)]
+    Alarm(Alarm),
+    /// What an object is to do at a time, as often as wanted
+    #[command(subcommand)]
+    Schedules(Schedules),
+    /// Show the crons of an app
+    Crons(Crons),
+    /// Events that hooks are still to be told, and those that they could not be told
+    #[command(subcommand)]
+    Hooks(Hooks),
     /// Show the nodes of an edge
     Nodes(Show),
     /// Make an image from a static binary or a root directory

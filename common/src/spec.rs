@@ -2,6 +2,7 @@
 //! unchecked value; `manifest` reads `berth.toml` into these types.
 
 mod route;
+mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AppName, ClassName, Version};
 
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
+pub use trigger::{
+    ACTION_METHODS, Action, Callbacks, CronSpec, HookKind, HooksSpec, MAX_ACTION_BODY_BYTES, MAX_CALLBACKS,
+    MAX_CRONS, RequestAction, fill,
+};
 
 /// Most bytes that the names and values of an instance's environment may take together: they travel in one frame.
 pub const MAX_ENV_BYTES: usize = 256 * 1024;
@@ -53,6 +58,9 @@ pub struct AppSpec {
     /// Files that the edge serves itself.
     #[serde(default)]
     pub assets: Option<AssetsSpec>,
+    /// What is done again and again.
+    #[serde(default)]
+    pub crons: Vec<CronSpec>,
 }
 
 /// Most static files of an app: the edge knows all of their names.
@@ -128,9 +136,10 @@ pub struct ClassSpec {
     /// Most instances that may live at once, if limited.
     #[serde(default)]
     pub max_instances: Option<u32>,
-    /// TCP port that requests go to unless their route says otherwise.
+    /// TCP port that requests go to unless their route says otherwise. An instance without one is ready as soon as it runs.
     #[cfg_attr(feature = "schema", schema(minimum = 1))]
-    pub default_port: u16,
+    #[serde(default)]
+    pub default_port: Option<u16>,
     /// How long after its last activity an instance is put to sleep.
     #[serde(with = "millis")]
     #[cfg_attr(feature = "schema", schema(value_type = u64))]
@@ -159,6 +168,13 @@ pub struct ClassSpec {
     /// A path that must be answered on the default port before requests are sent.
     #[serde(default)]
     pub ping_endpoint: Option<String>,
+    /// Who is told of the lives of its objects.
+    #[serde(default)]
+    pub hooks: Option<HooksSpec>,
+    /// What its objects can do when it is due, by name.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, Action>))]
+    pub callbacks: Callbacks,
     /// What it has from its app.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(ignore))]

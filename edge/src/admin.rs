@@ -8,11 +8,13 @@ mod apps;
 mod connect;
 mod containers;
 mod events;
+mod hooks;
 mod kv;
 mod listen;
 mod openapi;
 mod problem;
 mod read;
+mod schedules;
 mod tokens;
 
 use std::path::PathBuf;
@@ -25,12 +27,13 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use berth_engine::WaiterId;
 use serde::Serialize;
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use self::problem::Problem;
 use crate::apps::Apps;
+use crate::hooks::Wakes;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
@@ -50,7 +53,11 @@ type Router = utoipa_axum::router::OpenApiRouter<Arc<Admin>>;
 
 /// What the API shows and changes.
 pub(crate) struct Admin {
-    pub(crate) apps: Apps,
+    pub(crate) apps: Arc<Apps>,
+    /// Told of events that hooks are to be told.
+    pub(crate) wakes: Wakes,
+    /// Told when something is to be done at a time.
+    pub(crate) agenda_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) tokens: Tokens,
     /// Of every shard.
@@ -101,7 +108,10 @@ fn router() -> Router {
         .routes(routes!(apps::versions))
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
-        .routes(routes!(events::watch));
+        .routes(routes!(events::watch))
+        .routes(routes!(schedules::crons))
+        .routes(routes!(hooks::pending))
+        .routes(routes!(hooks::failed));
     let deploy =
         Router::new().routes(routes!(apps::deploy)).layer(DefaultBodyLimit::max(MAX_SPEC_BYTES)).merge(
             Router::new()
@@ -113,6 +123,11 @@ fn router() -> Router {
                 .routes(routes!(containers::signal))
                 .routes(routes!(containers::renew))
                 .routes(routes!(connect::connect))
+                .routes(routes!(schedules::alarm, schedules::set_alarm, schedules::delete_alarm))
+                .routes(routes!(schedules::list, schedules::add))
+                .routes(routes!(schedules::show, schedules::delete))
+                .routes(routes!(hooks::retry))
+                .routes(routes!(hooks::discard))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
     let value = Router::new()

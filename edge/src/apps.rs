@@ -1,5 +1,7 @@
 //! The apps that are deployed: checked, stored durably, and only then routed to.
 
+mod triggers;
+
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -102,6 +104,8 @@ pub(crate) struct Apps {
     current: std::sync::RwLock<Arc<Histories>>,
     /// What of them nodes are to keep ready.
     stocks: watch::Sender<Arc<Prepare>>,
+    /// Told of each change.
+    published: watch::Sender<()>,
 }
 
 impl Apps {
@@ -116,7 +120,8 @@ impl Apps {
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
         let stocks = watch::Sender::default();
         let (changing, current) = (Mutex::new(()), Default::default());
-        let apps = Self { store, router, images, changing, current, stocks };
+        let published = watch::Sender::default();
+        let apps = Self { store, router, images, changing, current, stocks, published };
         apps.publish(histories);
         Ok(apps)
     }
@@ -124,6 +129,18 @@ impl Apps {
     /// The containers that nodes are to keep ready, now and as that changes.
     pub(crate) fn stocks(&self) -> watch::Receiver<Arc<Prepare>> {
         self.stocks.subscribe()
+    }
+
+    /// Tells of each change of the apps.
+    pub(crate) fn published(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
+    }
+
+    /// The current versions of the apps that have crons.
+    pub(crate) fn with_crons(&self) -> Vec<AppSpec> {
+        let histories = self.histories();
+        let current = histories.values().map(|app| app.current());
+        current.filter(|current| !current.spec.crons.is_empty()).map(|current| current.spec.clone()).collect()
     }
 
     /// All apps.
@@ -212,6 +229,7 @@ impl Apps {
         self.stocks.send_replace(Arc::new(stocks(&routed)));
         self.router.replace(Router::new(&routed));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(histories);
+        self.published.send_replace(());
     }
 
     fn histories(&self) -> Arc<Histories> {
@@ -260,6 +278,7 @@ fn faults(app: &AppSpec, images: &Path) -> Vec<Fault> {
                 .map(|(field, message)| Fault { field: format!("routes[{index}].{field}"), message }),
         );
     }
+    faults.extend(triggers::faults(app));
     if app.classes.len() > MAX_CLASSES || app.routes.len() > MAX_ROUTES {
         let message = format!("at most {MAX_CLASSES} classes and {MAX_ROUTES} routes are allowed");
         faults.push(Fault { field: "routes".to_owned(), message });
@@ -292,7 +311,7 @@ fn class_faults(class: &ClassSpec) -> Faults {
     let ping = class.ping_endpoint.as_deref().and_then(path_fault);
     let durations = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
     let checks = [
-        (class.default_port != 0, "default_port", "must not be 0".to_owned()),
+        (class.default_port != Some(0), "default_port", "must not be 0".to_owned()),
         (
             class.required_ports.len() <= MAX_REQUIRED_PORTS && !class.required_ports.contains(&0),
             "required_ports",
@@ -402,6 +421,7 @@ pub(crate) mod tests {
         AppSpec {
             limits: Default::default(),
             assets: None,
+            crons: Vec::new(),
             name: name.parse().unwrap(),
             classes: BTreeMap::from([("Class".parse().unwrap(), class())]),
             routes: routes.iter().map(route).collect(),
@@ -420,7 +440,7 @@ pub(crate) mod tests {
                 capabilities: Default::default(),
             },
             max_instances: None,
-            default_port: 8080,
+            default_port: Some(8080),
             sleep_after: Duration::from_secs(600),
             start_timeout: Duration::from_secs(8),
             port_timeout: Duration::from_secs(20),
@@ -429,6 +449,8 @@ pub(crate) mod tests {
             manual_start: false,
             required_ports: Vec::new(),
             ping_endpoint: None,
+            hooks: None,
+            callbacks: Default::default(),
             of_app: Default::default(),
         }
     }
@@ -478,7 +500,7 @@ pub(crate) mod tests {
         bad.routes[0].class = "Other".parse().unwrap();
         bad.routes[0].object = NameSource::PathParameter("x".to_owned());
         let class = bad.classes.values_mut().next().unwrap();
-        class.default_port = 0;
+        class.default_port = Some(0);
         class.recipe.image.digest = "sha256:short".to_owned();
         class.recipe.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
         let faults = faults(&bad, Path::new("/images"));

@@ -15,11 +15,13 @@ use berth_common::lifecycle::{Ending, Lifecycle};
 use berth_common::service;
 use berth_engine::fleet::Demand;
 use berth_engine::{Record, RecordState};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::admin::{self, Admin, Listeners};
+use crate::agenda;
 use crate::apps::Apps;
 use crate::config::Config;
+use crate::hooks::{self, Wakes};
 use crate::http::listener;
 use crate::link::Introduction;
 use crate::nodes::Nodes;
@@ -65,6 +67,8 @@ fn prepare_directories(state: &Path) -> anyhow::Result<PathBuf> {
 struct Edge {
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
+    hooks: hooks::Parts,
+    agenda: agenda::Parts,
     config: Arc<Config>,
     beats: Arc<[AtomicBool]>,
 }
@@ -86,7 +90,8 @@ impl Edge {
     ) -> anyhow::Result<Self> {
         let epoch = store.next_epoch()?;
         let router = Arc::new(CurrentRouter::default());
-        let apps = Apps::load(Arc::clone(&store), Arc::clone(&router), images.clone())?;
+        let apps = Arc::new(Apps::load(Arc::clone(&store), Arc::clone(&router), images.clone())?);
+        let wakes = Wakes::default();
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let count = usize::from(config.shards.get());
         let records = recover(&*store, &nodes, count)?;
@@ -100,12 +105,30 @@ impl Edge {
             router,
             stocks: apps.stocks(),
             changes: broadcast::Sender::new(CHANGES),
+            wakes: wakes.clone(),
             beats: (0..count).map(|_| AtomicBool::new(true)).collect(),
             shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
         };
         let shards = start_shards(&shared, ways, records, epoch)?;
+        let hooks = hooks::Parts {
+            store: Arc::clone(&store),
+            keys: Arc::new(NoKeys),
+            mailboxes: mailboxes.clone(),
+            wakes: wakes.clone(),
+            allowed: config.allow_hooks_to.clone(),
+        };
+        let agenda_changed = Arc::new(Notify::new());
+        let agenda = agenda::Parts {
+            store: Arc::clone(&store),
+            apps: Arc::clone(&apps),
+            shards: Arc::clone(&shared.shards),
+            changed: Arc::clone(&agenda_changed),
+            wakes: wakes.clone(),
+        };
         let admin = Admin {
             apps,
+            wakes,
+            agenda_changed,
             nodes,
             tokens: Tokens::load(Arc::clone(&store))?,
             mailboxes,
@@ -116,7 +139,7 @@ impl Edge {
             waiters: Default::default(),
             watchers: admin::watchers(),
         };
-        Ok(Self { shards, admin, config, beats: shared.beats })
+        Ok(Self { shards, admin, hooks, agenda, config, beats: shared.beats })
     }
 
     /// Serves until told to end, then ends in phases.
@@ -124,6 +147,10 @@ impl Edge {
         let socket = &self.config.admin_socket;
         let listeners = Listeners::bind(socket, self.config.admin_tls.as_ref()).await?;
         let admin = tokio::spawn(admin::serve(listeners, self.admin));
+        let own_work = [
+            tokio::spawn(hooks::run(self.hooks, lifecycle.drain().clone())),
+            tokio::spawn(agenda::run(self.agenda, lifecycle.drain().clone())),
+        ];
         tracing::info!(admin = %socket.display(), "ready");
         let beats = Arc::clone(&self.beats);
         let status =
@@ -134,6 +161,8 @@ impl Edge {
             never = service::keep_alive(status) => match never {},
         };
         admin.abort();
+        // What they were about is due still.
+        own_work.iter().for_each(tokio::task::JoinHandle::abort);
         // Only fails where the socket is gone already.
         let _ = fs::remove_file(socket);
         for shard in self.shards {
@@ -141,6 +170,19 @@ impl Edge {
         }
         tracing::info!(?ending, "stopped");
         Ok(ending?)
+    }
+}
+
+struct NoKeys;
+
+impl hooks::SigningKeys for NoKeys {
+    fn with_key(
+        &self,
+        _: &berth_common::ids::AppName,
+        _: &str,
+        _: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), String> {
+        Err("no secrets".to_owned())
     }
 }
 

@@ -2,6 +2,7 @@
 //! through them starts at `http::listener` and goes on in `proxy`.
 
 mod admin;
+mod agenda;
 mod apps;
 mod assets;
 mod clock;
@@ -9,7 +10,9 @@ mod config;
 mod edge;
 mod error;
 mod history;
+mod hooks;
 mod http;
+mod internal;
 mod link;
 mod load;
 mod maintenance;

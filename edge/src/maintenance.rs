@@ -65,6 +65,9 @@ fn verify(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn say(what: &str, Contents { apps, tokens, objects, values }: Contents) {
-    eprintln!("{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values");
+fn say(what: &str, contents: Contents) {
+    let Contents { apps, tokens, objects, values, schedules, events } = contents;
+    eprintln!(
+        "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be told"
+    );
 }

@@ -19,6 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::wall_ms;
+use crate::hooks::Wakes;
 use crate::link::{Command, Links, TERM};
 use crate::load::Burden;
 use crate::nodes::Nodes;
@@ -210,6 +211,8 @@ pub(crate) struct Surroundings {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) links: Arc<Links>,
     pub(crate) pool: Arc<Pool>,
+    /// Told of events that hooks are to be told.
+    pub(crate) wakes: Wakes,
     /// Told of changes, where somebody listens.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
 }
@@ -352,12 +355,18 @@ impl Objects {
                 Effect::Load { object } => self.load(object),
                 Effect::Reserve(demand) => self.reserve(&demand),
                 Effect::Unreserve { object, generation, .. } => self.around.nodes.release(object, generation),
-                Effect::Persist { object, persist, record } => {
+                Effect::Persist { object, persist, record, events } => {
                     let mailbox = self.around.mailbox.clone();
+                    let wakes = (!events.is_empty()).then(|| self.around.wakes.clone());
                     let done = move |result: Result<(), StoreError>| {
+                        if let Some(wakes) = wakes.filter(|_| result.is_ok()) {
+                            wakes.wake(object);
+                        }
                         mailbox.input(Input::Persisted { object, persist, result: result.map_err(failure) });
                     };
-                    self.around.store.commit(vec![Write::Record(Box::new(record))], Box::new(done));
+                    let events = events.into_iter().map(|event| Write::Event(Box::new(event.into())));
+                    let writes = std::iter::once(Write::Record(Box::new(record))).chain(events).collect();
+                    self.around.store.commit(writes, Box::new(done));
                 }
                 Effect::Start { node, start } => self.tell(&node, Command::Start(start)),
                 Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::error::ProxyError;
 use crate::http::body::{InstanceBody, ResponseBody};
 use crate::http::headers::{self, BadRequest};
+pub(crate) use crate::internal::InternalCall;
 use crate::link::{Links, call};
 use crate::objects::{Hold, Mailbox};
 use crate::pool::{Pool, Target};
@@ -48,6 +49,8 @@ pub(crate) enum Handover {
     Request { job: Box<Job>, answer: oneshot::Sender<Reply> },
     /// Bytes to and from a port.
     Connect(Box<Connect>),
+    /// What Berth itself wants.
+    Internal(Box<InternalCall>),
     /// A signal to an instance.
     Signal { node: NodeId, signal: Signal, answer: oneshot::Sender<Result<(), ProxyError>> },
 }
@@ -136,7 +139,7 @@ impl Proxy {
         }
         let deadline = class.start_timeout;
         let mut hold = self.objects.acquire(waiter, object, key, class).await?;
-        let place = Place::of(hold.placement(), port, deadline);
+        let place = Place::of(hold.placement(), port, deadline)?;
         let (mut response, upstream) = self.exchange(&place, request).await?;
         if let Some(burden) = burden {
             burden.answered();
@@ -182,7 +185,7 @@ impl Proxy {
         Upstream::over(stream, place.target()).await.map_err(ProxyError::Upstream)
     }
 
-    async fn open(&self, place: &Place<'_>) -> Result<TunnelStream, ProxyError> {
+    pub(crate) async fn open(&self, place: &Place<'_>) -> Result<TunnelStream, ProxyError> {
         let Placement { node, instance, generation, .. } = place.placement;
         let unreachable = || ProxyError::NodeUnreachable(node.clone());
         let link = self.links.get(node).ok_or_else(unreachable)?;
@@ -231,6 +234,9 @@ impl Proxy {
                 Handover::Connect(connect) => {
                     self.lifecycle.spawn(async move { proxy.carry_bytes(*connect).await });
                 }
+                Handover::Internal(call) => {
+                    self.lifecycle.spawn(async move { proxy.call(*call).await });
+                }
                 Handover::Signal { node, signal, answer } => {
                     self.lifecycle
                         .spawn(async move { answer_with(answer, proxy.signal(&node, signal)).await });
@@ -246,7 +252,7 @@ impl Proxy {
         let reached = async {
             let deadline = class.start_timeout;
             let hold = self.objects.acquire(waiter, key.id(), key, class).await?;
-            let stream = self.open(&Place::of(hold.placement(), port, deadline)).await?;
+            let stream = self.open(&Place::of(hold.placement(), port, deadline)?).await?;
             Ok(Tunnelled::of(stream, Bytes::new(), false, hold))
         };
         let reached = tokio::select! {
@@ -278,7 +284,7 @@ impl Proxy {
 }
 
 /// Answers with what the work gives, which is given up when nobody waits for it any more.
-async fn answer_with<T>(mut answer: oneshot::Sender<T>, work: impl Future<Output = T>) {
+pub(crate) async fn answer_with<T>(mut answer: oneshot::Sender<T>, work: impl Future<Output = T>) {
     let done = tokio::select! {
         done = work => done,
         () = answer.closed() => return,
@@ -298,16 +304,20 @@ fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
 }
 
 /// A port of a held instance, and until when it must be reached.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     placement: &'a Placement,
     port: u16,
     deadline: Instant,
 }
 
 impl<'a> Place<'a> {
-    fn of(placement: &'a Placement, port: Option<u16>, wait: Duration) -> Self {
-        let port = port.unwrap_or(placement.default_port);
-        Self { placement, port, deadline: Instant::now() + wait }
+    pub(crate) fn of(
+        placement: &'a Placement,
+        port: Option<u16>,
+        wait: Duration,
+    ) -> Result<Self, ProxyError> {
+        let port = port.or(placement.default_port).ok_or(ProxyError::NoPort)?;
+        Ok(Self { placement, port, deadline: Instant::now() + wait })
     }
 
     fn target(&self) -> Target {

@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::hooks::Wakes;
 use crate::http::listener;
 use crate::link::{Introduction, Link, LinkParts, Links};
 use crate::nodes::Nodes;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) stocks: watch::Receiver<Arc<Prepare>>,
     /// Told of objects that change.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
+    /// Told of events that hooks are to be told.
+    pub(crate) wakes: Wakes,
     /// Set by each shard again and again: a sign of life.
     pub(crate) beats: Arc<[AtomicBool]>,
     /// Where each shard takes requests for its objects.
@@ -87,6 +90,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         links: Arc::clone(&links),
         pool: Arc::clone(&pool),
         changes: shared.changes.clone(),
+        wakes: shared.wakes.clone(),
     };
     parts.spawn(Objects::new(around, own.records).run(own.inbox));
     parts.spawn({

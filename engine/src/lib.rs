@@ -5,6 +5,7 @@
 
 mod effect;
 mod engine;
+mod event;
 pub mod fleet;
 mod input;
 mod object;
@@ -15,6 +16,7 @@ mod view;
 
 pub use effect::{Effect, HoldId, PersistId, Placement};
 pub use engine::{Backoff, Config, Engine};
+pub use event::Event;
 pub use input::{EndOrder, Input, Now, StoreFailure, WaiterId};
 pub use record::{Record, RecordState};
 pub use refused::Refused;

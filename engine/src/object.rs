@@ -5,7 +5,7 @@
 //! (not in ───────────▶ Loading ────────────────▶ Reserving ───▶ Placing ─────────────────────▶ Starting
 //!  memory)                          ▲                │ no room     │ not persisted               │ Running
 //!     ▲                             │                ▼             ▼                             ▼
-//!     │                             │          waiters refused, forgotten                     Running
+//!     │                             │          waiters refused, forgotten                     Running (without a port: Healthy)
 //!     │ no waiters                  │ waiters                                                    │ Ready
 //!     └──────────────────────── Ending ◀──── Exited, lost, refused (from any state below) ──┐    ▼
 //!            (or Delayed, after    (the end is persisted; then Forget)                         ├─ Healthy
@@ -18,11 +18,13 @@
 //! Requests wait in any state but `Healthy`. A waiter has `start_timeout` until the instance runs, and from then on
 //! `port_timeout` until its port answers.
 //!
-//! Here: what an object is, and its requests. `placing` has the way to an instance and what waits for the store,
+//! A healthy one whose hook decides is asked before it is stopped for want of activity (`idle`). Here: what an object is, and
+//! its requests. `placing` has the way to an instance and what waits for the store,
 //! `life` what nodes tell, `deadlines` what time does.
 
 mod crashes;
 mod deadlines;
+mod idle;
 mod life;
 mod live;
 mod placing;
@@ -40,6 +42,7 @@ use self::live::{Live, Stage};
 use self::waiters::Waiters;
 use crate::effect::{Effect, HoldId, PersistId, Placement};
 use crate::engine::Context;
+use crate::event::Event;
 use crate::input::{Now, WaiterId};
 use crate::record::{Record, RecordState};
 use crate::refused::Refused;
@@ -73,8 +76,14 @@ enum State {
     Reserving { class: Arc<ClassSpec> },
     /// It has, or may have, an instance.
     Live(Live),
-    /// Its instance is gone; that is being persisted.
-    Ending { node: NodeId, instance: InstanceId, persist: PersistId, retry_ms: Option<u64> },
+    /// Its instance is gone; that is being persisted, with what its hook is told of it.
+    Ending {
+        node: NodeId,
+        instance: InstanceId,
+        persist: PersistId,
+        retry_ms: Option<u64>,
+        events: Vec<Event>,
+    },
     /// Nothing more to do: to be forgotten.
     Gone,
 }
@@ -124,9 +133,10 @@ impl Object {
                 self.exit = outcome;
                 State::Gone
             }
-            RecordState::Placed { node, instance, class, stop_reason } => {
+            RecordState::Placed { node, instance, class, stop_reason, announced } => {
                 let mut live = Live::new(node, instance, Arc::from(class), Stage::Recovering, now_ms);
                 live.stop_reason = stop_reason;
+                live.announced = announced;
                 State::Live(live)
             }
         };

@@ -38,5 +38,8 @@ pub enum RecordState {
         /// Why it was told to end, if it was.
         #[serde(default)]
         stop_reason: Option<ExitReason>,
+        /// Whether its class's hook has been told, or will be, that it takes requests.
+        #[serde(default)]
+        announced: bool,
     },
 }

@@ -177,8 +177,9 @@ pub struct Start {
     /// What its container is made from.
     #[serde(flatten)]
     pub recipe: Recipe,
-    /// The port that must take a connection before the instance counts as ready.
-    pub ready_port: u16,
+    /// The port that must take a connection before the instance counts as ready. Without one it does as soon as it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_port: Option<u16>,
     /// Other ports of which the same holds.
     #[serde(default)]
     pub required_ports: Vec<u16>,

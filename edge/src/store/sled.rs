@@ -17,7 +17,8 @@ use berth_common::spec::AppSpec;
 use berth_engine::Record;
 use serde::Deserialize;
 
-use self::change::{Place, Trees, failed, kv_key};
+pub(super) use self::change::{Place, failed};
+use self::change::{Trees, kv_key};
 use self::writer::{Job, Writer};
 use super::guard::{Before, Mark};
 use super::value::{self, piece_key};
@@ -119,6 +120,10 @@ impl SledStore {
             store.wait_for(Job::Format)?;
         }
         Ok(store)
+    }
+
+    pub(super) fn trees(&self) -> &Trees {
+        &self.trees
     }
 
     /// How often the edge has started.

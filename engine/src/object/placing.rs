@@ -11,6 +11,7 @@ use super::live::{Live, Stage};
 use super::{Object, State, ms};
 use crate::effect::{Effect, PersistId};
 use crate::engine::Context;
+use crate::event::Event;
 use crate::fleet::Demand;
 use crate::input::StoreFailure;
 use crate::record::{Record, RecordState};
@@ -102,17 +103,24 @@ impl Object {
             Stage::Placing { persist } | Stage::Stopping { unsent: Some((persist, _)), .. } => *persist,
             _ => return,
         };
-        self.persist(persist, live.record(), cx);
+        self.persist(persist, live.record(), Vec::new(), cx);
     }
 
-    pub(super) fn persist(&self, persist: PersistId, state: RecordState, cx: &mut Context<'_>) {
+    /// Emits a persist, with what hooks are told of what is written.
+    pub(super) fn persist(
+        &self,
+        persist: PersistId,
+        state: RecordState,
+        events: Vec<Event>,
+        cx: &mut Context<'_>,
+    ) {
         let record = Record {
             key: self.key.clone(),
             generation: self.generation,
             state,
             last_change_ms: self.last_change_ms,
         };
-        cx.emit(Effect::Persist { object: self.id, persist, record });
+        cx.emit(Effect::Persist { object: self.id, persist, record, events });
     }
 
     pub(crate) fn persisted(
@@ -135,7 +143,7 @@ impl Object {
                 }
                 _ => {}
             },
-            State::Ending { node, instance, persist, retry_ms } if *persist == id => {
+            State::Ending { node, instance, persist, retry_ms, .. } if *persist == id => {
                 if result.is_err() {
                     *retry_ms = Some(cx.now.mono_ms.saturating_add(PERSIST_RETRY_MS));
                     return;
@@ -169,10 +177,11 @@ impl Object {
 
     /// Writes the end again after a failure.
     pub(super) fn persist_again(&mut self, cx: &mut Context<'_>) {
-        let State::Ending { persist, retry_ms, .. } = &mut self.state else { return };
+        let State::Ending { persist, retry_ms, events, .. } = &mut self.state else { return };
         let again = cx.ids.persist();
         *persist = again;
         *retry_ms = None;
-        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, cx);
+        let events = events.clone();
+        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, events, cx);
     }
 }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::spec::{ClassSpec, ImageRef, Recipe, Resources};
+use berth_common::spec::{ClassSpec, HookKind, HooksSpec, ImageRef, Recipe, Resources};
 use berth_common::wire::call::{
     Capacity, DiskCapacity, InstanceStatus, Phase, Refusal, RefusalCode, Start, Stop,
 };
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
-    Backoff, Config, Effect, EndOrder, Engine, Input, Now, PersistId, Record, RecordState, StoreFailure,
-    WaiterId,
+    Backoff, Config, Effect, EndOrder, Engine, Event, Input, Now, PersistId, Record, RecordState,
+    StoreFailure, WaiterId,
 };
 use proptest::sample::Index;
 
@@ -91,7 +91,7 @@ pub(crate) struct World {
     durable: HashMap<ObjectId, Record>,
     /// What is durable and the engine knows it.
     acknowledged: HashMap<ObjectId, Record>,
-    writes: VecDeque<(ObjectId, PersistId, Record)>,
+    writes: VecDeque<(ObjectId, PersistId, Record, Vec<Event>)>,
     reads: VecDeque<ObjectId>,
     drawn: u64,
 }
@@ -113,7 +113,7 @@ fn class() -> ClassSpec {
             capabilities: Default::default(),
         },
         max_instances: Some(MAX_INSTANCES),
-        default_port: 8080,
+        default_port: Some(8080),
         sleep_after: Duration::from_millis(SLEEP_AFTER_MS),
         start_timeout: Duration::from_millis(START_TIMEOUT_MS),
         port_timeout: Duration::from_millis(PORT_TIMEOUT_MS),
@@ -122,6 +122,12 @@ fn class() -> ClassSpec {
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
+        hooks: Some(HooksSpec {
+            url: "https://hooks".to_owned(),
+            secret: "KEY".to_owned(),
+            events: HookKind::USUAL.into(),
+        }),
+        callbacks: Default::default(),
         of_app: Default::default(),
     }
 }
@@ -305,8 +311,9 @@ impl World {
     // ---- the store
 
     fn store_writes(&mut self, applied: bool, success: bool) {
-        let Some((object, persist, record)) = self.writes.pop_front() else { return };
+        let Some((object, persist, record, events)) = self.writes.pop_front() else { return };
         if applied {
+            self.promises.told(&record, &events);
             self.durable.insert(object, record.clone());
         }
         if success {
@@ -361,7 +368,8 @@ impl World {
 
     fn crash(&mut self, written: Index) {
         let done = written.index(self.writes.len() + 1);
-        for (object, _, record) in self.writes.drain(..).take(done) {
+        for (object, _, record, events) in self.writes.drain(..).take(done) {
+            self.promises.told(&record, &events);
             self.durable.insert(object, record);
         }
         self.acknowledged = self.durable.clone();
@@ -400,9 +408,9 @@ impl World {
                 Effect::Load { object } => self.reads.push_back(object),
                 Effect::Reserve(demand) => self.reserve(&demand),
                 Effect::Unreserve { object, generation, .. } => self.fleet.release(object, generation),
-                Effect::Persist { object, persist, record } => {
+                Effect::Persist { object, persist, record, events } => {
                     self.promises.persisting(&record);
-                    self.writes.push_back((object, persist, record));
+                    self.writes.push_back((object, persist, record, events));
                 }
                 Effect::Start { node, start } => {
                     self.promises.starting(&start, self.acknowledged.get(&start.object.id()));

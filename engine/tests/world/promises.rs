@@ -8,14 +8,18 @@
 //! 6. `legal_after_crash`: what was durable gives a legal state, in which all promises hold on.
 //! 7. `room_never_leaks`: exactly what may live on a node is reserved there.
 //! 8. `orders_answered_once`: whoever orders an end is told once, and no instance gets SIGTERM without order or idleness.
+//! 9. `told_in_order`: each end that is durable is told in the same write, each start before its end, generations in order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
 use berth_common::outcome::ExitReason;
+use berth_common::spec::HookKind;
 use berth_common::wire::call::{Start, Stop};
 use berth_engine::fleet::Fleet;
-use berth_engine::{Engine, HoldId, ObjectView, Placement, PublicState, Record, RecordState, WaiterId};
+use berth_engine::{
+    Engine, Event, HoldId, ObjectView, Placement, PublicState, Record, RecordState, WaiterId,
+};
 
 use crate::model::{PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS};
 use crate::node::Node;
@@ -37,6 +41,8 @@ pub(crate) struct Promises {
     /// Instances whose end was ordered.
     ordered: HashSet<InstanceId>,
     started: HashMap<ObjectId, Generation>,
+    /// What hooks were told last of each object: of which generation, and whether of its end.
+    told: HashMap<ObjectId, (Generation, bool)>,
     granted: usize,
     refused: usize,
 }
@@ -199,6 +205,22 @@ impl Promises {
 
     pub(crate) fn orders_waiting(&self) -> usize {
         self.orders.len()
+    }
+
+    // ---- 9, told_in_order
+
+    /// What is durable from now on, all at once.
+    pub(crate) fn told(&mut self, record: &Record, events: &[Event]) {
+        for event in events {
+            let end = event.kind != HookKind::Start;
+            let next = (event.generation, end);
+            let before = self.told.insert(event.key.id(), next);
+            assert!(before.is_none_or(|before| before <= next), "told {next:?} after {before:?}");
+        }
+        if let RecordState::Stopped { outcome: Some(outcome) } = &record.state {
+            let stop = events.iter().any(|event| event.kind == HookKind::Stop);
+            assert_eq!(stop, outcome.reason != ExitReason::StartFailed, "{outcome:?}: {events:?}");
+        }
     }
 
     // ---- 6, legal_after_crash

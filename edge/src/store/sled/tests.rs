@@ -23,6 +23,7 @@ pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
             instance,
             class: Box::new(class()),
             stop_reason: None,
+            announced: false,
         }
     } else {
         RecordState::Stopped { outcome: None }

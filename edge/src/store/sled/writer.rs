@@ -16,7 +16,7 @@ use sled::{Db, Transactional};
 
 use super::super::guard::Mark;
 use super::super::{Done, StoreError, Write};
-use super::change::{Change, Place, Trees, failed};
+use super::change::{Change, Numbers, Place, Trees, failed};
 use super::{BATCHES, EPOCH, FORMAT, FORMAT_KEY};
 
 /// Most writes in one transaction.
@@ -45,11 +45,14 @@ impl Job {
         }
     }
 
-    fn changes(&self) -> Result<Vec<Change>, StoreError> {
+    fn changes(&self, numbers: &mut Numbers) -> Result<Vec<Change>, StoreError> {
         Ok(match self {
             Self::Commit(writes, _) => {
-                let changes: Vec<_> = writes.iter().map(Change::of).collect::<Result<_, _>>()?;
-                changes.into_iter().flatten().collect()
+                let mut changes = Vec::new();
+                for write in writes {
+                    changes.extend(Change::of(write, numbers)?);
+                }
+                changes
             }
             Self::Epoch(epoch, _) => vec![Change::put(Place::Meta, EPOCH, epoch)?],
             Self::Format(_) => vec![Change::put(Place::Meta, FORMAT_KEY, &FORMAT)?],
@@ -124,8 +127,9 @@ impl Writer {
         }
         let number = self.batches.get() + 1;
         let mut changes = Vec::new();
+        let mut numbers = Numbers::of_batch(number);
         for job in batch {
-            changes.extend(job.changes()?);
+            changes.extend(job.changes(&mut numbers)?);
         }
         if changes.is_empty() {
             // The store is closed, and no more.
