@@ -58,6 +58,8 @@ async fn choose(request: Request<Incoming>, settings: &Settings, later: &Later) 
     match parts.as_slice() {
         [.., "ws"] => socket(request, later),
         [.., "bytes", count] => number(count).map_or_else(bad_number, body::pattern),
+        [.., "note"] => inside::note(request).await,
+        [.., "notes"] => text(StatusCode::OK, inside::notes()),
         [.., "sink"] => body::sink(request.into_body()).await,
         [.., "exit", code] => number(code).map_or_else(bad_number, |code: u8| exit(code, later)),
         [.., "slow", seconds] => number(seconds).map_or_else(bad_number, body::slow),

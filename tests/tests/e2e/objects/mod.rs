@@ -1,7 +1,9 @@
 //! What people order of single objects, over the admin API and with the command.
 
+mod alarms;
 mod api;
 mod cli;
+mod hooks;
 mod kv;
 mod life;
 mod versions;
