@@ -10,6 +10,7 @@ mod containers;
 mod events;
 mod kv;
 mod listen;
+mod metrics;
 mod openapi;
 mod problem;
 mod read;
@@ -31,6 +32,7 @@ use utoipa_axum::routes;
 
 use self::problem::Problem;
 use crate::apps::Apps;
+use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
@@ -52,6 +54,8 @@ type Router = utoipa_axum::router::OpenApiRouter<Arc<Admin>>;
 pub(crate) struct Admin {
     pub(crate) apps: Apps,
     pub(crate) nodes: Arc<Nodes>,
+    /// What is measured.
+    pub(crate) watch: Arc<Watch>,
     pub(crate) tokens: Tokens,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
@@ -94,6 +98,7 @@ fn router() -> Router {
     let read = Router::new()
         .routes(routes!(health))
         .routes(routes!(openapi::show))
+        .routes(routes!(metrics::show))
         .routes(routes!(nodes))
         .routes(routes!(images))
         .routes(routes!(apps::list))

@@ -102,6 +102,10 @@ pub(crate) struct RunArgs {
     /// The private key of that certificate.
     #[arg(long, value_name = "FILE", requires = "admin_listen")]
     admin_key: Option<PathBuf>,
+    /// Serves metrics, health and readiness here, to everybody who can connect: /metrics, /healthz, /readyz. Names apps,
+    /// classes and nodes, and no secrets; on loopback or a trusted network only.
+    #[arg(long, value_name = "ADDR:PORT")]
+    monitor_listen: Option<SocketAddr>,
     /// Form of the log.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -134,6 +138,7 @@ pub(crate) struct Config {
     pub(crate) shards: NonZeroU16,
     pub(crate) admin_socket: PathBuf,
     pub(crate) admin_tls: Option<AdminTls>,
+    pub(crate) monitor_listen: Option<SocketAddr>,
     pub(crate) credentials: Credentials,
 }
 
@@ -163,6 +168,7 @@ impl RunArgs {
                 (Some(listen), Some(cert), Some(key)) => Some(AdminTls { listen, cert, key }),
                 _ => None,
             },
+            monitor_listen: self.monitor_listen,
             name: self.name,
             listen: self.listen,
             state: std::path::absolute(&self.state).context("the state directory")?,

@@ -4,6 +4,7 @@
 mod admin;
 mod apps;
 mod assets;
+mod beats;
 mod clock;
 mod config;
 mod edge;
@@ -13,6 +14,7 @@ mod http;
 mod link;
 mod load;
 mod maintenance;
+mod metrics;
 mod nodes;
 mod objects;
 mod pool;

@@ -24,9 +24,11 @@ impl Process {
     /// Adds what is known of it.
     pub fn add_to(&self, page: &mut Page) {
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-        page.gauge("process_start_time_seconds", "When the process started, in seconds since 1970").is(started);
+        page.gauge("process_start_time_seconds", "When the process started, in seconds since 1970")
+            .is(started);
         if let Some(cpu) = cpu_time() {
-            page.counter("process_cpu_seconds_total", "CPU time of the process, its own and the kernel's").is(cpu);
+            page.counter("process_cpu_seconds_total", "CPU time of the process, its own and the kernel's")
+                .is(cpu);
         }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         if let Some(bytes) = bytes_of("VmRSS", &status) {

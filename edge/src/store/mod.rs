@@ -8,6 +8,7 @@ mod copy;
 mod guard;
 mod sled;
 mod value;
+mod vitals;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ use crate::tokens::{TokenId, TokenRecord};
 
 pub(crate) use self::copy::{Contents, export, import, verify};
 pub(crate) use self::sled::SledStore;
+pub(crate) use self::vitals::Vitals;
 
 /// Told, once, whether a write is durable. Called on the store's thread: it must not block.
 pub(crate) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;

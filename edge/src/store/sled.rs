@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use berth_common::ids::{Epoch, ObjectId};
@@ -23,9 +23,10 @@ use serde::de::DeserializeOwned;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{Db, Transactional, Tree};
 
+use self::fault::{cannot_open, damaged};
 use super::guard::{Before, Mark};
 use super::value::{self, Piece, piece_key};
-use super::{Done, KvChange, Store, StoreError, Write};
+use super::{Done, KvChange, Store, StoreError, Vitals, Write};
 use crate::history::AppHistory;
 use crate::tokens::TokenRecord;
 
@@ -63,6 +64,7 @@ pub(crate) struct SledStore {
     trees: Trees,
     queue: SyncSender<Job>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    vitals: Arc<Vitals>,
 }
 
 #[derive(Clone)]
@@ -132,6 +134,7 @@ impl SledStore {
             return Err(damaged(directory, &format!("the last {lost} of {durable} writes are missing")));
         }
         let (queue, jobs) = sync_channel(QUEUE);
+        let vitals = Arc::new(Vitals::default());
         let writer = Writer {
             db,
             trees: trees.clone(),
@@ -141,16 +144,22 @@ impl SledStore {
             batches: Cell::new(batches),
             broken: OnceCell::new(),
             synced_blobs: RefCell::default(),
+            vitals: Arc::clone(&vitals),
         };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run(&jobs))
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        let store = Self { trees, queue, writer: Mutex::new(Some(writer)) };
+        let store = Self { trees, queue, writer: Mutex::new(Some(writer)), vitals };
         if format < FORMAT {
             store.wait_for(Job::Format)?;
         }
         Ok(store)
+    }
+
+    /// How the writer does.
+    pub(crate) fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals)
     }
 
     /// How often the edge has started.
@@ -203,7 +212,9 @@ impl SledStore {
     }
 
     fn submit(&self, job: Job) {
+        self.vitals.waiting.enter();
         if let Err(refused) = self.queue.send(job) {
+            self.vitals.waiting.leave();
             refused.0.done(Err(StoreError::Closed));
         }
     }
@@ -350,6 +361,7 @@ struct Writer {
     broken: OnceCell<String>,
     /// The files of large pages that are known to be durable. A name is never used for another one.
     synced_blobs: RefCell<BTreeSet<OsString>>,
+    vitals: Arc<Vitals>,
 }
 
 impl Writer {
@@ -367,7 +379,8 @@ impl Writer {
     }
 
     fn write(&self, batch: Vec<Job>) {
-        let result = self.write_if_sound(&batch);
+        let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
+        let result = self.vitals.measure(writes, || self.write_if_sound(&batch));
         if let Err(error) = &result {
             tracing::error!(%error, writes = batch.len(), "store write failed");
         }
@@ -582,18 +595,6 @@ fn enough(free: u64, needed: u64) -> Result<(), StoreError> {
     if free < needed { Err(StoreError::Full { free, needed }) } else { Ok(()) }
 }
 
-fn damaged(directory: &Path, reason: &str) -> StoreError {
-    StoreError::Open { path: directory.to_owned(), reason: format!("it is damaged: {reason}") }
-}
-
-fn cannot_open(path: &Path, error: &sled::Error) -> StoreError {
-    match error {
-        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
-            StoreError::InUse(path.to_owned())
-        }
-        other => StoreError::Open { path: path.to_owned(), reason: other.to_string() },
-    }
-}
-
+mod fault;
 #[cfg(test)]
 pub(super) mod tests;
