@@ -17,20 +17,8 @@ use crate::splice::Traffic;
 
 /// Phases of instances, in the order of `phase`'s numbers.
 const PHASES: [&str; 5] = ["starting", "running", "ready", "stopping", "exited"];
-/// Reasons of ends, in the order of `reason`'s numbers.
-const REASONS: [&str; 11] = [
-    "exit",
-    "signal",
-    "oom",
-    "idle",
-    "stopped",
-    "drained",
-    "destroyed",
-    "start_failed",
-    "runtime_lost",
-    "node_lost",
-    "unknown",
-];
+/// Reasons of ends, as the node sees them, in the order of `reason`'s numbers. Why an edge had one ended, only that knows.
+const REASONS: [&str; 7] = ["exit", "signal", "oom", "drained", "start_failed", "runtime_lost", "other"];
 
 fn phase(phase: &Phase) -> usize {
     match phase {
@@ -47,14 +35,14 @@ fn reason(reason: ExitReason) -> usize {
         ExitReason::Exit => 0,
         ExitReason::Signal => 1,
         ExitReason::Oom => 2,
-        ExitReason::Idle => 3,
-        ExitReason::Stopped => 4,
-        ExitReason::Drained => 5,
-        ExitReason::Destroyed => 6,
-        ExitReason::StartFailed => 7,
-        ExitReason::RuntimeLost => 8,
-        ExitReason::NodeLost => 9,
-        ExitReason::Unknown => 10,
+        ExitReason::Drained => 3,
+        ExitReason::StartFailed => 4,
+        ExitReason::RuntimeLost => 5,
+        ExitReason::Idle
+        | ExitReason::Stopped
+        | ExitReason::Destroyed
+        | ExitReason::NodeLost
+        | ExitReason::Unknown => 6,
     }
 }
 
@@ -170,7 +158,7 @@ mod tests {
         let mut good = Some(Instant::now());
         counts.note(&Phase::Running, &mut good);
         counts.note(&Phase::Ready, &mut good);
-        counts.note(&Phase::Exited(Outcome::because(ExitReason::Idle, "")), &mut good);
+        counts.note(&Phase::Exited(Outcome::because(ExitReason::Drained, "")), &mut good);
         let mut bad = Some(Instant::now());
         counts.note(&Phase::Exited(Outcome::exited(3)), &mut bad);
         let mut adopted = None;

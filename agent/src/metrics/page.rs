@@ -81,7 +81,7 @@ impl InstanceCounts {
             "Time from an edge's order until the instance is ready",
         )
         .is(self.took.read());
-        let ends = page.counter("berth_agent_ends_total", "Instances that have ended, by reason");
+        let ends = page.counter("berth_agent_ends_total", "Instances that have ended, by what the node saw");
         for (reason, count) in REASONS.into_iter().zip(&self.ends) {
             ends.with(&[("reason", reason)], count.get());
         }

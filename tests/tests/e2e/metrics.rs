@@ -184,7 +184,7 @@ fn f2_starts_instances_nodes_and_the_store_are_counted() -> Outcome {
         }
         wait::until("the ends to be seen", SEEN_WITHIN, async || {
             let page = scrape(agent).await?;
-            expect(&page, "berth_agent_ends_total", &[("reason", "destroyed")], 2.0)?;
+            expect(&page, "berth_agent_ends_total", &[("reason", "signal")], 2.0)?;
             expect(&page, "berth_agent_memory_reserved_bytes", &[], 0.0)?;
             expect(&scrape(edge).await?, "berth_edge_node_instances", &[("node", "n1")], 0.0)
         })
@@ -222,7 +222,7 @@ fn f2_series_do_not_grow_with_what_clients_send() -> Outcome {
         let client = cluster.client();
         let one_of_each = async |number: usize| -> Result<()> {
             get(client, &format!("/container/name-{number}"), 503, 1).await?;
-            if number % 10 > 0 {
+            if !number.is_multiple_of(10) {
                 return Ok(());
             }
             get(client, &format!("/path-{number}"), 404, 1).await?;
@@ -330,7 +330,7 @@ async fn slow_clients(address: SocketAddr) -> Result<Vec<TcpStream>> {
     let mut slow = Vec::new();
     for number in 0..MAX_CONNECTIONS * 2 {
         let mut stream = TcpStream::connect(address).await?;
-        if number % 2 > 0 {
+        if !number.is_multiple_of(2) {
             stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: ").await?;
         }
         slow.push(stream);
@@ -417,7 +417,8 @@ type Documented = BTreeMap<String, (String, Vec<String>, String)>;
 /// Type, labels and meaning of each metric in the document's tables.
 fn documented(text: &str) -> Result<Documented> {
     let mut metrics = Documented::new();
-    for row in text.lines().filter(|line| line.starts_with("| `")) {
+    let is_metric = |line: &&str| line.starts_with("| `berth_") || line.starts_with("| `process_");
+    for row in text.lines().filter(is_metric) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [name, kind, labels, meaning] = cells[..] else {
             anyhow::bail!("{row}: four cells are expected")
