@@ -98,6 +98,7 @@ impl<R: Runtime + 'static> Connected<R> {
         let reserve = || self.agent.runtime.reserve(&launch.start);
         let admitted = self.agent.instances.admit(&launch, reserve).inspect_err(|refusal| {
             tracing::warn!(instance = %launch.start.instance, object = %launch.start.object, %refusal, "start refused");
+            self.agent.instances.counts().refused();
         })?;
         if let Admitted::New(orders) = admitted {
             tracing::info!(instance = %launch.start.instance, object = %launch.start.object,

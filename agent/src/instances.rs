@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{Census, InstanceCounts};
 use crate::ports::Sockets;
 use crate::runtime::{Launch, LaunchError};
 use crate::watchers::{Watch, Watchers};
@@ -88,6 +89,8 @@ struct Entry<C> {
     generation: Generation,
     resources: Resources,
     phase: Phase,
+    /// When it was admitted, until it is ready; not known of those of an earlier agent.
+    starting: Option<Instant>,
     term: Term,
     sockets: Option<Rc<Sockets<C>>>,
     orders: watch::Sender<Option<StopOrder>>,
@@ -111,6 +114,7 @@ pub(crate) struct Instances<C> {
     draining: Cell<bool>,
     entries: RefCell<HashMap<InstanceId, Entry<C>>>,
     watchers: Watchers,
+    counts: InstanceCounts,
 }
 
 fn refuse<T>(code: RefusalCode, message: impl Into<String>) -> Result<T, Refusal> {
@@ -125,7 +129,22 @@ impl<C> Instances<C> {
             draining: Cell::new(false),
             entries: RefCell::default(),
             watchers: Watchers::default(),
+            counts: InstanceCounts::default(),
         }
+    }
+
+    /// What has happened to instances so far.
+    pub(crate) fn counts(&self) -> &InstanceCounts {
+        &self.counts
+    }
+
+    /// What there is now.
+    pub(crate) fn census(&self) -> Census {
+        let mut census = Census::default();
+        for entry in self.entries.borrow().values() {
+            census.add(&entry.phase, &entry.resources);
+        }
+        census
     }
 
     pub(crate) fn capacity(&self) -> Capacity {
@@ -180,15 +199,15 @@ impl<C> Instances<C> {
         self.check_object(launch)?;
         self.check_capacity(&start.recipe.resources)?;
         reserve().map_err(|LaunchError { code, message }| Refusal { code, message })?;
-        Ok(Admitted::New(self.insert(launch, Phase::Starting)))
+        Ok(Admitted::New(self.insert(launch, Phase::Starting, Some(Instant::now()))))
     }
 
     /// Takes in an instance of an earlier agent, whether or not it would be admitted now.
     pub(crate) fn adopt(&self, launch: &Launch, exited: Option<Outcome>) -> StopOrders {
-        self.insert(launch, exited.map_or(Phase::Starting, Phase::Exited))
+        self.insert(launch, exited.map_or(Phase::Starting, Phase::Exited), None)
     }
 
-    fn insert(&self, launch: &Launch, phase: Phase) -> StopOrders {
+    fn insert(&self, launch: &Launch, phase: Phase, starting: Option<Instant>) -> StopOrders {
         let start = &launch.start;
         let (orders, receiver) = watch::channel(None);
         let entry = Entry {
@@ -197,6 +216,7 @@ impl<C> Instances<C> {
             generation: start.generation,
             resources: start.recipe.resources,
             phase,
+            starting,
             term: Term { length: Duration::from_millis(start.term_ms), since: Instant::now() },
             sockets: None,
             orders,
@@ -274,6 +294,7 @@ impl<C> Instances<C> {
                 return;
             }
             entry.phase = phase;
+            self.counts.note(&entry.phase, &mut entry.starting);
             if !entry.is_alive() {
                 entry.sockets = None;
                 entry.ended.cancel();

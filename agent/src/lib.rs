@@ -9,6 +9,7 @@
 //! * `instances` is the table of what should run and what does; `follow` looks after one instance; `watchers` are told.
 //! * `ports` gets connections to an instance's ports; `splice` joins them to QUIC streams.
 //! * `runtime` runs containers and knows nothing of the network; `images` opens what they run.
+//! * `metrics` counts and shows; `berth-monitor` serves it.
 //!
 //! It knows nothing of HTTP, routes or placement: that is the edge's.
 
@@ -21,6 +22,7 @@ mod endpoint;
 mod follow;
 pub mod images;
 mod instances;
+mod metrics;
 mod ports;
 pub mod prepare;
 pub mod runtime;

@@ -185,6 +185,8 @@ fn enter<R: Runtime>(agent: &Agent<R>, identity: &Identity, hello: &Hello) -> Re
 }
 
 async fn serve_streams<R: Runtime + 'static>(agent: Rc<Agent<R>>, session: Session, connection: Connection) {
+    let counting = Rc::clone(&agent);
+    let _counted = counting.counts.connected(&session.edge);
     let connected = Rc::new(Connected {
         agent,
         session,

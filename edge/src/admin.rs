@@ -11,6 +11,7 @@ mod events;
 mod hooks;
 mod kv;
 mod listen;
+mod metrics;
 mod openapi;
 mod problem;
 mod read;
@@ -34,6 +35,7 @@ use utoipa_axum::routes;
 use self::problem::Problem;
 use crate::apps::Apps;
 use crate::hooks::Wakes;
+use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
@@ -59,6 +61,8 @@ pub(crate) struct Admin {
     /// Told when something is to be done at a time.
     pub(crate) agenda_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
+    /// What is measured.
+    pub(crate) watch: Arc<Watch>,
     pub(crate) tokens: Tokens,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
@@ -101,6 +105,7 @@ fn router() -> Router {
     let read = Router::new()
         .routes(routes!(health))
         .routes(routes!(openapi::show))
+        .routes(routes!(metrics::show))
         .routes(routes!(nodes))
         .routes(routes!(images))
         .routes(routes!(apps::list))

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::clock::wall_ms;
 use crate::history::{AppHistory, VersionView};
+use crate::metrics::Metrics;
 use crate::router::{CurrentRouter, Router};
 use crate::store::{self, Store, StoreError, Write};
 
@@ -96,6 +97,8 @@ type Histories = BTreeMap<AppName, Arc<AppHistory>>;
 pub(crate) struct Apps {
     store: Arc<dyn Store>,
     router: Arc<CurrentRouter>,
+    /// Where requests are counted.
+    metrics: Arc<Metrics>,
     /// Where the images are, and static files beside them.
     images: PathBuf,
     /// One change at a time: the lock is held until it is durable and routed, by design, and by nobody else.
@@ -113,6 +116,7 @@ impl Apps {
     pub(crate) fn load(
         store: Arc<dyn Store>,
         router: Arc<CurrentRouter>,
+        metrics: Arc<Metrics>,
         images: PathBuf,
     ) -> Result<Self, StoreError> {
         let histories = store.apps()?.into_iter();
@@ -121,7 +125,7 @@ impl Apps {
         let stocks = watch::Sender::default();
         let (changing, current) = (Mutex::new(()), Default::default());
         let published = watch::Sender::default();
-        let apps = Self { store, router, images, changing, current, stocks, published };
+        let apps = Self { store, router, metrics, images, changing, current, stocks, published };
         apps.publish(histories);
         Ok(apps)
     }
@@ -227,7 +231,7 @@ impl Apps {
     fn publish(&self, histories: Histories) {
         let routed = histories.iter().map(|(name, app)| (name.clone(), app.routed())).collect();
         self.stocks.send_replace(Arc::new(stocks(&routed)));
-        self.router.replace(Router::new(&routed));
+        self.router.replace(Router::new(&routed, &self.metrics));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(histories);
         self.published.send_replace(());
     }

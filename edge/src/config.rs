@@ -106,6 +106,10 @@ pub(crate) struct RunArgs {
     /// Addresses that hooks may be posted to besides public ones. Once for each.
     #[arg(long, value_name = "NETWORK")]
     allow_hooks_to: Vec<IpNet>,
+    /// Serves metrics, health and readiness here, to everybody who can connect: /metrics, /healthz, /readyz. Names apps,
+    /// classes and nodes, and no secrets; on loopback or a trusted network only.
+    #[arg(long, value_name = "ADDR:PORT")]
+    monitor_listen: Option<SocketAddr>,
     /// Form of the log.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -139,6 +143,7 @@ pub(crate) struct Config {
     pub(crate) admin_socket: PathBuf,
     pub(crate) admin_tls: Option<AdminTls>,
     pub(crate) allow_hooks_to: Vec<IpNet>,
+    pub(crate) monitor_listen: Option<SocketAddr>,
     pub(crate) credentials: Credentials,
 }
 
@@ -169,6 +174,7 @@ impl RunArgs {
                 _ => None,
             },
             allow_hooks_to: self.allow_hooks_to,
+            monitor_listen: self.monitor_listen,
             name: self.name,
             listen: self.listen,
             state: std::path::absolute(&self.state).context("the state directory")?,

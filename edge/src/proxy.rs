@@ -23,6 +23,7 @@ use crate::http::body::{InstanceBody, ResponseBody};
 use crate::http::headers::{self, BadRequest};
 pub(crate) use crate::internal::InternalCall;
 use crate::link::{Links, call};
+use crate::metrics::{Arrival, InFlight, Metrics};
 use crate::objects::{Hold, Mailbox};
 use crate::pool::{Pool, Target};
 use crate::router::{CurrentRouter, Matched, RouteError};
@@ -41,6 +42,7 @@ pub(crate) struct Job {
     peer: SocketAddr,
     matched: Matched,
     object: ObjectId,
+    in_flight: Option<InFlight>,
 }
 
 /// Work for an object of another shard, or from the admin API.
@@ -78,6 +80,7 @@ pub(crate) struct Proxy {
     pub(crate) links: Arc<Links>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The shard of an object.
@@ -95,29 +98,37 @@ impl Proxy {
         peer: SocketAddr,
     ) -> Response<ResponseBody> {
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
-        let answer = self.route(request, peer).await;
+        let mut arrival = self.metrics.shard(self.shard).arrival();
+        let answer = self.route(request, peer, &mut arrival).await;
         let response = answer.unwrap_or_else(|error| {
             tracing::debug!(path, %error, "request without an answer from an instance");
+            arrival.refused(&error);
             error.response()
         });
+        arrival.answered(response.status());
         tracing::debug!(path, status = response.status().as_u16(), "request");
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
+    async fn route(&self, request: Request<Incoming>, peer: SocketAddr, arrival: &mut Arrival<'_>) -> Reply {
         let router = self.router.get();
         if let Some(found) = router.asset(&request) {
+            arrival.for_file();
             return Ok(found.respond(request).await);
         }
         let matched = match router.route(&request) {
             Err(RouteError::NoRoute) => match router.otherwise(&request) {
-                Some(found) => return Ok(found.respond(request).await),
+                Some(found) => {
+                    arrival.for_file();
+                    return Ok(found.respond(request).await);
+                }
                 None => return Err(RouteError::NoRoute.into()),
             },
             matched => matched?,
         };
         let object = matched.key.id();
-        let job = Job { request, peer, matched, object };
+        let in_flight = router.counts(matched.route, self.shard).map(|counts| arrival.for_class(counts));
+        let job = Job { request, peer, matched, object, in_flight };
         match shard_of(object, self.shards.len()) {
             here if here == self.shard => self.serve(job).await,
             elsewhere => self.hand_over(job, elsewhere).await,
@@ -125,7 +136,7 @@ impl Proxy {
     }
 
     async fn serve(&self, job: Job) -> Reply {
-        let Job { mut request, peer, matched, object } = job;
+        let Job { mut request, peer, matched, object, in_flight } = job;
         let upgrade = headers::wanted_upgrade(&request);
         let websocket =
             upgrade.as_ref().map(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -133,12 +144,13 @@ impl Proxy {
         let client = websocket.map(|_| hyper::upgrade::on(&mut request));
 
         let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
-        let Matched { key, class, port, path, burden } = matched;
+        let Matched { key, class, port, path, burden, .. } = matched;
         if let Some(path) = path {
             set_path(&mut request, &path)?;
         }
         let deadline = class.start_timeout;
         let mut hold = self.objects.acquire(waiter, object, key, class).await?;
+        hold.count(in_flight);
         let place = Place::of(hold.placement(), port, deadline)?;
         let (mut response, upstream) = self.exchange(&place, request).await?;
         if let Some(burden) = burden {
@@ -208,11 +220,15 @@ impl Proxy {
         client: OnUpgrade,
         websocket: bool,
         upstream: Upstream,
-        hold: Hold,
+        mut hold: Hold,
     ) -> Reply {
         let (stream, early) = upstream.into_stream().await.ok_or(ProxyError::Upgrade)?;
+        let open = hold.count(None).filter(|_| websocket).map(InFlight::into_websocket);
         let tunnelled = Tunnelled::of(stream, early, websocket, hold);
-        self.lifecycle.spawn(websocket::carry(client, tunnelled));
+        self.lifecycle.spawn(async move {
+            websocket::carry(client, tunnelled).await;
+            drop(open);
+        });
         Ok(response.map(|_| ResponseBody::empty()))
     }
 

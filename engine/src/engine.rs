@@ -205,6 +205,11 @@ impl Engine {
         self.objects.values().filter_map(|slot| slot.object.view()).collect()
     }
 
+    /// The states of all objects in memory.
+    pub fn states(&self) -> impl Iterator<Item = PublicState> + '_ {
+        self.objects.values().filter_map(|slot| slot.shown.map(|(state, _)| state))
+    }
+
     fn status(&mut self, now: Now, node: NodeId, status: InstanceStatus) {
         let standing = self.objects.get(&status.object).map_or(Standing::Stranger, |slot| {
             slot.object.standing(&node, status.instance, status.generation)

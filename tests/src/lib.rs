@@ -18,6 +18,7 @@ pub mod cluster;
 pub mod host;
 pub mod image;
 pub mod machine;
+pub mod metrics;
 pub mod ports;
 pub mod process;
 pub mod programs;

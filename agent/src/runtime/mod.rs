@@ -133,6 +133,12 @@ pub trait Runtime {
     /// Which disks there are.
     fn disks(&self) -> DiskCapacity;
 
+    /// How many of the slots are taken, those of containers that were made ahead of need included.
+    fn disks_taken(&self) -> u32;
+
+    /// Fails where no container could be started.
+    async fn check(&self) -> io::Result<()>;
+
     /// Sets aside what there is only so much of, for an instance that will be started, or says what is lacking. What
     /// was set aside is given back by itself when the start fails or the container has ended.
     fn reserve(&self, start: &Start) -> Result<(), LaunchError>;

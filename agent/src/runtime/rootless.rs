@@ -258,6 +258,14 @@ impl Runtime for Rootless {
         self.disks.capacity()
     }
 
+    fn disks_taken(&self) -> u32 {
+        self.disks.taken()
+    }
+
+    async fn check(&self) -> io::Result<()> {
+        ask_supervisor(&self.layout, &SupervisorCall::Ping).await.map(drop)
+    }
+
     fn reserve(&self, start: &Start) -> Result<(), LaunchError> {
         let reserved = match self.holder.take(&start.recipe) {
             Some(held) => {

@@ -104,6 +104,14 @@ impl Runtime for FakeRuntime {
         DiskCapacity::default()
     }
 
+    fn disks_taken(&self) -> u32 {
+        0
+    }
+
+    async fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn reserve(&self, _start: &Start) -> Result<(), LaunchError> {
         Ok(())
     }

@@ -10,6 +10,7 @@ mod guard;
 mod outbox;
 mod sled;
 mod value;
+mod vitals;
 
 use std::path::PathBuf;
 
@@ -25,6 +26,7 @@ pub(crate) use self::agenda::{Agenda, CronKey, DueEntry};
 pub(crate) use self::copy::{Contents, export, import, verify};
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::sled::SledStore;
+pub(crate) use self::vitals::Vitals;
 
 /// Told, once, whether a write is durable. Called on the store's thread: it must not block.
 pub(crate) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;

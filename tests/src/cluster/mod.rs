@@ -199,6 +199,13 @@ impl Cluster {
         self.edge.take().context("the edge was killed before")?.kill()
     }
 
+    /// Waits for an edge that was told to end, and starts another.
+    pub async fn start_edge_again(&mut self) -> Result<()> {
+        end::stop(&mut self.edge.take().context("the edge was killed")?)?;
+        self.start_edge()?;
+        self.until_connected().await
+    }
+
     /// SIGKILL to all shims of a node, which are gone then.
     pub fn kill_shims(&self, index: usize) -> Result<usize> {
         let shims = host::children(self.supervisor(index)?.pid());

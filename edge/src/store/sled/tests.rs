@@ -179,7 +179,7 @@ fn a_damaged_record_is_an_error_and_not_another_record() {
 #[test]
 fn a_copy_taken_under_writes_holds_everything_acknowledged_before() {
     let directory = TempDir::new().unwrap();
-    let store = std::sync::Arc::new(SledStore::open(directory.path()).unwrap());
+    let store = Arc::new(SledStore::open(directory.path()).unwrap());
     for generation in 1..30 {
         persist(&store, record("x", generation, true));
         store.commit(vec![Write::Record(Box::new(record("later", generation, true)))], Box::new(drop));

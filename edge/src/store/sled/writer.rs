@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use berth_common::ids::Epoch;
@@ -15,7 +16,7 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use sled::{Db, Transactional};
 
 use super::super::guard::Mark;
-use super::super::{Done, StoreError, Write};
+use super::super::{Done, StoreError, Vitals, Write};
 use super::change::{Change, Numbers, Place, Trees, failed};
 use super::{BATCHES, EPOCH, FORMAT, FORMAT_KEY};
 
@@ -72,6 +73,7 @@ pub(super) struct Writer {
     pub(super) broken: OnceCell<String>,
     /// The files of large pages that are known to be durable. A name is never used for another one.
     pub(super) synced_blobs: RefCell<BTreeSet<OsString>>,
+    pub(super) vitals: Arc<Vitals>,
 }
 
 impl Writer {
@@ -89,7 +91,8 @@ impl Writer {
     }
 
     fn write(&self, batch: Vec<Job>) {
-        let result = self.write_if_sound(&batch);
+        let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
+        let result = self.vitals.measure(writes, || self.write_if_sound(&batch));
         if let Err(error) = &result {
             tracing::error!(%error, writes = batch.len(), "store write failed");
         }
