@@ -166,3 +166,84 @@ impl Agenda for SledStore {
         Ok(marks.into_iter().map(|CronMark { key, last_ms }| (key, last_ms)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::super::sled::tests::commit;
+    use super::*;
+    use crate::agenda::schedule::tests::schedule;
+    use crate::store::Write;
+
+    fn put(name: &str, id: u8, due_ms: u64) -> Write {
+        Write::Schedule(Box::new(schedule(name, id, due_ms)))
+    }
+
+    fn due(store: &SledStore, until_ms: u64, without: &[ObjectId]) -> Vec<u64> {
+        let without = without.iter().copied().collect();
+        store.due(until_ms, &without, 10).unwrap().iter().map(|entry| entry.due_ms).collect()
+    }
+
+    fn object(name: &str) -> ObjectId {
+        schedule(name, 1, 0).key.id()
+    }
+
+    #[test]
+    fn what_is_due_comes_in_the_order_of_time_one_of_each_object() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        commit(&store, vec![put("a", 1, 30), put("a", 2, 10), put("b", 1, 20), put("c", 1, 40)]);
+        drop(store);
+        let store = SledStore::open(directory.path()).unwrap();
+        assert_eq!(due(&store, 40, &[]), [10, 20, 40]);
+        assert_eq!(due(&store, 39, &[object("a")]), [20]);
+        assert_eq!(due(&store, 9, &[]), Vec::<u64>::new());
+        assert_eq!((store.next_due_ms(10).unwrap(), store.next_due_ms(40).unwrap()), (Some(20), None));
+        assert_eq!(store.schedules(object("a"), None, 10).unwrap().len(), 2);
+        let second = store.schedules(object("a"), Some(ScheduleId::from_bytes([1; 16])), 10).unwrap();
+        assert_eq!(second, [schedule("a", 2, 10)]);
+    }
+
+    #[test]
+    fn the_index_follows_what_is_put_in_place_of_something_and_what_is_removed() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        commit(&store, vec![put("a", 1, 10)]);
+        commit(&store, vec![put("a", 1, 50)]);
+        assert_eq!(due(&store, 100, &[]), [50]);
+        commit(&store, vec![Write::RemoveSchedule(object("a"), ScheduleId::from_bytes([1; 16]))]);
+        assert_eq!(due(&store, 100, &[]), Vec::<u64>::new());
+        assert_eq!(store.schedule(object("a"), ScheduleId::from_bytes([1; 16])).unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_done_is_removed_only_if_nothing_was_put_in_its_place() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        let id = ScheduleId::from_bytes([1; 16]);
+        let finish = |due_ms, then| Write::Finish { object: object("a"), id, due_ms, then };
+        commit(&store, vec![put("a", 1, 10), put("a", 1, 60)]);
+        commit(&store, vec![finish(10, None)]);
+        assert_eq!(due(&store, 100, &[]), [60]);
+        let failed = schedule("a", 1, 60).failed("no".to_owned(), 100);
+        commit(&store, vec![finish(60, Some(Box::new(failed.clone())))]);
+        assert_eq!(store.schedule(object("a"), id).unwrap(), Some(failed.clone()));
+        assert_eq!((due(&store, 101, &[]), store.next_due_ms(101).unwrap()), (vec![], failed.due_ms));
+        commit(&store, vec![finish(failed.due_ms.unwrap(), None)]);
+        assert_eq!((store.schedule(object("a"), id).unwrap(), store.next_due_ms(0).unwrap()), (None, None));
+    }
+
+    #[test]
+    fn marks_of_crons_are_kept() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        let key = |cron: &str| CronKey { app: "a".parse().unwrap(), cron: cron.to_owned() };
+        commit(
+            &store,
+            vec![Write::CronMark(key("1"), 5), Write::CronMark(key("2"), 6), Write::CronMark(key("1"), 7)],
+        );
+        commit(&store, vec![Write::RemoveCronMark(key("2"))]);
+        assert_eq!(store.cron_marks().unwrap(), BTreeMap::from([(key("1"), 7)]));
+    }
+}

@@ -150,3 +150,75 @@ impl Outbox for SledStore {
         self.trees().read(Place::Dead, &dead_key(id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::super::sled::tests::commit;
+    use super::*;
+    use crate::hooks::delivery::tests::delivery;
+    use crate::store::Write;
+
+    fn event(name: &str, generation: u64) -> Write {
+        Write::Event(Box::new(delivery(name, generation)))
+    }
+
+    fn generations(store: &SledStore) -> Vec<u64> {
+        store.events(None, 100).unwrap().iter().map(|(_, delivery)| delivery.event.generation.0).collect()
+    }
+
+    #[test]
+    fn events_of_an_object_are_in_the_order_in_which_they_were_written_also_after_reopening() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        commit(&store, vec![event("o", 1), event("o", 2)]);
+        drop(store);
+        let store = SledStore::open(directory.path()).unwrap();
+        commit(&store, vec![event("o", 3)]);
+        commit(&store, vec![event("o", 4)]);
+        assert_eq!(generations(&store), [1, 2, 3, 4]);
+        let object = delivery("o", 1).event.key.id();
+        for generation in 1..=4 {
+            let (id, first) = store.first_event(object).unwrap().unwrap();
+            assert_eq!(first.event.generation.0, generation);
+            assert_eq!(store.events(Some(id), 100).unwrap().len(), 4 - usize::try_from(generation).unwrap());
+            commit(&store, vec![Write::Told(id)]);
+        }
+        assert_eq!(store.first_event(object).unwrap(), None);
+    }
+
+    #[test]
+    fn objects_with_events_are_found_once_each_in_pages() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        let names = ["a", "b", "c"];
+        commit(&store, names.iter().flat_map(|name| [event(name, 1), event(name, 2)]).collect());
+        let mut expected: Vec<_> = names.iter().map(|name| delivery(name, 1).event.key.id()).collect();
+        expected.sort_unstable();
+        assert_eq!(store.objects_with_events(None, 10).unwrap(), expected);
+        assert_eq!(store.objects_with_events(None, 2).unwrap(), expected[..2]);
+        assert_eq!(store.objects_with_events(Some(expected[1]), 2).unwrap(), expected[2..]);
+        assert_eq!(store.count_events(expected[0], 10).unwrap(), 2);
+        assert_eq!(store.count_events(expected[0], 1).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_told_no_more_and_comes_in_the_order_of_age() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        commit(&store, vec![event("z", 1), event("a", 2)]);
+        for object in store.objects_with_events(None, 10).unwrap() {
+            let (id, first) = store.first_event(object).unwrap().unwrap();
+            commit(&store, vec![Write::SetAside(id, Box::new(first))]);
+        }
+        assert_eq!(generations(&store), Vec::<u64>::new());
+        let dead = store.dead_events(None, 10).unwrap();
+        assert_eq!(dead.iter().map(|(_, delivery)| delivery.event.generation.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(store.dead_events(Some(dead[0].0), 10).unwrap(), dead[1..]);
+        assert_eq!((store.count_dead(10).unwrap(), store.count_dead(1).unwrap()), (2, 1));
+        commit(&store, vec![event("z", 1), Write::RemoveDead(dead[0].0)]);
+        assert_eq!(store.dead_event(dead[0].0).unwrap(), None);
+        assert_eq!(generations(&store), [1]);
+    }
+}

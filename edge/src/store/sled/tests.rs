@@ -31,11 +31,16 @@ pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
     Record { key, generation: Generation(generation), state, last_change_ms: 5 }
 }
 
+/// Writes and waits until that is durable.
+pub(crate) fn commit(store: &SledStore, writes: Vec<Write>) {
+    let (tell, told) = sync_channel(1);
+    store.commit(writes, Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+}
+
 /// Writes a record and waits until it is durable.
 pub(crate) fn persist(store: &SledStore, record: Record) {
-    let (tell, told) = sync_channel(1);
-    store.commit(vec![Write::Record(Box::new(record))], Box::new(move |result| tell.send(result).unwrap()));
-    told.recv().unwrap().unwrap();
+    commit(store, vec![Write::Record(Box::new(record))]);
 }
 
 /// Puts a value without the writer, as another version would.
