@@ -7,6 +7,7 @@
 mod assets;
 mod container;
 mod limits;
+mod observability;
 mod report;
 mod route;
 #[cfg(test)]
@@ -20,8 +21,8 @@ use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
 use crate::spec::{
-    AppLimits, AppSpec, AssetsSpec, Capability, ClassSpec, ImageRef, MAX_ENV_BYTES, OfApp, Recipe, Resources,
-    RouteSpec, StartBoost,
+    AppLimits, AppSpec, AssetsSpec, Capability, ClassSpec, ImageRef, LogSpec, MAX_ENV_BYTES, OfApp, Recipe,
+    Resources, RouteSpec, StartBoost,
 };
 
 pub use container::MAX_PREPARED;
@@ -48,6 +49,8 @@ pub struct Manifest {
     pub limits: AppLimits,
     /// Its static files, with the directory as in the file.
     pub assets: Option<AssetsSpec>,
+    /// How the output of its instances is kept.
+    pub logs: LogSpec,
 }
 
 /// One `[[containers]]`: all of a [`ClassSpec`] but the packed image.
@@ -211,12 +214,13 @@ impl Manifest {
             routes: self.routes.clone(),
             limits: self.limits,
             assets: self.assets.clone(),
+            logs: self.logs,
         })
     }
 }
 
 fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifest>, Vec<DeclaredImage>) {
-    report.refuse_unknown_keys(root, &["name", "vars", "limits", "assets", "containers", "routes"]);
+    report.refuse_unknown_keys(root, &["name", "vars", "limits", "assets", "observability", "containers", "routes"]);
     let name = report.required(root, "name", "the app's name, such as name = \"hello\"");
     let name = name.and_then(|value| values::name::<AppName>(report, value));
     if root.get("containers").is_none() {
@@ -227,6 +231,7 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     let vars = container::optional(root.get("vars"), |value| container::environment(report, value, "[vars]"));
     let limits = container::optional(root.get("limits"), |value| limits::read(report, value));
     let assets = container::optional(root.get("assets"), |value| assets::read(report, value));
+    let logs = container::optional(root.get("observability"), |value| observability::read(report, value));
     let parsed: Vec<_> = sections.iter().map(|section| container::read(report, section)).collect();
     let images = parsed.iter().filter_map(|parsed| parsed.image.clone()).collect();
     let classes: Option<Vec<_>> = parsed.into_iter().map(|parsed| parsed.class).collect();
@@ -235,7 +240,7 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
         refuse_large_environments(report, classes, &sections);
     }
     let routes = route::read_all(report, root, &known);
-    let parts = Parts { limits, assets };
+    let parts = Parts { limits, assets, logs };
     (assemble(name, classes, routes, parts), images)
 }
 
@@ -243,16 +248,17 @@ fn assemble(
     name: Option<AppName>,
     classes: Option<Vec<ClassManifest>>,
     routes: Option<Vec<RouteSpec>>,
-    Parts { limits, assets }: Parts,
+    Parts { limits, assets, logs }: Parts,
 ) -> Option<Manifest> {
-    let limits = limits?.unwrap_or_default();
-    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets? })
+    let (limits, logs) = (limits?.unwrap_or_default(), logs?.unwrap_or_default());
+    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets?, logs })
 }
 
 /// Sections that may be there or not, each with nothing at all where it is wrong.
 struct Parts {
     limits: Option<Option<AppLimits>>,
     assets: Option<Option<AssetsSpec>>,
+    logs: Option<Option<LogSpec>>,
 }
 
 /// The variables of the whole app are those of each class that does not set them itself.

@@ -1,6 +1,7 @@
 //! What an app is, once checked: classes, their limits and images, and routes. Nothing downstream of here sees an
 //! unchecked value; `manifest` reads `berth.toml` into these types.
 
+mod logs;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, ClassName, Version};
 
+pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 
 /// Most bytes that the names and values of an instance's environment may take together: they travel in one frame.
@@ -53,6 +55,9 @@ pub struct AppSpec {
     /// Files that the edge serves itself.
     #[serde(default)]
     pub assets: Option<AssetsSpec>,
+    /// How the output of its instances is kept.
+    #[serde(default)]
+    pub logs: LogSpec,
 }
 
 /// Most static files of an app: the edge knows all of their names.
@@ -116,6 +121,9 @@ pub struct OfApp {
     pub version: Version,
     /// The app's limits.
     pub limits: AppLimits,
+    /// How the output of its instances is kept.
+    #[serde(default)]
+    pub logs: LogSpec,
 }
 
 /// One kind of container.

@@ -182,6 +182,7 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
     AppSpec {
         limits: Default::default(),
         assets: None,
+        logs: Default::default(),
         name: "test".parse().unwrap(),
         classes: BTreeMap::from([("C".parse().unwrap(), class)]),
         routes: vec![route],
