@@ -10,6 +10,7 @@ mod containers;
 mod events;
 mod kv;
 mod listen;
+mod logs;
 mod openapi;
 mod problem;
 mod read;
@@ -101,6 +102,8 @@ fn router() -> Router {
         .routes(routes!(apps::versions))
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
+        .routes(routes!(logs::of_object))
+        .routes(routes!(logs::of_app))
         .routes(routes!(events::watch));
     let deploy =
         Router::new().routes(routes!(apps::deploy)).layer(DefaultBodyLimit::max(MAX_SPEC_BYTES)).merge(

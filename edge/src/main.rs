@@ -12,6 +12,7 @@ mod history;
 mod http;
 mod link;
 mod load;
+mod logs;
 mod maintenance;
 mod nodes;
 mod objects;

@@ -22,6 +22,7 @@ use crate::error::ProxyError;
 use crate::http::body::{InstanceBody, ResponseBody};
 use crate::http::headers::{self, BadRequest};
 use crate::link::{Links, call};
+use crate::logs::{self, Reading};
 use crate::objects::{Hold, Mailbox};
 use crate::pool::{Pool, Target};
 use crate::router::{CurrentRouter, Matched, RouteError};
@@ -50,6 +51,8 @@ pub(crate) enum Handover {
     Connect(Box<Connect>),
     /// A signal to an instance.
     Signal { node: NodeId, signal: Signal, answer: oneshot::Sender<Result<(), ProxyError>> },
+    /// What instances have written.
+    Logs(Box<Reading>),
 }
 
 /// Somebody who wants to exchange bytes with a port of an object's instance.
@@ -230,6 +233,16 @@ impl Proxy {
                 }
                 Handover::Connect(connect) => {
                     self.lifecycle.spawn(async move { proxy.carry_bytes(*connect).await });
+                }
+                Handover::Logs(reading) => {
+                    let drain = self.lifecycle.drain().clone();
+                    // Who follows does so for as long as the edge lives, and does not keep it alive.
+                    self.lifecycle.spawn(async move {
+                        tokio::select! {
+                            () = logs::read(&proxy.links, *reading) => {}
+                            () = drain.cancelled() => {}
+                        }
+                    });
                 }
                 Handover::Signal { node, signal, answer } => {
                     self.lifecycle
