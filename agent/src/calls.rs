@@ -8,11 +8,11 @@ use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalC
 use berth_common::wire::frame::{self, FrameError};
 use quinn::SendStream;
 
-use crate::{follow, logs};
 use crate::instances::{Admitted, SIGNALS};
 use crate::runtime::{Launch, Runtime};
 use crate::session::{Breach, Connected, StreamEnd, answer};
 use crate::watchers::Watch;
+use crate::{follow, logs};
 
 /// Serves one call to its end.
 pub(crate) async fn serve<R: Runtime + 'static>(

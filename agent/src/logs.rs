@@ -93,7 +93,8 @@ async fn read<R: Runtime + 'static>(
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let done =
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     done.or_else(|error| {
         tracing::warn!(%error, "cannot read logs of instances");
         refuse(RefusalCode::Other, format!("the node cannot read its logs: {error}"))

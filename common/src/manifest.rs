@@ -220,7 +220,10 @@ impl Manifest {
 }
 
 fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifest>, Vec<DeclaredImage>) {
-    report.refuse_unknown_keys(root, &["name", "vars", "limits", "assets", "observability", "containers", "routes"]);
+    report.refuse_unknown_keys(
+        root,
+        &["name", "vars", "limits", "assets", "observability", "containers", "routes"],
+    );
     let name = report.required(root, "name", "the app's name, such as name = \"hello\"");
     let name = name.and_then(|value| values::name::<AppName>(report, value));
     if root.get("containers").is_none() {

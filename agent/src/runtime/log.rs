@@ -61,7 +61,9 @@ impl Log {
         self.budget.renew(Instant::now());
         let mut entries = Entries::default();
         if let Some(dropped) = self.budget.dropped_before() {
-            let text = format!("[{dropped} lines dropped: more than an instance may log in a second, or than the disk takes]");
+            let text = format!(
+                "[{dropped} lines dropped: more than an instance may log in a second, or than the disk takes]"
+            );
             entries.push(&line::prefix(now, LogStream::Berth), text.as_bytes());
         }
         let mut lost = 0;
@@ -331,7 +333,10 @@ mod tests {
         let old = fs::read_to_string(older(&path)).unwrap();
         assert_eq!(old.lines().count(), 2);
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(&format!(" berth goes on at byte {}\n", old.len())) && text.ends_with("new\n"), "{text}");
+        assert!(
+            text.contains(&format!(" berth goes on at byte {}\n", old.len())) && text.ends_with("new\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -33,7 +33,8 @@ impl Admin {
         tokio::spawn(connection);
         let request = self.endpoint.request(Method::GET, path).body(Full::new(Bytes::new()))?;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
-        let answer = answer.with_context(|| format!("{}: no answer in {ANSWER_TIMEOUT:?}", self.endpoint))??;
+        let answer =
+            answer.with_context(|| format!("{}: no answer in {ANSWER_TIMEOUT:?}", self.endpoint))??;
         if !answer.status().is_success() {
             let (status, bytes) = whole(answer).await?;
             bail!("{}", refusal(status, &bytes));

@@ -451,7 +451,13 @@ fn output_is_kept_for_a_week_unless_given_and_within_bounds() {
     let logs = with("", "[observability]\nlog_retention = \"2h\"\nlog_size = \"64KiB\"").unwrap().logs;
     assert_eq!(logs, LogSpec { enabled: true, retention: Duration::from_secs(7200), bytes: 64 << 10 });
     assert!(!with("", "[observability]\nenabled = false").unwrap().logs.enabled);
-    for bad in ["log_retention = \"59m\"", "log_retention = \"31d\"", "log_size = \"63KiB\"", "enabled = 1", "size = 1"] {
+    for bad in [
+        "log_retention = \"59m\"",
+        "log_retention = \"31d\"",
+        "log_size = \"63KiB\"",
+        "enabled = 1",
+        "size = 1",
+    ] {
         assert!(with("", &format!("[observability]\n{bad}")).is_err(), "{bad}");
     }
 }

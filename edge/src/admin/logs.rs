@@ -80,7 +80,9 @@ struct LogObject {
 impl From<Line> for LogLine {
     fn from(Line { node, what }: Line) -> Self {
         match what {
-            What::Remark { time_ms, text } => Self { time_ms, stream: LogStream::Berth, text, node, object: None },
+            What::Remark { time_ms, text } => {
+                Self { time_ms, stream: LogStream::Berth, text, node, object: None }
+            }
             What::Record(LogRecord { time_ms, object: key, instance, stream, text, .. }) => {
                 let id = key.id();
                 let object = Some(LogObject { id, app: key.app, class: key.class, name: key.name, instance });

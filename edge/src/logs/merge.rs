@@ -127,11 +127,8 @@ pub(super) mod tests {
     use super::*;
 
     pub(crate) fn line(node: &str, time_ms: u64, text: &str) -> Line {
-        let object = ObjectKey {
-            app: "a".parse().unwrap(),
-            class: "C".parse().unwrap(),
-            name: "x".parse().unwrap(),
-        };
+        let object =
+            ObjectKey { app: "a".parse().unwrap(), class: "C".parse().unwrap(), name: "x".parse().unwrap() };
         let record = LogRecord {
             time_ms,
             object,

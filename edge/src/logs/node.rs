@@ -97,7 +97,8 @@ impl NodeReader {
                 Err(Broken::Lost(error)) => {
                     tracing::debug!(node = %self.node, %error, "a reader of logs lost its node");
                     if !self.ask.follow {
-                        let text = format!("[{} was lost while its output was read: some is missing]", self.node);
+                        let text =
+                            format!("[{} was lost while its output was read: some is missing]", self.node);
                         self.warn(text).await?;
                     }
                     RETRY_PAUSE

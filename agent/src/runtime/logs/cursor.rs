@@ -166,8 +166,7 @@ impl Cursor {
         self.missed += if self.at.is_some() { from - wanted } else { 0 };
         found.file.seek(SeekFrom::Start(from - found.start))?;
         self.at = Some(from);
-        self.open =
-            Some(Open { file: BufReader::with_capacity(BUFFER_BYTES, found.file), id: found.id });
+        self.open = Some(Open { file: BufReader::with_capacity(BUFFER_BYTES, found.file), id: found.id });
         Ok(true)
     }
 }
@@ -361,7 +360,10 @@ mod tests {
         assert_eq!(cursor.place(), 0);
         fs::write(&path, line).unwrap();
         let said = cursor.next().unwrap().unwrap();
-        assert_eq!((said.stream, &said.text[..], said.next), (LogStream::Stderr, &b"a\xffb"[..], line.len() as u64));
+        assert_eq!(
+            (said.stream, &said.text[..], said.next),
+            (LogStream::Stderr, &b"a\xffb"[..], line.len() as u64)
+        );
     }
 
     #[test]
@@ -373,7 +375,11 @@ mod tests {
         for wanted in [0, 1, 3, 30, 60] {
             let place = place_of_last(&writer.path, wanted).unwrap();
             let mut cursor = Cursor::new(writer.path.clone(), place);
-            assert_eq!(numbers(&mut cursor), range(80 - u32::try_from(wanted).unwrap(), 80), "the last {wanted}");
+            assert_eq!(
+                numbers(&mut cursor),
+                range(80 - u32::try_from(wanted).unwrap(), 80),
+                "the last {wanted}"
+            );
         }
         assert_eq!(place_of_last(&writer.path, 1000).unwrap(), None);
     }

@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn lines_are_read_as_they_are_written() {
         let time = UNIX_EPOCH + Duration::from_millis(1_769_860_800_123);
-        for (stream, text) in [(LogStream::Stdout, &b"a b"[..]), (LogStream::Stderr, b""), (LogStream::Berth, b"\xff")] {
+        for (stream, text) in
+            [(LogStream::Stdout, &b"a b"[..]), (LogStream::Stderr, b""), (LogStream::Berth, b"\xff")]
+        {
             let mut line = prefix(time, stream).into_bytes();
             line.extend_from_slice(text);
             assert_eq!(parse(&line), Line::Text { time_ms: 1_769_860_800_123, stream, text });
@@ -89,7 +91,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_torn() {
-        for text in ["", "x", "2026-01-31T12:00:00.123Z", "2026-01-31T12:00:00.123Z stdout", "x stdout y", "\0\0\0"] {
+        for text in
+            ["", "x", "2026-01-31T12:00:00.123Z", "2026-01-31T12:00:00.123Z stdout", "x stdout y", "\0\0\0"]
+        {
             assert_eq!(parse(text.as_bytes()), Line::Torn, "{text:?}");
         }
     }

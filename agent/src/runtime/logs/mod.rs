@@ -250,7 +250,10 @@ mod tests {
         logs.prune(&HashSet::from([living]), SystemTime::now()).unwrap();
         assert_eq!(left(&logs), HashSet::from([kept, living]));
         assert!(!logs.path(gone).exists() && !older(&logs.path(gone)).exists());
-        assert!(logs.path(living).exists() && !older(&logs.path(living)).exists(), "only its old file is too old");
+        assert!(
+            logs.path(living).exists() && !older(&logs.path(living)).exists(),
+            "only its old file is too old"
+        );
         // What no version of this has written is left alone.
         fs::write(directory.path().join("notes"), "x").unwrap();
         logs.prune(&HashSet::new(), SystemTime::now() + 40 * DAY).unwrap();
@@ -261,8 +264,9 @@ mod tests {
     fn the_oldest_of_too_many_go_and_none_of_the_living() {
         let directory = tempfile::tempdir().unwrap();
         let logs = Logs::at(directory.path());
-        let all: Vec<_> =
-            (0..u16::try_from(MAX_LOGS).unwrap() + 3).map(|n| log(&logs, n, DAY - Duration::from_secs(n.into()), 7 * DAY)).collect();
+        let all: Vec<_> = (0..u16::try_from(MAX_LOGS).unwrap() + 3)
+            .map(|n| log(&logs, n, DAY - Duration::from_secs(n.into()), 7 * DAY))
+            .collect();
         logs.prune(&HashSet::from([all[0]]), SystemTime::now()).unwrap();
         let left = left(&logs);
         assert!(left.len() == MAX_LOGS && left.contains(&all[0]));

@@ -260,12 +260,21 @@ impl Source {
     fn record(&self, said: Said) -> LogRecord {
         let Said { time_ms, stream, text, next } = said;
         let text = String::from_utf8_lossy(&text).into_owned();
-        LogRecord { time_ms, object: self.entry.object.clone(), instance: self.entry.instance, stream, text, next }
+        LogRecord {
+            time_ms,
+            object: self.entry.object.clone(),
+            instance: self.entry.instance,
+            stream,
+            text,
+            next,
+        }
     }
 
     fn remark(&self, before: &Said, missed: u64) -> LogRecord {
-        let text = format!("[{missed} bytes of output are missing: they were removed before they could be read]");
-        let said = Said { time_ms: before.time_ms, stream: LogStream::Berth, text: text.into_bytes(), next: 0 };
+        let text =
+            format!("[{missed} bytes of output are missing: they were removed before they could be read]");
+        let said =
+            Said { time_ms: before.time_ms, stream: LogStream::Berth, text: text.into_bytes(), next: 0 };
         self.record(said)
     }
 }
