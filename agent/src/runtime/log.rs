@@ -75,6 +75,12 @@ impl Log {
         }
         self.budget.lost += lost + kept.append(&mut entries, now);
     }
+
+    /// Tells what was dropped and is not told yet: nothing comes any more.
+    pub(crate) fn finish(&mut self) {
+        self.budget.end();
+        self.write(LogStream::Berth, std::iter::empty());
+    }
 }
 
 /// Lines on their way to the file.
@@ -232,9 +238,14 @@ impl Budget {
 
     fn renew(&mut self, now: Instant) {
         if now.duration_since(self.since) >= SECOND {
-            let untold = self.untold + self.dropped + self.lost;
-            *self = Self { since: now, untold, ..Self::new() };
+            self.end();
         }
+    }
+
+    /// Ends the second.
+    fn end(&mut self) {
+        let untold = self.untold + self.dropped + self.lost;
+        *self = Self { untold, ..Self::new() };
     }
 
     fn dropped_before(&mut self) -> Option<u64> {
@@ -289,8 +300,11 @@ mod tests {
         assert_eq!(kept, MAX_LINES_PER_SECOND as usize);
         log.budget.since -= SECOND;
         lines.push(b"calm\n", &mut log);
+        lines.push(&b"\n".repeat(MAX_LINES_PER_SECOND as usize), &mut log);
+        log.finish();
         let text = fs::read_to_string(&path).unwrap();
-        let told = text.lines().rev().nth(1).unwrap();
+        assert!(text.lines().next_back().unwrap().contains(" berth [1 lines dropped"), "the end is not told");
+        let told = text.lines().nth(kept).unwrap();
         assert!(told.contains(&format!("[{} lines dropped", 2 * MAX_LINES_PER_SECOND)), "{told}");
     }
 

@@ -4,9 +4,9 @@
 //! ```text
 //!               asked                       the stream ended, or refused for good
 //! connecting ─────────▶ reading ─────────────────────────────────────────────────▶ end
-//!     ▲ │ not in time      │ lost: a follower goes on, others are told and end
-//!     │ └─▶ told once ─────┤
-//!     └────────────────────┘
+//!     ▲ │ not in time      │ lost                                                  ▲
+//!     │ └─▶ told once ─────┤ again and again, or not in time: only a follower stays │
+//!     └────────────────────┴───────────────────────────────────────────────────────┘
 //! ```
 
 use std::collections::{HashMap, VecDeque};
@@ -29,6 +29,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(300);
 const NEXT_WAIT: Duration = Duration::from_secs(3);
 /// Pause before a node is asked again that did not answer well.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How often a node may be lost before somebody who does not follow is told so: an agent that was restarted may still have
+/// connections that look alive.
+const MAX_LOSSES: u32 = 5;
 /// Pause before one is asked again that refused.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// A wait without end, in parts: a node may come back after days.
@@ -79,7 +82,7 @@ impl NodeReader {
     }
 
     async fn read(&mut self) -> Result<(), Gone> {
-        let mut wait = FIRST_WAIT;
+        let (mut wait, mut lost) = (FIRST_WAIT, 0);
         loop {
             let Some(connection) = self.connected(wait).await? else { return Ok(()) };
             wait = NEXT_WAIT;
@@ -89,23 +92,20 @@ impl NodeReader {
                 Err(Broken::Refused(refusal)) => {
                     self.warn(format!("[{} does not show its output: {refusal}]", self.node)).await?;
                     // It may have room later; what it does not understand it will never do.
-                    if refusal.code == RefusalCode::Invalid {
+                    if refusal.code == RefusalCode::Invalid || !self.ask.follow {
                         return Ok(());
                     }
                     REFUSED_PAUSE
                 }
                 Err(Broken::Lost(error)) => {
                     tracing::debug!(node = %self.node, %error, "a reader of logs lost its node");
-                    if !self.ask.follow {
-                        let text =
-                            format!("[{} was lost while its output was read: some is missing]", self.node);
-                        self.warn(text).await?;
-                    }
+                    lost += 1;
                     RETRY_PAUSE
                 }
             };
-            if !self.ask.follow {
-                return Ok(());
+            if lost >= MAX_LOSSES && !self.ask.follow {
+                let text = format!("[{} was lost while its output was read: some is missing]", self.node);
+                return self.warn(text).await;
             }
             tokio::time::sleep(pause).await;
         }

@@ -75,6 +75,7 @@ impl Output {
         for source in &mut self.streams {
             source.lines.finish(log);
         }
+        log.finish();
     }
 }
 

@@ -147,8 +147,8 @@ fn f1_a_killed_agent_costs_a_follower_no_line_and_doubles_none() -> Outcome {
         for round in 0..rounds {
             follower.until(&format!("counting {}", round * 400 + 100), PATIENCE).await?;
             cluster.kill_agent(0)?;
-            // Once at once, and once so late that the follower is told.
-            tokio::time::sleep(Duration::from_millis(if round == 1 { 4000 } else { 200 })).await;
+            // Most times at once, and once so late that the follower is told: the edge takes ten seconds to miss it.
+            tokio::time::sleep(Duration::from_millis(if round == 1 { 15_000 } else { 200 })).await;
             cluster.start_agent(0)?;
             cluster.until_connected().await?;
         }
@@ -192,6 +192,8 @@ fn f1_a_flood_blocks_nobody_and_what_is_dropped_is_told() -> Outcome {
         let written: usize = answer.text.trim().parse()?;
         ensure!(written > 20_000 * seconds, "the app was held up: {written} lines in {seconds} s");
         ensure!(slowest < Duration::from_secs(2), "a request took {slowest:?} meanwhile");
+        // In the second of the flood there is no room for it.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
         say(cluster, "a", "say", "calm again\n").await?;
         follower.until("calm again", PATIENCE).await?;
         let lines = follower.lines();
@@ -260,9 +262,10 @@ fn f1_an_ended_containers_output_is_there_until_it_is_too_old() -> Outcome {
         cluster.start_agent(0)?;
         cluster.until_connected().await?;
         let of_a = logs(cluster, &["hello/Hello/a"]).await?;
-        ensure!(
-            texts(&of_a).contains(&"second of a".to_owned()) && texts(&of_a).contains(&"later".to_owned())
-        );
+        let found = texts(&of_a);
+        for wanted in ["second of a", "later"] {
+            ensure!(found.iter().any(|text| text == wanted), "{wanted} is missing: {of_a:?}");
+        }
         wait::until("the old log to be gone", PATIENCE, async || {
             let of_b = logs(cluster, &["hello/Hello/b"]).await?;
             ensure!(of_b.is_empty(), "{of_b:?}");
