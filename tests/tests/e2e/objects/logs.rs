@@ -147,8 +147,8 @@ fn f1_a_killed_agent_costs_a_follower_no_line_and_doubles_none() -> Outcome {
         for round in 0..rounds {
             follower.until(&format!("counting {}", round * 400 + 100), PATIENCE).await?;
             cluster.kill_agent(0)?;
-            // Most times at once, and once so late that the follower is told: the edge takes ten seconds to miss it.
-            tokio::time::sleep(Duration::from_millis(if round == 1 { 15_000 } else { 200 })).await;
+            // Most times at once, at last so late that the follower is told: the edge takes ten seconds to miss it.
+            tokio::time::sleep(Duration::from_millis(if round + 1 == rounds { 15_000 } else { 200 })).await;
             cluster.start_agent(0)?;
             cluster.until_connected().await?;
         }
