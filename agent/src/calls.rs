@@ -8,11 +8,11 @@ use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalC
 use berth_common::wire::frame::{self, FrameError};
 use quinn::SendStream;
 
-use crate::follow;
 use crate::instances::{Admitted, SIGNALS};
 use crate::runtime::{Launch, Runtime};
 use crate::session::{Breach, Connected, StreamEnd, answer};
 use crate::watchers::Watch;
+use crate::{follow, logs};
 
 /// Serves one call to its end.
 pub(crate) async fn serve<R: Runtime + 'static>(
@@ -24,6 +24,7 @@ pub(crate) async fn serve<R: Runtime + 'static>(
         Ok(Call::Hello(_)) => return Err(Breach::Protocol("Hello was said twice".to_owned()).into()),
         Ok(Call::Watch) => return watch(connected, send).await,
         Ok(_) if !connected.session.is_current() => Err(stale()),
+        Ok(Call::Logs(call)) => return logs::serve(connected, call, send).await,
         Ok(Call::Start(call)) => connected.start(*call),
         Ok(Call::Stop(call)) => connected.stop(&call),
         Ok(Call::Signal(call)) => connected.signal(&call).await,

@@ -1,6 +1,7 @@
 //! A client of an edge's admin API: JSON over HTTP/1.1 on a Unix socket or over TLS, one connection a request.
 
 mod endpoint;
+mod lines;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -7,6 +7,7 @@
 mod assets;
 mod container;
 mod limits;
+mod observability;
 mod report;
 mod route;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
 use crate::spec::{
-    AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef,
+    AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef, LogSpec,
     MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, StartBoost,
 };
 
@@ -51,6 +52,8 @@ pub struct Manifest {
     pub assets: Option<AssetsSpec>,
     /// What is done again and again.
     pub crons: Vec<CronSpec>,
+    /// How the output of its instances is kept.
+    pub logs: LogSpec,
 }
 
 /// One `[[containers]]`: all of a [`ClassSpec`] but the packed image.
@@ -221,13 +224,16 @@ impl Manifest {
             limits: self.limits,
             assets: self.assets.clone(),
             crons: self.crons.clone(),
+            logs: self.logs,
         })
     }
 }
 
 fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifest>, Vec<DeclaredImage>) {
-    report
-        .refuse_unknown_keys(root, &["name", "vars", "limits", "assets", "triggers", "containers", "routes"]);
+    report.refuse_unknown_keys(
+        root,
+        &["name", "vars", "limits", "assets", "triggers", "observability", "containers", "routes"],
+    );
     let name = report.required(root, "name", "the app's name, such as name = \"hello\"");
     let name = name.and_then(|value| values::name::<AppName>(report, value));
     if root.get("containers").is_none() {
@@ -238,6 +244,7 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     let vars = container::optional(root.get("vars"), |value| container::environment(report, value, "[vars]"));
     let limits = container::optional(root.get("limits"), |value| limits::read(report, value));
     let assets = container::optional(root.get("assets"), |value| assets::read(report, value));
+    let logs = container::optional(root.get("observability"), |value| observability::read(report, value));
     let parsed: Vec<_> = sections.iter().map(|section| container::read(report, section)).collect();
     let images = parsed.iter().filter_map(|parsed| parsed.image.clone()).collect();
     let classes: Option<Vec<_>> = parsed.into_iter().map(|parsed| parsed.class).collect();
@@ -248,7 +255,7 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     let routes = route::read_all(report, root, &known);
     let crons = root.get("triggers");
     let crons = container::optional(crons, |value| trigger::crons(report, value, &known, classes.as_deref()));
-    let parts = Parts { limits, assets, crons };
+    let parts = Parts { limits, assets, crons, logs };
     (assemble(name, classes, routes, parts), images)
 }
 
@@ -256,10 +263,11 @@ fn assemble(
     name: Option<AppName>,
     classes: Option<Vec<ClassManifest>>,
     routes: Option<Vec<RouteSpec>>,
-    Parts { limits, assets, crons }: Parts,
+    Parts { limits, assets, crons, logs }: Parts,
 ) -> Option<Manifest> {
-    let (limits, crons) = (limits?.unwrap_or_default(), crons?.unwrap_or_default());
-    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets?, crons })
+    let (limits, crons, logs) =
+        (limits?.unwrap_or_default(), crons?.unwrap_or_default(), logs?.unwrap_or_default());
+    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets?, crons, logs })
 }
 
 /// Sections that may be there or not, each with nothing at all where it is wrong.
@@ -267,6 +275,7 @@ struct Parts {
     limits: Option<Option<AppLimits>>,
     assets: Option<Option<AssetsSpec>>,
     crons: Option<Option<Vec<CronSpec>>>,
+    logs: Option<Option<LogSpec>>,
 }
 
 /// The variables of the whole app are those of each class that does not set them itself.

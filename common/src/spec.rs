@@ -1,6 +1,7 @@
 //! What an app is, once checked: classes, their limits and images, and routes. Nothing downstream of here sees an
 //! unchecked value; `manifest` reads `berth.toml` into these types.
 
+mod logs;
 mod route;
 mod trigger;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, ClassName, Version};
 
+pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 pub use trigger::{
     ACTION_METHODS, Action, Callbacks, CronSpec, HookKind, HooksSpec, MAX_ACTION_BODY_BYTES, MAX_CALLBACKS,
@@ -61,6 +63,9 @@ pub struct AppSpec {
     /// What is done again and again.
     #[serde(default)]
     pub crons: Vec<CronSpec>,
+    /// How the output of its instances is kept.
+    #[serde(default)]
+    pub logs: LogSpec,
 }
 
 /// Most static files of an app: the edge knows all of their names.
@@ -124,6 +129,9 @@ pub struct OfApp {
     pub version: Version,
     /// The app's limits.
     pub limits: AppLimits,
+    /// How the output of its instances is kept.
+    #[serde(default)]
+    pub logs: LogSpec,
 }
 
 /// One kind of container.

@@ -11,6 +11,7 @@ mod events;
 mod hooks;
 mod kv;
 mod listen;
+mod logs;
 mod metrics;
 mod openapi;
 mod problem;
@@ -116,7 +117,9 @@ fn router() -> Router {
         .routes(routes!(events::watch))
         .routes(routes!(schedules::crons))
         .routes(routes!(hooks::pending))
-        .routes(routes!(hooks::failed));
+        .routes(routes!(hooks::failed))
+        .routes(routes!(logs::of_object))
+        .routes(routes!(logs::of_app));
     let deploy =
         Router::new().routes(routes!(apps::deploy)).layer(DefaultBodyLimit::max(MAX_SPEC_BYTES)).merge(
             Router::new()

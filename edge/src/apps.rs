@@ -268,6 +268,9 @@ fn faults(app: &AppSpec, images: &Path) -> Vec<Fault> {
         let message = format!("must be a directory in {}", images.display());
         faults.push(Fault { field: "assets.directory".to_owned(), message });
     }
+    if let Some(fault) = app.logs.fault() {
+        faults.push(Fault { field: "logs".to_owned(), message: fault.to_owned() });
+    }
     for (name, class) in &app.classes {
         faults.extend(
             class_faults(class)
@@ -426,6 +429,7 @@ pub(crate) mod tests {
             limits: Default::default(),
             assets: None,
             crons: Vec::new(),
+            logs: Default::default(),
             name: name.parse().unwrap(),
             classes: BTreeMap::from([("Class".parse().unwrap(), class())]),
             routes: routes.iter().map(route).collect(),

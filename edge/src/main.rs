@@ -16,6 +16,7 @@ mod http;
 mod internal;
 mod link;
 mod load;
+mod logs;
 mod maintenance;
 mod metrics;
 mod nodes;

@@ -23,6 +23,7 @@ use crate::http::body::{InstanceBody, ResponseBody};
 use crate::http::headers::{self, BadRequest};
 pub(crate) use crate::internal::InternalCall;
 use crate::link::{Links, call};
+use crate::logs::{self, Reading};
 use crate::metrics::{Arrival, InFlight, Metrics};
 use crate::objects::{Hold, Mailbox};
 use crate::pool::{Pool, Target};
@@ -55,6 +56,8 @@ pub(crate) enum Handover {
     Internal(Box<InternalCall>),
     /// A signal to an instance.
     Signal { node: NodeId, signal: Signal, answer: oneshot::Sender<Result<(), ProxyError>> },
+    /// What instances have written.
+    Logs(Box<Reading>),
 }
 
 /// Somebody who wants to exchange bytes with a port of an object's instance.
@@ -252,6 +255,16 @@ impl Proxy {
                 }
                 Handover::Internal(call) => {
                     self.lifecycle.spawn(async move { proxy.call(*call).await });
+                }
+                Handover::Logs(reading) => {
+                    let drain = self.lifecycle.drain().clone();
+                    // Who follows does so for as long as the edge lives, and does not keep it alive.
+                    self.lifecycle.spawn(async move {
+                        tokio::select! {
+                            () = logs::read(&proxy.links, *reading) => {}
+                            () = drain.cancelled() => {}
+                        }
+                    });
                 }
                 Handover::Signal { node, signal, answer } => {
                     self.lifecycle

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::Outcome;
-use berth_common::spec::{Capability, StartBoost};
+use berth_common::spec::{Capability, LogSpec, StartBoost};
 use berth_common::wire::call::Usage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -157,7 +157,7 @@ pub(crate) struct ShimConfig {
     pub(crate) user: String,
     /// The directory of logs.
     pub(crate) logs: PathBuf,
-    /// Most bytes of log kept.
+    /// Most bytes of log kept, for a shim of a version that did not learn it with its instance.
     pub(crate) log_bytes: u64,
 }
 
@@ -171,6 +171,9 @@ pub(crate) struct Assignment {
     pub(crate) env: BTreeMap<String, String>,
     /// The log file.
     pub(crate) log: PathBuf,
+    /// How it is kept.
+    #[serde(default)]
+    pub(crate) logs: LogSpec,
 }
 
 /// A range of subordinate ids.

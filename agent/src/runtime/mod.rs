@@ -11,6 +11,7 @@
 //!   waits for the end, wipes the disk and writes down how it ended.
 //! * `spares` keeps some shims that have made their namespaces and wait for a container, `holder` some that have made a
 //!   container and wait for an instance.
+//! * `logs` reads what the shims have written, and removes what is old.
 //! * `rootless` is the agent's side of both.
 
 mod builder;
@@ -24,6 +25,7 @@ mod landlock;
 pub mod layers;
 mod layout;
 mod log;
+pub mod logs;
 mod maker;
 mod messages;
 mod namespaces;
@@ -151,6 +153,9 @@ pub trait Runtime {
 
     /// How many containers are there that were made ahead of need.
     fn held(&self) -> usize;
+
+    /// What instances have written.
+    fn logs(&self) -> logs::Logs;
 
     /// Starts a container. Returns once something on this node looks after it; its fate arrives as events.
     async fn start(&self, launch: Launch) -> Result<(Self::Container, Events), LaunchError>;

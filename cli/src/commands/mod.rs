@@ -12,6 +12,7 @@ mod dev;
 mod hooks;
 mod init;
 mod kv;
+mod logs;
 mod man;
 mod nodes;
 mod pack;
@@ -34,6 +35,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Rollback(args) => apps::roll_back(&args).await,
         Command::Apps(command) => apps::run(command).await,
         Command::Containers(command) => containers::run(command).await,
+        Command::Logs(args) => logs::run(&args).await,
         Command::Connect(args) => connect::connect(&args).await,
         Command::PortForward(args) => connect::forward(&args).await,
         Command::Kv(command) => kv::run(command).await,

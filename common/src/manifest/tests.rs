@@ -446,6 +446,23 @@ fn limits_are_those_of_the_reference_unless_given() {
 }
 
 #[test]
+fn output_is_kept_for_a_week_unless_given_and_within_bounds() {
+    assert_eq!(with("", "").unwrap().logs, LogSpec::default());
+    let logs = with("", "[observability]\nlog_retention = \"2h\"\nlog_size = \"64KiB\"").unwrap().logs;
+    assert_eq!(logs, LogSpec { enabled: true, retention: Duration::from_secs(7200), bytes: 64 << 10 });
+    assert!(!with("", "[observability]\nenabled = false").unwrap().logs.enabled);
+    for bad in [
+        "log_retention = \"59m\"",
+        "log_retention = \"31d\"",
+        "log_size = \"63KiB\"",
+        "enabled = 1",
+        "size = 1",
+    ] {
+        assert!(with("", &format!("[observability]\n{bad}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn what_must_answer_before_requests_are_sent_is_checked() {
     let class = &with("required_ports = [81]\nping_endpoint = \"/ok\"", "").unwrap().classes[0];
     assert_eq!((&class.required_ports[..], class.ping_endpoint.as_deref()), (&[81][..], Some("/ok")));

@@ -9,6 +9,7 @@
 //! Forget -> Done               the edge has stored how these instances ended: the agent may forget them
 //! Renew  -> Done               the owner lives: its instances' terms start anew
 //! Usage  -> Usage | Refused    what one instance takes
+//! Logs   -> Logs* | Refused    what instances have written, and with `follow` what they write from then on
 //! Prepare -> Done              the containers to be kept ready from now on; never an obligation
 //! ```
 
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use crate::outcome::Outcome;
-use crate::spec::Recipe;
+use crate::spec::{LogSpec, Recipe};
+use crate::wire::logs::{LogBatch, ReadLogs};
 
 /// What an edge asks of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,8 @@ pub enum Call {
     Renew(Renew),
     /// Asks what an instance takes now.
     Usage(AskUsage),
+    /// Reads what instances have written.
+    Logs(ReadLogs),
     /// Says which containers are likely to be wanted.
     Prepare(Prepare),
 }
@@ -60,6 +64,8 @@ pub enum Answer {
     Done,
     /// To `Usage`.
     Usage(Usage),
+    /// To `Logs`, any number of times.
+    Logs(LogBatch),
     /// The call cannot be carried out.
     Refused(Refusal),
 }
@@ -186,6 +192,9 @@ pub struct Start {
     /// A path on the first port that must be answered in HTTP, by any status below 500.
     #[serde(default)]
     pub ping_endpoint: Option<String>,
+    /// How its output is kept.
+    #[serde(default)]
+    pub logs: LogSpec,
 }
 
 /// Leaves the values of the environment out: they may be secrets.

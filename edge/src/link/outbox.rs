@@ -202,6 +202,7 @@ mod tests {
             ready_port: Some(1),
             required_ports: Vec::new(),
             ping_endpoint: None,
+            logs: Default::default(),
         })
     }
 

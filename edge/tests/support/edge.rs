@@ -185,6 +185,7 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
         limits: Default::default(),
         crons: Vec::new(),
         assets: None,
+        logs: Default::default(),
         name: "test".parse().unwrap(),
         classes: BTreeMap::from([("C".parse().unwrap(), class)]),
         routes: vec![route],

@@ -136,6 +136,7 @@ impl Live {
             ready_port: self.class.default_port,
             required_ports: self.class.required_ports.clone(),
             ping_endpoint: self.class.ping_endpoint.clone(),
+            logs: self.class.of_app.logs,
         }
     }
 

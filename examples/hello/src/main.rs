@@ -3,11 +3,12 @@
 //!
 //! * `main` starts, listens and ends in good order.
 //! * `answer` chooses what to do by the END of the path, since the path arrives as the client wrote it.
-//! * `body`, `inside` and `socket` do it.
+//! * `body`, `inside`, `output` and `socket` do it.
 
 mod answer;
 mod body;
 mod inside;
+mod output;
 mod settings;
 mod socket;
 

@@ -301,7 +301,8 @@ impl Cluster {
     /// The logs of all instances that a node has had.
     pub fn instance_logs(&self, index: usize) -> Result<Vec<String>> {
         let entries = fs::read_dir(self.nodes[index].state.join("logs"))?;
-        entries.map(|entry| Ok(fs::read_to_string(entry?.path())?)).collect()
+        let logs = entries.flatten().filter(|entry| entry.path().extension().is_none_or(|end| end != "json"));
+        logs.map(|entry| Ok(fs::read_to_string(entry.path())?)).collect()
     }
 
     /// Prints the ends of all logs.
