@@ -8,11 +8,11 @@ use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalC
 use berth_common::wire::frame::{self, FrameError};
 use quinn::SendStream;
 
-use crate::follow;
 use crate::instances::{Admitted, SIGNALS};
 use crate::runtime::{Launch, Runtime};
 use crate::session::{Breach, Connected, StreamEnd, answer};
 use crate::watchers::Watch;
+use crate::{follow, logs};
 
 /// Serves one call to its end.
 pub(crate) async fn serve<R: Runtime + 'static>(
@@ -24,6 +24,7 @@ pub(crate) async fn serve<R: Runtime + 'static>(
         Ok(Call::Hello(_)) => return Err(Breach::Protocol("Hello was said twice".to_owned()).into()),
         Ok(Call::Watch) => return watch(connected, send).await,
         Ok(_) if !connected.session.is_current() => Err(stale()),
+        Ok(Call::Logs(call)) => return logs::serve(connected, call, send).await,
         Ok(Call::Start(call)) => connected.start(*call),
         Ok(Call::Stop(call)) => connected.stop(&call),
         Ok(Call::Signal(call)) => connected.signal(&call).await,
@@ -98,6 +99,7 @@ impl<R: Runtime + 'static> Connected<R> {
         let reserve = || self.agent.runtime.reserve(&launch.start);
         let admitted = self.agent.instances.admit(&launch, reserve).inspect_err(|refusal| {
             tracing::warn!(instance = %launch.start.instance, object = %launch.start.object, %refusal, "start refused");
+            self.agent.instances.counts().refused();
         })?;
         if let Admitted::New(orders) = admitted {
             tracing::info!(instance = %launch.start.instance, object = %launch.start.object,

@@ -85,6 +85,10 @@ pub struct Options {
     /// The program `nft` [default: where it usually is]
     #[arg(long, value_name = "FILE")]
     pub nft: Option<PathBuf>,
+    /// Serve metrics, health and readiness here, to everybody who can connect: /metrics, /healthz, /readyz. Names no
+    /// secrets; on loopback or a trusted network only
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub monitor_listen: Option<SocketAddr>,
     /// Run containers without a layer of protection, so that tests can show what it is good for
     #[cfg(debug_assertions)]
     #[arg(long, value_name = "LAYER", value_enum, hide = true)]
@@ -155,6 +159,8 @@ pub struct Config {
     pub pasta: Option<PathBuf>,
     /// Where `nft` is, if not in the usual places.
     pub nft: Option<PathBuf>,
+    /// Where metrics, health and readiness are served, if anywhere.
+    pub monitor_listen: Option<SocketAddr>,
     /// The layers of protection around containers.
     pub protection: Layers,
 }
@@ -197,6 +203,7 @@ impl Config {
                 name_server: options.name_server,
                 pasta: options.pasta.clone(),
                 nft: options.nft.clone(),
+                monitor_listen: options.monitor_listen,
                 protection: options.protection(),
             }),
             _ => Err(ConfigError { problems }),

@@ -83,7 +83,7 @@ struct Readiness {
 
 impl Readiness {
     fn of(start: &Start) -> Self {
-        let ports = std::iter::once(start.ready_port).chain(start.required_ports.iter().copied()).collect();
+        let ports = start.ready_port.into_iter().chain(start.required_ports.iter().copied()).collect();
         Self { ports, ping: start.ping_endpoint.clone() }
     }
 

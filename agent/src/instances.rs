@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{Census, InstanceCounts};
 use crate::ports::Sockets;
 use crate::runtime::metering::Ended;
 use crate::runtime::{Launch, LaunchError};
@@ -91,6 +92,8 @@ struct Entry<C> {
     phase: Phase,
     /// What it has taken, once it has ended, if it ran.
     metered: Option<Metered>,
+    /// When it was admitted, until it is ready; not known of those of an earlier agent.
+    starting: Option<Instant>,
     term: Term,
     sockets: Option<Rc<Sockets<C>>>,
     orders: watch::Sender<Option<StopOrder>>,
@@ -114,6 +117,7 @@ pub(crate) struct Instances<C> {
     draining: Cell<bool>,
     entries: RefCell<HashMap<InstanceId, Entry<C>>>,
     watchers: Watchers,
+    counts: InstanceCounts,
 }
 
 fn refuse<T>(code: RefusalCode, message: impl Into<String>) -> Result<T, Refusal> {
@@ -128,7 +132,22 @@ impl<C> Instances<C> {
             draining: Cell::new(false),
             entries: RefCell::default(),
             watchers: Watchers::default(),
+            counts: InstanceCounts::default(),
         }
+    }
+
+    /// What has happened to instances so far.
+    pub(crate) fn counts(&self) -> &InstanceCounts {
+        &self.counts
+    }
+
+    /// What there is now.
+    pub(crate) fn census(&self) -> Census {
+        let mut census = Census::default();
+        for entry in self.entries.borrow().values() {
+            census.add(&entry.phase, &entry.resources);
+        }
+        census
     }
 
     pub(crate) fn capacity(&self) -> Capacity {
@@ -183,18 +202,24 @@ impl<C> Instances<C> {
         self.check_object(launch)?;
         self.check_capacity(&start.recipe.resources)?;
         reserve().map_err(|LaunchError { code, message }| Refusal { code, message })?;
-        Ok(Admitted::New(self.insert(launch, Phase::Starting, None)))
+        Ok(Admitted::New(self.insert(launch, Phase::Starting, None, Some(Instant::now()))))
     }
 
     /// Takes in an instance of an earlier agent, whether or not it would be admitted now.
     pub(crate) fn adopt(&self, launch: &Launch, exited: Option<Ended>) -> StopOrders {
         match exited {
-            Some(Ended { outcome, metered }) => self.insert(launch, Phase::Exited(outcome), metered),
-            None => self.insert(launch, Phase::Starting, None),
+            Some(Ended { outcome, metered }) => self.insert(launch, Phase::Exited(outcome), metered, None),
+            None => self.insert(launch, Phase::Starting, None, None),
         }
     }
 
-    fn insert(&self, launch: &Launch, phase: Phase, metered: Option<Metered>) -> StopOrders {
+    fn insert(
+        &self,
+        launch: &Launch,
+        phase: Phase,
+        metered: Option<Metered>,
+        starting: Option<Instant>,
+    ) -> StopOrders {
         let start = &launch.start;
         let (orders, receiver) = watch::channel(None);
         let entry = Entry {
@@ -204,6 +229,7 @@ impl<C> Instances<C> {
             resources: start.recipe.resources,
             phase,
             metered,
+            starting,
             term: Term { length: Duration::from_millis(start.term_ms), since: Instant::now() },
             sockets: None,
             orders,
@@ -281,6 +307,7 @@ impl<C> Instances<C> {
                 return;
             }
             entry.phase = phase;
+            self.counts.note(&entry.phase, &mut entry.starting);
             if !entry.is_alive() {
                 entry.sockets = None;
                 entry.ended.cancel();
@@ -433,7 +460,7 @@ fn not_owner<T>(instance: InstanceId) -> Result<T, Refusal> {
 fn check_start(start: &Start) -> Result<(), Refusal> {
     let env_bytes: usize = start.recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum();
     let ping_fault = start.ping_endpoint.as_deref().and_then(path_fault);
-    let problem = if start.ready_port == 0 || start.required_ports.contains(&0) {
+    let problem = if start.ready_port == Some(0) || start.required_ports.contains(&0) {
         "port 0 can never be ready"
     } else if start.required_ports.len() > MAX_REQUIRED_PORTS {
         "too many ports are required"

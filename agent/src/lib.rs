@@ -7,8 +7,10 @@
 //!
 //! * `serve` accepts connections; `session` is one of them, `sessions` knows which ones count.
 //! * `instances` is the table of what should run and what does; `follow` looks after one instance; `watchers` are told.
+//! * `logs` sends an edge what instances have written.
 //! * `ports` gets connections to an instance's ports; `splice` joins them to QUIC streams.
 //! * `runtime` runs containers and knows nothing of the network; `images` opens what they run.
+//! * `metrics` counts and shows; `berth-monitor` serves it.
 //!
 //! It knows nothing of HTTP, routes or placement: that is the edge's.
 
@@ -21,6 +23,8 @@ mod endpoint;
 mod follow;
 pub mod images;
 mod instances;
+mod logs;
+mod metrics;
 mod ports;
 pub mod prepare;
 pub mod runtime;

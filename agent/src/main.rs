@@ -1,6 +1,8 @@
 //! `berth-agent`: the daemon of a node, in its modes. Parses the command line, and calls what the library has.
 
+use std::convert::Infallible;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,6 +15,7 @@ use berth_agent::serve::Server;
 use berth_agent::{check, drain, prepare};
 use berth_common::lifecycle::Lifecycle;
 use berth_common::{service, telemetry};
+use berth_monitor::{Monitor, Process, Watched};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::task::LocalSet;
@@ -180,24 +183,47 @@ fn run(options: &Options, watch_stdin: bool) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
+    let process = Process::started_now();
     let lifecycle = Lifecycle::new();
     if watch_stdin {
         end_with_stdin(&lifecycle);
     }
-    let (node, capacity) = (config.site.node.clone(), config.capacity);
+    let (node, capacity, monitor) = (config.site.node.clone(), config.capacity, config.monitor_listen);
     let _lock = lock(&config.state)?;
     let containers = Rootless::open(config.runtime()).await.context("open the node's state")?;
     let server = Server::start(config, containers, lifecycle.clone()).await?;
     tracing::info!(%node, address = %server.local_addr(), ?capacity, "agent ready");
     let status = server.status();
+    let monitor = Box::pin(monitored(monitor, server.watch(process)).await?);
     service::ready(&status());
     lifecycle.spawn_local(server.run());
     let ending = tokio::select! {
         ending = lifecycle.run_until_signal(SHUTDOWN_GRACE) => ending?,
         never = service::keep_alive(|| Some(status())) => match never {},
+        never = monitor => match never {},
     };
     tracing::info!(?ending, "agent stopped; its containers go on");
     Ok(())
+}
+
+/// Shows the agent to whoever watches it, where there is an address for that.
+async fn monitored(
+    address: Option<SocketAddr>,
+    watched: impl Watched,
+) -> anyhow::Result<impl Future<Output = Infallible>> {
+    let monitor = match address {
+        Some(address) => {
+            let bound = Monitor::bind(address).await;
+            Some(bound.with_context(|| format!("cannot listen on {address} (--monitor-listen)"))?)
+        }
+        None => None,
+    };
+    Ok(async move {
+        match monitor {
+            Some(monitor) => monitor.serve(&watched).await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// Two agents on one state would undo each other's work.

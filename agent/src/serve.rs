@@ -10,6 +10,7 @@ use std::time::Duration;
 use berth_common::ids::NodeId;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::close;
+use berth_monitor::{Process, Watched};
 use quinn::{Endpoint, Incoming, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::control::{self, Control};
 use crate::endpoint::{self, EndpointError};
 use crate::instances::Instances;
+use crate::metrics::{Counts, Watch};
 use crate::runtime::Runtime;
 use crate::sessions::Sessions;
 use crate::{follow, session};
@@ -55,6 +57,7 @@ pub(crate) struct Agent<R: Runtime> {
     pub(crate) sessions: Sessions,
     pub(crate) tunnels: Semaphore,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) counts: Counts,
 }
 
 /// An agent that listens. Lives on one thread, inside a `LocalSet`.
@@ -72,14 +75,16 @@ impl<R: Runtime + 'static> Server<R> {
         let endpoint = endpoint::open(&config)?;
         let address =
             endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
+        let max_tunnels = config.max_tunnels.min(Semaphore::MAX_PERMITS);
         let agent = Rc::new(Agent {
             node: config.site.node,
             region: Some(config.site.region).filter(|region| !region.is_empty()),
             runtime,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),
-            tunnels: Semaphore::new(config.max_tunnels.min(Semaphore::MAX_PERMITS)),
+            tunnels: Semaphore::new(max_tunnels),
             lifecycle,
+            counts: Counts::new(max_tunnels),
         });
         for adopted in agent.runtime.adopt().await.map_err(ServeError::Adopt)? {
             follow::adopt(&agent, adopted);
@@ -97,6 +102,11 @@ impl<R: Runtime + 'static> Server<R> {
             let service = if agent.instances.is_draining() { "takes no new instances" } else { "in service" };
             format!("node {}: {service}, {} instances", agent.node, agent.instances.alive().len())
         }
+    }
+
+    /// What is shown of the agent to whoever watches it.
+    pub fn watch(&self, process: Process) -> impl Watched + use<R> {
+        Watch { agent: Rc::clone(&self.agent), process }
     }
 
     /// The address that is listened on.

@@ -33,6 +33,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls that are read at a time on one connection: each may take as much memory as a frame may be long.
 const CALLS_READ_AT_ONCE: usize = 16;
+/// Readers of logs at once on one connection: each may have as many files open as the node has logs.
+const MAX_LOG_READERS: usize = 16;
 
 /// Why a connection is closed by the agent.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +113,8 @@ pub(crate) struct Connected<R: Runtime> {
     pub(crate) session: Session,
     /// Whether a stream of it follows the instances.
     pub(crate) watching: Cell<bool>,
+    /// Room for those of its streams that read logs.
+    pub(crate) log_readers: Semaphore,
     reading: Semaphore,
     connection: Connection,
 }
@@ -187,10 +191,13 @@ fn enter<R: Runtime>(agent: &Agent<R>, identity: &Identity, hello: &Hello) -> Re
 }
 
 async fn serve_streams<R: Runtime + 'static>(agent: Rc<Agent<R>>, session: Session, connection: Connection) {
+    let counting = Rc::clone(&agent);
+    let _counted = counting.counts.connected(&session.edge);
     let connected = Rc::new(Connected {
         agent,
         session,
         watching: Cell::new(false),
+        log_readers: Semaphore::new(MAX_LOG_READERS),
         reading: Semaphore::new(CALLS_READ_AT_ONCE),
         connection,
     });

@@ -36,7 +36,7 @@ const MAX_READ_BYTES: usize = 64 << 10;
 /// How long after its instance's end a connection may take to deliver what the app wrote last.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes that an instance's pairs have carried so far.
+/// Bytes that pairs have carried so far: those of an instance, or of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     /// To the app.
@@ -45,8 +45,11 @@ pub(crate) struct Traffic {
     pub(crate) sent: Cell<u64>,
 }
 
-fn add(count: &Cell<u64>, bytes: usize) {
-    count.set(count.get().saturating_add(bytes as u64));
+/// Adds to each.
+fn add(counts: [&Cell<u64>; 2], bytes: usize) {
+    for count in counts {
+        count.set(count.get().saturating_add(bytes as u64));
+    }
 }
 
 /// Why a pair was cut, where it did not end well on both sides.
@@ -69,7 +72,7 @@ pub(crate) async fn splice(
     mut send: SendStream,
     mut recv: RecvStream,
     ended: &CancellationToken,
-    traffic: &Traffic,
+    traffic: [&Traffic; 2],
 ) -> Result<(), Cut> {
     let carried = carry(&mut tcp, &mut send, &mut recv, ended, traffic).await;
     if carried.is_err() {
@@ -86,13 +89,13 @@ async fn carry(
     send: &mut SendStream,
     recv: &mut RecvStream,
     ended: &CancellationToken,
-    traffic: &Traffic,
+    traffic: [&Traffic; 2],
 ) -> Result<(), Cut> {
     let (from_app, to_app) = tcp.split();
     let app_reset = Cell::new(false);
     let both = async {
-        let upload = upload(recv, to_app, &app_reset, &traffic.received);
-        let download = download(from_app, send, &app_reset, &traffic.sent);
+        let upload = upload(recv, to_app, &app_reset, traffic.map(|traffic| &traffic.received));
+        let download = download(from_app, send, &app_reset, traffic.map(|traffic| &traffic.sent));
         tokio::try_join!(upload, download).map(|_| ())
     };
     tokio::select! {
@@ -112,7 +115,7 @@ async fn upload(
     recv: &mut RecvStream,
     mut tcp: WriteHalf<'_>,
     app_reset: &Cell<bool>,
-    count: &Cell<u64>,
+    counts: [&Cell<u64>; 2],
 ) -> Result<(), Cut> {
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     loop {
@@ -121,7 +124,7 @@ async fn upload(
             let _ = tcp.shutdown().await;
             return Ok(());
         };
-        add(count, chunks[..filled].iter().map(Bytes::len).sum());
+        add(counts, chunks[..filled].iter().map(Bytes::len).sum());
         if let Err(error) = write_all(&mut tcp, &mut chunks[..filled]).await {
             // The app reads no more, but what it wrote before is still to be delivered. Where it closed in good order
             // the error is a broken pipe; after a reset, the end that `download` will see is none.
@@ -171,7 +174,7 @@ async fn download(
     mut tcp: ReadHalf<'_>,
     send: &mut SendStream,
     app_reset: &Cell<bool>,
-    count: &Cell<u64>,
+    counts: [&Cell<u64>; 2],
 ) -> Result<(), Cut> {
     let mut stopped = pin!(send.stopped());
     let mut size = MIN_READ_BYTES;
@@ -188,7 +191,7 @@ async fn download(
             let _ = send.finish();
             return Ok(());
         }
-        add(count, read.len());
+        add(counts, read.len());
         match send.write_chunk(read).await {
             Ok(()) => {}
             Err(error) => return edge_stopped(matches!(error, WriteError::Stopped(_)), send),

@@ -32,14 +32,20 @@ pub(crate) async fn serve<R: Runtime + 'static>(
     recv: RecvStream,
 ) -> Result<(), StreamEnd> {
     let Ok(_room) = agent.tunnels.try_acquire() else {
+        agent.counts.tunnels_refused.count();
         return refuse(send, &header, TunnelAnswer::Exhausted).await;
     };
     let (tcp, reach) = match connect(agent, edge, &header).await {
         Ok(connected) => connected,
-        Err(answer) => return refuse(send, &header, answer).await,
+        Err(answer) => {
+            agent.counts.tunnels_refused.count();
+            return refuse(send, &header, answer).await;
+        }
     };
+    agent.counts.tunnels.count();
     send.write_all(&[TunnelAnswer::Connected as u8]).await?;
-    if let Err(cut) = splice(tcp, send, recv, &reach.ended, reach.sockets.traffic()).await {
+    let traffic = [reach.sockets.traffic(), &agent.counts.traffic];
+    if let Err(cut) = splice(tcp, send, recv, &reach.ended, traffic).await {
         tracing::debug!(instance = %header.instance, port = header.port, %cut, "tunnel cut");
     }
     Ok(())

@@ -43,7 +43,7 @@ impl App {
     }
 
     fn port(&self) -> u16 {
-        self.start.ready_port
+        self.start.ready_port.unwrap()
     }
 
     /// Both ends of a new tunnel: the edge's stream and the app's socket.

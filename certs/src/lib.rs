@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Both sides check the chain to the CA, the role and, where one is expected, the name. TLS 1.3 only, no session
-//! resumption and no early data, so that every connection is a full check. Knows nothing of QUIC or of what is sent.
+//! resumption and no early data, so that every connection is a full check. For servers of the web there is a configuration of
+//! its own (`web_client_config`). Knows nothing of QUIC or of what is sent.
 
 mod authority;
 mod credentials;
@@ -17,9 +18,11 @@ mod files;
 mod identity;
 mod tls;
 mod verify;
+mod web;
 
 pub use authority::{Authority, AuthorityError, Issued, MAX_VALIDITY_DAYS, Validity};
 pub use credentials::{Credentials, LoadError};
 pub use files::FileError;
 pub use identity::{Identity, IdentityError, Role, peer_identity};
 pub use tls::{SERVER_NAME, client_config, server_config};
+pub use web::{NoAuthorities, web_client_config};

@@ -1,6 +1,7 @@
 //! A client of an edge's admin API: JSON over HTTP/1.1 on a Unix socket or over TLS, one connection a request.
 
 mod endpoint;
+mod lines;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -235,6 +236,16 @@ impl Admin {
     /// What is at a path, as it is.
     pub(crate) async fn bytes(&self, path: &str) -> Result<Bytes> {
         self.answer(Ask::new(Method::GET, path, Bytes::new())).await
+    }
+
+    /// Puts a value at a path, and takes the answer.
+    pub(crate) async fn put_json<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        self.call(Ask::new(Method::PUT, path, body.to_string())).await
+    }
+
+    /// Gives an order that has no answer.
+    pub(crate) async fn post_nothing(&self, path: &str) -> Result<()> {
+        self.answer(Ask::new(Method::POST, path, Bytes::new())).await.map(drop)
     }
 
     /// Puts bytes at a path.

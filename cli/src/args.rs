@@ -1,5 +1,7 @@
 //! The command line, and its help.
 
+mod agenda;
+mod logs;
 pub(crate) mod usage;
 
 use std::net::SocketAddr;
@@ -7,6 +9,9 @@ use std::path::PathBuf;
 
 use berth_common::ids::{AppName, Version};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::agenda::{Alarm, Crons, Hooks, OneObject, Schedules, When, Which};
+pub(crate) use self::logs::Logs;
 
 /// Most nodes of one `berth dev`: each is two processes.
 const MAX_DEV_NODES: i64 = 32;
@@ -61,6 +66,10 @@ pub(crate) enum Command {
     /// Show and steer the containers of an edge's apps
     #[command(subcommand)]
     Containers(Containers),
+    /// Show what containers have written to standard output and standard error
+    ///
+    /// Also of those that have ended. -f goes on with what is written later, by the object's next containers too.
+    Logs(Logs),
     /// Exchange bytes with a port of an object's container, over standard input and output
     ///
     /// Starts the container if it sleeps. Ends when the container ends the connection.
@@ -72,6 +81,17 @@ pub(crate) enum Command {
     /// Keep values for an object, and read them
     #[command(subcommand)]
     Kv(Kv),
+    /// The one alarm of an object: when it calls its class's callback
+    #[command(subcommand)]
+    Alarm(Alarm),
+    /// What an object is to do at a time, as often as wanted
+    #[command(subcommand)]
+    Schedules(Schedules),
+    /// Show the crons of an app
+    Crons(Crons),
+    /// Events that hooks are still to be told, and those that they could not be told
+    #[command(subcommand)]
+    Hooks(Hooks),
     /// Show the nodes of an edge
     Nodes(Show),
     /// Show what containers have taken: time, CPU, memory, disk and bytes sent
@@ -355,6 +375,9 @@ pub(crate) struct Dev {
     /// How many nodes to run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=MAX_DEV_NODES))]
     pub(crate) nodes: u16,
+    /// Do not show what containers write
+    #[arg(long)]
+    pub(crate) quiet_containers: bool,
 }
 
 /// Arguments of `berth check`.

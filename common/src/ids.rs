@@ -112,6 +112,10 @@ name!(
     ClassName, check_label
 );
 name!(
+    /// Something that a class can do when it is due.
+    CallbackName, check_label
+);
+name!(
     /// A machine that runs containers.
     NodeId, check_label
 );
@@ -188,12 +192,30 @@ id128!(
     InstanceId
 );
 
+id128!(
+    /// Something that an object is to do at a time: drawn at random, but for its one alarm.
+    ScheduleId
+);
+
 #[cfg(feature = "runtime")]
 impl InstanceId {
     /// A new id, from the thread's cryptographically secure generator.
     pub fn random() -> Self {
         Self(rand::random())
     }
+}
+
+#[cfg(feature = "runtime")]
+impl ScheduleId {
+    /// A new id, never that of an alarm.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl ScheduleId {
+    /// The alarm of an object, of which it has one.
+    pub const ALARM: Self = Self([0; 16]);
 }
 
 /// What an object is called: app, class and name.

@@ -5,6 +5,7 @@
 //! Knows nothing of QUIC, HTTP, files, or containers. Without the `runtime` feature it needs no async runtime,
 //! so that the pure engine can depend on it.
 
+pub mod cron;
 pub mod ids;
 #[cfg(feature = "runtime")]
 pub mod lifecycle;

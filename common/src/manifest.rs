@@ -7,10 +7,12 @@
 mod assets;
 mod container;
 mod limits;
+mod observability;
 mod report;
 mod route;
 #[cfg(test)]
 mod tests;
+mod trigger;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +22,8 @@ use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
 use crate::spec::{
-    AppLimits, AppSpec, AssetsSpec, Capability, ClassSpec, ImageRef, MAX_ENV_BYTES, OfApp, Recipe, Resources,
-    RouteSpec, StartBoost,
+    AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef, LogSpec,
+    MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, StartBoost,
 };
 
 pub use container::MAX_PREPARED;
@@ -48,6 +50,10 @@ pub struct Manifest {
     pub limits: AppLimits,
     /// Its static files, with the directory as in the file.
     pub assets: Option<AssetsSpec>,
+    /// What is done again and again.
+    pub crons: Vec<CronSpec>,
+    /// How the output of its instances is kept.
+    pub logs: LogSpec,
 }
 
 /// One `[[containers]]`: all of a [`ClassSpec`] but the packed image.
@@ -68,7 +74,7 @@ pub struct ClassManifest {
     /// Most instances that may live at once, if limited.
     pub max_instances: Option<u32>,
     /// TCP port that requests go to unless their route says otherwise.
-    pub default_port: u16,
+    pub default_port: Option<u16>,
     /// How long after its last activity an instance is put to sleep.
     pub sleep_after: Duration,
     /// How long requests wait for an instance to be placed and started.
@@ -89,6 +95,10 @@ pub struct ClassManifest {
     pub required_ports: Vec<u16>,
     /// A path that must be answered on the default port before requests are sent.
     pub ping_endpoint: Option<String>,
+    /// Who is told of the lives of its objects.
+    pub hooks: Option<HooksSpec>,
+    /// What its objects can do when it is due.
+    pub callbacks: Callbacks,
 }
 
 /// Leaves the values of the environment out: they may be secrets.
@@ -126,6 +136,8 @@ impl ClassManifest {
             manual_start: self.manual_start,
             required_ports: self.required_ports.clone(),
             ping_endpoint: self.ping_endpoint.clone(),
+            hooks: self.hooks.clone(),
+            callbacks: self.callbacks.clone(),
             of_app: OfApp::default(),
         }
     }
@@ -211,12 +223,17 @@ impl Manifest {
             routes: self.routes.clone(),
             limits: self.limits,
             assets: self.assets.clone(),
+            crons: self.crons.clone(),
+            logs: self.logs,
         })
     }
 }
 
 fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifest>, Vec<DeclaredImage>) {
-    report.refuse_unknown_keys(root, &["name", "vars", "limits", "assets", "containers", "routes"]);
+    report.refuse_unknown_keys(
+        root,
+        &["name", "vars", "limits", "assets", "triggers", "observability", "containers", "routes"],
+    );
     let name = report.required(root, "name", "the app's name, such as name = \"hello\"");
     let name = name.and_then(|value| values::name::<AppName>(report, value));
     if root.get("containers").is_none() {
@@ -227,6 +244,7 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     let vars = container::optional(root.get("vars"), |value| container::environment(report, value, "[vars]"));
     let limits = container::optional(root.get("limits"), |value| limits::read(report, value));
     let assets = container::optional(root.get("assets"), |value| assets::read(report, value));
+    let logs = container::optional(root.get("observability"), |value| observability::read(report, value));
     let parsed: Vec<_> = sections.iter().map(|section| container::read(report, section)).collect();
     let images = parsed.iter().filter_map(|parsed| parsed.image.clone()).collect();
     let classes: Option<Vec<_>> = parsed.into_iter().map(|parsed| parsed.class).collect();
@@ -235,7 +253,9 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
         refuse_large_environments(report, classes, &sections);
     }
     let routes = route::read_all(report, root, &known);
-    let parts = Parts { limits, assets };
+    let crons = root.get("triggers");
+    let crons = container::optional(crons, |value| trigger::crons(report, value, &known, classes.as_deref()));
+    let parts = Parts { limits, assets, crons, logs };
     (assemble(name, classes, routes, parts), images)
 }
 
@@ -243,16 +263,19 @@ fn assemble(
     name: Option<AppName>,
     classes: Option<Vec<ClassManifest>>,
     routes: Option<Vec<RouteSpec>>,
-    Parts { limits, assets }: Parts,
+    Parts { limits, assets, crons, logs }: Parts,
 ) -> Option<Manifest> {
-    let limits = limits?.unwrap_or_default();
-    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets? })
+    let (limits, crons, logs) =
+        (limits?.unwrap_or_default(), crons?.unwrap_or_default(), logs?.unwrap_or_default());
+    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets?, crons, logs })
 }
 
 /// Sections that may be there or not, each with nothing at all where it is wrong.
 struct Parts {
     limits: Option<Option<AppLimits>>,
     assets: Option<Option<AssetsSpec>>,
+    crons: Option<Option<Vec<CronSpec>>>,
+    logs: Option<Option<LogSpec>>,
 }
 
 /// The variables of the whole app are those of each class that does not set them itself.

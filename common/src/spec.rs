@@ -1,7 +1,9 @@
 //! What an app is, once checked: classes, their limits and images, and routes. Nothing downstream of here sees an
 //! unchecked value; `manifest` reads `berth.toml` into these types.
 
+mod logs;
 mod route;
+mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, ClassName, Version};
 
+pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
+pub use trigger::{
+    ACTION_METHODS, Action, Callbacks, CronSpec, HookKind, HooksSpec, MAX_ACTION_BODY_BYTES, MAX_CALLBACKS,
+    MAX_CRONS, RequestAction, fill,
+};
 
 /// Most bytes that the names and values of an instance's environment may take together: they travel in one frame.
 pub const MAX_ENV_BYTES: usize = 256 * 1024;
@@ -53,6 +60,12 @@ pub struct AppSpec {
     /// Files that the edge serves itself.
     #[serde(default)]
     pub assets: Option<AssetsSpec>,
+    /// What is done again and again.
+    #[serde(default)]
+    pub crons: Vec<CronSpec>,
+    /// How the output of its instances is kept.
+    #[serde(default)]
+    pub logs: LogSpec,
 }
 
 /// Most static files of an app: the edge knows all of their names.
@@ -116,6 +129,9 @@ pub struct OfApp {
     pub version: Version,
     /// The app's limits.
     pub limits: AppLimits,
+    /// How the output of its instances is kept.
+    #[serde(default)]
+    pub logs: LogSpec,
 }
 
 /// One kind of container.
@@ -128,9 +144,10 @@ pub struct ClassSpec {
     /// Most instances that may live at once, if limited.
     #[serde(default)]
     pub max_instances: Option<u32>,
-    /// TCP port that requests go to unless their route says otherwise.
+    /// TCP port that requests go to unless their route says otherwise. An instance without one is ready as soon as it runs.
     #[cfg_attr(feature = "schema", schema(minimum = 1))]
-    pub default_port: u16,
+    #[serde(default)]
+    pub default_port: Option<u16>,
     /// How long after its last activity an instance is put to sleep.
     #[serde(with = "millis")]
     #[cfg_attr(feature = "schema", schema(value_type = u64))]
@@ -159,6 +176,13 @@ pub struct ClassSpec {
     /// A path that must be answered on the default port before requests are sent.
     #[serde(default)]
     pub ping_endpoint: Option<String>,
+    /// Who is told of the lives of its objects.
+    #[serde(default)]
+    pub hooks: Option<HooksSpec>,
+    /// What its objects can do when it is due, by name.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, Action>))]
+    pub callbacks: Callbacks,
     /// What it has from its app.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(ignore))]

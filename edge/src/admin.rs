@@ -8,11 +8,15 @@ mod apps;
 mod connect;
 mod containers;
 mod events;
+mod hooks;
 mod kv;
 mod listen;
+mod logs;
+mod metrics;
 mod openapi;
 mod problem;
 mod read;
+mod schedules;
 mod tokens;
 mod usage;
 
@@ -26,12 +30,14 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use berth_engine::WaiterId;
 use serde::Serialize;
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use self::problem::Problem;
 use crate::apps::Apps;
+use crate::hooks::Wakes;
+use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
@@ -51,8 +57,14 @@ type Router = utoipa_axum::router::OpenApiRouter<Arc<Admin>>;
 
 /// What the API shows and changes.
 pub(crate) struct Admin {
-    pub(crate) apps: Apps,
+    pub(crate) apps: Arc<Apps>,
+    /// Told of events that hooks are to be told.
+    pub(crate) wakes: Wakes,
+    /// Told when something is to be done at a time.
+    pub(crate) agenda_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
+    /// What is measured.
+    pub(crate) watch: Arc<Watch>,
     pub(crate) tokens: Tokens,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
@@ -95,6 +107,7 @@ fn router() -> Router {
     let read = Router::new()
         .routes(routes!(health))
         .routes(routes!(openapi::show))
+        .routes(routes!(metrics::show))
         .routes(routes!(nodes))
         .routes(routes!(images))
         .routes(routes!(apps::list))
@@ -103,6 +116,11 @@ fn router() -> Router {
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
         .routes(routes!(events::watch))
+        .routes(routes!(schedules::crons))
+        .routes(routes!(hooks::pending))
+        .routes(routes!(hooks::failed))
+        .routes(routes!(logs::of_object))
+        .routes(routes!(logs::of_app))
         .routes(routes!(usage::sum))
         .routes(routes!(usage::records));
     let deploy =
@@ -116,6 +134,11 @@ fn router() -> Router {
                 .routes(routes!(containers::signal))
                 .routes(routes!(containers::renew))
                 .routes(routes!(connect::connect))
+                .routes(routes!(schedules::alarm, schedules::set_alarm, schedules::delete_alarm))
+                .routes(routes!(schedules::list, schedules::add))
+                .routes(routes!(schedules::show, schedules::delete))
+                .routes(routes!(hooks::retry))
+                .routes(routes!(hooks::discard))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
     let value = Router::new()

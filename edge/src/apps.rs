@@ -1,5 +1,7 @@
 //! The apps that are deployed: checked, stored durably, and only then routed to.
 
+mod triggers;
+
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -17,6 +19,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::clock::wall_ms;
 use crate::history::{AppHistory, VersionView};
+use crate::metrics::Metrics;
 use crate::router::{CurrentRouter, Router};
 use crate::store::{self, Store, StoreError, Write};
 
@@ -94,6 +97,8 @@ type Histories = BTreeMap<AppName, Arc<AppHistory>>;
 pub(crate) struct Apps {
     store: Arc<dyn Store>,
     router: Arc<CurrentRouter>,
+    /// Where requests are counted.
+    metrics: Arc<Metrics>,
     /// Where the images are, and static files beside them.
     images: PathBuf,
     /// One change at a time: the lock is held until it is durable and routed, by design, and by nobody else.
@@ -102,6 +107,8 @@ pub(crate) struct Apps {
     current: std::sync::RwLock<Arc<Histories>>,
     /// What of them nodes are to keep ready.
     stocks: watch::Sender<Arc<Prepare>>,
+    /// Told of each change.
+    published: watch::Sender<()>,
 }
 
 impl Apps {
@@ -109,6 +116,7 @@ impl Apps {
     pub(crate) fn load(
         store: Arc<dyn Store>,
         router: Arc<CurrentRouter>,
+        metrics: Arc<Metrics>,
         images: PathBuf,
     ) -> Result<Self, StoreError> {
         let histories = store.apps()?.into_iter();
@@ -116,7 +124,8 @@ impl Apps {
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
         let stocks = watch::Sender::default();
         let (changing, current) = (Mutex::new(()), Default::default());
-        let apps = Self { store, router, images, changing, current, stocks };
+        let published = watch::Sender::default();
+        let apps = Self { store, router, metrics, images, changing, current, stocks, published };
         apps.publish(histories);
         Ok(apps)
     }
@@ -124,6 +133,18 @@ impl Apps {
     /// The containers that nodes are to keep ready, now and as that changes.
     pub(crate) fn stocks(&self) -> watch::Receiver<Arc<Prepare>> {
         self.stocks.subscribe()
+    }
+
+    /// Tells of each change of the apps.
+    pub(crate) fn published(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
+    }
+
+    /// The current versions of the apps that have crons.
+    pub(crate) fn with_crons(&self) -> Vec<AppSpec> {
+        let histories = self.histories();
+        let current = histories.values().map(|app| app.current());
+        current.filter(|current| !current.spec.crons.is_empty()).map(|current| current.spec.clone()).collect()
     }
 
     /// All apps.
@@ -210,8 +231,9 @@ impl Apps {
     fn publish(&self, histories: Histories) {
         let routed = histories.iter().map(|(name, app)| (name.clone(), app.routed())).collect();
         self.stocks.send_replace(Arc::new(stocks(&routed)));
-        self.router.replace(Router::new(&routed));
+        self.router.replace(Router::new(&routed, &self.metrics));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(histories);
+        self.published.send_replace(());
     }
 
     fn histories(&self) -> Arc<Histories> {
@@ -246,6 +268,9 @@ fn faults(app: &AppSpec, images: &Path) -> Vec<Fault> {
         let message = format!("must be a directory in {}", images.display());
         faults.push(Fault { field: "assets.directory".to_owned(), message });
     }
+    if let Some(fault) = app.logs.fault() {
+        faults.push(Fault { field: "logs".to_owned(), message: fault.to_owned() });
+    }
     for (name, class) in &app.classes {
         faults.extend(
             class_faults(class)
@@ -260,6 +285,7 @@ fn faults(app: &AppSpec, images: &Path) -> Vec<Fault> {
                 .map(|(field, message)| Fault { field: format!("routes[{index}].{field}"), message }),
         );
     }
+    faults.extend(triggers::faults(app));
     if app.classes.len() > MAX_CLASSES || app.routes.len() > MAX_ROUTES {
         let message = format!("at most {MAX_CLASSES} classes and {MAX_ROUTES} routes are allowed");
         faults.push(Fault { field: "routes".to_owned(), message });
@@ -292,7 +318,7 @@ fn class_faults(class: &ClassSpec) -> Faults {
     let ping = class.ping_endpoint.as_deref().and_then(path_fault);
     let durations = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
     let checks = [
-        (class.default_port != 0, "default_port", "must not be 0".to_owned()),
+        (class.default_port != Some(0), "default_port", "must not be 0".to_owned()),
         (
             class.required_ports.len() <= MAX_REQUIRED_PORTS && !class.required_ports.contains(&0),
             "required_ports",
@@ -402,6 +428,8 @@ pub(crate) mod tests {
         AppSpec {
             limits: Default::default(),
             assets: None,
+            crons: Vec::new(),
+            logs: Default::default(),
             name: name.parse().unwrap(),
             classes: BTreeMap::from([("Class".parse().unwrap(), class())]),
             routes: routes.iter().map(route).collect(),
@@ -420,7 +448,7 @@ pub(crate) mod tests {
                 capabilities: Default::default(),
             },
             max_instances: None,
-            default_port: 8080,
+            default_port: Some(8080),
             sleep_after: Duration::from_secs(600),
             start_timeout: Duration::from_secs(8),
             port_timeout: Duration::from_secs(20),
@@ -429,6 +457,8 @@ pub(crate) mod tests {
             manual_start: false,
             required_ports: Vec::new(),
             ping_endpoint: None,
+            hooks: None,
+            callbacks: Default::default(),
             of_app: Default::default(),
         }
     }
@@ -478,7 +508,7 @@ pub(crate) mod tests {
         bad.routes[0].class = "Other".parse().unwrap();
         bad.routes[0].object = NameSource::PathParameter("x".to_owned());
         let class = bad.classes.values_mut().next().unwrap();
-        class.default_port = 0;
+        class.default_port = Some(0);
         class.recipe.image.digest = "sha256:short".to_owned();
         class.recipe.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
         let faults = faults(&bad, Path::new("/images"));

@@ -10,6 +10,7 @@ use berth_certs::{Credentials, Role};
 use berth_common::ids::{EdgeId, NodeId};
 use berth_common::telemetry::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 /// The edge: takes requests, owns objects, and has nodes run their instances.
 #[derive(Debug, Parser)]
@@ -102,6 +103,13 @@ pub(crate) struct RunArgs {
     /// The private key of that certificate.
     #[arg(long, value_name = "FILE", requires = "admin_listen")]
     admin_key: Option<PathBuf>,
+    /// Addresses that hooks may be posted to besides public ones. Once for each.
+    #[arg(long, value_name = "NETWORK")]
+    allow_hooks_to: Vec<IpNet>,
+    /// Serves metrics, health and readiness here, to everybody who can connect: /metrics, /healthz, /readyz. Names apps,
+    /// classes and nodes, and no secrets; on loopback or a trusted network only.
+    #[arg(long, value_name = "ADDR:PORT")]
+    monitor_listen: Option<SocketAddr>,
     /// Form of the log.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -134,6 +142,8 @@ pub(crate) struct Config {
     pub(crate) shards: NonZeroU16,
     pub(crate) admin_socket: PathBuf,
     pub(crate) admin_tls: Option<AdminTls>,
+    pub(crate) allow_hooks_to: Vec<IpNet>,
+    pub(crate) monitor_listen: Option<SocketAddr>,
     pub(crate) credentials: Credentials,
 }
 
@@ -163,6 +173,8 @@ impl RunArgs {
                 (Some(listen), Some(cert), Some(key)) => Some(AdminTls { listen, cert, key }),
                 _ => None,
             },
+            allow_hooks_to: self.allow_hooks_to,
+            monitor_listen: self.monitor_listen,
             name: self.name,
             listen: self.listen,
             state: std::path::absolute(&self.state).context("the state directory")?,

@@ -1,11 +1,11 @@
 //! The whole daemon: opens the store, brings back what it knew, starts the shards and the admin API, and ends them all.
 
+use std::convert::Infallible;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,19 +15,25 @@ use berth_common::lifecycle::{Ending, Lifecycle};
 use berth_common::service;
 use berth_engine::fleet::Demand;
 use berth_engine::{Record, RecordState};
-use tokio::sync::{broadcast, mpsc};
+use berth_monitor::{Monitor, Process};
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::admin::{self, Admin, Listeners};
+use crate::agenda;
 use crate::apps::Apps;
+use crate::beats::Beats;
 use crate::config::Config;
+use crate::hooks::{self, Wakes};
 use crate::http::listener;
 use crate::link::Introduction;
+use crate::metrics::{Metrics, Watch};
 use crate::nodes::Nodes;
 use crate::objects::{self, Inbox, Mailbox};
 use crate::proxy::{Handover, shard_of};
 use crate::router::CurrentRouter;
 use crate::shard::{self, Own, Shared};
-use crate::store::{SledStore, Store};
+use crate::store::{SledStore, Store, Vitals};
 use crate::tokens::Tokens;
 use crate::usage;
 
@@ -40,9 +46,11 @@ const HANDOVERS: usize = 1024;
 
 /// Runs an edge until it is told to end.
 pub(crate) async fn run(config: Config, lifecycle: Lifecycle) -> anyhow::Result<Ending> {
+    let process = Process::started_now();
     let images = prepare_directories(&config.state)?;
     let store = Arc::new(SledStore::open(&config.state.join("store"))?);
-    let edge = Edge::start(Arc::new(config), Arc::clone(&store) as Arc<dyn Store>, &lifecycle, images)?;
+    let stored = Stored { store: Arc::clone(&store) as Arc<dyn Store>, vitals: store.vitals(), images };
+    let edge = Edge::start(Arc::new(config), stored, &lifecycle, process)?;
     let ending = edge.run(&lifecycle).await;
     store.close();
     ending
@@ -66,8 +74,17 @@ fn prepare_directories(state: &Path) -> anyhow::Result<PathBuf> {
 struct Edge {
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
+    hooks: hooks::Parts,
+    agenda: agenda::Parts,
     config: Arc<Config>,
-    beats: Arc<[AtomicBool]>,
+    watch: Arc<Watch>,
+}
+
+/// What is on disk.
+struct Stored {
+    store: Arc<dyn Store>,
+    vitals: Arc<Vitals>,
+    images: PathBuf,
 }
 
 /// The two ends of what leads to one shard.
@@ -81,15 +98,18 @@ struct Ways {
 impl Edge {
     fn start(
         config: Arc<Config>,
-        store: Arc<dyn Store>,
+        stored: Stored,
         lifecycle: &Lifecycle,
-        images: PathBuf,
+        process: Process,
     ) -> anyhow::Result<Self> {
+        let Stored { store, vitals, images } = stored;
         let epoch = store.next_epoch()?;
         let router = Arc::new(CurrentRouter::default());
-        let apps = Apps::load(Arc::clone(&store), Arc::clone(&router), images.clone())?;
-        let nodes = Arc::new(Nodes::new(&config.nodes));
         let count = usize::from(config.shards.get());
+        let metrics = Metrics::new(count);
+        let apps = Apps::load(Arc::clone(&store), Arc::clone(&router), Arc::clone(&metrics), images.clone())?;
+        let (apps, wakes) = (Arc::new(apps), Wakes::default());
+        let nodes = Arc::new(Nodes::new(&config.nodes));
         let records = recover(&*store, &nodes, count)?;
         let ways: Vec<Ways> = (0..count).map(|_| Ways::new()).collect();
         let mailboxes: Vec<Mailbox> = ways.iter().map(|ways| ways.mailbox.clone()).collect();
@@ -101,13 +121,42 @@ impl Edge {
             router,
             stocks: apps.stocks(),
             changes: broadcast::Sender::new(CHANGES),
-            beats: (0..count).map(|_| AtomicBool::new(true)).collect(),
+            wakes: wakes.clone(),
+            beats: Arc::new(Beats::new(count)),
+            metrics: Arc::clone(&metrics),
             shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
         };
         let shards = start_shards(&shared, ways, records, epoch)?;
+        let hooks = hooks::Parts {
+            store: Arc::clone(&store),
+            keys: Arc::new(NoKeys),
+            mailboxes: mailboxes.clone(),
+            wakes: wakes.clone(),
+            allowed: config.allow_hooks_to.clone(),
+        };
+        let agenda_changed = Arc::new(Notify::new());
+        let agenda = agenda::Parts {
+            store: Arc::clone(&store),
+            apps: Arc::clone(&apps),
+            shards: Arc::clone(&shared.shards),
+            changed: Arc::clone(&agenda_changed),
+            wakes: wakes.clone(),
+        };
+        let watch = Arc::new(Watch {
+            metrics,
+            nodes: Arc::clone(&nodes),
+            mailboxes: mailboxes.clone(),
+            store: vitals,
+            beats: Arc::clone(&shared.beats),
+            lifecycle: lifecycle.clone(),
+            process,
+        });
         let admin = Admin {
             apps,
+            wakes,
+            agenda_changed,
             nodes,
+            watch: Arc::clone(&watch),
             tokens: Tokens::load(Arc::clone(&store))?,
             mailboxes,
             shards: shared.shards,
@@ -117,7 +166,7 @@ impl Edge {
             waiters: Default::default(),
             watchers: admin::watchers(),
         };
-        Ok(Self { shards, admin, config, beats: shared.beats })
+        Ok(Self { shards, admin, hooks, agenda, config, watch })
     }
 
     /// Serves until told to end, then ends in phases.
@@ -125,18 +174,25 @@ impl Edge {
         let socket = &self.config.admin_socket;
         let listeners = Listeners::bind(socket, self.config.admin_tls.as_ref()).await?;
         let pruning = tokio::spawn(usage::prune(Arc::clone(&self.admin.store)));
+        let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
         let admin = tokio::spawn(admin::serve(listeners, self.admin));
+        let own_work = [
+            tokio::spawn(hooks::run(self.hooks, lifecycle.drain().clone())),
+            tokio::spawn(agenda::run(self.agenda, lifecycle.drain().clone())),
+        ];
         tracing::info!(admin = %socket.display(), "ready");
-        let beats = Arc::clone(&self.beats);
-        let status =
-            || beats.iter().all(|beat| beat.swap(false, Ordering::Relaxed)).then(|| "serving".to_owned());
+        let status = || self.watch.beats.check().is_ok().then(|| "serving".to_owned());
         service::ready("serving");
         let ending = tokio::select! {
             ending = lifecycle.run_until_signal(GRACE) => ending,
             never = service::keep_alive(status) => match never {},
+            // It also shows how the edge ends.
+            never = monitor => match never {},
         };
         admin.abort();
         pruning.abort();
+        // What they were about is due still.
+        own_work.iter().for_each(tokio::task::JoinHandle::abort);
         // Only fails where the socket is gone already.
         let _ = fs::remove_file(socket);
         for shard in self.shards {
@@ -145,6 +201,30 @@ impl Edge {
         tracing::info!(?ending, "stopped");
         Ok(ending?)
     }
+}
+
+struct NoKeys;
+
+impl hooks::SigningKeys for NoKeys {
+    fn with_key(
+        &self,
+        _: &berth_common::ids::AppName,
+        _: &str,
+        _: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), String> {
+        Err("no secrets".to_owned())
+    }
+}
+
+/// Shows the edge to whoever watches it, where there is an address for that.
+async fn monitor(
+    address: Option<SocketAddr>,
+    watch: Arc<Watch>,
+) -> anyhow::Result<LocalBoxFuture<'static, Infallible>> {
+    let Some(address) = address else { return Ok(Box::pin(std::future::pending())) };
+    let monitor = Monitor::bind(address).await;
+    let monitor = monitor.with_context(|| format!("cannot listen on {address} (--monitor-listen)"))?;
+    Ok(Box::pin(async move { monitor.serve(&*watch).await }))
 }
 
 impl Ways {

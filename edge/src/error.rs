@@ -29,6 +29,8 @@ pub(crate) enum ProxyError {
     NodeUnreachable(NodeId),
     #[error("port {port} of the instance was not reached: {error}")]
     Tunnel { port: u16, error: OpenError },
+    #[error("the class of the instance has no default_port, and the request is for no other")]
+    NoPort,
     /// The connection broke with the request, or a part of it, sent.
     #[error("the instance ended the connection without an answer: {0}")]
     Upstream(hyper::Error),
@@ -56,6 +58,7 @@ impl ProxyError {
             Self::Refused(refused) => refused_status(refused),
             Self::NodeUnreachable(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Tunnel { error, .. } => tunnel_status(error),
+            Self::NoPort => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Upstream(_) | Self::Upgrade | Self::Signal(_) => StatusCode::BAD_GATEWAY,
         }
     }

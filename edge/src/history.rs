@@ -80,7 +80,7 @@ impl AppHistory {
     pub(crate) fn routed(&self) -> AppSpec {
         let AppVersion { version, spec, .. } = self.current();
         let mut spec = spec.clone();
-        let of_app = OfApp { version: *version, limits: spec.limits };
+        let of_app = OfApp { version: *version, limits: spec.limits, logs: spec.logs };
         spec.classes.values_mut().for_each(|class| class.of_app = of_app);
         spec
     }

@@ -2,17 +2,23 @@
 //! through them starts at `http::listener` and goes on in `proxy`.
 
 mod admin;
+mod agenda;
 mod apps;
 mod assets;
+mod beats;
 mod clock;
 mod config;
 mod edge;
 mod error;
 mod history;
+mod hooks;
 mod http;
+mod internal;
 mod link;
 mod load;
+mod logs;
 mod maintenance;
+mod metrics;
 mod nodes;
 mod objects;
 mod pool;

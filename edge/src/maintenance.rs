@@ -65,8 +65,10 @@ fn verify(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn say(what: &str, Contents { apps, tokens, objects, values, lives }: Contents) {
+fn say(what: &str, contents: Contents) {
+    let Contents { apps, tokens, objects, values, schedules, events, lives } = contents;
     eprintln!(
-        "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {lives} records of usage"
+        "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be \
+         told, {lives} records of usage"
     );
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::wire::call::{Capacity, DiskCapacity, Welcome};
@@ -26,6 +27,18 @@ struct Node {
     /// How many shards have a connection.
     connections: usize,
     welcome: Option<Welcome>,
+    /// How long a packet to it and back takes, as measured last.
+    round_trip: Option<Duration>,
+}
+
+/// What is measured of a node.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeMeasures {
+    pub(crate) node: NodeId,
+    pub(crate) connected: bool,
+    pub(crate) draining: bool,
+    pub(crate) instances: u32,
+    pub(crate) round_trip: Option<Duration>,
 }
 
 /// A node, for people and programs.
@@ -45,7 +58,12 @@ pub(crate) struct NodeView {
 impl Nodes {
     /// Nodes at these addresses, none of them connected.
     pub(crate) fn new(addresses: &BTreeMap<NodeId, String>) -> Self {
-        let node = |address: &String| Node { address: address.clone(), connections: 0, welcome: None };
+        let node = |address: &String| Node {
+            address: address.clone(),
+            connections: 0,
+            welcome: None,
+            round_trip: None,
+        };
         let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
         Self { state: Mutex::new(State { fleet: Fleet::new(), nodes }) }
     }
@@ -76,8 +94,29 @@ impl Nodes {
         let Some(node) = state.nodes.get_mut(id) else { return };
         node.connections = node.connections.saturating_sub(1);
         if node.connections == 0 {
+            node.round_trip = None;
             state.fleet.node_down(id);
         }
+    }
+
+    /// How long a packet to a connected node and back takes.
+    pub(crate) fn measured(&self, id: &NodeId, round_trip: Duration) {
+        if let Some(node) = self.lock().nodes.get_mut(id) {
+            node.round_trip = Some(round_trip);
+        }
+    }
+
+    /// What is measured of all nodes, in order of their names.
+    pub(crate) fn measures(&self) -> Vec<NodeMeasures> {
+        let state = self.lock();
+        let measures = |(id, node): (&NodeId, &Node)| NodeMeasures {
+            node: id.clone(),
+            connected: node.connections > 0,
+            draining: node.welcome.as_ref().is_some_and(|welcome| welcome.draining),
+            instances: state.fleet.instances_on(id),
+            round_trip: node.round_trip,
+        };
+        state.nodes.iter().map(measures).collect()
     }
 
     /// Counts an instance of an earlier process of this edge.

@@ -12,15 +12,17 @@ use berth_common::spec::ClassSpec;
 use berth_common::wire::call::Phase;
 use berth_engine::fleet::Demand;
 use berth_engine::{
-    Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, Record, Refused,
-    StoreFailure, WaiterId,
+    Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, PublicState, Record,
+    Refused, StoreFailure, WaiterId,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::wall_ms;
+use crate::hooks::Wakes;
 use crate::link::{Command, Links, TERM};
 use crate::load::Burden;
+use crate::metrics::{InFlight, Metrics, Starts};
 use crate::nodes::Nodes;
 use crate::pool::Pool;
 use crate::store::{Store, StoreError, Write};
@@ -41,6 +43,7 @@ pub(crate) enum Message {
     End { object: ObjectId, order: EndOrder, waiter: WaiterId, done: Done },
     View(ObjectId, oneshot::Sender<Option<ObjectView>>),
     Views(oneshot::Sender<Vec<ObjectView>>),
+    States(oneshot::Sender<Vec<PublicState>>),
 }
 
 type Done = oneshot::Sender<Result<(), Refused>>;
@@ -126,6 +129,13 @@ impl Mailbox {
         views.await.unwrap_or_default()
     }
 
+    /// The states of all objects that the engine has in memory.
+    pub(crate) async fn states(&self) -> Vec<PublicState> {
+        let (reply, states) = oneshot::channel();
+        self.send(Message::States(reply));
+        states.await.unwrap_or_default()
+    }
+
     fn present(&self) -> MutexGuard<'_, HashSet<ObjectId>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,6 +171,8 @@ pub(crate) struct Hold {
     mailbox: Mailbox,
     /// Its part of the object's load, where that is counted.
     burden: Option<Burden>,
+    /// Its part of the requests in flight.
+    in_flight: Option<InFlight>,
 }
 
 impl Hold {
@@ -172,6 +184,11 @@ impl Hold {
     /// Counts for its object's load for as long as it is there.
     pub(crate) fn carry(&mut self, burden: Burden) {
         self.burden = Some(burden);
+    }
+
+    /// Counts among the requests in flight for as long as it is there, or in another way than before.
+    pub(crate) fn count(&mut self, in_flight: Option<InFlight>) -> Option<InFlight> {
+        std::mem::replace(&mut self.in_flight, in_flight)
     }
 
     /// A way to tell of activity after the hold, which ends here.
@@ -210,8 +227,11 @@ pub(crate) struct Surroundings {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) links: Arc<Links>,
     pub(crate) pool: Arc<Pool>,
+    /// Told of events that hooks are to be told.
+    pub(crate) wakes: Wakes,
     /// Told of changes, where somebody listens.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The one owner of a shard's engine.
@@ -219,6 +239,7 @@ pub(crate) struct Objects {
     engine: Engine,
     waiters: HashMap<WaiterId, Reply>,
     orders: HashMap<WaiterId, Done>,
+    starts: Starts,
     around: Surroundings,
     start: Instant,
 }
@@ -236,6 +257,7 @@ impl Objects {
             engine: Engine::new(config),
             waiters: HashMap::new(),
             orders: HashMap::new(),
+            starts: Starts::new(Arc::clone(&around.metrics)),
             around,
             start: Instant::now(),
         };
@@ -280,6 +302,9 @@ impl Objects {
         let mut present = self.around.mailbox.present();
         for (object, here) in moves {
             let _ = if here { present.insert(object) } else { present.remove(&object) };
+            if !here {
+                self.starts.left(object);
+            }
         }
     }
 
@@ -316,12 +341,14 @@ impl Objects {
             }
             Message::Input(input) => {
                 self.notice_end(&input);
+                self.starts.told(&input);
                 self.handle(input);
             }
             Message::End { object, order, waiter, done } => {
                 self.orders.insert(waiter, done);
                 self.handle(Input::End { object, order, waiter });
             }
+            Message::States(reply) => drop(reply.send(self.engine.states().collect())),
             Message::View(object, reply) => drop(reply.send(self.engine.view(object))),
             // Nobody waits for the views any more: nothing to do.
             Message::Views(reply) => drop(reply.send(self.engine.views())),
@@ -352,16 +379,24 @@ impl Objects {
                 Effect::Load { object } => self.load(object),
                 Effect::Reserve(demand) => self.reserve(&demand),
                 Effect::Unreserve { object, generation, .. } => self.around.nodes.release(object, generation),
-                Effect::Persist { object, persist, record, usage } => {
+                Effect::Persist { object, persist, record, events, usage } => {
                     let mailbox = self.around.mailbox.clone();
+                    let wakes = (!events.is_empty()).then(|| self.around.wakes.clone());
                     let done = move |result: Result<(), StoreError>| {
+                        if let Some(wakes) = wakes.filter(|_| result.is_ok()) {
+                            wakes.wake(object);
+                        }
                         mailbox.input(Input::Persisted { object, persist, result: result.map_err(failure) });
                     };
-                    let mut writes = vec![Write::Record(Box::new(record))];
-                    writes.extend(usage.map(Write::Usage));
+                    let events = events.into_iter().map(|event| Write::Event(Box::new(event.into())));
+                    let record = std::iter::once(Write::Record(Box::new(record)));
+                    let writes = record.chain(events).chain(usage.map(Write::Usage)).collect();
                     self.around.store.commit(writes, Box::new(done));
                 }
-                Effect::Start { node, start } => self.tell(&node, Command::Start(start)),
+                Effect::Start { node, start } => {
+                    self.starts.sent(&start);
+                    self.tell(&node, Command::Start(start));
+                }
                 Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),
                 Effect::Forget { node, instance } => self.tell(&node, Command::Forget(instance)),
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
@@ -388,7 +423,8 @@ impl Objects {
     }
 
     /// Reads off the shard's thread: a record may have to come from disk.
-    fn load(&self, object: ObjectId) {
+    fn load(&mut self, object: ObjectId) {
+        self.starts.looked_for(object);
         let (mailbox, store) = (self.around.mailbox.clone(), Arc::clone(&self.around.store));
         tokio::task::spawn_blocking(move || {
             mailbox.input(Input::Loaded { object, record: store.load(object).map_err(failure) });
@@ -396,6 +432,7 @@ impl Objects {
     }
 
     fn reserve(&mut self, demand: &Demand) {
+        self.starts.wanted(demand);
         let result = self.around.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
         self.handle(Input::Reserved { object: demand.object, generation: demand.generation, result });
     }
@@ -408,7 +445,8 @@ impl Objects {
     }
 
     fn grant(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
-        let hold = Hold { placement, hold, mailbox: self.around.mailbox.clone(), burden: None };
+        let mailbox = self.around.mailbox.clone();
+        let hold = Hold { placement, hold, mailbox, burden: None, in_flight: None };
         if let Some(reply) = self.waiters.remove(&waiter) {
             // A request that has gone away meanwhile drops the hold, and that releases it.
             drop(reply.send(Ok(hold)));

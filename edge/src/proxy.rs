@@ -21,7 +21,10 @@ use tokio::time::Instant;
 use crate::error::ProxyError;
 use crate::http::body::{InstanceBody, ResponseBody};
 use crate::http::headers::{self, BadRequest};
+pub(crate) use crate::internal::InternalCall;
 use crate::link::{Links, call};
+use crate::logs::{self, Reading};
+use crate::metrics::{Arrival, InFlight, Metrics};
 use crate::objects::{Hold, Mailbox};
 use crate::pool::{Pool, Target};
 use crate::router::{CurrentRouter, Matched, RouteError};
@@ -41,6 +44,7 @@ pub(crate) struct Job {
     peer: SocketAddr,
     matched: Matched,
     object: ObjectId,
+    in_flight: Option<InFlight>,
 }
 
 /// Work for an object of another shard, or from the admin API.
@@ -49,10 +53,14 @@ pub(crate) enum Handover {
     Request { job: Box<Job>, answer: oneshot::Sender<Reply> },
     /// Bytes to and from a port.
     Connect(Box<Connect>),
+    /// What Berth itself wants.
+    Internal(Box<InternalCall>),
     /// A signal to an instance.
     Signal { node: NodeId, signal: Signal, answer: oneshot::Sender<Result<(), ProxyError>> },
     /// What an instance has taken; nothing where its node does not tell.
     Usage { node: NodeId, instance: InstanceId, answer: oneshot::Sender<Option<Told>> },
+    /// What instances have written.
+    Logs(Box<Reading>),
 }
 
 /// Somebody who wants to exchange bytes with a port of an object's instance.
@@ -78,6 +86,7 @@ pub(crate) struct Proxy {
     pub(crate) links: Arc<Links>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The shard of an object.
@@ -95,29 +104,37 @@ impl Proxy {
         peer: SocketAddr,
     ) -> Response<ResponseBody> {
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
-        let answer = self.route(request, peer).await;
+        let mut arrival = self.metrics.shard(self.shard).arrival();
+        let answer = self.route(request, peer, &mut arrival).await;
         let response = answer.unwrap_or_else(|error| {
             tracing::debug!(path, %error, "request without an answer from an instance");
+            arrival.refused(&error);
             error.response()
         });
+        arrival.answered(response.status());
         tracing::debug!(path, status = response.status().as_u16(), "request");
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
+    async fn route(&self, request: Request<Incoming>, peer: SocketAddr, arrival: &mut Arrival<'_>) -> Reply {
         let router = self.router.get();
         if let Some(found) = router.asset(&request) {
+            arrival.for_file();
             return Ok(found.respond(request).await);
         }
         let matched = match router.route(&request) {
             Err(RouteError::NoRoute) => match router.otherwise(&request) {
-                Some(found) => return Ok(found.respond(request).await),
+                Some(found) => {
+                    arrival.for_file();
+                    return Ok(found.respond(request).await);
+                }
                 None => return Err(RouteError::NoRoute.into()),
             },
             matched => matched?,
         };
         let object = matched.key.id();
-        let job = Job { request, peer, matched, object };
+        let in_flight = router.counts(matched.route, self.shard).map(|counts| arrival.for_class(counts));
+        let job = Job { request, peer, matched, object, in_flight };
         match shard_of(object, self.shards.len()) {
             here if here == self.shard => self.serve(job).await,
             elsewhere => self.hand_over(job, elsewhere).await,
@@ -125,7 +142,7 @@ impl Proxy {
     }
 
     async fn serve(&self, job: Job) -> Reply {
-        let Job { mut request, peer, matched, object } = job;
+        let Job { mut request, peer, matched, object, in_flight } = job;
         let upgrade = headers::wanted_upgrade(&request);
         let websocket =
             upgrade.as_ref().map(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -133,13 +150,14 @@ impl Proxy {
         let client = websocket.map(|_| hyper::upgrade::on(&mut request));
 
         let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
-        let Matched { key, class, port, path, burden } = matched;
+        let Matched { key, class, port, path, burden, .. } = matched;
         if let Some(path) = path {
             set_path(&mut request, &path)?;
         }
         let deadline = class.start_timeout;
         let mut hold = self.objects.acquire(waiter, object, key, class).await?;
-        let place = Place::of(hold.placement(), port, deadline);
+        hold.count(in_flight);
+        let place = Place::of(hold.placement(), port, deadline)?;
         let (mut response, upstream) = self.exchange(&place, request).await?;
         if let Some(burden) = burden {
             burden.answered();
@@ -185,7 +203,7 @@ impl Proxy {
         Upstream::over(stream, place.target()).await.map_err(ProxyError::Upstream)
     }
 
-    async fn open(&self, place: &Place<'_>) -> Result<TunnelStream, ProxyError> {
+    pub(crate) async fn open(&self, place: &Place<'_>) -> Result<TunnelStream, ProxyError> {
         let Placement { node, instance, generation, .. } = place.placement;
         let unreachable = || ProxyError::NodeUnreachable(node.clone());
         let link = self.links.get(node).ok_or_else(unreachable)?;
@@ -208,11 +226,15 @@ impl Proxy {
         client: OnUpgrade,
         websocket: bool,
         upstream: Upstream,
-        hold: Hold,
+        mut hold: Hold,
     ) -> Reply {
         let (stream, early) = upstream.into_stream().await.ok_or(ProxyError::Upgrade)?;
+        let open = hold.count(None).filter(|_| websocket).map(InFlight::into_websocket);
         let tunnelled = Tunnelled::of(stream, early, websocket, hold);
-        self.lifecycle.spawn(websocket::carry(client, tunnelled));
+        self.lifecycle.spawn(async move {
+            websocket::carry(client, tunnelled).await;
+            drop(open);
+        });
         Ok(response.map(|_| ResponseBody::empty()))
     }
 
@@ -234,6 +256,19 @@ impl Proxy {
                 Handover::Connect(connect) => {
                     self.lifecycle.spawn(async move { proxy.carry_bytes(*connect).await });
                 }
+                Handover::Internal(call) => {
+                    self.lifecycle.spawn(async move { proxy.call(*call).await });
+                }
+                Handover::Logs(reading) => {
+                    let drain = self.lifecycle.drain().clone();
+                    // Who follows does so for as long as the edge lives, and does not keep it alive.
+                    self.lifecycle.spawn(async move {
+                        tokio::select! {
+                            () = logs::read(&proxy.links, *reading) => {}
+                            () = drain.cancelled() => {}
+                        }
+                    });
+                }
                 Handover::Signal { node, signal, answer } => {
                     self.lifecycle
                         .spawn(async move { answer_with(answer, proxy.signal(&node, signal)).await });
@@ -252,7 +287,7 @@ impl Proxy {
         let reached = async {
             let deadline = class.start_timeout;
             let hold = self.objects.acquire(waiter, key.id(), key, class).await?;
-            let stream = self.open(&Place::of(hold.placement(), port, deadline)).await?;
+            let stream = self.open(&Place::of(hold.placement(), port, deadline)?).await?;
             Ok(Tunnelled::of(stream, Bytes::new(), false, hold))
         };
         let reached = tokio::select! {
@@ -284,7 +319,7 @@ impl Proxy {
 }
 
 /// Answers with what the work gives, which is given up when nobody waits for it any more.
-async fn answer_with<T>(mut answer: oneshot::Sender<T>, work: impl Future<Output = T>) {
+pub(crate) async fn answer_with<T>(mut answer: oneshot::Sender<T>, work: impl Future<Output = T>) {
     let done = tokio::select! {
         done = work => done,
         () = answer.closed() => return,
@@ -304,16 +339,20 @@ fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
 }
 
 /// A port of a held instance, and until when it must be reached.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     placement: &'a Placement,
     port: u16,
     deadline: Instant,
 }
 
 impl<'a> Place<'a> {
-    fn of(placement: &'a Placement, port: Option<u16>, wait: Duration) -> Self {
-        let port = port.unwrap_or(placement.default_port);
-        Self { placement, port, deadline: Instant::now() + wait }
+    pub(crate) fn of(
+        placement: &'a Placement,
+        port: Option<u16>,
+        wait: Duration,
+    ) -> Result<Self, ProxyError> {
+        let port = port.or(placement.default_port).ok_or(ProxyError::NoPort)?;
+        Ok(Self { placement, port, deadline: Instant::now() + wait })
     }
 
     fn target(&self) -> Target {

@@ -11,6 +11,7 @@ use http::header::{COOKIE, HOST};
 
 use crate::assets::{Assets, Found};
 use crate::load::{Burden, Loads};
+use crate::metrics::{ClassCounts, Metrics, Requests};
 
 /// The routes of all apps.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ struct Route {
     spec: RouteSpec,
     /// How busy its objects are, where the less busy of them is chosen.
     loads: Option<Arc<Loads>>,
+    /// Where requests are counted.
+    counts: Arc<ClassCounts>,
 }
 
 /// Where a request goes.
@@ -39,6 +42,8 @@ pub(crate) struct Matched {
     pub(crate) path: Option<String>,
     /// Counts the request among those of its object, where that matters.
     pub(crate) burden: Option<Burden>,
+    /// Number of the route that took it.
+    pub(crate) route: usize,
 }
 
 /// Why a request goes nowhere.
@@ -60,9 +65,10 @@ pub(crate) enum RouteError {
 
 impl Router {
     /// The routes of these apps.
-    pub(crate) fn new(apps: &BTreeMap<AppName, AppSpec>) -> Self {
+    pub(crate) fn new(apps: &BTreeMap<AppName, AppSpec>, metrics: &Metrics) -> Self {
         let assets = apps.values().filter_map(|app| Some((&app.name, app.assets.as_ref()?)));
-        Self { routes: apps.values().flat_map(routes).collect(), assets: assets.filter_map(read).collect() }
+        let routes = apps.values().flat_map(|app| routes(app, metrics)).collect();
+        Self { routes, assets: assets.filter_map(read).collect() }
     }
 
     /// The static file that a request is for.
@@ -81,8 +87,12 @@ impl Router {
 
     /// Finds the object for a request.
     pub(crate) fn route<B>(&self, request: &Request<B>) -> Result<Matched, RouteError> {
-        let taken = self.routes.iter().find_map(|route| Some((route, route.takes(request)?)));
-        let (Route { app, class, spec, loads }, captures) = taken.ok_or(RouteError::NoRoute)?;
+        let taken = self
+            .routes
+            .iter()
+            .enumerate()
+            .find_map(|(index, route)| Some((index, route, route.takes(request)?)));
+        let (route, Route { app, class, spec, loads, .. }, captures) = taken.ok_or(RouteError::NoRoute)?;
         let burden = loads.as_ref().map(Loads::choose);
         let name = match &burden {
             Some(burden) => numbered(burden.index())?,
@@ -90,7 +100,12 @@ impl Router {
         };
         let key = ObjectKey { app: app.clone(), class: spec.class.clone(), name };
         let path = spec.rewrite.as_ref().map(|text| spec.path.rewrite(request.uri().path(), text));
-        Ok(Matched { key, class: Arc::clone(class), port: spec.port, path, burden })
+        Ok(Matched { key, class: Arc::clone(class), port: spec.port, path, burden, route })
+    }
+
+    /// Where a shard counts the requests that it took by a route.
+    pub(crate) fn counts(&self, route: usize, shard: usize) -> Option<&Arc<Requests>> {
+        Some(self.routes.get(route)?.counts.shard(shard))
     }
 }
 
@@ -200,7 +215,7 @@ fn read((app, spec): (&AppName, &AssetsSpec)) -> Option<Arc<Assets>> {
 }
 
 /// The routes of one app whose classes exist; deploying checks that all do.
-fn routes(app: &AppSpec) -> Vec<Route> {
+fn routes(app: &AppSpec, metrics: &Metrics) -> Vec<Route> {
     let classes: BTreeMap<_, _> =
         app.classes.iter().map(|(name, class)| (name, Arc::new(class.clone()))).collect();
     let route = |spec: &RouteSpec| {
@@ -209,7 +224,8 @@ fn routes(app: &AppSpec) -> Vec<Route> {
             NameSource::LeastLoaded(count) => Some(Loads::new(count)),
             _ => None,
         };
-        Some(Route { app: app.name.clone(), class, spec: spec.clone(), loads })
+        let counts = metrics.class(&app.name, &spec.class);
+        Some(Route { app: app.name.clone(), class, spec: spec.clone(), loads, counts })
     };
     app.routes.iter().filter_map(route).collect()
 }
@@ -268,7 +284,8 @@ mod tests {
     use crate::apps::tests::app;
 
     fn router(apps: &[AppSpec]) -> Router {
-        Router::new(&apps.iter().map(|app| (app.name.clone(), app.clone())).collect())
+        let apps = apps.iter().map(|app| (app.name.clone(), app.clone())).collect();
+        Router::new(&apps, &Metrics::new(1))
     }
 
     fn get(uri: &str) -> Request<()> {

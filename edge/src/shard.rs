@@ -3,7 +3,7 @@
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,9 +16,12 @@ use quinn::VarInt;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::beats::{BEAT_EVERY, Beats};
 use crate::config::Config;
+use crate::hooks::Wakes;
 use crate::http::listener;
 use crate::link::{Introduction, Link, LinkParts, Links};
+use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::objects::{Change, Inbox, Mailbox, Objects, Surroundings};
 use crate::pool::Pool;
@@ -27,8 +30,6 @@ use crate::router::CurrentRouter;
 use crate::store::Store;
 use crate::tunnel;
 
-/// How often a shard gives a sign of life: a small part of any watchdog's patience.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for the nodes to hear that their connections are closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -44,8 +45,10 @@ pub(crate) struct Shared {
     pub(crate) stocks: watch::Receiver<Arc<Prepare>>,
     /// Told of objects that change.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
-    /// Set by each shard again and again: a sign of life.
-    pub(crate) beats: Arc<[AtomicBool]>,
+    /// Told of events that hooks are to be told.
+    pub(crate) wakes: Wakes,
+    pub(crate) beats: Arc<Beats>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Where each shard takes requests for its objects.
     pub(crate) shards: Arc<[mpsc::Sender<Handover>]>,
 }
@@ -87,6 +90,8 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         links: Arc::clone(&links),
         pool: Arc::clone(&pool),
         changes: shared.changes.clone(),
+        wakes: shared.wakes.clone(),
+        metrics: Arc::clone(&shared.metrics),
     };
     parts.spawn(Objects::new(around, own.records).run(own.inbox));
     parts.spawn({
@@ -103,6 +108,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         links,
         pool,
         lifecycle: lifecycle.clone(),
+        metrics: shared.metrics,
     });
     parts.spawn(Arc::clone(&proxy).take_over(own.handovers));
     let listener = tokio::net::TcpListener::from_std(own.listener).context("the listening socket")?;
@@ -119,11 +125,9 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
     ended
 }
 
-async fn beat(beats: Arc<[AtomicBool]>, index: usize) {
+async fn beat(beats: Arc<Beats>, index: usize) {
     loop {
-        if let Some(beat) = beats.get(index) {
-            beat.store(true, Ordering::Relaxed);
-        }
+        beats.beat(index);
         tokio::time::sleep(BEAT_EVERY).await;
     }
 }

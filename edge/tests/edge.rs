@@ -291,7 +291,7 @@ async fn the_admin_api_tells_and_refuses() {
     let images = stage.edge.look("/v1/images").await;
     assert!(std::path::Path::new(images["directory"].as_str().unwrap()).is_dir());
 
-    let mut spec = support::edge::app(|class| class.default_port = 0);
+    let mut spec = support::edge::app(|class| class.default_port = Some(0));
     let put = |name: &str, body: Vec<u8>| client::request("PUT", &format!("/v1/apps/{name}"), body);
     let body = serde_json::to_vec(&spec).unwrap();
     let (status, problem) = client::admin(&stage.edge.admin, put("test", body.clone())).await;

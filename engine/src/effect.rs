@@ -3,6 +3,7 @@
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{Start, Stop};
 
+use crate::event::Event;
 use crate::fleet::Demand;
 use crate::input::WaiterId;
 use crate::record::Record;
@@ -29,7 +30,7 @@ pub struct Placement {
     /// Its generation.
     pub generation: Generation,
     /// The port that its class had when it was started: a newer version may say another.
-    pub default_port: u16,
+    pub default_port: Option<u16>,
 }
 
 /// Something to do. Whatever follows a `Persist` waits in the engine until that is `Persisted`.
@@ -51,7 +52,7 @@ pub enum Effect {
         /// The node.
         node: NodeId,
     },
-    /// Make a record durable; answer with `Persisted`.
+    /// Make a record durable, and with it what hooks are told of that; answer with `Persisted`.
     Persist {
         /// The object.
         object: ObjectId,
@@ -61,6 +62,8 @@ pub enum Effect {
         record: Record,
         /// What an instance that has ended took, to be written with it.
         usage: Option<Box<UsageRecord>>,
+        /// What hooks are told, in this order.
+        events: Vec<Event>,
     },
     /// Have a node start an instance.
     Start {

@@ -144,6 +144,9 @@ impl Engine {
             // An object that may have an instance is in memory.
             Input::End { waiter, .. } => self.effects.push_back(Effect::Ordered { waiter }),
             Input::Touch { object, instance } => self.with(now, object, |o, cx| o.touch(instance, cx)),
+            Input::Decided { object, instance, asked_ms, renew } => {
+                self.with(now, object, |o, cx| o.decided(instance, asked_ms, renew, cx));
+            }
             Input::Loaded { object, record } => self.with(now, object, |o, cx| o.loaded(record, cx)),
             Input::Reserved { object, generation, result } => {
                 self.with(now, object, |o, cx| o.reserved(generation, result, cx));
@@ -200,6 +203,11 @@ impl Engine {
     /// All objects in memory.
     pub fn views(&self) -> Vec<ObjectView> {
         self.objects.values().filter_map(|slot| slot.object.view()).collect()
+    }
+
+    /// The states of all objects in memory.
+    pub fn states(&self) -> impl Iterator<Item = PublicState> + '_ {
+        self.objects.values().filter_map(|slot| slot.shown.map(|(state, _)| state))
     }
 
     fn status(&mut self, now: Now, node: NodeId, status: InstanceStatus) {

@@ -101,6 +101,17 @@ pub enum Input {
         /// The instance; activity of an earlier one means nothing.
         instance: InstanceId,
     },
+    /// The class's hook has answered whether an instance without activity may end.
+    Decided {
+        /// The object.
+        object: ObjectId,
+        /// The instance that was asked about.
+        instance: InstanceId,
+        /// The event's time, which tells one question from another.
+        asked_ms: u64,
+        /// Whether it is to be kept.
+        renew: bool,
+    },
     /// Answers `Load`.
     Loaded {
         /// The object.

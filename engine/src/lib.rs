@@ -5,6 +5,7 @@
 
 mod effect;
 mod engine;
+mod event;
 pub mod fleet;
 mod input;
 mod object;
@@ -16,6 +17,7 @@ mod view;
 
 pub use effect::{Effect, HoldId, PersistId, Placement};
 pub use engine::{Backoff, Config, Engine};
+pub use event::Event;
 pub use input::{EndOrder, Input, Kept, Now, StoreFailure, WaiterId};
 pub use record::{Record, RecordState};
 pub use refused::Refused;

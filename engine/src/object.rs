@@ -5,7 +5,7 @@
 //! (not in ───────────▶ Loading ────────────────▶ Reserving ───▶ Placing ─────────────────────▶ Starting
 //!  memory)                          ▲                │ no room     │ not persisted               │ Running
 //!     ▲                             │                ▼             ▼                             ▼
-//!     │                             │          waiters refused, forgotten                     Running
+//!     │                             │          waiters refused, forgotten                     Running (without a port: Healthy)
 //!     │ no waiters                  │ waiters                                                    │ Ready
 //!     └──────────────────────── Ending ◀──── Exited, lost, refused (from any state below) ──┐    ▼
 //!            (or Delayed, after    (the end is persisted; then Forget)                         ├─ Healthy
@@ -18,11 +18,13 @@
 //! Requests wait in any state but `Healthy`. A waiter has `start_timeout` until the instance runs, and from then on
 //! `port_timeout` until its port answers.
 //!
-//! Here: what an object is, and its requests. `placing` has the way to an instance and what waits for the store,
+//! A healthy one whose hook decides is asked before it is stopped for want of activity (`idle`). Here: what an object is, and
+//! its requests. `placing` has the way to an instance and what waits for the store,
 //! `life` what nodes tell, `deadlines` what time does, `metering` what instances take.
 
 mod crashes;
 mod deadlines;
+mod idle;
 mod life;
 mod live;
 mod metering;
@@ -38,13 +40,13 @@ use berth_common::spec::ClassSpec;
 
 use self::crashes::Crashes;
 use self::live::{Live, Stage};
+use self::placing::Beside;
 use self::waiters::Waiters;
 use crate::effect::{Effect, HoldId, PersistId, Placement};
 use crate::engine::Context;
 use crate::input::{Now, WaiterId};
 use crate::record::{Record, RecordState};
 use crate::refused::Refused;
-use crate::usage::UsageRecord;
 use crate::view::{ObjectView, PublicState};
 
 /// Numbers of the signals that Berth sends, the same on every Linux.
@@ -75,14 +77,8 @@ enum State {
     Reserving { class: Arc<ClassSpec> },
     /// It has, or may have, an instance.
     Live(Live),
-    /// Its instance is gone; that is being persisted.
-    Ending {
-        node: NodeId,
-        instance: InstanceId,
-        persist: PersistId,
-        retry_ms: Option<u64>,
-        usage: Option<Box<UsageRecord>>,
-    },
+    /// Its instance is gone; that is being persisted, with what its hook is told of it and what it took.
+    Ending { node: NodeId, instance: InstanceId, persist: PersistId, retry_ms: Option<u64>, beside: Beside },
     /// Nothing more to do: to be forgotten.
     Gone,
 }
@@ -132,11 +128,12 @@ impl Object {
                 self.exit = outcome;
                 State::Gone
             }
-            RecordState::Placed { node, instance, class, stop_reason, placed_ms } => {
+            RecordState::Placed { node, instance, class, stop_reason, announced, placed_ms } => {
                 let mut live = Live::new(node, instance, Arc::from(class), Stage::Recovering, now_ms);
                 // An earlier version has not written when.
                 live.placed_ms = if placed_ms == 0 { record.last_change_ms } else { placed_ms };
                 live.stop_reason = stop_reason;
+                live.announced = announced;
                 State::Live(live)
             }
         };

@@ -38,6 +38,9 @@ pub enum RecordState {
         /// Why it was told to end, if it was.
         #[serde(default)]
         stop_reason: Option<ExitReason>,
+        /// Whether its class's hook has been told, or will be, that it takes requests.
+        #[serde(default)]
+        announced: bool,
         /// When it was placed, in milliseconds since 1970.
         #[serde(default)]
         placed_ms: u64,

@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Port,
     /// It may have been idle for long enough.
     Idle,
+    /// Whoever was asked whether it may end should have answered.
+    Decide,
     /// An instance may be started after failures.
     Backoff,
     /// Failures are long enough ago.

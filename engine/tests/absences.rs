@@ -4,9 +4,14 @@
 
 use std::process::Command;
 
+/// Depths of a tree: what a package names itself, and all that those need.
+const ITS_OWN: &str = "1";
+const EVERYTHING: &str = "1000";
+
 /// Names of the packages that a package is built from.
-fn tree(package: &str) -> Vec<String> {
-    let args = ["tree", "--offline", "-p", package, "-e", "normal", "--prefix", "none", "--format", "{p}"];
+fn tree(package: &str, depth: &str) -> Vec<String> {
+    let form = ["-e", "normal", "--prefix", "none", "--format", "{p}"];
+    let args = ["tree", "--offline", "-p", package, "--depth", depth].into_iter().chain(form);
     let output =
         Command::new(env!("CARGO")).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -15,7 +20,11 @@ fn tree(package: &str) -> Vec<String> {
 }
 
 fn lacks(package: &str, absent: &[&str]) {
-    let tree = tree(package);
+    lacks_within(package, EVERYTHING, absent);
+}
+
+fn lacks_within(package: &str, depth: &str, absent: &[&str]) {
+    let tree = tree(package, depth);
     assert!(tree.iter().any(|name| name == package));
     for name in absent {
         assert!(!tree.iter().any(|found| found == name), "{package} depends on {name}");
@@ -33,8 +42,26 @@ fn common_knows_no_network_library() {
 }
 
 #[test]
+fn the_monitor_knows_nothing_of_what_it_shows() {
+    lacks(
+        "berth-monitor",
+        &["berth-common", "berth-engine", "berth-certs", "quinn", "rustls", "sled", "axum"],
+    );
+}
+
+#[test]
+fn the_agent_knows_http_only_through_the_monitor() {
+    lacks_within(
+        "berth-agent",
+        ITS_OWN,
+        &["hyper", "hyper-util", "http", "http-body-util", "prometheus-client"],
+    );
+    lacks_within("berth-edge", ITS_OWN, &["prometheus-client"]);
+}
+
+#[test]
 fn edge_and_agent_only_meet_on_the_wire() {
     lacks("berth-edge", &["berth-agent", "berth-cli", "libcontainer", "cgroups-rs"]);
-    lacks("berth-agent", &["berth-edge", "berth-engine", "berth-cli", "sled", "hyper"]);
+    lacks("berth-agent", &["berth-edge", "berth-engine", "berth-cli", "sled", "axum"]);
     lacks("berth-cli", &["berth-edge", "berth-agent", "berth-engine", "quinn", "sled", "libcontainer"]);
 }

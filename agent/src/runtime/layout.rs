@@ -23,7 +23,7 @@
 //!     seen.json           what the agent last saw that it had taken
 //!     exit.json           how it ended and what it had taken; written once, at the very end
 //!   layers/DIGEST/fs      unpacked image layers, shared by instances
-//!   logs/ID.log           output of instances, also of ended ones
+//!   logs/                 output of instances, also of ended ones: see `logs`
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -135,11 +135,6 @@ impl Layout {
     /// The folder of logs.
     pub(crate) fn logs(&self) -> PathBuf {
         self.root.join("logs")
-    }
-
-    /// The log of one instance.
-    pub(crate) fn log(&self, id: InstanceId) -> PathBuf {
-        self.logs().join(format!("{id}.log"))
     }
 
     /// Ids of the instances that have a folder.

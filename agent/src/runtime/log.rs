@@ -1,13 +1,19 @@
-//! The log of one instance: its output by line, with time and stream, held under a size.
+//! Writes the log of one instance: its output by line, with time and stream, held under a size and an age.
 //!
-//! A line: `2026-01-31T12:00:00.123Z stdout text`. When the file has half the size allowed it becomes `ID.log.1`, in
-//! place of an older one, and a new file begins: the newest half at least is always there, and the app never waits.
+//! When the file has half the size allowed, or its first line is older than lines are kept, it becomes `ID.log.1`, in place
+//! of an older one, and a new file begins: the newest half at least is always there, and the app never waits. `logs` reads
+//! them; `logs/line.rs` has what a line looks like.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
+
+use berth_common::spec::LogSpec;
+use berth_common::wire::logs::LogStream;
+
+use super::logs::{line, older};
 
 /// Longest line kept in one piece, in bytes; longer ones are split.
 const MAX_LINE_BYTES: usize = 16 * 1024;
@@ -18,72 +24,144 @@ const MAX_BYTES_PER_SECOND: usize = 2 << 20;
 /// Length of the time that is counted over.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Which stream a line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
-/// An open log.
+/// Where output goes.
 pub(crate) struct Log {
-    path: PathBuf,
-    file: File,
-    written: u64,
-    half: u64,
+    /// Nothing is kept where there is none.
+    kept: Option<Kept>,
     budget: Budget,
 }
 
+/// The file that is written to.
+struct Kept {
+    path: PathBuf,
+    file: File,
+    /// Where it begins in the log.
+    start: u64,
+    written: u64,
+    half: u64,
+    retention: Duration,
+    /// When its first line was written, and the last one. Times of lines never go back, whatever the clock does.
+    first: Option<SystemTime>,
+    last: SystemTime,
+}
+
 impl Log {
-    /// A new log that takes at most `limit` bytes in its two files.
-    pub(crate) fn create(path: &Path, limit: u64) -> io::Result<Self> {
-        let file = open(path)?;
-        Ok(Self { path: path.to_owned(), file, written: 0, half: limit / 2, budget: Budget::new() })
+    /// A new log, or none at all, as this says.
+    pub(crate) fn create(path: &Path, spec: &LogSpec) -> io::Result<Self> {
+        let kept = if spec.enabled { Some(Kept::create(path, spec)?) } else { None };
+        Ok(Self { kept, budget: Budget::new() })
     }
 
     /// Writes lines of the same moment, those that the budget allows. Errors are the log's alone: a full disk must not
     /// stop the instance.
-    fn write<'a>(&mut self, stream: Stream, lines: impl Iterator<Item = &'a [u8]>) {
-        let mut text = Vec::new();
-        let start = format!("{} {} ", humantime::format_rfc3339_millis(SystemTime::now()), stream.name());
-        let mut append = |line: &[u8]| {
-            text.extend_from_slice(start.as_bytes());
-            text.extend_from_slice(line);
-            text.push(b'\n');
-        };
+    fn write<'a>(&mut self, stream: LogStream, lines: impl Iterator<Item = &'a [u8]>) {
+        let Some(kept) = &mut self.kept else { return lines.for_each(drop) };
+        let now = SystemTime::now().max(kept.last);
+        let prefix = line::prefix(now, stream);
         self.budget.renew(Instant::now());
+        let mut entries = Entries::default();
         if let Some(dropped) = self.budget.dropped_before() {
-            append(
-                format!("[{dropped} lines dropped: more than an instance may log in a second]").as_bytes(),
+            let text = format!(
+                "[{dropped} lines dropped: more than an instance may log in a second, or than the disk takes]"
             );
+            entries.push(&line::prefix(now, LogStream::Berth), text.as_bytes());
         }
-        lines.filter(|line| self.budget.allows(line.len())).for_each(append);
-        self.append(&text);
+        let mut lost = 0;
+        for line in lines.filter(|line| self.budget.allows(line.len())) {
+            if !kept.has_room(entries.bytes() + prefix.len() + line.len() + 1) {
+                lost += kept.append(&mut entries, now);
+            }
+            entries.push(&prefix, line);
+        }
+        self.budget.lost += lost + kept.append(&mut entries, now);
     }
 
-    fn append(&mut self, text: &[u8]) {
-        let length = text.len() as u64;
-        if self.written > 0 && self.written + length > self.half && self.rotate().is_err() {
-            return;
-        }
-        if self.file.write_all(text).is_ok() {
-            self.written += length;
-        }
+    /// Tells what was dropped and is not told yet: nothing comes any more.
+    pub(crate) fn finish(&mut self) {
+        self.budget.end();
+        self.write(LogStream::Berth, std::iter::empty());
+    }
+}
+
+/// Lines on their way to the file.
+#[derive(Default)]
+struct Entries {
+    text: Vec<u8>,
+    count: u64,
+}
+
+impl Entries {
+    fn push(&mut self, prefix: &str, line: &[u8]) {
+        self.text.extend_from_slice(prefix.as_bytes());
+        self.text.extend_from_slice(line);
+        self.text.push(b'\n');
+        self.count += 1;
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        fs::rename(&self.path, self.path.with_extension("log.1"))?;
-        self.file = open(&self.path)?;
-        self.written = 0;
+    fn bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+impl Kept {
+    fn create(path: &Path, spec: &LogSpec) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            file: open(path)?,
+            start: 0,
+            written: 0,
+            half: spec.bytes / 2,
+            retention: spec.retention,
+            first: None,
+            last: SystemTime::UNIX_EPOCH,
+        })
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.written + bytes as u64 <= self.half
+    }
+
+    /// Writes lines, all of them or none; gives the number of those that are lost.
+    fn append(&mut self, entries: &mut Entries, now: SystemTime) -> u64 {
+        let Entries { text, count } = std::mem::take(entries);
+        if count == 0 {
+            return 0;
+        }
+        let aged = |first| now.duration_since(first).is_ok_and(|age| age > self.retention);
+        let over = !self.has_room(text.len()) || self.first.is_some_and(aged);
+        if self.first.is_some() && over && self.rotate(now).is_err() {
+            return count;
+        }
+        if self.file.write_all(&text).is_err() {
+            // Without the half that went there, or readers' places would be wrong.
+            let _ = self.file.set_len(self.written);
+            return count;
+        }
+        self.written += text.len() as u64;
+        self.first.get_or_insert(now);
+        self.last = now;
+        0
+    }
+
+    /// The new file is there with its first line before it takes its place.
+    fn rotate(&mut self, now: SystemTime) -> io::Result<()> {
+        let start = self.start + self.written;
+        let first = line::start(now, start);
+        let next = self.path.with_extension("log.next");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        file.write_all(first.as_bytes())?;
+        fs::rename(&self.path, older(&self.path))?;
+        fs::rename(&next, &self.path)?;
+        *self = Self {
+            path: std::mem::take(&mut self.path),
+            file,
+            start,
+            written: first.len() as u64,
+            half: self.half,
+            retention: self.retention,
+            first: None,
+            last: self.last,
+        };
         Ok(())
     }
 }
@@ -94,12 +172,12 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Cuts one stream into lines.
 pub(crate) struct Lines {
-    stream: Stream,
+    stream: LogStream,
     pending: Vec<u8>,
 }
 
 impl Lines {
-    pub(crate) fn new(stream: Stream) -> Self {
+    pub(crate) fn new(stream: LogStream) -> Self {
         Self { stream, pending: Vec::new() }
     }
 
@@ -140,6 +218,8 @@ struct Budget {
     lines: u32,
     bytes: usize,
     dropped: u64,
+    /// Not written, and not yet told.
+    lost: u64,
     /// Dropped in seconds that are over, and not yet told.
     untold: u64,
 }
@@ -151,15 +231,21 @@ impl Budget {
             lines: MAX_LINES_PER_SECOND,
             bytes: MAX_BYTES_PER_SECOND,
             dropped: 0,
+            lost: 0,
             untold: 0,
         }
     }
 
     fn renew(&mut self, now: Instant) {
         if now.duration_since(self.since) >= SECOND {
-            let untold = self.untold + self.dropped;
-            *self = Self { since: now, untold, ..Self::new() };
+            self.end();
         }
+    }
+
+    /// Ends the second.
+    fn end(&mut self) {
+        let untold = self.untold + self.dropped + self.lost;
+        *self = Self { untold, ..Self::new() };
     }
 
     fn dropped_before(&mut self) -> Option<u64> {
@@ -180,12 +266,16 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn of(bytes: u64) -> LogSpec {
+        LogSpec { bytes, ..LogSpec::default() }
+    }
+
     #[test]
     fn lines_are_cut_and_kept_under_the_limit() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
-        let mut log = Log::create(&path, 2000).unwrap();
-        let mut lines = Lines::new(Stream::Stdout);
+        let mut log = Log::create(&path, &of(2000)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
         lines.push(b"one\ntw", &mut log);
         lines.push(b"o\nthree", &mut log);
         lines.finish(&mut log);
@@ -203,25 +293,92 @@ mod tests {
     fn a_flood_is_dropped_and_told_of_once_it_is_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
-        let mut log = Log::create(&path, 64 << 20).unwrap();
-        let mut lines = Lines::new(Stream::Stdout);
+        let mut log = Log::create(&path, &of(64 << 20)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
         lines.push(&b"\n".repeat(3 * MAX_LINES_PER_SECOND as usize), &mut log);
         let kept = fs::read_to_string(&path).unwrap().lines().count();
         assert_eq!(kept, MAX_LINES_PER_SECOND as usize);
         log.budget.since -= SECOND;
         lines.push(b"calm\n", &mut log);
+        lines.push(&b"\n".repeat(MAX_LINES_PER_SECOND as usize), &mut log);
+        log.finish();
         let text = fs::read_to_string(&path).unwrap();
-        let told = text.lines().rev().nth(1).unwrap();
+        assert!(text.lines().next_back().unwrap().contains(" berth [1 lines dropped"), "the end is not told");
+        let told = text.lines().nth(kept).unwrap();
         assert!(told.contains(&format!("[{} lines dropped", 2 * MAX_LINES_PER_SECOND)), "{told}");
     }
 
     #[test]
     fn endless_lines_are_split() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = Log::create(&dir.path().join("x.log"), 1 << 20).unwrap();
-        let mut lines = Lines::new(Stream::Stderr);
+        let mut log = Log::create(&dir.path().join("x.log"), &of(1 << 20)).unwrap();
+        let mut lines = Lines::new(LogStream::Stderr);
         lines.push(&vec![b'a'; 3 * MAX_LINE_BYTES], &mut log);
         assert!(lines.pending.is_empty());
         assert_eq!(fs::read_to_string(dir.path().join("x.log")).unwrap().lines().count(), 3);
+    }
+    #[test]
+    fn a_flood_of_short_lines_stays_under_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(64 << 10)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        let size = |p: &Path| fs::metadata(p).map_or(0, |found| found.len());
+        for _ in 0..10 {
+            lines.push(&b"\n".repeat(5000), &mut log);
+            log.budget = Budget::new();
+            assert!(size(&path) + size(&older(&path)) <= 64 << 10);
+        }
+        assert!(size(&older(&path)) > 0, "it was not rotated");
+    }
+
+    #[test]
+    fn a_file_ends_once_its_first_line_is_too_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(1 << 20)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        lines.push(b"old\n", &mut log);
+        lines.push(b"also\n", &mut log);
+        assert!(!older(&path).exists());
+        let kept = log.kept.as_mut().unwrap();
+        kept.first = kept.first.map(|first| first - LogSpec::default().retention - SECOND);
+        lines.push(b"new\n", &mut log);
+        let old = fs::read_to_string(older(&path)).unwrap();
+        assert_eq!(old.lines().count(), 2);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.contains(&format!(" berth goes on at byte {}\n", old.len())) && text.ends_with("new\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_kept_where_that_is_not_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &LogSpec { enabled: false, ..of(1 << 20) }).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        lines.push(b"one\ntwo\nthree", &mut log);
+        lines.finish(&mut log);
+        assert!(lines.pending.is_empty() && fs::read_dir(dir.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn lines_that_the_disk_does_not_take_are_told_of_and_leave_no_halves() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(1 << 20)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        lines.push(b"one\n", &mut log);
+        // What a full disk does: no write works any more.
+        let good = std::mem::replace(&mut log.kept.as_mut().unwrap().file, File::open(&path).unwrap());
+        lines.push(b"two\nthree\n", &mut log);
+        log.kept.as_mut().unwrap().file = good;
+        log.budget.since -= SECOND;
+        lines.push(b"four\n", &mut log);
+        let text = fs::read_to_string(&path).unwrap();
+        let said: Vec<_> = text.lines().map(|line| line.splitn(3, ' ').nth(2).unwrap()).collect();
+        assert!(said[0] == "one" && said[1].starts_with("[2 lines dropped") && said[2] == "four", "{text}");
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use berth_common::spec::Recipe;
+use berth_common::spec::{LogSpec, Recipe};
 use berth_common::wire::call::{RefusalCode, Start};
 
 use super::LaunchError;
@@ -18,8 +18,6 @@ use super::spares::{Kind, Prepared, Spares};
 use crate::config::Site;
 use crate::images::{Image, Images};
 
-/// Most bytes of log kept for each instance.
-const LOG_BYTES: u64 = 8 << 20;
 /// Where programs are looked for when the image does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What Berth calls a variable, for those who know it from elsewhere and for those who do not.
@@ -84,7 +82,7 @@ impl Maker {
             capabilities: recipe.capabilities.clone(),
             user: image.user.clone(),
             logs: self.logs.clone(),
-            log_bytes: LOG_BYTES,
+            log_bytes: LogSpec::default().bytes,
         })
     }
 
@@ -113,6 +111,7 @@ impl Maker {
             instance: start.instance,
             env: VARIABLE_PREFIXES.into_iter().flat_map(named).collect(),
             log,
+            logs: start.logs,
         }
     }
 }

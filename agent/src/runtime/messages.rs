@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use berth_common::ids::InstanceId;
 use berth_common::metering::Metered;
 use berth_common::outcome::Outcome;
-use berth_common::spec::{Capability, StartBoost};
+use berth_common::spec::{Capability, LogSpec, StartBoost};
 use berth_common::wire::call::Usage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -162,7 +162,7 @@ pub(crate) struct ShimConfig {
     pub(crate) user: String,
     /// The directory of logs.
     pub(crate) logs: PathBuf,
-    /// Most bytes of log kept.
+    /// Most bytes of log kept, for a shim of a version that did not learn it with its instance.
     pub(crate) log_bytes: u64,
 }
 
@@ -176,6 +176,9 @@ pub(crate) struct Assignment {
     pub(crate) env: BTreeMap<String, String>,
     /// The log file.
     pub(crate) log: PathBuf,
+    /// How it is kept.
+    #[serde(default)]
+    pub(crate) logs: LogSpec,
 }
 
 /// A range of subordinate ids.

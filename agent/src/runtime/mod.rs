@@ -11,6 +11,7 @@
 //!   waits for the end, wipes the disk and writes down how it ended.
 //! * `spares` keeps some shims that have made their namespaces and wait for a container, `holder` some that have made a
 //!   container and wait for an instance.
+//! * `logs` reads what the shims have written, and removes what is old.
 //! * `rootless` is the agent's side of both.
 //! * `metering` is what instances take, as all of these write it down.
 
@@ -25,6 +26,7 @@ mod landlock;
 pub mod layers;
 mod layout;
 mod log;
+pub mod logs;
 mod maker;
 mod messages;
 pub mod metering;
@@ -137,6 +139,12 @@ pub trait Runtime {
     /// Which disks there are.
     fn disks(&self) -> DiskCapacity;
 
+    /// How many of the slots are taken, those of containers that were made ahead of need included.
+    fn disks_taken(&self) -> u32;
+
+    /// Fails where no container could be started.
+    async fn check(&self) -> io::Result<()>;
+
     /// Sets aside what there is only so much of, for an instance that will be started, or says what is lacking. What
     /// was set aside is given back by itself when the start fails or the container has ended.
     fn reserve(&self, start: &Start) -> Result<(), LaunchError>;
@@ -149,6 +157,9 @@ pub trait Runtime {
 
     /// How many containers are there that were made ahead of need.
     fn held(&self) -> usize;
+
+    /// What instances have written.
+    fn logs(&self) -> logs::Logs;
 
     /// Starts a container. Returns once something on this node looks after it; its fate arrives as events.
     async fn start(&self, launch: Launch) -> Result<(Self::Container, Events), LaunchError>;

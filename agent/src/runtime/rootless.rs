@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Shim, ask_supervisor, connect_shim};
@@ -21,6 +21,7 @@ use super::disk::{Disk, Disks};
 use super::holder::{Held, Holder};
 use super::layers::Layers;
 use super::layout::{Layout, read_json, write_json_fast};
+use super::logs::{LogEntry, Logs};
 use super::maker::Maker;
 use super::messages::{ShimCall, SupervisorAnswer, SupervisorCall};
 use super::metering::{self, Seen};
@@ -33,8 +34,8 @@ use crate::images::Images;
 
 /// Prepared shims that one start may use up.
 const MAX_SHIMS: usize = 3;
-/// Most logs kept, of ended instances too. With the limit of each this bounds the disk that logs take.
-const MAX_LOGS: usize = 256;
+/// How often logs are looked through for those that are too old or too many, at most and at least.
+const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Where the programs are that networks are made with.
 const PROGRAM_DIRS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -50,6 +51,9 @@ pub struct Rootless {
     followed: Rc<RefCell<HashMap<InstanceId, CancellationToken>>>,
     /// How the instances come by their containers that have a place and are not yet started.
     reserved: RefCell<HashMap<InstanceId, Reserved>>,
+    logs: Logs,
+    /// Has logs looked through soon.
+    prune: Rc<Notify>,
 }
 
 /// How an instance comes by its container.
@@ -109,7 +113,10 @@ impl Rootless {
         let spares = Spares::new(makings, spares);
         let maker = Rc::new(Maker { site, logs: layout.logs(), images, protection, spares });
         let holder = Holder::new(Rc::clone(&maker), Rc::clone(&disks));
-        Ok(Self { layout, maker, holder, disks, followed: Rc::default(), reserved: RefCell::default() })
+        let (logs, prune) = (Logs::at(layout.logs()), Rc::new(Notify::new()));
+        tokio::task::spawn_local(keep_pruned(layout.clone(), logs.clone(), Rc::clone(&prune)));
+        let (followed, reserved) = (Rc::default(), RefCell::default());
+        Ok(Self { layout, maker, holder, disks, followed, reserved, logs, prune })
     }
 
     async fn try_start(&self, launch: &Launch) -> Result<(Shim, Events), LaunchError> {
@@ -182,7 +189,10 @@ impl Rootless {
     /// that the shim has ended.
     async fn assign(&self, prepared: Prepared, launch: &Launch) -> io::Result<(Shim, Events)> {
         let instance = launch.start.instance;
-        let assignment = self.maker.assignment(&launch.start, self.layout.log(instance));
+        let assignment = self.maker.assignment(&launch.start, self.logs.path(instance));
+        if launch.start.logs.enabled {
+            self.logs.enter(&LogEntry::of(launch))?;
+        }
         write_json_fast(&prepared.directory.join("launch.json"), &without_env(launch))?;
         write_json_fast(&prepared.directory.join("run.json"), &assignment)?;
         fs::rename(&prepared.directory, self.layout.instance(instance))?;
@@ -240,18 +250,6 @@ impl Rootless {
         let carried = Seen::read(&directory).carried;
         Ok(Some(Adopted { launch, state, carried }))
     }
-
-    /// Keeps the number of logs bounded, oldest first.
-    fn prune_logs(&self) -> io::Result<()> {
-        let mut logs = Vec::new();
-        for entry in fs::read_dir(self.layout.logs())? {
-            let entry = entry?;
-            logs.push((entry.metadata()?.modified()?, entry.path()));
-        }
-        logs.sort();
-        let surplus = logs.len().saturating_sub(MAX_LOGS);
-        logs.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
-    }
 }
 
 impl Runtime for Rootless {
@@ -259,6 +257,14 @@ impl Runtime for Rootless {
 
     fn disks(&self) -> DiskCapacity {
         self.disks.capacity()
+    }
+
+    fn disks_taken(&self) -> u32 {
+        self.disks.taken()
+    }
+
+    async fn check(&self) -> io::Result<()> {
+        ask_supervisor(&self.layout, &SupervisorCall::Ping).await.map(drop)
     }
 
     fn reserve(&self, start: &Start) -> Result<(), LaunchError> {
@@ -283,6 +289,10 @@ impl Runtime for Rootless {
 
     fn held(&self) -> usize {
         self.holder.count()
+    }
+
+    fn logs(&self) -> Logs {
+        self.logs.clone()
     }
 
     async fn start(&self, launch: Launch) -> Result<(Shim, Events), LaunchError> {
@@ -323,7 +333,7 @@ impl Runtime for Rootless {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         }
-        self.prune_logs()?;
+        self.prune.notify_one();
         // Whatever takes long is nobody's business any more; what is not done when the agent ends, the next one does.
         let gone = self.followed.borrow().get(&instance).cloned();
         tokio::task::spawn_local(async move {
@@ -335,6 +345,22 @@ impl Runtime for Rootless {
             }
         });
         Ok(())
+    }
+}
+
+/// Removes logs that are too old or too many, now and then and after ends, for as long as the agent lives.
+async fn keep_pruned(layout: Layout, logs: Logs, wanted: Rc<Notify>) {
+    loop {
+        let (layout, logs) = (layout.clone(), logs.clone());
+        let pruned = tokio::task::spawn_blocking(move || {
+            let living = layout.instance_ids()?.into_iter().collect();
+            logs.prune(&living, SystemTime::now())
+        });
+        if let Ok(Err(error)) = pruned.await {
+            tracing::warn!(%error, "cannot remove old logs of instances");
+        }
+        tokio::time::sleep(PRUNE_EVERY.0).await;
+        let _ = tokio::time::timeout(PRUNE_EVERY.1, wanted.notified()).await;
     }
 }
 

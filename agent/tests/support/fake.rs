@@ -1,13 +1,14 @@
 //! A runtime without containers: their network namespace is this machine's, their apps are the test's own listeners,
 //! and their events are what the test says.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use berth_agent::runtime::logs::Logs;
 use berth_agent::runtime::metering::{Ended, Seen};
 use berth_agent::runtime::{Adopted, Container, Event, Events, Launch, LaunchError, Runtime};
 use berth_common::ids::{EdgeId, InstanceId};
@@ -30,6 +31,8 @@ pub(crate) struct Fake {
     pub(crate) failure: RefCell<Option<LaunchError>>,
     /// Starts wait until it is let go.
     pub(crate) held: Cell<bool>,
+    /// Where instances' output is.
+    logs: OnceCell<tempfile::TempDir>,
     changed: Notify,
     events: RefCell<HashMap<InstanceId, mpsc::Sender<Event>>>,
     stops: Rc<Stops>,
@@ -43,6 +46,11 @@ struct Stops {
 }
 
 impl Fake {
+    /// Where instances' output is.
+    pub(crate) fn logs(&self) -> &std::path::Path {
+        self.logs.get_or_init(|| tempfile::tempdir().unwrap()).path()
+    }
+
     /// A container, and the test's end of its events.
     pub(crate) fn container(&self, instance: InstanceId) -> (FakeContainer, Events) {
         let (sender, events) = mpsc::channel(4);
@@ -110,6 +118,14 @@ impl Runtime for FakeRuntime {
         DiskCapacity::default()
     }
 
+    fn disks_taken(&self) -> u32 {
+        0
+    }
+
+    async fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn reserve(&self, _start: &Start) -> Result<(), LaunchError> {
         Ok(())
     }
@@ -124,6 +140,10 @@ impl Runtime for FakeRuntime {
 
     fn held(&self) -> usize {
         0
+    }
+
+    fn logs(&self) -> Logs {
+        Logs::at(self.0.logs())
     }
 
     async fn start(&self, launch: Launch) -> Result<(FakeContainer, Events), LaunchError> {

@@ -85,6 +85,7 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         pasta: None,
         nft: None,
         protection: Layers::default(),
+        monitor_listen: None,
     }
 }
 

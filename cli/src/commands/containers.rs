@@ -63,7 +63,7 @@ async fn order(args: &OneContainer, verb: &str, body: &Value) -> Result<()> {
 }
 
 /// `APP/CLASS/NAME`, where it has these parts. The name may hold slashes.
-fn object_key(text: &str) -> Result<Option<ObjectKey>> {
+pub(crate) fn object_key(text: &str) -> Result<Option<ObjectKey>> {
     let mut parts = text.splitn(3, '/');
     let (Some(app), Some(class), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
         return Ok(None);

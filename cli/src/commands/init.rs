@@ -98,7 +98,7 @@ mod tests {
         let manifest = Manifest::parse(Path::new(MANIFEST), &text).unwrap();
         assert_eq!(manifest.name.as_str(), "my-app");
         assert_eq!(manifest.classes[0].image.source.path(), Path::new("./a \"b\""));
-        assert_eq!(manifest.classes[0].default_port, 81);
+        assert_eq!(manifest.classes[0].default_port, Some(81));
     }
 
     #[test]

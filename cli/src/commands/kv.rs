@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::containers::object_id;
+use super::encode;
 use crate::admin::Admin;
 use crate::args::{Kv, KvKey, Show};
 use crate::output;
@@ -40,14 +41,6 @@ fn path(key: &KvKey) -> Result<String> {
     Ok(format!("/v1/containers/{}/kv/{}", object_id(&key.object)?, encode(&key.key)))
 }
 
-/// A text as one part of a path or a query.
-pub(super) fn encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
 fn from_stdin() -> Result<Vec<u8>> {
     let mut value = Vec::new();
     // One byte more than there may be, so that the edge says that it is too much.
@@ -73,14 +66,4 @@ async fn list(object: &str, prefix: &str, show: &Show) -> Result<()> {
     let row =
         |key: &Value| vec![key["key"].as_str().unwrap_or_default().to_owned(), key["bytes"].to_string()];
     Ok(output::table(&HEADINGS, keys.iter().map(row).collect())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_one_part_of_a_path() {
-        assert_eq!(encode("a/b c?ä.%"), "a%2Fb%20c%3F%C3%A4%2E%25");
-    }
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod agenda;
 mod apps;
 mod certs;
 mod check;
@@ -8,8 +9,10 @@ mod connect;
 mod containers;
 mod deploy;
 mod dev;
+mod hooks;
 mod init;
 mod kv;
+mod logs;
 mod man;
 mod nodes;
 mod pack;
@@ -33,9 +36,14 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Rollback(args) => apps::roll_back(&args).await,
         Command::Apps(command) => apps::run(command).await,
         Command::Containers(command) => containers::run(command).await,
+        Command::Logs(args) => logs::run(&args).await,
         Command::Connect(args) => connect::connect(&args).await,
         Command::PortForward(args) => connect::forward(&args).await,
         Command::Kv(command) => kv::run(command).await,
+        Command::Alarm(command) => agenda::alarm(command).await,
+        Command::Schedules(command) => agenda::schedules(command).await,
+        Command::Crons(args) => agenda::crons(&args).await,
+        Command::Hooks(command) => hooks::run(command).await,
         Command::Nodes(args) => nodes::run(&args).await,
         Command::Usage(args) => usage::run(&args).await,
         Command::Pack(args) => pack::run(&args),
@@ -45,5 +53,23 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Certs(args) => certs::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Man { dir } => man::run(&dir),
+    }
+}
+
+/// A text as one part of a path or a query.
+fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_one_part_of_a_path() {
+        assert_eq!(encode("a/b c?ä.%"), "a%2Fb%20c%3F%C3%A4%2E%25");
     }
 }

@@ -37,6 +37,12 @@ mod tests {
             assert!(Manifest::parse(file, good).is_ok() && valid(good), "{good}");
         }
         for more in [
+            "[containers.callbacks.a]\npath = \"x\"",
+            "[containers.callbacks.a]\ncolour = 1",
+            "[containers.hooks]\nurl = \"https://x\"",
+            "[containers.hooks]\nurl = \"ftp://x\"\nsecret = \"K\"",
+            "[triggers]\ncrons = [\"* *\"]",
+            "[triggers]\ncrons = [{ start = true }]",
             "colour = 1",
             "default_port = 0",
             "sleep_after = true",

@@ -7,11 +7,11 @@ use toml::de::DeValue;
 
 use super::report::{Position, Report, Section, Value, kind, nearest};
 use super::values::{self, Bounds};
-use super::{ClassManifest, DeclaredImage, ImageSource};
+use super::{ClassManifest, DeclaredImage, ImageSource, trigger};
 use crate::ids::ClassName;
 use crate::spec::{Capability, MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, StartBoost, path_fault};
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "class_name",
     "image",
     "instance_type",
@@ -31,6 +31,8 @@ const KEYS: [&str; 19] = [
     "port_timeout",
     "stop_grace",
     "env",
+    "hooks",
+    "callbacks",
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -78,6 +80,8 @@ pub(super) struct Parsed {
 /// The classes that a file declares, for its routes.
 pub(super) struct ClassNames<'t> {
     names: Vec<(&'t str, Position)>,
+    /// Those that say no port of their own.
+    without_port: Vec<&'t str>,
 }
 
 impl<'t> ClassNames<'t> {
@@ -98,7 +102,23 @@ impl<'t> ClassNames<'t> {
                 None => names.push((name, at)),
             }
         }
-        Self { names }
+        let portless = sections.iter().filter(|section| section.get("default_port").is_none());
+        let without_port =
+            portless.filter_map(|section| section.get("class_name")?.get_ref().as_str()).collect();
+        Self { names, without_port }
+    }
+
+    /// Whether requests to the class must say which port they are for.
+    pub(super) fn is_without_port(&self, name: &ClassName) -> bool {
+        self.without_port.contains(&name.as_str())
+    }
+
+    /// The class, where there is only one.
+    pub(super) fn only(&self) -> Option<&'t str> {
+        match self.names.as_slice() {
+            [(name, _)] => Some(name),
+            _ => None,
+        }
     }
 
     /// Whether a class is declared; if not, what to say about it.
@@ -132,9 +152,8 @@ fn read_class(
     let name = report
         .required(section, "class_name", "a name such as class_name = \"Hello\"")
         .and_then(|value| values::name::<ClassName>(report, value));
-    let default_port = report
-        .required(section, "default_port", "the app's TCP port, such as default_port = 8080")
-        .and_then(|value| values::number(report, value, 1..=u16::MAX));
+    let default_port = section.get("default_port");
+    let default_port = optional(default_port, |value| values::number(report, value, 1..=u16::MAX));
     let max_instances = section.get("max_instances");
     let max_instances = optional(max_instances, |value| values::number(report, value, 1..=MAX_INSTANCES));
     let prepared = optional(section.get("prepared"), |value| values::number(report, value, 0..=MAX_PREPARED));
@@ -151,6 +170,11 @@ fn read_class(
     let capabilities = optional(section.get("capabilities"), |value| capabilities(report, value));
     let required_ports = optional(section.get("required_ports"), |value| ports(report, value));
     let ping_endpoint = optional(section.get("ping_endpoint"), |value| ping_endpoint(report, value));
+    refuse_ports_without_default(report, section);
+    let hooks = optional(section.get("hooks"), |value| trigger::hooks(report, value));
+    let has_hooks = section.get("hooks").is_some();
+    let callbacks = section.get("callbacks");
+    let callbacks = optional(callbacks, |value| trigger::callbacks(report, value, has_hooks));
     let mut duration = |key, default, bounds: &Bounds| {
         let value = section.get(key);
         optional(value, |value| values::duration(report, value, bounds)).map(|found| found.unwrap_or(default))
@@ -181,7 +205,22 @@ fn read_class(
         capabilities: capabilities?.unwrap_or_default(),
         required_ports: required_ports?.unwrap_or_default(),
         ping_endpoint: ping_endpoint?,
+        hooks: hooks?,
+        callbacks: callbacks?.unwrap_or_default(),
     })
+}
+
+/// What waits for ports is of no use to a class without one of its own.
+fn refuse_ports_without_default(report: &mut Report<'_>, section: &Section<'_, '_>) {
+    if section.get("default_port").is_some() {
+        return;
+    }
+    for key in ["required_ports", "ping_endpoint"] {
+        if let Some(value) = section.get(key) {
+            report
+                .wrong(value.span().start, format!("{key} only goes with a default_port; expected also one"));
+        }
+    }
 }
 
 /// Nothing there is fine (`Some(None)`); something wrong is not (`None`).

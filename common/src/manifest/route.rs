@@ -51,6 +51,14 @@ fn read(
         None => Some(None),
         Some(value) => values::number(report, value, 1..=u16::MAX).map(Some),
     };
+    if let Some(class) = class.as_ref().filter(|class| classes.is_without_port(class))
+        && section.get("port").is_none()
+    {
+        report.wrong(
+            section.at,
+            format!("the class {class} has no default_port; expected a port here or there"),
+        );
+    }
     let rewrite = match section.get("rewrite") {
         None => Some(None),
         Some(value) => rewrite(report, value, path.as_ref()).map(Some),

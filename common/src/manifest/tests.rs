@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 
 use super::*;
-use crate::spec::{NameSource, RouteSpec};
+use crate::spec::{Action, NameSource, RouteSpec};
 
 fn parse(text: &str) -> Result<Manifest, Problems> {
     Manifest::parse(Path::new("berth.toml"), text)
@@ -109,7 +109,7 @@ fn a_full_file_becomes_an_app() {
     let Resources { cpu_sixteenths, memory_bytes, disk_bytes, disk_in_memory } = class.recipe.resources;
     assert!(!disk_in_memory);
     assert_eq!((cpu_sixteenths, memory_bytes, disk_bytes), (4, 512 << 20, 1_000_000_000));
-    assert_eq!((class.max_instances, class.default_port), (Some(10), 8080));
+    assert_eq!((class.max_instances, class.default_port), (Some(10), Some(8080)));
     let times = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
     assert_eq!(times.map(|time| time.as_millis()), [90_000, 1_500, 2_500, 0]);
     assert_eq!(class.recipe.entrypoint.as_deref(), Some(&["/app/hello".to_owned(), "--loud".to_owned()][..]));
@@ -200,7 +200,7 @@ berth.toml:2:1: `nmae` is not a key of the file; did you mean `name`?
 berth.toml:3:1: class_name is missing in [[containers]]; expected a name such as class_name = "Hello"
 berth.toml:4:1: `class` is not a key of [[containers]]; did you mean `class_name`?
 berth.toml:6:1: `sleepAfter` is not a key of [[containers]]; did you mean `sleep_after`?
-berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, env
+berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, env, hooks, callbacks
 berth.toml:10:60: `gpu` is not a key of instance_type; known are vcpu, memory, disk
 berth.toml:11:1: class is missing in [[routes]]; expected the class_name of a [[containers]] section
 berth.toml:13:1: `clas` is not a key of [[routes]]; did you mean `class`?"#
@@ -446,6 +446,23 @@ fn limits_are_those_of_the_reference_unless_given() {
 }
 
 #[test]
+fn output_is_kept_for_a_week_unless_given_and_within_bounds() {
+    assert_eq!(with("", "").unwrap().logs, LogSpec::default());
+    let logs = with("", "[observability]\nlog_retention = \"2h\"\nlog_size = \"64KiB\"").unwrap().logs;
+    assert_eq!(logs, LogSpec { enabled: true, retention: Duration::from_secs(7200), bytes: 64 << 10 });
+    assert!(!with("", "[observability]\nenabled = false").unwrap().logs.enabled);
+    for bad in [
+        "log_retention = \"59m\"",
+        "log_retention = \"31d\"",
+        "log_size = \"63KiB\"",
+        "enabled = 1",
+        "size = 1",
+    ] {
+        assert!(with("", &format!("[observability]\n{bad}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn what_must_answer_before_requests_are_sent_is_checked() {
     let class = &with("required_ports = [81]\nping_endpoint = \"/ok\"", "").unwrap().classes[0];
     assert_eq!((&class.required_ports[..], class.ping_endpoint.as_deref()), (&[81][..], Some("/ok")));
@@ -463,4 +480,72 @@ fn only_a_path_with_a_star_can_be_rewritten() {
     };
     assert_eq!(route("/a/*").unwrap().routes[0].rewrite.as_deref(), Some("/"));
     assert!(route("/a").unwrap_err().to_string().contains("ends with `/*`"));
+}
+
+#[test]
+fn hooks_and_callbacks_are_read() {
+    let hooks = "[containers.hooks]\nurl = \"https://example.com/h\"\nsecret = \"KEY\"\n";
+    let callbacks = "[containers.callbacks.clean]\npath = \"/clean\"\n[containers.callbacks.tell]\nhook = true\n\
+                     [containers.callbacks.go]\nenv = { AT = \"{scheduled_time}\" }\n";
+    let class = &with("", &format!("{hooks}{callbacks}")).unwrap().classes[0];
+    let told = class.hooks.as_ref().unwrap();
+    assert_eq!(
+        (told.url.as_str(), told.secret.as_str(), told.events.len()),
+        ("https://example.com/h", "KEY", 3)
+    );
+    let action = |name: &str| &class.callbacks[&name.parse::<crate::ids::CallbackName>().unwrap()];
+    assert!(matches!(action("clean"), Action::Request(r) if r.method == "POST" && r.path == "/clean"));
+    assert_eq!(action("tell"), &Action::Hook);
+    assert!(matches!(action("go"), Action::Start { env } if env.len() == 1));
+    for (bad, word) in [
+        ("[containers.hooks]\nurl = \"https://x\"", "secret is missing"),
+        ("[containers.hooks]\nurl = \"x\"\nsecret = \"K\"", "must start with https://"),
+        (
+            "[containers.hooks]\nurl = \"https://x\"\nsecret = \"K\"\nevents = [\"stp\"]",
+            "did you mean \"stop\"?",
+        ),
+        ("[containers.callbacks.a]\nhook = true", "[containers.hooks]"),
+        ("[containers.callbacks.a]", "must say what is done"),
+        ("[containers.callbacks.a]\npath = \"/x\"\nhook = true", "must say what is done"),
+        ("[containers.callbacks.a]\npath = \"/x\"\nmethod = \"post\"", "is none of"),
+        ("[containers.callbacks.\"-a\"]\nstart = true", "not allowed"),
+    ] {
+        let problems = with("", bad).unwrap_err().to_string();
+        assert!(problems.contains(word), "{bad}: {problems}");
+    }
+}
+
+#[test]
+fn crons_name_an_object_and_what_is_done() {
+    let crons =
+        |text: &str| with("", &format!("[triggers]\ncrons = [{text}]")).map(|manifest| manifest.crons);
+    let short = &crons("\"*/2 * * * *\"").unwrap()[0];
+    assert_eq!((short.class.as_str(), short.object.as_str()), ("A", "cron"));
+    assert!(matches!(&short.action, Action::Start { env } if env.is_empty()));
+    let long = "{ cron = \"0 3 * * *\", class = \"A\", object = \"night\", path = \"/run\", port = 81 }";
+    let long = &crons(long).unwrap()[0];
+    assert!(matches!(&long.action, Action::Request(request) if request.port == Some(81)));
+    for (bad, word) in [
+        ("\"* * * *\"", "five fields"),
+        ("\"0 0 31 2 *\"", "never comes"),
+        ("{ cron = \"* * * * *\", class = \"B\", start = true }", "no [[containers]] section"),
+        ("{ cron = \"* * * * *\" }", "must say what is done"),
+        ("{ cron = \"* * * * *\", hook = true }", "[containers.hooks]"),
+    ] {
+        let problems = crons(bad).unwrap_err().to_string();
+        assert!(problems.contains(word), "{bad}: {problems}");
+    }
+}
+
+#[test]
+fn a_class_without_a_port_takes_requests_only_where_they_name_one() {
+    let parse = |more: &str| {
+        let text = format!("name = \"a\"\n[[containers]]\nclass_name = \"A\"\nimage = \"./a\"\n{more}");
+        Manifest::parse(Path::new("berth.toml"), &text)
+    };
+    assert_eq!(parse("").unwrap().classes[0].default_port, None);
+    let route = "[[routes]]\npath = \"/x\"\nclass = \"A\"\nobject = \"x\"\n";
+    assert!(parse(route).unwrap_err().to_string().contains("has no default_port"));
+    assert!(parse(&format!("{route}port = 81")).is_ok());
+    assert!(parse("ping_endpoint = \"/\"").unwrap_err().to_string().contains("default_port"));
 }

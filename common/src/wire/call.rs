@@ -9,6 +9,7 @@
 //! Forget -> Done               the edge has stored how these instances ended: the agent may forget them
 //! Renew  -> Done               the owner lives: its instances' terms start anew
 //! Usage  -> Usage | Refused    what one instance takes
+//! Logs   -> Logs* | Refused    what instances have written, and with `follow` what they write from then on
 //! Prepare -> Done              the containers to be kept ready from now on; never an obligation
 //! ```
 
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use crate::metering::Metered;
 use crate::outcome::Outcome;
-use crate::spec::Recipe;
+use crate::spec::{LogSpec, Recipe};
+use crate::wire::logs::{LogBatch, ReadLogs};
 
 /// What an edge asks of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub enum Call {
     Renew(Renew),
     /// Asks what an instance takes now.
     Usage(AskUsage),
+    /// Reads what instances have written.
+    Logs(ReadLogs),
     /// Says which containers are likely to be wanted.
     Prepare(Prepare),
 }
@@ -61,6 +65,8 @@ pub enum Answer {
     Done,
     /// To `Usage`.
     Usage(Usage),
+    /// To `Logs`, any number of times.
+    Logs(LogBatch),
     /// The call cannot be carried out.
     Refused(Refusal),
 }
@@ -185,14 +191,18 @@ pub struct Start {
     /// What its container is made from.
     #[serde(flatten)]
     pub recipe: Recipe,
-    /// The port that must take a connection before the instance counts as ready.
-    pub ready_port: u16,
+    /// The port that must take a connection before the instance counts as ready. Without one it does as soon as it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_port: Option<u16>,
     /// Other ports of which the same holds.
     #[serde(default)]
     pub required_ports: Vec<u16>,
     /// A path on the first port that must be answered in HTTP, by any status below 500.
     #[serde(default)]
     pub ping_endpoint: Option<String>,
+    /// How its output is kept.
+    #[serde(default)]
+    pub logs: LogSpec,
 }
 
 /// Leaves the values of the environment out: they may be secrets.

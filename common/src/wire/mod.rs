@@ -11,6 +11,7 @@
 
 pub mod call;
 pub mod frame;
+pub mod logs;
 pub mod tunnel;
 
 /// The application protocol that both sides offer in the TLS handshake. The number grows only with a change that

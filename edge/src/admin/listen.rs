@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Admin;
 use super::access::{self, Peer};
+use super::metrics;
 use crate::config::AdminTls;
 
 /// Who may open the socket: its owner.
@@ -105,6 +106,7 @@ pub(crate) async fn serve(listeners: Listeners, admin: Admin) {
         .fallback(super::no_resource)
         .method_not_allowed_fallback(super::no_method)
         .layer(from_fn_with_state(Arc::clone(&admin), access::identify))
+        .layer(from_fn_with_state(Arc::clone(&admin), metrics::count))
         .with_state(admin);
     let Listeners { local, network } = listeners;
     let local = accept_local(local, routes.clone());

@@ -65,6 +65,11 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the edge failed", error.to_string())
     }
 
+    /// Whether what the request is about is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     pub(super) fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
         self.header = Some(Box::new((name, value)));
         self

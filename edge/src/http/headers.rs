@@ -10,6 +10,8 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
 
+use crate::agenda::{ATTEMPT, CALLBACK, SCHEDULED_MS};
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -27,7 +29,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Headers that a client may send but nobody may believe, or that are the edge's to answer.
-const NOT_FROM_CLIENTS: [HeaderName; 6] = [
+const NOT_FROM_CLIENTS: [HeaderName; 9] = [
+    ATTEMPT,
+    CALLBACK,
+    SCHEDULED_MS,
     HeaderName::from_static("cf-container-target-port"),
     FORWARDED,
     HeaderName::from_static("x-forwarded-port"),

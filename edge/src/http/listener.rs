@@ -81,7 +81,7 @@ async fn serve(
     lifecycle: Lifecycle,
     _permit: OwnedSemaphorePermit,
 ) {
-    let socket = match ClientSocket::new(stream) {
+    let socket = match ClientSocket::new(stream, Arc::clone(&proxy.metrics), proxy.shard) {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "client gone before it was served"),
     };

@@ -199,9 +199,10 @@ mod tests {
                 start_boost: None,
                 capabilities: Default::default(),
             },
-            ready_port: 1,
+            ready_port: Some(1),
             required_ports: Vec::new(),
             ping_endpoint: None,
+            logs: Default::default(),
         })
     }
 

@@ -200,7 +200,10 @@ impl Link {
                 },
                 stocks = changed(&mut self.stocks) => session.prepare(&stocks),
                 _ = session.renew.tick() => session.renew(),
-                _ = session.look.tick() => session.look_for_life(),
+                _ = session.look.tick() => {
+                    self.nodes.measured(&self.node, session.connection.rtt());
+                    session.look_for_life();
+                }
             }
         }
     }

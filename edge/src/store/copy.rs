@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! {"berth_store":3,"epoch":7}        the head
-//! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}  {"usage":{...}}    one line for each, in this order
+//! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order; then also
+//! {"schedule":{...}}  {"cron":{...}}  {"event":{...}}  {"dead":{...}}  {"usage":{...}}
 //! {"lines":3,"sha256":"..."}         the end: how many lines there were between, and their digest
 //! ```
 //!
@@ -23,8 +24,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::sled::{FORMAT, SledStore};
-use super::{Done, KvChange, Store, StoreError, Write};
+use super::{Agenda, CronKey, Done, KvChange, Outbox, Store, StoreError, Write};
+use crate::agenda::schedule::Schedule;
 use crate::history::AppHistory;
+use crate::hooks::delivery::Delivery;
 use crate::tokens::TokenRecord;
 use crate::usage::UsageKey;
 
@@ -47,6 +50,10 @@ enum Line {
     Token(Box<TokenRecord>),
     Object(Box<Record>),
     Value { object: ObjectId, key: String, base64: String },
+    Schedule(Box<Schedule>),
+    Cron { key: CronKey, last_ms: u64 },
+    Event(Box<Delivery>),
+    Dead { id: String, delivery: Box<Delivery> },
     Usage(Box<UsageRecord>),
 }
 
@@ -64,6 +71,8 @@ pub(crate) struct Contents {
     pub(crate) tokens: u64,
     pub(crate) objects: u64,
     pub(crate) values: u64,
+    pub(crate) schedules: u64,
+    pub(crate) events: u64,
     pub(crate) lives: u64,
 }
 
@@ -147,6 +156,8 @@ fn walk(store: &SledStore, mut each: impl FnMut(Line) -> Result<()>) -> Result<C
         contents.values += 1;
         each(Line::Value { object, key, base64: BASE64_STANDARD.encode(value) })?;
     }
+    walk_agenda(store, &mut contents, &mut each)?;
+    walk_events(store, &mut contents, &mut each)?;
     walk_usage(store, &mut contents, &mut each)?;
     Ok(contents)
 }
@@ -166,6 +177,42 @@ fn walk_usage(
             each(Line::Usage(Box::new(record)))?;
         }
     }
+}
+
+fn walk_agenda(
+    store: &SledStore,
+    contents: &mut Contents,
+    each: &mut impl FnMut(Line) -> Result<()>,
+) -> Result<()> {
+    for schedule in store.all_schedules() {
+        contents.schedules += 1;
+        each(Line::Schedule(Box::new(schedule?)))?;
+    }
+    for (key, last_ms) in store.cron_marks()? {
+        each(Line::Cron { key, last_ms })?;
+    }
+    Ok(())
+}
+
+fn walk_events(
+    store: &SledStore,
+    contents: &mut Contents,
+    each: &mut impl FnMut(Line) -> Result<()>,
+) -> Result<()> {
+    let mut last = None;
+    loop {
+        let page = store.events(last, PAGE)?;
+        let Some((newest, _)) = page.last() else { break };
+        last = Some(*newest);
+        for (_, delivery) in page {
+            contents.events += 1;
+            each(Line::Event(Box::new(delivery)))?;
+        }
+    }
+    for (id, delivery) in store.dead_events(None, usize::MAX)? {
+        each(Line::Dead { id: id.to_string(), delivery: Box::new(delivery) })?;
+    }
+    Ok(())
 }
 
 fn walk_records(
@@ -274,6 +321,19 @@ fn put(store: &SledStore, line: Line, contents: &mut Contents, failure: &Failure
             contents.lives += 1;
             store.commit(vec![Write::Usage(record)], done());
         }
+        Line::Schedule(schedule) => {
+            contents.schedules += 1;
+            store.commit(vec![Write::Schedule(schedule)], done());
+        }
+        Line::Cron { key, last_ms } => store.commit(vec![Write::CronMark(key, last_ms)], done()),
+        Line::Event(delivery) => {
+            contents.events += 1;
+            store.commit(vec![Write::Event(delivery)], done());
+        }
+        Line::Dead { id, delivery } => {
+            let id = id.parse().context("an event that was set aside has no id")?;
+            store.commit(vec![Write::SetAside(id, delivery)], done());
+        }
     }
     Ok(())
 }
@@ -281,7 +341,10 @@ fn put(store: &SledStore, line: Line, contents: &mut Contents, failure: &Failure
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agenda::schedule::tests::schedule;
     use crate::apps::tests::app;
+    use crate::hooks::delivery::tests::delivery;
+    use crate::hooks::delivery::{EventId, NUMBER_BYTES};
     use crate::store::sled::tests::{persist, record};
     use crate::store::tests::life;
     use crate::tokens::{Scope, TokenRecord};
@@ -307,6 +370,12 @@ mod tests {
         store.commit(vec![Write::Kv { object, changes: vec![change] }], Box::new(drop));
         store.commit(vec![Write::Usage(Box::new(life(1, 5_000)))], Box::new(drop));
         store.commit(vec![Write::Usage(Box::new(life(2, 4_000)))], Box::new(drop));
+        store.commit(vec![Write::Schedule(Box::new(schedule("o", 1, 100)))], Box::new(drop));
+        store.commit(vec![Write::Event(Box::new(delivery("o", 1)))], Box::new(drop));
+        let id = EventId { object, number: [1; NUMBER_BYTES] };
+        store.commit(vec![Write::SetAside(id, Box::new(delivery("o", 2)))], Box::new(drop));
+        let cron = CronKey { app: "a".parse().unwrap(), cron: "0".to_owned() };
+        store.commit(vec![Write::CronMark(cron, 7)], Box::new(drop));
         drop(store);
         let mut text = Vec::new();
         export(directory, &mut text).unwrap();
@@ -321,7 +390,7 @@ mod tests {
         let (contents, aside) = import(&two, &text[..], false).unwrap();
         assert_eq!(
             (contents, aside),
-            (Contents { apps: 1, tokens: 1, objects: 3, values: 1, lives: 2 }, None)
+            (Contents { apps: 1, tokens: 1, objects: 3, values: 1, schedules: 1, events: 1, lives: 2 }, None)
         );
         assert_eq!(verify(&two).unwrap(), contents);
         let mut again = Vec::new();

@@ -4,24 +4,32 @@
 //! The trait is narrow and free of closures over the store's inside, so that a distributed store can take sled's place.
 //! Knows nothing of what a record means, but whether an instance is placed: those are what a start looks for.
 
+mod agenda;
 mod copy;
 mod guard;
+mod outbox;
 mod sled;
 #[cfg(test)]
 pub(crate) mod tests;
 mod value;
+mod vitals;
 
 use std::path::PathBuf;
 
-use berth_common::ids::{AppName, Epoch, ObjectId};
+use berth_common::ids::{AppName, Epoch, ObjectId, ScheduleId};
 use berth_engine::{Record, UsageRecord};
 
+use crate::agenda::schedule::Schedule;
 use crate::history::AppHistory;
+use crate::hooks::delivery::{Delivery, EventId};
 use crate::tokens::{TokenId, TokenRecord};
 use crate::usage::UsageKey;
 
+pub(crate) use self::agenda::{Agenda, CronKey, DueEntry};
 pub(crate) use self::copy::{Contents, export, import, verify};
+pub(crate) use self::outbox::Outbox;
 pub(crate) use self::sled::SledStore;
+pub(crate) use self::vitals::Vitals;
 
 /// Told, once, whether a write is durable. Called on the store's thread: it must not block.
 pub(crate) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -45,6 +53,26 @@ pub(crate) enum Write {
     RemoveUsage(Vec<UsageKey>),
     /// Changes of an object's values, all of them or none.
     Kv { object: ObjectId, changes: Vec<KvChange> },
+    /// A new event to be told, behind all others of its object.
+    Event(Box<Delivery>),
+    /// An event that was tried, and is to be tried again.
+    Retried(EventId, Box<Delivery>),
+    /// The end of an event that was told.
+    Told(EventId),
+    /// An event that is told no more, unless somebody wants it.
+    SetAside(EventId, Box<Delivery>),
+    /// The end of an event that was set aside.
+    RemoveDead(EventId),
+    /// Something that an object is to do, in the place of what was stored of it.
+    Schedule(Box<Schedule>),
+    /// The end of that.
+    RemoveSchedule(ObjectId, ScheduleId),
+    /// The same, or something in its place, if it is still due then: else somebody has put another there.
+    Finish { object: ObjectId, id: ScheduleId, due_ms: u64, then: Option<Box<Schedule>> },
+    /// When a cron was due last.
+    CronMark(CronKey, u64),
+    /// The end of a cron.
+    RemoveCronMark(CronKey),
 }
 
 /// A change of one of an object's values.
@@ -56,7 +84,7 @@ pub(crate) struct KvChange {
 }
 
 /// A durable store.
-pub(crate) trait Store: Send + Sync {
+pub(crate) trait Store: Outbox + Agenda + Send + Sync {
     /// The record of an object, if it ever had one.
     fn load(&self, object: ObjectId) -> Result<Option<Record>, StoreError>;
     /// Writes all of these or none. What is given later is durable later, or at the same moment.

@@ -3,13 +3,14 @@
 //! Reads by itself, and has one thread write (`writer`): what a write is in the database, `change` says.
 
 mod change;
+mod fault;
 mod writer;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use berth_common::ids::{Epoch, ObjectId};
@@ -17,11 +18,13 @@ use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
 use serde::Deserialize;
 
-use self::change::{Place, Trees, failed, kv_key};
+pub(super) use self::change::{Place, failed};
+use self::change::{Trees, kv_key};
+use self::fault::{cannot_open, damaged};
 use self::writer::{Job, Writer};
 use super::guard::{Before, Mark};
 use super::value::{self, piece_key};
-use super::{Done, Store, StoreError, Write};
+use super::{Done, Store, StoreError, Vitals, Write};
 use crate::history::AppHistory;
 use crate::tokens::TokenRecord;
 use crate::usage::UsageKey;
@@ -52,6 +55,7 @@ pub(crate) struct SledStore {
     trees: Trees,
     queue: SyncSender<Job>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    vitals: Arc<Vitals>,
 }
 
 /// An app as format 1, and as those after it have it.
@@ -100,6 +104,7 @@ impl SledStore {
             let lost = durable - batches;
             return Err(damaged(directory, &format!("the last {lost} of {durable} writes are missing")));
         }
+        let vitals = Arc::new(Vitals::default());
         let (queue, jobs) = sync_channel(QUEUE);
         let writer = Writer {
             db,
@@ -110,16 +115,26 @@ impl SledStore {
             batches: Cell::new(batches),
             broken: OnceCell::new(),
             synced_blobs: RefCell::default(),
+            vitals: Arc::clone(&vitals),
         };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run(&jobs))
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        let store = Self { trees, queue, writer: Mutex::new(Some(writer)) };
+        let store = Self { trees, queue, writer: Mutex::new(Some(writer)), vitals };
         if format < FORMAT {
             store.wait_for(Job::Format)?;
         }
         Ok(store)
+    }
+
+    /// How the writer does.
+    pub(crate) fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals)
+    }
+
+    pub(super) fn trees(&self) -> &Trees {
+        &self.trees
     }
 
     /// How often the edge has started.
@@ -172,7 +187,9 @@ impl SledStore {
     }
 
     fn submit(&self, job: Job) {
+        self.vitals.waiting.enter();
         if let Err(refused) = self.queue.send(job) {
+            self.vitals.waiting.leave();
             refused.0.done(Err(StoreError::Closed));
         }
     }
@@ -266,19 +283,6 @@ impl Store for SledStore {
     fn next_epoch(&self) -> Result<Epoch, StoreError> {
         let next = Epoch(self.epoch()?.0 + 1);
         self.wait_for(|done| Job::Epoch(next, done)).map(|()| next)
-    }
-}
-
-fn damaged(directory: &Path, reason: &str) -> StoreError {
-    StoreError::Open { path: directory.to_owned(), reason: format!("it is damaged: {reason}") }
-}
-
-fn cannot_open(path: &Path, error: &sled::Error) -> StoreError {
-    match error {
-        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
-            StoreError::InUse(path.to_owned())
-        }
-        other => StoreError::Open { path: path.to_owned(), reason: other.to_string() },
     }
 }
 

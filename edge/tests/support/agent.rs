@@ -13,6 +13,7 @@ use berth_common::outcome::Outcome;
 use berth_common::wire::call::{
     Answer, Call, Capacity, DiskCapacity, InstanceStatus, Phase, Start, Stop, Usage, Welcome,
 };
+use berth_common::wire::logs::LogBatch;
 use berth_common::wire::tunnel::{HEADER_BYTES, TunnelAnswer, TunnelHeader};
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, frame};
 use quinn::crypto::rustls::QuicServerConfig;
@@ -145,6 +146,7 @@ impl Node {
             }
             Call::Renew(_) | Call::Prepare(_) | Call::Signal(_) => Answer::Done,
             Call::Usage(_) => Answer::Usage(Usage::default()),
+            Call::Logs(_) => Answer::Logs(LogBatch::default()),
         };
         self.calls.send_modify(|calls| *calls += 1);
         let _ = frame::write(&mut send, &answer).await;

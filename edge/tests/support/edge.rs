@@ -158,7 +158,7 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
             capabilities: Default::default(),
         },
         max_instances: None,
-        default_port: 8080,
+        default_port: Some(8080),
         sleep_after: Duration::from_secs(600),
         start_timeout: Duration::from_secs(20),
         port_timeout: Duration::from_secs(20),
@@ -167,6 +167,8 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
+        hooks: None,
+        callbacks: Default::default(),
         of_app: Default::default(),
     };
     change(&mut class);
@@ -181,7 +183,9 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
     };
     AppSpec {
         limits: Default::default(),
+        crons: Vec::new(),
         assets: None,
+        logs: Default::default(),
         name: "test".parse().unwrap(),
         classes: BTreeMap::from([("C".parse().unwrap(), class)]),
         routes: vec![route],

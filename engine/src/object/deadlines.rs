@@ -16,7 +16,8 @@ impl Object {
             State::Live(live) => match live.stage {
                 Stage::Starting { deadline_ms } => Some((deadline_ms, Timer::Start)),
                 Stage::Running { deadline_ms } => Some((deadline_ms, Timer::Port)),
-                Stage::Healthy { idle_check_ms } => idle_check_ms.map(|at| (at, Timer::Idle)),
+                Stage::Healthy { asked: Some(question), .. } => Some((question.deadline_ms, Timer::Decide)),
+                Stage::Healthy { idle_check_ms, asked: None } => idle_check_ms.map(|at| (at, Timer::Idle)),
                 Stage::Placing { .. } | Stage::Stopping { .. } | Stage::Recovering => None,
             },
             State::Delayed { until_ms } => Some((*until_ms, Timer::Backoff)),
@@ -34,9 +35,10 @@ impl Object {
             Timer::Start => self.give_up(&Refused::StartTimeout, cx),
             Timer::Port => {
                 let State::Live(live) = &self.state else { return };
-                self.give_up(&Refused::PortTimeout { port: live.class.default_port }, cx);
+                self.give_up(&Refused::PortTimeout { port: live.class.default_port.unwrap_or_default() }, cx);
             }
             Timer::Idle => self.check_idle(cx),
+            Timer::Decide => self.undecided(cx),
             Timer::Backoff => self.begin(cx),
             Timer::Forget => self.crashes = None,
             Timer::StoreRetry => self.persist_again(cx),
@@ -51,19 +53,6 @@ impl Object {
         }
         self.refuse_all(refused, cx);
         self.stop(ExitReason::StartFailed, cx);
-    }
-
-    fn check_idle(&mut self, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
-        let idle_at = live.idle_at_ms();
-        if !live.holds.is_empty() {
-            // The last release looks again.
-            live.stage = Stage::Healthy { idle_check_ms: None };
-        } else if idle_at > cx.now.mono_ms {
-            live.stage = Stage::Healthy { idle_check_ms: Some(idle_at) };
-        } else {
-            self.stop(ExitReason::Idle, cx);
-        }
     }
 
     fn refuse_late(&mut self, cx: &mut Context<'_>) {
@@ -84,7 +73,7 @@ fn late(live: &Live) -> Refused {
         Stage::Placing { .. } => Refused::Store,
         Stage::Recovering => Refused::NodeUnreachable(live.node.clone()),
         Stage::Stopping { .. } => Refused::Stopping,
-        Stage::Running { .. } => Refused::PortTimeout { port: live.class.default_port },
+        Stage::Running { .. } => Refused::PortTimeout { port: live.class.default_port.unwrap_or_default() },
         Stage::Starting { .. } | Stage::Healthy { .. } => Refused::StartTimeout,
     }
 }

@@ -5,13 +5,16 @@ use std::collections::HashSet;
 use berth_common::ids::InstanceId;
 use berth_common::metering::Metered;
 use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::spec::HookKind;
 use berth_common::wire::call::{Phase, Refusal, RefusalCode, Stop};
 
 use super::crashes::{self, Crashes};
 use super::live::Stage;
+use super::placing::Beside;
 use super::{Object, State, grant, ms};
 use crate::effect::Effect;
 use crate::engine::Context;
+use crate::event::{Event, Happening};
 use crate::input::{EndOrder, Kept, WaiterId};
 use crate::record::RecordState;
 use crate::refused::Refused;
@@ -62,6 +65,9 @@ impl Object {
 
     fn runs(&mut self, cx: &mut Context<'_>) {
         let State::Live(live) = &mut self.state else { return };
+        if live.class.default_port.is_none() {
+            return self.ready(cx);
+        }
         let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.port_timeout));
         live.stop_reason = None;
         live.stage = Stage::Running { deadline_ms };
@@ -70,7 +76,7 @@ impl Object {
 
     fn ready(&mut self, cx: &mut Context<'_>) {
         let State::Live(live) = &mut self.state else { return };
-        live.stage = Stage::Healthy { idle_check_ms: None };
+        live.stage = Stage::Healthy { idle_check_ms: None, asked: None };
         live.healthy_since_ms = Some(cx.now.mono_ms);
         live.active(cx.now.mono_ms);
         // If the edge decided to end it and restarted before it said so, that no longer holds.
@@ -79,6 +85,44 @@ impl Object {
         for waiter in self.waiters.take_all() {
             grant(waiter, self.id, self.generation, live, cx);
         }
+        self.announce(cx);
+    }
+
+    /// Has the class's hook told that the instance takes requests, once.
+    fn announce(&mut self, cx: &mut Context<'_>) {
+        if !matches!(&self.state, State::Live(live) if !live.announced) {
+            return;
+        }
+        let Some(event) = self.event(HookKind::Start, None, cx) else { return };
+        let State::Live(live) = &mut self.state else { return };
+        live.announced = true;
+        let record = live.record();
+        // Nothing waits for it: if it is not written, the next run of the edge finds the instance not announced.
+        self.persist(cx.ids.persist(), record, event.into(), cx);
+    }
+
+    /// What the class's hook is told, if it wants to be.
+    pub(super) fn event(&self, kind: HookKind, outcome: Option<&Outcome>, cx: &Context<'_>) -> Option<Event> {
+        let State::Live(live) = &self.state else { return None };
+        Event::wanted(&live.class, || Happening {
+            kind,
+            key: self.key.clone(),
+            instance: live.instance,
+            generation: self.generation,
+            time_ms: cx.now.wall_ms,
+            outcome: outcome.cloned(),
+        })
+    }
+
+    /// What it is told of the end: of a failure first.
+    fn events_of_end(&self, outcome: &Outcome, cx: &Context<'_>) -> Vec<Event> {
+        let lost = matches!(outcome.reason, ExitReason::RuntimeLost | ExitReason::NodeLost);
+        let error = lost || crashes::failed(outcome, false);
+        let error = error.then(|| self.event(HookKind::Error, Some(outcome), cx)).flatten();
+        // One that could not be started did not stop.
+        let stopped = outcome.reason != ExitReason::StartFailed;
+        let stop = stopped.then(|| self.event(HookKind::Stop, Some(outcome), cx)).flatten();
+        error.into_iter().chain(stop).collect()
     }
 
     /// It is ending without word from this run of the edge: as one before it ordered, or as its node does by itself.
@@ -114,14 +158,19 @@ impl Object {
 
     fn exited(&mut self, outcome: Outcome, metered: Option<Metered>, cx: &mut Context<'_>) {
         let State::Live(live) = &self.state else { return };
-        let starting = matches!(live.stage, Stage::Starting { .. } | Stage::Running { .. });
         let outcome = live.explain(outcome);
+        let starting = matches!(live.stage, Stage::Starting { .. } | Stage::Running { .. });
+        // One without a port may have done its work before it was seen to run.
+        let done = starting && live.class.default_port.is_none() && outcome.code == Some(0);
+        let starting = starting && !done;
         self.crashes = crashes::failed(&outcome, starting).then(|| {
             let version = live.class.of_app.version;
             Crashes::after(self.crashes, version, live.healthy_since_ms, &cx.config.backoff, cx.now)
         });
         if starting {
             self.refuse_all(&Refused::StartFailed(outcome.clone()), cx);
+        } else if done {
+            self.ready(cx);
         }
         self.end(outcome, metered, cx);
     }
@@ -131,13 +180,14 @@ impl Object {
         let State::Live(live) = &self.state else { return };
         let (node, instance) = (live.node.clone(), live.instance);
         let usage = metered.map(|metered| self.usage(live, metered, &outcome));
+        let beside = Beside { events: self.events_of_end(&outcome, cx), usage };
         let persist = cx.ids.persist();
         self.last_change_ms = cx.now.wall_ms;
         self.exit = Some(outcome.clone());
         cx.emit(Effect::Unreserve { object: self.id, generation: self.generation, node: node.clone() });
         self.tell_ordered(cx);
-        self.state = State::Ending { node, instance, persist, retry_ms: None, usage: usage.clone() };
-        self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, usage, cx);
+        self.state = State::Ending { node, instance, persist, retry_ms: None, beside: beside.clone() };
+        self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, beside, cx);
     }
 
     /// Ends the instance because somebody wants it.

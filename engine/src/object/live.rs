@@ -36,6 +36,8 @@ pub(super) struct Live {
     pub(super) cancelled: Option<ExitReason>,
     /// What was said of the failure that made Berth end it.
     pub(super) message: Option<String>,
+    /// Whether its class's hook is told that it takes requests.
+    pub(super) announced: bool,
 }
 
 /// Where an instance is in its life.
@@ -48,12 +50,21 @@ pub(super) enum Stage {
     /// It runs, and its port must answer by then.
     Running { deadline_ms: u64 },
     /// `idle_check_ms`: when to look whether it is idle; moved only when that time has come, not at each request.
-    Healthy { idle_check_ms: Option<u64> },
+    /// `asked`: its class's hook decides whether it may end, unless there is activity before.
+    Healthy { idle_check_ms: Option<u64>, asked: Option<Question> },
     /// It is to end. `unsent`: the order, while the reason for it is being written; `sent`: the order that the node
     /// has, none where the node ends it by itself.
     Stopping { unsent: Option<(PersistId, Stop)>, sent: Option<Stop> },
     /// It was there when the edge ended; what has become of it, its node will tell.
     Recovering,
+}
+
+/// What a class's hook was asked, and until when its answer counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Question {
+    /// In milliseconds since 1970.
+    pub(super) asked_ms: u64,
+    pub(super) deadline_ms: u64,
 }
 
 impl Live {
@@ -79,6 +90,7 @@ impl Live {
             orders: Vec::new(),
             cancelled: None,
             message: None,
+            announced: false,
         }
     }
 
@@ -89,6 +101,7 @@ impl Live {
             instance: self.instance,
             class: Box::new(ClassSpec::clone(&self.class)),
             stop_reason: self.stop_reason,
+            announced: self.announced,
             placed_ms: self.placed_ms,
         }
     }
@@ -111,10 +124,11 @@ impl Live {
     pub(super) fn active(&mut self, now_ms: u64) {
         self.last_activity_ms = now_ms;
         let idle_at = self.idle_at_ms();
-        if let Stage::Healthy { idle_check_ms } = &mut self.stage
-            && self.holds.is_empty()
-        {
-            idle_check_ms.get_or_insert(idle_at);
+        if let Stage::Healthy { idle_check_ms, asked } = &mut self.stage {
+            *asked = None;
+            if self.holds.is_empty() {
+                idle_check_ms.get_or_insert(idle_at);
+            }
         }
     }
 
@@ -128,6 +142,7 @@ impl Live {
             ready_port: self.class.default_port,
             required_ports: self.class.required_ports.clone(),
             ping_endpoint: self.class.ping_endpoint.clone(),
+            logs: self.class.of_app.logs,
         }
     }
 

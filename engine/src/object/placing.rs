@@ -11,6 +11,7 @@ use super::live::{Live, Stage};
 use super::{Object, State, ms};
 use crate::effect::{Effect, PersistId};
 use crate::engine::Context;
+use crate::event::Event;
 use crate::fleet::Demand;
 use crate::input::StoreFailure;
 use crate::record::{Record, RecordState};
@@ -19,6 +20,21 @@ use crate::usage::UsageRecord;
 
 /// How long after a failed write of an end it is tried again.
 const PERSIST_RETRY_MS: u64 = 1_000;
+
+/// What is written in one commit with a record.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Beside {
+    /// What hooks are told, in this order.
+    pub(super) events: Vec<Event>,
+    /// What an instance took that has ended.
+    pub(super) usage: Option<Box<UsageRecord>>,
+}
+
+impl From<Event> for Beside {
+    fn from(event: Event) -> Self {
+        Self { events: vec![event], usage: None }
+    }
+}
 
 impl Object {
     pub(crate) fn loaded(&mut self, record: Result<Option<Record>, StoreFailure>, cx: &mut Context<'_>) {
@@ -104,14 +120,15 @@ impl Object {
             Stage::Placing { persist } | Stage::Stopping { unsent: Some((persist, _)), .. } => *persist,
             _ => return,
         };
-        self.persist(persist, live.record(), None, cx);
+        self.persist(persist, live.record(), Beside::default(), cx);
     }
 
+    /// Emits a persist, with what is written beside the record.
     pub(super) fn persist(
         &self,
         persist: PersistId,
         state: RecordState,
-        usage: Option<Box<UsageRecord>>,
+        beside: Beside,
         cx: &mut Context<'_>,
     ) {
         let record = Record {
@@ -120,7 +137,8 @@ impl Object {
             state,
             last_change_ms: self.last_change_ms,
         };
-        cx.emit(Effect::Persist { object: self.id, persist, record, usage });
+        let Beside { events, usage } = beside;
+        cx.emit(Effect::Persist { object: self.id, persist, record, events, usage });
     }
 
     pub(crate) fn persisted(
@@ -177,10 +195,10 @@ impl Object {
 
     /// Writes the end again after a failure.
     pub(super) fn persist_again(&mut self, cx: &mut Context<'_>) {
-        let State::Ending { persist, retry_ms, usage, .. } = &mut self.state else { return };
-        let (again, usage) = (cx.ids.persist(), usage.clone());
+        let State::Ending { persist, retry_ms, beside, .. } = &mut self.state else { return };
+        let (again, beside) = (cx.ids.persist(), beside.clone());
         *persist = again;
         *retry_ms = None;
-        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, usage, cx);
+        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, beside, cx);
     }
 }

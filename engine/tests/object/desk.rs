@@ -52,7 +52,7 @@ pub(crate) fn class() -> ClassSpec {
             capabilities: Default::default(),
         },
         max_instances: None,
-        default_port: 8080,
+        default_port: Some(8080),
         sleep_after: Duration::from_secs(60),
         start_timeout: Duration::from_secs(8),
         port_timeout: Duration::from_secs(20),
@@ -61,6 +61,8 @@ pub(crate) fn class() -> ClassSpec {
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
+        hooks: None,
+        callbacks: Default::default(),
         of_app: Default::default(),
     }
 }
@@ -72,6 +74,7 @@ pub(crate) fn placed(n: u8, generation: u64) -> Record {
         instance: instance(n),
         class: Box::new(class()),
         stop_reason: None,
+        announced: false,
         placed_ms: PLACED_MS,
     };
     Record { key: key(), generation: Generation(generation), state, last_change_ms: 5 }

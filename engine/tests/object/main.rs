@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod desk;
+mod hooks;
 mod metering;
 
 use std::sync::Arc;
@@ -47,7 +48,10 @@ fn a_start_runs_what_the_record_says() {
     assert_eq!(record.state, placed(1, 1).state);
     let effects = desk.persisted(*persist);
     let [Effect::Start { node: on, start }] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!((on, start.instance, start.term_ms, start.ready_port), (&node(), instance(1), 120_000, 8080));
+    assert_eq!(
+        (on, start.instance, start.term_ms, start.ready_port),
+        (&node(), instance(1), 120_000, Some(8080))
+    );
     assert_eq!((&start.object, &start.recipe), (&key(), &class().recipe));
 }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::spec::{ClassSpec, ImageRef, Recipe, Resources};
+use berth_common::spec::{ClassSpec, HookKind, HooksSpec, ImageRef, Recipe, Resources};
 use berth_common::wire::call::{
     Capacity, DiskCapacity, InstanceStatus, Phase, Refusal, RefusalCode, Start, Stop,
 };
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
-    Backoff, Config, Effect, EndOrder, Engine, Input, Kept, Now, PersistId, Record, RecordState,
+    Backoff, Config, Effect, EndOrder, Engine, Event, Input, Kept, Now, PersistId, Record, RecordState,
     StoreFailure, UsageRecord, WaiterId,
 };
 use proptest::sample::Index;
@@ -86,6 +86,7 @@ struct Written {
     object: ObjectId,
     persist: PersistId,
     record: Record,
+    events: Vec<Event>,
     usage: Option<Box<UsageRecord>>,
 }
 
@@ -123,7 +124,7 @@ fn class() -> ClassSpec {
             capabilities: Default::default(),
         },
         max_instances: Some(MAX_INSTANCES),
-        default_port: 8080,
+        default_port: Some(8080),
         sleep_after: Duration::from_millis(SLEEP_AFTER_MS),
         start_timeout: Duration::from_millis(START_TIMEOUT_MS),
         port_timeout: Duration::from_millis(PORT_TIMEOUT_MS),
@@ -132,6 +133,12 @@ fn class() -> ClassSpec {
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
+        hooks: Some(HooksSpec {
+            url: "https://hooks".to_owned(),
+            secret: "KEY".to_owned(),
+            events: HookKind::USUAL.into(),
+        }),
+        callbacks: Default::default(),
         of_app: Default::default(),
     }
 }
@@ -323,8 +330,11 @@ impl World {
     // ---- the store
 
     fn store_writes(&mut self, applied: bool, success: bool) {
-        let Some(Written { object, persist, record, usage }) = self.writes.pop_front() else { return };
+        let Some(Written { object, persist, record, events, usage }) = self.writes.pop_front() else {
+            return;
+        };
         if applied {
+            self.promises.told(&record, &events);
             self.durable.insert(object, record.clone());
             self.keep(usage);
         }
@@ -388,7 +398,8 @@ impl World {
     fn crash(&mut self, written: Index) {
         let done = written.index(self.writes.len() + 1);
         let writes = std::mem::take(&mut self.writes);
-        for Written { object, record, usage, .. } in writes.into_iter().take(done) {
+        for Written { object, record, events, usage, .. } in writes.into_iter().take(done) {
+            self.promises.told(&record, &events);
             self.durable.insert(object, record);
             self.keep(usage);
         }
@@ -429,9 +440,9 @@ impl World {
                 Effect::Load { object } => self.reads.push_back(object),
                 Effect::Reserve(demand) => self.reserve(&demand),
                 Effect::Unreserve { object, generation, .. } => self.fleet.release(object, generation),
-                Effect::Persist { object, persist, record, usage } => {
+                Effect::Persist { object, persist, record, events, usage } => {
                     self.promises.persisting(&record);
-                    self.writes.push_back(Written { object, persist, record, usage });
+                    self.writes.push_back(Written { object, persist, record, events, usage });
                 }
                 Effect::Start { node, start } => {
                     self.promises.starting(&start, self.acknowledged.get(&start.object.id()));

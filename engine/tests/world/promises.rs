@@ -8,17 +8,19 @@
 //! 6. `legal_after_crash`: what was durable gives a legal state, in which all promises hold on.
 //! 7. `room_never_leaks`: exactly what may live on a node is reserved there.
 //! 8. `orders_answered_once`: whoever orders an end is told once, and no instance gets SIGTERM without order or idleness.
-//! 9. `one_life_each`: each instance that ran has one record of its life once it is over, whatever crashes; one that did not
-//!    has none, but an estimated one where its node lost all that it knew.
+//! 9. `told_in_order`: each end that is durable is told in the same write, each start before its end, generations in order.
+//! 10. `one_life_each`: each instance that ran has one record of its life once it is over, whatever crashes; one that did not
+//!     has none, but an estimated one where its node lost all that it knew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
 use berth_common::outcome::ExitReason;
+use berth_common::spec::HookKind;
 use berth_common::wire::call::{Start, Stop};
 use berth_engine::fleet::Fleet;
 use berth_engine::{
-    Engine, HoldId, ObjectView, Placement, PublicState, Record, RecordState, UsageRecord, WaiterId,
+    Engine, Event, HoldId, ObjectView, Placement, PublicState, Record, RecordState, UsageRecord, WaiterId,
 };
 
 use crate::model::{PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS};
@@ -41,6 +43,8 @@ pub(crate) struct Promises {
     /// Instances whose end was ordered.
     ordered: HashSet<InstanceId>,
     started: HashMap<ObjectId, Generation>,
+    /// What hooks were told last of each object: of which generation, and whether of its end.
+    told: HashMap<ObjectId, (Generation, bool)>,
     granted: usize,
     refused: usize,
 }
@@ -205,7 +209,23 @@ impl Promises {
         self.orders.len()
     }
 
-    // ---- 9, one_life_each
+    // ---- 9, told_in_order
+
+    /// What is durable from now on, all at once.
+    pub(crate) fn told(&mut self, record: &Record, events: &[Event]) {
+        for event in events {
+            let end = event.kind != HookKind::Start;
+            let next = (event.generation, end);
+            let before = self.told.insert(event.key.id(), next);
+            assert!(before.is_none_or(|before| before <= next), "told {next:?} after {before:?}");
+        }
+        if let RecordState::Stopped { outcome: Some(outcome) } = &record.state {
+            let stop = events.iter().any(|event| event.kind == HookKind::Stop);
+            assert_eq!(stop, outcome.reason != ExitReason::StartFailed, "{outcome:?}: {events:?}");
+        }
+    }
+
+    // ---- 10, one_life_each
 
     pub(crate) fn one_life_each<'a>(nodes: &[Node], lives: impl Iterator<Item = &'a UsageRecord>) {
         let mut seen = HashSet::new();

@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::settings::Settings;
-use crate::{body, inside, socket};
+use crate::{body, inside, output, socket};
 
 /// The body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -58,6 +58,8 @@ async fn choose(request: Request<Incoming>, settings: &Settings, later: &Later) 
     match parts.as_slice() {
         [.., "ws"] => socket(request, later),
         [.., "bytes", count] => number(count).map_or_else(bad_number, body::pattern),
+        [.., "note"] => inside::note(request).await,
+        [.., "notes"] => text(StatusCode::OK, inside::notes()),
         [.., "sink"] => body::sink(request.into_body()).await,
         [.., "exit", code] => number(code).map_or_else(bad_number, |code: u8| exit(code, later)),
         [.., "slow", seconds] => number(seconds).map_or_else(bad_number, body::slow),
@@ -73,6 +75,13 @@ async fn choose(request: Request<Incoming>, settings: &Settings, later: &Later) 
         [.., "file"] => inside::read_file(),
         [.., "fill", count] => number(count).map_or_else(bad_number, inside::fill_file),
         [.., "burn", ms] => number(ms).map_or_else(bad_number, inside::burn),
+        [.., "say"] => output::say(request.into_body(), std::io::stdout()).await,
+        [.., "complain"] => output::say(request.into_body(), std::io::stderr()).await,
+        [.., "count", most] => number(most).map_or_else(bad_number, output::count),
+        [.., "flood", seconds] => match number(seconds) {
+            Some(seconds) => output::flood(seconds).await,
+            None => bad_number(),
+        },
         [.., "net"] => text(StatusCode::OK, inside::interfaces()),
         [.., "connect", host, port] => match number(port) {
             Some(port) => text(StatusCode::OK, inside::connect(host, port).await),

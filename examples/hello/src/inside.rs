@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::{Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
 
 use crate::answer::{Body, text};
@@ -18,6 +19,33 @@ const FILE: &str = "/tmp/file";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The bit of an interface's flags that says that it is up (`IFF_UP`).
 const FLAG_UP: u32 = 1;
+
+/// Most notes that are kept, and the longest of them in bytes: this is an example, and no place to store things.
+const MAX_NOTES: usize = 10_000;
+const MAX_NOTE_BYTES: usize = 64 * 1024;
+
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps what Berth says of a callback, and the body, for as long as the process lives.
+pub(crate) async fn note(request: Request<Incoming>) -> Response<Body> {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
+    let about =
+        format!("{} {} {}", header("berth-callback"), header("berth-scheduled-ms"), header("berth-attempt"));
+    let body = Limited::new(request.into_body(), MAX_NOTE_BYTES).collect().await;
+    let Ok(body) = body.map(|body| body.to_bytes()) else {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "the note is too long\n");
+    };
+    let mut notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+    if notes.len() < MAX_NOTES {
+        notes.push(format!("{about} {}\n", String::from_utf8_lossy(&body).replace('\n', " ")));
+    }
+    text(StatusCode::CREATED, "noted\n")
+}
+
+/// All notes, one a line: callback, its moment, which try it was, and the body.
+pub(crate) fn notes() -> String {
+    NOTES.lock().unwrap_or_else(PoisonError::into_inner).concat()
+}
 
 /// The page for every other path: who answers, and its environment, one variable a line.
 pub(crate) fn page(settings: &Settings) -> String {

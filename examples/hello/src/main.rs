@@ -3,11 +3,12 @@
 //!
 //! * `main` starts, listens and ends in good order.
 //! * `answer` chooses what to do by the END of the path, since the path arrives as the client wrote it.
-//! * `body`, `inside` and `socket` do it.
+//! * `body`, `inside`, `output` and `socket` do it.
 
 mod answer;
 mod body;
 mod inside;
+mod output;
 mod settings;
 mod socket;
 
@@ -29,12 +30,12 @@ use settings::Settings;
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 fn main() -> std::io::Result<()> {
-    println!("hello: started at {} s of uptime", inside::uptime());
+    let started = inside::uptime();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(Arc::new(Settings::from_env())))
+    runtime.block_on(run(Arc::new(Settings::from_env()), &started))
 }
 
-async fn run(settings: Arc<Settings>) -> std::io::Result<()> {
+async fn run(settings: Arc<Settings>, started: &str) -> std::io::Result<()> {
     let ending = watch_signals(settings.ignore_term)?;
     tokio::time::sleep(settings.start_delay).await;
     if settings.never_listen {
@@ -43,12 +44,15 @@ async fn run(settings: Arc<Settings>) -> std::io::Result<()> {
         return Ok(());
     }
     let listener = TcpListener::bind(("0.0.0.0", settings.port)).await?;
-    println!("hello: listening on {}, instance {}", listener.local_addr()?, settings.instance);
+    let address = listener.local_addr()?;
+    println!(
+        "hello: listening on {address}, instance {}, started at {started} s of uptime",
+        settings.instance
+    );
     let connections = accept(&listener, &settings, &ending).await;
     drop(listener);
     connections.join_all().await;
-    println!("hello: ended in good order");
-    println!("hello: ended at {} s of uptime", inside::uptime());
+    println!("hello: ended in good order at {} s of uptime", inside::uptime());
     Ok(())
 }
 

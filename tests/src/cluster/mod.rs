@@ -199,6 +199,13 @@ impl Cluster {
         self.edge.take().context("the edge was killed before")?.kill()
     }
 
+    /// Waits for an edge that was told to end, and starts another.
+    pub async fn start_edge_again(&mut self) -> Result<()> {
+        end::stop(&mut self.edge.take().context("the edge was killed")?)?;
+        self.start_edge()?;
+        self.until_connected().await
+    }
+
     /// SIGKILL to all shims of a node, which are gone then.
     pub fn kill_shims(&self, index: usize) -> Result<usize> {
         let shims = host::children(self.supervisor(index)?.pid());
@@ -294,7 +301,8 @@ impl Cluster {
     /// The logs of all instances that a node has had.
     pub fn instance_logs(&self, index: usize) -> Result<Vec<String>> {
         let entries = fs::read_dir(self.nodes[index].state.join("logs"))?;
-        entries.map(|entry| Ok(fs::read_to_string(entry?.path())?)).collect()
+        let logs = entries.flatten().filter(|entry| entry.path().extension().is_none_or(|end| end != "json"));
+        logs.map(|entry| Ok(fs::read_to_string(entry.path())?)).collect()
     }
 
     /// Prints the ends of all logs.

@@ -6,6 +6,7 @@ mod bulk;
 mod dev;
 mod failures;
 mod main_job;
+mod metrics;
 mod node_check;
 mod node_disk;
 mod node_drain;

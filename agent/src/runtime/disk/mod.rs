@@ -71,6 +71,9 @@ pub(crate) trait Backend: fmt::Debug {
     /// The disks that there are.
     fn slots(&self) -> Vec<DiskSlots>;
 
+    /// How many of them are taken.
+    fn taken(&self) -> u32;
+
     /// Takes a free disk of at least this size; `None` where there is none.
     fn take(&self, bytes: u64) -> Option<Disk>;
 
@@ -113,6 +116,11 @@ impl Disks {
     /// What there is in all.
     pub(crate) fn capacity(&self) -> DiskCapacity {
         DiskCapacity { limit: self.backend.limit(), in_memory: self.in_memory, slots: self.backend.slots() }
+    }
+
+    /// How many slots are taken.
+    pub(crate) fn taken(&self) -> u32 {
+        self.backend.taken()
     }
 
     /// Sets a disk aside.

@@ -98,6 +98,11 @@ impl Backend for Slots {
         counts.into_iter().map(|(bytes, count)| DiskSlots { bytes, count }).collect()
     }
 
+    fn taken(&self) -> u32 {
+        let taken = self.slots.borrow().iter().filter(|slot| slot.taken).count();
+        u32::try_from(taken).unwrap_or(u32::MAX)
+    }
+
     /// The smallest that is large enough: they are in order.
     fn take(&self, bytes: u64) -> Option<Disk> {
         let mut slots = self.slots.borrow_mut();

@@ -19,6 +19,10 @@ impl Backend for Unenforced {
         Vec::new()
     }
 
+    fn taken(&self) -> u32 {
+        0
+    }
+
     fn take(&self, _bytes: u64) -> Option<Disk> {
         Some(Disk::Own)
     }

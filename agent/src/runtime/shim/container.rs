@@ -72,7 +72,7 @@ pub(super) fn run(
         lost: None,
         meter: Meter::default(),
     };
-    let assigned = assignment.map_or(Ok(()), |own| shim.assign(own, &config));
+    let assigned = assignment.map_or(Ok(()), |own| shim.assign(own));
     let outcome = match assigned.and_then(|()| shim.make(&config)) {
         Ok(made) => shim.keep_to_own_files(&config).and_then(|()| shim.run(made, &config)),
         Err(error) => Ok(failed(error.to_string())),
@@ -238,8 +238,8 @@ impl Shim {
     }
 
     /// The container is an instance's.
-    fn assign(&mut self, assignment: Assignment, config: &ShimConfig) -> io::Result<()> {
-        self.output.write_to(&assignment.log, config.log_bytes)?;
+    fn assign(&mut self, assignment: Assignment) -> io::Result<()> {
+        self.output.write_to(&assignment.log, &assignment.logs.bounded())?;
         self.assignment = Some(assignment);
         Ok(())
     }
@@ -319,7 +319,7 @@ impl Shim {
         match call {
             ShimCall::Run if self.assignment.is_none() => {
                 let assignment = self.directory.take("run.json")?;
-                self.assign(assignment, config)?;
+                self.assign(assignment)?;
                 return self.begin(config);
             }
             ShimCall::Run | ShimCall::Create => self.agents.refuse(agent, "a container is there already"),

@@ -5,7 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::super::log::{Lines, Log, Stream};
+use berth_common::spec::LogSpec;
+use berth_common::wire::logs::LogStream;
+
+use super::super::log::{Lines, Log};
 use super::wait::wait;
 
 /// Bytes read at once.
@@ -28,12 +31,12 @@ struct Source {
 impl Output {
     pub(super) fn new() -> Self {
         let source = |stream| Source { pipe: None, lines: Lines::new(stream) };
-        Self { log: None, streams: [source(Stream::Stdout), source(Stream::Stderr)] }
+        Self { log: None, streams: [source(LogStream::Stdout), source(LogStream::Stderr)] }
     }
 
-    /// Writes to a new log, which takes at most `limit` bytes.
-    pub(super) fn write_to(&mut self, log: &Path, limit: u64) -> io::Result<()> {
-        self.log = Some(Log::create(log, limit)?);
+    /// Writes to a new log, or reads what comes and keeps nothing, as this says.
+    pub(super) fn write_to(&mut self, log: &Path, spec: &LogSpec) -> io::Result<()> {
+        self.log = Some(Log::create(log, spec)?);
         Ok(())
     }
 
@@ -72,6 +75,7 @@ impl Output {
         for source in &mut self.streams {
             source.lines.finish(log);
         }
+        log.finish();
     }
 }
 

@@ -23,6 +23,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::admin::{Admin, Terms};
 use crate::app::{App, MANIFEST};
 use crate::args::Dev;
+use crate::commands::logs;
 use crate::output;
 
 use daemons::Daemons;
@@ -87,6 +88,7 @@ async fn serve(
     tokio::select! {
         died = daemons.first_death() => Err(died),
         () = rebuild_on_demand(args, &admin, &mut keys) => Ok(()),
+        () = logs::follow_app(&admin, &app.manifest.name), if !args.quiet_containers => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::{Duration, OffsetDateTime, Time};
 
 use self::rates::{Bill, Rates};
-use super::kv::encode;
+use super::encode;
 use crate::admin::{Admin, Refusal};
 use crate::args::usage::{By, Usage};
 use crate::failure::bad_input;
@@ -155,7 +155,10 @@ fn show(by: By, table: &Table) -> Result<()> {
     }
     output::table(&headings, rows)?;
     if table.total.estimated > 0 {
-        eprintln!("the end of {} of them is estimated: what looked after them was gone", table.total.estimated);
+        eprintln!(
+            "the end of {} of them is estimated: what looked after them was gone",
+            table.total.estimated
+        );
     }
     if table.untold > 0 {
         eprintln!("{} live on nodes that do not tell: their CPU time and bytes are missing", table.untold);

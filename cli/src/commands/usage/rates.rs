@@ -86,7 +86,10 @@ impl Rates {
             ensure!(number.is_finite() && number >= 0.0, "{name}: {number} is no price and no amount");
         }
         let others = rates.egress.iter().filter(|egress| egress.regions.is_empty()).count();
-        ensure!(others == 1, "egress: exactly one must be without regions, for all others; there are {others}");
+        ensure!(
+            others == 1,
+            "egress: exactly one must be without regions, for all others; there are {others}"
+        );
         Ok(rates)
     }
 

@@ -9,13 +9,16 @@ use serde::de::DeserializeOwned;
 use sled::transaction::{ConflictableTransactionError, TransactionalTree};
 use sled::{Db, Tree};
 
+use super::super::agenda::{CronMark, cron_key, schedule_key};
+use super::super::outbox::{dead_key, event_key};
 use super::super::value::{self, Piece, piece_key};
 use super::super::{KvChange, StoreError, Write};
+use crate::hooks::delivery::{EventId, NUMBER_BYTES};
 use crate::usage::UsageKey;
 
 /// A tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::store) enum Place {
     Objects,
     /// The ids of the objects whose record says that an instance is placed.
     Placed,
@@ -24,33 +27,48 @@ pub(super) enum Place {
     Tokens,
     /// Objects' values, by the object's id and the key behind it.
     Kv,
+    /// Events that are to be told (`outbox`).
+    Hooks,
+    /// Events that were set aside.
+    Dead,
+    /// What objects are to do (`agenda`).
+    Schedules,
+    Due,
+    DueOf,
+    Crons,
     /// What instances took, by the moment of their end and the instance.
     Usage,
 }
 
 impl Place {
     /// All of them in the order of their numbers, with their names in the database.
-    const ALL: [(Self, &str); 7] = [
+    const ALL: [(Self, &str); 13] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
         (Self::Meta, "meta"),
         (Self::Tokens, "tokens"),
         (Self::Kv, "kv"),
+        (Self::Hooks, "hooks"),
+        (Self::Dead, "dead"),
+        (Self::Schedules, "schedules"),
+        (Self::Due, "due"),
+        (Self::DueOf, "due_of"),
+        (Self::Crons, "crons"),
         (Self::Usage, "usage"),
     ];
 }
 
 /// The open trees.
 #[derive(Clone)]
-pub(super) struct Trees(Vec<Tree>);
+pub(in crate::store) struct Trees(Vec<Tree>);
 
 impl Trees {
     pub(super) fn open(db: &Db) -> sled::Result<Self> {
         Place::ALL.iter().map(|(_, name)| db.open_tree(name)).collect::<Result<_, _>>().map(Self)
     }
 
-    pub(super) fn get(&self, place: Place) -> &Tree {
+    pub(in crate::store) fn get(&self, place: Place) -> &Tree {
         &self.0[place as usize]
     }
 
@@ -59,7 +77,7 @@ impl Trees {
     }
 
     /// The value under a key.
-    pub(super) fn read<T: DeserializeOwned>(
+    pub(in crate::store) fn read<T: DeserializeOwned>(
         &self,
         place: Place,
         key: &[u8],
@@ -73,7 +91,7 @@ impl Trees {
     }
 
     /// Values in the order of their keys, from the first behind this key.
-    pub(super) fn read_all<T: DeserializeOwned>(
+    pub(in crate::store) fn read_all<T: DeserializeOwned>(
         &self,
         place: Place,
         after: Option<&[u8]>,
@@ -100,11 +118,37 @@ pub(super) enum Change {
     Value { place: Place, key: Vec<u8>, pieces: Vec<Piece> },
     /// A key without a value: an entry of an index, there or not.
     Entry { place: Place, key: Vec<u8>, there: bool },
+    /// When something is due (`agenda`), in place of when it was before.
+    Due { key: Vec<u8>, due_ms: Option<u64> },
+    /// These, where something is due then.
+    IfDue { key: Vec<u8>, due_ms: u64, changes: Vec<Self> },
+}
+
+/// Numbers the events of a batch.
+pub(super) struct Numbers {
+    batch: u64,
+    next: u16,
+}
+
+impl Numbers {
+    pub(super) fn of_batch(batch: u64) -> Self {
+        Self { batch, next: 0 }
+    }
+
+    fn next(&mut self) -> Result<[u8; NUMBER_BYTES], StoreError> {
+        let mut number = [0; NUMBER_BYTES];
+        let (batch, place) = number.split_at_mut(size_of::<u64>());
+        batch.copy_from_slice(&self.batch.to_be_bytes());
+        place.copy_from_slice(&self.next.to_be_bytes());
+        let next = self.next.checked_add(1);
+        self.next = next.ok_or_else(|| StoreError::Io("too many events in one batch".to_owned()))?;
+        Ok(number)
+    }
 }
 
 impl Change {
     /// What a write changes.
-    pub(super) fn of(write: &Write) -> Result<Vec<Self>, StoreError> {
+    pub(super) fn of(write: &Write, numbers: &mut Numbers) -> Result<Vec<Self>, StoreError> {
         Ok(match write {
             Write::Record(record) => {
                 let (id, placed) = (record.key.id(), matches!(record.state, RecordState::Placed { .. }));
@@ -126,6 +170,40 @@ impl Change {
             Write::Kv { object, changes } => {
                 changes.iter().map(|change| Self::of_kv(*object, change)).collect::<Result<_, _>>()?
             }
+            Write::Event(delivery) => {
+                let id = EventId { object: delivery.event.key.id(), number: numbers.next()? };
+                vec![Self::put(Place::Hooks, &event_key(id), delivery)?]
+            }
+            Write::Retried(id, delivery) => vec![Self::put(Place::Hooks, &event_key(*id), delivery)?],
+            Write::Told(id) => vec![Self::remove(Place::Hooks, &event_key(*id))],
+            Write::SetAside(id, delivery) => vec![
+                Self::remove(Place::Hooks, &event_key(*id)),
+                Self::put(Place::Dead, &dead_key(*id), delivery)?,
+            ],
+            Write::RemoveDead(id) => vec![Self::remove(Place::Dead, &dead_key(*id))],
+            Write::Schedule(schedule) => {
+                let key = schedule_key(schedule.key.id(), schedule.id);
+                let value = Self::put(Place::Schedules, &key, schedule)?;
+                vec![value, Self::Due { key, due_ms: schedule.due_ms }]
+            }
+            Write::RemoveSchedule(object, id) => {
+                let key = schedule_key(*object, *id);
+                vec![Self::remove(Place::Schedules, &key), Self::Due { key, due_ms: None }]
+            }
+            Write::Finish { object, id, due_ms, then } => {
+                let key = schedule_key(*object, *id);
+                let value = match then {
+                    Some(schedule) => Self::put(Place::Schedules, &key, schedule)?,
+                    None => Self::remove(Place::Schedules, &key),
+                };
+                let due = Self::Due { key: key.clone(), due_ms: then.as_ref().and_then(|then| then.due_ms) };
+                vec![Self::IfDue { key, due_ms: *due_ms, changes: vec![value, due] }]
+            }
+            Write::CronMark(key, last_ms) => {
+                let mark = CronMark { key: key.clone(), last_ms: *last_ms };
+                vec![Self::put(Place::Crons, &cron_key(key), &mark)?]
+            }
+            Write::RemoveCronMark(key) => vec![Self::remove(Place::Crons, &cron_key(key))],
         })
     }
 
@@ -152,7 +230,8 @@ impl Change {
             Self::Value { pieces, .. } => {
                 pieces.iter().map(|(key, piece)| (key.len() + piece.len()) as u64).sum()
             }
-            Self::Entry { key, .. } => key.len() as u64,
+            Self::Entry { key, .. } | Self::Due { key, .. } => key.len() as u64,
+            Self::IfDue { changes, .. } => changes.iter().map(Self::bytes).sum(),
         }
     }
 
@@ -174,8 +253,35 @@ impl Change {
                 };
                 Ok(())
             }
+            Self::Due { key, due_ms } => set_due(key, *due_ms, trees),
+            Self::IfDue { key, due_ms, changes } => {
+                let due = trees[Place::DueOf as usize].get(key)?;
+                if due.is_some_and(|due| due[..] == due_ms.to_be_bytes()) {
+                    changes.iter().try_for_each(|change| change.apply(trees))?;
+                }
+                Ok(())
+            }
         }
     }
+}
+
+fn set_due(
+    key: &[u8],
+    due_ms: Option<u64>,
+    trees: &[TransactionalTree],
+) -> Result<(), ConflictableTransactionError<()>> {
+    let (due, due_of) = (&trees[Place::Due as usize], &trees[Place::DueOf as usize]);
+    let before = match due_ms {
+        Some(ms) => due_of.insert(key, &ms.to_be_bytes()[..])?,
+        None => due_of.remove(key)?,
+    };
+    if let Some(before) = before {
+        due.remove([&before[..], key].concat())?;
+    }
+    if let Some(ms) = due_ms {
+        due.insert([&ms.to_be_bytes()[..], key].concat(), &[])?;
+    }
+    Ok(())
 }
 
 /// Removes what is left of a longer value that was there before.
@@ -198,7 +304,7 @@ pub(super) fn kv_key(object: ObjectId, key: &str) -> Vec<u8> {
     [object.as_bytes(), key.as_bytes()].concat()
 }
 
-pub(super) fn failed(error: sled::Error) -> StoreError {
+pub(in crate::store) fn failed(error: sled::Error) -> StoreError {
     StoreError::Io(error.to_string())
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
             class: Box::new(class()),
             stop_reason: None,
             placed_ms: 5,
+            announced: false,
         }
     } else {
         RecordState::Stopped { outcome: None }
@@ -31,11 +32,16 @@ pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
     Record { key, generation: Generation(generation), state, last_change_ms: 5 }
 }
 
+/// Writes and waits until that is durable.
+pub(crate) fn commit(store: &SledStore, writes: Vec<Write>) {
+    let (tell, told) = sync_channel(1);
+    store.commit(writes, Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+}
+
 /// Writes a record and waits until it is durable.
 pub(crate) fn persist(store: &SledStore, record: Record) {
-    let (tell, told) = sync_channel(1);
-    store.commit(vec![Write::Record(Box::new(record))], Box::new(move |result| tell.send(result).unwrap()));
-    told.recv().unwrap().unwrap();
+    commit(store, vec![Write::Record(Box::new(record))]);
 }
 
 /// Puts a value without the writer, as another version would.
@@ -179,7 +185,7 @@ fn a_damaged_record_is_an_error_and_not_another_record() {
 #[test]
 fn a_copy_taken_under_writes_holds_everything_acknowledged_before() {
     let directory = TempDir::new().unwrap();
-    let store = std::sync::Arc::new(SledStore::open(directory.path()).unwrap());
+    let store = Arc::new(SledStore::open(directory.path()).unwrap());
     for generation in 1..30 {
         persist(&store, record("x", generation, true));
         store.commit(vec![Write::Record(Box::new(record("later", generation, true)))], Box::new(drop));

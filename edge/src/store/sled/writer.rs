@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use berth_common::ids::Epoch;
@@ -15,8 +16,8 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use sled::{Db, Transactional};
 
 use super::super::guard::Mark;
-use super::super::{Done, StoreError, Write};
-use super::change::{Change, Place, Trees, failed};
+use super::super::{Done, StoreError, Vitals, Write};
+use super::change::{Change, Numbers, Place, Trees, failed};
 use super::{BATCHES, EPOCH, FORMAT, FORMAT_KEY};
 
 /// Most writes in one transaction.
@@ -45,11 +46,14 @@ impl Job {
         }
     }
 
-    fn changes(&self) -> Result<Vec<Change>, StoreError> {
+    fn changes(&self, numbers: &mut Numbers) -> Result<Vec<Change>, StoreError> {
         Ok(match self {
             Self::Commit(writes, _) => {
-                let changes: Vec<_> = writes.iter().map(Change::of).collect::<Result<_, _>>()?;
-                changes.into_iter().flatten().collect()
+                let mut changes = Vec::new();
+                for write in writes {
+                    changes.extend(Change::of(write, numbers)?);
+                }
+                changes
             }
             Self::Epoch(epoch, _) => vec![Change::put(Place::Meta, EPOCH, epoch)?],
             Self::Format(_) => vec![Change::put(Place::Meta, FORMAT_KEY, &FORMAT)?],
@@ -69,6 +73,7 @@ pub(super) struct Writer {
     pub(super) broken: OnceCell<String>,
     /// The files of large pages that are known to be durable. A name is never used for another one.
     pub(super) synced_blobs: RefCell<BTreeSet<OsString>>,
+    pub(super) vitals: Arc<Vitals>,
 }
 
 impl Writer {
@@ -86,7 +91,8 @@ impl Writer {
     }
 
     fn write(&self, batch: Vec<Job>) {
-        let result = self.write_if_sound(&batch);
+        let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
+        let result = self.vitals.measure(writes, || self.write_if_sound(&batch));
         if let Err(error) = &result {
             tracing::error!(%error, writes = batch.len(), "store write failed");
         }
@@ -124,8 +130,9 @@ impl Writer {
         }
         let number = self.batches.get() + 1;
         let mut changes = Vec::new();
+        let mut numbers = Numbers::of_batch(number);
         for job in batch {
-            changes.extend(job.changes()?);
+            changes.extend(job.changes(&mut numbers)?);
         }
         if changes.is_empty() {
             // The store is closed, and no more.

@@ -1,9 +1,12 @@
 //! What people order of single objects, over the admin API and with the command.
 
+mod alarms;
 mod api;
 mod cli;
+mod hooks;
 mod kv;
 mod life;
+mod logs;
 mod usage;
 mod versions;
 

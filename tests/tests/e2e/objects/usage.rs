@@ -59,7 +59,7 @@ struct Own {
 }
 
 fn said(log: &str, what: &str) -> Option<i64> {
-    let rest = log.split(&format!("hello: {what} at ")).nth(1)?;
+    let rest = log.split(&format!("{what} at ")).nth(1)?;
     let seconds: f64 = rest.split(' ').next()?.parse().ok()?;
     Some((seconds * 1e3).round() as i64)
 }
@@ -70,10 +70,13 @@ fn own_accounts(cluster: &Cluster) -> Result<BTreeMap<String, Own>> {
     for node in cluster.nodes() {
         for entry in fs::read_dir(node.state.join("logs"))? {
             let path = entry?.path();
+            if path.extension().is_none_or(|kind| kind != "log") {
+                continue;
+            }
             let log = fs::read_to_string(&path)?;
             let instance = path.file_stem().context("a log without a name")?.to_string_lossy().into_owned();
             if let Some(started_ms) = said(&log, "started") {
-                all.insert(instance, Own { started_ms, ended_ms: said(&log, "ended") });
+                all.insert(instance, Own { started_ms, ended_ms: said(&log, "ended in good order") });
             }
         }
     }
@@ -194,7 +197,7 @@ fn compare(own: &BTreeMap<String, Own>, records: &[Value]) -> Result<()> {
         let lived_ms = number(record, "lived_cs")? * 10;
         let Some(own) = own.get(instance) else {
             // Killed before it came to say anything.
-            ensure!(lived_ms <= 100, "it never said that it ran: {record}");
+            ensure!(lived_ms <= 500, "it never said that it ran: {record}");
             continue;
         };
         if let Some(ended_ms) = own.ended_ms {
@@ -339,7 +342,8 @@ fn f4_the_command_shows_usage_and_its_price_and_refuses_nonsense() -> Outcome {
         let json: Value = serde_json::from_str(
             &super::berth(cluster, &["usage", "--price", "--rates", file.as_str(), "--json"]).await?,
         )?;
-        let (bill, memory) = (&json["bill"], json["total"]["memory_gib_seconds"].as_f64().context("no total")?);
+        let (bill, memory) =
+            (&json["bill"], json["total"]["memory_gib_seconds"].as_f64().context("no total")?);
         let total = bill["total"].as_f64().context("no bill")?;
         // One of them lives on between the two sums.
         ensure!(bill["currency"] == "EUR" && total >= memory && total < memory + 5.0, "{json}");

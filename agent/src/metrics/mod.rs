@@ -1,0 +1,181 @@
+//! What the agent counts, all on its one thread. `page` shows it with what the parts know when they are asked.
+
+mod page;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use berth_common::ids::EdgeId;
+use berth_common::outcome::ExitReason;
+use berth_common::spec::Resources;
+use berth_common::wire::call::Phase;
+use berth_monitor::cells::{Counter, Durations};
+use tokio::time::Instant;
+
+pub(crate) use self::page::Watch;
+use crate::splice::Traffic;
+
+/// Phases of instances, in the order of `phase`'s numbers.
+const PHASES: [&str; 5] = ["starting", "running", "ready", "stopping", "exited"];
+/// Reasons of ends, as the node sees them, in the order of `reason`'s numbers. Why an edge had one ended, only that knows.
+const REASONS: [&str; 7] = ["exit", "signal", "oom", "drained", "start_failed", "runtime_lost", "other"];
+
+fn phase(phase: &Phase) -> usize {
+    match phase {
+        Phase::Starting => 0,
+        Phase::Running => 1,
+        Phase::Ready => 2,
+        Phase::Stopping => 3,
+        Phase::Exited(_) => 4,
+    }
+}
+
+fn reason(reason: ExitReason) -> usize {
+    match reason {
+        ExitReason::Exit => 0,
+        ExitReason::Signal => 1,
+        ExitReason::Oom => 2,
+        ExitReason::Drained => 3,
+        ExitReason::StartFailed => 4,
+        ExitReason::RuntimeLost => 5,
+        ExitReason::Idle
+        | ExitReason::Stopped
+        | ExitReason::Destroyed
+        | ExitReason::NodeLost
+        | ExitReason::Unknown => 6,
+    }
+}
+
+/// What has happened to instances.
+#[derive(Debug, Default)]
+pub(crate) struct InstanceCounts {
+    ready: Counter,
+    failed: Counter,
+    refused: Counter,
+    /// From the moment that one was admitted until it was ready.
+    took: Durations,
+    ends: [Counter; REASONS.len()],
+}
+
+impl InstanceCounts {
+    /// A start was refused.
+    pub(crate) fn refused(&self) {
+        self.refused.count();
+    }
+
+    /// An instance has come to a phase; it has been starting since then, until it is ready or over.
+    pub(crate) fn note(&self, phase: &Phase, starting: &mut Option<Instant>) {
+        match phase {
+            Phase::Ready => {
+                if let Some(since) = starting.take() {
+                    self.ready.count();
+                    self.took.note(since.elapsed());
+                }
+            }
+            Phase::Exited(outcome) => {
+                if starting.take().is_some() {
+                    self.failed.count();
+                }
+                self.ends[reason(outcome.reason)].count();
+            }
+            Phase::Starting | Phase::Running | Phase::Stopping => {}
+        }
+    }
+}
+
+/// The instances that there are.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    phases: [u64; PHASES.len()],
+    memory_bytes: u64,
+    cpu_sixteenths: u32,
+}
+
+impl Census {
+    /// One more. One that has ended takes nothing.
+    pub(crate) fn add(&mut self, in_phase: &Phase, resources: &Resources) {
+        self.phases[phase(in_phase)] += 1;
+        if !matches!(in_phase, Phase::Exited(_)) {
+            self.memory_bytes = self.memory_bytes.saturating_add(resources.memory_bytes);
+            self.cpu_sixteenths = self.cpu_sixteenths.saturating_add(resources.cpu_sixteenths);
+        }
+    }
+}
+
+/// What else is counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Most tunnels at once.
+    max_tunnels: usize,
+    /// Tunnels that reached their port.
+    pub(crate) tunnels: Counter,
+    /// Those that did not.
+    pub(crate) tunnels_refused: Counter,
+    /// Bytes of all tunnels.
+    pub(crate) traffic: Traffic,
+    /// Connections of each edge.
+    edges: RefCell<BTreeMap<EdgeId, usize>>,
+}
+
+impl Counts {
+    pub(crate) fn new(max_tunnels: usize) -> Self {
+        Self { max_tunnels, ..Self::default() }
+    }
+
+    /// An edge has connected; the connection counts for as long as the result lives.
+    pub(crate) fn connected(&self, edge: &EdgeId) -> Connection<'_> {
+        *self.edges.borrow_mut().entry(edge.clone()).or_default() += 1;
+        Connection { counts: self, edge: edge.clone() }
+    }
+}
+
+/// One connection of an edge.
+pub(crate) struct Connection<'a> {
+    counts: &'a Counts,
+    edge: EdgeId,
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        let mut edges = self.counts.edges.borrow_mut();
+        if let Some(count) = edges.get_mut(&self.edge) {
+            *count -= 1;
+            if *count == 0 {
+                edges.remove(&self.edge);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_common::outcome::Outcome;
+
+    #[test]
+    fn a_start_has_one_result_and_an_end_one_reason() {
+        let counts = InstanceCounts::default();
+        let mut good = Some(Instant::now());
+        counts.note(&Phase::Running, &mut good);
+        counts.note(&Phase::Ready, &mut good);
+        counts.note(&Phase::Exited(Outcome::because(ExitReason::Drained, "")), &mut good);
+        let mut bad = Some(Instant::now());
+        counts.note(&Phase::Exited(Outcome::exited(3)), &mut bad);
+        let mut adopted = None;
+        counts.note(&Phase::Ready, &mut adopted);
+        assert_eq!((counts.ready.get(), counts.failed.get(), counts.took.read().count()), (1, 1, 1));
+        assert_eq!((counts.ends[0].get(), counts.ends[3].get()), (1, 1));
+    }
+
+    #[test]
+    fn an_edge_is_connected_until_its_last_connection_has_gone() {
+        let counts = Counts::default();
+        let (e, f) = ("e".parse().unwrap(), "f".parse().unwrap());
+        let first = counts.connected(&e);
+        let rest = [counts.connected(&e), counts.connected(&f)];
+        drop(first);
+        assert_eq!(counts.edges.borrow().values().copied().collect::<Vec<_>>(), [1, 1]);
+        drop(rest);
+        assert!(counts.edges.borrow().is_empty());
+    }
+}

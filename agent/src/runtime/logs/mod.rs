@@ -1,0 +1,287 @@
+//! The logs of a node's instances: which there are, whose, and for how long they are kept. `log` writes them, in the
+//! shims; `reader` reads them, for edges.
+//!
+//! ```text
+//! logs/ID.json      whose log it is, since when, and for how long it is kept; written before the instance runs
+//! logs/ID.log       what it writes now
+//! logs/ID.log.1     what it wrote before
+//! logs/ID.log.next  the next file, for the moment before it takes its place
+//! ```
+
+mod cursor;
+pub(crate) mod line;
+mod reader;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use berth_common::ids::{EdgeId, Generation, InstanceId, ObjectKey};
+use berth_common::spec::LogSpec;
+use serde::{Deserialize, Serialize};
+
+use super::Launch;
+use super::layout::{read_json, write_json_fast};
+
+pub(crate) use self::cursor::older;
+pub use self::reader::{Reader, Rest};
+
+/// Most logs kept on a node, those of ended instances first to go. With their number every look through them stays short.
+const MAX_LOGS: usize = 256;
+/// Most bytes that the logs of a node's ended instances take: what the output of the living may take is up to their apps.
+const MAX_BYTES: u64 = 4 << 30;
+/// Digits of an instance's id, with which the names of its files begin.
+const ID_DIGITS: usize = 32;
+
+/// The directory of a node's logs.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    directory: PathBuf,
+}
+
+/// Whose a log is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The object that it was for.
+    pub object: ObjectKey,
+    /// Which of the object's instances it was.
+    pub generation: Generation,
+    /// The edge that it belongs to.
+    pub owner: EdgeId,
+    /// When it was started, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// How long its output is kept, in milliseconds.
+    pub retention_ms: u64,
+}
+
+impl LogEntry {
+    /// That of an instance that is started now.
+    pub fn of(launch: &Launch) -> Self {
+        let retention = launch.start.logs.bounded().retention;
+        Self {
+            instance: launch.start.instance,
+            object: launch.start.object.clone(),
+            generation: launch.start.generation,
+            owner: launch.owner.clone(),
+            started_ms: line::unix_ms(SystemTime::now()),
+            retention_ms: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What a look through the directory has found.
+#[derive(Debug, Default)]
+struct Listed {
+    present: HashSet<InstanceId>,
+    new: Vec<LogEntry>,
+}
+
+/// The files of one log.
+#[derive(Debug, Default)]
+struct Files {
+    paths: Vec<PathBuf>,
+    bytes: u64,
+    /// When one of them was last written.
+    written: Option<SystemTime>,
+    /// The same of the older one.
+    older: Option<(PathBuf, SystemTime)>,
+}
+
+impl Logs {
+    /// The logs in this directory.
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// The log of one instance.
+    pub(crate) fn path(&self, instance: InstanceId) -> PathBuf {
+        self.directory.join(format!("{instance}.log"))
+    }
+
+    fn entry_path(&self, instance: InstanceId) -> PathBuf {
+        self.directory.join(format!("{instance}.json"))
+    }
+
+    /// Says whose a log is, before anything is written to it.
+    pub fn enter(&self, entry: &LogEntry) -> io::Result<()> {
+        write_json_fast(&self.entry_path(entry.instance), entry)
+    }
+
+    /// Which logs there are; whose, of those that are not known.
+    fn entries(&self, known: &HashSet<InstanceId>) -> io::Result<Listed> {
+        let mut listed = Listed::default();
+        for found in fs::read_dir(&self.directory)? {
+            let path = found?.path();
+            let Some(instance) = instance_of(&path).filter(|_| is_entry(&path)) else { continue };
+            listed.present.insert(instance);
+            if !known.contains(&instance) {
+                // One that is removed just now, or was written by another version, is not there.
+                listed.new.extend(read_json::<LogEntry>(&path).ok().flatten());
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Removes what is too old, and the oldest of what is too much. What belongs to the living is only removed for its age.
+    pub(crate) fn prune(&self, living: &HashSet<InstanceId>, now: SystemTime) -> io::Result<()> {
+        let mut ended = Vec::new();
+        let logs = self.files()?;
+        let mut count = logs.len();
+        for (instance, files) in logs {
+            let retention = self.retention(instance);
+            let expired = |time| now.duration_since(time).is_ok_and(|age| age > retention);
+            if living.contains(&instance) {
+                let old = files.older.filter(|(_, written)| expired(*written));
+                old.map_or(Ok(()), |(path, _)| remove(&path))?;
+            } else if files.written.is_none_or(expired) {
+                files.paths.iter().try_for_each(|path| remove(path))?;
+                count -= 1;
+            } else {
+                ended.push(files);
+            }
+        }
+        ended.sort_by_key(|files| files.written);
+        let mut bytes: u64 = ended.iter().map(|files| files.bytes).sum();
+        for files in ended {
+            if count <= MAX_LOGS && bytes <= MAX_BYTES {
+                break;
+            }
+            files.paths.iter().try_for_each(|path| remove(path))?;
+            count -= 1;
+            bytes -= files.bytes;
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> io::Result<HashMap<InstanceId, Files>> {
+        let mut logs: HashMap<InstanceId, Files> = HashMap::new();
+        for found in fs::read_dir(&self.directory)? {
+            let path = found?.path();
+            let Some(instance) = instance_of(&path) else { continue };
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let written = metadata.modified()?;
+            let files = logs.entry(instance).or_default();
+            files.bytes += metadata.len();
+            files.written = files.written.max(Some(written));
+            if path == older(&self.path(instance)) {
+                files.older = Some((path.clone(), written));
+            }
+            files.paths.push(path);
+        }
+        Ok(logs)
+    }
+
+    fn retention(&self, instance: InstanceId) -> Duration {
+        let entry = read_json::<LogEntry>(&self.entry_path(instance)).ok().flatten();
+        entry.map_or(LogSpec::default().retention, |entry| Duration::from_millis(entry.retention_ms))
+    }
+}
+
+fn is_entry(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+/// The instance that a file of the directory belongs to.
+fn instance_of(path: &Path) -> Option<InstanceId> {
+    path.file_name()?.to_str()?.get(..ID_DIGITS)?.parse().ok()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn entry(id: InstanceId, retention: Duration) -> LogEntry {
+        LogEntry {
+            instance: id,
+            object: ObjectKey {
+                app: "a".parse().unwrap(),
+                class: "C".parse().unwrap(),
+                name: "x".parse().unwrap(),
+            },
+            generation: Generation(1),
+            owner: "e1".parse().unwrap(),
+            started_ms: 0,
+            retention_ms: u64::try_from(retention.as_millis()).unwrap(),
+        }
+    }
+
+    /// A log that was last written so long ago.
+    fn log(logs: &Logs, number: u16, age: Duration, retention: Duration) -> InstanceId {
+        let [high, low] = number.to_be_bytes();
+        let id = InstanceId::from_bytes([[high; 8], [low; 8]].concat().try_into().unwrap());
+        logs.enter(&entry(id, retention)).unwrap();
+        for path in [logs.entry_path(id), logs.path(id), older(&logs.path(id))] {
+            let file = File::options().create(true).append(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        id
+    }
+
+    fn left(logs: &Logs) -> HashSet<InstanceId> {
+        logs.entries(&HashSet::new()).unwrap().present
+    }
+
+    #[test]
+    fn logs_go_when_they_are_older_than_their_app_wants() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = Logs::at(directory.path());
+        let gone = log(&logs, 1, 2 * DAY, DAY);
+        let kept = log(&logs, 2, 2 * DAY, 3 * DAY);
+        let living = log(&logs, 3, 2 * DAY, DAY);
+        logs.prune(&HashSet::from([living]), SystemTime::now()).unwrap();
+        assert_eq!(left(&logs), HashSet::from([kept, living]));
+        assert!(!logs.path(gone).exists() && !older(&logs.path(gone)).exists());
+        assert!(
+            logs.path(living).exists() && !older(&logs.path(living)).exists(),
+            "only its old file is too old"
+        );
+        // What no version of this has written is left alone.
+        fs::write(directory.path().join("notes"), "x").unwrap();
+        logs.prune(&HashSet::new(), SystemTime::now() + 40 * DAY).unwrap();
+        assert!(left(&logs).is_empty() && fs::read_dir(directory.path()).unwrap().count() == 1);
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_go_and_none_of_the_living() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = Logs::at(directory.path());
+        let all: Vec<_> = (0..u16::try_from(MAX_LOGS).unwrap() + 3)
+            .map(|n| log(&logs, n, DAY - Duration::from_secs(n.into()), 7 * DAY))
+            .collect();
+        logs.prune(&HashSet::from([all[0]]), SystemTime::now()).unwrap();
+        let left = left(&logs);
+        assert!(left.len() == MAX_LOGS && left.contains(&all[0]));
+        assert!(all[1..4].iter().all(|id| !left.contains(id)) && left.contains(&all[4]));
+    }
+
+    #[test]
+    fn a_log_without_a_word_whose_it_is_goes_like_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = Logs::at(directory.path());
+        let id = log(&logs, 1, 8 * DAY, DAY);
+        fs::write(logs.entry_path(id), "{").unwrap();
+        logs.prune(&HashSet::new(), SystemTime::now()).unwrap();
+        assert!(logs.path(id).exists(), "its entry was written just now");
+        logs.prune(&HashSet::new(), SystemTime::now() + 8 * DAY).unwrap();
+        assert!(!logs.path(id).exists());
+    }
+}

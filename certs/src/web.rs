@@ -1,0 +1,29 @@
+//! The TLS configuration for servers of the web, which the machine's own authorities vouch for.
+
+use std::sync::Arc;
+
+use rustls::crypto::ring::default_provider;
+use rustls::{ClientConfig, RootCertStore};
+
+/// No server of the web can be trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("this machine has no certificates of web authorities ({0}): install the package ca-certificates")]
+pub struct NoAuthorities(String);
+
+/// Trusts what this machine trusts (its `ca-certificates`, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name), with TLS 1.2
+/// or 1.3. Reads files.
+pub fn web_client_config() -> Result<Arc<ClientConfig>, NoAuthorities> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+        return Err(NoAuthorities(errors.join("; ")));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| NoAuthorities(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}

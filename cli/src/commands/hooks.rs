@@ -1,0 +1,101 @@
+//! `berth hooks`: events that hooks are still to be told, and those that they could not be told.
+
+use std::time::SystemTime;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::admin::Admin;
+use crate::args::{Hooks, Show, Which};
+use crate::output;
+
+const HEADINGS: [&str; 7] = ["ID", "TYPE", "OBJECT", "HAPPENED", "TRIES", "NEXT TRY", "LAST ERROR"];
+
+#[derive(Deserialize)]
+struct EventPage {
+    events: Vec<Value>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct EventView {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    app: String,
+    class: String,
+    name: String,
+    time_ms: u64,
+    attempts: u32,
+    next_ms: u64,
+    last_error: Option<String>,
+}
+
+pub(crate) async fn run(command: Hooks) -> Result<()> {
+    match command {
+        Hooks::Pending(show) => list("pending", &show).await,
+        Hooks::Failed(show) => list("failed", &show).await,
+        Hooks::Retry { which } => {
+            let admin = Admin::find(&which.admin)?;
+            for id in chosen(&admin, &which).await? {
+                admin.post_nothing(&format!("/v1/hooks/failed/{}/retry", super::encode(&id))).await?;
+                output::line(format_args!("will be told: {id}"))?;
+            }
+            Ok(())
+        }
+        Hooks::Discard { which, dry_run } => {
+            let admin = Admin::find(&which.admin)?;
+            for id in chosen(&admin, &which).await? {
+                if dry_run {
+                    output::line(format_args!("would be forgotten: {id}"))?;
+                } else {
+                    admin.delete(&format!("/v1/hooks/failed/{}", super::encode(&id))).await?;
+                    output::line(format_args!("forgotten: {id}"))?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn chosen(admin: &Admin, which: &Which) -> Result<Vec<String>> {
+    if !which.all {
+        return Ok(which.ids.clone());
+    }
+    let all = all(admin, "failed").await?;
+    Ok(all.iter().filter_map(|event| event["id"].as_str().map(str::to_owned)).collect())
+}
+
+async fn all(admin: &Admin, which: &str) -> Result<Vec<Value>> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page: EventPage = admin.get(&format!("/v1/hooks/{which}?limit=1000{cursor}")).await?;
+        found.extend(page.events);
+        match page.next_cursor {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(found),
+        }
+    }
+}
+
+async fn list(which: &str, show: &Show) -> Result<()> {
+    let all = all(&Admin::find(&show.admin)?, which).await?;
+    if show.json {
+        return output::json(&json!({ "events": all }));
+    }
+    let events: Vec<EventView> = serde_json::from_value(Value::Array(all))?;
+    let (now, pending) = (SystemTime::now(), which == "pending");
+    let row = |event: &EventView| {
+        vec![
+            event.id.clone(),
+            event.kind.clone(),
+            format!("{}/{}/{}", event.app, event.class, event.name),
+            output::ago(event.time_ms, now),
+            event.attempts.to_string(),
+            if pending { output::until(event.next_ms, now) } else { "set aside".to_owned() },
+            event.last_error.clone().unwrap_or_default(),
+        ]
+    };
+    Ok(output::table(&HEADINGS, events.iter().map(row).collect())?)
+}

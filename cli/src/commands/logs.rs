@@ -1,0 +1,192 @@
+//! `berth logs`: what containers have written, and what they write.
+//!
+//! What they write may be anything, and is shown on somebody's terminal: of characters that would steer it only the codes
+//! are shown. `--json` passes everything on as it came.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use berth_common::ids::AppName;
+use serde::Deserialize;
+
+use super::containers::object_id;
+use crate::admin::Admin;
+use crate::args::Logs;
+
+/// Pause before the output of `berth dev` is asked for again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How lines of the two other streams look on a terminal: yellow, and faint.
+const STDERR: &str = "\x1b[33m";
+const REMARK: &str = "\x1b[2m";
+const PLAIN: &str = "\x1b[0m";
+
+/// One line, as the edge tells it.
+#[derive(Debug, Deserialize)]
+struct LogLine {
+    time_ms: u64,
+    stream: String,
+    text: String,
+    node: String,
+    class: Option<String>,
+    name: Option<String>,
+}
+
+pub(crate) async fn run(args: &Logs) -> Result<()> {
+    let path = path(args)?;
+    let admin = Admin::find(&args.show.admin)?;
+    tokio::select! {
+        shown = show(&admin, &path, args) => shown,
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+    }
+}
+
+fn path(args: &Logs) -> Result<String> {
+    let of = match (&args.object, &args.app) {
+        (Some(object), _) => format!("containers/{}", object_id(object)?),
+        (None, Some(app)) => format!("apps/{app}"),
+        (None, None) => bail!("name an object, or an app with --app"),
+    };
+    let since = args.since.as_ref().map(|since| format!("&since={}", super::encode(since)));
+    let tail = args.tail.map(|tail| format!("&tail={tail}"));
+    let follow = args.follow;
+    Ok(format!("/v1/{of}/logs?follow={follow}{}{}", since.unwrap_or_default(), tail.unwrap_or_default()))
+}
+
+async fn show(admin: &Admin, path: &str, args: &Logs) -> Result<()> {
+    let mut lines = admin.lines(path).await?;
+    let colours = colours();
+    loop {
+        let next = lines.next().await;
+        match next.with_context(|| format!("the edge at {} is gone", admin.place()))? {
+            Some(lines) if args.show.json => print(lines.iter().map(|line| line_of(line)))?,
+            Some(lines) => print(lines.iter().map(|line| human(line, colours, true)))?,
+            None if args.follow => bail!("the edge at {} is gone: it ended the answer", admin.place()),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn line_of(line: &[u8]) -> Result<String> {
+    Ok(String::from_utf8(line.to_vec())?)
+}
+
+fn print(lines: impl Iterator<Item = Result<String>>) -> Result<()> {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&line?);
+        text.push('\n');
+    }
+    let mut stdout = io::stdout().lock();
+    Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())?)
+}
+
+/// Shows what an app's containers write from now on, until it is dropped. Without times: they are now.
+pub(crate) async fn follow_app(admin: &Admin, app: &AppName) {
+    loop {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        // What is not shown is in the logs all the same.
+        let _ = follow_once(admin, &format!("/v1/apps/{app}/logs?follow=true&since={now}")).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+async fn follow_once(admin: &Admin, path: &str) -> Result<()> {
+    let mut lines = admin.lines(path).await?;
+    let colours = colours();
+    while let Some(lines) = lines.next().await? {
+        print(lines.iter().map(|line| human(line, colours, false)))?;
+    }
+    Ok(())
+}
+
+/// Whether whoever reads can see colours, and has nothing against them.
+fn colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !unwanted
+}
+
+/// A line for people.
+fn human(line: &[u8], colours: bool, with_time: bool) -> Result<String> {
+    let line: LogLine =
+        serde_json::from_slice(line).context("a line of the answer is not what this version expects")?;
+    let whose = match (&line.class, &line.name) {
+        (Some(class), Some(name)) => format!("{class}/{name}"),
+        _ => line.node.clone(),
+    };
+    let (whose, text, stream) = (harmless(&whose), harmless(&line.text), harmless(&line.stream));
+    let time = UNIX_EPOCH.checked_add(Duration::from_millis(line.time_ms)).filter(|_| with_time);
+    let time = time.map(|time| format!("{} ", humantime::format_rfc3339_millis(time))).unwrap_or_default();
+    let (before, behind) = match line.stream.as_str() {
+        _ if !colours => ("", ""),
+        "stderr" => (STDERR, PLAIN),
+        "berth" => (REMARK, PLAIN),
+        _ => ("", ""),
+    };
+    Ok(format!("{before}{time}{whose} {stream} {text}{behind}"))
+}
+
+/// A text without anything that would steer a terminal or turn its letters around.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(steers) {
+        return text.into();
+    }
+    let shown = |c: char| if steers(c) { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect::<String>().into()
+}
+
+fn steers(c: char) -> bool {
+    let direction =
+        matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && c != '\t') || direction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(stream: &str, text: &str) -> Vec<u8> {
+        let line = serde_json::json!({
+            "time_ms": 1_769_860_800_123_u64, "stream": stream, "text": text, "node": "n1", "class": "Hello", "name": "7",
+            "newer": 1,
+        });
+        line.to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_line_is_shown_with_its_time_object_and_stream() {
+        let shown = human(&line("stdout", "hi"), false, true).unwrap();
+        assert_eq!(shown, "2026-01-31T12:00:00.123Z Hello/7 stdout hi");
+        assert_eq!(human(&line("stdout", "hi"), true, false).unwrap(), "Hello/7 stdout hi");
+        assert_eq!(human(&line("stderr", "hi"), true, false).unwrap(), "\x1b[33mHello/7 stderr hi\x1b[0m");
+        let remark = br#"{"time_ms":0,"stream":"berth","text":"gone","node":"n1"}"#;
+        assert_eq!(human(remark, false, false).unwrap(), "n1 berth gone");
+    }
+
+    #[test]
+    fn a_container_does_not_steer_the_terminal() {
+        let hostile = "a\x1b]0;title\x07\x1b[2J\r\u{9b}31mb\u{202e}c\td\u{7f}";
+        let shown = harmless(hostile);
+        assert_eq!(shown, r"a\u{1b}]0;title\u{7}\u{1b}[2J\r\u{9b}31mb\u{202e}c".to_owned() + "\td\\u{7f}");
+        assert!(matches!(harmless("größe 日本\t✓"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn what_is_asked_for_becomes_a_path() {
+        use clap::Parser;
+        let parsed = |words: &[&str]| {
+            let words = ["berth", "logs"].iter().chain(words).copied();
+            match crate::args::Args::try_parse_from(words).map(|args| args.command) {
+                Ok(crate::args::Command::Logs(args)) => path(&args).ok(),
+                _ => None,
+            }
+        };
+        let id = "000102030405060708090a0b0c0d0e0f";
+        let asked = parsed(&[id, "-f", "--since", "10m", "--tail", "3"]).unwrap();
+        assert_eq!(asked, format!("/v1/containers/{id}/logs?follow=true&since=10m&tail=3"));
+        assert_eq!(parsed(&["--app", "hello"]).unwrap(), "/v1/apps/hello/logs?follow=false");
+        assert_eq!(parsed(&[]), None);
+        assert_eq!(parsed(&[id, "--app", "hello"]), None);
+    }
+}

@@ -1,0 +1,157 @@
+//! Events that hooks are still to be told, and those that were set aside because they could not be.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use berth_common::ids::{CallbackName, ObjectId};
+use berth_common::spec::HookKind;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Admin;
+use super::problem::{Denied, Missing, Problem, Wrong};
+use super::read::{Parameters, invalid, name};
+use crate::hooks::delivery::{Delivery, EventId};
+use crate::store::{self, Write};
+
+/// Events that one answer lists unless it is asked for another number, and most that it does.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
+
+/// Which events are listed.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listing {
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// How many.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+/// Some events.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventPage {
+    events: Vec<EventView>,
+    /// What to ask for the next ones with; null where there are no more.
+    next_cursor: Option<String>,
+}
+
+/// An event that was not told.
+#[derive(Serialize, ToSchema)]
+struct EventView {
+    id: String,
+    #[serde(rename = "type")]
+    kind: HookKind,
+    app: String,
+    class: String,
+    name: String,
+    #[schema(value_type = String)]
+    object: ObjectId,
+    /// Of a callback.
+    #[schema(value_type = Option<String>)]
+    callback: Option<CallbackName>,
+    /// When it happened, in milliseconds since 1970.
+    time_ms: u64,
+    /// Where it is told.
+    url: String,
+    /// How often it was tried.
+    attempts: u32,
+    /// Not tried before this, in milliseconds since 1970.
+    next_ms: u64,
+    /// Why the last try failed.
+    last_error: Option<String>,
+}
+
+fn view((id, delivery): (EventId, Delivery)) -> EventView {
+    let Delivery { event, callback, attempts, next_ms, last_error } = delivery;
+    EventView {
+        id: id.to_string(),
+        kind: event.kind,
+        object: id.object,
+        app: event.key.app.to_string(),
+        class: event.key.class.to_string(),
+        name: event.key.name.to_string(),
+        callback: callback.and_then(|due| due.callback),
+        time_ms: event.time_ms,
+        url: event.url,
+        attempts,
+        next_ms,
+        last_error,
+    }
+}
+
+impl Listing {
+    fn read(self) -> Result<(Option<EventId>, usize), Problem> {
+        let limit = self.limit.unwrap_or(PAGE);
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
+        }
+        Ok((self.cursor.map(|cursor| name("cursor", &cursor)).transpose()?, limit))
+    }
+}
+
+fn page(found: Vec<(EventId, Delivery)>, limit: usize) -> Json<EventPage> {
+    let next_cursor = found.last().filter(|_| found.len() == limit).map(|(id, _)| id.to_string());
+    Json(EventPage { events: found.into_iter().map(view).collect(), next_cursor })
+}
+
+/// Lists the events that are still to be told, by object, each object's in order.
+#[utoipa::path(get, path = "/v1/hooks/pending", tag = "hooks", params(Listing),
+    responses((status = 200, body = EventPage), Denied, Wrong))]
+pub(super) async fn pending(
+    State(admin): State<Arc<Admin>>,
+    Parameters(listing): Parameters<Listing>,
+) -> Result<Json<EventPage>, Problem> {
+    let (after, limit) = listing.read()?;
+    Ok(page(admin.store.events(after, limit)?, limit))
+}
+
+/// Lists the events that were set aside, the oldest first.
+#[utoipa::path(get, path = "/v1/hooks/failed", tag = "hooks", params(Listing),
+    responses((status = 200, body = EventPage), Denied, Wrong))]
+pub(super) async fn failed(
+    State(admin): State<Arc<Admin>>,
+    Parameters(listing): Parameters<Listing>,
+) -> Result<Json<EventPage>, Problem> {
+    let (after, limit) = listing.read()?;
+    Ok(page(admin.store.dead_events(after, limit)?, limit))
+}
+
+/// Has an event that was set aside told after all, behind all that its object has to tell now, and under a new id.
+#[utoipa::path(post, path = "/v1/hooks/failed/{event}/retry", tag = "hooks", params(("event" = String, Path)),
+    responses((status = 204), Denied, Missing, Wrong))]
+pub(super) async fn retry(
+    State(admin): State<Arc<Admin>>,
+    Path(event): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id: EventId = name("event", &event)?;
+    let Some(delivery) = admin.store.dead_event(id)? else { return Err(no_event()) };
+    let writes = vec![Write::Event(Box::new(delivery.afresh())), Write::RemoveDead(id)];
+    store::commit(&*admin.store, writes).await?;
+    admin.wakes.wake(id.object);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Forgets an event that was set aside.
+#[utoipa::path(delete, path = "/v1/hooks/failed/{event}", tag = "hooks", params(("event" = String, Path)),
+    responses((status = 204), Denied, Missing, Wrong))]
+pub(super) async fn discard(
+    State(admin): State<Arc<Admin>>,
+    Path(event): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id: EventId = name("event", &event)?;
+    if admin.store.dead_event(id)?.is_none() {
+        return Err(no_event());
+    }
+    store::write(&*admin.store, Write::RemoveDead(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn no_event() -> Problem {
+    let detail = "no event with this id was set aside: `berth hooks failed` lists them";
+    Problem::new(StatusCode::NOT_FOUND, "no such event", detail)
+}

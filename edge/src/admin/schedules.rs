@@ -1,0 +1,378 @@
+//! What objects are to do at a time: the one alarm of each, its schedules, and the crons of apps. Answered once it is durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use berth_common::ids::{AppName, CallbackName, ClassName, ObjectId, ObjectKey, ObjectName, ScheduleId};
+use berth_common::spec::Action;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::Admin;
+use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
+use super::read::{Body, Parameters, invalid, name, object_id};
+use crate::agenda::crons::key_of;
+use crate::agenda::schedule::{Schedule, What};
+use crate::clock::wall_ms;
+use crate::store::{self, Write};
+
+/// Most schedules of one object.
+const MAX_SCHEDULES: usize = 1_000;
+/// Longest payload, in bytes of JSON: it travels in environments and requests.
+const MAX_PAYLOAD_BYTES: usize = 64 << 10;
+/// How far ahead something can be scheduled.
+const MAX_AHEAD: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+/// What an alarm calls where it does not say.
+const ALARM_CALLBACK: &str = "alarm";
+
+/// Something to be done at a time.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    /// When, in milliseconds since 1970; or else `after_ms`.
+    at_ms: Option<u64>,
+    /// In how many milliseconds.
+    after_ms: Option<u64>,
+    /// The callback of the class. An alarm's is `alarm` unless given.
+    #[schema(value_type = Option<String>)]
+    callback: Option<CallbackName>,
+    /// Any JSON of up to 64 KiB, which the callback gets.
+    #[serde(default)]
+    payload: Value,
+    /// What the object is called: needed where it has never had a container.
+    object: Option<ObjectNames>,
+}
+
+/// What an object is called.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ObjectNames {
+    #[schema(value_type = String)]
+    app: AppName,
+    #[schema(value_type = String)]
+    class: ClassName,
+    name: ObjectName,
+}
+
+/// Something that is to be done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ScheduleView {
+    /// Null for an alarm.
+    #[schema(value_type = Option<String>)]
+    id: Option<ScheduleId>,
+    /// Null where a cron has it done.
+    #[schema(value_type = Option<String>)]
+    callback: Option<CallbackName>,
+    payload: Value,
+    /// When it is meant for, in milliseconds since 1970.
+    scheduled_ms: u64,
+    /// When it is tried next; null once it has failed too often.
+    due_ms: Option<u64>,
+    /// How often it was tried.
+    attempts: u32,
+    /// Why the last try failed.
+    last_error: Option<String>,
+}
+
+impl From<Schedule> for ScheduleView {
+    fn from(schedule: Schedule) -> Self {
+        let id = (!schedule.is_alarm()).then_some(schedule.id);
+        let Schedule { what, payload, scheduled_ms, due_ms, attempts, last_error, .. } = schedule;
+        let callback = match what {
+            What::Callback(name) => Some(name),
+            What::Cron(_) => None,
+        };
+        Self { id, callback, payload, scheduled_ms, due_ms, attempts, last_error }
+    }
+}
+
+/// Which schedules are listed.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listing {
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// How many.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+/// Schedules of an object, in the order of their ids.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SchedulePage {
+    schedules: Vec<ScheduleView>,
+    /// What to ask for the next ones with; null where there are no more.
+    next_cursor: Option<String>,
+}
+
+/// Shows the alarm of an object.
+#[utoipa::path(get, path = "/v1/containers/{id}/alarm", tag = "schedules",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
+    responses((status = 200, body = ScheduleView), Denied, Missing, Wrong))]
+pub(super) async fn alarm(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<Json<ScheduleView>, Problem> {
+    admin.scheduled(object_id(&id)?, ScheduleId::ALARM)
+}
+
+/// Sets the alarm of an object, in place of the one that it has.
+#[utoipa::path(put, path = "/v1/containers/{id}/alarm", tag = "schedules", request_body = Order,
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
+    responses((status = 200, body = ScheduleView), Denied, Missing, Wrong))]
+pub(super) async fn set_alarm(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    Body(order): Body<Order>,
+) -> Result<Json<ScheduleView>, Problem> {
+    admin.put(object_id(&id)?, ScheduleId::ALARM, order).await
+}
+
+/// Takes the alarm of an object away, if it has one.
+#[utoipa::path(delete, path = "/v1/containers/{id}/alarm", tag = "schedules",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
+    responses((status = 204), Denied, Wrong))]
+pub(super) async fn delete_alarm(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    admin.unschedule(object_id(&id)?, ScheduleId::ALARM).await
+}
+
+/// Lists what an object is to do, its alarm left out.
+#[utoipa::path(get, path = "/v1/containers/{id}/schedules", tag = "schedules",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), Listing),
+    responses((status = 200, body = SchedulePage), Denied, Wrong))]
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    Parameters(Listing { cursor, limit }): Parameters<Listing>,
+) -> Result<Json<SchedulePage>, Problem> {
+    let (object, limit) = (object_id(&id)?, limit.unwrap_or(MAX_SCHEDULES));
+    if !(1..=MAX_SCHEDULES).contains(&limit) {
+        return Err(invalid("limit", format!("must be from 1 to {MAX_SCHEDULES}")));
+    }
+    let after: Option<ScheduleId> = cursor.map(|cursor| name("cursor", &cursor)).transpose()?;
+    let found = admin.store.schedules(object, Some(after.unwrap_or(ScheduleId::ALARM)), limit)?;
+    let next_cursor = found.last().filter(|_| found.len() == limit).map(|last| last.id.to_string());
+    Ok(Json(SchedulePage { schedules: found.into_iter().map(Into::into).collect(), next_cursor }))
+}
+
+/// Has an object do something at a time.
+#[utoipa::path(post, path = "/v1/containers/{id}/schedules", tag = "schedules", request_body = Order,
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
+    responses((status = 200, body = ScheduleView), Denied, Missing, Conflicting, Wrong))]
+pub(super) async fn add(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    Body(order): Body<Order>,
+) -> Result<Json<ScheduleView>, Problem> {
+    let object = object_id(&id)?;
+    if admin.store.schedules(object, None, MAX_SCHEDULES)?.len() >= MAX_SCHEDULES {
+        let detail = format!("the object has {MAX_SCHEDULES}: delete some, those that failed too");
+        return Err(Problem::new(StatusCode::CONFLICT, "too many schedules", detail));
+    }
+    admin.put(object, ScheduleId::random(), order).await
+}
+
+/// Shows one thing that an object is to do.
+#[utoipa::path(get, path = "/v1/containers/{id}/schedules/{schedule}", tag = "schedules",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("schedule" = String, Path, pattern = "^[0-9a-f]{32}$")),
+    responses((status = 200, body = ScheduleView), Denied, Missing, Wrong))]
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    Path((id, schedule)): Path<(String, String)>,
+) -> Result<Json<ScheduleView>, Problem> {
+    admin.scheduled(object_id(&id)?, name("schedule", &schedule)?)
+}
+
+/// Has something not done after all, if it is still to be done.
+#[utoipa::path(delete, path = "/v1/containers/{id}/schedules/{schedule}", tag = "schedules",
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("schedule" = String, Path, pattern = "^[0-9a-f]{32}$")),
+    responses((status = 204), Denied, Wrong))]
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    Path((id, schedule)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    admin.unschedule(object_id(&id)?, name("schedule", &schedule)?).await
+}
+
+/// Crons of an app.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CronList {
+    crons: Vec<CronView>,
+}
+
+/// A cron.
+#[derive(Serialize, ToSchema)]
+struct CronView {
+    cron: String,
+    class: String,
+    object: String,
+    /// `request`, `start` or `hook`
+    action: &'static str,
+    /// When it was due last, in milliseconds since 1970; null where it never was.
+    last_ms: Option<u64>,
+    /// When it is due next.
+    next_ms: Option<u64>,
+}
+
+/// Lists the crons of an app's current version.
+#[utoipa::path(get, path = "/v1/apps/{app}/crons", tag = "schedules", params(("app" = String, Path)),
+    responses((status = 200, body = CronList), Denied, Missing, Wrong))]
+pub(super) async fn crons(
+    State(admin): State<Arc<Admin>>,
+    Path(app): Path<String>,
+) -> Result<Json<CronList>, Problem> {
+    let app: AppName = name("app", &app)?;
+    let Some(history) = admin.apps.get(&app) else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no such app", format!("there is no app `{app}`")));
+    };
+    let (marks, now_ms) = (admin.store.cron_marks()?, wall_ms());
+    let current = history.current();
+    let crons = current.spec.crons.iter().map(|cron| CronView {
+        cron: cron.cron.as_str().to_owned(),
+        class: cron.class.to_string(),
+        object: cron.object.to_string(),
+        action: match cron.action {
+            Action::Request(_) => "request",
+            Action::Start { .. } => "start",
+            Action::Hook => "hook",
+        },
+        // The mark of one that was never due is when it was deployed.
+        last_ms: marks
+            .get(&key_of(&current.spec, cron))
+            .copied()
+            .filter(|ms| cron.cron.last(*ms) == Some(*ms)),
+        next_ms: cron.cron.after(now_ms),
+    });
+    Ok(Json(CronList { crons: crons.collect() }))
+}
+
+impl Order {
+    /// When it is for.
+    fn due_ms(&self, now_ms: u64) -> Result<u64, Problem> {
+        let (field, due_ms) = match (self.at_ms, self.after_ms) {
+            (Some(at_ms), None) => ("at_ms", at_ms),
+            (None, Some(after_ms)) => ("after_ms", now_ms.saturating_add(after_ms)),
+            _ => return Err(invalid("at_ms", "needs at_ms or after_ms, and not both")),
+        };
+        if due_ms < now_ms {
+            return Err(invalid(field, format!("{due_ms} is in the past: it is {now_ms} now")));
+        }
+        if u128::from(due_ms - now_ms) > MAX_AHEAD.as_millis() {
+            return Err(invalid(field, "is more than 10 years ahead"));
+        }
+        Ok(due_ms)
+    }
+
+    fn check_payload(&self) -> Result<(), Problem> {
+        let bytes = self.payload.to_string().len();
+        if bytes > MAX_PAYLOAD_BYTES {
+            let message = format!("takes {bytes} bytes; at most {MAX_PAYLOAD_BYTES} are allowed");
+            return Err(invalid("payload", message));
+        }
+        Ok(())
+    }
+}
+
+impl Admin {
+    fn scheduled(&self, object: ObjectId, id: ScheduleId) -> Result<Json<ScheduleView>, Problem> {
+        let found = self.store.schedule(object, id)?;
+        found.map(|schedule| Json(schedule.into())).ok_or_else(|| {
+            let detail = "the object has none, or it was done";
+            Problem::new(StatusCode::NOT_FOUND, "no such alarm or schedule", detail)
+        })
+    }
+
+    async fn put(
+        &self,
+        object: ObjectId,
+        id: ScheduleId,
+        order: Order,
+    ) -> Result<Json<ScheduleView>, Problem> {
+        let due_ms = order.due_ms(wall_ms())?;
+        order.check_payload()?;
+        let key = self.object_key(object, order.object).await?;
+        let callback = match order.callback {
+            Some(callback) => callback,
+            None if id == ScheduleId::ALARM => name("callback", ALARM_CALLBACK)?,
+            None => return Err(invalid("callback", "is needed")),
+        };
+        let class = self.class(&key.app, &key.class)?;
+        if !class.callbacks.contains_key(&callback) {
+            let known: Vec<&str> = class.callbacks.keys().map(CallbackName::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let message = format!("the class `{}` has no callback `{callback}`; it has {known}", key.class);
+            return Err(invalid("callback", message));
+        }
+        let schedule = Schedule {
+            id,
+            key,
+            what: What::Callback(callback),
+            payload: order.payload,
+            scheduled_ms: due_ms,
+            due_ms: Some(due_ms),
+            attempts: 0,
+            last_error: None,
+        };
+        store::write(&*self.store, Write::Schedule(Box::new(schedule.clone()))).await?;
+        self.agenda_changed.notify_one();
+        Ok(Json(schedule.into()))
+    }
+
+    async fn unschedule(&self, object: ObjectId, id: ScheduleId) -> Result<StatusCode, Problem> {
+        store::write(&*self.store, Write::RemoveSchedule(object, id)).await?;
+        Ok(StatusCode::NO_CONTENT)
+    }
+
+    /// What an object is called: as whoever asks says, if that is right, or as is known of it.
+    async fn object_key(&self, object: ObjectId, named: Option<ObjectNames>) -> Result<ObjectKey, Problem> {
+        match named {
+            Some(ObjectNames { app, class, name }) => {
+                let key = ObjectKey { app, class, name };
+                let right = key.id() == object;
+                right.then_some(key).ok_or_else(|| invalid("object", "has another id than the path names"))
+            }
+            None => match self.known(object).await {
+                Ok(view) => Ok(view.key),
+                Err(problem) if problem.is_missing() => {
+                    Err(invalid("object", "is needed: the object has never had a container"))
+                }
+                Err(problem) => Err(problem),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(at_ms: Option<u64>, after_ms: Option<u64>) -> Order {
+        Order { at_ms, after_ms, callback: None, payload: Value::Null, object: None }
+    }
+
+    #[test]
+    fn times_are_ahead_and_not_too_far() {
+        assert_eq!(order(Some(100), None).due_ms(100).ok(), Some(100));
+        assert_eq!(order(None, Some(5)).due_ms(100).ok(), Some(105));
+        for bad in
+            [order(Some(99), None), order(None, None), order(Some(200), Some(1)), order(None, Some(u64::MAX))]
+        {
+            assert!(bad.due_ms(100).is_err());
+        }
+    }
+
+    #[test]
+    fn payloads_have_a_limit() {
+        let large = Value::String("x".repeat(MAX_PAYLOAD_BYTES));
+        assert!(Order { payload: large, ..order(None, None) }.check_payload().is_err());
+        assert!(order(None, None).check_payload().is_ok());
+    }
+}

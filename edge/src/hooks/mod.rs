@@ -1,0 +1,269 @@
+//! Tells hooks what happened, each object's events one after the other, until they are told or were tried often enough.
+//!
+//! ```text
+//! store commits an event ── wake ──▶ looked at ── due, and its host has room ──▶ posted ── 2xx ──▶ told (removed)
+//!                                        ▲    └── not due ──▶ waits ── due ──▶ ┐      │ anything else
+//!                                        └────────────────────────────────────┴──────┴──▶ again later, or set aside
+//! ```
+//!
+//! One task owns all of this; the store says what there is, also after a restart. What `activity_expired` is answered goes
+//! to the object. Events are signed (`signature`), and go to addresses that may be reached (`post`, `address`).
+
+mod address;
+pub(crate) mod delivery;
+mod post;
+mod queue;
+mod signature;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use berth_common::ids::{AppName, ObjectId};
+use berth_common::spec::HookKind;
+use berth_engine::Input;
+use ipnet::IpNet;
+use serde::Deserialize;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::delivery::{Delivery, EventId, Next};
+use self::post::{Answer, Poster};
+use self::queue::{Queue, Step};
+use crate::clock::wall_ms;
+use crate::objects::Mailbox;
+use crate::proxy::shard_of;
+use crate::store::{self, Store, StoreError, Write};
+
+/// Events of one object that may wait behind one that cannot be told: past these it is set aside at once.
+const MAX_WAITING: usize = 1_000;
+/// Events that were set aside and are kept: past these the oldest are lost, and that is logged.
+const MAX_DEAD: usize = 10_000;
+/// Objects that are looked for at once when the edge starts.
+const PAGE: usize = 1_024;
+/// Pause after the store failed, in milliseconds: whatever it is, it is not over at once.
+const STORE_PAUSE_MS: u64 = 5_000;
+/// Longest sleep: the clock may be set meanwhile.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// The header of the signature.
+const SIGNATURE: &str = "berth-signature";
+
+/// Where the keys are that events are signed with.
+pub(crate) trait SigningKeys: Send + Sync {
+    /// Signs with an app's secret, or says why that cannot be.
+    fn with_key(&self, app: &AppName, name: &str, sign: &mut dyn FnMut(&[u8])) -> Result<(), String>;
+}
+
+/// Objects that have something new to be told.
+#[derive(Clone, Default)]
+pub(crate) struct Wakes(Arc<Woken>);
+
+#[derive(Default)]
+struct Woken {
+    /// Each object at most once. The lock is held to put one in, or to take them all.
+    objects: Mutex<HashSet<ObjectId>>,
+    some: Notify,
+}
+
+impl Wakes {
+    /// An event of this object is durable.
+    pub(crate) fn wake(&self, object: ObjectId) {
+        self.0.objects.lock().unwrap_or_else(PoisonError::into_inner).insert(object);
+        self.0.some.notify_one();
+    }
+
+    fn take(&self) -> HashSet<ObjectId> {
+        std::mem::take(&mut *self.0.objects.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What telling needs.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) keys: Arc<dyn SigningKeys>,
+    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) wakes: Wakes,
+    /// Addresses besides public ones.
+    pub(crate) allowed: Vec<IpNet>,
+}
+
+/// What each try needs.
+struct Teller {
+    store: Arc<dyn Store>,
+    keys: Arc<dyn SigningKeys>,
+    mailboxes: Vec<Mailbox>,
+    poster: Poster,
+}
+
+/// Tells hooks until the edge drains.
+pub(crate) async fn run(parts: Parts, drain: CancellationToken) {
+    let Parts { store, keys, mailboxes, wakes, allowed } = parts;
+    let teller = Arc::new(Teller { store, keys, mailboxes, poster: Poster::new(allowed) });
+    wake_all(&*teller.store, &wakes);
+    let mut queue = Queue::default();
+    let mut tries: JoinSet<(ObjectId, After)> = JoinSet::new();
+    loop {
+        queue.add(wakes.take());
+        while let Some(object) = queue.next(wall_ms()) {
+            teller.look(object, &mut queue, &mut tries);
+        }
+        let sleep = queue
+            .next_due_ms()
+            .map_or(MAX_SLEEP, |due| Duration::from_millis(due.saturating_sub(wall_ms())).min(MAX_SLEEP));
+        tokio::select! {
+            () = drain.cancelled() => return,
+            () = wakes.0.some.notified() => {}
+            Some(Ok((object, after))) = tries.join_next() => match after {
+                After::Look => queue.done(object, Step::Look),
+                After::At(ms) => queue.done(object, Step::At(ms)),
+            },
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+/// Everything that was not told when the edge ended.
+fn wake_all(store: &dyn Store, wakes: &Wakes) {
+    let mut last = None;
+    loop {
+        match store.objects_with_events(last, PAGE) {
+            Ok(page) if page.is_empty() => return,
+            Ok(page) => {
+                last = page.last().copied();
+                page.into_iter().for_each(|object| wakes.wake(object));
+            }
+            Err(error) => return tracing::error!(%error, "events to be told cannot be read"),
+        }
+    }
+}
+
+/// When an object is to be looked at after a try.
+enum After {
+    Look,
+    At(u64),
+}
+
+impl Teller {
+    /// Has the first event of an object told, if it is time and its host has room.
+    fn look(self: &Arc<Self>, object: ObjectId, queue: &mut Queue, tries: &mut JoinSet<(ObjectId, After)>) {
+        let (id, delivery) = match self.store.first_event(object) {
+            Ok(Some(found)) => found,
+            Ok(None) => return queue.done(object, Step::Nothing),
+            Err(error) => {
+                tracing::error!(%error, %object, "an event to be told cannot be read");
+                return queue.done(object, Step::At(wall_ms().saturating_add(STORE_PAUSE_MS)));
+            }
+        };
+        if delivery.next_ms > wall_ms() {
+            return queue.done(object, Step::At(delivery.next_ms));
+        }
+        if queue.begin(object, &delivery.event.url) {
+            let teller = Arc::clone(self);
+            tries.spawn(async move { (object, teller.tell(id, delivery).await) });
+        }
+    }
+
+    /// Tells an event once, and notes what became of that.
+    async fn tell(&self, id: EventId, delivery: Delivery) -> After {
+        let written = match self.post(id, &delivery).await {
+            Ok(answer) => {
+                self.pass_on(&delivery, &answer);
+                store::write(&*self.store, Write::Told(id)).await.map(|()| After::Look)
+            }
+            Err(error) => self.note_failure(id, delivery, error).await,
+        };
+        written.unwrap_or_else(|error| {
+            tracing::error!(%error, event = %id, "what became of an event cannot be stored");
+            After::At(wall_ms().saturating_add(STORE_PAUSE_MS))
+        })
+    }
+
+    async fn post(&self, id: EventId, delivery: &Delivery) -> Result<Answer, String> {
+        let body = delivery.body(id);
+        let mut signature = String::new();
+        let now_s = wall_ms() / 1_000;
+        let mut sign = |key: &[u8]| signature = signature::sign(key, now_s, &body);
+        let event = &delivery.event;
+        self.keys
+            .with_key(&event.key.app, &event.secret, &mut sign)
+            .map_err(|error| format!("it cannot be signed: {error}"))?;
+        let answer = self.poster.post(&event.url, (SIGNATURE, signature), body).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        match answer.status {
+            status if status.is_success() => Ok(answer),
+            status if status.is_redirection() => {
+                Err(format!("answered {status}: redirects are not followed"))
+            }
+            status => Err(format!("answered {status}")),
+        }
+    }
+
+    /// What was decided, where something was asked.
+    fn pass_on(&self, delivery: &Delivery, answer: &Answer) {
+        let event = &delivery.event;
+        if let (HookKind::ActivityExpired, Some(instance)) = (event.kind, event.instance) {
+            let (object, asked_ms) = (event.key.id(), event.time_ms);
+            let mailbox = &self.mailboxes[shard_of(object, self.mailboxes.len())];
+            mailbox.input(Input::Decided { object, instance, asked_ms, renew: is_renew(&answer.body) });
+        }
+    }
+
+    async fn note_failure(
+        &self,
+        id: EventId,
+        delivery: Delivery,
+        error: String,
+    ) -> Result<After, StoreError> {
+        let crowded = self.store.count_events(id.object, MAX_WAITING + 1)? > MAX_WAITING;
+        tracing::info!(event = %id, app = %delivery.event.key.app, attempt = delivery.attempts + 1, error, "hook not told");
+        match delivery.failed(error, wall_ms(), crowded) {
+            Next::Again(delivery) => {
+                let next_ms = delivery.next_ms;
+                store::write(&*self.store, Write::Retried(id, Box::new(delivery))).await?;
+                Ok(After::At(next_ms))
+            }
+            Next::SetAside(delivery) => {
+                tracing::warn!(event = %id, app = %delivery.event.key.app, "an event is set aside: `berth hooks failed` shows it");
+                let mut writes = vec![Write::SetAside(id, Box::new(delivery))];
+                writes.extend(self.surplus()?.map(Write::RemoveDead));
+                store::commit(&*self.store, writes).await?;
+                Ok(After::Look)
+            }
+        }
+    }
+
+    /// The oldest event that was set aside, where there are too many.
+    fn surplus(&self) -> Result<Option<EventId>, StoreError> {
+        if self.store.count_dead(MAX_DEAD)? < MAX_DEAD {
+            return Ok(None);
+        }
+        let oldest = self.store.dead_events(None, 1)?.into_iter().next().map(|(id, _)| id);
+        if let Some(id) = oldest {
+            tracing::error!(event = %id, "too many events are set aside: the oldest is lost");
+        }
+        Ok(oldest)
+    }
+}
+
+/// Whether an answer says that the instance is to be kept.
+fn is_renew(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Decision {
+        action: String,
+    }
+    serde_json::from_slice::<Decision>(body).is_ok_and(|decision| decision.action == "renew")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_renew_renews() {
+        assert!(is_renew(br#"{"action":"renew","more":1}"#));
+        for other in [&b"{}"[..], b"", b"renew", br#"{"action":"stop"}"#, br#"{"action":1}"#] {
+            assert!(!is_renew(other));
+        }
+    }
+}

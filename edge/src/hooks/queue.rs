@@ -1,0 +1,183 @@
+//! Which object's event is told next: each object one at a time, each host a few at a time, so that one that hangs does not
+//! hold up the others. Pure; takes the time.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use berth_common::ids::ObjectId;
+use http::Uri;
+
+/// Events that are told at once.
+const MAX_TELLING: usize = 256;
+/// Of these, to one host.
+const MAX_TELLING_TO_HOST: usize = 16;
+
+/// When an object is to be looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Nothing,
+    Look,
+    At(u64),
+}
+
+/// Objects with events to be told.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// To be looked at.
+    ready: VecDeque<ObjectId>,
+    queued: HashSet<ObjectId>,
+    /// Not before their time, in milliseconds since 1970.
+    later: BTreeSet<(u64, ObjectId)>,
+    later_of: HashMap<ObjectId, u64>,
+    /// Being told, to this host.
+    telling: HashMap<ObjectId, String>,
+    /// Woken while they were told.
+    again: HashSet<ObjectId>,
+    hosts: HashMap<String, Host>,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    telling: usize,
+    parked: VecDeque<ObjectId>,
+}
+
+impl Queue {
+    /// These have something new.
+    pub(super) fn add(&mut self, objects: impl IntoIterator<Item = ObjectId>) {
+        for object in objects {
+            // One that waits for its next try has its order: what is new is behind that.
+            if self.telling.contains_key(&object) {
+                self.again.insert(object);
+            } else if !self.later_of.contains_key(&object) {
+                self.enqueue(object);
+            }
+        }
+    }
+
+    /// The next object to look at. What becomes of it is told by `begin` or `done`.
+    pub(super) fn next(&mut self, now_ms: u64) -> Option<ObjectId> {
+        while let Some((at, object)) = self.later.first().copied().filter(|(at, _)| *at <= now_ms) {
+            self.later.remove(&(at, object));
+            self.later_of.remove(&object);
+            self.enqueue(object);
+        }
+        if self.telling.len() >= MAX_TELLING {
+            return None;
+        }
+        let object = self.ready.pop_front()?;
+        self.queued.remove(&object);
+        Some(object)
+    }
+
+    /// When something is due that is not yet.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    /// Whether the object's event may be told now. If not, it comes again by itself.
+    pub(super) fn begin(&mut self, object: ObjectId, url: &str) -> bool {
+        let name = host_of(url);
+        let host = self.hosts.entry(name.clone()).or_default();
+        if host.telling >= MAX_TELLING_TO_HOST {
+            if self.queued.insert(object) {
+                host.parked.push_back(object);
+            }
+            return false;
+        }
+        host.telling += 1;
+        self.telling.insert(object, name);
+        true
+    }
+
+    /// The object was looked at, or its event was told or not.
+    pub(super) fn done(&mut self, object: ObjectId, step: Step) {
+        if let Some(host) = self.telling.remove(&object) {
+            self.leave(&host);
+        }
+        let again = self.again.remove(&object);
+        match step {
+            Step::At(ms) => {
+                self.later.insert((ms, object));
+                self.later_of.insert(object, ms);
+            }
+            Step::Look => self.enqueue(object),
+            Step::Nothing if again => self.enqueue(object),
+            Step::Nothing => {}
+        }
+    }
+
+    fn enqueue(&mut self, object: ObjectId) {
+        if self.queued.insert(object) {
+            self.ready.push_back(object);
+        }
+    }
+
+    fn leave(&mut self, name: &str) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        host.telling -= 1;
+        if let Some(parked) = host.parked.pop_front() {
+            self.ready.push_back(parked);
+        } else if host.telling == 0 {
+            self.hosts.remove(name);
+        }
+    }
+}
+
+/// The host of a URL, with its port; the URL where it has none.
+fn host_of(url: &str) -> String {
+    let uri: Option<Uri> = url.parse().ok();
+    uri.and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_else(|| url.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(n: u8) -> ObjectId {
+        ObjectId::from_bytes([n; 16])
+    }
+
+    #[test]
+    fn an_object_is_told_of_one_at_a_time_and_looked_at_again_when_woken_meanwhile() {
+        let mut queue = Queue::default();
+        queue.add([object(1), object(1)]);
+        assert_eq!(queue.next(0), Some(object(1)));
+        assert!(queue.begin(object(1), "https://a/x"));
+        queue.add([object(1)]);
+        assert_eq!(queue.next(0), None);
+        queue.done(object(1), Step::Look);
+        assert_eq!((queue.next(0), queue.next(0)), (Some(object(1)), None));
+        queue.done(object(1), Step::Nothing);
+        assert_eq!(queue.next(0), None);
+        assert!(queue.hosts.is_empty() && queue.queued.is_empty());
+    }
+
+    #[test]
+    fn what_is_later_waits_also_when_woken() {
+        let mut queue = Queue::default();
+        queue.done(object(1), Step::At(100));
+        queue.add([object(1)]);
+        assert_eq!((queue.next(99), queue.next_due_ms()), (None, Some(100)));
+        assert_eq!((queue.next(100), queue.next_due_ms()), (Some(object(1)), None));
+    }
+
+    #[test]
+    fn a_host_that_hangs_holds_up_only_its_own() {
+        let mut queue = Queue::default();
+        let most = u8::try_from(MAX_TELLING_TO_HOST).unwrap();
+        queue.add((0..=most).map(object));
+        for n in 0..most {
+            assert_eq!(queue.next(0), Some(object(n)));
+            assert!(queue.begin(object(n), "https://hangs/x"));
+        }
+        assert_eq!(queue.next(0), Some(object(most)));
+        assert!(!queue.begin(object(most), "https://hangs/y"));
+        queue.add([object(most), object(200)]);
+        assert_eq!(queue.next(0), Some(object(200)));
+        assert!(queue.begin(object(200), "https://works/"));
+        assert_eq!(queue.next(0), None);
+        queue.done(object(0), Step::Nothing);
+        assert_eq!(queue.next(0), Some(object(most)));
+        assert!(queue.begin(object(most), "https://hangs/y"));
+    }
+}

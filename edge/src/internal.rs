@@ -1,0 +1,73 @@
+//! What Berth itself wants of an instance: that it is started, or a request to it. Goes the same way as requests of clients,
+//! on the shard of the object.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use berth_common::ids::ObjectKey;
+use berth_common::spec::ClassSpec;
+use berth_engine::WaiterId;
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
+
+use crate::error::ProxyError;
+use crate::proxy::{Place, Proxy, answer_with};
+
+/// Most of an answer's body that is read, in bytes: nobody looks at it, but an app should be able to end it.
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// Largest buffer for what is read, and so largest head of an answer.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Something that Berth itself wants.
+pub(crate) struct InternalCall {
+    pub(crate) key: ObjectKey,
+    pub(crate) class: Arc<ClassSpec>,
+    pub(crate) port: Option<u16>,
+    /// None only starts the instance.
+    pub(crate) request: Option<Request<Full<Bytes>>>,
+    /// The status of the answer, where there was a request.
+    pub(crate) answer: oneshot::Sender<Result<Option<StatusCode>, ProxyError>>,
+}
+
+impl Proxy {
+    pub(crate) async fn call(&self, call: InternalCall) {
+        let InternalCall { key, class, port, request, answer } = call;
+        let called = async {
+            let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
+            let deadline = class.start_timeout;
+            let hold = self.objects.acquire(waiter, key.id(), key, class).await?;
+            let Some(request) = request else { return Ok(None) };
+            let stream = self.open(&Place::of(hold.placement(), port, deadline)?).await?;
+            exchange(stream, request).await.map(Some).map_err(ProxyError::Upstream)
+        };
+        answer_with(answer, called).await;
+    }
+}
+
+async fn exchange(
+    stream: crate::tunnel::TunnelStream,
+    request: Request<Full<Bytes>>,
+) -> hyper::Result<StatusCode> {
+    let mut builder = http1::Builder::new();
+    let (mut sender, connection) = builder.max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await?;
+    let answered = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        // Whatever becomes of the body, the answer is the status.
+        drop(Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await);
+        Ok(status)
+    };
+    tokio::pin!(answered);
+    // The connection works only while it is polled; once it has ended there is the answer, or there will be none.
+    tokio::select! {
+        answer = &mut answered => answer,
+        ended = connection => {
+            ended?;
+            answered.await
+        }
+    }
+}

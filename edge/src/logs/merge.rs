@@ -1,0 +1,191 @@
+//! Lines of several nodes, each in order, become one sequence by time; with a bound on how many of the last are wanted,
+//! only those. Pure: knows no nodes and waits for nothing.
+
+use std::collections::VecDeque;
+
+use super::{Line, What};
+use crate::clock::wall_ms;
+
+/// Bytes of text that are kept while it is not known yet which lines are the last.
+const MAX_TAIL_BYTES: usize = 16 << 20;
+
+/// See the module.
+pub(super) struct Merge {
+    sources: Vec<Source>,
+    tail: Option<Tail>,
+}
+
+#[derive(Default)]
+struct Source {
+    lines: VecDeque<Line>,
+    complete: bool,
+}
+
+/// The last lines so far.
+struct Tail {
+    wanted: usize,
+    lines: VecDeque<Line>,
+    bytes: usize,
+    /// Wanted, and too much.
+    left_out: usize,
+}
+
+impl Merge {
+    pub(super) fn new(sources: usize, tail: Option<u32>) -> Self {
+        let tail = tail.map(|wanted| Tail {
+            wanted: usize::try_from(wanted).unwrap_or(usize::MAX),
+            lines: VecDeque::new(),
+            bytes: 0,
+            left_out: 0,
+        });
+        Self { sources: (0..sources).map(|_| Source::default()).collect(), tail }
+    }
+
+    /// A source of which nothing is known now: it must tell before anything can be taken.
+    pub(super) fn lacking(&self) -> Option<usize> {
+        self.sources.iter().position(|source| source.lines.is_empty() && !source.complete)
+    }
+
+    pub(super) fn add(&mut self, index: usize, lines: Vec<Line>) {
+        self.sources[index].lines.extend(lines);
+    }
+
+    /// A source has told all that was there.
+    pub(super) fn complete(&mut self, index: usize) {
+        self.sources[index].complete = true;
+    }
+
+    /// Whether everything was told and taken.
+    pub(super) fn is_done(&self) -> bool {
+        self.sources.iter().all(|source| source.complete && source.lines.is_empty())
+    }
+
+    /// Takes the next lines, as far as no source is lacking. With a bound, those that may be the last stay here.
+    pub(super) fn take(&mut self, most: usize) -> Vec<Line> {
+        let mut taken = Vec::new();
+        for _ in 0..most {
+            let Some(line) = self.next() else { break };
+            match (&mut self.tail, &line.what) {
+                (Some(tail), What::Record(record)) => {
+                    let bytes = record.text.len();
+                    tail.push(line, bytes);
+                }
+                _ => taken.push(line),
+            }
+        }
+        taken
+    }
+
+    fn next(&mut self) -> Option<Line> {
+        if self.lacking().is_some() {
+            return None;
+        }
+        let first = |source: &Source| source.lines.front().map(Line::time_ms);
+        let times = self.sources.iter().enumerate();
+        let (_, index) = times.filter_map(|(index, source)| Some((first(source)?, index))).min()?;
+        self.sources[index].lines.pop_front()
+    }
+
+    /// The last lines, once everything was taken.
+    pub(super) fn finish(self) -> Vec<Line> {
+        self.tail.map(Tail::finish).unwrap_or_default()
+    }
+}
+
+impl Tail {
+    fn push(&mut self, line: Line, bytes: usize) {
+        self.lines.push_back(line);
+        self.bytes += bytes;
+        while self.lines.len() > self.wanted || self.bytes > MAX_TAIL_BYTES {
+            self.left_out += usize::from(self.lines.len() <= self.wanted);
+            let Some(Line { what: What::Record(record), .. }) = self.lines.pop_front() else { break };
+            self.bytes -= record.text.len();
+        }
+        // Once there are enough again, none of them is missing any more.
+        if self.lines.len() == self.wanted {
+            self.left_out = 0;
+        }
+    }
+
+    fn finish(self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        if let Some(first) = self.lines.front().filter(|_| self.left_out > 0) {
+            let count = self.wanted - self.lines.len();
+            let text = format!("[up to {count} of the last lines are left out: together they are too long]");
+            lines.push(Line { node: first.node.clone(), what: What::Remark { time_ms: wall_ms(), text } });
+        }
+        lines.extend(self.lines);
+        lines
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use berth_common::ids::{InstanceId, ObjectKey};
+    use berth_common::wire::logs::{LogRecord, LogStream};
+
+    use super::*;
+
+    pub(crate) fn line(node: &str, time_ms: u64, text: &str) -> Line {
+        let object =
+            ObjectKey { app: "a".parse().unwrap(), class: "C".parse().unwrap(), name: "x".parse().unwrap() };
+        let record = LogRecord {
+            time_ms,
+            object,
+            instance: InstanceId::from_bytes([1; 16]),
+            stream: LogStream::Stdout,
+            text: text.to_owned(),
+            next: time_ms,
+        };
+        Line { node: node.parse().unwrap(), what: What::Record(record) }
+    }
+
+    fn lines(node: &str, times: &[u64]) -> Vec<Line> {
+        times.iter().map(|time| line(node, *time, "x")).collect()
+    }
+
+    fn times(lines: &[Line]) -> Vec<u64> {
+        lines.iter().map(Line::time_ms).collect()
+    }
+
+    #[test]
+    fn nothing_is_taken_before_all_have_told_what_may_come_first() {
+        let mut merge = Merge::new(2, None);
+        merge.add(0, lines("n1", &[1, 5]));
+        assert_eq!(merge.lacking(), Some(1));
+        assert!(merge.take(10).is_empty());
+        merge.add(1, lines("n2", &[2, 3]));
+        // Behind 3 there may be a 4.
+        assert_eq!(times(&merge.take(10)), [1, 2, 3]);
+        assert!(!merge.is_done());
+        merge.complete(1);
+        assert_eq!(times(&merge.take(10)), [5]);
+        merge.complete(0);
+        assert!(merge.is_done() && merge.finish().is_empty());
+    }
+
+    #[test]
+    fn the_last_are_those_of_all_together() {
+        let mut merge = Merge::new(2, Some(3));
+        merge.add(0, lines("n1", &[1, 5, 6]));
+        merge.add(1, lines("n2", &[2, 3, 7]));
+        let remark = Line::remark(&"n2".parse().unwrap(), "it was lost");
+        merge.add(1, vec![remark.clone()]);
+        merge.complete(0);
+        merge.complete(1);
+        assert_eq!(merge.take(100), [remark], "what is wrong is always told");
+        assert_eq!(times(&merge.finish()), [5, 6, 7]);
+    }
+
+    #[test]
+    fn the_last_are_bounded_in_size() {
+        let mut merge = Merge::new(1, Some(100));
+        let long = "x".repeat(1 << 20);
+        merge.add(0, (0..20).map(|time| line("n1", time, &long)).collect());
+        merge.complete(0);
+        assert!(merge.take(100).is_empty());
+        let last = merge.finish();
+        assert!(matches!(&last[0].what, What::Remark { text, .. } if text.contains("left out")));
+        assert_eq!(times(&last[1..]), (4..20).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,232 @@
+//! Reads from one node for one reader: asks, passes on, and after a lost connection asks again for what is behind the last
+//! that came.
+//!
+//! ```text
+//!               asked                       the stream ended, or refused for good
+//! connecting ─────────▶ reading ─────────────────────────────────────────────────▶ end
+//!     ▲ │ not in time      │ lost                                                  ▲
+//!     │ └─▶ told once ─────┤ again and again, or not in time: only a follower stays │
+//!     └────────────────────┴───────────────────────────────────────────────────────┘
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use berth_common::ids::{InstanceId, NodeId};
+use berth_common::wire::call::{Answer, Call, Refusal, RefusalCode};
+use berth_common::wire::frame;
+use berth_common::wire::logs::{LogBatch, LogPlace, MAX_LOG_PLACES, ReadLogs};
+use quinn::Connection;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Gone, Line, News, What};
+use crate::link::LinkHandle;
+use crate::link::call::{self, CallError};
+
+/// How long a node that is not connected is waited for: before anything else is shown, and once it was there.
+const FIRST_WAIT: Duration = Duration::from_millis(300);
+const NEXT_WAIT: Duration = Duration::from_secs(3);
+/// Pause before a node is asked again that did not answer well.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How often a node may be lost before somebody who does not follow is told so: an agent that was restarted may still have
+/// connections that look alive.
+const MAX_LOSSES: u32 = 5;
+/// Pause before one is asked again that refused.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
+/// A wait without end, in parts: a node may come back after days.
+const LONG_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// See the module.
+pub(super) struct NodeReader {
+    node: NodeId,
+    link: LinkHandle,
+    ask: ReadLogs,
+    tell: mpsc::Sender<News>,
+    seen: Seen,
+    /// What was there at the beginning has been told.
+    caught_up: bool,
+    /// The reader knows that something is wrong.
+    warned: bool,
+}
+
+/// Why a node was not read to the end.
+enum Broken {
+    /// Nobody wants it any more.
+    Gone,
+    Lost(CallError),
+    Refused(Refusal),
+}
+
+impl From<Gone> for Broken {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl<E: Into<CallError>> From<E> for Broken {
+    fn from(error: E) -> Self {
+        Self::Lost(error.into())
+    }
+}
+
+impl NodeReader {
+    pub(super) fn new(node: NodeId, link: LinkHandle, ask: ReadLogs, tell: mpsc::Sender<News>) -> Self {
+        Self { node, link, ask, tell, seen: Seen::default(), caught_up: false, warned: false }
+    }
+
+    /// Reads until there is no more, or nobody wants it.
+    pub(super) async fn run(mut self) {
+        // Only says that the reader has gone away, and then nothing is left to do.
+        let _ = self.read().await;
+    }
+
+    async fn read(&mut self) -> Result<(), Gone> {
+        let (mut wait, mut lost) = (FIRST_WAIT, 0);
+        loop {
+            let Some(connection) = self.connected(wait).await? else { return Ok(()) };
+            wait = NEXT_WAIT;
+            let pause = match self.read_from(&connection).await {
+                Ok(()) => return Ok(()),
+                Err(Broken::Gone) => return Err(Gone),
+                Err(Broken::Refused(refusal)) => {
+                    self.warn(format!("[{} does not show its output: {refusal}]", self.node)).await?;
+                    // It may have room later; what it does not understand it will never do.
+                    if refusal.code == RefusalCode::Invalid || !self.ask.follow {
+                        return Ok(());
+                    }
+                    REFUSED_PAUSE
+                }
+                Err(Broken::Lost(error)) => {
+                    tracing::debug!(node = %self.node, %error, "a reader of logs lost its node");
+                    lost += 1;
+                    RETRY_PAUSE
+                }
+            };
+            if lost >= MAX_LOSSES && !self.ask.follow {
+                let text = format!("[{} was lost while its output was read: some is missing]", self.node);
+                return self.warn(text).await;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// A connection to the node; `None` where it is not worth waiting for.
+    async fn connected(&mut self, wait: Duration) -> Result<Option<Connection>, Gone> {
+        if let Some(connection) = self.link.connected(Instant::now() + wait).await {
+            return Ok(Some(connection));
+        }
+        let rest = if self.ask.follow { "is shown once it is back" } else { "is missing" };
+        self.warn(format!("[{} is not connected: its output {rest}]", self.node)).await?;
+        if !self.ask.follow {
+            return Ok(None);
+        }
+        loop {
+            if let Some(connection) = self.link.connected(Instant::now() + LONG_WAIT).await {
+                return Ok(Some(connection));
+            }
+        }
+    }
+
+    /// Tells that something is wrong, once until it is right again. Nobody needs to wait for this node's past.
+    async fn warn(&mut self, text: String) -> Result<(), Gone> {
+        if !std::mem::replace(&mut self.warned, true) {
+            self.tell(News::Lines(vec![Line::remark(&self.node, text)])).await?;
+        }
+        self.tell(News::CaughtUp).await
+    }
+
+    async fn read_from(&mut self, connection: &Connection) -> Result<(), Broken> {
+        let ask = ReadLogs {
+            // What was left out the first time stays so; later output is wanted as a whole.
+            tail: self.ask.tail.filter(|_| !self.caught_up),
+            after: self.seen.places(),
+            ..self.ask.clone()
+        };
+        let mut answers = call::open(connection, &Call::Logs(ask)).await?;
+        loop {
+            match frame::read(&mut answers).await? {
+                Some(Answer::Logs(batch)) => self.take(batch).await?,
+                Some(Answer::Refused(refusal)) => return Err(Broken::Refused(refusal)),
+                Some(_) => return Err(CallError::Unexpected.into()),
+                None if self.ask.follow => return Err(CallError::NoAnswer.into()),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn take(&mut self, batch: LogBatch) -> Result<(), Gone> {
+        self.warned = false;
+        let LogBatch { records, caught_up } = batch;
+        let places: Vec<_> =
+            records.iter().map(|record| LogPlace { instance: record.instance, at: record.next }).collect();
+        if !records.is_empty() {
+            let line = |record| Line { node: self.node.clone(), what: What::Record(record) };
+            self.tell(News::Lines(records.into_iter().map(line).collect())).await?;
+        }
+        self.seen.reached(places);
+        if let Some(places) = caught_up {
+            self.seen.reached(places);
+            self.caught_up = true;
+            self.tell(News::CaughtUp).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, news: News) -> Result<(), Gone> {
+        self.tell.send(news).await.map_err(|_| Gone)
+    }
+}
+
+/// How far the output of each instance was passed on; of the latest instances, as many as a call may name.
+#[derive(Debug, Default)]
+struct Seen {
+    places: HashMap<InstanceId, u64>,
+    /// In the order in which they came.
+    order: VecDeque<InstanceId>,
+}
+
+impl Seen {
+    fn reached(&mut self, places: Vec<LogPlace>) {
+        for LogPlace { instance, at } in places {
+            let known = self.places.entry(instance).or_insert_with(|| {
+                self.order.push_back(instance);
+                0
+            });
+            *known = (*known).max(at);
+        }
+        while self.order.len() > MAX_LOG_PLACES {
+            let oldest = self.order.pop_front();
+            oldest.map(|oldest| self.places.remove(&oldest));
+        }
+    }
+
+    fn places(&self) -> Vec<LogPlace> {
+        self.places.iter().map(|(instance, at)| LogPlace { instance: *instance, at: *at }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(number: usize, at: u64) -> LogPlace {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        LogPlace { instance: InstanceId::from_bytes(bytes), at }
+    }
+
+    #[test]
+    fn places_only_grow_and_the_oldest_instances_are_forgotten() {
+        let mut seen = Seen::default();
+        seen.reached(vec![place(1, 10), place(2, 5), place(1, 0)]);
+        let mut places = seen.places();
+        places.sort_by_key(|place| place.instance);
+        assert_eq!(places, [place(1, 10), place(2, 5)]);
+        for number in 3..=MAX_LOG_PLACES + 1 {
+            seen.reached(vec![place(number, 1)]);
+        }
+        assert_eq!(seen.places().len(), MAX_LOG_PLACES);
+        assert!(!seen.places().contains(&place(1, 10)) && seen.places().contains(&place(2, 5)));
+    }
+}

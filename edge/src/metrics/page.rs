@@ -1,0 +1,235 @@
+//! What the edge shows: its own counts added up, and what its parts know when they are asked. `docs/metrics.md` lists all
+//! of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_common::lifecycle::Lifecycle;
+use berth_engine::PublicState;
+use berth_monitor::cells::{Counter, Durations, Histogram, Level};
+use berth_monitor::page::Family;
+use berth_monitor::{Page, Process, Watched};
+
+use super::{ClassCounts, ClassKey, Metrics, Requests, STATUSES, ShardCounts, Statuses};
+use crate::beats::Beats;
+use crate::nodes::Nodes;
+use crate::objects::Mailbox;
+use crate::store::Vitals;
+
+/// How long a shard may take to tell of its objects. Without its word the page has none of them.
+const STATES_TIMEOUT: Duration = Duration::from_secs(2);
+/// States of objects, and their labels.
+const STATES: [(PublicState, &str); 5] = [
+    (PublicState::Stopped, "stopped"),
+    (PublicState::Running, "running"),
+    (PublicState::Healthy, "healthy"),
+    (PublicState::Stopping, "stopping"),
+    (PublicState::StoppedWithCode, "stopped_with_code"),
+];
+
+/// An edge, as it is watched.
+pub(crate) struct Watch {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) store: Arc<Vitals>,
+    pub(crate) beats: Arc<Beats>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) process: Process,
+}
+
+impl Watched for Watch {
+    async fn page(&self) -> Page {
+        let mut page = Page::default();
+        page.gauge("berth_edge_build_info", "The version of the edge; always 1")
+            .with(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
+        page.gauge("berth_edge_draining", "Whether the edge is told to end").is(self.is_draining());
+        self.metrics.requests(&mut page);
+        self.metrics.starts(&mut page);
+        self.metrics.clients(&mut page);
+        self.objects(&mut page).await;
+        self.nodes(&mut page);
+        self.store(&mut page);
+        self.process.add_to(&mut page);
+        page
+    }
+
+    fn health(&self) -> Result<(), String> {
+        self.beats.check().map_err(|shard| format!("shard {shard} gives no sign of life"))
+    }
+
+    async fn readiness(&self) -> Result<(), String> {
+        if self.is_draining() {
+            return Err("the edge is stopping".to_owned());
+        }
+        self.health()?;
+        self.store.check()
+    }
+}
+
+impl Watch {
+    fn is_draining(&self) -> bool {
+        self.lifecycle.drain().is_cancelled()
+    }
+
+    async fn objects(&self, page: &mut Page) {
+        let objects =
+            page.gauge("berth_edge_objects", "Objects in memory: those that run, and some that did just now");
+        let states = futures_util::future::join_all(self.mailboxes.iter().map(Mailbox::states));
+        let Ok(states) = tokio::time::timeout(STATES_TIMEOUT, states).await else { return };
+        for (state, label) in STATES {
+            let count = states.iter().flatten().filter(|found| **found == state).count();
+            objects.with(&[("state", label)], count);
+        }
+    }
+
+    fn nodes(&self, page: &mut Page) {
+        let nodes = self.nodes.measures();
+        let instances = page.gauge("berth_edge_node_instances", "Instances that have room on the node");
+        for node in &nodes {
+            instances.with(&[("node", node.node.as_str())], node.instances);
+        }
+        let connected = page.gauge("berth_edge_node_connected", "Whether the node is connected");
+        for node in &nodes {
+            connected.with(&[("node", node.node.as_str())], node.connected);
+        }
+        let draining = page.gauge("berth_edge_node_draining", "Whether the node takes no new instances");
+        for node in &nodes {
+            draining.with(&[("node", node.node.as_str())], node.draining);
+        }
+        let trips = page.gauge(
+            "berth_edge_node_round_trip_seconds",
+            "How long a packet to the node and back takes, while it is connected",
+        );
+        for node in &nodes {
+            if let Some(trip) = node.round_trip {
+                trips.with(&[("node", node.node.as_str())], trip);
+            }
+        }
+    }
+
+    fn store(&self, page: &mut Page) {
+        let store = &self.store;
+        page.counter("berth_edge_store_writes_total", "Writes that are durable").is(store.writes.get());
+        page.counter("berth_edge_store_failures_total", "Writes that were refused or failed")
+            .is(store.failures.get());
+        page.gauge("berth_edge_store_queue", "Writes that wait").is(store.waiting.get());
+        page.gauge("berth_edge_store_writable", "Whether the store can write, as far as is known")
+            .is(store.check().is_ok());
+        page.histogram(
+            "berth_edge_store_batch_duration_seconds",
+            "Batches of writes, and how long each took until it was durable",
+        )
+        .is(store.batches.read());
+    }
+}
+
+impl Metrics {
+    fn requests(&self, page: &mut Page) {
+        let classes = self.classes().clone();
+        let answered =
+            page.counter("berth_edge_requests_total", "Requests, by the class of the answer's status");
+        statuses(answered, &[("app", ""), ("class", "")], self.of_shards(|shard| &shard.unrouted));
+        for (key, counts) in &classes {
+            statuses(answered, &labels(key), counts.of_shards(|shard| &shard.answered));
+        }
+        let took = page.histogram("berth_edge_request_duration_seconds", "Time until the head of the answer");
+        for (key, counts) in &classes {
+            took.with(&labels(key), sum(counts.of_shards(|shard| &shard.took)));
+        }
+        let in_flight = page.gauge(
+            "berth_edge_requests_in_flight",
+            "Requests whose answer has not ended, WebSockets left out",
+        );
+        for (key, counts) in &classes {
+            in_flight.with(&labels(key), level(counts.of_shards(|shard| &shard.in_flight)));
+        }
+        let open = page.gauge("berth_edge_websockets_open", "WebSockets that are open");
+        for (key, counts) in &classes {
+            open.with(&labels(key), level(counts.of_shards(|shard| &shard.websockets)));
+        }
+        let files =
+            page.counter("berth_edge_file_requests_total", "Requests for static files, which no class has");
+        statuses(files, &[], self.of_shards(|shard| &shard.files));
+    }
+
+    fn starts(&self, page: &mut Page) {
+        let classes = self.classes().clone();
+        let sent = page.counter("berth_edge_starts_total", "Instances that a node was told to start");
+        for (key, counts) in &classes {
+            sent.with(&labels(key), counts.starts.sent.get());
+        }
+        let failed = page.counter(
+            "berth_edge_starts_failed_total",
+            "Of those, the ones that were refused or ended before they answered",
+        );
+        for (key, counts) in &classes {
+            failed.with(&labels(key), counts.starts.failed.get());
+        }
+        let took = page.histogram(
+            "berth_edge_start_duration_seconds",
+            "Time from the request that wants an instance until it answers",
+        );
+        for (key, counts) in &classes {
+            took.with(&labels(key), counts.starts.took.read());
+        }
+    }
+
+    fn clients(&self, page: &mut Page) {
+        let refused = page
+            .counter("berth_edge_refusals_total", "Requests that the edge answered in place of an instance");
+        let all: Vec<Vec<_>> = self.shards.iter().map(|shard| shard.refusals.all().collect()).collect();
+        for (index, (reason, _)) in all.first().into_iter().flatten().enumerate() {
+            let count: u64 = all.iter().filter_map(|shard| shard.get(index)).map(|(_, count)| count).sum();
+            refused.with(&[("reason", reason)], count);
+        }
+        page.counter("berth_edge_client_received_bytes_total", "Bytes from clients")
+            .is(total(self.of_shards(|shard| &shard.received_bytes)));
+        page.counter("berth_edge_client_sent_bytes_total", "Bytes to clients")
+            .is(total(self.of_shards(|shard| &shard.sent_bytes)));
+        let admin = page.counter("berth_edge_admin_requests_total", "Requests to the admin API");
+        statuses(admin, &[], std::iter::once(&self.admin));
+    }
+
+    fn of_shards<'a, T: 'a>(&'a self, of: impl Fn(&'a ShardCounts) -> &'a T) -> impl Iterator<Item = &'a T> {
+        self.shards.iter().map(of)
+    }
+}
+
+impl ClassCounts {
+    fn of_shards<'a, T: 'a>(&'a self, of: impl Fn(&'a Requests) -> &'a T) -> impl Iterator<Item = &'a T> {
+        self.shards.iter().map(move |shard| of(shard))
+    }
+}
+
+fn labels((app, class): &ClassKey) -> [(&'static str, &str); 2] {
+    [("app", app.as_str()), ("class", class.as_str())]
+}
+
+fn statuses<'a>(
+    family: &mut Family,
+    labels: &[(&'static str, &str)],
+    of_shards: impl Iterator<Item = &'a Statuses>,
+) {
+    let of_shards: Vec<&Statuses> = of_shards.collect();
+    for (index, status) in STATUSES.into_iter().enumerate() {
+        let labels = [labels, &[("status", status)]].concat();
+        family.with(&labels, total(of_shards.iter().map(|statuses| &statuses.0[index])));
+    }
+}
+
+fn total<'a>(of_shards: impl Iterator<Item = &'a Counter>) -> u64 {
+    of_shards.map(Counter::get).sum()
+}
+
+/// Of levels only the sum counts.
+fn level<'a>(of_shards: impl Iterator<Item = &'a Level>) -> u64 {
+    of_shards.map(Level::get).fold(0, u64::wrapping_add)
+}
+
+fn sum<'a>(of_shards: impl Iterator<Item = &'a Durations>) -> Histogram {
+    of_shards.fold(Histogram::default(), |mut sum, more| {
+        sum += more.read();
+        sum
+    })
+}

@@ -1,0 +1,97 @@
+//! Cold starts: how many, and how long each took from the moment that an object without an instance was wanted until its
+//! instance answered. Follows what a shard's engine is told and does; off the way of requests to what runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use berth_common::ids::{InstanceId, ObjectId};
+use berth_common::wire::call::{Phase, Start};
+use berth_engine::Input;
+use berth_engine::fleet::Demand;
+use berth_monitor::cells::{Counter, Durations};
+
+use super::{ClassCounts, Metrics};
+
+/// The starts of one class.
+#[derive(Debug, Default)]
+pub(super) struct StartCounts {
+    /// Sent to a node.
+    pub(super) sent: Counter,
+    /// Ended or refused before they answered.
+    pub(super) failed: Counter,
+    /// Of those that answered.
+    pub(super) took: Durations,
+}
+
+/// The starts that one shard waits for. No more than the objects that it has in memory.
+#[derive(Debug)]
+pub(crate) struct Starts {
+    metrics: Arc<Metrics>,
+    begun: HashMap<ObjectId, Begun>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    since: Instant,
+    class: Option<Arc<ClassCounts>>,
+    instance: Option<InstanceId>,
+}
+
+impl Starts {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, begun: HashMap::new() }
+    }
+
+    /// An object's record is looked for, because an instance is wanted.
+    pub(crate) fn looked_for(&mut self, object: ObjectId) {
+        self.begun.insert(object, Begun { since: Instant::now(), class: None, instance: None });
+    }
+
+    /// Room is wanted for an instance. What was begun before and came to nothing does not count.
+    pub(crate) fn wanted(&mut self, demand: &Demand) {
+        let class = Some(self.metrics.class(&demand.class.0, &demand.class.1));
+        let looked = self.begun.get(&demand.object).filter(|begun| begun.class.is_none());
+        let since = looked.map_or_else(Instant::now, |begun| begun.since);
+        self.begun.insert(demand.object, Begun { since, class, instance: None });
+    }
+
+    /// A node is told to start it.
+    pub(crate) fn sent(&mut self, start: &Start) {
+        let Some(begun) = self.begun.get_mut(&start.object.id()) else { return };
+        begun.instance = Some(start.instance);
+        if let Some(class) = &begun.class {
+            class.starts.sent.count();
+        }
+    }
+
+    /// What becomes of it.
+    pub(crate) fn told(&mut self, input: &Input) {
+        match input {
+            Input::Status { status, .. } => match status.phase {
+                Phase::Ready => self.over(status.object, status.instance, true),
+                Phase::Exited(_) => self.over(status.object, status.instance, false),
+                Phase::Starting | Phase::Running | Phase::Stopping => {}
+            },
+            Input::StartRefused { object, instance, .. } => self.over(*object, *instance, false),
+            _ => {}
+        }
+    }
+
+    /// The object is not in memory any more.
+    pub(crate) fn left(&mut self, object: ObjectId) {
+        self.begun.remove(&object);
+    }
+
+    fn over(&mut self, object: ObjectId, instance: InstanceId, answers: bool) {
+        if self.begun.get(&object).is_none_or(|begun| begun.instance != Some(instance)) {
+            return;
+        }
+        let Some(Begun { since, class: Some(class), .. }) = self.begun.remove(&object) else { return };
+        if answers {
+            class.starts.took.note(since.elapsed());
+        } else {
+            class.starts.failed.count();
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! An instance without activity: it is put to sleep, unless its class's hook decides and wants to keep it.
+//!
+//! ```text
+//! Healthy ── sleep_after without activity ─▶ (hook asked?) ──no──▶ Stopping, idle
+//!    ▲                                          │ yes
+//!    └── renew, or activity meanwhile ◀───── Healthy, asked ── another answer, or none in time ──▶ Stopping, idle
+//! ```
+
+use berth_common::ids::InstanceId;
+use berth_common::outcome::ExitReason;
+use berth_common::spec::HookKind;
+
+use super::live::{Question, Stage};
+use super::{Object, State};
+use crate::engine::Context;
+
+/// How long a hook may take to decide, in milliseconds: as long as it may take to answer, and once to be tried again.
+const ANSWER_TIMEOUT_MS: u64 = 30_000;
+
+impl Object {
+    pub(super) fn check_idle(&mut self, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        let idle_at = live.idle_at_ms();
+        if !live.holds.is_empty() {
+            // The last release looks again.
+            live.stage = Stage::Healthy { idle_check_ms: None, asked: None };
+        } else if idle_at > cx.now.mono_ms {
+            live.stage = Stage::Healthy { idle_check_ms: Some(idle_at), asked: None };
+        } else {
+            self.ask_or_stop(cx);
+        }
+    }
+
+    fn ask_or_stop(&mut self, cx: &mut Context<'_>) {
+        let Some(event) = self.event(HookKind::ActivityExpired, None, cx) else {
+            return self.stop(ExitReason::Idle, cx);
+        };
+        let State::Live(live) = &mut self.state else { return };
+        let deadline_ms = cx.now.mono_ms.saturating_add(ANSWER_TIMEOUT_MS);
+        let asked = Question { asked_ms: event.time_ms, deadline_ms };
+        live.stage = Stage::Healthy { idle_check_ms: None, asked: Some(asked) };
+        let record = live.record();
+        self.persist(cx.ids.persist(), record, event.into(), cx);
+    }
+
+    /// The class's hook has answered.
+    pub(crate) fn decided(&mut self, instance: InstanceId, asked_ms: u64, renew: bool, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        let current =
+            matches!(live.stage, Stage::Healthy { asked: Some(asked), .. } if asked.asked_ms == asked_ms);
+        if live.instance != instance || !current {
+            return;
+        }
+        if renew {
+            live.active(cx.now.mono_ms);
+        } else {
+            self.undecided(cx);
+        }
+    }
+
+    /// Nobody wants to keep it, unless somebody holds it meanwhile.
+    pub(super) fn undecided(&mut self, cx: &mut Context<'_>) {
+        let State::Live(live) = &mut self.state else { return };
+        if live.holds.is_empty() {
+            self.stop(ExitReason::Idle, cx);
+        } else {
+            live.stage = Stage::Healthy { idle_check_ms: None, asked: None };
+        }
+    }
+}
