@@ -5,6 +5,7 @@
 //! Knows nothing of what a record means, but whether an instance is placed: those are what a start looks for.
 
 mod copy;
+mod durable;
 mod guard;
 mod sled;
 mod value;

@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{Db, Transactional, Tree};
 
+use super::durable::sync_with_name;
 use super::guard::{Before, Mark};
 use super::value::{self, Piece, piece_key};
 use super::{Done, KvChange, Store, StoreError, Write};
@@ -105,6 +106,7 @@ impl SledStore {
             (Err(_), Some(before)) => before.put_back(),
             (_, None) => Ok(()),
         };
+        let settled = settled.and_then(|()| opened.as_ref().map_or(Ok(()), |_| sync_with_name(directory)));
         settled
             .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
         opened

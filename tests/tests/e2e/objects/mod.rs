@@ -4,6 +4,7 @@ mod api;
 mod cli;
 mod kv;
 mod life;
+mod power;
 mod versions;
 
 use std::collections::BTreeMap;
