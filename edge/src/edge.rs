@@ -1,7 +1,8 @@
 //! The whole daemon: opens the store, brings back what it knew, starts the shards and the admin API, and ends them all.
 
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -67,7 +68,18 @@ fn prepare_directories(state: &Path) -> anyhow::Result<PathBuf> {
     // The modes hold whatever the umask is, and for directories that were there.
     fs::set_permissions(&images, fs::Permissions::from_mode(0o755)).context("the directory of images")?;
     make(&state.join("store"), 0o700)?;
+    sync_names(state).with_context(|| format!("cannot sync {}", state.display()))?;
     Ok(images)
+}
+
+/// Makes durable what the directory holds, and its own name where it may have been made just now.
+fn sync_names(state: &Path) -> io::Result<()> {
+    File::open(state)?.sync_all()?;
+    match state.parent().filter(|parent| !parent.as_os_str().is_empty()).map(File::open) {
+        Some(Ok(parent)) => parent.sync_all(),
+        // Nobody who may not look at it has made anything in it.
+        _ => Ok(()),
+    }
 }
 
 struct Edge {

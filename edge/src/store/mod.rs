@@ -6,6 +6,7 @@
 
 mod agenda;
 mod copy;
+mod durable;
 mod guard;
 mod outbox;
 mod sled;

@@ -22,6 +22,7 @@ pub(super) use self::change::{Place, failed};
 use self::change::{Trees, kv_key};
 use self::fault::{cannot_open, damaged};
 use self::writer::{Job, Writer};
+use super::durable::sync_with_name;
 use super::guard::{Before, Mark};
 use super::value::{self, piece_key};
 use super::{Done, Store, StoreError, Vitals, Write};
@@ -77,6 +78,7 @@ impl SledStore {
             (Err(_), Some(before)) => before.put_back(),
             (_, None) => Ok(()),
         };
+        let settled = settled.and_then(|()| opened.as_ref().map_or(Ok(()), |_| sync_with_name(directory)));
         settled
             .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
         opened

@@ -7,6 +7,7 @@ mod hooks;
 mod kv;
 mod life;
 mod logs;
+mod power;
 mod versions;
 
 use std::collections::BTreeMap;
