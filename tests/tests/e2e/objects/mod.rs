@@ -6,6 +6,7 @@ mod cli;
 mod hooks;
 mod kv;
 mod life;
+mod secrets;
 mod versions;
 
 use std::collections::BTreeMap;
