@@ -33,7 +33,9 @@ use crate::nodes::Nodes;
 use crate::objects::{self, Inbox, Mailbox};
 use crate::proxy::{Handover, shard_of};
 use crate::router::CurrentRouter;
+use crate::secrets::Secrets;
 use crate::shard::{self, Own, Shared};
+use crate::stocks::Stocks;
 use crate::store::{SledStore, Store, Vitals};
 use crate::tokens::Tokens;
 
@@ -116,6 +118,7 @@ impl Edge {
         let Stored { store, vitals, images } = stored;
         let epoch = store.next_epoch()?;
         let router = Arc::new(CurrentRouter::default());
+        let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
         let apps = Apps::load(Arc::clone(&store), Arc::clone(&router), Arc::clone(&metrics), images.clone())?;
@@ -130,7 +133,8 @@ impl Edge {
             store: Arc::clone(&store),
             nodes: Arc::clone(&nodes),
             router,
-            stocks: apps.stocks(),
+            stocks: Stocks::new(apps.wanted(), Arc::clone(&secrets)),
+            secrets: Arc::clone(&secrets),
             changes: broadcast::Sender::new(CHANGES),
             wakes: wakes.clone(),
             beats: Arc::new(Beats::new(count)),
@@ -140,7 +144,7 @@ impl Edge {
         let shards = start_shards(&shared, ways, records, epoch)?;
         let hooks = hooks::Parts {
             store: Arc::clone(&store),
-            keys: Arc::new(NoKeys),
+            keys: Arc::clone(&secrets) as _,
             mailboxes: mailboxes.clone(),
             wakes: wakes.clone(),
             allowed: config.allow_hooks_to.clone(),
@@ -169,6 +173,7 @@ impl Edge {
             nodes,
             watch: Arc::clone(&watch),
             tokens: Tokens::load(Arc::clone(&store))?,
+            secrets,
             mailboxes,
             shards: shared.shards,
             changes: shared.changes,
@@ -209,19 +214,6 @@ impl Edge {
         }
         tracing::info!(?ending, "stopped");
         Ok(ending?)
-    }
-}
-
-struct NoKeys;
-
-impl hooks::SigningKeys for NoKeys {
-    fn with_key(
-        &self,
-        _: &berth_common::ids::AppName,
-        _: &str,
-        _: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), String> {
-        Err("no secrets".to_owned())
     }
 }
 

@@ -66,8 +66,8 @@ fn verify(directory: &Path) -> Result<()> {
 }
 
 fn say(what: &str, contents: Contents) {
-    let Contents { apps, tokens, objects, values, schedules, events } = contents;
+    let Contents { apps, tokens, objects, values, schedules, events, secrets } = contents;
     eprintln!(
-        "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be told"
+        "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be told, {secrets} secrets (sealed)"
     );
 }

@@ -8,6 +8,7 @@ mod kv;
 mod life;
 mod logs;
 mod power;
+mod secrets;
 mod versions;
 
 use std::collections::BTreeMap;
