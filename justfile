@@ -65,7 +65,7 @@ bench-proxy: examples
     cargo build --workspace --bins
     "${CARGO_TARGET_DIR:-target}/debug/bench-proxy"
 
-# an edge with a million objects: restart, memory, look-ups; writes target/bench/store.json
+# an edge with a million objects: restart, memory, look-ups, durable puts/s beside redis; writes target/bench/store.json
 bench-store:
     cargo build --workspace --bins
     "${CARGO_TARGET_DIR:-target}/debug/bench-store"

@@ -45,7 +45,7 @@ pub(crate) fn adopt<R: Runtime + 'static>(agent: &Rc<Agent<R>>, adopted: Adopted
     let (instance, readiness) = (launch.start.instance, Readiness::of(&launch.start));
     match state {
         AdoptedState::Exited(ended) => {
-            drop(agent.instances.adopt(&launch, Some(ended.with(carried, agent.region.as_deref()))))
+            drop(agent.instances.adopt(&launch, Some(ended.with(carried, agent.region.as_deref()))));
         }
         AdoptedState::Running { container, events } => {
             tracing::info!(%instance, object = %launch.start.object, "found a running instance");

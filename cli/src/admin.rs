@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use berth_common::ids::{AppName, InstanceId, ObjectId, Version};
+use berth_common::ids::{AppName, InstanceId, ObjectId, SecretName, Version};
 use berth_common::outcome::Outcome;
 use berth_common::spec::AppSpec;
 use berth_common::wire::call::{Capacity, DiskCapacity};
@@ -115,12 +115,26 @@ pub(crate) struct Deployed {
     pub(crate) classes: u64,
     pub(crate) routes: u64,
     pub(crate) ended: u64,
+    /// Secrets that its classes name and that were not put yet.
+    #[serde(default)]
+    pub(crate) missing_secrets: Vec<SecretName>,
 }
 
 impl Deployed {
+    /// Says which secrets are still to be put.
+    pub(crate) fn warn(&self) {
+        let app = &self.app;
+        for name in &self.missing_secrets {
+            eprintln!(
+                "warning: {app} has no secret {name}, and containers that need it do not start: `berth secret put {name} --app \
+                 {app}` puts it"
+            );
+        }
+    }
+
     /// What was done, in one line.
     pub(crate) fn describe(&self, what: &str) -> String {
-        let Self { app, version, classes, routes, ended } = self;
+        let Self { app, version, classes, routes, ended, .. } = self;
         let ended = if *ended > 0 { format!(", containers told to end: {ended}") } else { String::new() };
         format!("{what} {app} version {version}: classes: {classes}, routes: {routes}{ended}")
     }

@@ -1,7 +1,7 @@
 //! An app on disk: its `berth.toml`, the images that it names, and what an edge is given of them.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -157,7 +157,10 @@ impl Packing {
         let digest = image.digest().to_string();
         let layout = self.directory.join(format!("{}-{digits}", self.name));
         // The name holds the digest: what is there is the same, and may be in use.
-        if !layout::is_layout(&layout) {
+        if layout::is_layout(&layout) {
+            // Whoever put it there may have been killed before that was durable.
+            File::open(&self.directory)?.sync_all()?;
+        } else {
             staging.publish(image, &layout)?;
         }
         Ok(ImageRef { layout, digest })

@@ -2,6 +2,8 @@
 
 mod agenda;
 mod logs;
+mod secret;
+mod start;
 pub(crate) mod usage;
 
 use std::net::SocketAddr;
@@ -12,6 +14,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::agenda::{Alarm, Crons, Hooks, OneObject, Schedules, When, Which};
 pub(crate) use self::logs::Logs;
+pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};
+pub(crate) use self::start::StartContainer;
 
 /// Most nodes of one `berth dev`: each is two processes.
 const MAX_DEV_NODES: i64 = 32;
@@ -81,6 +85,9 @@ pub(crate) enum Command {
     /// Keep values for an object, and read them
     #[command(subcommand)]
     Kv(Kv),
+    /// Keep secrets for an app's containers
+    #[command(subcommand)]
+    Secret(Secret),
     /// The one alarm of an object: when it calls its class's callback
     #[command(subcommand)]
     Alarm(Alarm),
@@ -434,24 +441,6 @@ pub(crate) struct OneContainer {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
-pub(crate) struct StartContainer {
-    #[command(flatten)]
-    pub(crate) one: OneContainer,
-    /// An environment variable, beside those of the class
-    ///
-    /// With NAME alone the value is taken from berth's own environment, where other users of this machine cannot see it.
-    #[arg(long, short, value_name = "NAME[=VALUE]", value_parser = named_variable)]
-    pub(crate) env: Vec<(String, String)>,
-    /// The program to run and its arguments, one a --entrypoint
-    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
-    pub(crate) entrypoint: Vec<String>,
-    /// Whether it may reach the internet, if not as its class says
-    #[arg(long, value_name = "BOOL")]
-    pub(crate) internet: Option<bool>,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = EXIT_CODES)]
 pub(crate) struct StopContainer {
     #[command(flatten)]
     pub(crate) one: OneContainer,
@@ -497,15 +486,6 @@ fn signal(text: &str) -> Result<i32, String> {
     known
         .map(|signal| signal as i32)
         .map_err(|_| "expected a signal such as SIGINT, or its number".to_owned())
-}
-
-/// A variable with its value, which may be in our own environment.
-fn named_variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, value.to_owned()),
-        None => (text, std::env::var(text).map_err(|error| format!("{text}: {error}"))?),
-    };
-    if name.is_empty() { Err("expected NAME or NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value)) }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -45,11 +45,11 @@ pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
     }
     let digits: String = hex::encode(digest.finalize()).chars().take(DIGEST_DIGITS).collect();
     let place = to.join(format!("{app}-assets-{digits}"));
-    if place.is_dir() {
-        return Ok(place);
+    if !place.is_dir() {
+        open_up(staging.path())?;
+        fs::rename(staging.keep(), &place).with_context(|| format!("cannot make {}", place.display()))?;
     }
-    open_up(staging.path())?;
-    fs::rename(staging.keep(), &place).with_context(|| format!("cannot make {}", place.display()))?;
+    // Also for one that is there: whoever made it may have been killed before this.
     File::open(to)?.sync_all()?;
     Ok(place)
 }
@@ -64,7 +64,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<String> {
     Ok(digest)
 }
 
-/// Lets the edge's user read the directories.
+/// Lets the edge's user read the directories, and makes the names in them durable.
 fn open_up(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -72,7 +72,8 @@ fn open_up(directory: &Path) -> io::Result<()> {
             open_up(&entry.path())?;
         }
     }
-    fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE))
+    fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE))?;
+    File::open(directory)?.sync_all()
 }
 
 /// The files below a directory by their names in it, in order, without those that begin with a dot.

@@ -11,6 +11,9 @@ pub const MAX_OBJECT_NAME_BYTES: usize = 1024;
 /// Longest app, class, node or edge name, in bytes: they become file names, certificate names and labels.
 pub const MAX_LABEL_BYTES: usize = 63;
 
+/// Longest name of a secret or of the variable that it becomes, in bytes.
+pub const MAX_VARIABLE_BYTES: usize = 128;
+
 /// Why a name or id was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -44,6 +47,14 @@ fn check_label(text: &str) -> Result<(), IdError> {
 fn check_object_name(text: &str) -> Result<(), IdError> {
     check_length(text, MAX_OBJECT_NAME_BYTES)?;
     text.chars().find(|c| c.is_control()).map_or(Ok(()), |c| Err(IdError::Character(c)))
+}
+
+/// Names that every shell takes for a variable's: ASCII letters, digits and `_`, not starting with a digit.
+fn check_variable(text: &str) -> Result<(), IdError> {
+    check_length(text, MAX_VARIABLE_BYTES)?;
+    let bad =
+        |(i, c): &(usize, char)| !(c.is_ascii_alphabetic() || *c == '_' || (*i > 0 && c.is_ascii_digit()));
+    text.chars().enumerate().find(bad).map_or(Ok(()), |(_, c)| Err(IdError::Character(c)))
 }
 
 fn check_length(text: &str, limit: usize) -> Result<(), IdError> {
@@ -126,6 +137,14 @@ name!(
 name!(
     /// The name of an object within its class: any UTF-8 up to [`MAX_OBJECT_NAME_BYTES`] without control characters.
     ObjectName, check_object_name
+);
+name!(
+    /// A secret of an app.
+    SecretName, check_variable
+);
+name!(
+    /// An environment variable that a secret becomes.
+    VariableName, check_variable
 );
 
 macro_rules! id128 {
@@ -319,6 +338,16 @@ mod tests {
         assert_eq!(ObjectName::new("a\nb"), Err(IdError::Character('\n')));
         assert!(ObjectName::new("größe/日本").is_ok());
         assert_eq!(ObjectName::new("x".repeat(1025)), Err(IdError::TooLong { actual: 1025, limit: 1024 }));
+    }
+
+    #[test]
+    fn secrets_are_named_like_variables() {
+        for good in ["A", "_", "api_key_2", &"x".repeat(MAX_VARIABLE_BYTES)] {
+            assert!(SecretName::new(good).is_ok() && VariableName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "2A", "A-B", "A=B", "A B", "Ä", "A\0", &"x".repeat(MAX_VARIABLE_BYTES + 1)] {
+            assert!(SecretName::new(bad).is_err() && VariableName::new(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod limits;
 mod observability;
 mod report;
 mod route;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod trigger;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use crate::ids::{AppName, ClassName};
 use crate::spec::{
     AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef, LogSpec,
-    MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, StartBoost,
+    MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, Secrets, StartBoost,
 };
 
 pub use container::MAX_PREPARED;
@@ -67,6 +68,8 @@ pub struct ClassManifest {
     pub entrypoint: Option<Vec<String>>,
     /// Added to the image's environment.
     pub env: BTreeMap<String, String>,
+    /// The secrets that become variables too.
+    pub secrets: Secrets,
     /// Limits of each instance.
     pub resources: Resources,
     /// More CPU than that until the port answers.
@@ -136,6 +139,7 @@ impl ClassManifest {
             manual_start: self.manual_start,
             required_ports: self.required_ports.clone(),
             ping_endpoint: self.ping_endpoint.clone(),
+            secrets: self.secrets.clone(),
             hooks: self.hooks.clone(),
             callbacks: self.callbacks.clone(),
             of_app: OfApp::default(),
@@ -281,7 +285,8 @@ struct Parts {
 /// The variables of the whole app are those of each class that does not set them itself.
 fn with_vars(mut classes: Vec<ClassManifest>, vars: &BTreeMap<String, String>) -> Vec<ClassManifest> {
     for class in &mut classes {
-        for (name, value) in vars {
+        let secret = |name: &str| class.secrets.keys().any(|variable| variable.as_str() == name);
+        for (name, value) in vars.iter().filter(|(name, _)| !secret(name)) {
             class.env.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AppName, ClassName, Version};
+use crate::ids::{AppName, ClassName, SecretName, VariableName, Version};
 
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
@@ -23,6 +23,15 @@ pub use trigger::{
 
 /// Most bytes that the names and values of an instance's environment may take together: they travel in one frame.
 pub const MAX_ENV_BYTES: usize = 256 * 1024;
+
+/// Most secrets of an app, and of one class.
+pub const MAX_SECRETS: usize = 256;
+/// Longest value of a secret, in bytes: half of what Linux takes of one variable.
+pub const MAX_SECRET_BYTES: usize = 64 * 1024;
+
+/// Which of the app's secrets containers get, by the variables that they become. Names only: the values are added to what
+/// a node is told, and are nowhere else.
+pub type Secrets = BTreeMap<VariableName, SecretName>;
 
 /// Most ports that a class may wait for, besides its default one: each is tried again and again while an instance starts.
 pub const MAX_REQUIRED_PORTS: usize = 16;
@@ -176,6 +185,10 @@ pub struct ClassSpec {
     /// A path that must be answered on the default port before requests are sent.
     #[serde(default)]
     pub ping_endpoint: Option<String>,
+    /// The secrets that its containers get, by the variables that they become.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub secrets: Secrets,
     /// Who is told of the lives of its objects.
     #[serde(default)]
     pub hooks: Option<HooksSpec>,
@@ -187,6 +200,14 @@ pub struct ClassSpec {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(ignore))]
     pub of_app: OfApp,
+}
+
+impl ClassSpec {
+    /// The secrets that it names: those that its containers get, and the one that its events are signed with.
+    pub fn secret_names(&self) -> impl Iterator<Item = SecretName> {
+        let signing = self.hooks.as_ref().and_then(|hooks| hooks.secret.parse().ok());
+        self.secrets.values().cloned().chain(signing)
+    }
 }
 
 /// What a container is made from: all of it that does not depend on whose container it will be. A container made from

@@ -17,6 +17,7 @@ mod openapi;
 mod problem;
 mod read;
 mod schedules;
+mod secrets;
 mod tokens;
 mod usage;
 
@@ -41,6 +42,7 @@ use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
+use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::tokens::{Scope, Tokens};
 
@@ -66,6 +68,7 @@ pub(crate) struct Admin {
     /// What is measured.
     pub(crate) watch: Arc<Watch>,
     pub(crate) tokens: Tokens,
+    pub(crate) secrets: Arc<Secrets>,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
     /// Where every shard takes work for its objects.
@@ -115,6 +118,7 @@ fn router() -> Router {
         .routes(routes!(apps::versions))
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
+        .routes(routes!(secrets::list))
         .routes(routes!(events::watch))
         .routes(routes!(schedules::crons))
         .routes(routes!(hooks::pending))
@@ -148,12 +152,16 @@ fn router() -> Router {
         .routes(routes!(kv::list, kv::batch))
         .layer(DefaultBodyLimit::max(kv::MAX_BATCH_BYTES))
         .merge(value);
+    let secrets = Router::new()
+        .routes(routes!(secrets::put, secrets::delete))
+        .layer(DefaultBodyLimit::max(secrets::MAX_BODY_BYTES));
     let admin = Router::new()
+        .routes(routes!(secrets::rotate))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES));
     read.layer(from_fn_with_state(Scope::Read, access::check))
-        .merge(deploy.merge(kv).layer(from_fn_with_state(Scope::Deploy, access::check)))
+        .merge(deploy.merge(kv).merge(secrets).layer(from_fn_with_state(Scope::Deploy, access::check)))
         .merge(admin.layer(from_fn_with_state(Scope::Admin, access::check)))
 }
 

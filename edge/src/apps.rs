@@ -10,21 +10,17 @@ use std::time::Duration;
 use berth_common::ids::{AppName, ClassName, Version};
 use berth_common::manifest::{MAX_CLASSES, MAX_PREPARED, MAX_ROUTES};
 use berth_common::spec::{
-    AppSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, NameSource, RouteSpec,
-    path_fault,
+    AppSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS, NameSource,
+    RouteSpec, path_fault,
 };
-use berth_common::wire::call::{Prepare, Stock};
-use berth_common::wire::frame::MAX_FRAME_BYTES;
 use tokio::sync::{Mutex, watch};
 
 use crate::clock::wall_ms;
 use crate::history::{AppHistory, VersionView};
 use crate::metrics::Metrics;
 use crate::router::{CurrentRouter, Router};
+use crate::stocks::{Wanted, wanted};
 use crate::store::{self, Store, StoreError, Write};
-
-/// Most bytes of what nodes are told to keep ready: it travels in one frame, with a little around it.
-const MAX_STOCKS_BYTES: usize = MAX_FRAME_BYTES - 1024;
 
 /// Longest of a class's durations: what `berth.toml` may say at most.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -106,7 +102,7 @@ pub(crate) struct Apps {
     /// What was changed last. The lock is held to read or replace it only.
     current: std::sync::RwLock<Arc<Histories>>,
     /// What of them nodes are to keep ready.
-    stocks: watch::Sender<Arc<Prepare>>,
+    wanted: watch::Sender<Arc<[Wanted]>>,
     /// Told of each change.
     published: watch::Sender<()>,
 }
@@ -122,17 +118,17 @@ impl Apps {
         let histories = store.apps()?.into_iter();
         let histories: Histories =
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
-        let stocks = watch::Sender::default();
+        let wanted = watch::Sender::new(Arc::default());
         let (changing, current) = (Mutex::new(()), Default::default());
         let published = watch::Sender::default();
-        let apps = Self { store, router, metrics, images, changing, current, stocks, published };
+        let apps = Self { store, router, metrics, images, changing, current, wanted, published };
         apps.publish(histories);
         Ok(apps)
     }
 
     /// The containers that nodes are to keep ready, now and as that changes.
-    pub(crate) fn stocks(&self) -> watch::Receiver<Arc<Prepare>> {
-        self.stocks.subscribe()
+    pub(crate) fn wanted(&self) -> watch::Receiver<Arc<[Wanted]>> {
+        self.wanted.subscribe()
     }
 
     /// Tells of each change of the apps.
@@ -230,7 +226,7 @@ impl Apps {
 
     fn publish(&self, histories: Histories) {
         let routed = histories.iter().map(|(name, app)| (name.clone(), app.routed())).collect();
-        self.stocks.send_replace(Arc::new(stocks(&routed)));
+        self.wanted.send_replace(Arc::from(wanted(&routed)));
         self.router.replace(Router::new(&routed, &self.metrics));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(histories);
         self.published.send_replace(());
@@ -239,25 +235,6 @@ impl Apps {
     fn histories(&self) -> Arc<Histories> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// What nodes are to keep ready: of each class that wants it, as far as one call can say it.
-fn stocks(apps: &BTreeMap<AppName, AppSpec>) -> Prepare {
-    let classes =
-        apps.values().flat_map(|app| app.classes.iter().map(move |(name, class)| (app, name, class)));
-    let mut room = MAX_STOCKS_BYTES;
-    let mut stocks = Vec::new();
-    for (app, name, class) in classes.filter(|(_, _, class)| class.prepared > 0) {
-        let stock = Stock { recipe: class.recipe.clone(), count: class.prepared };
-        let bytes = serde_json::to_vec(&stock).map_or(usize::MAX, |json| json.len() + 1);
-        if let Some(left) = room.checked_sub(bytes) {
-            room = left;
-            stocks.push(stock);
-        } else {
-            tracing::warn!(app = %app.name, class = %name, "no containers are kept prepared: there are too many classes");
-        }
-    }
-    Prepare { stocks }
 }
 
 /// Everything that is wrong with an app that the types do not already rule out.
@@ -317,6 +294,7 @@ fn class_faults(class: &ClassSpec) -> Faults {
     let resources = &class.recipe.resources;
     let ping = class.ping_endpoint.as_deref().and_then(path_fault);
     let durations = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
+    let twice = class.secrets.keys().find(|variable| class.recipe.env.contains_key(variable.as_str()));
     let checks = [
         (class.default_port != Some(0), "default_port", "must not be 0".to_owned()),
         (
@@ -347,6 +325,12 @@ fn class_faults(class: &ClassSpec) -> Faults {
             durations.iter().all(|duration| *duration <= MAX_DURATION),
             "sleep_after",
             format!("no duration may be longer than {} days", MAX_DURATION.as_secs() / 86_400),
+        ),
+        (class.secrets.len() <= MAX_SECRETS, "secrets", format!("at most {MAX_SECRETS} are allowed")),
+        (
+            twice.is_none(),
+            "secrets",
+            format!("the variable {} is in env too", twice.map_or("", |variable| variable.as_str())),
         ),
         (class.prepared <= MAX_PREPARED, "prepared", format!("at most {MAX_PREPARED} are allowed")),
     ];
@@ -457,6 +441,7 @@ pub(crate) mod tests {
             manual_start: false,
             required_ports: Vec::new(),
             ping_endpoint: None,
+            secrets: Default::default(),
             hooks: None,
             callbacks: Default::default(),
             of_app: Default::default(),
@@ -487,22 +472,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nodes_are_told_of_as_many_classes_as_one_frame_holds() {
-        let mut apps = BTreeMap::new();
-        for index in 0..6 {
-            let mut app = app(&format!("a{index}"), &[]);
-            let class = app.classes.values_mut().next().unwrap();
-            class.prepared = u32::from(index != 0);
-            class.recipe.env.insert("K".to_owned(), "x".repeat(MAX_ENV_BYTES - 1));
-            apps.insert(app.name.clone(), app);
-        }
-        let told = stocks(&apps);
-        assert_eq!(told.stocks.len(), 3);
-        let call = berth_common::wire::call::Call::Prepare(told);
-        assert!(berth_common::wire::frame::encode(&call).is_ok());
-    }
-
-    #[test]
     fn all_faults_come_at_once() {
         let mut bad = app("a", &[("/{id}", Some(0))]);
         bad.routes[0].class = "Other".parse().unwrap();
@@ -511,8 +480,9 @@ pub(crate) mod tests {
         class.default_port = Some(0);
         class.recipe.image.digest = "sha256:short".to_owned();
         class.recipe.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
+        class.secrets.insert("K".parse().unwrap(), "S".parse().unwrap());
         let faults = faults(&bad, Path::new("/images"));
-        assert_eq!(faults.len(), 6, "{faults:?}");
+        assert_eq!(faults.len(), 7, "{faults:?}");
         assert!(!format!("{faults:?}").contains("secretsecret"));
     }
 }

@@ -12,6 +12,9 @@ use berth_common::telemetry::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::secrets;
+use crate::secrets::command::SecretKeyCommand;
+
 /// The edge: takes requests, owns objects, and has nodes run their instances.
 #[derive(Debug, Parser)]
 #[command(name = "berth-edge", version)]
@@ -27,6 +30,9 @@ pub(crate) enum Command {
     /// Copies and checks the store of an edge that does not run.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Makes and changes the file of the keys that secrets are encrypted with.
+    #[command(subcommand)]
+    SecretKey(SecretKeyCommand),
 }
 
 /// Where a store is.
@@ -103,6 +109,9 @@ pub(crate) struct RunArgs {
     /// The private key of that certificate.
     #[arg(long, value_name = "FILE", requires = "admin_listen")]
     admin_key: Option<PathBuf>,
+    /// The keys that secrets are encrypted with. Default: `secret.key` in the state directory.
+    #[arg(long, value_name = "FILE")]
+    secret_key: Option<PathBuf>,
     /// Addresses that hooks may be posted to besides public ones. Once for each.
     #[arg(long, value_name = "NETWORK")]
     allow_hooks_to: Vec<IpNet>,
@@ -142,6 +151,7 @@ pub(crate) struct Config {
     pub(crate) shards: NonZeroU16,
     pub(crate) admin_socket: PathBuf,
     pub(crate) admin_tls: Option<AdminTls>,
+    pub(crate) secret_key: PathBuf,
     pub(crate) allow_hooks_to: Vec<IpNet>,
     pub(crate) monitor_listen: Option<SocketAddr>,
     pub(crate) credentials: Credentials,
@@ -165,7 +175,10 @@ impl RunArgs {
             self.cert.display(),
             self.name
         );
+        let state = std::path::absolute(&self.state).context("the state directory")?;
+        let secret_key = self.secret_key.unwrap_or_else(|| state.join(secrets::DEFAULT_NAME));
         Ok(Config {
+            secret_key: std::path::absolute(secret_key).context("the key file")?,
             nodes: distinct(self.nodes)?,
             shards: self.shards.unwrap_or_else(default_shards),
             admin_socket: self.admin_socket.unwrap_or_else(|| self.state.join("admin.sock")),
@@ -177,7 +190,7 @@ impl RunArgs {
             monitor_listen: self.monitor_listen,
             name: self.name,
             listen: self.listen,
-            state: std::path::absolute(&self.state).context("the state directory")?,
+            state,
             credentials,
         })
     }

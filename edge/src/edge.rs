@@ -1,7 +1,8 @@
 //! The whole daemon: opens the store, brings back what it knew, starts the shards and the admin API, and ends them all.
 
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,9 @@ use crate::nodes::Nodes;
 use crate::objects::{self, Inbox, Mailbox};
 use crate::proxy::{Handover, shard_of};
 use crate::router::CurrentRouter;
+use crate::secrets::Secrets;
 use crate::shard::{self, Own, Shared};
+use crate::stocks::Stocks;
 use crate::store::{SledStore, Store, Vitals};
 use crate::tokens::Tokens;
 use crate::usage;
@@ -68,7 +71,18 @@ fn prepare_directories(state: &Path) -> anyhow::Result<PathBuf> {
     // The modes hold whatever the umask is, and for directories that were there.
     fs::set_permissions(&images, fs::Permissions::from_mode(0o755)).context("the directory of images")?;
     make(&state.join("store"), 0o700)?;
+    sync_names(state).with_context(|| format!("cannot sync {}", state.display()))?;
     Ok(images)
+}
+
+/// Makes durable what the directory holds, and its own name where it may have been made just now.
+fn sync_names(state: &Path) -> io::Result<()> {
+    File::open(state)?.sync_all()?;
+    match state.parent().filter(|parent| !parent.as_os_str().is_empty()).map(File::open) {
+        Some(Ok(parent)) => parent.sync_all(),
+        // Nobody who may not look at it has made anything in it.
+        _ => Ok(()),
+    }
 }
 
 struct Edge {
@@ -105,6 +119,7 @@ impl Edge {
         let Stored { store, vitals, images } = stored;
         let epoch = store.next_epoch()?;
         let router = Arc::new(CurrentRouter::default());
+        let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
         let apps = Apps::load(Arc::clone(&store), Arc::clone(&router), Arc::clone(&metrics), images.clone())?;
@@ -119,7 +134,8 @@ impl Edge {
             store: Arc::clone(&store),
             nodes: Arc::clone(&nodes),
             router,
-            stocks: apps.stocks(),
+            stocks: Stocks::new(apps.wanted(), Arc::clone(&secrets)),
+            secrets: Arc::clone(&secrets),
             changes: broadcast::Sender::new(CHANGES),
             wakes: wakes.clone(),
             beats: Arc::new(Beats::new(count)),
@@ -129,7 +145,7 @@ impl Edge {
         let shards = start_shards(&shared, ways, records, epoch)?;
         let hooks = hooks::Parts {
             store: Arc::clone(&store),
-            keys: Arc::new(NoKeys),
+            keys: Arc::clone(&secrets) as _,
             mailboxes: mailboxes.clone(),
             wakes: wakes.clone(),
             allowed: config.allow_hooks_to.clone(),
@@ -158,6 +174,7 @@ impl Edge {
             nodes,
             watch: Arc::clone(&watch),
             tokens: Tokens::load(Arc::clone(&store))?,
+            secrets,
             mailboxes,
             shards: shared.shards,
             changes: shared.changes,
@@ -200,19 +217,6 @@ impl Edge {
         }
         tracing::info!(?ending, "stopped");
         Ok(ending?)
-    }
-}
-
-struct NoKeys;
-
-impl hooks::SigningKeys for NoKeys {
-    fn with_key(
-        &self,
-        _: &berth_common::ids::AppName,
-        _: &str,
-        _: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), String> {
-        Err("no secrets".to_owned())
     }
 }
 

@@ -24,7 +24,9 @@ mod objects;
 mod pool;
 mod proxy;
 mod router;
+mod secrets;
 mod shard;
+mod stocks;
 mod store;
 mod tokens;
 mod tunnel;
@@ -41,12 +43,13 @@ use berth_common::telemetry;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::config::{Cli, Command, RunArgs, StoreCommand};
+use crate::config::{Cli, Command, RunArgs};
 
 fn main() -> ExitCode {
     let args = match Cli::parse().command {
         Command::Run(args) => *args,
-        Command::Store(command) => return store_command(&command),
+        Command::Store(command) => return told(maintenance::run(&command)),
+        Command::SecretKey(command) => return told(secrets::command::run(&command)),
     };
     telemetry::init(args.log_format());
     match run(args) {
@@ -59,9 +62,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Works on the store of an edge that does not run. Says what was done on standard error.
-fn store_command(command: &StoreCommand) -> ExitCode {
-    match maintenance::run(command) {
+/// How a command beside a running edge, or without one, ends. Why it failed is said on standard error.
+fn told(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

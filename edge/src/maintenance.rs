@@ -66,9 +66,9 @@ fn verify(directory: &Path) -> Result<()> {
 }
 
 fn say(what: &str, contents: Contents) {
-    let Contents { apps, tokens, objects, values, schedules, events, lives } = contents;
+    let Contents { apps, tokens, objects, values, schedules, events, secrets, lives } = contents;
     eprintln!(
         "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be \
-         told, {lives} records of usage"
+         told, {secrets} secrets (sealed), {lives} records of usage"
     );
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
-use berth_common::spec::ClassSpec;
-use berth_common::wire::call::Phase;
+use berth_common::spec::{ClassSpec, Secrets as Bindings};
+use berth_common::wire::call::{Phase, Refusal, RefusalCode, Start};
 use berth_engine::fleet::Demand;
 use berth_engine::{
     Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, PublicState, Record,
@@ -25,6 +25,7 @@ use crate::load::Burden;
 use crate::metrics::{InFlight, Metrics, Starts};
 use crate::nodes::Nodes;
 use crate::pool::Pool;
+use crate::secrets::Secrets;
 use crate::store::{Store, StoreError, Write};
 
 /// Most requests that may wait for one object to be ready.
@@ -227,6 +228,7 @@ pub(crate) struct Surroundings {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) links: Arc<Links>,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) secrets: Arc<Secrets>,
     /// Told of events that hooks are to be told.
     pub(crate) wakes: Wakes,
     /// Told of changes, where somebody listens.
@@ -393,10 +395,7 @@ impl Objects {
                     let writes = record.chain(events).chain(usage.map(Write::Usage)).collect();
                     self.around.store.commit(writes, Box::new(done));
                 }
-                Effect::Start { node, start } => {
-                    self.starts.sent(&start);
-                    self.tell(&node, Command::Start(start));
-                }
+                Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
                 Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),
                 Effect::Forget { node, instance } => self.tell(&node, Command::Forget(instance)),
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
@@ -435,6 +434,22 @@ impl Objects {
         self.starts.wanted(demand);
         let result = self.around.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
         self.handle(Input::Reserved { object: demand.object, generation: demand.generation, result });
+    }
+
+    /// Tells a node to start an instance, with its secrets, which nobody saw before here. Without them it is not started,
+    /// and counts as one that the node has refused.
+    fn start(&mut self, node: &NodeId, mut start: Box<Start>, secrets: &Bindings) {
+        self.starts.sent(&start);
+        let env = &mut start.recipe.env;
+        let Err(error) = self.around.secrets.add_to(env, &start.object.app, secrets) else {
+            return self.tell(node, Command::Start(start));
+        };
+        let (object, instance) = (start.object.id(), start.instance);
+        tracing::warn!(object = %start.object, %instance, %error, "not started");
+        let refusal = Refusal { code: RefusalCode::Invalid, message: error.to_string() };
+        let refused = Input::StartRefused { object, instance, refusal };
+        self.starts.told(&refused);
+        self.handle(refused);
     }
 
     fn tell(&self, node: &NodeId, command: Command) {

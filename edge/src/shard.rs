@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use berth_common::lifecycle::Lifecycle;
-use berth_common::wire::call::Prepare;
 use berth_common::wire::close;
 use berth_engine::Record;
 use quinn::VarInt;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
 use crate::beats::{BEAT_EVERY, Beats};
@@ -27,6 +26,8 @@ use crate::objects::{Change, Inbox, Mailbox, Objects, Surroundings};
 use crate::pool::Pool;
 use crate::proxy::{Handover, Proxy};
 use crate::router::CurrentRouter;
+use crate::secrets::Secrets;
+use crate::stocks::Stocks;
 use crate::store::Store;
 use crate::tunnel;
 
@@ -42,7 +43,8 @@ pub(crate) struct Shared {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) router: Arc<CurrentRouter>,
     /// The containers that nodes are to keep ready.
-    pub(crate) stocks: watch::Receiver<Arc<Prepare>>,
+    pub(crate) stocks: Stocks,
+    pub(crate) secrets: Arc<Secrets>,
     /// Told of objects that change.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     /// Told of events that hooks are to be told.
@@ -89,6 +91,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         nodes: Arc::clone(&shared.nodes),
         links: Arc::clone(&links),
         pool: Arc::clone(&pool),
+        secrets: Arc::clone(&shared.secrets),
         changes: shared.changes.clone(),
         wakes: shared.wakes.clone(),
         metrics: Arc::clone(&shared.metrics),

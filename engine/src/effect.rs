@@ -1,6 +1,7 @@
 //! What the engine wants done, in this order.
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
+use berth_common::spec::Secrets;
 use berth_common::wire::call::{Start, Stop};
 
 use crate::event::Event;
@@ -71,6 +72,8 @@ pub enum Effect {
         node: NodeId,
         /// The instance.
         start: Box<Start>,
+        /// What is to be added to its environment: names of secrets, whose values are none of the engine's business.
+        secrets: Secrets,
     },
     /// Have a node end an instance.
     Stop {

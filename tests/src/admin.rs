@@ -103,14 +103,23 @@ impl Admin {
         self.call(Method::DELETE, path, &Value::Null).await
     }
 
+    /// Puts bytes at a path.
+    pub async fn put_bytes(&self, path: &str, body: impl Into<Bytes>) -> Result<(StatusCode, Value)> {
+        self.exchange(Method::PUT, path, body.into()).await
+    }
+
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
+        self.exchange(method, path, Bytes::from(body.to_string())).await
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Value)> {
         let stream = UnixStream::connect(&self.socket).await;
         let stream = stream.with_context(|| format!("connect to {}", self.socket.display()))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
         let request = request.header("content-type", "application/json");
-        let response = sender.send_request(request.body(Full::new(Bytes::from(body.to_string())))?).await?;
+        let response = sender.send_request(request.body(Full::new(body))?).await?;
         let status = response.status();
         let bytes = response.into_body().collect().await?.to_bytes();
         drop(sender);

@@ -15,6 +15,7 @@ pub mod bench;
 pub mod cgroup;
 pub mod client;
 pub mod cluster;
+pub mod disk;
 pub mod host;
 pub mod image;
 pub mod machine;

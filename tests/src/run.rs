@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 
 use crate::machine::{self, Machine};
 use crate::programs::{self, Programs};
-use crate::{cgroup, host, slots, world};
+use crate::{cgroup, disk, host, slots, world};
 
 /// How long the killed leftovers of an earlier run may take to be gone.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,6 +123,7 @@ fn sweep(machine: &Machine, name: &str, directory: &Path) -> Result<()> {
     }
     groups.iter().try_for_each(|group| cgroup::remove(group))?;
     slots::sweep(directory)?;
+    disk::sweep(directory)?;
     world::sweep(&format!("berth-{name}-"))?;
     machine::remove_directory(directory)
 }

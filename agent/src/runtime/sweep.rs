@@ -1,5 +1,6 @@
 //! Sweeps up after a container whose shim is gone: processes, cgroup and disk; and writes down that it was lost.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,13 @@ pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
     }
     if !directory.join("launch.json").exists() {
         return shim::wipe(directory);
+    }
+    // What its shim has not come to read: it holds the environment.
+    for unread in ["shim.json", "shim.partial", "run.json", "run.partial"] {
+        match fs::remove_file(directory.join(unread)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     let exit = directory.join("exit.json");
     // No directory: somebody else has swept, and the agent has taken note of it.

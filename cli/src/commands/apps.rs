@@ -7,6 +7,7 @@ use berth_common::ids::AppName;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::secret;
 use crate::admin::{Admin, Terms};
 use crate::args::{AdminArgs, Apps, Rollback, Show, TermArgs, Versions};
 use crate::output;
@@ -89,6 +90,7 @@ pub(crate) async fn roll_back(args: &Rollback) -> Result<()> {
         return foresee(&admin, args).await;
     }
     let done = admin.roll_back(&args.app, args.to, Terms::from(&args.terms)).await?;
+    done.warn();
     Ok(output::line(done.describe("went back to"))?)
 }
 
@@ -137,5 +139,6 @@ async fn delete(app: &AppName, dry_run: bool, admin: &AdminArgs) -> Result<()> {
         ))?);
     }
     admin.delete(&format!("/v1/apps/{app}")).await?;
+    secret::tell_what_stays(&admin, app).await;
     Ok(output::line(format_args!("deleted {app}"))?)
 }

@@ -43,6 +43,13 @@ async fn start(args: StartContainer) -> Result<()> {
     if !args.env.is_empty() {
         body["env"] = args.env.into_iter().collect();
     }
+    if !args.secret.is_empty() {
+        body["secrets"] = args
+            .secret
+            .into_iter()
+            .map(|(variable, name)| (variable.to_string(), name.to_string()))
+            .collect();
+    }
     if !args.entrypoint.is_empty() {
         body["entrypoint"] = args.entrypoint.into();
     }

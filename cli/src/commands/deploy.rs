@@ -13,5 +13,6 @@ pub(crate) async fn run(args: &Deploy) -> Result<()> {
     // Without --admin-socket the edge was found, not named: say which one changes.
     eprintln!("packing and deploying {} to the edge at {} ...", app.manifest.name, admin.place());
     let deployed = app.deploy(&admin, (&args.terms).into()).await?;
+    deployed.warn();
     Ok(output::line(deployed.describe("deployed"))?)
 }

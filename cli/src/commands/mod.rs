@@ -17,6 +17,7 @@ mod man;
 mod nodes;
 mod pack;
 mod schema;
+mod secret;
 mod store;
 mod token;
 mod usage;
@@ -40,6 +41,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Connect(args) => connect::connect(&args).await,
         Command::PortForward(args) => connect::forward(&args).await,
         Command::Kv(command) => kv::run(command).await,
+        Command::Secret(command) => secret::run(command).await,
         Command::Alarm(command) => agenda::alarm(command).await,
         Command::Schedules(command) => agenda::schedules(command).await,
         Command::Crons(args) => agenda::crons(&args).await,

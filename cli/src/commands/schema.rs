@@ -51,6 +51,7 @@ mod tests {
             "instance_type = \"huge\"",
             "capabilities = [\"sys_admin\"]",
             "prepared = 65",
+            "secrets = [\"A-B\"]",
         ] {
             let bad = format!(
                 "{}{more}\n",

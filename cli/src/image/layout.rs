@@ -67,11 +67,14 @@ impl Staging {
         blob.finish(media_type)
     }
 
-    /// Names the layout's one image and moves all to its place. A layout that is there already is replaced.
+    /// Names the layout's one image and moves all to its place, durably. A layout that is there already is replaced.
     pub(crate) fn publish(self, image: Descriptor, place: &Path) -> Result<()> {
         self.seal(image)?;
         let replaced = move_into(self.directory.path(), place)
             .with_context(|| format!("cannot move the image layout to {}", place.display()))?;
+        // The one it was staged in; the place's own may be told as an empty path.
+        let parent = self.directory.path().parent().context("the staging place has no parent")?;
+        File::open(parent)?.sync_all()?;
         if !replaced {
             // Nothing is left at the staging place; dropping would only look for it.
             let _ = self.directory.keep();

@@ -6,12 +6,13 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::report::{Position, Report, Section, Value, kind, nearest};
+use super::secrets;
 use super::values::{self, Bounds};
 use super::{ClassManifest, DeclaredImage, ImageSource, trigger};
 use crate::ids::ClassName;
 use crate::spec::{Capability, MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, StartBoost, path_fault};
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "class_name",
     "image",
     "instance_type",
@@ -31,6 +32,7 @@ const KEYS: [&str; 21] = [
     "port_timeout",
     "stop_grace",
     "env",
+    "secrets",
     "hooks",
     "callbacks",
 ];
@@ -159,6 +161,7 @@ fn read_class(
     let prepared = optional(section.get("prepared"), |value| values::number(report, value, 0..=MAX_PREPARED));
     let entrypoint = optional(section.get("entrypoint"), |value| entrypoint(report, value));
     let env = optional(section.get("env"), |value| environment(report, value, "[containers.env]"));
+    let secrets = optional(section.get("secrets"), |value| secrets::read(report, value, section.get("env")));
     let resources = optional(section.get("instance_type"), |value| instance_type(report, value));
     let disk_in_memory = section.get("disk_in_memory");
     let disk_in_memory = optional(disk_in_memory, |value| values::boolean(report, value));
@@ -188,6 +191,7 @@ fn read_class(
         image: image?,
         entrypoint: entrypoint?,
         env: env?.unwrap_or_default(),
+        secrets: secrets?.unwrap_or_default(),
         resources: Resources {
             disk_in_memory: disk_in_memory?.unwrap_or(false),
             ..resources?.or_else(|| Resources::of_type("lite"))?

@@ -200,7 +200,7 @@ berth.toml:2:1: `nmae` is not a key of the file; did you mean `name`?
 berth.toml:3:1: class_name is missing in [[containers]]; expected a name such as class_name = "Hello"
 berth.toml:4:1: `class` is not a key of [[containers]]; did you mean `class_name`?
 berth.toml:6:1: `sleepAfter` is not a key of [[containers]]; did you mean `sleep_after`?
-berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, env, hooks, callbacks
+berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, env, secrets, hooks, callbacks
 berth.toml:10:60: `gpu` is not a key of instance_type; known are vcpu, memory, disk
 berth.toml:11:1: class is missing in [[routes]]; expected the class_name of a [[containers]] section
 berth.toml:13:1: `clas` is not a key of [[routes]]; did you mean `class`?"#
@@ -548,4 +548,42 @@ fn a_class_without_a_port_takes_requests_only_where_they_name_one() {
     assert!(parse(route).unwrap_err().to_string().contains("has no default_port"));
     assert!(parse(&format!("{route}port = 81")).is_ok());
     assert!(parse("ping_endpoint = \"/\"").unwrap_err().to_string().contains("default_port"));
+}
+
+#[test]
+fn secrets_are_listed_or_named_for_their_variables() {
+    let secrets = |text: &str| {
+        let class = with(text, "").unwrap().classes.remove(0);
+        class.secrets.into_iter().map(|(variable, secret)| format!("{variable}={secret}")).collect::<Vec<_>>()
+    };
+    assert_eq!(secrets("secrets = [\"B\", \"A\"]"), ["A=A", "B=B"]);
+    assert_eq!(
+        secrets("[containers.secrets]\nKEY = \"API_KEY\"\nSAME = \"API_KEY\""),
+        ["KEY=API_KEY", "SAME=API_KEY"]
+    );
+    assert!(secrets("").is_empty());
+}
+
+#[test]
+fn a_secret_is_no_other_variable_of_its_class_and_has_a_proper_name() {
+    for (class, line, word) in [
+        ("env = { A = \"1\" }\nsecrets = [\"B\", \"A\"]", 7, "in env too"),
+        ("secrets = [\"A\", \"A\"]", 6, "there already"),
+        ("secrets = [\"A-B\"]", 6, "'-'"),
+        ("secrets = { \"1\" = \"A\" }", 6, "'1'"),
+        ("secrets = { A = 1 }", 6, "the name of the secret"),
+        ("secrets = \"A\"", 6, "a list such as"),
+    ] {
+        let problems = with(class, "").unwrap_err();
+        let problem = problems.iter().next().unwrap();
+        assert_eq!(problem.position.line, line, "{problems}");
+        assert!(problem.message.contains(word), "{problems}");
+    }
+}
+
+#[test]
+fn a_secret_takes_the_place_of_a_variable_of_the_app() {
+    let class =
+        with("secrets = [\"MODE\"]", "[vars]\nMODE = \"a\"\nOTHER = \"b\"").unwrap().classes.remove(0);
+    assert_eq!(class.env.into_keys().collect::<Vec<_>>(), ["OTHER"]);
 }

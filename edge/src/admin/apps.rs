@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use berth_common::ids::{AppName, Version};
-use berth_common::spec::AppSpec;
+use berth_common::ids::{AppName, SecretName, Version};
+use berth_common::spec::{AppSpec, ClassSpec};
 use berth_engine::EndOrder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -65,6 +65,9 @@ pub(super) struct Deployed {
     version: VersionView,
     /// How many containers of other versions were told to end.
     ended: usize,
+    /// Secrets that its classes name and that were not put yet: until they are, those classes' containers do not start.
+    #[schema(value_type = Vec<String>)]
+    missing_secrets: Vec<SecretName>,
 }
 
 /// How a change is made.
@@ -154,7 +157,7 @@ pub(super) async fn roll_back(
     admin.deployed(app, current, now).await
 }
 
-/// Ends an app: nothing is routed to it any more, and its containers are stopped. Its versions are lost.
+/// Ends an app: nothing is routed to it any more, and its containers are stopped. Its versions are lost; its secrets stay.
 #[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps",
     params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes")),
@@ -185,7 +188,10 @@ impl Admin {
 
     async fn deployed(&self, app: AppName, version: VersionView, now: bool) -> Tagged<Deployed> {
         let ended = if now { self.end_others(&app, version.version).await? } else { 0 };
-        Ok((read::etag(version.version), Json(Deployed { app, version, ended })))
+        let history = self.apps.get(&app);
+        let classes = history.iter().flat_map(|history| history.current().spec.classes.values());
+        let missing_secrets = self.secrets.missing(&app, classes.flat_map(ClassSpec::secret_names))?;
+        Ok((read::etag(version.version), Json(Deployed { app, version, ended, missing_secrets })))
     }
 
     /// Has all containers of an app end that are of another version.

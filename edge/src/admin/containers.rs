@@ -13,7 +13,7 @@ use berth_common::ids::{
     AppName, ClassName, Generation, InstanceId, NodeId, ObjectId, ObjectKey, ObjectName, Version,
 };
 use berth_common::outcome::Outcome;
-use berth_common::spec::{ClassSpec, MAX_ENV_BYTES};
+use berth_common::spec::{ClassSpec, MAX_ENV_BYTES, MAX_SECRETS, Secrets};
 use berth_common::wire::call::Signal;
 use berth_engine::{EndOrder, Input, ObjectView, PublicState};
 use serde::{Deserialize, Serialize};
@@ -184,6 +184,10 @@ pub(super) struct StartOrder {
     /// Added to the class's environment, for this container alone.
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// Secrets of the app that it gets too, by the variables that they become, for this container alone.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    secrets: Secrets,
     /// In place of the class's.
     entrypoint: Option<Vec<String>>,
     /// In place of the class's.
@@ -236,7 +240,9 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, Body(order): Body<Sta
     let class = admin.class(&order.app, &order.class)?;
     let key = ObjectKey { app: order.app.clone(), class: order.class.clone(), name: order.name.clone() };
     let id = key.id();
-    let own = !order.env.is_empty() || order.entrypoint.is_some() || order.enable_internet.is_some();
+    let own = !(order.env.is_empty() && order.secrets.is_empty())
+        || order.entrypoint.is_some()
+        || order.enable_internet.is_some();
     if own && admin.live(id).await.is_some_and(|view| view.instance.is_some()) {
         let detail = "its container lives already, with what it was started with; stop it first";
         return Err(Problem::new(StatusCode::CONFLICT, "the object runs", detail));
@@ -342,6 +348,19 @@ impl StartOrder {
         }
         if let Some((name, _)) = self.env.iter().find(|(_, value)| value.contains('\0')) {
             return Err(invalid("env", format!("the value of {name} holds a zero byte")));
+        }
+        if let Some(name) = self.secrets.keys().find(|name| self.env.contains_key(name.as_str())) {
+            return Err(invalid("secrets", format!("{name} is in env too")));
+        }
+        // What is given for this one container goes before what its class says, whether it is a secret there or not.
+        class.secrets.retain(|name, _| !self.env.contains_key(name.as_str()));
+        recipe.env.retain(|name, _| !self.secrets.keys().any(|secret| secret.as_str() == name));
+        class.secrets.extend(self.secrets);
+        if class.secrets.len() > MAX_SECRETS {
+            return Err(invalid(
+                "secrets",
+                format!("with the class's own there are more than {MAX_SECRETS}"),
+            ));
         }
         recipe.env.extend(self.env);
         if recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENV_BYTES {

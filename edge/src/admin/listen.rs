@@ -68,6 +68,8 @@ impl Listeners {
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let nursery: PathBuf = parent.join(format!(".admin-{}", std::process::id()));
+    // An edge with this number that was killed in here has left it.
+    let _ = fs::remove_dir_all(&nursery);
     std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&nursery)?;
     let place = || {
         let born = nursery.join("s");

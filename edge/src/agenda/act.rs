@@ -119,6 +119,8 @@ fn with_env(
         own.insert("BERTH_PAYLOAD".to_owned(), schedule.payload.to_string());
     }
     own.extend(env.iter().map(|(name, value)| (name.clone(), fill(value, schedule.scheduled_ms))));
+    // What is given for this one start goes before what the class says, a secret too.
+    class.secrets.retain(|variable, _| !own.contains_key(variable.as_str()));
     let bytes: usize = own.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > berth_common::spec::MAX_ENV_BYTES {
         return Err(format!("with the payload the environment takes {bytes} bytes, which is too much"));

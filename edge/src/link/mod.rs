@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, Epoch, InstanceId, NodeId, ObjectId};
-use berth_common::wire::call::{Prepare, Start, Stop};
+use berth_common::wire::call::{Start, Stop};
 use berth_common::wire::close;
 use quinn::{Connection, Endpoint, VarInt};
 use tokio::sync::{mpsc, watch};
@@ -31,6 +31,7 @@ use crate::clock::wall_ms;
 use crate::nodes::Nodes;
 use crate::objects::Mailbox;
 use crate::proxy::shard_of;
+use crate::stocks::Stocks;
 
 /// Shortest and longest wait before dialling again. A node that comes back is found within the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
@@ -105,7 +106,7 @@ pub(crate) struct Link {
     nodes: Arc<Nodes>,
     objects: Mailbox,
     /// What nodes are to keep ready, where this line is the one that says so.
-    stocks: Option<watch::Receiver<Arc<Prepare>>>,
+    stocks: Option<Stocks>,
     commands: mpsc::UnboundedReceiver<Command>,
     connection: watch::Sender<Option<Connection>>,
     outbox: Outbox,
@@ -124,7 +125,7 @@ pub(crate) struct LinkParts {
     pub(crate) config: quinn::ClientConfig,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) objects: Mailbox,
-    pub(crate) stocks: Option<watch::Receiver<Arc<Prepare>>>,
+    pub(crate) stocks: Option<Stocks>,
 }
 
 impl Link {

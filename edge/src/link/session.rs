@@ -1,7 +1,6 @@
 //! One connection of a link, from its Hello to its end.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::InstanceId;
@@ -15,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use quinn::{Connection, RecvStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +22,7 @@ use super::call::{self, CallError};
 use super::outbox::Asked;
 use super::{Command, Link, TERM};
 use crate::clock::wall_ms;
+use crate::stocks::Stocks;
 
 /// Longest wait for a node to tell of all its instances.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(15);
@@ -198,7 +198,7 @@ impl Link {
                     Some(Err(error)) => return Err(SessionError::Call { call: "watch", error }),
                     None => return Err(SessionError::WatchEnded),
                 },
-                stocks = changed(&mut self.stocks) => session.prepare(&stocks),
+                stocks = changed(&mut self.stocks) => session.send(Sent::Prepare, Call::Prepare(stocks)),
                 _ = session.renew.tick() => session.renew(),
                 _ = session.look.tick() => {
                     self.nodes.measured(&self.node, session.connection.rtt());
@@ -250,10 +250,6 @@ impl Session {
     fn send(&self, sent: Sent, call: Call) {
         let connection = self.connection.clone();
         self.calls.push(Box::pin(async move { (sent, call::ask(&connection, &call).await) }));
-    }
-
-    fn prepare(&self, stocks: &Prepare) {
-        self.send(Sent::Prepare, Call::Prepare(stocks.clone()));
     }
 
     fn renew(&self) {
@@ -321,13 +317,11 @@ async fn follow(mut watch: RecvStream, tell: mpsc::Sender<Result<News, CallError
 }
 
 /// The next that is to be kept ready; never, where another line tells it.
-async fn changed(stocks: &mut Option<watch::Receiver<Arc<Prepare>>>) -> Arc<Prepare> {
-    if let Some(stocks) = stocks
-        && stocks.changed().await.is_ok()
-    {
-        return Arc::clone(&stocks.borrow_and_update());
+async fn changed(stocks: &mut Option<Stocks>) -> Prepare {
+    match stocks {
+        Some(stocks) => stocks.changed().await,
+        None => std::future::pending().await,
     }
-    std::future::pending().await
 }
 
 fn name(sent: &Sent) -> &'static str {

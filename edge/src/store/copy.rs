@@ -3,7 +3,7 @@
 //! ```text
 //! {"berth_store":3,"epoch":7}        the head
 //! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order; then also
-//! {"schedule":{...}}  {"cron":{...}}  {"event":{...}}  {"dead":{...}}  {"usage":{...}}
+//! {"schedule":{...}}  {"cron":{...}}  {"event":{...}}  {"dead":{...}}  {"secret":{...}}  {"usage":{...}}
 //! {"lines":3,"sha256":"..."}         the end: how many lines there were between, and their digest
 //! ```
 //!
@@ -28,6 +28,7 @@ use super::{Agenda, CronKey, Done, KvChange, Outbox, Store, StoreError, Write};
 use crate::agenda::schedule::Schedule;
 use crate::history::AppHistory;
 use crate::hooks::delivery::Delivery;
+use crate::secrets::SecretRecord;
 use crate::tokens::TokenRecord;
 use crate::usage::UsageKey;
 
@@ -49,11 +50,23 @@ enum Line {
     App(Box<AppHistory>),
     Token(Box<TokenRecord>),
     Object(Box<Record>),
-    Value { object: ObjectId, key: String, base64: String },
+    Value {
+        object: ObjectId,
+        key: String,
+        base64: String,
+    },
     Schedule(Box<Schedule>),
-    Cron { key: CronKey, last_ms: u64 },
+    Cron {
+        key: CronKey,
+        last_ms: u64,
+    },
     Event(Box<Delivery>),
-    Dead { id: String, delivery: Box<Delivery> },
+    Dead {
+        id: String,
+        delivery: Box<Delivery>,
+    },
+    /// Sealed as it is: it opens only under the edge's key file, which is not part of an export.
+    Secret(Box<SecretRecord>),
     Usage(Box<UsageRecord>),
 }
 
@@ -71,6 +84,7 @@ pub(crate) struct Contents {
     pub(crate) tokens: u64,
     pub(crate) objects: u64,
     pub(crate) values: u64,
+    pub(crate) secrets: u64,
     pub(crate) schedules: u64,
     pub(crate) events: u64,
     pub(crate) lives: u64,
@@ -158,6 +172,11 @@ fn walk(store: &SledStore, mut each: impl FnMut(Line) -> Result<()>) -> Result<C
     }
     walk_agenda(store, &mut contents, &mut each)?;
     walk_events(store, &mut contents, &mut each)?;
+    for (app, name) in store.secret_names(None)? {
+        contents.secrets += 1;
+        let secret = store.secret(&app, &name)?.context("a secret has gone meanwhile")?;
+        each(Line::Secret(Box::new(secret)))?;
+    }
     walk_usage(store, &mut contents, &mut each)?;
     Ok(contents)
 }
@@ -321,6 +340,10 @@ fn put(store: &SledStore, line: Line, contents: &mut Contents, failure: &Failure
             contents.lives += 1;
             store.commit(vec![Write::Usage(record)], done());
         }
+        Line::Secret(secret) => {
+            contents.secrets += 1;
+            store.commit(vec![Write::Secret(*secret)], done());
+        }
         Line::Schedule(schedule) => {
             contents.schedules += 1;
             store.commit(vec![Write::Schedule(schedule)], done());
@@ -370,6 +393,12 @@ mod tests {
         store.commit(vec![Write::Kv { object, changes: vec![change] }], Box::new(drop));
         store.commit(vec![Write::Usage(Box::new(life(1, 5_000)))], Box::new(drop));
         store.commit(vec![Write::Usage(Box::new(life(2, 4_000)))], Box::new(drop));
+        let secret = serde_json::json!({
+            "app": "a", "name": "S", "created_ms": 1, "updated_ms": 2, "version": 3,
+            "key": "0123456789abcdef", "nonce": "AAECAwQFBgcICQoL", "ciphertext": "c2VhbGVk",
+        });
+        let secret: SecretRecord = serde_json::from_value(secret).unwrap();
+        store.commit(vec![Write::Secret(secret)], Box::new(drop));
         store.commit(vec![Write::Schedule(Box::new(schedule("o", 1, 100)))], Box::new(drop));
         store.commit(vec![Write::Event(Box::new(delivery("o", 1)))], Box::new(drop));
         let id = EventId { object, number: [1; NUMBER_BYTES] };
@@ -390,7 +419,19 @@ mod tests {
         let (contents, aside) = import(&two, &text[..], false).unwrap();
         assert_eq!(
             (contents, aside),
-            (Contents { apps: 1, tokens: 1, objects: 3, values: 1, schedules: 1, events: 1, lives: 2 }, None)
+            (
+                Contents {
+                    apps: 1,
+                    tokens: 1,
+                    objects: 3,
+                    values: 1,
+                    schedules: 1,
+                    events: 1,
+                    secrets: 1,
+                    lives: 2,
+                },
+                None
+            )
         );
         assert_eq!(verify(&two).unwrap(), contents);
         let mut again = Vec::new();

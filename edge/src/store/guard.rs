@@ -19,6 +19,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
+use super::durable::{sync_names, sync_with_name};
 
 /// The file beside the database that says how many batches are durable.
 const MARK_FILE: &str = "mark";
@@ -123,8 +124,11 @@ impl Before {
     pub(super) fn put_back(self) -> io::Result<()> {
         let opened = beside(&self.directory, "part");
         remove(&opened)?;
+        // Before anything is moved: a loss of power must not leave the copy's name without its contents.
+        sync_with_name(&self.copy)?;
         fs::rename(&self.directory, &opened)?;
         fs::rename(&self.copy, &self.directory)?;
+        self.directory.parent().map_or(Ok(()), sync_names)?;
         fs::remove_dir_all(opened)
     }
 }

@@ -1,11 +1,12 @@
-//! What must survive the edge's process: the record of every object, the apps, the tokens, what instances took, and how
-//! often the edge has started.
+//! What must survive the edge's process: the record of every object, the apps, the tokens, sealed secrets, what instances
+//! took, and how often the edge has started.
 //!
 //! The trait is narrow and free of closures over the store's inside, so that a distributed store can take sled's place.
 //! Knows nothing of what a record means, but whether an instance is placed: those are what a start looks for.
 
 mod agenda;
 mod copy;
+mod durable;
 mod guard;
 mod outbox;
 mod sled;
@@ -16,12 +17,13 @@ mod vitals;
 
 use std::path::PathBuf;
 
-use berth_common::ids::{AppName, Epoch, ObjectId, ScheduleId};
+use berth_common::ids::{AppName, Epoch, ObjectId, ScheduleId, SecretName};
 use berth_engine::{Record, UsageRecord};
 
 use crate::agenda::schedule::Schedule;
 use crate::history::AppHistory;
 use crate::hooks::delivery::{Delivery, EventId};
+use crate::secrets::SecretRecord;
 use crate::tokens::{TokenId, TokenRecord};
 use crate::usage::UsageKey;
 
@@ -53,6 +55,10 @@ pub(crate) enum Write {
     RemoveUsage(Vec<UsageKey>),
     /// Changes of an object's values, all of them or none.
     Kv { object: ObjectId, changes: Vec<KvChange> },
+    /// A sealed secret in the place of what was stored of it.
+    Secret(SecretRecord),
+    /// The end of a secret.
+    RemoveSecret { app: AppName, name: SecretName },
     /// A new event to be told, behind all others of its object.
     Event(Box<Delivery>),
     /// An event that was tried, and is to be tried again.
@@ -108,6 +114,10 @@ pub(crate) trait Store: Outbox + Agenda + Send + Sync {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, usize)>, StoreError>;
+    /// A secret, sealed as it is.
+    fn secret(&self, app: &AppName, name: &SecretName) -> Result<Option<SecretRecord>, StoreError>;
+    /// The names of an app's secrets, or of all, in order.
+    fn secret_names(&self, app: Option<&AppName>) -> Result<Vec<(AppName, SecretName)>, StoreError>;
     /// What instances took that have ended, in the order of their ends, from the first behind this one, at most so many.
     fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError>;
     /// Counts a start of the edge, durably.

@@ -13,19 +13,21 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use berth_common::ids::{Epoch, ObjectId};
+use berth_common::ids::{AppName, Epoch, ObjectId, SecretName};
 use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
 use serde::Deserialize;
 
 pub(super) use self::change::{Place, failed};
-use self::change::{Trees, kv_key};
+use self::change::{Trees, kv_key, secret_key};
 use self::fault::{cannot_open, damaged};
 use self::writer::{Job, Writer};
+use super::durable::sync_with_name;
 use super::guard::{Before, Mark};
 use super::value::{self, piece_key};
 use super::{Done, Store, StoreError, Vitals, Write};
 use crate::history::AppHistory;
+use crate::secrets::SecretRecord;
 use crate::tokens::TokenRecord;
 use crate::usage::UsageKey;
 
@@ -78,6 +80,7 @@ impl SledStore {
             (Err(_), Some(before)) => before.put_back(),
             (_, None) => Ok(()),
         };
+        let settled = settled.and_then(|()| opened.as_ref().map_or(Ok(()), |_| sync_with_name(directory)));
         settled
             .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
         opened
@@ -276,6 +279,22 @@ impl Store for SledStore {
         self.trees.read_all(Place::Usage, last_piece.as_deref(), limit)
     }
 
+    fn secret(&self, app: &AppName, name: &SecretName) -> Result<Option<SecretRecord>, StoreError> {
+        self.trees.read(Place::Secrets, &secret_key(app, name.as_str()))
+    }
+
+    fn secret_names(&self, app: Option<&AppName>) -> Result<Vec<(AppName, SecretName)>, StoreError> {
+        let begin = app.map(|app| secret_key(app, "")).unwrap_or_default();
+        let mut names = Vec::new();
+        for piece in self.trees.get(Place::Secrets).scan_prefix(begin).keys() {
+            let piece = piece.map_err(failed)?;
+            if let Some(key) = value::first_piece_of(&piece) {
+                names.push(secret_names_of(key)?);
+            }
+        }
+        Ok(names)
+    }
+
     fn commit(&self, writes: Vec<Write>, done: Done) {
         self.submit(Job::Commit(writes, done));
     }
@@ -284,6 +303,16 @@ impl Store for SledStore {
         let next = Epoch(self.epoch()?.0 + 1);
         self.wait_for(|done| Job::Epoch(next, done)).map(|()| next)
     }
+}
+
+/// What `secret_key` was made of.
+fn secret_names_of(key: &[u8]) -> Result<(AppName, SecretName), StoreError> {
+    let text = String::from_utf8_lossy(key);
+    let names = text.split_once('\0').and_then(|(app, name)| Some((app.parse().ok()?, name.parse().ok()?)));
+    names.ok_or_else(|| StoreError::Damaged {
+        what: format!("key of a secret, {text:?}"),
+        reason: "it names no app and secret".to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -167,6 +167,7 @@ pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
+        secrets: Default::default(),
         hooks: None,
         callbacks: Default::default(),
         of_app: Default::default(),

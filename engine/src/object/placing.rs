@@ -183,7 +183,8 @@ impl Object {
             let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
             live.stage = Stage::Starting { deadline_ms };
             let start = live.start(&self.key, self.generation, cx.config.term_ms);
-            cx.emit(Effect::Start { node: live.node.clone(), start: Box::new(start) });
+            let (node, secrets) = (live.node.clone(), live.class.secrets.clone());
+            cx.emit(Effect::Start { node, start: Box::new(start), secrets });
             return;
         }
         // The write may have happened after all: what is written now says that nothing was started.

@@ -61,6 +61,7 @@ pub(crate) fn class() -> ClassSpec {
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
+        secrets: Default::default(),
         hooks: None,
         callbacks: Default::default(),
         of_app: Default::default(),

@@ -47,7 +47,7 @@ fn a_start_runs_what_the_record_says() {
     let [Effect::Persist { record, persist, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(record.state, placed(1, 1).state);
     let effects = desk.persisted(*persist);
-    let [Effect::Start { node: on, start }] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Start { node: on, start, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(
         (on, start.instance, start.term_ms, start.ready_port),
         (&node(), instance(1), 120_000, Some(8080))

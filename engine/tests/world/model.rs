@@ -133,6 +133,7 @@ fn class() -> ClassSpec {
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
+        secrets: Default::default(),
         hooks: Some(HooksSpec {
             url: "https://hooks".to_owned(),
             secret: "KEY".to_owned(),
@@ -444,7 +445,7 @@ impl World {
                     self.promises.persisting(&record);
                     self.writes.push_back(Written { object, persist, record, events, usage });
                 }
-                Effect::Start { node, start } => {
+                Effect::Start { node, start, .. } => {
                     self.promises.starting(&start, self.acknowledged.get(&start.object.id()));
                     self.node(&node).order(Order::Start(start));
                 }

@@ -1,9 +1,11 @@
 //! What the benches share: peers to compare with, load, and reports. Benches run both sides by turns in one run, so that
 //! whatever else the machine does meets both.
 
+pub mod commits;
 pub mod nginx;
 pub mod packages;
 pub mod podman;
+pub mod redis;
 pub mod report;
 pub mod samples;
 pub mod wrk;

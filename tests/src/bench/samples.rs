@@ -17,6 +17,11 @@ impl Samples {
         self.add(duration.as_secs_f64() * 1e3);
     }
 
+    /// Adds all of others.
+    pub fn extend(&mut self, others: &Self) {
+        self.0.extend_from_slice(&others.0);
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()

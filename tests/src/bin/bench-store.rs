@@ -1,5 +1,6 @@
-//! An edge that knows a million objects: how soon it answers after a restart, how much memory it takes then, and how long it
-//! takes to look up one that sleeps, as it says itself (`server-timing`), without HTTP. `bench-store [OBJECTS]`.
+//! An edge that knows a million objects: how soon it answers after a restart, how much memory it takes then, how long it
+//! takes to look up one that sleeps, as it says itself (`server-timing`), without HTTP; and how many values a second become
+//! durable through its API, beside redis. `bench-store [OBJECTS]`.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use berth_common::ids::ObjectKey;
+use berth_tests::bench::commits;
+use berth_tests::bench::redis::Redis;
 use berth_tests::bench::report::Report;
 use berth_tests::bench::samples::Samples;
 use berth_tests::cluster::{Cluster, Setup};
@@ -26,6 +29,14 @@ const OBJECTS: usize = 1_000_000;
 const RESTARTS: usize = 5;
 /// Objects that are looked up, spread over all of them.
 const LOOKUPS: usize = 20_000;
+/// Clients that put values at once, and how long a value is, in bytes.
+const CLIENTS: usize = 64;
+const VALUE_BYTES: usize = 100;
+/// Turns of Berth and redis, and how long one takes.
+const TURNS: usize = 5;
+const TURN: Duration = Duration::from_secs(4);
+/// Values that redis is given in a turn: about as long.
+const REDIS_PUTS: usize = 40_000;
 /// How long a restart may take before this gives up.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -57,14 +68,48 @@ async fn measure(cluster: &mut Cluster, count: usize) -> Result<Report> {
         }
     }
     let lookups = look_up(cluster, count).await?;
-    let resident = host::resident_memory(cluster.edge()?.pid())? as f64 / f64::from(1 << 20);
     let mut report = Report::new("store");
+    let resident = host::resident_memory(cluster.edge()?.pid())? as f64 / f64::from(1 << 20);
     report.value("objects", count as f64);
     report.value("restart_s", restarts.median() / 1e3);
     report.value("resident_mib", resident);
     report.value("lookup_p50_us", lookups.median() * 1e3);
     report.value("lookup_p99_us", lookups.at(99) * 1e3);
+    commit(cluster, &mut report).await?;
     Ok(report)
+}
+
+/// How many values a second become durable through the API, by turns with redis on the same disk.
+async fn commit(cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let directory = cluster.make_directory("redis")?;
+    let redis = Redis::start(&directory)?;
+    let (mut berth, mut peer) = (Samples::default(), Samples::default());
+    let (mut latencies, mut of_peer) = (Samples::default(), Samples::default());
+    for turn in 0..TURNS {
+        let path_of = move |client: usize, number: usize| {
+            let object = format!("{client:032x}");
+            format!("/v1/containers/{object}/kv/turn-{turn}-key-{number}")
+        };
+        let socket = cluster.admin().socket().to_owned();
+        let commits = commits::measure(&socket, CLIENTS, VALUE_BYTES, TURN, path_of).await?;
+        let of_redis = redis.measure(CLIENTS, VALUE_BYTES, REDIS_PUTS)?;
+        println!("commits/s, turn {turn}: {:.0}, redis {:.0}", commits.per_second, of_redis.per_second);
+        berth.add(commits.per_second);
+        peer.add(of_redis.per_second);
+        latencies.extend(&commits.latencies);
+        of_peer.add(of_redis.p50_ms);
+    }
+    report.value("kv_commits_per_s", berth.median());
+    report.value("kv_commit_p50_ms", latencies.median());
+    report.value("kv_commit_p99_ms", latencies.at(99));
+    report.value("redis_commits_per_s", peer.median());
+    report.value("redis_commit_p50_ms", of_peer.median());
+    report.ratio("kv_commits_per_s", berth.median(), peer.median());
+    report.remark(format!(
+        "durable puts of {VALUE_BYTES} bytes by {CLIENTS} clients that wait for each: over HTTP here, and beside it \
+         redis-benchmark with `appendfsync always`; clients and servers share the machine"
+    ));
+    Ok(())
 }
 
 fn key(index: usize) -> Result<ObjectKey> {

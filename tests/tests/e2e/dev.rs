@@ -61,6 +61,17 @@ impl Place {
         }
     }
 
+    /// Without a word about edge and app: both are found from here, and there is a key file.
+    fn put_secret(&self) -> Result<()> {
+        let file = self.directory.join("value");
+        fs::write(&file, "x")?;
+        let mut command = Command::new(self.directory.join("berth"));
+        command.args(["secret", "put", "API_KEY", "--from-file"]).arg(&file).current_dir(&self.directory);
+        let output = command.env_remove("BERTH_ADMIN_SOCKET").output().context("run `berth secret put`")?;
+        ensure!(output.status.success(), "berth secret put: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
     fn running(&self) -> Vec<String> {
         let pids = [&self.directory, &self.state].into_iter().flat_map(|path| host::processes_running(path));
         pids.map(host::command_line).collect()
@@ -89,11 +100,12 @@ fn runs_and_ends() -> Result<()> {
     let mut dev = place.start(&address.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answered = runtime.block_on(answers(Client::of(address), &mut dev));
+    let put = place.put_secret();
     place.find_state();
     let groups = groups_of(&run, &place.state);
     let ended = end(&mut dev);
     let log = place.log();
-    answered.and(ended).with_context(|| format!("`berth dev` said:\n{log}"))?;
+    answered.and(put).and(ended).with_context(|| format!("`berth dev` said:\n{log}"))?;
     let container = format!("http://{address}/container/1");
     ensure!(log.contains(&container), "it does not say where to reach the app:\n{log}");
     expect_nothing_left(&place, &groups, address.port())

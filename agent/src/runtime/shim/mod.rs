@@ -97,9 +97,10 @@ impl Directory {
     /// Reads what the agent has put there, and removes it.
     fn take<T: DeserializeOwned>(&self, name: &str) -> io::Result<T> {
         let path = self.path().join(name);
-        let value = read_json(&path)?;
+        let value = read_json(&path);
+        // Also where it could not be read: it may hold secrets.
         fs::remove_file(&path)?;
-        value.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing")))
+        value?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing")))
     }
 }
 

@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, anyhow, bail};
 
+use super::secret::make_if_missing;
 use crate::admin::{Admin, Terms};
 use crate::app::{App, MANIFEST};
 use crate::args::Dev;
@@ -67,12 +68,13 @@ async fn serve(
     daemons: &mut Daemons,
 ) -> Result<()> {
     let listen = daemons::choose_address(args.listen)?;
+    make_if_missing(&place.edge_state()).await?;
     daemons.start_all(place, credentials, listen).await?;
     let admin = Admin::at(place.admin_socket());
     wait_until_ready(&admin, args.nodes, daemons).await?;
     eprintln!("packing and deploying {} ...", app.manifest.name);
     tokio::select! {
-        deployed = app.deploy(&admin, Terms::default()) => deployed?,
+        deployed = app.deploy(&admin, Terms::default()) => deployed?.warn(),
         died = daemons.first_death() => return Err(died),
     };
     for line in urls::describe(&app.manifest, listen) {
@@ -116,6 +118,7 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
 async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
     let app = App::in_directory(&args.dir)?;
     let deployed = app.deploy(admin, Terms { expect: None, now: true }).await?;
+    deployed.warn();
     Ok(deployed.describe("deployed"))
 }
 

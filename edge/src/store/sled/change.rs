@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use berth_common::ids::ObjectId;
+use berth_common::ids::{AppName, ObjectId};
 use berth_engine::RecordState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,13 +36,15 @@ pub(in crate::store) enum Place {
     Due,
     DueOf,
     Crons,
+    /// Sealed secrets, by app and name.
+    Secrets,
     /// What instances took, by the moment of their end and the instance.
     Usage,
 }
 
 impl Place {
     /// All of them in the order of their numbers, with their names in the database.
-    const ALL: [(Self, &str); 13] = [
+    const ALL: [(Self, &str); 14] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
@@ -55,6 +57,7 @@ impl Place {
         (Self::Due, "due"),
         (Self::DueOf, "due_of"),
         (Self::Crons, "crons"),
+        (Self::Secrets, "secrets"),
         (Self::Usage, "usage"),
     ];
 }
@@ -166,6 +169,12 @@ impl Change {
             }
             Write::RemoveUsage(keys) => {
                 keys.iter().map(|key| Self::remove(Place::Usage, &key.to_bytes())).collect()
+            }
+            Write::Secret(secret) => {
+                vec![Self::put(Place::Secrets, &secret_key(&secret.app, secret.name.as_str()), secret)?]
+            }
+            Write::RemoveSecret { app, name } => {
+                vec![Self::remove(Place::Secrets, &secret_key(app, name.as_str()))]
             }
             Write::Kv { object, changes } => {
                 changes.iter().map(|change| Self::of_kv(*object, change)).collect::<Result<_, _>>()?
@@ -302,6 +311,11 @@ fn remove_pieces_from(
 /// The key of one of an object's values.
 pub(super) fn kv_key(object: ObjectId, key: &str) -> Vec<u8> {
     [object.as_bytes(), key.as_bytes()].concat()
+}
+
+/// The key of a secret. Neither name holds a zero byte.
+pub(super) fn secret_key(app: &AppName, name: &str) -> Vec<u8> {
+    [app.as_str().as_bytes(), b"\0", name.as_bytes()].concat()
 }
 
 pub(in crate::store) fn failed(error: sled::Error) -> StoreError {

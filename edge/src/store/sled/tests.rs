@@ -278,3 +278,31 @@ fn values_are_kept_by_object_and_listed_by_prefix() {
     let store = SledStore::open(directory.path()).unwrap();
     assert_eq!(store.value(one, "b").unwrap(), Some(vec![3]));
 }
+
+#[test]
+fn secrets_are_kept_by_app_and_name() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let (a, ab, name) = ("a".parse().unwrap(), "ab".parse().unwrap(), |text: &str| text.parse().unwrap());
+    let secret = |app: &AppName, name: SecretName, bytes: usize| -> SecretRecord {
+        serde_json::from_value(serde_json::json!({
+            "app": app, "name": name, "created_ms": 1, "updated_ms": 2, "version": 3,
+            "key": "0123456789abcdef", "nonce": "", "ciphertext": "A".repeat(bytes),
+        }))
+        .unwrap()
+    };
+    let large = secret(&a, name("S"), 88 * 1024);
+    let (tell, told) = sync_channel(1);
+    let writes = [large.clone(), secret(&a, name("SA"), 0), secret(&ab, name("S"), 0)].map(Write::Secret);
+    store.commit(writes.into(), Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+    assert_eq!(store.secret(&a, &name("S")).unwrap(), Some(large));
+    assert_eq!(store.secret(&ab, &name("SA")).unwrap(), None);
+    let (first, second) = ((a.clone(), name("S")), (a.clone(), name("SA")));
+    assert_eq!(store.secret_names(Some(&a)).unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.secret_names(None).unwrap(), [first.clone(), second, (ab, name("S"))]);
+    store.commit(vec![Write::RemoveSecret { app: a.clone(), name: name("SA") }], Box::new(drop));
+    drop(store);
+    let store = SledStore::open(directory.path()).unwrap();
+    assert_eq!(store.secret_names(Some(&a)).unwrap(), [first]);
+}

@@ -7,6 +7,8 @@ mod hooks;
 mod kv;
 mod life;
 mod logs;
+mod power;
+mod secrets;
 mod usage;
 mod versions;
 

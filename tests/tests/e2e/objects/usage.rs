@@ -60,8 +60,13 @@ struct Own {
 
 fn said(log: &str, what: &str) -> Option<i64> {
     let rest = log.split(&format!("{what} at ")).nth(1)?;
-    let seconds: f64 = rest.split(' ').next()?.parse().ok()?;
-    Some((seconds * 1e3).round() as i64)
+    ms_of(rest.split(' ').next()?)
+}
+
+/// Milliseconds of an uptime, which has two digits behind the point.
+fn ms_of(uptime: &str) -> Option<i64> {
+    let (seconds, hundredths) = uptime.split_once('.').filter(|(_, rest)| rest.len() == 2)?;
+    Some(seconds.parse::<i64>().ok()? * 1_000 + hundredths.parse::<i64>().ok()? * 10)
 }
 
 /// What the instances on all nodes say of themselves; those whose app never ran say nothing.
@@ -261,8 +266,7 @@ fn f4_what_loses_its_shim_has_an_estimated_record() -> Outcome {
 
 fn uptime_ms() -> Result<i64> {
     let text = fs::read_to_string("/proc/uptime")?;
-    let seconds: f64 = text.split(' ').next().context("no uptime")?.parse()?;
-    Ok((seconds * 1e3) as i64)
+    text.split(' ').next().and_then(ms_of).context("no uptime")
 }
 
 #[test]

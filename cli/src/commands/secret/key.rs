@@ -1,0 +1,105 @@
+//! `berth secret init` and `rotate`. The program that knows key files is the edge's own; this puts its steps together.
+//!
+//! A rotation: a new key is added to the file; the edge reads it and encrypts everything with it, durably; what is no longer used
+//! is dropped from the file. Between any two of these, every secret is under a key that is in the file.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::admin::Admin;
+use crate::args::{AdminArgs, KeyPlace};
+use crate::output;
+
+/// What the edge answers to an order to rotate.
+#[derive(Deserialize)]
+struct Rotation {
+    current: String,
+    rotated: usize,
+    unreadable: Vec<SecretPlace>,
+    in_use: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct SecretPlace {
+    app: String,
+    name: String,
+}
+
+pub(super) async fn init(place: &KeyPlace) -> Result<()> {
+    let made = edge_program(&["init"], place, &[]).await?;
+    eprintln!(
+        "Keep a copy of it in a safe place, and not beside copies of the store: without it no secret can be read."
+    );
+    Ok(output::line(made)?)
+}
+
+/// Makes the key file of a state directory, unless there is one.
+pub(crate) async fn make_if_missing(state: &Path) -> Result<()> {
+    if state.join("secret.key").exists() {
+        return Ok(());
+    }
+    let place = KeyPlace { state: Some(state.to_owned()), key_file: None };
+    edge_program(&["init"], &place, &[]).await.map(drop)
+}
+
+pub(super) async fn rotate(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
+    let admin = Admin::find(admin)?;
+    // What one has left that was broken off is finished first, so that keys do not pile up. Where the edge uses another file
+    // or does not run, nothing is begun.
+    let before = finish(&admin, place).await?;
+    let key = edge_program(&["add"], place, &[]).await?;
+    let done = finish(&admin, place)
+        .await
+        .context("the new key is in the file, and the old ones too: do it again")?;
+    for SecretPlace { app, name } in &done.unreadable {
+        eprintln!("warning: the secret {name} of {app} cannot be read, and stays as it is");
+    }
+    let (again, dropped) = (before.rotated + done.rotated, before.dropped + done.dropped);
+    Ok(output::line(format_args!(
+        "the key is now {key}; secrets encrypted again: {again}, old keys dropped: {dropped}"
+    ))?)
+}
+
+/// What was done.
+struct Done {
+    rotated: usize,
+    dropped: usize,
+    unreadable: Vec<SecretPlace>,
+}
+
+/// Has the edge encrypt everything with the file's current key, and drops what is not used any more.
+async fn finish(admin: &Admin, place: &KeyPlace) -> Result<Done> {
+    let rotation: Rotation = admin.post("/v1/secrets/rotate", &Value::Null).await?;
+    let dropped = edge_program(&["keep", "--current", &rotation.current], place, &rotation.in_use).await?;
+    let dropped = dropped.parse().unwrap_or_default();
+    Ok(Done { rotated: rotation.rotated, dropped, unreadable: rotation.unreadable })
+}
+
+/// Runs `berth-edge secret-key`, and gives what it says.
+async fn edge_program(verb: &[&str], place: &KeyPlace, keys: &[String]) -> Result<String> {
+    let program = std::env::current_exe().context("the place of this program")?.with_file_name("berth-edge");
+    let mut command = Command::new(&program);
+    command.arg("secret-key").args(verb).args(options(place)).args(keys);
+    let output = command.output().await.with_context(|| {
+        format!("cannot run {}: berth-edge must be beside berth for this", program.display())
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", said.trim().trim_start_matches("error: "));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn options(place: &KeyPlace) -> Vec<OsString> {
+    let named = [("--state", &place.state), ("--key-file", &place.key_file)];
+    named
+        .into_iter()
+        .filter_map(|(name, path)| path.as_ref().map(|path| [OsString::from(name), path.into()]))
+        .flatten()
+        .collect()
+}

@@ -1,0 +1,169 @@
+//! `berth secret`: what apps are told and nobody is shown.
+
+mod key;
+mod prompt;
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, anyhow};
+use berth_common::ids::{AppName, SecretName};
+use berth_common::manifest::Manifest;
+use berth_common::spec::MAX_SECRET_BYTES;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::admin::Admin;
+use crate::app::MANIFEST;
+use crate::args::{OfApp, OneSecret, Secret, Show};
+use crate::failure::bad_input;
+use crate::output;
+
+pub(crate) use self::key::make_if_missing;
+
+const HEADINGS: [&str; 5] = ["NAME", "PUT", "VERSION", "USED BY", "STATE"];
+
+#[derive(Deserialize)]
+struct SecretList {
+    secrets: Vec<SecretEntry>,
+}
+
+#[derive(Deserialize)]
+struct SecretEntry {
+    name: String,
+    updated_ms: u64,
+    version: u64,
+    readable: bool,
+    #[serde(default)]
+    used_by: Vec<String>,
+}
+
+pub(crate) async fn run(command: Secret) -> Result<()> {
+    match command {
+        Secret::Put { secret, from_file } => put(&secret, from_file.as_deref()).await,
+        Secret::List { app, show } => list(&app, &show).await,
+        Secret::Delete { secret, dry_run } => delete(&secret, dry_run).await,
+        Secret::Init(place) => key::init(&place).await,
+        Secret::Rotate { place, admin } => key::rotate(&place, &admin).await,
+    }
+}
+
+impl OfApp {
+    /// The app that is named, or the one of the directory that this is run in.
+    fn name(&self) -> Result<AppName> {
+        if let Some(app) = &self.app {
+            return Ok(app.clone());
+        }
+        let text = fs::read_to_string(MANIFEST).map_err(|_| {
+            bad_input(anyhow!("which app? Name it with --app, or run this where its {MANIFEST} is"))
+        })?;
+        Ok(Manifest::parse(Path::new(MANIFEST), &text).map_err(bad_input)?.name)
+    }
+}
+
+fn path(app: &AppName, name: &SecretName) -> String {
+    format!("/v1/apps/{app}/secrets/{name}")
+}
+
+async fn put(secret: &OneSecret, file: Option<&Path>) -> Result<()> {
+    let app = secret.app.name()?;
+    let admin = Admin::find(&secret.admin)?;
+    let value = match file {
+        Some(file) => {
+            let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()));
+            read(opened.map_err(bad_input)?)?
+        }
+        None if io::stdin().is_terminal() => {
+            prompt::ask(&format!("value of {} for the app {app}: ", secret.name)).await?
+        }
+        None => read(io::stdin().lock())?,
+    };
+    admin.put(&path(&app, &secret.name), value).await?;
+    Ok(output::line(format_args!("put {} of {app}", secret.name))?)
+}
+
+/// A value without the newline that editors and shells end texts with.
+fn read(from: impl Read) -> Result<Vec<u8>> {
+    // Some bytes more than there may be, so that the edge says that it is too much.
+    let most = MAX_SECRET_BYTES as u64 + 3;
+    let mut value = Vec::with_capacity(MAX_SECRET_BYTES);
+    from.take(most).read_to_end(&mut value).context("the value cannot be read")?;
+    strip_newline(&mut value);
+    Ok(value)
+}
+
+fn strip_newline(value: &mut Vec<u8>) {
+    if value.pop_if(|last| *last == b'\n').is_some() {
+        value.pop_if(|last| *last == b'\r');
+    }
+}
+
+async fn entries(admin: &Admin, app: &AppName) -> Result<(Value, Vec<SecretEntry>)> {
+    let answer: Value = admin.get(&format!("/v1/apps/{app}/secrets")).await?;
+    let list: SecretList = serde_json::from_value(answer.clone())?;
+    Ok((answer, list.secrets))
+}
+
+async fn list(app: &OfApp, show: &Show) -> Result<()> {
+    let (answer, secrets) = entries(&Admin::find(&show.admin)?, &app.name()?).await?;
+    if show.json {
+        return output::json(&answer);
+    }
+    let now = SystemTime::now();
+    let row = |secret: &SecretEntry| {
+        let state = if secret.readable { "readable" } else { "unreadable" };
+        vec![
+            secret.name.clone(),
+            output::ago(secret.updated_ms, now),
+            secret.version.to_string(),
+            users(secret),
+            state.to_owned(),
+        ]
+    };
+    Ok(output::table(&HEADINGS, secrets.iter().map(row).collect())?)
+}
+
+fn users(secret: &SecretEntry) -> String {
+    if secret.used_by.is_empty() { "-".to_owned() } else { secret.used_by.join(", ") }
+}
+
+async fn delete(secret: &OneSecret, dry_run: bool) -> Result<()> {
+    let (app, admin) = (secret.app.name()?, Admin::find(&secret.admin)?);
+    if !dry_run {
+        admin.delete(&path(&app, &secret.name)).await?;
+        return Ok(output::line(format_args!("deleted {} of {app}", secret.name))?);
+    }
+    let (_, secrets) = entries(&admin, &app).await?;
+    let found = secrets.iter().find(|entry| entry.name == secret.name.as_str());
+    let found = found.with_context(|| format!("the app {app} has no secret {}", secret.name))?;
+    let users = users(found);
+    Ok(output::line(format_args!("{} of {app} would be deleted; classes that use it: {users}", found.name))?)
+}
+
+/// Says which of an app's secrets stay when it is deleted. An edge that knows of none has none.
+pub(crate) async fn tell_what_stays(admin: &Admin, app: &AppName) {
+    if let Ok((_, secrets)) = entries(admin, app).await
+        && !secrets.is_empty()
+    {
+        let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();
+        let names = names.join(", ");
+        eprintln!("its secrets stay: {names}; `berth secret delete NAME --app {app}` deletes one");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_newline_at_the_end_is_left_out() {
+        for (given, taken) in
+            [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("\na", "\na"), ("", ""), ("a\r", "a\r")]
+        {
+            assert_eq!(read(given.as_bytes()).unwrap(), taken.as_bytes(), "{given:?}");
+        }
+        assert!(read(&vec![b'x'; 2 * MAX_SECRET_BYTES][..]).unwrap().len() > MAX_SECRET_BYTES);
+    }
+}

@@ -1,0 +1,63 @@
+//! Asks for a line on a terminal without showing it. However it ends, the terminal shows what is typed again.
+
+use std::io::{self, BufRead, Write};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// A terminal that shows nothing until this is dropped.
+struct Hidden(Termios);
+
+impl Hidden {
+    fn begin() -> nix::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO);
+        quiet.local_flags.insert(LocalFlags::ECHONL);
+        // What was typed before the question was is no answer to it.
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &quiet)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // Without a terminal there is nothing to be put right.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+    }
+}
+
+/// The line that is typed.
+pub(super) async fn ask(question: &str) -> Result<Vec<u8>> {
+    // From here on an interrupt ends the question and not the process, which would leave the terminal as it is.
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let hidden = Hidden::begin().context("the terminal cannot be kept from showing the value")?;
+    eprint!("{question}");
+    io::stderr().flush()?;
+    let (tell, told) = oneshot::channel();
+    // A thread of its own, because a read of standard input cannot be given up; it ends with the process.
+    std::thread::Builder::new().name("prompt".to_owned()).spawn(move || {
+        let mut line = Vec::new();
+        let read = io::stdin().lock().read_until(b'\n', &mut line);
+        // Nobody waits any more after an interrupt.
+        drop(tell.send(read.map(|_| line)));
+    })?;
+    let line = tokio::select! {
+        line = told => line.context("standard input")??,
+        _ = interrupts.recv() => {
+            drop(hidden);
+            eprintln!();
+            bail!("interrupted; nothing was put");
+        }
+    };
+    drop(hidden);
+    let mut line = line;
+    super::strip_newline(&mut line);
+    ensure!(
+        !line.is_empty(),
+        "nothing was typed, and nothing was put; an empty value comes from a pipe or file"
+    );
+    Ok(line)
+}

@@ -1,0 +1,173 @@
+//! The secrets of apps: put, deleted, and listed without what they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use berth_common::ids::{AppName, ClassName, SecretName};
+use berth_common::spec::MAX_SECRET_BYTES;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Admin;
+use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
+use super::read::{self, Raw, invalid};
+use crate::history::AppHistory;
+use crate::secrets::{KeyId, Secret, SecretError, SecretView};
+
+/// Largest body, in bytes. One that is a little too long is refused with how long it is.
+pub(super) const MAX_BODY_BYTES: usize = 2 * MAX_SECRET_BYTES;
+
+/// A secret, without what it is.
+#[derive(Serialize, ToSchema)]
+struct SecretEntry {
+    #[schema(value_type = String)]
+    name: SecretName,
+    /// When it was first put, in milliseconds since 1970.
+    created_ms: u64,
+    /// When it was last put, in milliseconds since 1970.
+    updated_ms: u64,
+    /// How often it was put.
+    version: u64,
+    /// Whether the edge can decrypt it with the keys that it has.
+    readable: bool,
+    /// The classes of the app's current version that name it.
+    #[schema(value_type = Vec<String>)]
+    used_by: BTreeSet<ClassName>,
+}
+
+/// The secrets of an app.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SecretList {
+    /// In the order of their names.
+    secrets: Vec<SecretEntry>,
+}
+
+/// A secret of an app.
+#[derive(Serialize, ToSchema)]
+struct SecretPlace {
+    #[schema(value_type = String)]
+    app: AppName,
+    #[schema(value_type = String)]
+    name: SecretName,
+}
+
+/// What became of an order to rotate.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Rotation {
+    /// The id of the current key, under which everything readable now is.
+    #[schema(value_type = String)]
+    current: KeyId,
+    /// How many secrets were encrypted again.
+    rotated: usize,
+    /// The secrets that could not be read, and stay as they are.
+    unreadable: Vec<SecretPlace>,
+    /// The keys that some of those are encrypted with, which must stay in the key file.
+    #[schema(value_type = Vec<String>)]
+    in_use: Vec<KeyId>,
+}
+
+impl From<SecretError> for Problem {
+    fn from(error: SecretError) -> Self {
+        let title = "the secret was not changed";
+        let detail = error.to_string();
+        match error {
+            SecretError::NoKeys(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail),
+            SecretError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, title, detail),
+            SecretError::BadValue(_) | SecretError::TooLarge(_) => invalid("", detail),
+            SecretError::TooMany(_) => Self::new(StatusCode::CONFLICT, title, detail),
+            SecretError::OtherKey { .. } | SecretError::Damaged { .. } | SecretError::NoRandomness => {
+                Self::internal(&error)
+            }
+            SecretError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Lists the secrets of an app, which need not be deployed. No resource shows what they are.
+#[utoipa::path(get, path = "/v1/apps/{app}/secrets", tag = "secrets",
+    params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
+    responses((status = 200, body = SecretList), Denied,
+        (status = 400, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    Path(app): Path<String>,
+) -> Result<Json<SecretList>, Problem> {
+    let app: AppName = read::name("app", &app)?;
+    let users = admin.apps.get(&app).map(|history| users(&history)).unwrap_or_default();
+    let secrets = Arc::clone(&admin.secrets);
+    let views = tokio::task::spawn_blocking(move || secrets.list(&app)).await;
+    let views = views.map_err(|error| Problem::internal(&error))??;
+    let entry = |view: SecretView| {
+        let SecretView { name, created_ms, updated_ms, version, readable } = view;
+        let used_by = users.get(&name).cloned().unwrap_or_default();
+        SecretEntry { name, created_ms, updated_ms, version, readable, used_by }
+    };
+    Ok(Json(SecretList { secrets: views.into_iter().map(entry).collect() }))
+}
+
+/// Which classes of the current version name which secrets.
+fn users(history: &AppHistory) -> BTreeMap<SecretName, BTreeSet<ClassName>> {
+    let mut users: BTreeMap<SecretName, BTreeSet<ClassName>> = BTreeMap::new();
+    for (class, spec) in &history.current().spec.classes {
+        for name in spec.secret_names() {
+            users.entry(name).or_default().insert(class.clone());
+        }
+    }
+    users
+}
+
+/// Puts a secret, in place of the one that is there; containers get it when they are started. Answered once it is durable.
+#[utoipa::path(put, path = "/v1/apps/{app}/secrets/{name}", tag = "secrets",
+    params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+        ("name" = String, Path, max_length = 128, pattern = "^[A-Za-z_][A-Za-z0-9_]*$")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+        description = "The value: UTF-8 of up to 64 KiB without zero bytes"),
+    responses((status = 204), Denied, Wrong, Conflicting, Unavailable))]
+pub(super) async fn put(
+    State(admin): State<Arc<Admin>>,
+    Path((app, name)): Path<(String, String)>,
+    Raw(body): Raw,
+) -> Result<StatusCode, Problem> {
+    let (app, name) = (read::name("app", &app)?, read::name("name", &name)?);
+    // The error would say where it is no text, and thereby something of it.
+    let value = String::from_utf8(body.into()).map(Secret::new);
+    let value = value.map_err(|_| invalid("", "the value is not UTF-8, which a variable must be"))?;
+    admin.secrets.put(app, name, value).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deletes a secret. Containers that run keep it; those that need it are not started any more. Answered once it is durable.
+#[utoipa::path(delete, path = "/v1/apps/{app}/secrets/{name}", tag = "secrets",
+    params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+        ("name" = String, Path, max_length = 128, pattern = "^[A-Za-z_][A-Za-z0-9_]*$")),
+    responses((status = 204), Denied, Missing,
+        (status = 400, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    Path((app, name)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let (app, name): (AppName, SecretName) = (read::name("app", &app)?, read::name("name", &name)?);
+    let detail = format!("the app `{app}` has no secret `{name}`");
+    if admin.secrets.delete(app, name).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Problem::new(StatusCode::NOT_FOUND, "no such secret", detail))
+}
+
+/// Reads the key file and encrypts all secrets with its current key. Answered once that is durable; then the older keys can
+/// be dropped from the file.
+#[utoipa::path(post, path = "/v1/secrets/rotate", tag = "secrets",
+    responses((status = 200, body = Rotation), Denied, Unavailable))]
+pub(super) async fn rotate(State(admin): State<Arc<Admin>>) -> Result<Json<Rotation>, Problem> {
+    let rotated = admin.secrets.rotate().await?;
+    let place = |(app, name)| SecretPlace { app, name };
+    Ok(Json(Rotation {
+        current: rotated.current,
+        rotated: rotated.rotated,
+        unreadable: rotated.unreadable.into_iter().map(place).collect(),
+        in_use: rotated.in_use,
+    }))
+}

@@ -1,0 +1,242 @@
+//! The keys that secrets are encrypted with, and their text as the key file has it. Pure: `file` reads and writes it.
+//!
+//! ```text
+//! berth-secret-keys 1                 the form; lines that begin with `#` are for people
+//! 0123456789abcdef 64 hex digits      a key after its id, the oldest first; the last one is current
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+/// Length of a key, in bytes: that of AES-256.
+pub(super) const KEY_BYTES: usize = 32;
+/// Length of a key's id, in bytes.
+const ID_BYTES: usize = 8;
+/// Most keys of a file: each rotation that was broken off leaves one.
+const MAX_KEYS: usize = 64;
+/// The first line of a file.
+const FIRST_LINE: &str = "berth-secret-keys 1";
+/// For whoever opens one.
+const ADVICE: &str = "# Whoever reads this file reads the edge's secrets, and without it nobody does: keep a copy in a safe place.\n";
+
+/// Names a key: the first bytes of a hash of it, which say nothing of the key. So a key under the wrong name is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct KeyId([u8; ID_BYTES]);
+
+impl KeyId {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = hex::FromHexError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; ID_BYTES];
+        hex::decode_to_slice(text, &mut bytes).map(|()| Self(bytes))
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = hex::FromHexError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(id: KeyId) -> Self {
+        id.to_string()
+    }
+}
+
+/// A key. Wiped when it is dropped, and never shown.
+#[derive(Clone)]
+pub(crate) struct Key {
+    id: KeyId,
+    bytes: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.id)
+    }
+}
+
+impl Key {
+    fn of(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        let digest =
+            Sha256::new().chain_update(b"berth secret key").chain_update(bytes.as_slice()).finalize();
+        let mut id = [0; ID_BYTES];
+        id.copy_from_slice(&digest[..ID_BYTES]);
+        Self { id: KeyId(id), bytes }
+    }
+
+    /// A new one. None where the system has no random bytes.
+    pub(super) fn random() -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        SystemRandom::new().fill(&mut *bytes).ok()?;
+        Some(Self::of(bytes))
+    }
+
+    pub(crate) fn id(&self) -> KeyId {
+        self.id
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.bytes
+    }
+}
+
+/// The keys of a file: at least one, the last one current.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    older: Vec<Key>,
+    current: Key,
+}
+
+impl Keys {
+    pub(super) fn only(current: Key) -> Self {
+        Self { older: Vec::new(), current }
+    }
+
+    /// What new secrets are encrypted with.
+    pub(crate) fn current(&self) -> &Key {
+        &self.current
+    }
+
+    pub(crate) fn get(&self, id: KeyId) -> Option<&Key> {
+        self.all().find(|key| key.id == id)
+    }
+
+    /// Their ids, the oldest first.
+    pub(crate) fn ids(&self) -> Vec<KeyId> {
+        self.all().map(Key::id).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Key> {
+        self.older.iter().chain([&self.current])
+    }
+
+    /// These and a newer one, if there may be so many.
+    pub(super) fn and(mut self, newer: Key) -> Result<Self, String> {
+        if self.older.len() + 2 > MAX_KEYS {
+            return Err(format!("it holds {MAX_KEYS} keys, which is the most there can be"));
+        }
+        self.older.push(std::mem::replace(&mut self.current, newer));
+        Ok(self)
+    }
+
+    /// The current one, and of the older ones only these.
+    pub(crate) fn keep(mut self, ids: &[KeyId]) -> Self {
+        self.older.retain(|key| ids.contains(&key.id));
+        self
+    }
+
+    /// Reads a file's text. Errors say what is wrong and never what is there.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let mut lines = text.lines().enumerate();
+        if lines.next().map(|(_, line)| line.trim()) != Some(FIRST_LINE) {
+            return Err(format!("its first line is not `{FIRST_LINE}`"));
+        }
+        let said = |(_, line): &(usize, &str)| !line.trim().is_empty() && !line.starts_with('#');
+        let keys = lines.filter(said).map(|(index, line)| {
+            parse_line(line).ok_or_else(|| format!("line {} holds no key after its id", index + 1))
+        });
+        let mut older: Vec<Key> = keys.collect::<Result<_, _>>()?;
+        let current = older.pop().ok_or("it holds no key")?;
+        if older.len() >= MAX_KEYS {
+            return Err(format!("it holds more than {MAX_KEYS} keys"));
+        }
+        Ok(Self { older, current })
+    }
+
+    /// The text of a file with these.
+    pub(super) fn text(&self) -> Zeroizing<String> {
+        // Room for all of it from the start: a text that grows leaves copies behind.
+        let line_bytes = 2 * (ID_BYTES + KEY_BYTES) + 2;
+        let bytes = FIRST_LINE.len() + 1 + ADVICE.len() + (self.older.len() + 1) * line_bytes;
+        let mut text = Zeroizing::new(String::with_capacity(bytes));
+        text.push_str(FIRST_LINE);
+        text.push('\n');
+        text.push_str(ADVICE);
+        for key in self.all() {
+            text.push_str(&key.id.to_string());
+            text.push(' ');
+            text.push_str(&Zeroizing::new(hex::encode(*key.bytes)));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn parse_line(line: &str) -> Option<Key> {
+    let (id, digits) = line.trim().split_once(' ')?;
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    hex::decode_to_slice(digits.trim(), &mut *bytes).ok()?;
+    let key = Key::of(bytes);
+    (id.parse() == Ok(key.id)).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        Key::random().unwrap()
+    }
+
+    #[test]
+    fn keys_survive_their_text_and_the_last_one_is_current() {
+        let (one, two) = (key(), key());
+        let keys = Keys::only(one.clone()).and(two.clone()).unwrap();
+        let read = Keys::parse(&keys.text()).unwrap();
+        assert_eq!(read.ids(), [one.id(), two.id()]);
+        assert_eq!((read.current().id(), read.current().bytes()), (two.id(), two.bytes()));
+        assert_eq!(read.get(one.id()).unwrap().bytes(), one.bytes());
+        assert_eq!(read.clone().keep(&[one.id()]).ids(), [one.id(), two.id()]);
+        assert_eq!(read.keep(&[]).ids(), [two.id()]);
+    }
+
+    #[test]
+    fn a_damaged_text_is_refused_without_being_shown() {
+        let keys = Keys::only(key());
+        let text = keys.text();
+        let digits = hex::encode(*keys.current().bytes);
+        let other = format!("{:016x}", 7);
+        for bad in [
+            String::new(),
+            text.replace("keys 1", "keys 2"),
+            text.replace(&digits, &digits[1..]),
+            text.replace(&digits, &hex::encode([7; KEY_BYTES])),
+            text.replace(&keys.current().id().to_string(), &other),
+            format!("{FIRST_LINE}\n# nothing\n"),
+        ] {
+            let error = Keys::parse(&bad).unwrap_err();
+            assert!(!error.contains(&digits[..8]), "{error}");
+        }
+    }
+
+    #[test]
+    fn there_are_only_so_many_keys_and_none_is_shown() {
+        let mut keys = Keys::only(key());
+        for _ in 1..MAX_KEYS {
+            keys = keys.and(key()).unwrap();
+        }
+        assert!(Keys::parse(&keys.text()).is_ok());
+        assert!(!format!("{keys:?}").contains(&hex::encode(*keys.current().bytes)));
+        assert!(keys.and(key()).is_err());
+    }
+}

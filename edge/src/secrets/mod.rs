@@ -1,0 +1,293 @@
+//! The secrets of apps: sealed in the store, opened under the key file, and given to whoever starts a container or signs
+//! something. Owns the keys in memory; the rest of the edge knows only names.
+//!
+//! Nothing opened is kept here: each look reads the store and decrypts, which takes microseconds. The key file is read
+//! when the edge starts, on order, and whenever a key is missing: so one that is made or brought back takes effect by itself.
+
+pub(crate) mod command;
+mod file;
+mod keys;
+mod rotation;
+mod sealed;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use berth_common::ids::{AppName, SecretName};
+use berth_common::spec::{MAX_ENV_BYTES, MAX_SECRET_BYTES, MAX_SECRETS, Secrets as Bindings};
+use tokio::sync::{Mutex, watch};
+
+use self::file::KeyFile;
+use self::keys::Keys;
+use crate::clock::wall_ms;
+use crate::hooks::SigningKeys;
+use crate::store::{self, Store, StoreError, Write};
+
+pub(crate) use self::file::{DEFAULT_NAME, KeyFileError};
+pub(crate) use self::keys::KeyId;
+pub(crate) use self::sealed::{Secret, SecretRecord};
+
+/// Why a secret was not read or changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretError {
+    /// There are no keys.
+    #[error("secrets are not available: {0}")]
+    NoKeys(#[from] KeyFileError),
+    /// There is no such secret.
+    #[error("the app `{app}` has no secret `{name}`: `berth secret put {name} --app {app}` puts it")]
+    Missing { app: AppName, name: SecretName },
+    /// It is sealed with a key that is not in the file.
+    #[error(
+        "the secret `{name}` of the app `{app}` cannot be read: it is encrypted with the key {key}, which the key file {} \
+         does not hold; bring that file back, or put the secret again: `berth secret put {name} --app {app}`", .file.display()
+    )]
+    OtherKey { app: AppName, name: SecretName, key: KeyId, file: PathBuf },
+    /// It was changed behind the edge's back.
+    #[error(
+        "the secret `{name}` of the app `{app}` cannot be read: it is damaged; put it again: `berth secret put {name} --app \
+         {app}`"
+    )]
+    Damaged { app: AppName, name: SecretName },
+    /// The value cannot be one of a variable.
+    #[error("{0}")]
+    BadValue(String),
+    #[error("the app `{0}` has {MAX_SECRETS} secrets, which is the most it can have")]
+    TooMany(AppName),
+    /// The variables of a container are too long together.
+    #[error(
+        "with its secrets the environment takes {0} bytes; at most {MAX_ENV_BYTES} are allowed for all names and values"
+    )]
+    TooLarge(usize),
+    #[error("the system has no random bytes")]
+    NoRandomness,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A secret, for people and programs: all but its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SecretView {
+    pub(crate) name: SecretName,
+    pub(crate) created_ms: u64,
+    pub(crate) updated_ms: u64,
+    pub(crate) version: u64,
+    pub(crate) readable: bool,
+}
+
+/// The keys as they were last read, or why there are none.
+type KeyRing = Result<Keys, KeyFileError>;
+
+/// All secrets of an edge.
+pub(crate) struct Secrets {
+    store: Arc<dyn Store>,
+    file: KeyFile,
+    /// The lock is held to read or replace it only.
+    keys: RwLock<Arc<KeyRing>>,
+    /// One change at a time: held until it is durable, by design, and by nobody else.
+    changing: Mutex<()>,
+    changed: watch::Sender<()>,
+}
+
+impl Secrets {
+    /// Those of this store under this key file. Says in the log how they are; whatever that is, the edge can go on.
+    pub(crate) fn open(store: Arc<dyn Store>, key_file: PathBuf) -> Result<Self, StoreError> {
+        let file = KeyFile::at(key_file);
+        let keys = RwLock::new(Arc::new(file.read()));
+        let secrets =
+            Self { store, file, keys, changing: Mutex::default(), changed: watch::Sender::default() };
+        secrets.announce()?;
+        Ok(secrets)
+    }
+
+    fn announce(&self) -> Result<(), StoreError> {
+        let names = self.store.secret_names(None)?;
+        match &*self.keys() {
+            Ok(keys) => {
+                let mut unreadable = 0_usize;
+                for (app, name) in &names {
+                    let record = self.store.secret(app, name)?;
+                    unreadable +=
+                        usize::from(record.is_some_and(|record| keys.get(record.sealed.key).is_none()));
+                }
+                if unreadable > 0 {
+                    tracing::error!(
+                        key_file = %self.file.path().display(), secrets = names.len(), unreadable,
+                        "secrets are encrypted with keys that the key file does not hold: what needs them does not start"
+                    );
+                }
+                tracing::info!(key = %keys.current().id(), secrets = names.len(), "secrets are available");
+            }
+            Err(KeyFileError::Missing(path)) if names.is_empty() => {
+                tracing::info!(key_file = %path.display(), "no key file: secrets are not available");
+            }
+            Err(error) => tracing::error!(%error, secrets = names.len(), "secrets are not available"),
+        }
+        Ok(())
+    }
+
+    /// Told whenever a secret may read otherwise than before.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// The value of a secret. Some microseconds, or one access to the disk.
+    pub(crate) fn get(&self, app: &AppName, name: &SecretName) -> Result<Secret, SecretError> {
+        let record = self.record(app, name)?;
+        let known = self.keys();
+        if let Ok(keys) = &*known
+            && keys.get(record.sealed.key).is_some()
+        {
+            return self.open_record(keys, &record);
+        }
+        match &*self.reload() {
+            // Read again: meanwhile it may have come under a newer key.
+            Ok(keys) => self.open_record(keys, &self.record(app, name)?),
+            Err(error) => Err(error.clone().into()),
+        }
+    }
+
+    fn record(&self, app: &AppName, name: &SecretName) -> Result<SecretRecord, SecretError> {
+        let record = self.store.secret(app, name)?;
+        record.ok_or_else(|| SecretError::Missing { app: app.clone(), name: name.clone() })
+    }
+
+    fn open_record(&self, keys: &Keys, record: &SecretRecord) -> Result<Secret, SecretError> {
+        let SecretRecord { app, name, sealed, .. } = record;
+        let Some(key) = keys.get(sealed.key) else {
+            let (app, name, file) = (app.clone(), name.clone(), self.file.path().to_owned());
+            return Err(SecretError::OtherKey { app, name, key: sealed.key, file });
+        };
+        sealed::open(key, app, name, sealed)
+            .map_err(|_| SecretError::Damaged { app: app.clone(), name: name.clone() })
+    }
+
+    /// Adds the secrets of an app to an environment, by their variables. In an error nothing of it is of use.
+    pub(crate) fn add_to(
+        &self,
+        env: &mut BTreeMap<String, String>,
+        app: &AppName,
+        bindings: &Bindings,
+    ) -> Result<(), SecretError> {
+        for (variable, name) in bindings {
+            env.insert(variable.to_string(), self.get(app, name)?.expose().to_owned());
+        }
+        let bytes = env.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if !bindings.is_empty() && bytes > MAX_ENV_BYTES { Err(SecretError::TooLarge(bytes)) } else { Ok(()) }
+    }
+
+    /// Those of these names that an app has no secret of, each once and in order.
+    pub(crate) fn missing(
+        &self,
+        app: &AppName,
+        names: impl Iterator<Item = SecretName>,
+    ) -> Result<Vec<SecretName>, StoreError> {
+        let mut missing = Vec::new();
+        for name in names.collect::<std::collections::BTreeSet<_>>() {
+            if self.store.secret(app, &name)?.is_none() {
+                missing.push(name);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// All secrets of an app, without what they are.
+    pub(crate) fn list(&self, app: &AppName) -> Result<Vec<SecretView>, StoreError> {
+        let mut views = Vec::new();
+        for (app, name) in self.store.secret_names(Some(app))? {
+            let Some(record) = self.store.secret(&app, &name)? else { continue };
+            let SecretRecord { created_ms, updated_ms, version, .. } = record;
+            let readable = self.get(&app, &name).is_ok();
+            views.push(SecretView { name, created_ms, updated_ms, version, readable });
+        }
+        Ok(views)
+    }
+
+    /// Puts a secret, in place of the one that is there. Returns once that is durable.
+    pub(crate) async fn put(&self, app: AppName, name: SecretName, value: Secret) -> Result<(), SecretError> {
+        check_value(value.expose())?;
+        let _changing = self.changing.lock().await;
+        let earlier = self.store.secret(&app, &name)?;
+        if earlier.is_none() && self.store.secret_names(Some(&app))?.len() >= MAX_SECRETS {
+            return Err(SecretError::TooMany(app));
+        }
+        // Not under keys of which the file is gone: nobody could read it after the next start.
+        let sealed = match &*self.reload() {
+            Ok(keys) => sealed::seal(keys.current(), &app, &name, &value),
+            Err(error) => return Err(error.clone().into()),
+        };
+        let (updated_ms, version) = (wall_ms(), earlier.as_ref().map_or(0, |record| record.version) + 1);
+        let created_ms = earlier.map_or(updated_ms, |record| record.created_ms);
+        let sealed = sealed.map_err(|_| SecretError::NoRandomness)?;
+        let record =
+            SecretRecord { app: app.clone(), name: name.clone(), created_ms, updated_ms, version, sealed };
+        store::write(&*self.store, Write::Secret(record)).await?;
+        tracing::info!(%app, secret = %name, version, "secret put");
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Deletes a secret. Returns once that is durable; false where there is none.
+    pub(crate) async fn delete(&self, app: AppName, name: SecretName) -> Result<bool, StoreError> {
+        let _changing = self.changing.lock().await;
+        if self.store.secret(&app, &name)?.is_none() {
+            return Ok(false);
+        }
+        store::write(&*self.store, Write::RemoveSecret { app: app.clone(), name: name.clone() }).await?;
+        tracing::info!(%app, secret = %name, "secret deleted");
+        self.changed.send_replace(());
+        Ok(true)
+    }
+
+    fn keys(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the key file again. Keys that were read before stay where it cannot be read now.
+    fn reload(&self) -> Arc<KeyRing> {
+        let (read, known) = (self.file.read(), self.keys());
+        let ids = |keys: &KeyRing| keys.as_ref().map(Keys::ids).ok();
+        match (&read, &*known) {
+            (Err(_), Ok(_)) => Arc::new(read),
+            (Ok(_), _) if ids(&read) == ids(&known) => known,
+            (Ok(keys), _) => {
+                tracing::info!(key = %keys.current().id(), "key file read again");
+                self.replace_keys(read)
+            }
+            (Err(_), Err(_)) => self.replace_keys(read),
+        }
+    }
+
+    fn replace_keys(&self, keys: KeyRing) -> Arc<KeyRing> {
+        let keys = Arc::new(keys);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keys);
+        if keys.is_ok() {
+            self.changed.send_replace(());
+        }
+        keys
+    }
+}
+
+/// Events are signed with secrets of their app.
+impl SigningKeys for Secrets {
+    fn with_key(&self, app: &AppName, name: &str, sign: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+        let name = name.parse().map_err(|error| format!("{name:?} cannot name a secret: it {error}"))?;
+        let secret = self.get(app, &name).map_err(|error| error.to_string())?;
+        sign(secret.expose().as_bytes());
+        Ok(())
+    }
+}
+
+/// What no environment can hold is no secret.
+fn check_value(value: &str) -> Result<(), SecretError> {
+    if value.len() > MAX_SECRET_BYTES {
+        let text = format!("the value is {} bytes long; at most {MAX_SECRET_BYTES} are allowed", value.len());
+        return Err(SecretError::BadValue(text));
+    }
+    if value.contains('\0') {
+        return Err(SecretError::BadValue("the value holds a zero byte, which no variable can".to_owned()));
+    }
+    Ok(())
+}

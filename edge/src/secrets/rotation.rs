@@ -1,0 +1,76 @@
+//! Everything under the newest key: after this the older ones can be dropped from the key file, which whoever ordered it
+//! does. Cut off anywhere it leaves each secret under one of the keys that are still in the file.
+
+use berth_common::ids::{AppName, SecretName};
+
+use super::keys::{KeyId, Keys};
+use super::sealed::{self, SecretRecord};
+use super::{SecretError, Secrets};
+use crate::store::{self, Write};
+
+/// Secrets that are written at once: a few megabytes at most.
+const BATCH: usize = 32;
+
+/// What became of an order to rotate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rotated {
+    /// The current key, under which everything readable now is.
+    pub(crate) current: KeyId,
+    /// How many secrets were encrypted again.
+    pub(crate) rotated: usize,
+    /// Those that could not be read, which stay as they are.
+    pub(crate) unreadable: Vec<(AppName, SecretName)>,
+    /// The keys that secrets are encrypted with now: these must stay in the file, besides the current one.
+    pub(crate) in_use: Vec<KeyId>,
+}
+
+impl Secrets {
+    /// Reads the key file and encrypts all secrets with its current key. Returns once that is durable.
+    pub(crate) async fn rotate(&self) -> Result<Rotated, SecretError> {
+        let _changing = self.changing.lock().await;
+        let keys = match &*self.reload() {
+            Ok(keys) => keys.clone(),
+            Err(error) => return Err(error.clone().into()),
+        };
+        let current = keys.current().id();
+        let mut done = Rotated { current, rotated: 0, unreadable: Vec::new(), in_use: Vec::new() };
+        for names in self.store.secret_names(None)?.chunks(BATCH) {
+            self.rotate_some(&keys, names, &mut done).await?;
+        }
+        done.in_use.sort_unstable();
+        done.in_use.dedup();
+        tracing::info!(key = %current, rotated = done.rotated, unreadable = done.unreadable.len(), "secrets rotated");
+        self.replace_keys(Ok(keys.keep(&done.in_use)));
+        Ok(done)
+    }
+
+    async fn rotate_some(
+        &self,
+        keys: &Keys,
+        names: &[(AppName, SecretName)],
+        done: &mut Rotated,
+    ) -> Result<(), SecretError> {
+        let mut writes = Vec::new();
+        for (app, name) in names {
+            let Some(record) = self.store.secret(app, name)? else { continue };
+            let old = record.sealed.key;
+            if old == done.current {
+                continue;
+            }
+            match self.open_record(keys, &record) {
+                Ok(value) => {
+                    let sealed = sealed::seal(keys.current(), app, name, &value);
+                    let sealed = sealed.map_err(|_| SecretError::NoRandomness)?;
+                    writes.push(Write::Secret(SecretRecord { sealed, ..record }));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a secret stays under its old key");
+                    done.unreadable.push((app.clone(), name.clone()));
+                    done.in_use.push(old);
+                }
+            }
+        }
+        done.rotated += writes.len();
+        if writes.is_empty() { Ok(()) } else { Ok(store::commit(&*self.store, writes).await?) }
+    }
+}

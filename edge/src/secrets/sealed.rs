@@ -1,0 +1,191 @@
+//! A secret, open and sealed. Sealed it is bound to its app, its name and its key: moved to another place it does not open.
+//!
+//! AES-256-GCM with a random nonce. A key may seal 2^32 times before two nonces are likely to meet; no edge does.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use berth_common::ids::{AppName, SecretName};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::keys::{Key, KeyId};
+
+/// What every seal is about, so that none of another kind is taken for one.
+const PURPOSE: &[u8] = b"berth secret 1";
+
+/// The value of a secret: wiped when it is dropped. Shows nothing of itself, and is never written anywhere.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(Zeroizing<String>);
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The value itself: for what becomes of it, and never for a message.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A secret as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SecretRecord {
+    pub(crate) app: AppName,
+    pub(crate) name: SecretName,
+    /// In milliseconds since 1970.
+    pub(crate) created_ms: u64,
+    /// When its value was put, in milliseconds since 1970.
+    pub(crate) updated_ms: u64,
+    /// How often it was put.
+    pub(crate) version: u64,
+    #[serde(flatten)]
+    pub(crate) sealed: Sealed,
+}
+
+/// An encrypted value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sealed {
+    /// What it is encrypted with.
+    pub(crate) key: KeyId,
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    nonce: Vec<u8>,
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    ciphertext: Vec<u8>,
+}
+
+/// Encryption failed, which it does only for want of random bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("the secret cannot be encrypted: the system has no random bytes")]
+pub(crate) struct NotSealed;
+
+/// What was sealed is not what is opened.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not match its key, its app and its name")]
+pub(crate) struct NotOpened;
+
+/// Encrypts a value.
+pub(super) fn seal(key: &Key, app: &AppName, name: &SecretName, value: &Secret) -> Result<Sealed, NotSealed> {
+    let mut nonce = [0; NONCE_LEN];
+    SystemRandom::new().fill(&mut nonce).map_err(|_| NotSealed)?;
+    let plain = value.expose().as_bytes();
+    // Room for the tag from the start: what grows leaves a copy behind.
+    let mut text = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
+    text.extend_from_slice(plain);
+    let sealing = cipher(key).ok_or(NotSealed)?;
+    let about = Aad::from(associated(app, name, key.id()));
+    sealing
+        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), about, &mut text)
+        .map_err(|_| NotSealed)?;
+    Ok(Sealed { key: key.id(), nonce: nonce.to_vec(), ciphertext: text })
+}
+
+/// Decrypts a value.
+pub(super) fn open(
+    key: &Key,
+    app: &AppName,
+    name: &SecretName,
+    sealed: &Sealed,
+) -> Result<Secret, NotOpened> {
+    let nonce = Nonce::try_assume_unique_for_key(&sealed.nonce).map_err(|_| NotOpened)?;
+    let mut text = Zeroizing::new(sealed.ciphertext.clone());
+    let about = Aad::from(associated(app, name, sealed.key));
+    let opening = cipher(key).ok_or(NotOpened)?;
+    let length = opening.open_in_place(nonce, about, &mut text).map_err(|_| NotOpened)?.len();
+    text.truncate(length);
+    String::from_utf8(std::mem::take(&mut *text)).map(Secret::new).map_err(|error| {
+        drop(Zeroizing::new(error.into_bytes()));
+        NotOpened
+    })
+}
+
+fn cipher(key: &Key) -> Option<LessSafeKey> {
+    UnboundKey::new(&AES_256_GCM, key.bytes()).ok().map(LessSafeKey::new)
+}
+
+/// What a seal is bound to, each part with its length before it.
+fn associated(app: &AppName, name: &SecretName, key: KeyId) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in [PURPOSE, app.as_str().as_bytes(), name.as_str().as_bytes(), key.as_bytes()] {
+        bytes.extend((part.len() as u64).to_be_bytes());
+        bytes.extend(part);
+    }
+    bytes
+}
+
+fn to_base64<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&BASE64_STANDARD.encode(bytes))
+}
+
+fn from_base64<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    BASE64_STANDARD.decode(String::deserialize(from)?).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> (AppName, SecretName) {
+        ("a".parse().unwrap(), "API_KEY".parse().unwrap())
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_its_key_app_and_name_only() {
+        let key = Key::random().unwrap();
+        let (app, name) = names();
+        for text in ["", "x", "größe\n", &"x".repeat(64 << 10)] {
+            let secret = Secret::new(text.to_owned());
+            let sealed = seal(&key, &app, &name, &secret).unwrap();
+            assert_eq!(open(&key, &app, &name, &sealed).unwrap(), secret);
+            assert!(open(&Key::random().unwrap(), &app, &name, &sealed).is_err());
+            assert!(open(&key, &"b".parse().unwrap(), &name, &sealed).is_err());
+            assert!(open(&key, &app, &"API".parse().unwrap(), &sealed).is_err());
+            let other = Sealed { key: Key::random().unwrap().id(), ..sealed };
+            assert!(open(&key, &app, &name, &other).is_err());
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let key = Key::random().unwrap();
+        let (app, name) = names();
+        let sealed = seal(&key, &app, &name, &Secret::new("a value".to_owned())).unwrap();
+        for place in 0..sealed.ciphertext.len() {
+            let mut damaged = sealed.clone();
+            damaged.ciphertext[place] ^= 1;
+            assert!(open(&key, &app, &name, &damaged).is_err(), "byte {place}");
+        }
+        for place in 0..sealed.nonce.len() {
+            let mut damaged = sealed.clone();
+            damaged.nonce[place] ^= 1;
+            assert!(open(&key, &app, &name, &damaged).is_err(), "byte {place}");
+        }
+        for (nonce, ciphertext) in
+            [(Vec::new(), sealed.ciphertext.clone()), (sealed.nonce.clone(), Vec::new())]
+        {
+            assert!(open(&key, &app, &name, &Sealed { nonce, ciphertext, key: sealed.key }).is_err());
+        }
+    }
+
+    #[test]
+    fn two_seals_of_one_value_differ_and_hold_nothing_of_it() {
+        let key = Key::random().unwrap();
+        let (app, name) = names();
+        let secret = Secret::new("very secret".to_owned());
+        let (one, two) =
+            (seal(&key, &app, &name, &secret).unwrap(), seal(&key, &app, &name, &secret).unwrap());
+        assert!(one.nonce != two.nonce && one.ciphertext != two.ciphertext);
+        let text = format!("{one:?} {secret:?} {}", serde_json::to_string(&one).unwrap());
+        assert!(!text.contains("very") && !one.ciphertext.windows(4).any(|part| part == b"very"), "{text}");
+    }
+}

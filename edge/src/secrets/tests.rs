@@ -1,0 +1,257 @@
+//! What secrets read as after their keys were lost, changed and rotated, and rotations that were cut off anywhere.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::SledStore;
+
+impl Secrets {
+    /// Those of a store with a new key file in a directory.
+    pub(crate) fn with_new_key(store: Arc<dyn Store>, directory: &Path) -> Self {
+        let file = directory.join(DEFAULT_NAME);
+        KeyFile::at(&file).init(directory).unwrap();
+        Self::open(store, file).unwrap()
+    }
+}
+
+/// An edge's directory, and its secrets opened in it.
+struct Place {
+    directory: TempDir,
+    store: Arc<SledStore>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(SledStore::open(&directory.path().join("store")).unwrap());
+        Self { directory, store }
+    }
+
+    fn with_key() -> Self {
+        let place = Self::new();
+        place.file().init(place.directory.path()).unwrap();
+        place
+    }
+
+    fn file(&self) -> KeyFile {
+        KeyFile::at(self.directory.path().join(DEFAULT_NAME))
+    }
+
+    /// As the edge's next process opens them.
+    fn open(&self) -> Secrets {
+        let store = Arc::clone(&self.store) as Arc<dyn Store>;
+        Secrets::open(store, self.file().path().to_owned()).unwrap()
+    }
+}
+
+fn app() -> AppName {
+    "a".parse().unwrap()
+}
+
+fn name(text: &str) -> SecretName {
+    text.parse().unwrap()
+}
+
+async fn put(secrets: &Secrets, key: &str, value: &str) -> Result<(), SecretError> {
+    secrets.put(app(), name(key), Secret::new(value.to_owned())).await
+}
+
+fn read(secrets: &Secrets, key: &str) -> Result<String, String> {
+    let read = secrets.get(&app(), &name(key));
+    read.map(|secret| secret.expose().to_owned()).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_secret_is_put_replaced_listed_and_deleted() {
+    let place = Place::with_key();
+    let secrets = place.open();
+    let mut changes = secrets.changes();
+    put(&secrets, "B", "one").await.unwrap();
+    put(&secrets, "B", "two").await.unwrap();
+    put(&secrets, "A", "").await.unwrap();
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert_eq!((read(&secrets, "B"), read(&secrets, "A")), (Ok("two".to_owned()), Ok(String::new())));
+    let views = secrets.list(&app()).unwrap();
+    let shown: Vec<_> = views.iter().map(|view| (view.name.as_str(), view.version, view.readable)).collect();
+    assert_eq!(shown, [("A", 1, true), ("B", 2, true)]);
+    assert!(views[1].created_ms <= views[1].updated_ms);
+    assert!(secrets.list(&"ab".parse().unwrap()).unwrap().is_empty());
+    let names = [name("A"), name("C"), name("C")];
+    assert_eq!(secrets.missing(&app(), names.into_iter()).unwrap(), [name("C")]);
+    assert!(secrets.delete(app(), name("B")).await.unwrap());
+    assert!(!secrets.delete(app(), name("B")).await.unwrap());
+    assert!(changes.has_changed().unwrap());
+    let error = read(&secrets, "B").unwrap_err();
+    assert!(error.contains("`B`") && error.contains("berth secret put B --app a"), "{error}");
+    assert_eq!(read(&place.open(), "A"), Ok(String::new()));
+}
+
+#[tokio::test]
+async fn what_no_variable_can_hold_is_refused_and_so_are_too_many() {
+    let place = Place::with_key();
+    let secrets = place.open();
+    put(&secrets, "A", &"x".repeat(MAX_SECRET_BYTES)).await.unwrap();
+    for bad in ["a\0b", &"x".repeat(MAX_SECRET_BYTES + 1)] {
+        assert!(matches!(put(&secrets, "A", bad).await, Err(SecretError::BadValue(_))));
+    }
+    for index in 1..MAX_SECRETS {
+        put(&secrets, &format!("A{index}"), "x").await.unwrap();
+    }
+    assert!(matches!(put(&secrets, "ONE_MORE", "x").await, Err(SecretError::TooMany(_))));
+    put(&secrets, "A", "y").await.unwrap();
+    secrets.put("b".parse().unwrap(), name("A"), Secret::new("x".to_owned())).await.unwrap();
+}
+
+#[tokio::test]
+async fn secrets_are_added_to_an_environment_of_bounded_size() {
+    let place = Place::with_key();
+    let secrets = place.open();
+    put(&secrets, "S", &"x".repeat(MAX_SECRET_BYTES)).await.unwrap();
+    let bindings = |variables: &[&str]| -> Bindings {
+        variables.iter().map(|variable| (variable.parse().unwrap(), name("S"))).collect()
+    };
+    let mut env = BTreeMap::from([("K".to_owned(), "v".to_owned())]);
+    secrets.add_to(&mut env, &app(), &bindings(&["ONE", "TWO"])).unwrap();
+    assert!(env.len() == 3 && env["TWO"].len() == MAX_SECRET_BYTES);
+    let many = bindings(&["A", "B", "C", "D"]);
+    assert!(matches!(secrets.add_to(&mut env, &app(), &many), Err(SecretError::TooLarge(_))));
+    let missing = [("A".parse().unwrap(), name("T"))].into();
+    assert!(matches!(secrets.add_to(&mut env, &app(), &missing), Err(SecretError::Missing { .. })));
+}
+
+#[tokio::test]
+async fn without_a_key_file_nothing_is_put_until_there_is_one() {
+    let place = Place::new();
+    let secrets = place.open();
+    let error = put(&secrets, "A", "x").await.unwrap_err().to_string();
+    assert!(error.contains("berth secret init"), "{error}");
+    assert!(secrets.list(&app()).unwrap().is_empty());
+    place.file().init(place.directory.path()).unwrap();
+    put(&secrets, "A", "x").await.unwrap();
+    assert_eq!(read(&secrets, "A"), Ok("x".to_owned()));
+}
+
+#[tokio::test]
+async fn a_lost_and_a_wrong_key_file_are_told_and_the_right_one_mends_it() {
+    let place = Place::with_key();
+    put(&place.open(), "A", "x").await.unwrap();
+    let kept = fs::read(place.file().path()).unwrap();
+    fs::remove_file(place.file().path()).unwrap();
+    let secrets = place.open();
+    assert!(!secrets.list(&app()).unwrap()[0].readable);
+    assert!(read(&secrets, "A").unwrap_err().contains("secret.key"));
+
+    place.file().init(place.directory.path()).unwrap();
+    let error = read(&secrets, "A").unwrap_err();
+    assert!(error.contains("does not hold") && error.contains("berth secret put A --app a"), "{error}");
+    assert!(!secrets.list(&app()).unwrap()[0].readable);
+    put(&secrets, "B", "y").await.unwrap();
+    let rotated = secrets.rotate().await.unwrap();
+    assert_eq!((rotated.rotated, rotated.unreadable), (0, vec![(app(), name("A"))]));
+    assert_eq!(rotated.in_use.len(), 1);
+
+    let mut changes = secrets.changes();
+    place.file().path().metadata().unwrap();
+    fs::write(place.file().path(), kept).unwrap();
+    assert_eq!(read(&secrets, "A"), Ok("x".to_owned()));
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+}
+
+#[tokio::test]
+async fn nothing_is_put_under_keys_whose_file_is_gone() {
+    let place = Place::with_key();
+    let secrets = place.open();
+    put(&secrets, "A", "x").await.unwrap();
+    fs::remove_file(place.file().path()).unwrap();
+    assert!(matches!(put(&secrets, "A", "y").await, Err(SecretError::NoKeys(_))));
+    // What is there is served from the keys that the edge has.
+    assert_eq!(read(&secrets, "A"), Ok("x".to_owned()));
+}
+
+#[tokio::test]
+async fn a_secret_moved_to_another_name_does_not_open() {
+    let place = Place::with_key();
+    let secrets = place.open();
+    put(&secrets, "A", "x").await.unwrap();
+    let moved = SecretRecord { name: name("B"), ..place.store.secret(&app(), &name("A")).unwrap().unwrap() };
+    store::write(&*place.store, Write::Secret(moved)).await.unwrap();
+    let error = read(&secrets, "B").unwrap_err();
+    assert!(error.contains("damaged"), "{error}");
+    assert!(!secrets.list(&app()).unwrap()[1].readable);
+}
+
+#[tokio::test]
+async fn a_rotation_leaves_everything_under_the_new_key_and_the_old_one_goes() {
+    let place = Place::with_key();
+    let secrets = place.open();
+    for index in 0..70 {
+        put(&secrets, &format!("S{index}"), &format!("v{index}")).await.unwrap();
+    }
+    let old = place.file().read().unwrap().current().id();
+    let new = place.file().add().unwrap();
+    let rotated = secrets.rotate().await.unwrap();
+    assert_eq!((rotated.current, rotated.rotated, rotated.in_use.len()), (new, 70, 0));
+    assert_eq!(place.file().keep(rotated.current, &rotated.in_use).unwrap(), 1);
+    assert!(place.file().read().unwrap().get(old).is_none());
+    for secrets in [&secrets, &place.open()] {
+        for index in 0..70 {
+            assert_eq!(read(secrets, &format!("S{index}")), Ok(format!("v{index}")));
+        }
+        assert_eq!(secrets.list(&app()).unwrap()[0].version, 1);
+    }
+    assert_eq!(secrets.rotate().await.unwrap().rotated, 0);
+}
+
+/// Every state in which a kill may leave file and store: with the new key added, with some secrets under it, with all of
+/// them, and with the old key gone. In each the next process reads everything, and the rotation can be done again.
+#[tokio::test]
+async fn a_rotation_killed_at_any_step_leaves_everything_readable() {
+    for step in 0..4 {
+        let place = Place::with_key();
+        let secrets = place.open();
+        for index in 0..4 {
+            put(&secrets, &format!("S{index}"), &format!("v{index}")).await.unwrap();
+        }
+        place.file().add().unwrap();
+        let keys = place.file().read().unwrap();
+        for index in 0..[0, 2, 4, 4][step] {
+            let record = place.store.secret(&app(), &name(&format!("S{index}"))).unwrap().unwrap();
+            let value = secrets.open_record(&keys, &record).unwrap();
+            let sealed = sealed::seal(keys.current(), &app(), &record.name, &value).unwrap();
+            let write = Write::Secret(SecretRecord { sealed, ..record });
+            store::write(&*place.store, write).await.unwrap();
+        }
+        if step == 3 {
+            place.file().keep(keys.current().id(), &[]).unwrap();
+        }
+        drop(secrets);
+        let secrets = place.open();
+        for _ in 0..2 {
+            for index in 0..4 {
+                assert_eq!(read(&secrets, &format!("S{index}")), Ok(format!("v{index}")), "step {step}");
+            }
+            place.file().add().unwrap();
+            let rotated = secrets.rotate().await.unwrap();
+            place.file().keep(rotated.current, &rotated.in_use).unwrap();
+            assert_eq!(place.file().read().unwrap().ids(), [rotated.current]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_store_holds_nothing_of_a_value() {
+    let place = Place::with_key();
+    let secrets = place.open();
+    put(&secrets, "A", "marmalade-sandwich").await.unwrap();
+    let record = place.store.secret(&app(), &name("A")).unwrap().unwrap();
+    place.store.close();
+    let database = fs::read(place.directory.path().join("store/db")).unwrap();
+    let holds = |part: &[u8]| database.windows(part.len()).any(|window| window == part);
+    assert!(holds(b"A") && !holds(b"marmalade"));
+    assert!(!format!("{record:?}{secrets:?}", secrets = secrets.list(&app())).contains("marmalade"));
+}
