@@ -258,7 +258,7 @@ mod tests {
         assert_eq!((now.cpu_us, now.sent_bytes, now.estimated), (70, 3, true));
         assert_eq!(estimate(path, Some(900)).unwrap().cpu_us, 860);
 
-        // Before an earlier start of the machine: until the last sign of life, and not a moment longer.
+        // Before an earlier start of the machine (files have a coarser clock): until the last sign of life, and not a moment longer.
         let hour = Duration::from_secs(3600);
         let started = Started {
             started_ms: wall_ms(SystemTime::now() - hour),
@@ -268,6 +268,6 @@ mod tests {
         };
         write_json_fast(&path.join(STARTED), &started).unwrap();
         let lived = estimate(path, None).unwrap().lived_cs;
-        assert!((360_000..360_500).contains(&lived), "{lived}");
+        assert!((359_990..360_500).contains(&lived), "{lived}");
     }
 }

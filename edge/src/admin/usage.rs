@@ -224,11 +224,15 @@ pub(super) async fn sum(
     State(admin): State<Arc<Admin>>,
     Parameters(Asked { from, to, by, app }): Parameters<Asked>,
 ) -> Result<Json<UsageTable>, Problem> {
-    let now_ms = wall_ms();
-    let window = window(from.as_deref(), to.as_deref(), now_ms)?;
+    let mut window = window(from.as_deref(), to.as_deref(), wall_ms())?;
     let by = by.unwrap_or_default();
     // Before what is over: what ends meanwhile is found there, and counts once.
-    let mut living = live::all(&admin.mailboxes, &admin.shards, &admin.nodes, now_ms).await;
+    let mut living = live::all(&admin.mailboxes, &admin.shards, &admin.nodes).await;
+    // What was told has happened until now.
+    let now_ms = wall_ms();
+    if to.is_none() {
+        window.to_ms = now_ms;
+    }
     let store = Arc::clone(&admin.store);
     let summed = tokio::task::spawn_blocking(move || {
         let mut table = Table::new(window, by, app);
@@ -239,7 +243,7 @@ pub(super) async fn sum(
         let mut untold = 0;
         for living in living.into_values() {
             let before = table.total.instances;
-            table.add(&living.life).map_err(|error| invalid("by", error))?;
+            table.add(&living.life.over_by(now_ms)).map_err(|error| invalid("by", error))?;
             untold += if living.told { 0 } else { table.total.instances - before };
         }
         Ok::<_, Problem>((table, untold))

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::sums::Life;
+use crate::clock::wall_ms;
 use crate::link::{Links, call};
 use crate::nodes::Nodes;
 use crate::objects::Mailbox;
@@ -43,7 +44,6 @@ pub(crate) async fn all(
     mailboxes: &[Mailbox],
     shards: &[mpsc::Sender<Handover>],
     nodes: &Nodes,
-    now_ms: u64,
 ) -> BTreeMap<InstanceId, Living> {
     let regions = nodes.regions();
     let deadline = Instant::now() + TOLD_WITHIN;
@@ -53,7 +53,7 @@ pub(crate) async fn all(
     }
     let asked = views.into_iter().map(|view| {
         let region = view.node.as_ref().and_then(|node| regions.get(node)).cloned();
-        one(view, region, shards, now_ms, deadline)
+        one(view, region, shards, deadline)
     });
     futures_util::stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
 }
@@ -62,12 +62,11 @@ async fn one(
     view: ObjectView,
     region: Option<String>,
     shards: &[mpsc::Sender<Handover>],
-    now_ms: u64,
     deadline: Instant,
 ) -> Option<(InstanceId, Living)> {
     let (instance, node) = (view.instance?, view.node.clone()?);
     let told = tokio::time::timeout_at(deadline, ask(view.id, node, instance, shards)).await;
-    living(&view, region, told.ok().flatten(), now_ms).map(|living| (instance, living))
+    living(&view, region, told.ok().flatten(), wall_ms()).map(|living| (instance, living))
 }
 
 async fn ask(

@@ -67,6 +67,15 @@ impl From<UsageRecord> for Life {
     }
 }
 
+impl Life {
+    /// The same, over by this moment: clocks of two machines differ a little, and so do the moments at which they are read.
+    #[must_use]
+    pub(crate) fn over_by(self, now_ms: u64) -> Self {
+        let started_ms = self.started_ms.min(now_ms.saturating_sub(self.lived_ms));
+        Self { started_ms, ..self }
+    }
+}
+
 /// The part of a life that is in a window, from and to a moment of it, in milliseconds since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Part {
@@ -222,6 +231,14 @@ mod tests {
             let sent = |sums: &Sums| sums.sent_bytes.values().sum::<u64>();
             assert_eq!(sent(&left) + sent(&right), sent(&whole), "{cut}");
         }
+    }
+
+    #[test]
+    fn what_was_told_until_now_is_not_cut_by_another_clock() {
+        let ahead = of(1, 5_000).over_by(4_990);
+        assert_eq!((ahead.started_ms, ahead.lived_ms), (3_990, 1_000));
+        assert_eq!(sums(&[ahead], 0, 4_990).cpu_us, 500_000);
+        assert_eq!(of(1, 5_000).over_by(6_000), of(1, 5_000));
     }
 
     #[test]

@@ -25,7 +25,7 @@ const SUMS: [&str; 6] = ["CONTAINERS", "TIME", "VCPU-S", "MEMORY GIB-S", "DISK G
 const BILL: [&str; 6] = ["ITEM", "USED", "INCLUDED", "UNIT", "RATE", "PRICE"];
 
 /// What containers have taken, as the edge tells.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Sums {
     instances: u64,
@@ -109,6 +109,10 @@ async fn by_months(admin: &Admin, args: &Usage, whole: &Table) -> Result<Vec<Sum
     let parts = months_between(whole.from_ms, whole.to_ms);
     if parts.len() > MAX_MONTHS {
         return Err(bad_input(anyhow::anyhow!("a price is for {MAX_MONTHS} months at most: give --from")));
+    }
+    if parts.len() <= 1 {
+        // To the last digit what is shown above it.
+        return Ok(vec![whole.total.clone()]);
     }
     let mut months = Vec::new();
     for (from, to) in parts {

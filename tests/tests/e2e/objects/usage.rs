@@ -22,6 +22,9 @@ use super::{order, until_ended};
 const FOREVER_MS: u64 = 9_999_999_999_999;
 /// How long everything may take to come to rest.
 const REST_WITHIN: Duration = Duration::from_secs(40);
+/// How much later than it happens the shim may see a start or an end, on a machine whose processors are all busy: it waits
+/// for its turn then.
+const TURN_MS: i64 = 500;
 /// Of what a container says of itself the clock has ticks of 10 ms, at both ends, and of what is metered at one.
 const TICKS_MS: i64 = 15;
 
@@ -125,10 +128,10 @@ fn f4_intervals_are_those_of_the_containers_own_lives() -> Outcome {
         }
         over.sort_unstable();
         println!("metered, less what the containers say of themselves: {over:?} ms");
-        ensure!(over[0] >= -TICKS_MS, "less than a container's own life: {over:?}");
-        // Before the first and behind the last thing that it does itself, the kernel starts and ends it; on a busy machine
-        // some of them wait for their turn.
-        ensure!(over[over.len() / 2] <= 10 + TICKS_MS && over[over.len() - 1] <= 200, "{over:?}");
+        // Before the first and behind the last thing that it does itself, the kernel starts and ends it.
+        let usual = -TICKS_MS..=10 + TICKS_MS;
+        ensure!(usual.contains(&over[over.len() / 2]), "{over:?}");
+        ensure!(over.iter().all(|over| (-TURN_MS..=TURN_MS).contains(over)), "{over:?}");
 
         let lived: i64 = records.iter().map(|record| number(record, "lived_cs")).sum::<Result<_>>()?;
         let table = cluster.admin().get("/v1/usage?from=0&by=class").await?;
@@ -207,7 +210,7 @@ fn compare(own: &BTreeMap<String, Own>, records: &[Value]) -> Result<()> {
         };
         if let Some(ended_ms) = own.ended_ms {
             let over = lived_ms - (ended_ms - own.started_ms);
-            ensure!((-TICKS_MS..=500).contains(&over), "{over} ms more than it lived: {record}");
+            ensure!((-TURN_MS..=TURN_MS).contains(&over), "{over} ms more than it lived: {record}");
         }
     }
     let missing: Vec<_> = own.keys().filter(|instance| !seen.contains(*instance)).collect();
@@ -281,7 +284,7 @@ fn f4_cpu_and_bytes_are_metered_as_used() -> Outcome {
         let table = cluster.admin().get("/v1/usage?by=object").await?;
         let row = &table["rows"][0];
         ensure!(row["live"] == 1 && row["name"] == "c" && table["untold"] == 0, "{table}");
-        ensure!(row["vcpu_seconds"].as_f64().is_some_and(|cpu| (1.5..1.8).contains(&cpu)), "{table}");
+        ensure!(row["vcpu_seconds"].as_f64().is_some_and(|cpu| (1.45..1.8).contains(&cpu)), "{table}");
         ensure!(number(row, "sent_bytes")? >= 1_000_000, "{table}");
 
         // Noted within two seconds, for the agent after this one.
@@ -294,7 +297,7 @@ fn f4_cpu_and_bytes_are_metered_as_used() -> Outcome {
         until_ended(cluster, "c", ExitReason::Stopped).await?;
         let record = record_of(cluster, &instance).await?;
         let (cpu_us, sent) = (number(&record, "cpu_us")?, number(&record, "sent_bytes")?);
-        ensure!((1_490_000..1_800_000).contains(&cpu_us), "1.5 s of CPU time were used: {record}");
+        ensure!((1_450_000..1_800_000).contains(&cpu_us), "1.5 s of CPU time were used: {record}");
         ensure!((2_000_000..2_100_000).contains(&sent), "2 MB were sent: {record}");
         ensure!(number(&record, "received_bytes")? > 100, "{record}");
         ensure!(record["memory_bytes"] == 128 << 20 && record["cpu_sixteenths"] == 16, "{record}");
@@ -349,8 +352,7 @@ fn f4_the_command_shows_usage_and_its_price_and_refuses_nonsense() -> Outcome {
         let (bill, memory) =
             (&json["bill"], json["total"]["memory_gib_seconds"].as_f64().context("no total")?);
         let total = bill["total"].as_f64().context("no bill")?;
-        // One of them lives on between the two sums.
-        ensure!(bill["currency"] == "EUR" && total >= memory && total < memory + 5.0, "{json}");
+        ensure!(bill["currency"] == "EUR" && (total - memory).abs() < 1e-9 && memory > 0.0, "{json}");
 
         for (words, reason) in [
             (vec!["usage", "--by", "moon"], "moon"),
