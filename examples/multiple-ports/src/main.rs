@@ -47,6 +47,7 @@ async fn serve(listener: TcpListener, text: impl Fn() -> String + Clone + Send +
             let answer = Response::new(Full::<bytes::Bytes>::from(text()));
             async { Ok::<_, Infallible>(answer) }
         });
-        tokio::spawn(http1::Builder::new().serve_connection(stream, service));
+        // A client that has asked and sends nothing more still gets its answer.
+        tokio::spawn(http1::Builder::new().half_close(true).serve_connection(stream, service));
     }
 }
