@@ -37,7 +37,8 @@ async fn main() -> std::io::Result<()> {
 
 async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let plain = PLAIN.map(|name| format!("{name}: {}\n", variable(name).unwrap_or("not set".to_owned())));
-    let secret = SECRET.map(|name| format!("{name}: {}\n", variable(name).map_or("not set".to_owned(), hint)));
+    let secret =
+        SECRET.map(|name| format!("{name}: {}\n", variable(name).map_or("not set".to_owned(), hint)));
     Ok(Response::new(Full::from(plain.concat() + &secret.concat())))
 }
 

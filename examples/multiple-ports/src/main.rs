@@ -39,7 +39,10 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
 }
 
 /// Answers every request with a text.
-async fn serve(listener: TcpListener, text: impl Fn() -> String + Clone + Send + 'static) -> std::io::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    text: impl Fn() -> String + Clone + Send + 'static,
+) -> std::io::Result<()> {
     loop {
         let stream = TokioIo::new(listener.accept().await?.0);
         let text = text.clone();

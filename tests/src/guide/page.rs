@@ -29,7 +29,8 @@ struct Block {
 /// The steps of a README whose example has this `berth.toml`.
 pub(super) fn steps(readme: &str, manifest: &str) -> Result<Vec<Step>> {
     let mut blocks = blocks(readme)?;
-    let first = blocks.iter().position(|block| block.kind == "sh").filter(|at| blocks[*at].text == PREPARATION);
+    let first =
+        blocks.iter().position(|block| block.kind == "sh").filter(|at| blocks[*at].text == PREPARATION);
     blocks.remove(first.with_context(|| format!("the first commands must be\n{PREPARATION}"))?);
     let mut blocks = blocks.into_iter();
     let mut steps = Vec::new();
@@ -78,12 +79,8 @@ mod tests {
         let page = format!(
             "```toml\na = 1\n```\n{UP}text\n```sh\n# Repeat until it prints this:\nb\n```\nand\n```text\nc\n```\n"
         );
-        let step = Step {
-            line: 11,
-            commands: format!("{REPEAT}b\n"),
-            expected: "c\n".to_owned(),
-            repeat: true,
-        };
+        let step =
+            Step { line: 11, commands: format!("{REPEAT}b\n"), expected: "c\n".to_owned(), repeat: true };
         assert_eq!(steps(&page, "a = 1\n").unwrap(), [step]);
     }
 

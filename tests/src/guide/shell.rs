@@ -31,7 +31,9 @@ impl Shell {
     /// A shell with `berth` in its PATH, as whoever runs this process.
     pub(super) fn start(cluster: &Cluster) -> Result<Self> {
         let mut command = Command::new("sh");
-        command.env_clear().env("PATH", format!("{}:{SYSTEM_PATH}", cluster.directory().join("bin").display()));
+        command
+            .env_clear()
+            .env("PATH", format!("{}:{SYSTEM_PATH}", cluster.directory().join("bin").display()));
         command.env("BERTH_ADMIN_SOCKET", cluster.admin().socket());
         command.env("HOME", cluster.directory()).env("TMPDIR", cluster.directory()).current_dir(ROOT);
         // One stream for both, as on a terminal. Its own group, so that what runs in the background can be ended.
