@@ -39,7 +39,7 @@ mod tests {
             ("a\nb\n", "a\nb"),
             ("a…c\n", "abbc\n"),
             ("a … c … e", "a b c d e"),
-            ("ID …  END\n1  …   x\n", "ID      END\n1 2 3 x   \n"),
+            ("ID  END\n1  …   x\n", "ID      END\n1 2 3 x   \n"),
             ("…\nlast", "one\ntwo\nlast"),
             ("…\nlast", "last"),
             ("first\n…", "first"),
