@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod client;
 pub mod cluster;
 pub mod disk;
+pub mod guide;
 pub mod host;
 pub mod image;
 pub mod machine;

@@ -2,6 +2,7 @@
 //! built in.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -23,6 +24,9 @@ pub const ALL: [&str; 5] = ["berth", "berth-agent", "berth-edge", HELLO, PROBE];
 
 /// Flags that make the examples images by themselves; the same as `./dev examples` uses, so that one build serves both.
 const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
+
+/// The top of the repository.
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Where the programs were built.
 #[derive(Debug, Clone)]
@@ -60,12 +64,36 @@ impl Programs {
         let name = profile.file_name().and_then(|name| name.to_str()).context("the profile has no name")?;
         // With all of the workspace's features, as `cargo test --workspace` has them: nothing is built twice.
         cargo(&mut build(target, name, &["--workspace", "--bins"]))?;
-        let examples =
-            ["-p", "example-hello", "-p", "example-websocket", "-p", "berth-probe", "--target", &triple];
-        cargo(build(target, name, &examples).env("RUSTFLAGS", STATIC_FLAGS))?;
+        let examples = examples()?;
+        let mut packages = vec!["-p", "berth-probe", "--target", &triple];
+        packages.extend(examples.iter().flat_map(|(_, package)| ["-p", package]));
+        cargo(build(target, name, &packages).env("RUSTFLAGS", STATIC_FLAGS))?;
         let built = target.join(triple).join(name);
+        examples.iter().try_for_each(|(name, package)| install(&built.join(package), name))?;
         Ok(Self { daemons: profile, hello: built.join("example-hello"), probe: built.join("berth-probe") })
     }
+}
+
+/// The examples with a program of their own: names, and packages.
+fn examples() -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(Path::new(ROOT).join("examples"))? {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").exists() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            found.push((name.clone(), format!("example-{name}")));
+        }
+    }
+    Ok(found)
+}
+
+/// Puts an example where its `berth.toml` expects it, as `./dev examples` does. In one step: somebody may be reading it.
+fn install(program: &Path, name: &str) -> Result<()> {
+    let directory = Path::new(ROOT).join("target/examples");
+    fs::create_dir_all(&directory)?;
+    let new = directory.join(format!(".{name}-{}", std::process::id()));
+    fs::copy(program, &new).with_context(|| format!("copy {} to {}", program.display(), new.display()))?;
+    Ok(fs::rename(&new, directory.join(name))?)
 }
 
 /// `target/debug`, from the place of this program: `target/debug/NAME` or `target/debug/deps/NAME`.
@@ -81,7 +109,7 @@ fn build(target: &Path, profile_name: &str, what: &[&str]) -> Command {
     // The directory of the profile `dev` is called `debug`.
     let profile = if profile_name == "debug" { "dev" } else { profile_name };
     command.args(["build", "--quiet", "--profile", profile, "--target-dir"]).arg(target).args(what);
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.current_dir(ROOT);
     std::env::vars_os().map(|(name, _)| name).filter(|name| is_of_this_package(name)).for_each(|name| {
         command.env_remove(name);
     });

@@ -113,6 +113,11 @@ impl Cluster {
         Client::of(self.address)
     }
 
+    /// Where the edge takes requests.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The edge's admin API.
     pub fn admin(&self) -> Admin {
         Admin::at(&self.directory.join("edge/admin.sock"))

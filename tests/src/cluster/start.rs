@@ -9,8 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{Cluster, EDGE, Node, Setup, credentials};
-use nix::errno::Errno;
-
 use crate::process::Daemon;
 use crate::programs;
 use crate::run::Run;
@@ -191,19 +189,41 @@ impl Cluster {
 }
 
 async fn until_listening(node: &mut Node) -> Result<()> {
-    let socket = node.state.join("supervisor.sock");
+    let socket = node.state.canonicalize()?.join("supervisor.sock");
     let mut supervisor = node.supervisor.take().context("the supervisor was killed")?;
     let listening = wait::until("the supervisor to listen", START_TIMEOUT, async || {
         supervisor.expect_alive()?;
-        // It takes sequenced packets, which the standard library cannot speak: being told so is proof enough.
-        match tokio::net::UnixStream::connect(&socket).await {
-            Err(error) if error.raw_os_error() != Some(Errno::EPROTOTYPE as i32) => {
-                Err(error).context("connect to its socket")
-            }
-            _ => Ok(()),
-        }
+        let sockets = fs::read_to_string(format!("/proc/{}/net/unix", supervisor.pid()))?;
+        ensure!(listens(&sockets, &socket.to_string_lossy()), "it does not listen at {}", socket.display());
+        Ok(())
     });
     let listening = listening.await;
     node.supervisor = Some(supervisor);
     listening
+}
+
+/// Whether a socket listens, by the list of its namespace. One that is bound and does not listen yet refuses connections, and
+/// a connection to try it with would be one too many.
+fn listens(sockets: &str, path: &str) -> bool {
+    /// `__SO_ACCEPTCON`, in the column of flags.
+    const ACCEPTS: &str = "00010000";
+    sockets.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(3);
+        columns.next() == Some(ACCEPTS) && columns.last() == Some(path)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_listens_once_it_takes_connections() {
+        let list = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+                    0000000000000000: 00000002 00000000 00010000 0005 01 4711 /a/bound-and-listening\n\
+                    0000000000000000: 00000002 00000000 00000000 0005 01 4712 /a/bound\n";
+        assert!(listens(list, "/a/bound-and-listening"));
+        assert!(!listens(list, "/a/bound"));
+        assert!(!listens(list, "/a/missing"));
+    }
 }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bulk;
 mod dev;
+mod examples;
 mod failures;
 mod main_job;
 mod metrics;
