@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use self::endpoint::Endpoint;
 use crate::args::AdminArgs;
+use crate::commands::encode;
 
 /// How long an answer may take: a deployment is stored durably first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -261,6 +262,20 @@ impl Admin {
     pub(crate) async fn start<T: DeserializeOwned>(&self, body: &Value) -> Result<T> {
         let ask = Ask::new(Method::POST, "/v1/containers", body.to_string());
         self.call(Ask { limit: START_TIMEOUT, ..ask }).await
+    }
+
+    /// What is in a field of each page of a list. The path has a query already.
+    pub(crate) async fn pages(&self, path: &str, field: &str) -> Result<Vec<Value>> {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let mut page: Value = self.get(&format!("{path}{cursor}")).await?;
+            let Value::Array(items) = page[field].take() else { bail!("{path}: the answer has no {field}") };
+            found.extend(items);
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", encode(next)),
+                None => return Ok(found),
+            }
+        }
     }
 
     /// Answers as they came, for `--json`.

@@ -8,13 +8,13 @@ use berth_common::ids::ObjectKey;
 use berth_common::spec::ClassSpec;
 use berth_engine::WaiterId;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use crate::error::ProxyError;
+use crate::http::exchange::exchange;
 use crate::proxy::{Place, Proxy, answer_with};
 
 /// Most of an answer's body that is read, in bytes: nobody looks at it, but an app should be able to end it.
@@ -42,32 +42,15 @@ impl Proxy {
             let hold = self.objects.acquire(waiter, key.id(), key, class).await?;
             let Some(request) = request else { return Ok(None) };
             let stream = self.open(&Place::of(hold.placement(), port, deadline)?).await?;
-            exchange(stream, request).await.map(Some).map_err(ProxyError::Upstream)
+            // Whatever becomes of the body, the answer is the status.
+            let take = async |response: Response<Incoming>| {
+                let status = response.status();
+                drop(Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await);
+                status
+            };
+            let status = exchange(stream, BUFFER_BYTES, request, take).await;
+            status.map(Some).map_err(ProxyError::Upstream)
         };
         answer_with(answer, called).await;
-    }
-}
-
-async fn exchange(
-    stream: crate::tunnel::TunnelStream,
-    request: Request<Full<Bytes>>,
-) -> hyper::Result<StatusCode> {
-    let mut builder = http1::Builder::new();
-    let (mut sender, connection) = builder.max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await?;
-    let answered = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        // Whatever becomes of the body, the answer is the status.
-        drop(Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await);
-        Ok(status)
-    };
-    tokio::pin!(answered);
-    // The connection works only while it is polled; once it has ended there is the answer, or there will be none.
-    tokio::select! {
-        answer = &mut answered => answer,
-        ended = connection => {
-            ended?;
-            answered.await
-        }
     }
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use berth_common::ids::ObjectId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,12 +23,6 @@ struct ScheduleView {
     due_ms: Option<u64>,
     attempts: u32,
     last_error: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct SchedulePage {
-    schedules: Vec<Value>,
-    next_cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +60,8 @@ pub(crate) async fn alarm(command: Alarm) -> Result<()> {
 pub(crate) async fn schedules(command: Schedules) -> Result<()> {
     match command {
         Schedules::List(OneObject { object, show }) => {
-            let all = all(&Admin::find(&show.admin)?, object_id(&object)?).await?;
+            let path = format!("/v1/containers/{}/schedules?limit=1000", object_id(&object)?);
+            let all = Admin::find(&show.admin)?.pages(&path, "schedules").await?;
             if show.json {
                 return output::json(&json!({ "schedules": all }));
             }
@@ -89,18 +83,6 @@ pub(crate) async fn schedules(command: Schedules) -> Result<()> {
                 &format!("/v1/containers/{}/schedules/{}", object_id(&object)?, super::encode(&id)),
             )
             .await
-        }
-    }
-}
-
-async fn all(admin: &Admin, object: ObjectId) -> Result<Vec<Value>> {
-    let (mut found, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page: SchedulePage = admin.get(&format!("/v1/containers/{object}/schedules{cursor}")).await?;
-        found.extend(page.schedules);
-        match page.next_cursor {
-            Some(next) => cursor = format!("?cursor={next}"),
-            None => return Ok(found),
         }
     }
 }

@@ -12,12 +12,6 @@ use crate::output;
 
 const HEADINGS: [&str; 7] = ["ID", "TYPE", "OBJECT", "HAPPENED", "TRIES", "NEXT TRY", "LAST ERROR"];
 
-#[derive(Deserialize)]
-struct EventPage {
-    events: Vec<Value>,
-    next_cursor: Option<String>,
-}
-
 #[derive(Deserialize, Serialize)]
 struct EventView {
     id: String,
@@ -68,15 +62,7 @@ async fn chosen(admin: &Admin, which: &Which) -> Result<Vec<String>> {
 }
 
 async fn all(admin: &Admin, which: &str) -> Result<Vec<Value>> {
-    let (mut found, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page: EventPage = admin.get(&format!("/v1/hooks/{which}?limit=1000{cursor}")).await?;
-        found.extend(page.events);
-        match page.next_cursor {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(found),
-        }
-    }
+    admin.pages(&format!("/v1/hooks/{which}?limit=1000"), "events").await
 }
 
 async fn list(which: &str, show: &Show) -> Result<()> {

@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::containers::object_id;
@@ -15,12 +14,6 @@ use crate::output;
 const HEADINGS: [&str; 2] = ["KEY", "BYTES"];
 /// Longest value, in bytes, as the edge has it: no more is read.
 const MAX_VALUE_BYTES: u64 = 128 << 10;
-
-#[derive(Deserialize)]
-struct KeyPage {
-    keys: Vec<Value>,
-    next_cursor: Option<String>,
-}
 
 pub(crate) async fn run(command: Kv) -> Result<()> {
     match command {
@@ -51,15 +44,7 @@ fn from_stdin() -> Result<Vec<u8>> {
 async fn list(object: &str, prefix: &str, show: &Show) -> Result<()> {
     let admin = Admin::find(&show.admin)?;
     let path = format!("/v1/containers/{}/kv?limit=10000&prefix={}", object_id(object)?, encode(prefix));
-    let (mut keys, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page: KeyPage = admin.get(&format!("{path}{cursor}")).await?;
-        keys.extend(page.keys);
-        match page.next_cursor {
-            Some(next) => cursor = format!("&cursor={}", encode(&next)),
-            None => break,
-        }
-    }
+    let keys = admin.pages(&path, "keys").await?;
     if show.json {
         return output::json(&json!({ "keys": keys }));
     }

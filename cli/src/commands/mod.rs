@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 }
 
 /// A text as one part of a path or a query.
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
     text.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

@@ -7,30 +7,17 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_common::ids::{CallbackName, ObjectId};
 use berth_common::spec::HookKind;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Wrong};
-use super::read::{Parameters, invalid, name};
+use super::read::{Listing, Parameters, name};
 use crate::hooks::delivery::{Delivery, EventId};
 use crate::store::{self, Write};
 
-/// Events that one answer lists unless it is asked for another number, and most that it does.
+/// Events that one answer lists unless it is asked for another number.
 const PAGE: usize = 100;
-const MAX_PAGE: usize = 1_000;
-
-/// Which events are listed.
-#[derive(Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Listing {
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-    /// How many.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-}
 
 /// Some events.
 #[derive(Serialize, ToSchema)]
@@ -84,16 +71,6 @@ fn view((id, delivery): (EventId, Delivery)) -> EventView {
     }
 }
 
-impl Listing {
-    fn read(self) -> Result<(Option<EventId>, usize), Problem> {
-        let limit = self.limit.unwrap_or(PAGE);
-        if !(1..=MAX_PAGE).contains(&limit) {
-            return Err(invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
-        }
-        Ok((self.cursor.map(|cursor| name("cursor", &cursor)).transpose()?, limit))
-    }
-}
-
 fn page(found: Vec<(EventId, Delivery)>, limit: usize) -> Json<EventPage> {
     let next_cursor = found.last().filter(|_| found.len() == limit).map(|(id, _)| id.to_string());
     Json(EventPage { events: found.into_iter().map(view).collect(), next_cursor })
@@ -106,7 +83,7 @@ pub(super) async fn pending(
     State(admin): State<Arc<Admin>>,
     Parameters(listing): Parameters<Listing>,
 ) -> Result<Json<EventPage>, Problem> {
-    let (after, limit) = listing.read()?;
+    let (after, limit) = listing.read(PAGE)?;
     Ok(page(admin.store.events(after, limit)?, limit))
 }
 
@@ -117,7 +94,7 @@ pub(super) async fn failed(
     State(admin): State<Arc<Admin>>,
     Parameters(listing): Parameters<Listing>,
 ) -> Result<Json<EventPage>, Problem> {
-    let (after, limit) = listing.read()?;
+    let (after, limit) = listing.read(PAGE)?;
     Ok(page(admin.store.dead_events(after, limit)?, limit))
 }
 

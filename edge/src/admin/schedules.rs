@@ -10,11 +10,11 @@ use berth_common::ids::{AppName, CallbackName, ClassName, ObjectId, ObjectKey, O
 use berth_common::spec::Action;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
-use super::read::{Body, Parameters, invalid, name, object_id};
+use super::read::{Body, Listing, MAX_PAGE, Parameters, invalid, name, object_id};
 use crate::agenda::crons::key_of;
 use crate::agenda::schedule::{Schedule, What};
 use crate::clock::wall_ms;
@@ -90,18 +90,6 @@ impl From<Schedule> for ScheduleView {
     }
 }
 
-/// Which schedules are listed.
-#[derive(Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Listing {
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-    /// How many.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-}
-
 /// Schedules of an object, in the order of their ids.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SchedulePage {
@@ -151,13 +139,10 @@ pub(super) async fn delete_alarm(
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
-    Parameters(Listing { cursor, limit }): Parameters<Listing>,
+    Parameters(listing): Parameters<Listing>,
 ) -> Result<Json<SchedulePage>, Problem> {
-    let (object, limit) = (object_id(&id)?, limit.unwrap_or(MAX_SCHEDULES));
-    if !(1..=MAX_SCHEDULES).contains(&limit) {
-        return Err(invalid("limit", format!("must be from 1 to {MAX_SCHEDULES}")));
-    }
-    let after: Option<ScheduleId> = cursor.map(|cursor| name("cursor", &cursor)).transpose()?;
+    let object = object_id(&id)?;
+    let (after, limit) = listing.read(MAX_PAGE)?;
     let found = admin.store.schedules(object, Some(after.unwrap_or(ScheduleId::ALARM)), limit)?;
     let next_cursor = found.last().filter(|_| found.len() == limit).map(|last| last.id.to_string());
     Ok(Json(SchedulePage { schedules: found.into_iter().map(Into::into).collect(), next_cursor }))

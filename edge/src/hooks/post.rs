@@ -5,13 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use ::http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use ::http::{Request, Response, StatusCode, Uri};
 use berth_certs::{NoAuthorities, web_client_config};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use ipnet::IpNet;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::address::is_allowed;
+use crate::http;
 
 /// Longest wait for an answer, everything included: a receiver should take an event, and work on it afterwards.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,23 +137,12 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<Answer, PostError> {
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await?;
-    let answered = async {
-        let response = sender.send_request(request).await?;
+    let take = async |response: Response<Incoming>| {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         Ok(Answer { status, body: body.map_err(|_| PostError::Answer)?.to_bytes() })
     };
-    tokio::pin!(answered);
-    // The connection works only while it is polled; once it has ended there is the answer, or there will be none.
-    tokio::select! {
-        answer = &mut answered => answer,
-        ended = connection => {
-            ended?;
-            answered.await
-        }
-    }
+    http::exchange::exchange(stream, BUFFER_BYTES, request, take).await?
 }
 
 /// The parts of a URL.

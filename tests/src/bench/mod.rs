@@ -1,6 +1,7 @@
 //! What the benches share: peers to compare with, load, and reports. Benches run both sides by turns in one run, so that
 //! whatever else the machine does meets both.
 
+pub mod alarms;
 pub mod commits;
 pub mod nginx;
 pub mod packages;

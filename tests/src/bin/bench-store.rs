@@ -1,6 +1,6 @@
-//! An edge that knows a million objects: how soon it answers after a restart, how much memory it takes then, how long it
+//! An edge that knows a million objects, each with an alarm that is not due: how soon it answers after a restart, how much memory it takes then, how long it
 //! takes to look up one that sleeps, as it says itself (`server-timing`), without HTTP; and how many values a second become
-//! durable through its API, beside redis. `bench-store [OBJECTS]`.
+//! durable through its API, beside redis. And how late alarms go off that are due. `bench-store [OBJECTS]`.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use berth_common::ids::ObjectKey;
-use berth_tests::bench::commits;
 use berth_tests::bench::redis::Redis;
 use berth_tests::bench::report::Report;
 use berth_tests::bench::samples::Samples;
+use berth_tests::bench::{alarms, commits};
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::{host, wait};
 use bytes::Bytes;
@@ -37,6 +37,10 @@ const TURNS: usize = 5;
 const TURN: Duration = Duration::from_secs(4);
 /// Values that redis is given in a turn: about as long.
 const REDIS_PUTS: usize = 40_000;
+/// When the alarms of all objects are due, in milliseconds since 1970: in many years.
+const ALARMS_MS: u64 = 9_999_999_999_999;
+/// Alarms that go off.
+const ALARMS: usize = 100;
 /// How long a restart may take before this gives up.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -76,6 +80,10 @@ async fn measure(cluster: &mut Cluster, count: usize) -> Result<Report> {
     report.value("lookup_p50_us", lookups.median() * 1e3);
     report.value("lookup_p99_us", lookups.at(99) * 1e3);
     commit(cluster, &mut report).await?;
+    let (set, late) = alarms::measure(cluster, ALARMS).await?;
+    report.value("alarm_set_p50_ms", set.median());
+    report.value("alarm_late_p50_ms", late.median());
+    report.value("alarm_late_p99_ms", late.at(99));
     Ok(report)
 }
 
@@ -134,18 +142,27 @@ fn fill(cluster: &mut Cluster, count: usize) -> Result<()> {
 fn write_export(path: &Path, count: usize) -> Result<()> {
     let mut to = BufWriter::new(File::create(path)?);
     let mut digest = Sha256::new();
-    writeln!(to, "{{\"berth_store\":2,\"epoch\":1}}")?;
+    writeln!(to, "{{\"berth_store\":3,\"epoch\":1}}")?;
     for index in 0..count {
         let line = format!(
             "{{\"object\":{{\"key\":{},\"generation\":1,\"state\":{{\"stopped\":{{\"outcome\":{{\"reason\":\"idle\",\
              \"code\":0}}}}}},\"last_change_ms\":1700000000000}}}}\n",
             serde_json::to_string(&key(index)?)?
         );
-        digest.update(&line);
-        to.write_all(line.as_bytes())?;
+        let alarm = format!(
+            "{{\"schedule\":{{\"id\":\"{:032x}\",\"key\":{},\"what\":{{\"callback\":\"alarm\"}},\
+             \"scheduled_ms\":{ALARMS_MS},\"due_ms\":{ALARMS_MS}}}}}\n",
+            0,
+            serde_json::to_string(&key(index)?)?
+        );
+        for line in [line, alarm] {
+            digest.update(&line);
+            to.write_all(line.as_bytes())?;
+        }
     }
     let sum: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    writeln!(to, "{{\"lines\":{count},\"sha256\":\"{sum}\"}}")?;
+    let lines = 2 * count;
+    writeln!(to, "{{\"lines\":{lines},\"sha256\":\"{sum}\"}}")?;
     Ok(to.flush()?)
 }
 

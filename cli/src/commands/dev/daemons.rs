@@ -204,6 +204,8 @@ fn edge(place: &Place, listen: SocketAddr, credentials: &Credentials, nodes: &[S
     command.arg("--state").arg(place.edge_state()).arg("--admin-socket").arg(place.admin_socket());
     command.arg("--ca").arg(&credentials.ca);
     command.arg("--cert").arg(&credentials.edge.certificate).arg("--key").arg(&credentials.edge.key);
+    // One's own receivers of hooks are on this machine too.
+    command.args(["--allow-hooks-to", "127.0.0.0/8", "--allow-hooks-to", "::1/128"]);
     nodes.iter().for_each(|node| {
         command.args(["--node", node]);
     });
