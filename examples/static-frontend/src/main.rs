@@ -15,7 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// TCP port; the same as `default_port` in `berth.toml`.
 const PORT: u16 = 8080;
-const WIDGETS: &str = r#"[{"id":1,"name":"Hinge"},{"id":2,"name":"Pulley"},{"id":3,"name":"Ratchet"}]"#;
+const WIDGETS: &str = r#"[{"id":1,"name":"Hinge"},{"id":2,"name":"Pulley"},{"id":3,"name":"Ratchet"}]
+"#;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
