@@ -88,8 +88,7 @@ fn sync_names(state: &Path) -> io::Result<()> {
 struct Edge {
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
-    hooks: hooks::Parts,
-    agenda: agenda::Parts,
+    own: OwnWork,
     config: Arc<Config>,
     watch: Arc<Watch>,
 }
@@ -99,6 +98,32 @@ struct Stored {
     store: Arc<dyn Store>,
     vitals: Arc<Vitals>,
     images: PathBuf,
+}
+
+/// What the edge does by itself.
+struct OwnWork {
+    hooks: hooks::Parts,
+    agenda: agenda::Parts,
+}
+
+impl OwnWork {
+    fn of(shared: &Shared, apps: &Arc<Apps>, mailboxes: &[Mailbox]) -> Self {
+        let hooks = hooks::Parts {
+            store: Arc::clone(&shared.store),
+            keys: Arc::clone(&shared.secrets) as _,
+            mailboxes: mailboxes.to_vec(),
+            wakes: shared.wakes.clone(),
+            allowed: shared.config.allow_hooks_to.clone(),
+        };
+        let agenda = agenda::Parts {
+            store: Arc::clone(&shared.store),
+            apps: Arc::clone(apps),
+            shards: Arc::clone(&shared.shards),
+            changed: Arc::new(Notify::new()),
+            wakes: shared.wakes.clone(),
+        };
+        Self { hooks, agenda }
+    }
 }
 
 /// The two ends of what leads to one shard.
@@ -123,7 +148,7 @@ impl Edge {
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
         let apps = Apps::load(Arc::clone(&store), Arc::clone(&router), Arc::clone(&metrics), images.clone())?;
-        let (apps, wakes) = (Arc::new(apps), Wakes::default());
+        let apps = Arc::new(apps);
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let records = recover(&*store, &nodes, count)?;
         let ways: Vec<Ways> = (0..count).map(|_| Ways::new()).collect();
@@ -137,27 +162,13 @@ impl Edge {
             stocks: Stocks::new(apps.wanted(), Arc::clone(&secrets)),
             secrets: Arc::clone(&secrets),
             changes: broadcast::Sender::new(CHANGES),
-            wakes: wakes.clone(),
+            wakes: Wakes::default(),
             beats: Arc::new(Beats::new(count)),
             metrics: Arc::clone(&metrics),
             shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
         };
         let shards = start_shards(&shared, ways, records, epoch)?;
-        let hooks = hooks::Parts {
-            store: Arc::clone(&store),
-            keys: Arc::clone(&secrets) as _,
-            mailboxes: mailboxes.clone(),
-            wakes: wakes.clone(),
-            allowed: config.allow_hooks_to.clone(),
-        };
-        let agenda_changed = Arc::new(Notify::new());
-        let agenda = agenda::Parts {
-            store: Arc::clone(&store),
-            apps: Arc::clone(&apps),
-            shards: Arc::clone(&shared.shards),
-            changed: Arc::clone(&agenda_changed),
-            wakes: wakes.clone(),
-        };
+        let own = OwnWork::of(&shared, &apps, &mailboxes);
         let watch = Arc::new(Watch {
             metrics,
             nodes: Arc::clone(&nodes),
@@ -169,8 +180,8 @@ impl Edge {
         });
         let admin = Admin {
             apps,
-            wakes,
-            agenda_changed,
+            wakes: shared.wakes.clone(),
+            agenda_changed: Arc::clone(&own.agenda.changed),
             nodes,
             watch: Arc::clone(&watch),
             tokens: Tokens::load(Arc::clone(&store))?,
@@ -183,7 +194,7 @@ impl Edge {
             waiters: Default::default(),
             watchers: admin::watchers(),
         };
-        Ok(Self { shards, admin, hooks, agenda, config, watch })
+        Ok(Self { shards, admin, own, config, watch })
     }
 
     /// Serves until told to end, then ends in phases.
@@ -194,8 +205,8 @@ impl Edge {
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
         let admin = tokio::spawn(admin::serve(listeners, self.admin));
         let own_work = [
-            tokio::spawn(hooks::run(self.hooks, lifecycle.drain().clone())),
-            tokio::spawn(agenda::run(self.agenda, lifecycle.drain().clone())),
+            tokio::spawn(hooks::run(self.own.hooks, lifecycle.drain().clone())),
+            tokio::spawn(agenda::run(self.own.agenda, lifecycle.drain().clone())),
         ];
         tracing::info!(admin = %socket.display(), "ready");
         let status = || self.watch.beats.check().is_ok().then(|| "serving".to_owned());

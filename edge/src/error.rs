@@ -63,6 +63,25 @@ impl ProxyError {
         }
     }
 
+    /// Whether it says nothing of the app: no node could have served the request, or not now.
+    pub(crate) fn is_want_of_room(&self) -> bool {
+        match self {
+            Self::Refused(refused) => matches!(
+                refused,
+                Refused::NoNode
+                    | Refused::NoCapacity { .. }
+                    | Refused::ClassLimit { .. }
+                    | Refused::AppLimit { .. }
+                    | Refused::Overloaded
+                    | Refused::Stopping
+                    | Refused::NodeUnreachable(_)
+                    | Refused::Store
+            ),
+            Self::NodeUnreachable(_) | Self::Stopping => true,
+            _ => false,
+        }
+    }
+
     /// When to come again, in seconds.
     fn retry_after(&self) -> HeaderValue {
         match self {

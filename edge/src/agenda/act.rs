@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::schedule::{Schedule, What};
 use crate::apps::Apps;
+use crate::error::ProxyError;
 use crate::hooks::delivery::{Delivery, Due};
 use crate::proxy::{Handover, InternalCall, shard_of};
 
@@ -34,6 +35,28 @@ pub(super) struct Hands {
     pub(super) shards: Arc<[mpsc::Sender<Handover>]>,
 }
 
+/// Why something was not done.
+#[derive(Debug)]
+pub(super) enum NotDone {
+    /// It was tried.
+    Failed(String),
+    /// Nobody could try.
+    NotNow(String),
+}
+
+impl From<String> for NotDone {
+    fn from(error: String) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<ProxyError> for NotDone {
+    fn from(error: ProxyError) -> Self {
+        let text = error.to_string();
+        if error.is_want_of_room() { Self::NotNow(text) } else { Self::Failed(text) }
+    }
+}
+
 /// What was done.
 pub(super) enum Done {
     /// All of it.
@@ -44,12 +67,12 @@ pub(super) enum Done {
 
 impl Hands {
     /// Does it, or says why that was not possible.
-    pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, String> {
+    pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, NotDone> {
         let key = &schedule.key;
         let class = self.apps.class(&key.app, &key.class);
         let class = class.ok_or_else(|| format!("the app `{}` has no class `{}` now", key.app, key.class))?;
         match action_of(schedule, &class)? {
-            Action::Hook => event(schedule, &class).map(|event| Done::Tell(Box::new(event))),
+            Action::Hook => Ok(Done::Tell(Box::new(event(schedule, &class)?))),
             Action::Start { env } => {
                 let class = with_env(class, &env, schedule)?;
                 self.call(schedule, class, None, None).await.map(|_| Done::Done)
@@ -57,7 +80,9 @@ impl Hands {
             Action::Request(action) => {
                 let request = request(schedule, &action)?;
                 match self.call(schedule, class, action.port, Some(request)).await? {
-                    Some(status) if status.as_u16() >= 400 => Err(format!("the container answered {status}")),
+                    Some(status) if status.as_u16() >= 400 => {
+                        Err(NotDone::Failed(format!("the container answered {status}")))
+                    }
                     _ => Ok(Done::Done),
                 }
             }
@@ -70,18 +95,18 @@ impl Hands {
         mut class: ClassSpec,
         port: Option<u16>,
         request: Option<Request<Full<Bytes>>>,
-    ) -> Result<Option<StatusCode>, String> {
+    ) -> Result<Option<StatusCode>, NotDone> {
         // Whoever declared it wants it started.
         class.manual_start = false;
         let (answer, answered) = oneshot::channel();
         let key = schedule.key.clone();
         let call = InternalCall { key, class: Arc::new(class), port, request, answer };
         let shard = self.shard_of(schedule.key.id());
-        shard.send(Handover::Internal(Box::new(call))).await.map_err(|_| "the edge stops".to_owned())?;
+        shard.send(Handover::Internal(Box::new(call))).await.map_err(|_| ProxyError::Stopping)?;
         match tokio::time::timeout(TIMEOUT, answered).await {
-            Ok(Ok(result)) => result.map_err(|error| error.to_string()),
-            Ok(Err(_)) => Err("the edge stops".to_owned()),
-            Err(_) => Err(format!("no answer within {} min", TIMEOUT.as_secs() / 60)),
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(_)) => Err(ProxyError::Stopping.into()),
+            Err(_) => Err(NotDone::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
         }
     }
 

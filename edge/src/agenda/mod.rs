@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! stored ── due ──▶ done by its object's shard ── well ──▶ removed
-//!   ▲                           └── failed ──▶ due again later ── tried often enough ──▶ kept as failed (a cron: removed)
+//!   ▲                           ├── failed ──▶ due again later ── tried often enough ──▶ kept as failed (a cron: removed)
+//!   │                           └── no node, or no room ──▶ due again later, which is no try
 //!   └── cron's moment: its mark and what is to be done are one write
 //! ```
 //!
@@ -24,7 +25,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::act::{Done, Hands};
+use self::act::{Done, Hands, NotDone};
 use self::schedule::Schedule;
 use crate::apps::Apps;
 use crate::clock::wall_ms;
@@ -154,7 +155,8 @@ impl Doer {
         let (then, told) = match self.hands.act(&schedule).await {
             Ok(Done::Done) => (None, None),
             Ok(Done::Tell(event)) => (None, Some(Write::Event(event))),
-            Err(error) => (failed(schedule, error), None),
+            Err(NotDone::Failed(error)) => (failed(schedule, error), None),
+            Err(NotDone::NotNow(error)) => (put_off(schedule, error), None),
         };
         let tells = told.is_some();
         let finish = Write::Finish { object, id, due_ms, then };
@@ -164,6 +166,13 @@ impl Doer {
         }
         Ok(())
     }
+}
+
+/// What is left of something that nobody could try.
+fn put_off(schedule: Schedule, error: String) -> Option<Box<Schedule>> {
+    tracing::info!(object = %schedule.key, error, "what was due is put off");
+    let waits = schedule.put_off(error, wall_ms());
+    (!waits.is_over()).then(|| Box::new(waits))
 }
 
 /// What is left of something that failed.

@@ -8,6 +8,12 @@ use serde_json::Value;
 /// Seconds before each further try, as the reference has it: 2, doubled each time.
 const PAUSES_S: [u64; 6] = [2, 4, 8, 16, 32, 64];
 
+/// Shortest and longest pause before something is tried again that no node could do, in milliseconds: a quarter of how late
+/// it is already, so that a node that comes back soon does it soon, and many that wait for long cost little.
+const PUT_OFF_MS: std::ops::RangeInclusive<u64> = 5_000..=300_000;
+/// How late something may be, in milliseconds, for that not to count as a try: a day.
+const MAX_PUT_OFF_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// Something that an object is to do at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Schedule {
@@ -46,6 +52,17 @@ impl Schedule {
         self.attempts = self.attempts.saturating_add(1);
         self.last_error = Some(error);
         self
+    }
+
+    /// Nobody could try: no node was there, or none had room. That is no fault of what is to be done.
+    #[must_use]
+    pub(crate) fn put_off(self, error: String, now_ms: u64) -> Self {
+        let late_ms = now_ms.saturating_sub(self.scheduled_ms);
+        if late_ms > MAX_PUT_OFF_MS {
+            return self.failed(error, now_ms);
+        }
+        let pause_ms = (late_ms / 4).clamp(*PUT_OFF_MS.start(), *PUT_OFF_MS.end());
+        Self { due_ms: Some(now_ms.saturating_add(pause_ms)), last_error: Some(error), ..self }
     }
 
     /// Whether nobody will look at it any more: a cron's next one comes by itself.
@@ -89,5 +106,20 @@ pub(crate) mod tests {
         assert!(!tried.is_over() && tried.last_error.is_some());
         tried.what = What::Cron(Action::Hook);
         assert!(tried.is_over());
+    }
+
+    #[test]
+    fn what_nobody_could_try_is_put_off_for_a_day_and_counts_as_no_try() {
+        let (mut waits, mut now_ms, mut times) = (schedule("o", 1, 100), 100, 0);
+        loop {
+            waits = waits.put_off("no node".to_owned(), now_ms);
+            if waits.attempts > 0 {
+                break;
+            }
+            let due_ms = waits.due_ms.unwrap();
+            assert!((5_000..=300_000).contains(&(due_ms - now_ms)));
+            (now_ms, times) = (due_ms, times + 1);
+        }
+        assert!(now_ms > MAX_PUT_OFF_MS && (280..400).contains(&times), "{times} times until {now_ms}");
     }
 }

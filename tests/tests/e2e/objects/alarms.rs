@@ -193,6 +193,40 @@ fn c6_what_fails_is_tried_again_later_and_shown_with_its_reason() -> Outcome {
 }
 
 #[test]
+fn c6_what_is_due_while_no_node_is_there_is_done_once_one_is() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
+        cluster.end_agent(0)?;
+        let admin = cluster.admin();
+        wait::until("the node to be gone", PATIENCE, async || {
+            let nodes = admin.nodes().await?;
+            ensure!(!nodes[0].connected, "{nodes:?}");
+            Ok(())
+        })
+        .await?;
+        let made = set_well(cluster, "w", "schedules", json!({ "after_ms": 0, "callback": "note" })).await?;
+        let id = made["id"].as_str().context("no id")?.to_owned();
+        let path = format!("/v1/containers/{}/schedules/{id}", object_id("w")?);
+        wait::until("it to be put off", PATIENCE, async || {
+            let schedule = admin.get(&path).await?;
+            ensure!(schedule["attempts"] == 0 && schedule["last_error"].is_string(), "{schedule}");
+            Ok(())
+        })
+        .await?;
+        cluster.start_agent(0)?;
+        cluster.until_connected().await?;
+        until_running(cluster, "w").await?;
+        wait::until("the note", PATIENCE, async || {
+            let notes = notes(cluster, "w").await?;
+            ensure!(notes.len() == 1 && notes[0][2] == "1", "{notes:?}");
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    })
+}
+
+#[test]
 fn c6_a_killed_edge_does_all_that_it_acknowledged_at_least_once_and_in_order() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
