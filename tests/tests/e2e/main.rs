@@ -4,10 +4,8 @@
 mod bad_input;
 mod bulk;
 mod dev;
-mod examples;
 mod failures;
 mod main_job;
-mod metrics;
 mod node_check;
 mod node_disk;
 mod node_drain;

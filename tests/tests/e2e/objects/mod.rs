@@ -1,12 +1,14 @@
-//! What people order of single objects, over the admin API and with the command.
+//! What people order of single objects, over the API and with the command; what objects remember and report; the examples.
 
 mod alarms;
 mod api;
 mod cli;
+mod examples;
 mod hooks;
 mod kv;
 mod life;
 mod logs;
+mod metrics;
 mod power;
 mod secrets;
 mod usage;
