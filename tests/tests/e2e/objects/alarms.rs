@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::receiver::Receiver;
@@ -351,9 +352,9 @@ fn c6_what_makes_no_sense_is_refused_with_the_reason() -> Outcome {
 }
 
 #[test]
-fn c6_a_job_without_a_port_runs_to_its_end_and_is_no_failure() -> Outcome {
+fn c6_a_class_without_a_port_is_ready_as_soon_as_it_runs_and_ends_when_asked() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
-        // The example's server is told to end: what matters is that nothing waits for a port.
+        // The example's server is told not to listen: nothing may wait for a port.
         let directory = cluster.make_directory("app-job")?;
         let image = cluster.program(berth_tests::programs::HELLO);
         let text = format!(
@@ -367,6 +368,8 @@ fn c6_a_job_without_a_port_runs_to_its_end_and_is_no_failure() -> Outcome {
         let started = cluster.berth(&["containers", "start", "job/Job/one", "--json"]).await?;
         let shown = String::from_utf8_lossy(&started.stdout).into_owned();
         ensure!(started.status.success() && shown.contains("healthy"), "{shown}{started:?}");
+        ensure!(cluster.berth(&["containers", "stop", "job/Job/one"]).await?.status.success(), "not stopped");
+        super::until_ended(cluster, "one", ExitReason::Stopped).await?;
         Ok(())
     })
 }
