@@ -21,7 +21,9 @@ pub(crate) async fn serve<R: Runtime + 'static>(
     mut send: SendStream,
 ) -> Result<(), StreamEnd> {
     let answered = match call {
-        Ok(Call::Hello(_)) => return Err(Breach::Protocol("Hello was said twice".to_owned()).into()),
+        Ok(Call::Hello(_) | Call::Deliver(_)) => {
+            return Err(Breach::Protocol("the connection was introduced twice".to_owned()).into());
+        }
         Ok(Call::Watch) => return watch(connected, send).await,
         Ok(_) if !connected.session.is_current() => Err(stale()),
         Ok(Call::Logs(call)) => return logs::serve(connected, call, send).await,

@@ -63,14 +63,14 @@ impl Images {
             opened.entry(image.clone()).or_default().clone()
         };
         cell.get_or_try_init(|| self.read(image)).await.cloned().map_err(|message| {
-            let text = format!("image {} in {}: {message}", image.digest, image.layout.display());
+            let text = format!("image {}: {message}", image.digest);
             LaunchError::new(RefusalCode::Image, text)
         })
     }
 
     async fn read(&self, image: &ImageRef) -> Result<Rc<Image>, String> {
-        let layout = OciLayout::open(&image.layout)?;
-        let manifest = layout.manifest(&image.digest)?;
+        let layout = OciLayout::open(&self.layers.join("../layout"))?;
+        let manifest = layout.manifest(&image.digest.to_string())?;
         let config: ImageConfiguration = layout.json(manifest.config().digest().as_ref())?;
         check_platform(&config)?;
         let mut layers = Vec::new();

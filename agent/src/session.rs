@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_certs::{Identity, Role};
+use berth_common::image::Architecture;
 use berth_common::wire::call::{Answer, Call, Hello, Welcome};
 use berth_common::wire::frame::{self, FrameError};
 use berth_common::wire::tunnel::TunnelHeader;
@@ -162,6 +163,7 @@ async fn introduce<R: Runtime + 'static>(
         disk: agent.runtime.disks(),
         draining: agent.instances.is_draining(),
         region: agent.region.clone(),
+        architecture: Some(Architecture::HERE),
         kept_for_ms: agent.runtime.kept_for().and_then(|kept| u64::try_from(kept.as_millis()).ok()),
     };
     answer(&mut send, &Answer::Welcome(welcome)).await?;

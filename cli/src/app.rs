@@ -70,7 +70,10 @@ impl App {
     /// The files that it is made of, as far as they are files by themselves.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let images = self.manifest.classes.iter().map(|class| resolve(&class.image.source, &self.base));
-        images.map(|image| image.path().to_owned()).chain([self.base.join(MANIFEST)]).collect()
+        images
+            .filter_map(|image| image.path().map(Path::to_owned))
+            .chain([self.base.join(MANIFEST)])
+            .collect()
     }
 
     fn packing(&self, class: &ClassManifest, directory: &Path) -> Packing {
@@ -93,7 +96,7 @@ impl App {
 /// Packs one image after the other, and shows how far it is.
 fn pack_all(jobs: &[Packing]) -> Result<Vec<ImageRef>> {
     let steps = Steps::new("packing", jobs.len());
-    let pack = |job: &Packing| steps.run(job.image.path().display(), || job.run());
+    let pack = |job: &Packing| steps.run(job.name.clone(), || job.run());
     jobs.iter().map(pack).collect()
 }
 
@@ -112,6 +115,7 @@ fn look_at(image: &DeclaredImage, base: &Path) -> Result<()> {
     let source = match resolve(&image.source, base) {
         ImageSource::Path(path) => Source::open(&path),
         ImageSource::Layout(path) => return import::choose(&path).map(drop),
+        ImageSource::DockerArchive(_) | ImageSource::Registry(_) | ImageSource::Edge(_) => return Ok(()),
     };
     match source? {
         Source::Directory(path) if !image.has_entrypoint => bail!(
@@ -127,6 +131,8 @@ fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
     match source {
         ImageSource::Path(path) => ImageSource::Path(base.join(path)),
         ImageSource::Layout(path) => ImageSource::Layout(base.join(path)),
+        ImageSource::DockerArchive(path) => ImageSource::DockerArchive(base.join(path)),
+        other => other.clone(),
     }
 }
 
@@ -139,7 +145,7 @@ struct Packing {
 
 impl Packing {
     fn run(&self) -> Result<ImageRef> {
-        self.pack().with_context(|| format!("cannot pack {}", self.image.path().display()))
+        self.pack().with_context(|| format!("cannot pack {:?}", self.image))
     }
 
     fn pack(&self) -> Result<ImageRef> {
@@ -147,6 +153,9 @@ impl Packing {
         let image = match &self.image {
             // Entrypoint and environment are the class's and travel with it, not in the image.
             ImageSource::Path(path) => image::pack(&Source::open(path)?, &Settings::default(), &staging)?,
+            ImageSource::DockerArchive(_) | ImageSource::Registry(_) | ImageSource::Edge(_) => {
+                bail!("cannot be packed")
+            }
             ImageSource::Layout(path) => {
                 let image = import::choose(path)?;
                 import::copy(path, &image, &staging)?;
@@ -163,7 +172,7 @@ impl Packing {
         } else {
             staging.publish(image, &layout)?;
         }
-        Ok(ImageRef { layout, digest })
+        Ok(ImageRef::new(self.name.to_lowercase().parse()?, digest.parse()?))
     }
 }
 
@@ -200,8 +209,6 @@ mod tests {
         assert_eq!(packed, app.packing(&app.manifest.classes[0], &images).run().unwrap());
         let names: Vec<_> = fs::read_dir(&images).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names.len(), 1);
-        let digits = &packed.digest["sha256:".len()..][..DIGEST_DIGITS];
-        assert_eq!(packed.layout, images.join(format!("a-A-{digits}")));
         let spec = app.spec(vec![packed.clone()]).unwrap();
         assert_eq!(spec.classes[&"A".parse().unwrap()].recipe.image, packed);
     }

@@ -7,6 +7,7 @@
 
 pub mod cron;
 pub mod ids;
+pub mod image;
 #[cfg(feature = "runtime")]
 pub mod lifecycle;
 pub mod manifest;

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
+use crate::image::{Named, Reference};
 use crate::spec::{
     AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef, LogSpec,
     MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, Secrets, StartBoost,
@@ -161,17 +162,24 @@ pub struct DeclaredImage {
 /// What an image is made of. Paths are as in the file: relative ones start at its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageSource {
-    /// A static binary or a root directory, which only a look at it can tell.
+    /// A static binary, a root directory, a Dockerfile or a directory that holds one, which only a look at it can tell.
     Path(PathBuf),
     /// An OCI image layout directory (`oci:` before the path).
     Layout(PathBuf),
+    /// An archive as `docker save` writes it (`docker-archive:` before the path).
+    DockerArchive(PathBuf),
+    /// An image of a registry somewhere (`host/repository:tag`, or `docker://` before what Docker's users write).
+    Registry(Reference),
+    /// An image of the edge's own registry (`berth:` before repository and tag).
+    Edge(Named),
 }
 
 impl ImageSource {
-    /// The path to look at.
-    pub fn path(&self) -> &Path {
+    /// The path to look at, where it has one.
+    pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Path(path) | Self::Layout(path) => path,
+            Self::Path(path) | Self::Layout(path) | Self::DockerArchive(path) => Some(path),
+            Self::Registry(_) | Self::Edge(_) => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, ClassName, SecretName, VariableName, Version};
+use crate::image::{Architecture, Digest, Repository};
 
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
@@ -246,16 +247,30 @@ impl fmt::Debug for Recipe {
     }
 }
 
-/// An image that nodes can open: an OCI image layout directory and the digest of a manifest or index in it.
+/// An image in the edge's registry. Nodes fetch it from the edge by its digest.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageRef {
-    /// The layout's directory, on the node.
-    #[cfg_attr(feature = "schema", schema(value_type = String))]
-    pub layout: PathBuf,
-    /// `sha256:` and 64 hexadecimal digits.
-    #[cfg_attr(feature = "schema", schema(pattern = "^sha256:[0-9a-f]{64}$"))]
-    pub digest: String,
+    /// The repository that it was pushed to.
+    #[cfg_attr(feature = "schema", schema(value_type = String, max_length = 255))]
+    pub repository: Repository,
+    /// The digest of its manifest, or of an index of manifests for several machines.
+    #[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub digest: Digest,
+    /// What was asked for, for people: a tag or reference that had this digest at the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The machines that it runs on. The edge finds them out when the app is deployed; empty where it does not know.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[cfg_attr(feature = "schema", schema(ignore))]
+    pub architectures: BTreeSet<Architecture>,
+}
+
+impl ImageRef {
+    /// An image of which no more is known.
+    pub fn new(repository: Repository, digest: Digest) -> Self {
+        Self { repository, digest, name: None, architectures: BTreeSet::new() }
+    }
 }
 
 /// Limits of one instance.

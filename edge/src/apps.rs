@@ -289,8 +289,6 @@ fn class_faults(class: &ClassSpec) -> Faults {
     let words = words.is_none_or(|words| {
         words.first().is_some_and(|first| !first.is_empty()) && !words.iter().any(|word| word.contains('\0'))
     });
-    let digest = class.recipe.image.digest.strip_prefix("sha256:");
-    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
     let resources = &class.recipe.resources;
     let ping = class.ping_endpoint.as_deref().and_then(path_fault);
     let durations = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
@@ -303,12 +301,6 @@ fn class_faults(class: &ClassSpec) -> Faults {
             format!("at most {MAX_REQUIRED_PORTS} ports are allowed, none of them 0"),
         ),
         (ping.is_none(), "ping_endpoint", ping.unwrap_or_default().to_owned()),
-        (class.recipe.image.layout.is_absolute(), "image.layout", "must be an absolute path".to_owned()),
-        (
-            digest.is_some_and(|digits| digits.len() == 64 && digits.chars().all(hex)),
-            "image.digest",
-            "must be `sha256:` and 64 hexadecimal digits".to_owned(),
-        ),
         (
             resources.cpu_sixteenths > 0 && resources.memory_bytes > 0,
             "resources",
@@ -385,6 +377,7 @@ fn route_faults(app: &AppSpec, route: &RouteSpec) -> Faults {
 pub(crate) mod tests {
     use std::time::Duration;
 
+    use berth_common::image::Digest;
     use berth_common::spec::{AssetsSpec, ImageRef, PathPattern, Recipe, Resources};
 
     use super::*;
@@ -423,7 +416,7 @@ pub(crate) mod tests {
     pub(crate) fn class() -> ClassSpec {
         ClassSpec {
             recipe: Recipe {
-                image: ImageRef { layout: "/images/x".into(), digest: format!("sha256:{}", "0".repeat(64)) },
+                image: ImageRef::new("x".parse().unwrap(), Digest::of(b"x")),
                 entrypoint: None,
                 env: BTreeMap::new(),
                 resources: Resources::of_type("lite").unwrap(),
@@ -478,11 +471,10 @@ pub(crate) mod tests {
         bad.routes[0].object = NameSource::PathParameter("x".to_owned());
         let class = bad.classes.values_mut().next().unwrap();
         class.default_port = Some(0);
-        class.recipe.image.digest = "sha256:short".to_owned();
         class.recipe.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
         class.secrets.insert("K".parse().unwrap(), "S".parse().unwrap());
         let faults = faults(&bad, Path::new("/images"));
-        assert_eq!(faults.len(), 7, "{faults:?}");
+        assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(!format!("{faults:?}").contains("secretsecret"));
     }
 }

@@ -97,7 +97,7 @@ mod tests {
         let text = fs::read_to_string(dir.join(MANIFEST)).unwrap();
         let manifest = Manifest::parse(Path::new(MANIFEST), &text).unwrap();
         assert_eq!(manifest.name.as_str(), "my-app");
-        assert_eq!(manifest.classes[0].image.source.path(), Path::new("./a \"b\""));
+        assert_eq!(manifest.classes[0].image.source.path(), Some(Path::new("./a \"b\"")));
         assert_eq!(manifest.classes[0].default_port, Some(81));
     }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 
 use super::*;
+use crate::image::Digest;
 use crate::spec::{Action, NameSource, RouteSpec};
 
 fn parse(text: &str) -> Result<Manifest, Problems> {
@@ -102,7 +103,7 @@ fn a_start_boost_is_off_or_of_ones_own() {
 #[test]
 fn a_full_file_becomes_an_app() {
     let manifest = parse(FULL).unwrap();
-    let image = ImageRef { layout: "/images/x".into(), digest: "sha256:00".into() };
+    let image = ImageRef::new("full/hello".parse().unwrap(), Digest::of(b"x"));
     let spec = manifest.to_spec(|_| Ok::<_, Infallible>(image.clone())).unwrap();
     let class = &spec.classes[&"Hello".parse().unwrap()];
     assert_eq!(class.recipe.image, image);
@@ -236,7 +237,7 @@ port = "80"
         shown(text),
         r#"berth.toml:2:8: the name "-hello" holds the character '-', which is not allowed; expected up to 63 letters, digits, `-`, `_` and `.`, the first a letter or digit
 berth.toml:4:14: the name "größe" holds the character 'ö', which is not allowed; expected up to 63 letters, digits, `-`, `_` and `.`, the first a letter or digit
-berth.toml:5:9: found a whole number; expected the path of a static binary, of a root directory, or "oci:" and that of an image layout in quotes
+berth.toml:5:9: found a whole number; expected a path (static binary, root directory, Dockerfile), "oci:" or "docker-archive:" and a path, a reference such as "ghcr.io/me/app:1", or "berth:" and an image of the edge in quotes
 berth.toml:6:17: there is no instance type "standart"; did you mean "standard"?
 berth.toml:7:17: 0 is out of range; expected a whole number from 1 to 1000000
 berth.toml:8:16: 70000 is out of range; expected a whole number from 1 to 65535
@@ -288,11 +289,11 @@ enable_internet = false
         r#"berth.toml:6:26: 0.3 vCPU cannot be given; expected a multiple of 1/16 (0.0625) up to 256
 berth.toml:6:40: "512" is not a size; expected a size such as "512MiB" or "2GB"
 berth.toml:6:54: "1 furlong" is not a size; expected a size such as "512MiB" or "2GB"
-berth.toml:11:9: "" is not a path; expected the path of a static binary, of a root directory, or "oci:" and that of an image layout
+berth.toml:11:9: "" is not a path; expected a path (static binary, root directory, Dockerfile), "oci:" or "docker-archive:" and a path, a reference such as "ghcr.io/me/app:1", or "berth:" and an image of the edge
 berth.toml:12:26: 0 vCPU cannot be given; expected a multiple of 1/16 (0.0625) up to 256
 berth.toml:12:38: "1KiB" is out of range; expected from 8.0 MiB to 1.0 TiB
 berth.toml:12:53: "1PB" is out of range; expected from 1.0 MiB to 16.0 TiB
-berth.toml:17:9: "oci:" is not a path; expected the path of a static binary, of a root directory, or "oci:" and that of an image layout
+berth.toml:17:9: "oci:" is not a path; expected a path (static binary, root directory, Dockerfile), "oci:" or "docker-archive:" and a path, a reference such as "ghcr.io/me/app:1", or "berth:" and an image of the edge
 berth.toml:18:17: found a whole number; expected a type's name such as "lite", or { vcpu = 0.25, memory = "512MiB", disk = "1GB" }
 berth.toml:20:19: found a text; expected true or false
 berth.toml:24:17: disk is missing in instance_type; expected a size such as disk = "1GB"
@@ -586,4 +587,21 @@ fn a_secret_takes_the_place_of_a_variable_of_the_app() {
     let class =
         with("secrets = [\"MODE\"]", "[vars]\nMODE = \"a\"\nOTHER = \"b\"").unwrap().classes.remove(0);
     assert_eq!(class.env.into_keys().collect::<Vec<_>>(), ["OTHER"]);
+}
+
+#[test]
+fn images_come_from_everywhere() {
+    let source = |text: &str| {
+        let file = SMALLEST.replace("image = \"./hello\"", &format!("image = \"{text}\""));
+        parse(&file)
+            .map(|manifest| manifest.classes[0].image.source.clone())
+            .map_err(|problems| problems.to_string())
+    };
+    let registry = |text: &str| Ok(ImageSource::Registry(text.parse().unwrap()));
+    assert_eq!(source("./a.b/c"), Ok(ImageSource::Path("./a.b/c".into())));
+    assert_eq!(source("docker-archive:./x.tar"), Ok(ImageSource::DockerArchive("./x.tar".into())));
+    assert_eq!(source("ghcr.io/me/app:1"), registry("ghcr.io/me/app:1"));
+    assert_eq!(source("docker://alpine"), registry("docker.io/library/alpine:latest"));
+    assert_eq!(source("berth:my/app:1"), Ok(ImageSource::Edge("my/app:1".parse().unwrap())));
+    assert!(source("ghcr.io/Me/app").unwrap_err().contains("is not the name of a repository"));
 }

@@ -11,14 +11,17 @@
 //! Usage  -> Usage | Refused    what one instance takes
 //! Logs   -> Logs* | Refused    what instances have written, and with `follow` what they write from then on
 //! Prepare -> Done              the containers to be kept ready from now on; never an obligation
+//! Deliver -> Done ...          instead of Hello, on a connection for images: see `images`
 //! ```
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use crate::image::Architecture;
 use crate::metering::Metered;
 use crate::outcome::Outcome;
 use crate::spec::{LogSpec, Recipe};
+use crate::wire::images::Deliver;
 use crate::wire::logs::{LogBatch, ReadLogs};
 
 /// What an edge asks of an agent.
@@ -45,6 +48,8 @@ pub enum Call {
     Logs(ReadLogs),
     /// Says which containers are likely to be wanted.
     Prepare(Prepare),
+    /// Offers images; the first and only call of a connection for them.
+    Deliver(Deliver),
 }
 
 /// What an agent answers.
@@ -108,6 +113,9 @@ pub struct Welcome {
     /// The region that it is in.
     #[serde(default)]
     pub region: Option<String>,
+    /// What its programs are made for; an agent that does not say it is taken for one that runs everything.
+    #[serde(default)]
+    pub architecture: Option<Architecture>,
 }
 
 /// What a node can hold.
@@ -386,7 +394,7 @@ mod tests {
         let start: Start = serde_json::from_str(
             r#"{"instance":"000102030405060708090a0b0c0d0e0f",
                 "object":{"app":"a","class":"b","name":"c"},"generation":1,"term_ms":1,
-                "image":{"layout":"/x","digest":"sha256:0"},"env":{"KEY":"hidden-value"},
+                "image":{"repository":"x","digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"},"env":{"KEY":"hidden-value"},
                 "resources":{"cpu_sixteenths":1,"memory_bytes":1,"disk_bytes":1},
                 "enable_internet":false,"ready_port":1}"#,
         )

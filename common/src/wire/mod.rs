@@ -1,16 +1,18 @@
 //! The protocol between edge and agent: what travels on the streams of one QUIC connection.
 //!
-//! Every stream is bidirectional, opened by the edge, and starts with one byte that says what it is:
+//! Every stream is bidirectional, opened by the edge but for those of blobs, and starts with one byte that says what it is:
 //!
 //! ```text
 //! 0x01  call    then frames (see `frame`): a `Call`, answered by `Answer` frames (see `call`)
 //! 0x02  tunnel  then the rest of a `TunnelHeader`, answered by one byte, then raw bytes both ways (see `tunnel`)
+//! 0x03  blob    then a frame, answered by one, then the bytes of a part of an image (see `images`)
 //! ```
 //!
 //! `docs/protocol.md` describes it for people who write a peer.
 
 pub mod call;
 pub mod frame;
+pub mod images;
 pub mod logs;
 pub mod tunnel;
 
@@ -22,6 +24,8 @@ pub const ALPN: &[u8] = b"berth/1";
 pub const STREAM_CALL: u8 = 0x01;
 /// First byte of a stream that is tunnelled to a port of an instance.
 pub const STREAM_TUNNEL: u8 = 0x02;
+/// First byte of a stream that brings a node a blob of an image.
+pub const STREAM_BLOB: u8 = 0x03;
 
 /// QUIC application error codes, given when a connection or stream is closed.
 pub mod close {

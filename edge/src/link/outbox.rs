@@ -169,6 +169,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use berth_common::ids::{Generation, ObjectKey};
+    use berth_common::image::Digest;
     use berth_common::spec::{ImageRef, Recipe, Resources};
 
     use super::*;
@@ -186,7 +187,7 @@ mod tests {
             generation: Generation(1),
             term_ms: 1,
             recipe: Recipe {
-                image: ImageRef { layout: "/x".into(), digest: String::new() },
+                image: ImageRef::new("x".parse().unwrap(), Digest::of(b"x")),
                 entrypoint: None,
                 env: Default::default(),
                 resources: Resources {

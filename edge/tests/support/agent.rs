@@ -144,7 +144,7 @@ impl Node {
                 state.instances.retain(|instance, _| !forget.instances.contains(instance));
                 Answer::Done
             }
-            Call::Renew(_) | Call::Prepare(_) | Call::Signal(_) => Answer::Done,
+            Call::Renew(_) | Call::Prepare(_) | Call::Signal(_) | Call::Deliver(_) => Answer::Done,
             Call::Usage(_) => Answer::Usage(Usage::default()),
             Call::Logs(_) => Answer::Logs(LogBatch::default()),
         };
@@ -162,6 +162,7 @@ impl Node {
             draining: false,
             kept_for_ms: None,
             region: None,
+            architecture: None,
         }
     }
 

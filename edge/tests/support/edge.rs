@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use berth_certs::{Authority, Role, Validity};
+use berth_common::image::Digest;
 use berth_common::spec::{
     AppSpec, ClassSpec, ImageRef, NameSource, PathPattern, Recipe, Resources, RouteSpec,
 };
@@ -146,10 +147,7 @@ impl Edge {
 pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
     let mut class = ClassSpec {
         recipe: Recipe {
-            image: ImageRef {
-                layout: Path::new("/images/x").into(),
-                digest: format!("sha256:{}", "0".repeat(64)),
-            },
+            image: ImageRef::new("x".parse().unwrap(), Digest::of(b"x")),
             entrypoint: None,
             env: BTreeMap::new(),
             resources: Resources::of_type("lite").unwrap(),

@@ -1,11 +1,11 @@
 //! A shell that does nothing by itself: a test says what happens, and looks at each effect.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::image::Digest;
 use berth_common::metering::Metered;
 use berth_common::spec::{ClassSpec, ImageRef, Recipe, Resources};
 use berth_common::wire::call::{InstanceStatus, Phase};
@@ -43,7 +43,7 @@ pub(crate) fn instance(n: u8) -> InstanceId {
 pub(crate) fn class() -> ClassSpec {
     ClassSpec {
         recipe: Recipe {
-            image: ImageRef { layout: PathBuf::from("/i"), digest: "sha256:0".to_owned() },
+            image: ImageRef::new("i".parse().unwrap(), Digest::of(b"i")),
             entrypoint: None,
             env: BTreeMap::new(),
             resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },

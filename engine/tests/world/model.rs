@@ -2,11 +2,11 @@
 //! the things that can happen in it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::image::Digest;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::{ClassSpec, HookKind, HooksSpec, ImageRef, Recipe, Resources};
 use berth_common::wire::call::{
@@ -115,7 +115,7 @@ fn key(object: usize) -> ObjectKey {
 fn class() -> ClassSpec {
     ClassSpec {
         recipe: Recipe {
-            image: ImageRef { layout: PathBuf::from("/i"), digest: "sha256:0".to_owned() },
+            image: ImageRef::new("i".parse().unwrap(), Digest::of(b"i")),
             entrypoint: None,
             env: BTreeMap::new(),
             resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
