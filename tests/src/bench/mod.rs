@@ -4,7 +4,6 @@
 pub mod alarms;
 pub mod commits;
 pub mod nginx;
-pub mod packages;
 pub mod podman;
 pub mod redis;
 pub mod report;

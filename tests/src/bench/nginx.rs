@@ -11,8 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::packages;
-use crate::{host, ports};
+use crate::{host, packages, ports};
 
 /// How long a server may take to listen, and to end.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -18,7 +18,9 @@ use nix::unistd::Pid;
 use crate::admin::Admin;
 use crate::app::App;
 use crate::client::Client;
+use crate::disk::Small;
 use crate::process::{Daemon, tail};
+use crate::relay::Relay;
 use crate::run::Run;
 use crate::world::World;
 use crate::{cgroup, host, slots};
@@ -43,6 +45,12 @@ pub struct Setup {
     pub world: bool,
     /// Disk slots of every node, such as `4x64MiB`; without, disks are not limited. Needs root.
     pub disk_slots: Option<&'static str>,
+    /// Whether the edge reaches each node through a wire that can be cut.
+    pub relays: bool,
+    /// The size of a file system of its own for the edge's state. Needs root.
+    pub edge_disk_mib: Option<u32>,
+    /// The same for the state of every node.
+    pub node_disk_mib: Option<u32>,
     /// Options of every agent, besides those that all have.
     pub agent_options: Vec<&'static str>,
     /// Options of the edge, besides those that all have.
@@ -58,6 +66,9 @@ impl Default for Setup {
             log: LOG,
             world: false,
             disk_slots: None,
+            relays: false,
+            edge_disk_mib: None,
+            node_disk_mib: None,
             agent_options: Vec::new(),
             edge_options: Vec::new(),
         }
@@ -84,12 +95,24 @@ pub struct Node {
     cgroup: PathBuf,
     supervisor: Option<Daemon>,
     agent: Option<Daemon>,
+    relay: Option<Relay>,
+    disk: Option<Small>,
 }
 
 impl Node {
     /// The cgroup that its instances' are made in.
     pub fn cgroup(&self) -> &Path {
         &self.cgroup
+    }
+
+    /// The wire that the edge reaches it through.
+    pub fn relay(&self) -> Result<&Relay> {
+        self.relay.as_ref().context("the cluster was set up without relays")
+    }
+
+    /// The file system that its state has to itself.
+    pub fn disk(&self) -> Result<&Small> {
+        self.disk.as_ref().context("the node was set up without a disk of its own")
     }
 }
 
@@ -102,6 +125,7 @@ pub struct Cluster {
     setup: Setup,
     nodes: Vec<Node>,
     edge: Option<Daemon>,
+    edge_disk: Option<Small>,
     address: SocketAddr,
     world: Option<World>,
     ended: bool,
@@ -126,6 +150,11 @@ impl Cluster {
     /// The world that the nodes are in.
     pub fn world(&self) -> Result<&World> {
         self.world.as_ref().context("the cluster was set up without a world")
+    }
+
+    /// The file system that the edge's state has to itself.
+    pub fn edge_disk(&self) -> Result<&Small> {
+        self.edge_disk.as_ref().context("the edge was set up without a disk of its own")
     }
 
     /// The directories of a node's disk slots.
