@@ -2,6 +2,7 @@
 //! with nothing left. `start` and `end` are the beginning and the end of its life.
 
 mod end;
+mod node;
 mod start;
 
 use std::fs;
@@ -15,12 +16,12 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+pub use self::node::Node;
 use crate::admin::Admin;
 use crate::app::App;
 use crate::client::Client;
 use crate::disk::Small;
 use crate::process::{Daemon, tail};
-use crate::relay::Relay;
 use crate::run::Run;
 use crate::world::World;
 use crate::{cgroup, host, slots};
@@ -51,6 +52,8 @@ pub struct Setup {
     pub edge_disk_mib: Option<u32>,
     /// The same for the state of every node.
     pub node_disk_mib: Option<u32>,
+    /// Whether every agent serves its metrics.
+    pub monitored: bool,
     /// Options of every agent, besides those that all have.
     pub agent_options: Vec<&'static str>,
     /// Options of the edge, besides those that all have.
@@ -69,6 +72,7 @@ impl Default for Setup {
             relays: false,
             edge_disk_mib: None,
             node_disk_mib: None,
+            monitored: false,
             agent_options: Vec::new(),
             edge_options: Vec::new(),
         }
@@ -79,40 +83,6 @@ impl Setup {
     /// A cluster with this many nodes.
     pub fn nodes(nodes: usize) -> Self {
         Self { nodes, ..Self::default() }
-    }
-}
-
-/// One node.
-#[derive(Debug)]
-pub struct Node {
-    /// `n1`, `n2`, ...
-    pub name: String,
-    /// Where its agent listens.
-    pub address: SocketAddr,
-    /// Its state directory.
-    pub state: PathBuf,
-    authority: PathBuf,
-    cgroup: PathBuf,
-    supervisor: Option<Daemon>,
-    agent: Option<Daemon>,
-    relay: Option<Relay>,
-    disk: Option<Small>,
-}
-
-impl Node {
-    /// The cgroup that its instances' are made in.
-    pub fn cgroup(&self) -> &Path {
-        &self.cgroup
-    }
-
-    /// The wire that the edge reaches it through.
-    pub fn relay(&self) -> Result<&Relay> {
-        self.relay.as_ref().context("the cluster was set up without relays")
-    }
-
-    /// The file system that its state has to itself.
-    pub fn disk(&self) -> Result<&Small> {
-        self.disk.as_ref().context("the node was set up without a disk of its own")
     }
 }
 

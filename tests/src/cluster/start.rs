@@ -88,8 +88,20 @@ impl Cluster {
             address.set_ip(world.control_address().into());
         }
         let relay = self.setup.relays.then(|| Relay::start(address)).transpose()?;
+        let monitor = self.setup.monitored.then(ports::free_address).transpose()?;
         let (authority, supervisor, agent) = (authority.to_owned(), Some(supervisor), None);
-        self.nodes.push(Node { name, address, state, authority, cgroup, supervisor, agent, relay, disk });
+        self.nodes.push(Node {
+            name,
+            address,
+            state,
+            authority,
+            cgroup,
+            supervisor,
+            agent,
+            relay,
+            disk,
+            monitor,
+        });
         let node = self.nodes.last_mut().context("a node was just added")?;
         until_listening(node).await?;
         self.start_agent(number - 1)
@@ -150,6 +162,9 @@ impl Cluster {
             .args(["--node", &node.name, "--listen", &node.address.to_string()])
             .args(NODE_LIMITS)
             .args(&self.setup.agent_options);
+        if let Some(address) = node.monitor {
+            command.arg("--monitor-listen").arg(address.to_string());
+        }
         if self.setup.disk_slots.is_none() && !self.setup.agent_options.contains(&"--disk-limit") {
             command.args(["--disk-limit", "unenforced"]);
         }
