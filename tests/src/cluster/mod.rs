@@ -295,11 +295,16 @@ impl Cluster {
 
     /// Deploys an app with `berth deploy`.
     pub async fn deploy(&self, app: &App) -> Result<()> {
-        let directory = self.make_directory(&format!("app-{}", app.name))?;
-        fs::write(directory.join("berth.toml"), app.manifest(&self.program(app.program)))?;
-        let output = self.berth(&["deploy", &directory.to_string_lossy()]).await?;
+        let output = self.try_deploy(app, &[]).await?;
         ensure!(output.status.success(), "berth deploy: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(())
+    }
+
+    /// Deploys an app with `berth deploy` and more options, whatever comes of it.
+    pub async fn try_deploy(&self, app: &App, options: &[&str]) -> Result<Output> {
+        let directory = self.make_directory(&format!("app-{}", app.name))?;
+        fs::write(directory.join("berth.toml"), app.manifest(&self.program(app.program)))?;
+        self.berth(&[&["deploy", &*directory.to_string_lossy()], options].concat()).await
     }
 
     /// The logs of all instances that a node has had.
