@@ -86,32 +86,36 @@ async fn nested(registry: &Registry, put: &impl AsyncFn(Value, &str) -> Result<A
     Ok(())
 }
 
-/// Layers that only who unpacks them can know to be wrong: each with what the refusal speaks of.
-fn lying_layers(
-    cluster: &Cluster,
-) -> Result<Vec<(&'static str, Vec<u8>, &'static str, String, &'static str)>> {
+/// A layer that only who unpacks it can know to be wrong.
+struct Lie {
+    name: &'static str,
+    bytes: Vec<u8>,
+    kind: &'static str,
+    /// What the configuration says of it.
+    diff_id: String,
+    /// What the refusal speaks of.
+    said: &'static str,
+}
+
+fn lies(cluster: &Cluster) -> Result<Vec<Lie>> {
     let honest = program(cluster)?.into_bytes()?;
-    let right = digest(&honest);
     let zipped = gzip(&honest)?;
     let mut broken = zipped.clone();
     let middle = broken.len() / 2;
     broken[middle] ^= 0xff;
-    let (short, many) = (zipped[..zipped.len() - 100].to_vec(), entries(1_100_000)?);
-    let bomb = zeros(20 << 30)?;
+    let plain = |name, bytes: Vec<u8>, said| {
+        let diff_id = digest(&bytes);
+        Lie { name, bytes, kind: TAR, diff_id, said }
+    };
+    let zipped_lie = |name, bytes, said| Lie { name, bytes, kind: TAR_GZIP, diff_id: digest(&honest), said };
     Ok(vec![
-        ("other-diff", honest.clone(), TAR, digest(b"another archive"), "digest"),
-        ("broken", broken, TAR_GZIP, right.clone(), ""),
-        ("short", short, TAR_GZIP, right.clone(), ""),
-        (
-            "no-archive",
-            b"this is no archive".repeat(100),
-            TAR,
-            digest(&b"this is no archive".repeat(100)),
-            "",
-        ),
-        ("cut-archive", honest[..2000].to_vec(), TAR, digest(&honest[..2000]), ""),
-        ("bomb", bomb, TAR_GZIP, right.clone(), ""),
-        ("many", many, TAR_GZIP, right, ""),
+        Lie { diff_id: digest(b"another"), ..plain("other-diff", honest.clone(), "digest") },
+        zipped_lie("broken", broken, ""),
+        zipped_lie("short", zipped[..zipped.len() - 100].to_vec(), ""),
+        zipped_lie("bomb", zeros(20 << 30)?, "bytes"),
+        zipped_lie("many", entries(1_100_000)?, "entries"),
+        plain("no-archive", b"this is no archive".repeat(100), ""),
+        plain("cut-archive", honest[..2000].to_vec(), ""),
     ])
 }
 
@@ -161,15 +165,15 @@ fn entries(count: usize) -> Result<Vec<u8>> {
 fn a6_layers_that_lie_are_refused_by_the_node_with_a_reason() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app("sound", super::image_of(cluster, "sound", &[])?)).await?;
-        for (name, bytes, kind, diff_id, said) in lying_layers(cluster)? {
+        for Lie { name, bytes, kind, diff_id, said } in lies(cluster)? {
             let layout = Layout::create(&cluster.make_directory(&format!("image-{name}"))?)?;
             let layer = layout.blob(kind, &bytes)?;
             let image = layout.image_of(&[layer], vec![json!(diff_id)], &config(), architecture())?;
-            let output =
-                cluster.try_deploy(&app(name, layout.finish(&image)?), &["--wait-timeout", "60s"]).await?;
-            let reason = refusal(&output).with_context(|| name.to_owned())?;
+            let app = app(name, layout.finish(&image)?);
+            let reason = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "60s"]).await?);
+            let reason = reason.with_context(|| name.to_owned())?;
             println!("{name}: {reason}");
-            ensure!(reason.contains(said), "{name} does not speak of the {said}: {reason}");
+            ensure!(reason.contains(said), "{name} does not speak of {said}: {reason}");
             super::ask(cluster, "sound", name).await.with_context(|| format!("after {name}"))?;
         }
         cluster.expect_all_alive()?;

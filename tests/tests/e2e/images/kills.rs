@@ -33,7 +33,7 @@ fn of(kind: &str, round: usize) -> String {
 
 /// An image of two layers of noise; or one of many small files.
 fn round_image(cluster: &Cluster, round: usize) -> Result<(String, bool)> {
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         let (first, second) = (of("first", round), of("second", round));
         let payloads = [(first.as_str(), LAYER_BYTES), (&second, LAYER_BYTES)];
         return Ok((image_of(cluster, &of("round", round), &payloads)?, true));
