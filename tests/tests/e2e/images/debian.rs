@@ -2,6 +2,7 @@
 //! shows of it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
@@ -19,8 +20,7 @@ const UID: u64 = 1000;
 const GROUPS: [u64; 3] = [60, 100, 1000];
 
 /// The image under both configurations.
-async fn push(cluster: &Cluster, registry: &Registry) -> Result<Isolated> {
-    let layout = tokio::task::spawn_blocking(layout).await??;
+async fn push(cluster: &Cluster, registry: &Registry, layout: &Path) -> Result<Isolated> {
     let tools = Isolated::prepare(&cluster.directory().join("tools"))?;
     registry.log_in(&tools).await?;
     for tag in ["app", "root"] {
@@ -41,10 +41,11 @@ async fn answer(cluster: &Cluster, path: &str) -> Result<String> {
 
 #[test]
 fn a6_debian_with_node_runs_as_its_user_and_is_file_for_file_what_podman_shows() -> Outcome {
-    let (address, edge_options) = Registry::place()?;
+    // Made before the scenario begins: that takes a minute, the first time.
+    let (layout, (address, edge_options)) = (layout()?, Registry::place()?);
     scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
         let registry = Registry::of(cluster, address).await?;
-        let tools = push(cluster, &registry).await?;
+        let tools = push(cluster, &registry, &layout).await?;
         cluster.deploy(&app("app", "")).await?;
         runs_as_its_user(cluster).await?;
         setuid_gains_nothing(cluster).await?;
