@@ -5,9 +5,11 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::Context;
 use berth_agent::config::{Config, Options};
+use berth_agent::images::Images;
 use berth_agent::runtime::rootless::Rootless;
 use berth_agent::runtime::trial::{self, Trial};
 use berth_agent::runtime::{self, shim, supervisor, sweep, unpack};
@@ -190,8 +192,10 @@ async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
     }
     let (node, capacity, monitor) = (config.site.node.clone(), config.capacity, config.monitor_listen);
     let _lock = lock(&config.state)?;
-    let containers = Rootless::open(config.runtime()).await.context("open the node's state")?;
-    let server = Server::start(config, containers, lifecycle.clone()).await?;
+    let images = Images::open(&config.state, config.water_marks).context("open the node's images")?;
+    let containers =
+        Rootless::open(config.runtime(), Rc::clone(&images)).await.context("open the node's state")?;
+    let server = Server::start(config, containers, images, lifecycle.clone()).await?;
     tracing::info!(%node, address = %server.local_addr(), ?capacity, "agent ready");
     let status = server.status();
     let monitor = Box::pin(monitored(monitor, server.watch(process)).await?);
