@@ -8,6 +8,7 @@ mod apps;
 mod connect;
 mod containers;
 mod events;
+mod holders;
 mod hooks;
 mod kv;
 mod listen;
@@ -37,6 +38,7 @@ use utoipa_axum::routes;
 
 use self::problem::Problem;
 use crate::apps::Apps;
+use crate::delivery::Delivery;
 use crate::hooks::Wakes;
 use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
@@ -65,6 +67,8 @@ pub(crate) struct Admin {
     /// Told when something is to be done at a time.
     pub(crate) agenda_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
+    /// Which of them hold which images.
+    pub(crate) delivery: Delivery,
     /// What is measured.
     pub(crate) watch: Arc<Watch>,
     pub(crate) tokens: Tokens,
@@ -112,6 +116,7 @@ fn router() -> Router {
         .routes(routes!(openapi::show))
         .routes(routes!(metrics::show))
         .routes(routes!(nodes))
+        .routes(routes!(holders::of_image))
         .routes(routes!(images))
         .routes(routes!(apps::list))
         .routes(routes!(apps::show))

@@ -158,12 +158,16 @@ impl Apps {
         self.get(app)?.routed().classes.remove(class)
     }
 
+    /// A version that could be deployed now, with what the edge knows of it.
+    pub(crate) async fn checked(&self, spec: AppSpec, expect: Expect) -> Result<AppSpec, DeployError> {
+        expect.check(self.get(&spec.name).map(|known| known.current().version))?;
+        let faults = faults(&spec, &self.images);
+        if faults.is_empty() { Ok(spec) } else { Err(DeployError::Invalid(faults)) }
+    }
+
     /// Makes this the current version of the app. Returns once it is durable and routed to.
     pub(crate) async fn deploy(&self, spec: AppSpec, expect: Expect) -> Result<VersionView, DeployError> {
-        let faults = faults(&spec, &self.images);
-        if !faults.is_empty() {
-            return Err(DeployError::Invalid(faults));
-        }
+        let spec = self.checked(spec, expect).await?;
         let _changing = self.changing.lock().await;
         let known = self.get(&spec.name);
         expect.check(known.as_ref().map(|known| known.current().version))?;

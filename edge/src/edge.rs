@@ -25,6 +25,7 @@ use crate::agenda;
 use crate::apps::Apps;
 use crate::beats::Beats;
 use crate::config::Config;
+use crate::delivery::{self, Delivery};
 use crate::hooks::{self, Wakes};
 use crate::http::listener;
 use crate::link::Introduction;
@@ -86,6 +87,7 @@ fn sync_names(state: &Path) -> io::Result<()> {
 }
 
 struct Edge {
+    /// And what brings images to nodes.
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
     own: OwnWork,
@@ -167,7 +169,19 @@ impl Edge {
             metrics: Arc::clone(&metrics),
             shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
         };
-        let shards = start_shards(&shared, ways, records, epoch)?;
+        let limits = berth_images::content::Limits { blob_bytes: 2_000_000_000, total_bytes: 50_000_000_000 };
+        let content = berth_images::content::Content::open(&config.state.join("content"), limits)?;
+        let parts = delivery::Parts {
+            config: Arc::clone(&config),
+            lifecycle: lifecycle.clone(),
+            nodes: Arc::clone(&nodes),
+            apps: Arc::clone(&apps),
+            content,
+            epoch,
+        };
+        let (delivery, deliverer) = Delivery::start(parts)?;
+        let mut shards = start_shards(&shared, ways, records, epoch)?;
+        shards.push(deliverer);
         let own = OwnWork::of(&shared, &apps, &mailboxes);
         let watch = Arc::new(Watch {
             metrics,
@@ -183,6 +197,7 @@ impl Edge {
             wakes: shared.wakes.clone(),
             agenda_changed: Arc::clone(&own.agenda.changed),
             nodes,
+            delivery,
             watch: Arc::clone(&watch),
             tokens: Tokens::load(Arc::clone(&store))?,
             secrets,

@@ -8,6 +8,7 @@ mod assets;
 mod beats;
 mod clock;
 mod config;
+mod delivery;
 mod edge;
 mod error;
 mod history;
