@@ -97,6 +97,7 @@ impl<R: Runtime + 'static> Server<R> {
         for adopted in agent.runtime.adopt().await.map_err(ServeError::Adopt)? {
             follow::adopt(&agent, adopted);
         }
+        agent.images.begin();
         if control.is_marked() {
             control::set_draining(&agent, true);
         }

@@ -265,6 +265,9 @@ impl Images {
     ) -> Result<Unpacked, Failure> {
         // Never closed.
         let _room = self.room.acquire().await;
+        if self.is_full() {
+            self.make_room(self.marks.low).await;
+        }
         let brought = self.try_bring(layer, name, below, done).await;
         let Err(failure) = brought else { return brought };
         self.layers.give_up(name).await;

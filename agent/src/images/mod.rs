@@ -134,10 +134,10 @@ pub struct Images {
 }
 
 impl Images {
-    /// The images in the node's state directory, which must be there. Begins to tidy up and to hold what is wanted.
+    /// The images in the node's state directory, which is made if it is missing.
     pub fn open(state: &Path, marks: WaterMarks) -> io::Result<Rc<Self>> {
         make_private_dir(state)?;
-        let images = Rc::new(Self {
+        Ok(Rc::new(Self {
             documents: Documents::open(&state.join("images"))?,
             layers: Layers::open(state)?,
             sources: Sources::default(),
@@ -152,10 +152,14 @@ impl Images {
             look: Notify::new(),
             unknown_in_use: Cell::new(false),
             counts: ImageCounts::default(),
-        });
-        tokio::task::spawn_local(Rc::clone(&images).keep_tidy());
-        tokio::task::spawn_local(Rc::clone(&images).hold_wanted());
-        Ok(images)
+        }))
+    }
+
+    /// Begins to hold what is wanted, and to remove what is not needed: only once the images of all containers of an earlier
+    /// agent were adopted.
+    pub(crate) fn begin(self: &Rc<Self>) {
+        tokio::task::spawn_local(Rc::clone(self).keep_tidy());
+        tokio::task::spawn_local(Rc::clone(self).hold_wanted());
     }
 
     /// Opens an image, fetching what is not there yet. Concurrent calls share the work.

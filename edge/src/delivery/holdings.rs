@@ -44,6 +44,9 @@ impl Holdings {
 
     /// A node's connection for images is there, or gone. A new one tells everything anew.
     pub(crate) fn connected(&self, id: &NodeId, connected: bool) {
+        if connected {
+            self.wanted(id, &[]);
+        }
         self.lock().entry(id.clone()).or_default().connected = connected;
         self.changed.send_replace(());
     }
