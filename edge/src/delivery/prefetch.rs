@@ -121,3 +121,108 @@ impl Count {
 fn name(image: &ImageRef) -> String {
     image.name.clone().unwrap_or_else(|| format!("{}@{}", image.repository, image.digest))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use berth_common::image::{Architecture, Digest};
+    use berth_common::wire::call::{Capacity, DiskCapacity, Welcome};
+    use berth_common::wire::images::ImageStatus;
+
+    use super::super::{Holdings, Wants};
+    use super::*;
+    use crate::apps::tests::app;
+    use crate::nodes::Nodes;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn image() -> Digest {
+        Digest::of(b"x")
+    }
+
+    /// Connected nodes, of which only some take images.
+    fn delivery(nodes: &[(&str, Architecture)]) -> Delivery {
+        let addresses: BTreeMap<NodeId, String> =
+            nodes.iter().map(|(name, _)| (name.parse().unwrap(), String::new())).collect();
+        let known = Arc::new(Nodes::new(&addresses));
+        for (name, architecture) in nodes {
+            known.up(&Welcome {
+                node: name.parse().unwrap(),
+                version: String::new(),
+                capacity: Capacity { memory_bytes: 1, cpu_sixteenths: 1, instances: 1 },
+                disk: DiskCapacity::default(),
+                draining: false,
+                kept_for_ms: None,
+                region: None,
+                architecture: Some(*architecture),
+            });
+        }
+        let holdings = Arc::new(Holdings::new(Arc::clone(&known)));
+        Delivery { wants: Arc::new(Wants::default()), holdings, nodes: known }
+    }
+
+    fn tell(delivery: &Delivery, node: &str, state: ImageState) {
+        let node = node.parse().unwrap();
+        delivery.holdings.told(&node, ImageStatus { image: image(), state });
+    }
+
+    fn connect(delivery: &Delivery, node: &str) {
+        delivery.holdings.connected(&node.parse().unwrap(), true);
+    }
+
+    fn spec() -> AppSpec {
+        let mut spec = app("a", &[]);
+        let class = spec.classes.values_mut().next().unwrap();
+        class.recipe.image.architectures = [Architecture::Amd64].into();
+        spec
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_nodes_that_run_it_are_waited_for_and_no_others() {
+        let delivery =
+            delivery(&[("a", Architecture::Amd64), ("b", Architecture::Amd64), ("c", Architecture::Arm64)]);
+        connect(&delivery, "a");
+        tell(&delivery, "a", ImageState::Ready);
+        let app = spec();
+        let mut waiting = std::pin::pin!(delivery.prefetch(&app, Goal::All, SOON));
+        assert!(tokio::time::timeout(SOON / 2, &mut waiting).await.is_err());
+        assert!(delivery.wants.subscribe().borrow().contains_key(&image()));
+        // What a node said on a connection that is gone is of no use.
+        tell(&delivery, "b", ImageState::Ready);
+        assert!(tokio::time::timeout(SOON / 4, &mut waiting).await.is_err());
+        connect(&delivery, "b");
+        tell(&delivery, "b", ImageState::Ready);
+        waiting.await.unwrap();
+        assert!(delivery.wants.subscribe().borrow().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_cannot_have_it_ends_the_wait_unless_others_are_enough() {
+        let delivery = delivery(&[("a", Architecture::Amd64), ("b", Architecture::Amd64)]);
+        ["a", "b"].iter().for_each(|node| connect(&delivery, node));
+        tell(&delivery, "a", ImageState::Failed { message: "damaged".to_owned() });
+        let error = delivery.prefetch(&spec(), Goal::All, SOON).await.unwrap_err().to_string();
+        assert!(error.contains("node a") && error.contains("damaged"), "{error}");
+        tell(&delivery, "b", ImageState::Ready);
+        delivery.prefetch(&spec(), Goal::AtLeast(1), SOON).await.unwrap();
+        assert!(delivery.prefetch(&spec(), Goal::AtLeast(2), SOON).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_still_on_the_way_is_told_when_it_takes_too_long() {
+        let delivery = delivery(&[("a", Architecture::Amd64)]);
+        connect(&delivery, "a");
+        tell(&delivery, "a", ImageState::Fetching { done_bytes: 1, total_bytes: 2 });
+        let error = delivery.prefetch(&spec(), Goal::All, SOON).await.unwrap_err().to_string();
+        assert!(error.contains("0 of 1 nodes") && error.contains("on their way: a"), "{error}");
+        let error = delivery.prefetch(&spec(), Goal::AtLeast(2), SOON).await.unwrap_err().to_string();
+        assert!(error.contains("0 of 2 nodes"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_nodes_there_is_nothing_to_wait_for() {
+        delivery(&[]).prefetch(&spec(), Goal::All, SOON).await.unwrap();
+    }
+}

@@ -13,6 +13,7 @@ use crate::apps::Apps;
 pub(crate) type WantedImages = BTreeMap<Digest, BTreeSet<Architecture>>;
 
 /// See the module.
+#[derive(Default)]
 pub(crate) struct Wants {
     state: Mutex<State>,
     all: watch::Sender<Arc<WantedImages>>,
