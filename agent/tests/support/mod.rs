@@ -289,7 +289,7 @@ pub(crate) fn start(id: u8, ready_port: u16) -> Start {
     let start = serde_json::json!({
         "instance": InstanceId::from_bytes([id; 16]),
         "object": {"app": "a", "class": "c", "name": id.to_string()},
-        "generation": 1, "term_ms": 1000, "image": {"layout": "/x", "digest": "sha256:0"},
+        "generation": 1, "term_ms": 1000, "image": {"repository": "x", "digest": format!("sha256:{}", "0".repeat(64))},
         "resources": {"cpu_sixteenths": 10, "memory_bytes": 100, "disk_bytes": 1},
         "enable_internet": false, "ready_port": ready_port,
     });
