@@ -4,4 +4,5 @@
 //! Knows nothing of HTTP, of QUIC, of apps and of containers.
 
 pub mod content;
+pub mod layer;
 pub mod manifest;
