@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -100,8 +100,7 @@ impl Images {
             let partial = self.layers.join(format!("{hex}.partial"));
             // Left by an agent that was killed. What is in it belongs to the container's users.
             remove_as_container_root(&partial).await?;
-            let blob = File::open(layout.blob(digest)?).map_err(|e| format!("layer {digest}: {e}"))?;
-            let unpacked = run_mode("unpack", &partial, Some(digest), Stdio::from(blob)).await;
+            let unpacked = unpack(&layout.blob(digest)?, &partial, digest).await;
             if unpacked.is_err() {
                 remove_as_container_root(&partial).await?;
             }
@@ -116,18 +115,27 @@ impl Images {
 }
 
 async fn remove_as_container_root(path: &Path) -> Result<(), String> {
-    if path.exists() { run_mode("wipe", path, None, Stdio::null()).await } else { Ok(()) }
+    if path.exists() { run_mode("wipe", path, &[], Stdio::null()).await } else { Ok(()) }
+}
+
+async fn unpack(blob: &Path, partial: &Path, digest: &str) -> Result<(), String> {
+    let said = |e: io::Error| format!("layer {digest}: {e}");
+    let length = fs::metadata(blob).map_err(said)?.len();
+    // All of the layer is there: one total is all that is to be told.
+    let (totals, mut to) = io::pipe().map_err(said)?;
+    io::Write::write_all(&mut to, &length.to_be_bytes()).map_err(said)?;
+    let (blob, length) = (blob.display().to_string(), length.to_string());
+    let args = ["--digest", digest, "--blob", &blob, "--length", &length];
+    run_mode("unpack", partial, &args, Stdio::from(totals)).await
 }
 
 /// Runs a hidden mode of this program, which must be a process of its own, on a directory.
-async fn run_mode(mode: &str, directory: &Path, digest: Option<&str>, stdin: Stdio) -> Result<(), String> {
+async fn run_mode(mode: &str, directory: &Path, args: &[&str], stdin: Stdio) -> Result<(), String> {
     let mut command = tokio::process::Command::new(crate::runtime::OWN_PROGRAM);
     command.arg(mode).arg("--directory").arg(directory).stdin(stdin).kill_on_drop(true);
     // What it says on failure is shown to people.
     command.env("RUST_BACKTRACE", "0");
-    if let Some(digest) = digest {
-        command.arg("--digest").arg(digest);
-    }
+    command.args(args);
     let output = command.output().await.map_err(text)?;
     if output.status.success() {
         return Ok(());

@@ -31,8 +31,7 @@ impl Header {
             let of = |bytes: &[u8]| bytes.iter().map(|byte| value(*byte)).sum::<i64>();
             of(&block[..CHECKSUM.start]) + spaces + of(&block[CHECKSUM.end..])
         };
-        let (unsigned, signed) = (sum(i64::from), sum(|byte| byte.cast_signed().into()));
-        if said != unsigned && said != signed {
+        if said != sum(i64::from) && said != sum(|byte| byte.cast_signed().into()) {
             return Err(LayerError::Archive(
                 "a block that should describe an entry has a wrong checksum (gzip, zstd and plain tar are understood)",
             ));

@@ -23,16 +23,14 @@ fn entries_are_counted_with_directories_that_have_none() {
     assert!(with(&four, limits).unwrap_err().contains("more than 3 entries"));
 }
 
-/// One entry more than the default allows: nothing but extended headers for all, which make nothing.
+/// One entry more than the default allows: extended headers for all, which make nothing.
 #[test]
 fn a_million_entries_and_no_more() {
     let block = Tar::default().entry(E { kind: b'g', ..E::default() }).cut(512);
-    let many =
-        |count: u64| io::repeat(0).take(0).chain(Repeat { block: block.clone(), at: 0, left: count * 512 });
+    let mut layer = Repeat { block, at: 0, left: 1_000_001 * 512 };
     let place = Place::new();
     let target = Target::open(&place.root, Form::Overlay, Owners::Mine).unwrap();
-    assert!(unpack(&mut many(1_000_000), &target, &Limits::default(), false).is_ok());
-    let error = unpack(&mut many(1_000_001), &target, &Limits::default(), false).unwrap_err();
+    let error = unpack(&mut layer, &target, &Limits::default(), false).unwrap_err();
     assert!(matches!(error, LayerError::Entries(1_000_000)), "{error}");
 }
 
@@ -55,11 +53,13 @@ impl Read for Repeat {
 #[test]
 fn bombs_are_stopped() {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-    gzip.write_all(&Tar::default().entry(E { path: b"bomb", size: Some(1 << 30), ..E::default() }).cut(512))
-        .unwrap();
-    io::copy(&mut io::repeat(0).take(1 << 30), &mut gzip).unwrap();
+    gzip.write_all(
+        &Tar::default().entry(E { path: b"bomb", size: Some(100 << 20), ..E::default() }).cut(512),
+    )
+    .unwrap();
+    io::copy(&mut io::repeat(0).take(100 << 20), &mut gzip).unwrap();
     let bomb = gzip.finish().unwrap();
-    assert!(bomb.len() < 2 << 20);
+    assert!(bomb.len() < 200 << 10);
     let limits = Limits { bytes: 1 << 20, ..Limits::default() };
     assert!(with(&bomb, limits).unwrap_err().contains("more than 1048576 bytes"));
     // What is after the archive, or before a file in it, is a bomb too.
