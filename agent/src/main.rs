@@ -102,14 +102,9 @@ enum Mode {
     /// Look after one container; started by the supervisor
     #[command(hide = true)]
     Shim,
-    /// Unpack one image layer from standard input; started by the agent
+    /// Unpack one image layer; started by the agent
     #[command(hide = true)]
-    Unpack {
-        #[arg(long)]
-        directory: PathBuf,
-        #[arg(long)]
-        digest: String,
-    },
+    Unpack(unpack::Options),
     /// Remove a directory of a container's users; started by the agent
     #[command(hide = true)]
     Wipe {
@@ -169,7 +164,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Mode::Drain(options) => drain::main(&options),
         Mode::Undrain { state } => drain::undo(&state),
         Mode::Shim => shim::main(),
-        Mode::Unpack { directory, digest } => unpack::main(&directory, &digest),
+        Mode::Unpack(options) => unpack::main(&options),
         Mode::Trial { trial, place } => trial::main(trial, &place),
         Mode::Wipe { directory } => sweep::wipe_main(&directory),
         Mode::Sweep { directory } => sweep::main(&directory),

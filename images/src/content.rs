@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use berth_common::image::Digest;
-use nix::sys::statvfs::fstatvfs;
+use rustix::fs::fstatvfs;
 use sha2::{Digest as _, Sha256};
 
 /// Free space of its disk, in bytes, below which nothing is taken: others, such as the edge's store, write to the same disk, and
@@ -385,7 +385,7 @@ fn broken() -> ContentError {
 /// Whether the disk takes so many bytes more.
 fn check_room(file: &File, more: u64) -> Result<(), ContentError> {
     let disk = fstatvfs(file).map_err(io::Error::from)?;
-    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if free < RESERVE_BYTES.saturating_add(more) { Err(ContentError::Full { free }) } else { Ok(()) }
 }
 

@@ -106,6 +106,13 @@ impl Images {
         let fetched: Vec<Unpacked> = fetched.buffered(LAYERS_AT_ONCE).try_collect().await?;
         let mut below: Vec<PathBuf> = Vec::new();
         for (layer, alone) in plan.layers.iter().zip(fetched) {
+            if below.is_empty() && alone.summary.dangling > 0 {
+                let text = format!(
+                    "its lowest layer {} has hard links to files that it does not have",
+                    layer.blob.digest
+                );
+                return Err(Failure::lasting(text));
+            }
             let whole = if alone.summary.needs_parents && !below.is_empty() {
                 self.onto(layer.clone(), below.clone()).await?
             } else {
@@ -313,7 +320,11 @@ impl Images {
             return Ok(unpacked);
         }
         spool.remove()?;
-        tracing::info!(layer = %blob.digest, bytes = blob.size, left_out = unpacked.summary.left_out, "unpacked a layer");
+        tracing::info!(layer = %blob.digest, bytes = blob.size, "unpacked a layer");
+        if unpacked.summary.left_out > 0 {
+            tracing::warn!(layer = %blob.digest, entries = unpacked.summary.left_out, notes = ?unpacked.summary.notes,
+                "entries of a layer were left out");
+        }
         Ok(unpacked)
     }
 }

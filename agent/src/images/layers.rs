@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use berth_common::image::Digest;
+use berth_images::layer::Summary;
 
 use super::Failure;
-use super::modes::{Summary, wipe};
+use super::modes::wipe;
 use crate::runtime::make_private_dir;
 
 const PARTIAL: &str = ".partial";

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use berth_common::image::Digest;
-use serde::{Deserialize, Serialize};
+use berth_images::layer::Summary;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -24,17 +24,6 @@ pub(super) struct Job<'a> {
     pub(super) diff: Digest,
     /// What it is unpacked onto, the topmost first; alone without.
     pub(super) parents: &'a [PathBuf],
-}
-
-/// What was found in a layer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Summary {
-    /// It cannot stand alone: it says nothing of directories that it has files in, or links to files that it does not have.
-    #[serde(default)]
-    pub(super) needs_parents: bool,
-    /// Entries that were left out, such as device nodes.
-    #[serde(default)]
-    pub(super) left_out: u64,
 }
 
 /// A process that unpacks a layer while it arrives.
