@@ -162,8 +162,11 @@ fn decode(auth: &str) -> Result<Credentials> {
 async fn ask(helper: &str, server: &str) -> Result<Option<Credentials>> {
     let plain = helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     ensure!(plain && !helper.is_empty(), "it names a helper {helper:?}, which can be none");
-    let program = format!("docker-credential-{helper}");
-    let answer = tokio::time::timeout(HELPER_TIMEOUT, run(&program, server)).await;
+    ask_program(&format!("docker-credential-{helper}"), server).await
+}
+
+async fn ask_program(program: &str, server: &str) -> Result<Option<Credentials>> {
+    let answer = tokio::time::timeout(HELPER_TIMEOUT, run(program, server)).await;
     let (known, answer) = answer.with_context(|| format!("{program}: no answer in {HELPER_TIMEOUT:?}"))??;
     if !known {
         let said = String::from_utf8_lossy(&answer);
@@ -258,6 +261,27 @@ mod tests {
         assert!(found(helper, "r.example/a").await.unwrap_err().to_string().contains("can be none"));
         let shown = format!("{:?}", Credentials { username: "me".into(), password: "secret".into() });
         assert!(shown.contains("me") && !shown.contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn helpers_are_asked_by_their_rules() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let ask = async |script: &str| {
+            let program = dir.path().join("helper");
+            fs::write(&program, format!("#!/bin/sh\nread server\n{script}\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            ask_program(program.to_str().unwrap(), "r.example\n").await
+        };
+        let found = ask(r#"echo "{\"ServerURL\":\"$server\",\"Username\":\"me\",\"Secret\":\"$server!\"}""#);
+        let expected = Credentials { username: "me".to_owned(), password: "r.example!".to_owned() };
+        assert_eq!(found.await.unwrap(), Some(expected));
+        assert_eq!(ask("echo 'credentials not found in native keychain'; exit 1").await.unwrap(), None);
+        assert!(ask("echo locked; exit 1").await.unwrap_err().to_string().contains("locked"));
+        let wrong = ask("echo secret").await.unwrap_err().to_string();
+        assert!(!wrong.contains("secret"), "{wrong}");
+        let token = ask(r#"echo '{"Username":"<token>","Secret":"secret"}'"#).await.unwrap_err().to_string();
+        assert!(token.contains("registries login") && !token.contains("secret"), "{token}");
     }
 
     #[test]

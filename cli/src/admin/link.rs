@@ -19,6 +19,8 @@ use super::{Admin, refusal};
 
 /// How long one exchange may take: a part of a blob on a slow line.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How long a connection may take after an answer until it takes the next request; then another is made.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest answer, in bytes: lists of images and manifests.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Bytes that are given to the connection at once, and told of.
@@ -108,8 +110,8 @@ impl Link {
         let answer = tokio::time::timeout(EXCHANGE_TIMEOUT, exchange).await;
         let answer = answer.with_context(|| format!("{what}: no answer in {EXCHANGE_TIMEOUT:?}"))?;
         let answer = answer.context(what)?;
-        // Ready a moment later, if the edge keeps the connection; if not, the next request makes another.
-        if sender.ready().await.is_ok() {
+        // Ready a moment later, unless the edge does not keep the connection, or answered before it had all of the request.
+        if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
             self.sender = Some(sender);
         }
         Ok(answer)
