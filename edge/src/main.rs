@@ -32,6 +32,7 @@ mod tokens;
 mod tunnel;
 mod upstream;
 mod usage;
+mod web;
 mod websocket;
 
 use std::io::Read;
