@@ -104,7 +104,7 @@ pub(crate) struct NodeView {
 }
 
 #[derive(Debug, Deserialize)]
-struct ImagesAnswer {
+struct AssetsAnswer {
     directory: PathBuf,
 }
 
@@ -217,9 +217,9 @@ impl Admin {
         self.get("/v1/nodes").await
     }
 
-    /// Where nodes read images from.
-    pub(crate) async fn image_directory(&self) -> Result<PathBuf> {
-        let answer: ImagesAnswer = self.get("/v1/images").await?;
+    /// Where the edge serves static files from.
+    pub(crate) async fn asset_directory(&self) -> Result<PathBuf> {
+        let answer: AssetsAnswer = self.get("/v1/assets/directory").await?;
         Ok(answer.directory)
     }
 
@@ -413,8 +413,8 @@ mod tests {
         let body = r#"{"directory":"/x"}"#;
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let served = serve(&socket, Box::leak(answer.into_boxed_str()));
-        assert_eq!(Admin::at(&socket).image_directory().await.unwrap(), Path::new("/x"));
-        assert!(served.join().unwrap().starts_with("GET /v1/images HTTP/1.1\r\n"));
+        assert_eq!(Admin::at(&socket).asset_directory().await.unwrap(), Path::new("/x"));
+        assert!(served.join().unwrap().starts_with("GET /v1/assets/directory HTTP/1.1\r\n"));
     }
 
     #[tokio::test]

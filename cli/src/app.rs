@@ -51,7 +51,7 @@ impl App {
 
     /// Packs the app's images to where nodes read them from, and gives it to the edge.
     pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
-        let directory = admin.image_directory().await?;
+        let directory = admin.asset_directory().await?;
         let jobs = self.manifest.classes.iter().map(|class| self.packing(class, &directory));
         let jobs: Vec<Packing> = jobs.collect();
         // Packing reads and compresses files: it must not hold up what else is watched meanwhile.

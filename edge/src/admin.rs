@@ -38,6 +38,7 @@ use utoipa_axum::routes;
 use self::problem::Problem;
 use crate::apps::Apps;
 use crate::hooks::Wakes;
+use crate::images::Images;
 use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
@@ -76,8 +77,9 @@ pub(crate) struct Admin {
     /// What happens to objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
-    /// Where images are put for the nodes of this machine.
-    pub(crate) images: PathBuf,
+    pub(crate) images: Arc<Images>,
+    /// Where static files are put.
+    pub(crate) assets: PathBuf,
     /// Numbers its waiters.
     pub(crate) waiters: Waiters,
     /// Room for those who watch.
@@ -112,7 +114,7 @@ fn router() -> Router {
         .routes(routes!(openapi::show))
         .routes(routes!(metrics::show))
         .routes(routes!(nodes))
-        .routes(routes!(images))
+        .routes(routes!(assets))
         .routes(routes!(apps::list))
         .routes(routes!(apps::show))
         .routes(routes!(apps::versions))
@@ -201,16 +203,16 @@ async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
     Json(NodeList { nodes: admin.nodes.views() })
 }
 
-/// Where images are.
+/// Where static files are.
 #[derive(Serialize, ToSchema)]
-struct Images {
-    /// The directory that nodes of this machine read images from.
+struct AssetDirectory {
+    /// The directory that the edge serves static files from, each app's from a directory in it.
     #[schema(value_type = String)]
     directory: PathBuf,
 }
 
-/// Tells where images are put for the nodes of this machine.
-#[utoipa::path(get, path = "/v1/images", tag = "edge", responses((status = 200, body = Images), problem::Denied))]
-async fn images(State(admin): State<Arc<Admin>>) -> Json<Images> {
-    Json(Images { directory: admin.images.clone() })
+/// Tells where static files are put, on the edge's machine.
+#[utoipa::path(get, path = "/v1/assets/directory", tag = "edge", responses((status = 200, body = AssetDirectory), problem::Denied))]
+async fn assets(State(admin): State<Arc<Admin>>) -> Json<AssetDirectory> {
+    Json(AssetDirectory { directory: admin.assets.clone() })
 }

@@ -13,6 +13,7 @@ mod error;
 mod history;
 mod hooks;
 mod http;
+mod images;
 mod internal;
 mod link;
 mod load;

@@ -48,9 +48,9 @@ const EPOCH: &[u8] = b"epoch";
 const BATCHES: &[u8] = b"batches";
 /// Where the number of the format lies; a store without one has the format 1.
 const FORMAT_KEY: &[u8] = b"format";
-/// The format that is written: 2 has versions of apps, and tokens; 3 has hooks, schedules, secrets and usage. Older ones
-/// are read.
-pub(super) const FORMAT: u32 = 3;
+/// The format that is written: 2 has versions of apps, and tokens; 3 has hooks, schedules, secrets and usage; 4 has the
+/// tags and manifests of images. Older ones are read.
+pub(super) const FORMAT: u32 = 4;
 
 /// A store in a directory.
 pub(crate) struct SledStore {
