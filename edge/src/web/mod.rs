@@ -5,5 +5,5 @@ mod address;
 mod connector;
 mod place;
 
-pub(crate) use self::connector::{Connector, PlainTo, Stream, WebError};
+pub(crate) use self::connector::{Connector, PlainTo, WebError};
 pub(crate) use self::place::Place;
