@@ -25,6 +25,7 @@ mod nodes;
 mod objects;
 mod pool;
 mod proxy;
+mod remote;
 mod router;
 mod secrets;
 mod shard;
@@ -34,6 +35,7 @@ mod tokens;
 mod tunnel;
 mod upstream;
 mod usage;
+mod web;
 mod websocket;
 
 use std::io::Read;
