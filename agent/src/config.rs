@@ -12,6 +12,7 @@ use berth_common::wire::call::Capacity;
 use bytesize::ByteSize;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::images::WaterMarks;
 #[cfg(debug_assertions)]
 use crate::runtime::layers::Layer;
 use crate::runtime::layers::Layers;
@@ -73,6 +74,12 @@ pub struct Options {
     /// Whether instances are held to the size of their disks, for which `prepare` makes slots
     #[arg(long, value_enum, default_value = "enforced")]
     pub disk_limit: DiskLimits,
+    /// Remove image layers that nobody needs when the disk of the state is as full as this, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_high_water: u8,
+    /// ... until it is no fuller than this
+    #[arg(long, value_name = "PERCENT", default_value_t = 75, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_low_water: u8,
     /// Containers' namespaces and networks to keep prepared, of those with and of those without internet access
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SPARES)]
     pub spares: usize,
@@ -151,6 +158,8 @@ pub struct Config {
     pub max_tunnels: usize,
     /// Whether instances are held to the size of their disks.
     pub disk_limit: DiskLimits,
+    /// How full images may make the disk.
+    pub water_marks: WaterMarks,
     /// How many shims of each kind are kept prepared.
     pub spares: usize,
     /// The name server for instances, if not the machine's.
@@ -185,6 +194,9 @@ impl Config {
         let mut problems = Vec::new();
         let credentials = load_credentials(options, &mut problems);
         let capacity = capacity(options, &mut problems);
+        if options.image_low_water > options.image_high_water {
+            problems.push("--image-low-water is above --image-high-water: give a lower one".to_owned());
+        }
         match credentials {
             Some(credentials) if problems.is_empty() => Ok(Self {
                 site: Site {
@@ -199,6 +211,7 @@ impl Config {
                 capacity,
                 max_tunnels: raise_open_files(),
                 disk_limit: options.disk_limit,
+                water_marks: options.water_marks(),
                 spares: options.spares.min(MAX_SPARES),
                 name_server: options.name_server,
                 pasta: options.pasta.clone(),
@@ -228,6 +241,10 @@ impl Config {
 }
 
 impl Options {
+    fn water_marks(&self) -> WaterMarks {
+        WaterMarks { high: self.image_high_water, low: self.image_low_water }
+    }
+
     #[cfg(debug_assertions)]
     fn protection(&self) -> Layers {
         if !self.without.is_empty() {

@@ -9,7 +9,8 @@
 //! * `instances` is the table of what should run and what does; `follow` looks after one instance; `watchers` are told.
 //! * `logs` sends an edge what instances have written.
 //! * `ports` gets connections to an instance's ports; `splice` joins them to QUIC streams.
-//! * `runtime` runs containers and knows nothing of the network; `images` opens what they run.
+//! * `runtime` runs containers and knows nothing of the network; `images` opens what they run, and fetches it from edges;
+//!   `deliver` is the connection for that.
 //! * `metrics` counts and shows; `berth-monitor` serves it.
 //!
 //! It knows nothing of HTTP, routes or placement: that is the edge's.
@@ -18,6 +19,7 @@ mod calls;
 pub mod check;
 pub mod config;
 mod control;
+mod deliver;
 pub mod drain;
 mod endpoint;
 mod follow;

@@ -5,9 +5,11 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::Context;
 use berth_agent::config::{Config, Options};
+use berth_agent::images::Images;
 use berth_agent::runtime::rootless::Rootless;
 use berth_agent::runtime::trial::{self, Trial};
 use berth_agent::runtime::{self, shim, supervisor, sweep, unpack};
@@ -100,14 +102,9 @@ enum Mode {
     /// Look after one container; started by the supervisor
     #[command(hide = true)]
     Shim,
-    /// Unpack one image layer from standard input; started by the agent
+    /// Unpack one image layer; started by the agent
     #[command(hide = true)]
-    Unpack {
-        #[arg(long)]
-        directory: PathBuf,
-        #[arg(long)]
-        digest: String,
-    },
+    Unpack(unpack::Options),
     /// Remove a directory of a container's users; started by the agent
     #[command(hide = true)]
     Wipe {
@@ -167,7 +164,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Mode::Drain(options) => drain::main(&options),
         Mode::Undrain { state } => drain::undo(&state),
         Mode::Shim => shim::main(),
-        Mode::Unpack { directory, digest } => unpack::main(&directory, &digest),
+        Mode::Unpack(options) => unpack::main(&options),
         Mode::Trial { trial, place } => trial::main(trial, &place),
         Mode::Wipe { directory } => sweep::wipe_main(&directory),
         Mode::Sweep { directory } => sweep::main(&directory),
@@ -190,8 +187,10 @@ async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
     }
     let (node, capacity, monitor) = (config.site.node.clone(), config.capacity, config.monitor_listen);
     let _lock = lock(&config.state)?;
-    let containers = Rootless::open(config.runtime()).await.context("open the node's state")?;
-    let server = Server::start(config, containers, lifecycle.clone()).await?;
+    let images = Images::open(&config.state, config.water_marks).context("open the node's images")?;
+    let containers =
+        Rootless::open(config.runtime(), Rc::clone(&images)).await.context("open the node's state")?;
+    let server = Server::start(config, containers, images, lifecycle.clone()).await?;
     tracing::info!(%node, address = %server.local_addr(), ?capacity, "agent ready");
     let status = server.status();
     let monitor = Box::pin(monitored(monitor, server.watch(process)).await?);

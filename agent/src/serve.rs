@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::endpoint::{self, EndpointError};
+use crate::images::Images;
 use crate::instances::Instances;
 use crate::metrics::{Counts, Watch};
 use crate::runtime::Runtime;
@@ -53,6 +54,7 @@ pub(crate) struct Agent<R: Runtime> {
     pub(crate) node: NodeId,
     pub(crate) region: Option<String>,
     pub(crate) runtime: R,
+    pub(crate) images: Rc<Images>,
     pub(crate) instances: Instances<R::Container>,
     pub(crate) sessions: Sessions,
     pub(crate) tunnels: Semaphore,
@@ -70,7 +72,12 @@ pub struct Server<R: Runtime> {
 
 impl<R: Runtime + 'static> Server<R> {
     /// Takes back what runs, then listens: edges that connect are told all of it.
-    pub async fn start(config: Config, runtime: R, lifecycle: Lifecycle) -> Result<Self, ServeError> {
+    pub async fn start(
+        config: Config,
+        runtime: R,
+        images: Rc<Images>,
+        lifecycle: Lifecycle,
+    ) -> Result<Self, ServeError> {
         let control = Control::open(&config.state).map_err(ServeError::Control)?;
         let endpoint = endpoint::open(&config)?;
         let address =
@@ -80,6 +87,7 @@ impl<R: Runtime + 'static> Server<R> {
             node: config.site.node,
             region: Some(config.site.region).filter(|region| !region.is_empty()),
             runtime,
+            images,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),
             tunnels: Semaphore::new(max_tunnels),
@@ -89,6 +97,7 @@ impl<R: Runtime + 'static> Server<R> {
         for adopted in agent.runtime.adopt().await.map_err(ServeError::Adopt)? {
             follow::adopt(&agent, adopted);
         }
+        agent.images.begin();
         if control.is_marked() {
             control::set_draining(&agent, true);
         }

@@ -17,12 +17,14 @@ use berth_certs::{Identity, Role};
 use berth_common::image::Architecture;
 use berth_common::wire::call::{Answer, Call, Hello, Welcome};
 use berth_common::wire::frame::{self, FrameError};
+use berth_common::wire::images::Deliver;
 use berth_common::wire::tunnel::TunnelHeader;
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, close};
 use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 
+use crate::deliver::{self, Offer};
 use crate::runtime::Runtime;
 use crate::serve::Agent;
 use crate::sessions::{HelloError, Session};
@@ -34,6 +36,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls that are read at a time on one connection: each may take as much memory as a frame may be long.
 const CALLS_READ_AT_ONCE: usize = 16;
+/// Stands for a shard where a connection is for images: no shard has it, because they are counted from 0.
+const DELIVERY_SHARD: u16 = u16::MAX;
 /// Readers of logs at once on one connection: each may have as many files open as the node has logs.
 const MAX_LOG_READERS: usize = 16;
 
@@ -126,7 +130,8 @@ pub(crate) async fn serve<R: Runtime + 'static>(agent: Rc<Agent<R>>, connection:
     let introduced = tokio::time::timeout(HELLO_TIMEOUT, introduce(&agent, &connection)).await;
     let silent = || Breach::Protocol(format!("no Hello within {} s", HELLO_TIMEOUT.as_secs()));
     match introduced.unwrap_or_else(|_| Err(silent().into())) {
-        Ok(session) => serve_streams(agent, session, connection).await,
+        Ok(Introduced::Shard(session)) => serve_streams(agent, session, connection).await,
+        Ok(Introduced::Images(offer)) => serve_images(agent, offer, connection).await,
         Err(StreamEnd::Breach(breach)) => close(&connection, &breach),
         Err(StreamEnd::Gone) => tracing::debug!(%remote, "a connection ended before its Hello"),
     }
@@ -140,18 +145,30 @@ fn close(connection: &Connection, breach: &Breach) {
     }
 }
 
-/// Takes the Hello, which is the first stream, and answers it.
+/// What a connection is for.
+enum Introduced {
+    Shard(Session),
+    Images(Offer),
+}
+
+/// Takes the first call, which says what the connection is for, and answers it.
 async fn introduce<R: Runtime + 'static>(
     agent: &Agent<R>,
     connection: &Connection,
-) -> Result<Session, StreamEnd> {
+) -> Result<Introduced, StreamEnd> {
     let identity = identify(connection)?;
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| StreamEnd::Gone)?;
     let mut kind = [0];
     recv.read_exact(&mut kind).await?;
     let call = if kind == [STREAM_CALL] { frame::read::<Call>(&mut recv).await? } else { None };
-    let Some(Call::Hello(hello)) = call else {
-        return Err(Breach::Protocol("the first stream must carry Hello".to_owned()).into());
+    let hello = match call {
+        Some(Call::Hello(hello)) => hello,
+        Some(Call::Deliver(deliver)) => {
+            let session = enter(agent, &identity, &of_delivery(deliver))?;
+            frame::write(&mut send, &Answer::Done).await?;
+            return Ok(Introduced::Images(Offer { session, send, recv }));
+        }
+        _ => return Err(Breach::Protocol("the first stream must carry Hello".to_owned()).into()),
     };
     let session = enter(agent, &identity, &hello)?;
     tracing::info!(edge = %hello.edge, shard = hello.shard, epoch = hello.epoch.0, session = hello.session,
@@ -167,7 +184,20 @@ async fn introduce<R: Runtime + 'static>(
         kept_for_ms: agent.runtime.kept_for().and_then(|kept| u64::try_from(kept.as_millis()).ok()),
     };
     answer(&mut send, &Answer::Welcome(welcome)).await?;
-    Ok(session)
+    Ok(Introduced::Shard(session))
+}
+
+/// Of connections that are for images an edge has one, as if it were one more shard's.
+fn of_delivery(deliver: Deliver) -> Hello {
+    let Deliver { edge, epoch, session, version } = deliver;
+    Hello { edge, epoch, shard: DELIVERY_SHARD, session, version }
+}
+
+async fn serve_images<R: Runtime>(agent: Rc<Agent<R>>, offer: Offer, connection: Connection) {
+    tracing::info!(edge = %offer.session.edge, remote = %connection.remote_address(), "an edge offers images");
+    if let Err(StreamEnd::Breach(breach)) = deliver::serve(&agent.images, offer, &connection).await {
+        close(&connection, &breach);
+    }
 }
 
 /// Who the peer's certificate says it is. The handshake has checked that our CA says so.

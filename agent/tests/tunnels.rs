@@ -248,8 +248,9 @@ fn agent_on_a_thread(directory: &std::path::Path, listen: SocketAddr) -> (Killed
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let server =
-                Server::start(config, FakeRuntime(std::rc::Rc::default()), Lifecycle::new()).await.unwrap();
+            let images = support::images(&config);
+            let runtime = FakeRuntime(std::rc::Rc::default());
+            let server = Server::start(config, runtime, images, Lifecycle::new()).await.unwrap();
             tell.send(server.local_addr()).unwrap();
             tokio::task::spawn_local(server.run());
             let _ = killed.await;

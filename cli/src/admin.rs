@@ -2,18 +2,22 @@
 
 mod endpoint;
 mod lines;
+pub(crate) mod link;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use berth_common::ids::{AppName, InstanceId, ObjectId, SecretName, Version};
+use berth_common::image::{Digest, Named};
 use berth_common::outcome::Outcome;
 use berth_common::spec::AppSpec;
 use berth_common::wire::call::{Capacity, DiskCapacity};
+use berth_images::manifest::MANIFEST_TYPES;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -21,8 +25,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::endpoint::Endpoint;
+use self::link::Paced;
 use crate::args::AdminArgs;
 use crate::commands::encode;
+use crate::prefetch::Prefetch;
 
 /// How long an answer may take: a deployment is stored durably first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,6 +36,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const START_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60 + 60);
 /// Largest answer, in bytes: a list of a million objects.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
+/// The header in which registries tell the digest of a manifest.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// Where an edge's socket is looked for, in this order.
 const USUAL_SOCKETS: [&str; 2] = ["./.berth/dev/edge/admin.sock", "/var/lib/berth/edge/admin.sock"];
 
@@ -55,6 +63,8 @@ pub(crate) struct Terms {
     /// The version that must be current.
     pub(crate) expect: Option<Version>,
     pub(crate) now: bool,
+    /// Which nodes have the images of a new version before it becomes current.
+    pub(crate) prefetch: Prefetch,
 }
 
 /// One object.
@@ -104,7 +114,7 @@ pub(crate) struct NodeView {
 }
 
 #[derive(Debug, Deserialize)]
-struct ImagesAnswer {
+struct AssetsAnswer {
     directory: PathBuf,
 }
 
@@ -217,18 +227,35 @@ impl Admin {
         self.get("/v1/nodes").await
     }
 
-    /// Where nodes read images from.
-    pub(crate) async fn image_directory(&self) -> Result<PathBuf> {
-        let answer: ImagesAnswer = self.get("/v1/images").await?;
+    /// Which image of the edge's a name means now, if any.
+    pub(crate) async fn resolve(&self, image: &Named) -> Result<Option<Digest>> {
+        let Named { repository, pick } = image;
+        let name = pick.to_string();
+        let path = format!("/v2/{repository}/manifests/{}", name.trim_start_matches([':', '@']));
+        let accept = (ACCEPT, HeaderValue::try_from(MANIFEST_TYPES.join(", "))?);
+        let answer = self.link().ask(Method::HEAD, &path, &[accept], Paced::empty()).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        ensure!(answer.status.is_success(), "{image}: {}", answer.refusal());
+        let digest = answer.header(&CONTENT_DIGEST).and_then(|digest| digest.parse().ok());
+        Ok(Some(digest.context("the edge does not say which image it is")?))
+    }
+
+    /// Where the edge serves static files from.
+    pub(crate) async fn asset_directory(&self) -> Result<PathBuf> {
+        let answer: AssetsAnswer = self.get("/v1/assets/directory").await?;
         Ok(answer.directory)
     }
 
     /// Makes a version of an app known; it is durable when this returns.
     pub(crate) async fn deploy(&self, spec: &AppSpec, terms: Terms) -> Result<Deployed> {
         // Names are made of letters, digits, `-`, `_` and `.`, so they need no encoding.
-        let path = format!("/v1/apps/{}?now={}", spec.name, terms.now);
-        let request = Ask { expect: terms.expect, ..Ask::new(Method::PUT, &path, serde_json::to_vec(spec)?) };
-        self.call(request).await
+        let (app, now, prefetch) = (&spec.name, terms.now, terms.prefetch.query());
+        let path = format!("/v1/apps/{app}?now={now}{prefetch}");
+        let ask = Ask::new(Method::PUT, &path, serde_json::to_vec(spec)?);
+        let limit = terms.prefetch.timeout.saturating_add(ANSWER_TIMEOUT);
+        self.call(Ask { expect: terms.expect, limit, ..ask }).await
     }
 
     /// Goes back to a version of an app; that is durable when this returns.
@@ -413,8 +440,8 @@ mod tests {
         let body = r#"{"directory":"/x"}"#;
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let served = serve(&socket, Box::leak(answer.into_boxed_str()));
-        assert_eq!(Admin::at(&socket).image_directory().await.unwrap(), Path::new("/x"));
-        assert!(served.join().unwrap().starts_with("GET /v1/images HTTP/1.1\r\n"));
+        assert_eq!(Admin::at(&socket).asset_directory().await.unwrap(), Path::new("/x"));
+        assert!(served.join().unwrap().starts_with("GET /v1/assets/directory HTTP/1.1\r\n"));
     }
 
     #[tokio::test]

@@ -1,24 +1,23 @@
 //! An app on disk: its `berth.toml`, the images that it names, and what an edge is given of them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use berth_common::manifest::{ClassManifest, DeclaredImage, ImageSource, Manifest, Problems};
 use berth_common::spec::{AppSpec, ImageRef};
 
 use crate::admin::{Admin, Deployed, Terms};
 use crate::assets;
 use crate::failure::{BadInput, bad_input};
-use crate::image::layout::{self, Staging};
-use crate::image::{self, Settings, Source, import};
-use crate::progress::Steps;
+use crate::image::build::Dockerfile;
+use crate::prefetch;
+use crate::stop::blocking;
+use crate::supply::{Local, Supply};
 
 /// The file that declares an app.
 pub(crate) const MANIFEST: &str = "berth.toml";
-/// Digits of a digest in the name of an image's directory: enough that two images of a class never meet.
-const DIGEST_DIGITS: usize = 16;
 
 /// A checked app.
 #[derive(Debug)]
@@ -49,39 +48,35 @@ impl App {
         Ok(Self { manifest, base })
     }
 
-    /// Packs the app's images to where nodes read them from, and gives it to the edge.
+    /// Sees to it that the edge has the app's images, and gives it the app.
     pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
-        let directory = admin.image_directory().await?;
-        let jobs = self.manifest.classes.iter().map(|class| self.packing(class, &directory));
-        let jobs: Vec<Packing> = jobs.collect();
-        // Packing reads and compresses files: it must not hold up what else is watched meanwhile.
-        let packed = tokio::task::spawn_blocking(move || pack_all(&jobs));
-        let packed = packed.await.context("packing was broken off")??;
-        let mut spec = self.spec(packed)?;
-        if let Some(assets) = &mut spec.assets {
-            let (source, app) = (self.base.join(&assets.directory), spec.name.clone());
-            let pack = move || assets::pack(&source, &app, &directory);
-            assets.directory =
-                tokio::task::spawn_blocking(pack).await.context("copying was broken off")??;
+        let mut supply = Supply::of(admin);
+        let mut images = Vec::new();
+        for class in &self.manifest.classes {
+            let image = supply.image(&self.source(class), &self.manifest.name, &class.name).await;
+            images.push(image.with_context(|| format!("the image of the class {}", class.name))?);
         }
-        admin.deploy(&spec, terms).await
+        let mut spec = self.spec(images)?;
+        if let Some(assets) = &mut spec.assets {
+            let directory = admin.asset_directory().await?;
+            let (source, app) = (self.base.join(&assets.directory), spec.name.clone());
+            assets.directory = blocking(move |_| assets::pack(&source, &app, &directory)).await?;
+        }
+        prefetch::deploy(admin, &spec, terms).await
+    }
+
+    /// Where a class's image comes from, seen from where this is run.
+    pub(crate) fn source(&self, class: &ClassManifest) -> ImageSource {
+        resolve(&class.image.source, &self.base)
     }
 
     /// The files that it is made of, as far as they are files by themselves.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let images = self.manifest.classes.iter().map(|class| resolve(&class.image.source, &self.base));
-        images
-            .filter_map(|image| image.path().map(Path::to_owned))
-            .chain([self.base.join(MANIFEST)])
-            .collect()
-    }
-
-    fn packing(&self, class: &ClassManifest, directory: &Path) -> Packing {
-        Packing {
-            image: resolve(&class.image.source, &self.base),
-            name: format!("{}-{}", self.manifest.name, class.name),
-            directory: directory.to_owned(),
-        }
+        let paths =
+            self.manifest.classes.iter().filter_map(|class| self.source(class).path().map(Path::to_owned));
+        let files =
+            paths.flat_map(|path| Dockerfile::at(&path).map(|found| found.file).into_iter().chain([path]));
+        files.chain([self.base.join(MANIFEST)]).collect()
     }
 
     /// The app as edges know it; the images are those of its classes, in order.
@@ -91,13 +86,6 @@ impl App {
         let missing = |class: &ClassManifest| anyhow!("the class {} has no packed image", class.name);
         self.manifest.to_spec(|class| images.remove(&class.name).ok_or_else(|| missing(class)))
     }
-}
-
-/// Packs one image after the other, and shows how far it is.
-fn pack_all(jobs: &[Packing]) -> Result<Vec<ImageRef>> {
-    let steps = Steps::new("packing", jobs.len());
-    let pack = |job: &Packing| steps.run(job.name.clone(), || job.run());
-    jobs.iter().map(pack).collect()
 }
 
 /// Reads the manifest and looks at what it names.
@@ -112,72 +100,24 @@ fn check(file: &Path, text: &str, base: &Path) -> Result<Manifest, Problems> {
 }
 
 fn look_at(image: &DeclaredImage, base: &Path) -> Result<()> {
-    let source = match resolve(&image.source, base) {
-        ImageSource::Path(path) => Source::open(&path),
-        ImageSource::Layout(path) => return import::choose(&path).map(drop),
-        ImageSource::DockerArchive(_) | ImageSource::Registry(_) | ImageSource::Edge(_) => return Ok(()),
-    };
-    match source? {
-        Source::Directory(path) if !image.has_entrypoint => bail!(
-            "{} is a root directory and does not say which program to run; expected also an entrypoint, such as \
-             entrypoint = [\"/bin/server\"]",
-            path.display()
-        ),
-        Source::Directory(_) | Source::Binary { .. } => Ok(()),
-    }
+    Local::look_at(&resolve(&image.source, base), image.has_entrypoint).map(drop)
 }
 
 fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
+    // Put together anew, without the dots between: people are shown it.
+    let at = |path: &Path| base.join(path).components().collect();
     match source {
-        ImageSource::Path(path) => ImageSource::Path(base.join(path)),
-        ImageSource::Layout(path) => ImageSource::Layout(base.join(path)),
-        ImageSource::DockerArchive(path) => ImageSource::DockerArchive(base.join(path)),
+        ImageSource::Path(path) => ImageSource::Path(at(path)),
+        ImageSource::Layout(path) => ImageSource::Layout(at(path)),
+        ImageSource::DockerArchive(path) => ImageSource::DockerArchive(at(path)),
         other => other.clone(),
-    }
-}
-
-/// One image to pack.
-struct Packing {
-    image: ImageSource,
-    name: String,
-    directory: PathBuf,
-}
-
-impl Packing {
-    fn run(&self) -> Result<ImageRef> {
-        self.pack().with_context(|| format!("cannot pack {:?}", self.image))
-    }
-
-    fn pack(&self) -> Result<ImageRef> {
-        let staging = Staging::in_directory(&self.directory)?;
-        let image = match &self.image {
-            // Entrypoint and environment are the class's and travel with it, not in the image.
-            ImageSource::Path(path) => image::pack(&Source::open(path)?, &Settings::default(), &staging)?,
-            ImageSource::DockerArchive(_) | ImageSource::Registry(_) | ImageSource::Edge(_) => {
-                bail!("cannot be packed")
-            }
-            ImageSource::Layout(path) => {
-                let image = import::choose(path)?;
-                import::copy(path, &image, &staging)?;
-                image
-            }
-        };
-        let digits: String = image.digest().digest().chars().take(DIGEST_DIGITS).collect();
-        let digest = image.digest().to_string();
-        let layout = self.directory.join(format!("{}-{digits}", self.name));
-        // The name holds the digest: what is there is the same, and may be in use.
-        if layout::is_layout(&layout) {
-            // Whoever put it there may have been killed before that was durable.
-            File::open(&self.directory)?.sync_all()?;
-        } else {
-            staging.publish(image, &layout)?;
-        }
-        Ok(ImageRef::new(self.name.to_lowercase().parse()?, digest.parse()?))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use berth_common::image::Digest;
+
     use super::*;
     use crate::image::elf::tests::elf;
 
@@ -199,18 +139,15 @@ mod tests {
     }
 
     #[test]
-    fn an_app_is_packed_into_a_spec_and_packing_again_changes_nothing() {
+    fn an_app_becomes_a_spec_with_the_images_of_its_classes() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("hello"), elf(machine(), &[1])).unwrap();
         write_app(dir.path(), "./hello", "");
         let app = App::in_directory(dir.path()).unwrap();
-        let images = dir.path().join("images");
-        let packed = app.packing(&app.manifest.classes[0], &images).run().unwrap();
-        assert_eq!(packed, app.packing(&app.manifest.classes[0], &images).run().unwrap());
-        let names: Vec<_> = fs::read_dir(&images).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names.len(), 1);
-        let spec = app.spec(vec![packed.clone()]).unwrap();
-        assert_eq!(spec.classes[&"A".parse().unwrap()].recipe.image, packed);
+        let image = ImageRef::new("a/a".parse().unwrap(), Digest::of(b"x"));
+        let spec = app.spec(vec![image.clone()]).unwrap();
+        assert_eq!(spec.classes[&"A".parse().unwrap()].recipe.image, image);
+        assert!(app.files().contains(&dir.path().join("./hello")));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line, and its help.
 
 mod agenda;
+mod images;
 mod logs;
 mod secret;
 mod start;
@@ -13,9 +14,11 @@ use berth_common::ids::{AppName, Version};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::agenda::{Alarm, Crons, Hooks, OneObject, Schedules, When, Which};
+pub(crate) use self::images::{Build, Images, Registries};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};
 pub(crate) use self::start::StartContainer;
+use crate::prefetch::WaitFor;
 
 /// Most nodes of one `berth dev`: each is two processes.
 const MAX_DEV_NODES: i64 = 32;
@@ -54,10 +57,16 @@ pub(crate) enum Command {
     ///
     /// Every error is shown at once, one a line, as FILE:LINE:COLUMN: what is wrong; what is expected.
     Check(Check),
-    /// Pack an app's images and give it to a running edge
+    /// Give an app with its images to a running edge
     ///
-    /// Packs each image where the edge keeps them and makes the app's new version known to it.
+    /// Packs, builds or reads the images that are here and pushes what the edge lacks of them; has the edge pull those of other
+    /// registries; has nodes fetch all of them; and then makes the app's new version the current one.
     Deploy(Deploy),
+    /// Build the images of an app, without deploying it
+    ///
+    /// Those that are built from a Dockerfile, with docker, podman or buildah: the first that is there, or the one that the
+    /// variable BERTH_DOCKER_BIN names. Also packs and reads the others, and shows the digests of all.
+    Build(Build),
     /// List the versions of an app that the edge keeps
     Versions(Versions),
     /// Go back to an earlier version of an app
@@ -99,6 +108,12 @@ pub(crate) enum Command {
     /// Events that hooks are still to be told, and those that they could not be told
     #[command(subcommand)]
     Hooks(Hooks),
+    /// Show and steer the images of the edge's registry
+    #[command(subcommand)]
+    Images(Images),
+    /// Users and passwords that the edge has for other registries
+    #[command(subcommand)]
+    Registries(Registries),
     /// Show the nodes of an edge
     Nodes(Show),
     /// Show what containers have taken: time, CPU, memory, disk and bytes sent
@@ -166,7 +181,8 @@ pub(crate) struct Init {
     /// The app's name [default: the directory's]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// What its containers run: the path of a static binary or root directory, or oci: and that of an image layout
+    /// What its containers run: the path of a static binary, root directory or Dockerfile, `oci:` and that of an image layout,
+    /// or an image of a registry such as ghcr.io/me/app:1
     #[arg(long, default_value = "./server")]
     pub(crate) image: String,
     /// The TCP port that the program listens on
@@ -405,6 +421,13 @@ pub(crate) struct Deploy {
     pub(crate) dir: PathBuf,
     #[command(flatten)]
     pub(crate) terms: TermArgs,
+    /// How many nodes must have the images before the version becomes current: all that are connected and can run them, none,
+    /// or a number
+    #[arg(long, value_name = "all|none|N", default_value_t)]
+    pub(crate) wait_for: WaitFor,
+    /// How long that may take, such as 90s; then nothing is changed
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(crate) wait_timeout: std::time::Duration,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }

@@ -8,10 +8,18 @@ mod app;
 mod args;
 mod assets;
 mod commands;
+mod docker_config;
 mod failure;
 mod image;
 mod output;
+mod prefetch;
 mod progress;
+mod prompt;
+mod pull;
+mod push;
+mod signals;
+mod stop;
+mod supply;
 
 use std::process::ExitCode;
 

@@ -1,14 +1,99 @@
-//! How far long work is, on standard error: a bar on a terminal, nothing elsewhere.
+//! How far long work is, on standard error: bars on a terminal, elsewhere a line when something is done.
 
 use std::fmt::Display;
+use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use bytesize::ByteSize;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How often the bar moves although nothing is done.
 const TICK: Duration = Duration::from_millis(100);
 /// What it looks like.
 const STYLE: &str = "{spinner} {prefix} {pos}/{len} {wide_msg} {elapsed}";
+
+/// What transfers look like: each is so many bytes.
+const TRANSFER_STYLE: &str =
+    "{prefix:12} [{bar:30}] {binary_bytes:>11}/{binary_total_bytes:11} {binary_bytes_per_sec:>13} {wide_msg}";
+
+/// A number of bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    ByteSize(count).display().iec().to_string()
+}
+
+/// Several transfers at once.
+pub(crate) struct Transfers {
+    bars: MultiProgress,
+    terminal: bool,
+}
+
+/// One of them. Its bar is gone once this is.
+pub(crate) struct Transfer {
+    bar: ProgressBar,
+    all: MultiProgress,
+    name: String,
+    terminal: bool,
+}
+
+impl Transfers {
+    pub(crate) fn new() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), terminal }
+    }
+
+    /// Shows one more.
+    pub(crate) fn begin(&self, name: &str, total: u64) -> Transfer {
+        let bar = self.bars.add(ProgressBar::new(total).with_prefix(name.to_owned()));
+        if let Ok(style) = ProgressStyle::with_template(TRANSFER_STYLE) {
+            bar.set_style(style);
+        }
+        Transfer { bar, all: self.bars.clone(), name: name.to_owned(), terminal: self.terminal }
+    }
+}
+
+impl Transfer {
+    /// It is this far.
+    pub(crate) fn set(&self, done: u64) {
+        self.bar.set_position(done);
+    }
+
+    /// There is so much in all.
+    pub(crate) fn set_total(&self, total: u64) {
+        self.bar.set_length(total);
+    }
+
+    /// What happens to it.
+    pub(crate) fn say(&self, words: &str) {
+        self.bar.set_message(words.to_owned());
+    }
+
+    /// Told of bytes, it moves the bar on.
+    pub(crate) fn teller(&self) -> impl Fn(usize) + Send + 'static {
+        let bar = self.bar.clone();
+        move |count| bar.inc(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// It is at its end: a line stays that says so.
+    pub(crate) fn done(self, words: &str) {
+        let line = match self.bar.length() {
+            Some(total) if total > 0 => format!("{}: {words} ({})", self.name, bytes(total)),
+            _ => format!("{}: {words}", self.name),
+        };
+        if self.terminal {
+            // A terminal that has gone away needs no line.
+            let _ = self.all.println(line);
+        } else {
+            eprintln!("{line}");
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
 
 /// Work of several steps. The bar is gone once this is.
 pub(crate) struct Steps(ProgressBar);
@@ -23,12 +108,10 @@ impl Steps {
         Self(bar)
     }
 
-    /// Does one step, and shows what it works on meanwhile.
-    pub(crate) fn run<T>(&self, what: impl Display, step: impl FnOnce() -> T) -> T {
+    /// Shows what is worked on now.
+    pub(crate) fn working_on(self, what: impl Display) -> Self {
         self.0.set_message(what.to_string());
-        let done = step();
-        self.0.inc(1);
-        done
+        self
     }
 }
 

@@ -19,6 +19,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
@@ -180,6 +181,27 @@ impl ImageSource {
         match self {
             Self::Path(path) | Self::Layout(path) | Self::DockerArchive(path) => Some(path),
             Self::Registry(_) | Self::Edge(_) => None,
+        }
+    }
+}
+
+impl FromStr for ImageSource {
+    type Err = String;
+    /// Reads what `image` in the file may be.
+    fn from_str(text: &str) -> Result<Self, String> {
+        container::image_source(text)
+            .map_err(|fault| format!("{fault}; expected {}", container::IMAGE_EXPECTED))
+    }
+}
+
+impl fmt::Display for ImageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Layout(path) => write!(f, "oci:{}", path.display()),
+            Self::DockerArchive(path) => write!(f, "docker-archive:{}", path.display()),
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Edge(image) => write!(f, "berth:{image}"),
         }
     }
 }

@@ -8,6 +8,7 @@ mod apps;
 mod connect;
 mod containers;
 mod events;
+mod holders;
 mod hooks;
 mod kv;
 mod listen;
@@ -16,9 +17,11 @@ mod metrics;
 mod openapi;
 mod problem;
 mod read;
+mod registries;
 mod schedules;
 mod secrets;
 mod tokens;
+mod transfers;
 mod usage;
 
 use std::path::PathBuf;
@@ -37,16 +40,20 @@ use utoipa_axum::routes;
 
 use self::problem::Problem;
 use crate::apps::Apps;
+use crate::delivery::Delivery;
 use crate::hooks::Wakes;
+use crate::images::Images;
 use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
+use crate::remote::Remote;
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::tokens::{Scope, Tokens};
 
 pub(crate) use self::listen::{Listeners, serve};
+pub(crate) use self::transfers::room as transfers;
 
 /// Largest specification of an app, in bytes: every one of its classes with the largest environment is smaller.
 const MAX_SPEC_BYTES: usize = 16 << 20;
@@ -65,10 +72,15 @@ pub(crate) struct Admin {
     /// Told when something is to be done at a time.
     pub(crate) agenda_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
+    /// Which of them hold which images.
+    pub(crate) delivery: Delivery,
     /// What is measured.
     pub(crate) watch: Arc<Watch>,
     pub(crate) tokens: Tokens,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) remote: Arc<Remote>,
+    /// Room for pulls and pushes.
+    pub(crate) transfers: Arc<Semaphore>,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
     /// Where every shard takes work for its objects.
@@ -76,8 +88,9 @@ pub(crate) struct Admin {
     /// What happens to objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
-    /// Where images are put for the nodes of this machine.
-    pub(crate) images: PathBuf,
+    pub(crate) images: Arc<Images>,
+    /// Where static files are put.
+    pub(crate) assets: PathBuf,
     /// Numbers its waiters.
     pub(crate) waiters: Waiters,
     /// Room for those who watch.
@@ -112,13 +125,15 @@ fn router() -> Router {
         .routes(routes!(openapi::show))
         .routes(routes!(metrics::show))
         .routes(routes!(nodes))
-        .routes(routes!(images))
+        .routes(routes!(holders::of_image))
+        .routes(routes!(assets))
         .routes(routes!(apps::list))
         .routes(routes!(apps::show))
         .routes(routes!(apps::versions))
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
         .routes(routes!(secrets::list))
+        .routes(routes!(registries::list))
         .routes(routes!(events::watch))
         .routes(routes!(schedules::crons))
         .routes(routes!(hooks::pending))
@@ -143,6 +158,9 @@ fn router() -> Router {
                 .routes(routes!(schedules::show, schedules::delete))
                 .routes(routes!(hooks::retry))
                 .routes(routes!(hooks::discard))
+                .routes(routes!(registries::put, registries::delete))
+                .routes(routes!(transfers::pull))
+                .routes(routes!(transfers::copy))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
     let value = Router::new()
@@ -201,16 +219,16 @@ async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
     Json(NodeList { nodes: admin.nodes.views() })
 }
 
-/// Where images are.
+/// Where static files are.
 #[derive(Serialize, ToSchema)]
-struct Images {
-    /// The directory that nodes of this machine read images from.
+struct AssetDirectory {
+    /// The directory that the edge serves static files from, each app's from a directory in it.
     #[schema(value_type = String)]
     directory: PathBuf,
 }
 
-/// Tells where images are put for the nodes of this machine.
-#[utoipa::path(get, path = "/v1/images", tag = "edge", responses((status = 200, body = Images), problem::Denied))]
-async fn images(State(admin): State<Arc<Admin>>) -> Json<Images> {
-    Json(Images { directory: admin.images.clone() })
+/// Tells where static files are put, on the edge's machine.
+#[utoipa::path(get, path = "/v1/assets/directory", tag = "edge", responses((status = 200, body = AssetDirectory), problem::Denied))]
+async fn assets(State(admin): State<Arc<Admin>>) -> Json<AssetDirectory> {
+    Json(AssetDirectory { directory: admin.assets.clone() })
 }

@@ -1,5 +1,6 @@
 //! The apps that are deployed: checked, stored durably, and only then routed to.
 
+mod images;
 mod triggers;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::clock::wall_ms;
 use crate::history::{AppHistory, VersionView};
+use crate::images::{ImageError, Images};
 use crate::metrics::Metrics;
 use crate::router::{CurrentRouter, Router};
 use crate::stocks::{Wanted, wanted};
@@ -40,6 +42,9 @@ pub(crate) enum DeployError {
     /// It was not stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its images could not be looked at.
+    #[error(transparent)]
+    Image(#[from] ImageError),
 }
 
 fn conflict(current: Option<Version>) -> String {
@@ -87,6 +92,15 @@ impl Expect {
     }
 }
 
+/// What apps are made with.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) router: Arc<CurrentRouter>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) images: Arc<Images>,
+    pub(crate) assets: PathBuf,
+}
+
 type Histories = BTreeMap<AppName, Arc<AppHistory>>;
 
 /// The deployed apps.
@@ -95,8 +109,9 @@ pub(crate) struct Apps {
     router: Arc<CurrentRouter>,
     /// Where requests are counted.
     metrics: Arc<Metrics>,
-    /// Where the images are, and static files beside them.
-    images: PathBuf,
+    images: Arc<Images>,
+    /// Where static files are.
+    assets: PathBuf,
     /// One change at a time: the lock is held until it is durable and routed, by design, and by nobody else.
     changing: Mutex<()>,
     /// What was changed last. The lock is held to read or replace it only.
@@ -109,19 +124,15 @@ pub(crate) struct Apps {
 
 impl Apps {
     /// The apps that the store knows, routed.
-    pub(crate) fn load(
-        store: Arc<dyn Store>,
-        router: Arc<CurrentRouter>,
-        metrics: Arc<Metrics>,
-        images: PathBuf,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn load(parts: Parts) -> Result<Self, StoreError> {
+        let Parts { store, router, metrics, images, assets } = parts;
         let histories = store.apps()?.into_iter();
         let histories: Histories =
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
         let wanted = watch::Sender::new(Arc::default());
         let (changing, current) = (Mutex::new(()), Default::default());
         let published = watch::Sender::default();
-        let apps = Self { store, router, metrics, images, changing, current, wanted, published };
+        let apps = Self { store, router, metrics, images, assets, changing, current, wanted, published };
         apps.publish(histories);
         Ok(apps)
     }
@@ -158,12 +169,17 @@ impl Apps {
         self.get(app)?.routed().classes.remove(class)
     }
 
+    /// A version that could be deployed now, with what the edge knows of it.
+    pub(crate) async fn checked(&self, mut spec: AppSpec, expect: Expect) -> Result<AppSpec, DeployError> {
+        expect.check(self.get(&spec.name).map(|known| known.current().version))?;
+        let mut faults = faults(&spec, &self.assets);
+        faults.extend(images::pin(&self.images, &mut spec).await?);
+        if faults.is_empty() { Ok(spec) } else { Err(DeployError::Invalid(faults)) }
+    }
+
     /// Makes this the current version of the app. Returns once it is durable and routed to.
     pub(crate) async fn deploy(&self, spec: AppSpec, expect: Expect) -> Result<VersionView, DeployError> {
-        let faults = faults(&spec, &self.images);
-        if !faults.is_empty() {
-            return Err(DeployError::Invalid(faults));
-        }
+        let spec = self.checked(spec, expect).await?;
         let _changing = self.changing.lock().await;
         let known = self.get(&spec.name);
         expect.check(known.as_ref().map(|known| known.current().version))?;
@@ -238,11 +254,11 @@ impl Apps {
 }
 
 /// Everything that is wrong with an app that the types do not already rule out.
-fn faults(app: &AppSpec, images: &Path) -> Vec<Fault> {
+fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
     let mut faults = Vec::new();
     // All of it is served to everybody: whoever may deploy must not have the edge's own files served.
-    if app.assets.as_ref().is_some_and(|assets| !is_directly_in(&assets.directory, images)) {
-        let message = format!("must be a directory in {}", images.display());
+    if app.assets.as_ref().is_some_and(|of_app| !is_directly_in(&of_app.directory, assets)) {
+        let message = format!("must be a directory in {}", assets.display());
         faults.push(Fault { field: "assets.directory".to_owned(), message });
     }
     if let Some(fault) = app.logs.fault() {
@@ -443,24 +459,24 @@ pub(crate) mod tests {
 
     #[test]
     fn a_sound_app_has_no_faults() {
-        assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))]), Path::new("/images")), Vec::new());
+        assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))]), Path::new("/assets")), Vec::new());
     }
 
     #[test]
-    fn only_files_beside_the_images_are_served() {
+    fn only_files_of_the_asset_directory_are_served() {
         for (directory, sound) in [
-            ("/images/a-assets-1", true),
-            ("/images", false),
-            ("/images/..", false),
-            ("/images/a/b", false),
-            ("/images/../store", false),
+            ("/assets/a-assets-1", true),
+            ("/assets", false),
+            ("/assets/..", false),
+            ("/assets/a/b", false),
+            ("/assets/../store", false),
             ("/etc", false),
-            ("images/a", false),
+            ("assets/a", false),
         ] {
             let mut app = app("a", &[]);
             let (directory, hosts) = (directory.into(), Vec::new());
             app.assets = Some(AssetsSpec { directory, hosts, not_found: Default::default() });
-            assert_eq!(faults(&app, Path::new("/images")).is_empty(), sound, "{:?}", app.assets);
+            assert_eq!(faults(&app, Path::new("/assets")).is_empty(), sound, "{:?}", app.assets);
         }
     }
 
@@ -473,7 +489,7 @@ pub(crate) mod tests {
         class.default_port = Some(0);
         class.recipe.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
         class.secrets.insert("K".parse().unwrap(), "S".parse().unwrap());
-        let faults = faults(&bad, Path::new("/images"));
+        let faults = faults(&bad, Path::new("/assets"));
         assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(!format!("{faults:?}").contains("secretsecret"));
     }

@@ -9,9 +9,12 @@ use anyhow::{Context, bail, ensure};
 use berth_certs::{Credentials, Role};
 use berth_common::ids::{EdgeId, NodeId};
 use berth_common::telemetry::Format;
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::images::ImageLimits;
+use crate::remote::{RegistryArgs, Settings};
 use crate::secrets;
 use crate::secrets::command::SecretKeyCommand;
 
@@ -115,10 +118,27 @@ pub(crate) struct RunArgs {
     /// Addresses that hooks may be posted to besides public ones. Once for each.
     #[arg(long, value_name = "NETWORK")]
     allow_hooks_to: Vec<IpNet>,
+    #[command(flatten)]
+    registries: RegistryArgs,
     /// Serves metrics, health and readiness here, to everybody who can connect: /metrics, /healthz, /readyz. Names apps,
     /// classes and nodes, and no secrets; on loopback or a trusted network only.
     #[arg(long, value_name = "ADDR:PORT")]
     monitor_listen: Option<SocketAddr>,
+    /// Serves the registry here, for bearers of tokens. On loopback, or with --registry-cert and --registry-key.
+    #[arg(long, value_name = "ADDR:PORT")]
+    registry_listen: Option<SocketAddr>,
+    /// The certificate of that address, for the name that its clients know it by, with its chain.
+    #[arg(long, value_name = "FILE", requires_all = ["registry_listen", "registry_key"])]
+    registry_cert: Option<PathBuf>,
+    /// The private key of that certificate.
+    #[arg(long, value_name = "FILE", requires_all = ["registry_listen", "registry_cert"])]
+    registry_key: Option<PathBuf>,
+    /// Largest image: its layers, compressed as they are.
+    #[arg(long, value_name = "SIZE", default_value = "2GB", value_parser = size)]
+    image_limit: u64,
+    /// Most that all images may take on disk.
+    #[arg(long, value_name = "SIZE", default_value = "50GB", value_parser = size)]
+    images_limit: u64,
     /// Form of the log.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -141,6 +161,28 @@ pub(crate) struct AdminTls {
     pub(crate) key: PathBuf,
 }
 
+/// Where the registry is served.
+#[derive(Debug)]
+pub(crate) struct RegistryPlace {
+    pub(crate) listen: SocketAddr,
+    /// Certificate and key; none on loopback addresses only.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+}
+
+impl RegistryPlace {
+    /// Tokens never cross a network unencrypted.
+    fn check(listen: SocketAddr, cert: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Self> {
+        let tls = cert.zip(key);
+        ensure!(
+            tls.is_some() || listen.ip().is_loopback(),
+            "the registry at {listen} needs TLS, since others than this machine can reach it: give it --registry-cert and \
+             --registry-key, or a loopback address such as 127.0.0.1:{}",
+            listen.port()
+        );
+        Ok(Self { listen, tls })
+    }
+}
+
 /// What an edge runs with.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -153,7 +195,10 @@ pub(crate) struct Config {
     pub(crate) admin_tls: Option<AdminTls>,
     pub(crate) secret_key: PathBuf,
     pub(crate) allow_hooks_to: Vec<IpNet>,
+    pub(crate) registries: Settings,
     pub(crate) monitor_listen: Option<SocketAddr>,
+    pub(crate) registry: Option<RegistryPlace>,
+    pub(crate) images: ImageLimits,
     pub(crate) credentials: Credentials,
 }
 
@@ -175,6 +220,12 @@ impl RunArgs {
             self.cert.display(),
             self.name
         );
+        let (cert, key) = (self.registry_cert, self.registry_key);
+        let place = self.registry_listen.map(|listen| RegistryPlace::check(listen, cert, key));
+        ensure!(
+            self.image_limit > 0 && self.image_limit <= self.images_limit,
+            "--image-limit must be more than nothing, and at most --images-limit"
+        );
         let state = std::path::absolute(&self.state).context("the state directory")?;
         let secret_key = self.secret_key.unwrap_or_else(|| state.join(secrets::DEFAULT_NAME));
         Ok(Config {
@@ -187,13 +238,21 @@ impl RunArgs {
                 _ => None,
             },
             allow_hooks_to: self.allow_hooks_to,
+            registries: self.registries.check()?,
             monitor_listen: self.monitor_listen,
+            registry: place.transpose()?,
+            images: ImageLimits { image_bytes: self.image_limit, total_bytes: self.images_limit },
             name: self.name,
             listen: self.listen,
             state,
             credentials,
         })
     }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let read = text.parse::<ByteSize>().map(|size| size.as_u64());
+    read.map_err(|_| format!("`{text}` is not a size such as 2GB or 512MiB"))
 }
 
 fn node(text: &str) -> Result<(NodeId, String), String> {
@@ -240,6 +299,23 @@ mod tests {
         for bad in ["n1", "n1=", "n1=x", "n1=:1", "n1=x:0", "n1=x:y", "=x:1", "a/b=x:1"] {
             assert!(node(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_registry_that_others_reach_has_tls() {
+        let check = |listen: &str, file: Option<&str>| {
+            let file = file.map(PathBuf::from);
+            RegistryPlace::check(listen.parse().unwrap(), file.clone(), file).is_ok()
+        };
+        assert!(check("127.0.0.1:5000", None) && check("[::1]:5000", None));
+        assert!(!check("192.0.2.1:5000", None) && !check("0.0.0.0:5000", None) && !check("[::]:5000", None));
+        assert!(check("0.0.0.0:5000", Some("x")));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!((size("2GB"), size("512MiB"), size("7")), (Ok(2_000_000_000), Ok(512 << 20), Ok(7)));
+        assert!(size("much").is_err());
     }
 
     #[test]

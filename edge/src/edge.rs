@@ -22,16 +22,19 @@ use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::admin::{self, Admin, Listeners};
 use crate::agenda;
-use crate::apps::Apps;
+use crate::apps::{self, Apps};
 use crate::beats::Beats;
 use crate::config::Config;
+use crate::delivery::{self, Delivery};
 use crate::hooks::{self, Wakes};
 use crate::http::listener;
+use crate::images::{Images, collect_regularly};
 use crate::link::Introduction;
 use crate::metrics::{Metrics, Watch};
 use crate::nodes::Nodes;
 use crate::objects::{self, Inbox, Mailbox};
 use crate::proxy::{Handover, shard_of};
+use crate::remote::Remote;
 use crate::router::CurrentRouter;
 use crate::secrets::Secrets;
 use crate::shard::{self, Own, Shared};
@@ -50,29 +53,31 @@ const HANDOVERS: usize = 1024;
 /// Runs an edge until it is told to end.
 pub(crate) async fn run(config: Config, lifecycle: Lifecycle) -> anyhow::Result<Ending> {
     let process = Process::started_now();
-    let images = prepare_directories(&config.state)?;
+    let directories = prepare_directories(&config.state)?;
     let store = Arc::new(SledStore::open(&config.state.join("store"))?);
-    let stored = Stored { store: Arc::clone(&store) as Arc<dyn Store>, vitals: store.vitals(), images };
+    let stored = Stored { store: Arc::clone(&store) as Arc<dyn Store>, vitals: store.vitals(), directories };
     let edge = Edge::start(Arc::new(config), stored, &lifecycle, process)?;
     let ending = edge.run(&lifecycle).await;
     store.close();
     ending
 }
 
-/// The directory of what only the edge reads, and that of images, which nodes on this machine read as other users.
-fn prepare_directories(state: &Path) -> anyhow::Result<PathBuf> {
-    let images = state.join("images");
+/// Makes the directories in that of what the edge remembers.
+fn prepare_directories(state: &Path) -> anyhow::Result<Directories> {
+    let directories = Directories { images: state.join("images"), assets: state.join("assets") };
     let make = |path: &Path, mode| {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         made.with_context(|| format!("cannot make the directory {}", path.display()))
     };
     make(state, 0o755)?;
-    make(&images, 0o755)?;
+    make(&directories.assets, 0o755)?;
+    make(&directories.images, 0o700)?;
     // The modes hold whatever the umask is, and for directories that were there.
-    fs::set_permissions(&images, fs::Permissions::from_mode(0o755)).context("the directory of images")?;
+    fs::set_permissions(&directories.assets, fs::Permissions::from_mode(0o755)).context("the assets")?;
+    fs::set_permissions(&directories.images, fs::Permissions::from_mode(0o700)).context("the images")?;
     make(&state.join("store"), 0o700)?;
     sync_names(state).with_context(|| format!("cannot sync {}", state.display()))?;
-    Ok(images)
+    Ok(directories)
 }
 
 /// Makes durable what the directory holds, and its own name where it may have been made just now.
@@ -86,6 +91,7 @@ fn sync_names(state: &Path) -> io::Result<()> {
 }
 
 struct Edge {
+    /// And what brings images to nodes.
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
     own: OwnWork,
@@ -97,7 +103,14 @@ struct Edge {
 struct Stored {
     store: Arc<dyn Store>,
     vitals: Arc<Vitals>,
+    directories: Directories,
+}
+
+struct Directories {
+    /// The content of images. Only the edge reads it.
     images: PathBuf,
+    /// Static files, which whoever deploys puts there.
+    assets: PathBuf,
 }
 
 /// What the edge does by itself.
@@ -141,14 +154,21 @@ impl Edge {
         lifecycle: &Lifecycle,
         process: Process,
     ) -> anyhow::Result<Self> {
-        let Stored { store, vitals, images } = stored;
+        let Stored { store, vitals, directories } = stored;
+        let images = Images::open(&directories.images, config.images, Arc::clone(&store))?;
         let epoch = store.next_epoch()?;
         let router = Arc::new(CurrentRouter::default());
         let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
-        let apps = Apps::load(Arc::clone(&store), Arc::clone(&router), Arc::clone(&metrics), images.clone())?;
-        let apps = Arc::new(apps);
+        let of_apps = apps::Parts {
+            store: Arc::clone(&store),
+            router: Arc::clone(&router),
+            metrics: Arc::clone(&metrics),
+            images: Arc::clone(&images),
+            assets: directories.assets.clone(),
+        };
+        let apps = Arc::new(Apps::load(of_apps)?);
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let records = recover(&*store, &nodes, count)?;
         let ways: Vec<Ways> = (0..count).map(|_| Ways::new()).collect();
@@ -167,7 +187,17 @@ impl Edge {
             metrics: Arc::clone(&metrics),
             shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
         };
-        let shards = start_shards(&shared, ways, records, epoch)?;
+        let parts = delivery::Parts {
+            config: Arc::clone(&config),
+            lifecycle: lifecycle.clone(),
+            nodes: Arc::clone(&nodes),
+            apps: Arc::clone(&apps),
+            content: images.content().clone(),
+            epoch,
+        };
+        let (delivery, deliverer) = Delivery::start(parts)?;
+        let mut shards = start_shards(&shared, ways, records, epoch)?;
+        shards.push(deliverer);
         let own = OwnWork::of(&shared, &apps, &mailboxes);
         let watch = Arc::new(Watch {
             metrics,
@@ -183,14 +213,22 @@ impl Edge {
             wakes: shared.wakes.clone(),
             agenda_changed: Arc::clone(&own.agenda.changed),
             nodes,
+            delivery,
             watch: Arc::clone(&watch),
             tokens: Tokens::load(Arc::clone(&store))?,
+            remote: Arc::new(Remote::new(
+                config.registries.clone(),
+                Arc::clone(&images),
+                Arc::clone(&secrets),
+            )),
+            transfers: admin::transfers(),
             secrets,
             mailboxes,
             shards: shared.shards,
             changes: shared.changes,
             store,
             images,
+            assets: directories.assets,
             waiters: Default::default(),
             watchers: admin::watchers(),
         };
@@ -202,6 +240,7 @@ impl Edge {
         let socket = &self.config.admin_socket;
         let listeners = Listeners::bind(socket, self.config.admin_tls.as_ref()).await?;
         let pruning = tokio::spawn(usage::prune(Arc::clone(&self.admin.store)));
+        let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
         let admin = tokio::spawn(admin::serve(listeners, self.admin));
         let own_work = [
@@ -219,6 +258,7 @@ impl Edge {
         };
         admin.abort();
         pruning.abort();
+        collecting.abort();
         // What they were about is due still.
         own_work.iter().for_each(tokio::task::JoinHandle::abort);
         // Only fails where the socket is gone already.

@@ -72,6 +72,11 @@ impl AppHistory {
         current.unwrap_or(&self.versions[self.versions.len() - 1])
     }
 
+    /// All versions, each with whether it is the current one.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (&AppVersion, bool)> {
+        self.versions.iter().map(|known| (known, known.version == self.current))
+    }
+
     pub(crate) fn get(&self, version: Version) -> Option<&AppVersion> {
         self.versions.iter().find(|known| known.version == version)
     }

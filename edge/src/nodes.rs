@@ -1,11 +1,12 @@
 //! What the whole edge knows of its nodes: their room (the pure `Fleet`), and what each agent said of itself. Shared
 //! by all shards; the lock is held for a look-up or a reservation and never over an await.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use berth_common::ids::{Generation, NodeId, ObjectId};
+use berth_common::image::{Architecture, Digest};
 use berth_common::wire::call::{Capacity, DiskCapacity, Welcome};
 use berth_engine::Refused;
 use berth_engine::fleet::{Demand, Fleet};
@@ -55,6 +56,11 @@ pub(crate) struct NodeView {
     draining: bool,
 }
 
+/// Whether a machine runs images that are made for these; what is not known is no obstacle.
+fn runs(own: Option<Architecture>, architectures: &BTreeSet<Architecture>) -> bool {
+    own.is_none_or(|own| architectures.is_empty() || architectures.contains(&own))
+}
+
 impl Nodes {
     /// Nodes at these addresses, none of them connected.
     pub(crate) fn new(addresses: &BTreeMap<NodeId, String>) -> Self {
@@ -72,7 +78,8 @@ impl Nodes {
     pub(crate) fn up(&self, welcome: &Welcome) {
         let mut state = self.lock();
         let Welcome { node, capacity, disk, draining, .. } = welcome.clone();
-        state.fleet.node_up(node, capacity, disk, draining);
+        state.fleet.node_up(node.clone(), capacity, disk, draining);
+        state.fleet.node_is(&node, welcome.architecture);
         if let Some(node) = state.nodes.get_mut(&welcome.node) {
             node.connections += 1;
             node.welcome = Some(welcome.clone());
@@ -97,6 +104,33 @@ impl Nodes {
             node.round_trip = None;
             state.fleet.node_down(id);
         }
+    }
+
+    /// The names of all nodes, in order.
+    pub(crate) fn names(&self) -> Vec<NodeId> {
+        self.lock().nodes.keys().cloned().collect()
+    }
+
+    /// A node holds an image, or does not any more.
+    pub(crate) fn holds(&self, id: &NodeId, image: Digest, holds: bool) {
+        self.lock().fleet.node_holds(id, image, holds);
+    }
+
+    /// The connected nodes that take instances of images that are made for these machines.
+    pub(crate) fn fitting(&self, architectures: &BTreeSet<Architecture>) -> BTreeSet<NodeId> {
+        let fits = |node: &Node| {
+            let welcome = node.welcome.as_ref().filter(|welcome| node.connections > 0 && !welcome.draining);
+            welcome.is_some_and(|welcome| runs(welcome.architecture, architectures))
+        };
+        let state = self.lock();
+        state.nodes.iter().filter(|(_, node)| fits(node)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether a node runs images that are made for these machines, as far as it has said what it is.
+    pub(crate) fn can_run(&self, id: &NodeId, architectures: &BTreeSet<Architecture>) -> bool {
+        let state = self.lock();
+        let welcome = state.nodes.get(id).and_then(|node| node.welcome.as_ref());
+        runs(welcome.and_then(|welcome| welcome.architecture), architectures)
     }
 
     /// How long a packet to a connected node and back takes.

@@ -42,6 +42,9 @@ const IDLE_TIMEOUT_MS: u32 = 10_000;
 /// Round-trip time that is assumed while dialling: makes a lost first packet cost 0.3 s and not a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
+/// Blobs that a node may fetch at once.
+const MAX_BLOB_STREAMS: u32 = 16;
+
 const IDENTIFIED: &str = "the configuration of `certs` has TLS 1.3's initial cipher suite";
 
 /// A socket for all QUIC connections of a shard.
@@ -70,6 +73,16 @@ pub(crate) fn client_config(credentials: &Credentials, node: &NodeId) -> quinn::
     let tls = berth_certs::client_config(credentials, node);
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect(IDENTIFIED)));
     config.transport_config(Arc::new(transport()));
+    config
+}
+
+/// How a node is dialled that fetches images: it opens the streams.
+pub(crate) fn delivery_config(credentials: &Credentials, node: &NodeId) -> quinn::ClientConfig {
+    let tls = berth_certs::client_config(credentials, node);
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect(IDENTIFIED)));
+    let mut transport = transport();
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(MAX_BLOB_STREAMS));
+    config.transport_config(Arc::new(transport));
     config
 }
 

@@ -3,9 +3,10 @@
 //! The nodes of an edge are shared by all its shards. What is reserved here is a promise among the shards; the agent
 //! has the last word when it is asked to start.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use berth_common::ids::{AppName, ClassName, Generation, NodeId, ObjectId, ObjectKey};
+use berth_common::image::{Architecture, Digest};
 use berth_common::spec::{AppLimits, ClassSpec, Resources};
 use berth_common::wire::call::{Capacity, DiskCapacity, DiskLimit, DiskSlots};
 
@@ -26,6 +27,10 @@ pub struct Demand {
     pub max_instances: Option<u32>,
     /// What all instances of the app may take together.
     pub limits: AppLimits,
+    /// What it is made from.
+    pub image: Digest,
+    /// The machines that this runs on; empty where that is not known.
+    pub architectures: BTreeSet<Architecture>,
 }
 
 impl Demand {
@@ -38,6 +43,8 @@ impl Demand {
             class: (key.app.clone(), key.class.clone()),
             max_instances: class.max_instances,
             limits: class.of_app.limits,
+            image: class.recipe.image.digest,
+            architectures: class.recipe.image.architectures.clone(),
         }
     }
 }
@@ -65,6 +72,10 @@ struct Node {
     capacity: Option<Capacity>,
     disk: DiskCapacity,
     draining: bool,
+    /// What its programs are made for, where it says so.
+    architecture: Option<Architecture>,
+    /// The images that it holds.
+    images: HashSet<Digest>,
     used: Used,
 }
 
@@ -104,6 +115,23 @@ impl Fleet {
         }
     }
 
+    /// What a node's programs are made for.
+    pub fn node_is(&mut self, id: &NodeId, architecture: Option<Architecture>) {
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.architecture = architecture;
+        }
+    }
+
+    /// A node holds an image, or does not any more.
+    pub fn node_holds(&mut self, id: &NodeId, image: Digest, holds: bool) {
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        if holds {
+            node.images.insert(image);
+        } else {
+            node.images.remove(&image);
+        }
+    }
+
     /// A node is not connected. What is reserved on it stays so: its instances may live.
     pub fn node_down(&mut self, id: &NodeId) {
         if let Some(node) = self.nodes.get_mut(id) {
@@ -117,8 +145,8 @@ impl Fleet {
         self.book(demand.clone(), node.clone());
     }
 
-    /// Finds a node with room, and reserves it: of those that have it the one with the fewest instances, so that
-    /// instances spread. An object has one reservation at the most; an older one is given back.
+    /// Finds a node with room, and reserves it: of those that have it one that holds the image before one that must fetch
+    /// it, and of those the one with the fewest instances, so that instances spread. An object has one reservation at the most; an older one is given back.
     pub fn reserve(&mut self, demand: &Demand) -> Result<NodeId, Refused> {
         self.release(demand.object, Generation(u64::MAX));
         if let Some(limit) = demand.max_instances
@@ -130,7 +158,7 @@ impl Fleet {
         if let Some(what) = used.exceeds(&demand.limits) {
             return Err(Refused::AppLimit { what });
         }
-        let node = self.choose(&demand.resources)?;
+        let node = self.choose(demand)?;
         self.book(demand.clone(), node.clone());
         Ok(node)
     }
@@ -164,17 +192,18 @@ impl Fleet {
         self.nodes.get(node).map_or(0, |node| node.used.instances)
     }
 
-    fn choose(&self, resources: &Resources) -> Result<NodeId, Refused> {
+    fn choose(&self, demand: &Demand) -> Result<NodeId, Refused> {
         let mut lacking = None;
-        let mut best: Option<(&NodeId, &Node)> = None;
+        let mut best: Option<(&NodeId, (bool, u32))> = None;
         for (id, node) in &self.nodes {
             let Some(capacity) = node.capacity.filter(|_| !node.draining) else { continue };
-            match node.used.lacks(&capacity, &node.disk, resources) {
-                Some(what) => lacking = Some(what),
-                None if best.is_none_or(|(_, b)| node.used.instances < b.used.instances) => {
-                    best = Some((id, node));
-                }
-                None => {}
+            if let Some(what) = node.lacks(&capacity, demand) {
+                lacking = Some(what);
+                continue;
+            }
+            let rank = (!node.images.contains(&demand.image), node.used.instances);
+            if best.is_none_or(|(_, least)| rank < least) {
+                best = Some((id, rank));
             }
         }
         match (best, lacking) {
@@ -190,6 +219,19 @@ impl Fleet {
         let app = self.apps.entry(demand.class.0.clone()).or_default();
         *app = app.plus(&demand.resources);
         self.reservations.insert(demand.object, Reservation { node, demand });
+    }
+}
+
+impl Node {
+    /// What there would be too little of.
+    fn lacks(&self, capacity: &Capacity, demand: &Demand) -> Option<String> {
+        let made_for = &demand.architectures;
+        let runs = self.architecture.is_none_or(|own| made_for.is_empty() || made_for.contains(&own));
+        if !runs {
+            let names: Vec<String> = made_for.iter().map(|one| format!("linux/{one}")).collect();
+            return Some(format!("a machine that the image is made for ({})", names.join(", ")));
+        }
+        self.used.lacks(capacity, &self.disk, &demand.resources)
     }
 }
 

@@ -5,17 +5,30 @@
 //! DIR/uploads/NAME    a blob in the making; gone when the store is opened again
 //! ```
 //!
+//! One lock guards how much there is, and each look at a blob that makes somebody count on it: whoever was told that a blob is
+//! there has also put off its end, and who sweeps looks and removes under the same lock. Nothing slow is done under it.
+//!
 //! Calls block on the disk.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use berth_common::image::Digest;
+use rustix::fs::fstatvfs;
 use sha2::{Digest as _, Sha256};
+
+/// Free space of its disk, in bytes, below which nothing is taken: others, such as the edge's store, write to the same disk, and
+/// some of them do not survive its end.
+const RESERVE_BYTES: u64 = 128 << 20;
+/// Most uploads at once: each holds a file open.
+const MAX_UPLOADS: usize = 256;
+/// Only their owner reads images: they may hold what is secret.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// Why content could not be kept or had.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +58,30 @@ pub enum ContentError {
     /// Another blob was expected.
     #[error("it has more than the {0} bytes that it may have here")]
     Unexpected(usize),
+    /// Too many are being written.
+    #[error("{MAX_UPLOADS} blobs are being written, which is the most there can be: try again later")]
+    Busy,
+    /// The disk is as good as full.
+    #[error(
+        "the disk of images is as good as full ({free} bytes are free, and {RESERVE_BYTES} stay so): nothing was kept; make \
+         room, or remove images and run `berth images gc`"
+    )]
+    Full {
+        /// Bytes that are free.
+        free: u64,
+    },
     /// Reading or writing failed.
     #[error("the disk of images failed: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for ContentError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { free: 0 },
+            _ => Self::Io(error),
+        }
+    }
 }
 
 /// How much there may be.
@@ -70,30 +104,52 @@ struct Shared {
     blobs: PathBuf,
     uploads: PathBuf,
     limits: Limits,
-    /// Bytes of all blobs and uploads. Held while a blob is found or removed too, so that none is removed that somebody
-    /// has just been told of.
-    used: Mutex<u64>,
+    /// Held while a blob is found, put to its place or removed, so that none is removed that somebody has just been told of.
+    used: Mutex<Used>,
+}
+
+/// What there is.
+#[derive(Debug, Default)]
+struct Used {
+    /// Bytes of all blobs and uploads.
+    bytes: u64,
+    blobs: u64,
+    uploads: usize,
+}
+
+/// What there is, and the most there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of all blobs and uploads.
+    pub bytes: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Uploads that are not finished.
+    pub uploads: usize,
+    /// Most bytes.
+    pub limit_bytes: u64,
 }
 
 impl Content {
-    /// Opens the store in a directory, which is made if it is missing.
+    /// Opens the store in a directory, which is made if it is missing. What was in the making is removed.
     pub fn open(directory: &Path, limits: Limits) -> Result<Self, ContentError> {
         let (blobs, uploads) = (directory.join("blobs"), directory.join("uploads"));
-        fs::create_dir_all(&blobs)?;
-        match fs::remove_dir_all(&uploads) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => fs::create_dir_all(&uploads)?,
+        if let Err(error) = fs::remove_dir_all(&uploads)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error.into());
         }
-        let mut used = 0;
-        for entry in fs::read_dir(&blobs)? {
-            used += entry?.metadata()?.len();
+        for path in [&blobs, &uploads] {
+            DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
         }
-        Ok(Self { shared: Arc::new(Shared { blobs, uploads, limits, used: Mutex::new(used) }) })
+        File::open(directory)?.sync_all()?;
+        let used = Mutex::new(count(&blobs)?);
+        Ok(Self { shared: Arc::new(Shared { blobs, uploads, limits, used }) })
     }
 
     /// How long a blob is, if it is there. Whoever is told counts on it: it is not swept for a while.
     pub fn size(&self, digest: &Digest) -> Result<Option<u64>, ContentError> {
-        let _used = self.lock();
+        let _held = self.lock();
         match File::open(self.path(digest)) {
             Ok(file) => {
                 file.set_modified(SystemTime::now())?;
@@ -123,7 +179,7 @@ impl Content {
             return Err(ContentError::Unexpected(most));
         }
         let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut file, &mut bytes)?;
+        file.read_to_end(&mut bytes)?;
         let found = Digest::of(&bytes);
         if found == *digest {
             Ok(Some(bytes))
@@ -143,13 +199,37 @@ impl Content {
 
     /// Begins a blob.
     pub fn begin(&self) -> Result<Upload, ContentError> {
-        let file = tempfile::NamedTempFile::new_in(&self.shared.uploads)?;
-        Ok(Upload { content: self.clone(), file: Some(file), hash: Sha256::new(), length: 0 })
+        {
+            let mut used = self.lock();
+            if used.uploads >= MAX_UPLOADS {
+                return Err(ContentError::Busy);
+            }
+            used.uploads += 1;
+        }
+        // Made before its file: dropped, it gives its place back, whatever fails.
+        let mut upload = Upload { content: self.clone(), file: None, hash: Sha256::new(), length: 0 };
+        upload.file = Some(tempfile::NamedTempFile::new_in(&self.shared.uploads)?);
+        Ok(upload)
     }
 
     /// Bytes of all that is there, and the most there may be.
     pub fn used(&self) -> (u64, u64) {
-        (*self.lock(), self.shared.limits.total_bytes)
+        (self.lock().bytes, self.shared.limits.total_bytes)
+    }
+
+    /// What there is.
+    pub fn usage(&self) -> Usage {
+        let Used { bytes, blobs, uploads } = *self.lock();
+        Usage { bytes, blobs, uploads, limit_bytes: self.shared.limits.total_bytes }
+    }
+
+    /// How long ago somebody last counted on a blob, if it is there.
+    pub fn idle(&self, digest: &Digest) -> Result<Option<Duration>, ContentError> {
+        match fs::metadata(self.path(digest)) {
+            Ok(metadata) => Ok(Some(idle(&metadata)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes what is not to be kept and that nobody has counted on for a while; tells what it was, and how long.
@@ -161,31 +241,71 @@ impl Content {
     ) -> Result<Vec<(Digest, u64)>, ContentError> {
         let mut swept = Vec::new();
         for entry in fs::read_dir(&self.shared.blobs)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let digest = name.to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+            let digest = digest_of_name(&entry?.file_name());
             let Some(digest) = digest.filter(|digest| !keep.contains(digest)) else { continue };
-            let mut used = self.lock();
-            let metadata = entry.metadata()?;
-            let idle = metadata.modified()?.elapsed().unwrap_or_default();
-            if idle >= grace {
-                if !dry_run {
-                    fs::remove_file(entry.path())?;
-                    *used = used.saturating_sub(metadata.len());
-                }
-                swept.push((digest, metadata.len()));
+            if let Some(length) = self.sweep_one(&digest, grace, dry_run)? {
+                swept.push((digest, length));
             }
         }
         Ok(swept)
+    }
+
+    /// Removes a blob, whoever counts on it, and tells how long it was.
+    pub fn remove(&self, digest: &Digest) -> Result<Option<u64>, ContentError> {
+        self.sweep_one(digest, Duration::ZERO, false)
+    }
+
+    /// Removes a blob that nobody has counted on for a while, and tells how long it was.
+    fn sweep_one(
+        &self,
+        digest: &Digest,
+        grace: Duration,
+        dry_run: bool,
+    ) -> Result<Option<u64>, ContentError> {
+        let path = self.path(digest);
+        let mut used = self.lock();
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if idle(&metadata)? < grace {
+            return Ok(None);
+        }
+        if !dry_run {
+            fs::remove_file(&path)?;
+            used.bytes = used.bytes.saturating_sub(metadata.len());
+            used.blobs = used.blobs.saturating_sub(1);
+        }
+        Ok(Some(metadata.len()))
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
         self.shared.blobs.join(digest.hex())
     }
 
-    fn lock(&self) -> MutexGuard<'_, u64> {
+    fn lock(&self) -> MutexGuard<'_, Used> {
         self.shared.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is there when the store is opened.
+fn count(blobs: &Path) -> io::Result<Used> {
+    let mut used = Used::default();
+    for entry in fs::read_dir(blobs)? {
+        used.bytes += entry?.metadata()?.len();
+        used.blobs += 1;
+    }
+    Ok(used)
+}
+
+fn digest_of_name(name: &std::ffi::OsStr) -> Option<Digest> {
+    format!("sha256:{}", name.to_str()?).parse().ok()
+}
+
+/// Times to come are those of a clock that was set back: as good as now.
+fn idle(metadata: &fs::Metadata) -> io::Result<Duration> {
+    Ok(metadata.modified()?.elapsed().unwrap_or_default())
 }
 
 /// A blob in the making. Dropped, it leaves nothing behind.
@@ -198,23 +318,27 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Adds bytes.
+    /// Adds bytes. Refused for want of room (`Quota`, `Full`), it is as it was, and can be tried again.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ContentError> {
         let limits = self.content.shared.limits;
         let more = bytes.len() as u64;
-        if self.length + more > limits.blob_bytes {
+        if self.length.saturating_add(more) > limits.blob_bytes {
             return Err(ContentError::TooLarge { limit: limits.blob_bytes });
         }
+        let file = self.file.as_mut().ok_or_else(broken)?;
+        check_room(file.as_file(), more)?;
         {
             let mut used = self.content.lock();
-            if *used + more > limits.total_bytes {
+            if used.bytes.saturating_add(more) > limits.total_bytes {
                 return Err(ContentError::Quota { limit: limits.total_bytes });
             }
-            *used += more;
+            used.bytes += more;
         }
         self.length += more;
-        if let Some(file) = &mut self.file {
-            file.write_all(bytes)?;
+        if let Err(error) = file.write_all(bytes) {
+            // Nobody knows how much of it was written.
+            self.file = None;
+            return Err(error.into());
         }
         self.hash.update(bytes);
         Ok(())
@@ -231,23 +355,49 @@ impl Upload {
         if found != *expected {
             return Err(ContentError::Digest { expected: *expected, found });
         }
-        let Some(file) = self.file.take() else { return Ok(self.length) };
+        let length = self.length;
+        let file = self.file.take().ok_or_else(broken)?;
         file.as_file().sync_all()?;
-        let path = self.content.path(expected);
-        let was = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        file.persist(&path).map_err(|error| error.error)?;
+        self.place(file, expected)?;
         File::open(&self.content.shared.blobs)?.sync_all()?;
-        // What was there before counts no more.
-        let length = std::mem::take(&mut self.length);
-        let mut used = self.content.lock();
-        *used = used.saturating_sub(was);
         Ok(length)
     }
+
+    /// Moves the file to its place. What was there before, which is the same, counts no more.
+    fn place(&mut self, file: tempfile::NamedTempFile, digest: &Digest) -> Result<(), ContentError> {
+        let path = self.content.path(digest);
+        let mut used = self.content.lock();
+        // Somebody counts on it from now on, however long it was in the making.
+        file.as_file().set_modified(SystemTime::now())?;
+        let before = fs::metadata(&path).map(|metadata| metadata.len()).ok();
+        file.persist(&path).map_err(|error| error.error)?;
+        self.length = 0;
+        used.bytes = used.bytes.saturating_sub(before.unwrap_or(0));
+        used.blobs += u64::from(before.is_none());
+        Ok(())
+    }
+}
+
+fn broken() -> ContentError {
+    ContentError::Io(io::Error::other("an earlier write of this blob failed: begin it anew"))
+}
+
+/// Whether the disk takes so many bytes more.
+fn check_room(file: &File, more: u64) -> Result<(), ContentError> {
+    let disk = fstatvfs(file).map_err(io::Error::from)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < RESERVE_BYTES.saturating_add(more) { Err(ContentError::Full { free }) } else { Ok(()) }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
+        // Before its bytes count no more.
+        self.file = None;
         let mut used = self.content.lock();
-        *used = used.saturating_sub(self.length);
+        used.bytes = used.bytes.saturating_sub(self.length);
+        used.uploads = used.uploads.saturating_sub(1);
     }
 }
+
+#[cfg(test)]
+mod tests;

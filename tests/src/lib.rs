@@ -24,6 +24,7 @@ pub mod isolated;
 pub mod machine;
 pub mod metrics;
 pub mod packages;
+pub mod peer;
 pub mod ports;
 pub mod process;
 pub mod programs;

@@ -1,7 +1,5 @@
 //! Debian packages that a bench or a scenario needs: installed by root, with a line that says so; named to everybody else.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
@@ -21,27 +19,10 @@ pub fn need(programs: &[(&str, &str)]) -> Result<()> {
         return Ok(());
     }
     let list = missing.join(" ");
-    ensure!(machine::is_root(), "more programs are needed; as root run: apt-get install {list}");
-    println!("installing the Debian packages that are needed: {list}");
+    ensure!(machine::is_root(), "this needs more programs; as root run: apt-get install {list}");
+    println!("installing the Debian packages that this needs: {list}");
     apt_get(&["update", "-q"])?;
     apt_get(&[&["install", "-q", "-y", "--no-install-recommends"], &missing[..]].concat())
-}
-
-/// Unpacks a package below a directory, without installing it: some would start a service that nobody asked for.
-pub fn unpack(package: &str, directory: &Path) -> Result<PathBuf> {
-    let root = directory.join(package);
-    if root.is_dir() {
-        return Ok(root);
-    }
-    fs::create_dir_all(directory)?;
-    let work = tempfile::tempdir_in(directory)?;
-    let user = "APT::Sandbox::User=root";
-    run(Command::new("apt-get").args(["download", "-q", "-o", user, package]).current_dir(work.path()))?;
-    let fetched = fs::read_dir(work.path())?.next().context("apt-get has fetched nothing")??.path();
-    let unpacked = work.path().join("unpacked");
-    run(Command::new("dpkg-deb").arg("-x").args([&fetched, &unpacked]))?;
-    fs::rename(unpacked, &root).with_context(|| format!("make {}", root.display()))?;
-    Ok(root)
 }
 
 fn is_there(program: &str) -> bool {

@@ -14,7 +14,7 @@ fn table() -> Instances<()> {
 fn launch(owner: &str, id: u8, object: &str, generation: u64) -> Launch {
     let start = serde_json::json!({
         "instance": InstanceId::from_bytes([id; 16]), "object": {"app": "a", "class": "c", "name": object},
-        "generation": generation, "term_ms": 1000, "image": {"layout": "/x", "digest": "sha256:0"},
+        "generation": generation, "term_ms": 1000, "image": {"repository": "x", "digest": format!("sha256:{}", "0".repeat(64))},
         "resources": {"cpu_sixteenths": 10, "memory_bytes": 100, "disk_bytes": 1},
         "enable_internet": false, "ready_port": 80,
     });

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use berth_monitor::{Page, Process, Watched};
 
 use super::{Census, Counts, InstanceCounts, PHASES, REASONS};
+use crate::images::ImageCounts;
 use crate::runtime::Runtime;
 use crate::serve::Agent;
 
@@ -25,6 +26,7 @@ impl<R: Runtime> Watched for Watch<R> {
         agent.instances.counts().show(&mut page);
         self.room(&mut page, &agent.instances.census());
         agent.counts.show(agent.tunnels.available_permits(), &mut page);
+        agent.images.counts().show(&mut page);
         self.process.add_to(&mut page);
         page
     }
@@ -85,6 +87,19 @@ impl InstanceCounts {
         for (reason, count) in REASONS.into_iter().zip(&self.ends) {
             ends.with(&[("reason", reason)], count.get());
         }
+    }
+}
+
+impl ImageCounts {
+    fn show(&self, page: &mut Page) {
+        page.counter("berth_agent_image_fetched_bytes_total", "Bytes of images that came from edges")
+            .is(self.fetched_bytes.get());
+        page.counter("berth_agent_layers_fetched_total", "Image layers that were fetched and unpacked")
+            .is(self.layers.get());
+        page.counter("berth_agent_layers_evicted_total", "Image layers that were removed to make room")
+            .is(self.evicted.get());
+        page.counter("berth_agent_image_failures_total", "Times that an image could not be had")
+            .is(self.failed.get());
     }
 }
 

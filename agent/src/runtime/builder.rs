@@ -13,11 +13,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
-use std::fs::{self, DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -26,7 +25,6 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::default::get_executor;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
-use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{execvpe, sethostname};
 use serde::{Deserialize, Serialize};
@@ -36,9 +34,6 @@ use super::disk::{self, Disk};
 use super::files::Files;
 use super::messages::{Assignment, ShimConfig};
 use super::{files, oci, rlimits, stage, sys, user};
-
-/// Longest overlay option string: the kernel takes one page.
-const MAX_OVERLAY_OPTIONS_BYTES: usize = 4095;
 
 /// Characters of the instance's id that are its host name: as many as tell instances apart at a glance.
 const HOSTNAME_CHARACTERS: usize = 12;
@@ -279,34 +274,12 @@ impl Stage {
     /// Mounts layers (topmost first) and disk as one root filesystem.
     fn prepare(layers: &[OwnedFd], disk: &OpenDisk) -> io::Result<Self> {
         stage::mount_stage()?;
-        let bound =
-            layers.iter().enumerate().map(|(index, layer)| stage::bind_in_stage(layer, &index.to_string()));
-        let lower = bound.collect::<io::Result<Vec<_>>>()?;
+        let lower = stage::bind_layers(layers)?;
         let disk = disk.put_in_stage()?;
         let make = stage::make_in_stage;
         let made = Self { bundle: make("bundle")?, state: make("state")?, rootfs: make("rootfs")? };
-        made.overlay(&lower, &disk)?;
-        Ok(made)
-    }
-
-    fn overlay(&self, lower: &[PathBuf], disk: &Path) -> io::Result<()> {
         let (upper, work) = (disk.join("upper"), disk.join("work"));
-        DirBuilder::new().mode(0o755).create(&upper)?;
-        DirBuilder::new().mode(0o700).create(&work)?;
-        let image_root = fs::metadata(&lower[0])?;
-        fs::set_permissions(&upper, fs::Permissions::from_mode(image_root.mode() & 0o7777))?;
-        std::os::unix::fs::chown(&upper, Some(image_root.uid()), Some(image_root.gid()))?;
-        let lower: Vec<String> = lower.iter().map(|p| p.display().to_string()).collect();
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={},userxattr",
-            lower.join(":"),
-            upper.display(),
-            work.display()
-        );
-        if options.len() > MAX_OVERLAY_OPTIONS_BYTES {
-            return Err(io::Error::other(format!("the image has too many layers ({})", lower.len())));
-        }
-        let flags = MsFlags::MS_NODEV;
-        Ok(mount(Some("overlay"), &self.rootfs, Some("overlay"), flags, Some(options.as_str()))?)
+        stage::Overlay { lower: &lower, upper, work }.mount(&made.rootfs)?;
+        Ok(made)
     }
 }

@@ -22,7 +22,7 @@
 //!     started.json        when its app was started
 //!     seen.json           what the agent last saw that it had taken
 //!     exit.json           how it ended and what it had taken; written once, at the very end
-//!   layers/DIGEST/fs      unpacked image layers, shared by instances
+//!   layers/, images/      images: see `images::layers`
 //!   logs/                 output of instances, also of ended ones: see `logs`
 //! ```
 

@@ -32,7 +32,7 @@ const PLACEMENT_ID: &str = "PLACEMENT_ID";
 pub(crate) struct Maker {
     pub(crate) site: Site,
     pub(crate) logs: PathBuf,
-    pub(crate) images: Images,
+    pub(crate) images: Rc<Images>,
     pub(crate) protection: Layers,
     pub(crate) spares: Rc<Spares>,
 }
@@ -42,12 +42,13 @@ impl Maker {
     pub(crate) async fn describe(&self, recipe: &Recipe, disk: &Disk) -> Result<Prepared, LaunchError> {
         let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("prepare a container: {e}"));
         let (image, prepared) =
-            tokio::join!(self.images.open(&recipe.image), self.spares.take(kind_of(recipe)));
-        let (image, prepared) = (image?, prepared.map_err(failed)?);
+            tokio::join!(self.images.get(&recipe.image.digest), self.spares.take(kind_of(recipe)));
+        let (image, mut prepared) = (image?, prepared.map_err(failed)?);
         let config = self.config(recipe, disk, &image, &prepared)?;
         let written = write_json_fast(&prepared.directory.join("disk.json"), disk)
             .and_then(|()| write_json_fast(&prepared.directory.join("shim.json"), &config));
         written.map_err(failed)?;
+        prepared.image = Some(image);
         Ok(prepared)
     }
 

@@ -48,6 +48,7 @@ pub mod unpack;
 mod user;
 
 pub(crate) use disk::slots_directory;
+pub(crate) use layout::make_private_dir;
 pub(crate) use sys::OWN_PROGRAM;
 
 use std::io;

@@ -30,7 +30,7 @@ use super::spares::{Makings, Prepared, Spares, Tools};
 use super::trial::{self, Place, Trial};
 use super::{Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, sweep, sys};
 use crate::config::Site;
-use crate::images::Images;
+use crate::images::{Image, Images};
 
 /// Prepared shims that one start may use up.
 const MAX_SHIMS: usize = 3;
@@ -92,7 +92,7 @@ pub struct Options {
 
 impl Rootless {
     /// Opens the node's state and finds its supervisor. Must be called within a `LocalSet`.
-    pub async fn open(options: Options) -> io::Result<Self> {
+    pub async fn open(options: Options, images: Rc<Images>) -> io::Result<Self> {
         let Options { site, state, enforce_disks, spares, name_server, pasta, nft, protection } = options;
         let layout = Layout::open(&state)?;
         let (uids, gids) = sweep::my_subordinate_ids()?;
@@ -101,7 +101,6 @@ impl Rootless {
             return Err(io::Error::other(format!("the supervisor answered strangely: {answer:?}")));
         };
         tracing::info!(supervisor = %version, cgroup = %cgroup.display(), "found the supervisor");
-        let images = Images::new(layout.layers());
         let tools =
             Tools { name_server, pasta: pasta.or_else(|| find("pasta")), nft: nft.or_else(|| find("nft")) };
         let makings = Makings { layout: layout.clone(), cgroup, uids, gids, tools, protection };
@@ -197,11 +196,16 @@ impl Rootless {
         write_json_fast(&prepared.directory.join("run.json"), &assignment)?;
         fs::rename(&prepared.directory, self.layout.instance(instance))?;
         prepared.call(&ShimCall::Run).await?;
-        Ok(self.follow(instance, prepared.socket))
+        Ok(self.follow(instance, prepared.socket, prepared.image))
     }
 
-    /// Follows a shim whose socket is connected.
-    fn follow(&self, instance: InstanceId, socket: AsyncFd<OwnedFd>) -> (Shim, Events) {
+    /// Follows a shim whose socket is connected. Its image's layers stay until it has gone.
+    fn follow(
+        &self,
+        instance: InstanceId,
+        socket: AsyncFd<OwnedFd>,
+        image: Option<Rc<Image>>,
+    ) -> (Shim, Events) {
         let shim = Shim::connected(socket);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let directory = self.layout.instance(instance);
@@ -216,6 +220,7 @@ impl Rootless {
             followed.answer_no_more();
             let _ = events.send(Event::Exited(ended)).await;
             followed.until_gone().await;
+            drop(image);
             all.borrow_mut().remove(&instance);
             gone.cancel();
             release(&disks, instance).await;
@@ -238,7 +243,8 @@ impl Rootless {
                 if let Some(disk) = disk {
                     self.disks.adopt(instance, disk);
                 }
-                let (container, events) = self.follow(instance, sys::asynchronous(socket)?);
+                let image = self.maker.images.adopt(&launch.start.recipe.image.digest);
+                let (container, events) = self.follow(instance, sys::asynchronous(socket)?, image);
                 if directory.join("run.json").exists() {
                     // The earlier agent came no further. A shim that has begun meanwhile says so, and goes on.
                     container.run().await?;

@@ -32,6 +32,7 @@ use super::messages::{
 };
 use super::network::{Internet, resolver};
 use super::{cgroup, sys};
+use crate::images::Image;
 
 /// How long a shim may take to be prepared: pasta takes up to a second on a loaded machine.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -71,6 +72,8 @@ pub(crate) struct Prepared {
     pub(crate) socket: AsyncFd<OwnedFd>,
     /// Its way out, if it has one.
     pub(crate) internet: Option<Internet>,
+    /// What its container is made from, once that was said.
+    pub(crate) image: Option<Rc<Image>>,
 }
 
 /// The stock.
@@ -215,7 +218,7 @@ impl Makings {
         }
         let socket = sys::asynchronous(connect_shim(directory)?)?;
         until_prepared(&socket).await?;
-        Ok(Prepared { directory: directory.to_owned(), cgroup: config.cgroup, socket, internet })
+        Ok(Prepared { directory: directory.to_owned(), cgroup: config.cgroup, socket, internet, image: None })
     }
 }
 

@@ -275,16 +275,6 @@ pub(crate) fn read_inherited(fd: RawFd) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Sets an extended attribute of a file, following no symbolic link.
-pub(crate) fn set_xattr(path: &Path, name: &std::ffi::CStr, value: &[u8]) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
-    // SAFETY: both strings end in NUL, the value's length is its own, and all outlive the call.
-    let result =
-        unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
-    Errno::result(result)?;
-    Ok(())
-}
-
 /// Registers a descriptor with the async runtime.
 pub(crate) fn asynchronous(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open for as long as it exists, is one number all that time, and is moved in whole.

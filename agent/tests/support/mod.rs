@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_agent::config::{Config, DiskLimits, Site};
+use berth_agent::images::{Images, WaterMarks};
 use berth_agent::runtime::layers::Layers;
 use berth_agent::runtime::{Adopted, Launch};
 use berth_agent::serve::Server;
@@ -80,6 +81,7 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         capacity: CAPACITY,
         max_tunnels: 100,
         disk_limit: DiskLimits::Unenforced,
+        water_marks: WaterMarks { high: 100, low: 100 },
         spares: 0,
         name_server: None,
         pasta: None,
@@ -87,6 +89,11 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         protection: Layers::default(),
         monitor_listen: None,
     }
+}
+
+/// The images of a node that never fetches any.
+pub(crate) fn images(config: &Config) -> Rc<Images> {
+    Images::open(&config.state, config.water_marks).unwrap()
 }
 
 impl World {
@@ -101,7 +108,9 @@ impl World {
         *fake.adopted.borrow_mut() = adopted;
         let lifecycle = Lifecycle::new();
         let config = config(directory.path(), "127.0.0.1:0".parse().unwrap());
-        let server = Server::start(config, FakeRuntime(Rc::clone(&fake)), lifecycle.clone()).await.unwrap();
+        let images = images(&config);
+        let server =
+            Server::start(config, FakeRuntime(Rc::clone(&fake)), images, lifecycle.clone()).await.unwrap();
         let address = server.local_addr();
         lifecycle.spawn_local(server.run());
         Self { directory, fake, lifecycle, address }
@@ -280,7 +289,7 @@ pub(crate) fn start(id: u8, ready_port: u16) -> Start {
     let start = serde_json::json!({
         "instance": InstanceId::from_bytes([id; 16]),
         "object": {"app": "a", "class": "c", "name": id.to_string()},
-        "generation": 1, "term_ms": 1000, "image": {"layout": "/x", "digest": "sha256:0"},
+        "generation": 1, "term_ms": 1000, "image": {"repository": "x", "digest": format!("sha256:{}", "0".repeat(64))},
         "resources": {"cpu_sixteenths": 10, "memory_bytes": 100, "disk_bytes": 1},
         "enable_internet": false, "ready_port": ready_port,
     });

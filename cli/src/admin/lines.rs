@@ -9,6 +9,7 @@ use hyper::Method;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 
 use super::{ANSWER_TIMEOUT, Admin, refusal, whole};
 
@@ -27,11 +28,20 @@ pub(crate) struct Lines {
 impl Admin {
     /// What is at a path, line by line.
     pub(crate) async fn lines(&self, path: &str) -> Result<Lines> {
+        self.follow(Method::GET, path, Bytes::new()).await
+    }
+
+    /// What an order is answered with, line by line.
+    pub(crate) async fn lines_of_order(&self, path: &str, order: &Value) -> Result<Lines> {
+        self.follow(Method::POST, path, order.to_string().into()).await
+    }
+
+    async fn follow(&self, method: Method, path: &str, body: Bytes) -> Result<Lines> {
         let stream = self.endpoint.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the body, or when that is dropped.
         tokio::spawn(connection);
-        let request = self.endpoint.request(Method::GET, path).body(Full::new(Bytes::new()))?;
+        let request = self.endpoint.request(method, path).body(Full::new(body))?;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
         let answer =
             answer.with_context(|| format!("{}: no answer in {ANSWER_TIMEOUT:?}", self.endpoint))??;

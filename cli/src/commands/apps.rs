@@ -49,7 +49,7 @@ struct AppParts {
 
 impl From<&TermArgs> for Terms {
     fn from(args: &TermArgs) -> Self {
-        Self { expect: args.expect, now: args.now }
+        Self { expect: args.expect, now: args.now, ..Self::default() }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use berth_common::ids::AppName;
+use berth_common::manifest::ImageSource;
 
 use crate::app::MANIFEST;
 use crate::args::Init;
@@ -29,7 +30,9 @@ pub(crate) fn run(args: &Init) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("cannot write {}", file.display())),
     }
     output::line(format_args!("wrote {}", file.display()))?;
-    if !args.dir.join(&args.image).exists() && !args.image.starts_with("oci:") {
+    let source: Option<ImageSource> = args.image.parse().ok();
+    let missing = matches!(source, Some(ImageSource::Path(path)) if !args.dir.join(&path).exists());
+    if missing {
         eprintln!(
             "next: put a static binary at {}, or name another image in it; then: berth dev",
             args.image
@@ -59,7 +62,8 @@ name = "{name}"
 
 [[containers]]
 class_name = "App"
-# A static binary, a directory that holds a whole root file system, or "oci:" and an image layout.
+# A static binary, a directory that holds a whole root file system, a Dockerfile, "oci:" and an image layout, or an image of
+# a registry such as "ghcr.io/me/app:1".
 image = {image}
 # lite, basic, standard-1 to standard-4, or {{ vcpu = 0.25, memory = "512MiB", disk = "1GB" }}
 instance_type = "lite"

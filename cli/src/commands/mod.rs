@@ -2,6 +2,7 @@
 
 mod agenda;
 mod apps;
+mod build;
 mod certs;
 mod check;
 mod completions;
@@ -10,12 +11,14 @@ mod containers;
 mod deploy;
 mod dev;
 mod hooks;
+mod images;
 mod init;
 mod kv;
 mod logs;
 mod man;
 mod nodes;
 mod pack;
+mod registries;
 mod schema;
 mod secret;
 mod store;
@@ -33,6 +36,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Deploy(args) => deploy::run(&args).await,
+        Command::Build(args) => build::run(&args).await,
+        Command::Images(command) => images::run(command).await,
+        Command::Registries(command) => registries::run(command).await,
         Command::Versions(args) => apps::versions(&args).await,
         Command::Rollback(args) => apps::roll_back(&args).await,
         Command::Apps(command) => apps::run(command).await,

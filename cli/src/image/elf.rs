@@ -23,7 +23,8 @@ pub(crate) enum ElfError {
     #[error("cannot read {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error(
-        "{0} is not a Linux program (ELF); expected a static binary, a root directory, or oci: and a layout"
+        "{0} is not a Linux program (ELF); expected a static binary, a root directory, a Dockerfile, or oci: and a \
+         layout"
     )]
     NotElf(PathBuf),
     #[error("{0} is a library or an object file; expected a program")]

@@ -13,8 +13,12 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-const MARKER: &str = "oci-layout";
-const INDEX: &str = "index.json";
+use crate::stop::Stop;
+
+/// The file that says that a directory is a layout.
+pub(crate) const MARKER: &str = "oci-layout";
+/// The file that lists its images.
+pub(crate) const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs/sha256";
 const LAYOUT_VERSION: &str = "1.0.0";
 const SCHEMA_VERSION: u32 = 2;
@@ -27,19 +31,15 @@ pub(crate) fn is_layout(directory: &Path) -> bool {
     directory.join(MARKER).is_file()
 }
 
-/// The file of a layout that lists its images.
-pub(crate) fn index_path(layout: &Path) -> PathBuf {
-    layout.join(INDEX)
-}
-
-/// A blob's file in a layout.
-pub(crate) fn blob_path(layout: &Path, hex: &str) -> PathBuf {
-    layout.join(BLOBS).join(hex)
+/// The name of a blob's file in a layout.
+pub(crate) fn blob_name(hex: &str) -> String {
+    format!("{BLOBS}/{hex}")
 }
 
 /// A layout in the making. Dropped, it leaves nothing behind.
 pub(crate) struct Staging {
     directory: TempDir,
+    stop: Stop,
 }
 
 impl Staging {
@@ -50,14 +50,24 @@ impl Staging {
         let directory =
             directory.with_context(|| format!("cannot make a directory in {}", parent.display()))?;
         fs::create_dir_all(directory.path().join(BLOBS))?;
-        Ok(Self { directory })
+        Ok(Self { directory, stop: Stop::default() })
+    }
+
+    /// Begins a layout that has no final place, and is given up when it is said so.
+    pub(crate) fn temporary(stop: &Stop) -> Result<Self> {
+        Ok(Self { stop: stop.clone(), ..Self::in_directory(&super::scratch())? })
+    }
+
+    /// The directory of a layout that stays where it is, without a list of images; it is gone when this is dropped.
+    pub(crate) fn stay(self) -> TempDir {
+        self.directory
     }
 
     /// Begins a blob.
     pub(crate) fn blob(&self) -> Result<Blob> {
         let blobs = self.directory.path().join(BLOBS);
         let file = tempfile::Builder::new().prefix(".blob-").tempfile_in(&blobs)?;
-        Ok(Blob { blobs, out: Hashed::new(BufWriter::new(file)) })
+        Ok(Blob { blobs, stop: self.stop.clone(), out: Hashed::new(BufWriter::new(file)) })
     }
 
     /// Adds a value as a JSON blob.
@@ -127,6 +137,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 /// A blob in the making: what is written goes to the file and into the digest.
 pub(crate) struct Blob {
     blobs: PathBuf,
+    stop: Stop,
     out: Hashed<BufWriter<tempfile::NamedTempFile>>,
 }
 
@@ -145,6 +156,7 @@ impl Blob {
 
 impl Write for Blob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stop.check()?;
         self.out.write(bytes)
     }
 

@@ -1,10 +1,15 @@
 //! Makes OCI images without any other program: from a static binary or a root directory, one gzip layer, the same
-//! bytes from the same input; or takes over one that is there already. Knows nothing of apps and edges.
+//! bytes from the same input; or takes over one that is there already, or has a builder make one. Knows nothing of apps
+//! and edges.
 
+mod archive;
+pub(crate) mod build;
+pub(crate) mod docker;
 pub(crate) mod elf;
-pub(crate) mod import;
+pub(crate) mod files;
 mod layer;
 pub(crate) mod layout;
+pub(crate) mod oci;
 #[cfg(test)]
 mod tests;
 
@@ -18,12 +23,22 @@ use oci_spec::image::{
     PlatformBuilder, RootFsBuilder,
 };
 
+use berth_common::image::Digest;
+use berth_images::manifest::Descriptor as Named;
+use flate2::write::GzEncoder;
+use tempfile::TempDir;
+
+use files::Files;
 use layout::{Hashed, Staging};
+
+use crate::stop::Stop;
 
 const SCHEMA_VERSION: u32 = 2;
 /// Value of gzip's field for the operating system that says "unknown": so it is the same everywhere.
 const GZIP_UNKNOWN_SYSTEM: u8 = 255;
 const GZIP_LEVEL: u32 = 6;
+/// Where large files are put for a while, unless TMPDIR says otherwise.
+const LARGE_SCRATCH: &str = "/var/tmp";
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What an image says about running it.
@@ -63,6 +78,69 @@ impl Source {
     }
 }
 
+/// An image that is ready to be given away. What was made for it on disk is gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) parts: oci::Parts,
+    /// What its parts lie in.
+    _files: Files,
+    _directory: Option<TempDir>,
+}
+
+impl Image {
+    fn of(parts: oci::Parts, files: Files) -> Self {
+        Self { parts, _files: files, _directory: None }
+    }
+
+    /// The image of a staged layout.
+    fn staged(staging: Staging, image: &Descriptor) -> Result<Self> {
+        let named = Named {
+            media_type: image.media_type().to_string(),
+            digest: image.digest().to_string().parse()?,
+            size: image.size(),
+            platform: None,
+        };
+        let directory = staging.stay();
+        let files = Files::Directory(directory.path().to_owned());
+        let parts = oci::read_image(&files, &named)?;
+        Ok(Self { parts, _files: files, _directory: Some(directory) })
+    }
+
+    /// The image of a layout.
+    pub(crate) fn of_layout(layout: &Path) -> Result<Self> {
+        let files = Files::Directory(layout.to_owned());
+        Ok(Self::of(oci::read(&files)?, files))
+    }
+
+    /// The same, and a directory that it lies in, which is gone with it. One that it does not lie in is gone now.
+    fn with_directory(self, directory: TempDir) -> Self {
+        Self { _directory: self._directory.or(Some(directory)), ..self }
+    }
+
+    /// A static binary or a root directory as an image.
+    pub(crate) fn packed(source: &Source, stop: &Stop) -> Result<Self> {
+        let staging = Staging::temporary(stop)?;
+        // Entrypoint and environment are the class's and travel with it, not in the image.
+        let image = pack(source, &Settings::default(), &staging)?;
+        Self::staged(staging, &image)
+    }
+
+    /// The digest of its manifest, or index of manifests.
+    pub(crate) fn digest(&self) -> Result<Digest> {
+        let image = self.parts.documents.last().context("an image without a manifest")?;
+        Ok(image.digest)
+    }
+}
+
+/// Where what is made only to be given away is made: it may be large, and memory is what many a /tmp is in.
+fn scratch() -> PathBuf {
+    let usual = Path::new(LARGE_SCRATCH);
+    match std::env::var_os("TMPDIR") {
+        None if usual.is_dir() => usual.to_owned(),
+        _ => std::env::temp_dir(),
+    }
+}
+
 /// Packs an image into a staged layout; publish it with the descriptor that comes back.
 pub(crate) fn pack(source: &Source, settings: &Settings, staging: &Staging) -> Result<Descriptor> {
     let (layer, diff_id) = write_layer(source, staging)?;
@@ -88,9 +166,7 @@ pub(crate) fn pack(source: &Source, settings: &Settings, staging: &Staging) -> R
 
 /// The layer's descriptor, and the digest of its archive before compression.
 fn write_layer(source: &Source, staging: &Staging) -> Result<(Descriptor, String)> {
-    let gzip = GzBuilder::new().mtime(0).operating_system(GZIP_UNKNOWN_SYSTEM);
-    let compressed = gzip.write(staging.blob()?, Compression::new(GZIP_LEVEL));
-    let mut archive = tar::Builder::new(Hashed::new(compressed));
+    let mut archive = tar::Builder::new(Hashed::new(gzip(staging.blob()?)));
     match source {
         Source::Binary { path, name, .. } => layer::write_binary(&mut archive, path, name)?,
         Source::Directory(root) => layer::write_directory(&mut archive, root)?,
@@ -100,6 +176,12 @@ fn write_layer(source: &Source, staging: &Staging) -> Result<(Descriptor, String
     let (compressed, diff_hex, _) = hashed.finish();
     let layer = compressed.finish()?.finish(MediaType::ImageLayerGzip)?;
     Ok((layer, format!("sha256:{diff_hex}")))
+}
+
+/// Compresses what is written, always to the same bytes.
+fn gzip<W: Write>(to: W) -> GzEncoder<W> {
+    let gzip = GzBuilder::new().mtime(0).operating_system(GZIP_UNKNOWN_SYSTEM);
+    gzip.write(to, Compression::new(GZIP_LEVEL))
 }
 
 fn config(source: &Source, settings: &Settings) -> Result<Config> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
 use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::elf::tests::elf;
 use super::*;
@@ -21,18 +21,22 @@ fn pack_to(source: &Path, settings: &Settings, place: &Path) -> Result<String> {
     Ok(digest)
 }
 
-struct Image {
+struct ReadBack {
     manifest: ImageManifest,
     config: ImageConfiguration,
     archive: Vec<u8>,
 }
 
+fn blob_path(layout: &Path, descriptor: &Descriptor) -> PathBuf {
+    layout.join(layout::blob_name(descriptor.as_digest_sha256().unwrap()))
+}
+
 /// Reads a layout back, checking every digest on the way.
-fn read(layout: &Path) -> Image {
+fn read(layout: &Path) -> ReadBack {
     assert!(layout::is_layout(layout));
-    let index = ImageIndex::from_file(layout::index_path(layout)).unwrap();
+    let index = ImageIndex::from_file(layout.join(layout::INDEX)).unwrap();
     let blob = |descriptor: &Descriptor| {
-        let bytes = fs::read(layout::blob_path(layout, descriptor.as_digest_sha256().unwrap())).unwrap();
+        let bytes = fs::read(blob_path(layout, descriptor)).unwrap();
         assert_eq!(hex::encode(Sha256::digest(&bytes)), descriptor.as_digest_sha256().unwrap());
         assert_eq!(bytes.len() as u64, descriptor.size());
         bytes
@@ -44,11 +48,11 @@ fn read(layout: &Path) -> Image {
     flate2::read::GzDecoder::new(&layer[..]).read_to_end(&mut archive).unwrap();
     let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(&archive)));
     assert_eq!(config.rootfs().diff_ids(), &[diff_id]);
-    Image { manifest, config, archive }
+    ReadBack { manifest, config, archive }
 }
 
 /// Kind, mode, owner, path and link of each entry, in order.
-fn listing(image: &Image) -> Vec<String> {
+fn listing(image: &ReadBack) -> Vec<String> {
     let mut archive = tar::Archive::new(&image.archive[..]);
     let entries = archive.entries().unwrap().map(|entry| {
         let entry = entry.unwrap();
@@ -213,32 +217,100 @@ fn others_can_read_a_layout() {
 }
 
 #[test]
-fn a_foreign_layout_is_taken_over_and_checked() {
+fn a_foreign_layout_is_taken_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let binary = dir.path().join("hello");
     let foreign = dir.path().join("foreign");
-    // The architecture must be this machine's, or the image is not for us.
-    let machine = if cfg!(target_arch = "aarch64") { 183 } else { X86_64 };
-    fs::write(&binary, elf(machine, &[])).unwrap();
+    fs::write(&binary, elf(X86_64, &[])).unwrap();
     let digest = pack_to(&binary, &Settings::default(), &foreign).unwrap();
+    let image = Image::of_layout(&foreign).unwrap();
+    assert_eq!(image.digest().unwrap().to_string(), digest);
+    assert_eq!((image.parts.documents.len(), image.parts.blobs.len()), (1, 2));
 
-    let take = |name: &str| -> Result<String> {
-        let image = import::choose(&foreign)?;
-        let staging = Staging::in_directory(dir.path())?;
-        import::copy(&foreign, &image, &staging)?;
-        let taken = image.digest().to_string();
-        staging.publish(image, &dir.path().join(name))?;
-        Ok(taken)
-    };
-    assert_eq!(take("copy").unwrap(), digest);
-    read(&dir.path().join("copy"));
-
-    let layer = read(&foreign).manifest.layers()[0].clone();
-    let path = layout::blob_path(&foreign, layer.as_digest_sha256().unwrap());
+    let refusal = || format!("{:#}", Image::of_layout(&foreign).unwrap_err());
+    let path = blob_path(&foreign, &read(&foreign).manifest.layers()[0]);
     fs::write(&path, "damaged").unwrap();
-    assert!(format!("{:#}", take("damaged").unwrap_err()).contains("is damaged"));
-    assert!(!dir.path().join("damaged").exists());
+    assert!(refusal().contains("is damaged: it has 7 bytes"));
     fs::remove_file(&path).unwrap();
-    assert!(take("missing").is_err());
-    assert!(import::choose(dir.path()).unwrap_err().to_string().contains("oci-layout"));
+    assert!(refusal().contains("holds no blobs/sha256/"));
+    // Nobody would ever write to it.
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(refusal().contains("is no file"));
+    assert!(Image::of_layout(dir.path()).unwrap_err().to_string().contains("oci-layout"));
+}
+
+/// A layout of these files.
+fn write_layout(at: &Path, index: &serde_json::Value, blobs: &[Vec<u8>]) {
+    fs::create_dir_all(at.join("blobs/sha256")).unwrap();
+    fs::write(at.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    fs::write(at.join("index.json"), index.to_string()).unwrap();
+    for blob in blobs {
+        fs::write(at.join(layout::blob_name(&Digest::of(blob).hex())), blob).unwrap();
+    }
+}
+
+/// The configuration and manifest of an image without layers, and its entry in an index.
+fn bare_image(architecture: &str, os: &str) -> (Vec<Vec<u8>>, serde_json::Value) {
+    use serde_json::json;
+    let config = json!({ "os": os, "architecture": architecture, "rootfs": { "diff_ids": [] } });
+    let config = config.to_string().into_bytes();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [],
+        "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": Digest::of(&config),
+            "size": config.len() },
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let entry = json!({
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": Digest::of(&manifest),
+        "size": manifest.len(), "platform": { "os": os, "architecture": architecture },
+    });
+    (vec![config, manifest], entry)
+}
+
+#[test]
+fn of_an_index_what_runs_here_is_taken() {
+    use serde_json::json;
+    let dir = tempfile::tempdir().unwrap();
+    let (amd64, amd64_entry) = bare_image("amd64", "linux");
+    let (arm64, arm64_entry) = bare_image("arm64", "linux");
+    let (_, other_entry) = bare_image("s390x", "linux");
+    let (_, attested) = bare_image("unknown", "unknown");
+    let both = [amd64.clone(), arm64].concat();
+    let index_of = |entries: &[&serde_json::Value]| json!({ "schemaVersion": 2, "manifests": entries });
+    let take = |name: &str, index: &serde_json::Value, blobs: &[Vec<u8>]| {
+        let at = dir.path().join(name);
+        write_layout(&at, index, blobs);
+        Image::of_layout(&at)
+    };
+
+    let image = take("both", &index_of(&[&amd64_entry, &arm64_entry, &attested]), &both).unwrap();
+    assert_eq!((image.parts.architectures.len(), image.parts.documents.len()), (2, 3));
+
+    // An index within is kept as it is where all of it runs here, and else lists what does.
+    let nested = |entries: &[&serde_json::Value]| {
+        let nested = index_of(entries).to_string().into_bytes();
+        let entry = json!({ "mediaType": "application/vnd.oci.image.index.v1+json", "digest": Digest::of(&nested),
+            "size": nested.len() });
+        (nested, index_of(&[&entry]))
+    };
+    let (whole, index) = nested(&[&amd64_entry, &arm64_entry]);
+    let image = take("whole", &index, &[both.clone(), vec![whole.clone()]].concat()).unwrap();
+    assert_eq!(image.digest().unwrap(), Digest::of(&whole));
+    let (more, index) = nested(&[&amd64_entry, &other_entry, &attested]);
+    let image = take("more", &index, &[both.clone(), vec![more.clone()]].concat()).unwrap();
+    assert_ne!(image.digest().unwrap(), Digest::of(&more));
+    assert_eq!((image.parts.architectures.len(), image.parts.documents.len()), (1, 2));
+
+    // Of what is listed but not there, somebody is told.
+    let image = take("half", &index_of(&[&amd64_entry, &arm64_entry]), &amd64).unwrap();
+    assert!(image.parts.notes[0].contains("linux/arm64 is left out"), "{:?}", image.parts.notes);
+    let refusal = |name: &str, index: &serde_json::Value, blobs: &[Vec<u8>]| {
+        format!("{:#}", take(name, index, blobs).unwrap_err())
+    };
+    assert!(refusal("none", &index_of(&[&amd64_entry]), &[]).contains("holds no blobs"));
+    assert!(refusal("other", &index_of(&[&other_entry]), &both).contains("lists no image for linux"));
+    let mut unnamed = amd64_entry.clone();
+    unnamed["platform"] = serde_json::Value::Null;
+    let several = index_of(&[&unnamed, &arm64_entry]);
+    assert!(refusal("several", &several, &both).contains("lists 2 images"));
 }

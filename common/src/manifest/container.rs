@@ -240,7 +240,7 @@ pub(super) fn optional<'t, 'i: 't, T>(
 }
 
 /// What an image may be, for people.
-const IMAGE_EXPECTED: &str = "a path (static binary, root directory, Dockerfile), \"oci:\" or \"docker-archive:\" and a \
+pub(super) const IMAGE_EXPECTED: &str = "a path (static binary, root directory, Dockerfile), \"oci:\" or \"docker-archive:\" and a \
                               path, a reference such as \"ghcr.io/me/app:1\", or \"berth:\" and an image of the edge";
 
 fn image(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<DeclaredImage> {
@@ -257,7 +257,8 @@ fn image(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<DeclaredI
     Some(DeclaredImage { source, position: report.position(value.span().start), has_entrypoint })
 }
 
-fn image_source(text: &str) -> Result<ImageSource, String> {
+/// Reads what `image` may be.
+pub(super) fn image_source(text: &str) -> Result<ImageSource, String> {
     let path = |text: &str| match text {
         "" => Err("is not a path".to_owned()),
         text if text.contains('\0') => Err("is not a path".to_owned()),

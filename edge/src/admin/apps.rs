@@ -13,6 +13,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Admin;
+use super::holders::Prefetch;
 use super::problem::{Denied, Missing, Problem, Unavailable, Unmet, Wrong};
 use super::read::{self, Body, OptionalBody, Parameters};
 use crate::history::{AppHistory, VersionView};
@@ -78,6 +79,13 @@ pub(super) struct How {
     /// Ends the containers of other versions too, as an order to stop would. Otherwise they live until they sleep.
     #[param(required = false)]
     now: bool,
+    /// How many nodes must hold the images before the version becomes current: `all` (the default) that are connected, take
+    /// instances and run them; `none`; or the least number of these.
+    #[param(required = false, pattern = "^(all|none|[0-9]{1,6})$")]
+    prefetch: Option<String>,
+    /// How long that may take, in milliseconds; 10 minutes by default. Then nothing is changed.
+    #[param(required = false, minimum = 0, maximum = 3_600_000)]
+    prefetch_timeout_ms: Option<u64>,
 }
 
 /// Which version to go back to.
@@ -89,6 +97,12 @@ pub(super) struct Rollback {
     version: Option<Version>,
     /// Ends the containers of other versions too, as an order to stop would. Otherwise they live until they sleep.
     now: bool,
+    /// How many nodes must hold the images before: `all` (the default), `none`, or a number, as for a deployment.
+    #[schema(pattern = "^(all|none|[0-9]{1,6})$")]
+    prefetch: Option<String>,
+    /// How long that may take, in milliseconds.
+    #[schema(maximum = 3_600_000)]
+    prefetch_timeout_ms: Option<u64>,
 }
 
 /// Lists the apps that are deployed.
@@ -132,11 +146,14 @@ pub(super) async fn deploy(
 ) -> Tagged<Deployed> {
     let app: AppName = read::name("app", &app)?;
     let expect = read::expectation(&headers)?;
+    let prefetch = Prefetch::asked(how.prefetch.as_deref(), how.prefetch_timeout_ms)?;
     let spec: AppSpec = read::strict(body)?;
     if spec.name != app {
         let message = format!("is `{}`, and the path names the app `{app}`", spec.name);
         return Err(Problem::field(StatusCode::BAD_REQUEST, read::NOT_READ, "name", message));
     }
+    let spec = admin.apps.checked(spec, expect).await?;
+    prefetch.wait(&admin, &spec).await?;
     let version = admin.apps.deploy(spec, expect).await?;
     admin.deployed(app, version, how.now).await
 }
@@ -150,10 +167,19 @@ pub(super) async fn roll_back(
     State(admin): State<Arc<Admin>>,
     Path(app): Path<String>,
     headers: HeaderMap,
-    OptionalBody(Rollback { version, now }): OptionalBody<Rollback>,
+    OptionalBody(rollback): OptionalBody<Rollback>,
 ) -> Tagged<Deployed> {
+    let Rollback { version, now, prefetch, prefetch_timeout_ms } = rollback;
     let app: AppName = read::name("app", &app)?;
-    let current = admin.apps.roll_back(&app, version, read::expectation(&headers)?).await?;
+    let expect = read::expectation(&headers)?;
+    let prefetch = Prefetch::asked(prefetch.as_deref(), prefetch_timeout_ms)?;
+    let to = admin.history(&app.to_string())?.roll_back(version);
+    if let Some(to) = &to {
+        prefetch.wait(&admin, &to.current().spec).await?;
+    }
+    // Another may have come meanwhile: the version that was waited for is the one that is meant.
+    let version = version.or(to.map(|to| to.current().version));
+    let current = admin.apps.roll_back(&app, version, expect).await?;
     admin.deployed(app, current, now).await
 }
 

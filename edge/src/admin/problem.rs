@@ -107,6 +107,7 @@ impl From<DeployError> for Problem {
             DeployError::Conflict(_) => Self::new(StatusCode::PRECONDITION_FAILED, title, detail),
             DeployError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, title, detail),
             DeployError::Store(error) => error.into(),
+            DeployError::Image(error) => Self::internal(&error),
         }
     }
 }

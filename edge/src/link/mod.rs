@@ -228,7 +228,7 @@ impl Link {
 
 /// Why a node was not reached.
 #[derive(Debug, thiserror::Error)]
-enum DialError {
+pub(crate) enum DialError {
     #[error("the address cannot be resolved: {0}")]
     Address(std::io::Error),
     #[error("the address resolves to nothing")]
@@ -243,7 +243,7 @@ enum DialError {
     TimedOut,
 }
 
-async fn dial(
+pub(crate) async fn dial(
     endpoint: Endpoint,
     config: quinn::ClientConfig,
     address: String,

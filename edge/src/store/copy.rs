@@ -1,9 +1,10 @@
 //! A whole store as lines of JSON, to keep elsewhere or to move: written out, read back, and checked.
 //!
 //! ```text
-//! {"berth_store":3,"epoch":7}        the head
+//! {"berth_store":4,"epoch":7}        the head
 //! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order; then also
 //! {"schedule":{...}}  {"cron":{...}}  {"event":{...}}  {"dead":{...}}  {"secret":{...}}  {"usage":{...}}
+//! {"image":{...}}  {"tag":{...}}  {"registry":{...}}
 //! {"lines":3,"sha256":"..."}         the end: how many lines there were between, and their digest
 //! ```
 //!
@@ -24,11 +25,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::sled::{FORMAT, SledStore};
-use super::{Agenda, CronKey, Done, KvChange, Outbox, Store, StoreError, Write};
+use super::{
+    Agenda, Catalogue, CronKey, Done, KvChange, ManifestRecord, Outbox, Store, StoreError, TagRecord, Write,
+};
 use crate::agenda::schedule::Schedule;
 use crate::history::AppHistory;
 use crate::hooks::delivery::Delivery;
-use crate::secrets::SecretRecord;
+use crate::secrets::{RegistryRecord, SecretRecord};
 use crate::tokens::TokenRecord;
 use crate::usage::UsageKey;
 
@@ -68,6 +71,11 @@ enum Line {
     /// Sealed as it is: it opens only under the edge's key file, which is not part of an export.
     Secret(Box<SecretRecord>),
     Usage(Box<UsageRecord>),
+    /// With a password, sealed as it is.
+    Registry(Box<RegistryRecord>),
+    /// A manifest of a repository. The content is no part of an export.
+    Image(Box<ManifestRecord>),
+    Tag(TagRecord),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,6 +96,9 @@ pub(crate) struct Contents {
     pub(crate) schedules: u64,
     pub(crate) events: u64,
     pub(crate) lives: u64,
+    pub(crate) registries: u64,
+    pub(crate) images: u64,
+    pub(crate) tags: u64,
 }
 
 /// Writes all that the store holds. The edge must not run.
@@ -177,8 +188,41 @@ fn walk(store: &SledStore, mut each: impl FnMut(Line) -> Result<()>) -> Result<C
         let secret = store.secret(&app, &name)?.context("a secret has gone meanwhile")?;
         each(Line::Secret(Box::new(secret)))?;
     }
+    for registry in store.registries()? {
+        contents.registries += 1;
+        each(Line::Registry(Box::new(registry)))?;
+    }
     walk_usage(store, &mut contents, &mut each)?;
+    walk_images(store, &mut contents, &mut each)?;
     Ok(contents)
+}
+
+fn walk_images(
+    store: &SledStore,
+    contents: &mut Contents,
+    each: &mut impl FnMut(Line) -> Result<()>,
+) -> Result<()> {
+    let mut last: Option<ManifestRecord> = None;
+    loop {
+        let after = last.as_ref().map(|last| (&last.repository, &last.digest));
+        let page = store.all_manifests(after, PAGE)?;
+        let Some(newest) = page.last() else { break };
+        last = Some(newest.clone());
+        for record in page {
+            contents.images += 1;
+            each(Line::Image(Box::new(record)))?;
+        }
+    }
+    let mut last: Option<TagRecord> = None;
+    loop {
+        let page = store.all_tags(last.as_ref().map(|last| (&last.repository, &last.tag)), PAGE)?;
+        let Some(newest) = page.last() else { return Ok(()) };
+        last = Some(newest.clone());
+        for record in page {
+            contents.tags += 1;
+            each(Line::Tag(record))?;
+        }
+    }
 }
 
 fn walk_usage(
@@ -336,9 +380,21 @@ fn put(store: &SledStore, line: Line, contents: &mut Contents, failure: &Failure
             let value = Some(BASE64_STANDARD.decode(base64).context("a value is not base64")?);
             store.commit(vec![Write::Kv { object, changes: vec![KvChange { key, value }] }], done());
         }
+        Line::Image(record) => {
+            contents.images += 1;
+            store.commit(vec![Write::ImageManifest(record)], done());
+        }
+        Line::Tag(record) => {
+            contents.tags += 1;
+            store.commit(vec![Write::ImageTag(record)], done());
+        }
         Line::Usage(record) => {
             contents.lives += 1;
             store.commit(vec![Write::Usage(record)], done());
+        }
+        Line::Registry(registry) => {
+            contents.registries += 1;
+            store.commit(vec![Write::Registry(*registry)], done());
         }
         Line::Secret(secret) => {
             contents.secrets += 1;
@@ -368,6 +424,7 @@ mod tests {
     use crate::apps::tests::app;
     use crate::hooks::delivery::tests::delivery;
     use crate::hooks::delivery::{EventId, NUMBER_BYTES};
+    use crate::store::catalogue::tests::tagged;
     use crate::store::sled::tests::{persist, record};
     use crate::store::tests::life;
     use crate::tokens::{Scope, TokenRecord};
@@ -399,12 +456,20 @@ mod tests {
         });
         let secret: SecretRecord = serde_json::from_value(secret).unwrap();
         store.commit(vec![Write::Secret(secret)], Box::new(drop));
+        let registry = serde_json::json!({
+            "registry": "r.example:5000", "username": "me", "updated_ms": 2,
+            "key": "0123456789abcdef", "nonce": "AAECAwQFBgcICQoL", "ciphertext": "c2VhbGVk",
+        });
+        let registry: RegistryRecord = serde_json::from_value(registry).unwrap();
+        store.commit(vec![Write::Registry(registry)], Box::new(drop));
         store.commit(vec![Write::Schedule(Box::new(schedule("o", 1, 100)))], Box::new(drop));
         store.commit(vec![Write::Event(Box::new(delivery("o", 1)))], Box::new(drop));
         let id = EventId { object, number: [1; NUMBER_BYTES] };
         store.commit(vec![Write::SetAside(id, Box::new(delivery("o", 2)))], Box::new(drop));
         let cron = CronKey { app: "a".parse().unwrap(), cron: "0".to_owned() };
         store.commit(vec![Write::CronMark(cron, 7)], Box::new(drop));
+        let (image, tag) = tagged("a/b", "v1", b"m");
+        store.commit(vec![Write::ImageManifest(Box::new(image)), Write::ImageTag(tag)], Box::new(drop));
         drop(store);
         let mut text = Vec::new();
         export(directory, &mut text).unwrap();
@@ -428,7 +493,10 @@ mod tests {
                     schedules: 1,
                     events: 1,
                     secrets: 1,
+                    registries: 1,
                     lives: 2,
+                    images: 1,
+                    tags: 1,
                 },
                 None
             )
@@ -443,6 +511,20 @@ mod tests {
         assert_eq!(sample_names(&store), 3);
     }
 
+    #[test]
+    fn an_export_of_an_older_version_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = String::from_utf8(filled(&directory.path().join("one"))).unwrap();
+        // Version 3 knows no images: it has fewer lines, and another digest.
+        let lines: Vec<&str> = text.lines().collect();
+        let body: String = lines[1..lines.len() - 3].iter().map(|line| format!("{line}\n")).collect();
+        let end = End { lines: lines.len() as u64 - 4, sha256: hex::encode(Sha256::digest(&body)) };
+        let head = lines[0].replace("\"berth_store\":4", "\"berth_store\":3");
+        let old = format!("{head}\n{body}{}\n", serde_json::to_string(&end).unwrap());
+        let (contents, _) = import(&directory.path().join("two"), old.as_bytes(), false).unwrap();
+        assert_eq!((contents.apps, contents.objects, contents.images, contents.tags), (1, 3, 0, 0));
+    }
+
     fn sample_names(store: &SledStore) -> usize {
         store.records(None, 10).unwrap().len()
     }
@@ -455,7 +537,7 @@ mod tests {
         let changed = text.replacen("\"o1\"", "\"oX\"", 1);
         let cut = &text[..text.len() / 2];
         for bad in
-            [changed.as_str(), cut, "", "{}\n", &text.replacen("\"berth_store\":3", "\"berth_store\":4", 1)]
+            [changed.as_str(), cut, "", "{}\n", &text.replacen("\"berth_store\":4", "\"berth_store\":5", 1)]
         {
             assert!(import(&target, bad.as_bytes(), false).is_err(), "{bad}");
         }

@@ -1,10 +1,11 @@
-//! What must survive the edge's process: the record of every object, the apps, the tokens, sealed secrets, what instances
-//! took, and how often the edge has started.
+//! What must survive the edge's process: the record of every object, the apps, the tokens, sealed secrets, the names of
+//! images, what instances took, and how often the edge has started.
 //!
 //! The trait is narrow and free of closures over the store's inside, so that a distributed store can take sled's place.
 //! Knows nothing of what a record means, but whether an instance is placed: those are what a start looks for.
 
 mod agenda;
+mod catalogue;
 mod copy;
 mod durable;
 mod guard;
@@ -18,16 +19,18 @@ mod vitals;
 use std::path::PathBuf;
 
 use berth_common::ids::{AppName, Epoch, ObjectId, ScheduleId, SecretName};
+use berth_common::image::{Digest, Registry, Repository, Tag};
 use berth_engine::{Record, UsageRecord};
 
 use crate::agenda::schedule::Schedule;
 use crate::history::AppHistory;
 use crate::hooks::delivery::{Delivery, EventId};
-use crate::secrets::SecretRecord;
+use crate::secrets::{RegistryRecord, SecretRecord};
 use crate::tokens::{TokenId, TokenRecord};
 use crate::usage::UsageKey;
 
 pub(crate) use self::agenda::{Agenda, CronKey, DueEntry};
+pub(crate) use self::catalogue::{Catalogue, ManifestRecord, Subject, TagRecord};
 pub(crate) use self::copy::{Contents, export, import, verify};
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::sled::SledStore;
@@ -59,6 +62,10 @@ pub(crate) enum Write {
     Secret(SecretRecord),
     /// The end of a secret.
     RemoveSecret { app: AppName, name: SecretName },
+    /// The user of a registry, with a sealed password, in the place of what was stored of it.
+    Registry(RegistryRecord),
+    /// The end of that.
+    RemoveRegistry(Registry),
     /// A new event to be told, behind all others of its object.
     Event(Box<Delivery>),
     /// An event that was tried, and is to be tried again.
@@ -79,6 +86,14 @@ pub(crate) enum Write {
     CronMark(CronKey, u64),
     /// The end of a cron.
     RemoveCronMark(CronKey),
+    /// A tag in the place of what was stored of it.
+    ImageTag(TagRecord),
+    /// The end of a tag.
+    RemoveImageTag(Repository, Tag),
+    /// A manifest of a repository in the place of what was stored of it.
+    ImageManifest(Box<ManifestRecord>),
+    /// The end of a manifest.
+    RemoveImageManifest(Repository, Digest),
 }
 
 /// A change of one of an object's values.
@@ -90,7 +105,7 @@ pub(crate) struct KvChange {
 }
 
 /// A durable store.
-pub(crate) trait Store: Outbox + Agenda + Send + Sync {
+pub(crate) trait Store: Outbox + Agenda + Catalogue + Send + Sync {
     /// The record of an object, if it ever had one.
     fn load(&self, object: ObjectId) -> Result<Option<Record>, StoreError>;
     /// Writes all of these or none. What is given later is durable later, or at the same moment.
@@ -118,6 +133,10 @@ pub(crate) trait Store: Outbox + Agenda + Send + Sync {
     fn secret(&self, app: &AppName, name: &SecretName) -> Result<Option<SecretRecord>, StoreError>;
     /// The names of an app's secrets, or of all, in order.
     fn secret_names(&self, app: Option<&AppName>) -> Result<Vec<(AppName, SecretName)>, StoreError>;
+    /// The user of a registry, if one is stored.
+    fn registry(&self, registry: &Registry) -> Result<Option<RegistryRecord>, StoreError>;
+    /// The users of all registries, in the order of their names.
+    fn registries(&self) -> Result<Vec<RegistryRecord>, StoreError>;
     /// What instances took that have ended, in the order of their ends, from the first behind this one, at most so many.
     fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError>;
     /// Counts a start of the edge, durably.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use berth_common::ids::{AppName, Epoch, ObjectId, SecretName};
+use berth_common::image::Registry;
 use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
 use serde::Deserialize;
@@ -27,7 +28,7 @@ use super::guard::{Before, Mark};
 use super::value::{self, piece_key};
 use super::{Done, Store, StoreError, Vitals, Write};
 use crate::history::AppHistory;
-use crate::secrets::SecretRecord;
+use crate::secrets::{RegistryRecord, SecretRecord};
 use crate::tokens::TokenRecord;
 use crate::usage::UsageKey;
 
@@ -48,9 +49,9 @@ const EPOCH: &[u8] = b"epoch";
 const BATCHES: &[u8] = b"batches";
 /// Where the number of the format lies; a store without one has the format 1.
 const FORMAT_KEY: &[u8] = b"format";
-/// The format that is written: 2 has versions of apps, and tokens; 3 has hooks, schedules, secrets and usage. Older ones
-/// are read.
-pub(super) const FORMAT: u32 = 3;
+/// The format that is written: 2 has versions of apps, and tokens; 3 has hooks, schedules, secrets and usage; 4 has the
+/// tags and manifests of images. Older ones are read.
+pub(super) const FORMAT: u32 = 4;
 
 /// A store in a directory.
 pub(crate) struct SledStore {
@@ -293,6 +294,14 @@ impl Store for SledStore {
             }
         }
         Ok(names)
+    }
+
+    fn registry(&self, registry: &Registry) -> Result<Option<RegistryRecord>, StoreError> {
+        self.trees.read(Place::Registries, registry.as_str().as_bytes())
+    }
+
+    fn registries(&self) -> Result<Vec<RegistryRecord>, StoreError> {
+        self.trees.read_all(Place::Registries, None, usize::MAX)
     }
 
     fn commit(&self, writes: Vec<Write>, done: Done) {

@@ -13,6 +13,7 @@ use berth_common::outcome::Outcome;
 use berth_common::wire::call::{
     Answer, Call, Capacity, DiskCapacity, InstanceStatus, Phase, Start, Stop, Usage, Welcome,
 };
+use berth_common::wire::images::{ImageState, ImageStatus, Wanted};
 use berth_common::wire::logs::LogBatch;
 use berth_common::wire::tunnel::{HEADER_BYTES, TunnelAnswer, TunnelHeader};
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, frame};
@@ -144,7 +145,8 @@ impl Node {
                 state.instances.retain(|instance, _| !forget.instances.contains(instance));
                 Answer::Done
             }
-            Call::Renew(_) | Call::Prepare(_) | Call::Signal(_) | Call::Deliver(_) => Answer::Done,
+            Call::Renew(_) | Call::Prepare(_) | Call::Signal(_) => Answer::Done,
+            Call::Deliver(_) => return deliver(send, recv).await,
             Call::Usage(_) => Answer::Usage(Usage::default()),
             Call::Logs(_) => Answer::Logs(LogBatch::default()),
         };
@@ -249,5 +251,18 @@ impl Agent {
         self.tasks.abort();
         let _ = self.tasks.await;
         drop(self.endpoint);
+    }
+}
+
+/// Says that it holds whatever it is to hold.
+async fn deliver(mut send: SendStream, mut recv: RecvStream) {
+    let _ = frame::write(&mut send, &Answer::Done).await;
+    while let Ok(Some(Wanted { images })) = frame::read(&mut recv).await {
+        for image in images {
+            let ready = ImageStatus { image, state: ImageState::Ready };
+            if frame::write(&mut send, &ready).await.is_err() {
+                return;
+            }
+        }
     }
 }

@@ -16,6 +16,8 @@ fn demand(object: u8, max_instances: Option<u32>) -> Demand {
         class: ("app".parse().unwrap(), "Class".parse().unwrap()),
         max_instances,
         limits: AppLimits::default(),
+        image: Digest::of(b"image"),
+        architectures: BTreeSet::new(),
     }
 }
 
@@ -45,6 +47,33 @@ fn an_app_takes_no_more_than_its_limits() {
     fleet.reserve(&one).unwrap();
     fleet.release(one.object, one.generation);
     fleet.reserve(&two).unwrap();
+}
+
+#[test]
+fn holders_of_the_image_come_first_as_long_as_they_have_room() {
+    let mut fleet = fleet(&["a", "b"]);
+    fleet.node_holds(&node("b"), Digest::of(b"image"), true);
+    let placed: Vec<_> = (0..3).map(|n| fleet.reserve(&demand(n, None)).unwrap()).collect();
+    assert_eq!(placed, [node("b"), node("b"), node("a")]);
+    fleet.node_holds(&node("b"), Digest::of(b"image"), false);
+    fleet.release(demand(2, None).object, Generation(1));
+    fleet.release(demand(0, None).object, Generation(1));
+    assert_eq!(fleet.reserve(&demand(4, None)), Ok(node("a")));
+}
+
+#[test]
+fn images_only_go_where_they_run() {
+    let mut fleet = fleet(&["a", "b"]);
+    fleet.node_is(&node("a"), Some(Architecture::Amd64));
+    fleet.node_is(&node("b"), Some(Architecture::Arm64));
+    let made_for = |n, architecture| Demand { architectures: [architecture].into(), ..demand(n, None) };
+    assert_eq!(fleet.reserve(&made_for(1, Architecture::Arm64)), Ok(node("b")));
+    assert_eq!(fleet.reserve(&made_for(2, Architecture::Arm64)), Ok(node("b")));
+    fleet.node_is(&node("b"), Some(Architecture::Amd64));
+    let Err(Refused::NoCapacity { what }) = fleet.reserve(&made_for(3, Architecture::Arm64)) else {
+        panic!("was placed")
+    };
+    assert!(what.contains("linux/arm64"), "{what}");
 }
 
 #[test]

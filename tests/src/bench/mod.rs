@@ -10,5 +10,4 @@ pub mod redis;
 pub mod report;
 pub mod sample_image;
 pub mod samples;
-mod server;
 pub mod wrk;

@@ -1,43 +1,25 @@
 //! What a pull by Berth is compared with: Debian's docker-registry, and those who pull from it.
 
-use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::server::Server;
 use crate::isolated::Isolated;
-use crate::{packages, ports};
+use crate::peer::{Manner, Peer};
 
 /// A registry on loopback, and its clients.
 #[derive(Debug)]
 pub struct Peers {
     tools: Isolated,
-    address: SocketAddr,
-    program: String,
-    _registry: Server,
+    registry: Peer,
 }
 
 impl Peers {
-    /// Starts the registry, with all that it keeps in this directory. `cache` is where its program stays for the next time.
-    pub fn start(directory: &Path, cache: &Path) -> Result<Self> {
+    /// Starts the registry. Its clients keep everything in this directory.
+    pub async fn start(directory: &Path) -> Result<Self> {
         let tools = Isolated::prepare(&directory.join("tools"))?;
-        let program = packages::unpack("docker-registry", cache)?.join("usr/bin/docker-registry");
-        let (address, config) = (ports::free_address()?, directory.join("registry.yml"));
-        let storage = directory.join("registry");
-        let settings = format!(
-            "version: 0.1\nlog: {{ level: error }}\nhttp: {{ addr: \"{address}\" }}\n\
-             storage: {{ filesystem: {{ rootdirectory: \"{}\" }} }}\n",
-            storage.display()
-        );
-        fs::write(&config, settings)?;
-        let mut command = Command::new(&program);
-        command.arg("serve").arg(&config);
-        let registry = Server::start(&command, &directory.join("registry.log"), address)?;
-        Ok(Self { tools, address, program: program.to_string_lossy().into_owned(), _registry: registry })
+        Ok(Self { tools, registry: Peer::start(Manner::default()).await? })
     }
 
     /// Gives the registry the image of a layout.
@@ -74,7 +56,7 @@ impl Peers {
 
     /// What they are, for the report.
     pub async fn versions(&self) -> Result<String> {
-        let registry = self.tools.run(&[&self.program, "--version"]).await?;
+        let registry = self.tools.run(&["docker-registry", "--version"]).await?;
         let mut versions =
             vec![format!("docker-registry {}", registry.split(' ').next_back().context("no version")?)];
         for program in ["skopeo", "umoci", "podman"] {
@@ -84,7 +66,7 @@ impl Peers {
     }
 
     fn reference(&self, name: &str) -> String {
-        format!("docker://{}/bench/{name}:latest", self.address)
+        format!("docker://{}/bench/{name}:latest", self.registry.address)
     }
 
     /// What was written before is on disk, and no part of what is measured.

@@ -2,7 +2,6 @@
 //! `podman pull` of the same image, by turns; then of a second image that has most layers of the first.
 //! `bench-images [TURNS]`.
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -76,7 +75,7 @@ async fn main() -> Result<()> {
 async fn measure(cluster: &mut Cluster, address: std::net::SocketAddr, turns: usize) -> Result<Report> {
     let directory = cluster.make_directory("bench")?;
     let images = SampleImages::make(&directory)?;
-    let peers = Peers::start(&directory, &cache())?;
+    let peers = Peers::start(&directory).await?;
     let registry = Registry::of(cluster, address).await?;
     let tools = Isolated::prepare(&directory.join("push"))?;
     registry.log_in(&tools).await?;
@@ -104,11 +103,6 @@ async fn measure(cluster: &mut Cluster, address: std::net::SocketAddr, turns: us
     let mut report = report(&measured, &images);
     report.remark(peers.versions().await?);
     Ok(report)
-}
-
-/// Where what was fetched stays for the next time.
-fn cache() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench")
 }
 
 async fn one_turn(

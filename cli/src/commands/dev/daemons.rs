@@ -19,7 +19,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use super::identity::{Credentials, EDGE_NAME};
 use super::place::Place;
 use super::process::{Process, Role, become_user};
-use super::signals::Signals;
+use crate::signals::Signals;
 
 /// The order of ending, and how long each may take before it is killed. A supervisor needs time to end its containers and
 /// to clean up after them.

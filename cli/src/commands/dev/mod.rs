@@ -12,7 +12,6 @@ mod identity;
 mod keys;
 mod place;
 mod process;
-mod signals;
 mod urls;
 
 use std::path::{Path, PathBuf};
@@ -27,11 +26,11 @@ use crate::args::Dev;
 use crate::commands::logs;
 use crate::output;
 
+use crate::signals::Signals;
 use daemons::Daemons;
 use identity::Credentials;
 use keys::{Key, Keys};
 use place::Place;
-use signals::Signals;
 
 /// How long edge and nodes may take until they know each other; a first start prepares the machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -117,7 +116,7 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
 /// Packs and deploys what is there now, and ends the containers of what was there before.
 async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
     let app = App::in_directory(&args.dir)?;
-    let deployed = app.deploy(admin, Terms { expect: None, now: true }).await?;
+    let deployed = app.deploy(admin, Terms { now: true, ..Terms::default() }).await?;
     deployed.warn();
     Ok(deployed.describe("deployed"))
 }

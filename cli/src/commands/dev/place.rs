@@ -108,7 +108,7 @@ impl Place {
     }
 
     fn make_directories(&self) -> Result<()> {
-        for path in [self.edge_state(), self.edge_state().join("images"), self.logs()] {
+        for path in [self.edge_state(), self.edge_state().join("assets"), self.logs()] {
             make_directory(&path)?;
         }
         let socket = self.admin_socket();

@@ -1,7 +1,6 @@
 //! `berth secret`: what apps are told and nobody is shown.
 
 mod key;
-mod prompt;
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
@@ -20,6 +19,7 @@ use crate::app::MANIFEST;
 use crate::args::{OfApp, OneSecret, Secret, Show};
 use crate::failure::bad_input;
 use crate::output;
+use crate::prompt;
 
 pub(crate) use self::key::make_if_missing;
 
@@ -76,7 +76,8 @@ async fn put(secret: &OneSecret, file: Option<&Path>) -> Result<()> {
             read(opened.map_err(bad_input)?)?
         }
         None if io::stdin().is_terminal() => {
-            prompt::ask(&format!("value of {} for the app {app}: ", secret.name)).await?
+            let question = format!("value of {} for the app {app}: ", secret.name);
+            prompt::ask(&question, "nothing was put; an empty value comes from a pipe or file").await?
         }
         None => read(io::stdin().lock())?,
     };
@@ -90,14 +91,8 @@ fn read(from: impl Read) -> Result<Vec<u8>> {
     let most = MAX_SECRET_BYTES as u64 + 3;
     let mut value = Vec::with_capacity(MAX_SECRET_BYTES);
     from.take(most).read_to_end(&mut value).context("the value cannot be read")?;
-    strip_newline(&mut value);
+    prompt::strip_newline(&mut value);
     Ok(value)
-}
-
-fn strip_newline(value: &mut Vec<u8>) {
-    if value.pop_if(|last| *last == b'\n').is_some() {
-        value.pop_if(|last| *last == b'\r');
-    }
 }
 
 async fn entries(admin: &Admin, app: &AppName) -> Result<(Value, Vec<SecretEntry>)> {

@@ -10,6 +10,7 @@ use sled::transaction::{ConflictableTransactionError, TransactionalTree};
 use sled::{Db, Tree};
 
 use super::super::agenda::{CronMark, cron_key, schedule_key};
+use super::super::catalogue::{manifest_key, tag_key};
 use super::super::outbox::{dead_key, event_key};
 use super::super::value::{self, Piece, piece_key};
 use super::super::{KvChange, StoreError, Write};
@@ -40,11 +41,16 @@ pub(in crate::store) enum Place {
     Secrets,
     /// What instances took, by the moment of their end and the instance.
     Usage,
+    /// Users of registries, by the registry.
+    Registries,
+    /// Images' tags and manifests (`catalogue`).
+    ImageTags,
+    ImageManifests,
 }
 
 impl Place {
     /// All of them in the order of their numbers, with their names in the database.
-    const ALL: [(Self, &str); 14] = [
+    const ALL: [(Self, &str); 17] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
@@ -59,6 +65,9 @@ impl Place {
         (Self::Crons, "crons"),
         (Self::Secrets, "secrets"),
         (Self::Usage, "usage"),
+        (Self::Registries, "registries"),
+        (Self::ImageTags, "image_tags"),
+        (Self::ImageManifests, "image_manifests"),
     ];
 }
 
@@ -176,6 +185,12 @@ impl Change {
             Write::RemoveSecret { app, name } => {
                 vec![Self::remove(Place::Secrets, &secret_key(app, name.as_str()))]
             }
+            Write::Registry(record) => {
+                vec![Self::put(Place::Registries, record.registry.as_str().as_bytes(), record)?]
+            }
+            Write::RemoveRegistry(registry) => {
+                vec![Self::remove(Place::Registries, registry.as_str().as_bytes())]
+            }
             Write::Kv { object, changes } => {
                 changes.iter().map(|change| Self::of_kv(*object, change)).collect::<Result<_, _>>()?
             }
@@ -213,6 +228,18 @@ impl Change {
                 vec![Self::put(Place::Crons, &cron_key(key), &mark)?]
             }
             Write::RemoveCronMark(key) => vec![Self::remove(Place::Crons, &cron_key(key))],
+            Write::ImageTag(tag) => {
+                vec![Self::put(Place::ImageTags, &tag_key(&tag.repository, tag.tag.as_str()), tag)?]
+            }
+            Write::RemoveImageTag(repository, tag) => {
+                vec![Self::remove(Place::ImageTags, &tag_key(repository, tag.as_str()))]
+            }
+            Write::ImageManifest(of) => {
+                vec![Self::put(Place::ImageManifests, &manifest_key(&of.repository, &of.digest), of)?]
+            }
+            Write::RemoveImageManifest(repository, digest) => {
+                vec![Self::remove(Place::ImageManifests, &manifest_key(repository, digest))]
+            }
         })
     }
 

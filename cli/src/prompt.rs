@@ -29,8 +29,8 @@ impl Drop for Hidden {
     }
 }
 
-/// The line that is typed.
-pub(super) async fn ask(question: &str) -> Result<Vec<u8>> {
+/// The line that is typed, without its end. Where there is none, it is said what was not done.
+pub(crate) async fn ask(question: &str, undone: &str) -> Result<Vec<u8>> {
     // From here on an interrupt ends the question and not the process, which would leave the terminal as it is.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let hidden = Hidden::begin().context("the terminal cannot be kept from showing the value")?;
@@ -49,15 +49,19 @@ pub(super) async fn ask(question: &str) -> Result<Vec<u8>> {
         _ = interrupts.recv() => {
             drop(hidden);
             eprintln!();
-            bail!("interrupted; nothing was put");
+            bail!("interrupted; {undone}");
         }
     };
     drop(hidden);
     let mut line = line;
-    super::strip_newline(&mut line);
-    ensure!(
-        !line.is_empty(),
-        "nothing was typed, and nothing was put; an empty value comes from a pipe or file"
-    );
+    strip_newline(&mut line);
+    ensure!(!line.is_empty(), "nothing was typed, and {undone}");
     Ok(line)
+}
+
+/// Takes off the end that editors, shells and terminals give a line.
+pub(crate) fn strip_newline(value: &mut Vec<u8>) {
+    if value.pop_if(|last| *last == b'\n').is_some() {
+        value.pop_if(|last| *last == b'\r');
+    }
 }

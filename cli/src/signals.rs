@@ -1,4 +1,4 @@
-//! The signals that end `berth dev`.
+//! The signals that end a command: what was begun is put in order first.
 
 use std::io;
 

@@ -1,0 +1,83 @@
+//! A connection over which an edge offers images: takes what the edge wants held, and tells how far it is. The images
+//! themselves come over streams that `images` opens.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use berth_common::ids::EdgeId;
+use berth_common::image::Digest;
+use berth_common::wire::frame;
+use berth_common::wire::images::{ImageState, ImageStatus, MAX_WANTED, Wanted};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+
+use crate::images::Images;
+use crate::session::{Breach, StreamEnd};
+use crate::sessions::Session;
+
+/// How often an edge is told what has changed: often enough for a bar that moves.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// The edge's first call, and the stream that it came on.
+pub(crate) struct Offer {
+    pub(crate) session: Session,
+    pub(crate) send: SendStream,
+    pub(crate) recv: RecvStream,
+}
+
+/// Serves the connection to its end.
+pub(crate) async fn serve(
+    images: &Rc<Images>,
+    offer: Offer,
+    connection: &Connection,
+) -> Result<(), StreamEnd> {
+    let Offer { session, mut send, mut recv } = offer;
+    images.sources().add(session.edge.clone(), connection.clone());
+    let Err(end) = tokio::select! {
+        never = take_wants(images, &session.edge, &mut recv) => never,
+        never = tell(images, &session.edge, &mut send) => never,
+        () = session.superseded() => {
+            Err(Breach::Superseded("a newer connection for images has taken over".to_owned()).into())
+        }
+        reason = connection.closed() => {
+            tracing::info!(edge = %session.edge, %reason, "an edge offers no images any more");
+            Err(StreamEnd::Gone)
+        }
+    };
+    images.sources().remove(&session.edge, connection);
+    if matches!(end, StreamEnd::Gone) {
+        connection.close(VarInt::from_u32(berth_common::wire::close::SHUTDOWN), b"");
+    }
+    Err(end)
+}
+
+async fn take_wants(
+    images: &Rc<Images>,
+    edge: &EdgeId,
+    recv: &mut RecvStream,
+) -> Result<Infallible, StreamEnd> {
+    loop {
+        let wanted: Wanted = frame::read(recv).await?.ok_or(StreamEnd::Gone)?;
+        if wanted.images.len() > MAX_WANTED {
+            return Err(Breach::Protocol(format!("more than {MAX_WANTED} images are wanted")).into());
+        }
+        tracing::info!(%edge, images = wanted.images.len(), "images are wanted");
+        images.want(edge, wanted.images);
+    }
+}
+
+/// Tells each change, and at first all.
+async fn tell(images: &Rc<Images>, edge: &EdgeId, send: &mut SendStream) -> Result<Infallible, StreamEnd> {
+    let mut told: HashMap<Digest, ImageState> = HashMap::new();
+    loop {
+        let now = images.statuses(edge);
+        for ImageStatus { image, state } in &now {
+            if told.get(image) != Some(state) {
+                frame::write(send, &ImageStatus { image: *image, state: state.clone() }).await?;
+            }
+        }
+        told = now.into_iter().map(|status| (status.image, status.state)).collect();
+        tokio::time::sleep(TELL_EVERY).await;
+    }
+}

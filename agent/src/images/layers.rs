@@ -1,0 +1,266 @@
+//! Unpacked layers on disk: each in a directory of its own, shared by all images and containers that have it.
+//!
+//! ```text
+//! STATE/layers/DIFF           a layer by the digest of its archive: fs/ and summary.json
+//! STATE/layers/chain-CHAIN    one that cannot stand alone, unpacked onto those below it, by the chain of their digests
+//! STATE/layers/*.partial      one that is being unpacked
+//! STATE/layers/removed-*      one that is being removed
+//! STATE/images/spool/BLOB.DIFF  the compressed bytes of one that is on its way
+//! ```
+//!
+//! The time of a directory's last change says when its layer was used last.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use berth_common::image::Digest;
+use berth_images::layer::Summary;
+
+use super::Failure;
+use super::modes::wipe;
+use crate::runtime::make_private_dir;
+
+const PARTIAL: &str = ".partial";
+const REMOVED: &str = "removed-";
+const SUMMARY: &str = "summary.json";
+/// The layer's files, in its directory.
+const FILES: &str = "fs";
+
+/// The name of a layer's directory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct LayerName(String);
+
+impl LayerName {
+    /// That of a layer that stands alone.
+    pub(super) fn alone(diff: &Digest) -> Self {
+        Self(diff.hex())
+    }
+
+    /// That of one that was unpacked onto others.
+    pub(super) fn chained(chain: &Digest) -> Self {
+        Self(format!("chain-{}", chain.hex()))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The chain of a layer that lies on others: a digest of all of them.
+pub(super) fn chain_of(below: Option<&Digest>, diff: &Digest) -> Digest {
+    below.map_or(*diff, |below| Digest::of(format!("{below} {diff}").as_bytes()))
+}
+
+/// A layer that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unpacked {
+    /// Its files.
+    pub(super) files: PathBuf,
+    pub(super) summary: Summary,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Layers {
+    directory: PathBuf,
+    spool: PathBuf,
+    /// How many layers were set aside.
+    removed: Cell<u64>,
+}
+
+impl Layers {
+    /// Those in a node's state directory.
+    pub(super) fn open(state: &Path) -> io::Result<Self> {
+        let layers = Self {
+            directory: state.join("layers"),
+            spool: state.join("images/spool"),
+            removed: Cell::new(0),
+        };
+        make_private_dir(&layers.directory)?;
+        make_private_dir(&layers.spool)?;
+        // Mounts of containers name the layers by where they really are.
+        Ok(Self { directory: layers.directory.canonicalize()?, ..layers })
+    }
+
+    /// A layer that is there whole.
+    pub(super) fn get(&self, name: &LayerName) -> Option<Unpacked> {
+        let directory = self.path(name);
+        let summary = fs::read(directory.join(SUMMARY)).ok()?;
+        let summary = serde_json::from_slice(&summary).ok()?;
+        Some(Unpacked { files: directory.join(FILES), summary })
+    }
+
+    /// Where one is unpacked that is not there yet: nothing is left of earlier attempts.
+    pub(super) async fn begin(&self, name: &LayerName) -> Result<PathBuf, Failure> {
+        let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
+        wipe(&partial).await?;
+        // One without its summary is of no use, and would stand in the way.
+        self.remove(name).await?;
+        Ok(partial)
+    }
+
+    /// Puts one to its place that was unpacked and synced.
+    pub(super) fn keep(&self, name: &LayerName, summary: Summary) -> io::Result<Unpacked> {
+        let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
+        fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        let file = File::create(partial.join(SUMMARY))?;
+        serde_json::to_writer(&file, &summary)?;
+        file.sync_all()?;
+        File::open(&partial)?.sync_all()?;
+        let place = self.path(name);
+        fs::rename(&partial, &place)?;
+        File::open(&self.directory)?.sync_all()?;
+        Ok(Unpacked { files: place.join(FILES), summary })
+    }
+
+    /// Removes what came of an attempt that failed.
+    pub(super) async fn give_up(&self, name: &LayerName) {
+        let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
+        if let Err(error) = wipe(&partial).await {
+            tracing::warn!(directory = %partial.display(), %error, "cannot remove a layer that was not unpacked");
+        }
+    }
+
+    /// Removes a layer, if it is there. From its first moment on it is not.
+    pub(super) async fn remove(&self, name: &LayerName) -> Result<(), Failure> {
+        match self.set_aside(name)? {
+            Some(trash) => wipe(&trash).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a layer away in one step; what is left is to be wiped. None where it is not there.
+    pub(super) fn set_aside(&self, name: &LayerName) -> io::Result<Option<PathBuf>> {
+        // A number, because what was set aside before may not be wiped yet.
+        let count = self.removed.get();
+        self.removed.set(count + 1);
+        let trash = self.directory.join(format!("{REMOVED}{}-{count}-{}", std::process::id(), name.0));
+        match fs::rename(self.path(name), &trash) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(|()| Some(trash)),
+        }
+    }
+
+    /// Notes that layers are used.
+    pub(super) fn touch(&self, files: &[PathBuf]) {
+        for directory in files.iter().filter_map(|files| files.parent()) {
+            let touched = File::open(directory).and_then(|file| file.set_modified(SystemTime::now()));
+            if let Err(error) = touched {
+                tracing::debug!(layer = %directory.display(), %error, "cannot note that a layer is used");
+            }
+        }
+    }
+
+    /// All that are there whole, the one first that was used least recently.
+    pub(super) fn by_last_use(&self) -> io::Result<Vec<LayerName>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.ends_with(PARTIAL) && !name.starts_with(REMOVED) {
+                found.push((entry.metadata()?.modified()?, LayerName(name)));
+            }
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// The name of the layer whose files these are.
+    pub(super) fn name_of(&self, files: &Path) -> Option<LayerName> {
+        let name = files.parent()?.strip_prefix(&self.directory).ok()?;
+        Some(LayerName(name.to_str()?.to_owned()))
+    }
+
+    /// Where the compressed bytes of a layer come in.
+    pub(super) fn spool_of(&self, blob: &Digest, diff: &Digest) -> PathBuf {
+        self.spool.join(format!("{}.{}", blob.hex(), diff.hex()))
+    }
+
+    /// Removes what an agent has left that was killed, but for layers that were on their way and can go on. None of it is
+    /// in use by this one.
+    pub(super) async fn tidy(&self) -> Result<(), Failure> {
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(PARTIAL) || name.starts_with(REMOVED) {
+                wipe(&entry.path()).await?;
+            }
+        }
+        for entry in fs::read_dir(&self.spool)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let diff =
+                name.split_once('.').and_then(|(_, diff)| format!("sha256:{diff}").parse::<Digest>().ok());
+            let come = diff.and_then(|diff| self.get(&LayerName::alone(&diff)));
+            if come.is_some_and(|layer| !layer.summary.needs_parents) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the bytes of layers that have not come any further for so long.
+    pub(super) fn drop_old_spools(&self, age: Duration) -> io::Result<()> {
+        for entry in fs::read_dir(&self.spool)? {
+            let entry = entry?;
+            if entry.metadata()?.modified()?.elapsed().is_ok_and(|idle| idle >= age) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is left of the compressed bytes of a layer.
+    pub(super) fn drop_spool(&self, blob: &Digest, diff: &Digest) -> io::Result<()> {
+        match fs::remove_file(self.spool_of(blob, diff)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The directory that all are in.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn path(&self, name: &LayerName) -> PathBuf {
+        self.directory.join(&name.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_are_as_the_image_specification_has_them() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        assert_eq!(chain_of(None, &a), a);
+        assert_eq!(chain_of(Some(&a), &b), Digest::of(format!("{a} {b}").as_bytes()));
+    }
+
+    #[test]
+    fn only_whole_layers_are_there_and_the_least_used_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        make_private_dir(&dir.path().join("images")).unwrap();
+        let layers = Layers::open(dir.path()).unwrap();
+        let names: Vec<LayerName> =
+            [&b"a"[..], b"b"].iter().map(|of| LayerName::alone(&Digest::of(of))).collect();
+        for (age, name) in [(10, &names[0]), (20, &names[1])] {
+            let partial = layers.directory.join(format!("{}{PARTIAL}", name.as_str()));
+            fs::create_dir_all(partial.join(FILES)).unwrap();
+            assert_eq!(layers.get(name), None);
+            layers.keep(name, Summary::default()).unwrap();
+            let used = SystemTime::now() - Duration::from_secs(age);
+            File::open(layers.path(name)).unwrap().set_modified(used).unwrap();
+        }
+        assert_eq!(layers.by_last_use().unwrap(), [names[1].clone(), names[0].clone()]);
+        let files = layers.get(&names[1]).unwrap().files;
+        assert_eq!(layers.name_of(&files), Some(names[1].clone()));
+        layers.touch(&[files]);
+        assert_eq!(layers.by_last_use().unwrap(), [names[0].clone(), names[1].clone()]);
+    }
+}

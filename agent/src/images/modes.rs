@@ -1,0 +1,92 @@
+//! Work on unpacked layers: done by processes of their own, because their files belong to the containers' users.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use berth_common::image::Digest;
+use berth_images::layer::Summary;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
+
+use super::Failure;
+
+/// A layer to be unpacked.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    /// The directory that is made.
+    pub(super) target: &'a Path,
+    /// The file that the compressed layer comes into.
+    pub(super) blob: &'a Path,
+    pub(super) digest: Digest,
+    pub(super) length: u64,
+    /// The digest before compression.
+    pub(super) diff: Digest,
+    /// What it is unpacked onto, the topmost first; alone without.
+    pub(super) parents: &'a [PathBuf],
+}
+
+/// A process that unpacks a layer while it arrives.
+pub(super) struct Unpacker {
+    child: Child,
+    bell: Option<ChildStdin>,
+}
+
+impl Unpacker {
+    pub(super) fn start(job: &Job<'_>) -> io::Result<Self> {
+        let mut command = mode("unpack", job.target);
+        command.arg("--digest").arg(job.digest.to_string()).arg("--length").arg(job.length.to_string());
+        command.arg("--blob").arg(job.blob).arg("--diff-id").arg(job.diff.to_string());
+        for parent in job.parents {
+            command.arg("--parent").arg(parent);
+        }
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
+        let bell = child.stdin.take();
+        Ok(Self { child, bell })
+    }
+
+    /// Tells how many bytes of the layer are there. False where it has ended already: it says why when it is waited for.
+    pub(super) async fn tell(&mut self, there: u64) -> bool {
+        match &mut self.bell {
+            Some(bell) => bell.write_all(&there.to_be_bytes()).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Waits for its end.
+    pub(super) async fn finish(mut self) -> Result<Summary, Failure> {
+        self.bell = None;
+        let output = self.child.wait_with_output().await?;
+        if !output.status.success() {
+            return Err(said(&output.stderr));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| {
+            Failure::lasting(format!("the unpacking process said something else than expected: {error}"))
+        })
+    }
+}
+
+/// Removes a directory whose contents belong to the containers' users.
+pub(super) async fn wipe(path: &Path) -> Result<(), Failure> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let output = mode("wipe", path).stdin(Stdio::null()).output().await?;
+    if output.status.success() { Ok(()) } else { Err(said(&output.stderr)) }
+}
+
+/// A hidden mode of this program, on a directory.
+fn mode(name: &str, directory: &Path) -> Command {
+    let mut command = Command::new(crate::runtime::OWN_PROGRAM);
+    command.arg(name).arg("--directory").arg(directory).kill_on_drop(true);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // What it says on failure is shown to people.
+    command.env("RUST_BACKTRACE", "0");
+    command
+}
+
+fn said(stderr: &[u8]) -> Failure {
+    let text = String::from_utf8_lossy(stderr);
+    let text = text.trim().strip_prefix("Error: ").unwrap_or(text.trim());
+    Failure::lasting(text.replace("\n\nCaused by:\n   ", ":").replace("\n   ", ""))
+}

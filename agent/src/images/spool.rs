@@ -1,0 +1,184 @@
+//! A layer on its way: its compressed bytes go to a file as fast as they come, and from there to the process that unpacks
+//! them. A transfer that was cut goes on where the file ends.
+
+use std::cell::Cell;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_common::wire::images::ReadBlob;
+use berth_images::manifest::Descriptor;
+use berth_monitor::cells::Counter;
+use quinn::RecvStream;
+use tokio::time::Instant;
+
+use super::Failure;
+use super::modes::Unpacker;
+use super::sources::{SourceError, Sources};
+
+/// Bytes that are written at once. What was received and not yet written when the agent is killed is fetched again.
+const CHUNK_BYTES: usize = 256 << 10;
+/// How long no byte may come before the transfer is asked for anew.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long no byte may come, over any number of tries, before it is given up: an edge that restarts is back by then.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Rest after a try that brought nothing.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Spool {
+    path: PathBuf,
+    file: Arc<File>,
+    there: u64,
+}
+
+impl Spool {
+    /// The spool at this path, with what came before. One that is longer than its blob is none of it.
+    pub(super) fn open(path: PathBuf, length: u64) -> io::Result<Self> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        let mut there = file.metadata()?.len();
+        if there > length {
+            file.set_len(0)?;
+            there = 0;
+        }
+        Ok(Self { path, file: Arc::new(file), there })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it: it has come whole and is unpacked, or is no good.
+    pub(super) fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+
+    async fn append(&mut self, bytes: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {
+        let (file, at) = (Arc::clone(&self.file), self.there);
+        let write = move || file.write_all_at(&bytes[..length], at).map(|()| bytes);
+        let bytes = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+        self.there += length as u64;
+        Ok(bytes)
+    }
+}
+
+/// A transfer.
+pub(super) struct Transfer<'a> {
+    pub(super) sources: &'a Sources,
+    pub(super) blob: &'a Descriptor,
+    pub(super) fetched: &'a Counter,
+    /// Shown while it lasts.
+    pub(super) done: &'a Cell<u64>,
+}
+
+/// Why a try has ended.
+enum Cut {
+    /// Nobody needs the rest: the process that unpacks has ended.
+    Unwanted,
+    /// It may be asked for anew.
+    Lost,
+    Failed(Failure),
+}
+
+impl Transfer<'_> {
+    /// Brings what is missing. Ends early where the unpacking process has.
+    pub(super) async fn run(&self, spool: &mut Spool, unpacker: &mut Unpacker) -> Result<(), Failure> {
+        let mut until = Instant::now() + PATIENCE;
+        self.done.set(spool.there);
+        let mut wanted = unpacker.tell(spool.there).await;
+        while wanted && spool.there < self.blob.size {
+            let before = spool.there;
+            match self.attempt(spool, unpacker, until).await {
+                Ok(()) => {}
+                Err(Cut::Unwanted) => wanted = false,
+                Err(Cut::Lost) => tokio::time::sleep(PAUSE).await,
+                Err(Cut::Failed(failure)) => return Err(failure),
+            }
+            if spool.there > before {
+                until = Instant::now() + PATIENCE;
+            } else if wanted && Instant::now() >= until {
+                return Err(Failure::passing(format!(
+                    "no byte of {} came for {} s",
+                    self.blob.digest,
+                    PATIENCE.as_secs()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, spool: &mut Spool, unpacker: &mut Unpacker, until: Instant) -> Result<(), Cut> {
+        let ask = ReadBlob { digest: self.blob.digest, from: spool.there };
+        let coming =
+            self.sources.read(&ask, until).await.map_err(|error| Cut::Failed(lacking(&ask, &error)))?;
+        if coming.length != self.blob.size {
+            let text = format!(
+                "its manifest says that {} has {} bytes, and it has {}",
+                self.blob.digest, self.blob.size, coming.length
+            );
+            return Err(Cut::Failed(Failure::lasting(text)));
+        }
+        let (mut stream, mut buffer) = (coming.bytes, vec![0; CHUNK_BYTES]);
+        while spool.there < self.blob.size {
+            let left = usize::try_from(self.blob.size - spool.there).unwrap_or(usize::MAX);
+            let (count, cut) = fill(&mut stream, &mut buffer[..left.min(CHUNK_BYTES)]).await;
+            buffer = spool.append(buffer, count).await.map_err(|error| Cut::Failed(error.into()))?;
+            self.fetched.add(count as u64);
+            self.done.set(spool.there);
+            if !unpacker.tell(spool.there).await {
+                return Err(Cut::Unwanted);
+            }
+            if cut {
+                return Err(Cut::Lost);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a person is told whose image has a part that no edge gives.
+pub(super) fn lacking(ask: &ReadBlob, error: &SourceError) -> Failure {
+    let text = format!("{} cannot be fetched: {error}", ask.digest);
+    match error {
+        SourceError::Nowhere => Failure::passing(text),
+        SourceError::Refused(_) => Failure::lasting(text),
+    }
+}
+
+/// Reads until the buffer is full; true where the stream has ended or rests before that.
+async fn fill(stream: &mut RecvStream, buffer: &mut [u8]) -> (usize, bool) {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match tokio::time::timeout(IDLE, stream.read(&mut buffer[filled..])).await {
+            Ok(Ok(Some(count))) => filled += count,
+            Ok(Ok(None) | Err(_)) | Err(_) => return (filled, true),
+        }
+    }
+    (filled, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_spool_goes_on_where_it_ended_and_never_with_what_is_none_of_its_blob() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spool");
+        let mut spool = Spool::open(path.clone(), 10).unwrap();
+        spool.append(b"12345678".to_vec(), 5).await.unwrap();
+        drop(spool);
+        let mut spool = Spool::open(path.clone(), 10).unwrap();
+        assert_eq!(spool.there, 5);
+        spool.append(b"678".to_vec(), 3).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"12345678");
+        assert_eq!(Spool::open(path.clone(), 7).unwrap().there, 0);
+        spool.remove().unwrap();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,313 @@
+//! Gives an image to an edge's registry: what it lacks of configurations and layers, several at once, in parts that are
+//! gone on with after a cut; then the manifests, those that others name first. Pushing again sends only what is missing.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use berth_common::image::{Digest, Repository, Tag};
+use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, RANGE};
+use hyper::{Method, StatusCode};
+use tokio::task::JoinSet;
+
+use crate::admin::Admin;
+use crate::admin::link::{Answer, Link, Paced};
+use crate::image::Image;
+use crate::image::files::Part;
+use crate::image::oci::Document;
+use crate::progress::{Transfer, Transfers, bytes};
+
+/// Connections at once: enough to fill a line on which each waits for the edge's disk now and then.
+const CONNECTIONS: usize = 4;
+/// Bytes that are sent in one request, held in memory, and sent again after a cut.
+const CHUNK_BYTES: usize = 8 << 20;
+/// How often in a row a connection may be cut without that anything was sent, and how long is waited each time: 12 s in all.
+const PAUSES: [Duration; 6] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1500),
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+];
+
+/// What was done.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Pushed {
+    pub(crate) sent: usize,
+    pub(crate) sent_bytes: u64,
+    pub(crate) there: usize,
+}
+
+impl Pushed {
+    /// In a few words.
+    pub(crate) fn describe(&self) -> String {
+        let Self { sent, sent_bytes, there } = *self;
+        format!("sent {sent} of {} parts ({}), {there} were there", sent + there, bytes(sent_bytes))
+    }
+}
+
+/// Gives an image to a repository, under its digest and a tag if there is one.
+pub(crate) async fn push(
+    admin: &Admin,
+    image: &Image,
+    repository: &Repository,
+    tag: Option<&Tag>,
+) -> Result<Pushed> {
+    let queue = image.parts.blobs.iter().map(|(digest, part)| (*digest, part.clone())).collect();
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(queue),
+        repository: repository.clone(),
+        shown: Transfers::new(),
+    });
+    // Dropped, it ends the work of all.
+    let mut workers = JoinSet::new();
+    for _ in 0..CONNECTIONS.min(image.parts.blobs.len()) {
+        workers.spawn(work(Worker { link: admin.link(), shared: shared.clone() }));
+    }
+    let mut pushed = Pushed::default();
+    while let Some(done) = workers.join_next().await {
+        let done = done.context("pushing was broken off")??;
+        pushed.sent += done.sent;
+        pushed.sent_bytes += done.sent_bytes;
+        pushed.there += done.there;
+    }
+    let mut worker = Worker { link: admin.link(), shared };
+    for document in &image.parts.documents {
+        worker.put_manifest(document, &document.digest.to_string()).await?;
+    }
+    if let (Some(tag), Some(image)) = (tag, image.parts.documents.last()) {
+        worker.put_manifest(image, tag.as_str()).await?;
+    }
+    Ok(pushed)
+}
+
+struct Shared {
+    queue: Mutex<VecDeque<(Digest, Part)>>,
+    repository: Repository,
+    shown: Transfers,
+}
+
+/// Sends one blob after the other over a connection of its own.
+struct Worker {
+    link: Link,
+    shared: Arc<Shared>,
+}
+
+/// A blob on its way.
+struct Way {
+    /// Where its upload goes on; none has begun yet without.
+    location: Option<String>,
+    /// Bytes that the edge has.
+    sent: u64,
+    /// Cuts in a row.
+    cuts: usize,
+}
+
+async fn work(mut worker: Worker) -> Result<Pushed> {
+    let mut pushed = Pushed::default();
+    loop {
+        let next = worker.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some((digest, part)) = next else { return Ok(pushed) };
+        if worker.send(digest, &part).await.with_context(|| format!("cannot push {digest}"))? {
+            pushed.sent += 1;
+            pushed.sent_bytes += part.length();
+        } else {
+            pushed.there += 1;
+        }
+    }
+}
+
+impl Worker {
+    /// Sends a blob, unless it is there.
+    async fn send(&mut self, digest: Digest, part: &Part) -> Result<bool> {
+        let mut way = Way { location: None, sent: 0, cuts: 0 };
+        if self.is_there(&digest, &mut way).await? {
+            return Ok(false);
+        }
+        let transfer = self.shared.shown.begin(&short(&digest), part.length());
+        loop {
+            let before = way.sent;
+            match self.go_on(digest, part, &transfer, &mut way).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(Fault::Final(error)) => return Err(error),
+                Err(Fault::Cut(error)) => self.after_cut(error, part, &mut way).await?,
+            }
+            if way.sent > before {
+                way.cuts = 0;
+            }
+            transfer.set(way.sent);
+        }
+        transfer.done("pushed");
+        Ok(true)
+    }
+
+    async fn is_there(&mut self, digest: &Digest, way: &mut Way) -> Result<bool> {
+        let path = format!("/v2/{}/blobs/{digest}", self.shared.repository);
+        loop {
+            match self.link.ask(Method::HEAD, &path, &[], Paced::empty()).await {
+                Ok(answer) if answer.status == StatusCode::OK => return Ok(true),
+                Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Ok(false),
+                Ok(answer) => bail!("{}", answer.refusal()),
+                Err(error) => pause(error, way).await?,
+            }
+        }
+    }
+
+    /// One step on the way of a blob; `true` after the last.
+    async fn go_on(
+        &mut self,
+        digest: Digest,
+        part: &Part,
+        shown: &Transfer,
+        way: &mut Way,
+    ) -> Result<bool, Fault> {
+        let Some(location) = way.location.clone() else { return self.begin(&digest, way).await };
+        if way.sent < part.length() {
+            let chunk = read(part, way.sent).await?;
+            let count = u64::try_from(chunk.len()).map_err(Error::from)?;
+            let range = format!("{}-{}", way.sent, way.sent + count - 1);
+            let headers = [octets(), (CONTENT_RANGE, HeaderValue::try_from(range).map_err(Error::from)?)];
+            let answer =
+                self.ask(Method::PATCH, &location, &headers, Paced::told(chunk, shown.teller())).await?;
+            way.location = Some(answer.accepted(StatusCode::ACCEPTED)?.location()?);
+            way.sent += count;
+            return Ok(false);
+        }
+        let sign = if location.contains('?') { '&' } else { '?' };
+        let path = format!("{location}{sign}digest={digest}");
+        let answer = self.ask(Method::PUT, &path, &[octets()], Paced::empty()).await?;
+        if answer.refusal().contains("DIGEST_INVALID") {
+            let damaged =
+                format!("{} is damaged: what is there has not the digest {digest}", part.path().display());
+            return Err(Fault::Final(anyhow!(damaged)));
+        }
+        answer.accepted(StatusCode::CREATED)?;
+        Ok(true)
+    }
+
+    /// Begins an upload; `true` if the end of one before was only not heard of.
+    async fn begin(&mut self, digest: &Digest, way: &mut Way) -> Result<bool, Fault> {
+        if way.cuts > 0 && self.is_there(digest, way).await? {
+            return Ok(true);
+        }
+        let path = format!("/v2/{}/blobs/uploads/", self.shared.repository);
+        let answer = self.link.ask(Method::POST, &path, &[], Paced::empty()).await.map_err(Fault::Cut)?;
+        if is_busy(answer.status) {
+            return Err(Fault::Cut(anyhow!("{}", answer.refusal())));
+        }
+        way.location = Some(answer.accepted(StatusCode::ACCEPTED)?.location()?);
+        Ok(false)
+    }
+
+    /// Finds out how far the edge has come, or begins anew where it has forgotten.
+    async fn after_cut(&mut self, error: Error, part: &Part, way: &mut Way) -> Result<()> {
+        pause(error, way).await?;
+        let Some(location) = way.location.clone() else { return Ok(()) };
+        // Where this is cut too, the next step will be, and asks again.
+        let Ok(answer) = self.link.ask(Method::GET, &location, &[], Paced::empty()).await else {
+            return Ok(());
+        };
+        match answer.status {
+            StatusCode::NO_CONTENT => {
+                way.sent = received(answer.header(&RANGE)).min(part.length());
+                way.location = Some(answer.location().unwrap_or(location));
+            }
+            StatusCode::NOT_FOUND => *way = Way { location: None, sent: 0, cuts: way.cuts },
+            // Still at what came before the cut, perhaps. The next step fails then, and comes back here.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn put_manifest(&mut self, document: &Document, name: &str) -> Result<()> {
+        let path = format!("/v2/{}/manifests/{name}", self.shared.repository);
+        let mut way = Way { location: None, sent: 0, cuts: 0 };
+        loop {
+            let headers = [(CONTENT_TYPE, HeaderValue::try_from(&document.media_type)?)];
+            match self.link.ask(Method::PUT, &path, &headers, document.bytes.clone().into()).await {
+                Ok(answer) if answer.status == StatusCode::CREATED => return Ok(()),
+                Ok(answer) => bail!("cannot push the manifest {}: {}", document.digest, answer.refusal()),
+                Err(error) => pause(error, &mut way).await?,
+            }
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Paced,
+    ) -> Result<Answer, Fault> {
+        let answer = self.link.ask(method, path, headers, body).await.map_err(Fault::Cut)?;
+        // It knows better how far it is, or nothing of this upload any more.
+        let lost = matches!(answer.status, StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_FOUND);
+        if lost || is_busy(answer.status) {
+            Err(Fault::Cut(anyhow!("{}", answer.refusal())))
+        } else {
+            Ok(answer)
+        }
+    }
+}
+
+impl Answer {
+    fn accepted(self, expected: StatusCode) -> Result<Self> {
+        if self.status == expected { Ok(self) } else { bail!("{}", self.refusal()) }
+    }
+}
+
+/// Why a step failed.
+enum Fault {
+    /// Nobody knows how far the edge has come: to be asked and gone on with.
+    Cut(Error),
+    /// It would fail again.
+    Final(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+fn is_busy(status: StatusCode) -> bool {
+    matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// Waits after a cut; an error after too many in a row.
+async fn pause(error: Error, way: &mut Way) -> Result<()> {
+    let Some(pause) = PAUSES.get(way.cuts) else {
+        return Err(error.context(format!("given up after {} tries; push again to go on", PAUSES.len())));
+    };
+    way.cuts += 1;
+    tokio::time::sleep(*pause).await;
+    Ok(())
+}
+
+async fn read(part: &Part, from: u64) -> Result<Vec<u8>> {
+    let (owned, place) = (part.clone(), part.path().display().to_string());
+    let read = tokio::task::spawn_blocking(move || owned.read_at(from, CHUNK_BYTES)).await?;
+    read.with_context(|| format!("cannot read {place}"))
+}
+
+fn octets() -> (HeaderName, HeaderValue) {
+    (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+}
+
+/// Bytes that a `Range: 0-N` tells of. Both nothing and one byte may be told as `0-0`; then all is sent again.
+fn received(range: Option<&str>) -> u64 {
+    let last = range.and_then(|range| range.rsplit_once('-')).and_then(|(_, last)| last.parse::<u64>().ok());
+    last.filter(|last| *last > 0).map_or(0, |last| last.saturating_add(1))
+}
+
+/// Enough of a digest to tell parts of an image apart.
+pub(crate) fn short(digest: &Digest) -> String {
+    const DIGITS: usize = 12;
+    digest.hex().chars().take(DIGITS).collect()
+}

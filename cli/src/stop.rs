@@ -1,0 +1,65 @@
+//! Work that can be given up: by Ctrl-C, or because nobody waits for it any more.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+use crate::signals::Signals;
+
+/// Tells work on another thread that it is not wanted any more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// An error once the work is not wanted any more: ask wherever much is still to be done.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(io::Error::other("given up")) } else { Ok(()) }
+    }
+}
+
+struct StopOnDrop(Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Does work that reads and writes files on a thread of its own. Dropped before its end, it has the work end early.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce(Stop) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let stop = Stop::default();
+    let _guard = StopOnDrop(stop.clone());
+    tokio::task::spawn_blocking(move || work(stop)).await.context("the work was broken off")?
+}
+
+/// Does work until its end or a signal; the work puts in order what it has begun when it is dropped.
+pub(crate) async fn interruptible<T>(work: impl Future<Output = Result<T>>, left: &str) -> Result<T> {
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        done = work => done,
+        () = signals.next() => bail!("interrupted; {left}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_ends() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = blocking(move |stop| {
+            while stop.check().is_ok() {
+                std::thread::yield_now();
+            }
+            Ok(tell.send(()))
+        });
+        drop(tokio::time::timeout(std::time::Duration::from_millis(10), work).await);
+        told.await.unwrap();
+    }
+}

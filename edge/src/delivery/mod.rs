@@ -1,0 +1,106 @@
+//! Brings images to nodes: tells each which it is to hold, gives it what it asks for, and knows how far it is. On a thread
+//! and over connections of its own, so that bulk never stands before requests.
+//!
+//! `wants` is what is to be held, `holdings` what nodes say they hold, `line` the connection to one node, `blobs` what goes
+//! over it, `prefetch` the wait of a deployment for its images.
+
+mod blobs;
+mod holdings;
+mod line;
+mod prefetch;
+mod wants;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use berth_common::ids::Epoch;
+use berth_common::lifecycle::Lifecycle;
+use berth_common::wire::close;
+use berth_images::content::Content;
+use quinn::VarInt;
+use tokio::task::JoinSet;
+
+use self::line::{Line, LineParts};
+use crate::apps::Apps;
+use crate::config::Config;
+use crate::nodes::Nodes;
+use crate::tunnel;
+
+pub(crate) use self::holdings::{Holding, Holdings};
+pub(crate) use self::prefetch::{Goal, PrefetchError};
+pub(crate) use self::wants::Wants;
+
+/// Longest wait for the nodes to hear that their connections are closed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the rest of the edge has of it.
+#[derive(Clone)]
+pub(crate) struct Delivery {
+    wants: Arc<Wants>,
+    holdings: Arc<Holdings>,
+    nodes: Arc<Nodes>,
+}
+
+/// What it needs of its surroundings.
+pub(crate) struct Parts {
+    pub(crate) config: Arc<Config>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) content: Content,
+    pub(crate) epoch: Epoch,
+}
+
+impl Delivery {
+    /// Starts the thread. It ends when the edge stops; if it ends before, the edge drains.
+    pub(crate) fn start(parts: Parts) -> std::io::Result<(Self, JoinHandle<anyhow::Result<()>>)> {
+        let wants = Arc::new(Wants::of(&parts.apps));
+        let holdings = Arc::new(Holdings::new(Arc::clone(&parts.nodes)));
+        let delivery = Self { wants, holdings, nodes: Arc::clone(&parts.nodes) };
+        let own = delivery.clone();
+        let thread = std::thread::Builder::new().name("images".to_owned()).spawn(move || {
+            // However the thread ends: an edge without it could start nothing new.
+            let _drain = parts.lifecycle.drain().clone().drop_guard();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.context("the runtime of the delivery of images")?.block_on(run(own, parts))
+        })?;
+        Ok((delivery, thread))
+    }
+
+    /// What nodes hold.
+    pub(crate) fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+}
+
+async fn run(delivery: Delivery, parts: Parts) -> anyhow::Result<()> {
+    let Parts { config, lifecycle, apps, content, epoch, .. } = parts;
+    let endpoint = tunnel::endpoint().context("a UDP socket for the delivery of images")?;
+    let mut tasks = JoinSet::new();
+    for (node, address) in &config.nodes {
+        let line = Line::new(LineParts {
+            node: node.clone(),
+            address: address.clone(),
+            edge: config.name.clone(),
+            epoch,
+            endpoint: endpoint.clone(),
+            config: tunnel::delivery_config(&config.credentials, node),
+            delivery: delivery.clone(),
+            content: content.clone(),
+        });
+        let stop = lifecycle.stop().clone();
+        tasks.spawn(async move { stop.run_until_cancelled(line.run()).await.is_none() });
+    }
+    tasks.spawn(async move { delivery.wants.follow(&apps).await });
+    let ended = tokio::select! {
+        // Told to stop, parts end as they should.
+        biased;
+        () = lifecycle.stop().cancelled() => Ok(()),
+        ended = tasks.join_next() => Err(anyhow::anyhow!("a part of the delivery of images ended by itself: {ended:?}")),
+    };
+    endpoint.close(VarInt::from_u32(close::SHUTDOWN), b"the edge stops");
+    let _ = tokio::time::timeout(CLOSE_LIMIT, endpoint.wait_idle()).await;
+    ended
+}

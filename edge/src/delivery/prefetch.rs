@@ -1,0 +1,228 @@
+//! The wait of a deployment until enough nodes hold its images.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use berth_common::ids::NodeId;
+use berth_common::spec::{AppSpec, ImageRef};
+use berth_common::wire::images::ImageState;
+use tokio::time::Instant;
+
+use super::Delivery;
+use super::wants::images_of;
+
+/// How often it is looked whether nodes have come or gone.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How many nodes must hold the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// All that are connected, take instances, and run it.
+    All,
+    /// At least so many of those.
+    AtLeast(usize),
+}
+
+/// Why a deployment does not wait any longer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrefetchError {
+    /// A node cannot have it.
+    #[error("node {node} cannot hold the image {image}: {message}")]
+    Failed { node: NodeId, image: String, message: String },
+    /// It took too long.
+    #[error("{ready} of {needed} nodes hold the image {image} after {} s; {waiting}", .timeout.as_secs())]
+    TimedOut { image: String, ready: usize, needed: usize, waiting: String, timeout: Duration },
+}
+
+/// How far the nodes are with one image.
+#[derive(Default)]
+struct Count {
+    ready: usize,
+    failed: Vec<(NodeId, String)>,
+    coming: Vec<NodeId>,
+}
+
+impl Delivery {
+    /// Has the images of an app held, and waits for that.
+    pub(crate) async fn prefetch(
+        &self,
+        app: &AppSpec,
+        goal: Goal,
+        timeout: Duration,
+    ) -> Result<(), PrefetchError> {
+        let images = images_of(app);
+        let _pending = self.wants.add(images.clone());
+        let deadline = Instant::now() + timeout;
+        let mut changes = self.holdings.changes();
+        loop {
+            let unmet = images.iter().find_map(|image| self.unmet(image, goal));
+            let Some((image, needed, count)) = unmet else { return Ok(()) };
+            count.check(image, goal)?;
+            if Instant::now() >= deadline {
+                return Err(count.timed_out(image, needed, timeout));
+            }
+            let look = (Instant::now() + LOOK_EVERY).min(deadline);
+            let _ = tokio::time::timeout_at(look, changes.changed()).await;
+        }
+    }
+
+    fn unmet<'i>(&self, image: &'i ImageRef, goal: Goal) -> Option<(&'i ImageRef, usize, Count)> {
+        let fitting = self.nodes.fitting(&image.architectures);
+        let needed = match goal {
+            Goal::All => fitting.len(),
+            Goal::AtLeast(least) => least,
+        };
+        let count = self.count(image, fitting);
+        (count.ready < needed).then_some((image, needed, count))
+    }
+
+    fn count(&self, image: &ImageRef, fitting: BTreeSet<NodeId>) -> Count {
+        let mut count = Count::default();
+        for node in fitting {
+            let holding = self.holdings.of(&node, &image.digest);
+            match holding.state.filter(|_| holding.connected) {
+                Some(ImageState::Ready) => count.ready += 1,
+                Some(ImageState::Failed { message }) => count.failed.push((node, message)),
+                _ => count.coming.push(node),
+            }
+        }
+        count
+    }
+}
+
+impl Count {
+    /// An error where the goal is out of reach because nodes have failed.
+    fn check(&self, image: &ImageRef, goal: Goal) -> Result<(), PrefetchError> {
+        let reachable = match goal {
+            Goal::All => self.failed.is_empty(),
+            // More nodes may come, unless it is the image's own fault.
+            Goal::AtLeast(least) => self.failed.is_empty() || self.ready + self.coming.len() >= least,
+        };
+        match self.failed.first() {
+            Some((node, message)) if !reachable => Err(PrefetchError::Failed {
+                node: node.clone(),
+                image: name(image),
+                message: message.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn timed_out(&self, image: &ImageRef, needed: usize, timeout: Duration) -> PrefetchError {
+        let names: Vec<&str> = self.coming.iter().map(NodeId::as_str).collect();
+        let waiting = match names.as_slice() {
+            [] => "no other node is connected that takes it".to_owned(),
+            names => format!("still on their way: {}", names.join(", ")),
+        };
+        PrefetchError::TimedOut { image: name(image), ready: self.ready, needed, waiting, timeout }
+    }
+}
+
+fn name(image: &ImageRef) -> String {
+    image.name.clone().unwrap_or_else(|| format!("{}@{}", image.repository, image.digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use berth_common::image::{Architecture, Digest};
+    use berth_common::wire::call::{Capacity, DiskCapacity, Welcome};
+    use berth_common::wire::images::ImageStatus;
+
+    use super::super::{Holdings, Wants};
+    use super::*;
+    use crate::apps::tests::app;
+    use crate::nodes::Nodes;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn image() -> Digest {
+        Digest::of(b"x")
+    }
+
+    /// Connected nodes, of which only some take images.
+    fn delivery(nodes: &[(&str, Architecture)]) -> Delivery {
+        let addresses: BTreeMap<NodeId, String> =
+            nodes.iter().map(|(name, _)| (name.parse().unwrap(), String::new())).collect();
+        let known = Arc::new(Nodes::new(&addresses));
+        for (name, architecture) in nodes {
+            known.up(&Welcome {
+                node: name.parse().unwrap(),
+                version: String::new(),
+                capacity: Capacity { memory_bytes: 1, cpu_sixteenths: 1, instances: 1 },
+                disk: DiskCapacity::default(),
+                draining: false,
+                kept_for_ms: None,
+                region: None,
+                architecture: Some(*architecture),
+            });
+        }
+        let holdings = Arc::new(Holdings::new(Arc::clone(&known)));
+        Delivery { wants: Arc::new(Wants::default()), holdings, nodes: known }
+    }
+
+    fn tell(delivery: &Delivery, node: &str, state: ImageState) {
+        let node = node.parse().unwrap();
+        delivery.holdings.told(&node, ImageStatus { image: image(), state });
+    }
+
+    fn connect(delivery: &Delivery, node: &str) {
+        delivery.holdings.connected(&node.parse().unwrap(), true);
+    }
+
+    fn spec() -> AppSpec {
+        let mut spec = app("a", &[]);
+        let class = spec.classes.values_mut().next().unwrap();
+        class.recipe.image.architectures = [Architecture::Amd64].into();
+        spec
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_nodes_that_run_it_are_waited_for_and_no_others() {
+        let delivery =
+            delivery(&[("a", Architecture::Amd64), ("b", Architecture::Amd64), ("c", Architecture::Arm64)]);
+        connect(&delivery, "a");
+        tell(&delivery, "a", ImageState::Ready);
+        let app = spec();
+        let mut waiting = std::pin::pin!(delivery.prefetch(&app, Goal::All, SOON));
+        assert!(tokio::time::timeout(SOON / 2, &mut waiting).await.is_err());
+        assert!(delivery.wants.subscribe().borrow().contains_key(&image()));
+        // What a node said on a connection that is gone is of no use.
+        tell(&delivery, "b", ImageState::Ready);
+        assert!(tokio::time::timeout(SOON / 4, &mut waiting).await.is_err());
+        connect(&delivery, "b");
+        tell(&delivery, "b", ImageState::Ready);
+        waiting.await.unwrap();
+        assert!(delivery.wants.subscribe().borrow().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_cannot_have_it_ends_the_wait_unless_others_are_enough() {
+        let delivery = delivery(&[("a", Architecture::Amd64), ("b", Architecture::Amd64)]);
+        ["a", "b"].iter().for_each(|node| connect(&delivery, node));
+        tell(&delivery, "a", ImageState::Failed { message: "damaged".to_owned() });
+        let error = delivery.prefetch(&spec(), Goal::All, SOON).await.unwrap_err().to_string();
+        assert!(error.contains("node a") && error.contains("damaged"), "{error}");
+        tell(&delivery, "b", ImageState::Ready);
+        delivery.prefetch(&spec(), Goal::AtLeast(1), SOON).await.unwrap();
+        assert!(delivery.prefetch(&spec(), Goal::AtLeast(2), SOON).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_still_on_the_way_is_told_when_it_takes_too_long() {
+        let delivery = delivery(&[("a", Architecture::Amd64)]);
+        connect(&delivery, "a");
+        tell(&delivery, "a", ImageState::Fetching { done_bytes: 1, total_bytes: 2 });
+        let error = delivery.prefetch(&spec(), Goal::All, SOON).await.unwrap_err().to_string();
+        assert!(error.contains("0 of 1 nodes") && error.contains("on their way: a"), "{error}");
+        let error = delivery.prefetch(&spec(), Goal::AtLeast(2), SOON).await.unwrap_err().to_string();
+        assert!(error.contains("0 of 2 nodes"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_nodes_there_is_nothing_to_wait_for() {
+        delivery(&[]).prefetch(&spec(), Goal::All, SOON).await.unwrap();
+    }
+}

@@ -1,0 +1,156 @@
+//! Takes the compression off a layer, whatever its media type says: gzip, zstd and none are told by their first bytes.
+//! What comes out is counted, and hashed where somebody wants its digest.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use berth_common::image::Digest;
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::FrameDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use sha2::{Digest as _, Sha256};
+
+use super::error::LayerError;
+
+/// Bytes read at once of what is compressed, and of what is not: larger ones brought nothing.
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
+/// What gzip begins with.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+/// What frames of zstd begin with.
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// What frames begin with that decoders pass over: this, with any last digit in the first byte.
+const ZSTD_SKIPPABLE: &[u8] = &[0x50, 0x2a, 0x4d, 0x18];
+/// Largest window of a frame, in bytes: it is kept in memory. `zstd` needs 8 MiB up to level 19, and the encoder that most
+/// tools for images have 32 MiB at its highest level. Only `--ultra` and `--long` ask for more.
+const MAX_WINDOW_BYTES: u64 = 32 << 20;
+
+/// Begins to read a layer.
+pub(super) fn decompress<'a>(layer: impl Read + 'a) -> Result<Box<dyn Read + 'a>, LayerError> {
+    let mut from = BufReader::with_capacity(BUFFER_BYTES, layer);
+    let start = first_bytes(&mut from).map_err(LayerError::read)?;
+    let whole = io::Cursor::new(start.clone()).chain(from);
+    if start.is_empty() {
+        Err(LayerError::Empty)
+    } else if start.starts_with(GZIP) {
+        Ok(Box::new(MultiGzDecoder::new(whole)))
+    } else if is_zstd(&start) {
+        Ok(Box::new(Zstd::new(whole)))
+    } else {
+        Ok(Box::new(whole))
+    }
+}
+
+/// As many of the first bytes as tell the compression. They may come one by one.
+fn first_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    from.take(ZSTD.len() as u64).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+fn is_zstd(start: &[u8]) -> bool {
+    let skippable =
+        start.len() == 4 && start[0] & 0xf0 == ZSTD_SKIPPABLE[0] && start[1..] == ZSTD_SKIPPABLE[1..];
+    start == ZSTD || skippable
+}
+
+/// All frames of a zstd stream, one after the other.
+struct Zstd<R> {
+    from: R,
+    frame: FrameDecoder,
+}
+
+impl<R: BufRead> Zstd<R> {
+    fn new(from: R) -> Self {
+        let mut frame = FrameDecoder::new();
+        frame.set_max_window_size(MAX_WINDOW_BYTES);
+        Self { from, frame }
+    }
+
+    /// Begins the next frame that has something in it. False at the end of the stream.
+    fn next_frame(&mut self) -> io::Result<bool> {
+        while !self.from.fill_buf()?.is_empty() {
+            match self.frame.reset(&mut self.from) {
+                Ok(()) => return Ok(true),
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => self.skip(u64::from(length))?,
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn skip(&mut self, length: u64) -> io::Result<()> {
+        let skipped = io::copy(&mut self.from.by_ref().take(length), &mut io::sink())?;
+        if skipped < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    /// Decodes until there is something to give. False at the end of the stream.
+    fn fill(&mut self) -> io::Result<bool> {
+        while self.frame.can_collect() == 0 {
+            if self.frame.is_finished() {
+                if !self.next_frame()? {
+                    return Ok(false);
+                }
+            } else {
+                let some = ruzstd::decoding::BlockDecodingStrategy::UptoBlocks(1);
+                self.frame.decode_blocks(&mut self.from, some).map_err(io::Error::other)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() || !self.fill()? { Ok(0) } else { self.frame.read(into) }
+    }
+}
+
+/// Counts what is read, and hashes it if that is wanted. More than the limit is an error, not an end.
+pub(super) struct Counted<R> {
+    from: R,
+    left: u64,
+    limit: u64,
+    hash: Option<Sha256>,
+}
+
+/// There is more than the limit.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {0} bytes")]
+struct TooLarge(u64);
+
+impl<R: Read> Counted<R> {
+    pub(super) fn new(from: R, limit: u64, hash: bool) -> Self {
+        Self { from, left: limit, limit, hash: hash.then(Sha256::new) }
+    }
+
+    /// The digest of all that was read.
+    pub(super) fn digest(self) -> Option<Digest> {
+        self.hash.map(|hash| Digest::from_bytes(hash.finalize().into()))
+    }
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(into)?;
+        self.left =
+            self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(TooLarge(self.limit)))?;
+        if let Some(hash) = &mut self.hash {
+            hash.update(&into[..read]);
+        }
+        Ok(read)
+    }
+}
+
+impl LayerError {
+    /// Why a read failed.
+    pub(super) fn read(error: io::Error) -> Self {
+        let too_large = error.get_ref().and_then(|error| error.downcast_ref::<TooLarge>());
+        match too_large {
+            Some(TooLarge(limit)) => Self::Bytes(*limit),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Truncated,
+            None => Self::Read(error),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Puts entries to their places, one after the other. A later one wins over an earlier of the same name.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, Seek, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, openat, symlinkat};
+use rustix::io::Errno;
+
+use super::archive::{Archive, CopyError, Entry, Kind};
+use super::attributes::{Attributes, set_xattrs};
+use super::error::{LayerError, Name, Problem};
+use super::own::{Own, Paths};
+use super::path::{Clean, MAX_PATH_BYTES, Meaning};
+use super::sparse::Map;
+use super::tree::{self, Directory, Make, MakeNothing, Tree};
+use super::{Form, Limits, Summary, Target};
+
+/// Most bytes of the paths of directories, which are kept to the end. Large images have some megabytes.
+const MAX_DIRECTORY_PATHS_BYTES: usize = 256 << 20;
+/// Most notes: they are shown to people.
+const MAX_NOTES: usize = 8;
+
+/// A layer that is being unpacked.
+pub(super) struct Unpacker<'a> {
+    pub(super) target: &'a Target,
+    pub(super) tree: Tree,
+    limits: &'a Limits,
+    /// In a merged root: what is this layer's.
+    pub(super) own: Own,
+    /// Directories that no entry describes, as of yet.
+    undescribed: Paths,
+    /// What directories get at the end: unpacking into them changes their times.
+    directories: BTreeMap<Clean, Attributes>,
+    directory_paths_bytes: usize,
+    pub(super) summary: Summary,
+}
+
+/// Makes directories on the way, as long as there may be more.
+struct MakeCounted<'a> {
+    entries_left: &'a mut u64,
+    max_entries: u64,
+    undescribed: &'a mut Paths,
+}
+
+impl Make for MakeCounted<'_> {
+    fn may_make(&mut self) -> Result<bool, Problem> {
+        let left = self.entries_left.checked_sub(1).ok_or(Problem::Entries(self.max_entries))?;
+        *self.entries_left = left;
+        Ok(true)
+    }
+
+    fn made(&mut self, path: Clean) {
+        self.undescribed.insert(path.bytes());
+    }
+}
+
+impl<'a> Unpacker<'a> {
+    pub(super) fn new(target: &'a Target, limits: &'a Limits) -> Result<Self, LayerError> {
+        let root = target.root.try_clone().map_err(LayerError::Target)?;
+        Ok(Self {
+            target,
+            tree: Tree::new(root),
+            limits,
+            own: Own::default(),
+            undescribed: Paths::default(),
+            directories: BTreeMap::new(),
+            directory_paths_bytes: 0,
+            summary: Summary::default(),
+        })
+    }
+
+    /// Unpacks all entries.
+    pub(super) fn run(mut self, archive: &mut Archive<impl BufRead>) -> Result<Summary, LayerError> {
+        while let Some(entry) = archive.next()? {
+            match self.place(&entry, archive) {
+                Ok(()) => {}
+                Err(Problem::Layer(error)) => return Err(*error),
+                Err(problem) => return Err(LayerError::Entry { name: Name::new(&entry.path), problem }),
+            }
+        }
+        self.finish_directories()?;
+        self.summary.needs_parents |= self.target.form == Form::Overlay && !self.undescribed.is_empty();
+        Ok(self.summary)
+    }
+
+    fn place(&mut self, entry: &Entry, archive: &mut Archive<impl BufRead>) -> Result<(), Problem> {
+        let path = Clean::new(&entry.path)?;
+        match path.meaning()? {
+            Meaning::Content => self.place_content(&path, entry, archive),
+            Meaning::Whiteout(hidden) => self.whiteout(&path, hidden, archive),
+            Meaning::Opaque => self.opaque(&path, archive),
+            Meaning::Bookkeeping => Ok(self.leave_out(&path, "is the bookkeeping of a union file system")),
+        }
+    }
+
+    fn place_content(
+        &mut self,
+        path: &Clean,
+        entry: &Entry,
+        archive: &mut Archive<impl BufRead>,
+    ) -> Result<(), Problem> {
+        let attributes = Attributes::of(entry, self.target, self.limits.ids)?;
+        match &entry.kind {
+            Kind::Special => return Ok(self.leave_out(path, "is a device node or FIFO")),
+            Kind::Other(kind) => return Err(Problem::Kind(*kind)),
+            Kind::Directory if path.is_root() => return self.describe_root(entry, attributes),
+            _ => {}
+        }
+        let (parent, name) = path.split().ok_or(Problem::Root)?;
+        let Some(parent) = self.parent(&parent, archive)? else { return Ok(()) };
+        let real = parent.path.join(name);
+        match &entry.kind {
+            Kind::Directory => self.place_directory(&parent, name, entry, attributes)?,
+            Kind::Symlink => self.place_symlink(&parent, name, entry, attributes)?,
+            Kind::Hardlink => self.place_hardlink(&parent, name, entry)?,
+            _ => self.place_file(&parent, name, entry, attributes, archive)?,
+        }
+        self.remember(&real)
+    }
+
+    /// The directory that something goes into, made if it is missing.
+    pub(super) fn parent(
+        &mut self,
+        path: &Clean,
+        archive: &mut Archive<impl BufRead>,
+    ) -> Result<Option<Rc<Directory>>, Problem> {
+        let mut make = MakeCounted {
+            entries_left: archive.entries_left(),
+            max_entries: self.limits.entries,
+            undescribed: &mut self.undescribed,
+        };
+        self.tree.directory(path, &mut make)
+    }
+
+    fn remember(&mut self, real: &Clean) -> Result<(), Problem> {
+        if self.target.form == Form::Merged {
+            self.own.insert(real);
+            if self.own.directories() as u64 > self.limits.entries {
+                return Err(Problem::Entries(self.limits.entries));
+            }
+        }
+        Ok(())
+    }
+
+    fn describe_root(&mut self, entry: &Entry, attributes: Attributes) -> Result<(), Problem> {
+        let root = self.tree.root().try_clone()?;
+        self.finish_later(Clean::default(), entry, attributes, &root)
+    }
+
+    fn place_directory(
+        &mut self,
+        parent: &Directory,
+        name: &[u8],
+        entry: &Entry,
+        attributes: Attributes,
+    ) -> Result<(), Problem> {
+        let real = parent.path.join(name);
+        let found = match mkdirat(&parent.fd, name, Mode::RWXU) {
+            Ok(()) => None,
+            Err(Errno::EXIST) => tree::look(&parent.fd, name)?,
+            Err(error) => return Err(error.into()),
+        };
+        let replaces = found.is_some_and(|found| !tree::is_directory(&found));
+        if replaces {
+            self.remove(parent, name)?;
+            mkdirat(&parent.fd, name, Mode::RWXU)?;
+        }
+        let directory = tree::open_in(&parent.fd, name)?;
+        if replaces && self.target.form == Form::Overlay {
+            // What was here hid what lower layers have, and it stays hidden.
+            tree::set_opaque(&directory)?;
+        }
+        self.undescribed.remove(real.bytes());
+        self.finish_later(real, entry, attributes, &directory)
+    }
+
+    fn finish_later(
+        &mut self,
+        real: Clean,
+        entry: &Entry,
+        attributes: Attributes,
+        directory: &OwnedFd,
+    ) -> Result<(), Problem> {
+        self.set_xattrs(&real, directory, entry)?;
+        self.summary.directories += 1;
+        self.directory_paths_bytes += real.bytes().len();
+        if self.directory_paths_bytes > MAX_DIRECTORY_PATHS_BYTES {
+            return Err(LayerError::Names(MAX_DIRECTORY_PATHS_BYTES).into());
+        }
+        self.directories.insert(real, attributes);
+        Ok(())
+    }
+
+    fn place_symlink(
+        &mut self,
+        parent: &Directory,
+        name: &[u8],
+        entry: &Entry,
+        attributes: Attributes,
+    ) -> Result<(), Problem> {
+        if entry.link.len() > MAX_PATH_BYTES {
+            return Err(Problem::TooLong(MAX_PATH_BYTES));
+        }
+        if entry.link.contains(&0) {
+            return Err(Problem::Nul);
+        }
+        self.replacing(parent, name, || symlinkat(entry.link.as_slice(), &parent.fd, name))?;
+        attributes.set_link(&parent.fd, name)?;
+        for (xattr, _) in &entry.xattrs {
+            self.leave_out_xattr(&parent.path.join(name), xattr);
+        }
+        self.summary.links += 1;
+        Ok(())
+    }
+
+    fn place_hardlink(&mut self, parent: &Directory, name: &[u8], entry: &Entry) -> Result<(), Problem> {
+        let target = Clean::new(&entry.link)?;
+        let (above, target_name) = target.split().ok_or(Problem::Root)?;
+        // The name's own directory may be the one that was found last, and is needed after this.
+        let found = match self.tree.directory(&above, &mut MakeNothing) {
+            Err(Problem::NotADirectory(_)) => None,
+            found => found?,
+        };
+        let there = match &found {
+            Some(directory) => tree::look(&directory.fd, target_name)?.filter(|it| !tree::is_whiteout(it)),
+            None => None,
+        };
+        let (Some(directory), Some(_)) = (found, there) else { return self.without_target(&target) };
+        self.summary.links += 1;
+        if directory.path == parent.path && target_name == name {
+            return Ok(());
+        }
+        self.replacing(parent, name, || {
+            linkat(&directory.fd, target_name, &parent.fd, name, AtFlags::empty())
+        })
+    }
+
+    /// A hard link to a file that only lower layers can have.
+    fn without_target(&mut self, target: &Clean) -> Result<(), Problem> {
+        if self.target.form == Form::Merged {
+            return Err(Problem::LinkTarget(target.name()));
+        }
+        self.summary.needs_parents = true;
+        self.summary.dangling += 1;
+        Ok(())
+    }
+
+    fn place_file(
+        &mut self,
+        parent: &Directory,
+        name: &[u8],
+        entry: &Entry,
+        attributes: Attributes,
+        archive: &mut Archive<impl BufRead>,
+    ) -> Result<(), Problem> {
+        self.summary.bytes = self.summary.bytes.saturating_add(entry.size);
+        if self.summary.bytes > self.limits.bytes {
+            return Err(Problem::Bytes(self.limits.bytes));
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file =
+            self.replacing(parent, name, || openat(&parent.fd, name, flags, Mode::RUSR | Mode::WUSR))?;
+        let mut file = File::from(file);
+        match &entry.kind {
+            Kind::Sparse(map) => copy_sparse(map, &mut file, archive),
+            _ => archive.copy(&mut file),
+        }
+        .map_err(problem)?;
+        let file = OwnedFd::from(file);
+        if !entry.xattrs.is_empty() {
+            self.set_xattrs(&parent.path.join(name), &file, entry)?;
+        }
+        attributes.set(&file)?;
+        self.summary.files += 1;
+        Ok(())
+    }
+
+    /// Makes something, after what was there is removed.
+    fn replacing<T>(
+        &mut self,
+        parent: &Directory,
+        name: &[u8],
+        make: impl Fn() -> Result<T, Errno>,
+    ) -> Result<T, Problem> {
+        match make() {
+            Err(Errno::EXIST) => {
+                self.remove(parent, name)?;
+                Ok(make()?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    /// Removes something, and what was to be done with it at the end.
+    pub(super) fn remove(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Problem> {
+        tree::remove(parent.fd.as_fd(), name)?;
+        self.tree.forget();
+        let real = parent.path.join(name);
+        self.undescribed.remove(real.bytes());
+        self.directories.remove(&real);
+        let first = real.join(b"");
+        let below = self.directories.range(first.clone()..).map(|(path, _)| path);
+        let below: Vec<Clean> =
+            below.take_while(|path| path.bytes().starts_with(first.bytes())).cloned().collect();
+        for path in below {
+            self.directories.remove(&path);
+        }
+        Ok(())
+    }
+
+    fn set_xattrs(&mut self, path: &Clean, file: &OwnedFd, entry: &Entry) -> Result<(), Problem> {
+        for xattr in set_xattrs(file, entry)? {
+            self.leave_out_xattr(path, xattr);
+        }
+        Ok(())
+    }
+
+    fn leave_out_xattr(&mut self, path: &Clean, xattr: &[u8]) {
+        self.leave_out(
+            path,
+            &format!("has the attribute {}, which containers cannot have", Name::new(xattr)),
+        );
+    }
+
+    fn leave_out(&mut self, path: &Clean, why: &str) {
+        self.summary.left_out += 1;
+        if self.summary.notes.len() < MAX_NOTES {
+            self.summary.notes.push(format!("{} {why}", path.name()));
+        }
+    }
+
+    /// The deepest first: a directory may not let its owner in any more.
+    fn finish_directories(&self) -> Result<(), LayerError> {
+        for (path, attributes) in self.directories.iter().rev() {
+            let set = self.tree.open(path).and_then(|directory| attributes.set(&directory));
+            set.map_err(|error| LayerError::Entry { name: path.name(), problem: error.into() })?;
+        }
+        Ok(())
+    }
+}
+
+fn copy_sparse(map: &Map, file: &mut File, archive: &mut Archive<impl BufRead>) -> Result<(), CopyError> {
+    for piece in &map.pieces {
+        file.seek(SeekFrom::Start(piece.offset)).map_err(CopyError::Write)?;
+        archive.copy_some(piece.length, file)?;
+    }
+    file.set_len(map.size).map_err(CopyError::Write)
+}
+
+fn problem(error: CopyError) -> Problem {
+    match error {
+        CopyError::Layer(error) => error.into(),
+        CopyError::Write(error) => error.into(),
+    }
+}
