@@ -43,6 +43,7 @@ use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
+use crate::registry::Registry;
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::tokens::{Scope, Tokens};
@@ -68,7 +69,7 @@ pub(crate) struct Admin {
     pub(crate) nodes: Arc<Nodes>,
     /// What is measured.
     pub(crate) watch: Arc<Watch>,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) secrets: Arc<Secrets>,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
@@ -78,6 +79,7 @@ pub(crate) struct Admin {
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) images: Arc<Images>,
+    pub(crate) registry: Arc<Registry>,
     /// Where static files are put.
     pub(crate) assets: PathBuf,
     /// Numbers its waiters.
