@@ -9,6 +9,7 @@ mod connect;
 mod containers;
 mod events;
 mod hooks;
+mod images;
 mod kv;
 mod listen;
 mod logs;
@@ -117,6 +118,8 @@ fn router() -> Router {
         .routes(routes!(metrics::show))
         .routes(routes!(nodes))
         .routes(routes!(assets))
+        .routes(routes!(images::list))
+        .routes(routes!(images::show))
         .routes(routes!(apps::list))
         .routes(routes!(apps::show))
         .routes(routes!(apps::versions))
@@ -147,6 +150,8 @@ fn router() -> Router {
                 .routes(routes!(schedules::show, schedules::delete))
                 .routes(routes!(hooks::retry))
                 .routes(routes!(hooks::discard))
+                .routes(routes!(images::delete))
+                .routes(routes!(images::gc))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
     let value = Router::new()

@@ -22,7 +22,7 @@ use berth_images::manifest::{MAX_DOCUMENT_BYTES, ManifestError};
 use berth_images::sessions::{SessionError, Sessions};
 
 pub(crate) use self::gc::{Swept, collect_regularly};
-pub(crate) use self::info::{ImageInfo, ImageOf, LayerInfo};
+pub(crate) use self::info::ImageInfo;
 pub(crate) use self::uses::{Use, Uses};
 use crate::store::{Store, StoreError, Write};
 
