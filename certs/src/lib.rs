@@ -25,4 +25,4 @@ pub use credentials::{Credentials, LoadError};
 pub use files::FileError;
 pub use identity::{Identity, IdentityError, Role, peer_identity};
 pub use tls::{SERVER_NAME, client_config, server_config};
-pub use web::{NoAuthorities, web_client_config};
+pub use web::{NoAuthorities, web_client_config, web_client_config_with};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustls::crypto::ring::default_provider;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 
 /// No server of the web can be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -13,10 +14,18 @@ pub struct NoAuthorities(String);
 /// Trusts what this machine trusts (its `ca-certificates`, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name), with TLS 1.2
 /// or 1.3. Reads files.
 pub fn web_client_config() -> Result<Arc<ClientConfig>, NoAuthorities> {
+    web_client_config_with(&[])
+}
+
+/// The same, and trusts these authorities too.
+pub fn web_client_config_with(
+    authorities: &[CertificateDer<'static>],
+) -> Result<Arc<ClientConfig>, NoAuthorities> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
+    roots.add_parsable_certificates(found.certs);
+    roots.add_parsable_certificates(authorities.iter().cloned());
+    if roots.is_empty() {
         let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
         return Err(NoAuthorities(errors.join("; ")));
     }

@@ -16,9 +16,11 @@ mod metrics;
 mod openapi;
 mod problem;
 mod read;
+mod registries;
 mod schedules;
 mod secrets;
 mod tokens;
+mod transfers;
 mod usage;
 
 use std::path::PathBuf;
@@ -43,11 +45,13 @@ use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
+use crate::remote::Remote;
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::tokens::{Scope, Tokens};
 
 pub(crate) use self::listen::{Listeners, serve};
+pub(crate) use self::transfers::room as transfers;
 
 /// Largest specification of an app, in bytes: every one of its classes with the largest environment is smaller.
 const MAX_SPEC_BYTES: usize = 16 << 20;
@@ -70,6 +74,9 @@ pub(crate) struct Admin {
     pub(crate) watch: Arc<Watch>,
     pub(crate) tokens: Tokens,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) remote: Arc<Remote>,
+    /// Room for pulls and pushes.
+    pub(crate) transfers: Arc<Semaphore>,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
     /// Where every shard takes work for its objects.
@@ -121,6 +128,7 @@ fn router() -> Router {
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
         .routes(routes!(secrets::list))
+        .routes(routes!(registries::list))
         .routes(routes!(events::watch))
         .routes(routes!(schedules::crons))
         .routes(routes!(hooks::pending))
@@ -145,6 +153,9 @@ fn router() -> Router {
                 .routes(routes!(schedules::show, schedules::delete))
                 .routes(routes!(hooks::retry))
                 .routes(routes!(hooks::discard))
+                .routes(routes!(registries::put, registries::delete))
+                .routes(routes!(transfers::pull))
+                .routes(routes!(transfers::copy))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
     let value = Router::new()

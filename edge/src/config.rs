@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::images::ImageLimits;
+use crate::remote::{RegistryArgs, Settings};
 use crate::secrets;
 use crate::secrets::command::SecretKeyCommand;
 
@@ -117,6 +118,8 @@ pub(crate) struct RunArgs {
     /// Addresses that hooks may be posted to besides public ones. Once for each.
     #[arg(long, value_name = "NETWORK")]
     allow_hooks_to: Vec<IpNet>,
+    #[command(flatten)]
+    registries: RegistryArgs,
     /// Serves metrics, health and readiness here, to everybody who can connect: /metrics, /healthz, /readyz. Names apps,
     /// classes and nodes, and no secrets; on loopback or a trusted network only.
     #[arg(long, value_name = "ADDR:PORT")]
@@ -192,6 +195,7 @@ pub(crate) struct Config {
     pub(crate) admin_tls: Option<AdminTls>,
     pub(crate) secret_key: PathBuf,
     pub(crate) allow_hooks_to: Vec<IpNet>,
+    pub(crate) registries: Settings,
     pub(crate) monitor_listen: Option<SocketAddr>,
     pub(crate) registry: Option<RegistryPlace>,
     pub(crate) images: ImageLimits,
@@ -234,6 +238,7 @@ impl RunArgs {
                 _ => None,
             },
             allow_hooks_to: self.allow_hooks_to,
+            registries: self.registries.check()?,
             monitor_listen: self.monitor_listen,
             registry: place.transpose()?,
             images: ImageLimits { image_bytes: self.image_limit, total_bytes: self.images_limit },

@@ -33,6 +33,7 @@ use crate::metrics::{Metrics, Watch};
 use crate::nodes::Nodes;
 use crate::objects::{self, Inbox, Mailbox};
 use crate::proxy::{Handover, shard_of};
+use crate::remote::Remote;
 use crate::router::CurrentRouter;
 use crate::secrets::Secrets;
 use crate::shard::{self, Own, Shared};
@@ -202,6 +203,12 @@ impl Edge {
             nodes,
             watch: Arc::clone(&watch),
             tokens: Tokens::load(Arc::clone(&store))?,
+            remote: Arc::new(Remote::new(
+                config.registries.clone(),
+                Arc::clone(&images),
+                Arc::clone(&secrets),
+            )),
+            transfers: admin::transfers(),
             secrets,
             mailboxes,
             shards: shared.shards,

@@ -24,6 +24,7 @@ mod nodes;
 mod objects;
 mod pool;
 mod proxy;
+mod remote;
 mod router;
 mod secrets;
 mod shard;
@@ -33,6 +34,7 @@ mod tokens;
 mod tunnel;
 mod upstream;
 mod usage;
+mod web;
 mod websocket;
 
 use std::io::Read;

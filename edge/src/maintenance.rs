@@ -66,10 +66,22 @@ fn verify(directory: &Path) -> Result<()> {
 }
 
 fn say(what: &str, contents: Contents) {
-    let Contents { apps, tokens, objects, values, schedules, events, secrets, lives, images, tags } =
-        contents;
+    let Contents {
+        apps,
+        tokens,
+        objects,
+        values,
+        schedules,
+        events,
+        secrets,
+        lives,
+        images,
+        tags,
+        registries,
+    } = contents;
     eprintln!(
         "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be \
-         told, {secrets} secrets (sealed), {lives} records of usage, {images} images with {tags} tags (without their content)"
+         told, {secrets} secrets (sealed), {lives} records of usage, {images} images with {tags} tags (without their content), {registries} \
+         users of registries (sealed)"
     );
 }

@@ -59,6 +59,16 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
 }
 
+impl Descriptor {
+    /// Whether a node may run what this is in an index. One that does not say what it is for is for all.
+    pub fn may_run(&self) -> bool {
+        let runs = |platform: &Platform| {
+            platform.os == "linux" && Architecture::of_name(&platform.architecture).is_some()
+        };
+        self.platform.as_ref().is_none_or(runs)
+    }
+}
+
 /// What an image runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Platform {

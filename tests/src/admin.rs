@@ -108,11 +108,25 @@ impl Admin {
         self.exchange(Method::PUT, path, body.into()).await
     }
 
+    /// Posts something to a path that answers with lines of JSON, and waits for all of them.
+    pub async fn post_lines(&self, path: &str, body: &Value) -> Result<Vec<Value>> {
+        let body = Bytes::from(body.to_string());
+        let (status, answer) = self.exchange_bytes(Method::POST, path, body).await?;
+        ensure!(status.is_success(), "POST {path}: {status}: {}", String::from_utf8_lossy(&answer));
+        let lines = answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| Ok(serde_json::from_slice(line)?)).collect()
+    }
+
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
         self.exchange(method, path, Bytes::from(body.to_string())).await
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Value)> {
+        let (status, bytes) = self.exchange_bytes(method, path, body).await?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+    }
+
+    async fn exchange_bytes(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
         let stream = UnixStream::connect(&self.socket).await;
         let stream = stream.with_context(|| format!("connect to {}", self.socket.display()))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -124,6 +138,6 @@ impl Admin {
         let bytes = response.into_body().collect().await?.to_bytes();
         drop(sender);
         connection.await??;
-        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+        Ok((status, bytes))
     }
 }

@@ -21,6 +21,7 @@ pub mod host;
 pub mod image;
 pub mod machine;
 pub mod metrics;
+pub mod peer;
 pub mod ports;
 pub mod process;
 pub mod programs;

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_common::ids::{AppName, ClassName, SecretName};
+use berth_common::image::Registry;
 use berth_common::spec::MAX_SECRET_BYTES;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -60,10 +61,13 @@ pub(super) struct Rotation {
     /// The id of the current key, under which everything readable now is.
     #[schema(value_type = String)]
     current: KeyId,
-    /// How many secrets were encrypted again.
+    /// How many secrets and passwords for registries were encrypted again.
     rotated: usize,
     /// The secrets that could not be read, and stay as they are.
     unreadable: Vec<SecretPlace>,
+    /// The registries whose passwords could not be read, and stay as they are.
+    #[schema(value_type = Vec<String>)]
+    unreadable_registries: Vec<Registry>,
     /// The keys that some of those are encrypted with, which must stay in the key file.
     #[schema(value_type = Vec<String>)]
     in_use: Vec<KeyId>,
@@ -76,8 +80,13 @@ impl From<SecretError> for Problem {
         match error {
             SecretError::NoKeys(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail),
             SecretError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, title, detail),
-            SecretError::BadValue(_) | SecretError::TooLarge(_) => invalid("", detail),
-            SecretError::TooMany(_) => Self::new(StatusCode::CONFLICT, title, detail),
+            SecretError::BadValue(_) | SecretError::BadLogin(_) | SecretError::TooLarge(_) => {
+                invalid("", detail)
+            }
+            SecretError::TooMany(_) | SecretError::TooManyRegistries => {
+                Self::new(StatusCode::CONFLICT, title, detail)
+            }
+            SecretError::LoginUnreadable { .. } => Self::new(StatusCode::CONFLICT, title, detail),
             SecretError::OtherKey { .. } | SecretError::Damaged { .. } | SecretError::NoRandomness => {
                 Self::internal(&error)
             }
@@ -168,6 +177,7 @@ pub(super) async fn rotate(State(admin): State<Arc<Admin>>) -> Result<Json<Rotat
         current: rotated.current,
         rotated: rotated.rotated,
         unreadable: rotated.unreadable.into_iter().map(place).collect(),
+        unreadable_registries: rotated.unreadable_registries,
         in_use: rotated.in_use,
     }))
 }

@@ -7,9 +7,8 @@
 //! ```
 //!
 //! One task owns all of this; the store says what there is, also after a restart. What `activity_expired` is answered goes
-//! to the object. Events are signed (`signature`), and go to addresses that may be reached (`post`, `address`).
+//! to the object. Events are signed (`signature`), and go to addresses that may be reached (`post`).
 
-mod address;
 pub(crate) mod delivery;
 mod post;
 mod queue;

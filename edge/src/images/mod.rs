@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use berth_common::image::{Digest, Named, Pick, Repository, Tag};
 use berth_common::spec::ImageRef;
 use berth_images::content::{Content, ContentError, Limits, Upload};
-use berth_images::manifest::ManifestError;
+use berth_images::manifest::{ImageManifest, ManifestError};
 use berth_images::sessions::{SessionError, Sessions};
 
 pub(crate) use self::gc::{Swept, collect_regularly};
@@ -133,6 +133,16 @@ impl Images {
     /// Their content. Its calls block.
     pub(crate) fn content(&self) -> &Content {
         &self.0.content
+    }
+
+    /// Refuses an image that is larger than one may be.
+    pub(crate) fn check_size(&self, image: &ImageManifest) -> Result<(), ImageError> {
+        push::check_size(image, self.0.limits.image_bytes)
+    }
+
+    /// Makes room for more content, where nobody needs all that there is.
+    pub(crate) async fn make_room(&self) -> Result<(), ImageError> {
+        self.on_a_thread(Core::make_room).await
     }
 
     /// Uploads that go on over several requests. Its calls block, but not for long.

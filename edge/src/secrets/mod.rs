@@ -1,5 +1,5 @@
-//! The secrets of apps: sealed in the store, opened under the key file, and given to whoever starts a container or signs
-//! something. Owns the keys in memory; the rest of the edge knows only names.
+//! The secrets of apps, and passwords for registries: sealed in the store, opened under the key file, and given to whoever
+//! starts a container, signs something, or asks a registry. Owns the keys in memory; the rest of the edge knows only names.
 //!
 //! Nothing opened is kept here: each look reads the store and decrypts, which takes microseconds. The key file is read
 //! when the edge starts, on order, and whenever a key is missing: so one that is made or brought back takes effect by itself.
@@ -7,6 +7,7 @@
 pub(crate) mod command;
 mod file;
 mod keys;
+mod registries;
 mod rotation;
 mod sealed;
 #[cfg(test)]
@@ -17,17 +18,21 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_common::ids::{AppName, SecretName};
+use berth_common::image::Registry;
 use berth_common::spec::{MAX_ENV_BYTES, MAX_SECRET_BYTES, MAX_SECRETS, Secrets as Bindings};
 use tokio::sync::{Mutex, watch};
 
 use self::file::KeyFile;
 use self::keys::Keys;
+use self::registries::MAX_REGISTRIES;
+use self::sealed::About;
 use crate::clock::wall_ms;
 use crate::hooks::SigningKeys;
 use crate::store::{self, Store, StoreError, Write};
 
 pub(crate) use self::file::{DEFAULT_NAME, KeyFileError};
 pub(crate) use self::keys::KeyId;
+pub(crate) use self::registries::{RegistryRecord, RegistryView, check_login};
 pub(crate) use self::sealed::{Secret, SecretRecord};
 
 /// Why a secret was not read or changed.
@@ -56,6 +61,17 @@ pub(crate) enum SecretError {
     BadValue(String),
     #[error("the app `{0}` has {MAX_SECRETS} secrets, which is the most it can have")]
     TooMany(AppName),
+    /// User or password for a registry cannot be one.
+    #[error("{0}")]
+    BadLogin(&'static str),
+    #[error("the edge knows users of {MAX_REGISTRIES} registries, which is the most it can")]
+    TooManyRegistries,
+    /// The password for a registry is of no use.
+    #[error(
+        "the password of `{username}` for {registry} cannot be read: it is encrypted with a key that the key file does not hold, \
+         or damaged; give it again: `berth registries login {registry}`"
+    )]
+    LoginUnreadable { registry: Registry, username: String },
     /// The variables of a container are too long together.
     #[error(
         "with its secrets the environment takes {0} bytes; at most {MAX_ENV_BYTES} are allowed for all names and values"
@@ -160,7 +176,7 @@ impl Secrets {
             let (app, name, file) = (app.clone(), name.clone(), self.file.path().to_owned());
             return Err(SecretError::OtherKey { app, name, key: sealed.key, file });
         };
-        sealed::open(key, app, name, sealed)
+        sealed::open(key, About::secret(app, name), sealed)
             .map_err(|_| SecretError::Damaged { app: app.clone(), name: name.clone() })
     }
 
@@ -215,7 +231,7 @@ impl Secrets {
         }
         // Not under keys of which the file is gone: nobody could read it after the next start.
         let sealed = match &*self.reload() {
-            Ok(keys) => sealed::seal(keys.current(), &app, &name, &value),
+            Ok(keys) => sealed::seal(keys.current(), About::secret(&app, &name), &value),
             Err(error) => return Err(error.clone().into()),
         };
         let (updated_ms, version) = (wall_ms(), earlier.as_ref().map_or(0, |record| record.version) + 1);

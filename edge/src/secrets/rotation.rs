@@ -2,9 +2,10 @@
 //! does. Cut off anywhere it leaves each secret under one of the keys that are still in the file.
 
 use berth_common::ids::{AppName, SecretName};
+use berth_common::image::Registry;
 
 use super::keys::{KeyId, Keys};
-use super::sealed::{self, SecretRecord};
+use super::sealed::{self, About, SecretRecord};
 use super::{SecretError, Secrets};
 use crate::store::{self, Write};
 
@@ -16,10 +17,12 @@ const BATCH: usize = 32;
 pub(crate) struct Rotated {
     /// The current key, under which everything readable now is.
     pub(crate) current: KeyId,
-    /// How many secrets were encrypted again.
+    /// How many secrets and passwords for registries were encrypted again.
     pub(crate) rotated: usize,
     /// Those that could not be read, which stay as they are.
     pub(crate) unreadable: Vec<(AppName, SecretName)>,
+    /// The same, of passwords for registries.
+    pub(crate) unreadable_registries: Vec<Registry>,
     /// The keys that secrets are encrypted with now: these must stay in the file, besides the current one.
     pub(crate) in_use: Vec<KeyId>,
 }
@@ -33,10 +36,17 @@ impl Secrets {
             Err(error) => return Err(error.clone().into()),
         };
         let current = keys.current().id();
-        let mut done = Rotated { current, rotated: 0, unreadable: Vec::new(), in_use: Vec::new() };
+        let mut done = Rotated {
+            current,
+            rotated: 0,
+            unreadable: Vec::new(),
+            unreadable_registries: Vec::new(),
+            in_use: Vec::new(),
+        };
         for names in self.store.secret_names(None)?.chunks(BATCH) {
             self.rotate_some(&keys, names, &mut done).await?;
         }
+        self.rotate_registries(&keys, &mut done).await?;
         done.in_use.sort_unstable();
         done.in_use.dedup();
         tracing::info!(key = %current, rotated = done.rotated, unreadable = done.unreadable.len(), "secrets rotated");
@@ -59,7 +69,7 @@ impl Secrets {
             }
             match self.open_record(keys, &record) {
                 Ok(value) => {
-                    let sealed = sealed::seal(keys.current(), app, name, &value);
+                    let sealed = sealed::seal(keys.current(), About::secret(app, name), &value);
                     let sealed = sealed.map_err(|_| SecretError::NoRandomness)?;
                     writes.push(Write::Secret(SecretRecord { sealed, ..record }));
                 }

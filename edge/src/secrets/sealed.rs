@@ -7,6 +7,7 @@ use std::fmt;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use berth_common::ids::{AppName, SecretName};
+use berth_common::image::Registry;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -16,6 +17,8 @@ use super::keys::{Key, KeyId};
 
 /// What every seal is about, so that none of another kind is taken for one.
 const PURPOSE: &[u8] = b"berth secret 1";
+/// The same, of passwords for registries.
+const REGISTRY_PURPOSE: &[u8] = b"berth registry 1";
 
 /// The value of a secret: wiped when it is dropped. Shows nothing of itself, and is never written anywhere.
 #[derive(Clone, PartialEq, Eq)]
@@ -74,8 +77,38 @@ pub(crate) struct NotSealed;
 #[error("it does not match its key, its app and its name")]
 pub(crate) struct NotOpened;
 
+/// What a value belongs to: sealed for one place it does not open at another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    purpose: &'static [u8],
+    names: [&'a str; 2],
+}
+
+impl<'a> About<'a> {
+    /// A secret of an app.
+    pub(super) fn secret(app: &'a AppName, name: &'a SecretName) -> Self {
+        Self { purpose: PURPOSE, names: [app.as_str(), name.as_str()] }
+    }
+
+    /// The password of a user at a registry.
+    pub(super) fn registry(registry: &'a Registry, username: &'a str) -> Self {
+        Self { purpose: REGISTRY_PURPOSE, names: [registry.as_str(), username] }
+    }
+
+    /// What a seal is bound to, each part with its length before it.
+    fn associated(&self, key: KeyId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let [first, second] = self.names;
+        for part in [self.purpose, first.as_bytes(), second.as_bytes(), key.as_bytes()] {
+            bytes.extend((part.len() as u64).to_be_bytes());
+            bytes.extend(part);
+        }
+        bytes
+    }
+}
+
 /// Encrypts a value.
-pub(super) fn seal(key: &Key, app: &AppName, name: &SecretName, value: &Secret) -> Result<Sealed, NotSealed> {
+pub(super) fn seal(key: &Key, about: About<'_>, value: &Secret) -> Result<Sealed, NotSealed> {
     let mut nonce = [0; NONCE_LEN];
     SystemRandom::new().fill(&mut nonce).map_err(|_| NotSealed)?;
     let plain = value.expose().as_bytes();
@@ -83,23 +116,21 @@ pub(super) fn seal(key: &Key, app: &AppName, name: &SecretName, value: &Secret) 
     let mut text = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
     text.extend_from_slice(plain);
     let sealing = cipher(key).ok_or(NotSealed)?;
-    let about = Aad::from(associated(app, name, key.id()));
     sealing
-        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), about, &mut text)
+        .seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(about.associated(key.id())),
+            &mut text,
+        )
         .map_err(|_| NotSealed)?;
     Ok(Sealed { key: key.id(), nonce: nonce.to_vec(), ciphertext: text })
 }
 
 /// Decrypts a value.
-pub(super) fn open(
-    key: &Key,
-    app: &AppName,
-    name: &SecretName,
-    sealed: &Sealed,
-) -> Result<Secret, NotOpened> {
+pub(super) fn open(key: &Key, about: About<'_>, sealed: &Sealed) -> Result<Secret, NotOpened> {
     let nonce = Nonce::try_assume_unique_for_key(&sealed.nonce).map_err(|_| NotOpened)?;
     let mut text = Zeroizing::new(sealed.ciphertext.clone());
-    let about = Aad::from(associated(app, name, sealed.key));
+    let about = Aad::from(about.associated(sealed.key));
     let opening = cipher(key).ok_or(NotOpened)?;
     let length = opening.open_in_place(nonce, about, &mut text).map_err(|_| NotOpened)?.len();
     text.truncate(length);
@@ -111,16 +142,6 @@ pub(super) fn open(
 
 fn cipher(key: &Key) -> Option<LessSafeKey> {
     UnboundKey::new(&AES_256_GCM, key.bytes()).ok().map(LessSafeKey::new)
-}
-
-/// What a seal is bound to, each part with its length before it.
-fn associated(app: &AppName, name: &SecretName, key: KeyId) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for part in [PURPOSE, app.as_str().as_bytes(), name.as_str().as_bytes(), key.as_bytes()] {
-        bytes.extend((part.len() as u64).to_be_bytes());
-        bytes.extend(part);
-    }
-    bytes
 }
 
 fn to_base64<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
@@ -145,35 +166,50 @@ mod tests {
         let (app, name) = names();
         for text in ["", "x", "größe\n", &"x".repeat(64 << 10)] {
             let secret = Secret::new(text.to_owned());
-            let sealed = seal(&key, &app, &name, &secret).unwrap();
-            assert_eq!(open(&key, &app, &name, &sealed).unwrap(), secret);
-            assert!(open(&Key::random().unwrap(), &app, &name, &sealed).is_err());
-            assert!(open(&key, &"b".parse().unwrap(), &name, &sealed).is_err());
-            assert!(open(&key, &app, &"API".parse().unwrap(), &sealed).is_err());
+            let sealed = seal(&key, About::secret(&app, &name), &secret).unwrap();
+            assert_eq!(open(&key, About::secret(&app, &name), &sealed).unwrap(), secret);
+            assert!(open(&Key::random().unwrap(), About::secret(&app, &name), &sealed).is_err());
+            assert!(open(&key, About::secret(&"b".parse().unwrap(), &name), &sealed).is_err());
+            assert!(open(&key, About::secret(&app, &"API".parse().unwrap()), &sealed).is_err());
             let other = Sealed { key: Key::random().unwrap().id(), ..sealed };
-            assert!(open(&key, &app, &name, &other).is_err());
+            assert!(open(&key, About::secret(&app, &name), &other).is_err());
         }
+    }
+
+    #[test]
+    fn a_secret_is_no_password_of_a_registry() {
+        let key = Key::random().unwrap();
+        let (app, name) = names();
+        let (registry, secret) = (app.as_str().parse().unwrap(), Secret::new("x".to_owned()));
+        let sealed = seal(&key, About::secret(&app, &name), &secret).unwrap();
+        assert!(open(&key, About::registry(&registry, name.as_str()), &sealed).is_err());
+        let sealed = seal(&key, About::registry(&registry, name.as_str()), &secret).unwrap();
+        assert!(open(&key, About::registry(&registry, name.as_str()), &sealed).is_ok());
+        assert!(open(&key, About::registry(&registry, "other"), &sealed).is_err());
     }
 
     #[test]
     fn every_changed_byte_is_noticed() {
         let key = Key::random().unwrap();
         let (app, name) = names();
-        let sealed = seal(&key, &app, &name, &Secret::new("a value".to_owned())).unwrap();
+        let sealed = seal(&key, About::secret(&app, &name), &Secret::new("a value".to_owned())).unwrap();
         for place in 0..sealed.ciphertext.len() {
             let mut damaged = sealed.clone();
             damaged.ciphertext[place] ^= 1;
-            assert!(open(&key, &app, &name, &damaged).is_err(), "byte {place}");
+            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {place}");
         }
         for place in 0..sealed.nonce.len() {
             let mut damaged = sealed.clone();
             damaged.nonce[place] ^= 1;
-            assert!(open(&key, &app, &name, &damaged).is_err(), "byte {place}");
+            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {place}");
         }
         for (nonce, ciphertext) in
             [(Vec::new(), sealed.ciphertext.clone()), (sealed.nonce.clone(), Vec::new())]
         {
-            assert!(open(&key, &app, &name, &Sealed { nonce, ciphertext, key: sealed.key }).is_err());
+            assert!(
+                open(&key, About::secret(&app, &name), &Sealed { nonce, ciphertext, key: sealed.key })
+                    .is_err()
+            );
         }
     }
 
@@ -182,8 +218,10 @@ mod tests {
         let key = Key::random().unwrap();
         let (app, name) = names();
         let secret = Secret::new("very secret".to_owned());
-        let (one, two) =
-            (seal(&key, &app, &name, &secret).unwrap(), seal(&key, &app, &name, &secret).unwrap());
+        let (one, two) = (
+            seal(&key, About::secret(&app, &name), &secret).unwrap(),
+            seal(&key, About::secret(&app, &name), &secret).unwrap(),
+        );
         assert!(one.nonce != two.nonce && one.ciphertext != two.ciphertext);
         let text = format!("{one:?} {secret:?} {}", serde_json::to_string(&one).unwrap());
         assert!(!text.contains("very") && !one.ciphertext.windows(4).any(|part| part == b"very"), "{text}");

@@ -222,7 +222,7 @@ async fn a_rotation_killed_at_any_step_leaves_everything_readable() {
         for index in 0..[0, 2, 4, 4][step] {
             let record = place.store.secret(&app(), &name(&format!("S{index}"))).unwrap().unwrap();
             let value = secrets.open_record(&keys, &record).unwrap();
-            let sealed = sealed::seal(keys.current(), &app(), &record.name, &value).unwrap();
+            let sealed = sealed::seal(keys.current(), About::secret(&app(), &record.name), &value).unwrap();
             let write = Write::Secret(SecretRecord { sealed, ..record });
             store::write(&*place.store, write).await.unwrap();
         }

@@ -4,7 +4,7 @@
 //! {"berth_store":4,"epoch":7}        the head
 //! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order; then also
 //! {"schedule":{...}}  {"cron":{...}}  {"event":{...}}  {"dead":{...}}  {"secret":{...}}  {"usage":{...}}
-//! {"image":{...}}  {"tag":{...}}
+//! {"image":{...}}  {"tag":{...}}  {"registry":{...}}
 //! {"lines":3,"sha256":"..."}         the end: how many lines there were between, and their digest
 //! ```
 //!
@@ -31,7 +31,7 @@ use super::{
 use crate::agenda::schedule::Schedule;
 use crate::history::AppHistory;
 use crate::hooks::delivery::Delivery;
-use crate::secrets::SecretRecord;
+use crate::secrets::{RegistryRecord, SecretRecord};
 use crate::tokens::TokenRecord;
 use crate::usage::UsageKey;
 
@@ -71,6 +71,8 @@ enum Line {
     /// Sealed as it is: it opens only under the edge's key file, which is not part of an export.
     Secret(Box<SecretRecord>),
     Usage(Box<UsageRecord>),
+    /// With a password, sealed as it is.
+    Registry(Box<RegistryRecord>),
     /// A manifest of a repository. The content is no part of an export.
     Image(Box<ManifestRecord>),
     Tag(TagRecord),
@@ -94,6 +96,7 @@ pub(crate) struct Contents {
     pub(crate) schedules: u64,
     pub(crate) events: u64,
     pub(crate) lives: u64,
+    pub(crate) registries: u64,
     pub(crate) images: u64,
     pub(crate) tags: u64,
 }
@@ -184,6 +187,10 @@ fn walk(store: &SledStore, mut each: impl FnMut(Line) -> Result<()>) -> Result<C
         contents.secrets += 1;
         let secret = store.secret(&app, &name)?.context("a secret has gone meanwhile")?;
         each(Line::Secret(Box::new(secret)))?;
+    }
+    for registry in store.registries()? {
+        contents.registries += 1;
+        each(Line::Registry(Box::new(registry)))?;
     }
     walk_usage(store, &mut contents, &mut each)?;
     walk_images(store, &mut contents, &mut each)?;
@@ -385,6 +392,10 @@ fn put(store: &SledStore, line: Line, contents: &mut Contents, failure: &Failure
             contents.lives += 1;
             store.commit(vec![Write::Usage(record)], done());
         }
+        Line::Registry(registry) => {
+            contents.registries += 1;
+            store.commit(vec![Write::Registry(*registry)], done());
+        }
         Line::Secret(secret) => {
             contents.secrets += 1;
             store.commit(vec![Write::Secret(*secret)], done());
@@ -445,6 +456,12 @@ mod tests {
         });
         let secret: SecretRecord = serde_json::from_value(secret).unwrap();
         store.commit(vec![Write::Secret(secret)], Box::new(drop));
+        let registry = serde_json::json!({
+            "registry": "r.example:5000", "username": "me", "updated_ms": 2,
+            "key": "0123456789abcdef", "nonce": "AAECAwQFBgcICQoL", "ciphertext": "c2VhbGVk",
+        });
+        let registry: RegistryRecord = serde_json::from_value(registry).unwrap();
+        store.commit(vec![Write::Registry(registry)], Box::new(drop));
         store.commit(vec![Write::Schedule(Box::new(schedule("o", 1, 100)))], Box::new(drop));
         store.commit(vec![Write::Event(Box::new(delivery("o", 1)))], Box::new(drop));
         let id = EventId { object, number: [1; NUMBER_BYTES] };
@@ -476,6 +493,7 @@ mod tests {
                     schedules: 1,
                     events: 1,
                     secrets: 1,
+                    registries: 1,
                     lives: 2,
                     images: 1,
                     tags: 1,

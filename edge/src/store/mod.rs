@@ -19,13 +19,13 @@ mod vitals;
 use std::path::PathBuf;
 
 use berth_common::ids::{AppName, Epoch, ObjectId, ScheduleId, SecretName};
-use berth_common::image::{Digest, Repository, Tag};
+use berth_common::image::{Digest, Registry, Repository, Tag};
 use berth_engine::{Record, UsageRecord};
 
 use crate::agenda::schedule::Schedule;
 use crate::history::AppHistory;
 use crate::hooks::delivery::{Delivery, EventId};
-use crate::secrets::SecretRecord;
+use crate::secrets::{RegistryRecord, SecretRecord};
 use crate::tokens::{TokenId, TokenRecord};
 use crate::usage::UsageKey;
 
@@ -62,6 +62,10 @@ pub(crate) enum Write {
     Secret(SecretRecord),
     /// The end of a secret.
     RemoveSecret { app: AppName, name: SecretName },
+    /// The user of a registry, with a sealed password, in the place of what was stored of it.
+    Registry(RegistryRecord),
+    /// The end of that.
+    RemoveRegistry(Registry),
     /// A new event to be told, behind all others of its object.
     Event(Box<Delivery>),
     /// An event that was tried, and is to be tried again.
@@ -129,6 +133,10 @@ pub(crate) trait Store: Outbox + Agenda + Catalogue + Send + Sync {
     fn secret(&self, app: &AppName, name: &SecretName) -> Result<Option<SecretRecord>, StoreError>;
     /// The names of an app's secrets, or of all, in order.
     fn secret_names(&self, app: Option<&AppName>) -> Result<Vec<(AppName, SecretName)>, StoreError>;
+    /// The user of a registry, if one is stored.
+    fn registry(&self, registry: &Registry) -> Result<Option<RegistryRecord>, StoreError>;
+    /// The users of all registries, in the order of their names.
+    fn registries(&self) -> Result<Vec<RegistryRecord>, StoreError>;
     /// What instances took that have ended, in the order of their ends, from the first behind this one, at most so many.
     fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError>;
     /// Counts a start of the edge, durably.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use berth_common::ids::{AppName, Epoch, ObjectId, SecretName};
+use berth_common::image::Registry;
 use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
 use serde::Deserialize;
@@ -27,7 +28,7 @@ use super::guard::{Before, Mark};
 use super::value::{self, piece_key};
 use super::{Done, Store, StoreError, Vitals, Write};
 use crate::history::AppHistory;
-use crate::secrets::SecretRecord;
+use crate::secrets::{RegistryRecord, SecretRecord};
 use crate::tokens::TokenRecord;
 use crate::usage::UsageKey;
 
@@ -293,6 +294,14 @@ impl Store for SledStore {
             }
         }
         Ok(names)
+    }
+
+    fn registry(&self, registry: &Registry) -> Result<Option<RegistryRecord>, StoreError> {
+        self.trees.read(Place::Registries, registry.as_str().as_bytes())
+    }
+
+    fn registries(&self) -> Result<Vec<RegistryRecord>, StoreError> {
+        self.trees.read_all(Place::Registries, None, usize::MAX)
     }
 
     fn commit(&self, writes: Vec<Write>, done: Done) {

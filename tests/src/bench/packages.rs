@@ -14,8 +14,8 @@ pub fn need(programs: &[(&str, &str)]) -> Result<()> {
         return Ok(());
     }
     let list = missing.join(" ");
-    ensure!(machine::is_root(), "this bench needs more programs; as root run: apt-get install {list}");
-    println!("installing the Debian packages that this bench compares with: {list}");
+    ensure!(machine::is_root(), "this needs more programs; as root run: apt-get install {list}");
+    println!("installing the Debian packages that this needs: {list}");
     apt_get(&["update", "-q"])?;
     apt_get(&[&["install", "-q", "-y", "--no-install-recommends"], &missing[..]].concat())
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod bulk;
 mod dev;
 mod failures;
+mod images;
 mod main_job;
 mod node_check;
 mod node_disk;

@@ -41,6 +41,8 @@ pub(in crate::store) enum Place {
     Secrets,
     /// What instances took, by the moment of their end and the instance.
     Usage,
+    /// Users of registries, by the registry.
+    Registries,
     /// Images' tags and manifests (`catalogue`).
     ImageTags,
     ImageManifests,
@@ -48,7 +50,7 @@ pub(in crate::store) enum Place {
 
 impl Place {
     /// All of them in the order of their numbers, with their names in the database.
-    const ALL: [(Self, &str); 16] = [
+    const ALL: [(Self, &str); 17] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
@@ -63,6 +65,7 @@ impl Place {
         (Self::Crons, "crons"),
         (Self::Secrets, "secrets"),
         (Self::Usage, "usage"),
+        (Self::Registries, "registries"),
         (Self::ImageTags, "image_tags"),
         (Self::ImageManifests, "image_manifests"),
     ];
@@ -181,6 +184,12 @@ impl Change {
             }
             Write::RemoveSecret { app, name } => {
                 vec![Self::remove(Place::Secrets, &secret_key(app, name.as_str()))]
+            }
+            Write::Registry(record) => {
+                vec![Self::put(Place::Registries, record.registry.as_str().as_bytes(), record)?]
+            }
+            Write::RemoveRegistry(registry) => {
+                vec![Self::remove(Place::Registries, registry.as_str().as_bytes())]
             }
             Write::Kv { object, changes } => {
                 changes.iter().map(|change| Self::of_kv(*object, change)).collect::<Result<_, _>>()?

@@ -1,5 +1,5 @@
-//! Which addresses hooks may be posted to: public ones, and those that the edge's owner allows. Whoever deploys an app names
-//! the address, and must not reach the edge's own network by it. Pure.
+//! Which addresses of the web may be reached: public ones, and those that the edge's owner allows. Whoever deploys an app or
+//! an image names the address, and must not reach the edge's own network by it. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,11 +32,16 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u8); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// Whether something may be posted to this address.
-pub(crate) fn is_allowed(address: IpAddr, allowed: &[IpNet]) -> bool {
+/// Whether this address may be reached.
+pub(super) fn is_allowed(address: IpAddr, allowed: &[IpNet]) -> bool {
+    is_named(address, allowed) || is_public(address.to_canonical())
+}
+
+/// Whether these networks have this address.
+pub(super) fn is_named(address: IpAddr, networks: &[IpNet]) -> bool {
     // An IPv4 address in the clothes of IPv6 is one.
     let address = address.to_canonical();
-    allowed.iter().any(|net| net.contains(&address)) || is_public(address)
+    networks.iter().any(|net| net.contains(&address))
 }
 
 fn is_public(address: IpAddr) -> bool {

@@ -1,0 +1,215 @@
+//! Images on their way from and to other registries: ordered here, and told of as they move, in lines of JSON.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use berth_common::image::{Architecture, Digest, Reference};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use utoipa::ToSchema;
+
+use super::Admin;
+use super::problem::{Denied, Problem, Unavailable, Wrong};
+use super::read::{self, Body as Json};
+use super::registries::Credentials;
+use crate::remote::{Copy, Destination, Moved, Progress, Pull, Remote, RemoteError, Step};
+
+/// Most pulls and pushes at once: each has some connections, and some megabytes in memory.
+const MAX_TRANSFERS: usize = 16;
+/// How often it is looked how far a transfer is.
+const TICK: Duration = Duration::from_millis(300);
+/// How often an empty line is sent where nothing moves, so that both sides notice when the other is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const CONTENT_TYPE: &str = "application/x-ndjson";
+
+/// An image that is wanted.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PullOrder {
+    /// `host/repository:tag` or `host/repository@sha256:...`; what Docker's users leave out may be left out.
+    reference: String,
+    /// Who asks the registry; without, the user that the edge knows there.
+    #[serde(default)]
+    credentials: Option<Credentials>,
+    /// Only the image for this machine, where there are several.
+    #[serde(default)]
+    platform: Option<Architecture>,
+    /// Keep the tag, so that the image stays. Without, it stays for as long as a version of an app uses it.
+    #[serde(default)]
+    #[schema(required = false)]
+    tag: bool,
+}
+
+/// An image that is to go somewhere else.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CopyOrder {
+    /// `berth:repository:tag` for an image of this edge, or a reference of another registry.
+    from: String,
+    /// The same.
+    to: String,
+    /// Who asks the registry that it comes from; without, the user that the edge knows there.
+    #[serde(default)]
+    from_credentials: Option<Credentials>,
+    /// Who asks the registry that it goes to; without, the user that the edge knows there.
+    #[serde(default)]
+    to_credentials: Option<Credentials>,
+}
+
+/// A line of the answer.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum TransferLine {
+    /// How far a blob is.
+    Step(Step),
+    /// The last line of a transfer that is done.
+    Done { done: Done },
+    /// The last line of one that failed.
+    Failed { error: Problem },
+}
+
+/// What became of a transfer.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Done {
+    /// Where the image is: a repository of this edge, or with the other registry's name before it.
+    repository: String,
+    /// Of its manifest there.
+    #[schema(value_type = String)]
+    digest: Digest,
+    /// Bytes of all that it consists of.
+    bytes: u64,
+}
+
+/// Room for pulls and pushes.
+pub(crate) fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_TRANSFERS))
+}
+
+/// Pulls an image from another registry into this edge's, in the repository `host/repository` (with `_` before a port). Tells
+/// how far each blob is, a few times a second; the last line has `done` or `error`. It ends with the connection; what is
+/// there by then need not be pulled again.
+#[utoipa::path(post, path = "/v1/images/pull", tag = "images", request_body = PullOrder,
+    responses((status = 200, body = TransferLine, content_type = "application/x-ndjson"), Denied, Wrong, Unavailable))]
+pub(super) async fn pull(
+    State(admin): State<Arc<Admin>>,
+    Json(order): Json<PullOrder>,
+) -> Result<Response, Problem> {
+    let PullOrder { reference, credentials, platform, tag } = order;
+    let from: Reference = read::name("reference", &reference)?;
+    let login = credentials.map(Credentials::check).transpose()?;
+    let pull = Pull { from, login, platform, into: Destination::Mirror { tag } };
+    admin.transfer(Order::Pull(pull))
+}
+
+/// Copies an image: from another registry into this edge's, from there to another, or from one to another, through this edge.
+/// Answers as a pull does. A list of images of which some are not here arrives as a list of those that are.
+#[utoipa::path(post, path = "/v1/images/copy", tag = "images", request_body = CopyOrder,
+    responses((status = 200, body = TransferLine, content_type = "application/x-ndjson"), Denied, Wrong, Unavailable))]
+pub(super) async fn copy(
+    State(admin): State<Arc<Admin>>,
+    Json(order): Json<CopyOrder>,
+) -> Result<Response, Problem> {
+    let CopyOrder { from, to, from_credentials, to_credentials } = order;
+    let copy = Copy {
+        from: read::name("from", &from)?,
+        to: read::name("to", &to)?,
+        from_login: from_credentials.map(Credentials::check).transpose()?,
+        to_login: to_credentials.map(Credentials::check).transpose()?,
+    };
+    admin.transfer(Order::Copy(copy))
+}
+
+/// What is to be moved.
+enum Order {
+    Pull(Pull),
+    Copy(Copy),
+}
+
+impl Order {
+    async fn run(self, remote: &Remote, progress: &Progress) -> Result<Moved, RemoteError> {
+        match self {
+            Self::Pull(pull) => remote.pull(pull, progress).await,
+            Self::Copy(copy) => remote.copy(copy, progress).await,
+        }
+    }
+}
+
+/// A transfer that somebody is told of. Dropped, it ends the transfer.
+struct Transfer {
+    progress: Progress,
+    /// None once its end was told.
+    work: Option<AbortOnDropHandle<Result<Moved, RemoteError>>>,
+    told: Instant,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Admin {
+    /// Has something moved, and answers with how far it is.
+    fn transfer(&self, order: Order) -> Result<Response, Problem> {
+        let room = Arc::clone(&self.transfers).try_acquire_owned().map_err(|_| {
+            let detail =
+                format!("{MAX_TRANSFERS} images are pulled or pushed now, which is the most at once");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the image was not moved", detail)
+        })?;
+        let (remote, progress) = (Arc::clone(&self.remote), Progress::default());
+        let shown = progress.clone();
+        // A task of its own: it goes on where whoever is told reads slowly.
+        let work = tokio::spawn(async move { order.run(&remote, &shown).await });
+        let work = Some(AbortOnDropHandle::new(work));
+        let transfer = Transfer { progress, work, told: Instant::now(), _room: room };
+        let body = stream::unfold(transfer, async |mut transfer| {
+            let lines = transfer.next().await?;
+            Some((Ok::<_, Infallible>(Bytes::from(lines)), transfer))
+        });
+        let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
+        Ok((headers, Body::from_stream(body)).into_response())
+    }
+}
+
+impl Transfer {
+    /// The next lines, or none behind the last one.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let ended = tokio::time::timeout(TICK, self.work.as_mut()?).await;
+            let mut lines = Vec::new();
+            for step in self.progress.take() {
+                write(&mut lines, &TransferLine::Step(step));
+            }
+            if let Ok(ended) = ended {
+                self.work = None;
+                write(&mut lines, &last_line(ended));
+            } else if lines.is_empty() && self.told.elapsed() >= KEEP_ALIVE {
+                lines.push(b'\n');
+            }
+            if !lines.is_empty() {
+                self.told = Instant::now();
+                return Some(lines);
+            }
+        }
+    }
+}
+
+fn last_line(ended: Result<Result<Moved, RemoteError>, JoinError>) -> TransferLine {
+    match ended {
+        Ok(Ok(Moved { repository, digest, bytes })) => {
+            TransferLine::Done { done: Done { repository, digest, bytes } }
+        }
+        Ok(Err(error)) => TransferLine::Failed { error: error.into() },
+        Err(error) => TransferLine::Failed { error: Problem::internal(&error) },
+    }
+}
+
+fn write(lines: &mut Vec<u8>, line: &TransferLine) {
+    lines.extend(serde_json::to_vec(line).unwrap_or_default());
+    lines.push(b'\n');
+}

@@ -1,0 +1,282 @@
+//! What is asked of one repository of one registry: says who asks in the way that the registry wants, and follows redirects.
+//!
+//! ```text
+//! ask ── with the proof that there is ──▶ answer ── 401 ──▶ challenge ── realm ──▶ proof ──▶ ask again, once
+//!                                           └── redirect ──▶ ask there, without proof if it is another server
+//! ```
+//!
+//! User and password go to the registry and to the realm that it names, and nowhere else; tokens to the registry only.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ::http::header::{AUTHORIZATION, LOCATION};
+use ::http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use berth_common::image::{Registry, Repository};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Full};
+
+use super::Remote;
+use super::challenge::Challenge;
+use super::error::RemoteError;
+use super::exchange::{ANSWER_TIMEOUT, Answer, Body, send};
+use super::login::Login;
+use super::tokens::{Granted, Proof, Purpose};
+use super::upload::Source;
+use crate::web::Place;
+
+/// Most redirects of one request: storage of layers is one or two away.
+const MAX_REDIRECTS: usize = 5;
+/// Largest answer of a realm, in bytes.
+const MAX_TOKEN_BYTES: usize = 256 << 10;
+
+/// What is to be done in a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Pull,
+    Push,
+}
+
+/// Something to be asked.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) method: Method,
+    pub(super) place: Place,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) body: Payload,
+    /// For people: completes "when ... is asked for".
+    pub(super) what: String,
+}
+
+/// What is sent with it. It may be sent more than once.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Payload {
+    #[default]
+    Nothing,
+    Bytes(Bytes),
+    Blob(Source),
+}
+
+impl Payload {
+    fn body(&self) -> Body {
+        match self {
+            Self::Nothing => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+            Self::Bytes(bytes) => Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync(),
+            Self::Blob(source) => source.body(),
+        }
+    }
+}
+
+impl Ask {
+    pub(super) fn new(method: Method, place: Place, what: impl Into<String>) -> Self {
+        Self { method, place, headers: Vec::new(), body: Payload::Nothing, what: what.into() }
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(super) fn body(self, body: Payload) -> Self {
+        Self { body, ..self }
+    }
+
+    fn request(&self, place: &Place, proof: Option<HeaderValue>) -> Result<Request<Body>, RemoteError> {
+        let mut request = Request::builder().method(self.method.clone()).uri(&place.path);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(proof) = proof {
+            request = request.header(AUTHORIZATION, proof);
+        }
+        let made = request.body(self.body.body());
+        made.map_err(|_| RemoteError::Senseless("it leads to what is no address".to_owned()))
+    }
+}
+
+/// Work in one repository of one registry.
+pub(super) struct Session<'a> {
+    remote: &'a Remote,
+    registry: Registry,
+    origin: Place,
+    login: Option<Login>,
+    purpose: Purpose,
+    /// Held to read or replace it only.
+    proof: Mutex<Option<Proof>>,
+}
+
+impl<'a> Session<'a> {
+    /// Work in a repository, or only a look at the registry.
+    pub(super) fn new(
+        remote: &'a Remote,
+        registry: &Registry,
+        login: Option<Login>,
+        scopes: Vec<String>,
+    ) -> Result<Self, RemoteError> {
+        let registry = super::canonical(registry);
+        let origin = remote.origin(&registry)?;
+        let purpose = remote.tokens.purpose(&registry, scopes, login.as_ref());
+        let proof = Mutex::new(remote.tokens.get(&purpose));
+        Ok(Self { remote, registry, origin, login, purpose, proof })
+    }
+
+    /// The scope of an action in a repository.
+    pub(super) fn scope(repository: &Repository, action: Action) -> String {
+        let actions = if action == Action::Push { "pull,push" } else { "pull" };
+        format!("repository:{repository}:{actions}")
+    }
+
+    /// A place of the registry.
+    pub(super) fn place(&self, path: impl Into<String>) -> Place {
+        Place { path: path.into(), ..self.origin.clone() }
+    }
+
+    /// Where an answer from a place leads on to. Out of TLS it does not.
+    pub(super) fn next_place(&self, from: &Place, location: Option<&str>) -> Result<Place, RemoteError> {
+        let location = location.ok_or_else(|| RemoteError::Senseless("it leads on to nowhere".to_owned()))?;
+        let next = from.follow(location)?;
+        if next.tls || !self.origin.tls { Ok(next) } else { Err(RemoteError::Downgrade(next.authority)) }
+    }
+
+    /// Asks, and gives an answer that is neither a redirect nor a question who asks.
+    pub(super) async fn ask(&self, ask: &Ask) -> Result<Answer, RemoteError> {
+        let mut place = ask.place.clone();
+        let mut asked_who = false;
+        let mut redirects = 0;
+        loop {
+            let home = place.is_same_server(&self.origin);
+            let proof = if home { self.proof().await? } else { None };
+            let answer = self.send(ask, &place, proof).await?;
+            if answer.status == StatusCode::UNAUTHORIZED && home && !asked_who {
+                asked_who = true;
+                self.prove(answer).await?;
+            } else if answer.status == StatusCode::UNAUTHORIZED && home {
+                return Err(self.refused(answer).await);
+            } else if follows(ask, answer.status) {
+                redirects += 1;
+                if redirects > MAX_REDIRECTS {
+                    return Err(RemoteError::TooManyRedirects(MAX_REDIRECTS));
+                }
+                place = self.next_place(&place, answer.header(LOCATION.as_str()))?;
+            } else {
+                return Ok(answer);
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        ask: &Ask,
+        place: &Place,
+        proof: Option<HeaderValue>,
+    ) -> Result<Answer, RemoteError> {
+        let sending = send(&self.remote.connector, place, ask.request(place, proof)?);
+        match &ask.body {
+            Payload::Blob(source) => source.watch(sending).await,
+            _ => within(ANSWER_TIMEOUT, sending).await,
+        }
+    }
+
+    /// The proof that there is, a new one in the place of one that holds no more.
+    async fn proof(&self) -> Result<Option<HeaderValue>, RemoteError> {
+        let known = self.proof.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(proof) if !proof.holds() => self.renew(proof.challenge).await.map(Some),
+            known => Ok(known.map(|proof| proof.header)),
+        }
+    }
+
+    /// Gets a proof as an answer asks for it.
+    async fn prove(&self, answer: Answer) -> Result<(), RemoteError> {
+        let known = self.proof.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.remote.tokens.forget(&self.purpose);
+        let challenge = Challenge::of(&answer.headers);
+        let challenge = challenge.map_err(|reason| self.not_understood(reason))?;
+        // A password is not taken twice where it was not taken once.
+        let basic_again = challenge == Challenge::Basic && known.is_some();
+        if basic_again || (challenge == Challenge::Basic && self.login.is_none()) {
+            return Err(self.refused(answer).await);
+        }
+        self.renew(challenge).await.map(drop)
+    }
+
+    async fn renew(&self, challenge: Challenge) -> Result<HeaderValue, RemoteError> {
+        let proof = match &challenge {
+            Challenge::Basic => {
+                let basic = self.login.as_ref().and_then(Login::basic);
+                Proof::basic(basic.ok_or_else(|| self.not_understood("no user is known".to_owned()))?)
+            }
+            Challenge::Bearer { realm, service } => {
+                let granted = self.token(realm, service.as_deref()).await?;
+                let proof = granted.proof(challenge.clone());
+                proof.ok_or_else(|| self.not_understood("its realm answers without a token".to_owned()))?
+            }
+        };
+        self.remote.tokens.keep(self.purpose.clone(), proof.clone());
+        let header = proof.header.clone();
+        *self.proof.lock().unwrap_or_else(PoisonError::into_inner) = Some(proof);
+        Ok(header)
+    }
+
+    /// Gets a token from a realm. It is led nowhere else: it is told the password.
+    async fn token(&self, realm: &str, service: Option<&str>) -> Result<Granted, RemoteError> {
+        let mut place = Place::of(realm)?;
+        if self.origin.tls && !place.tls {
+            return Err(RemoteError::Downgrade(place.authority));
+        }
+        place.path = self.query(&place.path, service);
+        let ask = Ask::new(Method::GET, place, "a token");
+        let basic = self.login.as_ref().and_then(Login::basic);
+        let answer = self.send(&ask, &ask.place, basic).await?;
+        match answer.status {
+            StatusCode::OK => {
+                let body = answer.bytes(MAX_TOKEN_BYTES, "a token").await?;
+                serde_json::from_slice(&body)
+                    .map_err(|_| self.not_understood("its realm answers without a token".to_owned()))
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refused(answer).await),
+            _ => Err(answer.refusal("a token").await),
+        }
+    }
+
+    fn query(&self, path: &str, service: Option<&str>) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if let Some(service) = service {
+            query.append_pair("service", service);
+        }
+        for scope in &self.purpose.scopes {
+            query.append_pair("scope", scope);
+        }
+        if let Some(login) = &self.login {
+            query.append_pair("account", &login.username);
+        }
+        let sign = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{sign}{}", query.finish())
+    }
+
+    async fn refused(&self, answer: Answer) -> RemoteError {
+        let (registry, said) = (self.registry.clone(), answer.said().await);
+        match &self.login {
+            Some(login) => RemoteError::Refused { registry, user: login.username.clone(), said },
+            None => RemoteError::LoginNeeded { registry, said },
+        }
+    }
+
+    fn not_understood(&self, reason: String) -> RemoteError {
+        RemoteError::Challenge { registry: self.registry.clone(), reason }
+    }
+}
+
+/// Whether an answer leads on: uploads are led on by what they are told, and not by redirects.
+fn follows(ask: &Ask, status: StatusCode) -> bool {
+    let leads = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
+    leads && matches!(ask.method, Method::GET | Method::HEAD)
+}
+
+/// At most so long.
+pub(super) async fn within<T>(
+    time: Duration,
+    work: impl Future<Output = Result<T, RemoteError>>,
+) -> Result<T, RemoteError> {
+    tokio::time::timeout(time, work).await.unwrap_or(Err(RemoteError::TimedOut(time)))
+}

@@ -1,0 +1,154 @@
+//! Users and passwords for registries of images: sealed as secrets are, and rotated with them.
+
+use berth_common::image::Registry;
+use serde::{Deserialize, Serialize};
+
+use super::keys::{KeyId, Keys};
+use super::rotation::Rotated;
+use super::sealed::{self, About, Sealed, Secret};
+use super::{SecretError, Secrets};
+use crate::clock::wall_ms;
+use crate::remote::Login;
+use crate::store::{self, StoreError, Write};
+
+/// Most registries that users are known of: they are listed whole.
+pub(super) const MAX_REGISTRIES: usize = 256;
+/// Longest name of a user, in bytes.
+const MAX_USERNAME_BYTES: usize = 256;
+/// Longest password, in bytes: some are tokens, and a few are keys.
+const MAX_PASSWORD_BYTES: usize = 16 << 10;
+
+/// The user of a registry, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RegistryRecord {
+    pub(crate) registry: Registry,
+    pub(crate) username: String,
+    /// When the password was given, in milliseconds since 1970.
+    pub(crate) updated_ms: u64,
+    /// The password.
+    #[serde(flatten)]
+    sealed: Sealed,
+}
+
+/// The same for people and programs: all but the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RegistryView {
+    pub(crate) registry: Registry,
+    pub(crate) username: String,
+    pub(crate) updated_ms: u64,
+    pub(crate) readable: bool,
+}
+
+impl RegistryRecord {
+    pub(super) fn key(&self) -> KeyId {
+        self.sealed.key
+    }
+
+    fn open(&self, keys: &Keys) -> Result<Secret, SecretError> {
+        let about = About::registry(&self.registry, &self.username);
+        let opened = keys.get(self.sealed.key).and_then(|key| sealed::open(key, about, &self.sealed).ok());
+        let (registry, username) = (self.registry.clone(), self.username.clone());
+        opened.ok_or(SecretError::LoginUnreadable { registry, username })
+    }
+}
+
+impl Secrets {
+    /// The user of a registry, where one is known. Some microseconds, or one access to the disk.
+    pub(crate) fn login(&self, registry: &Registry) -> Result<Option<Login>, SecretError> {
+        let Some(record) = self.store.registry(registry)? else { return Ok(None) };
+        let known = self.keys();
+        let opened = match &*known {
+            Ok(keys) if keys.get(record.key()).is_some() => record.open(keys),
+            _ => match &*self.reload() {
+                Ok(keys) => record.open(keys),
+                Err(error) => Err(error.clone().into()),
+            },
+        };
+        opened.map(|password| Some(Login { username: record.username, password }))
+    }
+
+    /// All registries that a user is known of.
+    pub(crate) fn registries(&self) -> Result<Vec<RegistryView>, StoreError> {
+        let keys = self.keys();
+        let view = |record: RegistryRecord| {
+            let readable = keys.as_ref().as_ref().is_ok_and(|keys| record.open(keys).is_ok());
+            let RegistryRecord { registry, username, updated_ms, .. } = record;
+            RegistryView { registry, username, updated_ms, readable }
+        };
+        Ok(self.store.registries()?.into_iter().map(view).collect())
+    }
+
+    /// Keeps the user of a registry, in place of the one that is known. Returns once that is durable.
+    pub(crate) async fn put_login(&self, registry: Registry, login: Login) -> Result<(), SecretError> {
+        check_login(&login)?;
+        let _changing = self.changing.lock().await;
+        let known = self.store.registries()?;
+        if known.len() >= MAX_REGISTRIES && known.iter().all(|record| record.registry != registry) {
+            return Err(SecretError::TooManyRegistries);
+        }
+        // As with secrets: not under keys of which the file is gone.
+        let sealed = match &*self.reload() {
+            Ok(keys) => {
+                let about = About::registry(&registry, &login.username);
+                sealed::seal(keys.current(), about, &login.password)
+            }
+            Err(error) => return Err(error.clone().into()),
+        };
+        let sealed = sealed.map_err(|_| SecretError::NoRandomness)?;
+        let record = RegistryRecord { registry, username: login.username, updated_ms: wall_ms(), sealed };
+        tracing::info!(registry = %record.registry, user = %record.username, "login of a registry kept");
+        Ok(store::write(&*self.store, Write::Registry(record)).await?)
+    }
+
+    /// Forgets the user of a registry. Returns once that is durable; false where none is known.
+    pub(crate) async fn delete_login(&self, registry: &Registry) -> Result<bool, StoreError> {
+        let _changing = self.changing.lock().await;
+        if self.store.registry(registry)?.is_none() {
+            return Ok(false);
+        }
+        store::write(&*self.store, Write::RemoveRegistry(registry.clone())).await?;
+        tracing::info!(%registry, "login of a registry deleted");
+        Ok(true)
+    }
+
+    /// Encrypts all passwords with the current key. Whoever calls it holds `changing`.
+    pub(super) async fn rotate_registries(&self, keys: &Keys, done: &mut Rotated) -> Result<(), SecretError> {
+        let mut writes = Vec::new();
+        for record in self.store.registries()? {
+            if record.key() == done.current {
+                continue;
+            }
+            match record.open(keys) {
+                Ok(password) => {
+                    let about = About::registry(&record.registry, &record.username);
+                    let sealed = sealed::seal(keys.current(), about, &password);
+                    let sealed = sealed.map_err(|_| SecretError::NoRandomness)?;
+                    writes.push(Write::Registry(RegistryRecord { sealed, ..record }));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a password for a registry stays under its old key");
+                    done.in_use.push(record.key());
+                    done.unreadable_registries.push(record.registry);
+                }
+            }
+        }
+        done.rotated += writes.len();
+        if writes.is_empty() { Ok(()) } else { Ok(store::commit(&*self.store, writes).await?) }
+    }
+}
+
+/// What no registry can be told.
+pub(crate) fn check_login(login: &Login) -> Result<(), SecretError> {
+    let Login { username, password } = login;
+    if username.is_empty() || username.len() > MAX_USERNAME_BYTES {
+        return Err(SecretError::BadLogin("the name of the user has no or more than 256 bytes"));
+    }
+    if username.contains(':') || username.chars().any(char::is_control) {
+        return Err(SecretError::BadLogin("the name of the user holds a colon or control characters"));
+    }
+    let length = password.expose().len();
+    if length == 0 || length > MAX_PASSWORD_BYTES {
+        return Err(SecretError::BadLogin("the password has no or more than 16384 bytes"));
+    }
+    Ok(())
+}
