@@ -60,6 +60,11 @@ bench-footprint: examples
     cargo build --workspace --bins
     tests/bench-footprint
 
+# an image pulled until it can be started, beside skopeo with umoci, and podman; writes target/bench/images.json
+bench-images:
+    cargo build --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/debug/bench-images"
+
 # requests/s through edge and agent, beside nginx; writes target/bench/proxy.json
 bench-proxy: examples
     cargo build --workspace --bins

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::packages;
+use crate::packages;
 use crate::{ports, wait};
 
 /// The user of a registry that has one.

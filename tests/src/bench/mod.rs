@@ -4,9 +4,11 @@
 pub mod alarms;
 pub mod commits;
 pub mod nginx;
-pub mod packages;
 pub mod podman;
+pub mod pull;
 pub mod redis;
 pub mod report;
+pub mod sample_image;
 pub mod samples;
+mod server;
 pub mod wrk;

@@ -13,8 +13,7 @@ use nix::unistd::{User, geteuid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::packages;
-use crate::machine;
+use crate::{machine, packages};
 
 /// The ordinary user that root makes for the bench, and removes after it.
 const USER: &str = "berth-bench";

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::packages;
+use crate::packages;
 
 /// The program of the package redis-tools that is the server under the server's name; the package redis-server would
 /// start one that nobody asked for.

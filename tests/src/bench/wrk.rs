@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::packages;
+use crate::packages;
 
 /// Has wrk print what it measured as one line of JSON, times in microseconds.
 const SCRIPT: &str = r#"

@@ -19,6 +19,7 @@ impl Cluster {
     pub fn end(mut self) -> Result<()> {
         self.ended = true;
         let stopped = self.stop();
+        self.unmount();
         let left = self.leftovers();
         let removed = self.remove();
         stopped?;
@@ -33,6 +34,12 @@ impl Cluster {
         let supervisors = self.nodes.iter_mut().filter_map(|node| node.supervisor.take()).collect();
         let stopped = stop_all(front, END_TIMEOUT);
         stop_all(supervisors, CONTAINERS_END_TIMEOUT).and(stopped)
+    }
+
+    /// Takes away the disks that this cluster has mounted itself.
+    fn unmount(&mut self) {
+        drop(self.edge_disk.take());
+        self.nodes.iter_mut().for_each(|node| drop(node.disk.take()));
     }
 
     fn leftovers(&self) -> Vec<String> {
@@ -70,7 +77,9 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             self.show_logs();
         }
-        if let Err(error) = self.stop().and(self.remove()) {
+        let stopped = self.stop();
+        self.unmount();
+        if let Err(error) = stopped.and(self.remove()) {
             eprintln!("ending a cluster: {error:#}");
         }
     }

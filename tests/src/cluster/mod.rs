@@ -2,6 +2,7 @@
 //! with nothing left. `start` and `end` are the beginning and the end of its life.
 
 mod end;
+mod node;
 mod start;
 
 use std::fs;
@@ -15,9 +16,11 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+pub use self::node::Node;
 use crate::admin::Admin;
 use crate::app::App;
 use crate::client::Client;
+use crate::disk::Small;
 use crate::process::{Daemon, tail};
 use crate::run::Run;
 use crate::world::World;
@@ -43,6 +46,14 @@ pub struct Setup {
     pub world: bool,
     /// Disk slots of every node, such as `4x64MiB`; without, disks are not limited. Needs root.
     pub disk_slots: Option<&'static str>,
+    /// Whether the edge reaches each node through a wire that can be cut.
+    pub relays: bool,
+    /// The size of a file system of its own for the edge's state. Needs root.
+    pub edge_disk_mib: Option<u32>,
+    /// The same for the state of every node.
+    pub node_disk_mib: Option<u32>,
+    /// Whether every agent serves its metrics.
+    pub monitored: bool,
     /// Options of every agent, besides those that all have.
     pub agent_options: Vec<&'static str>,
     /// Options of the edge, besides those that all have.
@@ -58,6 +69,10 @@ impl Default for Setup {
             log: LOG,
             world: false,
             disk_slots: None,
+            relays: false,
+            edge_disk_mib: None,
+            node_disk_mib: None,
+            monitored: false,
             agent_options: Vec::new(),
             edge_options: Vec::new(),
         }
@@ -71,28 +86,6 @@ impl Setup {
     }
 }
 
-/// One node.
-#[derive(Debug)]
-pub struct Node {
-    /// `n1`, `n2`, ...
-    pub name: String,
-    /// Where its agent listens.
-    pub address: SocketAddr,
-    /// Its state directory.
-    pub state: PathBuf,
-    authority: PathBuf,
-    cgroup: PathBuf,
-    supervisor: Option<Daemon>,
-    agent: Option<Daemon>,
-}
-
-impl Node {
-    /// The cgroup that its instances' are made in.
-    pub fn cgroup(&self) -> &Path {
-        &self.cgroup
-    }
-}
-
 /// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
@@ -102,6 +95,7 @@ pub struct Cluster {
     setup: Setup,
     nodes: Vec<Node>,
     edge: Option<Daemon>,
+    edge_disk: Option<Small>,
     address: SocketAddr,
     world: Option<World>,
     ended: bool,
@@ -126,6 +120,11 @@ impl Cluster {
     /// The world that the nodes are in.
     pub fn world(&self) -> Result<&World> {
         self.world.as_ref().context("the cluster was set up without a world")
+    }
+
+    /// The file system that the edge's state has to itself.
+    pub fn edge_disk(&self) -> Result<&Small> {
+        self.edge_disk.as_ref().context("the edge was set up without a disk of its own")
     }
 
     /// The directories of a node's disk slots.
@@ -296,11 +295,16 @@ impl Cluster {
 
     /// Deploys an app with `berth deploy`.
     pub async fn deploy(&self, app: &App) -> Result<()> {
-        let directory = self.make_directory(&format!("app-{}", app.name))?;
-        fs::write(directory.join("berth.toml"), app.manifest(&self.program(app.program)))?;
-        let output = self.berth(&["deploy", &directory.to_string_lossy()]).await?;
+        let output = self.try_deploy(app, &[]).await?;
         ensure!(output.status.success(), "berth deploy: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(())
+    }
+
+    /// Deploys an app with `berth deploy` and more options, whatever comes of it.
+    pub async fn try_deploy(&self, app: &App, options: &[&str]) -> Result<Output> {
+        let directory = self.make_directory(&format!("app-{}", app.name))?;
+        fs::write(directory.join("berth.toml"), app.manifest(&self.program(app.program)))?;
+        self.berth(&[&["deploy", &*directory.to_string_lossy()], options].concat()).await
     }
 
     /// The logs of all instances that a node has had.

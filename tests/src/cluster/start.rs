@@ -9,8 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{Cluster, EDGE, Node, Setup, credentials};
+use crate::disk::Small;
 use crate::process::Daemon;
 use crate::programs;
+use crate::relay::Relay;
 use crate::run::Run;
 use crate::world::{self, World};
 use crate::{cgroup, ports, slots, wait};
@@ -44,13 +46,16 @@ impl Cluster {
         for path in ["", "bin", "logs", "edge"] {
             run.machine().make_directory(&directory.join(path))?;
         }
+        let small = |mib| Small::mount(&directory.join("edge"), mib, run.machine().user());
+        let edge_disk = setup.edge_disk_mib.map(small).transpose()?;
         // Links, so that a process tells by its program's path whose it is.
         for program in programs::ALL {
             fs::hard_link(run.programs().join(program), directory.join("bin").join(program))?;
         }
         let address = ports::free_address()?;
         let world = setup.world.then(|| World::make(&format!("berth-{}-{label}", run.name()))).transpose()?;
-        Ok(Self { run, directory, label, setup, nodes: Vec::new(), edge: None, address, world, ended: false })
+        let (nodes, edge, ended) = (Vec::new(), None, false);
+        Ok(Self { run, directory, label, setup, nodes, edge, edge_disk, address, world, ended })
     }
 
     async fn start_all(&mut self) -> Result<()> {
@@ -70,6 +75,8 @@ impl Cluster {
         let name = format!("n{number}");
         let state = self.directory.join(&name);
         self.run.machine().make_directory(&state)?;
+        let small = |mib| Small::mount(&state, mib, self.run.machine().user());
+        let disk = self.setup.node_disk_mib.map(small).transpose()?;
         if let Some(slots) = self.setup.disk_slots {
             slots::make(&self.program("berth-agent"), self.run.machine().user(), &state, slots)?;
         }
@@ -80,9 +87,21 @@ impl Cluster {
         if let Some(world) = &self.world {
             address.set_ip(world.control_address().into());
         }
-        let authority = authority.to_owned();
-        let supervisor = Some(supervisor);
-        self.nodes.push(Node { name, address, state, authority, cgroup, supervisor, agent: None });
+        let relay = self.setup.relays.then(|| Relay::start(address)).transpose()?;
+        let monitor = self.setup.monitored.then(ports::free_address).transpose()?;
+        let (authority, supervisor, agent) = (authority.to_owned(), Some(supervisor), None);
+        self.nodes.push(Node {
+            name,
+            address,
+            state,
+            authority,
+            cgroup,
+            supervisor,
+            agent,
+            relay,
+            disk,
+            monitor,
+        });
         let node = self.nodes.last_mut().context("a node was just added")?;
         until_listening(node).await?;
         self.start_agent(number - 1)
@@ -143,6 +162,9 @@ impl Cluster {
             .args(["--node", &node.name, "--listen", &node.address.to_string()])
             .args(NODE_LIMITS)
             .args(&self.setup.agent_options);
+        if let Some(address) = node.monitor {
+            command.arg("--monitor-listen").arg(address.to_string());
+        }
         if self.setup.disk_slots.is_none() && !self.setup.agent_options.contains(&"--disk-limit") {
             command.args(["--disk-limit", "unenforced"]);
         }
@@ -162,7 +184,8 @@ impl Cluster {
         }
         command.args(credentials(&self.authority(), "edge", EDGE)).args(&self.setup.edge_options);
         for node in &self.nodes {
-            command.arg("--node").arg(format!("{}={}", node.name, node.address));
+            let address = node.relay.as_ref().map_or(node.address, Relay::address);
+            command.arg("--node").arg(format!("{}={address}", node.name));
         }
         self.edge = Some(Daemon::start("edge", command, &self.log_path("edge"))?);
         Ok(())

@@ -10,6 +10,7 @@
 
 mod content;
 mod fuse;
+mod small;
 mod tree;
 
 use std::fs;
@@ -23,6 +24,7 @@ use fuser::{BackgroundSession, Config, MountOption, SessionACL};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
+pub use self::small::Small;
 use self::tree::{Access, Tree};
 use crate::machine;
 

@@ -7,18 +7,15 @@ use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::client::Answer;
 use berth_tests::cluster::{Cluster, Setup};
-use berth_tests::image::{self, Layer};
+use berth_tests::image::{self, Layer, architecture};
 use berth_tests::programs::PROBE;
 use berth_tests::scenario::{Outcome, scenario};
+use hyper::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tar::EntryType;
 
 /// What is in the file that hostile images aim at.
 const CANARY: &str = "the node's own";
-
-fn architecture() -> &'static str {
-    if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
-}
 
 /// The layer with the probe at `/app/probe`.
 fn program(cluster: &Cluster) -> Result<Layer> {
@@ -26,7 +23,8 @@ fn program(cluster: &Cluster) -> Result<Layer> {
     Ok(Layer::default().directory("app").file("app/probe", 0o755, &bytes))
 }
 
-/// Deploys an image of the program and these layers above it, and sends its first request.
+/// Deploys an image of the program and these layers above it, and sends its first request. Where the image is refused before,
+/// what is said then is the answer.
 async fn start(cluster: &Cluster, name: &'static str, layers: Vec<Layer>, config: Value) -> Result<Answer> {
     start_on(cluster, name, layers, config, architecture()).await
 }
@@ -47,8 +45,12 @@ async fn start_on(
     let image = image::write(&directory, layers, whole, architecture)?;
     let app =
         App { program: PROBE, image: Some(image), name, prefix: name, memory: "256MiB", ..App::default() };
-    cluster.deploy(&app).await?;
-    cluster.client().get(&format!("/{name}/x")).await
+    let output = cluster.try_deploy(&app, &["--wait-timeout", "20s"]).await?;
+    if output.status.success() {
+        return cluster.client().get(&format!("/{name}/x")).await;
+    }
+    let (status, headers) = (StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new());
+    Ok(Answer { status, headers, text: String::from_utf8_lossy(&output.stderr).into_owned() })
 }
 
 fn canary(cluster: &Cluster) -> Result<PathBuf> {
@@ -228,44 +230,40 @@ fn what_cannot_be_run_is_refused_with_its_reason() -> Outcome {
 fn a_damaged_image_is_told_by_its_digest() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         start(cluster, "sound", Vec::new(), json!({})).await?.success()?;
-        for (name, damage) in [("changed", true), ("gone", false)] {
-            // One more layer, that the node has not unpacked yet.
+        for (name, change) in [("changed", true), ("gone", false)] {
+            // One more layer, that the node does not fetch before it is damaged.
             let layer = Layer::default().file(name, 0o644, name.as_bytes());
-            let directory = cluster.make_directory(&format!("image-{name}"))?;
             let layers = vec![program(cluster)?, layer];
-            let image =
-                image::write(&directory, layers, json!({"Entrypoint": ["/app/probe"]}), architecture())?;
+            let directory = cluster.make_directory(&format!("image-{name}"))?;
+            let config = json!({"Entrypoint": ["/app/probe"]});
+            let image = image::write(&directory, layers, config, architecture())?;
             let app = App { program: PROBE, image: Some(image), name, prefix: name, ..App::default() };
-            cluster.deploy(&app).await?;
-            damage_layer(&cluster.directory().join("edge/images"), name, damage)?;
+            cluster.end_agent(0)?;
+            let output = cluster.try_deploy(&app, &["--wait-for", "none"]).await?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let damaged = damage_layer(&cluster.directory().join("edge/images/blobs"), name, change)?;
+            cluster.start_agent(0)?;
+            cluster.until_connected().await?;
             let answer = cluster.client().get(&format!("/{name}/x")).await?;
-            ensure!(
-                answer.status.as_u16() == 500 && answer.text.contains("sha256:"),
-                "{name}: {}",
-                answer.text
-            );
+            let told = answer.status.as_u16() == 500 && answer.text.contains(&damaged);
+            ensure!(told, "{name}: {}: {}", answer.status, answer.text);
         }
         Ok(())
     })
 }
 
-/// Changes or removes the smallest tar blob of the app's layout.
-fn damage_layer(images: &Path, app: &str, change: bool) -> Result<()> {
-    for layout in fs::read_dir(images)?.flatten() {
-        if !layout.file_name().to_string_lossy().starts_with(app) {
-            continue;
-        }
-        for blob in fs::read_dir(layout.path().join("blobs/sha256"))?.flatten() {
-            let bytes = fs::read(blob.path())?;
-            let is_small_tar = bytes.len() < 10_000 && !bytes.starts_with(b"{");
-            if is_small_tar {
-                fs::remove_file(blob.path())?;
-                if change {
-                    fs::write(blob.path(), [b"x".as_slice(), &bytes[1..]].concat())?;
-                }
-                return Ok(());
+/// Changes or removes the layer with this in it, and returns its digest.
+fn damage_layer(blobs: &Path, content: &str, change: bool) -> Result<String> {
+    for blob in fs::read_dir(blobs)?.flatten() {
+        let bytes = fs::read(blob.path())?;
+        let is_layer = bytes.len() < 10_000 && !bytes.starts_with(b"{");
+        if is_layer && bytes.windows(content.len()).any(|part| part == content.as_bytes()) {
+            fs::remove_file(blob.path())?;
+            if change {
+                fs::write(blob.path(), [b"x".as_slice(), &bytes[1..]].concat())?;
             }
+            return Ok(format!("sha256:{}", blob.file_name().to_string_lossy()));
         }
     }
-    anyhow::bail!("no layer to damage in {}", images.display())
+    anyhow::bail!("no layer to damage in {}", blobs.display())
 }

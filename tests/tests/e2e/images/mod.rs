@@ -1,3 +1,145 @@
-//! Images: where they come from, where they go, and who needs them.
+//! Images from end to end: pushed by the clients that people have, fetched and unpacked by nodes, and what becomes of both when
+//! something breaks, fills up or lies.
 
+mod clients;
+mod cuts;
+mod debian;
+mod full;
+mod holders;
+mod hostile;
+mod kills;
 mod peer;
+mod platforms;
+mod room;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use berth_tests::app::App;
+use berth_tests::cluster::Cluster;
+use berth_tests::image::{self, Layer, architecture, digest};
+use berth_tests::programs::HELLO;
+use berth_tests::wait;
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+/// How long an image may take to come to a node, on a busy machine.
+const FETCHED_WITHIN: Duration = Duration::from_secs(60);
+/// How long what a killed daemon has left may lie there.
+const SWEPT_WITHIN: Duration = Duration::from_secs(20);
+
+/// What runs in the images of these scenarios.
+fn config() -> Value {
+    json!({"Entrypoint": ["/app/hello"]})
+}
+
+/// The layer with the program that answers.
+fn program(cluster: &Cluster) -> Result<Layer> {
+    let bytes = fs::read(cluster.program(HELLO)).context("read the example")?;
+    Ok(Layer::default().directory("app").file("app/hello", 0o755, &bytes))
+}
+
+/// Bytes that no compression makes fewer, the same for the same name.
+fn noise(name: &str, bytes: usize) -> Vec<u8> {
+    let seed = name.bytes().fold(bytes as u64, |seed, byte| seed.wrapping_mul(131).wrapping_add(byte.into()));
+    let mut noise = vec![0; bytes];
+    Rng::with_seed(seed).fill(&mut noise);
+    noise
+}
+
+/// A layer with a file of noise, `data/NAME`.
+fn payload(name: &str, bytes: usize) -> Layer {
+    Layer::default().directory("data").file(&format!("data/{name}"), 0o644, &noise(name, bytes))
+}
+
+/// An image of the program and layers of noise, in a layout that `berth.toml` can name.
+fn image_of(cluster: &Cluster, name: &str, payloads: &[(&str, usize)]) -> Result<String> {
+    let noise = payloads.iter().map(|(name, bytes)| payload(name, *bytes));
+    let layers = std::iter::once(program(cluster)?).chain(noise).collect();
+    let directory = cluster.make_directory(&format!("image-{name}"))?;
+    image::write(&directory, layers, config(), architecture())
+}
+
+/// An app of an image, with paths of its own.
+fn app(name: &'static str, image: String) -> App {
+    App { image: Some(image), name, prefix: name, ..App::default() }
+}
+
+/// What a deployment that must fail says.
+fn refusal(output: &Output) -> Result<String> {
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    ensure!(!output.status.success(), "it was deployed, and should not have been: {said}");
+    ensure!(said.len() > 20 && !said.contains("panicked"), "that is no reason: {said:?}");
+    Ok(said)
+}
+
+/// The files of this name among a node's unpacked layers.
+fn unpacked(cluster: &Cluster, node: usize, name: &str) -> Vec<PathBuf> {
+    let layers = cluster.nodes()[node].state.join("layers");
+    let layers = fs::read_dir(layers).into_iter().flatten().flatten().map(|layer| layer.path());
+    let whole = layers.filter(|layer| !layer.to_string_lossy().contains(".partial"));
+    whole.map(|layer| layer.join("fs/data").join(name)).filter(|file| file.exists()).collect()
+}
+
+/// That a node has unpacked this noise once, as it was made.
+fn expect_unpacked(cluster: &Cluster, node: usize, name: &str, bytes: usize) -> Result<()> {
+    let files = unpacked(cluster, node, name);
+    ensure!(files.len() == 1, "{name} is there {} times: {files:?}", files.len());
+    let found = fs::read(&files[0])?;
+    ensure!(digest(&found) == digest(&noise(name, bytes)), "{} is damaged", files[0].display());
+    Ok(())
+}
+
+/// What is left at a node of images on their way.
+fn leftovers(cluster: &Cluster, node: usize) -> Vec<PathBuf> {
+    let state = &cluster.nodes()[node].state;
+    let [images, documents, spool, layers] =
+        ["images", "images/documents", "images/spool", "layers"].map(|name| entries(&state.join(name)));
+    let unfinished = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.contains("partial") || name.starts_with("removed-") || name.starts_with(".tmp")
+    };
+    let halves = images.into_iter().chain(documents).chain(layers).filter(unfinished);
+    spool.into_iter().chain(halves).collect()
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Waits until nothing is left at a node of images on their way.
+async fn until_swept(cluster: &Cluster, node: usize) -> Result<()> {
+    wait::until("a node to be swept", SWEPT_WITHIN, async || {
+        let left = leftovers(cluster, node);
+        ensure!(left.is_empty(), "left behind: {left:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// What the edge has of images in the making.
+fn uploads(cluster: &Cluster) -> Vec<PathBuf> {
+    entries(&cluster.directory().join("edge/images/uploads"))
+}
+
+/// Every blob that the edge has is what its name says. Returns how many bytes they are.
+fn expect_sound_blobs(cluster: &Cluster) -> Result<u64> {
+    let mut bytes = 0;
+    for blob in entries(&cluster.directory().join("edge/images/blobs")) {
+        let content = fs::read(&blob)?;
+        let name = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        ensure!(digest(&content) == format!("sha256:{name}"), "{} is damaged", blob.display());
+        bytes += content.len() as u64;
+    }
+    Ok(bytes)
+}
+
+/// The first request of an app's object, which must succeed.
+async fn ask(cluster: &Cluster, app: &str, object: &str) -> Result<()> {
+    let answer = cluster.client().get(&format!("/{app}/{object}/instance")).await?;
+    answer.success().with_context(|| format!("the first request of {app}/{object}"))?;
+    Ok(())
+}

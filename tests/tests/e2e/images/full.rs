@@ -1,0 +1,130 @@
+//! More than there is room for: said clearly, nothing half is kept, and all is well once there is room.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::isolated::Isolated;
+use berth_tests::registry::Registry;
+use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::wait;
+
+use super::{FETCHED_WITHIN, app, ask, expect_sound_blobs, image_of, refusal, until_swept, uploads};
+
+/// Limits of an edge, in bytes: of an image, and of all.
+const IMAGE_LIMIT: usize = 8_000_000;
+const IMAGES_LIMIT: u64 = 20_000_000;
+/// Small disks, with and without room for the image, in MiB; and the image, in bytes.
+const SMALL_MIB: u32 = 96;
+const LARGE_MIB: u32 = 400;
+const LARGE_IMAGE: usize = 100 << 20;
+
+fn limited() -> Result<(std::net::SocketAddr, Setup)> {
+    let (address, mut edge_options) = Registry::place()?;
+    edge_options.extend(["--image-limit".to_owned(), IMAGE_LIMIT.to_string()]);
+    edge_options.extend(["--images-limit".to_owned(), IMAGES_LIMIT.to_string()]);
+    Ok((address, Setup { edge_options, ..Setup::nodes(1) }))
+}
+
+/// Nothing is there but whole blobs, and no more than the limit.
+fn expect_nothing_half(cluster: &Cluster) -> Result<u64> {
+    ensure!(uploads(cluster).is_empty(), "uploads are left: {:?}", uploads(cluster));
+    let bytes = expect_sound_blobs(cluster)?;
+    ensure!(bytes <= IMAGES_LIMIT, "{bytes} bytes are stored");
+    Ok(bytes)
+}
+
+#[test]
+fn a5_an_image_over_the_limit_is_refused_with_the_limit_and_nothing_is_kept() -> Outcome {
+    let (address, setup) = limited()?;
+    scenario(setup, async |cluster| {
+        let tools = Isolated::prepare(&cluster.directory().join("tools"))?;
+        let registry = Registry::of(cluster, address).await?;
+        registry.log_in(&tools).await?;
+        let large = image_of(cluster, "large", &[("large", IMAGE_LIMIT + 1_000_000)])?;
+        let said = refusal(&cluster.try_deploy(&app("large", large.clone()), &[]).await?)?;
+        ensure!(
+            said.contains("8000000") || said.contains("8 MB") || said.contains("8.0 MB"),
+            "the limit is not named: {said}"
+        );
+        let pushed = registry.push(&tools, &large, "large/app:1").await;
+        let said = format!("{:#}", pushed.err().context("skopeo has pushed what is too large")?);
+        println!("skopeo: {said}");
+        // In parts that are each small enough.
+        let half = IMAGE_LIMIT * 2 / 3;
+        let parts = image_of(cluster, "parts", &[("left", half), ("right", half)])?;
+        refusal(&cluster.try_deploy(&app("parts", parts), &[]).await?)?;
+        expect_nothing_half(cluster)?;
+        ensure!(
+            cluster.admin().get("/v1/apps").await?["apps"] == serde_json::json!([]),
+            "an app was deployed"
+        );
+        cluster.deploy(&app("small", image_of(cluster, "small", &[("small", 1_000_000)])?)).await?;
+        ask(cluster, "small", "x").await
+    })
+}
+
+#[test]
+fn a5_more_images_than_the_limit_allows_are_refused_until_some_are_removed() -> Outcome {
+    let (_, setup) = limited()?;
+    scenario(setup, async |cluster| {
+        let image = |name: &str| image_of(cluster, name, &[(name, 5_000_000)]);
+        cluster.deploy(&app("first", image("first")?)).await?;
+        cluster.deploy(&app("second", image("second")?)).await?;
+        let third = app("third", image("third")?);
+        let said = refusal(&cluster.try_deploy(&third, &[]).await?)?;
+        ensure!(said.contains("gc") || said.contains("delete"), "it is not said what to do: {said}");
+        let before = expect_nothing_half(cluster)?;
+        ask(cluster, "first", "x").await?;
+        let again = cluster.try_deploy(&app("first", image("first")?), &[]).await?;
+        ensure!(
+            again.status.success(),
+            "what is there is refused: {}",
+            String::from_utf8_lossy(&again.stderr)
+        );
+        ensure!(expect_nothing_half(cluster)? == before, "the same image takes more room");
+        Ok(())
+    })
+}
+
+#[test]
+fn a5_an_edge_whose_disk_is_full_says_so_and_takes_images_again_when_it_is_not() -> Outcome {
+    let setup = Setup { edge_disk_mib: Some(SMALL_MIB), ..Setup::nodes(1) };
+    scenario(setup, async |cluster| {
+        let app = app("large", image_of(cluster, "large", &[("large", LARGE_IMAGE)])?);
+        let said = refusal(&cluster.try_deploy(&app, &[]).await?)?;
+        ensure!(
+            said.contains("space") || said.contains("full"),
+            "it does not say that the disk is full: {said}"
+        );
+        ensure!(uploads(cluster).is_empty(), "uploads are left: {:?}", uploads(cluster));
+        cluster.expect_all_alive()?;
+        cluster.edge_disk()?.resize(LARGE_MIB)?;
+        cluster.deploy(&app).await.context("once there is room")?;
+        ask(cluster, "large", "x").await
+    })
+}
+
+#[test]
+fn a6_a_node_whose_disk_is_full_says_so_and_recovers_when_it_is_not() -> Outcome {
+    let setup = Setup { node_disk_mib: Some(SMALL_MIB), ..Setup::nodes(1) };
+    scenario(setup, async |cluster| {
+        let app = app("large", image_of(cluster, "large", &[("large", LARGE_IMAGE)])?);
+        let said = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "20s"]).await?)?;
+        ensure!(
+            said.contains("space") || said.contains("full") || said.contains("room"),
+            "it does not say what is full: {said}"
+        );
+        ensure!(said.contains("n1"), "it does not say which node: {said}");
+        cluster.expect_all_alive()?;
+        // What was fetched of it is of use while the image is wanted, and else goes.
+        cluster.deploy(&super::app("small", image_of(cluster, "small", &[("small", 1_000_000)])?)).await?;
+        ask(cluster, "small", "x").await?;
+        cluster.nodes()[0].disk()?.resize(LARGE_MIB)?;
+        wait::until("the node to take the image", FETCHED_WITHIN, async || cluster.deploy(&app).await)
+            .await?;
+        ask(cluster, "large", "x").await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        until_swept(cluster, 0).await
+    })
+}

@@ -1,0 +1,293 @@
+//! Images that lie: refused with a reason by whoever can know it first, and nothing outside the stores of images is touched.
+
+use anyhow::{Context, Result, ensure};
+use berth_tests::client::Answer;
+use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::image::{self, INDEX, Layer, Layout, MANIFEST, TAR, TAR_GZIP, architecture, digest};
+use berth_tests::registry::Registry;
+use berth_tests::scenario::{Outcome, scenario};
+use serde_json::{Value, json};
+
+use super::{app, config, program, refusal, until_swept};
+
+/// A cluster with one node and a registry that anything may be sent to.
+fn with_registry(steps: impl AsyncFnOnce(&mut Cluster, Registry) -> Result<()>) -> Outcome {
+    let (address, edge_options) = Registry::place()?;
+    scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
+        let registry = Registry::of(cluster, address).await?;
+        steps(cluster, registry).await
+    })
+}
+
+fn expect_refused(what: &str, answer: &Answer, code: &str) -> Result<()> {
+    let told = answer.status.is_client_error() && answer.text.contains(code);
+    ensure!(told, "{what}: {}: {}", answer.status, answer.text);
+    Ok(())
+}
+
+fn image_config(diff_ids: &[String]) -> Vec<u8> {
+    let config = json!({"architecture": architecture(), "os": "linux", "config": config(),
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+    config.to_string().into_bytes()
+}
+
+fn descriptor(kind: &str, bytes: &[u8]) -> Value {
+    json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()})
+}
+
+#[test]
+fn a6_the_registry_refuses_what_contradicts_itself() -> Outcome {
+    with_registry(async |cluster, registry| {
+        let layer = program(cluster)?.into_bytes()?;
+        let other = registry.put_blob("lies/app", &digest(b"other"), &layer).await?;
+        expect_refused("another digest", &other, "DIGEST_INVALID")?;
+        registry.put_blob("lies/app", &digest(&layer), &layer).await?.success()?;
+        let config = image_config(&[digest(&layer)]);
+        registry.put_blob("lies/app", &digest(&config), &config).await?.success()?;
+        let put = async |manifest: Value, kind: &str| {
+            registry.put_manifest("lies/app", "1", kind, manifest.to_string().as_bytes()).await
+        };
+        let image = |layers: Value, config: Value| json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+        let (layer_named, config_named) = (descriptor(TAR, &layer), descriptor(image::CONFIG, &config));
+        let missing = descriptor(TAR, b"never sent");
+        let answer = put(image(json!([missing]), config_named.clone()), MANIFEST).await?;
+        expect_refused("a layer that is not there", &answer, "MANIFEST_BLOB_UNKNOWN")?;
+        for size in [0, layer.len() - 1, layer.len() + 1] {
+            let mut lie = layer_named.clone();
+            lie["size"] = json!(size);
+            let answer = put(image(json!([lie]), config_named.clone()), MANIFEST).await?;
+            expect_refused("another size", &answer, "MANIFEST_INVALID")?;
+        }
+        let answer = put(image(json!([layer_named, layer_named]), config_named.clone()), MANIFEST).await?;
+        ensure!(answer.status.is_client_error(), "more layers than the configuration has: {}", answer.text);
+        nested(&registry, &put).await?;
+        let answer = put(
+            json!({"schemaVersion": 1, "name": "x"}),
+            "application/vnd.docker.distribution.manifest.v1+json",
+        )
+        .await?;
+        expect_refused("a manifest of the first kind", &answer, "MANIFEST_INVALID")?;
+        let many: Vec<Value> = (0..10_000).map(|_| layer_named.clone()).collect();
+        let answer = put(image(json!(many), config_named), MANIFEST).await?;
+        ensure!(answer.status.is_client_error(), "ten thousand layers: {}", answer.status);
+        Ok(())
+    })
+}
+
+/// Indexes of indexes, and of themselves.
+async fn nested(registry: &Registry, put: &impl AsyncFn(Value, &str) -> Result<Answer>) -> Result<()> {
+    let index = |named: Value| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [named]});
+    let empty = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).to_string().into_bytes();
+    let inner = registry.put_manifest("lies/app", "inner", INDEX, &empty).await?;
+    let answer = put(index(descriptor(INDEX, &empty)), INDEX).await?;
+    ensure!(answer.status.is_client_error(), "an index in an index ({}): {}", inner.status, answer.text);
+    let answer = put(index(descriptor(MANIFEST, b"never sent")), INDEX).await?;
+    ensure!(answer.status.is_client_error(), "an index of nothing: {}", answer.text);
+    Ok(())
+}
+
+/// A layer that only who unpacks it can know to be wrong.
+struct Lie {
+    name: &'static str,
+    bytes: Vec<u8>,
+    kind: &'static str,
+    /// What the configuration says of it.
+    diff_id: String,
+    /// What the refusal speaks of.
+    said: &'static str,
+}
+
+fn lies(cluster: &Cluster) -> Result<Vec<Lie>> {
+    let honest = program(cluster)?.into_bytes()?;
+    let zipped = gzip(&honest)?;
+    let mut broken = zipped.clone();
+    let middle = broken.len() / 2;
+    broken[middle] ^= 0xff;
+    let plain = |name, bytes: Vec<u8>, said| {
+        let diff_id = digest(&bytes);
+        Lie { name, bytes, kind: TAR, diff_id, said }
+    };
+    let zipped_lie = |name, bytes, said| Lie { name, bytes, kind: TAR_GZIP, diff_id: digest(&honest), said };
+    Ok(vec![
+        Lie { diff_id: digest(b"another"), ..plain("other-diff", honest.clone(), "digest") },
+        zipped_lie("broken", broken, ""),
+        zipped_lie("short", zipped[..zipped.len() - 100].to_vec(), ""),
+        zipped_lie("bomb", zeros(20 << 30)?, "bytes"),
+        zipped_lie("many", entries(1_100_000)?, "entries"),
+        plain("no-archive", b"this is no archive".repeat(100), ""),
+        plain("cut-archive", honest[..2000].to_vec(), ""),
+    ])
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut gzip =
+        Command::new("gzip").args(["-nc", "-1"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut stdin = gzip.stdin.take().context("gzip has an input")?;
+    let bytes = bytes.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&bytes));
+    let output = gzip.wait_with_output()?;
+    writer.join().map_err(|_| anyhow::anyhow!("writing to gzip panicked"))??;
+    Ok(output.stdout)
+}
+
+/// An archive of one file of so many zeros, compressed: its pieces are the same again and again.
+fn zeros(bytes: u64) -> Result<Vec<u8>> {
+    const PIECE: u64 = 64 << 20;
+    let mut header = tar::Header::new_gnu();
+    header.set_path("zeros")?;
+    header.set_size(bytes);
+    header.set_mode(0o644);
+    header.set_cksum();
+    // Members of gzip one after the other are one stream.
+    let piece = gzip(&vec![0; usize::try_from(PIECE)?])?;
+    let pieces = usize::try_from(bytes / PIECE)?;
+    Ok([gzip(header.as_bytes())?, piece.repeat(pieces), gzip(&[0; 1024])?].concat())
+}
+
+/// An archive of so many empty files, compressed.
+fn entries(count: usize) -> Result<Vec<u8>> {
+    let mut archive = Vec::with_capacity(count * 512);
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o644);
+    header.set_size(0);
+    for number in 0..count {
+        header.set_path(format!("f{number}"))?;
+        header.set_cksum();
+        archive.extend_from_slice(header.as_bytes());
+    }
+    archive.extend_from_slice(&[0; 1024]);
+    gzip(&archive)
+}
+
+#[test]
+fn a6_layers_that_lie_are_refused_by_the_node_with_a_reason() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app("sound", super::image_of(cluster, "sound", &[])?)).await?;
+        for Lie { name, bytes, kind, diff_id, said } in lies(cluster)? {
+            let layout = Layout::create(&cluster.make_directory(&format!("image-{name}"))?)?;
+            let layer = layout.blob(kind, &bytes)?;
+            let image = layout.image_of(&[layer], vec![json!(diff_id)], &config(), architecture())?;
+            let app = app(name, layout.finish(&image)?);
+            let reason = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "60s"]).await?);
+            let reason = reason.with_context(|| name.to_owned())?;
+            println!("{name}: {reason}");
+            ensure!(reason.contains(said), "{name} does not speak of {said}: {reason}");
+            super::ask(cluster, "sound", name).await.with_context(|| format!("after {name}"))?;
+        }
+        cluster.expect_all_alive()?;
+        until_swept(cluster, 0).await
+    })
+}
+
+/// A PAX record: its length, itself included, a keyword and a value.
+fn record(keyword: &str, value: &[u8]) -> Vec<u8> {
+    let rest = keyword.len() + value.len() + 3;
+    let digits = |length: usize| length.to_string().len();
+    let length =
+        (1..10).map(|more| rest + more).find(|length| rest + digits(*length) == *length).unwrap_or(rest);
+    [format!("{length} {keyword}=").as_bytes(), value, b"\n"].concat()
+}
+
+/// A file with an extended header before it.
+fn extended(records: &[Vec<u8>], path: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let records = records.concat();
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(records.len() as u64);
+    header.set_path("pax")?;
+    header.set_cksum();
+    archive.append(&header, records.as_slice())?;
+    let mut header = tar::Header::new_ustar();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    header.set_path(path)?;
+    header.set_cksum();
+    archive.append(&header, bytes)?;
+    Ok(archive.into_inner()?)
+}
+
+#[test]
+fn a6_extended_headers_that_lie_do_no_harm() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let canary = cluster.make_directory("canary")?.join("file");
+        std::fs::write(&canary, "the node's own")?;
+        let target = canary.display().to_string();
+        let up = format!("../../../../../../../..{target}");
+        let huge = vec![b'a'; 3 << 20];
+        let cases: [(&'static str, Vec<Vec<u8>>); 9] = [
+            ("pax-up", vec![record("path", up.as_bytes())]),
+            ("pax-absolute", vec![record("path", target.as_bytes())]),
+            ("pax-nul", vec![record("path", b"a\0b")]),
+            ("pax-size", vec![record("size", b"99999999999999")]),
+            ("pax-minus", vec![record("size", b"-1")]),
+            ("pax-owner", vec![record("uid", b"4294967296"), record("gid", b"-5")]),
+            ("pax-long", vec![record("path", &huge)]),
+            ("pax-broken", vec![b"999999 path=x\n".to_vec()]),
+            (
+                "pax-xattr",
+                vec![
+                    record("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+                    record("SCHILY.xattr.user.overlay.redirect", target.as_bytes()),
+                ],
+            ),
+        ];
+        for (name, records) in cases {
+            let (below, layer) = (program(cluster)?.into_bytes()?, extended(&records, "file", b"written")?);
+            let layout = Layout::create(&cluster.make_directory(&format!("image-{name}"))?)?;
+            let layers = [layout.blob(TAR, &below)?, layout.blob(TAR, &layer)?];
+            let diff_ids = vec![json!(digest(&below)), json!(digest(&layer))];
+            let image = layout.image_of(&layers, diff_ids, &config(), architecture())?;
+            let output =
+                cluster.try_deploy(&app(name, layout.finish(&image)?), &["--wait-timeout", "30s"]).await?;
+            if output.status.success() {
+                super::ask(cluster, name, "x").await?;
+            } else {
+                println!("{name}: {}", refusal(&output)?);
+            }
+            ensure!(
+                std::fs::read_to_string(&canary)? == "the node's own",
+                "{name}: a file of the node was changed"
+            );
+        }
+        until_swept(cluster, 0).await
+    })
+}
+
+#[test]
+fn a6_links_in_the_way_of_other_layers_lead_nowhere() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let canary = cluster.make_directory("canary")?;
+        std::fs::write(canary.join("file"), "the node's own")?;
+        let (target, up) =
+            (canary.display().to_string(), format!("../../../../../../../..{}", canary.display()));
+        let link = |to: &str| Layer::default().symlink("out", to);
+        let cases: [(&'static str, Vec<Layer>); 5] = [
+            ("link-over", vec![link(&target), Layer::default().file("out/file", 0o644, b"x")]),
+            ("link-up", vec![link(&up), Layer::default().file("out/file", 0o644, b"x")]),
+            ("link-white", vec![link(&target), Layer::default().file("out/.wh.file", 0o644, b"")]),
+            ("link-opaque", vec![link(&target), Layer::default().file("out/.wh..wh..opq", 0o644, b"")]),
+            ("link-hard", vec![link(&target), Layer::default().hardlink("out/file", "out/file")]),
+        ];
+        for (name, layers) in cases {
+            let directory = cluster.make_directory(&format!("image-{name}"))?;
+            let layers = std::iter::once(program(cluster)?).chain(layers).collect();
+            let image = image::write(&directory, layers, config(), architecture())?;
+            let output = cluster.try_deploy(&app(name, image), &["--wait-timeout", "30s"]).await?;
+            if output.status.success() {
+                super::ask(cluster, name, "x").await?;
+            } else {
+                println!("{name}: {}", refusal(&output)?);
+            }
+            let left = std::fs::read_to_string(canary.join("file"))?;
+            ensure!(left == "the node's own", "{name}: a file of the node was changed");
+            ensure!(
+                std::fs::read_dir(&canary)?.count() == 1,
+                "{name}: something was made beside a file of the node"
+            );
+        }
+        until_swept(cluster, 0).await
+    })
+}
