@@ -45,7 +45,9 @@ impl Registry {
         let mut upload = Some(upload);
         loop {
             let (bytes, end) = gather(&mut body).await;
-            if let Some(taken) = upload.take().filter(|_| !bytes.is_empty()) {
+            if !bytes.is_empty()
+                && let Some(taken) = upload.take()
+            {
                 let length = bytes.iter().map(|bytes| bytes.len() as u64).sum();
                 let (back, written) = self.images.write(taken, bytes).await;
                 self.counts.received_bytes.add(length);
@@ -109,18 +111,22 @@ pub(super) async fn drain(mut body: Body) {
 }
 
 /// The whole of a short body.
-pub(super) async fn whole(body: Body, most: usize) -> Answered<Vec<u8>> {
+pub(super) async fn whole(mut body: Body, most: usize) -> Answered<Vec<u8>> {
     let too_long = || {
         let message = format!("the body has more than {most} bytes, which is the most a manifest may have");
         RegistryError::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
     };
     if body.size_hint().lower() > most as u64 {
+        drain(body).await;
         return Err(too_long());
     }
-    let collected = tokio::time::timeout(IDLE, Limited::new(body, most).collect()).await;
+    let collected = tokio::time::timeout(IDLE, Limited::new(&mut body, most).collect()).await;
     match collected {
         Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_long()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            drain(body).await;
+            Err(too_long())
+        }
         Ok(Err(error)) => Err(broken(&error.to_string())),
         Err(_) => Err(broken("nothing came for too long")),
     }
