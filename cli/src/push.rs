@@ -213,12 +213,15 @@ impl Worker {
         let Ok(answer) = self.link.ask(Method::GET, &location, &[], Paced::empty()).await else {
             return Ok(());
         };
+        let received = received(answer.header(&RANGE)).min(part.length());
         match answer.status {
-            StatusCode::NO_CONTENT => {
-                way.sent = received(answer.header(&RANGE)).min(part.length());
+            StatusCode::NO_CONTENT if received > 0 => {
+                way.sent = received;
                 way.location = Some(answer.location().unwrap_or(location));
             }
-            StatusCode::NOT_FOUND => *way = Way { location: None, sent: 0, cuts: way.cuts },
+            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => {
+                *way = Way { location: None, sent: 0, cuts: way.cuts };
+            }
             // Still at what came before the cut, perhaps. The next step fails then, and comes back here.
             _ => {}
         }
@@ -300,7 +303,7 @@ fn octets() -> (HeaderName, HeaderValue) {
     (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
 }
 
-/// Bytes that a `Range: 0-N` tells of. Both nothing and one byte may be told as `0-0`; then all is sent again.
+/// Bytes that a `Range: 0-N` tells of. Both nothing and one byte are told as `0-0`, and taken for nothing.
 fn received(range: Option<&str>) -> u64 {
     let last = range.and_then(|range| range.rsplit_once('-')).and_then(|(_, last)| last.parse::<u64>().ok());
     last.filter(|last| *last > 0).map_or(0, |last| last.saturating_add(1))

@@ -10,6 +10,7 @@ mod containers;
 mod events;
 mod holders;
 mod hooks;
+mod images;
 mod kv;
 mod listen;
 mod logs;
@@ -48,6 +49,7 @@ use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
 use crate::remote::Remote;
+use crate::registry::Registry;
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::tokens::{Scope, Tokens};
@@ -76,7 +78,7 @@ pub(crate) struct Admin {
     pub(crate) delivery: Delivery,
     /// What is measured.
     pub(crate) watch: Arc<Watch>,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) remote: Arc<Remote>,
     /// Room for pulls and pushes.
@@ -89,6 +91,7 @@ pub(crate) struct Admin {
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) images: Arc<Images>,
+    pub(crate) registry: Arc<Registry>,
     /// Where static files are put.
     pub(crate) assets: PathBuf,
     /// Numbers its waiters.
@@ -127,6 +130,8 @@ fn router() -> Router {
         .routes(routes!(nodes))
         .routes(routes!(holders::of_image))
         .routes(routes!(assets))
+        .routes(routes!(images::list))
+        .routes(routes!(images::show))
         .routes(routes!(apps::list))
         .routes(routes!(apps::show))
         .routes(routes!(apps::versions))
@@ -161,6 +166,8 @@ fn router() -> Router {
                 .routes(routes!(registries::put, registries::delete))
                 .routes(routes!(transfers::pull))
                 .routes(routes!(transfers::copy))
+                .routes(routes!(images::delete))
+                .routes(routes!(images::gc))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
     let value = Router::new()

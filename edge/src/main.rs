@@ -26,6 +26,7 @@ mod objects;
 mod pool;
 mod proxy;
 mod remote;
+mod registry;
 mod router;
 mod secrets;
 mod shard;

@@ -124,29 +124,35 @@ fn index(path: &Path, stop: &Stop) -> Result<HashMap<String, Entry>> {
         if extend(&mut extensions, &mut entry)? {
             continue;
         }
-        let found = std::mem::take(&mut extensions);
-        let (offset, length) = (entry.raw_file_position(), entry.header().entry_size()?);
-        ensure!(
-            offset.checked_add(length).is_some_and(|last| last <= end),
-            "it ends before its last entry does"
-        );
-        let Some(name) = within("", &found.name.map_or_else(|| text(&entry.path_bytes()), Ok)?) else {
-            continue;
-        };
-        let link = || found.link.map_or_else(|| text(&entry.link_name_bytes().unwrap_or_default()), Ok);
-        let entry = match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous => Entry::File { offset, length },
-            EntryType::Link => Entry::Link(within("", &link()?).context("a link leads out of it")?),
-            EntryType::Symlink => {
-                let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-                Entry::Link(within(directory, &link()?).context("a link leads out of it")?)
-            }
-            EntryType::Directory => continue,
-            kind => bail!("{name} is of a kind ({kind:?}) that no image's archive holds"),
-        };
-        entries.insert(name, entry);
+        if let Some((name, entry)) = what_is(&entry, std::mem::take(&mut extensions), end)? {
+            entries.insert(name, entry);
+        }
     }
     Ok(entries)
+}
+
+/// The name of an entry and what it is, unless it is nothing to be found by. The archive ends at `end`.
+fn what_is<R: Read>(
+    entry: &tar::Entry<'_, R>,
+    said: Extensions,
+    end: u64,
+) -> Result<Option<(String, Entry)>> {
+    let (offset, length) = (entry.raw_file_position(), entry.header().entry_size()?);
+    ensure!(offset.checked_add(length).is_some_and(|last| last <= end), "it ends before its last entry does");
+    let name = said.name.map_or_else(|| text(&entry.path_bytes()), Ok)?;
+    let Some(name) = within("", &name) else { return Ok(None) };
+    let link = || said.link.map_or_else(|| text(&entry.link_name_bytes().unwrap_or_default()), Ok);
+    let entry = match entry.header().entry_type() {
+        EntryType::Regular | EntryType::Continuous => Entry::File { offset, length },
+        EntryType::Link => Entry::Link(within("", &link()?).context("a link leads out of it")?),
+        EntryType::Symlink => {
+            let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
+            Entry::Link(within(directory, &link()?).context("a link leads out of it")?)
+        }
+        EntryType::Directory => return Ok(None),
+        kind => bail!("{name} is of a kind ({kind:?}) that no image's archive holds"),
+    };
+    Ok(Some((name, entry)))
 }
 
 /// Takes what an entry says of the next one, if that is what it is for.

@@ -181,7 +181,7 @@ impl Source<'_> {
 }
 
 fn no_platform(index: &Index, wanted: Option<Architecture>) -> RemoteError {
-    let name = |Platform { os, architecture }: &Platform| format!("{os}/{architecture}");
+    let name = |Platform { os, architecture, .. }: &Platform| format!("{os}/{architecture}");
     let found: Vec<String> =
         index.manifests.iter().filter_map(|child| child.platform.as_ref()).map(name).collect();
     let wanted = wanted.map_or_else(|| "linux/amd64 and linux/arm64".to_owned(), |a| format!("linux/{a}"));
