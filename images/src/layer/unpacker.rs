@@ -92,7 +92,10 @@ impl<'a> Unpacker<'a> {
             Meaning::Content => self.place_content(&path, entry, archive),
             Meaning::Whiteout(hidden) => self.whiteout(&path, hidden, archive),
             Meaning::Opaque => self.opaque(&path, archive),
-            Meaning::Bookkeeping => Ok(self.leave_out(&path, "is the bookkeeping of a union file system")),
+            Meaning::Bookkeeping => {
+                self.leave_out(&path, "is the bookkeeping of a union file system");
+                Ok(())
+            }
         }
     }
 
@@ -104,7 +107,10 @@ impl<'a> Unpacker<'a> {
     ) -> Result<(), Problem> {
         let attributes = Attributes::of(entry, self.target, self.limits.ids)?;
         match &entry.kind {
-            Kind::Special => return Ok(self.leave_out(path, "is a device node or FIFO")),
+            Kind::Special => {
+                self.leave_out(path, "is a device node or FIFO");
+                return Ok(());
+            }
             Kind::Other(kind) => return Err(Problem::Kind(*kind)),
             Kind::Directory if path.is_root() => return self.describe_root(entry, attributes),
             _ => {}
