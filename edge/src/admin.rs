@@ -9,6 +9,7 @@ mod connect;
 mod containers;
 mod events;
 mod hooks;
+mod images;
 mod kv;
 mod listen;
 mod logs;
@@ -45,6 +46,7 @@ use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
+use crate::registry::Registry;
 use crate::remote::Remote;
 use crate::secrets::Secrets;
 use crate::store::Store;
@@ -72,7 +74,7 @@ pub(crate) struct Admin {
     pub(crate) nodes: Arc<Nodes>,
     /// What is measured.
     pub(crate) watch: Arc<Watch>,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) remote: Arc<Remote>,
     /// Room for pulls and pushes.
@@ -85,6 +87,7 @@ pub(crate) struct Admin {
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) images: Arc<Images>,
+    pub(crate) registry: Arc<Registry>,
     /// Where static files are put.
     pub(crate) assets: PathBuf,
     /// Numbers its waiters.
@@ -122,6 +125,8 @@ fn router() -> Router {
         .routes(routes!(metrics::show))
         .routes(routes!(nodes))
         .routes(routes!(assets))
+        .routes(routes!(images::list))
+        .routes(routes!(images::show))
         .routes(routes!(apps::list))
         .routes(routes!(apps::show))
         .routes(routes!(apps::versions))
@@ -156,6 +161,8 @@ fn router() -> Router {
                 .routes(routes!(registries::put, registries::delete))
                 .routes(routes!(transfers::pull))
                 .routes(routes!(transfers::copy))
+                .routes(routes!(images::delete))
+                .routes(routes!(images::gc))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
     let value = Router::new()

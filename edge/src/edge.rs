@@ -33,6 +33,7 @@ use crate::metrics::{Metrics, Watch};
 use crate::nodes::Nodes;
 use crate::objects::{self, Inbox, Mailbox};
 use crate::proxy::{Handover, shard_of};
+use crate::registry::{self, Registry};
 use crate::remote::Remote;
 use crate::router::CurrentRouter;
 use crate::secrets::Secrets;
@@ -187,7 +188,10 @@ impl Edge {
         };
         let shards = start_shards(&shared, ways, records, epoch)?;
         let own = OwnWork::of(&shared, &apps, &mailboxes);
+        let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
+        let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens))?);
         let watch = Arc::new(Watch {
+            registry: Arc::clone(&registry),
             metrics,
             nodes: Arc::clone(&nodes),
             mailboxes: mailboxes.clone(),
@@ -202,7 +206,7 @@ impl Edge {
             agenda_changed: Arc::clone(&own.agenda.changed),
             nodes,
             watch: Arc::clone(&watch),
-            tokens: Tokens::load(Arc::clone(&store))?,
+            tokens,
             remote: Arc::new(Remote::new(
                 config.registries.clone(),
                 Arc::clone(&images),
@@ -215,6 +219,7 @@ impl Edge {
             changes: shared.changes,
             store,
             images,
+            registry,
             assets: directories.assets,
             waiters: Default::default(),
             watchers: admin::watchers(),
@@ -229,6 +234,12 @@ impl Edge {
         let pruning = tokio::spawn(usage::prune(Arc::clone(&self.admin.store)));
         let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
+        let registry = match &self.config.registry {
+            Some(place) => Some(registry::Listener::bind(place).await?),
+            None => None,
+        };
+        let registry = registry
+            .map(|listener| tokio::spawn(registry::serve(listener, Arc::clone(&self.admin.registry))));
         let admin = tokio::spawn(admin::serve(listeners, self.admin));
         let own_work = [
             tokio::spawn(hooks::run(self.own.hooks, lifecycle.drain().clone())),
@@ -246,6 +257,7 @@ impl Edge {
         admin.abort();
         pruning.abort();
         collecting.abort();
+        registry.iter().for_each(tokio::task::JoinHandle::abort);
         // What they were about is due still.
         own_work.iter().for_each(tokio::task::JoinHandle::abort);
         // Only fails where the socket is gone already.

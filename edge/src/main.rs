@@ -24,6 +24,7 @@ mod nodes;
 mod objects;
 mod pool;
 mod proxy;
+mod registry;
 mod remote;
 mod router;
 mod secrets;

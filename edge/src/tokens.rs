@@ -14,7 +14,7 @@ use crate::clock::wall_ms;
 use crate::store::{self, Store, StoreError, Write};
 
 /// What every token begins with, so that people and scanners for leaked secrets know one.
-const PREFIX: &str = "berth_";
+pub(crate) const PREFIX: &str = "berth_";
 /// Random bytes of a token: nobody guesses one.
 const SECRET_BYTES: usize = 32;
 /// Most tokens of an edge: all of them are in memory.
@@ -51,6 +51,10 @@ pub(crate) struct TokenId([u8; 8]);
 impl TokenId {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -173,6 +177,16 @@ impl Tokens {
 
     /// What the bearer of this token may do.
     pub(crate) fn scope(&self, text: &str) -> Option<Scope> {
+        self.identify(text).map(|(_, scope)| scope)
+    }
+
+    /// What whoever was known by this token may do still.
+    pub(crate) fn scope_of(&self, id: TokenId) -> Option<Scope> {
+        self.lock().get(&id).map(|record| record.scope)
+    }
+
+    /// What this token is called, and what its bearer may do.
+    pub(crate) fn identify(&self, text: &str) -> Option<(TokenId, Scope)> {
         let (id, hash) = digest(text);
         let now_ms = wall_ms();
         let mut known = self.lock();
@@ -182,7 +196,7 @@ impl Tokens {
             // If this is lost, an older use is shown, and no more.
             self.store.commit(vec![Write::Token(record.clone())], Box::new(drop));
         }
-        Some(record.scope)
+        Some((id, record.scope))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TokenId, TokenRecord>> {

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Admin;
 use super::problem::Problem;
+use crate::registry;
 use crate::tokens::Scope;
 
 /// Where a connection comes from.
@@ -60,6 +61,16 @@ fn caller(admin: &Admin, peer: Peer, headers: &HeaderMap) -> Result<Caller, Prob
             })
         }
     }
+}
+
+/// Tells the registry who asks.
+pub(super) async fn to_registry(
+    Extension(Caller(scope)): Extension<Caller>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(registry::Access(scope));
+    next.run(request).await
 }
 
 /// Lets only those pass whose scope includes this one.

@@ -10,12 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Extension;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,6 +23,8 @@ use super::Admin;
 use super::access::{self, Peer};
 use super::metrics;
 use crate::config::AdminTls;
+use crate::http::tls;
+use crate::registry;
 
 /// Who may open the socket: its owner.
 const SOCKET_MODE: u32 = 0o600;
@@ -57,7 +57,7 @@ impl Listeners {
                 let listener = listener.with_context(|| format!("cannot listen on {}", tls.listen))?;
                 let address: SocketAddr = listener.local_addr()?;
                 tracing::info!(%address, "admin API with TLS");
-                Some((listener, acceptor(&tls.cert, &tls.key)?))
+                Some((listener, tls::acceptor(&tls.cert, &tls.key)?))
             }
         };
         Ok(Self { local, network })
@@ -84,27 +84,14 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     placed
 }
 
-fn acceptor(cert: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
-    let read = |path: &Path| format!("cannot read {}", path.display());
-    let certs: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).with_context(|| read(cert))?.collect();
-    let certs = certs.with_context(|| read(cert))?;
-    let key_der = PrivateKeyDer::from_pem_file(key).with_context(|| read(key))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(certs, key_der)
-        .with_context(|| format!("{} and {} do not go together", cert.display(), key.display()))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 /// Serves the API for as long as it is polled.
 pub(crate) async fn serve(listeners: Listeners, admin: Admin) {
     let admin = Arc::new(admin);
+    let images = registry::routes(Arc::clone(&admin.registry)).layer(from_fn(access::to_registry));
     let routes = super::router()
         .split_for_parts()
         .0
+        .merge(images)
         .fallback(super::no_resource)
         .method_not_allowed_fallback(super::no_method)
         .layer(from_fn_with_state(Arc::clone(&admin), access::identify))

@@ -7,3 +7,4 @@ pub(crate) mod framing;
 pub(crate) mod headers;
 pub(crate) mod listener;
 pub(crate) mod socket;
+pub(crate) mod tls;

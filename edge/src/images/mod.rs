@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 use berth_common::image::{Digest, Named, Pick, Repository, Tag};
 use berth_common::spec::ImageRef;
 use berth_images::content::{Content, ContentError, Limits, Upload};
-use berth_images::manifest::{ImageManifest, ManifestError};
+use berth_images::manifest::{ImageManifest, MAX_DOCUMENT_BYTES, ManifestError};
 use berth_images::sessions::{SessionError, Sessions};
 
 pub(crate) use self::gc::{Swept, collect_regularly};
-pub(crate) use self::info::{ImageInfo, ImageOf, LayerInfo};
+pub(crate) use self::info::ImageInfo;
 pub(crate) use self::uses::{Use, Uses};
 use crate::store::{Store, StoreError, Write};
 
@@ -122,7 +122,9 @@ impl Images {
         limits: ImageLimits,
         store: Arc<dyn Store>,
     ) -> anyhow::Result<Arc<Self>> {
-        let of_content = Limits { blob_bytes: limits.image_bytes, total_bytes: limits.total_bytes };
+        // How large an image is, its manifest is asked; a manifest may be as large as any.
+        let blob_bytes = limits.image_bytes.max(MAX_DOCUMENT_BYTES as u64);
+        let of_content = Limits { blob_bytes, total_bytes: limits.total_bytes };
         let content = Content::open(directory, of_content)?;
         let counts = Mutex::new(count(&*store)?);
         let (sessions, collecting) = (Sessions::default(), Mutex::default());

@@ -178,7 +178,8 @@ fn what_has_no_name_goes_after_a_while_with_what_only_it_is_made_of() {
     assert_eq!(stage.core().changing().manifests, 1);
     let again =
         Images::open(&stage.directory.path().join("images"), LIMITS, Arc::clone(&stage.store)).unwrap();
-    assert_eq!((again.0.changing().tags, again.0.changing().manifests), (1, 1));
+    let counts = again.0.changing();
+    assert_eq!((counts.tags, counts.manifests), (1, 1));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{ClassCounts, ClassKey, Metrics, Requests, STATUSES, ShardCounts, Sta
 use crate::beats::Beats;
 use crate::nodes::Nodes;
 use crate::objects::Mailbox;
+use crate::registry::Registry;
 use crate::store::Vitals;
 
 /// How long a shard may take to tell of its objects. Without its word the page has none of them.
@@ -33,6 +34,7 @@ pub(crate) struct Watch {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) store: Arc<Vitals>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) beats: Arc<Beats>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) process: Process,
@@ -50,6 +52,7 @@ impl Watched for Watch {
         self.objects(&mut page).await;
         self.nodes(&mut page);
         self.store(&mut page);
+        self.images(&mut page);
         self.process.add_to(&mut page);
         page
     }
@@ -106,6 +109,27 @@ impl Watch {
                 trips.with(&[("node", node.node.as_str())], trip);
             }
         }
+    }
+
+    fn images(&self, page: &mut Page) {
+        let (usage, counts) = (self.registry.usage(), self.registry.counts());
+        page.gauge("berth_edge_images_bytes", "Bytes of images, uploads among them").is(usage.bytes);
+        page.gauge("berth_edge_images_limit_bytes", "The most that images may take").is(usage.limit_bytes);
+        page.gauge("berth_edge_images_blobs", "Blobs that images are made of").is(usage.blobs);
+        page.gauge("berth_edge_images_uploads", "Blobs that are being uploaded").is(usage.uploads as u64);
+        page.counter("berth_edge_images_pushed_total", "Manifests that clients pushed")
+            .is(counts.pushes.get());
+        page.counter("berth_edge_images_pulled_total", "Manifests that clients pulled")
+            .is(counts.pulls.get());
+        page.counter("berth_edge_images_received_bytes_total", "Bytes of blobs from clients")
+            .is(counts.received_bytes.get());
+        page.counter("berth_edge_images_sent_bytes_total", "Bytes of blobs to clients")
+            .is(counts.sent_bytes.get());
+        page.counter(
+            "berth_edge_images_refused_total",
+            "Requests to the registry that were refused: logins, rights, limits",
+        )
+        .is(counts.refusals.get());
     }
 
     fn store(&self, page: &mut Page) {

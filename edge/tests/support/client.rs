@@ -73,6 +73,11 @@ async fn over(
     Streaming { response, _connection: tokio_util::task::AbortOnDropHandle::new(connection) }
 }
 
+/// Sends a request to a Unix socket and returns with the head of the response.
+pub(crate) async fn stream_admin(socket: &Path, request: Request<Full<Bytes>>) -> Streaming {
+    over(UnixStream::connect(socket).await.unwrap(), request).await
+}
+
 /// Sends bytes as they are, and reads what comes back until the edge closes the connection.
 pub(crate) async fn raw(edge: SocketAddr, bytes: &str) -> String {
     let mut stream = TcpStream::connect(edge).await.unwrap();

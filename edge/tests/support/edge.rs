@@ -7,7 +7,6 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use berth_certs::{Authority, Role, Validity};
-use berth_common::image::Digest;
 use berth_common::spec::{
     AppSpec, ClassSpec, ImageRef, NameSource, PathPattern, Recipe, Resources, RouteSpec,
 };
@@ -15,7 +14,7 @@ use http::StatusCode;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
-use super::{client, soon};
+use super::{client, image, soon};
 
 /// A place for an edge: certificates and state.
 pub(crate) struct Site {
@@ -26,6 +25,8 @@ pub(crate) struct Site {
 /// A running edge.
 pub(crate) struct Edge {
     pub(crate) address: SocketAddr,
+    /// Where its registry is.
+    pub(crate) registry: SocketAddr,
     pub(crate) admin: PathBuf,
     process: Child,
 }
@@ -50,8 +51,18 @@ impl Site {
         self.directory.path().join(name)
     }
 
+    /// A file or directory of the edge's state.
+    pub(crate) fn state(&self, name: &str) -> PathBuf {
+        self.path("state").join(name)
+    }
+
     /// Starts an edge and waits until it is ready.
     pub(crate) async fn start(&self) -> Edge {
+        self.start_with(&[]).await
+    }
+
+    /// The same, with more arguments.
+    pub(crate) async fn start_with(&self, arguments: &[&str]) -> Edge {
         let mut process = Command::new(env!("CARGO_BIN_EXE_berth-edge"))
             .args(["run", "--name", "e1", "--listen", "127.0.0.1:0", "--shards", "2", "--log-format", "json"])
             .arg("--state")
@@ -62,32 +73,34 @@ impl Site {
             .arg(self.path("edge-e1.pem"))
             .arg("--key")
             .arg(self.path("edge-e1.key"))
-            .args(["--node", &format!("n1={}", self.node)])
+            .args(["--node", &format!("n1={}", self.node), "--registry-listen", "127.0.0.1:0"])
+            .args(arguments)
             .env("BERTH_LOG", "info,berth_edge=debug")
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = soon("the edge's start", ready(&mut log)).await;
+        let (address, registry) = soon("the edge's start", ready(&mut log)).await;
         tokio::spawn(async move {
             while let Ok(Some(line)) = log.next_line().await {
                 eprintln!("{line}");
             }
         });
-        Edge { address, admin: self.path("state/admin.sock"), process }
+        Edge { address, registry, admin: self.path("state/admin.sock"), process }
     }
 }
 
-/// Reads the log up to the line that says that the edge is ready; the address from one before.
-async fn ready(log: &mut Lines<BufReader<ChildStderr>>) -> SocketAddr {
-    let mut address = None;
+/// Reads the log up to the line that says that the edge is ready; its address and that of its registry from those before.
+async fn ready(log: &mut Lines<BufReader<ChildStderr>>) -> (SocketAddr, SocketAddr) {
+    let (mut address, mut registry) = (None, None);
     while let Some(line) = log.next_line().await.unwrap() {
         eprintln!("{line}");
         let fields = serde_json::from_str::<serde_json::Value>(&line).unwrap()["fields"].clone();
         match fields["message"].as_str() {
             Some("listening") => address = Some(fields["address"].as_str().unwrap().parse().unwrap()),
-            Some("ready") => return address.unwrap(),
+            Some("registry") => registry = Some(fields["address"].as_str().unwrap().parse().unwrap()),
+            Some("ready") => return (address.unwrap(), registry.unwrap()),
             _ => {}
         }
     }
@@ -97,6 +110,7 @@ async fn ready(log: &mut Lines<BufReader<ChildStderr>>) -> SocketAddr {
 impl Edge {
     /// Deploys an app with the class `C` at `/c/{id}/*`, as changed.
     pub(crate) async fn deploy(&self, change: impl Fn(&mut ClassSpec)) {
+        image::push(&self.admin).await;
         let body = serde_json::to_vec(&app(change)).unwrap();
         let (status, answer) =
             client::admin(&self.admin, client::request("PUT", "/v1/apps/test", body)).await;
@@ -147,7 +161,7 @@ impl Edge {
 pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
     let mut class = ClassSpec {
         recipe: Recipe {
-            image: ImageRef::new("x".parse().unwrap(), Digest::of(b"x")),
+            image: ImageRef::new(image::REPOSITORY.parse().unwrap(), image::Image::tiny().digest()),
             entrypoint: None,
             env: BTreeMap::new(),
             resources: Resources::of_type("lite").unwrap(),

@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod edge;
+pub(crate) mod image;
 
 use std::time::Duration;
 

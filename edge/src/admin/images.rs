@@ -1,0 +1,218 @@
+//! Images: listed, shown, deleted, and those that nobody needs collected. They are pushed and pulled below `/v2/`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use berth_common::image::{Architecture, Digest, Named, Pick, Repository, Tag};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Admin;
+use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
+use super::read::{self, Listing, OptionalBody, Parameters, invalid};
+use crate::images::{ImageError, ImageInfo, Swept, Use, Uses};
+use crate::store::{ManifestRecord, Store};
+
+/// Images of a page that is not asked for so many.
+const PAGE: usize = 100;
+/// Tags that are read at once.
+const TAGS: usize = 1_000;
+
+/// An image in a repository.
+#[derive(Serialize, ToSchema)]
+struct ImageEntry {
+    #[schema(value_type = String)]
+    repository: Repository,
+    /// Of its manifest, or of an index of manifests for several machines.
+    #[schema(value_type = String)]
+    digest: Digest,
+    /// Its tags in the repository. One without tags may be a part of another, or be collected some time.
+    #[schema(value_type = Vec<String>)]
+    tags: Vec<Tag>,
+    media_type: String,
+    /// Bytes of everything that it is made of, each once.
+    bytes: u64,
+    /// The machines that it runs on; none where it is something else.
+    architectures: BTreeSet<Architecture>,
+    /// When it was pushed last, in milliseconds since 1970.
+    pushed_ms: u64,
+    /// The versions of apps that use it and are kept.
+    used_by: Vec<Use>,
+}
+
+/// Images, in the order of their repositories and digests.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ImageList {
+    images: Vec<ImageEntry>,
+    /// Leads to the next page; null on the last one.
+    #[schema(value_type = Option<String>)]
+    next_cursor: Option<String>,
+}
+
+/// An image, whatever it is called.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ImageView {
+    #[serde(flatten)]
+    info: ImageInfo,
+    /// The versions of apps that use it and are kept.
+    used_by: Vec<Use>,
+}
+
+/// What to delete: a tag, or a manifest with all of its tags in the repository.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    repository: String,
+    /// A tag; or else a digest.
+    tag: Option<String>,
+    /// A digest; or else a tag.
+    digest: Option<String>,
+    /// Even if a version of an app that is kept uses it: its content stays then.
+    #[serde(default)]
+    #[param(required = false)]
+    force: bool,
+}
+
+/// How to collect.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Collection {
+    /// Only tells what would be removed.
+    dry_run: bool,
+}
+
+impl From<ImageError> for Problem {
+    fn from(error: ImageError) -> Self {
+        let title = "the images were not changed";
+        let detail = error.to_string();
+        match error {
+            ImageError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "no such image", detail),
+            ImageError::Used { .. } | ImageError::Part { .. } | ImageError::TooMany(_) => {
+                Self::new(StatusCode::CONFLICT, title, detail)
+            }
+            ImageError::Manifest(_)
+            | ImageError::MediaType { .. }
+            | ImageError::MissingPart { .. }
+            | ImageError::Size { .. }
+            | ImageError::TooLarge { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, title, detail),
+            ImageError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail),
+            ImageError::Session(_) | ImageError::Content(_) | ImageError::Store(_) => Self::internal(&error),
+        }
+    }
+}
+
+/// Lists images, a page at a time.
+#[utoipa::path(get, path = "/v1/images", tag = "images", params(Listing),
+    responses((status = 200, body = ImageList), Denied, Wrong))]
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    Parameters(listing): Parameters<Listing>,
+) -> Result<Json<ImageList>, Problem> {
+    let (after, limit) = listing.read::<Named>(PAGE)?;
+    let after = match after {
+        Some(Named { repository, pick: Pick::Digest(digest) }) => Some((repository, digest)),
+        Some(_) => return Err(invalid("cursor", "is not one that a page before has given")),
+        None => None,
+    };
+    let uses = admin.images.uses().await?;
+    let page = admin.images.with_store(move |store, _| records(store, after, limit));
+    let (records, tags) = page.await?;
+    let full = records.len() == limit;
+    let next_cursor =
+        records.last().filter(|_| full).map(|last| format!("{}@{}", last.repository, last.digest));
+    let mut images = Vec::new();
+    for record in records {
+        images.push(admin.entry(record, &tags, &uses).await?);
+    }
+    Ok(Json(ImageList { images, next_cursor }))
+}
+
+type TagsOf = HashMap<(Repository, Digest), Vec<Tag>>;
+
+/// A page of manifests, and the tags that they have.
+fn records(
+    store: &dyn Store,
+    after: Option<(Repository, Digest)>,
+    limit: usize,
+) -> Result<(Vec<ManifestRecord>, TagsOf), ImageError> {
+    let after = after.as_ref().map(|(repository, digest)| (repository, digest));
+    let records = store.all_manifests(after, limit)?;
+    let wanted: BTreeSet<&Repository> = records.iter().map(|record| &record.repository).collect();
+    let mut tags = TagsOf::new();
+    for repository in wanted {
+        let mut last = None;
+        loop {
+            let page = store.tags(repository, last.as_ref(), TAGS)?;
+            let Some(newest) = page.last() else { break };
+            last = Some(newest.tag.clone());
+            for record in page {
+                tags.entry((record.repository, record.digest)).or_default().push(record.tag);
+            }
+        }
+    }
+    Ok((records, tags))
+}
+
+/// Shows what an image is made of.
+#[utoipa::path(get, path = "/v1/images/{digest}", tag = "images",
+    params(("digest" = String, Path, pattern = "^sha256:[0-9a-f]{64}$")),
+    responses((status = 200, body = ImageView), Denied, Missing,
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    Path(digest): Path<String>,
+) -> Result<Json<ImageView>, Problem> {
+    let digest: Digest = read::name("digest", &digest)?;
+    let missing = || ImageError::Unknown(format!("there is no image {digest}"));
+    let info = admin.images.describe(&digest).await?.ok_or_else(missing)?;
+    let used_by = admin.images.uses().await?.of(&digest);
+    Ok(Json(ImageView { info, used_by }))
+}
+
+/// Deletes a tag, or a manifest with its tags. Content that nobody needs then is removed by a collection.
+#[utoipa::path(delete, path = "/v1/images", tag = "images", params(Which),
+    responses((status = 204), Denied, Missing, Wrong, Conflicting))]
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    Parameters(which): Parameters<Which>,
+) -> Result<StatusCode, Problem> {
+    let repository: Repository = read::name("repository", &which.repository)?;
+    let pick = match (which.tag, which.digest) {
+        (Some(tag), None) => Pick::Tag(read::name("tag", &tag)?),
+        (None, Some(digest)) => Pick::Digest(read::name("digest", &digest)?),
+        _ => return Err(invalid("tag", "either a tag or a digest is expected")),
+    };
+    admin.images.delete(&Named { repository, pick }, which.force).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes what nobody needs: images without a tag that no kept version of an app uses, an hour after anybody asked for them.
+#[utoipa::path(post, path = "/v1/images/gc", tag = "images", request_body = Option<Collection>,
+    responses((status = 200, body = Swept), Denied, Wrong))]
+pub(super) async fn gc(
+    State(admin): State<Arc<Admin>>,
+    OptionalBody(Collection { dry_run }): OptionalBody<Collection>,
+) -> Result<Json<Swept>, Problem> {
+    Ok(Json(admin.images.gc(dry_run).await?))
+}
+
+impl Admin {
+    async fn entry(&self, record: ManifestRecord, tags: &TagsOf, uses: &Uses) -> Result<ImageEntry, Problem> {
+        let ManifestRecord { repository, digest, media_type, size, pushed_ms, .. } = record;
+        // One whose content is gone or damaged is listed too: it can be deleted, or pushed again.
+        let info = match self.images.describe(&digest).await {
+            Err(ImageError::Manifest(_) | ImageError::Content(_)) => None,
+            described => described?,
+        };
+        let (bytes, architectures) =
+            info.map_or((size, BTreeSet::new()), |info| (info.bytes, info.architectures));
+        let tags = tags.get(&(repository.clone(), digest)).cloned().unwrap_or_default();
+        let used_by = uses.of(&digest);
+        Ok(ImageEntry { repository, digest, tags, media_type, bytes, architectures, pushed_ms, used_by })
+    }
+}

@@ -1,0 +1,98 @@
+//! Manifests: read, put, and deleted.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use berth_common::image::{Digest, Named, Pick, Repository};
+use berth_images::manifest::{MANIFEST_TYPES, MAX_DOCUMENT_BYTES, Manifest};
+
+use super::Registry;
+use super::blobs::{CONTENT_DIGEST, insert};
+use super::error::{Answered, RegistryError};
+use super::stream;
+use crate::images::ImageError;
+
+impl Registry {
+    /// Gives what is there, whatever kinds are accepted: nothing is made into something else.
+    pub(super) async fn manifest(
+        &self,
+        repository: Repository,
+        pick: Pick,
+        whole: bool,
+    ) -> Answered<Response> {
+        let named = Named { repository, pick };
+        let digest = self.images.resolve(&named).await?.ok_or_else(RegistryError::no_manifest)?;
+        let repository = named.repository;
+        let found = self.images.with_store(move |store, content| {
+            // Whoever asks counts on it from now on.
+            let there = content.size(&digest)?.is_some();
+            let record = store.manifest(&repository, &digest)?.filter(|_| there);
+            let bytes = if whole { content.read(&digest, MAX_DOCUMENT_BYTES)? } else { None };
+            Ok(record.map(|record| (record, bytes)))
+        });
+        let (record, bytes) = found.await?.ok_or_else(RegistryError::no_manifest)?;
+        if whole {
+            self.counts.pulls.count();
+        }
+        let mut response = Body::from(bytes.unwrap_or_default()).into_response();
+        let headers = response.headers_mut();
+        insert(headers, "content-type", &record.media_type);
+        headers.insert(header::CONTENT_LENGTH, record.size.into());
+        insert(headers, "etag", &format!("\"{digest}\""));
+        insert(headers, CONTENT_DIGEST, &digest.to_string());
+        Ok(response)
+    }
+
+    pub(super) async fn put_manifest(
+        &self,
+        repository: Repository,
+        pick: Pick,
+        request: Request,
+    ) -> Answered<Response> {
+        let said = said_kind(request.headers());
+        let bytes = stream::whole(request.into_body(), MAX_DOCUMENT_BYTES).await?;
+        let manifest = Manifest::read(&bytes).map_err(ImageError::from)?;
+        if let Some(said) = said.filter(|said| said != manifest.media_type()) {
+            let found = manifest.media_type().to_owned();
+            return Err(ImageError::MediaType { said, found }.into());
+        }
+        let found = Digest::of(&bytes);
+        let tag = match &pick {
+            Pick::Digest(expected) if *expected != found => return Err(other_digest(expected, &found)),
+            Pick::Digest(_) => None,
+            Pick::Tag(tag) => Some(tag),
+        };
+        self.images.put_manifest(&repository, tag, bytes).await?;
+        self.counts.pushes.count();
+        let mut response = StatusCode::CREATED.into_response();
+        let headers = response.headers_mut();
+        insert(headers, "location", &format!("/v2/{repository}/manifests/{found}"));
+        insert(headers, CONTENT_DIGEST, &found.to_string());
+        if let Some(subject) = manifest.subject() {
+            insert(headers, "oci-subject", &subject.digest.to_string());
+        }
+        Ok(response)
+    }
+
+    /// A tag, or a manifest with its tags. What an app uses stays.
+    pub(super) async fn delete_manifest(&self, repository: Repository, pick: Pick) -> Answered<Response> {
+        self.images.delete(&Named { repository, pick }, false).await?;
+        Ok(StatusCode::ACCEPTED.into_response())
+    }
+}
+
+/// The kind that a request says, where it says one.
+fn said_kind(headers: &HeaderMap) -> Option<String> {
+    let said = headers.get(header::CONTENT_TYPE).and_then(|value: &HeaderValue| value.to_str().ok())?;
+    let said = said.split(';').next().unwrap_or_default().trim().to_owned();
+    // Tools that say nothing in particular say one of these.
+    let nothing = ["", "application/json", "application/octet-stream", "application/x-www-form-urlencoded"];
+    let known = MANIFEST_TYPES.contains(&said.as_str());
+    (known || !nothing.contains(&said.as_str())).then_some(said)
+}
+
+fn other_digest(expected: &Digest, found: &Digest) -> RegistryError {
+    let message = format!("the manifest has the digest {found}, not {expected}");
+    RegistryError::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
+}
