@@ -242,6 +242,14 @@ impl Admin {
         Ok(Some(digest.context("the edge does not say which image it is")?))
     }
 
+    /// A manifest or configuration of the edge's registry.
+    pub(crate) async fn registry_document(&self, path: &str, accept: &str) -> Result<Bytes> {
+        let accept = (ACCEPT, HeaderValue::try_from(accept)?);
+        let answer = self.link().ask(Method::GET, path, &[accept], Paced::empty()).await?;
+        ensure!(answer.status.is_success(), "{path}: {}", answer.refusal());
+        Ok(answer.body)
+    }
+
     /// Where the edge serves static files from.
     pub(crate) async fn asset_directory(&self) -> Result<PathBuf> {
         let answer: AssetsAnswer = self.get("/v1/assets/directory").await?;

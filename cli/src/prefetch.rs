@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Error, Result};
 use berth_common::image::Digest;
 use berth_common::spec::AppSpec;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::admin::{Admin, Deployed, Refusal, Terms};
 use crate::progress::{Transfer, Transfers};
@@ -83,7 +83,7 @@ pub(crate) struct NodeProgress {
 }
 
 /// How far an image is on a node.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct OnNode {
     pub(crate) node: String,
     /// `fetching`, `ready`, `failed`, `waiting`, or `unfit` for it.

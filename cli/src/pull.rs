@@ -125,13 +125,19 @@ struct Board {
 impl Board {
     fn show(&mut self, step: &Step) {
         let key = (step.phase.clone(), step.blob);
+        let new = !self.bars.contains_key(&key);
         let begin = || self.shown.begin(&short(&step.blob), step.total);
         let bar = self.bars.entry(key.clone()).or_insert_with(begin);
         bar.set(step.done);
         if step.done >= step.total
             && let Some(bar) = self.bars.remove(&key)
         {
-            bar.done(if step.phase == "push" { "pushed" } else { "pulled" });
+            bar.done(match step.phase.as_str() {
+                // Also what came faster than anybody could be told.
+                _ if new => "there",
+                "push" => "pushed",
+                _ => "pulled",
+            });
         }
     }
 }

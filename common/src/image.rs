@@ -227,9 +227,12 @@ pub struct Named {
 impl FromStr for Named {
     type Err = ImageNameError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A tag before a digest says nothing more.
         if let Some((name, digest)) = text.split_once('@') {
-            let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
+            // A tag before a digest says nothing more, but must be one.
+            let name = match name.rsplit_once(':') {
+                Some((name, tag)) => tag.parse::<Tag>().map(|_| name)?,
+                None => name,
+            };
             return Ok(Self { repository: name.parse()?, pick: Pick::Digest(digest.parse()?) });
         }
         let (name, tag) = text.rsplit_once(':').unwrap_or((text, DEFAULT_TAG));
@@ -373,7 +376,8 @@ mod tests {
         assert_eq!(read("[::1]:5000/a").unwrap(), "[::1]:5000/a:latest");
         let digest = format!("sha256:{}", "0a".repeat(32));
         assert_eq!(read(&format!("ghcr.io/a/b:1@{digest}")).unwrap(), format!("ghcr.io/a/b@{digest}"));
-        for bad in ["", "a:b:c", "Upper/x", "host.example/", "host.example:0/a", "a@sha256:00"] {
+        let no_tag = format!("ghcr.io/a:b/c@{digest}");
+        for bad in ["", "a:b:c", "Upper/x", "host.example/", "host.example:0/a", "a@sha256:00", &no_tag] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

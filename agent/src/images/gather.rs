@@ -60,34 +60,28 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(manifest: ImageManifest, config: Config) -> Result<Self, Failure> {
-        let (blobs, diffs) = (manifest.layers, &config.diff_ids);
+    fn of(manifest: &ImageManifest, config: Config) -> Result<Self, Failure> {
+        let parts = manifest.layers_of(&config).map_err(|error| Failure::lasting(error.to_string()))?;
         if config.architecture != Architecture::HERE {
             let (image, here) = (config.architecture, Architecture::HERE);
             return Err(Failure::lasting(format!(
                 "it is for linux/{image}, and this node runs linux/{here}"
             )));
         }
-        if blobs.is_empty() || blobs.len() != diffs.len() {
-            return Err(Failure::lasting(format!(
-                "it has {} layers, and its configuration says {}",
-                blobs.len(),
-                diffs.len()
-            )));
-        }
-        let bytes = blobs.iter().fold(0, |sum: u64, blob| sum.saturating_add(blob.size));
+        let bytes = manifest.bytes();
         if bytes > MAX_IMAGE_BYTES {
             return Err(Failure::lasting(format!(
                 "it has {bytes} bytes; at most {MAX_IMAGE_BYTES} are allowed"
             )));
         }
         let mut chain = None;
-        let layers = blobs.into_iter().zip(diffs).map(|(blob, diff)| {
+        let layers = parts.into_iter().map(|(blob, diff)| {
             let with = chain_of(chain.as_ref(), diff);
             chain = Some(with);
-            Layer { blob, diff: *diff, chain: with }
+            Layer { blob: blob.clone(), diff: *diff, chain: with }
         });
-        Ok(Self { layers: layers.collect(), config })
+        let layers = layers.collect();
+        Ok(Self { layers, config })
     }
 }
 
@@ -183,7 +177,7 @@ impl Images {
         let config = self.document(&image.config.digest).await?;
         let config =
             Config::read(&config).map_err(|error| Failure::lasting(format!("its configuration: {error}")))?;
-        Plan::of(image, config)
+        Plan::of(&image, config)
     }
 
     /// The same, of what is there.
@@ -197,7 +191,7 @@ impl Images {
             },
         };
         let config = Config::read(&self.documents.read(&image.config.digest)?).ok()?;
-        Plan::of(image, config).ok()
+        Plan::of(&image, config).ok()
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest, Failure> {

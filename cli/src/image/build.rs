@@ -101,9 +101,10 @@ impl Builder {
     /// Builds an image and takes it over. What the builder says goes to standard error.
     pub(crate) async fn build(&self, from: &Dockerfile, tag: &str, args: &[OsString]) -> Result<Image> {
         let context = from.context.canonicalize()?;
-        let verb = if self.kind == Kind::Buildah { "bud" } else { "build" };
+        // Without layers of its own, buildah makes all anew each time, and so an image that is always another.
+        let verb: &[&str] = if self.kind == Kind::Buildah { &["bud", "--layers"] } else { &["build"] };
         let mut command = Command::new(&self.program);
-        command.arg(verb).arg("--file").arg(from.file.canonicalize()?).args(["--tag", tag]);
+        command.args(verb).arg("--file").arg(from.file.canonicalize()?).args(["--tag", tag]);
         self.run(command.args(args).arg(context), "the build").await?;
         let directory = tempfile::Builder::new().prefix(".berth-build-").tempdir_in(scratch())?;
         let mut command = Command::new(&self.program);

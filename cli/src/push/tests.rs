@@ -28,6 +28,8 @@ struct Registry {
     cut_ends: usize,
     /// How many uploads it forgets when it is asked how far they are.
     forget: usize,
+    /// Whether it takes parts and never a whole.
+    never_ends: bool,
     begun: usize,
     received: usize,
 }
@@ -87,6 +89,9 @@ impl Registry {
 
     fn end(&mut self, request: &Request<()>, id: &str) -> Reply {
         let Some(upload) = self.uploads.remove(id) else { return Some((404, vec![])) };
+        if self.never_ends {
+            return Some((503, vec![]));
+        }
         let digest = Digest::of(&upload).to_string();
         if request.uri().query() != Some(&format!("digest={digest}")) {
             return Some((400, vec![("x-wrong", "digest".to_owned())]));
@@ -211,4 +216,13 @@ fn ranges_tell_how_much_is_there() {
         [Some("0-9"), Some("0-0"), None, Some("x"), Some("bytes=0-4")].map(received),
         [10, 0, 0, 0, 5]
     );
+}
+
+#[tokio::test]
+async fn an_edge_that_never_takes_a_blob_is_given_up() {
+    let (dir, admin, registry) = serve(Registry { never_ends: true, ..Registry::default() });
+    let image = image(&dir);
+    let error = format!("{:#}", push(&admin, &image, &"a/b".parse().unwrap(), None).await.unwrap_err());
+    assert!(error.contains("given up after"), "{error}");
+    assert!(registry.lock().unwrap().blobs.is_empty());
 }

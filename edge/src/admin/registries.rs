@@ -92,7 +92,10 @@ impl From<RemoteError> for Problem {
         let title = "the registry was not used";
         let status = match error {
             RemoteError::Credentials(error) => return error.into(),
-            RemoteError::Image(ref error) => image_status(error),
+            RemoteError::Image(ImageError::Content(ContentError::Quota { .. })) => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
+            RemoteError::Image(error) => return error.into(),
             RemoteError::Content(ContentError::Quota { .. }) => StatusCode::INSUFFICIENT_STORAGE,
             RemoteError::Internal(_) | RemoteError::Io(_) | RemoteError::Content(ContentError::Io(_)) => {
                 return Self::internal(&error);
@@ -109,18 +112,6 @@ impl From<RemoteError> for Problem {
             _ => StatusCode::BAD_GATEWAY,
         };
         Self::new(status, title, detail)
-    }
-}
-
-/// What keeps an image from being kept.
-fn image_status(error: &ImageError) -> StatusCode {
-    match error {
-        ImageError::Content(ContentError::Quota { .. }) => StatusCode::INSUFFICIENT_STORAGE,
-        ImageError::Content(ContentError::Io(_)) | ImageError::Store(_) | ImageError::Stopping => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
-        ImageError::TooMany(_) => StatusCode::CONFLICT,
-        _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 

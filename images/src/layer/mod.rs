@@ -15,6 +15,7 @@ mod attributes;
 mod compression;
 mod error;
 mod header;
+mod links;
 mod own;
 mod path;
 mod pax;

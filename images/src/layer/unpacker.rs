@@ -6,16 +6,16 @@ use std::io::{BufRead, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, openat, symlinkat};
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::archive::{Archive, CopyError, Entry, Kind};
 use super::attributes::{Attributes, set_xattrs};
 use super::error::{LayerError, Name, Problem};
 use super::own::{Own, Paths};
-use super::path::{Clean, MAX_PATH_BYTES, Meaning};
+use super::path::{Clean, Meaning};
 use super::sparse::Map;
-use super::tree::{self, Directory, Make, MakeNothing, Tree};
+use super::tree::{self, Directory, Make, Tree};
 use super::{Form, Limits, Summary, Target};
 
 /// Most bytes of the paths of directories, which are kept to the end. Large images have some megabytes.
@@ -92,7 +92,10 @@ impl<'a> Unpacker<'a> {
             Meaning::Content => self.place_content(&path, entry, archive),
             Meaning::Whiteout(hidden) => self.whiteout(&path, hidden, archive),
             Meaning::Opaque => self.opaque(&path, archive),
-            Meaning::Bookkeeping => Ok(self.leave_out(&path, "is the bookkeeping of a union file system")),
+            Meaning::Bookkeeping => {
+                self.leave_out(&path, "is the bookkeeping of a union file system");
+                Ok(())
+            }
         }
     }
 
@@ -104,7 +107,10 @@ impl<'a> Unpacker<'a> {
     ) -> Result<(), Problem> {
         let attributes = Attributes::of(entry, self.target, self.limits.ids)?;
         match &entry.kind {
-            Kind::Special => return Ok(self.leave_out(path, "is a device node or FIFO")),
+            Kind::Special => {
+                self.leave_out(path, "is a device node or FIFO");
+                return Ok(());
+            }
             Kind::Other(kind) => return Err(Problem::Kind(*kind)),
             Kind::Directory if path.is_root() => return self.describe_root(entry, attributes),
             _ => {}
@@ -194,60 +200,6 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    fn place_symlink(
-        &mut self,
-        parent: &Directory,
-        name: &[u8],
-        entry: &Entry,
-        attributes: Attributes,
-    ) -> Result<(), Problem> {
-        if entry.link.len() > MAX_PATH_BYTES {
-            return Err(Problem::TooLong(MAX_PATH_BYTES));
-        }
-        if entry.link.contains(&0) {
-            return Err(Problem::Nul);
-        }
-        self.replacing(parent, name, || symlinkat(entry.link.as_slice(), &parent.fd, name))?;
-        attributes.set_link(&parent.fd, name)?;
-        for (xattr, _) in &entry.xattrs {
-            self.leave_out_xattr(&parent.path.join(name), xattr);
-        }
-        self.summary.links += 1;
-        Ok(())
-    }
-
-    fn place_hardlink(&mut self, parent: &Directory, name: &[u8], entry: &Entry) -> Result<(), Problem> {
-        let target = Clean::new(&entry.link)?;
-        let (above, target_name) = target.split().ok_or(Problem::Root)?;
-        // The name's own directory may be the one that was found last, and is needed after this.
-        let found = match self.tree.directory(&above, &mut MakeNothing) {
-            Err(Problem::NotADirectory(_)) => None,
-            found => found?,
-        };
-        let there = match &found {
-            Some(directory) => tree::look(&directory.fd, target_name)?.filter(|it| !tree::is_whiteout(it)),
-            None => None,
-        };
-        let (Some(directory), Some(_)) = (found, there) else { return self.without_target(&target) };
-        self.summary.links += 1;
-        if directory.path == parent.path && target_name == name {
-            return Ok(());
-        }
-        self.replacing(parent, name, || {
-            linkat(&directory.fd, target_name, &parent.fd, name, AtFlags::empty())
-        })
-    }
-
-    /// A hard link to a file that only lower layers can have.
-    fn without_target(&mut self, target: &Clean) -> Result<(), Problem> {
-        if self.target.form == Form::Merged {
-            return Err(Problem::LinkTarget(target.name()));
-        }
-        self.summary.needs_parents = true;
-        self.summary.dangling += 1;
-        Ok(())
-    }
-
     fn place_file(
         &mut self,
         parent: &Directory,
@@ -279,7 +231,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Makes something, after what was there is removed.
-    fn replacing<T>(
+    pub(super) fn replacing<T>(
         &mut self,
         parent: &Directory,
         name: &[u8],
@@ -318,7 +270,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    fn leave_out_xattr(&mut self, path: &Clean, xattr: &[u8]) {
+    pub(super) fn leave_out_xattr(&mut self, path: &Clean, xattr: &[u8]) {
         self.leave_out(
             path,
             &format!("has the attribute {}, which containers cannot have", Name::new(xattr)),

@@ -3,10 +3,14 @@
 //! What can be read can be kept; only what [`ImageManifest::layers_of`] accepts can be run. Signatures and the like are
 //! manifests too, and need no layers that anybody could unpack.
 
+mod config;
+
 use std::collections::BTreeMap;
 
 use berth_common::image::{Architecture, Digest};
 use serde::{Deserialize, Deserializer};
+
+pub use self::config::Config;
 
 /// Largest manifest, index or configuration, in bytes: they are kept in memory whole.
 pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
@@ -336,106 +340,6 @@ impl Platform {
     fn is_plain(&self) -> bool {
         matches!(self.variant.as_deref(), None | Some("" | "v1" | "v8"))
     }
-}
-
-/// What an image says about running it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// The machine that it runs on.
-    pub architecture: Architecture,
-    /// Digests of the layers before compression, the lowest first.
-    pub diff_ids: Vec<Digest>,
-    /// Entrypoint and command.
-    pub args: Vec<String>,
-    /// Its environment.
-    pub env: BTreeMap<String, String>,
-    /// Its working directory: an absolute path.
-    pub cwd: String,
-    /// Its user: empty, `user`, `user:group`, by number or name.
-    pub user: String,
-    /// When it was made, as its maker says.
-    pub created: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ConfigDocument {
-    os: String,
-    architecture: String,
-    #[serde(default)]
-    created: Option<String>,
-    #[serde(default)]
-    config: Option<Run>,
-    rootfs: RootFs,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    #[serde(default)]
-    diff_ids: Option<Vec<Digest>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Run {
-    user: Option<String>,
-    env: Option<Vec<String>>,
-    entrypoint: Option<Words>,
-    cmd: Option<Words>,
-    working_dir: Option<String>,
-}
-
-/// A command: words, or, in old images, one.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Words {
-    Many(Vec<String>),
-    One(String),
-}
-
-impl Words {
-    fn into_vec(self) -> Vec<String> {
-        match self {
-            Self::Many(words) => words,
-            Self::One(word) => vec![word],
-        }
-    }
-}
-
-impl Config {
-    /// Reads one.
-    pub fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
-        if bytes.len() > MAX_DOCUMENT_BYTES {
-            return Err(ManifestError::TooLarge(bytes.len()));
-        }
-        let ConfigDocument { os, architecture, created, config, rootfs } = serde_json::from_slice(bytes)?;
-        let known = Architecture::of_name(&architecture).filter(|_| os == "linux");
-        let architecture = known.ok_or_else(|| {
-            ManifestError::Senseless(format!(
-                "it is for {os}/{architecture}, and Berth runs linux/amd64 and linux/arm64"
-            ))
-        })?;
-        let run = config.unwrap_or_default();
-        let diff_ids = rootfs.diff_ids.unwrap_or_default();
-        bounded(diff_ids.len(), "layers", MAX_LAYERS)?;
-        let pairs = run.env.unwrap_or_default();
-        let env = pairs.iter().filter_map(|pair| pair.split_once('=')).filter(|(name, _)| !name.is_empty());
-        let mut args = run.entrypoint.map_or_else(Vec::new, Words::into_vec);
-        args.extend(run.cmd.map_or_else(Vec::new, Words::into_vec));
-        Ok(Self {
-            architecture,
-            diff_ids,
-            args,
-            env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            cwd: absolute(&run.working_dir.unwrap_or_default()),
-            user: run.user.unwrap_or_default(),
-            created,
-        })
-    }
-}
-
-/// Working directories that are not absolute are below the root.
-fn absolute(directory: &str) -> String {
-    if directory.starts_with('/') { directory.to_owned() } else { format!("/{directory}") }
 }
 
 #[cfg(test)]
