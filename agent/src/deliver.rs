@@ -1,7 +1,8 @@
 //! A connection over which an edge offers images: takes what the edge wants held, and tells how far it is. The images
 //! themselves come over streams that `images` opens.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use crate::sessions::Session;
 /// How often an edge is told what has changed: often enough for a bar that moves.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
+/// What the edge was told last of each image that it wants. It forgets what it does not want for a moment, however short, and
+/// must be told of it again.
+type Told = RefCell<HashMap<Digest, ImageState>>;
+
 /// The edge's first call, and the stream that it came on.
 pub(crate) struct Offer {
     pub(crate) session: Session,
@@ -34,9 +39,10 @@ pub(crate) async fn serve(
 ) -> Result<(), StreamEnd> {
     let Offer { session, mut send, mut recv } = offer;
     images.sources().add(session.edge.clone(), connection.clone());
+    let told = Told::default();
     let Err(end) = tokio::select! {
-        never = take_wants(images, &session.edge, &mut recv) => never,
-        never = tell(images, &session.edge, &mut send) => never,
+        never = take_wants(images, &session.edge, &mut recv, &told) => never,
+        never = tell(images, &session.edge, &mut send, &told) => never,
         () = session.superseded() => {
             Err(Breach::Superseded("a newer connection for images has taken over".to_owned()).into())
         }
@@ -56,6 +62,7 @@ async fn take_wants(
     images: &Rc<Images>,
     edge: &EdgeId,
     recv: &mut RecvStream,
+    told: &Told,
 ) -> Result<Infallible, StreamEnd> {
     loop {
         let wanted: Wanted = frame::read(recv).await?.ok_or(StreamEnd::Gone)?;
@@ -63,21 +70,26 @@ async fn take_wants(
             return Err(Breach::Protocol(format!("more than {MAX_WANTED} images are wanted")).into());
         }
         tracing::info!(%edge, images = wanted.images.len(), "images are wanted");
+        let still: HashSet<Digest> = wanted.images.iter().copied().collect();
+        told.borrow_mut().retain(|image, _| still.contains(image));
         images.want(edge, wanted.images);
     }
 }
 
 /// Tells each change, and at first all.
-async fn tell(images: &Rc<Images>, edge: &EdgeId, send: &mut SendStream) -> Result<Infallible, StreamEnd> {
-    let mut told: HashMap<Digest, ImageState> = HashMap::new();
+async fn tell(
+    images: &Rc<Images>,
+    edge: &EdgeId,
+    send: &mut SendStream,
+    told: &Told,
+) -> Result<Infallible, StreamEnd> {
     loop {
-        let now = images.statuses(edge);
-        for ImageStatus { image, state } in &now {
-            if told.get(image) != Some(state) {
-                frame::write(send, &ImageStatus { image: *image, state: state.clone() }).await?;
+        for status in images.statuses(edge) {
+            // Noted before it is sent: the edge may want something else meanwhile.
+            if told.borrow_mut().insert(status.image, status.state.clone()).as_ref() != Some(&status.state) {
+                frame::write(send, &status).await?;
             }
         }
-        told = now.into_iter().map(|status| (status.image, status.state)).collect();
         tokio::time::sleep(TELL_EVERY).await;
     }
 }

@@ -153,8 +153,9 @@ pub(super) async fn deploy(
         return Err(Problem::field(StatusCode::BAD_REQUEST, read::NOT_READ, "name", message));
     }
     let spec = admin.apps.checked(spec, expect).await?;
-    prefetch.wait(&admin, &spec).await?;
+    let fetched = prefetch.wait(&admin, &spec).await?;
     let version = admin.apps.deploy(spec, expect).await?;
+    admin.delivery.settle(&admin.apps, fetched);
     admin.deployed(app, version, how.now).await
 }
 
@@ -174,12 +175,14 @@ pub(super) async fn roll_back(
     let expect = read::expectation(&headers)?;
     let prefetch = Prefetch::asked(prefetch.as_deref(), prefetch_timeout_ms)?;
     let to = admin.history(&app.to_string())?.roll_back(version);
-    if let Some(to) = &to {
-        prefetch.wait(&admin, &to.current().spec).await?;
-    }
+    let fetched = match &to {
+        Some(to) => prefetch.wait(&admin, &to.current().spec).await?,
+        None => None,
+    };
     // Another may have come meanwhile: the version that was waited for is the one that is meant.
     let version = version.or(to.map(|to| to.current().version));
     let current = admin.apps.roll_back(&app, version, expect).await?;
+    admin.delivery.settle(&admin.apps, fetched);
     admin.deployed(app, current, now).await
 }
 

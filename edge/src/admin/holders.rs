@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::Admin;
 use super::problem::{Denied, Problem};
 use super::read;
-use crate::delivery::{Goal, Holding, PrefetchError};
+use crate::delivery::{Goal, Holding, Pending, PrefetchError};
 
 /// How long a deployment waits for nodes unless it says otherwise: as long as a large image takes on a slow link.
 const PREFETCH_TIMEOUT: Duration = Duration::from_secs(600);
@@ -50,11 +50,14 @@ impl Prefetch {
         Ok(Self { goal, timeout })
     }
 
-    /// Has the nodes fetch an app's images, and waits for that.
-    pub(super) async fn wait(&self, admin: &Admin, app: &AppSpec) -> Result<(), Problem> {
+    /// Has the nodes fetch an app's images, and waits for that. What is returned goes to [`Delivery::settle`] once the app is
+    /// current.
+    ///
+    /// [`Delivery::settle`]: crate::delivery::Delivery::settle
+    pub(super) async fn wait(&self, admin: &Admin, app: &AppSpec) -> Result<Option<Pending>, Problem> {
         match self.goal {
-            Some(goal) => Ok(admin.delivery.prefetch(app, goal, self.timeout).await?),
-            None => Ok(()),
+            Some(goal) => Ok(Some(admin.delivery.prefetch(app, goal, self.timeout).await?)),
+            None => Ok(None),
         }
     }
 }

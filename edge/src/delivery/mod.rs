@@ -30,7 +30,7 @@ use crate::tunnel;
 
 pub(crate) use self::holdings::{Holding, Holdings};
 pub(crate) use self::prefetch::{Goal, PrefetchError};
-pub(crate) use self::wants::Wants;
+pub(crate) use self::wants::{Pending, Wants};
 
 /// Longest wait for the nodes to hear that their connections are closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);

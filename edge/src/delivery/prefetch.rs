@@ -9,7 +9,8 @@ use berth_common::wire::images::ImageState;
 use tokio::time::Instant;
 
 use super::Delivery;
-use super::wants::images_of;
+use super::wants::{Pending, images_of};
+use crate::apps::Apps;
 
 /// How often it is looked whether nodes have come or gone.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -43,20 +44,21 @@ struct Count {
 }
 
 impl Delivery {
-    /// Has the images of an app held, and waits for that.
+    /// Has the images of an app held, and waits for that. They are wanted until what is returned is dropped: `settle` does,
+    /// once the app wants them itself.
     pub(crate) async fn prefetch(
         &self,
         app: &AppSpec,
         goal: Goal,
         timeout: Duration,
-    ) -> Result<(), PrefetchError> {
+    ) -> Result<Pending, PrefetchError> {
         let images = images_of(app);
-        let _pending = self.wants.add(images.clone());
+        let pending = self.wants.add(images.clone());
         let deadline = Instant::now() + timeout;
         let mut changes = self.holdings.changes();
         loop {
             let unmet = images.iter().find_map(|image| self.unmet(image, goal));
-            let Some((image, needed, count)) = unmet else { return Ok(()) };
+            let Some((image, needed, count)) = unmet else { return Ok(pending) };
             count.check(image, goal)?;
             if Instant::now() >= deadline {
                 return Err(count.timed_out(image, needed, timeout));
@@ -64,6 +66,12 @@ impl Delivery {
             let look = (Instant::now() + LOOK_EVERY).min(deadline);
             let _ = tokio::time::timeout_at(look, changes.changed()).await;
         }
+    }
+
+    /// The app for which images were fetched is current now: they are wanted without a gap, in which nodes might let them go.
+    pub(crate) fn settle(&self, apps: &Apps, pending: Option<Pending>) {
+        self.wants.renew(apps);
+        drop(pending);
     }
 
     fn unmet<'i>(&self, image: &'i ImageRef, goal: Goal) -> Option<(&'i ImageRef, usize, Count)> {
@@ -194,7 +202,9 @@ mod tests {
         assert!(tokio::time::timeout(SOON / 4, &mut waiting).await.is_err());
         connect(&delivery, "b");
         tell(&delivery, "b", ImageState::Ready);
-        waiting.await.unwrap();
+        let pending = waiting.await.unwrap();
+        assert!(delivery.wants.subscribe().borrow().contains_key(&image()));
+        drop(pending);
         assert!(delivery.wants.subscribe().borrow().is_empty());
     }
 

@@ -13,13 +13,13 @@ use crate::apps::Apps;
 pub(crate) type WantedImages = BTreeMap<Digest, BTreeSet<Architecture>>;
 
 /// See the module.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Wants {
     state: Mutex<State>,
     all: watch::Sender<Arc<WantedImages>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     current: WantedImages,
     /// By the number of the deployment.
@@ -44,11 +44,16 @@ impl Wants {
     pub(crate) async fn follow(&self, apps: &Apps) -> bool {
         let mut published = apps.published();
         loop {
-            self.change(|state| state.current = current(apps));
+            self.renew(apps);
             if published.changed().await.is_err() {
                 return true;
             }
         }
+    }
+
+    /// Looks at what the apps want now.
+    pub(crate) fn renew(&self, apps: &Apps) {
+        self.change(|state| state.current = current(apps));
     }
 
     /// Wants these too, until what is returned is dropped.
@@ -83,6 +88,7 @@ impl Wants {
 }
 
 /// Images that a deployment waits for.
+#[derive(Debug)]
 pub(crate) struct Pending {
     wants: Arc<Wants>,
     number: u64,
