@@ -10,7 +10,7 @@ use std::time::Duration;
 use berth_common::ids::EdgeId;
 use berth_common::image::Digest;
 use berth_common::wire::frame;
-use berth_common::wire::images::{ImageState, ImageStatus, MAX_WANTED, Wanted};
+use berth_common::wire::images::{ImageState, MAX_WANTED, Wanted};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 
 use crate::images::Images;

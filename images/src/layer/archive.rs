@@ -24,8 +24,10 @@ pub(super) enum Kind {
     Directory,
     Symlink,
     Hardlink,
-    /// Device nodes and FIFOs.
-    Special,
+    /// Device nodes.
+    Device,
+    /// Named pipes.
+    Fifo,
     /// Something that means nothing here.
     Other(u8),
 }
@@ -219,7 +221,8 @@ impl<R: BufRead> Archive<R> {
             b'S' => Kind::Sparse(self.gnu_map(header)?),
             b'1' => Kind::Hardlink,
             b'2' => Kind::Symlink,
-            b'3' | b'4' | b'6' => Kind::Special,
+            b'3' | b'4' => Kind::Device,
+            b'6' => Kind::Fifo,
             b'5' => Kind::Directory,
             other => Kind::Other(other),
         };

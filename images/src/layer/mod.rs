@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Nothing outside the directory is read or changed, whatever an archive says; what it may take is bounded. What a
-//! container could not have anyway is left out and told: device nodes, FIFOs, attributes that need a privilege.
+//! container could not have anyway is left out and told: device nodes, attributes that need a privilege.
 //!
 //! Knows nothing of namespaces: owners are set as the caller's process can set them.
 
@@ -109,7 +109,7 @@ pub struct Summary {
     pub whiteouts: u64,
     /// Bytes of the files, with their holes.
     pub bytes: u64,
-    /// Device nodes, FIFOs and attributes that were left out.
+    /// Device nodes and attributes that were left out.
     pub left_out: u64,
     /// The first of them, to be shown to people.
     pub notes: Vec<String>,

@@ -6,7 +6,7 @@ use std::io::{BufRead, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat};
 use rustix::io::Errno;
 
 use super::archive::{Archive, CopyError, Entry, Kind};
@@ -107,8 +107,8 @@ impl<'a> Unpacker<'a> {
     ) -> Result<(), Problem> {
         let attributes = Attributes::of(entry, self.target, self.limits.ids)?;
         match &entry.kind {
-            Kind::Special => {
-                self.leave_out(path, "is a device node or FIFO");
+            Kind::Device => {
+                self.leave_out(path, "is a device node");
                 return Ok(());
             }
             Kind::Other(kind) => return Err(Problem::Kind(*kind)),
@@ -122,6 +122,7 @@ impl<'a> Unpacker<'a> {
             Kind::Directory => self.place_directory(&parent, name, entry, attributes)?,
             Kind::Symlink => self.place_symlink(&parent, name, entry, attributes)?,
             Kind::Hardlink => self.place_hardlink(&parent, name, entry)?,
+            Kind::Fifo => self.place_fifo(&parent, name, entry, attributes)?,
             _ => self.place_file(&parent, name, entry, attributes, archive)?,
         }
         self.remember(&real)
@@ -226,6 +227,24 @@ impl<'a> Unpacker<'a> {
             self.set_xattrs(&parent.path.join(name), &file, entry)?;
         }
         attributes.set(&file)?;
+        self.summary.files += 1;
+        Ok(())
+    }
+
+    fn place_fifo(
+        &mut self,
+        parent: &Directory,
+        name: &[u8],
+        entry: &Entry,
+        attributes: Attributes,
+    ) -> Result<(), Problem> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        self.replacing(parent, name, || mknodat(&parent.fd, name, FileType::Fifo, mode, 0))?;
+        // Without waiting for somebody at its other end.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fifo = openat(&parent.fd, name, flags, Mode::empty())?;
+        self.set_xattrs(&parent.path.join(name), &fifo, entry)?;
+        attributes.set(&fifo)?;
         self.summary.files += 1;
         Ok(())
     }

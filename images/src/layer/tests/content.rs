@@ -137,14 +137,20 @@ fn attributes_of_users_are_kept_and_others_left_out() {
 }
 
 #[test]
-fn devices_are_left_out() {
-    let of = |kind, path| E { kind, path, ..E::default() };
-    let layer =
-        Tar::default().entry(of(b'3', b"c")).entry(of(b'4', b"b")).entry(of(b'6', b"f")).file("a", "");
+fn devices_are_left_out_and_pipes_are_made() {
+    let of = |kind, path| E { kind, path, mode: 0o640, ..E::default() };
+    let layer = Tar::default()
+        .file("f", "in the way")
+        .entry(of(b'3', b"c"))
+        .entry(of(b'4', b"b"))
+        .entry(of(b'6', b"f"))
+        .file("a", "");
     let (place, summary) = unpacked(layer, Form::Overlay);
     let summary = summary.unwrap();
-    assert_eq!((place.list().as_str(), summary.left_out, summary.needs_parents), ("a", 3, false));
-    assert_eq!(summary.notes[0], "`c` is a device node or FIFO");
+    assert_eq!((place.list().as_str(), summary.left_out, summary.needs_parents), ("a f", 2, false));
+    assert_eq!(summary.notes[0], "`c` is a device node");
+    let pipe = fs::symlink_metadata(place.root.join("f")).unwrap();
+    assert!(pipe.file_type().is_fifo() && pipe.mode() & 0o7777 == 0o640, "{pipe:?}");
 }
 
 #[test]
