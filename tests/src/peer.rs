@@ -67,7 +67,7 @@ impl Peer {
         let child = command.spawn().context("start docker-registry")?;
         let peer = Self { address, child, directory };
         wait::until("docker-registry to listen", START_TIMEOUT, async || {
-            Ok(TcpStream::connect(address).await.is_ok())
+            Ok(drop(TcpStream::connect(address).await?))
         })
         .await?;
         Ok(peer)
