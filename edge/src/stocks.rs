@@ -145,7 +145,7 @@ mod tests {
         told.mark_changed();
         // Without the secret the other class alone.
         assert_eq!(told.changed().await.stocks.len(), 1);
-        for value in ["one", "two"] {
+        for value in ["first-value", "second-value"] {
             let secret = Secret::new(value.to_owned());
             secrets.put("a".parse().unwrap(), "S".parse().unwrap(), secret).await.unwrap();
             let stocks = told.changed().await.stocks;

@@ -2,6 +2,7 @@
 
 use berth_common::ids::ClassName;
 use berth_common::spec::{AppSpec, ImageRef};
+use berth_images::content::ContentError;
 
 use super::Fault;
 use crate::images::{ImageError, Images};
@@ -22,7 +23,11 @@ async fn pin_one(
 ) -> Result<Option<Fault>, ImageError> {
     let fault = |message| Some(Fault { field: format!("classes.{class}.image.digest"), message });
     let info = match images.pin(image).await {
-        Err(error @ (ImageError::MissingPart { .. } | ImageError::Manifest(_))) => {
+        Err(
+            error @ (ImageError::MissingPart { .. }
+            | ImageError::Manifest(_)
+            | ImageError::Content(ContentError::Digest { .. } | ContentError::Unexpected(_))),
+        ) => {
             return Ok(fault(format!("the image is not whole ({error}): push it again")));
         }
         pinned => pinned?,

@@ -21,6 +21,8 @@ use crate::store::Write;
 const GRACE: Duration = Duration::from_secs(60 * 60);
 /// How often nobody needs to ask for it.
 const EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often it is looked for uploads that nobody goes on with.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// What was removed, or would be.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -50,11 +52,16 @@ pub(crate) struct SweptBlob {
     pub(crate) bytes: u64,
 }
 
-/// Removes what nobody needs from time to time, for as long as it is polled.
+/// Ends uploads that nobody goes on with, and removes what nobody needs from time to time, for as long as it is polled.
 pub(crate) async fn collect_regularly(images: Arc<Images>) {
+    let mut last = Instant::now();
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(LOOK_EVERY).await;
         images.sessions().expire(Instant::now());
+        if last.elapsed() < EVERY {
+            continue;
+        }
+        last = Instant::now();
         if let Err(error) = images.gc(false).await {
             tracing::warn!(%error, "images that nobody needs not removed");
         }
@@ -97,7 +104,8 @@ impl Core {
         let manifests = if dry_run { manifests } else { self.take_from_repositories(manifests, grace)? };
         let swept = self.content.sweep(&marked.content, grace, dry_run)?;
         let bytes = swept.iter().map(|(_, bytes)| bytes).sum();
-        if !dry_run && !(manifests.is_empty() && swept.is_empty()) {
+        let found = !manifests.is_empty() || !swept.is_empty();
+        if found && !dry_run {
             tracing::info!(manifests = manifests.len(), blobs = swept.len(), bytes, "images removed");
         }
         let blobs = swept.into_iter().map(|(digest, bytes)| SweptBlob { digest, bytes }).collect();

@@ -33,7 +33,8 @@ pub(super) async fn answer(
     }
 }
 
-fn with_version(mut response: Response) -> Response {
+/// Says what clients know a registry by.
+pub(super) fn with_version(mut response: Response) -> Response {
     response.headers_mut().insert(API_VERSION.0, HeaderValue::from_static(API_VERSION.1));
     response
 }

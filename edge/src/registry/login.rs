@@ -16,7 +16,7 @@ use serde_json::json;
 use super::bearer::LIFETIME_MS;
 use super::error::{Answered, RegistryError};
 use super::route::Route;
-use super::{Access, Registry};
+use super::{Access, Registry, answer};
 use crate::clock::wall_ms;
 use crate::tokens::{PREFIX, Scope, TokenId};
 
@@ -51,10 +51,13 @@ pub(super) async fn identify(
         }
         None => {
             let given = request.headers().contains_key(header::AUTHORIZATION);
-            if given {
-                tracing::info!(address = %client.address, "login to the registry refused");
+            let error = challenge(client, &request, given);
+            if !given {
+                // Clients ask so where to log in.
+                return answer::with_version(error.into_response());
             }
-            registry.refuse(challenge(client, &request, given))
+            tracing::info!(address = %client.address, "login to the registry refused");
+            registry.refuse(error)
         }
     }
 }
@@ -112,10 +115,7 @@ impl Registry {
         if error.is_refusal() {
             self.counts.refusals.count();
         }
-        let mut response = error.into_response();
-        let (name, value) = super::API_VERSION;
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-        response
+        answer::with_version(error.into_response())
     }
 }
 

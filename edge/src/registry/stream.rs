@@ -45,7 +45,9 @@ impl Registry {
         let mut upload = Some(upload);
         loop {
             let (bytes, end) = gather(&mut body).await;
-            if let Some(taken) = upload.take().filter(|_| !bytes.is_empty()) {
+            if !bytes.is_empty()
+                && let Some(taken) = upload.take()
+            {
                 let length = bytes.iter().map(|bytes| bytes.len() as u64).sum();
                 let (back, written) = self.images.write(taken, bytes).await;
                 self.counts.received_bytes.add(length);

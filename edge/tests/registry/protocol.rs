@@ -59,6 +59,15 @@ async fn an_upload_goes_on_over_several_requests_and_is_refused_out_of_order() {
     let done = client.send("PUT", &end, &[("content-range", "9-10")], "ld").await;
     assert_eq!((done.status, done.header("docker-content-digest")), (201, &*digest.to_string()));
     assert_eq!(client.get(done.header("location")).await.text(), "hello world");
+    // Most clients send all of a blob in one piece, and nothing with its end.
+    let begun = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await.header("location").to_owned();
+    assert_eq!(client.send("PATCH", &begun, &[], "hello").await.status, 202);
+    let end = format!("{begun}?digest={}", Digest::of(b"hello"));
+    assert_eq!(client.send("PUT", &end, &[], "").await.status, 201);
+    // Nothing is a blob too.
+    let begun = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await.header("location").to_owned();
+    let end = format!("{begun}?digest={}", Digest::of(b""));
+    assert_eq!(client.send("PUT", &end, &[], "").await.status, 201);
     assert_eq!(client.get(&place_of_it).await.status, 404);
 }
 

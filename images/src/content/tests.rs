@@ -127,7 +127,7 @@ fn uploads_of_the_same_and_sweeps_go_on_beside_each_other() {
             });
         }
         scope.spawn(|| {
-            (0..200).for_each(|_| drop(content.sweep(&HashSet::new(), Duration::from_secs(9), false)))
+            (0..200).for_each(|_| drop(content.sweep(&HashSet::new(), Duration::from_secs(9), false)));
         });
     });
     assert_eq!((content.used().0, content.usage().blobs), (500, 5));
@@ -135,7 +135,7 @@ fn uploads_of_the_same_and_sweeps_go_on_beside_each_other() {
     thread::scope(|scope| {
         scope.spawn(|| (0..100_u8).for_each(|n| assert!(content.put(&[n % 5; 100]).is_ok())));
         scope.spawn(|| {
-            (0..100).for_each(|_| drop(content.sweep(&HashSet::new(), Duration::ZERO, false).unwrap()))
+            (0..100).for_each(|_| drop(content.sweep(&HashSet::new(), Duration::ZERO, false).unwrap()));
         });
     });
     assert_eq!(content.used().0, 100 * names(&directory, "blobs") as u64);
