@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,22 +61,16 @@ pub(crate) async fn push(
     let queue = image.parts.blobs.iter().map(|(digest, part)| (*digest, part.clone())).collect();
     let shared = Arc::new(Shared {
         queue: Mutex::new(queue),
+        open: Mutex::default(),
         repository: repository.clone(),
         shown: Transfers::new(),
     });
-    // Dropped, it ends the work of all.
-    let mut workers = JoinSet::new();
-    for _ in 0..CONNECTIONS.min(image.parts.blobs.len()) {
-        workers.spawn(work(Worker { link: admin.link(), shared: shared.clone() }));
+    let mut worker = Worker { link: admin.link(), shared: Arc::clone(&shared) };
+    let pushed = push_blobs(admin, &shared, image.parts.blobs.len()).await;
+    if pushed.is_err() {
+        worker.cancel_open().await;
     }
-    let mut pushed = Pushed::default();
-    while let Some(done) = workers.join_next().await {
-        let done = done.context("pushing was broken off")??;
-        pushed.sent += done.sent;
-        pushed.sent_bytes += done.sent_bytes;
-        pushed.there += done.there;
-    }
-    let mut worker = Worker { link: admin.link(), shared };
+    let pushed = pushed?;
     for document in &image.parts.documents {
         worker.put_manifest(document, &document.digest.to_string()).await?;
     }
@@ -86,8 +80,27 @@ pub(crate) async fn push(
     Ok(pushed)
 }
 
+/// Has several workers push what is in the queue.
+async fn push_blobs(admin: &Admin, shared: &Arc<Shared>, count: usize) -> Result<Pushed> {
+    // Dropped, it ends the work of all.
+    let mut workers = JoinSet::new();
+    for _ in 0..CONNECTIONS.min(count) {
+        workers.spawn(work(Worker { link: admin.link(), shared: Arc::clone(shared) }));
+    }
+    let mut pushed = Pushed::default();
+    while let Some(done) = workers.join_next().await {
+        let done = done.context("pushing was broken off")??;
+        pushed.sent += done.sent;
+        pushed.sent_bytes += done.sent_bytes;
+        pushed.there += done.there;
+    }
+    Ok(pushed)
+}
+
 struct Shared {
     queue: Mutex<VecDeque<(Digest, Part)>>,
+    /// Where uploads go on that are not at their ends.
+    open: Mutex<BTreeMap<Digest, String>>,
     repository: Repository,
     shown: Transfers,
 }
@@ -140,13 +153,33 @@ impl Worker {
                 Err(Fault::Final(error)) => return Err(error),
                 Err(Fault::Cut(error)) => self.after_cut(error, part, &mut way).await?,
             }
+            self.note(digest, way.location.as_ref());
             if way.sent > way.best {
                 (way.best, way.cuts) = (way.sent, 0);
             }
             transfer.set(way.sent);
         }
+        self.note(digest, None);
         transfer.done("pushed");
         Ok(true)
+    }
+
+    /// Notes where an upload goes on, or that it is over.
+    fn note(&self, digest: Digest, location: Option<&String>) {
+        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match location {
+            Some(location) => drop(open.insert(digest, location.clone())),
+            None => drop(open.remove(&digest)),
+        }
+    }
+
+    /// Cancels what nobody will go on with: the edge would keep it for a while, and it may be the room that is lacking.
+    async fn cancel_open(&mut self) {
+        let open = std::mem::take(&mut *self.shared.open.lock().unwrap_or_else(PoisonError::into_inner));
+        for location in open.into_values() {
+            // One that is over, or an edge that is not there: it forgets them by itself.
+            let _ = self.link.ask(Method::DELETE, &location, &[], Paced::empty()).await;
+        }
     }
 
     async fn is_there(&mut self, digest: &Digest, way: &mut Way) -> Result<bool> {

@@ -229,7 +229,7 @@ impl Node {
         let runs = self.architecture.is_none_or(|own| made_for.is_empty() || made_for.contains(&own));
         if !runs {
             let names: Vec<String> = made_for.iter().map(|one| format!("linux/{one}")).collect();
-            return Some(format!("a machine that the image is made for ({})", names.join(", ")));
+            return Some(format!("none runs what the image is made for ({})", names.join(", ")));
         }
         self.used.lacks(capacity, &self.disk, &demand.resources)
     }

@@ -21,13 +21,14 @@ pub(super) struct RegistryError {
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    want_of_room: bool,
 }
 
 pub(super) type Answered<T> = Result<T, RegistryError>;
 
 impl RegistryError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: Vec::new() }
+        Self { status, code, message: message.into(), headers: Vec::new(), want_of_room: false }
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -71,6 +72,11 @@ impl RegistryError {
         Self::new(StatusCode::BAD_REQUEST, code, format!("{what} {error}"))
     }
 
+    /// Whether what is sent has no room here, now or ever.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        self.want_of_room
+    }
+
     /// Whether somebody is not let, or there is no room for what they want.
     pub(super) fn is_refusal(&self) -> bool {
         let statuses = [
@@ -104,7 +110,13 @@ impl From<ImageError> for RegistryError {
             ImageError::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
             ImageError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "UNKNOWN"),
         };
-        let answer = Self::new(status, code, error.to_string());
+        let mut answer = Self::new(status, code, error.to_string());
+        answer.want_of_room = matches!(
+            error,
+            ImageError::Content(
+                ContentError::Quota { .. } | ContentError::Full { .. } | ContentError::TooLarge { .. }
+            )
+        );
         match status {
             StatusCode::TOO_MANY_REQUESTS => answer.with_header(header::RETRY_AFTER, RETRY_AFTER_S),
             _ => answer,

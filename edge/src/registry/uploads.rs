@@ -101,7 +101,8 @@ impl Registry {
         }
     }
 
-    /// Takes an upload and adds a request's body to it. Where that fails, what has come stays.
+    /// Takes an upload and adds a request's body to it. Where that fails, what has come stays, unless there is no room for more
+    /// of it: nobody can go on with it then, and what it holds is of use to others.
     async fn add_to(self: &Arc<Self>, name: &Repository, id: &str, request: Request) -> Answered<Upload> {
         let upload = self.images.sessions().take(id, name, Instant::now())?;
         if let Err(error) = fits(request.headers(), upload.length()) {
@@ -115,7 +116,8 @@ impl Registry {
         match self.receive(upload, request.into_body(), alone).await {
             (Some(upload), Ok(())) => Ok(upload),
             (upload, received) => {
-                self.give_back(name, id, upload);
+                let hopeless = received.as_ref().is_err_and(RegistryError::is_for_want_of_room);
+                self.give_back(name, id, upload.filter(|_| !hopeless));
                 received.and(Err(ImageError::Stopping.into()))
             }
         }

@@ -20,7 +20,7 @@ const RATE: u64 = 30_000_000;
 /// How often it is cut.
 const CUTS: usize = 20;
 /// Longest time between two cuts, in milliseconds.
-const BETWEEN_MS: u64 = 400;
+const BETWEEN_MS: u64 = 700;
 /// Bytes that one cut may cost: what was on the way, and what was received and not yet written.
 const LOST_BYTES: f64 = 1_048_576.0;
 /// Longer than either side waits before it takes the connection for lost.

@@ -5,15 +5,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::isolated::Isolated;
+use berth_tests::peer::{Manner, Peer};
 use berth_tests::registry::Registry;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait;
+use serde_json::json;
 
-use super::{FETCHED_WITHIN, app, ask, expect_sound_blobs, image_of, refusal, until_swept, uploads};
+use super::{FETCHED_WITHIN, app, ask, expect_sound_blobs, image_of, noise, refusal, until_swept, uploads};
 
 /// Limits of an edge, in bytes: of an image, and of all.
 const IMAGE_LIMIT: usize = 8_000_000;
-const IMAGES_LIMIT: u64 = 20_000_000;
+const IMAGES_LIMIT: u64 = 16_000_000;
 /// Small disks, with and without room for the image, in MiB; and the image, in bytes.
 const SMALL_MIB: u32 = 96;
 const LARGE_MIB: u32 = 400;
@@ -83,6 +85,38 @@ fn a5_more_images_than_the_limit_allows_are_refused_until_some_are_removed() -> 
             String::from_utf8_lossy(&again.stderr)
         );
         ensure!(expect_nothing_half(cluster)? == before, "the same image takes more room");
+        Ok(())
+    })
+}
+
+#[test]
+fn a5_an_image_of_another_registry_is_pulled_within_the_limits() -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
+    let peer = runtime.block_on(Peer::start(Manner::default()))?;
+    let (_, mut setup) = limited()?;
+    setup.edge_options.extend(["--allow-registries-on".to_owned(), "127.0.0.1/32".to_owned()]);
+    setup.edge_options.extend(["--plain-registry".to_owned(), peer.address.to_string()]);
+    scenario(setup, async |cluster| {
+        let pull = async |tag: &str, layers: &[Vec<u8>]| {
+            peer.put_image("limits/app", tag, layers).await?;
+            let order = json!({ "reference": format!("{}/limits/app:{tag}", peer.address), "tag": true });
+            let mut lines = cluster.admin().post_lines("/v1/images/pull", &order).await?;
+            lines.pop().context("the answer is empty")
+        };
+        let half = IMAGE_LIMIT * 2 / 3;
+        for (tag, sizes) in [("large", vec![IMAGE_LIMIT + 1_000_000]), ("parts", vec![half, half])] {
+            let layers: Vec<_> =
+                sizes.iter().enumerate().map(|(n, size)| noise(&format!("{tag}{n}"), *size)).collect();
+            let last = pull(tag, &layers).await?;
+            let said = last["error"].to_string();
+            ensure!(
+                said.contains("8000000") || said.contains("8 MB"),
+                "{tag}: the limit is not named: {last}"
+            );
+            expect_nothing_half(cluster)?;
+        }
+        let last = pull("small", &[noise("small", 1_000_000)]).await?;
+        ensure!(last["done"]["digest"].is_string(), "{last}");
         Ok(())
     })
 }

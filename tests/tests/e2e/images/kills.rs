@@ -24,7 +24,7 @@ const RATE: u64 = 40_000_000;
 const FILES: usize = 6_000;
 /// Longest time until a daemon is killed, in milliseconds: a little more than what it is killed in takes.
 const PULL_MS: u64 = 1_200;
-const PUSH_MS: u64 = 800;
+const PUSH_MS: u64 = 300;
 
 /// A round's own names of things.
 fn of(kind: &str, round: usize) -> String {

@@ -8,6 +8,7 @@ mod full;
 mod holders;
 mod hostile;
 mod kills;
+mod pax;
 mod peer;
 mod platforms;
 mod room;

@@ -12,7 +12,7 @@ use super::{app, ask, image_of, unpacked, until_swept};
 
 /// The node's disk, and its marks.
 const DISK_MIB: u32 = 400;
-const OPTIONS: [&str; 4] = ["--image-high-water", "60", "--image-low-water", "40"];
+const OPTIONS: [&str; 4] = ["--image-high-water", "60", "--image-low-water", "45"];
 const HIGH: u64 = 60;
 /// Bytes of each image: a tenth of the disk.
 const BYTES: usize = 40 << 20;
@@ -60,6 +60,12 @@ fn a6_a_node_makes_room_with_what_was_used_least_recently_and_never_with_what_is
                 delete(cluster, "p0").await?;
             }
             println!("after {name}: {} %, {:?}", used_percent(cluster)?, held(cluster));
+            let first_gone = held(cluster).iter().filter(|held| ["p0", "p1", "p2"].contains(held)).count();
+            ensure!(
+                first_gone == 3 || first_gone == 0 || is_there(cluster, "p0"),
+                "one was removed before others that were used less recently: {:?}",
+                held(cluster)
+            );
             // The order of use is told by times of files.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
