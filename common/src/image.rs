@@ -110,6 +110,13 @@ pub struct Tag(String);
 #[serde(try_from = "String", into = "String")]
 pub struct Registry(String);
 
+impl Repository {
+    /// Stands for the repository of an image that was never in one.
+    pub fn none() -> Self {
+        Self("none".to_owned())
+    }
+}
+
 macro_rules! text_type {
     ($name:ident, $check:path, $error:expr) => {
         impl $name {

@@ -251,7 +251,9 @@ impl fmt::Debug for Recipe {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageRef {
-    /// The repository that it was pushed to.
+    /// The repository that it was pushed to. Apps and instances of versions that knew no repositories have a made-up one: they are
+    /// still read, and their images have to be deployed again.
+    #[serde(default = "Repository::none")]
     #[cfg_attr(feature = "schema", schema(value_type = String, max_length = 255))]
     pub repository: Repository,
     /// The digest of its manifest, or of an index of manifests for several machines.
@@ -535,6 +537,15 @@ mod tests {
 
     fn pattern(text: &str) -> PathPattern {
         PathPattern::new(text).unwrap()
+    }
+
+    #[test]
+    fn images_of_versions_that_knew_no_repositories_are_read() {
+        let digest = Digest::of(b"x");
+        let old = format!(r#"{{"layout":"/images/x","digest":"{digest}"}}"#);
+        let read: ImageRef = serde_json::from_str(&old).unwrap();
+        assert_eq!(read, ImageRef::new(Repository::none(), digest));
+        assert!(Repository::none().as_str().parse::<Repository>().is_ok());
     }
 
     #[test]
