@@ -2,13 +2,15 @@
 
 use std::fmt::Display;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How often the bar moves although nothing is done.
 const TICK: Duration = Duration::from_millis(100);
+/// From here on it is worth a line that something is done: what is quicker would only be noise between what is asked for.
+const LONG: Duration = Duration::from_secs(10);
 /// What it looks like.
 const STYLE: &str = "{spinner} {prefix} {pos}/{len} {wide_msg} {elapsed}";
 
@@ -33,6 +35,7 @@ pub(crate) struct Transfer {
     all: MultiProgress,
     name: String,
     terminal: bool,
+    began: Instant,
 }
 
 impl Transfers {
@@ -48,7 +51,13 @@ impl Transfers {
         if let Ok(style) = ProgressStyle::with_template(TRANSFER_STYLE) {
             bar.set_style(style);
         }
-        Transfer { bar, all: self.bars.clone(), name: name.to_owned(), terminal: self.terminal }
+        Transfer {
+            bar,
+            all: self.bars.clone(),
+            name: name.to_owned(),
+            terminal: self.terminal,
+            began: Instant::now(),
+        }
     }
 }
 
@@ -74,8 +83,11 @@ impl Transfer {
         move |count| bar.inc(u64::try_from(count).unwrap_or_default())
     }
 
-    /// It is at its end: a line stays that says so.
+    /// It is at its end: where it took long, a line stays that says so.
     pub(crate) fn done(self, words: &str) {
+        if self.began.elapsed() < LONG {
+            return;
+        }
         let line = match self.bar.length() {
             Some(total) if total > 0 => format!("{}: {words} ({})", self.name, bytes(total)),
             _ => format!("{}: {words}", self.name),

@@ -25,14 +25,13 @@ use crate::progress::{Transfer, Transfers, bytes};
 const CONNECTIONS: usize = 4;
 /// Bytes that are sent in one request, held in memory, and sent again after a cut.
 const CHUNK_BYTES: usize = 8 << 20;
-/// How often in a row a connection may be cut without that the edge has more than ever before, and how long is waited each time: 12 s in all.
-const PAUSES: [Duration; 6] = [
+/// How often in a row a connection may be cut without that the edge has more than ever before, and how long is waited each time: longer than the restart of
+/// an edge takes.
+const PAUSES: [Duration; 4] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
     Duration::from_millis(1500),
-    Duration::from_secs(2),
-    Duration::from_secs(3),
-    Duration::from_secs(5),
+    Duration::from_millis(2000),
 ];
 
 /// What was done.

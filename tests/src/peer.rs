@@ -65,10 +65,8 @@ impl Peer {
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("start docker-registry")?;
         let peer = Self { address, child, directory };
-        wait::until("docker-registry to listen", START_TIMEOUT, async || {
-            Ok(TcpStream::connect(address).await.is_ok())
-        })
-        .await?;
+        let connect = async || Ok(TcpStream::connect(address).await?);
+        wait::until("docker-registry to listen", START_TIMEOUT, connect).await?;
         Ok(peer)
     }
 

@@ -135,7 +135,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Registr
 #[utoipa::path(put, path = "/v1/registries/{host}", tag = "images",
     params(("host" = String, Path, max_length = 255, description = "With the port where it is not the usual one"), Checked),
     request_body = Credentials,
-    responses((status = 204), Denied, Wrong, Conflicting, Unavailable))]
+    responses((status = 204), Denied, Wrong, Missing, Conflicting, Unavailable))]
 pub(super) async fn put(
     State(admin): State<Arc<Admin>>,
     Path(host): Path<String>,

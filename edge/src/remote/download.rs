@@ -1,11 +1,6 @@
 //! Blobs of other registries on their way to this edge's content: each digest once at a time, however many want it; written
 //! as it comes, checked as it is written, and gone on with where it broke off.
-//!
-//! A blob in the making belongs to its slot and not to whoever works on it. Who goes away leaves it there: the next one who
-//! wants the blob, or waits for it already, goes on with it. After a while in which nobody does it is removed.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::http::header::{CONTENT_RANGE, RANGE};
@@ -14,119 +9,19 @@ use berth_common::image::{Digest, Repository};
 use berth_images::content::{ContentError, Upload};
 use berth_images::manifest::Descriptor;
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 
 use super::error::RemoteError;
 use super::exchange::Answer;
 use super::progress::{Phase, Progress};
 use super::retry::Retry;
 use super::session::{Ask, Session};
+use super::slots::{Claim, Downloads, Guard, Partial};
 use crate::images::{ImageError, Images};
 
 /// Bytes that are written at once, and that each download has in memory.
 const BATCH_BYTES: usize = 512 << 10;
 /// Longest that a batch may take: who sends more slowly would hold up a deploy for hours.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a blob in the making is kept that nobody works on.
-const KEPT: Duration = Duration::from_secs(600);
-/// Most of those: past these the ones that nobody works on are removed.
-const MAX_SLOTS: usize = 64;
-
-/// What is there of a blob: bytes, and from how many answers they came.
-#[derive(Debug, Default)]
-struct Partial {
-    upload: Option<Upload>,
-    answers: u32,
-}
-
-type Guard = OwnedMutexGuard<Partial>;
-
-/// A blob that somebody wants, or wanted lately.
-struct Slot {
-    /// Whoever holds it works on it, alone: for as long as it takes, by design.
-    partial: Arc<AsyncMutex<Partial>>,
-    /// How far it is, for those who wait.
-    length: watch::Sender<u64>,
-}
-
-/// All downloads of an edge. Clones are the same.
-#[derive(Clone, Default)]
-pub(super) struct Downloads(Arc<Mutex<HashMap<Digest, Arc<Slot>>>>);
-
-/// The slot of a blob, for as long as one wants it.
-struct Claim {
-    downloads: Downloads,
-    digest: Digest,
-    slot: Arc<Slot>,
-}
-
-impl Downloads {
-    fn claim(&self, digest: Digest) -> Claim {
-        let mut slots = self.lock();
-        if slots.len() >= MAX_SLOTS {
-            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
-        }
-        let new = || Arc::new(Slot { partial: Arc::default(), length: watch::Sender::new(0) });
-        let slot = Arc::clone(slots.entry(digest).or_insert_with(new));
-        Claim { downloads: self.clone(), digest, slot }
-    }
-
-    /// Removes a slot that nobody claims.
-    fn forget(&self, digest: &Digest) {
-        let mut slots = self.lock();
-        // Those who claim it hold it too.
-        if slots.get(digest).is_some_and(|slot| Arc::strong_count(slot) == 1) {
-            slots.remove(digest);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Slot>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
-        self.lock().len()
-    }
-}
-
-impl Claim {
-    /// Waits until nobody else works on the blob, and shows meanwhile how far that is.
-    async fn work(&self, blob: &Descriptor, progress: &Progress) -> Guard {
-        let mut length = self.slot.length.subscribe();
-        let waiting = Arc::clone(&self.slot.partial).lock_owned();
-        tokio::pin!(waiting);
-        loop {
-            tokio::select! {
-                biased;
-                guard = &mut waiting => return guard,
-                Ok(()) = length.changed() => {
-                    progress.set(Phase::Pull, blob.digest, *length.borrow_and_update(), blob.size);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let (downloads, digest) = (self.downloads.clone(), self.digest);
-        let something = self.slot.partial.try_lock().map_or(true, |partial| partial.upload.is_some());
-        match tokio::runtime::Handle::try_current().ok().filter(|_| something) {
-            Some(runtime) => drop(runtime.spawn(async move {
-                tokio::time::sleep(KEPT).await;
-                downloads.forget(&digest);
-            })),
-            None => {
-                let mut slots = downloads.lock();
-                // The map's, and this one.
-                if slots.get(&digest).is_some_and(|slot| Arc::strong_count(slot) <= 2) {
-                    slots.remove(&digest);
-                }
-            }
-        }
-    }
-}
 
 /// A blob that is wanted from a repository.
 pub(super) struct Download<'a> {
@@ -266,7 +161,7 @@ impl Download<'_> {
             let written;
             (guard, written) = self.append(guard, batch.freeze()).await?;
             let found = length(&guard);
-            claim.slot.length.send_replace(found);
+            claim.tell(found);
             self.progress.set(Phase::Pull, blob.digest, found, blob.size);
             let expected = blob.size;
             let ended = match (written, filled) {

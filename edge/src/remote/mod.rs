@@ -23,6 +23,7 @@ mod push;
 mod retry;
 mod session;
 mod settings;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -35,8 +36,8 @@ use std::time::Duration;
 use ::http::{Method, StatusCode};
 use berth_common::image::{Digest, Registry};
 
-use self::download::Downloads;
 use self::session::{Ask, Session};
+use self::slots::Downloads;
 use self::tokens::Tokens;
 use crate::images::Images;
 use crate::secrets::Secrets;

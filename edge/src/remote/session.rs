@@ -15,6 +15,7 @@ use ::http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use berth_common::image::{Registry, Repository};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::Remote;
 use super::challenge::Challenge;
@@ -103,6 +104,8 @@ pub(super) struct Session<'a> {
     purpose: Purpose,
     /// Held to read or replace it only.
     proof: Mutex<Option<Proof>>,
+    /// Held while a proof is had, by design: of several who need one, one gets it for all.
+    proving: AsyncMutex<()>,
 }
 
 impl<'a> Session<'a> {
@@ -117,7 +120,7 @@ impl<'a> Session<'a> {
         let origin = remote.origin(&registry)?;
         let purpose = remote.tokens.purpose(&registry, scopes, login.as_ref());
         let proof = Mutex::new(remote.tokens.get(&purpose));
-        Ok(Self { remote, registry, origin, login, purpose, proof })
+        Ok(Self { remote, registry, origin, login, purpose, proof, proving: AsyncMutex::default() })
     }
 
     /// The scope of an action in a repository.
@@ -146,10 +149,10 @@ impl<'a> Session<'a> {
         loop {
             let home = place.is_same_server(&self.origin);
             let proof = if home { self.proof().await? } else { None };
-            let answer = self.send(ask, &place, proof).await?;
+            let answer = self.send(ask, &place, proof.clone()).await?;
             if answer.status == StatusCode::UNAUTHORIZED && home && !asked_who {
                 asked_who = true;
-                self.prove(answer).await?;
+                self.prove(answer, proof.as_ref()).await?;
             } else if answer.status == StatusCode::UNAUTHORIZED && home {
                 return Err(self.refused(answer).await);
             } else if follows(ask, answer.status) {
@@ -179,22 +182,33 @@ impl<'a> Session<'a> {
 
     /// The proof that there is, a new one in the place of one that holds no more.
     async fn proof(&self) -> Result<Option<HeaderValue>, RemoteError> {
-        let known = self.proof.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match known {
-            Some(proof) if !proof.holds() => self.renew(proof.challenge).await.map(Some),
-            known => Ok(known.map(|proof| proof.header)),
+        let Some(known) = self.known() else { return Ok(None) };
+        if known.holds() {
+            return Ok(Some(known.header));
+        }
+        let _proving = self.proving.lock().await;
+        match self.known() {
+            Some(newer) if newer.holds() => Ok(Some(newer.header)),
+            _ => self.renew(known.challenge).await.map(Some),
         }
     }
 
-    /// Gets a proof as an answer asks for it.
-    async fn prove(&self, answer: Answer) -> Result<(), RemoteError> {
-        let known = self.proof.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.remote.tokens.forget(&self.purpose);
+    fn known(&self) -> Option<Proof> {
+        self.proof.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gets a proof as an answer asks for it that was not content with this one.
+    async fn prove(&self, answer: Answer, used: Option<&HeaderValue>) -> Result<(), RemoteError> {
         let challenge = Challenge::of(&answer.headers);
         let challenge = challenge.map_err(|reason| self.not_understood(reason))?;
+        let _proving = self.proving.lock().await;
+        // Somebody else has got one meanwhile.
+        if self.known().is_some_and(|known| Some(&known.header) != used) {
+            return Ok(());
+        }
+        self.remote.tokens.forget(&self.purpose);
         // A password is not taken twice where it was not taken once.
-        let basic_again = challenge == Challenge::Basic && known.is_some();
-        if basic_again || (challenge == Challenge::Basic && self.login.is_none()) {
+        if challenge == Challenge::Basic && (used.is_some() || self.login.is_none()) {
             return Err(self.refused(answer).await);
         }
         self.renew(challenge).await.map(drop)

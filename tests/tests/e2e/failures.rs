@@ -78,16 +78,18 @@ fn an_app_that_never_opens_its_port_is_told_of_after_the_port_timeout() -> Outco
 }
 
 #[test]
-fn an_image_that_is_gone_is_told_in_the_answer_and_in_the_log() -> Outcome {
+fn an_image_that_nobody_pushed_is_not_deployed_and_what_ran_goes_on() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let admin = cluster.admin();
         let mut app = admin.get("/v1/apps").await?["apps"][0]["spec"].take();
-        app["classes"]["Hello"]["image"]["layout"] = json!("/nowhere/image");
+        let digest = format!("sha256:{}", "0".repeat(64));
+        app["classes"]["Hello"]["image"]["digest"] = json!(digest);
         let (status, answer) = admin.put("/v1/apps/hello", &app).await?;
-        ensure!(status.is_success(), "{status}: {answer}");
-        expect_failure(&cluster.client().get("/container/ghost").await?, "/nowhere/image")?;
-        expect_logged(cluster, "/nowhere/image")
+        ensure!(status.as_u16() == 422, "{status}: {answer}");
+        let answer = answer.to_string();
+        ensure!(answer.contains(&digest) && answer.contains("image.digest"), "{answer}");
+        cluster.client().get("/container/one").await?.success().map(drop)
     })
 }
 

@@ -55,7 +55,7 @@ async fn of_a_list_comes_what_berth_runs_and_the_list_is_kept_as_it_is() {
 #[tokio::test]
 async fn a_download_goes_on_where_it_was_cut_off() {
     let bytes = layer(1, 2_000_000);
-    let image = Image::new("amd64", &[bytes.clone()]);
+    let image = Image::new("amd64", std::slice::from_ref(&bytes));
     let (served, cuts) = (image.clone(), AtomicUsize::new(0));
     let fake = Fake::start(move |asked| {
         let mut answer = served.answer(asked);
@@ -128,7 +128,10 @@ async fn a_pull_that_goes_away_leaves_its_bytes_to_the_next_one() {
 #[tokio::test]
 async fn two_pulls_share_one_download() {
     let bytes = layer(1, 3_000_000);
-    let (one, two) = (Image::new("amd64", &[bytes.clone()]), Image::new("arm64", &[bytes.clone()]));
+    let (one, two) = (
+        Image::new("amd64", std::slice::from_ref(&bytes)),
+        Image::new("arm64", std::slice::from_ref(&bytes)),
+    );
     let fake = Fake::start(move |asked| {
         let image = if asked.path.contains("/one/") { &one } else { &two };
         Answer { trickle: Some((500_000, Duration::from_millis(20))), ..image.answer(asked) }
@@ -144,7 +147,7 @@ async fn two_pulls_share_one_download() {
 #[tokio::test]
 async fn another_content_than_was_said_is_refused_and_not_kept() {
     let bytes = layer(1, 1_000);
-    let image = Image::new("amd64", &[bytes.clone()]);
+    let image = Image::new("amd64", std::slice::from_ref(&bytes));
     let digest = Digest::of(&bytes);
     let served = image.clone();
     let fake = Fake::start(move |asked| {

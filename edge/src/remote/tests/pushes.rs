@@ -91,6 +91,21 @@ async fn blobs_that_the_registry_has_elsewhere_are_mounted() {
 }
 
 #[tokio::test]
+async fn several_who_are_asked_who_they_are_at_once_all_answer() {
+    let image = Image::new("amd64", &[layer(1, 10), layer(2, 10)]);
+    let target = Fake::start(|asked| match (asked.header("authorization"), asked.method.as_str()) {
+        (None, _) => Answer::of(401, "").header("www-authenticate", "Basic realm=\"x\""),
+        (_, "HEAD") => Answer::of(200, ""),
+        _ => Answer::of(201, ""),
+    })
+    .await;
+    let (place, _source) = filled(image, &target).await;
+    let login = Login { username: "me".to_owned(), password: crate::secrets::Secret::new("x".to_owned()) };
+    let push = Copy { to_login: Some(login), ..copy("berth:here:v1", &format!("{}/y", target.address)) };
+    place.remote.copy(push, &Progress::default()).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_upload_that_fails_is_begun_anew_and_one_that_is_refused_is_not() {
     let image = Image::new("amd64", &[layer(1, 10)]);
     let failures = AtomicUsize::new(0);

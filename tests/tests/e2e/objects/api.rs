@@ -73,7 +73,7 @@ fn lists_come_in_pages_and_changes_on_conditions() -> Outcome {
             ("PUT /v1/apps/hello", "[1,", 400, "EOF"),
             ("DELETE /v1/apps/hello", "", 412, "current version is 1"),
             ("PATCH /v1/apps/hello", "", 405, "no such method"),
-            ("GET /v2", "", 404, "no such resource"),
+            ("GET /v9", "", 404, "no such resource"),
         ];
         for (line, body, status, word) in wrong {
             let condition = if status == 412 { "if-match: \"7\"\r\n" } else { "" };
