@@ -87,7 +87,7 @@ async fn measure(cluster: &mut Cluster, address: std::net::SocketAddr, turns: us
     for turn in 0..=turns {
         let took = one_turn(cluster, &peers, &mut measured.memory).await?;
         println!(
-            "{turn:>4}  berth {:>7.0?} {:>7.0?}  skopeo and umoci {:>7.0?} {:>7.0?}  podman {:>7.0?} {:>7.0?}",
+            "{turn:>4}  berth {:>9.1?} {:>9.1?}  skopeo and umoci {:>9.1?} {:>9.1?}  podman {:>9.1?} {:>9.1?}",
             took[0].0, took[0].1, took[1].0, took[1].1, took[2].0, took[2].1
         );
         // The first turn finds nothing in the caches.

@@ -1,20 +1,24 @@
 //! Agents and edges that are killed while images are pushed, fetched, unpacked and removed: nothing half is ever used, and nothing of
 //! it stays.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
-use berth_tests::image::{self, Layer, architecture};
+use berth_tests::image::{self, Layer, architecture, digest};
+use berth_tests::registry::Registry;
 use berth_tests::scenario::{Outcome, count, scenario};
-use berth_tests::wait;
+use berth_tests::{machine, wait};
 use fastrand::Rng;
+use serde_json::json;
 
 use super::{
-    FETCHED_WITHIN, app, config, expect_sound_blobs, expect_unpacked, image_of, noise, program, until_swept,
-    uploads,
+    FETCHED_WITHIN, app, config, entries, expect_sound_blobs, expect_unpacked, image_of, noise, program,
+    until_swept, uploads,
 };
 
 /// Bytes of a layer, and what a node's wire carries in a second: a pull takes about a second.
@@ -172,5 +176,61 @@ fn a6_an_agent_that_is_killed_while_it_makes_room_leaves_no_half_of_a_layer() ->
             }
         }
         Ok(())
+    })
+}
+
+/// Blobs that nobody needs, a round; and longest time until the edge is killed that removes them, in milliseconds.
+const ORPHANS: usize = 100;
+const COLLECT_MS: u64 = 15;
+/// Older than anything that a push may still count on.
+const LONG_AGO: Duration = Duration::from_secs(3 * 3600);
+
+fn blobs(cluster: &Cluster) -> Vec<PathBuf> {
+    entries(&cluster.directory().join("edge/images/blobs"))
+}
+
+/// Blobs of no image; and all blobs, those of images too, as old as if nobody had counted on them for long.
+async fn leave_orphans(cluster: &Cluster, registry: &Registry, round: usize) -> Result<()> {
+    for number in 0..ORPHANS {
+        let bytes = noise(&format!("{round}-{number}"), 10_000);
+        registry.put_blob("orphans/app", &digest(&bytes), &bytes).await?.success()?;
+    }
+    for blob in blobs(cluster) {
+        File::open(blob)?.set_modified(SystemTime::now() - LONG_AGO)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a6_an_edge_that_is_killed_while_it_removes_what_nobody_needs_keeps_what_is_needed() -> Outcome {
+    let (address, edge_options) = Registry::place()?;
+    scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
+        cluster.deploy(&app("needed", image_of(cluster, "needed", &[("needed", 100_000)])?)).await?;
+        let (needed, mut chance, mut removed) = (blobs(cluster), Rng::new(), 0);
+        for round in 0..count(4, 40) {
+            let registry = Registry::of(cluster, address).await?;
+            leave_orphans(cluster, &registry, round).await?;
+            let before = blobs(cluster).len();
+            let admin = cluster.admin();
+            let collection = tokio::spawn(async move { admin.post("/v1/images/gc", &json!({})).await });
+            tokio::time::sleep(Duration::from_millis(chance.u64(..COLLECT_MS))).await;
+            kill(cluster, true).await?;
+            // It was done, or cut off.
+            let _ = collection.await?;
+            removed += before - blobs(cluster).len();
+            expect_sound_blobs(cluster)?;
+            let lost: Vec<_> = needed.iter().filter(|blob| !blob.exists()).collect();
+            ensure!(lost.is_empty(), "round {round}: what an app needs was removed: {lost:?}");
+        }
+        println!("{removed} blobs were removed by edges that were killed");
+        leave_orphans(cluster, &Registry::of(cluster, address).await?, 0).await?;
+        let (status, answer) = cluster.admin().post("/v1/images/gc", &json!({})).await?;
+        ensure!(status.is_success() && blobs(cluster).len() == needed.len(), "{status}: {answer}");
+        let state = cluster.nodes()[0].state.clone();
+        cluster.end_agent(0)?;
+        ["images", "layers"].iter().try_for_each(|part| machine::remove_directory(&state.join(part)))?;
+        cluster.start_agent(0)?;
+        cluster.until_connected().await?;
+        until_running(cluster, "needed", 0).await
     })
 }
