@@ -54,6 +54,14 @@ pub(super) fn chain_of(below: Option<&Digest>, diff: &Digest) -> Digest {
     below.map_or(*diff, |below| Digest::of(format!("{below} {diff}").as_bytes()))
 }
 
+fn write_summary(partial: &Path, summary: &Summary) -> io::Result<()> {
+    fs::set_permissions(partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    let file = File::create(partial.join(SUMMARY))?;
+    serde_json::to_writer(&file, summary)?;
+    file.sync_all()?;
+    File::open(partial)?.sync_all()
+}
+
 /// A layer that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unpacked {
@@ -102,18 +110,17 @@ impl Layers {
         Ok(partial)
     }
 
-    /// Puts one to its place that was unpacked and synced.
-    pub(super) fn keep(&self, name: &LayerName, summary: Summary) -> io::Result<Unpacked> {
+    /// Puts one to its place that was unpacked and synced. On a thread that may wait for the disk: tunnels go on meanwhile.
+    pub(super) async fn keep(&self, name: &LayerName, summary: Summary) -> io::Result<Unpacked> {
         let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
-        fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        let file = File::create(partial.join(SUMMARY))?;
-        serde_json::to_writer(&file, &summary)?;
-        file.sync_all()?;
-        File::open(&partial)?.sync_all()?;
-        let place = self.path(name);
-        fs::rename(&partial, &place)?;
-        File::open(&self.directory)?.sync_all()?;
-        Ok(Unpacked { files: place.join(FILES), summary })
+        let (place, directory) = (self.path(name), self.directory.clone());
+        let kept = tokio::task::spawn_blocking(move || {
+            write_summary(&partial, &summary)?;
+            fs::rename(&partial, &place)?;
+            File::open(&directory)?.sync_all()?;
+            Ok(Unpacked { files: place.join(FILES), summary })
+        });
+        kept.await.map_err(io::Error::other)?
     }
 
     /// Removes what came of an attempt that failed.
@@ -242,8 +249,8 @@ mod tests {
         assert_eq!(chain_of(Some(&a), &b), Digest::of(format!("{a} {b}").as_bytes()));
     }
 
-    #[test]
-    fn only_whole_layers_are_there_and_the_least_used_comes_first() {
+    #[tokio::test]
+    async fn only_whole_layers_are_there_and_the_least_used_comes_first() {
         let dir = tempfile::tempdir().unwrap();
         make_private_dir(&dir.path().join("images")).unwrap();
         let layers = Layers::open(dir.path()).unwrap();
@@ -253,7 +260,7 @@ mod tests {
             let partial = layers.directory.join(format!("{}{PARTIAL}", name.as_str()));
             fs::create_dir_all(partial.join(FILES)).unwrap();
             assert_eq!(layers.get(name), None);
-            layers.keep(name, Summary::default()).unwrap();
+            layers.keep(name, Summary::default()).await.unwrap();
             let used = SystemTime::now() - Duration::from_secs(age);
             File::open(layers.path(name)).unwrap().set_modified(used).unwrap();
         }
