@@ -307,7 +307,7 @@ impl Images {
                 return Err(Failure::lasting(format!("layer {}: {failure}", blob.digest)));
             }
         };
-        let unpacked = self.layers.keep(name, summary).await?;
+        let unpacked = self.layers.keep(name, summary)?;
         self.counts.layers.count();
         if below.is_empty() && unpacked.summary.needs_parents {
             // Its bytes may be needed once more.

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use berth_common::image::Digest;
 use berth_images::layer::Summary;
+use serde::{Deserialize, Serialize};
 
 use super::Failure;
 use super::modes::wipe;
@@ -26,6 +27,7 @@ use crate::runtime::make_private_dir;
 const PARTIAL: &str = ".partial";
 const REMOVED: &str = "removed-";
 const SUMMARY: &str = "summary.json";
+const NOTE_PARTIAL: &str = "summary.new";
 /// The layer's files, in its directory.
 const FILES: &str = "fs";
 
@@ -54,12 +56,48 @@ pub(super) fn chain_of(below: Option<&Digest>, diff: &Digest) -> Digest {
     below.map_or(*diff, |below| Digest::of(format!("{below} {diff}").as_bytes()))
 }
 
-fn write_summary(partial: &Path, summary: &Summary) -> io::Result<()> {
-    fs::set_permissions(partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-    let file = File::create(partial.join(SUMMARY))?;
-    serde_json::to_writer(&file, summary)?;
-    file.sync_all()?;
-    File::open(partial)?.sync_all()
+/// What is written of a layer beside it.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    summary: Summary,
+    /// The boot of the machine in which it was unpacked, while its files may not be on the disk: after a crash of the machine
+    /// nobody knows what is in them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unsynced_in: Option<String>,
+}
+
+/// Writes a note whole or not at all, and durably where it says that the layer is.
+fn write_note(directory: &Path, note: &Note) -> io::Result<()> {
+    let partial = directory.join(NOTE_PARTIAL);
+    let file = File::create(&partial)?;
+    serde_json::to_writer(&file, note)?;
+    if note.unsynced_in.is_none() {
+        file.sync_all()?;
+    }
+    fs::rename(partial, directory.join(SUMMARY))
+}
+
+/// The same, on a thread that may wait for the disk. One that was removed meanwhile needs it no more.
+fn settle_later(directory: PathBuf, summary: Summary) {
+    tokio::task::spawn_blocking(move || match settle(&directory, summary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(layer = %directory.display(), %error, "a layer may have to be fetched again after a crash");
+        }
+        _ => {}
+    });
+}
+
+/// Has a layer's files, and its place, on the disk, and notes that.
+fn settle(directory: &Path, summary: Summary) -> io::Result<()> {
+    nix::unistd::syncfs(File::open(directory)?)?;
+    write_note(directory, &Note { summary, unsynced_in: None })?;
+    File::open(directory)?.sync_all()
+}
+
+/// What this boot of the machine is called.
+fn this_boot() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// A layer that is there.
@@ -77,6 +115,8 @@ pub(super) struct Layers {
     spool: PathBuf,
     /// How many layers were set aside.
     removed: Cell<u64>,
+    /// Which boot of the machine this is.
+    boot: String,
 }
 
 impl Layers {
@@ -86,6 +126,7 @@ impl Layers {
             directory: state.join("layers"),
             spool: state.join("images/spool"),
             removed: Cell::new(0),
+            boot: this_boot()?,
         };
         make_private_dir(&layers.directory)?;
         make_private_dir(&layers.spool)?;
@@ -96,9 +137,14 @@ impl Layers {
     /// A layer that is there whole.
     pub(super) fn get(&self, name: &LayerName) -> Option<Unpacked> {
         let directory = self.path(name);
-        let summary = fs::read(directory.join(SUMMARY)).ok()?;
-        let summary = serde_json::from_slice(&summary).ok()?;
+        let summary = self.note(&directory)?.summary;
         Some(Unpacked { files: directory.join(FILES), summary })
+    }
+
+    /// What is noted of a layer of which all is there.
+    fn note(&self, directory: &Path) -> Option<Note> {
+        let note: Note = serde_json::from_slice(&fs::read(directory.join(SUMMARY)).ok()?).ok()?;
+        note.unsynced_in.as_ref().is_none_or(|boot| *boot == self.boot).then_some(note)
     }
 
     /// Where one is unpacked that is not there yet: nothing is left of earlier attempts.
@@ -110,17 +156,16 @@ impl Layers {
         Ok(partial)
     }
 
-    /// Puts one to its place that was unpacked and synced. On a thread that may wait for the disk: tunnels go on meanwhile.
-    pub(super) async fn keep(&self, name: &LayerName, summary: Summary) -> io::Result<Unpacked> {
+    /// Puts one to its place that was unpacked. It can be used at once; that it is on the disk follows by itself.
+    pub(super) fn keep(&self, name: &LayerName, summary: Summary) -> io::Result<Unpacked> {
         let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
-        let (place, directory) = (self.path(name), self.directory.clone());
-        let kept = tokio::task::spawn_blocking(move || {
-            write_summary(&partial, &summary)?;
-            fs::rename(&partial, &place)?;
-            File::open(&directory)?.sync_all()?;
-            Ok(Unpacked { files: place.join(FILES), summary })
-        });
-        kept.await.map_err(io::Error::other)?
+        fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        let note = Note { summary, unsynced_in: Some(self.boot.clone()) };
+        write_note(&partial, &note)?;
+        let place = self.path(name);
+        fs::rename(&partial, &place)?;
+        settle_later(place.clone(), note.summary.clone());
+        Ok(Unpacked { files: place.join(FILES), summary: note.summary })
     }
 
     /// Removes what came of an attempt that failed.
@@ -194,6 +239,8 @@ impl Layers {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.ends_with(PARTIAL) || name.starts_with(REMOVED) {
                 wipe(&entry.path()).await?;
+            } else if let Some(Note { summary, unsynced_in: Some(_) }) = self.note(&entry.path()) {
+                settle_later(entry.path(), summary);
             }
         }
         for entry in fs::read_dir(&self.spool)? {
@@ -242,6 +289,23 @@ impl Layers {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_layer_that_a_crash_of_the_machine_may_have_damaged_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        make_private_dir(&dir.path().join("images")).unwrap();
+        let mut layers = Layers::open(dir.path()).unwrap();
+        let name = LayerName::alone(&Digest::of(b"a"));
+        let directory = layers.path(&name);
+        fs::create_dir_all(&directory).unwrap();
+        let unsynced_in = Some(layers.boot.clone());
+        write_note(&directory, &Note { summary: Summary::default(), unsynced_in }).unwrap();
+        assert!(layers.get(&name).is_some());
+        layers.boot = "another".to_owned();
+        assert!(layers.get(&name).is_none());
+        settle(&directory, Summary::default()).unwrap();
+        assert!(layers.get(&name).is_some());
+    }
+
     #[test]
     fn chains_are_as_the_image_specification_has_them() {
         let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
@@ -260,7 +324,7 @@ mod tests {
             let partial = layers.directory.join(format!("{}{PARTIAL}", name.as_str()));
             fs::create_dir_all(partial.join(FILES)).unwrap();
             assert_eq!(layers.get(name), None);
-            layers.keep(name, Summary::default()).await.unwrap();
+            layers.keep(name, Summary::default()).unwrap();
             let used = SystemTime::now() - Duration::from_secs(age);
             File::open(layers.path(name)).unwrap().set_modified(used).unwrap();
         }

@@ -224,7 +224,7 @@ fn remarks(measured: &Measured, report: &mut Report) {
         measured.berth.first.count()
     ));
     report.remark("Berth: `berth deploy` until it returns, which it does when the node can start the image; TLS on the way");
-    report.remark("Berth syncs what it has unpacked before it counts as there; skopeo, umoci and podman sync no files of images");
+    report.remark("nobody waits for the disk: Berth syncs a layer once it is in use, and fetches it again after a crash before that; skopeo, umoci and podman sync no files of images");
     for (name, bytes) in [("edge", measured.memory.edge), ("agent", measured.memory.agent)] {
         if bytes > MEMORY_LIMIT {
             report.remark(format!("the {name} took more than {} MiB", MEMORY_LIMIT >> 20));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open the spool ─▶ user namespace ─▶ open directories (as the agent's user) ─▶ become root inside
-//!   ─▶ bind, or mount the lower layers with this one above ─▶ Landlock ─▶ chroot ─▶ unpack ─▶ digests ─▶ sync
+//!   ─▶ bind, or mount the lower layers with this one above ─▶ Landlock ─▶ chroot ─▶ unpack ─▶ digests
 //! ```
 //!
 //! Runs as a process of its own (hidden mode `unpack`), which may begin while the layer is still fetched. An image is
@@ -143,11 +143,10 @@ impl Place {
         Ok(Self { target: Target::open(Path::new("/"), form, Owners::Said)?, directory })
     }
 
-    /// Leaves nothing but the layer, on the disk.
+    /// Leaves nothing but the layer. Whoever keeps it sees to it that it is on the disk.
     fn finish(self) -> anyhow::Result<()> {
         drop(self.target);
-        layer::remove(&self.directory, "work")?;
-        Ok(nix::unistd::syncfs(self.directory)?)
+        Ok(layer::remove(&self.directory, "work")?)
     }
 }
 
