@@ -341,7 +341,8 @@ impl Objects {
                     self.handle(Input::Cancel { object, waiter });
                 }
             }
-            Message::Input(input) => {
+            Message::Input(mut input) => {
+                self.add_unsettled(&mut input);
                 self.notice_end(&input);
                 self.starts.told(&input);
                 self.handle(input);
@@ -354,6 +355,18 @@ impl Objects {
             Message::View(object, reply) => drop(reply.send(self.engine.view(object))),
             // Nobody waits for the views any more: nothing to do.
             Message::Views(reply) => drop(reply.send(self.engine.views())),
+        }
+    }
+
+    /// What a node tells of all its instances may be older than a start that was told since, or is about to be told: that
+    /// instance is not gone.
+    fn add_unsettled(&mut self, input: &mut Input) {
+        if let Input::Synced { node, instances, .. } = input {
+            self.note_moves();
+            self.carry_out();
+            if let Some(link) = self.around.links.get(node) {
+                instances.extend(link.unsettled());
+            }
         }
     }
 

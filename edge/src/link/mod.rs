@@ -13,7 +13,7 @@ pub(crate) mod call;
 mod outbox;
 mod session;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::outbox::Outbox;
+use self::outbox::{Outbox, Unsettled};
 use self::session::SessionError;
 use crate::clock::wall_ms;
 use crate::nodes::Nodes;
@@ -58,15 +58,24 @@ pub(crate) struct LinkHandle {
     /// Not bounded by itself: the engine tells a node at most a start, a forget and a few stops for an instance, and reserves
     /// room on the node for each instance first. More stops come only from orders, each of which waits for a write.
     commands: mpsc::UnboundedSender<Command>,
+    unsettled: Unsettled,
     connection: watch::Receiver<Option<Connection>>,
 }
 
 impl LinkHandle {
     /// Has the node told. What cannot be sent now is sent when the node is back.
     pub(crate) fn tell(&self, command: Command) {
+        if let Command::Start(start) = &command {
+            self.unsettled.begin(start.instance);
+        }
         if self.commands.send(command).is_err() {
             tracing::debug!("edge stops, node not told");
         }
+    }
+
+    /// The instances whose starts the node was told, or is being told, and has not answered.
+    pub(crate) fn unsettled(&self) -> HashSet<InstanceId> {
+        self.unsettled.all()
     }
 
     /// A connection to the node that lives as far as is known, as soon as there is one.
@@ -133,7 +142,8 @@ impl Link {
         let LinkParts { node, address, introduction, endpoint, config, nodes, objects, stocks } = parts;
         let (tell, commands) = mpsc::unbounded_channel();
         let (connection, connected) = watch::channel(None);
-        let outbox = Outbox::default();
+        let unsettled = Unsettled::default();
+        let outbox = Outbox::new(unsettled.clone());
         let link = Self {
             node,
             address,
@@ -149,7 +159,7 @@ impl Link {
             sessions: 0,
             heard_ms: None,
         };
-        (link, LinkHandle { commands: tell, connection: connected })
+        (link, LinkHandle { commands: tell, unsettled, connection: connected })
     }
 
     /// Keeps the line up until the edge stops.

@@ -12,6 +12,7 @@
 //! ```
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_common::ids::InstanceId;
 use berth_common::wire::call::{Call, Forget, Start, Stop};
@@ -34,9 +35,35 @@ struct PendingStart {
     stop: Option<Stop>,
 }
 
+/// The starts that were told to a line and that its node has not answered, wherever they are on the way. Clones are the same.
+///
+/// What a node has told of all its instances is no news of these: it may be older than they are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unsettled(Arc<Mutex<HashSet<InstanceId>>>);
+
+impl Unsettled {
+    pub(super) fn begin(&self, instance: InstanceId) {
+        self.lock().insert(instance);
+    }
+
+    fn settle(&self, instance: InstanceId) {
+        self.lock().remove(&instance);
+    }
+
+    pub(super) fn all(&self) -> HashSet<InstanceId> {
+        self.lock().clone()
+    }
+
+    /// Held to look or change only.
+    fn lock(&self) -> MutexGuard<'_, HashSet<InstanceId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What has still to be told. See the module.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    unsettled: Unsettled,
     starts: HashMap<InstanceId, PendingStart>,
     waiting_starts: VecDeque<InstanceId>,
     /// Not yet answered; those in `waiting_stops` are not yet sent either.
@@ -47,6 +74,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// An empty one that shares this.
+    pub(super) fn new(unsettled: Unsettled) -> Self {
+        Self { unsettled, ..Self::default() }
+    }
+
     pub(super) fn start(&mut self, start: Box<Start>) {
         self.waiting_starts.push_back(start.instance);
         self.starts.insert(start.instance, PendingStart { start, sent: false, stop: None });
@@ -62,6 +94,7 @@ impl Outbox {
             }
             Some(_) => {
                 self.waiting_starts.retain(|waiting| *waiting != instance);
+                self.unsettled.settle(instance);
                 self.starts.remove(&instance).map(|pending| pending.start)
             }
             None => {
@@ -128,6 +161,7 @@ impl Outbox {
 
     fn settle_start(&mut self, instance: InstanceId) -> Option<Box<Start>> {
         let pending = self.starts.remove(&instance)?;
+        self.unsettled.settle(instance);
         self.waiting_starts.retain(|waiting| *waiting != instance);
         if let Some(stop) = pending.stop {
             self.queue_stop(stop);
@@ -152,7 +186,8 @@ impl Outbox {
     /// sent again, unless they were to be stopped: those are given back.
     pub(super) fn synced(&mut self) -> Vec<Start> {
         let dropped = self.starts.extract_if(|_, pending| pending.stop.is_some());
-        let dropped = dropped.map(|(_, pending)| *pending.start).collect();
+        let dropped: Vec<Start> = dropped.map(|(_, pending)| *pending.start).collect();
+        dropped.iter().for_each(|start| self.unsettled.settle(start.instance));
         self.waiting_starts = self.starts.keys().copied().collect();
         for pending in self.starts.values_mut() {
             pending.sent = false;
@@ -173,6 +208,25 @@ mod tests {
     use berth_common::spec::{ImageRef, Recipe, Resources};
 
     use super::*;
+
+    #[test]
+    fn a_start_is_unsettled_from_the_moment_it_is_told_until_it_is_answered() {
+        let unsettled = Unsettled::default();
+        let mut outbox = Outbox::new(unsettled.clone());
+        for n in 1..=3 {
+            unsettled.begin(id(n));
+        }
+        outbox.start(start(1));
+        outbox.start(start(2));
+        assert_eq!(unsettled.all().len(), 3);
+        let (asked, _) = outbox.next().unwrap();
+        outbox.lost();
+        outbox.synced();
+        assert_eq!(unsettled.all().len(), 3);
+        outbox.answered(&asked);
+        outbox.told_of(id(2));
+        assert_eq!(unsettled.all(), HashSet::from([id(3)]));
+    }
 
     fn id(byte: u8) -> InstanceId {
         InstanceId::from_bytes([byte; 16])
