@@ -17,7 +17,7 @@ use crate::images::Images;
 use crate::session::{Breach, StreamEnd};
 use crate::sessions::Session;
 
-/// How often an edge is told what has changed: often enough for a bar that moves.
+/// How often an edge is told how far images are: often enough for a bar that moves. Ends are told at once: somebody may wait.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// What the edge was told last of each image that it wants. It forgets what it does not want for a moment, however short, and
@@ -83,6 +83,7 @@ async fn tell(
     send: &mut SendStream,
     told: &Told,
 ) -> Result<Infallible, StreamEnd> {
+    let mut settled = images.settled();
     loop {
         for status in images.statuses(edge) {
             // Noted before it is sent: the edge may want something else meanwhile.
@@ -90,6 +91,6 @@ async fn tell(
                 frame::write(send, &status).await?;
             }
         }
-        tokio::time::sleep(TELL_EVERY).await;
+        let _ = tokio::time::timeout(TELL_EVERY, settled.changed()).await;
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_common::ids::EdgeId;
 use berth_common::image::Digest;
 use berth_common::wire::images::{ImageState, ImageStatus};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::{Failure, Images};
@@ -26,13 +26,16 @@ pub(super) struct Wants {
     by: RefCell<BTreeMap<EdgeId, Vec<Digest>>>,
     held: RefCell<BTreeMap<Digest, Held>>,
     changed: Notify,
+    /// Tells of each image that is there now, or cannot be had.
+    settled: watch::Sender<()>,
     room: Rc<Semaphore>,
 }
 
 impl Default for Wants {
     fn default() -> Self {
         let room = Rc::new(Semaphore::new(IMAGES_AT_ONCE));
-        Self { by: RefCell::default(), held: RefCell::default(), changed: Notify::new(), room }
+        let settled = watch::Sender::default();
+        Self { by: RefCell::default(), held: RefCell::default(), changed: Notify::new(), settled, room }
     }
 }
 
@@ -87,6 +90,7 @@ impl Wants {
             }
         };
         self.held.borrow_mut().insert(digest, held);
+        self.settled.send_replace(());
     }
 }
 
@@ -102,6 +106,11 @@ impl Images {
         }
         self.wants.changed.notify_one();
         self.look.notify_one();
+    }
+
+    /// Tells whenever an image that is wanted has come, or cannot be had.
+    pub(crate) fn settled(&self) -> watch::Receiver<()> {
+        self.wants.settled.subscribe()
     }
 
     /// How far each is that an edge wants.

@@ -1,6 +1,7 @@
 //! What a pull by Berth is compared with: Debian's docker-registry, and those who pull from it.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,72 +12,76 @@ use crate::peer::{Manner, Peer};
 /// A registry on loopback, and its clients.
 #[derive(Debug)]
 pub struct Peers {
+    directory: PathBuf,
     tools: Isolated,
     registry: Peer,
+}
+
+/// Clients that have pulled nothing yet, in a directory of their own. What they leave goes with all the rest at the end:
+/// what is removed in between costs the disk something while others are measured.
+#[derive(Debug)]
+pub struct Fresh {
+    tools: Isolated,
+    address: SocketAddr,
 }
 
 impl Peers {
     /// Starts the registry. Its clients keep everything in this directory.
     pub async fn start(directory: &Path) -> Result<Self> {
         let tools = Isolated::prepare(&directory.join("tools"))?;
-        Ok(Self { tools, registry: Peer::start(Manner::default()).await? })
+        let registry = Peer::start(Manner::default()).await?;
+        Ok(Self { directory: directory.to_owned(), tools, registry })
     }
 
     /// Gives the registry the image of a layout.
     pub async fn push(&self, layout: &Path, name: &str) -> Result<()> {
-        let from = format!("oci:{}", layout.display());
-        self.tools.run(&["skopeo", "copy", "--dest-tls-verify=false", &from, &self.reference(name)]).await?;
-        Ok(())
+        let (from, to) = (format!("oci:{}", layout.display()), reference(self.registry.address, name));
+        self.tools.run(&["skopeo", "copy", "--dest-tls-verify=false", &from, &to]).await.map(drop)
     }
 
-    /// Pulls it with skopeo and unpacks it with umoci. With `fresh`, nothing of an earlier pull is there.
-    pub async fn skopeo_and_umoci(&self, name: &str, fresh: bool) -> Result<Duration> {
-        if fresh {
-            self.tools
-                .run(&["rm", "-rf", "layout", "bundle-first", "bundle-second", "fixed/0/cache"])
-                .await?;
-        }
-        self.settle().await?;
-        let (from, bundle) = (self.reference(name), format!("bundle-{name}"));
-        let pull = format!(
-            "skopeo copy --quiet --src-tls-verify=false {from} oci:layout:{name} && umoci unpack --image layout:{name} {bundle}"
-        );
-        self.timed(&["sh", "-c", &pull]).await
-    }
-
-    /// Pulls it with podman, in the same way.
-    pub async fn podman(&self, name: &str, fresh: bool) -> Result<Duration> {
-        if fresh {
-            self.tools.run(&["podman", "rmi", "--all", "--force"]).await?;
-            self.tools.run(&["rm", "-rf", "fixed/0/cache"]).await?;
-        }
-        self.settle().await?;
-        self.timed(&["podman", "pull", "--quiet", "--tls-verify=false", &self.reference(name)]).await
+    /// Clients that have pulled nothing yet.
+    pub fn fresh(&self, turn: usize) -> Result<Fresh> {
+        let tools = Isolated::prepare(&self.directory.join(format!("turn-{turn}")))?;
+        Ok(Fresh { tools, address: self.registry.address })
     }
 
     /// What they are, for the report.
     pub async fn versions(&self) -> Result<String> {
         let registry = self.tools.run(&["docker-registry", "--version"]).await?;
-        let mut versions =
-            vec![format!("docker-registry {}", registry.split(' ').next_back().context("no version")?)];
+        let registry = registry.split(' ').next_back().context("docker-registry says no version")?.to_owned();
+        let mut versions = vec![format!("docker-registry {registry}")];
         for program in ["skopeo", "umoci", "podman"] {
             versions.push(self.tools.run(&[program, "--version"]).await?);
         }
         Ok(versions.join(", "))
     }
+}
 
-    fn reference(&self, name: &str) -> String {
-        format!("docker://{}/bench/{name}:latest", self.registry.address)
+impl Fresh {
+    /// Pulls an image with skopeo and unpacks it with umoci.
+    pub async fn skopeo_and_umoci(&self, name: &str) -> Result<Duration> {
+        let from = reference(self.address, name);
+        let pull = format!(
+            "skopeo copy --quiet --src-tls-verify=false {from} oci:layout:{name} && umoci unpack --image layout:{name} bundle-{name}"
+        );
+        self.timed(&["sh", "-c", &pull]).await
     }
 
-    /// What was written before is on disk, and no part of what is measured.
-    async fn settle(&self) -> Result<()> {
-        self.tools.run(&["sync"]).await.map(drop)
+    /// Pulls it with podman.
+    pub async fn podman(&self, name: &str) -> Result<Duration> {
+        let from = reference(self.address, name);
+        self.timed(&["podman", "pull", "--quiet", "--tls-verify=false", &from]).await
     }
 
     async fn timed(&self, words: &[&str]) -> Result<Duration> {
+        // What was written before is on disk, and no part of what is measured.
+        self.tools.run(&["sync"]).await?;
         let began = Instant::now();
         self.tools.run(words).await?;
         Ok(began.elapsed())
     }
+}
+
+fn reference(address: SocketAddr, name: &str) -> String {
+    format!("docker://{address}/bench/{name}:latest")
 }

@@ -2,6 +2,7 @@
 //! `podman pull` of the same image, by turns; then of a second image that has most layers of the first.
 //! `bench-images [TURNS]`.
 
+use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -85,7 +86,7 @@ async fn measure(cluster: &mut Cluster, address: std::net::SocketAddr, turns: us
     }
     let mut measured = Measured::default();
     for turn in 0..=turns {
-        let took = one_turn(cluster, &peers, &mut measured.memory).await?;
+        let took = one_turn(cluster, &peers, turn, &mut measured.memory).await?;
         println!(
             "{turn:>4}  berth {:>9.1?} {:>9.1?}  skopeo and umoci {:>9.1?} {:>9.1?}  podman {:>9.1?} {:>9.1?}",
             took[0].0, took[0].1, took[1].0, took[1].1, took[2].0, took[2].1
@@ -108,18 +109,20 @@ async fn measure(cluster: &mut Cluster, address: std::net::SocketAddr, turns: us
 async fn one_turn(
     cluster: &mut Cluster,
     peers: &Peers,
+    turn: usize,
     memory: &mut Memory,
 ) -> Result<[(Duration, Duration); 3]> {
-    let berth = berth_turn(cluster, memory).await?;
-    let skopeo =
-        (peers.skopeo_and_umoci(NAMES[0], true).await?, peers.skopeo_and_umoci(NAMES[1], false).await?);
-    let podman = (peers.podman(NAMES[0], true).await?, peers.podman(NAMES[1], false).await?);
+    let [first, second] = NAMES;
+    let berth = berth_turn(cluster, turn, memory).await?;
+    let fresh = peers.fresh(turn)?;
+    let skopeo = (fresh.skopeo_and_umoci(first).await?, fresh.skopeo_and_umoci(second).await?);
+    let podman = (fresh.podman(first).await?, fresh.podman(second).await?);
     Ok([berth, skopeo, podman])
 }
 
 /// From the command that deploys an app until it returns, which it does when the node can start the image.
-async fn berth_turn(cluster: &mut Cluster, memory: &mut Memory) -> Result<(Duration, Duration)> {
-    empty_node(cluster).await?;
+async fn berth_turn(cluster: &mut Cluster, turn: usize, memory: &mut Memory) -> Result<(Duration, Duration)> {
+    empty_node(cluster, turn).await?;
     let watch = Unpackers::watch(cluster.agent(0)?.pid());
     let mut took = [Duration::ZERO; 2];
     for (took, name) in took.iter_mut().zip(NAMES) {
@@ -139,23 +142,28 @@ async fn berth_turn(cluster: &mut Cluster, memory: &mut Memory) -> Result<(Durat
     Ok((took[0], took[1]))
 }
 
-/// A node that has no image, and is not to hold one.
-async fn empty_node(cluster: &mut Cluster) -> Result<()> {
+/// A node that has no image, and is not to hold one. What it had goes with all the rest at the end, as that of the peers does.
+async fn empty_node(cluster: &mut Cluster, turn: usize) -> Result<()> {
     cluster.end_agent(0)?;
     let state = cluster.nodes()[0].state.clone();
     for part in ["images", "layers"] {
-        machine::remove_directory(&state.join(part))?;
+        fs::rename(state.join(part), state.join(format!("{part}-before-{turn}")))?;
     }
     cluster.start_agent(0)?;
+    cluster.until_connected().await?;
+    until_all_take_images(cluster).await
+}
+
+/// The node is connected, also for images: a deployment that waits for it says so at once.
+async fn until_all_take_images(cluster: &Cluster) -> Result<()> {
     let admin = cluster.admin();
-    wait::until("the edge to be connected with its node", TIMEOUT, async || {
-        ensure!(admin.nodes().await?.iter().all(|node| node.connected), "it is not");
+    let none = format!("sha256:{}", "0".repeat(64));
+    wait::until("the node to take images", TIMEOUT, async || {
+        let nodes = admin.get(&format!("/v1/images/{none}/nodes")).await?;
+        ensure!(!nodes.to_string().contains("away"), "{nodes}");
         Ok(())
     })
-    .await?;
-    // Connected is the node for requests; images have a connection of their own.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    Ok(())
+    .await
 }
 
 fn sync() -> Result<()> {
