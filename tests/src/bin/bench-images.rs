@@ -232,7 +232,10 @@ fn remarks(measured: &Measured, report: &mut Report) {
         measured.berth.first.count()
     ));
     report.remark("Berth: `berth deploy` until it returns, which it does when the node can start the image; TLS on the way");
-    report.remark("nobody waits for the disk: Berth syncs a layer once it is in use, and fetches it again after a crash before that; skopeo, umoci and podman sync no files of images");
+    report.remark(
+        "nobody waits for unpacked files to be on the disk: Berth syncs a layer once it is in use, and fetches it again after a \
+         crash before that; podman and umoci never do. skopeo syncs the compressed layers that it writes, podman its records",
+    );
     for (name, bytes) in [("edge", measured.memory.edge), ("agent", measured.memory.agent)] {
         if bytes > MEMORY_LIMIT {
             report.remark(format!("the {name} took more than {} MiB", MEMORY_LIMIT >> 20));
