@@ -95,7 +95,8 @@ impl Images {
         self.begin_progress(&plan, progress);
         let fetched = stream::iter(plan.layers.clone()).map(|layer| {
             let images = Rc::clone(self);
-            async move { images.layer(layer).await }
+            let name = LayerName::alone(&layer.diff);
+            async move { images.layer(layer, name, Vec::new()).await }
         });
         let fetched: Vec<Unpacked> = fetched.buffered(LAYERS_AT_ONCE).try_collect().await?;
         let mut below: Vec<PathBuf> = Vec::new();
@@ -108,7 +109,7 @@ impl Images {
                 return Err(Failure::lasting(text));
             }
             let whole = if alone.summary.needs_parents && !below.is_empty() {
-                self.onto(layer.clone(), below.clone()).await?
+                self.layer(layer.clone(), LayerName::chained(&layer.chain), below.clone()).await?
             } else {
                 alone
             };
@@ -221,20 +222,15 @@ impl Images {
         Ok(bytes)
     }
 
-    /// A layer by itself, fetched and unpacked once for all that want it.
-    async fn layer(self: &Rc<Self>, layer: Layer) -> Result<Unpacked, Failure> {
-        let name = LayerName::alone(&layer.diff);
-        let images = Rc::clone(self);
-        let work = || images.fly(layer, name.clone(), Vec::new());
-        self.unpacking.join(name.as_str().to_owned(), || Box::pin(work())).await
-    }
-
-    /// A layer that needs those below it.
-    async fn onto(self: &Rc<Self>, layer: Layer, below: Vec<PathBuf>) -> Result<Unpacked, Failure> {
-        let name = LayerName::chained(&layer.chain);
-        let images = Rc::clone(self);
-        let work = || images.fly(layer, name.clone(), below);
-        self.unpacking.join(name.as_str().to_owned(), || Box::pin(work())).await
+    /// A layer by this name, fetched and unpacked once for all that want it: alone, or onto those below it.
+    async fn layer(
+        self: &Rc<Self>,
+        layer: Layer,
+        name: LayerName,
+        below: Vec<PathBuf>,
+    ) -> Result<Unpacked, Failure> {
+        let (images, key) = (Rc::clone(self), name.as_str().to_owned());
+        self.unpacking.join(key, || Box::pin(images.fly(layer, name, below))).await
     }
 
     async fn fly(
@@ -269,13 +265,26 @@ impl Images {
         if self.is_full() {
             self.make_room(self.marks.low).await;
         }
-        let brought = self.try_bring(layer, name, below, done).await;
-        let Err(failure) = brought else { return brought };
-        self.layers.give_up(name).await;
-        if self.is_full() && self.make_room(self.marks.low).await {
-            return self.try_bring(layer, name, below, done).await;
+        let brought = self.attempt(layer, name, below, done).await;
+        if brought.is_err() && self.is_full() && self.make_room(self.marks.low).await {
+            return self.attempt(layer, name, below, done).await;
         }
-        Err(failure)
+        brought
+    }
+
+    /// One try, of which nothing is left where it fails but what came of the layer.
+    async fn attempt(
+        &self,
+        layer: &Layer,
+        name: &LayerName,
+        below: &[PathBuf],
+        done: &Cell<u64>,
+    ) -> Result<Unpacked, Failure> {
+        let brought = self.try_bring(layer, name, below, done).await;
+        if brought.is_err() {
+            self.layers.give_up(name).await;
+        }
+        brought
     }
 
     async fn try_bring(
