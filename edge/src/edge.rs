@@ -162,14 +162,13 @@ impl Edge {
         let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
-        let of_apps = apps::Parts {
+        let apps = Arc::new(Apps::load(apps::Parts {
             store: Arc::clone(&store),
             router: Arc::clone(&router),
             metrics: Arc::clone(&metrics),
             images: Arc::clone(&images),
             assets: directories.assets.clone(),
-        };
-        let apps = Arc::new(Apps::load(of_apps)?);
+        })?);
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let records = recover(&*store, &nodes, count)?;
         let ways: Vec<Ways> = (0..count).map(|_| Ways::new()).collect();
@@ -188,15 +187,7 @@ impl Edge {
             metrics: Arc::clone(&metrics),
             shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
         };
-        let parts = delivery::Parts {
-            config: Arc::clone(&config),
-            lifecycle: lifecycle.clone(),
-            nodes: Arc::clone(&nodes),
-            apps: Arc::clone(&apps),
-            content: images.content().clone(),
-            epoch,
-        };
-        let (delivery, deliverer) = Delivery::start(parts)?;
+        let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
         let mut shards = start_shards(&shared, ways, records, epoch)?;
         shards.push(deliverer);
         let own = OwnWork::of(&shared, &apps, &mailboxes);
@@ -212,6 +203,8 @@ impl Edge {
             lifecycle: lifecycle.clone(),
             process,
         });
+        let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(&secrets));
+        let remote = Arc::new(remote);
         let admin = Admin {
             apps,
             wakes: shared.wakes.clone(),
@@ -219,11 +212,7 @@ impl Edge {
             nodes,
             delivery,
             watch: Arc::clone(&watch),
-            remote: Arc::new(Remote::new(
-                config.registries.clone(),
-                Arc::clone(&images),
-                Arc::clone(&secrets),
-            )),
+            remote,
             transfers: admin::transfers(),
             tokens,
             secrets,
@@ -281,6 +270,24 @@ impl Edge {
         tracing::info!(?ending, "stopped");
         Ok(ending?)
     }
+}
+
+/// What brings images to nodes, and its thread.
+fn start_delivery(
+    shared: &Shared,
+    apps: &Arc<Apps>,
+    images: &Images,
+    epoch: Epoch,
+) -> anyhow::Result<(Delivery, JoinHandle<anyhow::Result<()>>)> {
+    let parts = delivery::Parts {
+        config: Arc::clone(&shared.config),
+        lifecycle: shared.lifecycle.clone(),
+        nodes: Arc::clone(&shared.nodes),
+        apps: Arc::clone(apps),
+        content: images.content().clone(),
+        epoch,
+    };
+    Delivery::start(parts).context("the thread that brings images to nodes")
 }
 
 /// Shows the edge to whoever watches it, where there is an address for that.
