@@ -1,6 +1,7 @@
 //! The command line, and its help.
 
 mod agenda;
+mod deploy;
 mod images;
 mod logs;
 mod secret;
@@ -14,11 +15,11 @@ use berth_common::ids::{AppName, Version};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::agenda::{Alarm, Crons, Hooks, OneObject, Schedules, When, Which};
+pub(crate) use self::deploy::Deploy;
 pub(crate) use self::images::{Build, Images, Registries};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};
 pub(crate) use self::start::StartContainer;
-use crate::prefetch::WaitFor;
 
 /// Most nodes of one `berth dev`: each is two processes.
 const MAX_DEV_NODES: i64 = 32;
@@ -410,26 +411,6 @@ pub(crate) struct Check {
     /// The file
     #[arg(default_value = "berth.toml")]
     pub(crate) file: PathBuf,
-}
-
-/// Arguments of `berth deploy`.
-#[derive(Debug, ClapArgs)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct Deploy {
-    /// The directory that holds berth.toml
-    #[arg(default_value = ".")]
-    pub(crate) dir: PathBuf,
-    #[command(flatten)]
-    pub(crate) terms: TermArgs,
-    /// How many nodes must have the images before the version becomes current: all that are connected and can run them, none,
-    /// or a number
-    #[arg(long, value_name = "all|none|N", default_value_t)]
-    pub(crate) wait_for: WaitFor,
-    /// How long that may take, such as 90s; then nothing is changed
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
-    pub(crate) wait_timeout: std::time::Duration,
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
 }
 
 #[derive(Debug, Subcommand)]

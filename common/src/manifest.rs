@@ -11,6 +11,7 @@ mod observability;
 mod report;
 mod route;
 mod secrets;
+mod source;
 #[cfg(test)]
 mod tests;
 mod trigger;
@@ -18,12 +19,10 @@ mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
-use crate::image::{Named, Reference};
 use crate::spec::{
     AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef, LogSpec,
     MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, Secrets, StartBoost,
@@ -31,6 +30,7 @@ use crate::spec::{
 
 pub use container::MAX_PREPARED;
 pub use report::{Position, Problem, Problems};
+pub use source::ImageSource;
 
 use container::ClassNames;
 use report::{Report, Section};
@@ -158,52 +158,6 @@ pub struct DeclaredImage {
     pub position: Position,
     /// Whether its class also says what to run in it.
     pub has_entrypoint: bool,
-}
-
-/// What an image is made of. Paths are as in the file: relative ones start at its directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageSource {
-    /// A static binary, a root directory, a Dockerfile or a directory that holds one, which only a look at it can tell.
-    Path(PathBuf),
-    /// An OCI image layout directory (`oci:` before the path).
-    Layout(PathBuf),
-    /// An archive as `docker save` writes it (`docker-archive:` before the path).
-    DockerArchive(PathBuf),
-    /// An image of a registry somewhere (`host/repository:tag`, or `docker://` before what Docker's users write).
-    Registry(Reference),
-    /// An image of the edge's own registry (`berth:` before repository and tag).
-    Edge(Named),
-}
-
-impl ImageSource {
-    /// The path to look at, where it has one.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Path(path) | Self::Layout(path) | Self::DockerArchive(path) => Some(path),
-            Self::Registry(_) | Self::Edge(_) => None,
-        }
-    }
-}
-
-impl FromStr for ImageSource {
-    type Err = String;
-    /// Reads what `image` in the file may be.
-    fn from_str(text: &str) -> Result<Self, String> {
-        container::image_source(text)
-            .map_err(|fault| format!("{fault}; expected {}", container::IMAGE_EXPECTED))
-    }
-}
-
-impl fmt::Display for ImageSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(path) => path.display().fmt(f),
-            Self::Layout(path) => write!(f, "oci:{}", path.display()),
-            Self::DockerArchive(path) => write!(f, "docker-archive:{}", path.display()),
-            Self::Registry(reference) => reference.fmt(f),
-            Self::Edge(image) => write!(f, "berth:{image}"),
-        }
-    }
 }
 
 /// What was found in a file, right or wrong.

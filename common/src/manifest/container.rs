@@ -7,10 +7,10 @@ use toml::de::DeValue;
 
 use super::report::{Position, Report, Section, Value, kind, nearest};
 use super::secrets;
+use super::source::{IMAGE_EXPECTED, image_source};
 use super::values::{self, Bounds};
-use super::{ClassManifest, DeclaredImage, ImageSource, trigger};
+use super::{ClassManifest, DeclaredImage, trigger};
 use crate::ids::ClassName;
-use crate::image::{ImageNameError, Reference};
 use crate::spec::{Capability, MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, StartBoost, path_fault};
 
 const KEYS: [&str; 22] = [
@@ -239,10 +239,6 @@ pub(super) fn optional<'t, 'i: 't, T>(
     }
 }
 
-/// What an image may be, for people.
-pub(super) const IMAGE_EXPECTED: &str = "a path (static binary, root directory, Dockerfile), \"oci:\" or \"docker-archive:\" and a \
-                              path, a reference such as \"ghcr.io/me/app:1\", or \"berth:\" and an image of the edge";
-
 fn image(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<DeclaredImage> {
     let value = report.required(section, "image", IMAGE_EXPECTED)?;
     let text = values::text(report, value, IMAGE_EXPECTED)?;
@@ -255,26 +251,6 @@ fn image(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<DeclaredI
     };
     let has_entrypoint = section.get("entrypoint").is_some();
     Some(DeclaredImage { source, position: report.position(value.span().start), has_entrypoint })
-}
-
-/// Reads what `image` may be.
-pub(super) fn image_source(text: &str) -> Result<ImageSource, String> {
-    let path = |text: &str| match text {
-        "" => Err("is not a path".to_owned()),
-        text if text.contains('\0') => Err("is not a path".to_owned()),
-        text => Ok(text.into()),
-    };
-    let said = |error: ImageNameError| error.to_string();
-    match text.split_once(':') {
-        Some(("oci", rest)) => path(rest).map(ImageSource::Layout),
-        Some(("docker-archive", rest)) => path(rest).map(ImageSource::DockerArchive),
-        Some(("berth", rest)) => rest.parse().map(ImageSource::Edge).map_err(said),
-        Some(("docker", rest)) if rest.starts_with("//") => {
-            rest[2..].parse().map(ImageSource::Registry).map_err(said)
-        }
-        _ if Reference::names_a_registry(text) => text.parse().map(ImageSource::Registry).map_err(said),
-        _ => path(text).map(ImageSource::Path),
-    }
 }
 
 /// `false`, `true`, or a boost of one's own.

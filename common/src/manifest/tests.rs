@@ -588,20 +588,3 @@ fn a_secret_takes_the_place_of_a_variable_of_the_app() {
         with("secrets = [\"MODE\"]", "[vars]\nMODE = \"a\"\nOTHER = \"b\"").unwrap().classes.remove(0);
     assert_eq!(class.env.into_keys().collect::<Vec<_>>(), ["OTHER"]);
 }
-
-#[test]
-fn images_come_from_everywhere() {
-    let source = |text: &str| {
-        let file = SMALLEST.replace("image = \"./hello\"", &format!("image = \"{text}\""));
-        parse(&file)
-            .map(|manifest| manifest.classes[0].image.source.clone())
-            .map_err(|problems| problems.to_string())
-    };
-    let registry = |text: &str| Ok(ImageSource::Registry(text.parse().unwrap()));
-    assert_eq!(source("./a.b/c"), Ok(ImageSource::Path("./a.b/c".into())));
-    assert_eq!(source("docker-archive:./x.tar"), Ok(ImageSource::DockerArchive("./x.tar".into())));
-    assert_eq!(source("ghcr.io/me/app:1"), registry("ghcr.io/me/app:1"));
-    assert_eq!(source("docker://alpine"), registry("docker.io/library/alpine:latest"));
-    assert_eq!(source("berth:my/app:1"), Ok(ImageSource::Edge("my/app:1".parse().unwrap())));
-    assert!(source("ghcr.io/Me/app").unwrap_err().contains("is not the name of a repository"));
-}

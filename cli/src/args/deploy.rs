@@ -1,0 +1,28 @@
+//! Arguments of `berth deploy`.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::{AdminArgs, EXIT_CODES, TermArgs};
+use crate::prefetch::WaitFor;
+
+/// Arguments of `berth deploy`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Deploy {
+    /// The directory that holds berth.toml
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) terms: TermArgs,
+    /// How many nodes must have the images before the version becomes current: all that are connected and can run them, none,
+    /// or a number
+    #[arg(long, value_name = "all|none|N", default_value_t)]
+    pub(crate) wait_for: WaitFor,
+    /// How long that may take, such as 90s; then nothing is changed
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(crate) wait_timeout: std::time::Duration,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
