@@ -177,7 +177,10 @@ fn kind(media_type: &str) -> String {
 
 fn node(of: &OnNode) -> Vec<String> {
     let state = of.message.as_ref().map_or_else(|| of.state.clone(), |why| format!("{}: {why}", of.state));
-    vec![of.node.clone(), state, format!("{} of {}", bytes(of.done), bytes(of.total))]
+    // Told only while it is fetched.
+    let fetched =
+        if of.total == 0 { "-".to_owned() } else { format!("{} of {}", bytes(of.done), bytes(of.total)) };
+    vec![of.node.clone(), state, fetched]
 }
 
 #[cfg(test)]
