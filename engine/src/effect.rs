@@ -6,18 +6,10 @@ use berth_common::wire::call::{Start, Stop};
 
 use crate::event::Event;
 use crate::fleet::Demand;
-use crate::input::WaiterId;
+use crate::ids::{HoldId, PersistId, WaiterId};
 use crate::record::Record;
 use crate::refused::Refused;
 use crate::usage::UsageRecord;
-
-/// One request's claim on a running instance. Drawn by the engine, never twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HoldId(pub u64);
-
-/// One write to the store. Drawn by the engine, never twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PersistId(pub u64);
 
 /// Where an object's instance is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,34 +6,13 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{InstanceStatus, Phase, Stop};
 
-use crate::effect::{Effect, HoldId, PersistId};
+use crate::context::{Config, Context, Ids};
+use crate::effect::Effect;
 use crate::input::{Input, Kept, Now};
 use crate::object::{Object, SIGKILL, Standing};
 use crate::record::Record;
 use crate::timers::Timers;
 use crate::view::{ObjectView, PublicState};
-
-/// Settings of an engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// How long an instance may live without word from this edge, in milliseconds.
-    pub term_ms: u64,
-    /// How many requests may wait for one object.
-    pub max_waiters_per_object: usize,
-    /// The pauses between instances that fail.
-    pub backoff: Backoff,
-}
-
-/// The pauses before an object's next instance, when those before it failed in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    /// After the second one, in milliseconds; then twice as long after each.
-    pub first_ms: u64,
-    /// The longest, in milliseconds.
-    pub max_ms: u64,
-    /// How long after the end of a pause, in milliseconds, nothing is known of it any more.
-    pub forget_ms: u64,
-}
 
 /// The objects of one shard.
 #[derive(Debug)]
@@ -64,39 +43,6 @@ struct Slot {
 impl From<Object> for Slot {
     fn from(object: Object) -> Self {
         Self { object, placed_on: None, shown: None }
-    }
-}
-
-/// Draws ids.
-#[derive(Debug, Default)]
-pub(crate) struct Ids(u64);
-
-impl Ids {
-    fn next(&mut self) -> u64 {
-        self.0 += 1;
-        self.0
-    }
-
-    pub(crate) fn hold(&mut self) -> HoldId {
-        HoldId(self.next())
-    }
-
-    pub(crate) fn persist(&mut self) -> PersistId {
-        PersistId(self.next())
-    }
-}
-
-/// What an object needs to handle an input.
-pub(crate) struct Context<'a> {
-    pub(crate) now: Now,
-    pub(crate) config: &'a Config,
-    pub(crate) effects: &'a mut VecDeque<Effect>,
-    pub(crate) ids: &'a mut Ids,
-}
-
-impl Context<'_> {
-    pub(crate) fn emit(&mut self, effect: Effect) {
-        self.effects.push_back(effect);
     }
 }
 
@@ -234,13 +180,14 @@ impl Engine {
     /// Lets an object do something, and keeps the books afterwards.
     fn with(&mut self, now: Now, id: ObjectId, act: impl FnOnce(&mut Object, &mut Context<'_>)) {
         let Self { config, objects, effects, ids, .. } = self;
+        // An answer that comes late finds nothing: the object was forgotten meanwhile.
         let Some(slot) = objects.get_mut(&id) else { return };
         act(&mut slot.object, &mut Context { now, config, effects, ids });
         self.settle(id);
     }
 
     fn settle(&mut self, id: ObjectId) {
-        let Some(slot) = self.objects.get_mut(&id) else { return };
+        let slot = self.objects.get_mut(&id).expect("only an object in memory changes");
         if slot.object.placed_on() != slot.placed_on.as_ref() {
             if let Some(set) = slot.placed_on.take().and_then(|node| self.placed.get_mut(&node)) {
                 set.remove(&id);

@@ -3,6 +3,7 @@
 //! The nodes of an edge are shared by all its shards. What is reserved here is a promise among the shards; the agent
 //! has the last word when it is asked to start.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use berth_common::ids::{AppName, ClassName, Generation, NodeId, ObjectId, ObjectKey};
@@ -165,25 +166,27 @@ impl Fleet {
 
     /// Gives back what an object has reserved for this or an earlier generation.
     pub fn release(&mut self, object: ObjectId, generation: Generation) {
-        let held = self.reservations.get(&object).is_some_and(|r| r.demand.generation <= generation);
-        if !held {
+        let Entry::Occupied(held) = self.reservations.entry(object) else { return };
+        if held.get().demand.generation > generation {
             return;
         }
-        let Some(Reservation { node, demand }) = self.reservations.remove(&object) else { return };
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.used.subtract(&demand.resources);
+        let Reservation { node, demand } = held.remove();
+        self.unbook(&demand, &node);
+    }
+
+    /// The reverse of `book`: what that has counted is there.
+    fn unbook(&mut self, demand: &Demand, node: &NodeId) {
+        let node = self.nodes.get_mut(node).expect("a reservation is on a node that is known");
+        node.used.subtract(&demand.resources);
+        let count = self.classes.get_mut(&demand.class).expect("a reservation counts for its class");
+        *count -= 1;
+        if *count == 0 {
+            self.classes.remove(&demand.class);
         }
-        if let Some(count) = self.classes.get_mut(&demand.class) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.classes.remove(&demand.class);
-            }
-        }
-        if let Some(used) = self.apps.get_mut(&demand.class.0) {
-            *used = used.minus(&demand.resources);
-            if *used == AppUse::default() {
-                self.apps.remove(&demand.class.0);
-            }
+        let used = self.apps.get_mut(&demand.class.0).expect("a reservation counts for its app");
+        *used = used.minus(&demand.resources);
+        if *used == AppUse::default() {
+            self.apps.remove(&demand.class.0);
         }
     }
 

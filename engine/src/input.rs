@@ -7,7 +7,7 @@ use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::spec::ClassSpec;
 use berth_common::wire::call::{InstanceStatus, Refusal};
 
-use crate::effect::{HoldId, PersistId};
+use crate::ids::{HoldId, PersistId, WaiterId};
 use crate::record::Record;
 use crate::refused::Refused;
 
@@ -19,10 +19,6 @@ pub struct Now {
     /// Milliseconds since 1970: only shown to people.
     pub wall_ms: u64,
 }
-
-/// One request that waits for an instance. Drawn by the shell, never twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WaiterId(pub u64);
 
 /// How somebody wants an instance ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,12 @@
 //! Takes the time and an input, and returns effects for a shell to carry out. Knows nothing of clocks, threads,
 //! sockets, files or randomness, so that every order of events can be tried in a test.
 
+mod context;
 mod effect;
 mod engine;
 mod event;
 pub mod fleet;
+mod ids;
 mod input;
 mod object;
 mod record;
@@ -15,10 +17,12 @@ mod timers;
 mod usage;
 mod view;
 
-pub use effect::{Effect, HoldId, PersistId, Placement};
-pub use engine::{Backoff, Config, Engine};
+pub use context::{Backoff, Config};
+pub use effect::{Effect, Placement};
+pub use engine::Engine;
 pub use event::Event;
-pub use input::{EndOrder, Input, Kept, Now, StoreFailure, WaiterId};
+pub use ids::{HoldId, PersistId, WaiterId};
+pub use input::{EndOrder, Input, Kept, Now, StoreFailure};
 pub use record::{Record, RecordState};
 pub use refused::Refused;
 pub use usage::UsageRecord;

@@ -40,11 +40,12 @@ use berth_common::spec::ClassSpec;
 
 use self::crashes::Crashes;
 use self::live::{Live, Stage};
-use self::placing::Beside;
+use self::placing::CommitExtras;
 use self::waiters::Waiters;
-use crate::effect::{Effect, HoldId, PersistId, Placement};
-use crate::engine::Context;
-use crate::input::{Now, WaiterId};
+use crate::context::Context;
+use crate::effect::{Effect, Placement};
+use crate::ids::{HoldId, PersistId, WaiterId};
+use crate::input::Now;
 use crate::record::{Record, RecordState};
 use crate::refused::Refused;
 use crate::view::{ObjectView, PublicState};
@@ -78,9 +79,48 @@ enum State {
     /// It has, or may have, an instance.
     Live(Live),
     /// Its instance is gone; that is being persisted, with what its hook is told of it and what it took.
-    Ending { node: NodeId, instance: InstanceId, persist: PersistId, retry_ms: Option<u64>, beside: Beside },
+    Ending {
+        node: NodeId,
+        instance: InstanceId,
+        persist: PersistId,
+        retry_ms: Option<u64>,
+        extras: CommitExtras,
+    },
     /// Nothing more to do: to be forgotten.
     Gone,
+}
+
+impl State {
+    /// The instance, where the caller knows that there is one: anything else is a fault of the engine, and a shard that
+    /// goes on with it could start a second instance.
+    #[track_caller]
+    fn live(&self) -> &Live {
+        match self {
+            Self::Live(live) => live,
+            other => unreachable!("no instance in the state {}", other.name()),
+        }
+    }
+
+    /// As `live`, to be changed.
+    #[track_caller]
+    fn live_mut(&mut self) -> &mut Live {
+        match self {
+            Self::Live(live) => live,
+            other => unreachable!("no instance in the state {}", other.name()),
+        }
+    }
+
+    /// Its name alone: what it holds may be a customer's.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Loading => "Loading",
+            Self::Delayed { .. } => "Delayed",
+            Self::Reserving { .. } => "Reserving",
+            Self::Live(_) => "Live",
+            Self::Ending { .. } => "Ending",
+            Self::Gone => "Gone",
+        }
+    }
 }
 
 /// What an instance that a node tells of is to an object.

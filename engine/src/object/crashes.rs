@@ -11,7 +11,7 @@
 use berth_common::ids::Version;
 use berth_common::outcome::{ExitReason, Outcome};
 
-use crate::engine::Backoff;
+use crate::context::Backoff;
 use crate::input::Now;
 use crate::refused::Refused;
 use crate::view::CrashLoop;

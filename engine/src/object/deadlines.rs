@@ -4,8 +4,8 @@ use berth_common::outcome::ExitReason;
 
 use super::live::{Live, Stage};
 use super::{Object, State};
+use crate::context::Context;
 use crate::effect::Effect;
-use crate::engine::Context;
 use crate::refused::Refused;
 use crate::timers::Timer;
 
@@ -34,8 +34,8 @@ impl Object {
         match timer {
             Timer::Start => self.give_up(&Refused::StartTimeout, cx),
             Timer::Port => {
-                let State::Live(live) = &self.state else { return };
-                self.give_up(&Refused::PortTimeout { port: live.class.default_port.unwrap_or_default() }, cx);
+                let port = self.state.live().class.default_port.unwrap_or_default();
+                self.give_up(&Refused::PortTimeout { port }, cx);
             }
             Timer::Idle => self.check_idle(cx),
             Timer::Decide => self.undecided(cx),
@@ -48,9 +48,7 @@ impl Object {
 
     /// The instance missed its deadline: ends it.
     fn give_up(&mut self, refused: &Refused, cx: &mut Context<'_>) {
-        if let State::Live(live) = &mut self.state {
-            live.message = Some(refused.to_string());
-        }
+        self.state.live_mut().message = Some(refused.to_string());
         self.refuse_all(refused, cx);
         self.stop(ExitReason::StartFailed, cx);
     }

@@ -12,14 +12,14 @@ use berth_common::spec::HookKind;
 
 use super::live::{Question, Stage};
 use super::{Object, State};
-use crate::engine::Context;
+use crate::context::Context;
 
 /// How long a hook may take to decide, in milliseconds: as long as it may take to answer, and once to be tried again.
 const ANSWER_TIMEOUT_MS: u64 = 30_000;
 
 impl Object {
     pub(super) fn check_idle(&mut self, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         let idle_at = live.idle_at_ms();
         if !live.holds.is_empty() {
             // The last release looks again.
@@ -35,7 +35,7 @@ impl Object {
         let Some(event) = self.event(HookKind::ActivityExpired, None, cx) else {
             return self.stop(ExitReason::Idle, cx);
         };
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         let deadline_ms = cx.now.mono_ms.saturating_add(ANSWER_TIMEOUT_MS);
         let asked = Question { asked_ms: event.time_ms, deadline_ms };
         live.stage = Stage::Healthy { idle_check_ms: None, asked: Some(asked) };
@@ -45,6 +45,7 @@ impl Object {
 
     /// The class's hook has answered.
     pub(crate) fn decided(&mut self, instance: InstanceId, asked_ms: u64, renew: bool, cx: &mut Context<'_>) {
+        // Late: the instance that was asked about has ended.
         let State::Live(live) = &mut self.state else { return };
         let current =
             matches!(live.stage, Stage::Healthy { asked: Some(asked), .. } if asked.asked_ms == asked_ms);
@@ -60,7 +61,7 @@ impl Object {
 
     /// Nobody wants to keep it, unless somebody holds it meanwhile.
     pub(super) fn undecided(&mut self, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         if live.holds.is_empty() {
             self.stop(ExitReason::Idle, cx);
         } else {

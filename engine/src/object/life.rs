@@ -10,12 +10,13 @@ use berth_common::wire::call::{Phase, Refusal, RefusalCode, Stop};
 
 use super::crashes::{self, Crashes};
 use super::live::Stage;
-use super::placing::Beside;
+use super::placing::CommitExtras;
 use super::{Object, State, grant, ms};
+use crate::context::Context;
 use crate::effect::Effect;
-use crate::engine::Context;
 use crate::event::{Event, Happening};
-use crate::input::{EndOrder, Kept, WaiterId};
+use crate::ids::WaiterId;
+use crate::input::{EndOrder, Kept};
 use crate::record::RecordState;
 use crate::refused::Refused;
 
@@ -35,7 +36,7 @@ impl Object {
 
     /// Its node tells where its instance is in its life, and of one that has ended what it took.
     pub(crate) fn status(&mut self, phase: Phase, metered: Option<Metered>, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         if matches!(phase, Phase::Running | Phase::Ready) {
             let recovering = matches!(live.stage, Stage::Recovering);
             live.note_running(if recovering { live.placed_ms } else { cx.now.wall_ms });
@@ -64,7 +65,7 @@ impl Object {
     }
 
     fn runs(&mut self, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         if live.class.default_port.is_none() {
             return self.ready(cx);
         }
@@ -75,7 +76,7 @@ impl Object {
     }
 
     fn ready(&mut self, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         live.stage = Stage::Healthy { idle_check_ms: None, asked: None };
         live.healthy_since_ms = Some(cx.now.mono_ms);
         live.active(cx.now.mono_ms);
@@ -90,11 +91,11 @@ impl Object {
 
     /// Has the class's hook told that the instance takes requests, once.
     fn announce(&mut self, cx: &mut Context<'_>) {
-        if !matches!(&self.state, State::Live(live) if !live.announced) {
+        if self.state.live().announced {
             return;
         }
         let Some(event) = self.event(HookKind::Start, None, cx) else { return };
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         live.announced = true;
         let record = live.record();
         // Nothing waits for it: if it is not written, the next run of the edge finds the instance not announced.
@@ -103,7 +104,7 @@ impl Object {
 
     /// What the class's hook is told, if it wants to be.
     pub(super) fn event(&self, kind: HookKind, outcome: Option<&Outcome>, cx: &Context<'_>) -> Option<Event> {
-        let State::Live(live) = &self.state else { return None };
+        let live = self.state.live();
         Event::wanted(&live.class, || Happening {
             kind,
             key: self.key.clone(),
@@ -127,7 +128,7 @@ impl Object {
 
     /// It is ending without word from this run of the edge: as one before it ordered, or as its node does by itself.
     fn stopping(&mut self, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         let recovering = matches!(live.stage, Stage::Recovering);
         live.stage =
             Stage::Stopping { unsent: None, sent: live.stop_reason.map(|reason| live.order(reason)) };
@@ -138,7 +139,7 @@ impl Object {
 
     /// Its node has told of everything it has and will have.
     pub(crate) fn synced(&mut self, told: &HashSet<InstanceId>, kept: Kept, cx: &mut Context<'_>) {
-        let State::Live(live) = &self.state else { return };
+        let live = self.state.live();
         match &live.stage {
             // Not asked for yet.
             Stage::Placing { .. } => {}
@@ -157,7 +158,7 @@ impl Object {
     }
 
     fn exited(&mut self, outcome: Outcome, metered: Option<Metered>, cx: &mut Context<'_>) {
-        let State::Live(live) = &self.state else { return };
+        let live = self.state.live();
         let outcome = live.explain(outcome);
         let starting = matches!(live.stage, Stage::Starting { .. } | Stage::Running { .. });
         // One without a port may have done its work before it was seen to run.
@@ -177,17 +178,17 @@ impl Object {
 
     /// The instance is gone: persists that, with what it took if it ran, and then lets the node forget it.
     pub(super) fn end(&mut self, outcome: Outcome, metered: Option<Metered>, cx: &mut Context<'_>) {
-        let State::Live(live) = &self.state else { return };
+        let live = self.state.live();
         let (node, instance) = (live.node.clone(), live.instance);
         let usage = metered.map(|metered| self.usage(live, metered, &outcome));
-        let beside = Beside { events: self.events_of_end(&outcome, cx), usage };
+        let extras = CommitExtras { events: self.events_of_end(&outcome, cx), usage };
         let persist = cx.ids.persist();
         self.last_change_ms = cx.now.wall_ms;
         self.exit = Some(outcome.clone());
         cx.emit(Effect::Unreserve { object: self.id, generation: self.generation, node: node.clone() });
         self.tell_ordered(cx);
-        self.state = State::Ending { node, instance, persist, retry_ms: None, beside: beside.clone() };
-        self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, beside, cx);
+        self.state = State::Ending { node, instance, persist, retry_ms: None, extras: extras.clone() };
+        self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, extras, cx);
     }
 
     /// Ends the instance because somebody wants it.
@@ -212,7 +213,7 @@ impl Object {
 
     /// Tells those who ordered its end that this is as good as done.
     pub(super) fn tell_ordered(&mut self, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         for waiter in live.orders.drain(..) {
             cx.emit(Effect::Ordered { waiter });
         }
@@ -220,13 +221,13 @@ impl Object {
 
     /// Ends the instance: persists why, and then tells the node.
     pub(super) fn stop(&mut self, reason: ExitReason, cx: &mut Context<'_>) {
-        let State::Live(live) = &self.state else { return };
+        let live = self.state.live();
         let stop = live.order(reason);
         self.stop_with(reason, stop, cx);
     }
 
     fn stop_with(&mut self, reason: ExitReason, stop: Stop, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         live.stage = Stage::Stopping { unsent: Some((cx.ids.persist(), stop.clone())), sent: Some(stop) };
         live.stop_reason = Some(reason);
         self.last_change_ms = cx.now.wall_ms;

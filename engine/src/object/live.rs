@@ -9,8 +9,8 @@ use berth_common::spec::ClassSpec;
 use berth_common::wire::call::{Start, Stop};
 
 use super::{SIGKILL, SIGTERM, ms};
-use crate::effect::{HoldId, PersistId};
-use crate::input::{EndOrder, WaiterId};
+use crate::ids::{HoldId, PersistId, WaiterId};
+use crate::input::EndOrder;
 use crate::record::RecordState;
 use crate::view::PublicState;
 

@@ -9,10 +9,11 @@ use berth_common::outcome::{ExitReason, Outcome};
 use super::crashes::Crashes;
 use super::live::{Live, Stage};
 use super::{Object, State, ms};
-use crate::effect::{Effect, PersistId};
-use crate::engine::Context;
+use crate::context::Context;
+use crate::effect::Effect;
 use crate::event::Event;
 use crate::fleet::Demand;
+use crate::ids::PersistId;
 use crate::input::StoreFailure;
 use crate::record::{Record, RecordState};
 use crate::refused::Refused;
@@ -23,14 +24,14 @@ const PERSIST_RETRY_MS: u64 = 1_000;
 
 /// What is written in one commit with a record.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Beside {
+pub(super) struct CommitExtras {
     /// What hooks are told, in this order.
     pub(super) events: Vec<Event>,
     /// What an instance took that has ended.
     pub(super) usage: Option<Box<UsageRecord>>,
 }
 
-impl From<Event> for Beside {
+impl From<Event> for CommitExtras {
     fn from(event: Event) -> Self {
         Self { events: vec![event], usage: None }
     }
@@ -87,6 +88,7 @@ impl Object {
         result: Result<(NodeId, InstanceId), Refused>,
         cx: &mut Context<'_>,
     ) {
+        // Late: the requests have gone away, or an order has ended the wait.
         let State::Reserving { class } = &self.state else { return };
         if generation != self.generation.next() {
             return;
@@ -115,20 +117,20 @@ impl Object {
 
     /// Emits the persist that the live state waits for.
     pub(super) fn persist_live(&mut self, cx: &mut Context<'_>) {
-        let State::Live(live) = &self.state else { return };
+        let live = self.state.live();
         let persist = match &live.stage {
             Stage::Placing { persist } | Stage::Stopping { unsent: Some((persist, _)), .. } => *persist,
             _ => return,
         };
-        self.persist(persist, live.record(), Beside::default(), cx);
+        self.persist(persist, live.record(), CommitExtras::default(), cx);
     }
 
-    /// Emits a persist, with what is written beside the record.
+    /// Emits a persist, with what is written extras the record.
     pub(super) fn persist(
         &self,
         persist: PersistId,
         state: RecordState,
-        beside: Beside,
+        extras: CommitExtras,
         cx: &mut Context<'_>,
     ) {
         let record = Record {
@@ -137,7 +139,7 @@ impl Object {
             state,
             last_change_ms: self.last_change_ms,
         };
-        let Beside { events, usage } = beside;
+        let CommitExtras { events, usage } = extras;
         cx.emit(Effect::Persist { object: self.id, persist, record, events, usage });
     }
 
@@ -175,7 +177,7 @@ impl Object {
 
     /// The placement is durable, or it is not known to be.
     fn placed(&mut self, durable: bool, cx: &mut Context<'_>) {
-        let State::Live(live) = &mut self.state else { return };
+        let live = self.state.live_mut();
         if let Some(reason) = live.cancelled.filter(|_| durable) {
             return self.end(Outcome::because(reason, "ended before it was started"), None, cx);
         }
@@ -196,10 +198,12 @@ impl Object {
 
     /// Writes the end again after a failure.
     pub(super) fn persist_again(&mut self, cx: &mut Context<'_>) {
-        let State::Ending { persist, retry_ms, beside, .. } = &mut self.state else { return };
-        let (again, beside) = (cx.ids.persist(), beside.clone());
+        let State::Ending { persist, retry_ms, extras, .. } = &mut self.state else {
+            unreachable!("an end is written again in the state {}", self.state.name())
+        };
+        let (again, extras) = (cx.ids.persist(), extras.clone());
         *persist = again;
         *retry_ms = None;
-        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, beside, cx);
+        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, extras, cx);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use berth_common::spec::ClassSpec;
 
-use crate::input::WaiterId;
+use crate::ids::WaiterId;
 
 /// The requests that wait for one object.
 #[derive(Debug, Default)]
