@@ -88,7 +88,9 @@ impl Credentials {
         let roots = Arc::new(load_roots(ca)?);
         let chain = edge_chain(&roots, &provider, ca)?;
         let (identity, key) = load_own(certificate, key, &provider)?;
-        Ok(Self { identity, provider, roots, edges: Arc::new(EdgeVerifier { chain }), key: Arc::new(key) })
+        let algorithms = provider.signature_verification_algorithms;
+        let edges = Arc::new(EdgeVerifier { chain, algorithms });
+        Ok(Self { identity, provider, roots, edges, key: Arc::new(key) })
     }
 
     /// Who these credentials belong to.

@@ -1,8 +1,9 @@
 //! The architecture as absences: what a crate must not know cannot be in its dependency tree.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::process::Command;
+
+use super::page::Page;
+use super::workspace;
 
 /// Depths of a tree: what a package names itself, and all that those need.
 const ITS_OWN: &str = "1";
@@ -12,8 +13,7 @@ const EVERYTHING: &str = "1000";
 fn tree(package: &str, depth: &str) -> Vec<String> {
     let form = ["-e", "normal", "--prefix", "none", "--format", "{p}"];
     let args = ["tree", "--offline", "-p", package, "--depth", depth].into_iter().chain(form);
-    let output =
-        Command::new(env!("CARGO")).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let output = Command::new(env!("CARGO")).args(args).current_dir(workspace()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
@@ -64,4 +64,18 @@ fn edge_and_agent_only_meet_on_the_wire() {
     lacks("berth-edge", &["berth-agent", "berth-cli", "libcontainer", "cgroups-rs"]);
     lacks("berth-agent", &["berth-edge", "berth-engine", "berth-cli", "sled", "axum"]);
     lacks("berth-cli", &["berth-edge", "berth-agent", "berth-engine", "quinn", "sled", "libcontainer"]);
+}
+
+#[test]
+fn crates_depend_only_on_what_is_below_them() {
+    let page = Page::read();
+    let layers = &page.layers["crates"];
+    let height = |name: &str| layers.iter().position(|layer| layer.iter().any(|one| one == name));
+    for name in layers.iter().flatten() {
+        let package = format!("berth-{name}");
+        for other in tree(&package, ITS_OWN).iter().filter(|other| **other != package) {
+            let Some(other) = other.strip_prefix("berth-") else { continue };
+            assert!(height(name) < height(other), "{name} may not depend on {other}");
+        }
+    }
 }
