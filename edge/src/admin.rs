@@ -1,8 +1,6 @@
 //! The admin API: HTTP/1.1 on a Unix socket for the edge's own user and root, and over TLS for bearers of tokens. Looks,
 //! deploys, and passes orders to objects on; decides nothing. `openapi` describes it, docs/admin-api.md explains it.
 
-#![expect(unused_qualifications, reason = "the macros that describe parameters write them")]
-
 mod access;
 mod apps;
 mod connect;
@@ -33,10 +31,9 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
+use berth_api::edge::{AssetDirectory, Health, NodeList};
 use berth_engine::WaiterId;
-use serde::Serialize;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use self::problem::Problem;
@@ -45,7 +42,7 @@ use crate::delivery::Delivery;
 use crate::hooks::Wakes;
 use crate::images::Images;
 use crate::metrics::Watch;
-use crate::nodes::{NodeView, Nodes};
+use crate::nodes::Nodes;
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
 use crate::registry::Registry;
@@ -172,7 +169,7 @@ fn router() -> Router {
         );
     let value = Router::new()
         .routes(routes!(kv::get, kv::put, kv::delete))
-        .layer(DefaultBodyLimit::max(kv::MAX_VALUE_BYTES));
+        .layer(DefaultBodyLimit::max(berth_api::kv::MAX_VALUE_BYTES));
     let kv = Router::new()
         .routes(routes!(kv::list, kv::batch))
         .layer(DefaultBodyLimit::max(kv::MAX_BATCH_BYTES))
@@ -199,39 +196,16 @@ async fn no_method() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no such method", detail)
 }
 
-/// That the edge answers.
-#[derive(Serialize, ToSchema)]
-struct Health {
-    /// `ok`
-    status: &'static str,
-    /// The version of the edge.
-    version: &'static str,
-}
-
 /// Tells that the edge answers.
 #[utoipa::path(get, path = "/v1/health", tag = "edge", responses((status = 200, body = Health), problem::Denied))]
 async fn health() -> Json<Health> {
-    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
-}
-
-/// The nodes of an edge.
-#[derive(Serialize, ToSchema)]
-struct NodeList {
-    nodes: Vec<NodeView>,
+    Json(Health { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
 /// Lists the nodes with what they can hold, and whether they are connected.
 #[utoipa::path(get, path = "/v1/nodes", tag = "edge", responses((status = 200, body = NodeList), problem::Denied))]
 async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
     Json(NodeList { nodes: admin.nodes.views() })
-}
-
-/// Where static files are.
-#[derive(Serialize, ToSchema)]
-struct AssetDirectory {
-    /// The directory that the edge serves static files from, each app's from a directory in it.
-    #[schema(value_type = String)]
-    directory: PathBuf,
 }
 
 /// Tells where static files are put, on the edge's machine.

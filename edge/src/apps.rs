@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use berth_api::apps::VersionView;
 use berth_common::ids::{AppName, ClassName, Version};
 use berth_common::manifest::{MAX_CLASSES, MAX_PREPARED, MAX_ROUTES};
 use berth_common::spec::{
@@ -17,7 +18,7 @@ use berth_common::spec::{
 use tokio::sync::{Mutex, watch};
 
 use crate::clock::wall_ms;
-use crate::history::{AppHistory, VersionView};
+use crate::history::AppHistory;
 use crate::images::{ImageError, Images};
 use crate::metrics::Metrics;
 use crate::router::{CurrentRouter, Router};

@@ -1,9 +1,9 @@
 //! The versions of one app: at most so many, one of them current. Pure: what is stored and routed follows from it.
 
+use berth_api::apps::VersionView;
 use berth_common::ids::Version;
 use berth_common::spec::{AppSpec, OfApp};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// Versions that are kept of each app: enough to go back behind a bad week.
 pub(crate) const KEPT_VERSIONS: usize = 10;
@@ -23,21 +23,6 @@ pub(crate) struct AppHistory {
     current: Version,
     /// The oldest first; never empty, and the current one among them.
     versions: Vec<AppVersion>,
-}
-
-/// A version, for people and programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct VersionView {
-    #[schema(value_type = u64, minimum = 1)]
-    pub(crate) version: Version,
-    /// When it was deployed, in milliseconds since 1970.
-    pub(crate) created_ms: u64,
-    /// Whether requests are routed by it, and containers started from it.
-    pub(crate) current: bool,
-    /// How many classes it has.
-    pub(crate) classes: usize,
-    /// How many routes it has.
-    pub(crate) routes: usize,
 }
 
 impl AppHistory {

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use utoipa::ToSchema;
 
 use crate::clock::wall_ms;
 use crate::store::{self, Store, StoreError, Write};
@@ -23,7 +22,7 @@ const MAX_TOKENS: usize = 10_000;
 const LAST_USE_STEP_MS: u64 = 60_000;
 
 /// What a token allows. Each scope includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Scope {
     /// Look at everything but what is secret.
@@ -99,27 +98,6 @@ pub(crate) struct TokenRecord {
     pub(crate) last_used_ms: Option<u64>,
 }
 
-/// A token, for people and programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct TokenView {
-    /// 16 hexadecimal digits.
-    #[schema(value_type = String, pattern = "^[0-9a-f]{16}$")]
-    id: TokenId,
-    name: String,
-    scope: Scope,
-    /// In milliseconds since 1970.
-    created_ms: u64,
-    /// In milliseconds since 1970, at most a minute behind; null for one that was never used.
-    last_used_ms: Option<u64>,
-}
-
-impl From<&TokenRecord> for TokenView {
-    fn from(record: &TokenRecord) -> Self {
-        let TokenRecord { id, name, scope, created_ms, last_used_ms, .. } = record.clone();
-        Self { id, name, scope, created_ms, last_used_ms }
-    }
-}
-
 /// Why a token was not made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
@@ -145,7 +123,11 @@ impl Tokens {
     }
 
     /// Makes a token. Its text is nowhere but in the answer.
-    pub(crate) async fn create(&self, name: String, scope: Scope) -> Result<(String, TokenView), TokenError> {
+    pub(crate) async fn create(
+        &self,
+        name: String,
+        scope: Scope,
+    ) -> Result<(String, TokenRecord), TokenError> {
         if self.lock().len() >= MAX_TOKENS {
             return Err(TokenError::TooMany);
         }
@@ -155,9 +137,8 @@ impl Tokens {
         let (id, hash) = digest(&text);
         let record = TokenRecord { id, name, scope, hash, created_ms: wall_ms(), last_used_ms: None };
         store::write(&*self.store, Write::Token(record.clone())).await?;
-        let view = TokenView::from(&record);
-        self.lock().insert(id, record);
-        Ok((text, view))
+        self.lock().insert(id, record.clone());
+        Ok((text, record))
     }
 
     /// Ends a token. False where there is none.
@@ -171,8 +152,8 @@ impl Tokens {
         written.map(|()| true)
     }
 
-    pub(crate) fn views(&self) -> Vec<TokenView> {
-        self.lock().values().map(TokenView::from).collect()
+    pub(crate) fn all(&self) -> Vec<TokenRecord> {
+        self.lock().values().cloned().collect()
     }
 
     /// What the bearer of this token may do.

@@ -8,10 +8,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use berth_common::image::{Digest, Repository};
+use berth_api::images::{Swept, SweptBlob, SweptManifest};
+use berth_common::image::Digest;
 use berth_images::manifest::Manifest;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::info::is_of_the_manifest;
 use super::{Core, ImageError, Images, ROOM_PAUSE, each_manifest, each_tag};
@@ -23,34 +22,6 @@ const GRACE: Duration = Duration::from_secs(60 * 60);
 const EVERY: Duration = Duration::from_secs(60 * 60);
 /// How often it is looked for uploads that nobody goes on with.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-
-/// What was removed, or would be.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct Swept {
-    /// Manifests without a name that were taken from their repositories.
-    pub(crate) manifests: Vec<SweptManifest>,
-    /// Blobs that were no part of anything; manifests are some of them.
-    pub(crate) blobs: Vec<SweptBlob>,
-    /// Bytes of those.
-    pub(crate) bytes: u64,
-}
-
-/// A manifest that was taken from its repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct SweptManifest {
-    #[schema(value_type = String)]
-    pub(crate) repository: Repository,
-    #[schema(value_type = String)]
-    pub(crate) digest: Digest,
-}
-
-/// A blob that was removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct SweptBlob {
-    #[schema(value_type = String)]
-    pub(crate) digest: Digest,
-    pub(crate) bytes: u64,
-}
 
 /// Ends uploads that nobody goes on with, and removes what nobody needs from time to time, for as long as it is polled.
 pub(crate) async fn collect_regularly(images: Arc<Images>) {

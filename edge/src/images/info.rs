@@ -1,55 +1,15 @@
 //! What an image is made of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use berth_common::image::{Architecture, Digest, Repository};
+use berth_api::images::{ImageInfo, ImageOf, LayerInfo};
+use berth_common::image::{Digest, Repository};
 use berth_images::content::ContentError;
 use berth_images::manifest::{
     Config, Descriptor, ImageManifest, MAX_DOCUMENT_BYTES, Manifest, ManifestError,
 };
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::{Core, ImageError};
-
-/// An image, or one for each of several machines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct ImageInfo {
-    #[schema(value_type = String)]
-    pub(crate) digest: Digest,
-    pub(crate) media_type: String,
-    /// Bytes of everything that it is made of, each once.
-    pub(crate) bytes: u64,
-    /// The machines that it runs on; none where it is something else.
-    pub(crate) architectures: BTreeSet<Architecture>,
-    /// What it is on each of them.
-    pub(crate) images: Vec<ImageOf>,
-}
-
-/// An image for one machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct ImageOf {
-    /// Of its manifest.
-    #[schema(value_type = String)]
-    pub(crate) digest: Digest,
-    pub(crate) architecture: Architecture,
-    /// When it was made, as its maker says.
-    pub(crate) created: Option<String>,
-    /// Bytes of its configuration and its layers.
-    pub(crate) bytes: u64,
-    /// The lowest first.
-    pub(crate) layers: Vec<LayerInfo>,
-}
-
-/// A layer of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct LayerInfo {
-    #[schema(value_type = String)]
-    pub(crate) digest: Digest,
-    pub(crate) media_type: String,
-    /// Bytes, compressed as it is.
-    pub(crate) bytes: u64,
-}
 
 impl Core {
     /// The manifest with this digest, and how long it is. None where it is not there.

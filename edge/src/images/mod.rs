@@ -15,15 +15,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use berth_api::images::{ImageInfo, Swept, Use};
 use berth_common::image::{Digest, Named, Pick, Repository, Tag};
 use berth_common::spec::ImageRef;
 use berth_images::content::{Content, ContentError, Limits, Upload};
 use berth_images::manifest::{ImageManifest, MAX_DOCUMENT_BYTES, ManifestError};
 use berth_images::sessions::{SessionError, Sessions};
 
-pub(crate) use self::gc::{Swept, collect_regularly};
-pub(crate) use self::info::ImageInfo;
-pub(crate) use self::uses::{Use, Uses};
+pub(crate) use self::gc::collect_regularly;
+pub(crate) use self::uses::Uses;
 use crate::store::{Store, StoreError, Write};
 
 /// Most tags, and most manifests, of an edge: each look for what nobody needs goes through all of them.

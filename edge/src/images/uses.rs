@@ -1,33 +1,13 @@
 //! Who uses which image: the versions of apps that are kept, as each of them may become the current one.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 
-use berth_common::ids::{AppName, Version};
+use berth_api::images::Use;
 use berth_common::image::Digest;
 use berth_images::manifest::Manifest;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::info::is_of_the_manifest;
 use super::{Core, ImageError};
-
-/// A version of an app that uses an image.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
-pub(crate) struct Use {
-    #[schema(value_type = String)]
-    pub(crate) app: AppName,
-    #[schema(value_type = u64, minimum = 1)]
-    pub(crate) version: Version,
-    /// Whether it is the current one.
-    pub(crate) current: bool,
-}
-
-impl fmt::Display for Use {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "version {} of the app {}", self.version, self.app)
-    }
-}
 
 /// Who uses which image, by its digest.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ::http::header::{CONTENT_RANGE, RANGE};
 use ::http::{HeaderValue, Method, StatusCode};
+use berth_api::transfers::Phase;
 use berth_common::image::{Digest, Repository};
 use berth_images::content::{ContentError, Upload};
 use berth_images::manifest::Descriptor;
@@ -12,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::RemoteError;
 use super::exchange::Answer;
-use super::progress::{Phase, Progress};
+use super::progress::Progress;
 use super::retry::Retry;
 use super::session::{Ask, Session};
 use super::slots::{Claim, Downloads, Guard, Partial};

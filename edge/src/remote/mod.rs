@@ -47,7 +47,7 @@ pub(crate) use self::copy::Copy;
 pub(crate) use self::error::RemoteError;
 pub(crate) use self::login::Login;
 pub(crate) use self::name::{canonical, local_repository};
-pub(crate) use self::progress::{Progress, Step};
+pub(crate) use self::progress::Progress;
 pub(crate) use self::pull::{Destination, Pull};
 pub(crate) use self::settings::{RegistryArgs, Settings};
 

@@ -4,32 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use berth_api::transfers::{Phase, Step};
 use berth_common::image::Digest;
-use serde::Serialize;
-use utoipa::ToSchema;
-
-/// Which way a blob goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Phase {
-    /// From another registry.
-    Pull,
-    /// To another registry.
-    Push,
-}
-
-/// How far one blob is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct Step {
-    phase: Phase,
-    /// Its digest.
-    #[schema(value_type = String)]
-    blob: Digest,
-    /// Bytes that are there.
-    done: u64,
-    /// Bytes that it has.
-    total: u64,
-}
 
 /// How far all blobs are. Clones show the same.
 #[derive(Debug, Clone, Default)]

@@ -2,6 +2,7 @@
 
 use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use ::http::{HeaderValue, Method, StatusCode};
+use berth_api::transfers::Phase;
 use berth_common::image::{Digest, Named, Pick, Reference, Repository};
 use berth_images::manifest::{Descriptor, Manifest};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -10,7 +11,7 @@ use super::document::{Document, blobs_of, bytes_of};
 use super::download::blocking;
 use super::error::RemoteError;
 use super::name::remote_repository;
-use super::progress::{Phase, Progress};
+use super::progress::Progress;
 use super::retry::Retry;
 use super::session::{Action, Ask, Payload, Session};
 use super::upload::Source;

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use berth_api::transfers::Phase;
 use berth_common::image::Digest;
 use berth_images::content::Upload;
 use berth_images::manifest::Descriptor;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 
-use super::progress::{Phase, Progress};
+use super::progress::Progress;
 
 /// How long a blob in the making is kept that nobody works on.
 const KEPT: Duration = Duration::from_secs(600);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use berth_api::transfers::Phase;
 use berth_common::image::Digest;
 use bytes::Bytes;
 use futures_util::stream;
@@ -16,7 +17,7 @@ use hyper::body::Frame;
 
 use super::error::RemoteError;
 use super::exchange::{Answer, Body};
-use super::progress::{Phase, Progress};
+use super::progress::Progress;
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 256 << 10;

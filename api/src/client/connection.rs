@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, SizeHint};
@@ -15,7 +14,7 @@ use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 
 use super::endpoint::Endpoint;
-use super::{Admin, refusal};
+use super::{Client, ClientError, Refusal};
 
 /// How long one exchange may take: a part of a blob on a slow line.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -27,35 +26,38 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 const FRAME_BYTES: usize = 64 << 10;
 
 /// A connection, or none yet.
-pub(crate) struct Link {
+pub struct Connection {
     endpoint: Endpoint,
-    sender: Option<SendRequest<Paced>>,
+    sender: Option<SendRequest<UploadBody>>,
 }
 
 /// What the edge says.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Answer {
+    /// Whether it would.
+    pub status: StatusCode,
+    /// What it says of the body, and of where to go on.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Bytes,
 }
 
 impl Answer {
     /// A header as text.
-    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+    pub fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Where to go on, on the same edge.
-    pub(crate) fn location(&self) -> Result<String> {
+    pub fn location(&self) -> Result<String, ClientError> {
         let uri: Option<Uri> = self.header(&LOCATION).and_then(|location| location.parse().ok());
         let path = uri.as_ref().and_then(Uri::path_and_query).map(ToString::to_string);
-        path.context("the edge does not say where to go on")
+        path.ok_or(ClientError::NoLocation)
     }
 
     /// What it says where it would not.
-    pub(crate) fn refusal(&self) -> String {
-        registry_errors(&self.body).unwrap_or_else(|| refusal(self.status, &self.body))
+    pub fn refusal(&self) -> String {
+        registry_errors(&self.body).unwrap_or_else(|| Refusal::of(self.status, &self.body).reason)
     }
 }
 
@@ -71,22 +73,22 @@ fn registry_errors(body: &[u8]) -> Option<String> {
     (!errors.is_empty()).then(|| errors.join("; "))
 }
 
-impl Admin {
+impl Client {
     /// A connection for many requests, not made yet.
-    pub(crate) fn link(&self) -> Link {
-        Link { endpoint: self.endpoint.clone(), sender: None }
+    pub fn connection(&self) -> Connection {
+        Connection { endpoint: self.endpoint.clone(), sender: None }
     }
 }
 
-impl Link {
+impl Connection {
     /// Asks; an error means that the connection was cut, and nobody knows how far the edge has come.
-    pub(crate) async fn ask(
+    pub async fn ask(
         &mut self,
         method: Method,
         path: &str,
         headers: &[(HeaderName, HeaderValue)],
-        body: Paced,
-    ) -> Result<Answer> {
+        body: UploadBody,
+    ) -> Result<Answer, ClientError> {
         let what = format!("{method} {path} at {}", self.endpoint);
         let mut sender = match self.sender.take() {
             Some(sender) if sender.is_ready() => sender,
@@ -100,16 +102,14 @@ impl Link {
             let answer = sender.send_request(request).await?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-            let body = body.map_err(|error| anyhow!("the answer broke off: {error}"))?;
-            Ok::<_, anyhow::Error>(Answer {
-                status: head.status,
-                headers: head.headers,
-                body: body.to_bytes(),
-            })
+            let body = body.map_err(|error| ClientError::BrokeOff(error.to_string()))?;
+            Ok::<_, ClientError>(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
         let answer = tokio::time::timeout(EXCHANGE_TIMEOUT, exchange).await;
-        let answer = answer.with_context(|| format!("{what}: no answer in {EXCHANGE_TIMEOUT:?}"))?;
-        let answer = answer.context(what)?;
+        let answer = match answer {
+            Ok(answer) => answer.map_err(|source| ClientError::Cut { what, source: source.into() })?,
+            Err(source) => return Err(ClientError::TimedOut { what, limit: EXCHANGE_TIMEOUT, source }),
+        };
         // Ready a moment later, unless the edge does not keep the connection, or answered before it had all of the request.
         if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
             self.sender = Some(sender);
@@ -117,7 +117,7 @@ impl Link {
         Ok(answer)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Paced>> {
+    async fn connect(&self) -> Result<SendRequest<UploadBody>, ClientError> {
         let stream = self.endpoint.connect().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with its sender.
@@ -126,34 +126,34 @@ impl Link {
     }
 }
 
-/// Told of each stretch of a body that is on its way.
-type Tell = Box<dyn Fn(usize) + Send>;
+/// Called with the length of each stretch of a body that is on its way.
+type Report = Box<dyn Fn(usize) + Send>;
 
-/// A body that is sent in stretches, each of which somebody is told of.
-pub(crate) struct Paced {
+/// A body that is sent in stretches, each of which is reported.
+pub struct UploadBody {
     left: Bytes,
-    tell: Option<Tell>,
+    report: Option<Report>,
 }
 
-impl Paced {
+impl UploadBody {
     /// Nothing.
-    pub(crate) fn empty() -> Self {
+    pub fn empty() -> Self {
         Bytes::new().into()
     }
 
-    /// These bytes, of whose way somebody is told.
-    pub(crate) fn told(bytes: impl Into<Bytes>, tell: impl Fn(usize) + Send + 'static) -> Self {
-        Self { left: bytes.into(), tell: Some(Box::new(tell)) }
+    /// These bytes, each stretch of which is reported when it goes on its way.
+    pub fn reporting(bytes: impl Into<Bytes>, report: impl Fn(usize) + Send + 'static) -> Self {
+        Self { left: bytes.into(), report: Some(Box::new(report)) }
     }
 }
 
-impl<T: Into<Bytes>> From<T> for Paced {
+impl<T: Into<Bytes>> From<T> for UploadBody {
     fn from(bytes: T) -> Self {
-        Self { left: bytes.into(), tell: None }
+        Self { left: bytes.into(), report: None }
     }
 }
 
-impl Body for Paced {
+impl Body for UploadBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -166,8 +166,8 @@ impl Body for Paced {
         }
         let next = FRAME_BYTES.min(self.left.len());
         let next = self.left.split_to(next);
-        if let Some(tell) = &self.tell {
-            tell(next.len());
+        if let Some(report) = &self.report {
+            report(next.len());
         }
         Poll::Ready(Some(Ok(Frame::data(next))))
     }

@@ -3,53 +3,28 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use berth_api::client::encode;
+use berth_api::lists::{Listing, Paged};
+use berth_api::schedules::{CronList, CronView, ScheduleView};
 use serde_json::{Value, json};
 
 use super::containers::{object_id, object_key};
-use crate::admin::Admin;
 use crate::args::{AdminArgs, Alarm, Crons, OneObject, Schedules, When};
 use crate::output;
 
 const HEADINGS: [&str; 6] = ["ID", "CALLBACK", "FOR", "NEXT TRY", "TRIES", "LAST ERROR"];
 const CRON_HEADINGS: [&str; 6] = ["CRON", "CLASS", "OBJECT", "ACTION", "LAST", "NEXT"];
 
-/// Something that an object is to do.
-#[derive(Deserialize)]
-struct ScheduleView {
-    id: Option<String>,
-    callback: Option<String>,
-    scheduled_ms: u64,
-    due_ms: Option<u64>,
-    attempts: u32,
-    last_error: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct CronList {
-    crons: Vec<CronView>,
-}
-
-#[derive(Deserialize)]
-struct CronView {
-    cron: String,
-    class: String,
-    object: String,
-    action: String,
-    last_ms: Option<u64>,
-    next_ms: Option<u64>,
-}
-
 pub(crate) async fn alarm(command: Alarm) -> Result<()> {
     match command {
         Alarm::Get(OneObject { object, show }) => {
             let path = format!("/v1/containers/{}/alarm", object_id(&object)?);
-            present(Admin::find(&show.admin)?.get(&path).await?, show.json)
+            present(show.admin.edge()?.get(&path).await?, show.json)
         }
         Alarm::Set { object: OneObject { object, show }, when, callback } => {
             let body = when.body(&object, &callback)?;
             let path = format!("/v1/containers/{}/alarm", object_id(&object)?);
-            present(Admin::find(&show.admin)?.put_json(&path, &body).await?, show.json)
+            present(show.admin.edge()?.put_json(&path, &body).await?, show.json)
         }
         Alarm::Delete { object, admin } => {
             delete(&admin, &format!("/v1/containers/{}/alarm", object_id(&object)?)).await
@@ -60,8 +35,9 @@ pub(crate) async fn alarm(command: Alarm) -> Result<()> {
 pub(crate) async fn schedules(command: Schedules) -> Result<()> {
     match command {
         Schedules::List(OneObject { object, show }) => {
-            let path = format!("/v1/containers/{}/schedules?limit=1000", object_id(&object)?);
-            let all = Admin::find(&show.admin)?.pages(&path, "schedules").await?;
+            let path =
+                format!("/v1/containers/{}/schedules?limit={}", object_id(&object)?, Listing::MAX_PAGE);
+            let all = show.admin.edge()?.pages(&path, "schedules").await?;
             if show.json {
                 return output::json(&json!({ "schedules": all }));
             }
@@ -71,24 +47,20 @@ pub(crate) async fn schedules(command: Schedules) -> Result<()> {
         Schedules::Add { object: OneObject { object, show }, callback, when } => {
             let body = when.body(&object, &callback)?;
             let path = format!("/v1/containers/{}/schedules", object_id(&object)?);
-            let made: Value = Admin::find(&show.admin)?.post(&path, &body).await?;
+            let made: Value = show.admin.edge()?.post(&path, &body).await?;
             if show.json {
                 return output::json(&made);
             }
             Ok(output::line(made["id"].as_str().unwrap_or_default())?)
         }
         Schedules::Delete { object, id, admin } => {
-            delete(
-                &admin,
-                &format!("/v1/containers/{}/schedules/{}", object_id(&object)?, super::encode(&id)),
-            )
-            .await
+            delete(&admin, &format!("/v1/containers/{}/schedules/{}", object_id(&object)?, encode(&id))).await
         }
     }
 }
 
 async fn delete(admin: &AdminArgs, path: &str) -> Result<()> {
-    Admin::find(admin)?.delete(path).await
+    Ok(admin.edge()?.delete(path).await?)
 }
 
 impl When {
@@ -123,8 +95,8 @@ fn table(views: &[ScheduleView]) -> Result<()> {
     let row = |view: &ScheduleView| {
         let time = UNIX_EPOCH + Duration::from_millis(view.scheduled_ms);
         vec![
-            view.id.clone().unwrap_or_else(|| "(alarm)".to_owned()),
-            view.callback.clone().unwrap_or_else(|| "(cron)".to_owned()),
+            view.id.map_or_else(|| "(alarm)".to_owned(), |id| id.to_string()),
+            view.callback.as_ref().map_or_else(|| "(cron)".to_owned(), ToString::to_string),
             humantime::format_rfc3339_seconds(time).to_string(),
             view.due_ms.map_or_else(|| "failed".to_owned(), |ms| output::until(ms, now)),
             view.attempts.to_string(),
@@ -135,7 +107,7 @@ fn table(views: &[ScheduleView]) -> Result<()> {
 }
 
 pub(crate) async fn crons(args: &Crons) -> Result<()> {
-    let answer: Value = Admin::find(&args.show.admin)?.get(&format!("/v1/apps/{}/crons", args.app)).await?;
+    let answer: Value = args.show.admin.edge()?.get(&format!("/v1/apps/{}/crons", args.app)).await?;
     if args.show.json {
         return output::json(&answer);
     }

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Method;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde::Serialize;
 
-use super::{ANSWER_TIMEOUT, Admin, refusal, whole};
+use super::{ANSWER_TIMEOUT, Client, ClientError, Refusal, whole};
 
 /// An edge says something at least so often to whoever follows; one that does not is gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -20,34 +19,35 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// An answer that is still coming.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub struct Lines {
     body: Incoming,
     pending: Vec<u8>,
 }
 
-impl Admin {
+impl Client {
     /// What is at a path, line by line.
-    pub(crate) async fn lines(&self, path: &str) -> Result<Lines> {
+    pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
         self.follow(Method::GET, path, Bytes::new()).await
     }
 
     /// What an order is answered with, line by line.
-    pub(crate) async fn lines_of_order(&self, path: &str, order: &Value) -> Result<Lines> {
-        self.follow(Method::POST, path, order.to_string().into()).await
+    pub async fn lines_of_order(&self, path: &str, order: &impl Serialize) -> Result<Lines, ClientError> {
+        self.follow(Method::POST, path, serde_json::to_vec(order)?.into()).await
     }
 
-    async fn follow(&self, method: Method, path: &str, body: Bytes) -> Result<Lines> {
+    async fn follow(&self, method: Method, path: &str, body: Bytes) -> Result<Lines, ClientError> {
         let stream = self.endpoint.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the body, or when that is dropped.
         tokio::spawn(connection);
         let request = self.endpoint.request(method, path).body(Full::new(body))?;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
-        let answer =
-            answer.with_context(|| format!("{}: no answer in {ANSWER_TIMEOUT:?}", self.endpoint))??;
+        let late =
+            |source| ClientError::TimedOut { what: self.endpoint.to_string(), limit: ANSWER_TIMEOUT, source };
+        let answer = answer.map_err(late)??;
         if !answer.status().is_success() {
             let (status, bytes) = whole(answer).await?;
-            bail!("{}", refusal(status, &bytes));
+            return Err(ClientError::Refused(Refusal::of(status, &bytes)));
         }
         Ok(Lines { body: answer.into_body(), pending: Vec::new() })
     }
@@ -55,14 +55,13 @@ impl Admin {
 
 impl Lines {
     /// Those that came next, without their breaks; `None` at the end of the answer.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>> {
+    pub async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, ClientError> {
         let frame = tokio::time::timeout(SILENCE_LIMIT, self.body.frame()).await;
-        let frame = frame.with_context(|| format!("nothing came for {SILENCE_LIMIT:?}"))?;
-        let Some(frame) = frame.transpose().context("the answer broke off")? else { return Ok(None) };
+        let frame = frame.map_err(|source| ClientError::Silent { limit: SILENCE_LIMIT, source })?;
+        let Some(frame) = frame.transpose().map_err(ClientError::LinesBrokeOff)? else { return Ok(None) };
         self.pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
         let lines = cut(&mut self.pending);
-        ensure!(self.pending.len() <= MAX_LINE_BYTES, "a line of the answer is too long");
-        Ok(Some(lines))
+        if self.pending.len() > MAX_LINE_BYTES { Err(ClientError::LongLine) } else { Ok(Some(lines)) }
     }
 }
 

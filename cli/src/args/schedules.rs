@@ -109,13 +109,13 @@ pub(crate) enum Hooks {
     #[command(after_help = EXIT_CODES)]
     Retry {
         #[command(flatten)]
-        which: Which,
+        which: ChosenEvents,
     },
     /// Forget events that were set aside
     #[command(after_help = EXIT_CODES)]
     Discard {
         #[command(flatten)]
-        which: Which,
+        which: ChosenEvents,
         /// Only shows which
         #[arg(long)]
         dry_run: bool,
@@ -124,7 +124,7 @@ pub(crate) enum Hooks {
 
 /// Which events.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Which {
+pub(crate) struct ChosenEvents {
     /// Their IDs, as `berth hooks failed` shows them
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) ids: Vec<String>,
