@@ -34,6 +34,10 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use berth_engine::WaiterId;
+use berth_registry::images::Images;
+use berth_registry::remote::Remote;
+use berth_registry::server::Registry;
+use berth_store::{Scope, Store};
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
 use utoipa::ToSchema;
@@ -43,16 +47,12 @@ use self::problem::Problem;
 use crate::apps::Apps;
 use crate::delivery::Delivery;
 use crate::hooks::Wakes;
-use crate::images::Images;
 use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
 use crate::objects::{Change, Mailbox};
 use crate::proxy::Handover;
-use crate::registry::Registry;
-use crate::remote::Remote;
 use crate::secrets::Secrets;
-use crate::store::Store;
-use crate::tokens::{Scope, Tokens};
+use crate::tokens::Tokens;
 
 pub(crate) use self::listen::{Listeners, serve};
 pub(crate) use self::transfers::room as transfers;
@@ -72,7 +72,7 @@ pub(crate) struct Admin {
     /// Told of events that hooks are to be told.
     pub(crate) wakes: Wakes,
     /// Told when something is to be done at a time.
-    pub(crate) agenda_changed: Arc<Notify>,
+    pub(crate) schedules_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
     /// Which of them hold which images.
     pub(crate) delivery: Delivery,

@@ -17,30 +17,30 @@ use berth_common::service;
 use berth_engine::fleet::Demand;
 use berth_engine::{Record, RecordState};
 use berth_monitor::{Monitor, Process};
+use berth_registry::images::{Images, collect_regularly};
+use berth_registry::remote::Remote;
+use berth_registry::server::{self, Registry};
+use berth_store::{SledStore, Store, Vitals};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::admin::{self, Admin, Listeners};
-use crate::agenda;
 use crate::apps::{self, Apps};
 use crate::beats::Beats;
-use crate::config::Config;
+use crate::config::{Config, RegistryAddress};
 use crate::delivery::{self, Delivery};
 use crate::hooks::{self, Wakes};
-use crate::http::listener;
-use crate::images::{Images, collect_regularly};
+use crate::http::{listener, tls};
 use crate::link::Introduction;
 use crate::metrics::{Metrics, Watch};
 use crate::nodes::Nodes;
 use crate::objects::{self, Inbox, Mailbox};
 use crate::proxy::{Handover, shard_of};
-use crate::registry::{self, Registry};
-use crate::remote::Remote;
 use crate::router::CurrentRouter;
+use crate::scheduler;
 use crate::secrets::Secrets;
 use crate::shard::{self, Own, Shared};
 use crate::stocks::Stocks;
-use crate::store::{SledStore, Store, Vitals};
 use crate::tokens::Tokens;
 use crate::usage;
 
@@ -117,7 +117,7 @@ struct Directories {
 /// What the edge does by itself.
 struct OwnWork {
     hooks: hooks::Parts,
-    agenda: agenda::Parts,
+    scheduler: scheduler::Parts,
 }
 
 impl OwnWork {
@@ -129,14 +129,14 @@ impl OwnWork {
             wakes: shared.wakes.clone(),
             allowed: shared.config.allow_hooks_to.clone(),
         };
-        let agenda = agenda::Parts {
+        let scheduler = scheduler::Parts {
             store: Arc::clone(&shared.store),
             apps: Arc::clone(apps),
             shards: Arc::clone(&shared.shards),
             changed: Arc::new(Notify::new()),
             wakes: shared.wakes.clone(),
         };
-        Self { hooks, agenda }
+        Self { hooks, scheduler }
     }
 }
 
@@ -192,7 +192,7 @@ impl Edge {
         shards.push(deliverer);
         let own = OwnWork::of(&shared, &apps, &mailboxes);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
-        let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens))?);
+        let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
         let watch = Arc::new(Watch {
             registry: Arc::clone(&registry),
             metrics,
@@ -203,12 +203,12 @@ impl Edge {
             lifecycle: lifecycle.clone(),
             process,
         });
-        let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(&secrets));
+        let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(&secrets) as _);
         let remote = Arc::new(remote);
         let admin = Admin {
             apps,
             wakes: shared.wakes.clone(),
-            agenda_changed: Arc::clone(&own.agenda.changed),
+            schedules_changed: Arc::clone(&own.scheduler.changed),
             nodes,
             delivery,
             watch: Arc::clone(&watch),
@@ -237,15 +237,18 @@ impl Edge {
         let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
         let registry = match &self.config.registry {
-            Some(place) => Some(registry::Listener::bind(place).await?),
+            Some(RegistryAddress { listen, tls }) => {
+                let tls = tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?;
+                Some(server::Listener::bind(*listen, tls).await?)
+            }
             None => None,
         };
-        let registry = registry
-            .map(|listener| tokio::spawn(registry::serve(listener, Arc::clone(&self.admin.registry))));
+        let registry =
+            registry.map(|listener| tokio::spawn(server::serve(listener, Arc::clone(&self.admin.registry))));
         let admin = tokio::spawn(admin::serve(listeners, self.admin));
         let own_work = [
             tokio::spawn(hooks::run(self.own.hooks, lifecycle.drain().clone())),
-            tokio::spawn(agenda::run(self.own.agenda, lifecycle.drain().clone())),
+            tokio::spawn(scheduler::run(self.own.scheduler, lifecycle.drain().clone())),
         ];
         tracing::info!(admin = %socket.display(), "ready");
         let status = || self.watch.beats.check().is_ok().then(|| "serving".to_owned());

@@ -12,6 +12,7 @@
 mod merge;
 mod node;
 
+use berth_common::clock::wall_ms;
 use berth_common::ids::NodeId;
 use berth_common::wire::logs::{LogRecord, ReadLogs};
 use futures_util::StreamExt;
@@ -22,7 +23,6 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use self::merge::Merge;
 use self::node::NodeReader;
-use crate::clock::wall_ms;
 use crate::link::Links;
 
 /// Batches that may wait for a reader.

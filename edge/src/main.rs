@@ -2,19 +2,15 @@
 //! through them starts at `http::listener` and goes on in `proxy`.
 
 mod admin;
-mod agenda;
 mod apps;
 mod assets;
 mod beats;
-mod clock;
 mod config;
 mod delivery;
 mod edge;
 mod error;
-mod history;
 mod hooks;
 mod http;
-mod images;
 mod internal;
 mod link;
 mod load;
@@ -25,18 +21,15 @@ mod nodes;
 mod objects;
 mod pool;
 mod proxy;
-mod registry;
-mod remote;
 mod router;
+mod scheduler;
 mod secrets;
 mod shard;
 mod stocks;
-mod store;
 mod tokens;
 mod tunnel;
 mod upstream;
 mod usage;
-mod web;
 mod websocket;
 
 use std::io::Read;

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use berth_common::clock::wall_ms;
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::spec::{ClassSpec, Secrets as Bindings};
 use berth_common::wire::call::{Phase, Refusal, RefusalCode, Start};
@@ -15,10 +16,10 @@ use berth_engine::{
     Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, PublicState, Record,
     Refused, StoreFailure, WaiterId,
 };
+use berth_store::{Store, StoreError, Write};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::clock::wall_ms;
 use crate::hooks::Wakes;
 use crate::link::{Command, Links, TERM};
 use crate::load::Burden;
@@ -26,7 +27,6 @@ use crate::metrics::{InFlight, Metrics, Starts};
 use crate::nodes::Nodes;
 use crate::pool::Pool;
 use crate::secrets::Secrets;
-use crate::store::{Store, StoreError, Write};
 
 /// Most requests that may wait for one object to be ready.
 const MAX_WAITERS_PER_OBJECT: usize = 1024;

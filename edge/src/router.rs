@@ -279,9 +279,9 @@ impl CurrentRouter {
 #[cfg(test)]
 mod tests {
     use berth_common::spec::HostPattern;
+    use berth_store::fixtures::app;
 
     use super::*;
-    use crate::apps::tests::app;
 
     fn router(apps: &[AppSpec]) -> Router {
         let apps = apps.iter().map(|app| (app.name.clone(), app.clone())).collect();

@@ -11,6 +11,7 @@ use anyhow::Context;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::close;
 use berth_engine::Record;
+use berth_store::Store;
 use quinn::VarInt;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
@@ -28,7 +29,6 @@ use crate::proxy::{Handover, Proxy};
 use crate::router::CurrentRouter;
 use crate::secrets::Secrets;
 use crate::stocks::Stocks;
-use crate::store::Store;
 use crate::tunnel;
 
 /// Longest wait for the nodes to hear that their connections are closed.

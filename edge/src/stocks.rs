@@ -98,13 +98,13 @@ fn stocks(wanted: &[Wanted], secrets: &Secrets) -> Prepare {
 
 #[cfg(test)]
 mod tests {
+    use berth_common::secret::Secret;
     use berth_common::spec::MAX_ENV_BYTES;
     use berth_common::wire::{call::Call, frame};
+    use berth_store::SledStore;
+    use berth_store::fixtures::app;
 
     use super::*;
-    use crate::apps::tests::app;
-    use crate::secrets::Secret;
-    use crate::store::SledStore;
 
     fn apps(names: &[&str], value: &str) -> BTreeMap<AppName, AppSpec> {
         let app = |name: &&str| {

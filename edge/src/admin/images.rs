@@ -7,14 +7,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_common::image::{Architecture, Digest, Named, Pick, Repository, Tag};
+use berth_registry::images::{ImageError, ImageInfo, Swept, Use, Uses};
+use berth_store::{ManifestRecord, Store};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{self, Listing, OptionalBody, Parameters, invalid};
-use crate::images::{ImageError, ImageInfo, Swept, Use, Uses};
-use crate::store::{ManifestRecord, Store};
 
 /// Images of a page that is not asked for so many.
 const PAGE: usize = 100;

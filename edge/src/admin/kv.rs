@@ -9,13 +9,13 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use berth_common::ids::ObjectId;
+use berth_store::{self as store, KvChange, Write};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Wrong};
 use super::read::{Body, Parameters, Raw, invalid, object_id};
-use crate::store::{self, KvChange, Write};
 
 /// Longest key and value, in bytes: an index of small things, not a place for files.
 const MAX_KEY_BYTES: usize = 2048;

@@ -5,12 +5,12 @@ use std::fmt::Display;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_engine::Refused;
+use berth_store::StoreError;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::apps::{DeployError, Fault};
 use crate::error::{ProxyError, refused_status};
-use crate::store::StoreError;
 use crate::tokens::TokenError;
 
 /// An error, as RFC 9457 has it.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use berth_common::clock::wall_ms;
 use berth_common::ids::{AppName, CallbackName, ClassName, ObjectId, ObjectKey, ObjectName, ScheduleId};
 use berth_common::spec::Action;
+use berth_store::{self as store, Schedule, What, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -15,10 +17,7 @@ use utoipa::ToSchema;
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{Body, Listing, MAX_PAGE, Parameters, invalid, name, object_id};
-use crate::agenda::crons::key_of;
-use crate::agenda::schedule::{Schedule, What};
-use crate::clock::wall_ms;
-use crate::store::{self, Write};
+use crate::scheduler::crons::key_of;
 
 /// Most schedules of one object.
 const MAX_SCHEDULES: usize = 1_000;
@@ -307,7 +306,7 @@ impl Admin {
             last_error: None,
         };
         store::write(&*self.store, Write::Schedule(Box::new(schedule.clone()))).await?;
-        self.agenda_changed.notify_one();
+        self.schedules_changed.notify_one();
         Ok(Json(schedule.into()))
     }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use berth_store::{Scope, TokenId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{self, Body, invalid};
-use crate::tokens::{Scope, TokenId, TokenView};
+use crate::tokens::TokenView;
 
 /// Longest name of a token, in bytes.
 const MAX_NAME_BYTES: usize = 100;

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_common::image::{Architecture, Digest, Reference};
+use berth_registry::remote::{Copy, Destination, Moved, Progress, Pull, Remote, RemoteError, Step};
 use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,6 @@ use super::Admin;
 use super::problem::{Denied, Problem, Unavailable, Wrong};
 use super::read::{self, Body as Json};
 use super::registries::Credentials;
-use crate::remote::{Copy, Destination, Moved, Progress, Pull, Remote, RemoteError, Step};
 
 /// Most pulls and pushes at once: each has some connections, and some megabytes in memory.
 const MAX_TRANSFERS: usize = 16;

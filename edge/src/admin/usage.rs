@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use berth_common::clock::wall_ms;
 use berth_common::ids::{
     AppName, ClassName, Generation, InstanceId, NodeId, ObjectId, ObjectKey, ObjectName,
 };
 use berth_common::outcome::ExitReason;
 use berth_engine::UsageRecord;
+use berth_store::{Store, UsageKey};
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, Time};
@@ -18,10 +20,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::Admin;
 use super::problem::{Denied, Problem, Wrong};
 use super::read::{self, NOT_READ, Parameters, invalid};
-use crate::clock::wall_ms;
-use crate::store::Store;
+use crate::usage::live;
 use crate::usage::sums::{By, RowKey, Sums, Table, Window};
-use crate::usage::{UsageKey, live};
 
 /// Records that are read at once.
 const READ_AHEAD: usize = 1_024;

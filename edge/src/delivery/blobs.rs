@@ -9,7 +9,7 @@ use std::time::Duration;
 use berth_common::wire::call::{Refusal, RefusalCode};
 use berth_common::wire::images::{BlobAnswer, ReadBlob};
 use berth_common::wire::{STREAM_BLOB, close, frame};
-use berth_images::content::Content;
+use berth_registry::content::Content;
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::task::JoinSet;

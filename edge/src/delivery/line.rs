@@ -16,7 +16,7 @@ use berth_common::wire::call::{Answer, Call, Refusal};
 use berth_common::wire::frame::{self, FrameError};
 use berth_common::wire::images::{Deliver, ImageStatus, MAX_WANTED, Wanted};
 use berth_common::wire::{STREAM_CALL, close};
-use berth_images::content::Content;
+use berth_registry::content::Content;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 
 use super::wants::WantedImages;

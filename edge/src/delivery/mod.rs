@@ -18,7 +18,7 @@ use anyhow::Context;
 use berth_common::ids::Epoch;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::close;
-use berth_images::content::Content;
+use berth_registry::content::Content;
 use quinn::VarInt;
 use tokio::task::JoinSet;
 

@@ -138,10 +138,10 @@ mod tests {
     use berth_common::image::{Architecture, Digest};
     use berth_common::wire::call::{Capacity, DiskCapacity, Welcome};
     use berth_common::wire::images::ImageStatus;
+    use berth_store::fixtures::app;
 
     use super::super::{Holdings, Wants};
     use super::*;
-    use crate::apps::tests::app;
     use crate::nodes::Nodes;
 
     const SOON: Duration = Duration::from_secs(5);

@@ -18,22 +18,22 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use berth_common::clock::wall_ms;
 use berth_common::ids::{AppName, ObjectId};
 use berth_common::spec::HookKind;
 use berth_engine::Input;
+use berth_store::{self as store, Delivery, EventId, Store, StoreError, Write};
 use ipnet::IpNet;
 use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::delivery::{Delivery, EventId, Next};
+use self::delivery::Next;
 use self::post::{Answer, Poster};
 use self::queue::{Queue, Step};
-use crate::clock::wall_ms;
 use crate::objects::Mailbox;
 use crate::proxy::shard_of;
-use crate::store::{self, Store, StoreError, Write};
 
 /// Events of one object that may wait behind one that cannot be told: past these it is set aside at once.
 const MAX_WAITING: usize = 1_000;
@@ -179,7 +179,7 @@ impl Teller {
     }
 
     async fn post(&self, id: EventId, delivery: &Delivery) -> Result<Answer, String> {
-        let body = delivery.body(id);
+        let body = delivery::body(delivery, id);
         let mut signature = String::new();
         let now_s = wall_ms() / 1_000;
         let mut sign = |key: &[u8]| signature = signature::sign(key, now_s, &body);
@@ -216,7 +216,7 @@ impl Teller {
     ) -> Result<After, StoreError> {
         let crowded = self.store.count_events(id.object, MAX_WAITING + 1)? > MAX_WAITING;
         tracing::info!(event = %id, app = %delivery.event.key.app, attempt = delivery.attempts + 1, error, "hook not told");
-        match delivery.failed(error, wall_ms(), crowded) {
+        match delivery::failed(delivery, error, wall_ms(), crowded) {
             Next::Again(delivery) => {
                 let next_ms = delivery.next_ms;
                 store::write(&*self.store, Write::Retried(id, Box::new(delivery))).await?;

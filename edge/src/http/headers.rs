@@ -10,7 +10,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
 
-use crate::agenda::{ATTEMPT, CALLBACK, SCHEDULED_MS};
+use crate::scheduler::{ATTEMPT, CALLBACK, SCHEDULED_MS};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::clock::wall_ms;
 use berth_common::ids::{EdgeId, Epoch, InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{Start, Stop};
 use berth_common::wire::close;
@@ -27,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::outbox::{Outbox, Unsettled};
 use self::session::SessionError;
-use crate::clock::wall_ms;
 use crate::nodes::Nodes;
 use crate::objects::Mailbox;
 use crate::proxy::shard_of;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use berth_common::clock::wall_ms;
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{
@@ -21,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use super::call::{self, CallError};
 use super::outbox::Asked;
 use super::{Command, Link, TERM};
-use crate::clock::wall_ms;
 use crate::stocks::Stocks;
 
 /// Longest wait for a node to tell of all its instances.

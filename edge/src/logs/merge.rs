@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
+use berth_common::clock::wall_ms;
+
 use super::{Line, What};
-use crate::clock::wall_ms;
 
 /// Bytes of text that are kept while it is not known yet which lines are the last.
 const MAX_TAIL_BYTES: usize = 16 << 20;

@@ -9,13 +9,13 @@ use berth_engine::PublicState;
 use berth_monitor::cells::{Counter, Durations, Histogram, Level};
 use berth_monitor::page::Family;
 use berth_monitor::{Page, Process, Watched};
+use berth_registry::server::Registry;
+use berth_store::Vitals;
 
 use super::{ClassCounts, ClassKey, Metrics, Requests, STATUSES, ShardCounts, Statuses};
 use crate::beats::Beats;
 use crate::nodes::Nodes;
 use crate::objects::Mailbox;
-use crate::registry::Registry;
-use crate::store::Vitals;
 
 /// How long a shard may take to tell of its objects. Without its word the page has none of them.
 const STATES_TIMEOUT: Duration = Duration::from_secs(2);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use berth_common::clock::wall_ms;
 use berth_common::ids::{InstanceId, NodeId, ObjectId};
 use berth_common::metering::STEP_MS;
 use berth_common::wire::call::{Answer, AskUsage, Call, RefusalCode, Usage};
@@ -12,7 +13,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::sums::Life;
-use crate::clock::wall_ms;
 use crate::link::{Links, call};
 use crate::nodes::Nodes;
 use crate::objects::Mailbox;
