@@ -13,6 +13,7 @@ mod hooks;
 mod images;
 mod kv;
 mod listen;
+mod live;
 mod logs;
 mod metrics;
 mod openapi;
@@ -21,6 +22,7 @@ mod read;
 mod registries;
 mod schedules;
 mod secrets;
+mod signal;
 mod tokens;
 mod transfers;
 mod usage;
@@ -39,19 +41,20 @@ use berth_registry::remote::Remote;
 use berth_registry::server::Registry;
 use berth_store::{Scope, Store};
 use serde::Serialize;
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use self::problem::Problem;
 use crate::apps::Apps;
 use crate::delivery::Delivery;
-use crate::hooks::Wakes;
-use crate::metrics::Watch;
 use crate::nodes::{NodeView, Nodes};
-use crate::objects::{Change, Mailbox};
-use crate::proxy::Handover;
+use crate::page::Watch;
+use crate::proxy::Proxy;
 use crate::secrets::Secrets;
+use crate::shard::Shards;
+use crate::shard::objects::{Change, Mailbox};
+use crate::shard::wakes::Wakes;
 use crate::tokens::Tokens;
 
 pub(crate) use self::listen::{Listeners, serve};
@@ -85,8 +88,8 @@ pub(crate) struct Admin {
     pub(crate) transfers: Arc<Semaphore>,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
-    /// Where every shard takes work for its objects.
-    pub(crate) shards: Arc<[mpsc::Sender<Handover>]>,
+    /// Where work for objects is run.
+    pub(crate) shards: Shards<Proxy>,
     /// What happens to objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,

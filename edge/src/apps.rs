@@ -22,8 +22,8 @@ use tokio::sync::{Mutex, watch};
 
 use self::versions::VersionView;
 use crate::metrics::Metrics;
-use crate::router::{CurrentRouter, Router};
-use crate::stocks::{Wanted, wanted};
+use crate::prepared::{PreparedClass, wanted};
+use crate::proxy::router::{CurrentRouter, Router};
 
 /// Longest of a class's durations: what `berth.toml` may say at most.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -94,7 +94,7 @@ impl Expect {
 }
 
 /// What apps are made with.
-pub(crate) struct Parts {
+pub(crate) struct Dependencies {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) router: Arc<CurrentRouter>,
     pub(crate) metrics: Arc<Metrics>,
@@ -118,15 +118,15 @@ pub(crate) struct Apps {
     /// What was changed last. The lock is held to read or replace it only.
     current: std::sync::RwLock<Arc<Histories>>,
     /// What of them nodes are to keep ready.
-    wanted: watch::Sender<Arc<[Wanted]>>,
+    wanted: watch::Sender<Arc<[PreparedClass]>>,
     /// Told of each change.
     published: watch::Sender<()>,
 }
 
 impl Apps {
     /// The apps that the store knows, routed.
-    pub(crate) fn load(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, router, metrics, images, assets } = parts;
+    pub(crate) fn load(dependencies: Dependencies) -> Result<Self, StoreError> {
+        let Dependencies { store, router, metrics, images, assets } = dependencies;
         let histories = store.apps()?.into_iter();
         let histories: Histories =
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
@@ -139,7 +139,7 @@ impl Apps {
     }
 
     /// The containers that nodes are to keep ready, now and as that changes.
-    pub(crate) fn wanted(&self) -> watch::Receiver<Arc<[Wanted]>> {
+    pub(crate) fn wanted(&self) -> watch::Receiver<Arc<[PreparedClass]>> {
         self.wanted.subscribe()
     }
 

@@ -1,36 +1,25 @@
 //! The daemon that takes requests and owns objects. `ARCHITECTURE.md` says how its parts hang together; a request's way
-//! through them starts at `http::listener` and goes on in `proxy`.
+//! through them starts at `proxy::listener` and goes on in `proxy`.
 
 mod admin;
 mod apps;
-mod assets;
-mod beats;
 mod config;
 mod delivery;
 mod edge;
-mod error;
 mod hooks;
 mod http;
-mod internal;
-mod link;
-mod load;
 mod logs;
 mod maintenance;
 mod metrics;
 mod nodes;
-mod objects;
-mod pool;
+mod page;
+mod prepared;
 mod proxy;
-mod router;
 mod scheduler;
 mod secrets;
 mod shard;
-mod stocks;
 mod tokens;
-mod tunnel;
-mod upstream;
 mod usage;
-mod websocket;
 
 use std::io::Read;
 use std::process::ExitCode;

@@ -81,7 +81,7 @@ pub enum Write {
     /// An event that was tried, and is to be tried again.
     Retried(EventId, Box<Delivery>),
     /// The end of an event that was told.
-    Told(EventId),
+    EventTold(EventId),
     /// An event that is told no more, unless somebody wants it.
     SetAside(EventId, Box<Delivery>),
     /// The end of an event that was set aside.

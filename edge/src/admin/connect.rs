@@ -13,8 +13,8 @@ use utoipa::IntoParams;
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{NOT_READ, Parameters, object_id};
-use crate::error::ProxyError;
-use crate::proxy::{Connect, Handover};
+use crate::proxy::connect::Connect;
+use crate::proxy::error::ProxyError;
 
 /// What the connection becomes.
 const PROTOCOL: &str = "berth-tcp";
@@ -56,7 +56,9 @@ pub(super) async fn connect(
     let client = hyper::upgrade::on(&mut request);
     let (answer, answered) = oneshot::channel();
     let work = Connect { key: view.key, class: Arc::new(class), port, client, answer, permit };
-    admin.hand_over(object, Handover::Connect(Box::new(work))).await?;
+    let shard = admin.shards.of(object);
+    let started = admin.shards.start(shard, |proxy| async move { proxy.carry_bytes(work).await });
+    started.await.map_err(ProxyError::from)?;
     answered.await.unwrap_or(Err(ProxyError::Stopping))?;
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())

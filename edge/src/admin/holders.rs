@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::Admin;
 use super::problem::{Denied, Problem};
 use super::read;
-use crate::delivery::{Goal, Holding, Pending, PrefetchError};
+use crate::delivery::{Goal, ImageOnNode, Pending, PrefetchError};
 
 /// How long a deployment waits for nodes unless it says otherwise: as long as a large image takes on a slow link.
 const PREFETCH_TIMEOUT: Duration = Duration::from_secs(600);
@@ -116,8 +116,8 @@ enum HolderState {
 }
 
 impl Holder {
-    fn of(node: String, holding: Holding) -> Self {
-        let Holding { connected, state } = holding;
+    fn of(node: String, image: ImageOnNode) -> Self {
+        let ImageOnNode { connected, state } = image;
         let (state, done, total, message) = match state {
             _ if !connected => (HolderState::Away, 0, 0, None),
             Some(ImageState::Fetching { done_bytes, total_bytes }) => {
@@ -141,6 +141,6 @@ pub(super) async fn of_image(
     Path(digest): Path<String>,
 ) -> Result<Json<HolderList>, Problem> {
     let digest: Digest = read::name("digest", &digest)?;
-    let holder = |node: NodeId| Holder::of(node.to_string(), admin.delivery.holdings().of(&node, &digest));
+    let holder = |node: NodeId| Holder::of(node.to_string(), admin.delivery.inventory().of(&node, &digest));
     Ok(Json(HolderList { nodes: admin.nodes.names().into_iter().map(holder).collect() }))
 }

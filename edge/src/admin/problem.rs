@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::apps::{DeployError, Fault};
-use crate::error::{ProxyError, refused_status};
+use crate::proxy::error::{ProxyError, refused_status};
 use crate::tokens::TokenError;
 
 /// An error, as RFC 9457 has it.

@@ -18,9 +18,9 @@ use time::{Date, OffsetDateTime, Time};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Admin;
+use super::live;
 use super::problem::{Denied, Problem, Wrong};
 use super::read::{self, NOT_READ, Parameters, invalid};
-use crate::usage::live;
 use crate::usage::sums::{By, RowKey, Sums, Table, Window};
 
 /// Records that are read at once.

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 /// Bytes that are read from disk at once.
 const CHUNK_BYTES: usize = 256 << 10;
-/// How long a node may take to say which blob it wants.
+/// How long a node may take to say which blob it wanted.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves the streams that a node opens, until the connection is lost. Dropped, it ends them.

@@ -3,35 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_common::ids::ObjectId;
 use berth_common::spec::{Action, ClassSpec, HookKind, RequestAction, fill};
 use berth_engine::Event;
 use berth_store::{Delivery, Due, Schedule, What};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderName, Request, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
 
+use super::call::InternalCall;
 use crate::apps::Apps;
-use crate::error::ProxyError;
-use crate::proxy::{Handover, InternalCall, shard_of};
+use crate::http::headers::{ATTEMPT, CALLBACK, SCHEDULED_MS};
+use crate::proxy::Proxy;
+use crate::proxy::error::{Fault, ProxyError};
+use crate::shard::Shards;
 
 /// Longest time that something may take, the start of its instance included: what takes longer belongs to the app, which may
 /// go on after its answer.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// What requests of Berth's own are for: no client can ask for it.
 const OWN_HOST: &str = "berth.internal";
-/// Headers that tell what is due. Clients cannot send them.
-pub(crate) const CALLBACK: HeaderName = HeaderName::from_static("berth-callback");
-pub(crate) const SCHEDULED_MS: HeaderName = HeaderName::from_static("berth-scheduled-ms");
-pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("berth-attempt");
-
-/// Ways to what does things.
-pub(super) struct Hands {
+/// What is due is done through these.
+pub(super) struct Actions {
     pub(super) apps: Arc<Apps>,
-    pub(super) shards: Arc<[mpsc::Sender<Handover>]>,
+    pub(super) shards: Shards<Proxy>,
 }
 
 /// Why something was not done.
@@ -52,7 +48,10 @@ impl From<String> for NotDone {
 impl From<ProxyError> for NotDone {
     fn from(error: ProxyError) -> Self {
         let text = error.to_string();
-        if error.is_want_of_room() { Self::NotNow(text) } else { Self::Failed(text) }
+        match error.fault() {
+            Fault::Cluster => Self::NotNow(text),
+            Fault::Client | Fault::App => Self::Failed(text),
+        }
     }
 }
 
@@ -64,7 +63,7 @@ pub(super) enum Done {
     Tell(Box<Delivery>),
 }
 
-impl Hands {
+impl Actions {
     /// Does it, or says why that was not possible.
     pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, NotDone> {
         let key = &schedule.key;
@@ -97,20 +96,15 @@ impl Hands {
     ) -> Result<Option<StatusCode>, NotDone> {
         // Whoever declared it wants it started.
         class.manual_start = false;
-        let (answer, answered) = oneshot::channel();
         let key = schedule.key.clone();
-        let call = InternalCall { key, class: Arc::new(class), port, request, answer };
-        let shard = self.shard_of(schedule.key.id());
-        shard.send(Handover::Internal(Box::new(call))).await.map_err(|_| ProxyError::Stopping)?;
-        match tokio::time::timeout(TIMEOUT, answered).await {
+        let shard = self.shards.of(key.id());
+        let call = InternalCall { key, class: Arc::new(class), port, request };
+        let called = self.shards.run(shard, |proxy| async move { call.carry_out(&proxy).await });
+        match tokio::time::timeout(TIMEOUT, called).await {
             Ok(Ok(result)) => Ok(result?),
-            Ok(Err(_)) => Err(ProxyError::Stopping.into()),
+            Ok(Err(stopped)) => Err(ProxyError::from(stopped).into()),
             Err(_) => Err(NotDone::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
         }
-    }
-
-    fn shard_of(&self, object: ObjectId) -> &mpsc::Sender<Handover> {
-        &self.shards[shard_of(object, self.shards.len())]
     }
 }
 

@@ -12,6 +12,7 @@
 //! meanwhile: it happens at least once.
 
 mod act;
+mod call;
 pub(crate) mod crons;
 mod retry;
 
@@ -23,16 +24,15 @@ use berth_common::clock::wall_ms;
 use berth_common::ids::ObjectId;
 use berth_common::spec::AppSpec;
 use berth_store::{self as store, CronKey, DueEntry, Schedule, Store, StoreError, Write};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::act::{Done, Hands, NotDone};
+use self::act::{Actions, Done, NotDone};
 use crate::apps::Apps;
-use crate::hooks::Wakes;
-use crate::proxy::Handover;
-
-pub(crate) use self::act::{ATTEMPT, CALLBACK, SCHEDULED_MS};
+use crate::proxy::Proxy;
+use crate::shard::Shards;
+use crate::shard::wakes::Wakes;
 
 /// Things that are done at once, each by another object.
 const MAX_DOING: usize = 256;
@@ -41,30 +41,30 @@ const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// Longest sleep: the clock may be set meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// What doing needs.
-pub(crate) struct Parts {
+/// What the scheduler is given.
+pub(crate) struct Dependencies {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) apps: Arc<Apps>,
-    pub(crate) shards: Arc<[mpsc::Sender<Handover>]>,
+    pub(crate) shards: Shards<Proxy>,
     /// Told when something is to be done that may be due first.
     pub(crate) changed: Arc<Notify>,
     pub(crate) wakes: Wakes,
 }
 
-struct Doer {
+struct Scheduler {
     store: Arc<dyn Store>,
-    hands: Hands,
+    actions: Actions,
     wakes: Wakes,
 }
 
 /// Does what is due until the edge drains.
-pub(crate) async fn run(parts: Parts, drain: CancellationToken) {
-    let Parts { store, apps, shards, changed, wakes } = parts;
+pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
+    let Dependencies { store, apps, shards, changed, wakes } = dependencies;
     let mut published = apps.published();
-    let doer = Arc::new(Doer { store, hands: Hands { apps, shards }, wakes });
+    let scheduler = Arc::new(Scheduler { store, actions: Actions { apps, shards }, wakes });
     let mut round = Rounds { marks: None, crons_at_ms: None, busy: HashSet::new(), doing: JoinSet::new() };
     loop {
-        let sleep = match round.begin(&doer).await {
+        let sleep = match round.begin(&scheduler).await {
             Ok(next_ms) => next_ms.map_or(MAX_SLEEP, until),
             Err(error) => {
                 tracing::error!(%error, "what is due cannot be read or written");
@@ -99,36 +99,36 @@ struct Rounds {
 
 impl Rounds {
     /// Begins all that is due and has room. Gives when to look again.
-    async fn begin(&mut self, doer: &Arc<Doer>) -> Result<Option<u64>, StoreError> {
-        let next_cron_ms = self.crons(doer).await?;
+    async fn begin(&mut self, scheduler: &Arc<Scheduler>) -> Result<Option<u64>, StoreError> {
+        let next_cron_ms = self.crons(scheduler).await?;
         let now_ms = wall_ms();
         let room = MAX_DOING.saturating_sub(self.doing.len());
-        for entry in doer.store.due(now_ms, &self.busy, room)? {
+        for entry in scheduler.store.due(now_ms, &self.busy, room)? {
             self.busy.insert(entry.object);
-            let doer = Arc::clone(doer);
+            let scheduler = Arc::clone(scheduler);
             self.doing.spawn(async move {
-                doer.carry_out(entry).await;
+                scheduler.carry_out(entry).await;
                 entry.object
             });
         }
-        Ok(doer.store.next_due_ms(now_ms)?.into_iter().chain(next_cron_ms).min())
+        Ok(scheduler.store.next_due_ms(now_ms)?.into_iter().chain(next_cron_ms).min())
     }
 
-    async fn crons(&mut self, doer: &Doer) -> Result<Option<u64>, StoreError> {
+    async fn crons(&mut self, scheduler: &Scheduler) -> Result<Option<u64>, StoreError> {
         let now_ms = wall_ms();
         if self.crons_at_ms.is_some_and(|at| at > now_ms) {
             return Ok(self.crons_at_ms);
         }
         let marks = match self.marks.take() {
             Some(marks) => marks,
-            None => doer.store.cron_marks()?,
+            None => scheduler.store.cron_marks()?,
         };
-        let apps: Vec<AppSpec> = doer.hands.apps.with_crons();
+        let apps: Vec<AppSpec> = scheduler.actions.apps.with_crons();
         let mut next = marks.clone();
         let round = crons::round(&apps, &mut next, now_ms);
         if !round.writes.is_empty() {
             // What is not written is read again, and comes again.
-            store::commit(&*doer.store, round.writes).await?;
+            store::commit(&*scheduler.store, round.writes).await?;
         }
         self.marks = Some(next);
         self.crons_at_ms = Some(round.next_ms.unwrap_or(u64::MAX));
@@ -136,7 +136,7 @@ impl Rounds {
     }
 }
 
-impl Doer {
+impl Scheduler {
     async fn carry_out(&self, entry: DueEntry) {
         if let Err(error) = self.try_carry_out(entry).await {
             tracing::error!(%error, object = %entry.object, "what became of something that was due cannot be stored");
@@ -151,15 +151,15 @@ impl Doer {
             // Somebody has changed it just now, and the index with it.
             return Ok(());
         };
-        let (then, told) = match self.hands.act(&schedule).await {
+        let (then, event) = match self.actions.act(&schedule).await {
             Ok(Done::Done) => (None, None),
             Ok(Done::Tell(event)) => (None, Some(Write::Event(event))),
             Err(NotDone::Failed(error)) => (failed(schedule, error), None),
             Err(NotDone::NotNow(error)) => (put_off(schedule, error), None),
         };
-        let tells = told.is_some();
+        let tells = event.is_some();
         let finish = Write::Finish { object, id, due_ms, then };
-        store::commit(&*self.store, told.into_iter().chain([finish]).collect()).await?;
+        store::commit(&*self.store, event.into_iter().chain([finish]).collect()).await?;
         if tells {
             self.wakes.wake(object);
         }

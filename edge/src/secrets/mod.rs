@@ -29,7 +29,6 @@ use self::file::KeyFile;
 use self::keys::Keys;
 use self::registries::MAX_REGISTRIES;
 use self::sealed::About;
-use crate::hooks::SigningKeys;
 
 pub(crate) use self::file::{DEFAULT_NAME, KeyFileError};
 pub(crate) use self::registries::{RegistryView, check_login};
@@ -282,16 +281,6 @@ impl Secrets {
             self.changed.send_replace(());
         }
         keys
-    }
-}
-
-/// Events are signed with secrets of their app.
-impl SigningKeys for Secrets {
-    fn with_key(&self, app: &AppName, name: &str, sign: &mut dyn FnMut(&[u8])) -> Result<(), String> {
-        let name = name.parse().map_err(|error| format!("{name:?} cannot name a secret: it {error}"))?;
-        let secret = self.get(app, &name).map_err(|error| error.to_string())?;
-        sign(secret.expose().as_bytes());
-        Ok(())
     }
 }
 

@@ -12,9 +12,9 @@ use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
-use crate::objects::Hold;
-use crate::pool::Pool;
-use crate::upstream::Upstream;
+use super::claim::Claim;
+use super::pool::Pool;
+use super::upstream::Upstream;
 
 /// The body of any response.
 pub(crate) enum ResponseBody {
@@ -81,13 +81,13 @@ pub(crate) struct InstanceBody {
 
 struct Exchange {
     upstream: Upstream,
-    _hold: Hold,
+    _claim: Claim,
 }
 
 impl InstanceBody {
     /// The body of an answer whose head has come over this connection.
-    pub(crate) async fn new(incoming: Incoming, upstream: Upstream, hold: Hold, pool: Arc<Pool>) -> Self {
-        let mut body = Self { incoming, exchange: Some(Exchange { upstream, _hold: hold }), pool };
+    pub(crate) async fn new(incoming: Incoming, upstream: Upstream, claim: Claim, pool: Arc<Pool>) -> Self {
+        let mut body = Self { incoming, exchange: Some(Exchange { upstream, _claim: claim }), pool };
         if body.incoming.is_end_stream() {
             // Nobody reads an empty body.
             poll_fn(|cx| {
@@ -130,7 +130,7 @@ impl InstanceBody {
 
     /// All of the answer has come: the connection may carry the next request, and the hold ends.
     fn finish(&mut self, cx: &mut Context<'_>) {
-        let Some(Exchange { mut upstream, _hold }) = self.exchange.take() else { return };
+        let Some(Exchange { mut upstream, _claim }) = self.exchange.take() else { return };
         if upstream.is_reusable(cx) {
             self.pool.keep(upstream);
         } else if upstream.drive(cx).is_ready() {

@@ -13,23 +13,22 @@ use berth_common::wire::close;
 use berth_engine::Record;
 use berth_store::Store;
 use quinn::VarInt;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
-use crate::beats::{BEAT_EVERY, Beats};
 use crate::config::Config;
-use crate::hooks::Wakes;
-use crate::http::listener;
-use crate::link::{Introduction, Link, LinkParts, Links};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::objects::{Change, Inbox, Mailbox, Objects, Surroundings};
-use crate::pool::Pool;
-use crate::proxy::{Handover, Proxy};
-use crate::router::CurrentRouter;
+use crate::prepared::PreparedContainers;
+use crate::proxy::pool::Pool;
+use crate::proxy::router::CurrentRouter;
+use crate::proxy::{Proxy, listener};
 use crate::secrets::Secrets;
-use crate::stocks::Stocks;
-use crate::tunnel;
+use crate::shard::beats::{BEAT_EVERY, Beats};
+use crate::shard::link::{self, Introduction, Link, Links};
+use crate::shard::objects::{self, Change, Inbox, Mailbox, Objects};
+use crate::shard::wakes::Wakes;
+use crate::shard::{Shards, WorkQueue, tunnel};
 
 /// Longest wait for the nodes to hear that their connections are closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -43,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) router: Arc<CurrentRouter>,
     /// The containers that nodes are to keep ready.
-    pub(crate) stocks: Stocks,
+    pub(crate) prepared: PreparedContainers,
     pub(crate) secrets: Arc<Secrets>,
     /// Told of objects that change.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
@@ -51,8 +50,8 @@ pub(crate) struct Shared {
     pub(crate) wakes: Wakes,
     pub(crate) beats: Arc<Beats>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Where each shard takes requests for its objects.
-    pub(crate) shards: Arc<[mpsc::Sender<Handover>]>,
+    /// All shards, as others give them work.
+    pub(crate) shards: Shards<Proxy>,
 }
 
 /// What one shard has for itself.
@@ -62,7 +61,8 @@ pub(crate) struct Own {
     pub(crate) listener: StdListener,
     pub(crate) mailbox: Mailbox,
     pub(crate) inbox: Inbox,
-    pub(crate) handovers: mpsc::Receiver<Handover>,
+    /// What others want done here.
+    pub(crate) work: WorkQueue<Proxy>,
     /// Its objects whose instances may live.
     pub(crate) records: Vec<Record>,
 }
@@ -85,18 +85,19 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
     let links = Arc::new(start_links(&shared, &own, &endpoint, &mut parts));
     let pool = Arc::new(Pool::default());
 
-    let around = Surroundings {
+    let connections = Arc::clone(&pool);
+    let with = objects::Dependencies {
         mailbox: own.mailbox.clone(),
         store: Arc::clone(&shared.store),
         nodes: Arc::clone(&shared.nodes),
         links: Arc::clone(&links),
-        pool: Arc::clone(&pool),
+        gone: Box::new(move |instance| connections.forget(instance)),
         secrets: Arc::clone(&shared.secrets),
         changes: shared.changes.clone(),
         wakes: shared.wakes.clone(),
         metrics: Arc::clone(&shared.metrics),
     };
-    parts.spawn(Objects::new(around, own.records).run(own.inbox));
+    parts.spawn(Objects::new(with, own.records).run(own.inbox));
     parts.spawn({
         let pool = Arc::clone(&pool);
         async move { pool.sweep().await }
@@ -113,7 +114,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         lifecycle: lifecycle.clone(),
         metrics: shared.metrics,
     });
-    parts.spawn(Arc::clone(&proxy).take_over(own.handovers));
+    parts.spawn(own.work.serve(lifecycle.clone(), Arc::clone(&proxy)));
     let listener = tokio::net::TcpListener::from_std(own.listener).context("the listening socket")?;
     lifecycle.spawn(listener::listen(listener, proxy, lifecycle.clone()));
 
@@ -135,11 +136,11 @@ async fn beat(beats: Arc<Beats>, index: usize) {
     }
 }
 
-/// A line to every node.
+/// A link to every node.
 fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &mut JoinSet<()>) -> Links {
     let mut links = Links::new();
     for (node, address) in &shared.config.nodes {
-        let (link, handle) = Link::new(LinkParts {
+        let (link, handle) = Link::new(link::Dependencies {
             node: node.clone(),
             address: address.clone(),
             introduction: own.introduction.clone(),
@@ -147,8 +148,8 @@ fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &m
             config: tunnel::client_config(&shared.config.credentials, node),
             nodes: Arc::clone(&shared.nodes),
             objects: own.mailbox.clone(),
-            // One line tells it; which one makes no difference.
-            stocks: (own.index == 0).then(|| shared.stocks.clone()),
+            // One link tells it; which one makes no difference.
+            prepared: (own.index == 0).then(|| shared.prepared.clone()),
         });
         let stop = shared.lifecycle.stop().clone();
         // A link ends only when the edge stops, and with it the shard.

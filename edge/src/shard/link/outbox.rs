@@ -35,7 +35,7 @@ struct PendingStart {
     stop: Option<Stop>,
 }
 
-/// The starts that were told to a line and that its node has not answered, wherever they are on the way. Clones are the same.
+/// The starts that were told to a link and that its node has not answered, wherever they are on the way. Clones are the same.
 ///
 /// What a node has told of all its instances is no news of these: it may be older than they are.
 #[derive(Debug, Clone, Default)]

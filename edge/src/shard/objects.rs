@@ -20,13 +20,11 @@ use berth_store::{Store, StoreError, Write};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::hooks::Wakes;
-use crate::link::{Command, Links, TERM};
-use crate::load::Burden;
-use crate::metrics::{InFlight, Metrics, Starts};
+use crate::metrics::{Metrics, Starts};
 use crate::nodes::Nodes;
-use crate::pool::Pool;
 use crate::secrets::Secrets;
+use crate::shard::link::{Command, Links, TERM};
+use crate::shard::wakes::Wakes;
 
 /// Most requests that may wait for one object to be ready.
 const MAX_WAITERS_PER_OBJECT: usize = 1024;
@@ -170,10 +168,6 @@ pub(crate) struct Hold {
     placement: Placement,
     hold: HoldId,
     mailbox: Mailbox,
-    /// Its part of the object's load, where that is counted.
-    burden: Option<Burden>,
-    /// Its part of the requests in flight.
-    in_flight: Option<InFlight>,
 }
 
 impl Hold {
@@ -182,20 +176,10 @@ impl Hold {
         &self.placement
     }
 
-    /// Counts for its object's load for as long as it is there.
-    pub(crate) fn carry(&mut self, burden: Burden) {
-        self.burden = Some(burden);
-    }
-
-    /// Counts among the requests in flight for as long as it is there, or in another way than before.
-    pub(crate) fn count(&mut self, in_flight: Option<InFlight>) -> Option<InFlight> {
-        std::mem::replace(&mut self.in_flight, in_flight)
-    }
-
     /// A way to tell of activity after the hold, which ends here.
-    pub(crate) fn into_activity(mut self) -> Activity {
+    pub(crate) fn into_activity(self) -> Activity {
         let (object, instance) = (self.placement.object, self.placement.instance);
-        Activity { object, instance, mailbox: self.mailbox.clone(), _burden: self.burden.take() }
+        Activity { object, instance, mailbox: self.mailbox.clone() }
     }
 }
 
@@ -211,8 +195,6 @@ pub(crate) struct Activity {
     object: ObjectId,
     instance: InstanceId,
     mailbox: Mailbox,
-    /// Counts for its object's load until this ends.
-    _burden: Option<Burden>,
 }
 
 impl Activity {
@@ -221,13 +203,14 @@ impl Activity {
     }
 }
 
-/// What the actor works with.
-pub(crate) struct Surroundings {
+/// What the actor is given.
+pub(crate) struct Dependencies {
     pub(crate) mailbox: Mailbox,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) links: Arc<Links>,
-    pub(crate) pool: Arc<Pool>,
+    /// Told of instances that are no more: connections to them are of no use.
+    pub(crate) gone: Box<dyn Fn(InstanceId) + Send>,
     pub(crate) secrets: Arc<Secrets>,
     /// Told of events that hooks are to be told.
     pub(crate) wakes: Wakes,
@@ -242,13 +225,13 @@ pub(crate) struct Objects {
     waiters: HashMap<WaiterId, Reply>,
     orders: HashMap<WaiterId, Done>,
     starts: Starts,
-    around: Surroundings,
+    with: Dependencies,
     start: Instant,
 }
 
 impl Objects {
     /// An actor that knows the objects of these records, whose instances may still live.
-    pub(crate) fn new(around: Surroundings, records: Vec<Record>) -> Self {
+    pub(crate) fn new(with: Dependencies, records: Vec<Record>) -> Self {
         let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
         let config = berth_engine::Config {
             term_ms,
@@ -259,8 +242,8 @@ impl Objects {
             engine: Engine::new(config),
             waiters: HashMap::new(),
             orders: HashMap::new(),
-            starts: Starts::new(Arc::clone(&around.metrics)),
-            around,
+            starts: Starts::new(Arc::clone(&with.metrics)),
+            with,
             start: Instant::now(),
         };
         let now = objects.now();
@@ -301,7 +284,7 @@ impl Objects {
         if moves.peek().is_none() {
             return;
         }
-        let mut present = self.around.mailbox.present();
+        let mut present = self.with.mailbox.present();
         for (object, here) in moves {
             let _ = if here { present.insert(object) } else { present.remove(&object) };
             if !here {
@@ -314,9 +297,9 @@ impl Objects {
     fn tell_changes(&mut self) {
         while let Some(view) = self.engine.poll_change() {
             // Nobody listens any more: nothing to do.
-            drop(self.around.changes.send(Arc::new(Change { view })));
+            drop(self.with.changes.send(Arc::new(Change { view })));
         }
-        self.engine.watch(self.around.changes.receiver_count() > 0);
+        self.engine.watch(self.with.changes.receiver_count() > 0);
     }
 
     fn take_batch(&mut self, first: Message, inbox: &mut Inbox) {
@@ -364,7 +347,7 @@ impl Objects {
         if let Input::Synced { node, instances, .. } = input {
             self.note_moves();
             self.carry_out();
-            if let Some(link) = self.around.links.get(node) {
+            if let Some(link) = self.with.links.get(node) {
                 instances.extend(link.unsettled());
             }
         }
@@ -375,7 +358,7 @@ impl Objects {
         if let Input::Status { status, .. } = input
             && matches!(status.phase, Phase::Exited(_))
         {
-            self.around.pool.forget(status.instance);
+            (self.with.gone)(status.instance);
         }
     }
 
@@ -393,10 +376,10 @@ impl Objects {
             match effect {
                 Effect::Load { object } => self.load(object),
                 Effect::Reserve(demand) => self.reserve(&demand),
-                Effect::Unreserve { object, generation, .. } => self.around.nodes.release(object, generation),
+                Effect::Unreserve { object, generation, .. } => self.with.nodes.release(object, generation),
                 Effect::Persist { object, persist, record, events, usage } => {
-                    let mailbox = self.around.mailbox.clone();
-                    let wakes = (!events.is_empty()).then(|| self.around.wakes.clone());
+                    let mailbox = self.with.mailbox.clone();
+                    let wakes = (!events.is_empty()).then(|| self.with.wakes.clone());
                     let done = move |result: Result<(), StoreError>| {
                         if let Some(wakes) = wakes.filter(|_| result.is_ok()) {
                             wakes.wake(object);
@@ -406,7 +389,7 @@ impl Objects {
                     let events = events.into_iter().map(|event| Write::Event(Box::new(event.into())));
                     let record = std::iter::once(Write::Record(Box::new(record)));
                     let writes = record.chain(events).chain(usage.map(Write::Usage)).collect();
-                    self.around.store.commit(writes, Box::new(done));
+                    self.with.store.commit(writes, Box::new(done));
                 }
                 Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
                 Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),
@@ -437,7 +420,7 @@ impl Objects {
     /// Reads off the shard's thread: a record may have to come from disk.
     fn load(&mut self, object: ObjectId) {
         self.starts.looked_for(object);
-        let (mailbox, store) = (self.around.mailbox.clone(), Arc::clone(&self.around.store));
+        let (mailbox, store) = (self.with.mailbox.clone(), Arc::clone(&self.with.store));
         tokio::task::spawn_blocking(move || {
             mailbox.input(Input::Loaded { object, record: store.load(object).map_err(failure) });
         });
@@ -445,7 +428,7 @@ impl Objects {
 
     fn reserve(&mut self, demand: &Demand) {
         self.starts.wanted(demand);
-        let result = self.around.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
+        let result = self.with.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
         self.handle(Input::Reserved { object: demand.object, generation: demand.generation, result });
     }
 
@@ -454,7 +437,7 @@ impl Objects {
     fn start(&mut self, node: &NodeId, mut start: Box<Start>, secrets: &Bindings) {
         self.starts.sent(&start);
         let env = &mut start.recipe.env;
-        let Err(error) = self.around.secrets.add_to(env, &start.object.app, secrets) else {
+        let Err(error) = self.with.secrets.add_to(env, &start.object.app, secrets) else {
             return self.tell(node, Command::Start(start));
         };
         let (object, instance) = (start.object.id(), start.instance);
@@ -466,15 +449,15 @@ impl Objects {
     }
 
     fn tell(&self, node: &NodeId, command: Command) {
-        match self.around.links.get(node) {
+        match self.with.links.get(node) {
             Some(link) => link.tell(command),
             None => tracing::warn!(%node, ?command, "node not configured any more, not told"),
         }
     }
 
     fn grant(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
-        let mailbox = self.around.mailbox.clone();
-        let hold = Hold { placement, hold, mailbox, burden: None, in_flight: None };
+        let mailbox = self.with.mailbox.clone();
+        let hold = Hold { placement, hold, mailbox };
         if let Some(reply) = self.waiters.remove(&waiter) {
             // A request that has gone away meanwhile drops the hold, and that releases it.
             drop(reply.send(Ok(hold)));

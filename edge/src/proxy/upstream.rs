@@ -5,14 +5,14 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
+use berth_common::ids::InstanceId;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use crate::pool::Target;
-use crate::tunnel::TunnelStream;
+use crate::shard::tunnel::TunnelStream;
 
 /// Largest buffer for what was read and not yet taken; also the largest head of a response.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -20,9 +20,16 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// What hyper needs to be driven over a tunnel stream.
 type Driven = Connection<TokioIo<TunnelStream>, Incoming>;
 
+/// A port of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct InstancePort {
+    pub(crate) instance: InstanceId,
+    pub(crate) port: u16,
+}
+
 /// A connection that can carry one request at a time.
 pub(crate) struct Upstream {
-    target: Target,
+    port: InstancePort,
     sender: SendRequest<Incoming>,
     /// Gone once it has come to its end with a request unanswered.
     connection: Option<Driven>,
@@ -41,16 +48,16 @@ pub(crate) enum SendError {
 
 impl Upstream {
     /// Makes a fresh stream ready for requests.
-    pub(crate) async fn over(stream: TunnelStream, target: Target) -> hyper::Result<Self> {
+    pub(crate) async fn over(stream: TunnelStream, port: InstancePort) -> hyper::Result<Self> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER_BYTES);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Self { target, sender, connection: Some(connection), over: false })
+        Ok(Self { port, sender, connection: Some(connection), over: false })
     }
 
     /// Where it leads.
-    pub(crate) fn target(&self) -> Target {
-        self.target
+    pub(crate) fn port(&self) -> InstancePort {
+        self.port
     }
 
     /// Lets the connection work. Ready when it has come to its end; how it ended is told by the answer or the body.

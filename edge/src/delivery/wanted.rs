@@ -10,24 +10,24 @@ use tokio::sync::watch;
 use crate::apps::Apps;
 
 /// Images, with the machines that each is made for.
-pub(crate) type WantedImages = BTreeMap<Digest, BTreeSet<Architecture>>;
+pub(crate) type MadeFor = BTreeMap<Digest, BTreeSet<Architecture>>;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Wants {
+pub(crate) struct WantedImages {
     state: Mutex<State>,
-    all: watch::Sender<Arc<WantedImages>>,
+    all: watch::Sender<Arc<MadeFor>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    current: WantedImages,
+    current: MadeFor,
     /// By the number of the deployment.
     pending: BTreeMap<u64, Vec<ImageRef>>,
     next: u64,
 }
 
-impl Wants {
+impl WantedImages {
     /// What the apps want now.
     pub(crate) fn of(apps: &Apps) -> Self {
         let state = State { current: current(apps), ..State::default() };
@@ -36,7 +36,7 @@ impl Wants {
     }
 
     /// All of it, now and as it changes.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<WantedImages>> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<MadeFor>> {
         self.all.subscribe()
     }
 
@@ -56,7 +56,7 @@ impl Wants {
         self.change(|state| state.current = current(apps));
     }
 
-    /// Wants these too, until what is returned is dropped.
+    /// WantedImages these too, until what is returned is dropped.
     pub(crate) fn add(self: &Arc<Self>, images: Vec<ImageRef>) -> Pending {
         let mut number = 0;
         self.change(|state| {
@@ -64,7 +64,7 @@ impl Wants {
             state.next += 1;
             state.pending.insert(number, images);
         });
-        Pending { wants: Arc::clone(self), number }
+        Pending { wanted: Arc::clone(self), number }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -90,13 +90,13 @@ impl Wants {
 /// Images that a deployment waits for.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    wants: Arc<Wants>,
+    wanted: Arc<WantedImages>,
     number: u64,
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.wants.change(|state| drop(state.pending.remove(&self.number)));
+        self.wanted.change(|state| drop(state.pending.remove(&self.number)));
     }
 }
 
@@ -105,14 +105,14 @@ pub(crate) fn images_of(app: &AppSpec) -> Vec<ImageRef> {
     app.classes.values().map(|class| class.recipe.image.clone()).collect()
 }
 
-fn current(apps: &Apps) -> WantedImages {
-    let mut wanted = WantedImages::new();
+fn current(apps: &Apps) -> MadeFor {
+    let mut wanted = MadeFor::new();
     for app in apps.all() {
         images_of(&app.current().spec).iter().for_each(|image| add(&mut wanted, image));
     }
     wanted
 }
 
-fn add(wanted: &mut WantedImages, image: &ImageRef) {
+fn add(wanted: &mut MadeFor, image: &ImageRef) {
     wanted.entry(image.digest).or_default().extend(&image.architectures);
 }

@@ -12,9 +12,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::load::LoadGuard;
 use crate::http::frames::FrameScanner;
-use crate::objects::{Activity, Hold};
-use crate::tunnel::TunnelStream;
+use crate::shard::objects::{Activity, Hold};
+use crate::shard::tunnel::TunnelStream;
 
 /// Buffer of each direction.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -33,12 +34,20 @@ pub(crate) struct Tunnelled {
     pub(crate) websocket: bool,
     /// Told of messages.
     pub(crate) activity: Activity,
+    /// Counts for the object's load until both sides have ended.
+    pub(crate) load: Option<LoadGuard>,
 }
 
 impl Tunnelled {
     /// What is left of a held connection: the hold ends here.
-    pub(crate) fn of(stream: TunnelStream, early: Bytes, websocket: bool, hold: Hold) -> Self {
-        Self { stream, early, websocket, activity: hold.into_activity() }
+    pub(crate) fn of(
+        stream: TunnelStream,
+        early: Bytes,
+        websocket: bool,
+        hold: Hold,
+        load: Option<LoadGuard>,
+    ) -> Self {
+        Self { stream, early, websocket, activity: hold.into_activity(), load }
     }
 }
 
@@ -55,7 +64,7 @@ pub(crate) async fn carry(client: OnUpgrade, instance: Tunnelled) {
 }
 
 async fn pass_both_ways(client: impl AsyncRead + AsyncWrite + Unpin, instance: Tunnelled) -> io::Result<()> {
-    let Tunnelled { stream, early, websocket, activity } = instance;
+    let Tunnelled { stream, early, websocket, activity, load: _load } = instance;
     let pulse = Pulse::new(activity);
     let (client_reader, mut client_writer) = tokio::io::split(client);
     let (instance_reader, instance_writer) = tokio::io::split(stream);

@@ -9,8 +9,8 @@ use berth_common::spec::{AppSpec, AssetsSpec, ClassSpec, NameSource, RouteSpec};
 use http::Request;
 use http::header::{COOKIE, HOST};
 
-use crate::assets::{Assets, Found};
-use crate::load::{Burden, Loads};
+use super::assets::{Assets, Found};
+use super::load::{LoadGuard, Loads};
 use crate::metrics::{ClassCounts, Metrics, Requests};
 
 /// The routes of all apps.
@@ -41,7 +41,7 @@ pub(crate) struct Matched {
     /// In place of the request's own path.
     pub(crate) path: Option<String>,
     /// Counts the request among those of its object, where that matters.
-    pub(crate) burden: Option<Burden>,
+    pub(crate) load: Option<LoadGuard>,
     /// Number of the route that took it.
     pub(crate) route: usize,
 }
@@ -93,14 +93,14 @@ impl Router {
             .enumerate()
             .find_map(|(index, route)| Some((index, route, route.takes(request)?)));
         let (route, Route { app, class, spec, loads, .. }, captures) = taken.ok_or(RouteError::NoRoute)?;
-        let burden = loads.as_ref().map(Loads::choose);
-        let name = match &burden {
-            Some(burden) => numbered(burden.index())?,
+        let load = loads.as_ref().map(Loads::choose);
+        let name = match &load {
+            Some(load) => numbered(load.index())?,
             None => captures.name(&spec.object, request)?,
         };
         let key = ObjectKey { app: app.clone(), class: spec.class.clone(), name };
         let path = spec.rewrite.as_ref().map(|text| spec.path.rewrite(request.uri().path(), text));
-        Ok(Matched { key, class: Arc::clone(class), port: spec.port, path, burden, route })
+        Ok(Matched { key, class: Arc::clone(class), port: spec.port, path, load, route })
     }
 
     /// Where a shard counts the requests that it took by a route.

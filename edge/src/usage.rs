@@ -1,7 +1,5 @@
-//! What instances have taken: how long records are kept; `sums` is what they come to, `live`
-//! what instances have taken that are not over.
+//! What instances have taken: how long records are kept; `sums` is what they come to.
 
-pub(crate) mod live;
 pub(crate) mod sums;
 
 use std::sync::Arc;

@@ -19,11 +19,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::Proxy;
 use super::body::ResponseBody;
-use super::framing::Guarded;
+use super::error::ProxyError;
 use super::socket::ClientSocket;
-use crate::error::ProxyError;
-use crate::proxy::Proxy;
+use crate::http::framing::Guarded;
 
 /// Most connections of clients that one shard serves at once; more wait in the kernel.
 const MAX_CONNECTIONS: usize = 8192;

@@ -27,12 +27,12 @@ impl Loads {
     }
 
     /// Chooses an object, and counts a request to it for as long as the result lives.
-    pub(crate) fn choose(self: &Arc<Self>) -> Burden {
+    pub(crate) fn choose(self: &Arc<Self>) -> LoadGuard {
         let draw = || fastrand::usize(0..self.0.len());
         let (one, two) = (draw(), draw());
         let index = if self.0[two].score() < self.0[one].score() { two } else { one };
         self.0[index].in_flight.fetch_add(1, Relaxed);
-        Burden { loads: Arc::clone(self), index, since: Instant::now() }
+        LoadGuard { loads: Arc::clone(self), index, since: Instant::now() }
     }
 }
 
@@ -43,15 +43,15 @@ impl Load {
     }
 }
 
-/// One request's part of an object's load.
+/// One request's share of an object's load, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Burden {
+pub(crate) struct LoadGuard {
     loads: Arc<Loads>,
     index: usize,
     since: Instant,
 }
 
-impl Burden {
+impl LoadGuard {
     /// Which object it is.
     pub(crate) fn index(&self) -> usize {
         self.index
@@ -72,7 +72,7 @@ impl Burden {
     }
 }
 
-impl Drop for Burden {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.loads.0[self.index].in_flight.fetch_sub(1, Relaxed);
     }
@@ -85,11 +85,11 @@ mod tests {
     #[test]
     fn a_busy_object_gets_less_than_an_idle_one() {
         let loads = Loads::new(2);
-        let mut held: Vec<Burden> = Vec::new();
-        while held.iter().filter(|burden| burden.index() == 0).count() < 20 {
+        let mut held: Vec<LoadGuard> = Vec::new();
+        while held.iter().filter(|guard| guard.index() == 0).count() < 20 {
             held.push(loads.choose());
         }
-        held.retain(|burden| burden.index() == 0);
+        held.retain(|guard| guard.index() == 0);
         let to_busy = (0..400).filter(|_| loads.choose().index() == 0).count();
         // Only where both draws hit the busy one, which is one time in four.
         assert!((50..150).contains(&to_busy), "{to_busy} of 400");
@@ -99,12 +99,8 @@ mod tests {
     fn a_slow_object_gets_less_than_a_quick_one() {
         let loads = Loads::new(2);
         for _ in 0..100 {
-            let burden = loads.choose();
-            burden.note(if burden.index() == 0 {
-                Duration::from_millis(90)
-            } else {
-                Duration::from_millis(3)
-            });
+            let guard = loads.choose();
+            guard.note(if guard.index() == 0 { Duration::from_millis(90) } else { Duration::from_millis(3) });
         }
         let to_slow = (0..400).filter(|_| loads.choose().index() == 0).count();
         assert!((50..150).contains(&to_slow), "{to_slow} of 400");

@@ -1,4 +1,4 @@
-//! One shard's line to one node: dials, introduces the edge, follows the node's instances, sends what is to be told,
+//! One shard's link to one node: dials, introduces the edge, follows the node's instances, sends what is to be told,
 //! and dials again when the connection is lost. Requests take the connection from here for their tunnel streams.
 //!
 //! ```text
@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::outbox::{Outbox, Unsettled};
 use self::session::SessionError;
+use super::objects::Mailbox;
+use super::shard_of;
 use crate::nodes::Nodes;
-use crate::objects::Mailbox;
-use crate::proxy::shard_of;
-use crate::stocks::Stocks;
+use crate::prepared::PreparedContainers;
 
 /// Shortest and longest wait before dialling again. A node that comes back is found within the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
@@ -52,7 +52,7 @@ pub(crate) enum Command {
 /// All nodes, as one shard reaches them.
 pub(crate) type Links = HashMap<NodeId, LinkHandle>;
 
-/// The rest of the shard's end of a line.
+/// A link as the rest of the shard has it.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkHandle {
     /// Not bounded by itself: the engine tells a node at most a start, a forget and a few stops for an instance, and reserves
@@ -105,7 +105,7 @@ impl Introduction {
     }
 }
 
-/// One shard's line to one node.
+/// One shard's connections to one node, of which there is one at a time.
 pub(crate) struct Link {
     node: NodeId,
     address: String,
@@ -114,8 +114,8 @@ pub(crate) struct Link {
     config: quinn::ClientConfig,
     nodes: Arc<Nodes>,
     objects: Mailbox,
-    /// What nodes are to keep ready, where this line is the one that says so.
-    stocks: Option<Stocks>,
+    /// What nodes are to keep ready, where this link is the one that says so.
+    prepared: Option<PreparedContainers>,
     commands: mpsc::UnboundedReceiver<Command>,
     connection: watch::Sender<Option<Connection>>,
     outbox: Outbox,
@@ -125,8 +125,8 @@ pub(crate) struct Link {
     heard_ms: Option<u64>,
 }
 
-/// What a link needs of its surroundings.
-pub(crate) struct LinkParts {
+/// What a link is given.
+pub(crate) struct Dependencies {
     pub(crate) node: NodeId,
     pub(crate) address: String,
     pub(crate) introduction: Introduction,
@@ -134,12 +134,13 @@ pub(crate) struct LinkParts {
     pub(crate) config: quinn::ClientConfig,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) objects: Mailbox,
-    pub(crate) stocks: Option<Stocks>,
+    pub(crate) prepared: Option<PreparedContainers>,
 }
 
 impl Link {
-    pub(crate) fn new(parts: LinkParts) -> (Self, LinkHandle) {
-        let LinkParts { node, address, introduction, endpoint, config, nodes, objects, stocks } = parts;
+    pub(crate) fn new(dependencies: Dependencies) -> (Self, LinkHandle) {
+        let Dependencies { node, address, introduction, endpoint, config, nodes, objects, prepared } =
+            dependencies;
         let (tell, commands) = mpsc::unbounded_channel();
         let (connection, connected) = watch::channel(None);
         let unsettled = Unsettled::default();
@@ -152,7 +153,7 @@ impl Link {
             config,
             nodes,
             objects,
-            stocks,
+            prepared,
             commands,
             connection,
             outbox,
@@ -162,7 +163,7 @@ impl Link {
         (link, LinkHandle { commands: tell, unsettled, connection: connected })
     }
 
-    /// Keeps the line up until the edge stops.
+    /// Keeps it up until the edge stops.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut backoff = BACKOFF.0;
         while !stop.is_cancelled() {

@@ -12,7 +12,7 @@ use crate::nodes::Nodes;
 
 /// How far a node is with an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Holding {
+pub(crate) struct ImageOnNode {
     /// The node is connected for images: what it says is of now.
     pub(crate) connected: bool,
     /// None where it has said nothing of it.
@@ -20,7 +20,7 @@ pub(crate) struct Holding {
 }
 
 /// See the module.
-pub(crate) struct Holdings {
+pub(crate) struct ImageInventory {
     nodes: Arc<Nodes>,
     state: Mutex<BTreeMap<NodeId, Node>>,
     changed: watch::Sender<()>,
@@ -32,7 +32,7 @@ struct Node {
     images: BTreeMap<Digest, ImageState>,
 }
 
-impl Holdings {
+impl ImageInventory {
     pub(crate) fn new(nodes: Arc<Nodes>) -> Self {
         Self { nodes, state: Mutex::default(), changed: watch::Sender::default() }
     }
@@ -71,10 +71,10 @@ impl Holdings {
     }
 
     /// How far a node is with an image.
-    pub(crate) fn of(&self, id: &NodeId, image: &Digest) -> Holding {
+    pub(crate) fn of(&self, id: &NodeId, image: &Digest) -> ImageOnNode {
         let state = self.lock();
         let node = state.get(id);
-        Holding {
+        ImageOnNode {
             connected: node.is_some_and(|node| node.connected),
             state: node.and_then(|node| node.images.get(image).cloned()),
         }

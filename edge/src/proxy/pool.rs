@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use berth_common::ids::InstanceId;
 use tokio::sync::Notify;
 
-use crate::upstream::Upstream;
+use super::upstream::{InstancePort, Upstream};
 
 /// Most idle connections to one port of one instance: as many requests may come at once, again and again, without a
 /// connection being opened for any. Each takes a few KiB, and only for `IDLE_LIMIT`.
@@ -20,13 +20,6 @@ const IDLE_LIMIT: Duration = Duration::from_secs(2);
 /// How often connections past that limit are looked for.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
-/// A port of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Target {
-    pub(crate) instance: InstanceId,
-    pub(crate) port: u16,
-}
-
 struct Idle {
     upstream: Upstream,
     since: Instant,
@@ -35,27 +28,27 @@ struct Idle {
 /// The idle connections of one shard. The lock is only ever held for a look-up, by the shard's own thread.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: Mutex<HashMap<Target, Vec<Idle>>>,
+    idle: Mutex<HashMap<InstancePort, Vec<Idle>>>,
     filled: Notify,
 }
 
 impl Pool {
     /// The connection that was used last and still lives, as far as can be told.
-    pub(crate) async fn checkout(&self, target: Target) -> Option<Upstream> {
+    pub(crate) async fn checkout(&self, port: InstancePort) -> Option<Upstream> {
         loop {
-            let mut upstream = self.take(target)?;
+            let mut upstream = self.take(port)?;
             if poll_fn(|cx| Poll::Ready(upstream.is_reusable(cx))).await {
                 return Some(upstream);
             }
         }
     }
 
-    fn take(&self, target: Target) -> Option<Upstream> {
+    fn take(&self, port: InstancePort) -> Option<Upstream> {
         let mut idle = self.lock();
-        let stack = idle.get_mut(&target)?;
+        let stack = idle.get_mut(&port)?;
         let last = stack.pop();
         if stack.is_empty() {
-            idle.remove(&target);
+            idle.remove(&port);
         }
         last.map(|idle| idle.upstream)
     }
@@ -67,7 +60,7 @@ impl Pool {
             if idle.is_empty() {
                 self.filled.notify_one();
             }
-            let stack = idle.entry(upstream.target()).or_default();
+            let stack = idle.entry(upstream.port()).or_default();
             if stack.len() < MAX_IDLE {
                 stack.push(Idle { upstream, since: Instant::now() });
                 return;
@@ -79,7 +72,7 @@ impl Pool {
 
     /// Ends all connections to an instance that is no more.
     pub(crate) fn forget(&self, instance: InstanceId) {
-        let gone: Vec<_> = self.lock().extract_if(|target, _| target.instance == instance).collect();
+        let gone: Vec<_> = self.lock().extract_if(|port, _| port.instance == instance).collect();
         drop(gone);
     }
 
@@ -105,7 +98,7 @@ impl Pool {
         expired
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Target, Vec<Idle>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<InstancePort, Vec<Idle>>> {
         // Nothing panics under this lock; a map of idle connections is sound after any panic.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

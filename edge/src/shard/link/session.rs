@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::{self, CallError};
 use super::outbox::Asked;
 use super::{Command, Link, TERM};
-use crate::stocks::Stocks;
+use crate::prepared::PreparedContainers;
 
 /// Longest wait for a node to tell of all its instances.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(15);
@@ -71,7 +71,7 @@ enum News {
 
 /// A call that was sent.
 enum Sent {
-    Told(Asked),
+    Order(Asked),
     Renew,
     Prepare,
 }
@@ -178,14 +178,14 @@ impl Link {
 
     async fn up(&mut self, mut session: Session, stop: &CancellationToken) -> Result<(), SessionError> {
         // What is to be kept ready is told on each connection, and when it changes.
-        if let Some(stocks) = &mut self.stocks {
-            stocks.mark_changed();
+        if let Some(prepared) = &mut self.prepared {
+            prepared.mark_changed();
         }
         loop {
             while session.calls.len() < MAX_CALLS
                 && let Some((asked, call)) = self.outbox.next()
             {
-                session.send(Sent::Told(asked), call);
+                session.send(Sent::Order(asked), call);
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -198,7 +198,7 @@ impl Link {
                     Some(Err(error)) => return Err(SessionError::Call { call: "watch", error }),
                     None => return Err(SessionError::WatchEnded),
                 },
-                stocks = changed(&mut self.stocks) => session.send(Sent::Prepare, Call::Prepare(stocks)),
+                prepare = changed(&mut self.prepared) => session.send(Sent::Prepare, Call::Prepare(prepare)),
                 _ = session.renew.tick() => session.renew(),
                 _ = session.look.tick() => {
                     self.nodes.measured(&self.node, session.connection.rtt());
@@ -212,7 +212,7 @@ impl Link {
         let call = name(&sent);
         let answer = answer.map_err(|error| SessionError::Call { call, error })?;
         let start = match &sent {
-            Sent::Told(asked) => self.outbox.answered(asked),
+            Sent::Order(asked) => self.outbox.answered(asked),
             Sent::Renew | Sent::Prepare => None,
         };
         match (answer, start) {
@@ -316,19 +316,19 @@ async fn follow(mut watch: RecvStream, tell: mpsc::Sender<Result<News, CallError
     }
 }
 
-/// The next that is to be kept ready; never, where another line tells it.
-async fn changed(stocks: &mut Option<Stocks>) -> Prepare {
-    match stocks {
-        Some(stocks) => stocks.changed().await,
+/// The next that is to be kept ready; never, where another link tells it.
+async fn changed(prepared: &mut Option<PreparedContainers>) -> Prepare {
+    match prepared {
+        Some(prepared) => prepared.changed().await,
         None => std::future::pending().await,
     }
 }
 
 fn name(sent: &Sent) -> &'static str {
     match sent {
-        Sent::Told(Asked::Start(_)) => "start",
-        Sent::Told(Asked::Stop(_)) => "stop",
-        Sent::Told(Asked::Forget(_)) => "forget",
+        Sent::Order(Asked::Start(_)) => "start",
+        Sent::Order(Asked::Stop(_)) => "stop",
+        Sent::Order(Asked::Forget(_)) => "forget",
         Sent::Renew => "renew",
         Sent::Prepare => "prepare",
     }

@@ -17,7 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tower_http::compression::Compression;
 use tower_http::services::ServeFile;
 
-use crate::http::body::ResponseBody;
+use super::body::ResponseBody;
 
 /// The file of a directory.
 const INDEX: &str = "index.html";

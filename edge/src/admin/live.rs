@@ -9,14 +9,14 @@ use berth_common::metering::STEP_MS;
 use berth_common::wire::call::{Answer, AskUsage, Call, RefusalCode, Usage};
 use berth_engine::ObjectView;
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::sums::Life;
-use crate::link::{Links, call};
 use crate::nodes::Nodes;
-use crate::objects::Mailbox;
-use crate::proxy::{Handover, shard_of};
+use crate::proxy::Proxy;
+use crate::shard::Shards;
+use crate::shard::link::{Links, call};
+use crate::shard::objects::Mailbox;
+use crate::usage::sums::Life;
 
 /// How long all nodes together may take to tell; what is not told by then is counted without.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 64;
 
 /// What a node says of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(super) enum Reported {
     Usage(Usage),
     /// Its app does not run, or does no longer.
     Nothing,
@@ -33,16 +33,16 @@ pub(crate) enum Told {
 
 /// An instance that lives, and what it has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Living {
-    pub(crate) life: Life,
+pub(super) struct Living {
+    pub(super) life: Life,
     /// Whether its node told. If not, its CPU time and its bytes are not known.
-    pub(crate) told: bool,
+    pub(super) told: bool,
 }
 
 /// All instances that live and run.
-pub(crate) async fn all(
+pub(super) async fn all(
     mailboxes: &[Mailbox],
-    shards: &[mpsc::Sender<Handover>],
+    shards: &Shards<Proxy>,
     nodes: &Nodes,
 ) -> BTreeMap<InstanceId, Living> {
     let regions = nodes.regions();
@@ -61,7 +61,7 @@ pub(crate) async fn all(
 async fn one(
     view: ObjectView,
     region: Option<String>,
-    shards: &[mpsc::Sender<Handover>],
+    shards: &Shards<Proxy>,
     deadline: Instant,
 ) -> Option<(InstanceId, Living)> {
     let (instance, node) = (view.instance?, view.node.clone()?);
@@ -73,19 +73,18 @@ async fn ask(
     object: ObjectId,
     node: NodeId,
     instance: InstanceId,
-    shards: &[mpsc::Sender<Handover>],
-) -> Option<Told> {
-    let (answer, answered) = oneshot::channel();
-    let shard = &shards[shard_of(object, shards.len())];
-    shard.send(Handover::Usage { node, instance, answer }).await.ok()?;
-    answered.await.ok().flatten()
+    shards: &Shards<Proxy>,
+) -> Option<Reported> {
+    let asked = shards
+        .run(shards.of(object), move |proxy| async move { ask_node(&proxy.links, &node, instance).await });
+    asked.await.ok().flatten()
 }
 
-fn living(view: &ObjectView, region: Option<String>, told: Option<Told>, now_ms: u64) -> Option<Living> {
+fn living(view: &ObjectView, region: Option<String>, told: Option<Reported>, now_ms: u64) -> Option<Living> {
     let resources = view.resources?;
     let known = match told {
-        Some(Told::Nothing) => return None,
-        Some(Told::Usage(usage)) => usage,
+        Some(Reported::Nothing) => return None,
+        Some(Reported::Usage(usage)) => usage,
         None => Usage::default(),
     };
     let since_ms = known.started_ms.or(view.running_since_ms)?;
@@ -108,11 +107,11 @@ fn living(view: &ObjectView, region: Option<String>, told: Option<Told>, now_ms:
 }
 
 /// Asks a node, if it is connected.
-pub(crate) async fn ask_node(links: &Links, node: &NodeId, instance: InstanceId) -> Option<Told> {
+pub(super) async fn ask_node(links: &Links, node: &NodeId, instance: InstanceId) -> Option<Reported> {
     let connection = links.get(node)?.connected(Instant::now()).await?;
     match call::ask(&connection, &Call::Usage(AskUsage { instance })).await {
-        Ok(Answer::Usage(usage)) => Some(Told::Usage(usage)),
-        Ok(Answer::Refused(refusal)) if refusal.code == RefusalCode::NoInstance => Some(Told::Nothing),
+        Ok(Answer::Usage(usage)) => Some(Reported::Usage(usage)),
+        Ok(Answer::Refused(refusal)) if refusal.code == RefusalCode::NoInstance => Some(Reported::Nothing),
         _ => None,
     }
 }

@@ -1,5 +1,5 @@
-//! What a client is told when there is no answer from an instance: the one place where refusals and errors become
-//! statuses.
+//! Why there is no answer from an instance: whose fault that is, whether the request may be sent again, and what the client is
+//! told. The one place where refusals and errors become statuses.
 
 use berth_common::ids::NodeId;
 use berth_common::wire::tunnel::TunnelAnswer;
@@ -7,10 +7,12 @@ use berth_engine::Refused;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-use crate::http::body::ResponseBody;
+use super::body::ResponseBody;
+use super::router::RouteError;
 use crate::http::headers::BadRequest;
-use crate::router::RouteError;
-use crate::tunnel::OpenError;
+use crate::metrics::Reason;
+use crate::shard::ShardStopped;
+use crate::shard::tunnel::OpenError;
 
 /// Seconds after which a client may find what it did not find now.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
@@ -47,8 +49,25 @@ pub(crate) enum ProxyError {
     Stopping,
 }
 
+impl From<ShardStopped> for ProxyError {
+    fn from(ShardStopped: ShardStopped) -> Self {
+        Self::Stopping
+    }
+}
+
+/// Whose fault it is that there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The request cannot be served, whatever the app does.
+    Client,
+    /// The app's: its configuration, or its instance.
+    App,
+    /// It says nothing of the app: no node could have served the request, or not now.
+    Cluster,
+}
+
 impl ProxyError {
-    /// The status that tells a client whose fault it is, and whether to try again.
+    /// The status that tells a client so.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
@@ -63,22 +82,50 @@ impl ProxyError {
         }
     }
 
-    /// Whether it says nothing of the app: no node could have served the request, or not now.
-    pub(crate) fn is_want_of_room(&self) -> bool {
+    /// Whose fault it is.
+    pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::Refused(refused) => matches!(
-                refused,
-                Refused::NoNode
-                    | Refused::NoCapacity { .. }
-                    | Refused::ClassLimit { .. }
-                    | Refused::AppLimit { .. }
-                    | Refused::Overloaded
-                    | Refused::Stopping
-                    | Refused::NodeUnreachable(_)
-                    | Refused::Store
-            ),
+            Self::BadRequest(_) | Self::Route(_) | Self::ClientGone => Fault::Client,
+            Self::Refused(refused) => fault_of(refused),
+            Self::NodeUnreachable(_) | Self::Stopping => Fault::Cluster,
+            Self::Tunnel { .. } | Self::NoPort | Self::Upstream(_) | Self::Upgrade | Self::Signal(_) => {
+                Fault::App
+            }
+        }
+    }
+
+    /// Whether the same request may be sent again: nothing of it has reached an instance, and it may go better soon.
+    pub(crate) fn is_retry_safe(&self) -> bool {
+        match self {
             Self::NodeUnreachable(_) | Self::Stopping => true,
-            _ => false,
+            Self::Refused(refused) => may_pass(refused),
+            Self::Tunnel { error, .. } => match error {
+                OpenError::Lost | OpenError::Refused(TunnelAnswer::Exhausted) => true,
+                OpenError::Refused(_) | OpenError::Unknown(_) | OpenError::TimedOut => false,
+            },
+            Self::BadRequest(_)
+            | Self::Route(_)
+            | Self::NoPort
+            | Self::Upstream(_)
+            | Self::Upgrade
+            | Self::ClientGone
+            | Self::Signal(_) => false,
+        }
+    }
+
+    /// What it is counted as.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::BadRequest(_) => Reason::BadRequest,
+            Self::Route(RouteError::NoRoute) => Reason::NoRoute,
+            Self::Route(_) => Reason::NoName,
+            Self::Refused(refused) => reason_of(refused),
+            Self::NodeUnreachable(_) => Reason::NodeUnreachable,
+            Self::Tunnel { .. } | Self::NoPort | Self::Signal(_) => Reason::Tunnel,
+            Self::Upstream(_) => Reason::BrokenOff,
+            Self::Upgrade => Reason::BadUpgrade,
+            Self::ClientGone => Reason::ClientGone,
+            Self::Stopping => Reason::EdgeStopping,
         }
     }
 
@@ -96,15 +143,34 @@ impl ProxyError {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+        if self.is_retry_safe() {
             headers.insert(RETRY_AFTER, self.retry_after());
         }
         response
     }
 }
 
-/// What a refusal of the engine is in HTTP.
-pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
+fn fault_of(refused: &Refused) -> Fault {
+    match refused {
+        Refused::NoNode
+        | Refused::NoCapacity { .. }
+        | Refused::ClassLimit { .. }
+        | Refused::AppLimit { .. }
+        | Refused::Overloaded
+        | Refused::Stopping
+        | Refused::NodeUnreachable(_)
+        | Refused::Store => Fault::Cluster,
+        Refused::CrashLoop { .. }
+        | Refused::ManualStart
+        | Refused::Ended
+        | Refused::StartTimeout
+        | Refused::PortTimeout { .. }
+        | Refused::StartFailed(_)
+        | Refused::StartRefused(_) => Fault::App,
+    }
+}
+
+fn may_pass(refused: &Refused) -> bool {
     match refused {
         Refused::NoNode
         | Refused::NoCapacity { .. }
@@ -117,11 +183,34 @@ pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
         | Refused::Ended
         | Refused::Stopping
         | Refused::NodeUnreachable(_)
-        | Refused::Store => StatusCode::SERVICE_UNAVAILABLE,
-        Refused::StartFailed(_) | Refused::StartRefused(_) | Refused::PortTimeout { .. } => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        | Refused::Store => true,
+        Refused::StartFailed(_) | Refused::StartRefused(_) | Refused::PortTimeout { .. } => false,
     }
+}
+
+fn reason_of(refused: &Refused) -> Reason {
+    match refused {
+        Refused::NoNode => Reason::NoNode,
+        Refused::NoCapacity { .. } => Reason::NoCapacity,
+        Refused::ClassLimit { .. } => Reason::ClassLimit,
+        Refused::AppLimit { .. } => Reason::AppLimit,
+        Refused::CrashLoop { .. } => Reason::CrashLoop,
+        Refused::ManualStart => Reason::ManualStart,
+        Refused::Ended => Reason::Ended,
+        Refused::StartTimeout => Reason::StartTimeout,
+        Refused::PortTimeout { .. } => Reason::PortTimeout,
+        Refused::StartFailed(_) => Reason::StartFailed,
+        Refused::StartRefused(_) => Reason::StartRefused,
+        Refused::Overloaded => Reason::Overloaded,
+        Refused::Stopping => Reason::InstanceStopping,
+        Refused::NodeUnreachable(_) => Reason::NodeUnreachable,
+        Refused::Store => Reason::Store,
+    }
+}
+
+/// What a refusal of the engine is in HTTP.
+pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
+    if may_pass(refused) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR }
 }
 
 fn tunnel_status(error: &OpenError) -> StatusCode {
@@ -168,6 +257,8 @@ mod tests {
             let response = error.response();
             assert_eq!(response.status().as_u16(), status, "{error}");
             assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503, "{error}");
+            assert_eq!(error.is_retry_safe(), status == 503, "{error}");
+            assert_eq!(error.fault() == Fault::Client, (400..500).contains(&status), "{error}");
         }
     }
 
@@ -179,5 +270,20 @@ mod tests {
         let Ok(body) = response.into_body().collect().await else { panic!("no body") };
         let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
         assert!(text.contains("image x is not on node n1"), "{text}");
+    }
+
+    #[test]
+    fn each_error_has_its_word() {
+        let cases: [(&str, ProxyError); 6] = [
+            ("no_route", RouteError::NoRoute.into()),
+            ("no_name", RouteError::Encoding("path").into()),
+            ("port_timeout", Refused::PortTimeout { port: 1 }.into()),
+            ("store", Refused::Store.into()),
+            ("client_gone", ProxyError::ClientGone),
+            ("edge_stopping", ProxyError::Stopping),
+        ];
+        for (word, error) in cases {
+            assert_eq!(error.reason().word(), word);
+        }
     }
 }

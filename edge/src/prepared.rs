@@ -15,11 +15,11 @@ use tokio::sync::watch;
 use crate::secrets::Secrets;
 
 /// Most bytes of what nodes are told to keep ready: it travels in one frame, with a little around it.
-const MAX_STOCKS_BYTES: usize = MAX_FRAME_BYTES - 1024;
+const MAX_PREPARE_BYTES: usize = MAX_FRAME_BYTES - 1024;
 
 /// Containers of one class, without its secrets' values.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct PreparedClass {
     app: AppName,
     class: ClassName,
     stock: Stock,
@@ -27,12 +27,12 @@ pub(crate) struct Wanted {
 }
 
 /// All that the current versions want.
-pub(crate) fn wanted(apps: &BTreeMap<AppName, AppSpec>) -> Vec<Wanted> {
+pub(crate) fn wanted(apps: &BTreeMap<AppName, AppSpec>) -> Vec<PreparedClass> {
     let classes =
         apps.values().flat_map(|app| app.classes.iter().map(|(name, class)| (&app.name, name, class)));
     let wants = classes.filter(|(_, _, class)| class.prepared > 0);
     wants
-        .map(|(app, name, class)| Wanted {
+        .map(|(app, name, class)| PreparedClass {
             app: app.clone(),
             class: name.clone(),
             stock: Stock { recipe: class.recipe.clone(), count: class.prepared },
@@ -43,14 +43,14 @@ pub(crate) fn wanted(apps: &BTreeMap<AppName, AppSpec>) -> Vec<Wanted> {
 
 /// What is wanted, now and as that changes.
 #[derive(Clone)]
-pub(crate) struct Stocks {
-    wanted: watch::Receiver<Arc<[Wanted]>>,
+pub(crate) struct PreparedContainers {
+    wanted: watch::Receiver<Arc<[PreparedClass]>>,
     secrets: Arc<Secrets>,
     changes: watch::Receiver<()>,
 }
 
-impl Stocks {
-    pub(crate) fn new(wanted: watch::Receiver<Arc<[Wanted]>>, secrets: Arc<Secrets>) -> Self {
+impl PreparedContainers {
+    pub(crate) fn new(wanted: watch::Receiver<Arc<[PreparedClass]>>, secrets: Arc<Secrets>) -> Self {
         let changes = secrets.changes();
         Self { wanted, secrets, changes }
     }
@@ -71,14 +71,14 @@ impl Stocks {
         }
         self.changes.mark_unchanged();
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
-        stocks(&wanted, &self.secrets)
+        prepare(&wanted, &self.secrets)
     }
 }
 
-fn stocks(wanted: &[Wanted], secrets: &Secrets) -> Prepare {
-    let mut room = MAX_STOCKS_BYTES;
+fn prepare(wanted: &[PreparedClass], secrets: &Secrets) -> Prepare {
+    let mut room = MAX_PREPARE_BYTES;
     let mut stocks = Vec::new();
-    for Wanted { app, class, stock, secrets: bindings } in wanted {
+    for PreparedClass { app, class, stock, secrets: bindings } in wanted {
         let mut stock = stock.clone();
         // A start would fail for the same reason, and say so to whoever wants it.
         if let Err(error) = secrets.add_to(&mut stock.recipe.env, app, bindings) {
@@ -128,7 +128,7 @@ mod tests {
         let value = "x".repeat(MAX_ENV_BYTES - 1);
         let mut apps = apps(&["a0", "a1", "a2", "a3", "a4", "a5"], &value);
         apps.values_mut().next().unwrap().classes.values_mut().next().unwrap().prepared = 0;
-        let told = stocks(&wanted(&apps), &secrets(&directory));
+        let told = prepare(&wanted(&apps), &secrets(&directory));
         assert_eq!(told.stocks.len(), 3);
         assert!(frame::encode(&Call::Prepare(told)).is_ok());
     }
@@ -141,7 +141,7 @@ mod tests {
         let class = apps.values_mut().next().unwrap().classes.values_mut().next().unwrap();
         class.secrets.insert("KEY".parse().unwrap(), "S".parse().unwrap());
         let (_tell, receiver) = watch::channel(Arc::from(wanted(&apps)));
-        let mut told = Stocks::new(receiver, Arc::clone(&secrets));
+        let mut told = PreparedContainers::new(receiver, Arc::clone(&secrets));
         told.mark_changed();
         // Without the secret the other class alone.
         assert_eq!(told.changed().await.stocks.len(), 1);
