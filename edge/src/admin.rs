@@ -11,6 +11,7 @@ mod hooks;
 mod images;
 mod kv;
 mod listen;
+mod live;
 mod logs;
 mod metrics;
 mod openapi;
@@ -19,6 +20,7 @@ mod read;
 mod registries;
 mod schedules;
 mod secrets;
+mod signal;
 mod tokens;
 mod transfers;
 mod usage;
@@ -33,23 +35,24 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use berth_api::edge::{AssetDirectory, Health, NodeList};
 use berth_engine::WaiterId;
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
+use berth_registry::images::Images;
+use berth_registry::remote::Remote;
+use berth_registry::server::Registry;
+use berth_store::{Scope, Store};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use utoipa_axum::routes;
 
 use self::problem::Problem;
 use crate::apps::Apps;
 use crate::delivery::Delivery;
-use crate::hooks::Wakes;
-use crate::images::Images;
-use crate::metrics::Watch;
 use crate::nodes::Nodes;
-use crate::objects::{Change, Mailbox};
-use crate::proxy::Handover;
-use crate::registry::Registry;
-use crate::remote::Remote;
+use crate::page::Watch;
+use crate::proxy::Proxy;
 use crate::secrets::Secrets;
-use crate::store::Store;
-use crate::tokens::{Scope, Tokens};
+use crate::shard::Shards;
+use crate::shard::objects::{Change, Mailbox};
+use crate::shard::wakes::Wakes;
+use crate::tokens::Tokens;
 
 pub(crate) use self::listen::{Listeners, serve};
 pub(crate) use self::transfers::room as transfers;
@@ -69,7 +72,7 @@ pub(crate) struct Admin {
     /// Told of events that hooks are to be told.
     pub(crate) wakes: Wakes,
     /// Told when something is to be done at a time.
-    pub(crate) agenda_changed: Arc<Notify>,
+    pub(crate) schedules_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
     /// Which of them hold which images.
     pub(crate) delivery: Delivery,
@@ -82,8 +85,8 @@ pub(crate) struct Admin {
     pub(crate) transfers: Arc<Semaphore>,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
-    /// Where every shard takes work for its objects.
-    pub(crate) shards: Arc<[mpsc::Sender<Handover>]>,
+    /// Where work for objects is run.
+    pub(crate) shards: Shards<Proxy>,
     /// What happens to objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,

@@ -9,13 +9,14 @@ use berth_api::apps::{AppList, AppView, DeployParameters, Deployed, Rollback, Ve
 use berth_common::ids::{AppName, Version};
 use berth_common::spec::{AppSpec, ClassSpec};
 use berth_engine::EndOrder;
+use berth_store::AppHistory;
 use serde_json::Value;
 
 use super::Admin;
 use super::holders::Prefetch;
 use super::problem::{Denied, Missing, Problem, Unavailable, Unmet, Wrong};
 use super::read::{self, Body, OptionalBody, Parameters};
-use crate::history::AppHistory;
+use crate::apps::versions;
 
 type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
 
@@ -51,7 +52,7 @@ pub(super) async fn versions(
     State(admin): State<Arc<Admin>>,
     Path(app): Path<String>,
 ) -> Result<Json<VersionList>, Problem> {
-    Ok(Json(VersionList { versions: admin.history(&app)?.views() }))
+    Ok(Json(VersionList { versions: versions::views(&*admin.history(&app)?) }))
 }
 
 /// Deploys an app: makes this its newest and current version. Answered once it is durable and routed to.
@@ -164,8 +165,9 @@ impl Admin {
 
 #[cfg(test)]
 mod tests {
+    use berth_store::fixtures::app;
+
     use super::*;
-    use crate::apps::tests::app;
 
     #[test]
     fn values_of_the_environment_are_not_shown() {

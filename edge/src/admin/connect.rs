@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{NOT_READ, Parameters, object_id};
-use crate::error::ProxyError;
-use crate::proxy::{Connect, Handover};
+use crate::proxy::connect::Connect;
+use crate::proxy::error::ProxyError;
 
 /// Connects to a port of an object's container, which is started as by a request if it sleeps. Ask with `connection:
 /// upgrade` and `upgrade: berth-tcp`; behind the 101 both sides send bytes as they like. They count as activity.
@@ -42,7 +42,9 @@ pub(super) async fn connect(
     let client = hyper::upgrade::on(&mut request);
     let (answer, answered) = oneshot::channel();
     let work = Connect { key: view.key, class: Arc::new(class), port, client, answer, permit };
-    admin.hand_over(object, Handover::Connect(Box::new(work))).await?;
+    let shard = admin.shards.of(object);
+    let started = admin.shards.start(shard, |proxy| async move { proxy.carry_bytes(work).await });
+    started.await.map_err(ProxyError::from)?;
     answered.await.unwrap_or(Err(ProxyError::Stopping))?;
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())

@@ -18,14 +18,13 @@ use berth_common::ids::{AppName, ClassName, InstanceId, NodeId, ObjectId, Object
 use berth_common::spec::{ClassSpec, MAX_ENV_BYTES, MAX_SECRETS};
 use berth_common::wire::call::Signal;
 use berth_engine::{EndOrder, Input, ObjectView, PublicState};
-use tokio::sync::oneshot;
 
-use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{Body, OptionalBody, Parameters, invalid, object_id};
-use crate::error::ProxyError;
-use crate::objects::Mailbox;
-use crate::proxy::{Handover, shard_of};
+use super::{Admin, signal};
+use crate::proxy::error::ProxyError;
+use crate::shard::objects::Mailbox;
+use crate::shard::shard_of;
 
 /// Objects that one answer lists unless it is asked for another number.
 const PAGE: usize = 1_000;
@@ -157,10 +156,10 @@ pub(super) async fn signal(
     check_signal(signal)?;
     let view = admin.known(object).await?;
     let (node, instance) = container(Verb::Signal, view)?;
-    let (answer, answered) = oneshot::channel();
-    let handover = Handover::Signal { node, signal: Signal { instance, signal }, answer };
-    admin.hand_over(object, handover).await?;
-    answered.await.unwrap_or(Err(ProxyError::Stopping))?;
+    let (shard, signal) = (admin.shards.of(object), Signal { instance, signal });
+    let sent =
+        admin.shards.run(shard, move |proxy| async move { signal::send(&proxy.links, &node, signal).await });
+    sent.await.map_err(ProxyError::from)??;
     admin.view(object).await
 }
 
@@ -244,12 +243,6 @@ impl Admin {
 
     fn mailbox(&self, object: ObjectId) -> &Mailbox {
         &self.mailboxes[shard_of(object, self.mailboxes.len())]
-    }
-
-    /// Gives work to the shard of an object.
-    pub(super) async fn hand_over(&self, object: ObjectId, work: Handover) -> Result<(), Problem> {
-        let shard = &self.shards[shard_of(object, self.shards.len())];
-        shard.send(work).await.map_err(|_| ProxyError::Stopping.into())
     }
 
     /// What the engine has of an object.

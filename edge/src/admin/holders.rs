@@ -16,7 +16,7 @@ use berth_common::wire::images::ImageState;
 use super::Admin;
 use super::problem::{Denied, Problem};
 use super::read;
-use crate::delivery::{Goal, Holding, Pending, PrefetchError};
+use crate::delivery::{Goal, ImageOnNode, Pending, PrefetchError};
 
 /// Longest that a deployment may wait for nodes.
 const MAX_PREFETCH_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -77,8 +77,8 @@ impl From<PrefetchError> for Problem {
     }
 }
 
-fn holder(node: String, holding: Holding) -> Holder {
-    let Holding { connected, state } = holding;
+fn holder(node: String, image: ImageOnNode) -> Holder {
+    let ImageOnNode { connected, state } = image;
     let (state, done, total, message) = match state {
         _ if !connected => (HolderState::Away, 0, 0, None),
         Some(ImageState::Fetching { done_bytes, total_bytes }) => {
@@ -101,6 +101,6 @@ pub(super) async fn of_image(
     Path(digest): Path<String>,
 ) -> Result<Json<HolderList>, Problem> {
     let digest: Digest = read::name("digest", &digest)?;
-    let of = |node: NodeId| holder(node.to_string(), admin.delivery.holdings().of(&node, &digest));
+    let of = |node: NodeId| holder(node.to_string(), admin.delivery.inventory().of(&node, &digest));
     Ok(Json(HolderList { nodes: admin.nodes.names().into_iter().map(of).collect() }))
 }

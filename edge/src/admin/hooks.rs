@@ -7,12 +7,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_api::hooks::{EventPage, EventView};
 use berth_api::lists::{Listing, Paged};
+use berth_store::{self as store, Delivery, EventId, Write};
 
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Wrong};
 use super::read::{Parameters, name};
-use crate::hooks::delivery::{Delivery, EventId};
-use crate::store::{self, Write};
+use crate::hooks::delivery::afresh;
 
 /// Events that one answer lists unless it is asked for another number.
 const PAGE: usize = 100;
@@ -71,7 +71,7 @@ pub(super) async fn retry(
 ) -> Result<StatusCode, Problem> {
     let id: EventId = name("event", &event)?;
     let Some(delivery) = admin.store.dead_event(id)? else { return Err(no_event()) };
-    let writes = vec![Write::Event(Box::new(delivery.afresh())), Write::RemoveDead(id)];
+    let writes = vec![Write::Event(Box::new(afresh(delivery))), Write::RemoveDead(id)];
     store::commit(&*admin.store, writes).await?;
     admin.wakes.wake(id.object);
     Ok(StatusCode::NO_CONTENT)

@@ -9,12 +9,12 @@ use axum::http::StatusCode;
 use berth_api::images::{Collection, DeleteParameters, ImageEntry, ImageList, ImageView, Swept};
 use berth_api::lists::{Listing, Paged};
 use berth_common::image::{Digest, Named, Pick, Repository, Tag};
+use berth_registry::images::{ImageError, Uses};
+use berth_store::{ManifestRecord, Store};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{self, OptionalBody, Parameters, invalid};
-use crate::images::{ImageError, Uses};
-use crate::store::{ManifestRecord, Store};
 
 /// Images of a page that is not asked for so many.
 const PAGE: usize = 100;

@@ -11,11 +11,11 @@ use base64::prelude::BASE64_STANDARD;
 use berth_api::kv::{Batch, KeyPage, KeyView, MAX_CHANGES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Put};
 use berth_api::lists::{KeyListing, Paged};
 use berth_common::ids::ObjectId;
+use berth_store::{self as store, KvChange, Write};
 
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Wrong};
 use super::read::{Body, Parameters, Raw, invalid, object_id};
-use crate::store::{self, KvChange, Write};
 
 /// Largest body of a batch, in bytes: all of its changes at their longest, as base64, with the words around them.
 pub(super) const MAX_BATCH_BYTES: usize = 2 * MAX_CHANGES * (MAX_KEY_BYTES + MAX_VALUE_BYTES);

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_api::logs::{LogLine, LogObject, LogParameters};
+use berth_common::clock::wall_ms;
 use berth_common::ids::AppName;
 use berth_common::wire::logs::{LogRecord, LogStream, LogsOf, MAX_LOG_TAIL, ReadLogs};
 use bytes::Bytes;
@@ -18,16 +19,14 @@ use tokio::sync::mpsc;
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, NOT_READ, Parameters, invalid, object_id};
-use crate::clock::wall_ms;
-use crate::error::ProxyError;
-use crate::logs::{Line, Reading, What};
-use crate::proxy::Handover;
+use crate::logs::{self, NodeLine, Reading, What};
+use crate::proxy::error::ProxyError;
 
 /// How often an empty line is sent to a follower where nothing happens, so that both sides notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const CONTENT_TYPE: &str = "application/x-ndjson";
 
-fn shown(Line { node, what }: Line) -> LogLine {
+fn shown(NodeLine { node, what }: NodeLine) -> LogLine {
     match what {
         What::Remark { time_ms, text } => {
             LogLine { time_ms, stream: LogStream::Berth, text, node, object: None }
@@ -98,18 +97,25 @@ impl Admin {
         let (reading, lines) = Reading::new(ask, self.watch()?);
         // Any shard knows all nodes.
         let turn = usize::try_from(self.waiters.next().0).unwrap_or_default();
-        let shard = &self.shards[turn % self.shards.len()];
-        shard.send(Handover::Logs(Box::new(reading))).await.map_err(|_| ProxyError::Stopping)?;
+        let shard = turn % self.shards.count();
+        let started = self.shards.start(shard, |proxy| async move {
+            // Who follows does so for as long as the edge lives, and does not keep it alive.
+            tokio::select! {
+                () = logs::read(&proxy.links, reading) => {}
+                () = proxy.lifecycle.drain().cancelled() => {}
+            }
+        });
+        started.await.map_err(ProxyError::from)?;
         let body = stream::unfold(lines, move |lines| next(lines, follow));
         let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
         Ok((headers, Body::from_stream(body)).into_response())
     }
 }
 
-type Part = (Result<Bytes, Infallible>, mpsc::Receiver<Vec<Line>>);
+type Part = (Result<Bytes, Infallible>, mpsc::Receiver<Vec<NodeLine>>);
 
 /// The next part of the answer: some lines, or an empty one for a follower who has waited long enough.
-async fn next(mut lines: mpsc::Receiver<Vec<Line>>, follow: bool) -> Option<Part> {
+async fn next(mut lines: mpsc::Receiver<Vec<NodeLine>>, follow: bool) -> Option<Part> {
     let some = match tokio::time::timeout(KEEP_ALIVE, lines.recv()).await {
         Ok(some) => some?,
         Err(_) if follow => Vec::new(),
@@ -122,7 +128,7 @@ async fn next(mut lines: mpsc::Receiver<Vec<Line>>, follow: bool) -> Option<Part
     Some((Ok(text.into()), lines))
 }
 
-fn json(line: Line) -> Vec<u8> {
+fn json(line: NodeLine) -> Vec<u8> {
     let mut text = serde_json::to_vec(&shown(line)).unwrap_or_default();
     text.push(b'\n');
     text
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn a_remark_names_no_object() {
         let what = What::Remark { time_ms: 7, text: "gone".to_owned() };
-        let line = shown(Line { node: "n1".parse().unwrap(), what });
+        let line = shown(NodeLine { node: "n1".parse().unwrap(), what });
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(text, r#"{"time_ms":7,"stream":"berth","text":"gone","node":"n1"}"#);
     }

@@ -7,12 +7,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_api::problem::{self as api, FieldError, PROBLEM_TYPE};
 use berth_engine::Refused;
+use berth_store::StoreError;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use crate::apps::{DeployError, Fault};
-use crate::error::{ProxyError, refused_status};
-use crate::store::StoreError;
+use crate::proxy::error::{ProxyError, refused_status};
 use crate::tokens::TokenError;
 
 /// An error that becomes an answer.

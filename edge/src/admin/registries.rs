@@ -6,14 +6,15 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_api::registries::{CheckParameters, Credentials, RegistryEntry, RegistryList};
-use berth_images::content::ContentError;
+use berth_common::secret::Secret;
+use berth_registry::content::ContentError;
+use berth_registry::images::ImageError;
+use berth_registry::remote::{Login, RemoteError, canonical};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, Body, Parameters};
-use crate::images::ImageError;
-use crate::remote::{Login, RemoteError, canonical};
-use crate::secrets::{RegistryView, Secret, check_login};
+use crate::secrets::{RegistryView, check_login};
 
 /// A login that registries can be told.
 pub(super) fn login(Credentials { username, password }: Credentials) -> Result<Login, Problem> {
@@ -27,7 +28,7 @@ impl From<RemoteError> for Problem {
         let detail = error.to_string();
         let title = "the registry was not used";
         let status = match error {
-            RemoteError::Credentials(error) => return error.into(),
+            RemoteError::Login(error) => return error.into(),
             RemoteError::Image(ImageError::Content(ContentError::Quota { .. })) => {
                 StatusCode::INSUFFICIENT_STORAGE
             }

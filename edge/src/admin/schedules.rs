@@ -8,16 +8,15 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_api::lists::{Listing, Paged};
 use berth_api::schedules::{CronList, CronView, ObjectNames, Order, SchedulePage, ScheduleView};
+use berth_common::clock::wall_ms;
 use berth_common::ids::{AppName, CallbackName, ObjectId, ObjectKey, ScheduleId};
 use berth_common::spec::Action;
+use berth_store::{self as store, Schedule, What, Write};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{Body, Parameters, invalid, name, object_id};
-use crate::agenda::crons::key_of;
-use crate::agenda::schedule::{Schedule, What};
-use crate::clock::wall_ms;
-use crate::store::{self, Write};
+use crate::scheduler::crons::key_of;
 
 /// Most schedules of one object.
 const MAX_SCHEDULES: usize = 1_000;
@@ -225,7 +224,7 @@ impl Admin {
             last_error: None,
         };
         store::write(&*self.store, Write::Schedule(Box::new(schedule.clone()))).await?;
-        self.agenda_changed.notify_one();
+        self.schedules_changed.notify_one();
         Ok(Json(view(schedule)))
     }
 

@@ -8,13 +8,15 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_api::secrets::{Rotation, SecretEntry, SecretList, SecretOfApp};
 use berth_common::ids::{AppName, ClassName, SecretName};
+use berth_common::secret::Secret;
 use berth_common::spec::MAX_SECRET_BYTES;
+use berth_registry::remote::LoginError;
+use berth_store::AppHistory;
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, Raw, invalid};
-use crate::history::AppHistory;
-use crate::secrets::{Secret, SecretError, SecretView};
+use crate::secrets::{SecretError, SecretView};
 
 /// Largest body, in bytes. One that is a little too long is refused with how long it is.
 pub(super) const MAX_BODY_BYTES: usize = 2 * MAX_SECRET_BYTES;
@@ -37,6 +39,18 @@ impl From<SecretError> for Problem {
                 Self::internal(&error)
             }
             SecretError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<LoginError> for Problem {
+    fn from(error: LoginError) -> Self {
+        let title = "the secret was not changed";
+        let detail = error.to_string();
+        match error {
+            LoginError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail),
+            LoginError::Unreadable(_) => Self::new(StatusCode::CONFLICT, title, detail),
+            LoginError::Store(error) => error.into(),
         }
     }
 }

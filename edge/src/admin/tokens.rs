@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_api::tokens::{self as api, MadeToken, NewToken, TokenList, TokenView};
+use berth_store::{Scope, TokenId, TokenRecord};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{self, Body, invalid};
-use crate::tokens::{Scope, TokenId, TokenRecord};
 
 /// Longest name of a token, in bytes.
 const MAX_NAME_BYTES: usize = 100;

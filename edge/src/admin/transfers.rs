@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use berth_api::transfers::{CopyOrder, Done, PullOrder, TransferLine};
 use berth_common::image::Reference;
+use berth_registry::remote::{Copy, Destination, Moved, Progress, Pull, Remote, RemoteError};
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,7 +22,6 @@ use super::Admin;
 use super::problem::{Denied, Problem, Unavailable, Wrong};
 use super::read::{self, Body as Json};
 use super::registries::login;
-use crate::remote::{Copy, Destination, Moved, Progress, Pull, Remote, RemoteError};
 
 /// Most pulls and pushes at once: each has some connections, and some megabytes in memory.
 const MAX_TRANSFERS: usize = 16;

@@ -7,18 +7,18 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use berth_api::lists::{Paged, RecordListing};
 use berth_api::usage::{RecordPage, RecordView, UsageParameters, UsageRow, UsageSums, UsageTable};
+use berth_common::clock::wall_ms;
 use berth_common::ids::ObjectKey;
 use berth_engine::UsageRecord;
+use berth_store::{Store, UsageKey};
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, Time};
 
 use super::Admin;
+use super::live;
 use super::problem::{Denied, Problem, Wrong};
 use super::read::{NOT_READ, Parameters, invalid};
-use crate::clock::wall_ms;
-use crate::store::Store;
 use crate::usage::sums::{RowKey, Sums, Table, Window};
-use crate::usage::{UsageKey, live};
 
 /// Records that are read at once.
 const READ_AHEAD: usize = 1_024;

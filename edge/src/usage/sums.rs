@@ -182,8 +182,9 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use berth_store::fixtures::life;
+
     use super::*;
-    use crate::store::tests::life;
 
     fn of(n: u32, ended_ms: u64) -> Life {
         life(n, ended_ms).into()
