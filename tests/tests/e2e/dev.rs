@@ -21,13 +21,13 @@ const UP_WITHIN: Duration = Duration::from_secs(60);
 const DOWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// An app's directory with the programs beside it, on the way to `berth dev`.
-struct AppDirectory {
+struct Place {
     directory: PathBuf,
     /// Where `berth dev` keeps its state: for root, somewhere else.
     state: PathBuf,
 }
 
-impl AppDirectory {
+impl Place {
     fn make(run: &Run) -> Result<Self> {
         let directory = run.directory().join("dev");
         run.machine().make_directory(&directory)?;
@@ -78,7 +78,7 @@ impl AppDirectory {
     }
 }
 
-impl Drop for AppDirectory {
+impl Drop for Place {
     fn drop(&mut self) {
         for path in [&self.state, &self.directory] {
             if let Err(error) = machine::remove_directory(path) {
@@ -95,20 +95,20 @@ fn berth_dev_runs_an_app_and_leaves_nothing_after_ctrl_c() -> Outcome {
 
 fn runs_and_ends() -> Result<()> {
     let run = Run::current()?;
-    let mut app = AppDirectory::make(&run)?;
+    let mut place = Place::make(&run)?;
     let address = ports::free_address()?;
-    let mut dev = app.start(&address.to_string())?;
+    let mut dev = place.start(&address.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answered = runtime.block_on(answers(Client::of(address), &mut dev));
-    let put = app.put_secret();
-    app.find_state();
-    let groups = groups_of(&run, &app.state);
+    let put = place.put_secret();
+    place.find_state();
+    let groups = groups_of(&run, &place.state);
     let ended = end(&mut dev);
-    let log = app.log();
+    let log = place.log();
     answered.and(put).and(ended).with_context(|| format!("`berth dev` said:\n{log}"))?;
     let container = format!("http://{address}/container/1");
     ensure!(log.contains(&container), "it does not say where to reach the app:\n{log}");
-    expect_nothing_left(&app, &groups, address.port())
+    expect_nothing_left(&place, &groups, address.port())
 }
 
 async fn answers(client: Client, dev: &mut Child) -> Result<()> {
@@ -146,8 +146,8 @@ fn groups_of(run: &Run, state: &Path) -> Vec<PathBuf> {
     cgroup::beginning_with(run.machine().cgroup(), &format!("dev-{name}"))
 }
 
-fn expect_nothing_left(app: &AppDirectory, groups: &[PathBuf], port: u16) -> Result<()> {
-    let running = app.running();
+fn expect_nothing_left(place: &Place, groups: &[PathBuf], port: u16) -> Result<()> {
+    let running = place.running();
     ensure!(running.is_empty(), "still running:\n{}", running.join("\n"));
     for group in groups {
         let processes = cgroup::processes(group);
@@ -158,7 +158,7 @@ fn expect_nothing_left(app: &AppDirectory, groups: &[PathBuf], port: u16) -> Res
         ensure!(instances.is_empty(), "groups of instances are left: {instances:?}");
         cgroup::remove(group)?;
     }
-    for path in [&app.directory, &app.state] {
+    for path in [&place.directory, &place.state] {
         let mounts = host::mounts_below(path)?;
         ensure!(mounts.is_empty(), "still mounted: {mounts:?}");
     }
