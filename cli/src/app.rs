@@ -8,11 +8,11 @@ use anyhow::{Context, Result, anyhow};
 use berth_common::manifest::{ClassManifest, DeclaredImage, ImageSource, Manifest, Problems};
 use berth_common::spec::{AppSpec, ImageRef};
 
-use crate::admin::{Admin, Deployed, Terms};
+use crate::admin::Admin;
 use crate::assets;
 use crate::failure::{BadInput, bad_input};
 use crate::image::build::Dockerfile;
-use crate::prefetch;
+use crate::prefetch::{self, Deployed, Terms};
 use crate::stop::blocking;
 use crate::supply::{Local, Supply};
 

@@ -1,9 +1,10 @@
 //! The command line, and its help.
 
-mod agenda;
+mod admin;
 mod deploy;
 mod images;
 mod logs;
+mod schedules;
 mod secret;
 mod start;
 pub(crate) mod usage;
@@ -11,13 +12,15 @@ pub(crate) mod usage;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use berth_api::containers::{ContainerState, SIGNALS};
 use berth_common::ids::{AppName, Version};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::agenda::{Alarm, Crons, Hooks, OneObject, Schedules, When, Which};
+pub(crate) use self::admin::AdminArgs;
 pub(crate) use self::deploy::Deploy;
 pub(crate) use self::images::{Build, Images, Registries};
 pub(crate) use self::logs::Logs;
+pub(crate) use self::schedules::{Alarm, ChosenEvents, Crons, Hooks, OneObject, Schedules, When};
 pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};
 pub(crate) use self::start::StartContainer;
 
@@ -146,30 +149,6 @@ pub(crate) enum Command {
         /// The directory to write them to
         dir: PathBuf,
     },
-}
-
-/// Which edge to talk to.
-#[derive(Debug, Clone, ClapArgs)]
-pub(crate) struct AdminArgs {
-    /// The edge's admin socket [default: the first that exists of ./.berth/dev/edge/admin.sock and
-    /// /var/lib/berth/edge/admin.sock]
-    #[arg(long, value_name = "PATH", env = "BERTH_ADMIN_SOCKET", hide_env_values = true)]
-    pub(crate) admin_socket: Option<PathBuf>,
-    /// The edge's admin API over the network, such as https://edge.example:8443, in place of a socket
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "BERTH_ADMIN_URL",
-        hide_env_values = true,
-        conflicts_with = "admin_socket"
-    )]
-    pub(crate) admin_url: Option<String>,
-    /// The authority that the certificate of --admin-url is of
-    #[arg(long, value_name = "FILE", env = "BERTH_ADMIN_CA", hide_env_values = true)]
-    pub(crate) admin_ca: Option<PathBuf>,
-    /// A file with the token for --admin-url [default: the variable BERTH_ADMIN_TOKEN]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) admin_token_file: Option<PathBuf>,
 }
 
 /// Arguments of `berth init`.
@@ -463,7 +442,7 @@ pub(crate) struct ListContainers {
     #[arg(long)]
     pub(crate) app: Option<AppName>,
     /// Only those in this state: stopped, running, healthy, stopping or stopped_with_code
-    #[arg(long, value_parser = ["stopped", "running", "healthy", "stopping", "stopped_with_code"])]
+    #[arg(long, value_parser = ContainerState::ALL.map(ContainerState::name))]
     pub(crate) state: Option<String>,
     #[command(flatten)]
     pub(crate) show: Show,
@@ -482,7 +461,7 @@ pub(crate) struct SignalContainer {
 /// A signal by its number, or its name with or without `SIG`.
 fn signal(text: &str) -> Result<i32, String> {
     if let Ok(number) = text.parse() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err("expected 1 to 64".to_owned()) };
+        return if SIGNALS.contains(&number) { Ok(number) } else { Err("expected 1 to 64".to_owned()) };
     }
     let name = text.to_ascii_uppercase();
     let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };

@@ -2,7 +2,6 @@
 //! that they name. Only read, and only for one registry at a time.
 
 use std::env;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -12,8 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use berth_api::registries::{Credentials, Password};
 use berth_common::image::{DOCKER_HUB, Reference, Registry};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -27,19 +27,6 @@ const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The user for whom a helper's secret is a token that stands for a login, and not a password.
 const TOKEN_USER: &str = "<token>";
 
-/// A user and a password. Shows nothing of the password.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Credentials {
-    pub(crate) username: String,
-    pub(crate) password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Config {
@@ -50,7 +37,7 @@ struct Config {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Helped {
+struct HelperAnswer {
     username: String,
     secret: String,
 }
@@ -142,11 +129,15 @@ fn in_auths(auths: &Map<String, Value>, keys: &[String]) -> Result<Option<Creden
             return decode(auth).map(Some);
         }
         if let (Some(username), Some(password)) = (text("username"), text("password")) {
-            return Ok(Some(Credentials { username: username.to_owned(), password: password.to_owned() }));
+            return Ok(Some(credentials_of(username, password)));
         }
         // An empty entry says that a helper knows.
     }
     Ok(None)
+}
+
+fn credentials_of(username: &str, password: &str) -> Credentials {
+    Credentials { username: username.to_owned(), password: Password::new(password.to_owned()) }
 }
 
 fn decode(auth: &str) -> Result<Credentials> {
@@ -155,7 +146,7 @@ fn decode(auth: &str) -> Result<Credentials> {
     let pair = text.as_deref().and_then(|text| text.split_once(':'));
     let (username, password) = pair.context("an entry of a registry is not what it should be")?;
     let password = password.trim_end_matches('\0');
-    Ok(Credentials { username: username.to_owned(), password: password.to_owned() })
+    Ok(credentials_of(username, password))
 }
 
 /// Asks a helper. That it knows none is no error.
@@ -174,7 +165,7 @@ async fn ask_program(program: &str, server: &str) -> Result<Option<Credentials>>
         return Ok(None);
     }
     // The error would show what is in it.
-    let Ok(Helped { username, secret }) = serde_json::from_slice(&answer) else {
+    let Ok(HelperAnswer { username, secret }) = serde_json::from_slice(&answer) else {
         bail!("{program} does not answer as it should")
     };
     ensure!(
@@ -182,7 +173,7 @@ async fn ask_program(program: &str, server: &str) -> Result<Option<Credentials>>
         "{program} has an identity token for {server}, which the edge cannot use; `berth registries login` gives it a \
          password"
     );
-    Ok(Some(Credentials { username, password: secret }))
+    Ok(Some(credentials_of(&username, &secret)))
 }
 
 async fn run(program: &str, server: &str) -> Result<(bool, Vec<u8>)> {
@@ -215,7 +206,7 @@ mod tests {
         let file = dir.path().join("config.json");
         fs::write(&file, config).unwrap();
         let found = in_file(&file, &of(reference)).await?;
-        Ok(found.map(|found| format!("{}/{}", found.username, found.password)))
+        Ok(found.map(|found| format!("{}/{}", found.username, found.password.expose())))
     }
 
     #[tokio::test]
@@ -259,7 +250,7 @@ mod tests {
         }
         let helper = r#"{"credHelpers":{"r.example":"../../bin/sh"}}"#;
         assert!(found(helper, "r.example/a").await.unwrap_err().to_string().contains("can be none"));
-        let shown = format!("{:?}", Credentials { username: "me".into(), password: "secret".into() });
+        let shown = format!("{:?}", credentials_of("me", "secret"));
         assert!(shown.contains("me") && !shown.contains("secret"));
     }
 
@@ -274,7 +265,7 @@ mod tests {
             ask_program(program.to_str().unwrap(), "r.example\n").await
         };
         let found = ask(r#"echo "{\"ServerURL\":\"$server\",\"Username\":\"me\",\"Secret\":\"$server!\"}""#);
-        let expected = Credentials { username: "me".to_owned(), password: "r.example!".to_owned() };
+        let expected = credentials_of("me", "r.example!");
         assert_eq!(found.await.unwrap(), Some(expected));
         assert_eq!(ask("echo 'credentials not found in native keychain'; exit 1").await.unwrap(), None);
         assert!(ask("echo locked; exit 1").await.unwrap_err().to_string().contains("locked"));

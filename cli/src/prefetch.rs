@@ -7,17 +7,18 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Error, Result};
+use berth_api::apps::{self, DeployParameters, PREFETCH_TIMEOUT};
+use berth_api::client::ClientError;
+use berth_api::images::{Holder, HolderList, HolderState};
+use berth_common::ids::Version;
 use berth_common::image::Digest;
 use berth_common::spec::AppSpec;
-use serde::{Deserialize, Serialize};
 
-use crate::admin::{Admin, Deployed, Refusal, Terms};
+use crate::admin::Admin;
 use crate::progress::{Transfer, Transfers};
 
 /// How often the nodes' progress is asked for.
 const INTERVAL: Duration = Duration::from_millis(300);
-/// How long is waited for nodes, unless somebody says otherwise: a large image on a slow line.
-pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// How many nodes must have an app's images before its version becomes current.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -61,56 +62,77 @@ pub(crate) struct Prefetch {
 
 impl Default for Prefetch {
     fn default() -> Self {
-        Self { nodes: WaitFor::All, timeout: DEFAULT_TIMEOUT }
+        Self { nodes: WaitFor::All, timeout: PREFETCH_TIMEOUT }
     }
 }
 
-impl Prefetch {
-    /// The part of a query that says it, unless it is what every edge does unasked.
-    pub(crate) fn query(&self) -> String {
-        let Self { nodes, timeout } = self;
-        if *nodes == WaitFor::All && *timeout == DEFAULT_TIMEOUT {
-            return String::new();
+/// A change of an app: the condition that it is made under, and whether containers of other versions end.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Terms {
+    /// The version that must be current.
+    pub(crate) expect: Option<Version>,
+    pub(crate) now: bool,
+    /// Which nodes have the images of a new version before it becomes current.
+    pub(crate) prefetch: Prefetch,
+}
+
+impl Terms {
+    /// As an edge is told it; what every edge does unasked is left out.
+    fn parameters(&self) -> DeployParameters {
+        let Prefetch { nodes, timeout } = self.prefetch;
+        let usual = nodes == WaitFor::All && timeout == PREFETCH_TIMEOUT;
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        DeployParameters {
+            now: self.now,
+            prefetch: (!usual).then(|| nodes.to_string()),
+            prefetch_timeout_ms: (!usual).then_some(timeout_ms),
         }
-        format!("&prefetch={nodes}&prefetch_timeout_ms={}", timeout.as_millis())
     }
 }
 
-/// Answer to `GET /v1/images/DIGEST/nodes`.
-#[derive(Debug, Deserialize)]
-pub(crate) struct NodeProgress {
-    pub(crate) nodes: Vec<OnNode>,
-}
+/// What became of a change.
+#[derive(Debug)]
+pub(crate) struct Deployed(pub(crate) apps::Deployed);
 
-/// How far an image is on a node.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct OnNode {
-    pub(crate) node: String,
-    /// `fetching`, `ready`, `failed`, `waiting`, or `unfit` for it.
-    pub(crate) state: String,
-    #[serde(default)]
-    pub(crate) done: u64,
-    #[serde(default)]
-    pub(crate) total: u64,
-    #[serde(default)]
-    pub(crate) message: Option<String>,
+impl Deployed {
+    /// Says which secrets are still to be put.
+    pub(crate) fn warn(&self) {
+        let app = &self.0.app;
+        for name in &self.0.missing_secrets {
+            eprintln!(
+                "warning: {app} has no secret {name}, and containers that need it do not start: `berth secret put {name} --app \
+                 {app}` puts it"
+            );
+        }
+    }
+
+    /// What was done, in one line.
+    pub(crate) fn describe(&self, what: &str) -> String {
+        let apps::Deployed { app, version: made, ended, .. } = &self.0;
+        let apps::VersionView { version, classes, routes, .. } = made;
+        let ended = if *ended > 0 { format!(", containers told to end: {ended}") } else { String::new() };
+        format!("{what} {app} version {version}: classes: {classes}, routes: {routes}{ended}")
+    }
 }
 
 /// Makes an app's version known, and shows how far its images are on the nodes meanwhile.
 pub(crate) async fn deploy(admin: &Admin, spec: &AppSpec, terms: Terms) -> Result<Deployed> {
     let digests = spec.classes.values().map(|class| class.recipe.image.digest).collect();
+    let how = terms.parameters();
     tokio::select! {
-        deployed = admin.deploy(spec, terms) => deployed.map_err(|error| explain(error, spec)),
+        deployed = admin.deploy(spec, &how, terms.expect) => {
+            deployed.map(Deployed).map_err(|error| explain(error, spec))
+        }
         never = watch(admin, digests) => match never {},
     }
 }
 
-fn explain(error: Error, spec: &AppSpec) -> Error {
-    if error.downcast_ref::<Refusal>().is_some() {
-        return error;
+fn explain(error: ClientError, spec: &AppSpec) -> Error {
+    if error.is_refusal() {
+        return error.into();
     }
     let app = &spec.name;
-    error.context(format!(
+    Error::from(error).context(format!(
         "the edge was not heard to the end. What nodes have fetched stays with them; whether {app} has its new version, \
          `berth versions {app}` tells; if not, deploy again"
     ))
@@ -118,62 +140,65 @@ fn explain(error: Error, spec: &AppSpec) -> Error {
 
 /// Shows the nodes' progress for as long as it is polled.
 async fn watch(admin: &Admin, digests: BTreeSet<Digest>) -> Infallible {
-    let mut board = Board { shown: Transfers::new(), bars: BTreeMap::new(), ended: BTreeSet::new() };
+    let mut progress =
+        ProgressBars { shown: Transfers::new(), bars: BTreeMap::new(), ended: BTreeSet::new() };
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let mut nodes: BTreeMap<String, OnNode> = BTreeMap::new();
+        let mut nodes: BTreeMap<String, Holder> = BTreeMap::new();
         for digest in &digests {
             // It is for show only: an edge that does not tell is no reason to fail.
             let Ok(progress) = on_nodes(admin, digest).await else { continue };
             progress.nodes.into_iter().for_each(|node| add(&mut nodes, node));
         }
-        nodes.into_values().for_each(|node| board.show(node));
+        nodes.into_values().for_each(|node| progress.show(node));
     }
 }
 
 /// How far an image is on the nodes.
-pub(crate) async fn on_nodes(admin: &Admin, digest: &Digest) -> Result<NodeProgress> {
-    admin.get(&format!("/v1/images/{digest}/nodes")).await
+pub(crate) async fn on_nodes(admin: &Admin, digest: &Digest) -> Result<HolderList> {
+    Ok(admin.get(&format!("/v1/images/{digest}/nodes")).await?)
 }
 
 /// Adds an image of a node to its others: the node is as far as the one that is least far.
-fn add(nodes: &mut BTreeMap<String, OnNode>, image: OnNode) {
+fn add(nodes: &mut BTreeMap<String, Holder>, image: Holder) {
     let Some(known) = nodes.get_mut(&image.node) else {
         nodes.insert(image.node.clone(), image);
         return;
     };
     known.done += image.done;
     known.total += image.total;
-    if rank(&image.state) > rank(&known.state) {
+    if rank(image.state) > rank(known.state) {
         known.state = image.state;
         known.message = image.message;
     }
 }
 
 /// How far a state is from ready.
-fn rank(state: &str) -> u8 {
+fn rank(state: HolderState) -> u8 {
     match state {
-        "failed" => 4,
-        "waiting" => 3,
-        "fetching" => 2,
-        "ready" => 1,
-        _ => 0,
+        HolderState::Failed => 4,
+        HolderState::Waiting => 3,
+        HolderState::Fetching => 2,
+        HolderState::Ready => 1,
+        HolderState::Away => 0,
     }
 }
 
-struct Board {
+struct ProgressBars {
     shown: Transfers,
     bars: BTreeMap<String, Transfer>,
     /// Nodes and the state that was told last.
-    ended: BTreeSet<(String, String)>,
+    ended: BTreeSet<(String, HolderState)>,
 }
 
-impl Board {
-    fn show(&mut self, node: OnNode) {
-        let words =
-            node.message.clone().map_or_else(|| node.state.clone(), |why| format!("{}: {why}", node.state));
-        match node.state.as_str() {
-            "fetching" | "waiting" => {
+impl ProgressBars {
+    fn show(&mut self, node: Holder) {
+        let words = node
+            .message
+            .as_ref()
+            .map_or_else(|| node.state.to_string(), |why| format!("{}: {why}", node.state));
+        match node.state {
+            HolderState::Fetching | HolderState::Waiting => {
                 // It was at its end, and is at it again.
                 self.ended.retain(|(name, _)| *name != node.node);
                 let begin = || self.shown.begin(&node.node, node.total);
@@ -182,7 +207,7 @@ impl Board {
                 bar.set(node.done);
                 bar.say(&words);
             }
-            _ if self.ended.insert((node.node.clone(), node.state.clone())) => {
+            _ if self.ended.insert((node.node.clone(), node.state)) => {
                 let bar = self.bars.remove(&node.node);
                 bar.unwrap_or_else(|| self.shown.begin(&node.node, node.total)).done(&words);
             }
@@ -205,19 +230,20 @@ mod tests {
 
     #[test]
     fn a_node_is_as_far_as_its_last_image() {
-        let image = |state: &str, done| OnNode {
+        let image = |state, done| Holder {
             node: "n1".to_owned(),
-            state: state.to_owned(),
+            state,
             done,
             total: 10,
-            message: (state == "failed").then(|| "disk full".to_owned()),
+            message: (state == HolderState::Failed).then(|| "disk full".to_owned()),
         };
         let mut nodes = BTreeMap::new();
-        for (state, done) in [("ready", 10), ("failed", 2), ("fetching", 3)] {
+        for (state, done) in [(HolderState::Ready, 10), (HolderState::Failed, 2), (HolderState::Fetching, 3)]
+        {
             add(&mut nodes, image(state, done));
         }
         let node = &nodes["n1"];
-        assert_eq!((node.state.as_str(), node.done, node.total), ("failed", 15, 30));
+        assert_eq!((node.state, node.done, node.total), (HolderState::Failed, 15, 30));
         assert_eq!(node.message.as_deref(), Some("disk full"));
     }
 }

@@ -78,7 +78,7 @@ impl Transfer {
     }
 
     /// Told of bytes, it moves the bar on.
-    pub(crate) fn teller(&self) -> impl Fn(usize) + Send + 'static {
+    pub(crate) fn reporter(&self) -> impl Fn(usize) + Send + 'static {
         let bar = self.bar.clone();
         move |count| bar.inc(u64::try_from(count).unwrap_or_default())
     }

@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
+use berth_api::client::{Answer, ClientError, Connection, UploadBody};
 use berth_common::image::{Digest, Repository, Tag};
 use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, RANGE};
 use hyper::{Method, StatusCode};
 use tokio::task::JoinSet;
 
 use crate::admin::Admin;
-use crate::admin::link::{Answer, Link, Paced};
 use crate::image::Image;
-use crate::image::files::Part;
 use crate::image::oci::Document;
+use crate::image::part::Part;
 use crate::progress::{Transfer, Transfers, bytes};
 
 /// Connections at once: enough to fill a line on which each waits for the edge's disk now and then.
@@ -57,23 +57,23 @@ pub(crate) async fn push(
     repository: &Repository,
     tag: Option<&Tag>,
 ) -> Result<Pushed> {
-    let queue = image.parts.blobs.iter().map(|(digest, part)| (*digest, part.clone())).collect();
+    let queue = image.contents.blobs.iter().map(|(digest, part)| (*digest, part.clone())).collect();
     let shared = Arc::new(Shared {
         queue: Mutex::new(queue),
         open: Mutex::default(),
         repository: repository.clone(),
         shown: Transfers::new(),
     });
-    let mut worker = Worker { link: admin.link(), shared: Arc::clone(&shared) };
-    let pushed = push_blobs(admin, &shared, image.parts.blobs.len()).await;
+    let mut worker = Worker { connection: admin.connection(), shared: Arc::clone(&shared) };
+    let pushed = push_blobs(admin, &shared, image.contents.blobs.len()).await;
     if pushed.is_err() {
         worker.cancel_open().await;
     }
     let pushed = pushed?;
-    for document in &image.parts.documents {
+    for document in &image.contents.documents {
         worker.put_manifest(document, &document.digest.to_string()).await?;
     }
-    if let (Some(tag), Some(image)) = (tag, image.parts.documents.last()) {
+    if let (Some(tag), Some(image)) = (tag, image.contents.documents.last()) {
         worker.put_manifest(image, tag.as_str()).await?;
     }
     Ok(pushed)
@@ -84,7 +84,7 @@ async fn push_blobs(admin: &Admin, shared: &Arc<Shared>, count: usize) -> Result
     // Dropped, it ends the work of all.
     let mut workers = JoinSet::new();
     for _ in 0..CONNECTIONS.min(count) {
-        workers.spawn(work(Worker { link: admin.link(), shared: Arc::clone(shared) }));
+        workers.spawn(work(Worker { connection: admin.connection(), shared: Arc::clone(shared) }));
     }
     let mut pushed = Pushed::default();
     while let Some(done) = workers.join_next().await {
@@ -106,13 +106,13 @@ struct Shared {
 
 /// Sends one blob after the other over a connection of its own.
 struct Worker {
-    link: Link,
+    connection: Connection,
     shared: Arc<Shared>,
 }
 
-/// A blob on its way.
+/// How far a blob is.
 #[derive(Default)]
-struct Way {
+struct Upload {
     /// Where its upload goes on; none has begun yet without.
     location: Option<String>,
     /// Bytes that the edge has.
@@ -140,23 +140,23 @@ async fn work(mut worker: Worker) -> Result<Pushed> {
 impl Worker {
     /// Sends a blob, unless it is there.
     async fn send(&mut self, digest: Digest, part: &Part) -> Result<bool> {
-        let mut way = Way::default();
-        if self.is_there(&digest, &mut way).await? {
+        let mut upload = Upload::default();
+        if self.is_there(&digest, &mut upload).await? {
             return Ok(false);
         }
         let transfer = self.shared.shown.begin(&short(&digest), part.length());
         loop {
-            match self.go_on(digest, part, &transfer, &mut way).await {
+            match self.go_on(digest, part, &transfer, &mut upload).await {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(Fault::Final(error)) => return Err(error),
-                Err(Fault::Cut(error)) => self.after_cut(error, part, &mut way).await?,
+                Err(Fault::Cut(error)) => self.after_cut(error, part, &mut upload).await?,
             }
-            self.note(digest, way.location.as_ref());
-            if way.sent > way.best {
-                (way.best, way.cuts) = (way.sent, 0);
+            self.note(digest, upload.location.as_ref());
+            if upload.sent > upload.best {
+                (upload.best, upload.cuts) = (upload.sent, 0);
             }
-            transfer.set(way.sent);
+            transfer.set(upload.sent);
         }
         self.note(digest, None);
         transfer.done("pushed");
@@ -177,18 +177,18 @@ impl Worker {
         let open = std::mem::take(&mut *self.shared.open.lock().unwrap_or_else(PoisonError::into_inner));
         for location in open.into_values() {
             // One that is over, or an edge that is not there: it forgets them by itself.
-            let _ = self.link.ask(Method::DELETE, &location, &[], Paced::empty()).await;
+            let _ = self.connection.ask(Method::DELETE, &location, &[], UploadBody::empty()).await;
         }
     }
 
-    async fn is_there(&mut self, digest: &Digest, way: &mut Way) -> Result<bool> {
+    async fn is_there(&mut self, digest: &Digest, upload: &mut Upload) -> Result<bool> {
         let path = format!("/v2/{}/blobs/{digest}", self.shared.repository);
         loop {
-            match self.link.ask(Method::HEAD, &path, &[], Paced::empty()).await {
+            match self.connection.ask(Method::HEAD, &path, &[], UploadBody::empty()).await {
                 Ok(answer) if answer.status == StatusCode::OK => return Ok(true),
                 Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Ok(false),
                 Ok(answer) => bail!("{}", answer.refusal()),
-                Err(error) => pause(error, way).await?,
+                Err(error) => pause(error.into(), upload).await?,
             }
         }
     }
@@ -199,62 +199,63 @@ impl Worker {
         digest: Digest,
         part: &Part,
         shown: &Transfer,
-        way: &mut Way,
+        upload: &mut Upload,
     ) -> Result<bool, Fault> {
-        let Some(location) = way.location.clone() else { return self.begin(&digest, way).await };
-        if way.sent < part.length() {
-            let chunk = read(part, way.sent).await?;
+        let Some(location) = upload.location.clone() else { return self.begin(&digest, upload).await };
+        if upload.sent < part.length() {
+            let chunk = read(part, upload.sent).await?;
             let count = u64::try_from(chunk.len()).map_err(Error::from)?;
-            let range = format!("{}-{}", way.sent, way.sent + count - 1);
+            let range = format!("{}-{}", upload.sent, upload.sent + count - 1);
             let headers = [octets(), (CONTENT_RANGE, HeaderValue::try_from(range).map_err(Error::from)?)];
-            let answer =
-                self.ask(Method::PATCH, &location, &headers, Paced::told(chunk, shown.teller())).await?;
-            way.location = Some(answer.accepted(StatusCode::ACCEPTED)?.location()?);
-            way.sent += count;
+            let answer = self
+                .ask(Method::PATCH, &location, &headers, UploadBody::reporting(chunk, shown.reporter()))
+                .await?;
+            upload.location = Some(accepted(answer, StatusCode::ACCEPTED)?.location().map_err(Error::from)?);
+            upload.sent += count;
             return Ok(false);
         }
         let sign = if location.contains('?') { '&' } else { '?' };
         let path = format!("{location}{sign}digest={digest}");
-        let answer = self.ask(Method::PUT, &path, &[octets()], Paced::empty()).await?;
+        let answer = self.ask(Method::PUT, &path, &[octets()], UploadBody::empty()).await?;
         if answer.refusal().contains("DIGEST_INVALID") {
             let damaged =
                 format!("{} is damaged: what is there has not the digest {digest}", part.path().display());
             return Err(Fault::Final(anyhow!(damaged)));
         }
-        answer.accepted(StatusCode::CREATED)?;
+        accepted(answer, StatusCode::CREATED)?;
         Ok(true)
     }
 
     /// Begins an upload; `true` if the end of one before was only not heard of.
-    async fn begin(&mut self, digest: &Digest, way: &mut Way) -> Result<bool, Fault> {
-        if way.cuts > 0 && self.is_there(digest, way).await? {
+    async fn begin(&mut self, digest: &Digest, upload: &mut Upload) -> Result<bool, Fault> {
+        if upload.cuts > 0 && self.is_there(digest, upload).await? {
             return Ok(true);
         }
         let path = format!("/v2/{}/blobs/uploads/", self.shared.repository);
-        let answer = self.link.ask(Method::POST, &path, &[], Paced::empty()).await.map_err(Fault::Cut)?;
+        let answer = self.connection.ask(Method::POST, &path, &[], UploadBody::empty()).await.map_err(cut)?;
         if is_busy(answer.status) {
             return Err(Fault::Cut(anyhow!("{}", answer.refusal())));
         }
-        way.location = Some(answer.accepted(StatusCode::ACCEPTED)?.location()?);
+        upload.location = Some(accepted(answer, StatusCode::ACCEPTED)?.location().map_err(Error::from)?);
         Ok(false)
     }
 
     /// Finds out how far the edge has come, or begins anew where it has forgotten.
-    async fn after_cut(&mut self, error: Error, part: &Part, way: &mut Way) -> Result<()> {
-        pause(error, way).await?;
-        let Some(location) = way.location.clone() else { return Ok(()) };
+    async fn after_cut(&mut self, error: Error, part: &Part, upload: &mut Upload) -> Result<()> {
+        pause(error, upload).await?;
+        let Some(location) = upload.location.clone() else { return Ok(()) };
         // Where this is cut too, the next step will be, and asks again.
-        let Ok(answer) = self.link.ask(Method::GET, &location, &[], Paced::empty()).await else {
+        let Ok(answer) = self.connection.ask(Method::GET, &location, &[], UploadBody::empty()).await else {
             return Ok(());
         };
         let received = received(answer.header(&RANGE)).min(part.length());
         match answer.status {
             StatusCode::NO_CONTENT if received > 0 => {
-                way.sent = received;
-                way.location = Some(answer.location().unwrap_or(location));
+                upload.sent = received;
+                upload.location = Some(answer.location().unwrap_or(location));
             }
             StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => {
-                *way = Way { best: way.best, cuts: way.cuts, ..Way::default() };
+                *upload = Upload { best: upload.best, cuts: upload.cuts, ..Upload::default() };
             }
             // Still at what came before the cut, perhaps. The next step fails then, and comes back here.
             _ => {}
@@ -264,13 +265,13 @@ impl Worker {
 
     async fn put_manifest(&mut self, document: &Document, name: &str) -> Result<()> {
         let path = format!("/v2/{}/manifests/{name}", self.shared.repository);
-        let mut way = Way::default();
+        let mut upload = Upload::default();
         loop {
             let headers = [(CONTENT_TYPE, HeaderValue::try_from(&document.media_type)?)];
-            match self.link.ask(Method::PUT, &path, &headers, document.bytes.clone().into()).await {
+            match self.connection.ask(Method::PUT, &path, &headers, document.bytes.clone().into()).await {
                 Ok(answer) if answer.status == StatusCode::CREATED => return Ok(()),
                 Ok(answer) => bail!("cannot push the manifest {}: {}", document.digest, answer.refusal()),
-                Err(error) => pause(error, &mut way).await?,
+                Err(error) => pause(error.into(), &mut upload).await?,
             }
         }
     }
@@ -280,9 +281,9 @@ impl Worker {
         method: Method,
         path: &str,
         headers: &[(HeaderName, HeaderValue)],
-        body: Paced,
+        body: UploadBody,
     ) -> Result<Answer, Fault> {
-        let answer = self.link.ask(method, path, headers, body).await.map_err(Fault::Cut)?;
+        let answer = self.connection.ask(method, path, headers, body).await.map_err(cut)?;
         // It knows better how far it is, or nothing of this upload any more.
         let lost = matches!(answer.status, StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_FOUND);
         if lost || is_busy(answer.status) {
@@ -293,10 +294,8 @@ impl Worker {
     }
 }
 
-impl Answer {
-    fn accepted(self, expected: StatusCode) -> Result<Self> {
-        if self.status == expected { Ok(self) } else { bail!("{}", self.refusal()) }
-    }
+fn accepted(answer: Answer, expected: StatusCode) -> Result<Answer> {
+    if answer.status == expected { Ok(answer) } else { bail!("{}", answer.refusal()) }
 }
 
 /// Why a step failed.
@@ -305,6 +304,10 @@ enum Fault {
     Cut(Error),
     /// It would fail again.
     Final(Error),
+}
+
+fn cut(error: ClientError) -> Fault {
+    Fault::Cut(error.into())
 }
 
 impl From<Error> for Fault {
@@ -318,11 +321,11 @@ fn is_busy(status: StatusCode) -> bool {
 }
 
 /// Waits after a cut; an error after too many in a row.
-async fn pause(error: Error, way: &mut Way) -> Result<()> {
-    let Some(pause) = PAUSES.get(way.cuts) else {
+async fn pause(error: Error, upload: &mut Upload) -> Result<()> {
+    let Some(pause) = PAUSES.get(upload.cuts) else {
         return Err(error.context(format!("given up after {} tries; push again to go on", PAUSES.len())));
     };
-    way.cuts += 1;
+    upload.cuts += 1;
     // Tests have their registry cut connections, and nothing to wait for.
     tokio::time::sleep(if cfg!(test) { Duration::ZERO } else { *pause }).await;
     Ok(())

@@ -11,7 +11,7 @@ use berth_common::image::{Named, Repository};
 use berth_common::manifest::ImageSource;
 use berth_common::spec::ImageRef;
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::image::build::{Builder, Dockerfile};
 use crate::image::files::Files;
 use crate::image::{Image, Source, docker, oci};
@@ -92,7 +92,7 @@ impl Maker {
         let Some(local) = Local::look_at(source, true)? else { return Ok(None) };
         let image =
             self.make(local, name).await.with_context(|| format!("cannot make an image of {source}"))?;
-        for note in &image.parts.notes {
+        for note in &image.contents.notes {
             eprintln!("note: {source}: {note}");
         }
         let image = Arc::new(image);
@@ -153,7 +153,7 @@ impl<'a> Supply<'a> {
                 let image = image.context("it is not on this machine")?;
                 let repository = repository_of(app, class)?;
                 let pushed = push::push(self.admin, &image, &repository, None).await?;
-                return told(ImageRef::new(repository, image.digest()?), &pushed);
+                return report(ImageRef::new(repository, image.digest()?), &pushed);
             }
         };
         self.found.push((source.clone(), image.clone()));
@@ -161,14 +161,14 @@ impl<'a> Supply<'a> {
     }
 }
 
-fn told(image: ImageRef, pushed: &Pushed) -> Result<ImageRef> {
+fn report(image: ImageRef, pushed: &Pushed) -> Result<ImageRef> {
     eprintln!("{}@{}: {}", image.repository, image.digest, pushed.describe());
     Ok(image)
 }
 
 /// An image that the edge has.
 async fn of_edge(admin: &Admin, image: &Named) -> Result<ImageRef> {
-    let digest = admin.resolve(image).await?;
+    let digest = admin::resolve(admin, image).await?;
     let digest = digest.with_context(|| {
         format!("the edge has no image {image}; `berth images list` shows those that it has")
     })?;

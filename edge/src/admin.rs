@@ -1,8 +1,6 @@
 //! The admin API: HTTP/1.1 on a Unix socket for the edge's own user and root, and over TLS for bearers of tokens. Looks,
 //! deploys, and passes orders to objects on; decides nothing. `openapi` describes it, docs/admin-api.md explains it.
 
-#![expect(unused_qualifications, reason = "the macros that describe parameters write them")]
-
 mod access;
 mod apps;
 mod connect;
@@ -13,6 +11,7 @@ mod hooks;
 mod images;
 mod kv;
 mod listen;
+mod live;
 mod logs;
 mod metrics;
 mod openapi;
@@ -21,6 +20,7 @@ mod read;
 mod registries;
 mod schedules;
 mod secrets;
+mod signal;
 mod tokens;
 mod transfers;
 mod usage;
@@ -33,26 +33,26 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
+use berth_api::edge::{AssetDirectory, Health, NodeList};
 use berth_engine::WaiterId;
-use serde::Serialize;
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
-use utoipa::ToSchema;
+use berth_registry::images::Images;
+use berth_registry::remote::Remote;
+use berth_registry::server::Registry;
+use berth_store::{Scope, Store};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use utoipa_axum::routes;
 
 use self::problem::Problem;
 use crate::apps::Apps;
 use crate::delivery::Delivery;
-use crate::hooks::Wakes;
-use crate::images::Images;
-use crate::metrics::Watch;
-use crate::nodes::{NodeView, Nodes};
-use crate::objects::{Change, Mailbox};
-use crate::proxy::Handover;
-use crate::registry::Registry;
-use crate::remote::Remote;
+use crate::nodes::Nodes;
+use crate::page::Watch;
+use crate::proxy::Proxy;
 use crate::secrets::Secrets;
-use crate::store::Store;
-use crate::tokens::{Scope, Tokens};
+use crate::shard::Shards;
+use crate::shard::objects::{Change, Mailbox};
+use crate::shard::wakes::Wakes;
+use crate::tokens::Tokens;
 
 pub(crate) use self::listen::{Listeners, serve};
 pub(crate) use self::transfers::room as transfers;
@@ -72,7 +72,7 @@ pub(crate) struct Admin {
     /// Told of events that hooks are to be told.
     pub(crate) wakes: Wakes,
     /// Told when something is to be done at a time.
-    pub(crate) agenda_changed: Arc<Notify>,
+    pub(crate) schedules_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
     /// Which of them hold which images.
     pub(crate) delivery: Delivery,
@@ -85,8 +85,8 @@ pub(crate) struct Admin {
     pub(crate) transfers: Arc<Semaphore>,
     /// Of every shard.
     pub(crate) mailboxes: Vec<Mailbox>,
-    /// Where every shard takes work for its objects.
-    pub(crate) shards: Arc<[mpsc::Sender<Handover>]>,
+    /// Where work for objects is run.
+    pub(crate) shards: Shards<Proxy>,
     /// What happens to objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
@@ -172,7 +172,7 @@ fn router() -> Router {
         );
     let value = Router::new()
         .routes(routes!(kv::get, kv::put, kv::delete))
-        .layer(DefaultBodyLimit::max(kv::MAX_VALUE_BYTES));
+        .layer(DefaultBodyLimit::max(berth_api::kv::MAX_VALUE_BYTES));
     let kv = Router::new()
         .routes(routes!(kv::list, kv::batch))
         .layer(DefaultBodyLimit::max(kv::MAX_BATCH_BYTES))
@@ -199,39 +199,16 @@ async fn no_method() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no such method", detail)
 }
 
-/// That the edge answers.
-#[derive(Serialize, ToSchema)]
-struct Health {
-    /// `ok`
-    status: &'static str,
-    /// The version of the edge.
-    version: &'static str,
-}
-
 /// Tells that the edge answers.
 #[utoipa::path(get, path = "/v1/health", tag = "edge", responses((status = 200, body = Health), problem::Denied))]
 async fn health() -> Json<Health> {
-    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
-}
-
-/// The nodes of an edge.
-#[derive(Serialize, ToSchema)]
-struct NodeList {
-    nodes: Vec<NodeView>,
+    Json(Health { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
 /// Lists the nodes with what they can hold, and whether they are connected.
 #[utoipa::path(get, path = "/v1/nodes", tag = "edge", responses((status = 200, body = NodeList), problem::Denied))]
 async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
     Json(NodeList { nodes: admin.nodes.views() })
-}
-
-/// Where static files are.
-#[derive(Serialize, ToSchema)]
-struct AssetDirectory {
-    /// The directory that the edge serves static files from, each app's from a directory in it.
-    #[schema(value_type = String)]
-    directory: PathBuf,
 }
 
 /// Tells where static files are put, on the edge's machine.

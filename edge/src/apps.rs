@@ -2,27 +2,28 @@
 
 mod images;
 mod triggers;
+pub(crate) mod versions;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use berth_api::apps::VersionView;
+use berth_common::clock::wall_ms;
 use berth_common::ids::{AppName, ClassName, Version};
 use berth_common::manifest::{MAX_CLASSES, MAX_PREPARED, MAX_ROUTES};
 use berth_common::spec::{
     AppSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS, NameSource,
     RouteSpec, path_fault,
 };
+use berth_registry::images::{ImageError, Images};
+use berth_store::{self as store, AppHistory, Store, StoreError, Write};
 use tokio::sync::{Mutex, watch};
 
-use crate::clock::wall_ms;
-use crate::history::{AppHistory, VersionView};
-use crate::images::{ImageError, Images};
 use crate::metrics::Metrics;
-use crate::router::{CurrentRouter, Router};
-use crate::stocks::{Wanted, wanted};
-use crate::store::{self, Store, StoreError, Write};
+use crate::prepared::{PreparedClass, wanted};
+use crate::proxy::router::{CurrentRouter, Router};
 
 /// Longest of a class's durations: what `berth.toml` may say at most.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -93,7 +94,7 @@ impl Expect {
 }
 
 /// What apps are made with.
-pub(crate) struct Parts {
+pub(crate) struct Dependencies {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) router: Arc<CurrentRouter>,
     pub(crate) metrics: Arc<Metrics>,
@@ -117,15 +118,15 @@ pub(crate) struct Apps {
     /// What was changed last. The lock is held to read or replace it only.
     current: std::sync::RwLock<Arc<Histories>>,
     /// What of them nodes are to keep ready.
-    wanted: watch::Sender<Arc<[Wanted]>>,
+    wanted: watch::Sender<Arc<[PreparedClass]>>,
     /// Told of each change.
     published: watch::Sender<()>,
 }
 
 impl Apps {
     /// The apps that the store knows, routed.
-    pub(crate) fn load(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, router, metrics, images, assets } = parts;
+    pub(crate) fn load(dependencies: Dependencies) -> Result<Self, StoreError> {
+        let Dependencies { store, router, metrics, images, assets } = dependencies;
         let histories = store.apps()?.into_iter();
         let histories: Histories =
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
@@ -138,7 +139,7 @@ impl Apps {
     }
 
     /// The containers that nodes are to keep ready, now and as that changes.
-    pub(crate) fn wanted(&self) -> watch::Receiver<Arc<[Wanted]>> {
+    pub(crate) fn wanted(&self) -> watch::Receiver<Arc<[PreparedClass]>> {
         self.wanted.subscribe()
     }
 
@@ -233,7 +234,7 @@ impl Apps {
         let current = history.current();
         let (app, version) = (current.spec.name.clone(), current.version);
         tracing::info!(%app, %version, "app deployed");
-        let view = history.views().into_iter().find(|view| view.current);
+        let view = versions::views(&history).into_iter().find(|view| view.current);
         let mut histories = Histories::clone(&self.histories());
         histories.insert(app, Arc::new(history));
         self.publish(histories);
@@ -390,72 +391,11 @@ fn route_faults(app: &AppSpec, route: &RouteSpec) -> Faults {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::time::Duration;
-
-    use berth_common::image::Digest;
-    use berth_common::spec::{AssetsSpec, ImageRef, PathPattern, Recipe, Resources};
+mod tests {
+    use berth_common::spec::AssetsSpec;
+    use berth_store::fixtures::app;
 
     use super::*;
-
-    /// An app with one class and routes with these paths and ports, the object's name in `{id}` or constant.
-    pub(crate) fn app(name: &str, routes: &[(&str, Option<u16>)]) -> AppSpec {
-        let route = |(path, port): &(&str, Option<u16>)| {
-            let path = PathPattern::new(path).unwrap();
-            let object = if path.has_parameter("id") {
-                NameSource::PathParameter("id".to_owned())
-            } else {
-                NameSource::Constant("only".parse().unwrap())
-            };
-            let class = "Class".parse().unwrap();
-            RouteSpec {
-                hosts: Vec::new(),
-                methods: Vec::new(),
-                path,
-                class,
-                object,
-                port: *port,
-                rewrite: None,
-            }
-        };
-        AppSpec {
-            limits: Default::default(),
-            assets: None,
-            crons: Vec::new(),
-            logs: Default::default(),
-            name: name.parse().unwrap(),
-            classes: BTreeMap::from([("Class".parse().unwrap(), class())]),
-            routes: routes.iter().map(route).collect(),
-        }
-    }
-
-    pub(crate) fn class() -> ClassSpec {
-        ClassSpec {
-            recipe: Recipe {
-                image: ImageRef::new("x".parse().unwrap(), Digest::of(b"x")),
-                entrypoint: None,
-                env: BTreeMap::new(),
-                resources: Resources::of_type("lite").unwrap(),
-                enable_internet: false,
-                start_boost: None,
-                capabilities: Default::default(),
-            },
-            max_instances: None,
-            default_port: Some(8080),
-            sleep_after: Duration::from_secs(600),
-            start_timeout: Duration::from_secs(8),
-            port_timeout: Duration::from_secs(20),
-            stop_grace: Duration::from_secs(900),
-            prepared: 0,
-            manual_start: false,
-            required_ports: Vec::new(),
-            ping_endpoint: None,
-            secrets: Default::default(),
-            hooks: None,
-            callbacks: Default::default(),
-            of_app: Default::default(),
-        }
-    }
 
     #[test]
     fn a_sound_app_has_no_faults() {

@@ -1,5 +1,7 @@
 //! The command line, and what it becomes once checked.
 
+mod registries;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -9,12 +11,13 @@ use anyhow::{Context, bail, ensure};
 use berth_certs::{Credentials, Role};
 use berth_common::ids::{EdgeId, NodeId};
 use berth_common::telemetry::Format;
+use berth_registry::images::ImageLimits;
+use berth_registry::remote::Settings;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::images::ImageLimits;
-use crate::remote::{RegistryArgs, Settings};
+use self::registries::RegistryArgs;
 use crate::secrets;
 use crate::secrets::command::SecretKeyCommand;
 
@@ -163,13 +166,13 @@ pub(crate) struct AdminTls {
 
 /// Where the registry is served.
 #[derive(Debug)]
-pub(crate) struct RegistryPlace {
+pub(crate) struct RegistryAddress {
     pub(crate) listen: SocketAddr,
     /// Certificate and key; none on loopback addresses only.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
 }
 
-impl RegistryPlace {
+impl RegistryAddress {
     /// Tokens never cross a network unencrypted.
     fn check(listen: SocketAddr, cert: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Self> {
         let tls = cert.zip(key);
@@ -197,7 +200,7 @@ pub(crate) struct Config {
     pub(crate) allow_hooks_to: Vec<IpNet>,
     pub(crate) registries: Settings,
     pub(crate) monitor_listen: Option<SocketAddr>,
-    pub(crate) registry: Option<RegistryPlace>,
+    pub(crate) registry: Option<RegistryAddress>,
     pub(crate) images: ImageLimits,
     pub(crate) credentials: Credentials,
 }
@@ -221,7 +224,7 @@ impl RunArgs {
             self.name
         );
         let (cert, key) = (self.registry_cert, self.registry_key);
-        let place = self.registry_listen.map(|listen| RegistryPlace::check(listen, cert, key));
+        let registry = self.registry_listen.map(|listen| RegistryAddress::check(listen, cert, key));
         ensure!(
             self.image_limit > 0 && self.image_limit <= self.images_limit,
             "--image-limit must be more than nothing, and at most --images-limit"
@@ -240,7 +243,7 @@ impl RunArgs {
             allow_hooks_to: self.allow_hooks_to,
             registries: self.registries.check()?,
             monitor_listen: self.monitor_listen,
-            registry: place.transpose()?,
+            registry: registry.transpose()?,
             images: ImageLimits { image_bytes: self.image_limit, total_bytes: self.images_limit },
             name: self.name,
             listen: self.listen,
@@ -305,7 +308,7 @@ mod tests {
     fn a_registry_that_others_reach_has_tls() {
         let check = |listen: &str, file: Option<&str>| {
             let file = file.map(PathBuf::from);
-            RegistryPlace::check(listen.parse().unwrap(), file.clone(), file).is_ok()
+            RegistryAddress::check(listen.parse().unwrap(), file.clone(), file).is_ok()
         };
         assert!(check("127.0.0.1:5000", None) && check("[::1]:5000", None));
         assert!(!check("192.0.2.1:5000", None) && !check("0.0.0.0:5000", None) && !check("[::]:5000", None));

@@ -1,5 +1,7 @@
 //! The whole daemon: opens the store, brings back what it knew, starts the shards and the admin API, and ends them all.
 
+mod shards;
+
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
@@ -17,30 +19,33 @@ use berth_common::service;
 use berth_engine::fleet::Demand;
 use berth_engine::{Record, RecordState};
 use berth_monitor::{Monitor, Process};
+use berth_registry::images::{Images, collect_regularly};
+use berth_registry::remote::Remote;
+use berth_registry::server::{self, Registry};
+use berth_store::{SledStore, Store, Vitals};
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast};
 
+use self::shards::{Own, Shared};
 use crate::admin::{self, Admin, Listeners};
-use crate::agenda;
 use crate::apps::{self, Apps};
-use crate::beats::Beats;
-use crate::config::Config;
+use crate::config::{Config, RegistryAddress};
 use crate::delivery::{self, Delivery};
-use crate::hooks::{self, Wakes};
-use crate::http::listener;
-use crate::images::{Images, collect_regularly};
-use crate::link::Introduction;
-use crate::metrics::{Metrics, Watch};
+use crate::hooks;
+use crate::http::tls;
+use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::objects::{self, Inbox, Mailbox};
-use crate::proxy::{Handover, shard_of};
-use crate::registry::{self, Registry};
-use crate::remote::Remote;
-use crate::router::CurrentRouter;
+use crate::page::Watch;
+use crate::prepared::PreparedContainers;
+use crate::proxy::router::CurrentRouter;
+use crate::proxy::{Proxy, listener};
+use crate::scheduler;
 use crate::secrets::Secrets;
-use crate::shard::{self, Own, Shared};
-use crate::stocks::Stocks;
-use crate::store::{SledStore, Store, Vitals};
+use crate::shard::beats::Beats;
+use crate::shard::link::Introduction;
+use crate::shard::objects::{self, Inbox, Mailbox};
+use crate::shard::wakes::Wakes;
+use crate::shard::{Shards, WorkQueue, shard_of};
 use crate::tokens::Tokens;
 use crate::usage;
 
@@ -48,8 +53,6 @@ use crate::usage;
 const GRACE: Duration = Duration::from_secs(10);
 /// Changes of objects that those who watch may be behind.
 const CHANGES: usize = 4096;
-/// Most requests that wait to be handed to another shard.
-const HANDOVERS: usize = 1024;
 
 /// Runs an edge until it is told to end.
 pub(crate) async fn run(config: Config, lifecycle: Lifecycle) -> anyhow::Result<Ending> {
@@ -116,36 +119,37 @@ struct Directories {
 
 /// What the edge does by itself.
 struct OwnWork {
-    hooks: hooks::Parts,
-    agenda: agenda::Parts,
+    hooks: hooks::Dependencies,
+    scheduler: scheduler::Dependencies,
 }
 
 impl OwnWork {
     fn of(shared: &Shared, apps: &Arc<Apps>, mailboxes: &[Mailbox]) -> Self {
-        let hooks = hooks::Parts {
+        let hooks = hooks::Dependencies {
             store: Arc::clone(&shared.store),
             keys: Arc::clone(&shared.secrets) as _,
             mailboxes: mailboxes.to_vec(),
             wakes: shared.wakes.clone(),
             allowed: shared.config.allow_hooks_to.clone(),
         };
-        let agenda = agenda::Parts {
+        let scheduler = scheduler::Dependencies {
             store: Arc::clone(&shared.store),
             apps: Arc::clone(apps),
-            shards: Arc::clone(&shared.shards),
+            shards: shared.shards.clone(),
             changed: Arc::new(Notify::new()),
             wakes: shared.wakes.clone(),
         };
-        Self { hooks, agenda }
+        Self { hooks, scheduler }
     }
 }
 
-/// The two ends of what leads to one shard.
-struct Ways {
+/// A shard's ends of what leads to it.
+struct Ends {
     mailbox: Mailbox,
     inbox: Inbox,
-    hand_over: mpsc::Sender<Handover>,
-    handovers: mpsc::Receiver<Handover>,
+    work: WorkQueue<Proxy>,
+    /// Its objects whose instances may live.
+    records: Vec<Record>,
 }
 
 impl Edge {
@@ -162,7 +166,7 @@ impl Edge {
         let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
-        let apps = Arc::new(Apps::load(apps::Parts {
+        let apps = Arc::new(Apps::load(apps::Dependencies {
             store: Arc::clone(&store),
             router: Arc::clone(&router),
             metrics: Arc::clone(&metrics),
@@ -171,28 +175,29 @@ impl Edge {
         })?);
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let records = recover(&*store, &nodes, count)?;
-        let ways: Vec<Ways> = (0..count).map(|_| Ways::new()).collect();
-        let mailboxes: Vec<Mailbox> = ways.iter().map(|ways| ways.mailbox.clone()).collect();
+        let (shards, queues) = Shards::new(count);
+        let ends: Vec<Ends> = queues.into_iter().zip(records).map(Ends::new).collect();
+        let mailboxes: Vec<Mailbox> = ends.iter().map(|ends| ends.mailbox.clone()).collect();
         let shared = Shared {
             config: Arc::clone(&config),
             lifecycle: lifecycle.clone(),
             store: Arc::clone(&store),
             nodes: Arc::clone(&nodes),
             router,
-            stocks: Stocks::new(apps.wanted(), Arc::clone(&secrets)),
+            prepared: PreparedContainers::new(apps.wanted(), Arc::clone(&secrets)),
             secrets: Arc::clone(&secrets),
             changes: broadcast::Sender::new(CHANGES),
             wakes: Wakes::default(),
             beats: Arc::new(Beats::new(count)),
             metrics: Arc::clone(&metrics),
-            shards: ways.iter().map(|ways| ways.hand_over.clone()).collect(),
+            shards,
         };
         let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
-        let mut shards = start_shards(&shared, ways, records, epoch)?;
+        let mut shards = start_shards(&shared, ends, epoch)?;
         shards.push(deliverer);
         let own = OwnWork::of(&shared, &apps, &mailboxes);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
-        let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens))?);
+        let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
         let watch = Arc::new(Watch {
             registry: Arc::clone(&registry),
             metrics,
@@ -203,12 +208,12 @@ impl Edge {
             lifecycle: lifecycle.clone(),
             process,
         });
-        let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(&secrets));
+        let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(&secrets) as _);
         let remote = Arc::new(remote);
         let admin = Admin {
             apps,
             wakes: shared.wakes.clone(),
-            agenda_changed: Arc::clone(&own.agenda.changed),
+            schedules_changed: Arc::clone(&own.scheduler.changed),
             nodes,
             delivery,
             watch: Arc::clone(&watch),
@@ -237,15 +242,18 @@ impl Edge {
         let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
         let registry = match &self.config.registry {
-            Some(place) => Some(registry::Listener::bind(place).await?),
+            Some(RegistryAddress { listen, tls }) => {
+                let tls = tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?;
+                Some(server::Listener::bind(*listen, tls).await?)
+            }
             None => None,
         };
-        let registry = registry
-            .map(|listener| tokio::spawn(registry::serve(listener, Arc::clone(&self.admin.registry))));
+        let registry =
+            registry.map(|listener| tokio::spawn(server::serve(listener, Arc::clone(&self.admin.registry))));
         let admin = tokio::spawn(admin::serve(listeners, self.admin));
         let own_work = [
             tokio::spawn(hooks::run(self.own.hooks, lifecycle.drain().clone())),
-            tokio::spawn(agenda::run(self.own.agenda, lifecycle.drain().clone())),
+            tokio::spawn(scheduler::run(self.own.scheduler, lifecycle.drain().clone())),
         ];
         tracing::info!(admin = %socket.display(), "ready");
         let status = || self.watch.beats.check().is_ok().then(|| "serving".to_owned());
@@ -279,7 +287,7 @@ fn start_delivery(
     images: &Images,
     epoch: Epoch,
 ) -> anyhow::Result<(Delivery, JoinHandle<anyhow::Result<()>>)> {
-    let parts = delivery::Parts {
+    let dependencies = delivery::Dependencies {
         config: Arc::clone(&shared.config),
         lifecycle: shared.lifecycle.clone(),
         nodes: Arc::clone(&shared.nodes),
@@ -287,7 +295,7 @@ fn start_delivery(
         content: images.content().clone(),
         epoch,
     };
-    Delivery::start(parts).context("the thread that brings images to nodes")
+    Delivery::start(dependencies).context("the thread that brings images to nodes")
 }
 
 /// Shows the edge to whoever watches it, where there is an address for that.
@@ -301,11 +309,10 @@ async fn monitor(
     Ok(Box::pin(async move { monitor.serve(&*watch).await }))
 }
 
-impl Ways {
-    fn new() -> Self {
+impl Ends {
+    fn new((work, records): (WorkQueue<Proxy>, Vec<Record>)) -> Self {
         let (mailbox, inbox) = objects::mailbox();
-        let (hand_over, handovers) = mpsc::channel(HANDOVERS);
-        Self { mailbox, inbox, hand_over, handovers }
+        Self { mailbox, inbox, work, records }
     }
 }
 
@@ -328,13 +335,12 @@ fn recover(store: &dyn Store, nodes: &Nodes, shards: usize) -> anyhow::Result<Ve
 
 fn start_shards(
     shared: &Shared,
-    ways: Vec<Ways>,
-    records: Vec<Vec<Record>>,
+    ends: Vec<Ends>,
     epoch: Epoch,
 ) -> anyhow::Result<Vec<JoinHandle<anyhow::Result<()>>>> {
     let mut address = shared.config.listen;
     let mut threads = Vec::new();
-    for (index, (ways, records)) in ways.into_iter().zip(records).enumerate() {
+    for (index, ends) in ends.into_iter().enumerate() {
         let listener = listener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
         // With port 0 the first shard draws a port for all.
         address = listener.local_addr()?;
@@ -344,9 +350,9 @@ fn start_shards(
             shard: u16::try_from(index).context("the number of shards")?,
             shards: shared.config.shards.get(),
         };
-        let Ways { mailbox, inbox, handovers, .. } = ways;
-        let own = Own { index, introduction, listener, mailbox, inbox, handovers, records };
-        threads.push(shard::start(shared.clone(), own)?);
+        let Ends { mailbox, inbox, work, records } = ends;
+        let own = Own { index, introduction, listener, mailbox, inbox, work, records };
+        threads.push(shards::start(shared.clone(), own)?);
     }
     announce(address, threads.len(), epoch);
     Ok(threads)

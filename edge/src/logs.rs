@@ -12,6 +12,7 @@
 mod merge;
 mod node;
 
+use berth_common::clock::wall_ms;
 use berth_common::ids::NodeId;
 use berth_common::wire::logs::{LogRecord, ReadLogs};
 use futures_util::StreamExt;
@@ -22,8 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use self::merge::Merge;
 use self::node::NodeReader;
-use crate::clock::wall_ms;
-use crate::link::Links;
+use crate::shard::link::Links;
 
 /// Batches that may wait for a reader.
 const WAITING_BATCHES: usize = 2;
@@ -34,7 +34,7 @@ const BATCH_LINES: usize = 500;
 
 /// A line, from which node.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Line {
+pub(crate) struct NodeLine {
     pub(crate) node: NodeId,
     pub(crate) what: What,
 }
@@ -48,7 +48,7 @@ pub(crate) enum What {
     Remark { time_ms: u64, text: String },
 }
 
-impl Line {
+impl NodeLine {
     fn remark(node: &NodeId, text: impl Into<String>) -> Self {
         Self { node: node.clone(), what: What::Remark { time_ms: wall_ms(), text: text.into() } }
     }
@@ -64,14 +64,14 @@ impl Line {
 /// Somebody who wants to read.
 pub(crate) struct Reading {
     pub(crate) ask: ReadLogs,
-    lines: mpsc::Sender<Vec<Line>>,
+    lines: mpsc::Sender<Vec<NodeLine>>,
     /// Their place among those whom the admin API has room for.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Reading {
     /// A reading to be handed to a shard, and where its lines arrive.
-    pub(crate) fn new(ask: ReadLogs, permit: OwnedSemaphorePermit) -> (Self, mpsc::Receiver<Vec<Line>>) {
+    pub(crate) fn new(ask: ReadLogs, permit: OwnedSemaphorePermit) -> (Self, mpsc::Receiver<Vec<NodeLine>>) {
         let (lines, arrive) = mpsc::channel(WAITING_BATCHES);
         (Self { ask, lines, _permit: permit }, arrive)
     }
@@ -89,7 +89,7 @@ pub(crate) async fn read(links: &Links, reading: Reading) {
 /// What a node's reader tells.
 #[derive(Debug)]
 enum News {
-    Lines(Vec<Line>),
+    Lines(Vec<NodeLine>),
     /// All that was there has been told.
     CaughtUp,
 }
@@ -117,11 +117,11 @@ async fn read_all(links: &Links, reading: Reading) -> Result<(), Gone> {
 
 /// Towards the reader.
 struct Out<'a> {
-    to: &'a mpsc::Sender<Vec<Line>>,
+    to: &'a mpsc::Sender<Vec<NodeLine>>,
 }
 
 impl Out<'_> {
-    async fn send(&self, lines: Vec<Line>) -> Result<(), Gone> {
+    async fn send(&self, lines: Vec<NodeLine>) -> Result<(), Gone> {
         if lines.is_empty() { Ok(()) } else { self.to.send(lines).await.map_err(|_| Gone) }
     }
 

@@ -1,43 +1,25 @@
 //! The daemon that takes requests and owns objects. `ARCHITECTURE.md` says how its parts hang together; a request's way
-//! through them starts at `http::listener` and goes on in `proxy`.
+//! through them starts at `proxy::listener` and goes on in `proxy`.
 
 mod admin;
-mod agenda;
 mod apps;
-mod assets;
-mod beats;
-mod clock;
 mod config;
 mod delivery;
 mod edge;
-mod error;
-mod history;
 mod hooks;
 mod http;
-mod images;
-mod internal;
-mod link;
-mod load;
 mod logs;
 mod maintenance;
 mod metrics;
 mod nodes;
-mod objects;
-mod pool;
+mod page;
+mod prepared;
 mod proxy;
-mod registry;
-mod remote;
-mod router;
+mod scheduler;
 mod secrets;
 mod shard;
-mod stocks;
-mod store;
 mod tokens;
-mod tunnel;
-mod upstream;
 mod usage;
-mod web;
-mod websocket;
 
 use std::io::Read;
 use std::process::ExitCode;

@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use berth_store::{self as store, Contents};
 
 use crate::config::StoreCommand;
-use crate::store::{self, Contents};
 
 /// Who may read an export: its owner, for it holds the environment of containers.
 const EXPORT_MODE: u32 = 0o600;

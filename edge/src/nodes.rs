@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use berth_api::edge::NodeView;
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
-use berth_common::wire::call::{Capacity, DiskCapacity, Welcome};
+use berth_common::wire::call::Welcome;
 use berth_engine::Refused;
 use berth_engine::fleet::{Demand, Fleet};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 /// The nodes of an edge.
 pub(crate) struct Nodes {
@@ -40,20 +39,6 @@ pub(crate) struct NodeMeasures {
     pub(crate) draining: bool,
     pub(crate) instances: u32,
     pub(crate) round_trip: Option<Duration>,
-}
-
-/// A node, for people and programs.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct NodeView {
-    #[schema(value_type = String)]
-    node: NodeId,
-    address: String,
-    connected: bool,
-    version: Option<String>,
-    capacity: Option<Capacity>,
-    disk: Option<DiskCapacity>,
-    instances: u32,
-    draining: bool,
 }
 
 /// Whether a machine runs images that are made for these; what is not known is no obstacle.

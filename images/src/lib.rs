@@ -3,7 +3,5 @@
 //!
 //! Knows nothing of HTTP, of QUIC, of apps and of containers.
 
-pub mod content;
 pub mod layer;
 pub mod manifest;
-pub mod sessions;

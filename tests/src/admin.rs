@@ -1,59 +1,31 @@
-//! A client of the edge's admin API, on its Unix socket.
+//! The admin API of a cluster's edge, on its Unix socket, as tests ask it: whatever the edge answers, also where it would not.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use berth_common::outcome::Outcome;
+use berth_api::Client;
+use berth_api::client::Ask;
+use berth_api::containers::{ContainerPage, ContainerView};
+use berth_api::edge::NodeView;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use serde::Deserialize;
+use hyper::{Method, StatusCode};
 use serde_json::Value;
-use tokio::net::UnixStream;
+
+/// How long an answer may take: orders may wait for a container, and each scenario has its own end of patience.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// The admin API of one edge.
 #[derive(Debug, Clone)]
 pub struct Admin {
+    client: Client,
     socket: PathBuf,
-}
-
-/// One object, as the API tells of it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Object {
-    /// Its name.
-    pub name: String,
-    /// Its app.
-    pub app: String,
-    /// `stopped`, `running`, `healthy`, `stopping` or `stopped_with_code`.
-    pub state: String,
-    /// Where its instance is.
-    pub node: Option<String>,
-    /// Its instance.
-    pub instance: Option<String>,
-    /// How many instances it has had.
-    pub generation: u64,
-    /// When its state last changed, in milliseconds since 1970.
-    pub last_change_ms: u64,
-    /// How its last instance ended.
-    pub exit: Option<Outcome>,
-}
-
-/// One node, as the API tells of it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct NodeView {
-    /// Its name.
-    pub node: String,
-    /// Whether the edge is connected with it.
-    pub connected: bool,
-    /// How many instances it has.
-    pub instances: u64,
 }
 
 impl Admin {
     /// The API at this socket.
     pub fn at(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self { client: Client::at(socket), socket: socket.to_owned() }
     }
 
     /// Where it is.
@@ -62,23 +34,22 @@ impl Admin {
     }
 
     /// All objects.
-    pub async fn objects(&self) -> Result<Vec<Object>> {
-        let mut answer = self.get("/v1/containers").await?;
-        Ok(serde_json::from_value(answer["containers"].take())?)
+    pub async fn objects(&self) -> Result<Vec<ContainerView>> {
+        let page: ContainerPage = self.client.get("/v1/containers").await?;
+        Ok(page.containers)
     }
 
     /// One object by its name; an error says what there is instead.
-    pub async fn object(&self, name: &str) -> Result<Object> {
+    pub async fn object(&self, name: &str) -> Result<ContainerView> {
         let objects = self.objects().await?;
         let names: Vec<_> = objects.iter().map(|object| object.name.clone()).collect();
-        let found = objects.into_iter().find(|object| object.name == name);
+        let found = objects.into_iter().find(|object| object.name.as_str() == name);
         found.with_context(|| format!("there is no object {name} among {names:?}"))
     }
 
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeView>> {
-        let mut answer = self.get("/v1/nodes").await?;
-        Ok(serde_json::from_value(answer["nodes"].take())?)
+        Ok(self.client.nodes().await?.nodes)
     }
 
     /// What is at a path.
@@ -110,11 +81,14 @@ impl Admin {
 
     /// Posts something to a path that answers with lines of JSON, and waits for all of them.
     pub async fn post_lines(&self, path: &str, body: &Value) -> Result<Vec<Value>> {
-        let body = Bytes::from(body.to_string());
-        let (status, answer) = self.exchange_bytes(Method::POST, path, body).await?;
-        ensure!(status.is_success(), "POST {path}: {status}: {}", String::from_utf8_lossy(&answer));
-        let lines = answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| Ok(serde_json::from_slice(line)?)).collect()
+        let mut lines = self.client.lines_of_order(path, body).await?;
+        let mut found = Vec::new();
+        while let Some(some) = lines.next().await? {
+            for line in some {
+                found.push(serde_json::from_slice(&line)?);
+            }
+        }
+        Ok(found)
     }
 
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
@@ -122,22 +96,8 @@ impl Admin {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Value)> {
-        let (status, bytes) = self.exchange_bytes(method, path, body).await?;
+        let ask = Ask::new(method, path, body).waiting(PATIENCE);
+        let (status, bytes) = self.client.exchange(ask).await?;
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
-    }
-
-    async fn exchange_bytes(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
-        let stream = UnixStream::connect(&self.socket).await;
-        let stream = stream.with_context(|| format!("connect to {}", self.socket.display()))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header("host", "localhost");
-        let request = request.header("content-type", "application/json");
-        let response = sender.send_request(request.body(Full::new(body))?).await?;
-        let status = response.status();
-        let bytes = response.into_body().collect().await?.to_bytes();
-        drop(sender);
-        connection.await??;
-        Ok((status, bytes))
     }
 }

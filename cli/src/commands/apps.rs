@@ -3,49 +3,18 @@
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use berth_common::ids::AppName;
-use serde::Deserialize;
+use berth_api::apps::{AppList, AppView, Rollback as RollbackOrder, VersionList, VersionView};
+use berth_common::ids::{AppName, ClassName, Version};
 use serde_json::Value;
 
-use super::secret;
-use crate::admin::{Admin, Terms};
+use super::{containers, secret};
+use crate::admin::Admin;
 use crate::args::{AdminArgs, Apps, Rollback, Show, TermArgs, Versions};
 use crate::output;
+use crate::prefetch::{Deployed, Terms};
 
 const VERSION_HEADINGS: [&str; 5] = ["VERSION", "CURRENT", "DEPLOYED", "CLASSES", "ROUTES"];
 const APP_HEADINGS: [&str; 4] = ["APP", "VERSION", "DEPLOYED", "CLASSES"];
-
-#[derive(Deserialize)]
-struct VersionList {
-    versions: Vec<VersionView>,
-}
-
-#[derive(Deserialize)]
-struct VersionView {
-    version: u64,
-    created_ms: u64,
-    current: bool,
-    classes: u64,
-    routes: u64,
-}
-
-#[derive(Deserialize)]
-struct AppList {
-    apps: Vec<AppView>,
-}
-
-#[derive(Deserialize)]
-struct AppView {
-    name: String,
-    version: u64,
-    created_ms: u64,
-    spec: AppParts,
-}
-
-#[derive(Deserialize)]
-struct AppParts {
-    classes: std::collections::BTreeMap<String, Value>,
-}
 
 impl From<&TermArgs> for Terms {
     fn from(args: &TermArgs) -> Self {
@@ -54,7 +23,7 @@ impl From<&TermArgs> for Terms {
 }
 
 pub(crate) async fn versions(args: &Versions) -> Result<()> {
-    let admin = Admin::find(&args.show.admin)?;
+    let admin = args.show.admin.edge()?;
     let answer: Value = admin.get(&path_of_versions(&args.app)).await?;
     if args.show.json {
         return output::json(&answer);
@@ -85,21 +54,22 @@ fn deployed(created_ms: u64, now: SystemTime) -> String {
 }
 
 pub(crate) async fn roll_back(args: &Rollback) -> Result<()> {
-    let admin = Admin::find(&args.admin)?;
+    let admin = args.admin.edge()?;
     if args.dry_run {
-        return foresee(&admin, args).await;
+        return show_plan(&admin, args).await;
     }
-    let done = admin.roll_back(&args.app, args.to, Terms::from(&args.terms)).await?;
+    let order = RollbackOrder { version: args.to, now: args.terms.now, ..RollbackOrder::default() };
+    let done = Deployed(admin.roll_back(&args.app, &order, args.terms.expect).await?);
     done.warn();
     Ok(output::line(done.describe("went back to"))?)
 }
 
-async fn foresee(admin: &Admin, args: &Rollback) -> Result<()> {
+async fn show_plan(admin: &Admin, args: &Rollback) -> Result<()> {
     let list: VersionList = admin.get(&path_of_versions(&args.app)).await?;
-    let current = list.versions.iter().find(|view| view.current).map_or(0, |view| view.version);
+    let current = list.versions.iter().find(|view| view.current).map_or(Version(0), |view| view.version);
     // The newest is first.
     let to = match args.to {
-        Some(to) => list.versions.iter().find(|view| view.version == to.0),
+        Some(to) => list.versions.iter().find(|view| view.version == to),
         None => list.versions.iter().find(|view| view.version < current),
     };
     let to = to.context("there is no such version to go back to")?.version;
@@ -114,24 +84,24 @@ pub(crate) async fn run(command: Apps) -> Result<()> {
 }
 
 async fn list(args: &Show) -> Result<()> {
-    let answer: Value = Admin::find(&args.admin)?.get("/v1/apps").await?;
+    let answer: Value = args.admin.edge()?.get("/v1/apps").await?;
     if args.json {
         return output::json(&answer);
     }
     let now = SystemTime::now();
     let list: AppList = serde_json::from_value(answer)?;
     let row = |app: &AppView| {
-        let classes: Vec<&str> = app.spec.classes.keys().map(String::as_str).collect();
-        vec![app.name.clone(), app.version.to_string(), deployed(app.created_ms, now), classes.join(", ")]
+        let classes: Vec<&str> = app.spec.classes.keys().map(ClassName::as_str).collect();
+        vec![app.name.to_string(), app.version.to_string(), deployed(app.created_ms, now), classes.join(", ")]
     };
     Ok(output::table(&APP_HEADINGS, list.apps.iter().map(row).collect())?)
 }
 
 async fn delete(app: &AppName, dry_run: bool, admin: &AdminArgs) -> Result<()> {
-    let admin = Admin::find(admin)?;
+    let admin = admin.edge()?;
     if dry_run {
         let list: VersionList = admin.get(&path_of_versions(app)).await?;
-        let running = admin.containers(&format!("&app={app}")).await?;
+        let running = containers::all(&admin, &format!("&app={app}")).await?;
         let running = running.iter().filter(|view| !view["instance"].is_null()).count();
         let versions = list.versions.len();
         return Ok(output::line(format_args!(

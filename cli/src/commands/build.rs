@@ -15,7 +15,7 @@ const HEADINGS: [&str; 3] = ["CLASS", "SOURCE", "IMAGE"];
 
 pub(crate) async fn run(args: &Build) -> Result<()> {
     let app = App::in_directory(&args.dir)?;
-    let admin = args.push.then(|| Admin::find(&args.admin)).transpose()?;
+    let admin = args.push.then(|| args.admin.edge()).transpose()?;
     let rows = interruptible(build(args, &app, admin.as_ref()), "what was pushed stays").await?;
     Ok(output::table(&HEADINGS, rows)?)
 }

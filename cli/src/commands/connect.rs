@@ -16,7 +16,7 @@ const MAX_FORWARDED: usize = 128;
 
 pub(crate) async fn connect(args: &Connect) -> Result<()> {
     let object = object_id(&args.object)?;
-    let stream = Admin::find(&args.admin)?.connect(object, args.port).await?;
+    let stream = args.admin.edge()?.connect(object, args.port).await?;
     let (mut from, mut to) = split(stream);
     let up = async {
         copy(&mut tokio::io::stdin(), &mut to).await?;
@@ -42,7 +42,7 @@ pub(crate) async fn connect(args: &Connect) -> Result<()> {
 
 pub(crate) async fn forward(args: &PortForward) -> Result<()> {
     let object = object_id(&args.object)?;
-    let admin = Admin::find(&args.admin)?;
+    let admin = args.admin.edge()?;
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
     output::line(format_args!("{} leads to port {} of {}", listener.local_addr()?, args.port, args.object))?;

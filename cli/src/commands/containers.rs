@@ -3,11 +3,14 @@
 use std::time::SystemTime;
 
 use anyhow::Result;
+use berth_api::containers::{ContainerView, CrashLoopView, SignalOrder, StartOrder, StopOrder, Verb};
+use berth_api::lists::{ContainerListing, Paged};
 use berth_common::ids::{ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::admin::{Admin, ContainerView, CrashLoop};
+use crate::admin::Admin;
 use crate::args::{Containers, ListContainers, OneContainer, StartContainer, StopContainer};
 use crate::failure::bad_input;
 use crate::output;
@@ -19,54 +22,48 @@ pub(crate) async fn run(command: Containers) -> Result<()> {
         Containers::List(args) => list(&args).await,
         Containers::Info(args) => {
             let id = object_id(&args.object)?;
-            show(&args, Admin::find(&args.show.admin)?.get(&format!("/v1/containers/{id}")).await?)
+            show(&args, args.show.admin.edge()?.get(&format!("/v1/containers/{id}")).await?)
         }
         Containers::Start(args) => start(args).await,
         Containers::Stop(args) => stop(&args).await,
-        Containers::Destroy(args) => order(&args, "destroy", &Value::Null).await,
-        Containers::Signal(args) => order(&args.one, "signal", &json!({ "signal": args.signal })).await,
-        Containers::Renew(args) => order(&args, "renew", &Value::Null).await,
+        Containers::Destroy(args) => order(&args, Verb::Destroy, &()).await,
+        Containers::Signal(args) => {
+            order(&args.one, Verb::Signal, &SignalOrder { signal: args.signal }).await
+        }
+        Containers::Renew(args) => order(&args, Verb::Renew, &()).await,
     }
 }
 
 async fn start(args: StartContainer) -> Result<()> {
-    let admin = Admin::find(&args.one.show.admin)?;
+    let admin = args.one.show.admin.edge()?;
     let ObjectKey { app, class, name } = match object_key(&args.one.object)? {
         Some(key) => key,
         None => {
             let id = object_id(&args.one.object)?;
             let view: ContainerView = admin.get(&format!("/v1/containers/{id}")).await?;
-            ObjectKey { app: view.app.parse()?, class: view.class.parse()?, name: view.name.parse()? }
+            ObjectKey { app: view.app, class: view.class, name: view.name }
         }
     };
-    let mut body = json!({ "app": app, "class": class, "name": name });
-    if !args.env.is_empty() {
-        body["env"] = args.env.into_iter().collect();
-    }
-    if !args.secret.is_empty() {
-        body["secrets"] = args
-            .secret
-            .into_iter()
-            .map(|(variable, name)| (variable.to_string(), name.to_string()))
-            .collect();
-    }
-    if !args.entrypoint.is_empty() {
-        body["entrypoint"] = args.entrypoint.into();
-    }
-    if let Some(internet) = args.internet {
-        body["enable_internet"] = internet.into();
-    }
-    show(&args.one, admin.start(&body).await?)
+    let order = StartOrder {
+        app,
+        class,
+        name,
+        env: args.env.into_iter().collect(),
+        secrets: args.secret.into_iter().collect(),
+        entrypoint: (!args.entrypoint.is_empty()).then_some(args.entrypoint),
+        enable_internet: args.internet,
+    };
+    show(&args.one, admin.start(&order).await?)
 }
 
 async fn stop(args: &StopContainer) -> Result<()> {
     let grace_ms = args.grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
-    order(&args.one, "stop", &json!({ "signal": args.signal, "grace_ms": grace_ms })).await
+    order(&args.one, Verb::Stop, &StopOrder { signal: args.signal, grace_ms }).await
 }
 
-async fn order(args: &OneContainer, verb: &str, body: &Value) -> Result<()> {
+async fn order(args: &OneContainer, verb: Verb, body: &impl Serialize) -> Result<()> {
     let id = object_id(&args.object)?;
-    show(args, Admin::find(&args.show.admin)?.post(&format!("/v1/containers/{id}/{verb}"), body).await?)
+    show(args, args.show.admin.edge()?.order(verb, id, body).await?)
 }
 
 /// `APP/CLASS/NAME`, where it has these parts. The name may hold slashes.
@@ -100,11 +97,17 @@ fn show(args: &OneContainer, answer: Value) -> Result<()> {
     Ok(output::table(&HEADINGS, vec![row(&view, SystemTime::now())])?)
 }
 
+/// All objects that a query wants, as the edge shows them.
+pub(super) async fn all(admin: &Admin, query: &str) -> Result<Vec<Value>> {
+    let path = format!("/v1/containers?limit={}{query}", ContainerListing::MAX_PAGE);
+    Ok(admin.pages(&path, "containers").await?)
+}
+
 async fn list(args: &ListContainers) -> Result<()> {
-    let admin = Admin::find(&args.show.admin)?;
+    let admin = args.show.admin.edge()?;
     let app = args.app.as_ref().map(|app| format!("&app={app}")).unwrap_or_default();
     let state = args.state.as_ref().map(|state| format!("&state={state}")).unwrap_or_default();
-    let containers = admin.containers(&format!("{app}{state}")).await?;
+    let containers = all(&admin, &format!("{app}{state}")).await?;
     if args.show.json {
         return output::json(&json!({ "containers": containers }));
     }
@@ -121,7 +124,7 @@ fn row(view: &ContainerView, now: SystemTime) -> Vec<String> {
     vec![
         format!("{}/{}/{}", view.app, view.class, view.name),
         state(view, now),
-        or_dash(view.node.clone()),
+        or_dash(view.node.as_ref().map(ToString::to_string)),
         or_dash(view.instance.map(|id| id.to_string())),
         output::ago(view.last_change_ms, now),
         or_dash(view.exit.as_ref().map(end)),
@@ -132,11 +135,11 @@ fn row(view: &ContainerView, now: SystemTime) -> Vec<String> {
 /// The state, and when the next try is where containers failed again and again.
 fn state(view: &ContainerView, now: SystemTime) -> String {
     match &view.crash_loop {
-        Some(CrashLoop { failures, next_try_ms }) => {
+        Some(CrashLoopView { failures, next_try_ms }) => {
             let wait = output::until(*next_try_ms, now);
             format!("{} ({failures} failures, next try {wait})", view.state)
         }
-        None => view.state.clone(),
+        None => view.state.to_string(),
     }
 }
 

@@ -2,11 +2,10 @@
 
 use anyhow::Result;
 
-use crate::admin::{Admin, Terms};
 use crate::app::App;
 use crate::args::Deploy;
 use crate::output;
-use crate::prefetch::Prefetch;
+use crate::prefetch::{Prefetch, Terms};
 use crate::stop::interruptible;
 
 /// What an interrupt leaves behind.
@@ -15,9 +14,9 @@ const LEFT: &str = "what was pushed stays, and deploying again goes on from ther
 
 pub(crate) async fn run(args: &Deploy) -> Result<()> {
     let app = App::in_directory(&args.dir)?;
-    let admin = Admin::find(&args.admin)?;
+    let admin = args.admin.edge()?;
     // Without --admin-socket the edge was found, not named: say which one changes.
-    eprintln!("deploying {} to the edge at {} ...", app.manifest.name, admin.place());
+    eprintln!("deploying {} to the edge at {} ...", app.manifest.name, admin);
     let prefetch = Prefetch { nodes: args.wait_for, timeout: args.wait_timeout };
     let terms = Terms { prefetch, ..(&args.terms).into() };
     let deployed = interruptible(app.deploy(&admin, terms), LEFT).await?;

@@ -3,48 +3,36 @@
 use std::time::SystemTime;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use berth_api::client::encode;
+use berth_api::hooks::EventView;
+use berth_api::lists::{Listing, Paged};
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
-use crate::args::{Hooks, Show, Which};
+use crate::args::{ChosenEvents, Hooks, Show};
 use crate::output;
 
 const HEADINGS: [&str; 7] = ["ID", "TYPE", "OBJECT", "HAPPENED", "TRIES", "NEXT TRY", "LAST ERROR"];
-
-#[derive(Deserialize, Serialize)]
-struct EventView {
-    id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    app: String,
-    class: String,
-    name: String,
-    time_ms: u64,
-    attempts: u32,
-    next_ms: u64,
-    last_error: Option<String>,
-}
 
 pub(crate) async fn run(command: Hooks) -> Result<()> {
     match command {
         Hooks::Pending(show) => list("pending", &show).await,
         Hooks::Failed(show) => list("failed", &show).await,
         Hooks::Retry { which } => {
-            let admin = Admin::find(&which.admin)?;
+            let admin = which.admin.edge()?;
             for id in chosen(&admin, &which).await? {
-                admin.post_nothing(&format!("/v1/hooks/failed/{}/retry", super::encode(&id))).await?;
+                admin.post_nothing(&format!("/v1/hooks/failed/{}/retry", encode(&id))).await?;
                 output::line(format_args!("will be told: {id}"))?;
             }
             Ok(())
         }
         Hooks::Discard { which, dry_run } => {
-            let admin = Admin::find(&which.admin)?;
+            let admin = which.admin.edge()?;
             for id in chosen(&admin, &which).await? {
                 if dry_run {
                     output::line(format_args!("would be forgotten: {id}"))?;
                 } else {
-                    admin.delete(&format!("/v1/hooks/failed/{}", super::encode(&id))).await?;
+                    admin.delete(&format!("/v1/hooks/failed/{}", encode(&id))).await?;
                     output::line(format_args!("forgotten: {id}"))?;
                 }
             }
@@ -53,7 +41,7 @@ pub(crate) async fn run(command: Hooks) -> Result<()> {
     }
 }
 
-async fn chosen(admin: &Admin, which: &Which) -> Result<Vec<String>> {
+async fn chosen(admin: &Admin, which: &ChosenEvents) -> Result<Vec<String>> {
     if !which.all {
         return Ok(which.ids.clone());
     }
@@ -62,11 +50,11 @@ async fn chosen(admin: &Admin, which: &Which) -> Result<Vec<String>> {
 }
 
 async fn all(admin: &Admin, which: &str) -> Result<Vec<Value>> {
-    admin.pages(&format!("/v1/hooks/{which}?limit=1000"), "events").await
+    Ok(admin.pages(&format!("/v1/hooks/{which}?limit={}", Listing::MAX_PAGE), "events").await?)
 }
 
 async fn list(which: &str, show: &Show) -> Result<()> {
-    let all = all(&Admin::find(&show.admin)?, which).await?;
+    let all = all(&show.admin.edge()?, which).await?;
     if show.json {
         return output::json(&json!({ "events": all }));
     }
@@ -75,7 +63,7 @@ async fn list(which: &str, show: &Show) -> Result<()> {
     let row = |event: &EventView| {
         vec![
             event.id.clone(),
-            event.kind.clone(),
+            event.kind.name().to_owned(),
             format!("{}/{}/{}", event.app, event.class, event.name),
             output::ago(event.time_ms, now),
             event.attempts.to_string(),

@@ -8,8 +8,10 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use berth_api::client::encode;
+use berth_api::logs::{LogLine, LogObject};
 use berth_common::ids::AppName;
-use serde::Deserialize;
+use berth_common::wire::logs::LogStream;
 
 use super::containers::object_id;
 use crate::admin::Admin;
@@ -22,20 +24,9 @@ const STDERR: &str = "\x1b[33m";
 const REMARK: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
-/// One line, as the edge tells it.
-#[derive(Debug, Deserialize)]
-struct LogLine {
-    time_ms: u64,
-    stream: String,
-    text: String,
-    node: String,
-    class: Option<String>,
-    name: Option<String>,
-}
-
 pub(crate) async fn run(args: &Logs) -> Result<()> {
     let path = path(args)?;
-    let admin = Admin::find(&args.show.admin)?;
+    let admin = args.show.admin.edge()?;
     tokio::select! {
         shown = show(&admin, &path, args) => shown,
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
@@ -48,7 +39,7 @@ fn path(args: &Logs) -> Result<String> {
         (None, Some(app)) => format!("apps/{app}"),
         (None, None) => bail!("name an object, or an app with --app"),
     };
-    let since = args.since.as_ref().map(|since| format!("&since={}", super::encode(since)));
+    let since = args.since.as_ref().map(|since| format!("&since={}", encode(since)));
     let tail = args.tail.map(|tail| format!("&tail={tail}"));
     let follow = args.follow;
     Ok(format!("/v1/{of}/logs?follow={follow}{}{}", since.unwrap_or_default(), tail.unwrap_or_default()))
@@ -59,10 +50,10 @@ async fn show(admin: &Admin, path: &str, args: &Logs) -> Result<()> {
     let colours = colours();
     loop {
         let next = lines.next().await;
-        match next.with_context(|| format!("the edge at {} is gone", admin.place()))? {
+        match next.with_context(|| format!("the edge at {admin} is gone"))? {
             Some(lines) if args.show.json => print(lines.iter().map(|line| line_of(line)))?,
             Some(lines) => print(lines.iter().map(|line| human(line, colours, true)))?,
-            None if args.follow => bail!("the edge at {} is gone: it ended the answer", admin.place()),
+            None if args.follow => bail!("the edge at {admin} is gone: it ended the answer"),
             None => return Ok(()),
         }
     }
@@ -111,17 +102,17 @@ fn colours() -> bool {
 fn human(line: &[u8], colours: bool, with_time: bool) -> Result<String> {
     let line: LogLine =
         serde_json::from_slice(line).context("a line of the answer is not what this version expects")?;
-    let whose = match (&line.class, &line.name) {
-        (Some(class), Some(name)) => format!("{class}/{name}"),
-        _ => line.node.clone(),
+    let whose = match &line.object {
+        Some(LogObject { class, name, .. }) => format!("{class}/{name}"),
+        None => line.node.to_string(),
     };
-    let (whose, text, stream) = (harmless(&whose), harmless(&line.text), harmless(&line.stream));
+    let (whose, text, stream) = (harmless(&whose), harmless(&line.text), line.stream.name());
     let time = UNIX_EPOCH.checked_add(Duration::from_millis(line.time_ms)).filter(|_| with_time);
     let time = time.map(|time| format!("{} ", humantime::format_rfc3339_millis(time))).unwrap_or_default();
-    let (before, behind) = match line.stream.as_str() {
+    let (before, behind) = match line.stream {
         _ if !colours => ("", ""),
-        "stderr" => (STDERR, PLAIN),
-        "berth" => (REMARK, PLAIN),
+        LogStream::Stderr => (STDERR, PLAIN),
+        LogStream::Berth => (REMARK, PLAIN),
         _ => ("", ""),
     };
     Ok(format!("{before}{time}{whose} {stream} {text}{behind}"))
@@ -148,8 +139,8 @@ mod tests {
 
     fn line(stream: &str, text: &str) -> Vec<u8> {
         let line = serde_json::json!({
-            "time_ms": 1_769_860_800_123_u64, "stream": stream, "text": text, "node": "n1", "class": "Hello", "name": "7",
-            "newer": 1,
+            "time_ms": 1_769_860_800_123_u64, "stream": stream, "text": text, "node": "n1", "app": "hello",
+            "class": "Hello", "name": "7", "id": "00".repeat(16), "instance": "11".repeat(16), "newer": 1,
         });
         line.to_string().into_bytes()
     }

@@ -1,6 +1,5 @@
 //! The commands, one file each.
 
-mod agenda;
 mod apps;
 mod build;
 mod certs;
@@ -19,6 +18,7 @@ mod man;
 mod nodes;
 mod pack;
 mod registries;
+mod schedules;
 mod schema;
 mod secret;
 mod store;
@@ -48,9 +48,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::PortForward(args) => connect::forward(&args).await,
         Command::Kv(command) => kv::run(command).await,
         Command::Secret(command) => secret::run(command).await,
-        Command::Alarm(command) => agenda::alarm(command).await,
-        Command::Schedules(command) => agenda::schedules(command).await,
-        Command::Crons(args) => agenda::crons(&args).await,
+        Command::Alarm(command) => schedules::alarm(command).await,
+        Command::Schedules(command) => schedules::schedules(command).await,
+        Command::Crons(args) => schedules::crons(&args).await,
         Command::Hooks(command) => hooks::run(command).await,
         Command::Nodes(args) => nodes::run(&args).await,
         Command::Usage(args) => usage::run(&args).await,
@@ -61,23 +61,5 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Certs(args) => certs::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Man { dir } => man::run(&dir),
-    }
-}
-
-/// A text as one part of a path or a query.
-pub(crate) fn encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_are_one_part_of_a_path() {
-        assert_eq!(encode("a/b c?ä.%"), "a%2Fb%20c%3F%C3%A4%2E%25");
     }
 }

@@ -1,17 +1,17 @@
 //! `berth nodes`: the machines that an edge runs containers on.
 
 use anyhow::Result;
+use berth_api::edge::NodeView;
 use berth_common::wire::call::DiskCapacity;
 use bytesize::ByteSize;
 
-use crate::admin::{Admin, NodeView};
 use crate::args::Show;
 use crate::output;
 
 const HEADINGS: [&str; 8] = ["NODE", "ADDRESS", "STATE", "INSTANCES", "CPUS", "MEMORY", "DISK", "VERSION"];
 
 pub(crate) async fn run(args: &Show) -> Result<()> {
-    let admin = Admin::find(&args.admin)?;
+    let admin = args.admin.edge()?;
     if args.json {
         return output::json(&admin.get::<serde_json::Value>("/v1/nodes").await?);
     }
@@ -29,7 +29,7 @@ fn row(view: &NodeView) -> Vec<String> {
     let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let limit = capacity.map_or_else(String::new, |capacity| format!(" of {}", capacity.instances));
     vec![
-        view.node.clone(),
+        view.node.to_string(),
         view.address.clone(),
         state.to_owned(),
         format!("{}{limit}", view.instances),

@@ -4,12 +4,11 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use berth_api::client::encode;
+use berth_api::registries::{Credentials, Password, RegistryEntry, RegistryList};
 use berth_common::image::Registry;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::encode;
-use crate::admin::Admin;
 use crate::args::{AdminArgs, Registries, Show};
 use crate::failure::bad_input;
 use crate::{output, prompt};
@@ -18,30 +17,17 @@ const HEADINGS: [&str; 4] = ["REGISTRY", "USER", "GIVEN", "STATE"];
 /// Longest password, in bytes; some registries' tokens are long.
 const MAX_PASSWORD_BYTES: usize = 16 << 10;
 
-#[derive(Deserialize)]
-struct RegistryList {
-    registries: Vec<RegistryEntry>,
-}
-
-#[derive(Deserialize)]
-struct RegistryEntry {
-    host: Registry,
-    username: String,
-    updated_ms: u64,
-    readable: bool,
-}
-
 pub(crate) async fn run(command: Registries) -> Result<()> {
     match command {
         Registries::Login { host, username, password_stdin, no_verify, admin } => {
-            let admin = Admin::find(&admin)?;
+            let admin = admin.edge()?;
             let username = username.map_or_else(ask_user, Ok)?;
             let password =
                 if password_stdin { read_password()? } else { ask_password(&host, &username).await? };
-            let body = json!({ "username": username, "password": password });
+            let body = Credentials { username, password: Password::new(password) };
             let path = format!("{}?verify={}", path(&host), !no_verify);
-            admin.put(&path, body.to_string().into_bytes()).await?;
-            Ok(output::line(format_args!("the edge logs in to {host} as {username}"))?)
+            admin.put(&path, serde_json::to_vec(&body)?).await?;
+            Ok(output::line(format_args!("the edge logs in to {host} as {}", body.username))?)
         }
         Registries::List(show) => list(&show).await,
         Registries::Logout { host, admin } => logout(&host, &admin).await,
@@ -92,7 +78,7 @@ fn text(password: Vec<u8>) -> Result<String> {
 }
 
 async fn list(show: &Show) -> Result<()> {
-    let answer: Value = Admin::find(&show.admin)?.get("/v1/registries").await?;
+    let answer: Value = show.admin.edge()?.get("/v1/registries").await?;
     if show.json {
         return output::json(&answer);
     }
@@ -111,6 +97,6 @@ async fn list(show: &Show) -> Result<()> {
 }
 
 async fn logout(host: &Registry, admin: &AdminArgs) -> Result<()> {
-    Admin::find(admin)?.delete(&path(host)).await?;
+    admin.edge()?.delete(&path(host)).await?;
     Ok(output::line(format_args!("the edge has forgotten the user of {host}"))?)
 }

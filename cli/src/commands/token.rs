@@ -3,29 +3,14 @@
 use std::time::SystemTime;
 
 use anyhow::Result;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use berth_api::tokens::{NewToken, Scope, TokenList, TokenView};
+use serde_json::Value;
 
-use crate::admin::Admin;
 use crate::args::{AdminArgs, ScopeArg, Show, Token};
 use crate::failure::bad_input;
 use crate::output;
 
 const HEADINGS: [&str; 5] = ["ID", "NAME", "SCOPE", "MADE", "LAST USE"];
-
-#[derive(Deserialize)]
-struct TokenList {
-    tokens: Vec<TokenView>,
-}
-
-#[derive(Deserialize)]
-struct TokenView {
-    id: String,
-    name: String,
-    scope: String,
-    created_ms: u64,
-    last_used_ms: Option<u64>,
-}
 
 pub(crate) async fn run(command: Token) -> Result<()> {
     match command {
@@ -37,12 +22,12 @@ pub(crate) async fn run(command: Token) -> Result<()> {
 
 async fn create(name: &str, scope: ScopeArg, show: &Show) -> Result<()> {
     let scope = match scope {
-        ScopeArg::Read => "read",
-        ScopeArg::Deploy => "deploy",
-        ScopeArg::Admin => "admin",
+        ScopeArg::Read => Scope::Read,
+        ScopeArg::Deploy => Scope::Deploy,
+        ScopeArg::Admin => Scope::Admin,
     };
     let made: Value =
-        Admin::find(&show.admin)?.post("/v1/tokens", &json!({ "name": name, "scope": scope })).await?;
+        show.admin.edge()?.post("/v1/tokens", &NewToken { name: name.to_owned(), scope }).await?;
     if show.json {
         return output::json(&made);
     }
@@ -53,7 +38,7 @@ async fn create(name: &str, scope: ScopeArg, show: &Show) -> Result<()> {
 }
 
 async fn list(args: &Show) -> Result<()> {
-    let answer: Value = Admin::find(&args.admin)?.get("/v1/tokens").await?;
+    let answer: Value = args.admin.edge()?.get("/v1/tokens").await?;
     if args.json {
         return output::json(&answer);
     }
@@ -64,7 +49,7 @@ async fn list(args: &Show) -> Result<()> {
         vec![
             token.id.clone(),
             token.name.clone(),
-            token.scope.clone(),
+            token.scope.to_string(),
             output::ago(token.created_ms, now),
             used,
         ]
@@ -78,6 +63,6 @@ async fn revoke(id: &str, admin: &AdminArgs) -> Result<()> {
             "{id:?} is not the ID of a token, which `berth token list` shows"
         )));
     }
-    Admin::find(admin)?.delete(&format!("/v1/tokens/{id}")).await?;
+    admin.edge()?.delete(&format!("/v1/tokens/{id}")).await?;
     Ok(output::line(format_args!("revoked {id}"))?)
 }

@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 use tar::{EntryType, PaxExtensions};
 use tempfile::NamedTempFile;
 
-use super::files::Part;
+use super::part::Part;
 use super::scratch;
 use crate::stop::Stop;
 

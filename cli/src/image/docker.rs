@@ -12,8 +12,9 @@ use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType};
 use serde::Deserialize;
 
 use super::archive::{Archive, is_compressed};
-use super::files::{Files, Part};
+use super::files::Files;
 use super::layout::{Hashed, MARKER, Staging};
+use super::part::Part;
 use super::{Image, SCHEMA_VERSION, gzip, oci};
 use crate::stop::Stop;
 
@@ -48,22 +49,22 @@ pub(crate) fn look_at(path: &Path) -> Result<()> {
 /// Takes over the image of an archive.
 pub(crate) fn import(path: &Path, stop: &Stop) -> Result<Image> {
     match open(path, stop)? {
-        Found::Layout(files, parts) => Ok(Image::of(parts, files)),
+        Found::Layout(files, contents) => Ok(Image::of(contents, files)),
         Found::Saved(files, saved) => convert(&files, &saved, stop),
     }
 }
 
 enum Found {
-    Layout(Files, oci::Parts),
+    Layout(Files, oci::Contents),
     Saved(Files, Saved),
 }
 
 fn open(path: &Path, stop: &Stop) -> Result<Found> {
     let files = Files::Archive(Archive::open(path, stop)?);
     if files.has(MARKER) {
-        let parts = oci::read(&files)?;
-        if !parts.bare_layers || !files.has(LIST) {
-            return Ok(Found::Layout(files, parts));
+        let contents = oci::read(&files)?;
+        if !contents.bare_layers || !files.has(LIST) {
+            return Ok(Found::Layout(files, contents));
         }
     }
     ensure!(
@@ -95,15 +96,15 @@ fn checked(files: &Files, saved: &Saved) -> Result<(Config, Vec<Part>)> {
     let (layers, ids) = (saved.layers.len(), config.diff_ids.len());
     ensure!(layers <= MAX_LAYERS, "it has {layers} layers; at most {MAX_LAYERS} are allowed");
     ensure!(layers == ids, "its list names {layers} layers, and its configuration {ids}");
-    let parts = saved.layers.iter().map(|name| files.find(name)).collect::<Result<_>>()?;
-    Ok((config, parts))
+    let contents = saved.layers.iter().map(|name| files.find(name)).collect::<Result<_>>()?;
+    Ok((config, contents))
 }
 
 fn convert(files: &Files, saved: &Saved, stop: &Stop) -> Result<Image> {
-    let (config, parts) = checked(files, saved)?;
+    let (config, contents) = checked(files, saved)?;
     let staging = Staging::temporary(stop)?;
     let mut layers = Vec::new();
-    for (part, diff_id) in parts.iter().zip(&config.diff_ids) {
+    for (part, diff_id) in contents.iter().zip(&config.diff_ids) {
         layers.push(layer(part, diff_id, &staging).with_context(|| format!("the layer {diff_id}"))?);
     }
     let mut document = staging.blob()?;
@@ -189,12 +190,12 @@ mod tests {
         let image = import(&path, &Stop::default()).unwrap();
         let again = import(&path, &Stop::default()).unwrap();
         assert_eq!(image.digest().unwrap(), again.digest().unwrap());
-        let document = image.parts.documents.last().unwrap();
+        let document = image.contents.documents.last().unwrap();
         let Manifest::Image(manifest) = Manifest::read(&document.bytes).unwrap() else { panic!() };
         assert_eq!(manifest.config.digest, Digest::of(&config(&[Digest::of(LAYER); 2])));
         assert_eq!(manifest.layers.len(), 2);
         let mut plain = Vec::new();
-        let layer = image.parts.blobs[&manifest.layers[1].digest].open().unwrap();
+        let layer = image.contents.blobs[&manifest.layers[1].digest].open().unwrap();
         flate2::read::GzDecoder::new(layer).read_to_end(&mut plain).unwrap();
         assert_eq!(plain, LAYER);
     }

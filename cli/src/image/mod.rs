@@ -10,6 +10,7 @@ pub(crate) mod files;
 mod layer;
 pub(crate) mod layout;
 pub(crate) mod oci;
+pub(crate) mod part;
 #[cfg(test)]
 mod tests;
 
@@ -81,15 +82,15 @@ impl Source {
 /// An image that is ready to be given away. What was made for it on disk is gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Image {
-    pub(crate) parts: oci::Parts,
+    pub(crate) contents: oci::Contents,
     /// What its parts lie in.
     _files: Files,
     _directory: Option<TempDir>,
 }
 
 impl Image {
-    fn of(parts: oci::Parts, files: Files) -> Self {
-        Self { parts, _files: files, _directory: None }
+    fn of(contents: oci::Contents, files: Files) -> Self {
+        Self { contents, _files: files, _directory: None }
     }
 
     /// The image of a staged layout.
@@ -102,8 +103,8 @@ impl Image {
         };
         let directory = staging.stay();
         let files = Files::Directory(directory.path().to_owned());
-        let parts = oci::read_image(&files, &named)?;
-        Ok(Self { parts, _files: files, _directory: Some(directory) })
+        let contents = oci::read_image(&files, &named)?;
+        Ok(Self { contents, _files: files, _directory: Some(directory) })
     }
 
     /// The image of a layout.
@@ -127,7 +128,7 @@ impl Image {
 
     /// The digest of its manifest, or index of manifests.
     pub(crate) fn digest(&self) -> Result<Digest> {
-        let image = self.parts.documents.last().context("an image without a manifest")?;
+        let image = self.contents.documents.last().context("an image without a manifest")?;
         Ok(image.digest)
     }
 }

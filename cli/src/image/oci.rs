@@ -13,8 +13,9 @@ use berth_images::manifest::{
 };
 use serde_json::{Value, json};
 
-use super::files::{Files, MissingPart, Part};
+use super::files::{Files, MissingPart};
 use super::layout::{INDEX, MARKER, blob_name};
+use super::part::Part;
 
 /// How deep indexes may refer to indexes.
 const MAX_DEPTH: usize = 4;
@@ -29,7 +30,7 @@ pub(crate) struct Document {
 
 /// All that an image is made of, where it lies.
 #[derive(Debug, Default)]
-pub(crate) struct Parts {
+pub(crate) struct Contents {
     /// The image itself last, and what a document names before it.
     pub(crate) documents: Vec<Document>,
     /// Configurations and layers.
@@ -42,7 +43,7 @@ pub(crate) struct Parts {
 }
 
 /// Reads the image that a layout holds.
-pub(crate) fn read(files: &Files) -> Result<Parts> {
+pub(crate) fn read(files: &Files) -> Result<Contents> {
     let place = files.place().display();
     ensure!(files.has(MARKER), "{place} is no OCI image layout: it holds no file {MARKER}");
     let bytes = files.find(INDEX)?.document()?;
@@ -53,19 +54,19 @@ pub(crate) fn read(files: &Files) -> Result<Parts> {
         [image] => read_image(files, image),
         images => {
             one_for_each(images).with_context(|| format!("{place} cannot be used"))?;
-            let mut reader = Reader { files, parts: Parts::default() };
+            let mut reader = Reader { files, contents: Contents::default() };
             let children = reader.children(images, MAX_DEPTH)?;
-            reader.parts.documents.push(index_of(&children)?);
-            Ok(reader.parts)
+            reader.contents.documents.push(index_of(&children)?);
+            Ok(reader.contents)
         }
     }
 }
 
 /// Reads one image of a layout, of which nothing else is looked at.
-pub(crate) fn read_image(files: &Files, image: &Descriptor) -> Result<Parts> {
-    let mut reader = Reader { files, parts: Parts::default() };
+pub(crate) fn read_image(files: &Files, image: &Descriptor) -> Result<Contents> {
+    let mut reader = Reader { files, contents: Contents::default() };
     reader.tree(image, MAX_DEPTH)?;
-    Ok(reader.parts)
+    Ok(reader.contents)
 }
 
 /// What is for a machine that runs Berth, once each.
@@ -113,7 +114,7 @@ fn document(media_type: &str, value: &Value) -> Result<Document> {
 
 struct Reader<'a> {
     files: &'a Files,
-    parts: Parts,
+    contents: Contents,
 }
 
 impl Reader<'_> {
@@ -135,7 +136,7 @@ impl Reader<'_> {
                 if taken.len() == index.manifests.len() {
                     self.keep(of.digest, index.media_type, bytes);
                 } else {
-                    self.parts.documents.push(reduced(&index.media_type, &bytes, &taken)?);
+                    self.contents.documents.push(reduced(&index.media_type, &bytes, &taken)?);
                 }
             }
         }
@@ -147,15 +148,15 @@ impl Reader<'_> {
         let mut taken = Vec::new();
         let mut missing = None;
         for child in wanted {
-            let mut reader = Reader { files: self.files, parts: Parts::default() };
+            let mut reader = Reader { files: self.files, contents: Contents::default() };
             match reader.tree(child, depth) {
                 Ok(()) => {
-                    self.take(reader.parts);
+                    self.take(reader.contents);
                     taken.push(*child);
                 }
                 Err(error) if error.downcast_ref::<MissingPart>().is_some() => {
                     let machine = child.platform.as_ref().map_or("", |platform| &platform.architecture);
-                    self.parts.notes.push(format!("the image for linux/{machine} is left out: {error:#}"));
+                    self.contents.notes.push(format!("the image for linux/{machine} is left out: {error:#}"));
                     missing = Some(error);
                 }
                 Err(error) => return Err(error),
@@ -167,26 +168,26 @@ impl Reader<'_> {
         }
     }
 
-    fn take(&mut self, parts: Parts) {
-        self.parts.documents.extend(parts.documents);
-        self.parts.blobs.extend(parts.blobs);
-        self.parts.architectures.extend(parts.architectures);
-        self.parts.bare_layers |= parts.bare_layers;
-        self.parts.notes.extend(parts.notes);
+    fn take(&mut self, contents: Contents) {
+        self.contents.documents.extend(contents.documents);
+        self.contents.blobs.extend(contents.blobs);
+        self.contents.architectures.extend(contents.architectures);
+        self.contents.bare_layers |= contents.bare_layers;
+        self.contents.notes.extend(contents.notes);
     }
 
     fn keep(&mut self, digest: Digest, media_type: String, bytes: Vec<u8>) {
-        self.parts.documents.push(Document { digest, media_type, bytes });
+        self.contents.documents.push(Document { digest, media_type, bytes });
     }
 
     fn image(&mut self, image: &ImageManifest) -> Result<()> {
         let config = Config::read(&self.part(&image.config)?.document()?)?;
-        self.parts.architectures.insert(config.architecture);
+        self.contents.architectures.insert(config.architecture);
         for of in image.blobs() {
             let part = self.part(of)?;
-            self.parts.blobs.insert(of.digest, part);
+            self.contents.blobs.insert(of.digest, part);
         }
-        self.parts.bare_layers |= image.layers.iter().any(|layer| layer.media_type.ends_with("tar"));
+        self.contents.bare_layers |= image.layers.iter().any(|layer| layer.media_type.ends_with("tar"));
         Ok(())
     }
 

@@ -225,7 +225,7 @@ fn a_foreign_layout_is_taken_as_it_is() {
     let digest = pack_to(&binary, &Settings::default(), &foreign).unwrap();
     let image = Image::of_layout(&foreign).unwrap();
     assert_eq!(image.digest().unwrap().to_string(), digest);
-    assert_eq!((image.parts.documents.len(), image.parts.blobs.len()), (1, 2));
+    assert_eq!((image.contents.documents.len(), image.contents.blobs.len()), (1, 2));
 
     let refusal = || format!("{:#}", Image::of_layout(&foreign).unwrap_err());
     let path = blob_path(&foreign, &read(&foreign).manifest.layers()[0]);
@@ -284,7 +284,7 @@ fn of_an_index_what_runs_here_is_taken() {
     };
 
     let image = take("both", &index_of(&[&amd64_entry, &arm64_entry, &attested]), &both).unwrap();
-    assert_eq!((image.parts.architectures.len(), image.parts.documents.len()), (2, 3));
+    assert_eq!((image.contents.architectures.len(), image.contents.documents.len()), (2, 3));
 
     // An index within is kept as it is where all of it runs here, and else lists what does.
     let nested = |entries: &[&serde_json::Value]| {
@@ -299,11 +299,11 @@ fn of_an_index_what_runs_here_is_taken() {
     let (more, index) = nested(&[&amd64_entry, &other_entry, &attested]);
     let image = take("more", &index, &[both.clone(), vec![more.clone()]].concat()).unwrap();
     assert_ne!(image.digest().unwrap(), Digest::of(&more));
-    assert_eq!((image.parts.architectures.len(), image.parts.documents.len()), (1, 2));
+    assert_eq!((image.contents.architectures.len(), image.contents.documents.len()), (1, 2));
 
     // Of what is listed but not there, somebody is told.
     let image = take("half", &index_of(&[&amd64_entry, &arm64_entry]), &amd64).unwrap();
-    assert!(image.parts.notes[0].contains("linux/arm64 is left out"), "{:?}", image.parts.notes);
+    assert!(image.contents.notes[0].contains("linux/arm64 is left out"), "{:?}", image.contents.notes);
     let refusal = |name: &str, index: &serde_json::Value, blobs: &[Vec<u8>]| {
         format!("{:#}", take(name, index, blobs).unwrap_err())
     };

@@ -180,7 +180,7 @@ async fn what_was_cut_is_gone_on_with() {
     let pushed = push(&admin, &image, &"a/b".parse().unwrap(), None).await.unwrap();
     assert_eq!(pushed.sent, 2);
     let registry = registry.lock().unwrap();
-    for (digest, part) in &image.parts.blobs {
+    for (digest, part) in &image.contents.blobs {
         assert_eq!(registry.blobs[&digest.to_string()].len() as u64, part.length());
     }
     // Each was begun once, and not all was sent again.
@@ -201,7 +201,7 @@ async fn an_upload_that_was_forgotten_is_begun_anew() {
 async fn a_damaged_layer_is_told_by_its_file() {
     let (dir, admin, registry) = serve(Registry::default());
     let image = image(&dir);
-    let layer = image.parts.blobs.values().max_by_key(|part| part.length()).unwrap();
+    let layer = image.contents.blobs.values().max_by_key(|part| part.length()).unwrap();
     let mut bytes = fs::read(layer.path()).unwrap();
     bytes[100] ^= 1;
     fs::write(layer.path(), bytes).unwrap();

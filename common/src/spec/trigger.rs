@@ -56,6 +56,17 @@ impl HookKind {
     ];
     /// Those that are told unless the class says otherwise.
     pub const USUAL: [Self; 3] = [Self::Start, Self::Stop, Self::Error];
+
+    /// Its name, as JSON has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Error => "error",
+            Self::ActivityExpired => "activity_expired",
+            Self::Callback => "callback",
+        }
+    }
 }
 
 /// What is done when something is due.

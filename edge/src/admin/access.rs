@@ -7,11 +7,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use berth_registry::server;
+use berth_store::Scope;
 
 use super::Admin;
 use super::problem::Problem;
-use crate::registry;
-use crate::tokens::Scope;
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) async fn to_registry(
     mut request: Request,
     next: Next,
 ) -> Response {
-    request.extensions_mut().insert(registry::Access(scope));
+    request.extensions_mut().insert(server::Access(scope));
     next.run(request).await
 }
 

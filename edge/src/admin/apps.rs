@@ -5,110 +5,34 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use berth_common::ids::{AppName, SecretName, Version};
+use berth_api::apps::{AppList, AppView, DeployParameters, Deployed, Rollback, VersionList, VersionView};
+use berth_common::ids::{AppName, Version};
 use berth_common::spec::{AppSpec, ClassSpec};
 use berth_engine::EndOrder;
-use serde::{Deserialize, Serialize};
+use berth_store::AppHistory;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
 
 use super::Admin;
 use super::holders::Prefetch;
 use super::problem::{Denied, Missing, Problem, Unavailable, Unmet, Wrong};
 use super::read::{self, Body, OptionalBody, Parameters};
-use crate::history::{AppHistory, VersionView};
+use crate::apps::versions;
 
 type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
 
-/// An app: its current version, and what that says.
-#[derive(Serialize, ToSchema)]
-pub(super) struct AppView {
-    #[schema(value_type = String)]
-    name: AppName,
-    /// The version that is current.
-    #[schema(value_type = u64, minimum = 1)]
-    version: Version,
-    /// When that was deployed, in milliseconds since 1970.
-    created_ms: u64,
-    /// What it says. Values of the environment are left out: they may be secrets.
-    spec: AppSpec,
-}
-
-impl From<&AppHistory> for AppView {
-    fn from(history: &AppHistory) -> Self {
-        let current = history.current();
-        let mut spec = current.spec.clone();
-        let values = spec.classes.values_mut().flat_map(|class| class.recipe.env.values_mut());
-        values.for_each(String::clear);
-        Self { name: spec.name.clone(), version: current.version, created_ms: current.created_ms, spec }
-    }
-}
-
-/// The apps of an edge.
-#[derive(Serialize, ToSchema)]
-pub(super) struct AppList {
-    apps: Vec<AppView>,
-}
-
-/// The versions of an app.
-#[derive(Serialize, ToSchema)]
-pub(super) struct VersionList {
-    /// The newest first.
-    versions: Vec<VersionView>,
-}
-
-/// What became of a deployment.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Deployed {
-    #[schema(value_type = String)]
-    app: AppName,
-    #[serde(flatten)]
-    version: VersionView,
-    /// How many containers of other versions were told to end.
-    ended: usize,
-    /// Secrets that its classes name and that were not put yet: until they are, those classes' containers do not start.
-    #[schema(value_type = Vec<String>)]
-    missing_secrets: Vec<SecretName>,
-}
-
-/// How a change is made.
-#[derive(Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub(super) struct How {
-    /// Ends the containers of other versions too, as an order to stop would. Otherwise they live until they sleep.
-    #[param(required = false)]
-    now: bool,
-    /// How many nodes must hold the images before the version becomes current: `all` (the default) that are connected, take
-    /// instances and run them; `none`; or the least number of these.
-    #[param(required = false, pattern = "^(all|none|[0-9]{1,6})$")]
-    prefetch: Option<String>,
-    /// How long that may take, in milliseconds; 10 minutes by default. Then nothing is changed.
-    #[param(required = false, minimum = 0, maximum = 3_600_000)]
-    prefetch_timeout_ms: Option<u64>,
-}
-
-/// Which version to go back to.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Rollback {
-    /// Its number; without, the newest that is older than the current one.
-    #[schema(value_type = Option<u64>, minimum = 1)]
-    version: Option<Version>,
-    /// Ends the containers of other versions too, as an order to stop would. Otherwise they live until they sleep.
-    now: bool,
-    /// How many nodes must hold the images before: `all` (the default), `none`, or a number, as for a deployment.
-    #[schema(pattern = "^(all|none|[0-9]{1,6})$")]
-    prefetch: Option<String>,
-    /// How long that may take, in milliseconds.
-    #[schema(maximum = 3_600_000)]
-    prefetch_timeout_ms: Option<u64>,
+/// An app as it is shown.
+fn view(history: &AppHistory) -> AppView {
+    let current = history.current();
+    let mut spec = current.spec.clone();
+    let values = spec.classes.values_mut().flat_map(|class| class.recipe.env.values_mut());
+    values.for_each(String::clear);
+    AppView { name: spec.name.clone(), version: current.version, created_ms: current.created_ms, spec }
 }
 
 /// Lists the apps that are deployed.
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = AppList), Denied))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
-    Json(AppList { apps: admin.apps.all().iter().map(|app| AppView::from(&**app)).collect() })
+    Json(AppList { apps: admin.apps.all().iter().map(|app| view(app)).collect() })
 }
 
 /// Shows one app. Its version is also the `ETag`, for the conditions of changes.
@@ -117,7 +41,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Tagged<AppView> {
     let history = admin.history(&app)?;
-    Ok((read::etag(history.current().version), Json(AppView::from(&*history))))
+    Ok((read::etag(history.current().version), Json(view(&history))))
 }
 
 /// Lists the versions of an app that are kept, the newest first.
@@ -128,19 +52,19 @@ pub(super) async fn versions(
     State(admin): State<Arc<Admin>>,
     Path(app): Path<String>,
 ) -> Result<Json<VersionList>, Problem> {
-    Ok(Json(VersionList { versions: admin.history(&app)?.views() }))
+    Ok(Json(VersionList { versions: versions::views(&*admin.history(&app)?) }))
 }
 
 /// Deploys an app: makes this its newest and current version. Answered once it is durable and routed to.
 #[utoipa::path(put, path = "/v1/apps/{app}", tag = "apps", request_body = AppSpec,
-    params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"), How,
+    params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"), DeployParameters,
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes"),
         ("if-none-match" = Option<String>, Header, description = "`*`: the app must not be deployed yet")),
     responses((status = 200, body = Deployed, headers(("etag" = String))), Denied, Wrong, Unmet, Unavailable))]
 pub(super) async fn deploy(
     State(admin): State<Arc<Admin>>,
     Path(app): Path<String>,
-    Parameters(how): Parameters<How>,
+    Parameters(how): Parameters<DeployParameters>,
     headers: HeaderMap,
     Body(body): Body<Value>,
 ) -> Tagged<Deployed> {
@@ -241,15 +165,16 @@ impl Admin {
 
 #[cfg(test)]
 mod tests {
+    use berth_store::fixtures::app;
+
     use super::*;
-    use crate::apps::tests::app;
 
     #[test]
     fn values_of_the_environment_are_not_shown() {
         let mut spec = app("a", &[]);
         let class = spec.classes.values_mut().next().unwrap();
         class.recipe.env.insert("KEY".to_owned(), "very secret".to_owned());
-        let view = serde_json::to_string(&AppView::from(&AppHistory::begin(spec, 1))).unwrap();
-        assert!(view.contains("KEY") && !view.contains("very secret"));
+        let shown = serde_json::to_string(&view(&AppHistory::begin(spec, 1))).unwrap();
+        assert!(shown.contains("KEY") && !shown.contains("very secret"));
     }
 }

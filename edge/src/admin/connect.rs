@@ -6,39 +6,25 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use berth_api::containers::{CONNECT_PROTOCOL as PROTOCOL, ConnectParameters};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use utoipa::IntoParams;
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{NOT_READ, Parameters, object_id};
-use crate::error::ProxyError;
-use crate::proxy::{Connect, Handover};
-
-/// What the connection becomes.
-const PROTOCOL: &str = "berth-tcp";
-
-/// How a port is reached.
-#[derive(Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    /// The port, in place of the class's `default_port`.
-    #[param(minimum = 1, maximum = 65535, required = false)]
-    port: Option<u16>,
-}
+use crate::proxy::connect::Connect;
+use crate::proxy::error::ProxyError;
 
 /// Connects to a port of an object's container, which is started as by a request if it sleeps. Ask with `connection:
 /// upgrade` and `upgrade: berth-tcp`; behind the 101 both sides send bytes as they like. They count as activity.
-#[utoipa::path(get, path = "/v1/containers/{id}/connect", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), Which),
+#[utoipa::path(get, path = "/v1/containers/{id}/connect", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ConnectParameters),
     responses((status = 101, description = "the connection is one to the port from here on"),
         (status = 426, body = Problem, content_type = "application/problem+json"), Denied, Wrong, Missing, Conflicting,
         Unavailable))]
 pub(super) async fn connect(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
-    Parameters(Which { port }): Parameters<Which>,
+    Parameters(ConnectParameters { port }): Parameters<ConnectParameters>,
     mut request: Request,
 ) -> Result<Response, Problem> {
     let object = object_id(&id)?;
@@ -56,7 +42,9 @@ pub(super) async fn connect(
     let client = hyper::upgrade::on(&mut request);
     let (answer, answered) = oneshot::channel();
     let work = Connect { key: view.key, class: Arc::new(class), port, client, answer, permit };
-    admin.hand_over(object, Handover::Connect(Box::new(work))).await?;
+    let shard = admin.shards.of(object);
+    let started = admin.shards.start(shard, |proxy| async move { proxy.carry_bytes(work).await });
+    started.await.map_err(ProxyError::from)?;
     answered.await.unwrap_or(Err(ProxyError::Stopping))?;
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())

@@ -9,227 +9,80 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use berth_common::ids::{
-    AppName, ClassName, Generation, InstanceId, NodeId, ObjectId, ObjectKey, ObjectName, Version,
+use berth_api::containers::{
+    ContainerPage, ContainerState, ContainerView, CrashLoopView, Effect, SIGNALS, SignalOrder, StartOrder,
+    StopOrder, Verb,
 };
-use berth_common::outcome::Outcome;
-use berth_common::spec::{ClassSpec, MAX_ENV_BYTES, MAX_SECRETS, Secrets};
+use berth_api::lists::{ContainerListing, Paged};
+use berth_common::ids::{AppName, ClassName, InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::spec::{ClassSpec, MAX_ENV_BYTES, MAX_SECRETS};
 use berth_common::wire::call::Signal;
 use berth_engine::{EndOrder, Input, ObjectView, PublicState};
-use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
-use utoipa::{IntoParams, ToSchema};
 
-use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
-use super::read::{self, Body, OptionalBody, Parameters, invalid, object_id};
-use crate::error::ProxyError;
-use crate::objects::Mailbox;
-use crate::proxy::{Handover, shard_of};
+use super::read::{Body, OptionalBody, Parameters, invalid, object_id};
+use super::{Admin, signal};
+use crate::proxy::error::ProxyError;
+use crate::shard::objects::Mailbox;
+use crate::shard::shard_of;
 
-/// Objects that one answer lists unless it is asked for another number, and most that it does.
+/// Objects that one answer lists unless it is asked for another number.
 const PAGE: usize = 1_000;
-const MAX_PAGE: usize = 10_000;
 /// Longest time from a signal to SIGKILL that an order may give, in milliseconds: a day, as for a class.
 const MAX_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
-/// Numbers of the signals of Linux.
-const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 
 type Answer = Result<Json<ContainerView>, Problem>;
 
-/// An object and its container.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ContainerView {
-    /// 32 hexadecimal digits, from app, class and name.
-    #[schema(value_type = String, pattern = "^[0-9a-f]{32}$")]
-    id: ObjectId,
-    #[schema(value_type = String)]
-    app: AppName,
-    #[schema(value_type = String)]
-    class: ClassName,
-    /// Any text of up to 1024 bytes without control characters.
-    #[schema(value_type = String)]
-    name: ObjectName,
-    state: ContainerState,
-    /// Where its container is.
-    #[schema(value_type = Option<String>)]
-    node: Option<NodeId>,
-    /// Its container; 32 hexadecimal digits.
-    #[schema(value_type = Option<String>)]
-    instance: Option<InstanceId>,
-    /// The version of the app that its container is of.
-    #[schema(value_type = Option<u64>)]
-    version: Option<Version>,
-    /// How many containers it has had.
-    #[schema(value_type = u64)]
-    generation: Generation,
-    /// When its state changed, in milliseconds since 1970.
-    last_change_ms: u64,
-    /// How its last container ended.
-    exit: Option<Outcome>,
-    /// Set where its containers failed several times in a row.
-    crash_loop: Option<CrashLoopView>,
-}
-
-/// The state of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum ContainerState {
-    /// It has no container.
-    Stopped,
-    /// Its container is started, or runs and does not answer yet.
-    Running,
-    /// Its container answers.
-    Healthy,
-    /// Its container was told to end.
-    Stopping,
-    /// It has no container, and the last one ended by itself with a code other than 0.
-    StoppedWithCode,
-}
-
-/// Containers that failed in a row.
-#[derive(Debug, Serialize, ToSchema)]
-struct CrashLoopView {
-    /// How many.
-    failures: u32,
-    /// When the next one may be started, in milliseconds since 1970.
-    next_try_ms: u64,
-}
-
-impl From<PublicState> for ContainerState {
-    fn from(state: PublicState) -> Self {
-        match state {
-            PublicState::Stopped => Self::Stopped,
-            PublicState::Running => Self::Running,
-            PublicState::Healthy => Self::Healthy,
-            PublicState::Stopping => Self::Stopping,
-            PublicState::StoppedWithCode => Self::StoppedWithCode,
-        }
+/// An object as it is shown.
+pub(super) fn shown(view: ObjectView) -> ContainerView {
+    let ObjectView { id, key, node, instance, version, generation, last_change_ms, exit, .. } = view;
+    let (app, class, name) = (key.app, key.class, key.name);
+    let crash_loop = view
+        .crash_loop
+        .map(|known| CrashLoopView { failures: known.failures, next_try_ms: known.next_try_ms });
+    let state = state(view.state);
+    ContainerView {
+        id,
+        app,
+        class,
+        name,
+        state,
+        node,
+        instance,
+        version,
+        generation,
+        last_change_ms,
+        exit,
+        crash_loop,
     }
 }
 
-impl From<ObjectView> for ContainerView {
-    fn from(view: ObjectView) -> Self {
-        let ObjectView { id, key, node, instance, version, generation, last_change_ms, exit, .. } = view;
-        let (app, class, name) = (key.app, key.class, key.name);
-        let crash_loop = view
-            .crash_loop
-            .map(|known| CrashLoopView { failures: known.failures, next_try_ms: known.next_try_ms });
-        let state = view.state.into();
-        Self {
-            id,
-            app,
-            class,
-            name,
-            state,
-            node,
-            instance,
-            version,
-            generation,
-            last_change_ms,
-            exit,
-            crash_loop,
-        }
+fn state(state: PublicState) -> ContainerState {
+    match state {
+        PublicState::Stopped => ContainerState::Stopped,
+        PublicState::Running => ContainerState::Running,
+        PublicState::Healthy => ContainerState::Healthy,
+        PublicState::Stopping => ContainerState::Stopping,
+        PublicState::StoppedWithCode => ContainerState::StoppedWithCode,
     }
 }
 
-/// Some of the objects, in the order of their ids.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ContainerPage {
-    containers: Vec<ContainerView>,
-    /// What to ask for the next ones with; null where there are no more.
-    next_cursor: Option<String>,
-}
-
-/// Which objects are listed.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Listing {
-    /// Only those of this app.
-    #[param(value_type = Option<String>)]
-    app: Option<AppName>,
-    /// Only those of this class.
-    #[param(value_type = Option<String>)]
-    class: Option<ClassName>,
-    /// Only those in this state.
-    #[param(inline)]
-    state: Option<ContainerState>,
-    /// How many objects are looked at: with a filter, a page may hold fewer, or none, and not be the last.
-    #[param(minimum = 1, maximum = 10000)]
-    limit: Option<usize>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
-impl Listing {
-    fn wants(&self, view: &ContainerView) -> bool {
-        self.app.as_ref().is_none_or(|app| *app == view.app)
-            && self.class.as_ref().is_none_or(|class| *class == view.class)
-            && self.state.is_none_or(|state| state == view.state)
-    }
-}
-
-/// A container to start.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StartOrder {
-    #[schema(value_type = String)]
-    app: AppName,
-    #[schema(value_type = String)]
-    class: ClassName,
-    /// Any text of up to 1024 bytes without control characters.
-    #[schema(value_type = String)]
-    name: ObjectName,
-    /// Added to the class's environment, for this container alone.
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    /// Secrets of the app that it gets too, by the variables that they become, for this container alone.
-    #[serde(default)]
-    #[schema(value_type = BTreeMap<String, String>)]
-    secrets: Secrets,
-    /// In place of the class's.
-    entrypoint: Option<Vec<String>>,
-    /// In place of the class's.
-    enable_internet: Option<bool>,
-}
-
-/// How a container is to end.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct StopOrder {
-    /// Number of the signal; SIGTERM (15) unless given.
-    #[schema(minimum = 1, maximum = 64)]
-    signal: Option<i32>,
-    /// How long after it SIGKILL follows, in milliseconds; the class's `stop_grace` unless given.
-    #[schema(maximum = 86400000)]
-    grace_ms: Option<u64>,
-}
-
-/// A signal to send.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SignalOrder {
-    /// Its number.
-    #[schema(minimum = 1, maximum = 64)]
-    signal: i32,
+fn is_listed(listing: &ContainerListing, view: &ContainerView) -> bool {
+    listing.app.as_ref().is_none_or(|app| *app == view.app)
+        && listing.class.as_ref().is_none_or(|class| *class == view.class)
+        && listing.state.is_none_or(|state| state == view.state)
 }
 
 /// Lists objects, those with a container and those without.
-#[utoipa::path(get, path = "/v1/containers", tag = "containers", params(Listing),
+#[utoipa::path(get, path = "/v1/containers", tag = "containers", params(ContainerListing),
     responses((status = 200, body = ContainerPage), Denied, Wrong))]
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
-    Parameters(listing): Parameters<Listing>,
+    Parameters(listing): Parameters<ContainerListing>,
 ) -> Result<Json<ContainerPage>, Problem> {
-    let limit = listing.limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
-    }
-    let after: Option<ObjectId> =
-        listing.cursor.as_deref().map(|text| read::name("cursor", text)).transpose()?;
+    let (after, limit) = listing.page::<ObjectId>(PAGE)?;
     let (views, next) = admin.page(after, limit).await?;
-    let containers = views.into_iter().map(ContainerView::from).filter(|view| listing.wants(view)).collect();
+    let containers = views.into_iter().map(shown).filter(|view| is_listed(&listing, view)).collect();
     Ok(Json(ContainerPage { containers, next_cursor: next.map(|id| id.to_string()) }))
 }
 
@@ -240,14 +93,10 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, Body(order): Body<Sta
     let class = admin.class(&order.app, &order.class)?;
     let key = ObjectKey { app: order.app.clone(), class: order.class.clone(), name: order.name.clone() };
     let id = key.id();
-    let own = !(order.env.is_empty() && order.secrets.is_empty())
-        || order.entrypoint.is_some()
-        || order.enable_internet.is_some();
-    if own && admin.live(id).await.is_some_and(|view| view.instance.is_some()) {
-        let detail = "its container lives already, with what it was started with; stop it first";
-        return Err(Problem::new(StatusCode::CONFLICT, "the object runs", detail));
+    if let Some(view) = admin.live(id).await {
+        allow(order.on(state(view.state)))?;
     }
-    let class = order.apply(class)?;
+    let class = apply(order, class)?;
     let hold = admin.mailbox(id).acquire(admin.waiters.next(), id, key, Arc::new(class)).await?;
     // From here on it lives as long as after any request.
     drop(hold);
@@ -306,11 +155,11 @@ pub(super) async fn signal(
     let object = object_id(&id)?;
     check_signal(signal)?;
     let view = admin.known(object).await?;
-    let (Some(node), Some(instance)) = (view.node, view.instance) else { return Err(not_running()) };
-    let (answer, answered) = oneshot::channel();
-    let handover = Handover::Signal { node, signal: Signal { instance, signal }, answer };
-    admin.hand_over(object, handover).await?;
-    answered.await.unwrap_or(Err(ProxyError::Stopping))?;
+    let (node, instance) = container(Verb::Signal, view)?;
+    let (shard, signal) = (admin.shards.of(object), Signal { instance, signal });
+    let sent =
+        admin.shards.run(shard, move |proxy| async move { signal::send(&proxy.links, &node, signal).await });
+    sent.await.map_err(ProxyError::from)??;
     admin.view(object).await
 }
 
@@ -321,7 +170,7 @@ pub(super) async fn signal(
 pub(super) async fn renew(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
     let object = object_id(&id)?;
     let view = admin.known(object).await?;
-    let instance = view.instance.ok_or_else(not_running)?;
+    let (_, instance) = container(Verb::Renew, view)?;
     admin.mailbox(object).input(Input::Touch { object, instance });
     admin.view(object).await
 }
@@ -333,49 +182,55 @@ fn check_signal(signal: i32) -> Result<(), Problem> {
     Err(invalid("signal", format!("{signal} is not the number of a signal, which is 1 to 64")))
 }
 
-fn not_running() -> Problem {
-    let detail = "it has no container: `berth containers start` starts one, and so does a request";
-    Problem::new(StatusCode::CONFLICT, "the object is stopped", detail)
+/// Lets an order pass that is not refused.
+fn allow(effect: Effect) -> Result<(), Problem> {
+    match effect {
+        Effect::Refused { title, detail } => Err(Problem::new(StatusCode::CONFLICT, title, detail)),
+        Effect::Acts | Effect::Nothing => Ok(()),
+    }
 }
 
-impl StartOrder {
-    /// The class as this one container is to have it. An order starts also what requests may not.
-    fn apply(self, mut class: ClassSpec) -> Result<ClassSpec, Problem> {
-        class.manual_start = false;
-        let recipe = &mut class.recipe;
-        if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-            return Err(invalid("env", format!("{name:?} cannot name a variable")));
-        }
-        if let Some((name, _)) = self.env.iter().find(|(_, value)| value.contains('\0')) {
-            return Err(invalid("env", format!("the value of {name} holds a zero byte")));
-        }
-        if let Some(name) = self.secrets.keys().find(|name| self.env.contains_key(name.as_str())) {
-            return Err(invalid("secrets", format!("{name} is in env too")));
-        }
-        // What is given for this one container goes before what its class says, whether it is a secret there or not.
-        class.secrets.retain(|name, _| !self.env.contains_key(name.as_str()));
-        recipe.env.retain(|name, _| !self.secrets.keys().any(|secret| secret.as_str() == name));
-        class.secrets.extend(self.secrets);
-        if class.secrets.len() > MAX_SECRETS {
-            return Err(invalid(
-                "secrets",
-                format!("with the class's own there are more than {MAX_SECRETS}"),
-            ));
-        }
-        recipe.env.extend(self.env);
-        if recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENV_BYTES {
-            let message = format!("with the class's own it takes more than {MAX_ENV_BYTES} bytes");
-            return Err(invalid("env", message));
-        }
-        if let Some(words) = self.entrypoint {
-            if words.first().is_none_or(String::is_empty) || words.iter().any(|word| word.contains('\0')) {
-                return Err(invalid("entrypoint", "names no program, or holds a zero byte"));
-            }
-            recipe.entrypoint = Some(words);
-        }
-        recipe.enable_internet = self.enable_internet.unwrap_or(recipe.enable_internet);
-        Ok(class)
+/// The container that an order is for, and its node.
+fn container(verb: Verb, view: ObjectView) -> Result<(NodeId, InstanceId), Problem> {
+    allow(verb.on(state(view.state)))?;
+    view.node.zip(view.instance).ok_or_else(|| {
+        Problem::new(StatusCode::CONFLICT, "the object is stopped", "its container has just ended")
+    })
+}
+
+/// The class as this one container is to have it. An order starts also what requests may not.
+fn apply(order: StartOrder, mut class: ClassSpec) -> Result<ClassSpec, Problem> {
+    class.manual_start = false;
+    let recipe = &mut class.recipe;
+    if let Some(name) = order.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        return Err(invalid("env", format!("{name:?} cannot name a variable")));
     }
+    if let Some((name, _)) = order.env.iter().find(|(_, value)| value.contains('\0')) {
+        return Err(invalid("env", format!("the value of {name} holds a zero byte")));
+    }
+    if let Some(name) = order.secrets.keys().find(|name| order.env.contains_key(name.as_str())) {
+        return Err(invalid("secrets", format!("{name} is in env too")));
+    }
+    // What is given for this one container goes before what its class says, whether it is a secret there or not.
+    class.secrets.retain(|name, _| !order.env.contains_key(name.as_str()));
+    recipe.env.retain(|name, _| !order.secrets.keys().any(|secret| secret.as_str() == name));
+    class.secrets.extend(order.secrets);
+    if class.secrets.len() > MAX_SECRETS {
+        return Err(invalid("secrets", format!("with the class's own there are more than {MAX_SECRETS}")));
+    }
+    recipe.env.extend(order.env);
+    if recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENV_BYTES {
+        let message = format!("with the class's own it takes more than {MAX_ENV_BYTES} bytes");
+        return Err(invalid("env", message));
+    }
+    if let Some(words) = order.entrypoint {
+        if words.first().is_none_or(String::is_empty) || words.iter().any(|word| word.contains('\0')) {
+            return Err(invalid("entrypoint", "names no program, or holds a zero byte"));
+        }
+        recipe.entrypoint = Some(words);
+    }
+    recipe.enable_internet = order.enable_internet.unwrap_or(recipe.enable_internet);
+    Ok(class)
 }
 
 impl Admin {
@@ -390,12 +245,6 @@ impl Admin {
         &self.mailboxes[shard_of(object, self.mailboxes.len())]
     }
 
-    /// Gives work to the shard of an object.
-    pub(super) async fn hand_over(&self, object: ObjectId, work: Handover) -> Result<(), Problem> {
-        let shard = &self.shards[shard_of(object, self.shards.len())];
-        shard.send(work).await.map_err(|_| ProxyError::Stopping.into())
-    }
-
     /// What the engine has of an object.
     async fn live(&self, object: ObjectId) -> Option<ObjectView> {
         self.mailbox(object).view(object).await
@@ -408,7 +257,7 @@ impl Admin {
     }
 
     pub(super) async fn view(&self, object: ObjectId) -> Answer {
-        self.known(object).await.map(|view| Json(view.into()))
+        self.known(object).await.map(|view| Json(shown(view)))
     }
 
     /// An object as the engine has it, or as it is stored.

@@ -7,51 +7,33 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use berth_common::ids::{AppName, ObjectId};
+use berth_api::events::{ObjectEvent, WatchParameters};
 use berth_engine::ObjectView;
 use futures_util::{Stream, StreamExt, stream};
-use serde::Deserialize;
-use serde_json::json;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
-use utoipa::IntoParams;
 
 use super::Admin;
-use super::containers::ContainerView;
+use super::containers::shown;
 use super::problem::{Denied, Problem, Unavailable, Wrong};
 use super::read::Parameters;
 
 /// How often a line is sent where nothing happens, so that both sides notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Which objects are watched.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Watched {
-    /// Only those of this app.
-    #[param(value_type = Option<String>)]
-    app: Option<AppName>,
-    /// Only this one.
-    #[param(value_type = Option<String>)]
-    object: Option<ObjectId>,
-}
-
-impl Watched {
-    fn wants(&self, view: &ObjectView) -> bool {
-        self.app.as_ref().is_none_or(|app| *app == view.key.app)
-            && self.object.is_none_or(|object| object == view.id)
-    }
+fn is_watched(watched: &WatchParameters, view: &ObjectView) -> bool {
+    watched.app.as_ref().is_none_or(|app| *app == view.key.app)
+        && watched.object.is_none_or(|object| object == view.id)
 }
 
 /// Tells how objects change: first those that have, or just had, a container as they are now, each as an event
 /// `container` with what `GET /v1/containers/{id}` shows; then `ready`; then every change. Who reads too slowly gets
 /// `lagged` with the number of events lost, and should look again.
-#[utoipa::path(get, path = "/v1/events", tag = "containers", params(Watched),
+#[utoipa::path(get, path = "/v1/events", tag = "containers", params(WatchParameters),
     responses((status = 200, body = String, content_type = "text/event-stream"), Denied, Wrong, Unavailable))]
 pub(super) async fn watch(
     State(admin): State<Arc<Admin>>,
-    Parameters(watched): Parameters<Watched>,
+    Parameters(watched): Parameters<WatchParameters>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let permit = admin.watch()?;
     // From here on nothing is missed.
@@ -60,17 +42,15 @@ pub(super) async fn watch(
     for mailbox in &admin.mailboxes {
         now.extend(mailbox.views().await);
     }
-    let now: Vec<Event> = now.into_iter().filter(|view| watched.wants(view)).map(container).collect();
-    let ready = Event::default().event("ready").data("{}");
+    let now: Vec<Event> = now.into_iter().filter(|view| is_watched(&watched, view)).map(container).collect();
+    let ready = event(&ObjectEvent::Ready);
     let changes = changes.filter_map(move |change| {
         // The room is kept for as long as the stream is.
         let _ = &permit;
         std::future::ready(match change {
-            Ok(change) if watched.wants(&change.view) => Some(container(change.view.clone())),
+            Ok(change) if is_watched(&watched, &change.view) => Some(container(change.view.clone())),
             Ok(_) => None,
-            Err(BroadcastStreamRecvError::Lagged(lost)) => {
-                Some(Event::default().event("lagged").data(json!({ "lost": lost }).to_string()))
-            }
+            Err(BroadcastStreamRecvError::Lagged(lost)) => Some(event(&ObjectEvent::Lagged { lost })),
         })
     });
     let events = stream::iter(now).chain(stream::once(std::future::ready(ready))).chain(changes);
@@ -78,6 +58,9 @@ pub(super) async fn watch(
 }
 
 fn container(view: ObjectView) -> Event {
-    let data = serde_json::to_string(&ContainerView::from(view)).unwrap_or_default();
-    Event::default().event("container").data(data)
+    event(&ObjectEvent::Container(Box::new(shown(view))))
+}
+
+fn event(event: &ObjectEvent) -> Event {
+    Event::default().event(event.name()).data(event.data().unwrap_or_default())
 }

@@ -6,21 +6,19 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use berth_api::apps::PREFETCH_TIMEOUT;
+use berth_api::images::{Holder, HolderList, HolderState};
 use berth_common::ids::NodeId;
 use berth_common::image::Digest;
 use berth_common::spec::AppSpec;
 use berth_common::wire::images::ImageState;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::Admin;
 use super::problem::{Denied, Problem};
 use super::read;
-use crate::delivery::{Goal, Holding, Pending, PrefetchError};
+use crate::delivery::{Goal, ImageOnNode, Pending, PrefetchError};
 
-/// How long a deployment waits for nodes unless it says otherwise: as long as a large image takes on a slow link.
-const PREFETCH_TIMEOUT: Duration = Duration::from_secs(600);
-/// Longest that it may wait.
+/// Longest that a deployment may wait for nodes.
 const MAX_PREFETCH_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How many nodes must hold an app's images before it becomes current, and how long that may take.
@@ -79,56 +77,18 @@ impl From<PrefetchError> for Problem {
     }
 }
 
-/// The nodes of an edge, and how far each is with an image.
-#[derive(Serialize, ToSchema)]
-pub(super) struct HolderList {
-    nodes: Vec<Holder>,
-}
-
-/// How far a node is with an image.
-#[derive(Serialize, ToSchema)]
-struct Holder {
-    node: String,
-    state: HolderState,
-    /// Bytes of the image that are there.
-    done: u64,
-    /// Its bytes in all; 0 while the node does not know.
-    total: u64,
-    /// Why the node cannot have it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-}
-
-/// How far a node is with an image.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum HolderState {
-    /// It is not to hold it, or has not said anything of it.
-    Waiting,
-    /// It fetches and unpacks it.
-    Fetching,
-    /// An instance can start from it.
-    Ready,
-    /// It cannot have it, and tries again later.
-    Failed,
-    /// The node is not connected.
-    Away,
-}
-
-impl Holder {
-    fn of(node: String, holding: Holding) -> Self {
-        let Holding { connected, state } = holding;
-        let (state, done, total, message) = match state {
-            _ if !connected => (HolderState::Away, 0, 0, None),
-            Some(ImageState::Fetching { done_bytes, total_bytes }) => {
-                (HolderState::Fetching, done_bytes, total_bytes, None)
-            }
-            Some(ImageState::Ready) => (HolderState::Ready, 0, 0, None),
-            Some(ImageState::Failed { message }) => (HolderState::Failed, 0, 0, Some(message)),
-            Some(ImageState::Unknown) | None => (HolderState::Waiting, 0, 0, None),
-        };
-        Self { node, state, done, total, message }
-    }
+fn holder(node: String, image: ImageOnNode) -> Holder {
+    let ImageOnNode { connected, state } = image;
+    let (state, done, total, message) = match state {
+        _ if !connected => (HolderState::Away, 0, 0, None),
+        Some(ImageState::Fetching { done_bytes, total_bytes }) => {
+            (HolderState::Fetching, done_bytes, total_bytes, None)
+        }
+        Some(ImageState::Ready) => (HolderState::Ready, 0, 0, None),
+        Some(ImageState::Failed { message }) => (HolderState::Failed, 0, 0, Some(message)),
+        Some(ImageState::Unknown) | None => (HolderState::Waiting, 0, 0, None),
+    };
+    Holder { node, state, done, total, message }
 }
 
 /// Tells how far each node is with an image.
@@ -141,6 +101,6 @@ pub(super) async fn of_image(
     Path(digest): Path<String>,
 ) -> Result<Json<HolderList>, Problem> {
     let digest: Digest = read::name("digest", &digest)?;
-    let holder = |node: NodeId| Holder::of(node.to_string(), admin.delivery.holdings().of(&node, &digest));
-    Ok(Json(HolderList { nodes: admin.nodes.names().into_iter().map(holder).collect() }))
+    let of = |node: NodeId| holder(node.to_string(), admin.delivery.inventory().of(&node, &digest));
+    Ok(Json(HolderList { nodes: admin.nodes.names().into_iter().map(of).collect() }))
 }

@@ -5,53 +5,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use berth_common::ids::{CallbackName, ObjectId};
-use berth_common::spec::HookKind;
-use serde::Serialize;
-use utoipa::ToSchema;
+use berth_api::hooks::{EventPage, EventView};
+use berth_api::lists::{Listing, Paged};
+use berth_store::{self as store, Delivery, EventId, Write};
 
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Wrong};
-use super::read::{Listing, Parameters, name};
-use crate::hooks::delivery::{Delivery, EventId};
-use crate::store::{self, Write};
+use super::read::{Parameters, name};
+use crate::hooks::delivery::afresh;
 
 /// Events that one answer lists unless it is asked for another number.
 const PAGE: usize = 100;
-
-/// Some events.
-#[derive(Serialize, ToSchema)]
-pub(super) struct EventPage {
-    events: Vec<EventView>,
-    /// What to ask for the next ones with; null where there are no more.
-    next_cursor: Option<String>,
-}
-
-/// An event that was not told.
-#[derive(Serialize, ToSchema)]
-struct EventView {
-    id: String,
-    #[serde(rename = "type")]
-    kind: HookKind,
-    app: String,
-    class: String,
-    name: String,
-    #[schema(value_type = String)]
-    object: ObjectId,
-    /// Of a callback.
-    #[schema(value_type = Option<String>)]
-    callback: Option<CallbackName>,
-    /// When it happened, in milliseconds since 1970.
-    time_ms: u64,
-    /// Where it is told.
-    url: String,
-    /// How often it was tried.
-    attempts: u32,
-    /// Not tried before this, in milliseconds since 1970.
-    next_ms: u64,
-    /// Why the last try failed.
-    last_error: Option<String>,
-}
 
 fn view((id, delivery): (EventId, Delivery)) -> EventView {
     let Delivery { event, callback, attempts, next_ms, last_error } = delivery;
@@ -83,7 +47,7 @@ pub(super) async fn pending(
     State(admin): State<Arc<Admin>>,
     Parameters(listing): Parameters<Listing>,
 ) -> Result<Json<EventPage>, Problem> {
-    let (after, limit) = listing.read(PAGE)?;
+    let (after, limit) = listing.page(PAGE)?;
     Ok(page(admin.store.events(after, limit)?, limit))
 }
 
@@ -94,7 +58,7 @@ pub(super) async fn failed(
     State(admin): State<Arc<Admin>>,
     Parameters(listing): Parameters<Listing>,
 ) -> Result<Json<EventPage>, Problem> {
-    let (after, limit) = listing.read(PAGE)?;
+    let (after, limit) = listing.page(PAGE)?;
     Ok(page(admin.store.dead_events(after, limit)?, limit))
 }
 
@@ -107,7 +71,7 @@ pub(super) async fn retry(
 ) -> Result<StatusCode, Problem> {
     let id: EventId = name("event", &event)?;
     let Some(delivery) = admin.store.dead_event(id)? else { return Err(no_event()) };
-    let writes = vec![Write::Event(Box::new(delivery.afresh())), Write::RemoveDead(id)];
+    let writes = vec![Write::Event(Box::new(afresh(delivery))), Write::RemoveDead(id)];
     store::commit(&*admin.store, writes).await?;
     admin.wakes.wake(id.object);
     Ok(StatusCode::NO_CONTENT)

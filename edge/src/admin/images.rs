@@ -6,84 +6,20 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use berth_common::image::{Architecture, Digest, Named, Pick, Repository, Tag};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use berth_api::images::{Collection, DeleteParameters, ImageEntry, ImageList, ImageView, Swept};
+use berth_api::lists::{Listing, Paged};
+use berth_common::image::{Digest, Named, Pick, Repository, Tag};
+use berth_registry::images::{ImageError, Uses};
+use berth_store::{ManifestRecord, Store};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
-use super::read::{self, Listing, OptionalBody, Parameters, invalid};
-use crate::images::{ImageError, ImageInfo, Swept, Use, Uses};
-use crate::store::{ManifestRecord, Store};
+use super::read::{self, OptionalBody, Parameters, invalid};
 
 /// Images of a page that is not asked for so many.
 const PAGE: usize = 100;
 /// Tags that are read at once.
 const TAGS: usize = 1_000;
-
-/// An image in a repository.
-#[derive(Serialize, ToSchema)]
-struct ImageEntry {
-    #[schema(value_type = String)]
-    repository: Repository,
-    /// Of its manifest, or of an index of manifests for several machines.
-    #[schema(value_type = String)]
-    digest: Digest,
-    /// Its tags in the repository. One without tags may be a part of another, or be collected some time.
-    #[schema(value_type = Vec<String>)]
-    tags: Vec<Tag>,
-    media_type: String,
-    /// Bytes of everything that it is made of, each once.
-    bytes: u64,
-    /// The machines that it runs on; none where it is something else.
-    architectures: BTreeSet<Architecture>,
-    /// When it was pushed last, in milliseconds since 1970.
-    pushed_ms: u64,
-    /// The versions of apps that use it and are kept.
-    used_by: Vec<Use>,
-}
-
-/// Images, in the order of their repositories and digests.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ImageList {
-    images: Vec<ImageEntry>,
-    /// Leads to the next page; null on the last one.
-    #[schema(value_type = Option<String>)]
-    next_cursor: Option<String>,
-}
-
-/// An image, whatever it is called.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ImageView {
-    #[serde(flatten)]
-    info: ImageInfo,
-    /// The versions of apps that use it and are kept.
-    used_by: Vec<Use>,
-}
-
-/// What to delete: a tag, or a manifest with all of its tags in the repository.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    repository: String,
-    /// A tag; or else a digest.
-    tag: Option<String>,
-    /// A digest; or else a tag.
-    digest: Option<String>,
-    /// Even if a version of an app that is kept uses it: its content stays then.
-    #[serde(default)]
-    #[param(required = false)]
-    force: bool,
-}
-
-/// How to collect.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Collection {
-    /// Only tells what would be removed.
-    dry_run: bool,
-}
 
 impl From<ImageError> for Problem {
     fn from(error: ImageError) -> Self {
@@ -112,7 +48,7 @@ pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
     Parameters(listing): Parameters<Listing>,
 ) -> Result<Json<ImageList>, Problem> {
-    let (after, limit) = listing.read::<Named>(PAGE)?;
+    let (after, limit) = listing.page::<Named>(PAGE)?;
     let after = match after {
         Some(Named { repository, pick: Pick::Digest(digest) }) => Some((repository, digest)),
         Some(_) => return Err(invalid("cursor", "is not one that a page before has given")),
@@ -175,11 +111,11 @@ pub(super) async fn show(
 }
 
 /// Deletes a tag, or a manifest with its tags. Content that nobody needs then is removed by a collection.
-#[utoipa::path(delete, path = "/v1/images", tag = "images", params(Which),
+#[utoipa::path(delete, path = "/v1/images", tag = "images", params(DeleteParameters),
     responses((status = 204), Denied, Missing, Wrong, Conflicting))]
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
-    Parameters(which): Parameters<Which>,
+    Parameters(which): Parameters<DeleteParameters>,
 ) -> Result<StatusCode, Problem> {
     let repository: Repository = read::name("repository", &which.repository)?;
     let pick = match (which.tag, which.digest) {

@@ -8,110 +8,47 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use berth_api::kv::{Batch, KeyPage, KeyView, MAX_CHANGES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Put};
+use berth_api::lists::{KeyListing, Paged};
 use berth_common::ids::ObjectId;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use berth_store::{self as store, KvChange, Write};
 
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Wrong};
 use super::read::{Body, Parameters, Raw, invalid, object_id};
-use crate::store::{self, KvChange, Write};
 
-/// Longest key and value, in bytes: an index of small things, not a place for files.
-const MAX_KEY_BYTES: usize = 2048;
-pub(super) const MAX_VALUE_BYTES: usize = 128 << 10;
-/// Most changes of one batch.
-const MAX_CHANGES: usize = 128;
 /// Largest body of a batch, in bytes: all of its changes at their longest, as base64, with the words around them.
 pub(super) const MAX_BATCH_BYTES: usize = 2 * MAX_CHANGES * (MAX_KEY_BYTES + MAX_VALUE_BYTES);
-/// Keys that one answer lists unless it is asked for another number, and most that it does.
+/// Keys that one answer lists unless it is asked for another number.
 const PAGE: usize = 1_000;
-const MAX_PAGE: usize = 10_000;
 
-/// Which keys are listed.
-#[derive(Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Listing {
-    /// Only those that begin with this.
-    #[param(required = false)]
-    prefix: String,
-    /// How many.
-    #[param(minimum = 1, maximum = 10000)]
-    limit: Option<usize>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
-/// Some of an object's keys, in the order of their bytes.
-#[derive(Serialize, ToSchema)]
-pub(super) struct KeyPage {
-    keys: Vec<KeyView>,
-    /// What to ask for the next ones with; null where there are no more.
-    next_cursor: Option<String>,
-}
-
-/// A key.
-#[derive(Serialize, ToSchema)]
-struct KeyView {
-    key: String,
-    /// How long its value is.
-    bytes: usize,
-}
-
-/// Changes that are made all together or not at all.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Batch {
-    /// Values to put.
-    #[serde(default)]
-    put: Vec<Put>,
-    /// Keys to delete.
-    #[serde(default)]
-    delete: Vec<String>,
-}
-
-/// A value to put.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Put {
-    key: String,
-    /// The value as text; or else `value_base64`.
-    value: Option<String>,
-    /// The value in base64.
-    value_base64: Option<String>,
-}
-
-impl Put {
-    fn change(self, index: usize) -> Result<KvChange, Problem> {
-        let field = format!("put[{index}]");
-        let value = match (self.value, self.value_base64) {
-            (Some(text), None) => text.into_bytes(),
-            (None, Some(text)) => BASE64_STANDARD
-                .decode(text)
-                .map_err(|error| invalid(&format!("{field}.value_base64"), error))?,
-            _ => return Err(invalid(&field, "needs a value or a value_base64")),
-        };
-        Ok(KvChange { key: checked(&format!("{field}.key"), self.key)?, value: Some(sized(&field, value)?) })
-    }
+fn change(put: Put, index: usize) -> Result<KvChange, Problem> {
+    let field = format!("put[{index}]");
+    let value = match (put.value, put.value_base64) {
+        (Some(text), None) => text.into_bytes(),
+        (None, Some(text)) => {
+            BASE64_STANDARD.decode(text).map_err(|error| invalid(&format!("{field}.value_base64"), error))?
+        }
+        _ => return Err(invalid(&field, "needs a value or a value_base64")),
+    };
+    Ok(KvChange { key: checked(&format!("{field}.key"), put.key)?, value: Some(sized(&field, value)?) })
 }
 
 /// Lists the keys that an object has values under.
 #[utoipa::path(get, path = "/v1/containers/{id}/kv", tag = "kv",
-    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), Listing),
+    params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), KeyListing),
     responses((status = 200, body = KeyPage), Denied, Wrong))]
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
-    Parameters(Listing { prefix, limit, cursor }): Parameters<Listing>,
+    Parameters(listing): Parameters<KeyListing>,
 ) -> Result<Json<KeyPage>, Problem> {
-    let (object, limit) = (object_id(&id)?, limit.unwrap_or(PAGE));
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
-    }
+    let object = object_id(&id)?;
+    let (cursor, limit) = listing.page::<String>(PAGE)?;
     let store = Arc::clone(&admin.store);
     let found =
-        tokio::task::spawn_blocking(move || store.keys(object, &prefix, cursor.as_deref(), limit)).await;
+        tokio::task::spawn_blocking(move || store.keys(object, &listing.prefix, cursor.as_deref(), limit))
+            .await;
     let found = found.map_err(|error| Problem::internal(&error))??;
     let next_cursor = found.last().filter(|_| found.len() == limit).map(|(key, _)| key.clone());
     let keys = found.into_iter().map(|(key, bytes)| KeyView { key, bytes }).collect();
@@ -173,7 +110,7 @@ pub(super) async fn batch(
     if put.len() + delete.len() > MAX_CHANGES {
         return Err(invalid("put", format!("at most {MAX_CHANGES} changes are made together")));
     }
-    let puts = put.into_iter().enumerate().map(|(index, put)| put.change(index));
+    let puts = put.into_iter().enumerate().map(|(index, put)| change(put, index));
     let deletes = delete
         .into_iter()
         .enumerate()

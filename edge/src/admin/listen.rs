@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Extension;
 use axum::middleware::{from_fn, from_fn_with_state};
+use berth_registry::server;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -24,7 +25,6 @@ use super::access::{self, Peer};
 use super::metrics;
 use crate::config::AdminTls;
 use crate::http::tls;
-use crate::registry;
 
 /// Who may open the socket: its owner.
 const SOCKET_MODE: u32 = 0o600;
@@ -87,7 +87,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Serves the API for as long as it is polled.
 pub(crate) async fn serve(listeners: Listeners, admin: Admin) {
     let admin = Arc::new(admin);
-    let images = registry::routes(Arc::clone(&admin.registry)).layer(from_fn(access::to_registry));
+    let images = server::routes(Arc::clone(&admin.registry)).layer(from_fn(access::to_registry));
     let routes = super::router()
         .split_for_parts()
         .0

@@ -8,98 +8,43 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use berth_common::ids::{AppName, ClassName, InstanceId, NodeId, ObjectId, ObjectName};
+use berth_api::logs::{LogLine, LogObject, LogParameters};
+use berth_common::clock::wall_ms;
+use berth_common::ids::AppName;
 use berth_common::wire::logs::{LogRecord, LogStream, LogsOf, MAX_LOG_TAIL, ReadLogs};
 use bytes::Bytes;
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use utoipa::{IntoParams, ToSchema};
 
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, NOT_READ, Parameters, invalid, object_id};
-use crate::clock::wall_ms;
-use crate::error::ProxyError;
-use crate::logs::{Line, Reading, What};
-use crate::proxy::Handover;
+use crate::logs::{self, NodeLine, Reading, What};
+use crate::proxy::error::ProxyError;
 
 /// How often an empty line is sent to a follower where nothing happens, so that both sides notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const CONTENT_TYPE: &str = "application/x-ndjson";
 
-/// Which lines are wanted.
-#[derive(Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
-    /// Only from this moment on: milliseconds since 1970, or how long ago, such as `10m`.
-    since: Option<String>,
-    /// Only the last lines, so many in all.
-    #[param(maximum = 10000)]
-    tail: Option<u32>,
-    /// Go on with what is written later, until one of both sides has enough.
-    #[param(required = false)]
-    follow: bool,
-}
-
-/// A line that a container has written, or a remark of Berth's own.
-#[derive(Debug, Serialize, ToSchema)]
-struct LogLine {
-    /// When it was written, in milliseconds since 1970, by the node's clock.
-    time_ms: u64,
-    /// `stdout`, `stderr`, or `berth` for a remark: that lines are missing, or that a node cannot be asked.
-    stream: LogStream,
-    /// Without its line break; what is no UTF-8 has been replaced.
-    text: String,
-    #[schema(value_type = String)]
-    node: NodeId,
-    /// The object; not in remarks about a node.
-    #[serde(flatten)]
-    #[schema(inline)]
-    object: Option<LogObject>,
-}
-
-/// Whose line it is.
-#[derive(Debug, Serialize, ToSchema)]
-struct LogObject {
-    /// 32 hexadecimal digits, from app, class and name.
-    #[schema(value_type = String, pattern = "^[0-9a-f]{32}$")]
-    id: ObjectId,
-    #[schema(value_type = String)]
-    app: AppName,
-    #[schema(value_type = String)]
-    class: ClassName,
-    #[schema(value_type = String)]
-    name: ObjectName,
-    /// Its container; 32 hexadecimal digits.
-    #[schema(value_type = String)]
-    instance: InstanceId,
-}
-
-impl From<Line> for LogLine {
-    fn from(Line { node, what }: Line) -> Self {
-        match what {
-            What::Remark { time_ms, text } => {
-                Self { time_ms, stream: LogStream::Berth, text, node, object: None }
-            }
-            What::Record(LogRecord { time_ms, object: key, instance, stream, text, .. }) => {
-                let id = key.id();
-                let object = Some(LogObject { id, app: key.app, class: key.class, name: key.name, instance });
-                Self { time_ms, stream, text, node, object }
-            }
+fn shown(NodeLine { node, what }: NodeLine) -> LogLine {
+    match what {
+        What::Remark { time_ms, text } => {
+            LogLine { time_ms, stream: LogStream::Berth, text, node, object: None }
+        }
+        What::Record(LogRecord { time_ms, object: key, instance, stream, text, .. }) => {
+            let id = key.id();
+            let object = Some(LogObject { id, app: key.app, class: key.class, name: key.name, instance });
+            LogLine { time_ms, stream, text, node, object }
         }
     }
 }
 
-impl Wanted {
-    fn ask(self, of: LogsOf) -> Result<ReadLogs, Problem> {
-        if self.tail.is_some_and(|lines| lines > MAX_LOG_TAIL) {
-            return Err(invalid("tail", format!("at most {MAX_LOG_TAIL} lines can be asked for")));
-        }
-        let since_ms = self.since.map_or(Ok(0), |text| since(&text, wall_ms()))?;
-        Ok(ReadLogs { of, since_ms, tail: self.tail, follow: self.follow, after: Vec::new() })
+fn ask(wanted: LogParameters, of: LogsOf) -> Result<ReadLogs, Problem> {
+    if wanted.tail.is_some_and(|lines| lines > MAX_LOG_TAIL) {
+        return Err(invalid("tail", format!("at most {MAX_LOG_TAIL} lines can be asked for")));
     }
+    let since_ms = wanted.since.map_or(Ok(0), |text| since(&text, wall_ms()))?;
+    Ok(ReadLogs { of, since_ms, tail: wanted.tail, follow: wanted.follow, after: Vec::new() })
 }
 
 /// A moment: milliseconds since 1970, or how long ago it was.
@@ -116,29 +61,29 @@ fn since(text: &str, now_ms: u64) -> Result<u64, Problem> {
 
 /// Shows what an object's containers have written, also those that have ended: one line of JSON each, by time. With
 /// `follow` goes on with what is written from then on, by this container and the object's next ones.
-#[utoipa::path(get, path = "/v1/containers/{id}/logs", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), Wanted),
+#[utoipa::path(get, path = "/v1/containers/{id}/logs", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), LogParameters),
     responses((status = 200, body = LogLine, content_type = "application/x-ndjson"), Denied, Wrong, Missing, Unavailable))]
 pub(super) async fn of_object(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
-    Parameters(wanted): Parameters<Wanted>,
+    Parameters(wanted): Parameters<LogParameters>,
 ) -> Result<Response, Problem> {
     let object = object_id(&id)?;
-    let ask = wanted.ask(LogsOf::Object(object))?;
+    let ask = ask(wanted, LogsOf::Object(object))?;
     admin.known(object).await?;
     admin.read_logs(ask).await
 }
 
 /// The same of all containers of an app.
-#[utoipa::path(get, path = "/v1/apps/{app}/logs", tag = "apps", params(("app" = String, Path), Wanted),
+#[utoipa::path(get, path = "/v1/apps/{app}/logs", tag = "apps", params(("app" = String, Path), LogParameters),
     responses((status = 200, body = LogLine, content_type = "application/x-ndjson"), Denied, Wrong, Missing, Unavailable))]
 pub(super) async fn of_app(
     State(admin): State<Arc<Admin>>,
     Path(app): Path<String>,
-    Parameters(wanted): Parameters<Wanted>,
+    Parameters(wanted): Parameters<LogParameters>,
 ) -> Result<Response, Problem> {
     let app: AppName = read::name("app", &app)?;
-    let ask = wanted.ask(LogsOf::App(app.clone()))?;
+    let ask = ask(wanted, LogsOf::App(app.clone()))?;
     if admin.apps.get(&app).is_none() {
         let detail = format!("there is no app `{app}`; the output of an object can be asked for by its id");
         return Err(Problem::new(StatusCode::NOT_FOUND, "no such app", detail));
@@ -152,18 +97,25 @@ impl Admin {
         let (reading, lines) = Reading::new(ask, self.watch()?);
         // Any shard knows all nodes.
         let turn = usize::try_from(self.waiters.next().0).unwrap_or_default();
-        let shard = &self.shards[turn % self.shards.len()];
-        shard.send(Handover::Logs(Box::new(reading))).await.map_err(|_| ProxyError::Stopping)?;
+        let shard = turn % self.shards.count();
+        let started = self.shards.start(shard, |proxy| async move {
+            // Who follows does so for as long as the edge lives, and does not keep it alive.
+            tokio::select! {
+                () = logs::read(&proxy.links, reading) => {}
+                () = proxy.lifecycle.drain().cancelled() => {}
+            }
+        });
+        started.await.map_err(ProxyError::from)?;
         let body = stream::unfold(lines, move |lines| next(lines, follow));
         let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
         Ok((headers, Body::from_stream(body)).into_response())
     }
 }
 
-type Part = (Result<Bytes, Infallible>, mpsc::Receiver<Vec<Line>>);
+type Part = (Result<Bytes, Infallible>, mpsc::Receiver<Vec<NodeLine>>);
 
 /// The next part of the answer: some lines, or an empty one for a follower who has waited long enough.
-async fn next(mut lines: mpsc::Receiver<Vec<Line>>, follow: bool) -> Option<Part> {
+async fn next(mut lines: mpsc::Receiver<Vec<NodeLine>>, follow: bool) -> Option<Part> {
     let some = match tokio::time::timeout(KEEP_ALIVE, lines.recv()).await {
         Ok(some) => some?,
         Err(_) if follow => Vec::new(),
@@ -176,8 +128,8 @@ async fn next(mut lines: mpsc::Receiver<Vec<Line>>, follow: bool) -> Option<Part
     Some((Ok(text.into()), lines))
 }
 
-fn json(line: Line) -> Vec<u8> {
-    let mut text = serde_json::to_vec(&LogLine::from(line)).unwrap_or_default();
+fn json(line: NodeLine) -> Vec<u8> {
+    let mut text = serde_json::to_vec(&shown(line)).unwrap_or_default();
     text.push(b'\n');
     text
 }
@@ -199,7 +151,7 @@ mod tests {
     #[test]
     fn a_remark_names_no_object() {
         let what = What::Remark { time_ms: 7, text: "gone".to_owned() };
-        let line = LogLine::from(Line { node: "n1".parse().unwrap(), what });
+        let line = shown(NodeLine { node: "n1".parse().unwrap(), what });
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(text, r#"{"time_ms":7,"stream":"berth","text":"gone","node":"n1"}"#);
     }

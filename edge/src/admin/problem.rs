@@ -1,46 +1,52 @@
-//! Errors, as RFC 9457 has them, and which of them a resource may answer with.
+//! What goes wrong, as the API tells it, and which errors a resource may answer with.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use berth_api::problem::{self as api, FieldError, PROBLEM_TYPE};
 use berth_engine::Refused;
-use serde::Serialize;
-use utoipa::{IntoResponses, ToSchema};
+use berth_store::StoreError;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use crate::apps::{DeployError, Fault};
-use crate::error::{ProxyError, refused_status};
-use crate::store::StoreError;
+use crate::proxy::error::{ProxyError, refused_status};
 use crate::tokens::TokenError;
 
-/// An error, as RFC 9457 has it.
-#[derive(Debug, Serialize, ToSchema)]
+/// An error that becomes an answer.
+#[derive(Debug)]
 pub(super) struct Problem {
-    #[serde(serialize_with = "number")]
-    #[schema(value_type = u16, minimum = 400, maximum = 599)]
     status: StatusCode,
-    /// What did not work.
     title: &'static str,
-    /// Why, and what to do.
     detail: String,
-    /// What is wrong with which parts of the request.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
     errors: Vec<FieldError>,
-    #[serde(skip)]
     header: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
-/// What is wrong with one part of a request.
-#[derive(Debug, Serialize, ToSchema)]
-struct FieldError {
-    /// A path such as `routes[0].port`; empty for the whole body.
-    field: String,
-    message: String,
+/// In the document it is what it says.
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        api::Problem::schema()
+    }
 }
 
-fn number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_u16(status.as_u16())
+impl ToSchema for Problem {
+    fn name() -> Cow<'static, str> {
+        api::Problem::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        api::Problem::schemas(schemas);
+    }
+}
+
+impl From<Problem> for api::Problem {
+    fn from(problem: Problem) -> Self {
+        let Problem { status, title, detail, errors, .. } = problem;
+        Self { status: status.as_u16(), title: title.into(), detail, errors }
+    }
 }
 
 impl Problem {
@@ -123,11 +129,11 @@ impl From<TokenError> for Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = serde_json::to_string(&self).unwrap_or_default();
-        let content = [(header::CONTENT_TYPE, "application/problem+json")];
-        let mut response = (self.status, content, body).into_response();
-        if let Some((name, value)) = self.header.map(|header| *header) {
+    fn into_response(mut self) -> Response {
+        let (status, header) = (self.status, self.header.take());
+        let body = serde_json::to_string(&api::Problem::from(self)).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_TYPE)], body).into_response();
+        if let Some((name, value)) = header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
         response

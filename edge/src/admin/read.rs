@@ -6,11 +6,10 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use berth_api::lists::PageError;
 use berth_common::ids::{ObjectId, Version};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use utoipa::IntoParams;
 
 use super::problem::Problem;
 use crate::apps::Expect;
@@ -55,32 +54,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
     }
 }
 
-/// Which part of a list is wanted.
-#[derive(Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Listing {
-    /// `next_cursor` of the page before.
-    pub(super) cursor: Option<String>,
-    /// How many.
-    #[param(minimum = 1, maximum = 1000)]
-    pub(super) limit: Option<usize>,
-}
-
-/// Most that one page has.
-pub(super) const MAX_PAGE: usize = 1_000;
-
-impl Listing {
-    /// Behind what, and how many.
-    pub(super) fn read<T>(self, usual: usize) -> Result<(Option<T>, usize), Problem>
-    where
-        T: std::str::FromStr<Err: std::fmt::Display>,
-    {
-        let limit = self.limit.unwrap_or(usual);
-        if !(1..=MAX_PAGE).contains(&limit) {
-            return Err(invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
+impl From<PageError> for Problem {
+    fn from(error: PageError) -> Self {
+        match error {
+            PageError::Limit { .. } => invalid("limit", error),
+            PageError::Cursor(_) => Self::field(StatusCode::BAD_REQUEST, NOT_READ, "cursor", error),
         }
-        Ok((self.cursor.map(|cursor| name("cursor", &cursor)).transpose()?, limit))
     }
 }
 

@@ -5,85 +5,22 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use berth_common::image::Registry;
-use berth_images::content::ContentError;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use berth_api::registries::{CheckParameters, Credentials, RegistryEntry, RegistryList};
+use berth_common::secret::Secret;
+use berth_registry::content::ContentError;
+use berth_registry::images::ImageError;
+use berth_registry::remote::{Login, RemoteError, canonical};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, Body, Parameters};
-use crate::images::ImageError;
-use crate::remote::{Login, RemoteError, canonical};
-use crate::secrets::{RegistryView, Secret, check_login};
+use crate::secrets::{RegistryView, check_login};
 
-/// A user and a password.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Credentials {
-    /// Up to 256 bytes without colons.
-    username: String,
-    /// Or a token that the registry takes in its place; up to 16 KiB.
-    #[schema(value_type = String, format = Password)]
-    password: Password,
-}
-
-/// A text that is wiped when it is dropped.
-pub(super) struct Password(Secret);
-
-impl<'de> Deserialize<'de> for Password {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from).map(|text| Self(Secret::new(text)))
-    }
-}
-
-impl From<Credentials> for Login {
-    fn from(Credentials { username, password }: Credentials) -> Self {
-        Self { username, password: password.0 }
-    }
-}
-
-impl Credentials {
-    /// A login that registries can be told.
-    pub(super) fn check(self) -> Result<Login, Problem> {
-        let login = Login::from(self);
-        check_login(&login)?;
-        Ok(login)
-    }
-}
-
-/// A registry that the edge knows a user of.
-#[derive(Serialize, ToSchema)]
-struct RegistryEntry {
-    #[schema(value_type = String)]
-    host: Registry,
-    username: String,
-    /// When the password was given, in milliseconds since 1970.
-    updated_ms: u64,
-    /// Whether the edge can decrypt the password with the keys that it has.
-    readable: bool,
-}
-
-/// The registries that the edge knows users of.
-#[derive(Serialize, ToSchema)]
-pub(super) struct RegistryList {
-    /// In the order of their names.
-    registries: Vec<RegistryEntry>,
-}
-
-/// How a user is taken.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Checked {
-    /// Without asking the registry whether it knows them.
-    #[serde(default = "yes")]
-    #[param(required = false, default = true)]
-    verify: bool,
-}
-
-fn yes() -> bool {
-    true
+/// A login that registries can be told.
+pub(super) fn login(Credentials { username, password }: Credentials) -> Result<Login, Problem> {
+    let login = Login { username, password: Secret::new(password.into_text()) };
+    check_login(&login)?;
+    Ok(login)
 }
 
 impl From<RemoteError> for Problem {
@@ -91,7 +28,7 @@ impl From<RemoteError> for Problem {
         let detail = error.to_string();
         let title = "the registry was not used";
         let status = match error {
-            RemoteError::Credentials(error) => return error.into(),
+            RemoteError::Login(error) => return error.into(),
             RemoteError::Image(ImageError::Content(ContentError::Quota { .. })) => {
                 StatusCode::INSUFFICIENT_STORAGE
             }
@@ -133,17 +70,17 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Registr
 /// Keeps a user and a password for a registry, in place of those that are known. The registry is asked first whether it takes
 /// them, unless `verify` is false; 409 and 502 say what it answered. Answered once they are durable.
 #[utoipa::path(put, path = "/v1/registries/{host}", tag = "images",
-    params(("host" = String, Path, max_length = 255, description = "With the port where it is not the usual one"), Checked),
+    params(("host" = String, Path, max_length = 255, description = "With the port where it is not the usual one"), CheckParameters),
     request_body = Credentials,
     responses((status = 204), Denied, Wrong, Missing, Conflicting, Unavailable))]
 pub(super) async fn put(
     State(admin): State<Arc<Admin>>,
     Path(host): Path<String>,
-    Parameters(checked): Parameters<Checked>,
+    Parameters(checked): Parameters<CheckParameters>,
     Body(credentials): Body<Credentials>,
 ) -> Result<StatusCode, Problem> {
     let registry = canonical(&read::name("host", &host)?);
-    let login = credentials.check()?;
+    let login = login(credentials)?;
     if checked.verify {
         admin.remote.check(&registry, login.clone()).await?;
     }

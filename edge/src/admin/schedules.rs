@@ -6,19 +6,17 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use berth_common::ids::{AppName, CallbackName, ClassName, ObjectId, ObjectKey, ObjectName, ScheduleId};
+use berth_api::lists::{Listing, Paged};
+use berth_api::schedules::{CronList, CronView, ObjectNames, Order, SchedulePage, ScheduleView};
+use berth_common::clock::wall_ms;
+use berth_common::ids::{AppName, CallbackName, ObjectId, ObjectKey, ScheduleId};
 use berth_common::spec::Action;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use utoipa::ToSchema;
+use berth_store::{self as store, Schedule, What, Write};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
-use super::read::{Body, Listing, MAX_PAGE, Parameters, invalid, name, object_id};
-use crate::agenda::crons::key_of;
-use crate::agenda::schedule::{Schedule, What};
-use crate::clock::wall_ms;
-use crate::store::{self, Write};
+use super::read::{Body, Parameters, invalid, name, object_id};
+use crate::scheduler::crons::key_of;
 
 /// Most schedules of one object.
 const MAX_SCHEDULES: usize = 1_000;
@@ -29,73 +27,14 @@ const MAX_AHEAD: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 /// What an alarm calls where it does not say.
 const ALARM_CALLBACK: &str = "alarm";
 
-/// Something to be done at a time.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Order {
-    /// When, in milliseconds since 1970; or else `after_ms`.
-    at_ms: Option<u64>,
-    /// In how many milliseconds.
-    after_ms: Option<u64>,
-    /// The callback of the class. An alarm's is `alarm` unless given.
-    #[schema(value_type = Option<String>)]
-    callback: Option<CallbackName>,
-    /// Any JSON of up to 64 KiB, which the callback gets.
-    #[serde(default)]
-    payload: Value,
-    /// What the object is called: needed where it has never had a container.
-    object: Option<ObjectNames>,
-}
-
-/// What an object is called.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ObjectNames {
-    #[schema(value_type = String)]
-    app: AppName,
-    #[schema(value_type = String)]
-    class: ClassName,
-    name: ObjectName,
-}
-
-/// Something that is to be done.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ScheduleView {
-    /// Null for an alarm.
-    #[schema(value_type = Option<String>)]
-    id: Option<ScheduleId>,
-    /// Null where a cron has it done.
-    #[schema(value_type = Option<String>)]
-    callback: Option<CallbackName>,
-    payload: Value,
-    /// When it is meant for, in milliseconds since 1970.
-    scheduled_ms: u64,
-    /// When it is tried next; null once it has failed too often.
-    due_ms: Option<u64>,
-    /// How often it was tried.
-    attempts: u32,
-    /// Why the last try failed.
-    last_error: Option<String>,
-}
-
-impl From<Schedule> for ScheduleView {
-    fn from(schedule: Schedule) -> Self {
-        let id = (!schedule.is_alarm()).then_some(schedule.id);
-        let Schedule { what, payload, scheduled_ms, due_ms, attempts, last_error, .. } = schedule;
-        let callback = match what {
-            What::Callback(name) => Some(name),
-            What::Cron(_) => None,
-        };
-        Self { id, callback, payload, scheduled_ms, due_ms, attempts, last_error }
-    }
-}
-
-/// Schedules of an object, in the order of their ids.
-#[derive(Serialize, ToSchema)]
-pub(super) struct SchedulePage {
-    schedules: Vec<ScheduleView>,
-    /// What to ask for the next ones with; null where there are no more.
-    next_cursor: Option<String>,
+fn view(schedule: Schedule) -> ScheduleView {
+    let id = (!schedule.is_alarm()).then_some(schedule.id);
+    let Schedule { what, payload, scheduled_ms, due_ms, attempts, last_error, .. } = schedule;
+    let callback = match what {
+        What::Callback(name) => Some(name),
+        What::Cron(_) => None,
+    };
+    ScheduleView { id, callback, payload, scheduled_ms, due_ms, attempts, last_error }
 }
 
 /// Shows the alarm of an object.
@@ -142,10 +81,10 @@ pub(super) async fn list(
     Parameters(listing): Parameters<Listing>,
 ) -> Result<Json<SchedulePage>, Problem> {
     let object = object_id(&id)?;
-    let (after, limit) = listing.read(MAX_PAGE)?;
+    let (after, limit) = listing.page(Listing::MAX_PAGE)?;
     let found = admin.store.schedules(object, Some(after.unwrap_or(ScheduleId::ALARM)), limit)?;
     let next_cursor = found.last().filter(|_| found.len() == limit).map(|last| last.id.to_string());
-    Ok(Json(SchedulePage { schedules: found.into_iter().map(Into::into).collect(), next_cursor }))
+    Ok(Json(SchedulePage { schedules: found.into_iter().map(view).collect(), next_cursor }))
 }
 
 /// Has an object do something at a time.
@@ -187,26 +126,6 @@ pub(super) async fn delete(
     admin.unschedule(object_id(&id)?, name("schedule", &schedule)?).await
 }
 
-/// Crons of an app.
-#[derive(Serialize, ToSchema)]
-pub(super) struct CronList {
-    crons: Vec<CronView>,
-}
-
-/// A cron.
-#[derive(Serialize, ToSchema)]
-struct CronView {
-    cron: String,
-    class: String,
-    object: String,
-    /// `request`, `start` or `hook`
-    action: &'static str,
-    /// When it was due last, in milliseconds since 1970; null where it never was.
-    last_ms: Option<u64>,
-    /// When it is due next.
-    next_ms: Option<u64>,
-}
-
 /// Lists the crons of an app's current version.
 #[utoipa::path(get, path = "/v1/apps/{app}/crons", tag = "schedules", params(("app" = String, Path)),
     responses((status = 200, body = CronList), Denied, Missing, Wrong))]
@@ -225,9 +144,9 @@ pub(super) async fn crons(
         class: cron.class.to_string(),
         object: cron.object.to_string(),
         action: match cron.action {
-            Action::Request(_) => "request",
-            Action::Start { .. } => "start",
-            Action::Hook => "hook",
+            Action::Request(_) => "request".to_owned(),
+            Action::Start { .. } => "start".to_owned(),
+            Action::Hook => "hook".to_owned(),
         },
         // The mark of one that was never due is when it was deployed.
         last_ms: marks
@@ -239,37 +158,35 @@ pub(super) async fn crons(
     Ok(Json(CronList { crons: crons.collect() }))
 }
 
-impl Order {
-    /// When it is for.
-    fn due_ms(&self, now_ms: u64) -> Result<u64, Problem> {
-        let (field, due_ms) = match (self.at_ms, self.after_ms) {
-            (Some(at_ms), None) => ("at_ms", at_ms),
-            (None, Some(after_ms)) => ("after_ms", now_ms.saturating_add(after_ms)),
-            _ => return Err(invalid("at_ms", "needs at_ms or after_ms, and not both")),
-        };
-        if due_ms < now_ms {
-            return Err(invalid(field, format!("{due_ms} is in the past: it is {now_ms} now")));
-        }
-        if u128::from(due_ms - now_ms) > MAX_AHEAD.as_millis() {
-            return Err(invalid(field, "is more than 10 years ahead"));
-        }
-        Ok(due_ms)
+/// When an order is for.
+fn due_ms(order: &Order, now_ms: u64) -> Result<u64, Problem> {
+    let (field, due_ms) = match (order.at_ms, order.after_ms) {
+        (Some(at_ms), None) => ("at_ms", at_ms),
+        (None, Some(after_ms)) => ("after_ms", now_ms.saturating_add(after_ms)),
+        _ => return Err(invalid("at_ms", "needs at_ms or after_ms, and not both")),
+    };
+    if due_ms < now_ms {
+        return Err(invalid(field, format!("{due_ms} is in the past: it is {now_ms} now")));
     }
+    if u128::from(due_ms - now_ms) > MAX_AHEAD.as_millis() {
+        return Err(invalid(field, "is more than 10 years ahead"));
+    }
+    Ok(due_ms)
+}
 
-    fn check_payload(&self) -> Result<(), Problem> {
-        let bytes = self.payload.to_string().len();
-        if bytes > MAX_PAYLOAD_BYTES {
-            let message = format!("takes {bytes} bytes; at most {MAX_PAYLOAD_BYTES} are allowed");
-            return Err(invalid("payload", message));
-        }
-        Ok(())
+fn check_payload(order: &Order) -> Result<(), Problem> {
+    let bytes = order.payload.to_string().len();
+    if bytes > MAX_PAYLOAD_BYTES {
+        let message = format!("takes {bytes} bytes; at most {MAX_PAYLOAD_BYTES} are allowed");
+        return Err(invalid("payload", message));
     }
+    Ok(())
 }
 
 impl Admin {
     fn scheduled(&self, object: ObjectId, id: ScheduleId) -> Result<Json<ScheduleView>, Problem> {
         let found = self.store.schedule(object, id)?;
-        found.map(|schedule| Json(schedule.into())).ok_or_else(|| {
+        found.map(|schedule| Json(view(schedule))).ok_or_else(|| {
             let detail = "the object has none, or it was done";
             Problem::new(StatusCode::NOT_FOUND, "no such alarm or schedule", detail)
         })
@@ -281,8 +198,8 @@ impl Admin {
         id: ScheduleId,
         order: Order,
     ) -> Result<Json<ScheduleView>, Problem> {
-        let due_ms = order.due_ms(wall_ms())?;
-        order.check_payload()?;
+        let due_ms = due_ms(&order, wall_ms())?;
+        check_payload(&order)?;
         let key = self.object_key(object, order.object).await?;
         let callback = match order.callback {
             Some(callback) => callback,
@@ -307,8 +224,8 @@ impl Admin {
             last_error: None,
         };
         store::write(&*self.store, Write::Schedule(Box::new(schedule.clone()))).await?;
-        self.agenda_changed.notify_one();
-        Ok(Json(schedule.into()))
+        self.schedules_changed.notify_one();
+        Ok(Json(view(schedule)))
     }
 
     async fn unschedule(&self, object: ObjectId, id: ScheduleId) -> Result<StatusCode, Problem> {
@@ -337,6 +254,8 @@ impl Admin {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn order(at_ms: Option<u64>, after_ms: Option<u64>) -> Order {
@@ -345,19 +264,19 @@ mod tests {
 
     #[test]
     fn times_are_ahead_and_not_too_far() {
-        assert_eq!(order(Some(100), None).due_ms(100).ok(), Some(100));
-        assert_eq!(order(None, Some(5)).due_ms(100).ok(), Some(105));
+        assert_eq!(due_ms(&order(Some(100), None), 100).ok(), Some(100));
+        assert_eq!(due_ms(&order(None, Some(5)), 100).ok(), Some(105));
         for bad in
             [order(Some(99), None), order(None, None), order(Some(200), Some(1)), order(None, Some(u64::MAX))]
         {
-            assert!(bad.due_ms(100).is_err());
+            assert!(due_ms(&bad, 100).is_err());
         }
     }
 
     #[test]
     fn payloads_have_a_limit() {
         let large = Value::String("x".repeat(MAX_PAYLOAD_BYTES));
-        assert!(Order { payload: large, ..order(None, None) }.check_payload().is_err());
-        assert!(order(None, None).check_payload().is_ok());
+        assert!(check_payload(&Order { payload: large, ..order(None, None) }).is_err());
+        assert!(check_payload(&order(None, None)).is_ok());
     }
 }

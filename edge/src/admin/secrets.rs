@@ -6,72 +6,20 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use berth_api::secrets::{Rotation, SecretEntry, SecretList, SecretOfApp};
 use berth_common::ids::{AppName, ClassName, SecretName};
-use berth_common::image::Registry;
+use berth_common::secret::Secret;
 use berth_common::spec::MAX_SECRET_BYTES;
-use serde::Serialize;
-use utoipa::ToSchema;
+use berth_registry::remote::LoginError;
+use berth_store::AppHistory;
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, Raw, invalid};
-use crate::history::AppHistory;
-use crate::secrets::{KeyId, Secret, SecretError, SecretView};
+use crate::secrets::{SecretError, SecretView};
 
 /// Largest body, in bytes. One that is a little too long is refused with how long it is.
 pub(super) const MAX_BODY_BYTES: usize = 2 * MAX_SECRET_BYTES;
-
-/// A secret, without what it is.
-#[derive(Serialize, ToSchema)]
-struct SecretEntry {
-    #[schema(value_type = String)]
-    name: SecretName,
-    /// When it was first put, in milliseconds since 1970.
-    created_ms: u64,
-    /// When it was last put, in milliseconds since 1970.
-    updated_ms: u64,
-    /// How often it was put.
-    version: u64,
-    /// Whether the edge can decrypt it with the keys that it has.
-    readable: bool,
-    /// The classes of the app's current version that name it.
-    #[schema(value_type = Vec<String>)]
-    used_by: BTreeSet<ClassName>,
-}
-
-/// The secrets of an app.
-#[derive(Serialize, ToSchema)]
-pub(super) struct SecretList {
-    /// In the order of their names.
-    secrets: Vec<SecretEntry>,
-}
-
-/// A secret of an app.
-#[derive(Serialize, ToSchema)]
-struct SecretPlace {
-    #[schema(value_type = String)]
-    app: AppName,
-    #[schema(value_type = String)]
-    name: SecretName,
-}
-
-/// What became of an order to rotate.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Rotation {
-    /// The id of the current key, under which everything readable now is.
-    #[schema(value_type = String)]
-    current: KeyId,
-    /// How many secrets and passwords for registries were encrypted again.
-    rotated: usize,
-    /// The secrets that could not be read, and stay as they are.
-    unreadable: Vec<SecretPlace>,
-    /// The registries whose passwords could not be read, and stay as they are.
-    #[schema(value_type = Vec<String>)]
-    unreadable_registries: Vec<Registry>,
-    /// The keys that some of those are encrypted with, which must stay in the key file.
-    #[schema(value_type = Vec<String>)]
-    in_use: Vec<KeyId>,
-}
 
 impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
@@ -91,6 +39,18 @@ impl From<SecretError> for Problem {
                 Self::internal(&error)
             }
             SecretError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<LoginError> for Problem {
+    fn from(error: LoginError) -> Self {
+        let title = "the secret was not changed";
+        let detail = error.to_string();
+        match error {
+            LoginError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail),
+            LoginError::Unreadable(_) => Self::new(StatusCode::CONFLICT, title, detail),
+            LoginError::Store(error) => error.into(),
         }
     }
 }
@@ -172,12 +132,12 @@ pub(super) async fn delete(
     responses((status = 200, body = Rotation), Denied, Unavailable))]
 pub(super) async fn rotate(State(admin): State<Arc<Admin>>) -> Result<Json<Rotation>, Problem> {
     let rotated = admin.secrets.rotate().await?;
-    let place = |(app, name)| SecretPlace { app, name };
+    let named = |(app, name)| SecretOfApp { app, name };
     Ok(Json(Rotation {
-        current: rotated.current,
+        current: rotated.current.to_string(),
         rotated: rotated.rotated,
-        unreadable: rotated.unreadable.into_iter().map(place).collect(),
+        unreadable: rotated.unreadable.into_iter().map(named).collect(),
         unreadable_registries: rotated.unreadable_registries,
-        in_use: rotated.in_use,
+        in_use: rotated.in_use.iter().map(ToString::to_string).collect(),
     }))
 }

@@ -5,47 +5,38 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use berth_api::tokens::{self as api, MadeToken, NewToken, TokenList, TokenView};
+use berth_store::{Scope, TokenId, TokenRecord};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{self, Body, invalid};
-use crate::tokens::{Scope, TokenId, TokenView};
 
 /// Longest name of a token, in bytes.
 const MAX_NAME_BYTES: usize = 100;
 
-/// A token to make.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewToken {
-    /// What its owner calls it, without control characters.
-    #[schema(min_length = 1, max_length = 100)]
-    name: String,
-    scope: Scope,
+fn view(record: TokenRecord) -> TokenView {
+    let TokenRecord { id, name, scope, created_ms, last_used_ms, .. } = record;
+    let scope = match scope {
+        Scope::Read => api::Scope::Read,
+        Scope::Deploy => api::Scope::Deploy,
+        Scope::Admin => api::Scope::Admin,
+    };
+    TokenView { id: id.to_string(), name, scope, created_ms, last_used_ms }
 }
 
-/// A token that was made.
-#[derive(Serialize, ToSchema)]
-pub(super) struct MadeToken {
-    /// The token itself, which is shown this once: only a hash of it is kept.
-    #[schema(pattern = "^berth_[0-9a-f]{64}$")]
-    token: String,
-    #[serde(flatten)]
-    view: TokenView,
-}
-
-/// The tokens of an edge.
-#[derive(Serialize, ToSchema)]
-pub(super) struct TokenList {
-    tokens: Vec<TokenView>,
+fn kept(scope: api::Scope) -> Scope {
+    match scope {
+        api::Scope::Read => Scope::Read,
+        api::Scope::Deploy => Scope::Deploy,
+        api::Scope::Admin => Scope::Admin,
+    }
 }
 
 /// Lists the tokens, without what they are.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens", responses((status = 200, body = TokenList), Denied))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<TokenList> {
-    Json(TokenList { tokens: admin.tokens.views() })
+    Json(TokenList { tokens: admin.tokens.all().into_iter().map(view).collect() })
 }
 
 /// Makes a token.
@@ -59,8 +50,8 @@ pub(super) async fn create(
         let message = format!("must have 1 to {MAX_NAME_BYTES} bytes and no control characters");
         return Err(invalid("name", message));
     }
-    let (token, view) = admin.tokens.create(name, scope).await?;
-    Ok((StatusCode::CREATED, Json(MadeToken { token, view })))
+    let (token, record) = admin.tokens.create(name, kept(scope)).await?;
+    Ok((StatusCode::CREATED, Json(MadeToken { token, view: view(record) })))
 }
 
 /// Ends a token. Answered once that is durable.

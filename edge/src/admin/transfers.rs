@@ -8,21 +8,20 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use berth_common::image::{Architecture, Digest, Reference};
+use berth_api::transfers::{CopyOrder, Done, PullOrder, TransferLine};
+use berth_common::image::Reference;
+use berth_registry::remote::{Copy, Destination, Moved, Progress, Pull, Remote, RemoteError};
 use bytes::Bytes;
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use utoipa::ToSchema;
 
 use super::Admin;
 use super::problem::{Denied, Problem, Unavailable, Wrong};
 use super::read::{self, Body as Json};
-use super::registries::Credentials;
-use crate::remote::{Copy, Destination, Moved, Progress, Pull, Remote, RemoteError, Step};
+use super::registries::login;
 
 /// Most pulls and pushes at once: each has some connections, and some megabytes in memory.
 const MAX_TRANSFERS: usize = 16;
@@ -31,64 +30,6 @@ const TICK: Duration = Duration::from_millis(300);
 /// How often an empty line is sent where nothing moves, so that both sides notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const CONTENT_TYPE: &str = "application/x-ndjson";
-
-/// An image that is wanted.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PullOrder {
-    /// `host/repository:tag` or `host/repository@sha256:...`; what Docker's users leave out may be left out.
-    reference: String,
-    /// Who asks the registry; without, the user that the edge knows there.
-    #[serde(default)]
-    credentials: Option<Credentials>,
-    /// Only the image for this machine, where there are several.
-    #[serde(default)]
-    platform: Option<Architecture>,
-    /// Keep the tag, so that the image stays. Without, it stays for as long as a version of an app uses it.
-    #[serde(default)]
-    #[schema(required = false)]
-    tag: bool,
-}
-
-/// An image that is to go somewhere else.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CopyOrder {
-    /// `berth:repository:tag` for an image of this edge, or a reference of another registry.
-    from: String,
-    /// The same.
-    to: String,
-    /// Who asks the registry that it comes from; without, the user that the edge knows there.
-    #[serde(default)]
-    from_credentials: Option<Credentials>,
-    /// Who asks the registry that it goes to; without, the user that the edge knows there.
-    #[serde(default)]
-    to_credentials: Option<Credentials>,
-}
-
-/// A line of the answer.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum TransferLine {
-    /// How far a blob is.
-    Step(Step),
-    /// The last line of a transfer that is done.
-    Done { done: Done },
-    /// The last line of one that failed.
-    Failed { error: Problem },
-}
-
-/// What became of a transfer.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Done {
-    /// Where the image is: a repository of this edge, or with the other registry's name before it.
-    repository: String,
-    /// Of its manifest there.
-    #[schema(value_type = String)]
-    digest: Digest,
-    /// Bytes of all that it consists of.
-    bytes: u64,
-}
 
 /// Room for pulls and pushes.
 pub(crate) fn room() -> Arc<Semaphore> {
@@ -106,7 +47,7 @@ pub(super) async fn pull(
 ) -> Result<Response, Problem> {
     let PullOrder { reference, credentials, platform, tag } = order;
     let from: Reference = read::name("reference", &reference)?;
-    let login = credentials.map(Credentials::check).transpose()?;
+    let login = credentials.map(login).transpose()?;
     let pull = Pull { from, login, platform, into: Destination::Mirror { tag } };
     admin.transfer(Order::Pull(pull))
 }
@@ -123,8 +64,8 @@ pub(super) async fn copy(
     let copy = Copy {
         from: read::name("from", &from)?,
         to: read::name("to", &to)?,
-        from_login: from_credentials.map(Credentials::check).transpose()?,
-        to_login: to_credentials.map(Credentials::check).transpose()?,
+        from_login: from_credentials.map(login).transpose()?,
+        to_login: to_credentials.map(login).transpose()?,
     };
     admin.transfer(Order::Copy(copy))
 }
@@ -204,8 +145,8 @@ fn last_line(ended: Result<Result<Moved, RemoteError>, JoinError>) -> TransferLi
         Ok(Ok(Moved { repository, digest, bytes })) => {
             TransferLine::Done { done: Done { repository, digest, bytes } }
         }
-        Ok(Err(error)) => TransferLine::Failed { error: error.into() },
-        Err(error) => TransferLine::Failed { error: Problem::internal(&error) },
+        Ok(Err(error)) => TransferLine::Failed { error: Problem::from(error).into() },
+        Err(error) => TransferLine::Failed { error: Problem::internal(&error).into() },
     }
 }
 

@@ -5,224 +5,76 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use berth_common::ids::{
-    AppName, ClassName, Generation, InstanceId, NodeId, ObjectId, ObjectKey, ObjectName,
-};
-use berth_common::outcome::ExitReason;
+use berth_api::lists::{Paged, RecordListing};
+use berth_api::usage::{RecordPage, RecordView, UsageParameters, UsageRow, UsageSums, UsageTable};
+use berth_common::clock::wall_ms;
+use berth_common::ids::ObjectKey;
 use berth_engine::UsageRecord;
-use serde::{Deserialize, Serialize};
+use berth_store::{Store, UsageKey};
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, Time};
-use utoipa::{IntoParams, ToSchema};
 
 use super::Admin;
+use super::live;
 use super::problem::{Denied, Problem, Wrong};
-use super::read::{self, NOT_READ, Parameters, invalid};
-use crate::clock::wall_ms;
-use crate::store::Store;
-use crate::usage::sums::{By, RowKey, Sums, Table, Window};
-use crate::usage::{UsageKey, live};
+use super::read::{NOT_READ, Parameters, invalid};
+use crate::usage::sums::{RowKey, Sums, Table, Window};
 
 /// Records that are read at once.
 const READ_AHEAD: usize = 1_024;
-/// Records that one answer has unless it is asked for another number, and most that it does.
+/// Records that one answer has unless it is asked for another number.
 const PAGE: usize = 1_000;
-const MAX_PAGE: usize = 10_000;
 
-/// Which time, and what is added up.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Asked {
-    /// From when on: milliseconds since 1970, or as in RFC 3339; the beginning of this month (UTC) unless given.
-    from: Option<String>,
-    /// Until when, which is not part of it; now unless given.
-    to: Option<String>,
-    /// What has a row of its own; apps unless given.
-    #[param(inline)]
-    by: Option<By>,
-    /// Only this app.
-    #[param(value_type = Option<String>)]
-    app: Option<AppName>,
-}
-
-/// What containers have taken in a time.
-#[derive(Serialize, ToSchema)]
-pub(super) struct UsageTable {
-    /// From when on, in milliseconds since 1970.
-    from_ms: u64,
-    /// Until when.
-    to_ms: u64,
-    by: By,
-    rows: Vec<UsageRow>,
-    /// All rows together.
-    total: UsageSums,
-    /// Containers that live and whose nodes did not tell what they take: their CPU time and bytes are not in it.
-    untold: u64,
-}
-
-/// What one app, class or object has taken.
-#[derive(Serialize, ToSchema)]
-struct UsageRow {
-    #[schema(value_type = String)]
-    app: AppName,
-    /// By class and by object.
-    #[schema(value_type = Option<String>)]
-    class: Option<ClassName>,
-    /// By object.
-    #[schema(value_type = Option<String>)]
-    name: Option<ObjectName>,
-    #[serde(flatten)]
-    sums: UsageSums,
-}
-
-/// What containers have taken.
-#[derive(Serialize, ToSchema)]
-struct UsageSums {
-    /// How many there were.
-    instances: u64,
-    /// How many of them still live.
-    live: u64,
-    /// Of how many the end is only estimated, because the node or what looks after its containers was killed.
-    estimated: u64,
-    /// How long they ran.
-    instance_seconds: f64,
-    /// CPU time that they used.
-    vcpu_seconds: f64,
-    /// Memory that they could have, for as long as they ran.
-    memory_gib_seconds: f64,
-    /// Disk that they could have, for as long as they ran.
-    disk_gb_seconds: f64,
-    /// Bytes that they sent to the internet and to clients.
-    sent_bytes: u64,
-    /// Of them, from each region.
-    sent_bytes_by_region: std::collections::BTreeMap<String, u64>,
-    /// Bytes that they received.
-    received_bytes: u64,
-}
-
-impl From<Sums> for UsageSums {
-    fn from(sums: Sums) -> Self {
-        Self {
-            instances: sums.instances,
-            live: sums.live,
-            estimated: sums.estimated,
-            instance_seconds: sums.lived_ms as f64 / 1e3,
-            vcpu_seconds: sums.cpu_us as f64 / 1e6,
-            memory_gib_seconds: sums.memory_byte_ms as f64 / 1e3 / f64::from(1 << 30),
-            disk_gb_seconds: sums.disk_byte_ms as f64 / 1e12,
-            sent_bytes: sums.sent_bytes.values().sum(),
-            sent_bytes_by_region: sums.sent_bytes,
-            received_bytes: sums.received_bytes,
-        }
+fn shown(sums: Sums) -> UsageSums {
+    UsageSums {
+        instances: sums.instances,
+        live: sums.live,
+        estimated: sums.estimated,
+        instance_seconds: sums.lived_ms as f64 / 1e3,
+        vcpu_seconds: sums.cpu_us as f64 / 1e6,
+        memory_gib_seconds: sums.memory_byte_ms as f64 / 1e3 / f64::from(1 << 30),
+        disk_gb_seconds: sums.disk_byte_ms as f64 / 1e12,
+        sent_bytes: sums.sent_bytes.values().sum(),
+        sent_bytes_by_region: sums.sent_bytes,
+        received_bytes: sums.received_bytes,
     }
 }
 
-impl From<(RowKey, Sums)> for UsageRow {
-    fn from(((app, class, name), sums): (RowKey, Sums)) -> Self {
-        Self { app, class, name, sums: sums.into() }
-    }
+fn row(((app, class, name), sums): (RowKey, Sums)) -> UsageRow {
+    UsageRow { app, class, name, sums: shown(sums) }
 }
 
-/// Which records.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Listing {
-    /// Those that ended at this moment or later: milliseconds since 1970, or as in RFC 3339; the beginning of this month
-    /// (UTC) unless given.
-    from: Option<String>,
-    /// Those that ended before; now unless given.
-    to: Option<String>,
-    /// How many.
-    #[param(minimum = 1, maximum = 10000)]
-    limit: Option<usize>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
-/// Some records, in the order of their ends.
-#[derive(Serialize, ToSchema)]
-pub(super) struct RecordPage {
-    records: Vec<RecordView>,
-    /// What to ask for the next ones with; null where there are no more.
-    next_cursor: Option<String>,
-}
-
-/// The life of one container, which is over.
-#[derive(Serialize, ToSchema)]
-struct RecordView {
-    #[schema(value_type = String)]
-    app: AppName,
-    #[schema(value_type = String)]
-    class: ClassName,
-    #[schema(value_type = String)]
-    name: ObjectName,
-    /// The object's id.
-    #[schema(value_type = String)]
-    object: ObjectId,
-    #[schema(value_type = String)]
-    instance: InstanceId,
-    #[schema(value_type = u64)]
-    generation: Generation,
-    #[schema(value_type = String)]
-    node: NodeId,
-    /// The region of the node, where it is known.
-    region: Option<String>,
-    /// When its app was started, in milliseconds since 1970.
-    started_ms: u64,
-    /// How long it ran, in hundredths of a second.
-    lived_cs: u64,
-    /// CPU time that it used, in microseconds.
-    cpu_us: u64,
-    /// Memory that it could have.
-    memory_bytes: u64,
-    /// Disk that it could have.
-    disk_bytes: u64,
-    /// CPU that it could have, in sixteenths of a virtual CPU.
-    cpu_sixteenths: u32,
-    /// Sent to the internet and to clients.
-    sent_bytes: u64,
-    /// Received from them.
-    received_bytes: u64,
-    reason: ExitReason,
-    /// Its end is as near as could be told.
-    estimated: bool,
-}
-
-impl From<UsageRecord> for RecordView {
-    fn from(record: UsageRecord) -> Self {
-        let object = record.key.id();
-        let ObjectKey { app, class, name } = record.key;
-        Self {
-            app,
-            class,
-            name,
-            object,
-            instance: record.instance,
-            generation: record.generation,
-            node: record.node,
-            region: record.region,
-            started_ms: record.started_ms,
-            lived_cs: record.lived_cs,
-            cpu_us: record.cpu_us,
-            memory_bytes: record.memory_bytes,
-            disk_bytes: record.disk_bytes,
-            cpu_sixteenths: record.cpu_sixteenths,
-            sent_bytes: record.sent_bytes,
-            received_bytes: record.received_bytes,
-            reason: record.reason,
-            estimated: record.estimated,
-        }
+fn record(record: UsageRecord) -> RecordView {
+    let object = record.key.id();
+    let ObjectKey { app, class, name } = record.key;
+    RecordView {
+        app,
+        class,
+        name,
+        object,
+        instance: record.instance,
+        generation: record.generation,
+        node: record.node,
+        region: record.region,
+        started_ms: record.started_ms,
+        lived_cs: record.lived_cs,
+        cpu_us: record.cpu_us,
+        memory_bytes: record.memory_bytes,
+        disk_bytes: record.disk_bytes,
+        cpu_sixteenths: record.cpu_sixteenths,
+        sent_bytes: record.sent_bytes,
+        received_bytes: record.received_bytes,
+        reason: record.reason,
+        estimated: record.estimated,
     }
 }
 
 /// Adds up what containers have taken in a time, those that still live included.
-#[utoipa::path(get, path = "/v1/usage", tag = "usage", params(Asked),
+#[utoipa::path(get, path = "/v1/usage", tag = "usage", params(UsageParameters),
     responses((status = 200, body = UsageTable), Denied, Wrong))]
 pub(super) async fn sum(
     State(admin): State<Arc<Admin>>,
-    Parameters(Asked { from, to, by, app }): Parameters<Asked>,
+    Parameters(UsageParameters { from, to, by, app }): Parameters<UsageParameters>,
 ) -> Result<Json<UsageTable>, Problem> {
     let mut window = window(from.as_deref(), to.as_deref(), wall_ms())?;
     let by = by.unwrap_or_default();
@@ -249,9 +101,9 @@ pub(super) async fn sum(
         Ok::<_, Problem>((table, untold))
     });
     let (table, untold) = summed.await.map_err(|error| Problem::internal(&error))??;
-    let rows = table.rows.into_iter().map(UsageRow::from).collect();
+    let rows = table.rows.into_iter().map(row).collect();
     let Window { from_ms, to_ms } = window;
-    Ok(Json(UsageTable { from_ms, to_ms, by, rows, total: table.total.into(), untold }))
+    Ok(Json(UsageTable { from_ms, to_ms, by, rows, total: shown(table.total), untold }))
 }
 
 /// Reads all records of lives that ended at this moment or later: one that ended later may have been there before.
@@ -270,18 +122,14 @@ fn each_since(
 }
 
 /// Lists the records of containers that have ended, in the order of their ends.
-#[utoipa::path(get, path = "/v1/usage/records", tag = "usage", params(Listing),
+#[utoipa::path(get, path = "/v1/usage/records", tag = "usage", params(RecordListing),
     responses((status = 200, body = RecordPage), Denied, Wrong))]
 pub(super) async fn records(
     State(admin): State<Arc<Admin>>,
-    Parameters(Listing { from, to, limit, cursor }): Parameters<Listing>,
+    Parameters(listing): Parameters<RecordListing>,
 ) -> Result<Json<RecordPage>, Problem> {
-    let window = window(from.as_deref(), to.as_deref(), wall_ms())?;
-    let limit = limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
-    }
-    let cursor: Option<UsageKey> = cursor.map(|text| read::name("cursor", &text)).transpose()?;
+    let window = window(listing.from.as_deref(), listing.to.as_deref(), wall_ms())?;
+    let (cursor, limit) = listing.page::<UsageKey>(PAGE)?;
     let after = cursor.unwrap_or(UsageKey::at(window.from_ms)).max(UsageKey::at(window.from_ms));
     let store = Arc::clone(&admin.store);
     let found = tokio::task::spawn_blocking(move || store.usage(Some(after), limit)).await;
@@ -290,7 +138,7 @@ pub(super) async fn records(
     found.retain(|record| record.ended_ms() < window.to_ms);
     let last = found.last().map(UsageKey::of).filter(|_| whole && found.len() == limit);
     let next_cursor = last.map(|key| key.to_string());
-    Ok(Json(RecordPage { records: found.into_iter().map(RecordView::from).collect(), next_cursor }))
+    Ok(Json(RecordPage { records: found.into_iter().map(record).collect(), next_cursor }))
 }
 
 fn window(from: Option<&str>, to: Option<&str>, now_ms: u64) -> Result<Window, Problem> {

@@ -2,10 +2,10 @@
 
 use berth_common::ids::ClassName;
 use berth_common::spec::{AppSpec, ImageRef};
-use berth_images::content::ContentError;
+use berth_registry::content::ContentError;
+use berth_registry::images::{ImageError, Images};
 
 use super::Fault;
-use crate::images::{ImageError, Images};
 
 /// Makes sure that the images of all classes are there and stay, and notes what machines they run on. Gives what is wrong.
 pub(super) async fn pin(images: &Images, spec: &mut AppSpec) -> Result<Vec<Fault>, ImageError> {

@@ -66,9 +66,9 @@ fn fault(field: String, message: String) -> Fault {
 #[cfg(test)]
 mod tests {
     use berth_common::spec::{CronSpec, HooksSpec};
+    use berth_store::fixtures::app;
 
     use super::*;
-    use crate::apps::tests::app;
 
     fn fields(app: &AppSpec) -> Vec<String> {
         faults(app).into_iter().map(|fault| fault.field).collect()

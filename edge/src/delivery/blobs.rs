@@ -9,14 +9,14 @@ use std::time::Duration;
 use berth_common::wire::call::{Refusal, RefusalCode};
 use berth_common::wire::images::{BlobAnswer, ReadBlob};
 use berth_common::wire::{STREAM_BLOB, close, frame};
-use berth_images::content::Content;
+use berth_registry::content::Content;
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::task::JoinSet;
 
 /// Bytes that are read from disk at once.
 const CHUNK_BYTES: usize = 256 << 10;
-/// How long a node may take to say which blob it wants.
+/// How long a node may take to say which blob it wanted.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves the streams that a node opens, until the connection is lost. Dropped, it ends them.

@@ -1,14 +1,14 @@
 //! Brings images to nodes: tells each which it is to hold, gives it what it asks for, and knows how far it is. On a thread
 //! and over connections of its own, so that bulk never stands before requests.
 //!
-//! `wants` is what is to be held, `holdings` what nodes say they hold, `line` the connection to one node, `blobs` what goes
+//! `wanted` is what is to be held, `inventory` what nodes say they hold, `link` the connection to one node, `blobs` what goes
 //! over it, `prefetch` the wait of a deployment for its images.
 
 mod blobs;
-mod holdings;
-mod line;
+mod inventory;
+mod link;
 mod prefetch;
-mod wants;
+mod wanted;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,19 +18,19 @@ use anyhow::Context;
 use berth_common::ids::Epoch;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::close;
-use berth_images::content::Content;
+use berth_registry::content::Content;
 use quinn::VarInt;
 use tokio::task::JoinSet;
 
-use self::line::{Line, LineParts};
+use self::link::ImageLink;
 use crate::apps::Apps;
 use crate::config::Config;
 use crate::nodes::Nodes;
-use crate::tunnel;
+use crate::shard::tunnel;
 
-pub(crate) use self::holdings::{Holding, Holdings};
+pub(crate) use self::inventory::{ImageInventory, ImageOnNode};
 pub(crate) use self::prefetch::{Goal, PrefetchError};
-pub(crate) use self::wants::{Pending, Wants};
+pub(crate) use self::wanted::{Pending, WantedImages};
 
 /// Longest wait for the nodes to hear that their connections are closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -38,13 +38,13 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// What the rest of the edge has of it.
 #[derive(Clone)]
 pub(crate) struct Delivery {
-    wants: Arc<Wants>,
-    holdings: Arc<Holdings>,
+    wanted: Arc<WantedImages>,
+    inventory: Arc<ImageInventory>,
     nodes: Arc<Nodes>,
 }
 
-/// What it needs of its surroundings.
-pub(crate) struct Parts {
+/// What it is given.
+pub(crate) struct Dependencies {
     pub(crate) config: Arc<Config>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) nodes: Arc<Nodes>,
@@ -55,32 +55,34 @@ pub(crate) struct Parts {
 
 impl Delivery {
     /// Starts the thread. It ends when the edge stops; if it ends before, the edge drains.
-    pub(crate) fn start(parts: Parts) -> std::io::Result<(Self, JoinHandle<anyhow::Result<()>>)> {
-        let wants = Arc::new(Wants::of(&parts.apps));
-        let holdings = Arc::new(Holdings::new(Arc::clone(&parts.nodes)));
-        let delivery = Self { wants, holdings, nodes: Arc::clone(&parts.nodes) };
+    pub(crate) fn start(
+        dependencies: Dependencies,
+    ) -> std::io::Result<(Self, JoinHandle<anyhow::Result<()>>)> {
+        let wanted = Arc::new(WantedImages::of(&dependencies.apps));
+        let inventory = Arc::new(ImageInventory::new(Arc::clone(&dependencies.nodes)));
+        let delivery = Self { wanted, inventory, nodes: Arc::clone(&dependencies.nodes) };
         let own = delivery.clone();
         let thread = std::thread::Builder::new().name("images".to_owned()).spawn(move || {
             // However the thread ends: an edge without it could start nothing new.
-            let _drain = parts.lifecycle.drain().clone().drop_guard();
+            let _drain = dependencies.lifecycle.drain().clone().drop_guard();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.context("the runtime of the delivery of images")?.block_on(run(own, parts))
+            runtime.context("the runtime of the delivery of images")?.block_on(run(own, dependencies))
         })?;
         Ok((delivery, thread))
     }
 
     /// What nodes hold.
-    pub(crate) fn holdings(&self) -> &Holdings {
-        &self.holdings
+    pub(crate) fn inventory(&self) -> &ImageInventory {
+        &self.inventory
     }
 }
 
-async fn run(delivery: Delivery, parts: Parts) -> anyhow::Result<()> {
-    let Parts { config, lifecycle, apps, content, epoch, .. } = parts;
+async fn run(delivery: Delivery, dependencies: Dependencies) -> anyhow::Result<()> {
+    let Dependencies { config, lifecycle, apps, content, epoch, .. } = dependencies;
     let endpoint = tunnel::endpoint().context("a UDP socket for the delivery of images")?;
     let mut tasks = JoinSet::new();
     for (node, address) in &config.nodes {
-        let line = Line::new(LineParts {
+        let link = ImageLink::new(link::Dependencies {
             node: node.clone(),
             address: address.clone(),
             edge: config.name.clone(),
@@ -91,9 +93,9 @@ async fn run(delivery: Delivery, parts: Parts) -> anyhow::Result<()> {
             content: content.clone(),
         });
         let stop = lifecycle.stop().clone();
-        tasks.spawn(async move { stop.run_until_cancelled(line.run()).await.is_none() });
+        tasks.spawn(async move { stop.run_until_cancelled(link.run()).await.is_none() });
     }
-    tasks.spawn(async move { delivery.wants.follow(&apps).await });
+    tasks.spawn(async move { delivery.wanted.follow(&apps).await });
     let ended = tokio::select! {
         // Told to stop, parts end as they should.
         biased;

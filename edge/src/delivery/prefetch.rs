@@ -9,7 +9,7 @@ use berth_common::wire::images::ImageState;
 use tokio::time::Instant;
 
 use super::Delivery;
-use super::wants::{Pending, images_of};
+use super::wanted::{Pending, images_of};
 use crate::apps::Apps;
 
 /// How often it is looked whether nodes have come or gone.
@@ -53,9 +53,9 @@ impl Delivery {
         timeout: Duration,
     ) -> Result<Pending, PrefetchError> {
         let images = images_of(app);
-        let pending = self.wants.add(images.clone());
+        let pending = self.wanted.add(images.clone());
         let deadline = Instant::now() + timeout;
-        let mut changes = self.holdings.changes();
+        let mut changes = self.inventory.changes();
         loop {
             let unmet = images.iter().find_map(|image| self.unmet(image, goal));
             let Some((image, needed, count)) = unmet else { return Ok(pending) };
@@ -70,7 +70,7 @@ impl Delivery {
 
     /// The app for which images were fetched is current now: they are wanted without a gap, in which nodes might let them go.
     pub(crate) fn settle(&self, apps: &Apps, pending: Option<Pending>) {
-        self.wants.renew(apps);
+        self.wanted.renew(apps);
         drop(pending);
     }
 
@@ -87,7 +87,7 @@ impl Delivery {
     fn count(&self, image: &ImageRef, fitting: BTreeSet<NodeId>) -> Count {
         let mut count = Count::default();
         for node in fitting {
-            let holding = self.holdings.of(&node, &image.digest);
+            let holding = self.inventory.of(&node, &image.digest);
             match holding.state.filter(|_| holding.connected) {
                 Some(ImageState::Ready) => count.ready += 1,
                 Some(ImageState::Failed { message }) => count.failed.push((node, message)),
@@ -138,10 +138,10 @@ mod tests {
     use berth_common::image::{Architecture, Digest};
     use berth_common::wire::call::{Capacity, DiskCapacity, Welcome};
     use berth_common::wire::images::ImageStatus;
+    use berth_store::fixtures::app;
 
-    use super::super::{Holdings, Wants};
+    use super::super::{ImageInventory, WantedImages};
     use super::*;
-    use crate::apps::tests::app;
     use crate::nodes::Nodes;
 
     const SOON: Duration = Duration::from_secs(5);
@@ -167,17 +167,17 @@ mod tests {
                 architecture: Some(*architecture),
             });
         }
-        let holdings = Arc::new(Holdings::new(Arc::clone(&known)));
-        Delivery { wants: Arc::new(Wants::default()), holdings, nodes: known }
+        let inventory = Arc::new(ImageInventory::new(Arc::clone(&known)));
+        Delivery { wanted: Arc::new(WantedImages::default()), inventory, nodes: known }
     }
 
     fn tell(delivery: &Delivery, node: &str, state: ImageState) {
         let node = node.parse().unwrap();
-        delivery.holdings.told(&node, ImageStatus { image: image(), state });
+        delivery.inventory.told(&node, ImageStatus { image: image(), state });
     }
 
     fn connect(delivery: &Delivery, node: &str) {
-        delivery.holdings.connected(&node.parse().unwrap(), true);
+        delivery.inventory.connected(&node.parse().unwrap(), true);
     }
 
     fn spec() -> AppSpec {
@@ -196,16 +196,16 @@ mod tests {
         let app = spec();
         let mut waiting = std::pin::pin!(delivery.prefetch(&app, Goal::All, SOON));
         assert!(tokio::time::timeout(SOON / 2, &mut waiting).await.is_err());
-        assert!(delivery.wants.subscribe().borrow().contains_key(&image()));
+        assert!(delivery.wanted.subscribe().borrow().contains_key(&image()));
         // What a node said on a connection that is gone is of no use.
         tell(&delivery, "b", ImageState::Ready);
         assert!(tokio::time::timeout(SOON / 4, &mut waiting).await.is_err());
         connect(&delivery, "b");
         tell(&delivery, "b", ImageState::Ready);
         let pending = waiting.await.unwrap();
-        assert!(delivery.wants.subscribe().borrow().contains_key(&image()));
+        assert!(delivery.wanted.subscribe().borrow().contains_key(&image()));
         drop(pending);
-        assert!(delivery.wants.subscribe().borrow().is_empty());
+        assert!(delivery.wanted.subscribe().borrow().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,26 +14,26 @@ mod post;
 mod queue;
 mod signature;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::clock::wall_ms;
 use berth_common::ids::{AppName, ObjectId};
 use berth_common::spec::HookKind;
 use berth_engine::Input;
+use berth_store::{self as store, Delivery, EventId, Store, StoreError, Write};
 use ipnet::IpNet;
 use serde::Deserialize;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::delivery::{Delivery, EventId, Next};
+use self::delivery::Next;
 use self::post::{Answer, Poster};
 use self::queue::{Queue, Step};
-use crate::clock::wall_ms;
-use crate::objects::Mailbox;
-use crate::proxy::shard_of;
-use crate::store::{self, Store, StoreError, Write};
+use crate::secrets::Secrets;
+use crate::shard::objects::Mailbox;
+use crate::shard::shard_of;
+use crate::shard::wakes::Wakes;
 
 /// Events of one object that may wait behind one that cannot be told: past these it is set aside at once.
 const MAX_WAITING: usize = 1_000;
@@ -54,31 +54,18 @@ pub(crate) trait SigningKeys: Send + Sync {
     fn with_key(&self, app: &AppName, name: &str, sign: &mut dyn FnMut(&[u8])) -> Result<(), String>;
 }
 
-/// Objects that have something new to be told.
-#[derive(Clone, Default)]
-pub(crate) struct Wakes(Arc<Woken>);
-
-#[derive(Default)]
-struct Woken {
-    /// Each object at most once. The lock is held to put one in, or to take them all.
-    objects: Mutex<HashSet<ObjectId>>,
-    some: Notify,
-}
-
-impl Wakes {
-    /// An event of this object is durable.
-    pub(crate) fn wake(&self, object: ObjectId) {
-        self.0.objects.lock().unwrap_or_else(PoisonError::into_inner).insert(object);
-        self.0.some.notify_one();
-    }
-
-    fn take(&self) -> HashSet<ObjectId> {
-        std::mem::take(&mut *self.0.objects.lock().unwrap_or_else(PoisonError::into_inner))
+/// Events are signed with secrets of their app.
+impl SigningKeys for Secrets {
+    fn with_key(&self, app: &AppName, name: &str, sign: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+        let name = name.parse().map_err(|error| format!("{name:?} cannot name a secret: it {error}"))?;
+        let secret = self.get(app, &name).map_err(|error| error.to_string())?;
+        sign(secret.expose().as_bytes());
+        Ok(())
     }
 }
 
 /// What telling needs.
-pub(crate) struct Parts {
+pub(crate) struct Dependencies {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) keys: Arc<dyn SigningKeys>,
     pub(crate) mailboxes: Vec<Mailbox>,
@@ -96,8 +83,8 @@ struct Teller {
 }
 
 /// Tells hooks until the edge drains.
-pub(crate) async fn run(parts: Parts, drain: CancellationToken) {
-    let Parts { store, keys, mailboxes, wakes, allowed } = parts;
+pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
+    let Dependencies { store, keys, mailboxes, wakes, allowed } = dependencies;
     let teller = Arc::new(Teller { store, keys, mailboxes, poster: Poster::new(allowed) });
     wake_all(&*teller.store, &wakes);
     let mut queue = Queue::default();
@@ -112,7 +99,7 @@ pub(crate) async fn run(parts: Parts, drain: CancellationToken) {
             .map_or(MAX_SLEEP, |due| Duration::from_millis(due.saturating_sub(wall_ms())).min(MAX_SLEEP));
         tokio::select! {
             () = drain.cancelled() => return,
-            () = wakes.0.some.notified() => {}
+            () = wakes.some() => {}
             Some(Ok((object, after))) = tries.join_next() => match after {
                 After::Look => queue.done(object, Step::Look),
                 After::At(ms) => queue.done(object, Step::At(ms)),
@@ -168,7 +155,7 @@ impl Teller {
         let written = match self.post(id, &delivery).await {
             Ok(answer) => {
                 self.pass_on(&delivery, &answer);
-                store::write(&*self.store, Write::Told(id)).await.map(|()| After::Look)
+                store::write(&*self.store, Write::EventTold(id)).await.map(|()| After::Look)
             }
             Err(error) => self.note_failure(id, delivery, error).await,
         };
@@ -179,7 +166,7 @@ impl Teller {
     }
 
     async fn post(&self, id: EventId, delivery: &Delivery) -> Result<Answer, String> {
-        let body = delivery.body(id);
+        let body = delivery::body(delivery, id);
         let mut signature = String::new();
         let now_s = wall_ms() / 1_000;
         let mut sign = |key: &[u8]| signature = signature::sign(key, now_s, &body);
@@ -216,7 +203,7 @@ impl Teller {
     ) -> Result<After, StoreError> {
         let crowded = self.store.count_events(id.object, MAX_WAITING + 1)? > MAX_WAITING;
         tracing::info!(event = %id, app = %delivery.event.key.app, attempt = delivery.attempts + 1, error, "hook not told");
-        match delivery.failed(error, wall_ms(), crowded) {
+        match delivery::failed(delivery, error, wall_ms(), crowded) {
             Next::Again(delivery) => {
                 let next_ms = delivery.next_ms;
                 store::write(&*self.store, Write::Retried(id, Box::new(delivery))).await?;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use ::http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use ::http::{Request, Response, StatusCode};
+use berth_registry::web::{Connector, PlainTo, WebAddress, WebError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
 use crate::http;
-use crate::web::{Connector, Place, PlainTo, WebError};
 
 /// Longest wait for an answer, everything included: a receiver should take an event, and work on it afterwards.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,15 +67,15 @@ impl Poster {
         (name, value): (&'static str, String),
         body: Vec<u8>,
     ) -> Result<Answer, PostError> {
-        let place = Place::of(url)?;
-        let request = Request::post(&place.path)
-            .header(HOST, &place.authority)
+        let address = WebAddress::of(url)?;
+        let request = Request::post(&address.path)
+            .header(HOST, &address.authority)
             .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, "application/json")
             .header(name, value)
             .body(Full::new(Bytes::from(body)))
             .map_err(|_| WebError::Url(url.to_owned()))?;
-        let stream = self.0.connect(&place).await?;
+        let stream = self.0.connect(&address).await?;
         let take = async |response: Response<Incoming>| {
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;

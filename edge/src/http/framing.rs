@@ -98,12 +98,12 @@ enum State {
 #[derive(Debug)]
 struct Framing {
     state: State,
-    line: Line,
+    line: LineStart,
 }
 
 impl Default for Framing {
     fn default() -> Self {
-        Self { state: State::Head(Head::default()), line: Line::default() }
+        Self { state: State::Head(Head::default()), line: LineStart::default() }
     }
 }
 
@@ -205,19 +205,19 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 
 /// The beginning of the line that is being read, without its end.
 #[derive(Debug)]
-struct Line {
+struct LineStart {
     bytes: [u8; LINE_BYTES],
     used: usize,
     longer: bool,
 }
 
-impl Default for Line {
+impl Default for LineStart {
     fn default() -> Self {
         Self { bytes: [0; LINE_BYTES], used: 0, longer: false }
     }
 }
 
-impl Line {
+impl LineStart {
     fn extend(&mut self, bytes: &[u8]) {
         let taken = bytes.len().min(LINE_BYTES - self.used);
         self.bytes[self.used..self.used + taken].copy_from_slice(&bytes[..taken]);

@@ -10,7 +10,10 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
 
-use crate::agenda::{ATTEMPT, CALLBACK, SCHEDULED_MS};
+/// Headers that tell what is due. Clients cannot send them.
+pub(crate) const CALLBACK: HeaderName = HeaderName::from_static("berth-callback");
+pub(crate) const SCHEDULED_MS: HeaderName = HeaderName::from_static("berth-scheduled-ms");
+pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("berth-attempt");
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

@@ -1,10 +1,8 @@
-//! HTTP at the edge: the listener, what becomes of heads and headers, and bodies. Knows nothing of objects and nodes.
+//! HTTP as the edge reads and writes it: what becomes of heads and headers, WebSocket frames, one exchange, TLS for
+//! listeners. Knows nothing of objects, nodes, and of where requests go.
 
-pub(crate) mod body;
 pub(crate) mod exchange;
 pub(crate) mod frames;
 pub(crate) mod framing;
 pub(crate) mod headers;
-pub(crate) mod listener;
-pub(crate) mod socket;
 pub(crate) mod tls;

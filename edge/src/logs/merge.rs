@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
-use super::{Line, What};
-use crate::clock::wall_ms;
+use berth_common::clock::wall_ms;
+
+use super::{NodeLine, What};
 
 /// Bytes of text that are kept while it is not known yet which lines are the last.
 const MAX_TAIL_BYTES: usize = 16 << 20;
@@ -17,14 +18,14 @@ pub(super) struct Merge {
 
 #[derive(Default)]
 struct Source {
-    lines: VecDeque<Line>,
+    lines: VecDeque<NodeLine>,
     complete: bool,
 }
 
 /// The last lines so far.
 struct Tail {
     wanted: usize,
-    lines: VecDeque<Line>,
+    lines: VecDeque<NodeLine>,
     bytes: usize,
     /// Wanted, and too much.
     left_out: usize,
@@ -46,7 +47,7 @@ impl Merge {
         self.sources.iter().position(|source| source.lines.is_empty() && !source.complete)
     }
 
-    pub(super) fn add(&mut self, index: usize, lines: Vec<Line>) {
+    pub(super) fn add(&mut self, index: usize, lines: Vec<NodeLine>) {
         self.sources[index].lines.extend(lines);
     }
 
@@ -61,7 +62,7 @@ impl Merge {
     }
 
     /// Takes the next lines, as far as no source is lacking. With a bound, those that may be the last stay here.
-    pub(super) fn take(&mut self, most: usize) -> Vec<Line> {
+    pub(super) fn take(&mut self, most: usize) -> Vec<NodeLine> {
         let mut taken = Vec::new();
         for _ in 0..most {
             let Some(line) = self.next() else { break };
@@ -76,29 +77,29 @@ impl Merge {
         taken
     }
 
-    fn next(&mut self) -> Option<Line> {
+    fn next(&mut self) -> Option<NodeLine> {
         if self.lacking().is_some() {
             return None;
         }
-        let first = |source: &Source| source.lines.front().map(Line::time_ms);
+        let first = |source: &Source| source.lines.front().map(NodeLine::time_ms);
         let times = self.sources.iter().enumerate();
         let (_, index) = times.filter_map(|(index, source)| Some((first(source)?, index))).min()?;
         self.sources[index].lines.pop_front()
     }
 
     /// The last lines, once everything was taken.
-    pub(super) fn finish(self) -> Vec<Line> {
+    pub(super) fn finish(self) -> Vec<NodeLine> {
         self.tail.map(Tail::finish).unwrap_or_default()
     }
 }
 
 impl Tail {
-    fn push(&mut self, line: Line, bytes: usize) {
+    fn push(&mut self, line: NodeLine, bytes: usize) {
         self.lines.push_back(line);
         self.bytes += bytes;
         while self.lines.len() > self.wanted || self.bytes > MAX_TAIL_BYTES {
             self.left_out += usize::from(self.lines.len() <= self.wanted);
-            let Some(Line { what: What::Record(record), .. }) = self.lines.pop_front() else { break };
+            let Some(NodeLine { what: What::Record(record), .. }) = self.lines.pop_front() else { break };
             self.bytes -= record.text.len();
         }
         // Once there are enough again, none of them is missing any more.
@@ -107,12 +108,13 @@ impl Tail {
         }
     }
 
-    fn finish(self) -> Vec<Line> {
+    fn finish(self) -> Vec<NodeLine> {
         let mut lines = Vec::new();
         if let Some(first) = self.lines.front().filter(|_| self.left_out > 0) {
             let count = self.wanted - self.lines.len();
             let text = format!("[up to {count} of the last lines are left out: together they are too long]");
-            lines.push(Line { node: first.node.clone(), what: What::Remark { time_ms: wall_ms(), text } });
+            lines
+                .push(NodeLine { node: first.node.clone(), what: What::Remark { time_ms: wall_ms(), text } });
         }
         lines.extend(self.lines);
         lines
@@ -126,7 +128,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(crate) fn line(node: &str, time_ms: u64, text: &str) -> Line {
+    pub(crate) fn line(node: &str, time_ms: u64, text: &str) -> NodeLine {
         let object =
             ObjectKey { app: "a".parse().unwrap(), class: "C".parse().unwrap(), name: "x".parse().unwrap() };
         let record = LogRecord {
@@ -137,15 +139,15 @@ pub(super) mod tests {
             text: text.to_owned(),
             next: time_ms,
         };
-        Line { node: node.parse().unwrap(), what: What::Record(record) }
+        NodeLine { node: node.parse().unwrap(), what: What::Record(record) }
     }
 
-    fn lines(node: &str, times: &[u64]) -> Vec<Line> {
+    fn lines(node: &str, times: &[u64]) -> Vec<NodeLine> {
         times.iter().map(|time| line(node, *time, "x")).collect()
     }
 
-    fn times(lines: &[Line]) -> Vec<u64> {
-        lines.iter().map(Line::time_ms).collect()
+    fn times(lines: &[NodeLine]) -> Vec<u64> {
+        lines.iter().map(NodeLine::time_ms).collect()
     }
 
     #[test]
@@ -169,7 +171,7 @@ pub(super) mod tests {
         let mut merge = Merge::new(2, Some(3));
         merge.add(0, lines("n1", &[1, 5, 6]));
         merge.add(1, lines("n2", &[2, 3, 7]));
-        let remark = Line::remark(&"n2".parse().unwrap(), "it was lost");
+        let remark = NodeLine::remark(&"n2".parse().unwrap(), "it was lost");
         merge.add(1, vec![remark.clone()]);
         merge.complete(0);
         merge.complete(1);

@@ -20,9 +20,9 @@ use quinn::Connection;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Gone, Line, News, What};
-use crate::link::LinkHandle;
-use crate::link::call::{self, CallError};
+use super::{Gone, News, NodeLine, What};
+use crate::shard::link::LinkHandle;
+use crate::shard::link::call::{self, CallError};
 
 /// How long a node that is not connected is waited for: before anything else is shown, and once it was there.
 const FIRST_WAIT: Duration = Duration::from_millis(300);
@@ -131,7 +131,7 @@ impl NodeReader {
     /// Tells that something is wrong, once until it is right again. Nobody needs to wait for this node's past.
     async fn warn(&mut self, text: String) -> Result<(), Gone> {
         if !std::mem::replace(&mut self.warned, true) {
-            self.tell(News::Lines(vec![Line::remark(&self.node, text)])).await?;
+            self.tell(News::Lines(vec![NodeLine::remark(&self.node, text)])).await?;
         }
         self.tell(News::CaughtUp).await
     }
@@ -161,7 +161,7 @@ impl NodeReader {
         let places: Vec<_> =
             records.iter().map(|record| LogPlace { instance: record.instance, at: record.next }).collect();
         if !records.is_empty() {
-            let line = |record| Line { node: self.node.clone(), what: What::Record(record) };
+            let line = |record| NodeLine { node: self.node.clone(), what: What::Record(record) };
             self.tell(News::Lines(records.into_iter().map(line).collect())).await?;
         }
         self.seen.reached(places);

@@ -16,7 +16,7 @@ use berth_common::ids::{AppName, ClassName};
 use berth_monitor::cells::{Counter, Durations, Level};
 use http::StatusCode;
 
-pub(crate) use self::page::Watch;
+pub(crate) use self::refusals::Reason;
 use self::refusals::Refusals;
 use self::starts::StartCounts;
 pub(crate) use self::starts::Starts;
@@ -169,8 +169,8 @@ impl Arrival<'_> {
     }
 
     /// This is the edge's answer in place of another.
-    pub(crate) fn refused(&self, error: &crate::error::ProxyError) {
-        self.shard.refusals.count(error);
+    pub(crate) fn refused(&self, reason: Reason) {
+        self.shard.refusals.count(reason);
     }
 
     /// The head of its answer is there.
@@ -191,7 +191,7 @@ impl Drop for Arrival<'_> {
     /// Nobody waits for the answer any more.
     fn drop(&mut self) {
         if !matches!(self.to, Destination::Over) {
-            self.shard.refusals.client_gone();
+            self.shard.refusals.count(Reason::ClientGone);
         }
     }
 }

@@ -1,154 +1,19 @@
-//! What the edge shows: its own counts added up, and what its parts know when they are asked. `docs/metrics.md` lists all
-//! of it.
+//! What is counted, added up over the shards for whoever looks. `docs/metrics.md` lists all of it.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use berth_common::lifecycle::Lifecycle;
-use berth_engine::PublicState;
+use berth_monitor::Page;
 use berth_monitor::cells::{Counter, Durations, Histogram, Level};
 use berth_monitor::page::Family;
-use berth_monitor::{Page, Process, Watched};
 
 use super::{ClassCounts, ClassKey, Metrics, Requests, STATUSES, ShardCounts, Statuses};
-use crate::beats::Beats;
-use crate::nodes::Nodes;
-use crate::objects::Mailbox;
-use crate::registry::Registry;
-use crate::store::Vitals;
-
-/// How long a shard may take to tell of its objects. Without its word the page has none of them.
-const STATES_TIMEOUT: Duration = Duration::from_secs(2);
-/// States of objects, and their labels.
-const STATES: [(PublicState, &str); 5] = [
-    (PublicState::Stopped, "stopped"),
-    (PublicState::Running, "running"),
-    (PublicState::Healthy, "healthy"),
-    (PublicState::Stopping, "stopping"),
-    (PublicState::StoppedWithCode, "stopped_with_code"),
-];
-
-/// An edge, as it is watched.
-pub(crate) struct Watch {
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) nodes: Arc<Nodes>,
-    pub(crate) mailboxes: Vec<Mailbox>,
-    pub(crate) store: Arc<Vitals>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) beats: Arc<Beats>,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) process: Process,
-}
-
-impl Watched for Watch {
-    async fn page(&self) -> Page {
-        let mut page = Page::default();
-        page.gauge("berth_edge_build_info", "The version of the edge; always 1")
-            .with(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
-        page.gauge("berth_edge_draining", "Whether the edge is told to end").is(self.is_draining());
-        self.metrics.requests(&mut page);
-        self.metrics.starts(&mut page);
-        self.metrics.clients(&mut page);
-        self.objects(&mut page).await;
-        self.nodes(&mut page);
-        self.store(&mut page);
-        self.images(&mut page);
-        self.process.add_to(&mut page);
-        page
-    }
-
-    fn health(&self) -> Result<(), String> {
-        self.beats.check().map_err(|shard| format!("shard {shard} gives no sign of life"))
-    }
-
-    async fn readiness(&self) -> Result<(), String> {
-        if self.is_draining() {
-            return Err("the edge is stopping".to_owned());
-        }
-        self.health()?;
-        self.store.check()
-    }
-}
-
-impl Watch {
-    fn is_draining(&self) -> bool {
-        self.lifecycle.drain().is_cancelled()
-    }
-
-    async fn objects(&self, page: &mut Page) {
-        let objects =
-            page.gauge("berth_edge_objects", "Objects in memory: those that run, and some that did just now");
-        let states = futures_util::future::join_all(self.mailboxes.iter().map(Mailbox::states));
-        let Ok(states) = tokio::time::timeout(STATES_TIMEOUT, states).await else { return };
-        for (state, label) in STATES {
-            let count = states.iter().flatten().filter(|found| **found == state).count();
-            objects.with(&[("state", label)], count);
-        }
-    }
-
-    fn nodes(&self, page: &mut Page) {
-        let nodes = self.nodes.measures();
-        let instances = page.gauge("berth_edge_node_instances", "Instances that have room on the node");
-        for node in &nodes {
-            instances.with(&[("node", node.node.as_str())], node.instances);
-        }
-        let connected = page.gauge("berth_edge_node_connected", "Whether the node is connected");
-        for node in &nodes {
-            connected.with(&[("node", node.node.as_str())], node.connected);
-        }
-        let draining = page.gauge("berth_edge_node_draining", "Whether the node takes no new instances");
-        for node in &nodes {
-            draining.with(&[("node", node.node.as_str())], node.draining);
-        }
-        let trips = page.gauge(
-            "berth_edge_node_round_trip_seconds",
-            "How long a packet to the node and back takes, while it is connected",
-        );
-        for node in &nodes {
-            if let Some(trip) = node.round_trip {
-                trips.with(&[("node", node.node.as_str())], trip);
-            }
-        }
-    }
-
-    fn images(&self, page: &mut Page) {
-        let (usage, counts) = (self.registry.usage(), self.registry.counts());
-        page.gauge("berth_edge_images_bytes", "Bytes of images, uploads among them").is(usage.bytes);
-        page.gauge("berth_edge_images_limit_bytes", "The most that images may take").is(usage.limit_bytes);
-        page.gauge("berth_edge_images_blobs", "Blobs that images are made of").is(usage.blobs);
-        page.gauge("berth_edge_images_uploads", "Blobs that are being uploaded").is(usage.uploads as u64);
-        page.counter("berth_edge_images_pushed_total", "Manifests that clients pushed")
-            .is(counts.pushes.get());
-        page.counter("berth_edge_images_pulled_total", "Manifests that clients pulled")
-            .is(counts.pulls.get());
-        page.counter("berth_edge_images_received_bytes_total", "Bytes of blobs from clients")
-            .is(counts.received_bytes.get());
-        page.counter("berth_edge_images_sent_bytes_total", "Bytes of blobs to clients")
-            .is(counts.sent_bytes.get());
-        page.counter(
-            "berth_edge_images_refused_total",
-            "Requests to the registry that were refused: logins, rights, limits",
-        )
-        .is(counts.refusals.get());
-    }
-
-    fn store(&self, page: &mut Page) {
-        let store = &self.store;
-        page.counter("berth_edge_store_writes_total", "Writes that are durable").is(store.writes.get());
-        page.counter("berth_edge_store_failures_total", "Writes that were refused or failed")
-            .is(store.failures.get());
-        page.gauge("berth_edge_store_queue", "Writes that wait").is(store.waiting.get());
-        page.gauge("berth_edge_store_writable", "Whether the store can write, as far as is known")
-            .is(store.check().is_ok());
-        page.histogram(
-            "berth_edge_store_batch_duration_seconds",
-            "Batches of writes, and how long each took until it was durable",
-        )
-        .is(store.batches.read());
-    }
-}
 
 impl Metrics {
+    /// Adds all counts.
+    pub(crate) fn add_to(&self, page: &mut Page) {
+        self.requests(page);
+        self.starts(page);
+        self.clients(page);
+    }
+
     fn requests(&self, page: &mut Page) {
         let classes = self.classes().clone();
         let answered =

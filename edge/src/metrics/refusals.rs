@@ -1,42 +1,96 @@
 //! Requests that the edge itself answered, by reason: the words are those of the code and no others.
 
-use berth_engine::Refused;
 use berth_monitor::cells::Counter;
 
-use crate::error::ProxyError;
-use crate::router::RouteError;
+/// Why the edge answered in place of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    BadRequest,
+    NoRoute,
+    NoName,
+    NoNode,
+    NoCapacity,
+    ClassLimit,
+    AppLimit,
+    CrashLoop,
+    ManualStart,
+    Ended,
+    StartTimeout,
+    PortTimeout,
+    StartFailed,
+    StartRefused,
+    Overloaded,
+    InstanceStopping,
+    NodeUnreachable,
+    Store,
+    Tunnel,
+    BrokenOff,
+    BadUpgrade,
+    ClientGone,
+    EdgeStopping,
+}
 
-/// Reasons as labels, in the order of `reason`'s numbers.
-const REASONS: [&str; 23] = [
-    "bad_request",
-    "no_route",
-    "no_name",
-    "no_node",
-    "no_capacity",
-    "class_limit",
-    "app_limit",
-    "crash_loop",
-    "manual_start",
-    "ended",
-    "start_timeout",
-    "port_timeout",
-    "start_failed",
-    "start_refused",
-    "overloaded",
-    "instance_stopping",
-    "node_unreachable",
-    "store",
-    "tunnel",
-    "broken_off",
-    "bad_upgrade",
-    "client_gone",
-    "edge_stopping",
-];
-const CLIENT_GONE: usize = 21;
+impl Reason {
+    /// All of them, in the order of their numbers.
+    const ALL: [Self; 23] = [
+        Self::BadRequest,
+        Self::NoRoute,
+        Self::NoName,
+        Self::NoNode,
+        Self::NoCapacity,
+        Self::ClassLimit,
+        Self::AppLimit,
+        Self::CrashLoop,
+        Self::ManualStart,
+        Self::Ended,
+        Self::StartTimeout,
+        Self::PortTimeout,
+        Self::StartFailed,
+        Self::StartRefused,
+        Self::Overloaded,
+        Self::InstanceStopping,
+        Self::NodeUnreachable,
+        Self::Store,
+        Self::Tunnel,
+        Self::BrokenOff,
+        Self::BadUpgrade,
+        Self::ClientGone,
+        Self::EdgeStopping,
+    ];
+
+    /// As a label: a word that never changes.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::NoRoute => "no_route",
+            Self::NoName => "no_name",
+            Self::NoNode => "no_node",
+            Self::NoCapacity => "no_capacity",
+            Self::ClassLimit => "class_limit",
+            Self::AppLimit => "app_limit",
+            Self::CrashLoop => "crash_loop",
+            Self::ManualStart => "manual_start",
+            Self::Ended => "ended",
+            Self::StartTimeout => "start_timeout",
+            Self::PortTimeout => "port_timeout",
+            Self::StartFailed => "start_failed",
+            Self::StartRefused => "start_refused",
+            Self::Overloaded => "overloaded",
+            Self::InstanceStopping => "instance_stopping",
+            Self::NodeUnreachable => "node_unreachable",
+            Self::Store => "store",
+            Self::Tunnel => "tunnel",
+            Self::BrokenOff => "broken_off",
+            Self::BadUpgrade => "bad_upgrade",
+            Self::ClientGone => "client_gone",
+            Self::EdgeStopping => "edge_stopping",
+        }
+    }
+}
 
 /// How many of which.
 #[derive(Debug)]
-pub(super) struct Refusals([Counter; REASONS.len()]);
+pub(super) struct Refusals([Counter; Reason::ALL.len()]);
 
 impl Default for Refusals {
     fn default() -> Self {
@@ -45,52 +99,13 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    pub(super) fn count(&self, error: &ProxyError) {
-        self.0[reason(error)].count();
-    }
-
-    pub(super) fn client_gone(&self) {
-        self.0[CLIENT_GONE].count();
+    pub(super) fn count(&self, reason: Reason) {
+        self.0[reason as usize].count();
     }
 
     /// All reasons, with their numbers.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        REASONS.into_iter().zip(self.0.iter().map(Counter::get))
-    }
-}
-
-fn reason(error: &ProxyError) -> usize {
-    match error {
-        ProxyError::BadRequest(_) => 0,
-        ProxyError::Route(RouteError::NoRoute) => 1,
-        ProxyError::Route(_) => 2,
-        ProxyError::Refused(refused) => reason_refused(refused),
-        ProxyError::NodeUnreachable(_) => 16,
-        ProxyError::Tunnel { .. } | ProxyError::NoPort | ProxyError::Signal(_) => 18,
-        ProxyError::Upstream(_) => 19,
-        ProxyError::Upgrade => 20,
-        ProxyError::ClientGone => CLIENT_GONE,
-        ProxyError::Stopping => 22,
-    }
-}
-
-fn reason_refused(refused: &Refused) -> usize {
-    match refused {
-        Refused::NoNode => 3,
-        Refused::NoCapacity { .. } => 4,
-        Refused::ClassLimit { .. } => 5,
-        Refused::AppLimit { .. } => 6,
-        Refused::CrashLoop { .. } => 7,
-        Refused::ManualStart => 8,
-        Refused::Ended => 9,
-        Refused::StartTimeout => 10,
-        Refused::PortTimeout { .. } => 11,
-        Refused::StartFailed(_) => 12,
-        Refused::StartRefused(_) => 13,
-        Refused::Overloaded => 14,
-        Refused::Stopping => 15,
-        Refused::NodeUnreachable(_) => 16,
-        Refused::Store => 17,
+        Reason::ALL.map(Reason::word).into_iter().zip(self.0.iter().map(Counter::get))
     }
 }
 
@@ -99,17 +114,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_has_its_word() {
-        let cases: [(&str, ProxyError); 6] = [
-            ("no_route", RouteError::NoRoute.into()),
-            ("no_name", RouteError::Encoding("path").into()),
-            ("port_timeout", Refused::PortTimeout { port: 1 }.into()),
-            ("store", Refused::Store.into()),
-            ("client_gone", ProxyError::ClientGone),
-            ("edge_stopping", ProxyError::Stopping),
-        ];
-        for (word, error) in cases {
-            assert_eq!(REASONS[reason(&error)], word);
+    fn each_reason_has_its_number_and_its_word() {
+        for (number, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number);
+            assert_eq!(Reason::ALL.into_iter().filter(|other| other.word() == reason.word()).count(), 1);
         }
     }
 }

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use berth_store::KeyId;
 use clap::{Args, Subcommand};
 
 use super::file::{DEFAULT_NAME, KeyFile};
-use super::keys::KeyId;
 
 /// What to do with a key file.
 #[derive(Debug, Subcommand)]

@@ -12,10 +12,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use berth_store::KeyId;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use zeroize::Zeroizing;
 
-use super::keys::{Key, KeyId, Keys};
+use super::keys::{Key, Keys};
 
 /// The file's name in an edge's state directory.
 pub(crate) const DEFAULT_NAME: &str = "secret.key";

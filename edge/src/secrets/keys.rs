@@ -6,61 +6,20 @@
 //! ```
 
 use std::fmt;
-use std::str::FromStr;
 
+use berth_store::{KEY_ID_BYTES, KeyId};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Length of a key, in bytes: that of AES-256.
 pub(super) const KEY_BYTES: usize = 32;
-/// Length of a key's id, in bytes.
-const ID_BYTES: usize = 8;
 /// Most keys of a file: each rotation that was broken off leaves one.
 const MAX_KEYS: usize = 64;
 /// The first line of a file.
 const FIRST_LINE: &str = "berth-secret-keys 1";
 /// For whoever opens one.
 const ADVICE: &str = "# Whoever reads this file reads the edge's secrets, and without it nobody does: keep a copy in a safe place.\n";
-
-/// Names a key: the first bytes of a hash of it, which say nothing of the key. So a key under the wrong name is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct KeyId([u8; ID_BYTES]);
-
-impl KeyId {
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl FromStr for KeyId {
-    type Err = hex::FromHexError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut bytes = [0; ID_BYTES];
-        hex::decode_to_slice(text, &mut bytes).map(|()| Self(bytes))
-    }
-}
-
-impl TryFrom<String> for KeyId {
-    type Error = hex::FromHexError;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<KeyId> for String {
-    fn from(id: KeyId) -> Self {
-        id.to_string()
-    }
-}
 
 /// A key. Wiped when it is dropped, and never shown.
 #[derive(Clone)]
@@ -79,9 +38,9 @@ impl Key {
     fn of(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
         let digest =
             Sha256::new().chain_update(b"berth secret key").chain_update(bytes.as_slice()).finalize();
-        let mut id = [0; ID_BYTES];
-        id.copy_from_slice(&digest[..ID_BYTES]);
-        Self { id: KeyId(id), bytes }
+        let mut id = [0; KEY_ID_BYTES];
+        id.copy_from_slice(&digest[..KEY_ID_BYTES]);
+        Self { id: KeyId::from_bytes(id), bytes }
     }
 
     /// A new one. None where the system has no random bytes.
@@ -166,7 +125,7 @@ impl Keys {
     /// The text of a file with these.
     pub(super) fn text(&self) -> Zeroizing<String> {
         // Room for all of it from the start: a text that grows leaves copies behind.
-        let line_bytes = 2 * (ID_BYTES + KEY_BYTES) + 2;
+        let line_bytes = 2 * (KEY_ID_BYTES + KEY_BYTES) + 2;
         let bytes = FIRST_LINE.len() + 1 + ADVICE.len() + (self.older.len() + 1) * line_bytes;
         let mut text = Zeroizing::new(String::with_capacity(bytes));
         text.push_str(FIRST_LINE);

@@ -17,23 +17,21 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use berth_common::clock::wall_ms;
 use berth_common::ids::{AppName, SecretName};
 use berth_common::image::Registry;
+use berth_common::secret::Secret;
 use berth_common::spec::{MAX_ENV_BYTES, MAX_SECRET_BYTES, MAX_SECRETS, Secrets as Bindings};
+use berth_store::{self as store, KeyId, SecretRecord, Store, StoreError, Write};
 use tokio::sync::{Mutex, watch};
 
 use self::file::KeyFile;
 use self::keys::Keys;
 use self::registries::MAX_REGISTRIES;
 use self::sealed::About;
-use crate::clock::wall_ms;
-use crate::hooks::SigningKeys;
-use crate::store::{self, Store, StoreError, Write};
 
 pub(crate) use self::file::{DEFAULT_NAME, KeyFileError};
-pub(crate) use self::keys::KeyId;
-pub(crate) use self::registries::{RegistryRecord, RegistryView, check_login};
-pub(crate) use self::sealed::{Secret, SecretRecord};
+pub(crate) use self::registries::{RegistryView, check_login};
 
 /// Why a secret was not read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -283,16 +281,6 @@ impl Secrets {
             self.changed.send_replace(());
         }
         keys
-    }
-}
-
-/// Events are signed with secrets of their app.
-impl SigningKeys for Secrets {
-    fn with_key(&self, app: &AppName, name: &str, sign: &mut dyn FnMut(&[u8])) -> Result<(), String> {
-        let name = name.parse().map_err(|error| format!("{name:?} cannot name a secret: it {error}"))?;
-        let secret = self.get(app, &name).map_err(|error| error.to_string())?;
-        sign(secret.expose().as_bytes());
-        Ok(())
     }
 }
 

@@ -1,15 +1,15 @@
 //! Users and passwords for registries of images: sealed as secrets are, and rotated with them.
 
+use berth_common::clock::wall_ms;
 use berth_common::image::Registry;
-use serde::{Deserialize, Serialize};
+use berth_common::secret::Secret;
+use berth_registry::remote::{Login, LoginError, Logins};
+use berth_store::{self as store, RegistryRecord, StoreError, Write};
 
-use super::keys::{KeyId, Keys};
+use super::keys::Keys;
 use super::rotation::Rotated;
-use super::sealed::{self, About, Sealed, Secret};
+use super::sealed::{self, About};
 use super::{SecretError, Secrets};
-use crate::clock::wall_ms;
-use crate::remote::Login;
-use crate::store::{self, StoreError, Write};
 
 /// Most registries that users are known of: they are listed whole.
 pub(super) const MAX_REGISTRIES: usize = 256;
@@ -17,18 +17,6 @@ pub(super) const MAX_REGISTRIES: usize = 256;
 const MAX_USERNAME_BYTES: usize = 256;
 /// Longest password, in bytes: some are tokens, and a few are keys.
 const MAX_PASSWORD_BYTES: usize = 16 << 10;
-
-/// The user of a registry, as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RegistryRecord {
-    pub(crate) registry: Registry,
-    pub(crate) username: String,
-    /// When the password was given, in milliseconds since 1970.
-    pub(crate) updated_ms: u64,
-    /// The password.
-    #[serde(flatten)]
-    sealed: Sealed,
-}
 
 /// The same for people and programs: all but the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +27,12 @@ pub(crate) struct RegistryView {
     pub(crate) readable: bool,
 }
 
-impl RegistryRecord {
-    pub(super) fn key(&self) -> KeyId {
-        self.sealed.key
-    }
-
-    fn open(&self, keys: &Keys) -> Result<Secret, SecretError> {
-        let about = About::registry(&self.registry, &self.username);
-        let opened = keys.get(self.sealed.key).and_then(|key| sealed::open(key, about, &self.sealed).ok());
-        let (registry, username) = (self.registry.clone(), self.username.clone());
-        opened.ok_or(SecretError::LoginUnreadable { registry, username })
-    }
+fn open(record: &RegistryRecord, keys: &Keys) -> Result<Secret, SecretError> {
+    let RegistryRecord { registry, username, sealed, .. } = record;
+    let about = About::registry(registry, username);
+    let opened = keys.get(sealed.key).and_then(|key| sealed::open(key, about, sealed).ok());
+    let (registry, username) = (registry.clone(), username.clone());
+    opened.ok_or(SecretError::LoginUnreadable { registry, username })
 }
 
 impl Secrets {
@@ -58,9 +41,9 @@ impl Secrets {
         let Some(record) = self.store.registry(registry)? else { return Ok(None) };
         let known = self.keys();
         let opened = match &*known {
-            Ok(keys) if keys.get(record.key()).is_some() => record.open(keys),
+            Ok(keys) if keys.get(record.sealed.key).is_some() => open(&record, keys),
             _ => match &*self.reload() {
-                Ok(keys) => record.open(keys),
+                Ok(keys) => open(&record, keys),
                 Err(error) => Err(error.clone().into()),
             },
         };
@@ -71,7 +54,7 @@ impl Secrets {
     pub(crate) fn registries(&self) -> Result<Vec<RegistryView>, StoreError> {
         let keys = self.keys();
         let view = |record: RegistryRecord| {
-            let readable = keys.as_ref().as_ref().is_ok_and(|keys| record.open(keys).is_ok());
+            let readable = keys.as_ref().as_ref().is_ok_and(|keys| open(&record, keys).is_ok());
             let RegistryRecord { registry, username, updated_ms, .. } = record;
             RegistryView { registry, username, updated_ms, readable }
         };
@@ -115,10 +98,10 @@ impl Secrets {
     pub(super) async fn rotate_registries(&self, keys: &Keys, done: &mut Rotated) -> Result<(), SecretError> {
         let mut writes = Vec::new();
         for record in self.store.registries()? {
-            if record.key() == done.current {
+            if record.sealed.key == done.current {
                 continue;
             }
-            match record.open(keys) {
+            match open(&record, keys) {
                 Ok(password) => {
                     let about = About::registry(&record.registry, &record.username);
                     let sealed = sealed::seal(keys.current(), about, &password);
@@ -127,13 +110,23 @@ impl Secrets {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a password for a registry stays under its old key");
-                    done.in_use.push(record.key());
+                    done.in_use.push(record.sealed.key);
                     done.unreadable_registries.push(record.registry);
                 }
             }
         }
         done.rotated += writes.len();
         if writes.is_empty() { Ok(()) } else { Ok(store::commit(&*self.store, writes).await?) }
+    }
+}
+
+impl Logins for Secrets {
+    fn login(&self, registry: &Registry) -> Result<Option<Login>, LoginError> {
+        Self::login(self, registry).map_err(|error| match error {
+            SecretError::NoKeys(_) => LoginError::Unavailable(error.to_string()),
+            SecretError::Store(error) => LoginError::Store(error),
+            error => LoginError::Unreadable(error.to_string()),
+        })
     }
 }
 

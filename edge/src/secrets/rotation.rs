@@ -3,11 +3,11 @@
 
 use berth_common::ids::{AppName, SecretName};
 use berth_common::image::Registry;
+use berth_store::{self as store, KeyId, SecretRecord, Write};
 
-use super::keys::{KeyId, Keys};
-use super::sealed::{self, About, SecretRecord};
+use super::keys::Keys;
+use super::sealed::{self, About};
 use super::{SecretError, Secrets};
-use crate::store::{self, Write};
 
 /// Secrets that are written at once: a few megabytes at most.
 const BATCH: usize = 32;

@@ -2,70 +2,20 @@
 //!
 //! AES-256-GCM with a random nonce. A key may seal 2^32 times before two nonces are likely to meet; no edge does.
 
-use std::fmt;
-
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use berth_common::ids::{AppName, SecretName};
 use berth_common::image::Registry;
+use berth_common::secret::Secret;
+use berth_store::{KeyId, Sealed};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::keys::{Key, KeyId};
+use super::keys::Key;
 
 /// What every seal is about, so that none of another kind is taken for one.
 const PURPOSE: &[u8] = b"berth secret 1";
 /// The same, of passwords for registries.
 const REGISTRY_PURPOSE: &[u8] = b"berth registry 1";
-
-/// The value of a secret: wiped when it is dropped. Shows nothing of itself, and is never written anywhere.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(Zeroizing<String>);
-
-impl Secret {
-    pub(crate) fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The value itself: for what becomes of it, and never for a message.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// A secret as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SecretRecord {
-    pub(crate) app: AppName,
-    pub(crate) name: SecretName,
-    /// In milliseconds since 1970.
-    pub(crate) created_ms: u64,
-    /// When its value was put, in milliseconds since 1970.
-    pub(crate) updated_ms: u64,
-    /// How often it was put.
-    pub(crate) version: u64,
-    #[serde(flatten)]
-    pub(crate) sealed: Sealed,
-}
-
-/// An encrypted value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Sealed {
-    /// What it is encrypted with.
-    pub(crate) key: KeyId,
-    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
-    nonce: Vec<u8>,
-    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
-    ciphertext: Vec<u8>,
-}
 
 /// Encryption failed, which it does only for want of random bytes.
 #[derive(Debug, thiserror::Error)]
@@ -142,14 +92,6 @@ pub(super) fn open(key: &Key, about: About<'_>, sealed: &Sealed) -> Result<Secre
 
 fn cipher(key: &Key) -> Option<LessSafeKey> {
     UnboundKey::new(&AES_256_GCM, key.bytes()).ok().map(LessSafeKey::new)
-}
-
-fn to_base64<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&BASE64_STANDARD.encode(bytes))
-}
-
-fn from_base64<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-    BASE64_STANDARD.decode(String::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]

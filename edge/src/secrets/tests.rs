@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use berth_registry::remote::Login;
+use berth_store::SledStore;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::SledStore;
 
 impl Secrets {
     /// Those of a store with a new key file in a directory.
@@ -18,12 +19,12 @@ impl Secrets {
 }
 
 /// An edge's directory, and its secrets opened in it.
-struct Place {
+struct Stage {
     directory: TempDir,
     store: Arc<SledStore>,
 }
 
-impl Place {
+impl Stage {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(SledStore::open(&directory.path().join("store")).unwrap());
@@ -31,9 +32,9 @@ impl Place {
     }
 
     fn with_key() -> Self {
-        let place = Self::new();
-        place.file().init(place.directory.path()).unwrap();
-        place
+        let stage = Self::new();
+        stage.file().init(stage.directory.path()).unwrap();
+        stage
     }
 
     fn file(&self) -> KeyFile {
@@ -66,8 +67,8 @@ fn read(secrets: &Secrets, key: &str) -> Result<String, String> {
 
 #[tokio::test]
 async fn a_secret_is_put_replaced_listed_and_deleted() {
-    let place = Place::with_key();
-    let secrets = place.open();
+    let stage = Stage::with_key();
+    let secrets = stage.open();
     let mut changes = secrets.changes();
     put(&secrets, "B", "one").await.unwrap();
     put(&secrets, "B", "two").await.unwrap();
@@ -87,13 +88,13 @@ async fn a_secret_is_put_replaced_listed_and_deleted() {
     assert!(changes.has_changed().unwrap());
     let error = read(&secrets, "B").unwrap_err();
     assert!(error.contains("`B`") && error.contains("berth secret put B --app a"), "{error}");
-    assert_eq!(read(&place.open(), "A"), Ok(String::new()));
+    assert_eq!(read(&stage.open(), "A"), Ok(String::new()));
 }
 
 #[tokio::test]
 async fn what_no_variable_can_hold_is_refused_and_so_are_too_many() {
-    let place = Place::with_key();
-    let secrets = place.open();
+    let stage = Stage::with_key();
+    let secrets = stage.open();
     put(&secrets, "A", &"x".repeat(MAX_SECRET_BYTES)).await.unwrap();
     for bad in ["a\0b", &"x".repeat(MAX_SECRET_BYTES + 1)] {
         assert!(matches!(put(&secrets, "A", bad).await, Err(SecretError::BadValue(_))));
@@ -108,8 +109,8 @@ async fn what_no_variable_can_hold_is_refused_and_so_are_too_many() {
 
 #[tokio::test]
 async fn secrets_are_added_to_an_environment_of_bounded_size() {
-    let place = Place::with_key();
-    let secrets = place.open();
+    let stage = Stage::with_key();
+    let secrets = stage.open();
     put(&secrets, "S", &"x".repeat(MAX_SECRET_BYTES)).await.unwrap();
     let bindings = |variables: &[&str]| -> Bindings {
         variables.iter().map(|variable| (variable.parse().unwrap(), name("S"))).collect()
@@ -125,27 +126,27 @@ async fn secrets_are_added_to_an_environment_of_bounded_size() {
 
 #[tokio::test]
 async fn without_a_key_file_nothing_is_put_until_there_is_one() {
-    let place = Place::new();
-    let secrets = place.open();
+    let stage = Stage::new();
+    let secrets = stage.open();
     let error = put(&secrets, "A", "x").await.unwrap_err().to_string();
     assert!(error.contains("berth secret init"), "{error}");
     assert!(secrets.list(&app()).unwrap().is_empty());
-    place.file().init(place.directory.path()).unwrap();
+    stage.file().init(stage.directory.path()).unwrap();
     put(&secrets, "A", "x").await.unwrap();
     assert_eq!(read(&secrets, "A"), Ok("x".to_owned()));
 }
 
 #[tokio::test]
 async fn a_lost_and_a_wrong_key_file_are_told_and_the_right_one_mends_it() {
-    let place = Place::with_key();
-    put(&place.open(), "A", "x").await.unwrap();
-    let kept = fs::read(place.file().path()).unwrap();
-    fs::remove_file(place.file().path()).unwrap();
-    let secrets = place.open();
+    let stage = Stage::with_key();
+    put(&stage.open(), "A", "x").await.unwrap();
+    let kept = fs::read(stage.file().path()).unwrap();
+    fs::remove_file(stage.file().path()).unwrap();
+    let secrets = stage.open();
     assert!(!secrets.list(&app()).unwrap()[0].readable);
     assert!(read(&secrets, "A").unwrap_err().contains("secret.key"));
 
-    place.file().init(place.directory.path()).unwrap();
+    stage.file().init(stage.directory.path()).unwrap();
     let error = read(&secrets, "A").unwrap_err();
     assert!(error.contains("does not hold") && error.contains("berth secret put A --app a"), "{error}");
     assert!(!secrets.list(&app()).unwrap()[0].readable);
@@ -155,8 +156,8 @@ async fn a_lost_and_a_wrong_key_file_are_told_and_the_right_one_mends_it() {
     assert_eq!(rotated.in_use.len(), 1);
 
     let mut changes = secrets.changes();
-    place.file().path().metadata().unwrap();
-    fs::write(place.file().path(), kept).unwrap();
+    stage.file().path().metadata().unwrap();
+    fs::write(stage.file().path(), kept).unwrap();
     assert_eq!(read(&secrets, "A"), Ok("x".to_owned()));
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
@@ -164,10 +165,10 @@ async fn a_lost_and_a_wrong_key_file_are_told_and_the_right_one_mends_it() {
 
 #[tokio::test]
 async fn nothing_is_put_under_keys_whose_file_is_gone() {
-    let place = Place::with_key();
-    let secrets = place.open();
+    let stage = Stage::with_key();
+    let secrets = stage.open();
     put(&secrets, "A", "x").await.unwrap();
-    fs::remove_file(place.file().path()).unwrap();
+    fs::remove_file(stage.file().path()).unwrap();
     assert!(matches!(put(&secrets, "A", "y").await, Err(SecretError::NoKeys(_))));
     // What is there is served from the keys that the edge has.
     assert_eq!(read(&secrets, "A"), Ok("x".to_owned()));
@@ -175,11 +176,11 @@ async fn nothing_is_put_under_keys_whose_file_is_gone() {
 
 #[tokio::test]
 async fn a_secret_moved_to_another_name_does_not_open() {
-    let place = Place::with_key();
-    let secrets = place.open();
+    let stage = Stage::with_key();
+    let secrets = stage.open();
     put(&secrets, "A", "x").await.unwrap();
-    let moved = SecretRecord { name: name("B"), ..place.store.secret(&app(), &name("A")).unwrap().unwrap() };
-    store::write(&*place.store, Write::Secret(moved)).await.unwrap();
+    let moved = SecretRecord { name: name("B"), ..stage.store.secret(&app(), &name("A")).unwrap().unwrap() };
+    store::write(&*stage.store, Write::Secret(moved)).await.unwrap();
     let error = read(&secrets, "B").unwrap_err();
     assert!(error.contains("damaged"), "{error}");
     assert!(!secrets.list(&app()).unwrap()[1].readable);
@@ -187,18 +188,18 @@ async fn a_secret_moved_to_another_name_does_not_open() {
 
 #[tokio::test]
 async fn a_rotation_leaves_everything_under_the_new_key_and_the_old_one_goes() {
-    let place = Place::with_key();
-    let secrets = place.open();
+    let stage = Stage::with_key();
+    let secrets = stage.open();
     for index in 0..70 {
         put(&secrets, &format!("S{index}"), &format!("v{index}")).await.unwrap();
     }
-    let old = place.file().read().unwrap().current().id();
-    let new = place.file().add().unwrap();
+    let old = stage.file().read().unwrap().current().id();
+    let new = stage.file().add().unwrap();
     let rotated = secrets.rotate().await.unwrap();
     assert_eq!((rotated.current, rotated.rotated, rotated.in_use.len()), (new, 70, 0));
-    assert_eq!(place.file().keep(rotated.current, &rotated.in_use).unwrap(), 1);
-    assert!(place.file().read().unwrap().get(old).is_none());
-    for secrets in [&secrets, &place.open()] {
+    assert_eq!(stage.file().keep(rotated.current, &rotated.in_use).unwrap(), 1);
+    assert!(stage.file().read().unwrap().get(old).is_none());
+    for secrets in [&secrets, &stage.open()] {
         for index in 0..70 {
             assert_eq!(read(secrets, &format!("S{index}")), Ok(format!("v{index}")));
         }
@@ -212,46 +213,68 @@ async fn a_rotation_leaves_everything_under_the_new_key_and_the_old_one_goes() {
 #[tokio::test]
 async fn a_rotation_killed_at_any_step_leaves_everything_readable() {
     for step in 0..4 {
-        let place = Place::with_key();
-        let secrets = place.open();
+        let stage = Stage::with_key();
+        let secrets = stage.open();
         for index in 0..4 {
             put(&secrets, &format!("S{index}"), &format!("v{index}")).await.unwrap();
         }
-        place.file().add().unwrap();
-        let keys = place.file().read().unwrap();
+        stage.file().add().unwrap();
+        let keys = stage.file().read().unwrap();
         for index in 0..[0, 2, 4, 4][step] {
-            let record = place.store.secret(&app(), &name(&format!("S{index}"))).unwrap().unwrap();
+            let record = stage.store.secret(&app(), &name(&format!("S{index}"))).unwrap().unwrap();
             let value = secrets.open_record(&keys, &record).unwrap();
             let sealed = sealed::seal(keys.current(), About::secret(&app(), &record.name), &value).unwrap();
             let write = Write::Secret(SecretRecord { sealed, ..record });
-            store::write(&*place.store, write).await.unwrap();
+            store::write(&*stage.store, write).await.unwrap();
         }
         if step == 3 {
-            place.file().keep(keys.current().id(), &[]).unwrap();
+            stage.file().keep(keys.current().id(), &[]).unwrap();
         }
         drop(secrets);
-        let secrets = place.open();
+        let secrets = stage.open();
         for _ in 0..2 {
             for index in 0..4 {
                 assert_eq!(read(&secrets, &format!("S{index}")), Ok(format!("v{index}")), "step {step}");
             }
-            place.file().add().unwrap();
+            stage.file().add().unwrap();
             let rotated = secrets.rotate().await.unwrap();
-            place.file().keep(rotated.current, &rotated.in_use).unwrap();
-            assert_eq!(place.file().read().unwrap().ids(), [rotated.current]);
+            stage.file().keep(rotated.current, &rotated.in_use).unwrap();
+            assert_eq!(stage.file().read().unwrap().ids(), [rotated.current]);
         }
     }
 }
 
 #[tokio::test]
 async fn the_store_holds_nothing_of_a_value() {
-    let place = Place::with_key();
-    let secrets = place.open();
+    let stage = Stage::with_key();
+    let secrets = stage.open();
     put(&secrets, "A", "marmalade-sandwich").await.unwrap();
-    let record = place.store.secret(&app(), &name("A")).unwrap().unwrap();
-    place.store.close();
-    let database = fs::read(place.directory.path().join("store/db")).unwrap();
+    let record = stage.store.secret(&app(), &name("A")).unwrap().unwrap();
+    stage.store.close();
+    let database = fs::read(stage.directory.path().join("store/db")).unwrap();
     let holds = |part: &[u8]| database.windows(part.len()).any(|window| window == part);
     assert!(holds(b"A") && !holds(b"marmalade"));
     assert!(!format!("{record:?}{secrets:?}", secrets = secrets.list(&app())).contains("marmalade"));
+}
+
+#[tokio::test]
+async fn a_user_of_a_registry_is_kept_sealed_and_rotated_with_the_secrets() {
+    let stage = Stage::with_key();
+    let secrets = stage.open();
+    let registry: Registry = "r.example:5000".parse().unwrap();
+    let login = |username: &str| {
+        let password = Secret::new("opensesame".to_owned());
+        Login { username: username.to_owned(), password }
+    };
+    secrets.put_login(registry.clone(), login("me")).await.unwrap();
+    let kept = secrets.registries().unwrap();
+    assert_eq!((kept.len(), kept[0].username.as_str(), kept[0].readable), (1, "me", true));
+    assert!(!format!("{kept:?}").contains("opensesame"));
+    secrets.rotate().await.unwrap();
+    assert_eq!(secrets.login(&registry).unwrap(), Some(login("me")));
+    assert!(secrets.delete_login(&registry).await.unwrap());
+    assert!(!secrets.delete_login(&registry).await.unwrap());
+    for bad in ["", "a:b", "a\nb"] {
+        assert!(secrets.put_login(registry.clone(), login(bad)).await.is_err(), "{bad}");
+    }
 }

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use berth_api::usage::By;
 use berth_common::ids::{AppName, ClassName, ObjectKey, ObjectName};
 use berth_common::metering::STEP_MS;
 use berth_engine::UsageRecord;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// Most rows of one answer: some tens of megabytes of memory, and more than anybody reads.
 pub(crate) const MAX_ROWS: usize = 100_000;
@@ -21,16 +20,6 @@ const NO_REGION: &str = "unknown";
 pub(crate) struct Window {
     pub(crate) from_ms: u64,
     pub(crate) to_ms: u64,
-}
-
-/// What has a row of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum By {
-    Object,
-    Class,
-    #[default]
-    App,
 }
 
 /// The life of one instance, over or not.
@@ -193,8 +182,9 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use berth_store::fixtures::life;
+
     use super::*;
-    use crate::store::tests::life;
 
     fn of(n: u32, ended_ms: u64) -> Life {
         life(n, ended_ms).into()

@@ -13,21 +13,21 @@ use super::support::edge::{Edge, Site, certificates};
 use super::support::image::Image;
 
 /// An edge without a node that answers, and a client that may do everything.
-struct Place {
+struct Setup {
     site: Site,
     edge: Edge,
     client: Client,
 }
 
-async fn place() -> Place {
-    place_with(&[]).await
+async fn set_up() -> Setup {
+    set_up_with(&[]).await
 }
 
-async fn place_with(arguments: &[&str]) -> Place {
+async fn set_up_with(arguments: &[&str]) -> Setup {
     let site = Site::new(certificates(), "127.0.0.1:9".parse().unwrap());
     let edge = site.start_with(arguments).await;
     let client = Client { address: edge.registry, token: token(&edge, "deploy").await };
-    Place { site, edge, client }
+    Setup { site, edge, client }
 }
 
 /// A token of this scope.

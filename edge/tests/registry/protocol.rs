@@ -3,13 +3,13 @@
 use berth_common::image::Digest;
 use serde_json::{Value, json};
 
-use super::{place, push};
+use super::{push, set_up};
 use crate::support::image::{INDEX, Image, MANIFEST, descriptor};
 
 #[tokio::test]
 async fn an_image_is_pushed_in_one_go_and_pulled_as_it_was() {
-    let place = place().await;
-    let (client, image) = (&place.client, Image::tiny());
+    let setup = set_up().await;
+    let (client, image) = (&setup.client, Image::tiny());
     assert_eq!(client.get("/v2/").await.header("docker-distribution-api-version"), "registry/2.0");
     push(client, "a/b", "v1", &image).await;
 
@@ -35,8 +35,8 @@ async fn an_image_is_pushed_in_one_go_and_pulled_as_it_was() {
 
 #[tokio::test]
 async fn an_upload_goes_on_over_several_requests_and_is_refused_out_of_order() {
-    let place = place().await;
-    let client = &place.client;
+    let setup = set_up().await;
+    let client = &setup.client;
     let begun = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await;
     assert_eq!((begun.status, begun.header("range")), (202, "0-0"));
     let place_of_it = begun.header("location").to_owned();
@@ -74,8 +74,8 @@ async fn an_upload_goes_on_over_several_requests_and_is_refused_out_of_order() {
 #[tokio::test]
 async fn an_upload_that_is_cut_off_goes_on_where_it_was() {
     use tokio::io::AsyncWriteExt;
-    let place = place().await;
-    let client = &place.client;
+    let setup = set_up().await;
+    let client = &setup.client;
     let location = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await.header("location").to_owned();
     let mut stream = tokio::net::TcpStream::connect(client.address).await.unwrap();
     let head = format!(
@@ -104,8 +104,8 @@ async fn an_upload_that_is_cut_off_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn uploads_are_cancelled_and_what_is_not_what_was_said_is_refused() {
-    let place = place().await;
-    let client = &place.client;
+    let setup = set_up().await;
+    let client = &setup.client;
     let location = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await.header("location").to_owned();
     assert_eq!(client.delete(&location).await.status, 204);
     assert_eq!(client.delete(&location).await.code(), "BLOB_UPLOAD_UNKNOWN");
@@ -113,14 +113,14 @@ async fn uploads_are_cancelled_and_what_is_not_what_was_said_is_refused() {
     assert_eq!(client.send("POST", &other, &[], "this").await.code(), "DIGEST_INVALID");
     let senseless = client.send("POST", "/v2/r/blobs/uploads/?digest=md5:0", &[], "this").await;
     assert_eq!((senseless.status, senseless.code()), (400, "DIGEST_INVALID".into()));
-    let left = std::fs::read_dir(place.site.state("images/uploads")).unwrap().count();
+    let left = std::fs::read_dir(setup.site.state("images/uploads")).unwrap().count();
     assert_eq!(left, 0);
 }
 
 #[tokio::test]
 async fn a_blob_that_is_there_is_mounted_and_another_begins_an_upload() {
-    let place = place().await;
-    let (client, image) = (&place.client, Image::tiny());
+    let setup = set_up().await;
+    let (client, image) = (&setup.client, Image::tiny());
     push(client, "one", "v1", &image).await;
     let digest = Digest::of(&image.layer);
     let mounted =
@@ -132,8 +132,8 @@ async fn a_blob_that_is_there_is_mounted_and_another_begins_an_upload() {
 
 #[tokio::test]
 async fn errors_have_their_codes() {
-    let place = place().await;
-    let (client, image) = (&place.client, Image::tiny());
+    let setup = set_up().await;
+    let (client, image) = (&setup.client, Image::tiny());
     let digest = image.digest();
     for (method, path, status, code) in [
         ("GET", "/v2/UPPER/tags/list".to_owned(), 400, "NAME_INVALID"),
@@ -167,8 +167,8 @@ async fn errors_have_their_codes() {
 
 #[tokio::test]
 async fn lists_come_in_pages() {
-    let place = place().await;
-    let (client, image) = (&place.client, Image::tiny());
+    let setup = set_up().await;
+    let (client, image) = (&setup.client, Image::tiny());
     for tag in ["v3", "v1", "v2"] {
         push(client, "a", tag, &image).await;
     }
@@ -189,8 +189,8 @@ async fn lists_come_in_pages() {
 
 #[tokio::test]
 async fn manifests_about_another_are_listed_with_it() {
-    let place = place().await;
-    let (client, image) = (&place.client, Image::tiny());
+    let setup = set_up().await;
+    let (client, image) = (&setup.client, Image::tiny());
     let path = format!("/v2/r/referrers/{}", image.digest());
     let empty = client.get(&path).await;
     assert_eq!((empty.status, empty.header("content-type")), (200, INDEX));
@@ -219,8 +219,8 @@ async fn manifests_about_another_are_listed_with_it() {
 
 #[tokio::test]
 async fn what_is_deleted_is_gone_and_a_part_of_an_image_is_not_deleted() {
-    let place = place().await;
-    let (client, image) = (&place.client, Image::tiny());
+    let setup = set_up().await;
+    let (client, image) = (&setup.client, Image::tiny());
     push(client, "r", "v1", &image).await;
     push(client, "r", "v2", &image).await;
     let layer = format!("/v2/r/blobs/{}", Digest::of(&image.layer));
@@ -236,8 +236,8 @@ async fn what_is_deleted_is_gone_and_a_part_of_an_image_is_not_deleted() {
 
 #[tokio::test]
 async fn an_index_needs_its_manifests_and_is_listed_with_its_architectures() {
-    let place = place().await;
-    let (client, image) = (&place.client, Image::tiny());
+    let setup = set_up().await;
+    let (client, image) = (&setup.client, Image::tiny());
     let mut part = descriptor(MANIFEST, &image.manifest);
     part["platform"] = json!({"os": "linux", "architecture": "amd64"});
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [part]}).to_string();
@@ -245,12 +245,12 @@ async fn an_index_needs_its_manifests_and_is_listed_with_its_architectures() {
     assert_eq!(put().await.code(), "MANIFEST_BLOB_UNKNOWN");
     push(client, "r", "amd64", &image).await;
     assert_eq!(put().await.status, 201);
-    let listed = place.edge.look("/v1/images?limit=1").await;
+    let listed = setup.edge.look("/v1/images?limit=1").await;
     let rest = format!("/v1/images?cursor={}", listed["next_cursor"].as_str().unwrap());
-    let rest = place.edge.look(&rest).await;
+    let rest = setup.edge.look(&rest).await;
     let tags = [&listed, &rest].map(|page| page["images"][0]["tags"][0].as_str().unwrap().to_owned());
     assert!(tags.contains(&"multi".to_owned()) && tags.contains(&"amd64".to_owned()), "{tags:?}");
     assert_eq!(listed["images"][0]["architectures"], json!(["amd64"]));
-    let shown = place.edge.look(&format!("/v1/images/{}", Digest::of(index.as_bytes()))).await;
+    let shown = setup.edge.look(&format!("/v1/images/{}", Digest::of(index.as_bytes()))).await;
     assert_eq!(shown["images"][0]["layers"][0]["digest"], json!(Digest::of(&image.layer)));
 }

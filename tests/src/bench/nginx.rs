@@ -138,7 +138,7 @@ pub struct Chain {
 
 /// What the chain is made of.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub struct ChainSetup<'a> {
     /// Where configuration and logs go.
     pub directory: PathBuf,
     /// Where `berth certs` has put the certificates that both chains use.
@@ -153,14 +153,14 @@ pub struct Parts<'a> {
 
 impl Chain {
     /// Starts all three.
-    pub fn start(parts: Parts<'_>) -> Result<Self> {
+    pub fn start(setup: ChainSetup<'_>) -> Result<Self> {
         packages::need(&[("nginx", "nginx-light")])?;
         let [app, node, edge] = [ports::free_address()?, ports::free_address()?, ports::free_address()?];
-        let mut command = Command::new(parts.app.get_program());
-        command.args(parts.app.get_args()).env("PORT", app.port().to_string());
-        let app_server = Server::start(&command, &parts.directory.join("app.log"), app)?;
-        let node_server = parts.start_role("node", NODE, node, app)?;
-        let edge_server = parts.start_role("edge", EDGE, edge, node)?;
+        let mut command = Command::new(setup.app.get_program());
+        command.args(setup.app.get_args()).env("PORT", app.port().to_string());
+        let app_server = Server::start(&command, &setup.directory.join("app.log"), app)?;
+        let node_server = setup.start_role("node", NODE, node, app)?;
+        let edge_server = setup.start_role("edge", EDGE, edge, node)?;
         Ok(Self { edge: edge_server, node: node_server, _app: app_server, address: edge })
     }
 
@@ -175,7 +175,7 @@ impl Chain {
     }
 }
 
-impl Parts<'_> {
+impl ChainSetup<'_> {
     fn start_role(&self, role: &str, server: &str, listen: SocketAddr, next: SocketAddr) -> Result<Server> {
         let text = COMMON.replace("{server}", server);
         let values = [

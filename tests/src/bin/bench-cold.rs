@@ -29,20 +29,20 @@ const RATE_CLIENTS: usize = 6;
 /// Disks of a node, where root can make them.
 const SLOTS: &str = "24x64MiB";
 
-/// The ways to start that are measured. An app for each, with a prefix of its own.
-const WAYS: [Way; 3] = [
-    Way { name: "prepared", prepared: 2, internet: false },
-    Way { name: "prepared_internet", prepared: 2, internet: true },
-    Way { name: "unprepared", prepared: 0, internet: false },
+/// The kinds of starts that are measured. An app for each, with a prefix of its own.
+const KINDS: [StartKind; 3] = [
+    StartKind { name: "prepared", prepared: 2, internet: false },
+    StartKind { name: "prepared_internet", prepared: 2, internet: true },
+    StartKind { name: "unprepared", prepared: 0, internet: false },
 ];
 
-struct Way {
+struct StartKind {
     name: &'static str,
     prepared: usize,
     internet: bool,
 }
 
-impl Way {
+impl StartKind {
     fn app(&self) -> App {
         let more = if self.prepared > 0 { "prepared = 2" } else { "prepared = 0" };
         let (name, prefix) = (self.name, self.name);
@@ -68,16 +68,16 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(bare: &Cluster, stocked: &Cluster, count: usize) -> Result<Report> {
-    let cluster = |way: &Way| if way.prepared > 0 { stocked } else { bare };
-    for way in &WAYS {
-        cluster(way).deploy(&way.app()).await?;
+    let cluster = |kind: &StartKind| if kind.prepared > 0 { stocked } else { bare };
+    for kind in &KINDS {
+        cluster(kind).deploy(&kind.app()).await?;
     }
     let mut podman = Podman::prepare(&pack(stocked).await?)?;
-    let mut samples: [Samples; WAYS.len()] = Default::default();
+    let mut samples: [Samples; KINDS.len()] = Default::default();
     let mut theirs = Samples::default();
     for round in 0..WARM_UP + count {
-        for (way, samples) in WAYS.iter().zip(&mut samples) {
-            let took = berth_start(cluster(way), way, round).await?;
+        for (kind, samples) in KINDS.iter().zip(&mut samples) {
+            let took = berth_start(cluster(kind), kind, round).await?;
             if round >= WARM_UP {
                 samples.add_ms(took);
             }
@@ -136,20 +136,20 @@ async fn pack(cluster: &Cluster) -> Result<std::path::PathBuf> {
     Ok(layout)
 }
 
-async fn berth_start(cluster: &Cluster, way: &Way, round: usize) -> Result<Duration> {
-    until_quiet(cluster, way).await?;
-    let (client, name) = (cluster.client(), format!("{}-{round}", way.name));
+async fn berth_start(cluster: &Cluster, kind: &StartKind, round: usize) -> Result<Duration> {
+    until_quiet(cluster, kind).await?;
+    let (client, name) = (cluster.client(), format!("{}-{round}", kind.name));
     let started = Instant::now();
-    let response = client.send(Method::GET, &format!("/{}/{name}", way.name), Empty::new().boxed()).await?;
+    let response = client.send(Method::GET, &format!("/{}/{name}", kind.name), Empty::new().boxed()).await?;
     let took = started.elapsed();
     ensure!(response.status().is_success(), "a new ID was answered with {}", response.status());
-    client.get(&format!("/{}/{name}/exit/0", way.name)).await?;
+    client.get(&format!("/{}/{name}/exit/0", kind.name)).await?;
     Ok(took)
 }
 
 /// Waits until the last instance is gone and the stock is there: one start is measured, and nothing beside it.
-async fn until_quiet(cluster: &Cluster, way: &Way) -> Result<()> {
-    let held = if way.prepared > 0 { 2 * way.prepared } else { 0 };
+async fn until_quiet(cluster: &Cluster, kind: &StartKind) -> Result<()> {
+    let held = if kind.prepared > 0 { 2 * kind.prepared } else { 0 };
     wait::until("the node to be quiet", QUIET_TIMEOUT, async || {
         let (groups, stock) = (cluster.instance_groups(0), cluster.held(0).len());
         ensure!(groups.is_empty() && stock == held, "{} instances, {stock} containers held", groups.len());
@@ -168,9 +168,9 @@ async fn podman_start(podman: &mut Podman, round: usize) -> Result<Duration> {
     Ok(took)
 }
 
-fn report(samples: &[Samples; WAYS.len()], theirs: &Samples, podman: &Podman) -> Result<Report> {
+fn report(samples: &[Samples; KINDS.len()], theirs: &Samples, podman: &Podman) -> Result<Report> {
     let mut report = Report::new("cold");
-    let ours = WAYS.iter().map(|way| way.name).zip(samples);
+    let ours = KINDS.iter().map(|kind| kind.name).zip(samples);
     for (name, samples) in ours.chain([("podman", theirs)]) {
         report.value(format!("{name}_ms"), samples.median());
         report.value(format!("{name}_p95_ms"), samples.at(95));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
-use berth_tests::bench::nginx::{Chain, Parts};
+use berth_tests::bench::nginx::{Chain, ChainSetup};
 use berth_tests::bench::report::Report;
 use berth_tests::bench::samples::Samples;
 use berth_tests::bench::wrk::{Measured, Wrk};
@@ -60,7 +60,7 @@ fn measure(cluster: &Cluster, rounds: usize) -> Result<Report> {
     let wrk = Wrk::prepare(&directory)?;
     let app = Command::new(cluster.program(HELLO));
     let certificates = cluster.authority();
-    let nginx = Chain::start(Parts { directory, certificates, edge: EDGE, node: "n1", app })?;
+    let nginx = Chain::start(ChainSetup { directory, certificates, edge: EDGE, node: "n1", app })?;
     let mut sides = BTreeMap::<(usize, &str), Side>::new();
     for connections in CONNECTIONS {
         wrk.run(cluster.client().address(), PATH, connections, WARM_UP_SECONDS)?;

@@ -19,41 +19,41 @@ use berth_tests::scenario::{Outcome, scenario};
 use self::table::{ROWS, Row};
 
 /// What probes tell, by their names.
-type Told = BTreeMap<&'static str, String>;
+type Answers = BTreeMap<&'static str, String>;
 
 fn app() -> App {
     App { program: PROBE, memory: "256MiB", ..App::default() }
 }
 
 /// Runs the probes of these rows in one container.
-async fn run(cluster: &mut Cluster, rows: &[&Row]) -> Result<Told> {
+async fn run(cluster: &mut Cluster, rows: &[&Row]) -> Result<Answers> {
     cluster.deploy(&app()).await?;
-    let mut told = Told::new();
+    let mut answers = Answers::new();
     for row in rows {
         let answer = cluster.client().get(&format!("/container/attack/probe/{}", row.name)).await?;
-        told.insert(row.name, answer.success()?.text);
+        answers.insert(row.name, answer.success()?.text);
     }
-    Ok(told)
+    Ok(answers)
 }
 
 /// The same on a node without some layers.
-fn run_without(layers: &'static [&'static str], rows: &[&Row]) -> Result<Told> {
+fn run_without(layers: &'static [&'static str], rows: &[&Row]) -> Result<Answers> {
     let options = layers.iter().flat_map(|layer| ["--without", layer]).collect();
-    let mut told = Told::new();
+    let mut answers = Answers::new();
     let setup = Setup { agent_options: options, ..Setup::nodes(1) };
     let outcome = scenario(setup, async |cluster| {
-        told = run(cluster, rows).await?;
+        answers = run(cluster, rows).await?;
         Ok(())
     });
     outcome.map_err(|failure| anyhow::anyhow!("without {layers:?}: {failure:?}"))?;
-    Ok(told)
+    Ok(answers)
 }
 
 #[test]
 fn every_attack_fails_because_of_the_layers_that_are_meant_to_stop_it() -> Outcome {
     let all: Vec<&Row> = ROWS.iter().collect();
     let protected = run_without(&[], &all)?;
-    let mut unprotected = Told::new();
+    let mut unprotected = Answers::new();
     let sets: BTreeSet<&'static [&'static str]> = ROWS.iter().map(|row| row.layers).collect();
     for layers in sets.into_iter().filter(|layers| !layers.is_empty()) {
         let rows: Vec<&Row> = ROWS.iter().filter(|row| row.layers == layers).collect();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use berth_api::containers::{ContainerState, ContainerView};
 use berth_common::outcome::ExitReason;
-use berth_tests::admin::Object;
 use berth_tests::app::App;
 use berth_tests::client::Answer;
 use berth_tests::cluster::{Cluster, Setup};
@@ -17,7 +17,7 @@ use serde_json::json;
 /// How long a change of state may take to be seen.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
-async fn until_state(cluster: &Cluster, name: &str, state: &str) -> Result<Object> {
+async fn until_state(cluster: &Cluster, name: &str, state: ContainerState) -> Result<ContainerView> {
     let admin = cluster.admin();
     wait::until(&format!("{name} to be {state}"), SEEN_WITHIN, async || {
         let object = admin.object(name).await?;
@@ -46,15 +46,15 @@ fn an_app_that_exits_is_shown_with_its_code_and_started_again() -> Outcome {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
         let first = client.get("/container/fickle/exit/3").await?.success()?.instance()?;
-        let object = until_state(cluster, "fickle", "stopped_with_code").await?;
+        let object = until_state(cluster, "fickle", ContainerState::StoppedWithCode).await?;
         let exit = object.exit.context("it does not tell how it ended")?;
         ensure!((exit.reason, exit.code) == (ExitReason::Exit, Some(3)), "{exit:?}");
         let second = client.get("/container/fickle").await?.success()?.instance()?;
         ensure!(second != first, "the instance id was used twice");
-        ensure!(cluster.admin().object("fickle").await?.generation == 2, "it was not started anew");
+        ensure!(cluster.admin().object("fickle").await?.generation.0 == 2, "it was not started anew");
 
         client.get("/container/fickle/exit/0").await?.success()?;
-        let exit = until_state(cluster, "fickle", "stopped").await?.exit.context("no exit")?;
+        let exit = until_state(cluster, "fickle", ContainerState::Stopped).await?.exit.context("no exit")?;
         ensure!((exit.reason, exit.code) == (ExitReason::Exit, Some(0)), "{exit:?}");
         Ok(())
     })
@@ -70,7 +70,7 @@ fn an_app_that_never_opens_its_port_is_told_of_after_the_port_timeout() -> Outco
         let waited = asked.elapsed();
         expect_failure(&answer, "8080")?;
         ensure!((2..20).contains(&waited.as_secs()), "the answer came after {waited:?}");
-        let object = until_state(cluster, "mute", "stopped").await?;
+        let object = until_state(cluster, "mute", ContainerState::Stopped).await?;
         let reason = object.exit.context("it does not tell how it ended")?.reason;
         ensure!(reason == ExitReason::StartFailed, "{reason:?}");
         Ok(())

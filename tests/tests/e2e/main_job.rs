@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use berth_api::containers::ContainerState;
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::scenario::{Outcome, scenario};
@@ -40,7 +41,7 @@ fn a_request_arrives_as_it_was_sent() -> Outcome {
         let first = page.text.lines().next().unwrap_or_default();
         ensure!(first == "GET /container/a%20b/x/../headers?q=1&r=%2F HTTP/1.1", "{first}");
         let object = cluster.admin().object("a b").await?;
-        ensure!(object.state == "healthy", "{object:?}");
+        ensure!(object.state == ContainerState::Healthy, "{object:?}");
         let status = client.get("/container/a%20b/status/418").await?.status;
         ensure!(status.as_u16() == 418, "{status}");
         Ok(())
@@ -59,7 +60,7 @@ fn fifty_concurrent_first_requests_start_one_container() -> Outcome {
         }
         ensure!(instances.len() == 1, "answered by {instances:?}");
         let object = cluster.admin().object("burst").await?;
-        ensure!(object.generation == 1, "{object:?}");
+        ensure!(object.generation.0 == 1, "{object:?}");
         let containers = containers(cluster)?;
         ensure!(containers == 1, "{containers} containers were started");
         Ok(())

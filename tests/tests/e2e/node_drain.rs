@@ -45,7 +45,7 @@ fn a_drained_node_is_empty_and_others_take_its_work() -> Outcome {
         for name in ["1", "2", "3", "4", "5"] {
             client.get(&format!("/container/{name}")).await?.success()?;
             let node = cluster.admin().object(name).await?.node;
-            ensure!(node.as_deref() == Some("n2"), "{name} is on {node:?}");
+            ensure!(node.as_ref().is_some_and(|node| node.as_str() == "n2"), "{name} is on {node:?}");
         }
         Ok(())
     })

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use berth_api::containers::ContainerState;
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
@@ -52,7 +53,7 @@ fn out_of_memory_ends_only_that_instance_and_is_told_as_such() -> Outcome {
         })
         .await?;
         let neighbour = admin.object("neighbour").await?;
-        ensure!(neighbour.generation == 1 && neighbour.state == "healthy", "{neighbour:?}");
+        ensure!(neighbour.generation.0 == 1 && neighbour.state == ContainerState::Healthy, "{neighbour:?}");
         // The next request starts it anew.
         cluster.client().get("/container/bomb").await?.success().map(drop)
     })

@@ -4,6 +4,7 @@ use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use berth_api::containers::ContainerState;
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
 use berth_tests::client::Client;
@@ -162,7 +163,7 @@ fn without_its_rules_an_instance_does_not_start() -> Outcome {
         ensure!(answer.status.as_u16() == 500, "answered {}: {}", answer.status, answer.text);
         ensure!(answer.text.contains("firewall"), "it does not say why: {}", answer.text);
         let object = cluster.admin().object("net").await?;
-        ensure!(object.state != "healthy" && object.state != "running", "{object:?}");
+        ensure!(!matches!(object.state, ContainerState::Healthy | ContainerState::Running), "{object:?}");
         // One that needs no rules does.
         cluster.deploy(&App { name: "alone", prefix: "alone", ..App::default() }).await?;
         cluster.client().get("/alone/net").await?.success().map(drop)

@@ -36,7 +36,7 @@ fn an_instance_takes_a_container_that_is_held_and_makes_it_its_own() -> Outcome 
         let instance = client.get("/container/1/env/BERTH_DEPLOYMENT_ID").await?.success()?.text;
         let groups = cluster.instance_groups(0);
         ensure!(groups.iter().all(|group| waiting.contains(group)), "{groups:?} was not among {waiting:?}");
-        let known = cluster.admin().object("1").await?.instance.context("it has no instance")?;
+        let known = cluster.admin().object("1").await?.instance.context("it has no instance")?.to_string();
         ensure!(instance == known, "it was told {instance}, and is {known}");
         let names = client.get("/container/1/names").await?.success()?.text;
         ensure!(names.matches(&instance[..12]).count() == 3, "its names: {names}");

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use berth_api::containers::ContainerState;
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
 use berth_tests::client::Client;
@@ -127,10 +128,11 @@ async fn expect_truth(cluster: &Cluster) -> Result<()> {
     ensure!(
         objects
             .iter()
-            .all(|object| ["healthy", "stopped", "stopped_with_code"].contains(&object.state.as_str())),
+            .all(|object| !matches!(object.state, ContainerState::Running | ContainerState::Stopping)),
         "{objects:?}"
     );
-    let known: BTreeSet<String> = objects.into_iter().filter_map(|object| object.instance).collect();
+    let known: BTreeSet<String> =
+        objects.into_iter().filter_map(|object| object.instance).map(|id| id.to_string()).collect();
     let directories = cluster.instance_directories(0)?;
     let name = |path: &String| path.rsplit('/').next().unwrap_or_default().to_owned();
     let there: BTreeSet<String> = directories.iter().map(name).collect();

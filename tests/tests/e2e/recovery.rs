@@ -134,10 +134,13 @@ fn an_edge_killed_under_load_finds_its_instances_again_and_forgets_no_object() -
 /// Fails unless the edge knows every object that was ever answered, with its instance.
 async fn expect_known(cluster: &Cluster, answered: &BTreeMap<String, String>) -> Result<()> {
     let objects = cluster.admin().objects().await?;
-    let known: BTreeMap<_, _> = objects.into_iter().map(|object| (object.name.clone(), object)).collect();
+    let known: BTreeMap<_, _> = objects.into_iter().map(|object| (object.name.to_string(), object)).collect();
     for (name, instance) in answered {
         let object = known.get(name).with_context(|| format!("{name} was answered and is forgotten"))?;
-        ensure!(object.instance.as_ref() == Some(instance), "{name} had the instance {instance}: {object:?}");
+        ensure!(
+            object.instance.map(|id| id.to_string()).as_ref() == Some(instance),
+            "{name} had the instance {instance}: {object:?}"
+        );
     }
     Ok(())
 }

@@ -182,7 +182,7 @@ fn an_edge_cannot_touch_the_instances_of_another() -> Outcome {
         cluster.deploy(&App::default()).await?;
         cluster.client().get("/container/mine").await?.success()?;
         let object = cluster.admin().object("mine").await?;
-        let instance: InstanceId = object.instance.context("it has no instance")?.parse()?;
+        let instance = object.instance.context("it has no instance")?;
         cluster.issue(&cluster.authority(), "edge", "rogue")?;
 
         let peer = dial_as_rogue(cluster).await?;
@@ -192,7 +192,7 @@ fn an_edge_cannot_touch_the_instances_of_another() -> Outcome {
         let answer = peer.call(&stop).await?;
         let refused = matches!(&answer, Answer::Refused(refusal) if refusal.code == RefusalCode::NotOwner);
         ensure!(refused, "asked to stop another's instance, the agent answered {answer:?}");
-        let header = TunnelHeader { instance, generation: Generation(object.generation), port: 8080 };
+        let header = TunnelHeader { instance, generation: object.generation, port: 8080 };
         let (_send, mut receive) = peer.send(&header.encode()).await?;
         let mut code = [0];
         receive.read_exact(&mut code).await?;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use berth_api::containers::ContainerState;
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
@@ -27,7 +28,7 @@ async fn until_asleep(cluster: &Cluster, name: &str) -> Result<()> {
     let admin = cluster.admin();
     wait::until("the instance to be put to sleep", SLEEP_AFTER + SLACK, async || {
         let object = admin.object(name).await?;
-        ensure!(object.state == "stopped", "{object:?}");
+        ensure!(object.state == ContainerState::Stopped, "{object:?}");
         let reason = object.exit.context("it is stopped without telling how it ended")?.reason;
         ensure!(reason == ExitReason::Idle, "it ended for another reason: {reason:?}");
         Ok(())
@@ -70,7 +71,7 @@ fn a_client_that_aborts_a_download_lets_the_instance_sleep_on_time() -> Outcome 
         // Longer than sleep_after: what is in flight keeps the instance, also while the client reads slowly.
         tokio::time::sleep(SLEEP_AFTER + Duration::from_secs(1)).await;
         let object = cluster.admin().object("aborted").await?;
-        ensure!(object.state == "healthy", "{object:?}");
+        ensure!(object.state == ContainerState::Healthy, "{object:?}");
         drop(response);
         until_asleep(cluster, "aborted").await
     })

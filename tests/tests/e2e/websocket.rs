@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use berth_api::containers::ContainerState;
 use berth_tests::app::App;
 use berth_tests::cluster::Setup;
 use berth_tests::scenario::{Outcome, scenario};
@@ -60,12 +61,12 @@ fn an_active_socket_keeps_its_instance_and_a_silent_one_does_not() -> Outcome {
         }
         let object = admin.object("open").await?;
         ensure!(
-            object.instance.as_ref() == Some(&socket.instance),
+            object.instance.map(|id| id.to_string()).as_ref() == Some(&socket.instance),
             "it was replaced while in use: {object:?}"
         );
         wait::until("the instance of the silent socket to sleep", Duration::from_secs(10), async || {
             let object = admin.object("open").await?;
-            ensure!(object.state == "stopped", "{object:?}");
+            ensure!(object.state == ContainerState::Stopped, "{object:?}");
             Ok(())
         })
         .await?;

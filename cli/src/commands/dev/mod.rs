@@ -20,12 +20,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, anyhow, bail};
 
 use super::secret::make_if_missing;
-use crate::admin::{Admin, Terms};
+use crate::admin::Admin;
 use crate::app::{App, MANIFEST};
 use crate::args::Dev;
 use crate::commands::logs;
 use crate::output;
 
+use crate::prefetch::Terms;
 use crate::signals::Signals;
 use daemons::Daemons;
 use identity::Credentials;

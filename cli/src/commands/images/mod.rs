@@ -30,22 +30,22 @@ pub(crate) async fn run(command: Images) -> Result<()> {
                 .with_context(|| format!("{source} is in a registry already: `berth images copy` copies it"))
                 .map_err(bad_input)?;
             let name = name.map_or_else(|| name_of(&source), Ok)?;
-            interruptible(push_one(&Admin::find(&admin)?, &source, &name), LEFT).await
+            interruptible(push_one(&admin.edge()?, &source, &name), LEFT).await
         }
         Images::Pull { reference, admin } => {
             let text = reference.strip_prefix("docker://").unwrap_or(&reference);
             let reference: Reference =
                 text.parse().map_err(|error| bad_input(anyhow!("{reference:?} {error}")))?;
-            let moved = interruptible(pull::pull(&Admin::find(&admin)?, &reference, true), LEFT).await?;
-            Ok(output::line(moved.describe())?)
+            let moved = interruptible(pull::pull(&admin.edge()?, &reference, true), LEFT).await?;
+            Ok(output::line(pull::describe(&moved))?)
         }
         Images::Copy { from, to, admin } => {
             let (from, to) = (side(&from)?, side(&to)?);
-            let moved = interruptible(pull::copy(&Admin::find(&admin)?, &from, &to), LEFT).await?;
-            Ok(output::line(moved.describe())?)
+            let moved = interruptible(pull::copy(&admin.edge()?, &from, &to), LEFT).await?;
+            Ok(output::line(pull::describe(&moved))?)
         }
         Images::Delete { image, force, dry_run, admin } => {
-            tidy::delete(&Admin::find(&admin)?, &image.image, force, dry_run).await
+            tidy::delete(&admin.edge()?, &image.image, force, dry_run).await
         }
         Images::Gc { dry_run, show } => tidy::gc(dry_run, &show).await,
     }

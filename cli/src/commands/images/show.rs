@@ -4,77 +4,31 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+use berth_api::images::{Holder, ImageEntry, ImageOf, ImageView, LayerInfo, Use};
+use berth_api::lists::{Listing, Paged};
+use berth_common::ids::AppName;
 use berth_common::image::{Architecture, Digest, Named, Repository};
 use berth_images::manifest::{Config, MANIFEST_TYPES, Manifest};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::args::Show;
 use crate::output;
-use crate::prefetch::{NodeProgress, OnNode, on_nodes};
+use crate::prefetch::on_nodes;
 use crate::progress::bytes;
 use crate::push::short;
 
 const HEADINGS: [&str; 7] = ["REPOSITORY", "TAG", "DIGEST", "SIZE", "MACHINES", "PUSHED", "USED BY"];
 const LAYER_HEADINGS: [&str; 3] = ["LAYER", "SIZE", "KIND"];
 const NODE_HEADINGS: [&str; 3] = ["NODE", "STATE", "FETCHED"];
-/// Images that are asked for at once.
-const PAGE: usize = 1000;
-
-/// An image in a repository, as `GET /v1/images` lists it.
-#[derive(Debug, Deserialize)]
-pub(super) struct ImageEntry {
-    pub(super) repository: Repository,
-    pub(super) digest: Digest,
-    pub(super) tags: Vec<String>,
-    pub(super) bytes: u64,
-    pub(super) architectures: BTreeSet<Architecture>,
-    pub(super) pushed_ms: u64,
-    pub(super) used_by: Vec<Use>,
-}
-
-/// A version of an app that uses it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Use {
-    app: String,
-    version: u64,
-    current: bool,
-}
-
-/// Answer to `GET /v1/images/DIGEST`.
-#[derive(Debug, Deserialize)]
-struct ImageView {
-    digest: Digest,
-    bytes: u64,
-    images: Vec<ImageOf>,
-    used_by: Vec<Use>,
-}
-
-/// It for one machine.
-#[derive(Debug, Deserialize)]
-struct ImageOf {
-    digest: Digest,
-    architecture: Architecture,
-    created: Option<String>,
-    bytes: u64,
-    layers: Vec<Layer>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Layer {
-    digest: Digest,
-    media_type: String,
-    bytes: u64,
-}
 
 /// All images of the edge, as it shows them.
 pub(super) async fn all(admin: &Admin) -> Result<Vec<Value>> {
-    admin.pages(&format!("/v1/images?limit={PAGE}"), "images").await
+    Ok(admin.pages(&format!("/v1/images?limit={}", Listing::MAX_PAGE), "images").await?)
 }
 
 pub(super) async fn list(args: &Show) -> Result<()> {
-    let images = all(&Admin::find(&args.admin)?).await?;
+    let images = all(&args.admin.edge()?).await?;
     if args.json {
         return output::json(&json!({ "images": images }));
     }
@@ -97,7 +51,11 @@ fn rows(image: &ImageEntry, now: SystemTime) -> Vec<Vec<String>> {
             users(&image.used_by),
         ]
     };
-    if image.tags.is_empty() { vec![row("-")] } else { image.tags.iter().map(|tag| row(tag)).collect() }
+    if image.tags.is_empty() {
+        vec![row("-")]
+    } else {
+        image.tags.iter().map(|tag| row(tag.as_str())).collect()
+    }
 }
 
 fn machines(architectures: &BTreeSet<Architecture>) -> String {
@@ -106,10 +64,10 @@ fn machines(architectures: &BTreeSet<Architecture>) -> String {
 
 /// The versions of each app: `shop 3, 5*`, with a star at the current one.
 pub(super) fn users(uses: &[Use]) -> String {
-    let mut apps: Vec<(&str, String)> = Vec::new();
+    let mut apps: Vec<(&AppName, String)> = Vec::new();
     for of in uses {
         let version = format!("{}{}", of.version, if of.current { "*" } else { "" });
-        match apps.last_mut().filter(|(app, _)| *app == of.app) {
+        match apps.last_mut().filter(|(app, _)| **app == of.app) {
             Some((_, versions)) => versions.push_str(&format!(",{version}")),
             None => apps.push((&of.app, version)),
         }
@@ -122,21 +80,21 @@ fn or_dash(parts: Vec<String>) -> String {
 }
 
 pub(super) async fn info(image: &Named, args: &Show) -> Result<()> {
-    let admin = Admin::find(&args.admin)?;
-    let digest = admin.resolve(image).await?;
+    let admin = args.admin.edge()?;
+    let digest = admin::resolve(&admin, image).await?;
     let digest = digest.with_context(|| format!("the edge has no image {image}"))?;
     let mut answer: Value = admin.get(&format!("/v1/images/{digest}")).await?;
-    let nodes = on_nodes(&admin, &digest).await.unwrap_or(NodeProgress { nodes: Vec::new() }).nodes;
+    let nodes = on_nodes(&admin, &digest).await.map_or_else(|_| Vec::new(), |list| list.nodes);
     if args.json {
-        answer["nodes"] = serde_json::to_value(nodes)?;
+        answer["nodes"] = nodes.iter().map(for_programs).collect::<Result<_, _>>()?;
         return output::json(&answer);
     }
     let view: ImageView = serde_json::from_value(answer)?;
     output::line(format_args!("{image}"))?;
-    output::line(format_args!("digest:   {}", view.digest))?;
-    output::line(format_args!("size:     {}", bytes(view.bytes)))?;
+    output::line(format_args!("digest:   {}", view.info.digest))?;
+    output::line(format_args!("size:     {}", bytes(view.info.bytes)))?;
     output::line(format_args!("used by:  {}", users(&view.used_by)))?;
-    for of in &view.images {
+    for of in &view.info.images {
         one(&admin, &image.repository, of).await?;
     }
     if !nodes.is_empty() {
@@ -156,18 +114,18 @@ async fn one(admin: &Admin, repository: &Repository, of: &ImageOf) -> Result<()>
     output::line(format_args!("runs:     {}", serde_json::to_string(&config.args)?))?;
     output::line(format_args!("in:       {} as {user}", config.cwd))?;
     output::line(format_args!("env:      {}", or_dash(env)))?;
-    let row = |layer: &Layer| vec![short(&layer.digest), bytes(layer.bytes), kind(&layer.media_type)];
+    let row = |layer: &LayerInfo| vec![short(&layer.digest), bytes(layer.bytes), kind(&layer.media_type)];
     Ok(output::table(&LAYER_HEADINGS, of.layers.iter().map(row).collect())?)
 }
 
 async fn config(admin: &Admin, repository: &Repository, manifest: &Digest) -> Result<Config> {
     let path = format!("/v2/{repository}/manifests/{manifest}");
-    let bytes = admin.registry_document(&path, &MANIFEST_TYPES.join(", ")).await?;
+    let bytes = admin::registry_document(admin, &path, &MANIFEST_TYPES.join(", ")).await?;
     let Manifest::Image(image) = Manifest::read(&bytes)? else {
         anyhow::bail!("{manifest} is a list of images where one is expected")
     };
     let path = format!("/v2/{repository}/blobs/{}", image.config.digest);
-    Ok(Config::read(&admin.registry_document(&path, "*/*").await?)?)
+    Ok(Config::read(&admin::registry_document(admin, &path, "*/*").await?)?)
 }
 
 /// The last word of a media type: how the layer is compressed.
@@ -175,8 +133,16 @@ fn kind(media_type: &str) -> String {
     media_type.rsplit(['.', '+']).next().unwrap_or(media_type).to_owned()
 }
 
-fn node(of: &OnNode) -> Vec<String> {
-    let state = of.message.as_ref().map_or_else(|| of.state.clone(), |why| format!("{}: {why}", of.state));
+/// A node for programs, which find a `message` in each.
+fn for_programs(of: &Holder) -> serde_json::Result<Value> {
+    let mut node = serde_json::to_value(of)?;
+    node["message"] = json!(of.message);
+    Ok(node)
+}
+
+fn node(of: &Holder) -> Vec<String> {
+    let state =
+        of.message.as_ref().map_or_else(|| of.state.to_string(), |why| format!("{}: {why}", of.state));
     // Told only while it is fetched.
     let fetched =
         if of.total == 0 { "-".to_owned() } else { format!("{} of {}", bytes(of.done), bytes(of.total)) };

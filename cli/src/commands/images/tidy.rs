@@ -1,34 +1,20 @@
 //! `berth images delete` and `gc`.
 
 use anyhow::{Context, Result, bail};
-use berth_common::image::{Digest, Named, Pick};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use berth_api::client::encode;
+use berth_api::images::{Collection, ImageEntry, Swept, SweptManifest};
+use berth_common::image::{Named, Pick, Tag};
+use serde_json::Value;
 
-use super::show::{ImageEntry, all, users};
+use super::show::{all, users};
 use crate::admin::Admin;
 use crate::args::Show;
-use crate::commands::encode;
 use crate::output;
 use crate::progress::bytes;
 
-/// What a collection has removed, or would.
-#[derive(Debug, Deserialize)]
-struct Swept {
-    manifests: Vec<SweptManifest>,
-    blobs: Vec<Value>,
-    bytes: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct SweptManifest {
-    repository: String,
-    digest: Digest,
-}
-
 pub(super) async fn delete(admin: &Admin, image: &Named, force: bool, dry_run: bool) -> Result<()> {
     if dry_run {
-        return foresee(admin, image, force).await;
+        return show_plan(admin, image, force).await;
     }
     let repository = encode(image.repository.as_str());
     let which = match &image.pick {
@@ -39,12 +25,12 @@ pub(super) async fn delete(admin: &Admin, image: &Named, force: bool, dry_run: b
     Ok(output::line(format_args!("deleted {image}"))?)
 }
 
-async fn foresee(admin: &Admin, image: &Named, force: bool) -> Result<()> {
+async fn show_plan(admin: &Admin, image: &Named, force: bool) -> Result<()> {
     let images: Vec<ImageEntry> = serde_json::from_value(all(admin).await?.into())?;
     let named = |entry: &&ImageEntry| {
         entry.repository == image.repository
             && match &image.pick {
-                Pick::Tag(tag) => entry.tags.iter().any(|known| known == tag.as_str()),
+                Pick::Tag(tag) => entry.tags.iter().any(|known| known == tag),
                 Pick::Digest(digest) => entry.digest == *digest,
             }
     };
@@ -56,14 +42,14 @@ async fn foresee(admin: &Admin, image: &Named, force: bool) -> Result<()> {
     let tags = match &image.pick {
         Pick::Tag(tag) => tag.to_string(),
         Pick::Digest(_) if found.tags.is_empty() => "none".to_owned(),
-        Pick::Digest(_) => found.tags.join(", "),
+        Pick::Digest(_) => found.tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", "),
     };
     Ok(output::line(format_args!("{image} would be deleted; tags: {tags}, used by: {users}"))?)
 }
 
 pub(super) async fn gc(dry_run: bool, show: &Show) -> Result<()> {
-    let admin = Admin::find(&show.admin)?;
-    let answer: Value = admin.post("/v1/images/gc", &json!({ "dry_run": dry_run })).await?;
+    let admin = show.admin.edge()?;
+    let answer: Value = admin.post("/v1/images/gc", &Collection { dry_run }).await?;
     if show.json {
         return output::json(&answer);
     }

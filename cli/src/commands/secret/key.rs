@@ -7,28 +7,12 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
-use serde_json::Value;
+use berth_api::secrets::{Rotation, SecretOfApp};
 use tokio::process::Command;
 
 use crate::admin::Admin;
 use crate::args::{AdminArgs, KeyPlace};
 use crate::output;
-
-/// What the edge answers to an order to rotate.
-#[derive(Deserialize)]
-struct Rotation {
-    current: String,
-    rotated: usize,
-    unreadable: Vec<SecretPlace>,
-    in_use: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct SecretPlace {
-    app: String,
-    name: String,
-}
 
 pub(super) async fn init(place: &KeyPlace) -> Result<()> {
     let made = edge_program(&["init"], place, &[]).await?;
@@ -48,7 +32,7 @@ pub(crate) async fn make_if_missing(state: &Path) -> Result<()> {
 }
 
 pub(super) async fn rotate(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
-    let admin = Admin::find(admin)?;
+    let admin = admin.edge()?;
     // What one has left that was broken off is finished first, so that keys do not pile up. Where the edge uses another file
     // or does not run, nothing is begun.
     let before = finish(&admin, place).await?;
@@ -56,7 +40,7 @@ pub(super) async fn rotate(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
     let done = finish(&admin, place)
         .await
         .context("the new key is in the file, and the old ones too: do it again")?;
-    for SecretPlace { app, name } in &done.unreadable {
+    for SecretOfApp { app, name } in &done.unreadable {
         eprintln!("warning: the secret {name} of {app} cannot be read, and stays as it is");
     }
     let (again, dropped) = (before.rotated + done.rotated, before.dropped + done.dropped);
@@ -69,12 +53,12 @@ pub(super) async fn rotate(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
 struct Done {
     rotated: usize,
     dropped: usize,
-    unreadable: Vec<SecretPlace>,
+    unreadable: Vec<SecretOfApp>,
 }
 
 /// Has the edge encrypt everything with the file's current key, and drops what is not used any more.
 async fn finish(admin: &Admin, place: &KeyPlace) -> Result<Done> {
-    let rotation: Rotation = admin.post("/v1/secrets/rotate", &Value::Null).await?;
+    let rotation: Rotation = admin.post("/v1/secrets/rotate", &()).await?;
     let dropped = edge_program(&["keep", "--current", &rotation.current], place, &rotation.in_use).await?;
     let dropped = dropped.parse().unwrap_or_default();
     Ok(Done { rotated: rotation.rotated, dropped, unreadable: rotation.unreadable })

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
-use berth_common::ids::{AppName, SecretName};
+use berth_api::secrets::{SecretEntry, SecretList};
+use berth_common::ids::{AppName, ClassName, SecretName};
 use berth_common::manifest::Manifest;
 use berth_common::spec::MAX_SECRET_BYTES;
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::admin::Admin;
@@ -24,21 +24,6 @@ use crate::prompt;
 pub(crate) use self::key::make_if_missing;
 
 const HEADINGS: [&str; 5] = ["NAME", "PUT", "VERSION", "USED BY", "STATE"];
-
-#[derive(Deserialize)]
-struct SecretList {
-    secrets: Vec<SecretEntry>,
-}
-
-#[derive(Deserialize)]
-struct SecretEntry {
-    name: String,
-    updated_ms: u64,
-    version: u64,
-    readable: bool,
-    #[serde(default)]
-    used_by: Vec<String>,
-}
 
 pub(crate) async fn run(command: Secret) -> Result<()> {
     match command {
@@ -69,7 +54,7 @@ fn path(app: &AppName, name: &SecretName) -> String {
 
 async fn put(secret: &OneSecret, file: Option<&Path>) -> Result<()> {
     let app = secret.app.name()?;
-    let admin = Admin::find(&secret.admin)?;
+    let admin = secret.admin.edge()?;
     let value = match file {
         Some(file) => {
             let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()));
@@ -102,7 +87,7 @@ async fn entries(admin: &Admin, app: &AppName) -> Result<(Value, Vec<SecretEntry
 }
 
 async fn list(app: &OfApp, show: &Show) -> Result<()> {
-    let (answer, secrets) = entries(&Admin::find(&show.admin)?, &app.name()?).await?;
+    let (answer, secrets) = entries(&show.admin.edge()?, &app.name()?).await?;
     if show.json {
         return output::json(&answer);
     }
@@ -110,7 +95,7 @@ async fn list(app: &OfApp, show: &Show) -> Result<()> {
     let row = |secret: &SecretEntry| {
         let state = if secret.readable { "readable" } else { "unreadable" };
         vec![
-            secret.name.clone(),
+            secret.name.to_string(),
             output::ago(secret.updated_ms, now),
             secret.version.to_string(),
             users(secret),
@@ -121,17 +106,18 @@ async fn list(app: &OfApp, show: &Show) -> Result<()> {
 }
 
 fn users(secret: &SecretEntry) -> String {
-    if secret.used_by.is_empty() { "-".to_owned() } else { secret.used_by.join(", ") }
+    let users: Vec<&str> = secret.used_by.iter().map(ClassName::as_str).collect();
+    if users.is_empty() { "-".to_owned() } else { users.join(", ") }
 }
 
 async fn delete(secret: &OneSecret, dry_run: bool) -> Result<()> {
-    let (app, admin) = (secret.app.name()?, Admin::find(&secret.admin)?);
+    let (app, admin) = (secret.app.name()?, secret.admin.edge()?);
     if !dry_run {
         admin.delete(&path(&app, &secret.name)).await?;
         return Ok(output::line(format_args!("deleted {} of {app}", secret.name))?);
     }
     let (_, secrets) = entries(&admin, &app).await?;
-    let found = secrets.iter().find(|entry| entry.name == secret.name.as_str());
+    let found = secrets.iter().find(|entry| entry.name == secret.name);
     let found = found.with_context(|| format!("the app {app} has no secret {}", secret.name))?;
     let users = users(found);
     Ok(output::line(format_args!("{} of {app} would be deleted; classes that use it: {users}", found.name))?)

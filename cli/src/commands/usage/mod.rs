@@ -2,18 +2,18 @@
 
 mod rates;
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result};
+use berth_api::client::encode;
+use berth_api::usage::{UsageRow, UsageSums, UsageTable};
+use berth_common::ids::{ClassName, ObjectName};
 use bytesize::ByteSize;
-use serde::Deserialize;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime, Time};
 
 use self::rates::{Bill, Rates};
-use super::encode;
-use crate::admin::{Admin, Refusal};
+use crate::admin::Admin;
 use crate::args::usage::{By, Usage};
 use crate::failure::bad_input;
 use crate::output;
@@ -24,46 +24,12 @@ const MAX_MONTHS: usize = 24;
 const SUMS: [&str; 6] = ["CONTAINERS", "TIME", "VCPU-S", "MEMORY GIB-S", "DISK GB-S", "SENT"];
 const BILL: [&str; 6] = ["ITEM", "USED", "INCLUDED", "UNIT", "RATE", "PRICE"];
 
-/// What containers have taken, as the edge tells.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Sums {
-    instances: u64,
-    live: u64,
-    estimated: u64,
-    instance_seconds: f64,
-    vcpu_seconds: f64,
-    memory_gib_seconds: f64,
-    disk_gb_seconds: f64,
-    sent_bytes: u64,
-    sent_bytes_by_region: BTreeMap<String, u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Row {
-    app: String,
-    class: Option<String>,
-    name: Option<String>,
-    #[serde(flatten)]
-    sums: Sums,
-}
-
-#[derive(Debug, Deserialize)]
-struct Table {
-    from_ms: u64,
-    to_ms: u64,
-    rows: Vec<Row>,
-    total: Sums,
-    #[serde(default)]
-    untold: u64,
-}
-
 pub(crate) async fn run(args: &Usage) -> Result<()> {
     let rates = args.price.then(|| read_rates(args)).transpose()?;
-    let admin = Admin::find(&args.show.admin)?;
+    let admin = args.show.admin.edge()?;
     let (from, to) = (args.from.as_deref(), args.to.as_deref());
     let mut answer = ask(&admin, args, from, to).await?;
-    let table: Table = serde_json::from_value(answer.clone()).context("the edge's answer")?;
+    let table: UsageTable = serde_json::from_value(answer.clone()).context("the edge's answer")?;
     let bill = match rates {
         Some(rates) => Some(rates.bill(&by_months(&admin, args, &table).await?)),
         None => None,
@@ -98,14 +64,11 @@ async fn ask(admin: &Admin, args: &Usage, from: Option<&str>, to: Option<&str>) 
             path.push_str(&format!("&{name}={}", encode(value)));
         }
     }
-    admin.get(&path).await.map_err(|error| match error.downcast_ref::<Refusal>() {
-        Some(refusal) if refusal.is_bad_input() => bad_input(error),
-        _ => error,
-    })
+    admin.get(&path).await.map_err(|error| if error.is_bad_input() { bad_input(error) } else { error.into() })
 }
 
 /// The same, month by month (UTC).
-async fn by_months(admin: &Admin, args: &Usage, whole: &Table) -> Result<Vec<Sums>> {
+async fn by_months(admin: &Admin, args: &Usage, whole: &UsageTable) -> Result<Vec<UsageSums>> {
     let parts = months_between(whole.from_ms, whole.to_ms);
     if parts.len() > MAX_MONTHS {
         return Err(bad_input(anyhow::anyhow!("a price is for {MAX_MONTHS} months at most: give --from")));
@@ -117,7 +80,7 @@ async fn by_months(admin: &Admin, args: &Usage, whole: &Table) -> Result<Vec<Sum
     let mut months = Vec::new();
     for (from, to) in parts {
         let answer = ask(admin, args, Some(&from.to_string()), Some(&to.to_string())).await?;
-        let month: Table = serde_json::from_value(answer).context("the edge's answer")?;
+        let month: UsageTable = serde_json::from_value(answer).context("the edge's answer")?;
         months.push(month.total);
     }
     Ok(months)
@@ -143,7 +106,7 @@ fn next_month(at_ms: u64) -> Option<u64> {
     u64::try_from(next.replace_time(Time::MIDNIGHT).unix_timestamp()).ok()?.checked_mul(1_000)
 }
 
-fn show(by: By, table: &Table) -> Result<()> {
+fn show(by: By, table: &UsageTable) -> Result<()> {
     let names: &[&str] = match by {
         By::Object => &["APP", "CLASS", "OBJECT"],
         By::Class => &["APP", "CLASS"],
@@ -170,12 +133,16 @@ fn show(by: By, table: &Table) -> Result<()> {
     Ok(())
 }
 
-fn row(row: &Row) -> Vec<String> {
-    let names = [Some(&row.app), row.class.as_ref(), row.name.as_ref()];
-    names.into_iter().flatten().cloned().chain(sums(&row.sums)).collect()
+fn row(row: &UsageRow) -> Vec<String> {
+    let names = [
+        Some(row.app.as_str()),
+        row.class.as_ref().map(ClassName::as_str),
+        row.name.as_ref().map(ObjectName::as_str),
+    ];
+    names.into_iter().flatten().map(str::to_owned).chain(sums(&row.sums)).collect()
 }
 
-fn sums(sums: &Sums) -> [String; 6] {
+fn sums(sums: &UsageSums) -> [String; 6] {
     let live = if sums.live > 0 { format!(" ({} live)", sums.live) } else { String::new() };
     [
         format!("{}{live}", sums.instances),

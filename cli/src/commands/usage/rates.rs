@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use berth_api::usage::UsageSums;
 use serde::{Deserialize, Serialize};
-
-use super::Sums;
 
 /// The rates that hold unless others are given.
 const BUILT_IN: &str = include_str!("rates.toml");
@@ -94,7 +93,7 @@ impl Rates {
     }
 
     /// The bill for what was used in each month.
-    pub(crate) fn bill(&self, months: &[Sums]) -> Bill {
+    pub(crate) fn bill(&self, months: &[UsageSums]) -> Bill {
         let (memory, cpu, disk) = (self.memory, self.cpu, self.disk);
         let mut items = vec![
             item("memory", "GiB-s", memory, months.iter().map(|month| month.memory_gib_seconds)),
@@ -136,15 +135,15 @@ fn item(what: &str, unit: &'static str, rate: Rate, months: impl Iterator<Item =
 mod tests {
     use super::*;
 
-    fn month(hours: f64) -> Sums {
+    fn month(hours: f64) -> UsageSums {
         let seconds = hours * 3600.0;
         let sent = BTreeMap::from([("weur".to_owned(), 1_500_000_000_000), ("local".to_owned(), 1)]);
-        Sums {
+        UsageSums {
             memory_gib_seconds: seconds,
             vcpu_seconds: seconds,
             disk_gb_seconds: seconds,
             sent_bytes_by_region: sent,
-            ..Sums::default()
+            ..UsageSums::default()
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn lower() -> Place {
-    let place = Place::new();
+fn lower() -> Sandbox {
+    let sandbox = Sandbox::new();
     let layer = Tar::default()
         .file("a", "low")
         .directory("d")
@@ -12,20 +12,20 @@ fn lower() -> Place {
         .directory("d/e")
         .file("d/e/x", "low")
         .symlink("lib", "d/e");
-    place.add(layer, Form::Merged);
-    place
+    sandbox.add(layer, Form::Merged);
+    sandbox
 }
 
 fn alone(layer: Tar) -> (String, Summary) {
-    let place = Place::new();
-    let summary = place.add(layer, Form::Overlay);
-    (place.list(), summary)
+    let sandbox = Sandbox::new();
+    let summary = sandbox.add(layer, Form::Overlay);
+    (sandbox.list(), summary)
 }
 
 fn over(layer: Tar) -> String {
-    let place = lower();
-    place.add(layer, Form::Merged);
-    place.list()
+    let sandbox = lower();
+    sandbox.add(layer, Form::Merged);
+    sandbox.list()
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn a_layer_tells_whether_it_can_stand_alone() {
 
 #[test]
 fn lower_layers_are_found_through_their_links() {
-    let place = lower();
-    place.add(Tar::default().file("lib/y", "new").hardlink("d/h", "/lib/x"), Form::Merged);
-    assert_eq!(place.list(), "a d/ d/a d/b d/e/ d/e/x d/e/y d/h lib>d/e");
-    assert_eq!(place.read("d/h"), "low");
+    let sandbox = lower();
+    sandbox.add(Tar::default().file("lib/y", "new").hardlink("d/h", "/lib/x"), Form::Merged);
+    assert_eq!(sandbox.list(), "a d/ d/a d/b d/e/ d/e/x d/e/y d/h lib>d/e");
+    assert_eq!(sandbox.read("d/h"), "low");
 }
 
 #[test]

@@ -102,8 +102,10 @@ fn a7_a_node_that_holds_the_image_is_preferred() -> Outcome {
             ask(cluster, "near", &object.to_string()).await?;
         }
         let objects = cluster.admin().objects().await?;
-        let elsewhere: Vec<_> =
-            objects.iter().filter(|object| object.node.as_deref() != Some("n2")).collect();
+        let elsewhere: Vec<_> = objects
+            .iter()
+            .filter(|object| object.node.as_ref().is_none_or(|node| node.as_str() != "n2"))
+            .collect();
         ensure!(objects.len() == 6 && elsewhere.is_empty(), "placed where the image is not: {elsewhere:?}");
         ensure!(unpacked(cluster, 0, "data").is_empty(), "the slow node holds it: this has shown nothing");
         Ok(())

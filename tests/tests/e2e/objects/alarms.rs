@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use berth_api::containers::ContainerState;
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
@@ -66,7 +67,7 @@ async fn until_running(cluster: &Cluster, name: &str) -> Result<()> {
     let admin = cluster.admin();
     wait::until("the container to run", PATIENCE, async || {
         let object = admin.object(name).await?;
-        ensure!(object.state == "healthy", "{object:?}");
+        ensure!(object.state == ContainerState::Healthy, "{object:?}");
         Ok(())
     })
     .await

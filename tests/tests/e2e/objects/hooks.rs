@@ -143,7 +143,10 @@ fn c5_activity_expired_keeps_what_it_renews_and_lets_the_rest_sleep() -> Outcome
         })
         .await?;
         let object = cluster.admin().object("a").await?;
-        ensure!(object.instance.as_deref() == Some(first.as_str()) && object.generation == 1, "{object:?}");
+        ensure!(
+            object.instance.map(|id| id.to_string()).as_ref() == Some(&first) && object.generation.0 == 1,
+            "{object:?}"
+        );
         receiver.set(Manner::Takes);
         until_ended(cluster, "a", ExitReason::Idle).await?;
         Ok(())

@@ -331,7 +331,7 @@ fn f1_what_makes_no_sense_is_refused_and_an_edge_that_is_gone_is_told() -> Outco
 
         // A node that cannot be asked is told of, and the other one's output is shown.
         let node = admin.object("a").await?.node.context("no node")?;
-        let other = usize::from(node == "n1");
+        let other = usize::from(node.as_str() == "n1");
         cluster.kill_agent(other)?;
         wait::until("the node to be missed", PATIENCE, async || {
             let nodes = cluster.admin().nodes().await?;

@@ -131,7 +131,7 @@ fn c2_renew_counts_as_activity() -> Outcome {
         }
         let object = cluster.admin().object("r").await?;
         ensure!(
-            object.instance.as_deref() == Some(first.as_str()),
+            object.instance.map(|id| id.to_string()).as_ref() == Some(&first),
             "it slept in spite of renewals: {object:?}"
         );
         until_ended(cluster, "r", ExitReason::Idle).await
@@ -218,7 +218,7 @@ fn d1_objects_are_named_by_host_header_cookie_and_query() -> Outcome {
         for (line, headers, name) in cases {
             let (status, answer) = raw(cluster, line, headers).await?;
             ensure!(status == 200, "{line}: {answer}");
-            let instance = cluster.admin().object(name).await?.instance.context("no instance")?;
+            let instance = cluster.admin().object(name).await?.instance.context("no instance")?.to_string();
             ensure!(answer.contains(&instance), "{line} went elsewhere than to {name}: {answer}");
         }
         for (line, headers, expected) in [

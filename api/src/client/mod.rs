@@ -1,0 +1,352 @@
+//! A client of an edge's admin API: HTTP/1.1 on a Unix socket, or over TLS with a token.
+//!
+//! One connection a request; [`Connection`] keeps one for many. An edge that would not is a [`ClientError::Refused`], with
+//! what it says of why. Nothing is asked twice: whether to try again is for the caller to say.
+
+#![warn(missing_docs)]
+
+mod connection;
+mod endpoint;
+mod error;
+mod events;
+mod lines;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_common::ids::{AppName, ObjectId, Version};
+use berth_common::spec::AppSpec;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use self::endpoint::{Endpoint, Network};
+use crate::apps::{DeployParameters, Deployed, Rollback};
+use crate::containers::{CONNECT_PROTOCOL, StartOrder, Verb};
+use crate::edge::{AssetDirectory, Health, NodeList};
+
+pub use self::connection::{Answer, Connection, UploadBody};
+pub use self::endpoint::{Address, AddressError, Authority, AuthorityError};
+pub use self::error::{ClientError, Refusal};
+pub use self::events::Events;
+pub use self::lines::Lines;
+
+/// How long an answer may take: a deployment is stored durably first.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a start may take to be answered: a class may have requests wait an hour for the container, and another for its port.
+const START_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60 + 60);
+/// Largest answer, in bytes: a list of a million objects.
+const MAX_ANSWER_BYTES: usize = 512 << 20;
+/// What needs no encoding in a part of a path or a query.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+
+/// A text as one part of a path or a query.
+pub fn encode(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+/// An edge, by its admin API.
+#[derive(Debug, Clone)]
+pub struct Client {
+    endpoint: Endpoint,
+}
+
+/// One request.
+pub struct Ask<'a> {
+    method: Method,
+    path: &'a str,
+    body: Bytes,
+    /// The version of the app that must be current.
+    expect: Option<Version>,
+    /// How long the answer may take.
+    limit: Duration,
+}
+
+impl<'a> Ask<'a> {
+    /// A request with these bytes, which is answered soon.
+    pub fn new(method: Method, path: &'a str, body: impl Into<Bytes>) -> Self {
+        Self { method, path, body: body.into(), expect: None, limit: ANSWER_TIMEOUT }
+    }
+
+    /// One that is only carried out while this version of an app is current.
+    #[must_use]
+    pub fn expecting(self, expect: Option<Version>) -> Self {
+        Self { expect, ..self }
+    }
+
+    /// One whose answer may take so much longer.
+    #[must_use]
+    pub fn waiting(self, longer: Duration) -> Self {
+        Self { limit: self.limit.saturating_add(longer), ..self }
+    }
+}
+
+/// Shows the place, and nothing of a token.
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.endpoint.fmt(f)
+    }
+}
+
+impl Client {
+    /// The edge at this socket of this machine.
+    pub fn at(socket: impl Into<PathBuf>) -> Self {
+        Self { endpoint: Endpoint::Socket(socket.into()) }
+    }
+
+    /// The edge at this address, for the bearer of this token.
+    pub fn at_address(address: Address, authority: Authority, token: String) -> Self {
+        Self { endpoint: Endpoint::Network(Arc::new(Network { address, authority, token })) }
+    }
+
+    /// Whether the edge answers.
+    pub async fn health(&self) -> Result<Health, ClientError> {
+        self.get("/v1/health").await
+    }
+
+    /// The edge's nodes.
+    pub async fn nodes(&self) -> Result<NodeList, ClientError> {
+        self.get("/v1/nodes").await
+    }
+
+    /// Where the edge serves static files from, on its machine.
+    pub async fn asset_directory(&self) -> Result<PathBuf, ClientError> {
+        self.get("/v1/assets/directory").await.map(|answer: AssetDirectory| answer.directory)
+    }
+
+    /// Makes a version of an app known; it is durable when this returns. Only while a version is current, if one is expected.
+    pub async fn deploy(
+        &self,
+        spec: &AppSpec,
+        how: &DeployParameters,
+        expect: Option<Version>,
+    ) -> Result<Deployed, ClientError> {
+        // Names are made of letters, digits, `-`, `_` and `.`, so they need no encoding.
+        let path = format!("/v1/apps/{}?{}", spec.name, how.query());
+        let ask = Ask::new(Method::PUT, &path, serde_json::to_vec(spec)?);
+        self.call(ask.expecting(expect).waiting(how.prefetch_timeout())).await
+    }
+
+    /// Goes back to a version of an app; that is durable when this returns.
+    pub async fn roll_back(
+        &self,
+        app: &AppName,
+        rollback: &Rollback,
+        expect: Option<Version>,
+    ) -> Result<Deployed, ClientError> {
+        let path = format!("/v1/apps/{app}/rollback");
+        let ask = Ask::new(Method::POST, &path, serde_json::to_vec(rollback)?);
+        self.call(ask.expecting(expect)).await
+    }
+
+    /// Has an object started, and waits until it answers.
+    pub async fn start<T: DeserializeOwned>(&self, order: &StartOrder) -> Result<T, ClientError> {
+        let ask = Ask::new(Method::POST, "/v1/containers", serde_json::to_vec(order)?);
+        self.call(Ask { limit: START_TIMEOUT, ..ask }).await
+    }
+
+    /// Gives an object an order, and takes what it is then.
+    pub async fn order<T: DeserializeOwned>(
+        &self,
+        verb: Verb,
+        object: ObjectId,
+        order: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.post(&verb.path(object), order).await
+    }
+
+    /// What is at a path, as this type, or as it came ([`Value`]).
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Ask::new(Method::GET, path, Bytes::new())).await
+    }
+
+    /// What is at a path, as bytes.
+    pub async fn bytes(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.answer(Ask::new(Method::GET, path, Bytes::new())).await
+    }
+
+    /// Gives an order, and takes the answer.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.call(Ask::new(Method::POST, path, serde_json::to_vec(body)?)).await
+    }
+
+    /// Gives an order that has no answer.
+    pub async fn post_nothing(&self, path: &str) -> Result<(), ClientError> {
+        self.answer(Ask::new(Method::POST, path, Bytes::new())).await.map(drop)
+    }
+
+    /// Puts a value at a path, and takes the answer.
+    pub async fn put_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.call(Ask::new(Method::PUT, path, serde_json::to_vec(body)?)).await
+    }
+
+    /// Puts bytes at a path.
+    pub async fn put(&self, path: &str, body: Vec<u8>) -> Result<(), ClientError> {
+        self.answer(Ask::new(Method::PUT, path, body)).await.map(drop)
+    }
+
+    /// Has something removed.
+    pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.answer(Ask::new(Method::DELETE, path, Bytes::new())).await.map(drop)
+    }
+
+    /// What is in a field of each page of a list, as it came. The path has a query already.
+    pub async fn pages(&self, path: &str, field: &str) -> Result<Vec<Value>, ClientError> {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let mut page: Value = self.get(&format!("{path}{cursor}")).await?;
+            let Value::Array(items) = page[field].take() else {
+                return Err(ClientError::NoList { path: path.to_owned(), field: field.to_owned() });
+            };
+            found.extend(items);
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", encode(next)),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Bytes to and from a port of an object's container, which is started if it sleeps.
+    pub async fn connect(
+        &self,
+        object: ObjectId,
+        port: Option<u16>,
+    ) -> Result<TokioIo<Upgraded>, ClientError> {
+        let query = port.map(|port| format!("?port={port}")).unwrap_or_default();
+        let path = format!("/v1/containers/{object}/connect{query}");
+        let stream = self.endpoint.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // It carries the bytes once the protocol is changed, and ends with them.
+        tokio::spawn(connection.with_upgrades());
+        let request = self.endpoint.request(Method::GET, &path);
+        let request = request.header("connection", "upgrade").header("upgrade", CONNECT_PROTOCOL);
+        let answer =
+            tokio::time::timeout(START_TIMEOUT, sender.send_request(request.body(Full::new(Bytes::new()))?));
+        let answer = answer.await.map_err(ClientError::PortTimedOut)??;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(TokioIo::new(hyper::upgrade::on(answer).await?));
+        }
+        let (status, bytes) = whole(answer).await?;
+        Err(ClientError::Refused(Refusal::of(status, &bytes)))
+    }
+
+    /// Asks, and takes the answer whatever its status is.
+    pub async fn exchange(&self, ask: Ask<'_>) -> Result<(StatusCode, Bytes), ClientError> {
+        let (what, limit) = (self.what(&ask), ask.limit);
+        let answer = tokio::time::timeout(limit, self.exchange_once(ask)).await;
+        answer.map_err(|source| ClientError::TimedOut { what, limit, source })?
+    }
+
+    fn what(&self, ask: &Ask<'_>) -> String {
+        format!("{} {} at {}", ask.method, ask.path, self.endpoint)
+    }
+
+    async fn call<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, ClientError> {
+        let what = self.what(&ask);
+        let bytes = self.answer(ask).await?;
+        serde_json::from_slice(&bytes).map_err(|source| ClientError::Unexpected { what, source })
+    }
+
+    async fn answer(&self, ask: Ask<'_>) -> Result<Bytes, ClientError> {
+        let what = self.what(&ask);
+        let (status, bytes) = self.exchange(ask).await?;
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        Err(ClientError::Refused(Refusal::of(status, &bytes).to(what)))
+    }
+
+    async fn exchange_once(&self, ask: Ask<'_>) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = self.endpoint.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut request = self.endpoint.request(ask.method, ask.path);
+        if let Some(version) = ask.expect {
+            request = request.header("if-match", format!("\"{version}\""));
+        }
+        let request = request.body(Full::new(ask.body))?;
+        // The connection ends once the sender is dropped, so both can simply be awaited.
+        let answer = async move { whole(sender.send_request(request).await?).await };
+        let (answer, _) = tokio::join!(answer, connection);
+        answer
+    }
+}
+
+async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    let body = body.map_err(|error| ClientError::BrokeOff(error.to_string()))?;
+    Ok((status, body.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    /// Answers one request with these bytes and gives back what was asked.
+    fn serve(socket: &Path, answer: &'static str) -> JoinHandle<String> {
+        let listener = UnixListener::bind(socket).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = vec![0; 64 * 1024];
+            let read = stream.read(&mut asked).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&asked[..read]).into_owned()
+        })
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let body = r#"{"directory":"/x"}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let served = serve(&socket, Box::leak(answer.into_boxed_str()));
+        assert_eq!(Client::at(&socket).asset_directory().await.unwrap(), Path::new("/x"));
+        assert!(served.join().unwrap().starts_with("GET /v1/assets/directory HTTP/1.1\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_what_the_edge_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let answer = "HTTP/1.1 422 X\r\nconnection: close\r\n\r\n{\"title\":\"no\",\"detail\":\"not so\",\"status\":422}";
+        let served = serve(&socket, answer);
+        let error = Client::at(&socket).nodes().await.unwrap_err();
+        assert!(error.is_bad_input() && error.to_string().ends_with("no: not so"), "{error}");
+        served.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn no_edge_is_told_with_advice() {
+        let error = Client::at("/nowhere/admin.sock").health().await.unwrap_err().to_string();
+        assert!(error.contains("/nowhere/admin.sock") && error.contains("berth dev"), "{error}");
+    }
+
+    #[test]
+    fn texts_are_one_part_of_a_path() {
+        assert_eq!(encode("a/b c?ä.%"), "a%2Fb%20c%3F%C3%A4%2E%25");
+    }
+}

@@ -1,0 +1,106 @@
+//! Users of other registries.
+
+use std::fmt;
+
+use berth_common::image::Registry;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// A user and a password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// Up to 256 bytes without colons.
+    pub username: String,
+    /// Or a token that the registry takes in its place; up to 16 KiB.
+    #[cfg_attr(feature = "schema", schema(value_type = String, format = Password))]
+    pub password: Password,
+}
+
+/// A text that is wiped when it is dropped, and shows nothing of itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// This text.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text itself: for what becomes of it, and never for a message.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The text itself, for whoever looks after it from now on.
+    pub fn into_text(mut self) -> String {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+impl Serialize for Password {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(Self::new)
+    }
+}
+
+/// A registry that the edge knows a user of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RegistryEntry {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub host: Registry,
+    pub username: String,
+    /// When the password was given, in milliseconds since 1970.
+    pub updated_ms: u64,
+    /// Whether the edge can decrypt the password with the keys that it has.
+    pub readable: bool,
+}
+
+/// The registries that the edge knows users of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RegistryList {
+    /// In the order of their names.
+    pub registries: Vec<RegistryEntry>,
+}
+
+/// How a user is taken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[serde(deny_unknown_fields)]
+pub struct CheckParameters {
+    /// Without asking the registry whether it knows them.
+    #[serde(default = "yes")]
+    #[cfg_attr(feature = "schema", param(required = false, default = true))]
+    pub verify: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let known = Credentials { username: "me".to_owned(), password: Password::new("hush".to_owned()) };
+        assert!(!format!("{known:?}").contains("hush"));
+        assert_eq!(serde_json::to_string(&known).unwrap(), r#"{"username":"me","password":"hush"}"#);
+    }
+}

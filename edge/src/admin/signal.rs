@@ -1,0 +1,27 @@
+//! Passes a signal on to an instance, over the link of its object's shard.
+
+use std::time::Duration;
+
+use berth_common::ids::NodeId;
+use berth_common::wire::call::{Answer, Call, Signal};
+use tokio::time::Instant;
+
+use crate::proxy::error::ProxyError;
+use crate::shard::link::{Links, call};
+
+/// Longest wait for a node that a signal is to go to.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sends a signal to an instance on a node, and waits until the node has passed it on.
+pub(super) async fn send(links: &Links, node: &NodeId, signal: Signal) -> Result<(), ProxyError> {
+    let unreachable = || ProxyError::NodeUnreachable(node.clone());
+    let link = links.get(node).ok_or_else(unreachable)?;
+    let deadline = Instant::now() + SIGNAL_TIMEOUT;
+    let connection = link.connected(deadline).await.ok_or_else(unreachable)?;
+    match call::ask(&connection, &Call::Signal(signal)).await {
+        Ok(Answer::Done) => Ok(()),
+        Ok(Answer::Refused(refusal)) => Err(ProxyError::Signal(refusal.to_string())),
+        Ok(_) => Err(ProxyError::Signal("the agent gave another answer than was asked for".to_owned())),
+        Err(error) => Err(ProxyError::Signal(error.to_string())),
+    }
+}

@@ -1,0 +1,86 @@
+//! What nodes say that they hold, and how far they are with the rest.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use berth_common::ids::NodeId;
+use berth_common::image::Digest;
+use berth_common::wire::images::{ImageState, ImageStatus};
+use tokio::sync::watch;
+
+use crate::nodes::Nodes;
+
+/// How far a node is with an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageOnNode {
+    /// The node is connected for images: what it says is of now.
+    pub(crate) connected: bool,
+    /// None where it has said nothing of it.
+    pub(crate) state: Option<ImageState>,
+}
+
+/// See the module.
+pub(crate) struct ImageInventory {
+    nodes: Arc<Nodes>,
+    state: Mutex<BTreeMap<NodeId, Node>>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Node {
+    connected: bool,
+    images: BTreeMap<Digest, ImageState>,
+}
+
+impl ImageInventory {
+    pub(crate) fn new(nodes: Arc<Nodes>) -> Self {
+        Self { nodes, state: Mutex::default(), changed: watch::Sender::default() }
+    }
+
+    /// Tells of each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// A node's connection for images is there, or gone. A new one tells everything anew.
+    pub(crate) fn connected(&self, id: &NodeId, connected: bool) {
+        if connected {
+            self.wanted(id, &[]);
+        }
+        self.lock().entry(id.clone()).or_default().connected = connected;
+        self.changed.send_replace(());
+    }
+
+    /// A node tells of an image.
+    pub(crate) fn told(&self, id: &NodeId, status: ImageStatus) {
+        let ImageStatus { image, state } = status;
+        self.nodes.holds(id, image, state == ImageState::Ready);
+        self.lock().entry(id.clone()).or_default().images.insert(image, state);
+        self.changed.send_replace(());
+    }
+
+    /// A node is to hold these; what it said of others is of no interest any more, as it may remove them.
+    pub(crate) fn wanted(&self, id: &NodeId, images: &[Digest]) {
+        let mut state = self.lock();
+        let node = state.entry(id.clone()).or_default();
+        let gone: Vec<Digest> = node.images.keys().filter(|known| !images.contains(known)).copied().collect();
+        for image in gone {
+            node.images.remove(&image);
+            self.nodes.holds(id, image, false);
+        }
+    }
+
+    /// How far a node is with an image.
+    pub(crate) fn of(&self, id: &NodeId, image: &Digest) -> ImageOnNode {
+        let state = self.lock();
+        let node = state.get(id);
+        ImageOnNode {
+            connected: node.is_some_and(|node| node.connected),
+            state: node.and_then(|node| node.images.get(image).cloned()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Node>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

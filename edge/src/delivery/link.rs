@@ -1,0 +1,167 @@
+//! The connection for images to one node: made again whenever it is lost.
+//!
+//! ```text
+//!        ┌──────────── lost, or broken protocol: wait a little ───────────┐
+//!        ▼                                                                │
+//!  ──▶ dialling ──▶ Deliver/Done ──▶ up: Wanted there, ImageStatus and requests for blobs back ──edge stops──▶ closed
+//! ```
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_common::ids::{EdgeId, Epoch, NodeId};
+use berth_common::image::Digest;
+use berth_common::wire::call::{Answer, Call, Refusal};
+use berth_common::wire::frame::{self, FrameError};
+use berth_common::wire::images::{Deliver, ImageStatus, MAX_WANTED, Wanted};
+use berth_common::wire::{STREAM_CALL, close};
+use berth_registry::content::Content;
+use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+
+use super::wanted::MadeFor;
+use super::{Delivery, blobs};
+use crate::shard::link;
+
+/// Shortest and longest wait before dialling again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// Longest wait for a connection, and for the answer to the first call.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a link is given.
+pub(super) struct Dependencies {
+    pub(super) node: NodeId,
+    pub(super) address: String,
+    pub(super) edge: EdgeId,
+    pub(super) epoch: Epoch,
+    pub(super) endpoint: Endpoint,
+    pub(super) config: quinn::ClientConfig,
+    pub(super) delivery: Delivery,
+    pub(super) content: Content,
+}
+
+/// See the module.
+pub(super) struct ImageLink {
+    with: Dependencies,
+    /// Number of the last connection in this epoch.
+    sessions: u64,
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+enum ImageLinkError {
+    #[error(transparent)]
+    Dial(#[from] link::DialError),
+    #[error("no answer within {} s", DIAL_TIMEOUT.as_secs())]
+    TimedOut,
+    #[error("{0}")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("sending failed: {0}")]
+    Write(#[from] quinn::WriteError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("the agent refused: {0}")]
+    Refused(Refusal),
+    #[error("the agent answered with something else than was asked for")]
+    Unexpected,
+}
+
+impl ImageLink {
+    pub(super) fn new(with: Dependencies) -> Self {
+        Self { with, sessions: 0 }
+    }
+
+    /// Keeps it up for as long as it is polled.
+    pub(super) async fn run(mut self) -> Infallible {
+        let mut backoff = BACKOFF.0;
+        loop {
+            match self.dial().await {
+                Ok((connection, send, recv)) => {
+                    tracing::info!(node = %self.with.node, "node takes images");
+                    let Err(error) = self.serve(&connection, send, recv).await;
+                    self.with.delivery.inventory.connected(&self.with.node, false);
+                    tracing::warn!(node = %self.with.node, %error, "connection for images lost");
+                    connection.close(VarInt::from_u32(close::PROTOCOL), b"");
+                    backoff = BACKOFF.0;
+                }
+                // The shards say so too, and louder.
+                Err(error) => {
+                    tracing::debug!(node = %self.with.node, %error, "node not reached for images");
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+            tokio::time::sleep(backoff).await;
+        }
+    }
+
+    async fn dial(&mut self) -> Result<(Connection, SendStream, RecvStream), ImageLinkError> {
+        self.sessions += 1;
+        let Dependencies { endpoint, config, address, .. } = &self.with;
+        let dialled = async {
+            let connection = link::dial(endpoint.clone(), config.clone(), address.clone()).await?;
+            let (send, recv) = self.introduce(&connection).await?;
+            Ok((connection, send, recv))
+        };
+        tokio::time::timeout(DIAL_TIMEOUT, dialled).await.map_err(|_| ImageLinkError::TimedOut)?
+    }
+
+    async fn introduce(&self, connection: &Connection) -> Result<(SendStream, RecvStream), ImageLinkError> {
+        let (mut send, mut recv) = connection.open_bi().await?;
+        let deliver = Deliver {
+            edge: self.with.edge.clone(),
+            epoch: self.with.epoch,
+            session: self.sessions,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let mut call = frame::encode(&Call::Deliver(deliver))?;
+        call.insert(0, STREAM_CALL);
+        send.write_all(&call).await?;
+        match frame::read(&mut recv).await? {
+            Some(Answer::Done) => Ok((send, recv)),
+            Some(Answer::Refused(refusal)) => Err(ImageLinkError::Refused(refusal)),
+            _ => Err(ImageLinkError::Unexpected),
+        }
+    }
+
+    async fn serve(
+        &self,
+        connection: &Connection,
+        send: SendStream,
+        recv: RecvStream,
+    ) -> Result<Infallible, ImageLinkError> {
+        self.with.delivery.inventory.connected(&self.with.node, true);
+        tokio::select! {
+            ended = self.tell(send) => ended,
+            ended = self.listen(recv) => ended,
+            ended = blobs::serve(connection, &self.with.content) => Err(ended.into()),
+        }
+    }
+
+    /// Tells what is to be held, and each change.
+    async fn tell(&self, mut send: SendStream) -> Result<Infallible, ImageLinkError> {
+        let mut wanted = self.with.delivery.wanted.subscribe();
+        loop {
+            let all = Arc::clone(&wanted.borrow_and_update());
+            let images = self.fitting(&all);
+            self.with.delivery.inventory.wanted(&self.with.node, &images);
+            frame::write(&mut send, &Wanted { images }).await?;
+            if wanted.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Those that the node can run.
+    fn fitting(&self, all: &MadeFor) -> Vec<Digest> {
+        let nodes = &self.with.delivery.nodes;
+        let fits = all.iter().filter(|(_, made_for)| nodes.can_run(&self.with.node, made_for));
+        fits.map(|(image, _)| *image).take(MAX_WANTED).collect()
+    }
+
+    async fn listen(&self, mut recv: RecvStream) -> Result<Infallible, ImageLinkError> {
+        loop {
+            let status: ImageStatus = frame::read(&mut recv).await?.ok_or(ImageLinkError::Unexpected)?;
+            self.with.delivery.inventory.told(&self.with.node, status);
+        }
+    }
+}

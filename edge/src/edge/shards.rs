@@ -1,0 +1,163 @@
+//! One shard: a thread with its own runtime, listener, engine, connections to all nodes and pool. Puts these parts
+//! together, and takes them down in order when the edge stops.
+
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use berth_common::lifecycle::Lifecycle;
+use berth_common::wire::close;
+use berth_engine::Record;
+use berth_store::Store;
+use quinn::VarInt;
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::nodes::Nodes;
+use crate::prepared::PreparedContainers;
+use crate::proxy::pool::Pool;
+use crate::proxy::router::CurrentRouter;
+use crate::proxy::{Proxy, listener};
+use crate::secrets::Secrets;
+use crate::shard::beats::{BEAT_EVERY, Beats};
+use crate::shard::link::{self, Introduction, Link, Links};
+use crate::shard::objects::{self, Change, Inbox, Mailbox, Objects};
+use crate::shard::wakes::Wakes;
+use crate::shard::{Shards, WorkQueue, tunnel};
+
+/// Longest wait for the nodes to hear that their connections are closed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What all shards share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) router: Arc<CurrentRouter>,
+    /// The containers that nodes are to keep ready.
+    pub(crate) prepared: PreparedContainers,
+    pub(crate) secrets: Arc<Secrets>,
+    /// Told of objects that change.
+    pub(crate) changes: broadcast::Sender<Arc<Change>>,
+    /// Told of events that hooks are to be told.
+    pub(crate) wakes: Wakes,
+    pub(crate) beats: Arc<Beats>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// All shards, as others give them work.
+    pub(crate) shards: Shards<Proxy>,
+}
+
+/// What one shard has for itself.
+pub(crate) struct Own {
+    pub(crate) index: usize,
+    pub(crate) introduction: Introduction,
+    pub(crate) listener: StdListener,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) inbox: Inbox,
+    /// What others want done here.
+    pub(crate) work: WorkQueue<Proxy>,
+    /// Its objects whose instances may live.
+    pub(crate) records: Vec<Record>,
+}
+
+/// Starts a shard's thread. It ends when the edge stops; if it ends before, the edge drains.
+pub(crate) fn start(shared: Shared, own: Own) -> std::io::Result<JoinHandle<anyhow::Result<()>>> {
+    let name = format!("shard-{}", own.index);
+    std::thread::Builder::new().name(name).spawn(move || {
+        // However the thread ends: an edge without one of its shards must not go on.
+        let _drain = shared.lifecycle.drain().clone().drop_guard();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.context("the shard's runtime")?.block_on(run(shared, own))
+    })
+}
+
+async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
+    let lifecycle = shared.lifecycle.clone();
+    let endpoint = tunnel::endpoint().context("a UDP socket for the connections to the nodes")?;
+    let mut parts = JoinSet::new();
+    let links = Arc::new(start_links(&shared, &own, &endpoint, &mut parts));
+    let pool = Arc::new(Pool::default());
+
+    let connections = Arc::clone(&pool);
+    let with = objects::Dependencies {
+        mailbox: own.mailbox.clone(),
+        store: Arc::clone(&shared.store),
+        nodes: Arc::clone(&shared.nodes),
+        links: Arc::clone(&links),
+        gone: Box::new(move |instance| connections.forget(instance)),
+        secrets: Arc::clone(&shared.secrets),
+        changes: shared.changes.clone(),
+        wakes: shared.wakes.clone(),
+        metrics: Arc::clone(&shared.metrics),
+    };
+    parts.spawn(Objects::new(with, own.records).run(own.inbox));
+    parts.spawn({
+        let pool = Arc::clone(&pool);
+        async move { pool.sweep().await }
+    });
+    parts.spawn(beat(Arc::clone(&shared.beats), own.index));
+    let proxy = Arc::new(Proxy {
+        shard: own.index,
+        router: shared.router,
+        shards: shared.shards,
+        objects: own.mailbox,
+        waiters: AtomicU64::new(0),
+        links,
+        pool,
+        lifecycle: lifecycle.clone(),
+        metrics: shared.metrics,
+    });
+    parts.spawn(own.work.serve(lifecycle.clone(), Arc::clone(&proxy)));
+    let listener = tokio::net::TcpListener::from_std(own.listener).context("the listening socket")?;
+    lifecycle.spawn(listener::listen(listener, proxy, lifecycle.clone()));
+
+    let ended = tokio::select! {
+        // Told to stop, parts end as they should.
+        biased;
+        () = lifecycle.stop().cancelled() => Ok(()),
+        ended = parts.join_next() => Err(anyhow::anyhow!("a part of the shard ended by itself: {ended:?}")),
+    };
+    endpoint.close(VarInt::from_u32(close::SHUTDOWN), b"the edge stops");
+    let _ = tokio::time::timeout(CLOSE_LIMIT, endpoint.wait_idle()).await;
+    ended
+}
+
+async fn beat(beats: Arc<Beats>, index: usize) {
+    loop {
+        beats.beat(index);
+        tokio::time::sleep(BEAT_EVERY).await;
+    }
+}
+
+/// A link to every node.
+fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &mut JoinSet<()>) -> Links {
+    let mut links = Links::new();
+    for (node, address) in &shared.config.nodes {
+        let (link, handle) = Link::new(link::Dependencies {
+            node: node.clone(),
+            address: address.clone(),
+            introduction: own.introduction.clone(),
+            endpoint: endpoint.clone(),
+            config: tunnel::client_config(&shared.config.credentials, node),
+            nodes: Arc::clone(&shared.nodes),
+            objects: own.mailbox.clone(),
+            // One link tells it; which one makes no difference.
+            prepared: (own.index == 0).then(|| shared.prepared.clone()),
+        });
+        let stop = shared.lifecycle.stop().clone();
+        // A link ends only when the edge stops, and with it the shard.
+        parts.spawn(async move {
+            link.run(stop.clone()).await;
+            stop.cancelled().await;
+        });
+        links.insert(node.clone(), handle);
+    }
+    links
+}

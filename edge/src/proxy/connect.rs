@@ -1,0 +1,50 @@
+//! Raw bytes to and from a port of an object's instance, for somebody who has another connection already.
+
+use std::sync::Arc;
+
+use berth_common::ids::ObjectKey;
+use berth_common::spec::ClassSpec;
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::error::ProxyError;
+use super::websocket::{self, Tunnelled};
+use super::{Proxy, UpstreamTarget};
+
+/// Somebody who wants to exchange bytes with a port of an object's instance.
+pub(crate) struct Connect {
+    pub(crate) key: ObjectKey,
+    pub(crate) class: Arc<ClassSpec>,
+    pub(crate) port: Option<u16>,
+    /// Their side, which comes once they are told that the port is reached.
+    pub(crate) client: OnUpgrade,
+    pub(crate) answer: oneshot::Sender<Result<(), ProxyError>>,
+    /// Their place among those whom the admin API has room for.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+impl Proxy {
+    /// Has an instance up as a request would, and then passes bytes until both sides have ended. On the object's shard.
+    pub(crate) async fn carry_bytes(&self, connect: Connect) {
+        let Connect { key, class, port, client, mut answer, permit: _permit } = connect;
+        let reached = async {
+            let deadline = class.start_timeout;
+            let hold = self.acquire(key.id(), key, class).await?;
+            let stream = self.open(&UpstreamTarget::of(hold.placement(), port, deadline)?).await?;
+            Ok(Tunnelled::of(stream, Bytes::new(), false, hold, None))
+        };
+        let reached = tokio::select! {
+            reached = reached => reached,
+            () = answer.closed() => return,
+        };
+        match reached {
+            Ok(tunnelled) => {
+                if answer.send(Ok(())).is_ok() {
+                    websocket::carry(client, tunnelled).await;
+                }
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Why there is no answer from an instance: whose fault that is, whether the request may be sent again, and what the client is
+//! told. The one place where refusals and errors become statuses.
+
+use berth_common::ids::NodeId;
+use berth_common::wire::tunnel::TunnelAnswer;
+use berth_engine::Refused;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+
+use super::body::ResponseBody;
+use super::router::RouteError;
+use crate::http::headers::BadRequest;
+use crate::metrics::Reason;
+use crate::shard::ShardStopped;
+use crate::shard::tunnel::OpenError;
+
+/// Seconds after which a client may find what it did not find now.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a request has no answer from an instance.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyError {
+    #[error(transparent)]
+    BadRequest(#[from] BadRequest),
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// No connection to the node of the instance came in time.
+    #[error("the node `{0}`, where the instance runs, is not reachable")]
+    NodeUnreachable(NodeId),
+    #[error("port {port} of the instance was not reached: {error}")]
+    Tunnel { port: u16, error: OpenError },
+    #[error("the class of the instance has no default_port, and the request is for no other")]
+    NoPort,
+    /// The connection broke with the request, or a part of it, sent.
+    #[error("the instance ended the connection without an answer: {0}")]
+    Upstream(hyper::Error),
+    #[error("the instance changed the protocol without being asked to")]
+    Upgrade,
+    /// Nobody will read this.
+    #[error("the client went away before its request was whole")]
+    ClientGone,
+    /// A signal was not passed on.
+    #[error("the signal did not reach the instance: {0}")]
+    Signal(String),
+    /// The edge ends.
+    #[error("the edge is stopping")]
+    Stopping,
+}
+
+impl From<ShardStopped> for ProxyError {
+    fn from(ShardStopped: ShardStopped) -> Self {
+        Self::Stopping
+    }
+}
+
+/// Whose fault it is that there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The request cannot be served, whatever the app does.
+    Client,
+    /// The app's: its configuration, or its instance.
+    App,
+    /// It says nothing of the app: no node could have served the request, or not now.
+    Cluster,
+}
+
+impl ProxyError {
+    /// The status that tells a client so.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
+            Self::Route(RouteError::NoRoute) => StatusCode::NOT_FOUND,
+            Self::Route(_) => StatusCode::BAD_REQUEST,
+            Self::Refused(refused) => refused_status(refused),
+            Self::NodeUnreachable(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Tunnel { error, .. } => tunnel_status(error),
+            Self::NoPort => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Upstream(_) | Self::Upgrade | Self::Signal(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Whose fault it is.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::BadRequest(_) | Self::Route(_) | Self::ClientGone => Fault::Client,
+            Self::Refused(refused) => fault_of(refused),
+            Self::NodeUnreachable(_) | Self::Stopping => Fault::Cluster,
+            Self::Tunnel { .. } | Self::NoPort | Self::Upstream(_) | Self::Upgrade | Self::Signal(_) => {
+                Fault::App
+            }
+        }
+    }
+
+    /// Whether the same request may be sent again: nothing of it has reached an instance, and it may go better soon.
+    pub(crate) fn is_retry_safe(&self) -> bool {
+        match self {
+            Self::NodeUnreachable(_) | Self::Stopping => true,
+            Self::Refused(refused) => may_pass(refused),
+            Self::Tunnel { error, .. } => match error {
+                OpenError::Lost | OpenError::Refused(TunnelAnswer::Exhausted) => true,
+                OpenError::Refused(_) | OpenError::Unknown(_) | OpenError::TimedOut => false,
+            },
+            Self::BadRequest(_)
+            | Self::Route(_)
+            | Self::NoPort
+            | Self::Upstream(_)
+            | Self::Upgrade
+            | Self::ClientGone
+            | Self::Signal(_) => false,
+        }
+    }
+
+    /// What it is counted as.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::BadRequest(_) => Reason::BadRequest,
+            Self::Route(RouteError::NoRoute) => Reason::NoRoute,
+            Self::Route(_) => Reason::NoName,
+            Self::Refused(refused) => reason_of(refused),
+            Self::NodeUnreachable(_) => Reason::NodeUnreachable,
+            Self::Tunnel { .. } | Self::NoPort | Self::Signal(_) => Reason::Tunnel,
+            Self::Upstream(_) => Reason::BrokenOff,
+            Self::Upgrade => Reason::BadUpgrade,
+            Self::ClientGone => Reason::ClientGone,
+            Self::Stopping => Reason::EdgeStopping,
+        }
+    }
+
+    /// When to come again, in seconds.
+    fn retry_after(&self) -> HeaderValue {
+        match self {
+            Self::Refused(Refused::CrashLoop { retry_ms, .. }) => retry_ms.div_ceil(1000).max(1).into(),
+            _ => RETRY_AFTER_S,
+        }
+    }
+
+    /// The whole response.
+    pub(crate) fn response(&self) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::text(format!("{self}\n")));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if self.is_retry_safe() {
+            headers.insert(RETRY_AFTER, self.retry_after());
+        }
+        response
+    }
+}
+
+fn fault_of(refused: &Refused) -> Fault {
+    match refused {
+        Refused::NoNode
+        | Refused::NoCapacity { .. }
+        | Refused::ClassLimit { .. }
+        | Refused::AppLimit { .. }
+        | Refused::Overloaded
+        | Refused::Stopping
+        | Refused::NodeUnreachable(_)
+        | Refused::Store => Fault::Cluster,
+        Refused::CrashLoop { .. }
+        | Refused::ManualStart
+        | Refused::Ended
+        | Refused::StartTimeout
+        | Refused::PortTimeout { .. }
+        | Refused::StartFailed(_)
+        | Refused::StartRefused(_) => Fault::App,
+    }
+}
+
+fn may_pass(refused: &Refused) -> bool {
+    match refused {
+        Refused::NoNode
+        | Refused::NoCapacity { .. }
+        | Refused::ClassLimit { .. }
+        | Refused::AppLimit { .. }
+        | Refused::CrashLoop { .. }
+        | Refused::StartTimeout
+        | Refused::Overloaded
+        | Refused::ManualStart
+        | Refused::Ended
+        | Refused::Stopping
+        | Refused::NodeUnreachable(_)
+        | Refused::Store => true,
+        Refused::StartFailed(_) | Refused::StartRefused(_) | Refused::PortTimeout { .. } => false,
+    }
+}
+
+fn reason_of(refused: &Refused) -> Reason {
+    match refused {
+        Refused::NoNode => Reason::NoNode,
+        Refused::NoCapacity { .. } => Reason::NoCapacity,
+        Refused::ClassLimit { .. } => Reason::ClassLimit,
+        Refused::AppLimit { .. } => Reason::AppLimit,
+        Refused::CrashLoop { .. } => Reason::CrashLoop,
+        Refused::ManualStart => Reason::ManualStart,
+        Refused::Ended => Reason::Ended,
+        Refused::StartTimeout => Reason::StartTimeout,
+        Refused::PortTimeout { .. } => Reason::PortTimeout,
+        Refused::StartFailed(_) => Reason::StartFailed,
+        Refused::StartRefused(_) => Reason::StartRefused,
+        Refused::Overloaded => Reason::Overloaded,
+        Refused::Stopping => Reason::InstanceStopping,
+        Refused::NodeUnreachable(_) => Reason::NodeUnreachable,
+        Refused::Store => Reason::Store,
+    }
+}
+
+/// What a refusal of the engine is in HTTP.
+pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
+    if may_pass(refused) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR }
+}
+
+fn tunnel_status(error: &OpenError) -> StatusCode {
+    match error {
+        OpenError::Lost | OpenError::Refused(TunnelAnswer::Exhausted) => StatusCode::SERVICE_UNAVAILABLE,
+        OpenError::Refused(_) | OpenError::Unknown(_) => StatusCode::BAD_GATEWAY,
+        OpenError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_common::outcome::Outcome;
+    use berth_common::wire::call::{Refusal, RefusalCode};
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn tunnel(error: OpenError) -> ProxyError {
+        ProxyError::Tunnel { port: 8080, error }
+    }
+
+    #[test]
+    fn each_error_says_whose_fault_it_is() {
+        let node: NodeId = "n1".parse().unwrap();
+        let refusal = Refusal { code: RefusalCode::Image, message: "no such image".to_owned() };
+        let cases: [(u16, ProxyError); 14] = [
+            (400, BadRequest::Host.into()),
+            (400, RouteError::Encoding("path").into()),
+            (404, RouteError::NoRoute.into()),
+            (503, Refused::NoNode.into()),
+            (503, Refused::StartTimeout.into()),
+            (503, Refused::Overloaded.into()),
+            (503, Refused::NodeUnreachable(node.clone()).into()),
+            (503, ProxyError::NodeUnreachable(node)),
+            (503, ProxyError::Stopping),
+            (500, Refused::StartFailed(Outcome::exited(3)).into()),
+            (500, Refused::StartRefused(refusal).into()),
+            (500, Refused::PortTimeout { port: 8080 }.into()),
+            (502, tunnel(OpenError::Refused(TunnelAnswer::Refused))),
+            (504, tunnel(OpenError::TimedOut)),
+        ];
+        for (status, error) in cases {
+            let response = error.response();
+            assert_eq!(response.status().as_u16(), status, "{error}");
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503, "{error}");
+            assert_eq!(error.is_retry_safe(), status == 503, "{error}");
+            assert_eq!(error.fault() == Fault::Client, (400..500).contains(&status), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_reason_is_in_the_answer() {
+        let refusal = Refusal { code: RefusalCode::Image, message: "image x is not on node n1".to_owned() };
+        let response = ProxyError::from(Refused::StartRefused(refusal)).response();
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
+        let Ok(body) = response.into_body().collect().await else { panic!("no body") };
+        let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+        assert!(text.contains("image x is not on node n1"), "{text}");
+    }
+
+    #[test]
+    fn each_error_has_its_word() {
+        let cases: [(&str, ProxyError); 6] = [
+            ("no_route", RouteError::NoRoute.into()),
+            ("no_name", RouteError::Encoding("path").into()),
+            ("port_timeout", Refused::PortTimeout { port: 1 }.into()),
+            ("store", Refused::Store.into()),
+            ("client_gone", ProxyError::ClientGone),
+            ("edge_stopping", ProxyError::Stopping),
+        ];
+        for (word, error) in cases {
+            assert_eq!(error.reason().word(), word);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! How busy the interchangeable objects of a route are, so that requests go to the one that is less so of two drawn at
+//! random: nearly as even as looking at all of them, and without their all running to the same one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Each new time to an answer counts for one in so many.
+const SMOOTHING: u32 = 4;
+/// The times that are told apart, in microseconds: one that never answered is taken for quick, and gets its chance.
+const LATENCY_US: std::ops::RangeInclusive<u32> = 100..=60_000_000;
+
+/// The objects of one route.
+#[derive(Debug)]
+pub(crate) struct Loads(Box<[Load]>);
+
+#[derive(Debug, Default)]
+struct Load {
+    in_flight: AtomicU32,
+    /// Smoothed time to an answer, in microseconds.
+    latency_us: AtomicU32,
+}
+
+impl Loads {
+    pub(crate) fn new(count: u32) -> Arc<Self> {
+        Arc::new(Self((0..count.max(1)).map(|_| Load::default()).collect()))
+    }
+
+    /// Chooses an object, and counts a request to it for as long as the result lives.
+    pub(crate) fn choose(self: &Arc<Self>) -> LoadGuard {
+        let draw = || fastrand::usize(0..self.0.len());
+        let (one, two) = (draw(), draw());
+        let index = if self.0[two].score() < self.0[one].score() { two } else { one };
+        self.0[index].in_flight.fetch_add(1, Relaxed);
+        LoadGuard { loads: Arc::clone(self), index, since: Instant::now() }
+    }
+}
+
+impl Load {
+    fn score(&self) -> u64 {
+        let latency = self.latency_us.load(Relaxed).clamp(*LATENCY_US.start(), *LATENCY_US.end());
+        (u64::from(self.in_flight.load(Relaxed)) + 1) * u64::from(latency)
+    }
+}
+
+/// One request's share of an object's load, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct LoadGuard {
+    loads: Arc<Loads>,
+    index: usize,
+    since: Instant,
+}
+
+impl LoadGuard {
+    /// Which object it is.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The answer has begun.
+    pub(crate) fn answered(&self) {
+        self.note(self.since.elapsed());
+    }
+
+    fn note(&self, took: Duration) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).min(*LATENCY_US.end());
+        let smoothed = &self.loads.0[self.index].latency_us;
+        // Two at once may lose one of both: it is a measure, not a count.
+        let before = smoothed.load(Relaxed);
+        let after = if before == 0 { took } else { before - before / SMOOTHING + took / SMOOTHING };
+        smoothed.store(after, Relaxed);
+    }
+}
+
+impl Drop for LoadGuard {
+    fn drop(&mut self) {
+        self.loads.0[self.index].in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_object_gets_less_than_an_idle_one() {
+        let loads = Loads::new(2);
+        let mut held: Vec<LoadGuard> = Vec::new();
+        while held.iter().filter(|guard| guard.index() == 0).count() < 20 {
+            held.push(loads.choose());
+        }
+        held.retain(|guard| guard.index() == 0);
+        let to_busy = (0..400).filter(|_| loads.choose().index() == 0).count();
+        // Only where both draws hit the busy one, which is one time in four.
+        assert!((50..150).contains(&to_busy), "{to_busy} of 400");
+    }
+
+    #[test]
+    fn a_slow_object_gets_less_than_a_quick_one() {
+        let loads = Loads::new(2);
+        for _ in 0..100 {
+            let guard = loads.choose();
+            guard.note(if guard.index() == 0 { Duration::from_millis(90) } else { Duration::from_millis(3) });
+        }
+        let to_slow = (0..400).filter(|_| loads.choose().index() == 0).count();
+        assert!((50..150).contains(&to_slow), "{to_slow} of 400");
+    }
+
+    #[test]
+    fn nothing_is_left_when_all_have_been_answered() {
+        let loads = Loads::new(3);
+        drop((0..100).map(|_| loads.choose()).collect::<Vec<_>>());
+        assert!(loads.0.iter().all(|load| load.in_flight.load(Relaxed) == 0));
+    }
+}

@@ -1,0 +1,267 @@
+//! A request's way: route, object, hold, connection, exchange. Everything that a client may wait for is told here, in order:
+//! the listener takes it (`listener`), `router` finds its object, `pool` and `upstream` have the connections to instances,
+//! `body` gives the answer back, and `error` says what is answered in place of one.
+//!
+//! Knows nothing of who else has work for objects: that is run on their shards beside it.
+
+pub(crate) mod assets;
+pub(crate) mod body;
+mod claim;
+pub(crate) mod connect;
+pub(crate) mod error;
+pub(crate) mod listener;
+pub(crate) mod load;
+pub(crate) mod pool;
+pub(crate) mod router;
+mod socket;
+pub(crate) mod upstream;
+mod websocket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use berth_common::ids::{ObjectId, ObjectKey};
+use berth_common::lifecycle::Lifecycle;
+use berth_common::spec::ClassSpec;
+use berth_common::wire::tunnel::TunnelHeader;
+use berth_engine::{Placement, Refused, WaiterId};
+use http::{Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use self::body::{InstanceBody, ResponseBody};
+use self::claim::Claim;
+use self::error::ProxyError;
+use self::pool::Pool;
+use self::router::{CurrentRouter, Matched, RouteError};
+use self::upstream::{InstancePort, SendError, Upstream};
+use self::websocket::Tunnelled;
+use crate::http::headers::{self, BadRequest};
+use crate::metrics::{Arrival, InFlight, Metrics};
+use crate::shard::Shards;
+use crate::shard::link::Links;
+use crate::shard::objects::{Hold, Mailbox};
+use crate::shard::tunnel::{self, OpenError, TunnelStream};
+
+type Reply = Result<Response<ResponseBody>, ProxyError>;
+
+/// A request on its way.
+pub(crate) struct Job {
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    matched: Matched,
+    object: ObjectId,
+    in_flight: Option<InFlight>,
+}
+
+/// The proxy of one shard.
+pub(crate) struct Proxy {
+    pub(crate) shard: usize,
+    pub(crate) router: Arc<CurrentRouter>,
+    /// All shards: an object's requests are served on its own.
+    pub(crate) shards: Shards<Self>,
+    pub(crate) objects: Mailbox,
+    pub(crate) waiters: AtomicU64,
+    pub(crate) links: Arc<Links>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Proxy {
+    /// Answers a request, whatever becomes of it.
+    pub(crate) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<ResponseBody> {
+        let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
+        let mut arrival = self.metrics.shard(self.shard).arrival();
+        let answer = self.route(request, peer, &mut arrival).await;
+        let response = answer.unwrap_or_else(|error| {
+            tracing::debug!(path, %error, "request without an answer from an instance");
+            arrival.refused(error.reason());
+            error.response()
+        });
+        arrival.answered(response.status());
+        tracing::debug!(path, status = response.status().as_u16(), "request");
+        response
+    }
+
+    async fn route(&self, request: Request<Incoming>, peer: SocketAddr, arrival: &mut Arrival<'_>) -> Reply {
+        let router = self.router.get();
+        if let Some(found) = router.asset(&request) {
+            arrival.for_file();
+            return Ok(found.respond(request).await);
+        }
+        let matched = match router.route(&request) {
+            Err(RouteError::NoRoute) => match router.otherwise(&request) {
+                Some(found) => {
+                    arrival.for_file();
+                    return Ok(found.respond(request).await);
+                }
+                None => return Err(RouteError::NoRoute.into()),
+            },
+            matched => matched?,
+        };
+        let object = matched.key.id();
+        let in_flight = router.counts(matched.route, self.shard).map(|counts| arrival.for_class(counts));
+        let job = Job { request, peer, matched, object, in_flight };
+        match self.shards.of(object) {
+            here if here == self.shard => self.serve(job).await,
+            elsewhere => self.hand_over(job, elsewhere).await,
+        }
+    }
+
+    async fn serve(&self, job: Job) -> Reply {
+        let Job { mut request, peer, matched, object, in_flight } = job;
+        let upgrade = headers::wanted_upgrade(&request);
+        let websocket =
+            upgrade.as_ref().map(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        headers::prepare_request(&mut request, peer, upgrade)?;
+        let client = websocket.map(|_| hyper::upgrade::on(&mut request));
+
+        let Matched { key, class, port, path, load, .. } = matched;
+        if let Some(path) = path {
+            set_path(&mut request, &path)?;
+        }
+        let deadline = class.start_timeout;
+        let hold = self.acquire(object, key, class).await?;
+        let target = UpstreamTarget::of(hold.placement(), port, deadline)?;
+        let (mut response, upstream) = self.exchange(&target, request).await?;
+        if let Some(load) = &load {
+            load.answered();
+        }
+        let claim = Claim { hold, load, in_flight };
+
+        headers::prepare_response(&mut response);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (client, websocket) = client.zip(websocket).ok_or(ProxyError::Upgrade)?;
+            return self.switch(response, client, websocket, upstream, claim).await;
+        }
+        let (head, body) = response.into_parts();
+        let body = InstanceBody::new(body, upstream, claim, Arc::clone(&self.pool)).await;
+        Ok(Response::from_parts(head, ResponseBody::Instance(Box::new(body))))
+    }
+
+    /// Sends the request over a pooled connection, or over a fresh one where none is left or the pooled one was dead
+    /// before anything was sent.
+    async fn exchange(
+        &self,
+        target: &UpstreamTarget<'_>,
+        request: Request<Incoming>,
+    ) -> Result<(Response<Incoming>, Upstream), ProxyError> {
+        let unsent = match self.pool.checkout(target.instance_port()).await {
+            None => Box::new(request),
+            Some(upstream) => match upstream.send(request).await {
+                Err(SendError::Unsent(request)) => request,
+                Err(SendError::Broken(error)) => return Err(ProxyError::Upstream(error)),
+                Ok(answer) => return Ok(answer),
+            },
+        };
+        let fresh = self.connect(target).await?;
+        match fresh.send(*unsent).await {
+            Ok(answer) => Ok(answer),
+            Err(SendError::Broken(error)) => Err(ProxyError::Upstream(error)),
+            Err(SendError::Unsent(_)) => Err(target.unreached(OpenError::Lost)),
+        }
+    }
+
+    /// A fresh connection to a port of an instance. Waits, within limits, for the node to be reachable.
+    async fn connect(&self, target: &UpstreamTarget<'_>) -> Result<Upstream, ProxyError> {
+        let stream = self.open(target).await?;
+        Upstream::over(stream, target.instance_port()).await.map_err(ProxyError::Upstream)
+    }
+
+    pub(crate) async fn open(&self, target: &UpstreamTarget<'_>) -> Result<TunnelStream, ProxyError> {
+        let Placement { node, instance, generation, .. } = target.placement;
+        let unreachable = || ProxyError::NodeUnreachable(node.clone());
+        let link = self.links.get(node).ok_or_else(unreachable)?;
+        let header = TunnelHeader { instance: *instance, generation: *generation, port: target.port };
+        loop {
+            let connection = link.connected(target.deadline).await.ok_or_else(unreachable)?;
+            match tunnel::open(&connection, header).await {
+                Ok(stream) => return Ok(stream),
+                // The connection was lost, and the node with it or not: the next one tells.
+                Err(OpenError::Lost) if connection.close_reason().is_some() => {}
+                Err(error) => return Err(target.unreached(error)),
+            }
+        }
+    }
+
+    /// Passes a change of protocol on, and then bytes both ways. The hold ends here.
+    async fn switch(
+        &self,
+        response: Response<Incoming>,
+        client: OnUpgrade,
+        websocket: bool,
+        upstream: Upstream,
+        claim: Claim,
+    ) -> Reply {
+        let (stream, early) = upstream.into_stream().await.ok_or(ProxyError::Upgrade)?;
+        let Claim { hold, load, in_flight } = claim;
+        let open = in_flight.filter(|_| websocket).map(InFlight::into_websocket);
+        let tunnelled = Tunnelled::of(stream, early, websocket, hold, load);
+        self.lifecycle.spawn(async move {
+            websocket::carry(client, tunnelled).await;
+            drop(open);
+        });
+        Ok(response.map(|_| ResponseBody::empty()))
+    }
+
+    /// Has the object's own shard serve a request.
+    async fn hand_over(&self, job: Job, shard: usize) -> Reply {
+        let served = self.shards.run(shard, |there: Arc<Self>| async move { there.serve(job).await }).await;
+        served.unwrap_or_else(|stopped| Err(stopped.into()))
+    }
+
+    /// Waits for an instance of an object of this shard that takes requests, and holds it.
+    pub(crate) async fn acquire(
+        &self,
+        object: ObjectId,
+        key: ObjectKey,
+        class: Arc<ClassSpec>,
+    ) -> Result<Hold, Refused> {
+        let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
+        self.objects.acquire(waiter, object, key, class).await
+    }
+}
+
+/// Puts another path in the place of the request's own; the query stays.
+fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = request.uri().clone().into_parts();
+    let rewritten = format!("{path}{query}").parse().map_err(|_| BadRequest::Target)?;
+    parts.path_and_query = Some(rewritten);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| BadRequest::Target)?;
+    Ok(())
+}
+
+/// A port of a held instance, and until when it must be reached.
+pub(crate) struct UpstreamTarget<'a> {
+    placement: &'a Placement,
+    port: u16,
+    deadline: Instant,
+}
+
+impl<'a> UpstreamTarget<'a> {
+    pub(crate) fn of(
+        placement: &'a Placement,
+        port: Option<u16>,
+        wait: Duration,
+    ) -> Result<Self, ProxyError> {
+        let port = port.or(placement.default_port).ok_or(ProxyError::NoPort)?;
+        Ok(Self { placement, port, deadline: Instant::now() + wait })
+    }
+
+    fn instance_port(&self) -> InstancePort {
+        InstancePort { instance: self.placement.instance, port: self.port }
+    }
+
+    fn unreached(&self, error: OpenError) -> ProxyError {
+        ProxyError::Tunnel { port: self.port, error }
+    }
+}

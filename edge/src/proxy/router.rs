@@ -1,0 +1,422 @@
+//! Which object a request is for: the routes of all apps, in order of the apps' names, and within an app in its own
+//! order. A table is never changed; a deploy puts another in its place.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use berth_common::ids::{AppName, IdError, ObjectKey, ObjectName};
+use berth_common::spec::{AppSpec, AssetsSpec, ClassSpec, NameSource, RouteSpec};
+use http::Request;
+use http::header::{COOKIE, HOST};
+
+use super::assets::{Assets, Found};
+use super::load::{LoadGuard, Loads};
+use crate::metrics::{ClassCounts, Metrics, Requests};
+
+/// The routes of all apps.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    routes: Vec<Route>,
+    assets: Vec<Arc<Assets>>,
+}
+
+#[derive(Debug)]
+struct Route {
+    app: AppName,
+    class: Arc<ClassSpec>,
+    spec: RouteSpec,
+    /// How busy its objects are, where the less busy of them is chosen.
+    loads: Option<Arc<Loads>>,
+    /// Where requests are counted.
+    counts: Arc<ClassCounts>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) struct Matched {
+    pub(crate) key: ObjectKey,
+    pub(crate) class: Arc<ClassSpec>,
+    /// In place of the default port of the class that the instance was started with.
+    pub(crate) port: Option<u16>,
+    /// In place of the request's own path.
+    pub(crate) path: Option<String>,
+    /// Counts the request among those of its object, where that matters.
+    pub(crate) load: Option<LoadGuard>,
+    /// Number of the route that took it.
+    pub(crate) route: usize,
+}
+
+/// Why a request goes nowhere.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RouteError {
+    /// No route takes it.
+    #[error("no route of any app takes this path, with this host and method")]
+    NoRoute,
+    /// What the object is to be called is no name.
+    #[error("the object's name in the {0} {1}")]
+    Name(&'static str, IdError),
+    /// It is not even text.
+    #[error("the object's name in the {0} is not UTF-8, or not encoded as it should be")]
+    Encoding(&'static str),
+    /// It is not there.
+    #[error("the request must have exactly one {0} `{1}`: it names the object")]
+    NotGiven(&'static str, String),
+}
+
+impl Router {
+    /// The routes of these apps.
+    pub(crate) fn new(apps: &BTreeMap<AppName, AppSpec>, metrics: &Metrics) -> Self {
+        let assets = apps.values().filter_map(|app| Some((&app.name, app.assets.as_ref()?)));
+        let routes = apps.values().flat_map(|app| routes(app, metrics)).collect();
+        Self { routes, assets: assets.filter_map(read).collect() }
+    }
+
+    /// The static file that a request is for.
+    pub(crate) fn asset<B>(&self, request: &Request<B>) -> Option<Found> {
+        if self.assets.is_empty() {
+            return None;
+        }
+        let path = percent_decode(request.uri().path()).ok()?;
+        self.assets.iter().find_map(|assets| assets.find(request, host(request), &path))
+    }
+
+    /// What a request gets that no route takes.
+    pub(crate) fn otherwise<B>(&self, request: &Request<B>) -> Option<Found> {
+        self.assets.iter().find_map(|assets| assets.otherwise(request, host(request)))
+    }
+
+    /// Finds the object for a request.
+    pub(crate) fn route<B>(&self, request: &Request<B>) -> Result<Matched, RouteError> {
+        let taken = self
+            .routes
+            .iter()
+            .enumerate()
+            .find_map(|(index, route)| Some((index, route, route.takes(request)?)));
+        let (route, Route { app, class, spec, loads, .. }, captures) = taken.ok_or(RouteError::NoRoute)?;
+        let load = loads.as_ref().map(Loads::choose);
+        let name = match &load {
+            Some(load) => numbered(load.index())?,
+            None => captures.name(&spec.object, request)?,
+        };
+        let key = ObjectKey { app: app.clone(), class: spec.class.clone(), name };
+        let path = spec.rewrite.as_ref().map(|text| spec.path.rewrite(request.uri().path(), text));
+        Ok(Matched { key, class: Arc::clone(class), port: spec.port, path, load, route })
+    }
+
+    /// Where a shard counts the requests that it took by a route.
+    pub(crate) fn counts(&self, route: usize, shard: usize) -> Option<&Arc<Requests>> {
+        Some(self.routes.get(route)?.counts.shard(shard))
+    }
+}
+
+/// What a route's patterns found in a request.
+struct Captures<'r> {
+    path: Vec<(&'r str, &'r str)>,
+    host_label: &'r str,
+}
+
+impl Route {
+    fn takes<'r, B>(&'r self, request: &'r Request<B>) -> Option<Captures<'r>> {
+        let path = self.spec.path.captures(request.uri().path())?;
+        let methods = &self.spec.methods;
+        if !methods.is_empty() && !methods.iter().any(|method| method == request.method().as_str()) {
+            return None;
+        }
+        let host_label = match &self.spec.hosts[..] {
+            [] => "",
+            hosts => {
+                let host = host(request)?;
+                hosts.iter().find_map(|pattern| pattern.capture(host))?
+            }
+        };
+        Some(Captures { path, host_label })
+    }
+}
+
+/// The host that the client named, without a port.
+fn host<B>(request: &Request<B>) -> Option<&str> {
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => request.headers().get(HOST)?.to_str().ok()?,
+    };
+    // An IPv6 address is not the name of a host, whatever is cut off it.
+    Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
+}
+
+impl Captures<'_> {
+    fn name<B>(&self, source: &NameSource, request: &Request<B>) -> Result<ObjectName, RouteError> {
+        let (place, name) = match source {
+            NameSource::Constant(name) => return Ok(name.clone()),
+            NameSource::PathParameter(parameter) => {
+                let raw = self.path.iter().find(|(name, _)| name == parameter).ok_or(RouteError::NoRoute)?;
+                ("path", percent_decode(raw.1)?)
+            }
+            NameSource::HostParameter(_) => ("host", self.host_label.to_ascii_lowercase()),
+            NameSource::Header(name) => ("header", header(request, name)?),
+            NameSource::Cookie(name) => ("cookie", cookie(request, name)?),
+            NameSource::Query(name) => ("query", query(request, name)?),
+            NameSource::Random(count) | NameSource::LeastLoaded(count) => {
+                return numbered(fastrand::u32(0..(*count).max(1)));
+            }
+        };
+        ObjectName::new(name).map_err(|error| RouteError::Name(place, error))
+    }
+}
+
+/// The name of an interchangeable object.
+fn numbered(number: impl ToString) -> Result<ObjectName, RouteError> {
+    ObjectName::new(number.to_string()).map_err(|error| RouteError::Name("route", error))
+}
+
+/// What there must be exactly one of: who has two could mean either.
+fn only_one(
+    place: &'static str,
+    name: &str,
+    mut found: impl Iterator<Item = String>,
+) -> Result<String, RouteError> {
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        _ => Err(RouteError::NotGiven(place, name.to_owned())),
+    }
+}
+
+fn header<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
+    let values: Result<Vec<_>, _> = request
+        .headers()
+        .get_all(name)
+        .iter()
+        .map(|value| String::from_utf8(value.as_bytes().to_vec()))
+        .collect();
+    only_one("header", name, values.map_err(|_| RouteError::Encoding("header"))?.into_iter())
+}
+
+fn cookie<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
+    let headers: Result<Vec<_>, _> =
+        request.headers().get_all(COOKIE).iter().map(|value| value.to_str()).collect();
+    let headers = headers.map_err(|_| RouteError::Encoding("cookie"))?;
+    let pairs = headers.iter().flat_map(|header| header.split(';')).filter_map(|pair| pair.split_once('='));
+    let found = pairs.filter(|(known, _)| known.trim() == name).map(|(_, value)| value.trim().to_owned());
+    only_one("cookie", name, found)
+}
+
+fn query<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
+    let query = request.uri().query().unwrap_or_default();
+    let found = form_urlencoded::parse(query.as_bytes()).filter(|(known, _)| known == name);
+    only_one("query parameter", name, found.map(|(_, value)| value.into_owned()))
+}
+
+/// The static files of an app. Without them it goes on: its routes are more than nothing.
+fn read((app, spec): (&AppName, &AssetsSpec)) -> Option<Arc<Assets>> {
+    let read = Assets::read(spec);
+    read.inspect_err(|error| {
+        tracing::error!(%app, directory = %spec.directory.display(), %error, "static files cannot be read");
+    })
+    .ok()
+}
+
+/// The routes of one app whose classes exist; deploying checks that all do.
+fn routes(app: &AppSpec, metrics: &Metrics) -> Vec<Route> {
+    let classes: BTreeMap<_, _> =
+        app.classes.iter().map(|(name, class)| (name, Arc::new(class.clone()))).collect();
+    let route = |spec: &RouteSpec| {
+        let class = Arc::clone(classes.get(&spec.class)?);
+        let loads = match spec.object {
+            NameSource::LeastLoaded(count) => Some(Loads::new(count)),
+            _ => None,
+        };
+        let counts = metrics.class(&app.name, &spec.class);
+        Some(Route { app: app.name.clone(), class, spec: spec.clone(), loads, counts })
+    };
+    app.routes.iter().filter_map(route).collect()
+}
+
+fn percent_decode(text: &str) -> Result<String, RouteError> {
+    if !text.contains('%') {
+        return Ok(text.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'%' => {
+                let (digits, after) = after.split_first_chunk::<2>().ok_or(RouteError::Encoding("path"))?;
+                bytes.push(hex_digit(digits[0])? << 4 | hex_digit(digits[1])?);
+                after
+            }
+            plain => {
+                bytes.push(*plain);
+                after
+            }
+        };
+    }
+    String::from_utf8(bytes).map_err(|_| RouteError::Encoding("path"))
+}
+
+fn hex_digit(byte: u8) -> Result<u8, RouteError> {
+    match byte {
+        b'0'..=b'9' => Ok(byte - b'0'),
+        b'a'..=b'f' => Ok(byte - b'a' + 10),
+        b'A'..=b'F' => Ok(byte - b'A' + 10),
+        _ => Err(RouteError::Encoding("path")),
+    }
+}
+
+/// The table that is in use, for all shards. Read once a request; written when an app is deployed.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentRouter(RwLock<Arc<Router>>);
+
+impl CurrentRouter {
+    pub(crate) fn get(&self) -> Arc<Router> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a table in the place of the one in use. Requests that have been routed keep what they have.
+    pub(crate) fn replace(&self, router: Router) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(router);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_common::spec::HostPattern;
+    use berth_store::fixtures::app;
+
+    use super::*;
+
+    fn router(apps: &[AppSpec]) -> Router {
+        let apps = apps.iter().map(|app| (app.name.clone(), app.clone())).collect();
+        Router::new(&apps, &Metrics::new(1))
+    }
+
+    fn get(uri: &str) -> Request<()> {
+        Request::get(uri).body(()).unwrap()
+    }
+
+    /// A router with one route, changed like this.
+    fn with(change: impl FnOnce(&mut RouteSpec)) -> Router {
+        let mut app = app("shop", &[("/*", None)]);
+        change(&mut app.routes[0]);
+        router(&[app])
+    }
+
+    fn named(router: &Router, request: Request<()>) -> Result<String, RouteError> {
+        router.route(&request).map(|matched| matched.key.name.to_string())
+    }
+
+    #[test]
+    fn hosts_choose_and_name() {
+        let router = with(|route| {
+            route.hosts = vec![HostPattern::new("{room}.example.com").unwrap()];
+            route.object = NameSource::HostParameter("room".to_owned());
+        });
+        let at = |host: &str| Request::get("/x").header("host", host).body(()).unwrap();
+        assert_eq!(named(&router, at("Blue.example.com:8080")), Ok("blue".to_owned()));
+        assert_eq!(named(&router, get("http://red.example.com/x")), Ok("red".to_owned()));
+        for other in ["example.com", "a.b.example.com", "[::1]:80", ""] {
+            assert_eq!(named(&router, at(other)), Err(RouteError::NoRoute), "{other}");
+        }
+        assert_eq!(named(&router, get("/x")), Err(RouteError::NoRoute));
+    }
+
+    #[test]
+    fn methods_choose() {
+        let router = with(|route| route.methods = vec!["POST".to_owned()]);
+        assert!(router.route(&get("/")).is_err());
+        assert!(router.route(&Request::post("/").body(()).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn names_come_from_exactly_one_header_cookie_or_parameter() {
+        let router = with(|route| route.object = NameSource::Header("x-user".to_owned()));
+        let request = |values: &[&str]| {
+            values.iter().fold(Request::get("/"), |r, value| r.header("x-user", *value)).body(()).unwrap()
+        };
+        assert_eq!(named(&router, request(&["ann"])), Ok("ann".to_owned()));
+        assert!(matches!(named(&router, request(&[])), Err(RouteError::NotGiven(..))));
+        assert!(matches!(named(&router, request(&["ann", "bob"])), Err(RouteError::NotGiven(..))));
+        assert!(matches!(named(&router, request(&[""])), Err(RouteError::Name(..))));
+
+        let router = with(|route| route.object = NameSource::Cookie("user".to_owned()));
+        let request = |cookie: &str| Request::get("/").header("cookie", cookie).body(()).unwrap();
+        assert_eq!(named(&router, request("a=b; user=ann; c=d")), Ok("ann".to_owned()));
+        assert!(named(&router, request("superuser=ann")).is_err());
+        assert!(named(&router, request("user=ann; user=bob")).is_err());
+
+        let router = with(|route| route.object = NameSource::Query("user".to_owned()));
+        assert_eq!(named(&router, get("/?x=1&user=a%20b")), Ok("a b".to_owned()));
+        assert!(named(&router, get("/?user=a&user=b")).is_err() && named(&router, get("/")).is_err());
+    }
+
+    #[test]
+    fn random_draws_each_of_its_names() {
+        let router = with(|route| route.object = NameSource::Random(3));
+        let drawn: std::collections::BTreeSet<_> =
+            (0..200).map(|_| named(&router, get("/")).unwrap()).collect();
+        assert_eq!(drawn.into_iter().collect::<Vec<_>>(), ["0", "1", "2"]);
+    }
+
+    #[test]
+    fn the_less_busy_of_interchangeable_objects_is_chosen() {
+        let router = with(|route| route.object = NameSource::LeastLoaded(2));
+        let held: Vec<Matched> = (0..40).map(|_| router.route(&get("/")).unwrap()).collect();
+        let first = held.iter().filter(|matched| matched.key.name.as_str() == "0").count();
+        assert!((10..=30).contains(&first), "{first} of 40");
+    }
+
+    #[test]
+    fn a_rewritten_path_goes_with_the_match() {
+        let router = with(|route| route.rewrite = Some("/api".to_owned()));
+        assert_eq!(router.route(&get("/a/b?q")).unwrap().path.as_deref(), Some("/api/a/b"));
+    }
+
+    fn name(router: &Router, path: &str) -> Result<String, RouteError> {
+        router.route(&get(path)).map(|matched| matched.key.name.to_string())
+    }
+
+    #[test]
+    fn the_name_is_the_decoded_part_of_the_path() {
+        let router = router(&[app("shop", &[("/container/{id}/*", None)])]);
+        assert_eq!(name(&router, "/container/7"), Ok("7".to_owned()));
+        assert_eq!(name(&router, "/container/a%2Fb%20%C3%a4/x%zz"), Ok("a/b ä".to_owned()));
+        assert_eq!(name(&router, "/container/größe"), Ok("größe".to_owned()));
+        assert_eq!(router.route(&get("/container/7")).unwrap().port, None);
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        let router = router(&[app("shop", &[("/container/{id}", None)])]);
+        for bad in ["/container/%", "/container/%4", "/container/%zz", "/container/%ff"] {
+            assert_eq!(name(&router, bad), Err(RouteError::Encoding("path")), "{bad}");
+        }
+        assert_eq!(name(&router, "/container/%00"), Err(RouteError::Name("path", IdError::Character('\0'))));
+        let long = format!("/container/{}", "x".repeat(1025));
+        assert!(matches!(name(&router, &long), Err(RouteError::Name(_, IdError::TooLong { .. }))));
+    }
+
+    #[test]
+    fn the_first_route_that_takes_a_path_has_it() {
+        let router =
+            router(&[app("b", &[("/b/{id}", Some(9)), ("/*", None)]), app("a", &[("/a/{id}", None)])]);
+        let app_of =
+            |path: &str| router.route(&get(path)).map(|matched| (matched.key.app.to_string(), matched.port));
+        assert_eq!(app_of("/a/1"), Ok(("a".to_owned(), None)));
+        assert_eq!(app_of("/b/1"), Ok(("b".to_owned(), Some(9))));
+    }
+
+    #[test]
+    fn unknown_paths_are_not_found() {
+        let router = router(&[app("shop", &[("/container/{id}", None)])]);
+        for path in ["/", "/container", "/container/", "/container/1/2", "*"] {
+            assert_eq!(name(&router, path), Err(RouteError::NoRoute), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_deploy_swaps_the_table_for_later_requests() {
+        let current = CurrentRouter::default();
+        let before = current.get();
+        current.replace(router(&[app("shop", &[("/{id}", None)])]));
+        assert!(before.route(&get("/1")).is_err());
+        assert!(current.get().route(&get("/1")).is_ok());
+    }
+}

@@ -1,0 +1,151 @@
+//! Connections that have changed their protocol, WebSockets above all: bytes pass both ways until both sides have
+//! ended. Such a connection holds nothing; the messages on it are activity, each at its moment.
+
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::load::LoadGuard;
+use crate::http::frames::FrameScanner;
+use crate::shard::objects::{Activity, Hold};
+use crate::shard::tunnel::TunnelStream;
+
+/// Buffer of each direction.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// How long one direction may outlive the other.
+const HALF_OPEN_LIMIT: Duration = Duration::from_secs(30);
+/// Messages closer together than this count as one moment of activity.
+const TOUCH_EVERY_MS: u64 = 200;
+
+/// The instance's side of a connection that has changed its protocol.
+pub(crate) struct Tunnelled {
+    /// The stream to the instance.
+    pub(crate) stream: TunnelStream,
+    /// What the instance sent right behind its 101.
+    pub(crate) early: Bytes,
+    /// Whether frames can be told apart; other protocols are active with every byte.
+    pub(crate) websocket: bool,
+    /// Told of messages.
+    pub(crate) activity: Activity,
+    /// Counts for the object's load until both sides have ended.
+    pub(crate) load: Option<LoadGuard>,
+}
+
+impl Tunnelled {
+    /// What is left of a held connection: the hold ends here.
+    pub(crate) fn of(
+        stream: TunnelStream,
+        early: Bytes,
+        websocket: bool,
+        hold: Hold,
+        load: Option<LoadGuard>,
+    ) -> Self {
+        Self { stream, early, websocket, activity: hold.into_activity(), load }
+    }
+}
+
+/// Carries bytes both ways, from the moment that the client has its 101 until both sides have ended.
+pub(crate) async fn carry(client: OnUpgrade, instance: Tunnelled) {
+    let passed = match client.await {
+        Ok(client) => pass_both_ways(TokioIo::new(client), instance).await,
+        Err(error) => {
+            tracing::debug!(%error, "upgrade failed");
+            return;
+        }
+    };
+    tracing::debug!(error = passed.err().map(tracing::field::display), "upgraded connection ended");
+}
+
+async fn pass_both_ways(client: impl AsyncRead + AsyncWrite + Unpin, instance: Tunnelled) -> io::Result<()> {
+    let Tunnelled { stream, early, websocket, activity, load: _load } = instance;
+    let pulse = Pulse::new(activity);
+    let (client_reader, mut client_writer) = tokio::io::split(client);
+    let (instance_reader, instance_writer) = tokio::io::split(stream);
+    let mut down = Direction { scanner: websocket.then(FrameScanner::default), pulse: &pulse };
+    let up = Direction { scanner: websocket.then(FrameScanner::default), pulse: &pulse };
+    if !early.is_empty() {
+        down.note(&early);
+        client_writer.write_all(&early).await?;
+    }
+    let up = up.pass(client_reader, instance_writer);
+    let down = down.pass(instance_reader, client_writer);
+    until_both_end(up, down).await
+}
+
+/// A direction that fails ends both; one that ends well leaves the other its time.
+async fn until_both_end(
+    up: impl Future<Output = io::Result<()>>,
+    down: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let (mut up, mut down) = (pin!(up), pin!(down));
+    let rest = tokio::select! {
+        ended = &mut up => {
+            ended?;
+            timeout(HALF_OPEN_LIMIT, down).await
+        }
+        ended = &mut down => {
+            ended?;
+            timeout(HALF_OPEN_LIMIT, up).await
+        }
+    };
+    rest.unwrap_or_else(|late| Err(late.into()))
+}
+
+/// One direction, followed for messages.
+struct Direction<'a> {
+    scanner: Option<FrameScanner>,
+    pulse: &'a Pulse,
+}
+
+impl Direction<'_> {
+    async fn pass(
+        mut self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let read = from.read(&mut buffer).await?;
+            if read == 0 {
+                return to.shutdown().await;
+            }
+            self.note(&buffer[..read]);
+            to.write_all(&buffer[..read]).await?;
+        }
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        if self.scanner.as_mut().is_none_or(|scanner| scanner.scan(bytes)) {
+            self.pulse.beat();
+        }
+    }
+}
+
+/// Tells of activity, but not of every message.
+struct Pulse {
+    activity: Activity,
+    start: Instant,
+    /// When activity may be told again, in milliseconds after the start.
+    next_ms: AtomicU64,
+}
+
+impl Pulse {
+    fn new(activity: Activity) -> Self {
+        Self { activity, start: Instant::now(), next_ms: AtomicU64::new(0) }
+    }
+
+    fn beat(&self) {
+        let now_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now_ms >= self.next_ms.load(Ordering::Relaxed) {
+            self.next_ms.store(now_ms + TOUCH_EVERY_MS, Ordering::Relaxed);
+            self.activity.touch();
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Does what objects are to do at a time: alarms, schedules and crons.
+//!
+//! ```text
+//! stored ── due ──▶ done by its object's shard ── well ──▶ removed
+//!   ▲                           ├── failed ──▶ due again later ── tried often enough ──▶ kept as failed (a cron: removed)
+//!   │                           └── no node, or no room ──▶ due again later, which is no try
+//!   └── cron's moment: its mark and what is to be done are one write
+//! ```
+//!
+//! One task owns all of this and looks only at what is due first, however much is stored. An object does one thing at a time,
+//! in the order of time. What is done is removed only afterwards, and only if nobody has put something else in its place
+//! meanwhile: it happens at least once.
+
+mod act;
+mod call;
+pub(crate) mod crons;
+mod retry;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_common::clock::wall_ms;
+use berth_common::ids::ObjectId;
+use berth_common::spec::AppSpec;
+use berth_store::{self as store, CronKey, DueEntry, Schedule, Store, StoreError, Write};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::act::{Actions, Done, NotDone};
+use crate::apps::Apps;
+use crate::proxy::Proxy;
+use crate::shard::Shards;
+use crate::shard::wakes::Wakes;
+
+/// Things that are done at once, each by another object.
+const MAX_DOING: usize = 256;
+/// Pause after the store failed: whatever it is, it is not over at once.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+/// Longest sleep: the clock may be set meanwhile.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// What the scheduler is given.
+pub(crate) struct Dependencies {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) shards: Shards<Proxy>,
+    /// Told when something is to be done that may be due first.
+    pub(crate) changed: Arc<Notify>,
+    pub(crate) wakes: Wakes,
+}
+
+struct Scheduler {
+    store: Arc<dyn Store>,
+    actions: Actions,
+    wakes: Wakes,
+}
+
+/// Does what is due until the edge drains.
+pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
+    let Dependencies { store, apps, shards, changed, wakes } = dependencies;
+    let mut published = apps.published();
+    let scheduler = Arc::new(Scheduler { store, actions: Actions { apps, shards }, wakes });
+    let mut round = Rounds { marks: None, crons_at_ms: None, busy: HashSet::new(), doing: JoinSet::new() };
+    loop {
+        let sleep = match round.begin(&scheduler).await {
+            Ok(next_ms) => next_ms.map_or(MAX_SLEEP, until),
+            Err(error) => {
+                tracing::error!(%error, "what is due cannot be read or written");
+                STORE_PAUSE
+            }
+        };
+        tokio::select! {
+            () = drain.cancelled() => return,
+            () = changed.notified() => {}
+            // Ends with the edge.
+            _ = published.changed() => round.crons_at_ms = None,
+            Some(Ok(object)) = round.doing.join_next() => drop(round.busy.remove(&object)),
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+fn until(ms: u64) -> Duration {
+    Duration::from_millis(ms.saturating_sub(wall_ms())).min(MAX_SLEEP)
+}
+
+/// What is kept from one look to the next.
+struct Rounds {
+    /// When each cron was due last; None until they are read.
+    marks: Option<BTreeMap<CronKey, u64>>,
+    /// When the crons are looked at again; None for now.
+    crons_at_ms: Option<u64>,
+    /// Objects that are doing something.
+    busy: HashSet<ObjectId>,
+    doing: JoinSet<ObjectId>,
+}
+
+impl Rounds {
+    /// Begins all that is due and has room. Gives when to look again.
+    async fn begin(&mut self, scheduler: &Arc<Scheduler>) -> Result<Option<u64>, StoreError> {
+        let next_cron_ms = self.crons(scheduler).await?;
+        let now_ms = wall_ms();
+        let room = MAX_DOING.saturating_sub(self.doing.len());
+        for entry in scheduler.store.due(now_ms, &self.busy, room)? {
+            self.busy.insert(entry.object);
+            let scheduler = Arc::clone(scheduler);
+            self.doing.spawn(async move {
+                scheduler.carry_out(entry).await;
+                entry.object
+            });
+        }
+        Ok(scheduler.store.next_due_ms(now_ms)?.into_iter().chain(next_cron_ms).min())
+    }
+
+    async fn crons(&mut self, scheduler: &Scheduler) -> Result<Option<u64>, StoreError> {
+        let now_ms = wall_ms();
+        if self.crons_at_ms.is_some_and(|at| at > now_ms) {
+            return Ok(self.crons_at_ms);
+        }
+        let marks = match self.marks.take() {
+            Some(marks) => marks,
+            None => scheduler.store.cron_marks()?,
+        };
+        let apps: Vec<AppSpec> = scheduler.actions.apps.with_crons();
+        let mut next = marks.clone();
+        let round = crons::round(&apps, &mut next, now_ms);
+        if !round.writes.is_empty() {
+            // What is not written is read again, and comes again.
+            store::commit(&*scheduler.store, round.writes).await?;
+        }
+        self.marks = Some(next);
+        self.crons_at_ms = Some(round.next_ms.unwrap_or(u64::MAX));
+        Ok(round.next_ms)
+    }
+}
+
+impl Scheduler {
+    async fn carry_out(&self, entry: DueEntry) {
+        if let Err(error) = self.try_carry_out(entry).await {
+            tracing::error!(%error, object = %entry.object, "what became of something that was due cannot be stored");
+            // It is due still: not at once again.
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
+    }
+
+    async fn try_carry_out(&self, DueEntry { due_ms, object, id }: DueEntry) -> Result<(), StoreError> {
+        let schedule = self.store.schedule(object, id)?;
+        let Some(schedule) = schedule.filter(|schedule| schedule.due_ms == Some(due_ms)) else {
+            // Somebody has changed it just now, and the index with it.
+            return Ok(());
+        };
+        let (then, event) = match self.actions.act(&schedule).await {
+            Ok(Done::Done) => (None, None),
+            Ok(Done::Tell(event)) => (None, Some(Write::Event(event))),
+            Err(NotDone::Failed(error)) => (failed(schedule, error), None),
+            Err(NotDone::NotNow(error)) => (put_off(schedule, error), None),
+        };
+        let tells = event.is_some();
+        let finish = Write::Finish { object, id, due_ms, then };
+        store::commit(&*self.store, event.into_iter().chain([finish]).collect()).await?;
+        if tells {
+            self.wakes.wake(object);
+        }
+        Ok(())
+    }
+}
+
+/// What is left of something that nobody could try.
+fn put_off(schedule: Schedule, error: String) -> Option<Box<Schedule>> {
+    tracing::info!(object = %schedule.key, error, "what was due is put off");
+    let waits = retry::put_off(schedule, error, wall_ms());
+    (!waits.is_over()).then(|| Box::new(waits))
+}
+
+/// What is left of something that failed.
+fn failed(schedule: Schedule, error: String) -> Option<Box<Schedule>> {
+    let (key, attempt) = (schedule.key.clone(), schedule.attempts + 1);
+    let failed = retry::failed(schedule, error, wall_ms());
+    let error = failed.last_error.as_deref();
+    match failed.due_ms {
+        Some(_) => tracing::info!(object = %key, attempt, error, "what was due failed; it is tried again"),
+        None => tracing::warn!(object = %key, attempt, error, "what was due failed too often"),
+    }
+    (!failed.is_over()).then(|| Box::new(failed))
+}

@@ -1,0 +1,265 @@
+//! One shard's link to one node: dials, introduces the edge, follows the node's instances, sends what is to be told,
+//! and dials again when the connection is lost. Requests take the connection from here for their tunnel streams.
+//!
+//! ```text
+//!        ┌────────────────── lost, or broken protocol: wait a little ─────────────────┐
+//!        ▼                                                                            │
+//!  ──▶ Dialling ──▶ Hello/Welcome ──▶ Watch: Update* Synced ──▶ Up: send, renew, follow ──edge stops──▶ closed
+//! ```
+//!
+//! Decides nothing about objects: what the node says goes to the objects' actor as inputs.
+
+pub(crate) mod call;
+mod outbox;
+mod session;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_common::clock::wall_ms;
+use berth_common::ids::{EdgeId, Epoch, InstanceId, NodeId, ObjectId};
+use berth_common::wire::call::{Start, Stop};
+use berth_common::wire::close;
+use quinn::{Connection, Endpoint, VarInt};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::outbox::{Outbox, Unsettled};
+use self::session::SessionError;
+use super::objects::Mailbox;
+use super::shard_of;
+use crate::nodes::Nodes;
+use crate::prepared::PreparedContainers;
+
+/// Shortest and longest wait before dialling again. A node that comes back is found within the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// Longest wait for a connection. One that does not come starts the dialling anew, with fresh packets.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an instance may live without word from its edge. Long against the restart of an edge.
+pub(crate) const TERM: Duration = Duration::from_secs(120);
+
+/// What a node is to be told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Start(Box<Start>),
+    Stop(Stop),
+    Forget(InstanceId),
+}
+
+/// All nodes, as one shard reaches them.
+pub(crate) type Links = HashMap<NodeId, LinkHandle>;
+
+/// A link as the rest of the shard has it.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkHandle {
+    /// Not bounded by itself: the engine tells a node at most a start, a forget and a few stops for an instance, and reserves
+    /// room on the node for each instance first. More stops come only from orders, each of which waits for a write.
+    commands: mpsc::UnboundedSender<Command>,
+    unsettled: Unsettled,
+    connection: watch::Receiver<Option<Connection>>,
+}
+
+impl LinkHandle {
+    /// Has the node told. What cannot be sent now is sent when the node is back.
+    pub(crate) fn tell(&self, command: Command) {
+        if let Command::Start(start) = &command {
+            self.unsettled.begin(start.instance);
+        }
+        if self.commands.send(command).is_err() {
+            tracing::debug!("edge stops, node not told");
+        }
+    }
+
+    /// The instances whose starts the node was told, or is being told, and has not answered.
+    pub(crate) fn unsettled(&self) -> HashSet<InstanceId> {
+        self.unsettled.all()
+    }
+
+    /// A connection to the node that lives as far as is known, as soon as there is one.
+    pub(crate) async fn connected(&self, deadline: Instant) -> Option<Connection> {
+        let mut connection = self.connection.clone();
+        let live = connection.wait_for(|c| c.as_ref().is_some_and(|c| c.close_reason().is_none()));
+        let live = tokio::time::timeout_at(deadline, live).await.ok()?.ok()?;
+        live.clone()
+    }
+}
+
+/// Who this shard is to the nodes.
+#[derive(Debug, Clone)]
+pub(crate) struct Introduction {
+    pub(crate) edge: EdgeId,
+    pub(crate) epoch: Epoch,
+    pub(crate) shard: u16,
+    /// How many shards the edge has.
+    pub(crate) shards: u16,
+}
+
+impl Introduction {
+    /// Whether an object is this shard's. Nodes tell every shard of all the edge's instances, because the number of
+    /// shards may change while instances live.
+    fn is_own(&self, object: ObjectId) -> bool {
+        shard_of(object, usize::from(self.shards)) == usize::from(self.shard)
+    }
+}
+
+/// One shard's connections to one node, of which there is one at a time.
+pub(crate) struct Link {
+    node: NodeId,
+    address: String,
+    introduction: Introduction,
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    nodes: Arc<Nodes>,
+    objects: Mailbox,
+    /// What nodes are to keep ready, where this link is the one that says so.
+    prepared: Option<PreparedContainers>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    connection: watch::Sender<Option<Connection>>,
+    outbox: Outbox,
+    /// Number of the last connection in this epoch.
+    sessions: u64,
+    /// When the last one ended on which the node had told of its instances, in milliseconds since 1970.
+    heard_ms: Option<u64>,
+}
+
+/// What a link is given.
+pub(crate) struct Dependencies {
+    pub(crate) node: NodeId,
+    pub(crate) address: String,
+    pub(crate) introduction: Introduction,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) config: quinn::ClientConfig,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) objects: Mailbox,
+    pub(crate) prepared: Option<PreparedContainers>,
+}
+
+impl Link {
+    pub(crate) fn new(dependencies: Dependencies) -> (Self, LinkHandle) {
+        let Dependencies { node, address, introduction, endpoint, config, nodes, objects, prepared } =
+            dependencies;
+        let (tell, commands) = mpsc::unbounded_channel();
+        let (connection, connected) = watch::channel(None);
+        let unsettled = Unsettled::default();
+        let outbox = Outbox::new(unsettled.clone());
+        let link = Self {
+            node,
+            address,
+            introduction,
+            endpoint,
+            config,
+            nodes,
+            objects,
+            prepared,
+            commands,
+            connection,
+            outbox,
+            sessions: 0,
+            heard_ms: None,
+        };
+        (link, LinkHandle { commands: tell, unsettled, connection: connected })
+    }
+
+    /// Keeps it up until the edge stops.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = BACKOFF.0;
+        while !stop.is_cancelled() {
+            match self.dial(&stop).await {
+                Ok(connection) => {
+                    backoff = BACKOFF.0;
+                    self.serve(connection, &stop).await;
+                }
+                Err(DialError::Stopping) => return,
+                Err(DialError::TimedOut) => tracing::debug!(node = %self.node, "no answer to dialling"),
+                Err(error) => {
+                    tracing::warn!(node = %self.node, address = self.address, %error, "node not reached");
+                    self.pause(backoff, &stop).await;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    /// Waits before the next attempt, and takes commands meanwhile.
+    async fn pause(&mut self, backoff: Duration, stop: &CancellationToken) {
+        self.meanwhile(tokio::time::sleep(backoff), stop).await;
+    }
+
+    /// Takes commands until the other work is done, or the edge stops.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = stop.cancelled() => return None,
+                Some(command) = self.commands.recv() => self.take(command),
+            }
+        }
+    }
+
+    async fn dial(&mut self, stop: &CancellationToken) -> Result<Connection, DialError> {
+        let dialled = dial(self.endpoint.clone(), self.config.clone(), self.address.clone());
+        let dialled = tokio::time::timeout(DIAL_TIMEOUT, dialled);
+        match self.meanwhile(dialled, stop).await {
+            Some(Ok(connection)) => connection,
+            Some(Err(_)) => Err(DialError::TimedOut),
+            None => Err(DialError::Stopping),
+        }
+    }
+
+    /// Uses a connection until it is lost.
+    async fn serve(&mut self, connection: Connection, stop: &CancellationToken) {
+        self.sessions += 1;
+        let ended = self.session(&connection, stop).await;
+        let was_up = self.connection.send_replace(None).is_some();
+        self.outbox.lost();
+        if was_up {
+            self.heard_ms = Some(wall_ms());
+            self.nodes.down(&self.node);
+        }
+        match ended {
+            Err(error) if !stop.is_cancelled() => self.give_up(&connection, &error, stop).await,
+            _ => connection.close(VarInt::from_u32(close::SHUTDOWN), b"the edge stops"),
+        }
+    }
+
+    /// Ends a connection that is of no more use, and waits where dialling at once would be of no use either.
+    async fn give_up(&mut self, connection: &Connection, error: &SessionError, stop: &CancellationToken) {
+        tracing::warn!(node = %self.node, %error, "connection to node lost");
+        let lasting = connection.close_reason().is_none();
+        connection.close(VarInt::from_u32(error.close_code()), b"");
+        if lasting {
+            self.pause(BACKOFF.1, stop).await;
+        }
+    }
+}
+
+/// Why a node was not reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    #[error("the address cannot be resolved: {0}")]
+    Address(std::io::Error),
+    #[error("the address resolves to nothing")]
+    NoAddress,
+    #[error("{0}")]
+    Connect(#[from] quinn::ConnectError),
+    #[error("{0}")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("the edge is stopping")]
+    Stopping,
+    #[error("no answer")]
+    TimedOut,
+}
+
+pub(crate) async fn dial(
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    address: String,
+) -> Result<Connection, DialError> {
+    let mut addresses = tokio::net::lookup_host(address).await.map_err(DialError::Address)?;
+    let address = addresses.next().ok_or(DialError::NoAddress)?;
+    Ok(endpoint.connect_with(config, address, berth_certs::SERVER_NAME)?.await?)
+}

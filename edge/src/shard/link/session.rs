@@ -1,0 +1,335 @@
+//! One connection of a link, from its Hello to its end.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use berth_common::clock::wall_ms;
+use berth_common::ids::InstanceId;
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::wire::call::{
+    Answer, Call, Hello, InstanceStatus, Phase, Prepare, Refusal, Renew, Start, Welcome,
+};
+use berth_common::wire::{close, frame};
+use berth_engine::{Input, Kept};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use quinn::{Connection, RecvStream};
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::call::{self, CallError};
+use super::outbox::Asked;
+use super::{Command, Link, TERM};
+use crate::prepared::PreparedContainers;
+
+/// Longest wait for a node to tell of all its instances.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(15);
+/// Most calls that wait for their answers at once.
+const MAX_CALLS: usize = 64;
+/// Most updates that are read ahead.
+const UPDATES: usize = 256;
+/// How often a connection is looked at for signs of life.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Looks without a packet after which the node is asked for a sign, again and again: a node that was restarted answers
+/// that with a reset, long before the connection would be given up for its silence.
+const QUIET_LOOKS: u32 = 3;
+
+/// Why a connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("{0}")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("{call} failed: {error}")]
+    Call { call: &'static str, error: CallError },
+    #[error("the agent refused {call}: {refusal}")]
+    Refused { call: &'static str, refusal: Refusal },
+    #[error("the agent says that it is the node `{0}`")]
+    OtherNode(String),
+    #[error("the agent did not tell of its instances within {} s", SYNC_TIMEOUT.as_secs())]
+    NotSynced,
+    #[error("the agent ended its account of its instances")]
+    WatchEnded,
+}
+
+impl SessionError {
+    pub(super) fn close_code(&self) -> u32 {
+        match self {
+            Self::Connection(_) | Self::NotSynced | Self::WatchEnded => close::SHUTDOWN,
+            Self::Call { .. } | Self::OtherNode(_) => close::PROTOCOL,
+            Self::Refused { .. } => close::FORBIDDEN,
+        }
+    }
+}
+
+/// What a node tells by itself.
+enum News {
+    Instance(InstanceStatus),
+    Draining(bool),
+}
+
+/// A call that was sent.
+enum Sent {
+    Order(Asked),
+    Renew,
+    Prepare,
+}
+
+type Answered = (Sent, Result<Answer, CallError>);
+
+/// The parts of a session that run side by side.
+struct Session {
+    connection: Connection,
+    calls: FuturesUnordered<BoxFuture<'static, Answered>>,
+    updates: mpsc::Receiver<Result<News, CallError>>,
+    renew: Interval,
+    look: Interval,
+    packets: u64,
+    quiet: u32,
+}
+
+impl Link {
+    /// Uses a connection until it is lost, or the edge stops (`Ok`).
+    pub(super) async fn session(
+        &mut self,
+        connection: &Connection,
+        stop: &CancellationToken,
+    ) -> Result<(), SessionError> {
+        let hello = hello(connection, self.hello());
+        let Some(welcome) = self.meanwhile(hello, stop).await else { return Ok(()) };
+        let welcome = welcome?;
+        if welcome.node != self.node {
+            return Err(SessionError::OtherNode(welcome.node.to_string()));
+        }
+        let account = account(connection);
+        let Some(account) = self.meanwhile(account, stop).await else { return Ok(()) };
+        let (told, watch) = account?;
+        self.synced(told, &welcome);
+        self.nodes.up(&welcome);
+        self.connection.send_replace(Some(connection.clone()));
+        tracing::info!(node = %self.node, version = welcome.version, "node connected");
+        // Reading a frame must not be cut off half-way, so it is done in a task of its own, which ends with the session.
+        let (tell, updates) = mpsc::channel(UPDATES);
+        let reader = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(follow(watch, tell)));
+        let ended = self.up(Session::new(connection.clone(), updates), stop).await;
+        drop(reader);
+        ended
+    }
+
+    fn hello(&self) -> Hello {
+        let introduction = &self.introduction;
+        Hello {
+            edge: introduction.edge.clone(),
+            epoch: introduction.epoch,
+            shard: introduction.shard,
+            session: self.sessions,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Takes what a new connection told of every instance.
+    fn synced(&mut self, told: Vec<InstanceStatus>, welcome: &Welcome) {
+        let mut instances: HashSet<InstanceId> = told.iter().map(|status| status.instance).collect();
+        for status in told {
+            self.update(status);
+        }
+        for start in self.outbox.synced() {
+            self.never_began(&start);
+        }
+        instances.extend(self.outbox.starting());
+        let since_ms = welcome.kept_for_ms.map(|kept| wall_ms().saturating_sub(kept));
+        let kept = Kept { since_ms, heard_ms: self.heard_ms };
+        self.objects.input(Input::Synced { node: self.node.clone(), instances, kept });
+    }
+
+    fn update(&mut self, status: InstanceStatus) {
+        if !self.introduction.is_own(status.object) {
+            return;
+        }
+        self.outbox.told_of(status.instance);
+        self.objects.input(Input::Status { node: self.node.clone(), status });
+    }
+
+    /// Takes a command into the outbox.
+    pub(super) fn take(&mut self, command: Command) {
+        match command {
+            Command::Start(start) => self.outbox.start(start),
+            Command::Stop(stop) => {
+                if let Some(start) = self.outbox.stop(stop) {
+                    self.never_began(&start);
+                }
+            }
+            Command::Forget(instance) => self.outbox.forget(instance),
+        }
+    }
+
+    fn never_began(&self, start: &Start) {
+        let message = format!("its start did not reach the node `{}` in time", self.node);
+        let status = InstanceStatus {
+            instance: start.instance,
+            object: start.object.id(),
+            generation: start.generation,
+            phase: Phase::Exited(Outcome::because(ExitReason::StartFailed, message)),
+            metered: None,
+        };
+        self.objects.input(Input::Status { node: self.node.clone(), status });
+    }
+
+    async fn up(&mut self, mut session: Session, stop: &CancellationToken) -> Result<(), SessionError> {
+        // What is to be kept ready is told on each connection, and when it changes.
+        if let Some(prepared) = &mut self.prepared {
+            prepared.mark_changed();
+        }
+        loop {
+            while session.calls.len() < MAX_CALLS
+                && let Some((asked, call)) = self.outbox.next()
+            {
+                session.send(Sent::Order(asked), call);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                error = session.connection.closed() => return Err(error.into()),
+                Some(command) = self.commands.recv() => self.take(command),
+                Some(answered) = session.calls.next() => self.answered(answered)?,
+                update = session.updates.recv() => match update {
+                    Some(Ok(News::Instance(status))) => self.update(status),
+                    Some(Ok(News::Draining(draining))) => self.nodes.draining(&self.node, draining),
+                    Some(Err(error)) => return Err(SessionError::Call { call: "watch", error }),
+                    None => return Err(SessionError::WatchEnded),
+                },
+                prepare = changed(&mut self.prepared) => session.send(Sent::Prepare, Call::Prepare(prepare)),
+                _ = session.renew.tick() => session.renew(),
+                _ = session.look.tick() => {
+                    self.nodes.measured(&self.node, session.connection.rtt());
+                    session.look_for_life();
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, (sent, answer): Answered) -> Result<(), SessionError> {
+        let call = name(&sent);
+        let answer = answer.map_err(|error| SessionError::Call { call, error })?;
+        let start = match &sent {
+            Sent::Order(asked) => self.outbox.answered(asked),
+            Sent::Renew | Sent::Prepare => None,
+        };
+        match (answer, start) {
+            (Answer::Accepted | Answer::Done, _) => {}
+            (Answer::Refused(refusal), Some(start)) => self.start_refused(&start, refusal),
+            (Answer::Refused(refusal), None) => {
+                tracing::debug!(node = %self.node, call, %refusal, "call refused");
+            }
+            _ => return Err(SessionError::Call { call, error: CallError::Unexpected }),
+        }
+        Ok(())
+    }
+
+    fn start_refused(&self, start: &Start, refusal: Refusal) {
+        tracing::info!(node = %self.node, instance = %start.instance, object = %start.object, %refusal, "start refused");
+        self.objects.input(Input::StartRefused {
+            object: start.object.id(),
+            instance: start.instance,
+            refusal,
+        });
+    }
+}
+
+impl Session {
+    fn new(connection: Connection, updates: mpsc::Receiver<Result<News, CallError>>) -> Self {
+        let every = |period| {
+            let mut interval = interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        let (renew, look) = (every(TERM / 3), every(LOOK_EVERY));
+        Self { connection, calls: FuturesUnordered::new(), updates, renew, look, packets: 0, quiet: 0 }
+    }
+
+    fn send(&self, sent: Sent, call: Call) {
+        let connection = self.connection.clone();
+        self.calls.push(Box::pin(async move { (sent, call::ask(&connection, &call).await) }));
+    }
+
+    fn renew(&self) {
+        let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
+        self.send(Sent::Renew, Call::Renew(Renew { term_ms }));
+    }
+
+    fn look_for_life(&mut self) {
+        let packets = self.connection.stats().udp_rx.datagrams;
+        self.quiet = if packets == self.packets { self.quiet + 1 } else { 0 };
+        self.packets = packets;
+        if self.quiet >= QUIET_LOOKS {
+            self.renew();
+        }
+    }
+}
+
+async fn hello(connection: &Connection, hello: Hello) -> Result<Welcome, SessionError> {
+    match call::ask(connection, &Call::Hello(hello)).await {
+        Ok(Answer::Welcome(welcome)) => Ok(welcome),
+        Ok(Answer::Refused(refusal)) => Err(SessionError::Refused { call: "hello", refusal }),
+        Ok(_) => Err(SessionError::Call { call: "hello", error: CallError::Unexpected }),
+        Err(error) => Err(SessionError::Call { call: "hello", error }),
+    }
+}
+
+/// Everything that a node tells of its instances when asked for the first time, and the stream that tells of changes.
+async fn account(connection: &Connection) -> Result<(Vec<InstanceStatus>, RecvStream), SessionError> {
+    let told = async {
+        let mut watch = call::open(connection, &Call::Watch).await?;
+        let mut told = Vec::new();
+        while let Some(news) = next_news(&mut watch).await? {
+            let News::Instance(status) = news else { return Err(CallError::Unexpected) };
+            told.push(status);
+        }
+        Ok((told, watch))
+    };
+    let told = tokio::time::timeout(SYNC_TIMEOUT, told).await.map_err(|_| SessionError::NotSynced)?;
+    told.map_err(|error| SessionError::Call { call: "watch", error })
+}
+
+/// The next thing told, or `None` at the end of the account.
+async fn next_news(watch: &mut RecvStream) -> Result<Option<News>, CallError> {
+    match frame::read(watch).await?.ok_or(CallError::NoAnswer)? {
+        Answer::Update(status) => Ok(Some(News::Instance(status))),
+        Answer::Draining(draining) => Ok(Some(News::Draining(draining))),
+        Answer::Synced => Ok(None),
+        _ => Err(CallError::Unexpected),
+    }
+}
+
+/// Reads updates until there are none, or nobody wants them.
+async fn follow(mut watch: RecvStream, tell: mpsc::Sender<Result<News, CallError>>) {
+    loop {
+        let update = match next_news(&mut watch).await {
+            Ok(Some(news)) => Ok(news),
+            Ok(None) => Err(CallError::Unexpected),
+            Err(error) => Err(error),
+        };
+        let ended = update.is_err();
+        if tell.send(update).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+/// The next that is to be kept ready; never, where another link tells it.
+async fn changed(prepared: &mut Option<PreparedContainers>) -> Prepare {
+    match prepared {
+        Some(prepared) => prepared.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn name(sent: &Sent) -> &'static str {
+    match sent {
+        Sent::Order(Asked::Start(_)) => "start",
+        Sent::Order(Asked::Stop(_)) => "stop",
+        Sent::Order(Asked::Forget(_)) => "forget",
+        Sent::Renew => "renew",
+        Sent::Prepare => "prepare",
+    }
+}

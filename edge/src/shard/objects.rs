@@ -1,0 +1,470 @@
+//! The shell around the engine: one actor a shard owns it, feeds it, and carries out what it asks for. Everybody else
+//! has a `Mailbox`, and a request has a `Hold` for as long as it is activity.
+//!
+//! Decides nothing itself. A persist is acknowledged by the store's thread through the mailbox, like everything else.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use berth_common::clock::wall_ms;
+use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::spec::{ClassSpec, Secrets as Bindings};
+use berth_common::wire::call::{Phase, Refusal, RefusalCode, Start};
+use berth_engine::fleet::Demand;
+use berth_engine::{
+    Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, PublicState, Record,
+    Refused, StoreFailure, WaiterId,
+};
+use berth_store::{Store, StoreError, Write};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::metrics::{Metrics, Starts};
+use crate::nodes::Nodes;
+use crate::secrets::Secrets;
+use crate::shard::link::{Command, Links, TERM};
+use crate::shard::wakes::Wakes;
+
+/// Most requests that may wait for one object to be ready.
+const MAX_WAITERS_PER_OBJECT: usize = 1024;
+/// The pauses between instances of one object that fail: soon enough for what heals by itself, and rarely enough that one
+/// that never will costs next to nothing.
+const BACKOFF: Backoff = Backoff { first_ms: 1_000, max_ms: 60_000, forget_ms: 10 * 60_000 };
+/// Most messages that are taken before their effects are carried out.
+const BATCH: usize = 64;
+
+/// A message to the actor.
+pub(crate) enum Message {
+    Acquire { key: ObjectKey, class: Arc<ClassSpec>, reply: Reply, waiter: WaiterId },
+    Cancel { object: ObjectId, waiter: WaiterId },
+    Input(Input),
+    End { object: ObjectId, order: EndOrder, waiter: WaiterId, done: Done },
+    View(ObjectId, oneshot::Sender<Option<ObjectView>>),
+    Views(oneshot::Sender<Vec<ObjectView>>),
+    States(oneshot::Sender<Vec<PublicState>>),
+}
+
+type Done = oneshot::Sender<Result<(), Refused>>;
+type Reply = oneshot::Sender<Result<Hold, Refused>>;
+
+/// An object that has changed, as it became.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) view: ObjectView,
+}
+
+/// The way to the objects of one shard.
+///
+/// Not bounded by itself, because giving up a hold must never wait: each connection of a client has at most one
+/// request, and that at most an acquire, a cancel and a release here; nodes tell of their bounded number of instances.
+#[derive(Debug, Clone)]
+pub(crate) struct Mailbox {
+    sender: mpsc::UnboundedSender<Message>,
+    /// The objects that the engine has in memory, so that others need not ask for those that sleep. Written when one comes
+    /// or goes, which no request to a running one does; the lock is never held over anything else.
+    present: Arc<Mutex<HashSet<ObjectId>>>,
+}
+
+/// The actor's end of a mailbox.
+pub(crate) type Inbox = mpsc::UnboundedReceiver<Message>;
+
+/// A new mailbox.
+pub(crate) fn mailbox() -> (Mailbox, Inbox) {
+    let (sender, inbox) = mpsc::unbounded_channel();
+    (Mailbox { sender, present: Arc::default() }, inbox)
+}
+
+impl Mailbox {
+    /// Waits for an instance of the object that takes requests, and holds it. Dropping the future gives up the wait.
+    pub(crate) async fn acquire(
+        &self,
+        waiter: WaiterId,
+        object: ObjectId,
+        key: ObjectKey,
+        class: Arc<ClassSpec>,
+    ) -> Result<Hold, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Acquire { key, class, reply, waiter });
+        let mut waiting = Waiting { mailbox: self, object, waiter, over: false };
+        let answer = answer.await;
+        waiting.over = true;
+        // The actor only ends with the edge.
+        answer.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Feeds the engine.
+    pub(crate) fn input(&self, input: Input) {
+        self.send(Message::Input(input));
+    }
+
+    /// Ends an object's instance, if it has one. Returns once that is durable and the node has been told, or will be when
+    /// it is back.
+    pub(crate) async fn end(
+        &self,
+        waiter: WaiterId,
+        object: ObjectId,
+        order: EndOrder,
+    ) -> Result<(), Refused> {
+        let (done, answer) = oneshot::channel();
+        self.send(Message::End { object, order, waiter, done });
+        answer.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// One object, if the engine has it in memory.
+    pub(crate) async fn view(&self, object: ObjectId) -> Option<ObjectView> {
+        if !self.present().contains(&object) {
+            return None;
+        }
+        let (reply, view) = oneshot::channel();
+        self.send(Message::View(object, reply));
+        view.await.ok().flatten()
+    }
+
+    /// All objects that the engine has in memory.
+    pub(crate) async fn views(&self) -> Vec<ObjectView> {
+        let (reply, views) = oneshot::channel();
+        self.send(Message::Views(reply));
+        views.await.unwrap_or_default()
+    }
+
+    /// The states of all objects that the engine has in memory.
+    pub(crate) async fn states(&self) -> Vec<PublicState> {
+        let (reply, states) = oneshot::channel();
+        self.send(Message::States(reply));
+        states.await.unwrap_or_default()
+    }
+
+    fn present(&self) -> MutexGuard<'_, HashSet<ObjectId>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, message: Message) {
+        if self.sender.send(message).is_err() {
+            tracing::debug!("edge stops, message to its objects dropped");
+        }
+    }
+}
+
+/// A request that waits. Dropped before its answer, it no longer does.
+struct Waiting<'a> {
+    mailbox: &'a Mailbox,
+    object: ObjectId,
+    waiter: WaiterId,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.mailbox.send(Message::Cancel { object: self.object, waiter: self.waiter });
+        }
+    }
+}
+
+/// A request's claim on a running instance. Dropping it is the only way a request's activity ends.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    placement: Placement,
+    hold: HoldId,
+    mailbox: Mailbox,
+}
+
+impl Hold {
+    /// What is held.
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// A way to tell of activity after the hold, which ends here.
+    pub(crate) fn into_activity(self) -> Activity {
+        let (object, instance) = (self.placement.object, self.placement.instance);
+        Activity { object, instance, mailbox: self.mailbox.clone() }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.mailbox.input(Input::Release { object: self.placement.object, hold: self.hold });
+    }
+}
+
+/// Tells of activity that holds nothing.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    object: ObjectId,
+    instance: InstanceId,
+    mailbox: Mailbox,
+}
+
+impl Activity {
+    pub(crate) fn touch(&self) {
+        self.mailbox.input(Input::Touch { object: self.object, instance: self.instance });
+    }
+}
+
+/// What the actor is given.
+pub(crate) struct Dependencies {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) links: Arc<Links>,
+    /// Told of instances that are no more: connections to them are of no use.
+    pub(crate) gone: Box<dyn Fn(InstanceId) + Send>,
+    pub(crate) secrets: Arc<Secrets>,
+    /// Told of events that hooks are to be told.
+    pub(crate) wakes: Wakes,
+    /// Told of changes, where somebody listens.
+    pub(crate) changes: broadcast::Sender<Arc<Change>>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The one owner of a shard's engine.
+pub(crate) struct Objects {
+    engine: Engine,
+    waiters: HashMap<WaiterId, Reply>,
+    orders: HashMap<WaiterId, Done>,
+    starts: Starts,
+    with: Dependencies,
+    start: Instant,
+}
+
+impl Objects {
+    /// An actor that knows the objects of these records, whose instances may still live.
+    pub(crate) fn new(with: Dependencies, records: Vec<Record>) -> Self {
+        let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
+        let config = berth_engine::Config {
+            term_ms,
+            max_waiters_per_object: MAX_WAITERS_PER_OBJECT,
+            backoff: BACKOFF,
+        };
+        let mut objects = Self {
+            engine: Engine::new(config),
+            waiters: HashMap::new(),
+            orders: HashMap::new(),
+            starts: Starts::new(Arc::clone(&with.metrics)),
+            with,
+            start: Instant::now(),
+        };
+        let now = objects.now();
+        for record in records {
+            objects.engine.restore(now, record);
+        }
+        objects
+    }
+
+    /// Serves the mailbox until everybody else is gone.
+    pub(crate) async fn run(mut self, mut inbox: Inbox) {
+        let timer = tokio::time::sleep_until(self.start);
+        tokio::pin!(timer);
+        loop {
+            self.note_moves();
+            self.carry_out();
+            self.tell_changes();
+            let deadline = self.engine.next_deadline_ms().map(|ms| self.start + Duration::from_millis(ms));
+            if let Some(deadline) = deadline.filter(|deadline| *deadline != timer.deadline()) {
+                timer.as_mut().reset(deadline);
+            }
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.take_batch(message, &mut inbox),
+                    None => return,
+                },
+                () = &mut timer, if deadline.is_some() => {
+                    let now = self.now();
+                    self.engine.handle_timeout(now);
+                }
+            }
+        }
+    }
+
+    /// Before anything is carried out: what is known of an object outside follows from it.
+    fn note_moves(&mut self) {
+        let mut moves = self.engine.take_moves().peekable();
+        if moves.peek().is_none() {
+            return;
+        }
+        let mut present = self.with.mailbox.present();
+        for (object, here) in moves {
+            let _ = if here { present.insert(object) } else { present.remove(&object) };
+            if !here {
+                self.starts.left(object);
+            }
+        }
+    }
+
+    /// Off the hot path: with nobody listening, objects are not even looked at.
+    fn tell_changes(&mut self) {
+        while let Some(view) = self.engine.poll_change() {
+            // Nobody listens any more: nothing to do.
+            drop(self.with.changes.send(Arc::new(Change { view })));
+        }
+        self.engine.watch(self.with.changes.receiver_count() > 0);
+    }
+
+    fn take_batch(&mut self, first: Message, inbox: &mut Inbox) {
+        self.take(first);
+        for _ in 1..BATCH {
+            match inbox.try_recv() {
+                Ok(message) => self.take(message),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Acquire { key, class, reply, waiter } => {
+                self.waiters.insert(waiter, reply);
+                self.handle(Input::Acquire { key, class, waiter });
+            }
+            Message::Cancel { object, waiter } => {
+                // One that was granted meanwhile has given its hold back by itself.
+                if self.waiters.remove(&waiter).is_some() {
+                    self.handle(Input::Cancel { object, waiter });
+                }
+            }
+            Message::Input(mut input) => {
+                self.add_unsettled(&mut input);
+                self.notice_end(&input);
+                self.starts.told(&input);
+                self.handle(input);
+            }
+            Message::End { object, order, waiter, done } => {
+                self.orders.insert(waiter, done);
+                self.handle(Input::End { object, order, waiter });
+            }
+            Message::States(reply) => drop(reply.send(self.engine.states().collect())),
+            Message::View(object, reply) => drop(reply.send(self.engine.view(object))),
+            // Nobody waits for the views any more: nothing to do.
+            Message::Views(reply) => drop(reply.send(self.engine.views())),
+        }
+    }
+
+    /// What a node tells of all its instances may be older than a start that was told since, or is about to be told: that
+    /// instance is not gone.
+    fn add_unsettled(&mut self, input: &mut Input) {
+        if let Input::Synced { node, instances, .. } = input {
+            self.note_moves();
+            self.carry_out();
+            if let Some(link) = self.with.links.get(node) {
+                instances.extend(link.unsettled());
+            }
+        }
+    }
+
+    /// An instance that is no more needs no idle connections.
+    fn notice_end(&self, input: &Input) {
+        if let Input::Status { status, .. } = input
+            && matches!(status.phase, Phase::Exited(_))
+        {
+            (self.with.gone)(status.instance);
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.now();
+        self.engine.handle(now, input);
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_ms: whole_ms(self.start.elapsed()), wall_ms: wall_ms() }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.engine.poll_effect() {
+            match effect {
+                Effect::Load { object } => self.load(object),
+                Effect::Reserve(demand) => self.reserve(&demand),
+                Effect::Unreserve { object, generation, .. } => self.with.nodes.release(object, generation),
+                Effect::Persist { object, persist, record, events, usage } => {
+                    let mailbox = self.with.mailbox.clone();
+                    let wakes = (!events.is_empty()).then(|| self.with.wakes.clone());
+                    let done = move |result: Result<(), StoreError>| {
+                        if let Some(wakes) = wakes.filter(|_| result.is_ok()) {
+                            wakes.wake(object);
+                        }
+                        mailbox.input(Input::Persisted { object, persist, result: result.map_err(failure) });
+                    };
+                    let events = events.into_iter().map(|event| Write::Event(Box::new(event.into())));
+                    let record = std::iter::once(Write::Record(Box::new(record)));
+                    let writes = record.chain(events).chain(usage.map(Write::Usage)).collect();
+                    self.with.store.commit(writes, Box::new(done));
+                }
+                Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
+                Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),
+                Effect::Forget { node, instance } => self.tell(&node, Command::Forget(instance)),
+                Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
+                Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
+                Effect::Refuse { waiter, refused } => match self.waiters.remove(&waiter) {
+                    Some(reply) => drop(reply.send(Err(refused))),
+                    None => self.answer_order(waiter, Err(refused)),
+                },
+            }
+        }
+    }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Objects {
+    fn answer_order(&mut self, waiter: WaiterId, result: Result<(), Refused>) {
+        if let Some(done) = self.orders.remove(&waiter) {
+            // Whoever asked may have gone away; the order stands.
+            drop(done.send(result));
+        }
+    }
+
+    /// Reads off the shard's thread: a record may have to come from disk.
+    fn load(&mut self, object: ObjectId) {
+        self.starts.looked_for(object);
+        let (mailbox, store) = (self.with.mailbox.clone(), Arc::clone(&self.with.store));
+        tokio::task::spawn_blocking(move || {
+            mailbox.input(Input::Loaded { object, record: store.load(object).map_err(failure) });
+        });
+    }
+
+    fn reserve(&mut self, demand: &Demand) {
+        self.starts.wanted(demand);
+        let result = self.with.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
+        self.handle(Input::Reserved { object: demand.object, generation: demand.generation, result });
+    }
+
+    /// Tells a node to start an instance, with its secrets, which nobody saw before here. Without them it is not started,
+    /// and counts as one that the node has refused.
+    fn start(&mut self, node: &NodeId, mut start: Box<Start>, secrets: &Bindings) {
+        self.starts.sent(&start);
+        let env = &mut start.recipe.env;
+        let Err(error) = self.with.secrets.add_to(env, &start.object.app, secrets) else {
+            return self.tell(node, Command::Start(start));
+        };
+        let (object, instance) = (start.object.id(), start.instance);
+        tracing::warn!(object = %start.object, %instance, %error, "not started");
+        let refusal = Refusal { code: RefusalCode::Invalid, message: error.to_string() };
+        let refused = Input::StartRefused { object, instance, refusal };
+        self.starts.told(&refused);
+        self.handle(refused);
+    }
+
+    fn tell(&self, node: &NodeId, command: Command) {
+        match self.with.links.get(node) {
+            Some(link) => link.tell(command),
+            None => tracing::warn!(%node, ?command, "node not configured any more, not told"),
+        }
+    }
+
+    fn grant(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
+        let mailbox = self.with.mailbox.clone();
+        let hold = Hold { placement, hold, mailbox };
+        if let Some(reply) = self.waiters.remove(&waiter) {
+            // A request that has gone away meanwhile drops the hold, and that releases it.
+            drop(reply.send(Ok(hold)));
+        }
+    }
+}
+
+fn failure(error: StoreError) -> StoreFailure {
+    StoreFailure::new(error.to_string())
+}

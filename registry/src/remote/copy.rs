@@ -1,0 +1,101 @@
+//! Copies an image from anywhere to anywhere: through this edge where neither is here.
+
+use std::str::FromStr;
+
+use berth_common::image::{ImageNameError, Named, Pick, Reference};
+
+use super::document::bytes_of;
+use super::error::RemoteError;
+use super::progress::Progress;
+use super::pull::{Destination, Pull};
+use super::push::Push;
+use super::{Login, Moved, Remote};
+
+/// What the names of this edge's images begin with.
+const HERE: &str = "berth:";
+
+/// Where an image is, or is to go: `berth:repository:tag` for one of this edge, or a reference of another registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// An image of this edge.
+    Here(Named),
+    /// An image of another registry.
+    There(Reference),
+}
+
+impl FromStr for End {
+    type Err = ImageNameError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(HERE) {
+            Some(named) => named.parse().map(Self::Here),
+            None => text.parse().map(Self::There),
+        }
+    }
+}
+
+/// An image that is to go somewhere else.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    /// What is moved.
+    pub from: End,
+    /// Where it goes.
+    pub to: End,
+    /// Who asks the registry that it comes from; else whoever is known there.
+    pub from_login: Option<Login>,
+    /// The same of the registry that it goes to.
+    pub to_login: Option<Login>,
+}
+
+impl Remote {
+    /// Copies an image.
+    pub async fn copy(&self, copy: Copy, progress: &Progress) -> Result<Moved, RemoteError> {
+        let Copy { from, to, from_login, to_login } = copy;
+        let pull = |from, into| Pull { from, login: from_login, platform: None, into };
+        match (from, to) {
+            (End::Here(from), End::Here(to)) => self.name_again(&from, &to).await,
+            (End::Here(from), End::There(to)) => {
+                self.push(Push { from, to, login: to_login }, progress).await
+            }
+            (End::There(from), End::Here(to)) => {
+                self.pull(pull(from, Destination::Named(to)), progress).await
+            }
+            (End::There(from), End::There(to)) => {
+                let moved = self.pull(pull(from, Destination::Mirror { tag: false }), progress).await?;
+                let name = |error| RemoteError::Name { name: moved.repository.clone(), error };
+                let repository = moved.repository.parse().map_err(name)?;
+                let from = Named { repository, pick: Pick::Digest(moved.digest) };
+                self.push(Push { from, to, login: to_login }, progress).await
+            }
+        }
+    }
+
+    /// Gives an image of this edge another name.
+    async fn name_again(&self, from: &Named, to: &Named) -> Result<Moved, RemoteError> {
+        let digest = self.images.resolve(from).await?;
+        let digest = digest.ok_or_else(|| RemoteError::NotHere(from.to_string()))?;
+        let (top, children) = self.documents(digest).await?;
+        let tag = match &to.pick {
+            Pick::Tag(tag) => Some(tag),
+            Pick::Digest(wanted) if *wanted == digest => None,
+            Pick::Digest(wanted) => return Err(RemoteError::OtherDigest { found: digest, wanted: *wanted }),
+        };
+        let bytes = bytes_of(children.iter().chain([&top]));
+        for child in children {
+            self.images.put_manifest(&to.repository, None, child.bytes).await?;
+        }
+        self.images.put_manifest(&to.repository, tag, top.bytes).await?;
+        Ok(Moved { repository: to.repository.to_string(), digest, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_here_or_there() {
+        assert!(matches!("berth:a/b:c".parse(), Ok(End::Here(named)) if named.to_string() == "a/b:c"));
+        assert!(matches!("alpine".parse(), Ok(End::There(there)) if there.registry.as_str() == "docker.io"));
+        assert!("berth:".parse::<End>().is_err() && "berth:A".parse::<End>().is_err());
+    }
+}

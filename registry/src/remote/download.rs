@@ -1,0 +1,230 @@
+//! Blobs of other registries on their way to this edge's content: each digest once at a time, however many want it; written
+//! as it comes, checked as it is written, and gone on with where it broke off.
+
+use std::time::Duration;
+
+use crate::content::{ContentError, Upload};
+use ::http::header::{CONTENT_RANGE, RANGE};
+use ::http::{HeaderValue, Method, StatusCode};
+use berth_api::transfers::Phase;
+use berth_common::image::{Digest, Repository};
+use berth_images::manifest::Descriptor;
+use bytes::{Bytes, BytesMut};
+
+use super::error::RemoteError;
+use super::exchange::Answer;
+use super::progress::Progress;
+use super::retry::Retry;
+use super::session::{Ask, Session};
+use super::slots::{Claim, Downloads, Guard, Partial};
+use crate::images::{ImageError, Images};
+
+/// Bytes that are written at once, and that each download has in memory.
+const BATCH_BYTES: usize = 512 << 10;
+/// Longest that a batch may take: who sends more slowly would hold up a deploy for hours.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A blob that is wanted from a repository.
+pub(super) struct Download<'a> {
+    pub(super) session: &'a Session<'a>,
+    pub(super) repository: &'a Repository,
+    pub(super) images: &'a Images,
+    pub(super) downloads: &'a Downloads,
+    pub(super) progress: &'a Progress,
+}
+
+impl Download<'_> {
+    /// Sees to it that a blob is there.
+    pub(super) async fn fetch(&self, blob: &Descriptor) -> Result<(), RemoteError> {
+        if self.is_there(blob).await? {
+            return Ok(());
+        }
+        let claim = self.downloads.claim(blob.digest);
+        let guard = claim.work(blob, self.progress).await;
+        // Perhaps it was this blob that somebody else has just finished.
+        if self.is_there(blob).await? {
+            return Ok(());
+        }
+        self.work(&claim, blob, guard).await
+    }
+
+    async fn is_there(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+        let (content, digest) = (self.images.content().clone(), blob.digest);
+        let there = blocking(move || content.size(&digest)).await??;
+        if there.is_some() {
+            self.progress.set(Phase::Pull, blob.digest, blob.size, blob.size);
+        }
+        Ok(there.is_some())
+    }
+
+    async fn work(&self, claim: &Claim, blob: &Descriptor, mut guard: Guard) -> Result<(), RemoteError> {
+        let mut retry = Retry::default();
+        let mut anew = false;
+        loop {
+            let before = length(&guard);
+            let result;
+            (guard, result) = self.attempt(claim, blob, guard).await?;
+            if length(&guard) > before {
+                retry.progressed();
+            }
+            match result {
+                Ok(()) => return Ok(()),
+                // What came from several answers may have been spoiled by an earlier one.
+                Err(RemoteError::Content(ContentError::Digest { .. })) if guard.answers > 1 && !anew => {
+                    *guard = Partial::default();
+                    anew = true;
+                }
+                Err(RemoteError::Content(ContentError::Digest { expected, found })) => {
+                    *guard = Partial::default();
+                    return Err(RemoteError::Digest { expected, found });
+                }
+                Err(error) => {
+                    if error.may_pass().is_none() {
+                        *guard = Partial::default();
+                    }
+                    retry.again(error).await?;
+                }
+            }
+        }
+    }
+
+    /// One request, as far as it goes. The guard comes back but where the edge itself fails.
+    async fn attempt(
+        &self,
+        claim: &Claim,
+        blob: &Descriptor,
+        mut guard: Guard,
+    ) -> Result<(Guard, Result<(), RemoteError>), RemoteError> {
+        if guard.upload.is_none() {
+            let content = self.images.content().clone();
+            *guard = Partial { upload: Some(blocking(move || content.begin()).await??), answers: 0 };
+        }
+        if length(&guard) < blob.size {
+            let mut answer = match self.ask(blob, &mut guard).await {
+                Ok(answer) => answer,
+                Err(error) => return Ok((guard, Err(error))),
+            };
+            guard.answers += 1;
+            let taken;
+            (guard, taken) = self.take(claim, blob, guard, &mut answer).await?;
+            if taken.is_err() {
+                return Ok((guard, taken));
+            }
+        }
+        finish(guard, blob.digest).await
+    }
+
+    /// Asks for what is missing.
+    async fn ask(&self, blob: &Descriptor, guard: &mut Guard) -> Result<Answer, RemoteError> {
+        let from = length(guard);
+        let path = format!("/v2/{}/blobs/{}", self.repository, blob.digest);
+        let mut ask = Ask::new(Method::GET, self.session.address(path), format!("the blob {}", blob.digest));
+        if from > 0 {
+            let range = HeaderValue::try_from(format!("bytes={from}-"));
+            ask = ask.header(RANGE, range.map_err(|error| RemoteError::Internal(error.to_string()))?);
+        }
+        let answer = self.session.ask(&ask).await?;
+        let starts = |text: &str| text.starts_with(&format!("bytes {from}-"));
+        match answer.status {
+            StatusCode::PARTIAL_CONTENT if answer.header(CONTENT_RANGE.as_str()).is_some_and(starts) => {
+                Ok(answer)
+            }
+            StatusCode::PARTIAL_CONTENT if from > 0 => {
+                Err(RemoteError::Senseless("it is another part than was asked for".to_owned()))
+            }
+            // Whoever cannot go on begins anew.
+            StatusCode::OK => {
+                if from > 0 {
+                    let content = self.images.content().clone();
+                    **guard = Partial { upload: Some(blocking(move || content.begin()).await??), answers: 0 };
+                }
+                Ok(answer)
+            }
+            _ => Err(answer.refusal(&ask.what).await),
+        }
+    }
+
+    /// Takes what comes, to the end or to an error.
+    async fn take(
+        &self,
+        claim: &Claim,
+        blob: &Descriptor,
+        mut guard: Guard,
+        answer: &mut Answer,
+    ) -> Result<(Guard, Result<(), RemoteError>), RemoteError> {
+        loop {
+            let mut batch = BytesMut::with_capacity(BATCH_BYTES);
+            let filled = tokio::time::timeout(BATCH_TIMEOUT, answer.fill(&mut batch, BATCH_BYTES)).await;
+            if length(&guard) + batch.len() as u64 > blob.size {
+                let what = format!("the blob {}", blob.digest);
+                return Ok((guard, Err(RemoteError::Overlong { what, expected: blob.size })));
+            }
+            let written;
+            (guard, written) = self.append(guard, batch.freeze()).await?;
+            let found = length(&guard);
+            claim.tell(found);
+            self.progress.set(Phase::Pull, blob.digest, found, blob.size);
+            let expected = blob.size;
+            let ended = match (written, filled) {
+                (Err(error), _) => Err(error.into()),
+                (Ok(()), Err(_)) => Err(RemoteError::TooSlow { bytes: BATCH_BYTES, within: BATCH_TIMEOUT }),
+                (Ok(()), Ok(Err(error))) => Err(error.into()),
+                (Ok(()), Ok(Ok(true))) if found < expected => {
+                    Err(RemoteError::Cut { what: blob.digest, found, expected })
+                }
+                (Ok(()), Ok(Ok(ended))) if ended => Ok(()),
+                _ => continue,
+            };
+            return Ok((guard, ended));
+        }
+    }
+}
+
+impl Download<'_> {
+    /// Writes; where there is no room, makes some once.
+    async fn append(
+        &self,
+        guard: Guard,
+        batch: Bytes,
+    ) -> Result<(Guard, Result<(), ImageError>), RemoteError> {
+        match append(guard, batch.clone()).await? {
+            (guard, Err(ContentError::Quota { .. })) => {
+                if let Err(error) = self.images.make_room().await {
+                    return Ok((guard, Err(error)));
+                }
+                let (guard, written) = append(guard, batch).await?;
+                Ok((guard, written.map_err(ImageError::from)))
+            }
+            (guard, written) => Ok((guard, written.map_err(ImageError::from))),
+        }
+    }
+}
+
+fn length(guard: &Guard) -> u64 {
+    guard.upload.as_ref().map_or(0, Upload::length)
+}
+
+/// Writes. Whoever waits for it may go away meanwhile: what is written stays in the slot.
+async fn append(mut guard: Guard, batch: Bytes) -> Result<(Guard, Result<(), ContentError>), RemoteError> {
+    blocking(move || {
+        let written = guard.upload.as_mut().map_or(Ok(()), |upload| upload.write(&batch));
+        (guard, written)
+    })
+    .await
+}
+
+/// Puts the blob to its place.
+async fn finish(mut guard: Guard, digest: Digest) -> Result<(Guard, Result<(), RemoteError>), RemoteError> {
+    blocking(move || {
+        let finished = guard.upload.take().map_or(Ok(0), |upload| upload.finish(&digest));
+        (guard, finished.map(drop).map_err(RemoteError::from))
+    })
+    .await
+}
+
+/// Does what waits for the disk, elsewhere.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RemoteError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| RemoteError::Internal(error.to_string()))
+}

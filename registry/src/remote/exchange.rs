@@ -1,0 +1,108 @@
+//! One request to a server of a registry and its answer, over a connection of their own. Knows nothing of credentials and
+//! does not follow redirects.
+
+use std::time::Duration;
+
+use ::http::header::{HOST, RETRY_AFTER, USER_AGENT};
+use ::http::{HeaderMap, Request, Response, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::{RemoteError, Said};
+use crate::web::{Connector, WebAddress};
+
+/// Longest wait for an answer to begin, and for all of a small one.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest buffer for what is read, in bytes, and so largest head of an answer: tokens and signed addresses are long.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Most of an error's body that is read, in bytes.
+const MAX_ERROR_BYTES: usize = 16 << 10;
+/// Longest that a registry is obeyed when it asks for patience.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// What is sent.
+pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// An answer whose body is still to be read. Dropped, it takes its connection with it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    body: Incoming,
+    _connection: AbortOnDropHandle<()>,
+}
+
+/// Sends a request and waits until its answer begins.
+pub(super) async fn send(
+    connector: &Connector,
+    address: &WebAddress,
+    mut request: Request<Body>,
+) -> Result<Answer, RemoteError> {
+    let host =
+        address.authority.parse().map_err(|_| RemoteError::Internal("a host is no header".to_owned()))?;
+    request.headers_mut().insert(HOST, host);
+    let agent = ::http::HeaderValue::from_static(concat!("berth/", env!("CARGO_PKG_VERSION")));
+    request.headers_mut().insert(USER_AGENT, agent);
+    let stream = connector.connect(address).await?;
+    let mut builder = http1::Builder::new();
+    let (mut sender, connection) = builder.max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await?;
+    // How it ends is told to whoever reads the answer.
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+    let (head, body) = Response::into_parts(sender.send_request(request).await?);
+    Ok(Answer { status: head.status, headers: head.headers, body, _connection: connection })
+}
+
+impl Answer {
+    /// The text of a header.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// All of a small answer.
+    pub(super) async fn bytes(self, most: usize, what: &str) -> Result<Bytes, RemoteError> {
+        let read = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(self.body, most).collect()).await;
+        match read.map_err(|_| RemoteError::TimedOut(ANSWER_TIMEOUT))? {
+            Ok(read) => Ok(read.to_bytes()),
+            Err(error) => Err(match error.downcast::<hyper::Error>() {
+                Ok(error) => RemoteError::Broken(*error),
+                Err(_) => RemoteError::Overlong { what: what.to_owned(), expected: most as u64 },
+            }),
+        }
+    }
+
+    /// Reads on until there is this much, or the end, which is told. What was read before an error is there.
+    pub(super) async fn fill(&mut self, batch: &mut BytesMut, bytes: usize) -> Result<bool, hyper::Error> {
+        while batch.len() < bytes {
+            match self.body.frame().await {
+                None => return Ok(true),
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        batch.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// What the registry says about an error.
+    pub(super) async fn said(self) -> Said {
+        self.bytes(MAX_ERROR_BYTES, "an error").await.map(|body| Said::of(&body)).unwrap_or_default()
+    }
+
+    /// The error that this answer is.
+    pub(super) async fn refusal(self, what: &str) -> RemoteError {
+        let status = self.status;
+        let retry_after = self.header(RETRY_AFTER.as_str()).and_then(|text| text.parse().ok());
+        let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+        if status == StatusCode::NOT_FOUND {
+            return RemoteError::Missing(what.to_owned());
+        }
+        RemoteError::Status { what: what.to_owned(), status, said: self.said().await, retry_after }
+    }
+}

@@ -1,0 +1,122 @@
+//! Blobs in the making, each once, whoever wants it.
+//!
+//! A blob in the making belongs to its slot and not to whoever works on it. Who goes away leaves it there: the next one who
+//! wants the blob, or waits for it already, goes on with it. After a while in which nobody does it is removed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use berth_api::transfers::Phase;
+use berth_common::image::Digest;
+use berth_images::manifest::Descriptor;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
+
+use super::progress::Progress;
+use crate::content::Upload;
+
+/// How long a blob in the making is kept that nobody works on.
+const KEPT: Duration = Duration::from_secs(600);
+/// Most of those: past these the ones that nobody works on are removed.
+const MAX_SLOTS: usize = 64;
+
+/// What is there of a blob: bytes, and from how many answers they came.
+#[derive(Debug, Default)]
+pub(super) struct Partial {
+    pub(super) upload: Option<Upload>,
+    pub(super) answers: u32,
+}
+
+pub(super) type Guard = OwnedMutexGuard<Partial>;
+
+/// A blob that somebody wants, or wanted lately.
+struct Slot {
+    /// Whoever holds it works on it, alone: for as long as it takes, by design.
+    partial: Arc<AsyncMutex<Partial>>,
+    /// How far it is, for those who wait.
+    length: watch::Sender<u64>,
+}
+
+/// All downloads of an edge. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Downloads(Arc<Mutex<HashMap<Digest, Arc<Slot>>>>);
+
+/// The slot of a blob, for as long as one wants it.
+pub(super) struct Claim {
+    downloads: Downloads,
+    digest: Digest,
+    slot: Arc<Slot>,
+}
+
+impl Downloads {
+    pub(super) fn claim(&self, digest: Digest) -> Claim {
+        let mut slots = self.lock();
+        if slots.len() >= MAX_SLOTS {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        let new = || Arc::new(Slot { partial: Arc::default(), length: watch::Sender::new(0) });
+        let slot = Arc::clone(slots.entry(digest).or_insert_with(new));
+        Claim { downloads: self.clone(), digest, slot }
+    }
+
+    /// Removes a slot that nobody claims.
+    fn forget(&self, digest: &Digest) {
+        let mut slots = self.lock();
+        // Those who claim it hold it too.
+        if slots.get(digest).is_some_and(|slot| Arc::strong_count(slot) == 1) {
+            slots.remove(digest);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Slot>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+impl Claim {
+    /// Tells those who wait how far it is.
+    pub(super) fn tell(&self, length: u64) {
+        self.slot.length.send_replace(length);
+    }
+
+    /// Waits until nobody else works on the blob, and shows meanwhile how far that is.
+    pub(super) async fn work(&self, blob: &Descriptor, progress: &Progress) -> Guard {
+        let mut length = self.slot.length.subscribe();
+        let waiting = Arc::clone(&self.slot.partial).lock_owned();
+        tokio::pin!(waiting);
+        loop {
+            tokio::select! {
+                biased;
+                guard = &mut waiting => return guard,
+                Ok(()) = length.changed() => {
+                    progress.set(Phase::Pull, blob.digest, *length.borrow_and_update(), blob.size);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let (downloads, digest) = (self.downloads.clone(), self.digest);
+        let something = self.slot.partial.try_lock().map_or(true, |partial| partial.upload.is_some());
+        match tokio::runtime::Handle::try_current().ok().filter(|_| something) {
+            Some(runtime) => drop(runtime.spawn(async move {
+                tokio::time::sleep(KEPT).await;
+                downloads.forget(&digest);
+            })),
+            None => {
+                let mut slots = downloads.lock();
+                // The map's, and this one.
+                if slots.get(&digest).is_some_and(|slot| Arc::strong_count(slot) <= 2) {
+                    slots.remove(&digest);
+                }
+            }
+        }
+    }
+}

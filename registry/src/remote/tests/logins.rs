@@ -1,0 +1,128 @@
+//! Who asks, and who is told.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use berth_common::secret::Secret;
+
+use super::*;
+
+fn login(password: &str) -> Login {
+    Login { username: "me".to_owned(), password: Secret::new(password.to_owned()) }
+}
+
+fn basic(password: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("me:{password}")))
+}
+
+fn unknown(challenge: String) -> Answer {
+    Answer::of(401, r#"{"errors":[{"message":"who are you"}]}"#).header("www-authenticate", challenge)
+}
+
+/// A registry that wants tokens, which it gives to those with the right password.
+async fn with_tokens(image: Image, token_life: u64) -> Fake {
+    Fake::start(move |asked| {
+        let host = asked.header("host").unwrap();
+        if asked.path.starts_with("/token?") {
+            return match asked.header("authorization") {
+                Some(given) if given == basic("right") => {
+                    Answer::of(200, json!({ "token": "t1", "expires_in": token_life }).to_string())
+                }
+                _ => Answer::of(401, r#"{"details":"incorrect username or password"}"#),
+            };
+        }
+        if asked.header("authorization") != Some("Bearer t1") {
+            return unknown(format!("Bearer realm=\"http://{host}/token?x=y\",service=\"s & t\""));
+        }
+        if asked.path == "/v2/" { Answer::of(200, "{}") } else { image.answer(asked) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_token_is_had_once_and_used_until_it_ends() {
+    let image = Image::new("amd64", &[layer(1, 10)]);
+    let fake = with_tokens(image.clone(), 300).await;
+    let stage = Stage::new(&[&fake]);
+    let from = format!("{}/a/b:v1", fake.address);
+    let pull = Pull { login: Some(login("right")), ..wanted(&from) };
+    stage.remote.pull(pull.clone(), &Progress::default()).await.unwrap();
+    let tokens: Vec<_> = fake.asked().into_iter().filter(|asked| asked.path.starts_with("/token")).collect();
+    assert_eq!(tokens.len(), 1);
+    assert_eq!(tokens[0].path, "/token?x=y&service=s+%26+t&scope=repository%3Aa%2Fb%3Apull&account=me");
+    assert_eq!(fake.asked().len(), 5, "one request too many, and the token");
+    stage.remote.pull(pull, &Progress::default()).await.unwrap();
+    assert_eq!(fake.asked().len(), 6, "the token is used by later pulls too");
+
+    // One that has as good as ended is renewed before it is used.
+    let fake = with_tokens(image, 1).await;
+    let stage = Stage::new(&[&fake]);
+    let pull = Pull { login: Some(login("right")), ..wanted(&format!("{}/a/b:v1", fake.address)) };
+    stage.remote.pull(pull, &Progress::default()).await.unwrap();
+    assert!(fake.asked().iter().filter(|asked| asked.path.starts_with("/token")).count() > 1);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_apart_from_none() {
+    let fake = with_tokens(Image::default(), 300).await;
+    let stage = Stage::new(&[&fake]);
+    let from = format!("{}/a:v1", fake.address);
+    let error = stage.pull(&from).await.unwrap_err();
+    assert!(matches!(error, RemoteError::LoginNeeded { .. }), "{error}");
+    assert!(error.to_string().contains("berth registries login 127.0.0.1:"), "{error}");
+    let wrong = Pull { login: Some(login("wrong-one")), ..wanted(&from) };
+    let error = stage.remote.pull(wrong, &Progress::default()).await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(matches!(error, RemoteError::Refused { .. }) && text.contains("incorrect username"), "{text}");
+    assert!(!text.contains("wrong-one"), "{text}");
+    let registry = fake.address.to_string().parse().unwrap();
+    assert!(stage.remote.check(&registry, login("wrong")).await.is_err());
+    stage.remote.check(&registry, login("right")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_that_is_known_is_used() {
+    let image = Image::new("amd64", &[layer(1, 10)]);
+    let fake = Fake::start(move |asked| match asked.header("authorization") {
+        Some(given) if given == basic("right") => image.answer(asked),
+        _ => unknown("Basic realm=\"x\"".to_owned()),
+    })
+    .await;
+    let stage = Stage::new(&[&fake]);
+    let registry: Registry = fake.address.to_string().parse().unwrap();
+    stage.logins.0.lock().unwrap().insert(registry, login("right"));
+    stage.pull(&format!("{}/a:v1", fake.address)).await.unwrap();
+}
+
+#[tokio::test]
+async fn neither_passwords_nor_tokens_go_to_where_a_registry_leads() {
+    let image = Image::new("amd64", &[layer(1, 10)]);
+    let served = image.clone();
+    let storage = Fake::start(move |asked| served.answer(asked)).await;
+    let there = storage.address;
+    let fake = Fake::start(move |asked| match asked.header("authorization") {
+        Some(given) if given == basic("right") && asked.path.contains("/blobs/") => {
+            Answer::of(302, "").header("location", format!("http://{there}{}", asked.path))
+        }
+        Some(given) if given == basic("right") => image.answer(asked),
+        _ => unknown("Basic realm=\"x\"".to_owned()),
+    })
+    .await;
+    let stage = Stage::new(&[&fake]);
+    let pull = Pull { login: Some(login("right")), ..wanted(&format!("{}/a:v1", fake.address)) };
+    stage.remote.pull(pull, &Progress::default()).await.unwrap();
+    assert_eq!(storage.asked().len(), 2);
+    assert!(storage.asked().iter().all(|asked| asked.header("authorization").is_none()));
+}
+
+#[tokio::test]
+async fn a_realm_is_held_to_the_same_addresses() {
+    for realm in
+        ["http://10.0.0.1/token", "https://169.254.169.254/token", "file:///etc/passwd", "https://u@x/"]
+    {
+        let fake = Fake::start(move |_| unknown(format!("Bearer realm=\"{realm}\""))).await;
+        let stage = Stage::new(&[&fake]);
+        let pull = Pull { login: Some(login("right")), ..wanted(&format!("{}/a:v1", fake.address)) };
+        let error = stage.remote.pull(pull, &Progress::default()).await.unwrap_err();
+        assert!(matches!(error, RemoteError::Web(_)), "{realm}: {error}");
+    }
+}

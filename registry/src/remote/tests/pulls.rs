@@ -1,0 +1,285 @@
+//! Pulls.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::images::ImageError;
+use crate::web::WebError;
+
+#[tokio::test]
+async fn an_image_is_pulled_once_and_what_is_there_is_not_asked_for_again() {
+    let image = Image::new("amd64", &[layer(1, 3_000_000), layer(2, 10), layer(2, 10)]);
+    let served = image.clone();
+    let fake = Fake::start(move |asked| served.answer(asked)).await;
+    let stage = Stage::new(&[&fake]);
+    let from = format!("{}/a/b:v1", fake.address);
+    let moved = stage.pull(&from).await.unwrap();
+    assert_eq!(moved.digest, image.digest());
+    assert_eq!(moved.repository, format!("127.0.0.1_{}/a/b", fake.address.port()));
+    let named = format!("{}:v1", moved.repository).parse().unwrap();
+    assert_eq!(stage.images.resolve(&named).await.unwrap(), Some(image.digest()));
+    let asked = fake.asked().len();
+    assert_eq!(asked, 4, "{:?}", fake.asked());
+    stage.pull(&from).await.unwrap();
+    assert_eq!(fake.asked().len(), asked + 1, "only the manifest is asked for again");
+    assert_eq!(stage.remote.downloads.count(), 0);
+}
+
+#[tokio::test]
+async fn of_a_list_comes_what_berth_runs_and_the_list_is_kept_as_it_is() {
+    let amd64 = Image::new("amd64", &[layer(1, 100)]);
+    let arm64 = Image::new("arm64", &[layer(2, 100)]);
+    let list = Image::list(&[("amd64", amd64.clone()), ("arm64", arm64.clone())], &["s390x", "unknown"]);
+    let served = list.clone();
+    let fake = Fake::start(move |asked| served.answer(asked)).await;
+    let stage = Stage::new(&[&fake]);
+    let from = format!("{}/a:v1", fake.address);
+    assert_eq!(stage.pull(&from).await.unwrap().digest, list.digest());
+    assert!(stage.has(&amd64.digest()) && stage.has(&arm64.digest()));
+    let info = stage.images.describe(&list.digest()).await.unwrap().unwrap();
+    assert_eq!(info.architectures.len(), 2);
+
+    let stage = Stage::new(&[&fake]);
+    let one = Pull { platform: Some(berth_common::image::Architecture::Arm64), ..wanted(&from) };
+    let moved = stage.remote.pull(one, &Progress::default()).await.unwrap();
+    assert_eq!(moved.digest, arm64.digest());
+    assert!(!stage.has(&amd64.digest()));
+
+    let foreign = Image::list(&[], &["s390x", "riscv64"]);
+    let fake = Fake::start(move |asked| foreign.answer(asked)).await;
+    let error = Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(error.to_string().contains("linux/s390x, linux/riscv64"), "{error}");
+}
+
+#[tokio::test]
+async fn a_download_goes_on_where_it_was_cut_off() {
+    let bytes = layer(1, 2_000_000);
+    let image = Image::new("amd64", std::slice::from_ref(&bytes));
+    let (served, cuts) = (image.clone(), AtomicUsize::new(0));
+    let fake = Fake::start(move |asked| {
+        let mut answer = served.answer(asked);
+        if answer.body.len() == 2_000_000 {
+            let from = asked.header("range").map_or(0, |range| {
+                range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap()
+            });
+            let rest = answer.body.split_off(from);
+            let cut = (cuts.fetch_add(1, Ordering::SeqCst) < 2).then_some(600_000);
+            let status = if from > 0 { 206 } else { 200 };
+            answer = Answer { cut, ..Answer::of(status, rest) };
+            if from > 0 {
+                answer = answer.header("content-range", format!("bytes {from}-1999999/2000000"));
+            }
+        }
+        answer
+    })
+    .await;
+    let stage = Stage::new(&[&fake]);
+    stage.pull(&format!("{}/a:v1", fake.address)).await.unwrap();
+    let digest = Digest::of(&bytes);
+    let ranges: Vec<_> =
+        fake.asked().iter().filter_map(|asked| asked.header("range").map(str::to_owned)).collect();
+    assert_eq!(ranges, ["bytes=600000-", "bytes=1200000-"]);
+    assert_eq!(stage.images.content().read(&digest, 2_000_000).unwrap().unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn who_cannot_go_on_begins_anew() {
+    let image = Image::new("amd64", &[layer(1, 2_000_000)]);
+    let (served, cuts) = (image.clone(), AtomicUsize::new(0));
+    let fake = Fake::start(move |asked| {
+        let answer = served.answer(asked);
+        let large = answer.body.len() == 2_000_000;
+        let cut = (large && cuts.fetch_add(1, Ordering::SeqCst) == 0).then_some(1_500_000);
+        Answer { cut, ..answer }
+    })
+    .await;
+    Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pull_that_goes_away_leaves_its_bytes_to_the_next_one() {
+    let image = Image::new("amd64", &[layer(1, 4_000_000)]);
+    let served = image.clone();
+    let fake = Fake::start(move |asked| {
+        let mut answer = served.answer(asked);
+        match asked.header("range") {
+            Some(range) => {
+                let from: usize = range[6..range.len() - 1].parse().unwrap();
+                let rest = answer.body.split_off(from);
+                Answer::of(206, rest).header("content-range", format!("bytes {from}-3999999/4000000"))
+            }
+            None if answer.body.len() == 4_000_000 => {
+                Answer { trickle: Some((1_000_000, Duration::from_millis(400))), ..answer }
+            }
+            None => answer,
+        }
+    })
+    .await;
+    let stage = Stage::new(&[&fake]);
+    let from = format!("{}/a:v1", fake.address);
+    let given_up = tokio::time::timeout(Duration::from_millis(900), stage.pull(&from)).await;
+    assert!(given_up.is_err());
+    assert!(!stage.has(&image.digest()), "nothing is in the catalogue");
+    stage.pull(&from).await.unwrap();
+    assert!(fake.asked().iter().any(|asked| asked.header("range").is_some()), "{:?}", fake.asked());
+}
+
+#[tokio::test]
+async fn two_pulls_share_one_download() {
+    let bytes = layer(1, 3_000_000);
+    let (one, two) = (
+        Image::new("amd64", std::slice::from_ref(&bytes)),
+        Image::new("arm64", std::slice::from_ref(&bytes)),
+    );
+    let fake = Fake::start(move |asked| {
+        let image = if asked.path.contains("/one/") { &one } else { &two };
+        Answer { trickle: Some((500_000, Duration::from_millis(20))), ..image.answer(asked) }
+    })
+    .await;
+    let stage = Stage::new(&[&fake]);
+    let (first, second) = (format!("{}/one/x:v1", fake.address), format!("{}/two/x:v1", fake.address));
+    let (first, second) = tokio::join!(stage.pull(&first), stage.pull(&second));
+    assert!(first.unwrap().digest != second.unwrap().digest);
+    assert_eq!(fake.count(&Digest::of(&bytes).to_string()), 1);
+}
+
+#[tokio::test]
+async fn another_content_than_was_said_is_refused_and_not_kept() {
+    let bytes = layer(1, 1_000);
+    let image = Image::new("amd64", std::slice::from_ref(&bytes));
+    let digest = Digest::of(&bytes);
+    let served = image.clone();
+    let fake = Fake::start(move |asked| {
+        let mut answer = served.answer(asked);
+        if asked.path.contains("/blobs/") && answer.body.len() == 1_000 {
+            answer.body[500] ^= 1;
+        }
+        answer
+    })
+    .await;
+    let stage = Stage::new(&[&fake]);
+    let error = stage.pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Digest { expected, .. } if expected == digest), "{error}");
+    assert!(!stage.has(&digest) && !stage.has(&image.digest()));
+    assert_eq!(fake.count(&digest.to_string()), 1, "a lie is not asked for again");
+
+    let other = Image::new("amd64", &[layer(9, 10)]);
+    let (asked_for, served) = (image.digest(), other.manifests[&other.digest()].clone());
+    let fake = Fake::start(move |_| Answer::of(200, served.clone())).await;
+    let error = Stage::new(&[&fake]).pull(&format!("{}/a@{asked_for}", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Digest { expected, .. } if expected == asked_for), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_before_it_comes() {
+    // A blob that is longer than its manifest says.
+    let image = Image::new("amd64", &[layer(1, 1_000)]);
+    let served = image.clone();
+    let fake = Fake::start(move |asked| {
+        let mut answer = served.answer(asked);
+        if asked.path.contains("/blobs/") {
+            answer.body.extend([0; 100]);
+        }
+        answer
+    })
+    .await;
+    let error = Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Overlong { .. }), "{error}");
+
+    // A manifest without an end.
+    let fake = Fake::start(|_| Answer::of(200, vec![b' '; 5 << 20])).await;
+    let error = Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Overlong { .. }), "{error}");
+
+    // An image over the limit.
+    let large = layer(1, usize::try_from(IMAGE_LIMIT).unwrap() + 1);
+    let digest = Digest::of(&large);
+    let image = Image::new("amd64", &[large]);
+    let fake = Fake::start(move |asked| image.answer(asked)).await;
+    let error = Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Image(ImageError::TooLarge { .. })), "{error}");
+    assert_eq!(fake.count(&digest.to_string()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_sends_next_to_nothing_is_given_up() {
+    let image = Image::new("amd64", &[layer(1, 1_000_000)]);
+    let fake = Fake::start(move |asked| {
+        let answer = image.answer(asked);
+        let large = answer.body.len() == 1_000_000;
+        Answer { trickle: large.then_some((1, Duration::from_secs(20))), ..answer }
+    })
+    .await;
+    let error = Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::TooSlow { .. } | RemoteError::TooLong(_)), "{error}");
+
+    let fake = Fake::start(|_| Answer {
+        trickle: Some((1, Duration::from_secs(20))),
+        ..Answer::of(200, " ".repeat(100))
+    })
+    .await;
+    let error = Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::TimedOut(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_for_a_moment_is_asked_again() {
+    let image = Image::new("amd64", &[layer(1, 10)]);
+    let failures = AtomicUsize::new(0);
+    let fake = Fake::start(move |asked| match failures.fetch_add(1, Ordering::SeqCst) {
+        0 => Answer::of(503, ""),
+        2 => Answer::of(429, "").header("retry-after", "1"),
+        _ => image.answer(asked),
+    })
+    .await;
+    Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap();
+
+    let fake = Fake::start(|_| Answer::of(404, r#"{"errors":[{"message":"unknown"}]}"#)).await;
+    let error = Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Missing(_)), "{error}");
+    assert_eq!(fake.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn redirects_are_followed_to_where_the_edge_may_go() {
+    let image = Image::new("amd64", &[layer(1, 10)]);
+    let served = image.clone();
+    let storage = Fake::start(move |asked| served.answer(asked)).await;
+    let there = storage.address;
+    let redirecting = move |image: Image, to: String| {
+        move |asked: &Asked| match asked.path.contains("/blobs/") {
+            true => Answer::of(307, "").header("location", format!("{to}{}", asked.path)),
+            false => image.answer(asked),
+        }
+    };
+    let fake = Fake::start(redirecting(image.clone(), format!("http://{there}"))).await;
+    Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap();
+    assert_eq!(storage.asked().len(), 2);
+
+    for (to, public) in
+        [("https://169.254.169.254", false), ("http://10.0.0.1", false), ("http://1.1.1.1", true)]
+    {
+        let fake = Fake::start(redirecting(image.clone(), to.to_owned())).await;
+        let error = Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+        match error {
+            RemoteError::Web(WebError::Forbidden { .. }) => assert!(!public, "{to}"),
+            RemoteError::Web(WebError::Plain { .. }) => assert!(public, "{to}"),
+            error => panic!("{to}: {error}"),
+        }
+    }
+    let fake = Fake::start(|asked| Answer::of(302, "").header("location", asked.path.clone())).await;
+    let error = Stage::new(&[&fake]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::TooManyRedirects(_)), "{error}");
+}
+
+#[tokio::test]
+async fn registries_are_asked_with_tls_unless_they_are_named_and_reached_where_that_is_allowed() {
+    let fake = Fake::start(|_| Answer::of(200, "")).await;
+    let error = Stage::new(&[]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Web(WebError::Tls { .. })), "{error}");
+    let error = Stage::new(&[]).pull("127.0.0.2:5000/a:v1").await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, RemoteError::Web(WebError::Forbidden { .. })), "{text}");
+    assert!(text.contains("--allow-registries-on"), "{text}");
+}

@@ -1,0 +1,169 @@
+//! Tokens of registries, kept until shortly before they expire: one for each registry, scope and user. In memory only.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::http::HeaderValue;
+use berth_common::image::{Digest, Registry};
+use serde::Deserialize;
+
+use super::challenge::Challenge;
+use super::login::{Login, sensitive};
+
+/// Most tokens that are kept: past these the ones that expire first are forgotten.
+const MAX_TOKENS: usize = 512;
+/// How long a token holds whose answer does not say it, as the specification of tokens has it.
+const USUAL_LIFE_S: u64 = 60;
+/// Longest that a token is used, in seconds: an hour is what the longest-lived have.
+const MAX_LIFE_S: u64 = 3_600;
+/// How long before its end a token is used no more: a request takes a moment to get there.
+const MARGIN_S: u64 = 10;
+
+/// What a token is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Purpose {
+    pub(super) registry: Registry,
+    pub(super) scopes: Vec<String>,
+    /// Whose it is: nothing that tells the password.
+    who: Option<Digest>,
+}
+
+/// What says who asks, and until when.
+#[derive(Debug, Clone)]
+pub(super) struct Proof {
+    pub(super) header: HeaderValue,
+    /// How another one is had.
+    pub(super) challenge: Challenge,
+    until: Option<Instant>,
+}
+
+impl Proof {
+    /// User and password, which hold for good.
+    pub(super) fn basic(header: HeaderValue) -> Self {
+        Self { header, challenge: Challenge::Basic, until: None }
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() < until)
+    }
+}
+
+/// What a realm answers.
+#[derive(Deserialize)]
+pub(super) struct Granted {
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default)]
+    access_token: Option<String>,
+    #[serde(default)]
+    expires_in: Option<u64>,
+}
+
+impl Granted {
+    /// The proof that it is. None where it has no token that a header can hold.
+    pub(super) fn proof(self, challenge: Challenge) -> Option<Proof> {
+        let token = [self.token, self.access_token].into_iter().flatten().find(|token| !token.is_empty())?;
+        let life = self.expires_in.unwrap_or(USUAL_LIFE_S).min(MAX_LIFE_S).saturating_sub(MARGIN_S);
+        let until = Instant::now().checked_add(Duration::from_secs(life));
+        Some(Proof { header: sensitive(&format!("Bearer {token}"))?, challenge, until })
+    }
+}
+
+/// The tokens.
+pub(super) struct Tokens {
+    kept: Mutex<HashMap<Purpose, Proof>>,
+    /// Mixed into what tells users apart, so that it says nothing outside of this process.
+    salt: [u8; 32],
+}
+
+impl Tokens {
+    pub(super) fn new() -> Self {
+        let mut salt = [0; 32];
+        salt.fill_with(|| fastrand::u8(..));
+        Self { kept: Mutex::default(), salt }
+    }
+
+    pub(super) fn purpose(&self, registry: &Registry, scopes: Vec<String>, login: Option<&Login>) -> Purpose {
+        let who = login.and_then(Login::basic).map(|basic| {
+            let text = zeroize::Zeroizing::new([&self.salt[..], basic.as_bytes()].concat());
+            Digest::of(&text)
+        });
+        Purpose { registry: registry.clone(), scopes, who }
+    }
+
+    pub(super) fn get(&self, purpose: &Purpose) -> Option<Proof> {
+        self.lock().get(purpose).filter(|proof| proof.holds()).cloned()
+    }
+
+    pub(super) fn keep(&self, purpose: Purpose, proof: Proof) {
+        let mut kept = self.lock();
+        kept.retain(|_, proof| proof.holds());
+        if kept.len() >= MAX_TOKENS {
+            let first = kept.iter().min_by_key(|(_, proof)| proof.until).map(|(purpose, _)| purpose.clone());
+            first.map(|purpose| kept.remove(&purpose));
+        }
+        kept.insert(purpose, proof);
+    }
+
+    /// One that the registry does not take any more.
+    pub(super) fn forget(&self, purpose: &Purpose) {
+        self.lock().remove(purpose);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Purpose, Proof>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_common::secret::Secret;
+
+    use super::*;
+
+    fn granted(text: &str) -> Option<Proof> {
+        let challenge = Challenge::Bearer { realm: "https://a.example".to_owned(), service: None };
+        serde_json::from_str::<Granted>(text).ok()?.proof(challenge)
+    }
+
+    #[test]
+    fn a_token_holds_for_as_long_as_it_says_and_no_longer() {
+        assert!(granted(r#"{"token":"a","expires_in":300}"#).unwrap().holds());
+        assert!(granted(r#"{"access_token":"a","token":""}"#).unwrap().holds());
+        assert!(!granted(r#"{"token":"a","expires_in":5}"#).unwrap().holds());
+        assert!(granted(r#"{"token":"a","expires_in":18446744073709551615}"#).unwrap().holds());
+        for bad in ["{}", r#"{"token":""}"#, r#"{"token":"a\nb"}"#, "[]"] {
+            assert!(granted(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_serves_its_user_and_its_scope_only() {
+        let tokens = Tokens::new();
+        let registry: Registry = "r.example".parse().unwrap();
+        let login =
+            |password: &str| Login { username: "u".to_owned(), password: Secret::new(password.to_owned()) };
+        let scope = |scope: &str| vec![scope.to_owned()];
+        let (one, other) = (login("1"), login("2"));
+        let purpose = tokens.purpose(&registry, scope("a"), Some(&one));
+        tokens.keep(purpose.clone(), granted(r#"{"token":"a","expires_in":300}"#).unwrap());
+        assert!(tokens.get(&tokens.purpose(&registry, scope("a"), Some(&one))).is_some());
+        for (scopes, login) in [("a", Some(&other)), ("a", None), ("b", Some(&one))] {
+            assert!(tokens.get(&tokens.purpose(&registry, scope(scopes), login)).is_none());
+        }
+        tokens.forget(&purpose);
+        assert!(tokens.get(&purpose).is_none());
+    }
+
+    #[test]
+    fn only_so_many_are_kept() {
+        let tokens = Tokens::new();
+        let registry: Registry = "r.example".parse().unwrap();
+        for n in 0..MAX_TOKENS + 10 {
+            let purpose = tokens.purpose(&registry, vec![n.to_string()], None);
+            tokens.keep(purpose, granted(r#"{"token":"a","expires_in":300}"#).unwrap());
+        }
+        assert_eq!(tokens.lock().len(), MAX_TOKENS);
+    }
+}

@@ -1,0 +1,216 @@
+//! Uploads: in one request, or begun, gone on with and finished in several.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::content::Upload;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use berth_common::image::{Digest, Repository};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::Registry;
+use super::blobs::{CONTENT_DIGEST, insert};
+use super::error::{Answered, RegistryError};
+use super::lists::parameter;
+use super::route::digest;
+use super::stream::drain;
+use crate::images::ImageError;
+
+/// Random bytes of an upload's id: nobody guesses one.
+const ID_BYTES: usize = 16;
+
+impl Registry {
+    /// Begins an upload; or is all of it, where the request says what its body is; or none, where the blob is there already.
+    pub(super) async fn begin(self: &Arc<Self>, name: Repository, request: Request) -> Answered<Response> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        if let Some(wanted) = parameter(&query, "mount") {
+            let wanted = digest(&wanted)?;
+            // Blobs belong to no repository, so that it does not matter where from.
+            if self.images.with_store(move |_, content| Ok(content.size(&wanted)?)).await?.is_some() {
+                return Ok(created(&name, &wanted));
+            }
+        }
+        if let Some(expected) = parameter(&query, "digest") {
+            let expected = digest(&expected)?;
+            return self.at_once(name, expected, request).await;
+        }
+        let mut id = [0; ID_BYTES];
+        let random = SystemRandom::new().fill(&mut id);
+        random.map_err(|_| unavailable("the system has no random bytes"))?;
+        let id = hex::encode(id);
+        self.images.sessions().begin(id.clone(), name.clone(), self.images.content(), Instant::now())?;
+        Ok(accepted(StatusCode::ACCEPTED, &name, &id, 0))
+    }
+
+    async fn at_once(
+        self: &Arc<Self>,
+        name: Repository,
+        expected: Digest,
+        request: Request,
+    ) -> Answered<Response> {
+        let upload = self.images.content().begin()?;
+        let (upload, received) = self.receive(upload, request.into_body(), drop).await;
+        received?;
+        let upload = upload.ok_or(ImageError::Stopping)?;
+        self.put_in_place(upload, expected).await?;
+        Ok(created(&name, &expected))
+    }
+
+    /// How far an upload is.
+    pub(super) fn upload(&self, name: &Repository, id: &str) -> Answered<Response> {
+        let length = self.images.sessions().length(id, name, Instant::now())?;
+        Ok(accepted(StatusCode::NO_CONTENT, name, id, length))
+    }
+
+    /// Adds a piece.
+    pub(super) async fn go_on(
+        self: &Arc<Self>,
+        name: Repository,
+        id: String,
+        request: Request,
+    ) -> Answered<Response> {
+        let upload = self.add_to(&name, &id, request).await?;
+        let length = upload.length();
+        self.images.sessions().put_back(&id, upload, Instant::now());
+        Ok(accepted(StatusCode::ACCEPTED, &name, &id, length))
+    }
+
+    /// Adds the last piece, which may be empty, and keeps the blob.
+    pub(super) async fn finish(
+        self: &Arc<Self>,
+        name: Repository,
+        id: String,
+        request: Request,
+    ) -> Answered<Response> {
+        let expected = parameter(request.uri().query().unwrap_or_default(), "digest");
+        let expected = digest(&expected.unwrap_or_default())?;
+        let upload = self.add_to(&name, &id, request).await?;
+        // Whether it is what was said or not: nobody goes on with it.
+        self.images.sessions().remove(&id, &name);
+        self.put_in_place(upload, expected).await?;
+        Ok(created(&name, &expected))
+    }
+
+    pub(super) fn cancel(&self, name: &Repository, id: &str) -> Answered<Response> {
+        if self.images.sessions().remove(id, name) {
+            Ok(StatusCode::NO_CONTENT.into_response())
+        } else {
+            Err(crate::sessions::SessionError::Unknown.into())
+        }
+    }
+
+    /// Takes an upload and adds a request's body to it. Where that fails, what has come stays, unless there is no room for more
+    /// of it: nobody can go on with it then, and what it holds is of use to others.
+    async fn add_to(self: &Arc<Self>, name: &Repository, id: &str, request: Request) -> Answered<Upload> {
+        let upload = self.images.sessions().take(id, name, Instant::now())?;
+        if let Err(error) = fits(request.headers(), upload.length()) {
+            let length = upload.length();
+            self.images.sessions().put_back(id, upload, Instant::now());
+            drain(request.into_body()).await;
+            return Err(with_place(error, name, id, length));
+        }
+        let (registry, its_name, its_id) = (Arc::clone(self), name.clone(), id.to_owned());
+        let alone = move |upload| registry.give_back(&its_name, &its_id, upload);
+        match self.receive(upload, request.into_body(), alone).await {
+            (Some(upload), Ok(())) => Ok(upload),
+            (upload, received) => {
+                let hopeless = received.as_ref().is_err_and(RegistryError::is_for_want_of_room);
+                self.give_back(name, id, upload.filter(|_| !hopeless));
+                received.and(Err(ImageError::Stopping.into()))
+            }
+        }
+    }
+
+    /// Puts an upload back to be gone on with. What has lost its bytes is over.
+    fn give_back(&self, name: &Repository, id: &str, upload: Option<Upload>) {
+        match upload {
+            Some(upload) => self.images.sessions().put_back(id, upload, Instant::now()),
+            None => drop(self.images.sessions().remove(id, name)),
+        }
+    }
+
+    async fn put_in_place(&self, upload: Upload, expected: Digest) -> Answered<()> {
+        let placed = self.images.with_store(move |_, _| Ok(upload.finish(&expected)?)).await;
+        Ok(placed.map(|_| ())?)
+    }
+}
+
+/// Whether a piece begins where the one before ended, and is as long as it says, where it says so.
+fn fits(headers: &HeaderMap, length: u64) -> Answered<()> {
+    let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
+    let wrong = |message: String| {
+        Err(RegistryError::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message))
+    };
+    let text = range.to_str().unwrap_or_default();
+    let text = text.strip_prefix("bytes ").unwrap_or(text);
+    let text = text.split_once('/').map_or(text, |(range, _)| range);
+    let numbers =
+        text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    let Some((first, last)): Option<(u64, u64)> = numbers else {
+        return wrong("the Content-Range is none: FIRST-LAST is expected".to_owned());
+    };
+    if first != length {
+        return wrong(format!("the upload has {length} bytes, and the piece begins at {first}"));
+    }
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match last.checked_sub(first).and_then(|count| count.checked_add(1)) {
+        Some(count) if said.is_none_or(|said| said == count) => Ok(()),
+        _ => wrong("the Content-Range is not as long as the body".to_owned()),
+    }
+}
+
+fn with_place(error: RegistryError, name: &Repository, id: &str, length: u64) -> RegistryError {
+    let place = HeaderValue::from_str(&place(name, id));
+    let range = HeaderValue::from_str(&range(length));
+    let error = place.into_iter().fold(error, |error, value| error.with_header(header::LOCATION, value));
+    range.into_iter().fold(error, |error, value| error.with_header(header::RANGE, value))
+}
+
+fn place(name: &Repository, id: &str) -> String {
+    format!("/v2/{name}/blobs/uploads/{id}")
+}
+
+/// Of what is there. That of nothing cannot be said, and is said as clients expect it.
+fn range(length: u64) -> String {
+    format!("0-{}", length.saturating_sub(1))
+}
+
+fn accepted(status: StatusCode, name: &Repository, id: &str, length: u64) -> Response {
+    let mut response = status.into_response();
+    let headers = response.headers_mut();
+    insert(headers, "location", &place(name, id));
+    insert(headers, "range", &range(length));
+    insert(headers, "docker-upload-uuid", id);
+    response
+}
+
+fn created(name: &Repository, digest: &Digest) -> Response {
+    let mut response = StatusCode::CREATED.into_response();
+    insert(response.headers_mut(), "location", &format!("/v2/{name}/blobs/{digest}"));
+    insert(response.headers_mut(), CONTENT_DIGEST, &digest.to_string());
+    response
+}
+
+fn unavailable(message: &str) -> RegistryError {
+    RegistryError::new(StatusCode::SERVICE_UNAVAILABLE, "UNKNOWN", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_follow_each_other() {
+        let fits = |range: &'static str, body: u64, length: u64| {
+            let mut headers =
+                HeaderMap::from_iter([(header::CONTENT_RANGE, HeaderValue::from_static(range))]);
+            headers.insert(header::CONTENT_LENGTH, body.into());
+            fits(&headers, length).is_ok()
+        };
+        assert!(fits("0-4", 5, 0) && fits("5-5", 1, 5) && fits("bytes 5-9/10", 5, 5));
+        assert!(!fits("1-4", 4, 0) && !fits("0-4", 5, 5) && !fits("0-4", 4, 0) && !fits("4-0", 5, 4));
+        assert!(!fits("", 1, 0) && !fits("0-18446744073709551615", 1, 0));
+    }
+}

@@ -1,0 +1,203 @@
+//! Connects to servers of the web. The address is looked at before it is connected to, and it is that one which is connected
+//! to: what the name becomes later makes no difference.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use berth_certs::{NoAuthorities, web_client_config, web_client_config_with};
+use ipnet::IpNet;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::WebAddress;
+use super::address::{is_allowed, is_named};
+
+/// Longest wait for one connection: the other side of the world takes a third of a second, and packets are lost.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for TLS on a connection.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most addresses of one host that are tried.
+const MAX_ADDRESSES: usize = 4;
+
+/// Why a server was not reached.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each says what its fields are")]
+pub enum WebError {
+    /// What was given is no URL of a server.
+    #[error("{0:?} is no address of the web")]
+    Url(String),
+    /// The name leads to no address now.
+    #[error("the host {host} cannot be resolved: {error}")]
+    Resolve { host: String, error: std::io::Error },
+    /// The address is not one that may be reached.
+    #[error(
+        "{host} is {address}, which is no public address: the edge goes there only if it runs with {option} for it"
+    )]
+    Forbidden { host: String, address: IpAddr, option: &'static str },
+    /// The address may only be spoken to with TLS.
+    #[error(
+        "{host} is {address}, and the edge speaks to it without TLS only if it runs with {option} for that address"
+    )]
+    Plain { host: String, address: IpAddr, option: &'static str },
+    /// The name has no address.
+    #[error("the host {0} has no address")]
+    NoAddress(String),
+    /// Nobody answers there.
+    #[error("no connection to {address}: {error}")]
+    Connect { address: SocketAddr, error: std::io::Error },
+    /// This machine trusts nobody.
+    #[error(transparent)]
+    NoAuthorities(#[from] NoAuthorities),
+    /// The server is not who it should be, or does not speak TLS.
+    #[error("no TLS with {host}: {error}")]
+    Tls { host: String, error: std::io::Error },
+}
+
+impl WebError {
+    /// Whether it may be otherwise in a moment.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Resolve { .. } | Self::Connect { .. })
+    }
+}
+
+/// A connection to a server.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// Which servers are spoken to without TLS where a URL says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainTo {
+    /// All that are reached.
+    Anybody,
+    /// Those whose address the edge's owner allows.
+    Allowed,
+}
+
+/// Reaches public addresses, and others that are allowed.
+pub struct Connector {
+    allowed: Vec<IpNet>,
+    /// The option that allows them, for people.
+    option: &'static str,
+    plain: PlainTo,
+    /// Who is trusted besides the machine's own authorities.
+    authorities: Vec<CertificateDer<'static>>,
+    /// Made when the first one is needed: reading all authorities takes a while.
+    tls: OnceLock<TlsConnector>,
+}
+
+impl Connector {
+    /// One that reaches public addresses and these, which this option of the edge allows.
+    pub fn new(allowed: Vec<IpNet>, option: &'static str, plain: PlainTo) -> Self {
+        Self { allowed, option, plain, authorities: Vec::new(), tls: OnceLock::new() }
+    }
+
+    /// One that trusts these authorities too.
+    pub fn trusting(self, authorities: Vec<CertificateDer<'static>>) -> Self {
+        Self { authorities, ..self }
+    }
+
+    /// Connects to the server of a server.
+    pub async fn connect(&self, server: &WebAddress) -> Result<Box<dyn Stream>, WebError> {
+        let stream = self.connect_first(server).await?;
+        // Requests and acknowledgements are small, and somebody waits for them.
+        let _ = stream.set_nodelay(true);
+        if !server.tls {
+            return Ok(Box::new(stream));
+        }
+        let tls = |error| WebError::Tls { host: server.host.clone(), error };
+        let name = ServerName::try_from(server.host.clone()).map_err(|e| tls(std::io::Error::other(e)))?;
+        let secured = tokio::time::timeout(TLS_TIMEOUT, self.tls()?.connect(name, stream)).await;
+        Ok(Box::new(secured.map_err(|_| tls(too_late())).and_then(|secured| secured.map_err(tls))?))
+    }
+
+    /// The first of a host's addresses that may be reached and can be.
+    async fn connect_first(&self, server: &WebAddress) -> Result<TcpStream, WebError> {
+        let mut failed = None;
+        for address in self.addresses(server).await? {
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+            match connected.unwrap_or_else(|_| Err(too_late())) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = Some(WebError::Connect { address, error }),
+            }
+        }
+        Err(failed.unwrap_or_else(|| WebError::NoAddress(server.host.clone())))
+    }
+
+    /// The addresses of a server that may be reached: at least one.
+    async fn addresses(&self, server: &WebAddress) -> Result<Vec<SocketAddr>, WebError> {
+        let host = || server.host.clone();
+        let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
+        let found: Vec<SocketAddr> =
+            found.map_err(|error| WebError::Resolve { host: host(), error })?.collect();
+        let Some(first) = found.first().copied() else { return Err(WebError::NoAddress(host())) };
+        let (address, option) = (first.ip(), self.option);
+        let allowed = found.into_iter().filter(|address| is_allowed(address.ip(), &self.allowed));
+        let reached: Vec<SocketAddr> = allowed.take(MAX_ADDRESSES).collect();
+        if reached.is_empty() {
+            return Err(WebError::Forbidden { host: host(), address, option });
+        }
+        if server.tls || self.plain == PlainTo::Anybody {
+            return Ok(reached);
+        }
+        let plain: Vec<SocketAddr> =
+            reached.into_iter().filter(|address| is_named(address.ip(), &self.allowed)).collect();
+        if plain.is_empty() { Err(WebError::Plain { host: host(), address, option }) } else { Ok(plain) }
+    }
+
+    fn tls(&self) -> Result<&TlsConnector, WebError> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls);
+        }
+        let config = if self.authorities.is_empty() {
+            web_client_config()?
+        } else {
+            web_client_config_with(&self.authorities)?
+        };
+        Ok(self.tls.get_or_init(|| TlsConnector::from(Arc::clone(&config))))
+    }
+}
+
+fn too_late() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reached(connector: &Connector, url: &str) -> Result<Vec<SocketAddr>, WebError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(connector.addresses(&WebAddress::of(url).unwrap()))
+    }
+
+    #[test]
+    fn the_edges_own_network_is_not_reached() {
+        let connector = Connector::new(Vec::new(), "--allow", PlainTo::Anybody);
+        for url in [
+            "http://127.0.0.1:1/",
+            "http://localhost:1/",
+            "https://[::1]:1/",
+            "https://2130706433:1/",
+            "http://0x7f.1:1/",
+        ] {
+            let error = reached(&connector, url).unwrap_err();
+            assert!(matches!(error, WebError::Forbidden { .. } | WebError::Resolve { .. }), "{url}: {error}");
+        }
+        assert!(reached(&connector, "http://1.1.1.1/").is_ok());
+    }
+
+    #[test]
+    fn some_are_spoken_to_without_tls_only_where_that_is_allowed() {
+        let loopback = vec!["127.0.0.0/8".parse().unwrap()];
+        let connector = Connector::new(loopback, "--allow", PlainTo::Allowed);
+        assert!(reached(&connector, "http://127.0.0.1:5000/").is_ok());
+        assert!(reached(&connector, "https://127.0.0.1:5000/").is_ok());
+        assert!(reached(&connector, "https://1.1.1.1/").is_ok());
+        let error = reached(&connector, "http://1.1.1.1/").unwrap_err();
+        assert!(matches!(error, WebError::Plain { .. }), "{error}");
+    }
+}

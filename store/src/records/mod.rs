@@ -1,0 +1,16 @@
+//! What the store keeps, as it is kept: records and their keys, and how they are written. What is done with them is
+//! decided elsewhere.
+
+mod app;
+mod event;
+mod schedule;
+mod secret;
+mod token;
+mod usage;
+
+pub use self::app::{AppHistory, AppVersion, KEPT_VERSIONS};
+pub use self::event::{Delivery, Due, EventId, NUMBER_BYTES};
+pub use self::schedule::{Schedule, What};
+pub use self::secret::{KEY_ID_BYTES, KeyId, RegistryRecord, Sealed, SecretRecord};
+pub use self::token::{Scope, TOKEN_PREFIX, TokenId, TokenRecord};
+pub use self::usage::{NoCursor, UsageKey};

@@ -1,0 +1,110 @@
+//! Sealed secrets of apps, and passwords for registries. Nothing here can open them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use berth_common::ids::{AppName, SecretName};
+use berth_common::image::Registry;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Bytes of a key's id.
+pub const KEY_ID_BYTES: usize = 8;
+
+/// Names a key: the first bytes of a hash of it, which say nothing of the key. So a key under the wrong name is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyId([u8; KEY_ID_BYTES]);
+
+impl KeyId {
+    /// The id with these bytes.
+    pub fn from_bytes(bytes: [u8; KEY_ID_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = hex::FromHexError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; KEY_ID_BYTES];
+        hex::decode_to_slice(text, &mut bytes).map(|()| Self(bytes))
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = hex::FromHexError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(id: KeyId) -> Self {
+        id.to_string()
+    }
+}
+
+/// A secret as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRecord {
+    /// The app that it belongs to.
+    pub app: AppName,
+    /// Its name in the app.
+    pub name: SecretName,
+    /// In milliseconds since 1970.
+    pub created_ms: u64,
+    /// When its value was put, in milliseconds since 1970.
+    pub updated_ms: u64,
+    /// How often it was put.
+    pub version: u64,
+    /// What is encrypted.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+}
+
+/// An encrypted value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// What it is encrypted with.
+    pub key: KeyId,
+    /// What the encryption began with: never the same twice under one key.
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    pub nonce: Vec<u8>,
+    /// The value, and the tag that shows changes of it.
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    pub ciphertext: Vec<u8>,
+}
+
+/// The user of a registry, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryRecord {
+    /// The registry, by its canonical name.
+    pub registry: Registry,
+    /// Who is known there.
+    pub username: String,
+    /// When the password was given, in milliseconds since 1970.
+    pub updated_ms: u64,
+    /// The password.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+}
+
+fn to_base64<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&BASE64_STANDARD.encode(bytes))
+}
+
+fn from_base64<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    BASE64_STANDARD.decode(String::deserialize(from)?).map_err(serde::de::Error::custom)
+}

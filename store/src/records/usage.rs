@@ -1,0 +1,83 @@
+//! The key of the record of what one instance took.
+
+use std::fmt;
+use std::str::FromStr;
+
+use berth_common::ids::InstanceId;
+use berth_engine::UsageRecord;
+
+/// Names the record of one instance's life, and orders them by their ends: the same life has the same key each time that it
+/// is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UsageKey {
+    ended_ms: u64,
+    instance: InstanceId,
+}
+
+/// Length of a key, in bytes.
+const KEY_BYTES: usize = 8 + 16;
+
+impl UsageKey {
+    /// That of this record.
+    pub fn of(record: &UsageRecord) -> Self {
+        Self { ended_ms: record.ended_ms(), instance: record.instance }
+    }
+
+    /// Before all records of lives that ended at this moment or later.
+    pub fn at(ended_ms: u64) -> Self {
+        Self { ended_ms, instance: InstanceId::from_bytes([0; 16]) }
+    }
+
+    /// When the life ended, in milliseconds since 1970.
+    pub fn ended_ms(self) -> u64 {
+        self.ended_ms
+    }
+
+    /// As the store has it: in the order of keys.
+    pub fn to_bytes(self) -> [u8; KEY_BYTES] {
+        let mut bytes = [0; KEY_BYTES];
+        bytes[..8].copy_from_slice(&self.ended_ms.to_be_bytes());
+        bytes[8..].copy_from_slice(self.instance.as_bytes());
+        bytes
+    }
+}
+
+impl fmt::Display for UsageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ended_ms, self.instance)
+    }
+}
+
+/// Not what an answer gave as `next_cursor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no cursor: give the `next_cursor` of the page before")]
+pub struct NoCursor;
+
+impl FromStr for UsageKey {
+    type Err = NoCursor;
+
+    fn from_str(text: &str) -> Result<Self, NoCursor> {
+        let (ended_ms, instance) = text.split_once('-').ok_or(NoCursor)?;
+        let ended_ms = ended_ms.parse().map_err(|_| NoCursor)?;
+        Ok(Self { ended_ms, instance: instance.parse().map_err(|_| NoCursor)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_in_the_order_of_ends_and_survive_their_text() {
+        let keys = [(255, 9), (256, 1), (256, 2), (1 << 40, 0)];
+        let keys =
+            keys.map(|(ended_ms, byte)| UsageKey { ended_ms, instance: InstanceId::from_bytes([byte; 16]) });
+        assert!(keys.windows(2).all(|pair| pair[0].to_bytes() < pair[1].to_bytes()));
+        for key in keys {
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        for bad in ["", "7", "7-", "x-00", "-00112233445566778899aabbccddeeff"] {
+            assert_eq!(bad.parse::<UsageKey>(), Err(NoCursor), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The store of a single edge, on sled.
+//!
+//! Reads by itself, and has one thread write (`writer`): what a write is in the database, `change` says.
+
+mod change;
+mod fault;
+mod writer;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fs::File;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use berth_common::ids::{AppName, Epoch, ObjectId, SecretName};
+use berth_common::image::Registry;
+use berth_common::spec::AppSpec;
+use berth_engine::{Record, UsageRecord};
+use serde::Deserialize;
+
+pub(super) use self::change::{Table, failed};
+use self::change::{Trees, kv_key, secret_key};
+use self::fault::{cannot_open, damaged};
+use self::writer::{Job, Writer};
+use super::durable::sync_with_name;
+use super::guard::{Before, Mark};
+use super::value::{self, piece_key};
+use super::{Done, Store, StoreError, Vitals, Write};
+use crate::AppHistory;
+use crate::TokenRecord;
+use crate::UsageKey;
+use crate::{RegistryRecord, SecretRecord};
+
+/// Most writes that wait; a writer that finds the queue full waits for it.
+const QUEUE: usize = 4096;
+/// Memory that sled may use to cache what it has read: it takes no more than there is to be read.
+const CACHE_BYTES: u64 = 64 << 20;
+/// The file in the store's directory that sled writes its log to.
+const DATABASE_FILE: &str = "db";
+/// A number that no piece of an object's value reaches, and that is before any key that the value's own key begins: those go
+/// on with a character, which is no control character.
+const LAST_PIECE: u16 = 0x00ff;
+/// Length of an object's id, which is before each of its keys.
+const OBJECT_ID_BYTES: usize = 16;
+/// Where the number of starts lies.
+const EPOCH: &[u8] = b"epoch";
+/// Where the number of batches lies that were written.
+const BATCHES: &[u8] = b"batches";
+/// Where the number of the format lies; a store without one has the format 1.
+const FORMAT_KEY: &[u8] = b"format";
+/// The format that is written: 2 has versions of apps, and tokens; 3 has hooks, schedules, secrets and usage; 4 has the
+/// tags and manifests of images. Older ones are read.
+pub(super) const FORMAT: u32 = 4;
+
+/// A store in a directory.
+pub struct SledStore {
+    trees: Trees,
+    queue: SyncSender<Job>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    vitals: Arc<Vitals>,
+}
+
+/// An app as format 1, and as those after it have it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredApp {
+    History(AppHistory),
+    Spec(Box<AppSpec>),
+}
+
+impl SledStore {
+    /// Opens the store in this directory, or makes it. One that has lost something stays as it is, and is refused.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let before = Before::keep(directory, DATABASE_FILE)?;
+        // Of some damage sled says so in a panic.
+        let opened = std::panic::catch_unwind(|| Self::open_as_it_is(directory));
+        let opened = opened.unwrap_or_else(|_| Err(damaged(directory, "it made the database panic")));
+        let settled = match (&opened, before) {
+            (Ok(_), Some(before)) => before.discard(),
+            (Err(_), Some(before)) => before.put_back(),
+            (_, None) => Ok(()),
+        };
+        let settled = settled.and_then(|()| opened.as_ref().map_or(Ok(()), |_| sync_with_name(directory)));
+        settled
+            .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
+        opened
+    }
+
+    fn open_as_it_is(directory: &Path) -> Result<Self, StoreError> {
+        let db = sled::Config::new()
+            .path(directory)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::LowSpace)
+            .open()
+            .map_err(|error| cannot_open(directory, &error))?;
+        let trees = Trees::open(&db).map_err(|error| cannot_open(directory, &error))?;
+        let file = File::open(directory.join(DATABASE_FILE))
+            .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
+        let format = trees.read(Table::Meta, FORMAT_KEY)?.unwrap_or(1);
+        if format > FORMAT {
+            return Err(StoreError::Newer { path: directory.to_owned(), found: format, known: FORMAT });
+        }
+        let mark = Mark::open(directory).map_err(|error| StoreError::Io(error.to_string()))?;
+        let batches: u64 = trees.read(Table::Meta, BATCHES)?.unwrap_or_default();
+        if let Some(durable) = mark.read().filter(|durable| *durable > batches) {
+            let lost = durable - batches;
+            return Err(damaged(directory, &format!("the last {lost} of {durable} writes are missing")));
+        }
+        let vitals = Arc::new(Vitals::default());
+        let (queue, jobs) = sync_channel(QUEUE);
+        let writer = Writer {
+            db,
+            trees: trees.clone(),
+            file,
+            directory: directory.to_owned(),
+            mark,
+            batches: Cell::new(batches),
+            broken: OnceCell::new(),
+            synced_blobs: RefCell::default(),
+            vitals: Arc::clone(&vitals),
+        };
+        let writer = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run(&jobs))
+            .map_err(|error| StoreError::Io(error.to_string()))?;
+        let store = Self { trees, queue, writer: Mutex::new(Some(writer)), vitals };
+        if format < FORMAT {
+            store.wait_for(Job::Format)?;
+        }
+        Ok(store)
+    }
+
+    /// How the writer does.
+    pub fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals)
+    }
+
+    pub(super) fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// How often the edge has started.
+    pub(super) fn epoch(&self) -> Result<Epoch, StoreError> {
+        Ok(self.trees.read(Table::Meta, EPOCH)?.unwrap_or_default())
+    }
+
+    /// Every value of every object.
+    pub(super) fn all_values(
+        &self,
+    ) -> impl Iterator<Item = Result<(ObjectId, String, Vec<u8>), StoreError>> + '_ {
+        let firsts = self.trees.get(Table::Kv).iter().keys().filter_map(|piece| match piece {
+            Ok(piece) => value::first_piece_of(&piece).map(|key| Ok(key.to_vec())),
+            Err(error) => Some(Err(failed(error))),
+        });
+        firsts.map(|key| {
+            let key = key?;
+            let Some(object) = key.first_chunk().map(|bytes| ObjectId::from_bytes(*bytes)) else {
+                return Err(StoreError::Damaged {
+                    what: "key of a value".to_owned(),
+                    reason: "it names no object".to_owned(),
+                });
+            };
+            let name = String::from_utf8_lossy(&key[OBJECT_ID_BYTES..]).into_owned();
+            let value = value::read(&key, |piece| self.trees.get(Table::Kv).get(piece).map_err(failed))?;
+            Ok((object, name, value.unwrap_or_default()))
+        })
+    }
+
+    /// Goes on counting from here.
+    pub(super) fn set_epoch(&self, epoch: Epoch) -> Result<(), StoreError> {
+        self.wait_for(|done| Job::Epoch(epoch, done))
+    }
+
+    /// Has something written and waits until it is durable.
+    fn wait_for(&self, job: impl FnOnce(Done) -> Job) -> Result<(), StoreError> {
+        let (tell, told) = sync_channel(1);
+        self.submit(job(Box::new(move |result| drop(tell.send(result)))));
+        told.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// Writes what waits, and closes the store.
+    pub fn close(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _ = self.queue.send(Job::Close);
+            // A writer that panicked has said so; there is nothing left to write with.
+            let _ = writer.join();
+        }
+    }
+
+    fn submit(&self, job: Job) {
+        self.vitals.waiting.enter();
+        if let Err(refused) = self.queue.send(job) {
+            self.vitals.waiting.leave();
+            refused.0.done(Err(StoreError::Closed));
+        }
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Store for SledStore {
+    fn load(&self, object: ObjectId) -> Result<Option<Record>, StoreError> {
+        self.trees.read(Table::Objects, object.as_bytes())
+    }
+
+    fn placed(&self) -> Result<Vec<Record>, StoreError> {
+        let mut records = Vec::new();
+        for key in self.trees.get(Table::Placed).iter().keys() {
+            records.extend(self.trees.read::<Record>(Table::Objects, &key.map_err(failed)?)?);
+        }
+        Ok(records)
+    }
+
+    fn records(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let last_piece = after.map(|id| piece_key(id.as_bytes(), u16::MAX));
+        self.trees.read_all(Table::Objects, last_piece.as_deref(), limit)
+    }
+
+    fn apps(&self) -> Result<Vec<AppHistory>, StoreError> {
+        let stored = self.trees.read_all(Table::Apps, None, usize::MAX)?;
+        let history = |app| match app {
+            StoredApp::History(history) => history,
+            StoredApp::Spec(spec) => AppHistory::begin(*spec, 0),
+        };
+        let histories: Vec<AppHistory> = stored.into_iter().map(history).collect();
+        match histories.iter().find(|history| !history.is_sound()) {
+            Some(bad) => {
+                let what = format!("app {}", bad.current().spec.name);
+                Err(StoreError::Damaged { what, reason: "its versions do not fit together".to_owned() })
+            }
+            None => Ok(histories),
+        }
+    }
+
+    fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        self.trees.read_all(Table::Tokens, None, usize::MAX)
+    }
+
+    fn value(&self, object: ObjectId, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        value::read(&kv_key(object, key), |piece| self.trees.get(Table::Kv).get(piece).map_err(failed))
+    }
+
+    fn keys(
+        &self,
+        object: ObjectId,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, usize)>, StoreError> {
+        let begin = kv_key(object, prefix);
+        let last_piece = after.map(|key| piece_key(&kv_key(object, key), LAST_PIECE));
+        // Pages that are asked for behind the prefix go on there; others begin with it.
+        let from = last_piece.as_ref().filter(|last| **last > begin).unwrap_or(&begin);
+        let mut keys = Vec::new();
+        for entry in self.trees.get(Table::Kv).range(from.as_slice()..) {
+            let (piece, head) = entry.map_err(failed)?;
+            if keys.len() == limit || !piece.starts_with(&begin) {
+                break;
+            }
+            let Some(key) =
+                value::first_piece_of(&piece).filter(|_| Some(&piece[..]) != last_piece.as_deref())
+            else {
+                continue;
+            };
+            let name = String::from_utf8_lossy(&key[OBJECT_ID_BYTES..]).into_owned();
+            keys.push((name, value::length_of(key, &head)?));
+        }
+        Ok(keys)
+    }
+
+    fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError> {
+        let last_piece = after.map(|key| piece_key(&key.to_bytes(), u16::MAX));
+        self.trees.read_all(Table::Usage, last_piece.as_deref(), limit)
+    }
+
+    fn secret(&self, app: &AppName, name: &SecretName) -> Result<Option<SecretRecord>, StoreError> {
+        self.trees.read(Table::Secrets, &secret_key(app, name.as_str()))
+    }
+
+    fn secret_names(&self, app: Option<&AppName>) -> Result<Vec<(AppName, SecretName)>, StoreError> {
+        let begin = app.map(|app| secret_key(app, "")).unwrap_or_default();
+        let mut names = Vec::new();
+        for piece in self.trees.get(Table::Secrets).scan_prefix(begin).keys() {
+            let piece = piece.map_err(failed)?;
+            if let Some(key) = value::first_piece_of(&piece) {
+                names.push(secret_names_of(key)?);
+            }
+        }
+        Ok(names)
+    }
+
+    fn registry(&self, registry: &Registry) -> Result<Option<RegistryRecord>, StoreError> {
+        self.trees.read(Table::Registries, registry.as_str().as_bytes())
+    }
+
+    fn registries(&self) -> Result<Vec<RegistryRecord>, StoreError> {
+        self.trees.read_all(Table::Registries, None, usize::MAX)
+    }
+
+    fn commit(&self, writes: Vec<Write>, done: Done) {
+        self.submit(Job::Commit(writes, done));
+    }
+
+    fn next_epoch(&self) -> Result<Epoch, StoreError> {
+        let next = Epoch(self.epoch()?.0 + 1);
+        self.wait_for(|done| Job::Epoch(next, done)).map(|()| next)
+    }
+}
+
+/// What `secret_key` was made of.
+fn secret_names_of(key: &[u8]) -> Result<(AppName, SecretName), StoreError> {
+    let text = String::from_utf8_lossy(key);
+    let names = text.split_once('\0').and_then(|(app, name)| Some((app.parse().ok()?, name.parse().ok()?)));
+    names.ok_or_else(|| StoreError::Damaged {
+        what: format!("key of a secret, {text:?}"),
+        reason: "it names no app and secret".to_owned(),
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests;

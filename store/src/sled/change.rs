@@ -1,0 +1,362 @@
+//! The trees of the database, and what a write changes in them. Knows nothing of files and batches.
+
+use std::ops::Bound;
+
+use berth_common::ids::{AppName, ObjectId};
+use berth_engine::RecordState;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sled::transaction::{ConflictableTransactionError, TransactionalTree};
+use sled::{Db, Tree};
+
+use super::super::catalogue::{manifest_key, tag_key};
+use super::super::outbox::{dead_key, event_key};
+use super::super::schedules::{CronMark, cron_key, schedule_key};
+use super::super::value::{self, Piece, piece_key};
+use super::super::{KvChange, StoreError, Write};
+use crate::UsageKey;
+use crate::{EventId, NUMBER_BYTES};
+
+/// A tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    Objects,
+    /// The ids of the objects whose record says that an instance is placed.
+    Placed,
+    Apps,
+    Meta,
+    Tokens,
+    /// Objects' values, by the object's id and the key behind it.
+    Kv,
+    /// Events that are to be told (`outbox`).
+    Hooks,
+    /// Events that were set aside.
+    Dead,
+    /// What objects are to do (`schedules`).
+    Schedules,
+    Due,
+    DueOf,
+    Crons,
+    /// Sealed secrets, by app and name.
+    Secrets,
+    /// What instances took, by the moment of their end and the instance.
+    Usage,
+    /// Users of registries, by the registry.
+    Registries,
+    /// Images' tags and manifests (`catalogue`).
+    ImageTags,
+    ImageManifests,
+}
+
+impl Table {
+    /// All of them in the order of their numbers, with their names in the database.
+    const ALL: [(Self, &str); 17] = [
+        (Self::Objects, "objects"),
+        (Self::Placed, "placed"),
+        (Self::Apps, "apps"),
+        (Self::Meta, "meta"),
+        (Self::Tokens, "tokens"),
+        (Self::Kv, "kv"),
+        (Self::Hooks, "hooks"),
+        (Self::Dead, "dead"),
+        (Self::Schedules, "schedules"),
+        (Self::Due, "due"),
+        (Self::DueOf, "due_of"),
+        (Self::Crons, "crons"),
+        (Self::Secrets, "secrets"),
+        (Self::Usage, "usage"),
+        (Self::Registries, "registries"),
+        (Self::ImageTags, "image_tags"),
+        (Self::ImageManifests, "image_manifests"),
+    ];
+}
+
+/// The open trees.
+#[derive(Clone)]
+pub(crate) struct Trees(Vec<Tree>);
+
+impl Trees {
+    pub(super) fn open(db: &Db) -> sled::Result<Self> {
+        Table::ALL.iter().map(|(_, name)| db.open_tree(name)).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(crate) fn get(&self, table: Table) -> &Tree {
+        &self.0[table as usize]
+    }
+
+    pub(super) fn all(&self) -> &[Tree] {
+        &self.0
+    }
+
+    /// The value under a key.
+    pub(crate) fn read<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        let value = value::read(key, |piece| self.get(table).get(piece).map_err(failed))?;
+        let decoded = value.map(|value| serde_json::from_slice(&value)).transpose();
+        decoded.map_err(|error| StoreError::Damaged {
+            what: format!("value under the key {:?}", String::from_utf8_lossy(key)),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Values in the order of their keys, from the first behind this key.
+    pub(crate) fn read_all<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<T>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut values = Vec::new();
+        for key in self.get(table).range::<&[u8], _>((from, Bound::Unbounded)).keys() {
+            let key = key.map_err(failed)?;
+            if values.len() == limit {
+                break;
+            }
+            if let Some(key) = value::first_piece_of(&key) {
+                values.extend(self.read(table, key)?);
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// A piece of a batch, ready to be written.
+pub(super) enum Change {
+    /// A value with its checksum, or its removal where there are no pieces.
+    Value { table: Table, key: Vec<u8>, pieces: Vec<Piece> },
+    /// A key without a value: an entry of an index, there or not.
+    Entry { table: Table, key: Vec<u8>, there: bool },
+    /// When something is due (`schedules`), in place of when it was before.
+    Due { key: Vec<u8>, due_ms: Option<u64> },
+    /// These, where something is due then.
+    IfDue { key: Vec<u8>, due_ms: u64, changes: Vec<Self> },
+}
+
+/// Numbers the events of a batch.
+pub(super) struct Numbers {
+    batch: u64,
+    next: u16,
+}
+
+impl Numbers {
+    pub(super) fn of_batch(batch: u64) -> Self {
+        Self { batch, next: 0 }
+    }
+
+    fn next(&mut self) -> Result<[u8; NUMBER_BYTES], StoreError> {
+        let mut number = [0; NUMBER_BYTES];
+        let (batch, place) = number.split_at_mut(size_of::<u64>());
+        batch.copy_from_slice(&self.batch.to_be_bytes());
+        place.copy_from_slice(&self.next.to_be_bytes());
+        let next = self.next.checked_add(1);
+        self.next = next.ok_or_else(|| StoreError::Io("too many events in one batch".to_owned()))?;
+        Ok(number)
+    }
+}
+
+impl Change {
+    /// What a write changes.
+    pub(super) fn of(write: &Write, numbers: &mut Numbers) -> Result<Vec<Self>, StoreError> {
+        Ok(match write {
+            Write::Record(record) => {
+                let (id, placed) = (record.key.id(), matches!(record.state, RecordState::Placed { .. }));
+                let entry = Self::Entry { table: Table::Placed, key: id.as_bytes().to_vec(), there: placed };
+                vec![Self::put(Table::Objects, id.as_bytes(), record)?, entry]
+            }
+            Write::App(app) => {
+                vec![Self::put(Table::Apps, app.current().spec.name.as_str().as_bytes(), app)?]
+            }
+            Write::RemoveApp(name) => vec![Self::remove(Table::Apps, name.as_str().as_bytes())],
+            Write::Token(token) => vec![Self::put(Table::Tokens, token.id.as_bytes(), token)?],
+            Write::RemoveToken(id) => vec![Self::remove(Table::Tokens, id.as_bytes())],
+            Write::Usage(usage) => {
+                vec![Self::put(Table::Usage, &UsageKey::of(usage).to_bytes(), usage)?]
+            }
+            Write::RemoveUsage(keys) => {
+                keys.iter().map(|key| Self::remove(Table::Usage, &key.to_bytes())).collect()
+            }
+            Write::Secret(secret) => {
+                vec![Self::put(Table::Secrets, &secret_key(&secret.app, secret.name.as_str()), secret)?]
+            }
+            Write::RemoveSecret { app, name } => {
+                vec![Self::remove(Table::Secrets, &secret_key(app, name.as_str()))]
+            }
+            Write::Registry(record) => {
+                vec![Self::put(Table::Registries, record.registry.as_str().as_bytes(), record)?]
+            }
+            Write::RemoveRegistry(registry) => {
+                vec![Self::remove(Table::Registries, registry.as_str().as_bytes())]
+            }
+            Write::Kv { object, changes } => {
+                changes.iter().map(|change| Self::of_kv(*object, change)).collect::<Result<_, _>>()?
+            }
+            Write::Event(delivery) => {
+                let id = EventId { object: delivery.event.key.id(), number: numbers.next()? };
+                vec![Self::put(Table::Hooks, &event_key(id), delivery)?]
+            }
+            Write::Retried(id, delivery) => vec![Self::put(Table::Hooks, &event_key(*id), delivery)?],
+            Write::EventTold(id) => vec![Self::remove(Table::Hooks, &event_key(*id))],
+            Write::SetAside(id, delivery) => vec![
+                Self::remove(Table::Hooks, &event_key(*id)),
+                Self::put(Table::Dead, &dead_key(*id), delivery)?,
+            ],
+            Write::RemoveDead(id) => vec![Self::remove(Table::Dead, &dead_key(*id))],
+            Write::Schedule(schedule) => {
+                let key = schedule_key(schedule.key.id(), schedule.id);
+                let value = Self::put(Table::Schedules, &key, schedule)?;
+                vec![value, Self::Due { key, due_ms: schedule.due_ms }]
+            }
+            Write::RemoveSchedule(object, id) => {
+                let key = schedule_key(*object, *id);
+                vec![Self::remove(Table::Schedules, &key), Self::Due { key, due_ms: None }]
+            }
+            Write::Finish { object, id, due_ms, then } => {
+                let key = schedule_key(*object, *id);
+                let value = match then {
+                    Some(schedule) => Self::put(Table::Schedules, &key, schedule)?,
+                    None => Self::remove(Table::Schedules, &key),
+                };
+                let due = Self::Due { key: key.clone(), due_ms: then.as_ref().and_then(|then| then.due_ms) };
+                vec![Self::IfDue { key, due_ms: *due_ms, changes: vec![value, due] }]
+            }
+            Write::CronMark(key, last_ms) => {
+                let mark = CronMark { key: key.clone(), last_ms: *last_ms };
+                vec![Self::put(Table::Crons, &cron_key(key), &mark)?]
+            }
+            Write::RemoveCronMark(key) => vec![Self::remove(Table::Crons, &cron_key(key))],
+            Write::ImageTag(tag) => {
+                vec![Self::put(Table::ImageTags, &tag_key(&tag.repository, tag.tag.as_str()), tag)?]
+            }
+            Write::RemoveImageTag(repository, tag) => {
+                vec![Self::remove(Table::ImageTags, &tag_key(repository, tag.as_str()))]
+            }
+            Write::ImageManifest(of) => {
+                vec![Self::put(Table::ImageManifests, &manifest_key(&of.repository, &of.digest), of)?]
+            }
+            Write::RemoveImageManifest(repository, digest) => {
+                vec![Self::remove(Table::ImageManifests, &manifest_key(repository, digest))]
+            }
+        })
+    }
+
+    fn of_kv(object: ObjectId, KvChange { key, value }: &KvChange) -> Result<Self, StoreError> {
+        let key = kv_key(object, key);
+        let pieces = value.as_ref().map_or(Ok(Vec::new()), |value| value::pieces(&key, value))?;
+        Ok(Self::Value { table: Table::Kv, key, pieces })
+    }
+
+    /// A value in the place of what is under this key.
+    pub(super) fn put(table: Table, key: &[u8], value: &impl Serialize) -> Result<Self, StoreError> {
+        let value = serde_json::to_vec(value).map_err(|error| StoreError::Io(error.to_string()))?;
+        Ok(Self::Value { table, key: key.to_owned(), pieces: value::pieces(key, &value)? })
+    }
+
+    /// Nothing under this key.
+    pub(super) fn remove(table: Table, key: &[u8]) -> Self {
+        Self::Value { table, key: key.to_owned(), pieces: Vec::new() }
+    }
+
+    /// How many bytes it writes.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Value { pieces, .. } => {
+                pieces.iter().map(|(key, piece)| (key.len() + piece.len()) as u64).sum()
+            }
+            Self::Entry { key, .. } | Self::Due { key, .. } => key.len() as u64,
+            Self::IfDue { changes, .. } => changes.iter().map(Self::bytes).sum(),
+        }
+    }
+
+    pub(super) fn apply(&self, trees: &[TransactionalTree]) -> Result<(), ConflictableTransactionError<()>> {
+        match self {
+            Self::Value { table, key, pieces } => {
+                let tree = &trees[*table as usize];
+                for (key, piece) in pieces {
+                    tree.insert(key.as_slice(), piece.as_slice())?;
+                }
+                remove_pieces_from(pieces.len(), key, tree)
+            }
+            Self::Entry { table, key, there } => {
+                let tree = &trees[*table as usize];
+                if *there {
+                    tree.insert(key.as_slice(), &[])?
+                } else {
+                    tree.remove(key.as_slice())?
+                };
+                Ok(())
+            }
+            Self::Due { key, due_ms } => set_due(key, *due_ms, trees),
+            Self::IfDue { key, due_ms, changes } => {
+                let due = trees[Table::DueOf as usize].get(key)?;
+                if due.is_some_and(|due| due[..] == due_ms.to_be_bytes()) {
+                    changes.iter().try_for_each(|change| change.apply(trees))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn set_due(
+    key: &[u8],
+    due_ms: Option<u64>,
+    trees: &[TransactionalTree],
+) -> Result<(), ConflictableTransactionError<()>> {
+    let (due, due_of) = (&trees[Table::Due as usize], &trees[Table::DueOf as usize]);
+    let before = match due_ms {
+        Some(ms) => due_of.insert(key, &ms.to_be_bytes()[..])?,
+        None => due_of.remove(key)?,
+    };
+    if let Some(before) = before {
+        due.remove([&before[..], key].concat())?;
+    }
+    if let Some(ms) = due_ms {
+        due.insert([&ms.to_be_bytes()[..], key].concat(), &[])?;
+    }
+    Ok(())
+}
+
+/// Removes what is left of a longer value that was there before.
+fn remove_pieces_from(
+    first: usize,
+    key: &[u8],
+    tree: &TransactionalTree,
+) -> Result<(), ConflictableTransactionError<()>> {
+    for index in first.. {
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        if tree.remove(piece_key(key, index))?.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The key of one of an object's values.
+pub(super) fn kv_key(object: ObjectId, key: &str) -> Vec<u8> {
+    [object.as_bytes(), key.as_bytes()].concat()
+}
+
+/// The key of a secret. Neither name holds a zero byte.
+pub(super) fn secret_key(app: &AppName, name: &str) -> Vec<u8> {
+    [app.as_str().as_bytes(), b"\0", name.as_bytes()].concat()
+}
+
+pub(crate) fn failed(error: sled::Error) -> StoreError {
+    StoreError::Io(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_have_their_numbers() {
+        for (index, (table, _)) in Table::ALL.iter().enumerate() {
+            assert_eq!(*table as usize, index);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What a store holds after it was closed, killed, copied or damaged.
+
+use std::fs;
+
+use berth_common::ids::{Generation, InstanceId, ObjectKey};
+use berth_engine::RecordState;
+use serde::Serialize;
+use tempfile::TempDir;
+
+use super::super::KvChange;
+use super::change::Change;
+use super::writer::{BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
+use super::*;
+use crate::fixtures::{app, class};
+
+pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
+    let key =
+        ObjectKey { app: "a".parse().unwrap(), class: "b".parse().unwrap(), name: name.parse().unwrap() };
+    let state = if placed {
+        let instance = InstanceId::from_bytes([7; 16]);
+        RecordState::Placed {
+            node: "n1".parse().unwrap(),
+            instance,
+            class: Box::new(class()),
+            stop_reason: None,
+            placed_ms: 5,
+            announced: false,
+        }
+    } else {
+        RecordState::Stopped { outcome: None }
+    };
+    Record { key, generation: Generation(generation), state, last_change_ms: 5 }
+}
+
+/// Writes and waits until that is durable.
+pub(crate) fn commit(store: &SledStore, writes: Vec<Write>) {
+    let (tell, told) = sync_channel(1);
+    store.commit(writes, Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+}
+
+/// Writes a record and waits until it is durable.
+pub(crate) fn persist(store: &SledStore, record: Record) {
+    commit(store, vec![Write::Record(Box::new(record))]);
+}
+
+/// Puts a value without the writer, as another version would.
+fn put(store: &SledStore, table: Table, key: &[u8], value: &impl Serialize) {
+    let Change::Value { pieces, .. } = Change::put(table, key, value).unwrap() else { panic!() };
+    for (key, piece) in pieces {
+        store.trees.get(table).insert(key, piece).unwrap();
+    }
+}
+
+fn names(records: &[Record]) -> Vec<&str> {
+    records.iter().map(|record| record.key.name.as_str()).collect()
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_reopening() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    persist(&store, record("x", 1, true));
+    persist(&store, record("y", 1, true));
+    persist(&store, record("x", 2, false));
+    let (tell, told) = sync_channel(1);
+    let shop = AppHistory::begin(app("shop", &[("/{id}", None)]), 7);
+    store.commit(vec![Write::App(shop.clone())], Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+    drop(store);
+
+    let store = SledStore::open(directory.path()).unwrap();
+    let x = store.load(record("x", 0, false).key.id()).unwrap().unwrap();
+    assert_eq!(x.generation, Generation(2));
+    assert!(store.load(record("z", 0, false).key.id()).unwrap().is_none());
+    assert_eq!(names(&store.placed().unwrap()), ["y"]);
+    let all = store.records(None, 10).unwrap();
+    assert_eq!(all.len(), 2);
+    assert_eq!(store.records(None, 1).unwrap(), all[..1]);
+    assert_eq!(store.records(Some(all[0].key.id()), 10).unwrap(), all[1..]);
+    assert_eq!(store.apps().unwrap(), [shop]);
+}
+
+#[test]
+fn each_start_has_a_larger_epoch() {
+    let directory = TempDir::new().unwrap();
+    for epoch in 1..4 {
+        assert_eq!(SledStore::open(directory.path()).unwrap().next_epoch().unwrap(), Epoch(epoch));
+    }
+}
+
+#[test]
+fn a_large_record_may_be_followed_by_a_small_one() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let mut large = record("x", 1, true);
+    let RecordState::Placed { class, .. } = &mut large.state else { panic!() };
+    class.recipe.env.insert("K".to_owned(), "v".repeat(250 * 1024));
+    persist(&store, large);
+    assert_eq!(store.records(None, 9).unwrap().len(), 1);
+    persist(&store, record("x", 2, true));
+    assert_eq!(store.records(None, 9).unwrap().len(), 1);
+    assert_eq!(store.trees.get(Table::Objects).len(), 1);
+}
+
+#[test]
+fn an_app_of_the_first_format_is_its_own_first_version() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    put(&store, Table::Apps, b"old", &app("old", &[]));
+    assert_eq!(store.apps().unwrap(), [AppHistory::begin(app("old", &[]), 0)]);
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    put(&store, Table::Meta, FORMAT_KEY, &(FORMAT + 1));
+    drop(store);
+    let opened = SledStore::open(directory.path());
+    assert!(matches!(opened, Err(StoreError::Newer { found: 5, known: 4, .. })));
+}
+
+/// Wherever its file is damaged, and however much is missing: what was acknowledged is there, or the store is refused
+/// and stays as it is.
+#[test]
+fn a_damaged_store_is_refused_and_left_as_it_is() {
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("store");
+    let store = SledStore::open(&directory).unwrap();
+    for index in 0..400 {
+        store.commit(vec![Write::Record(Box::new(record(&format!("o{index}"), 1, false)))], Box::new(drop));
+    }
+    persist(&store, record("last", 1, false));
+    drop(store);
+    let file = directory.join(DATABASE_FILE);
+    let (whole, mark) = (fs::read(&file).unwrap(), fs::read(directory.join("mark")).unwrap());
+    let conf = fs::read(directory.join("conf")).unwrap();
+    for part in 0..8 {
+        let mut bytes = whole.clone();
+        let at = whole.len() * part / 8;
+        bytes.iter_mut().skip(at).take(512).for_each(|byte| *byte ^= 0x5a);
+        fs::write(&file, &bytes).unwrap();
+        match SledStore::open(&directory) {
+            Err(StoreError::Open { .. } | StoreError::Damaged { .. }) => {
+                assert!(fs::read(&file).unwrap() == bytes, "it was changed (damaged at {at})");
+            }
+            Ok(store) => {
+                let found = store.records(None, 1_000).map(|records| records.len());
+                assert!(matches!(found, Ok(401) | Err(StoreError::Damaged { .. })), "{at}: {found:?}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+        let left: Vec<_> = fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["store"], "damaged at {at}");
+        fs::remove_dir_all(&directory).unwrap();
+        fs::create_dir(&directory).unwrap();
+        fs::write(&file, &whole).unwrap();
+        fs::write(directory.join("mark"), &mark).unwrap();
+        fs::write(directory.join("conf"), &conf).unwrap();
+    }
+}
+
+#[test]
+fn a_store_is_open_once() {
+    let directory = TempDir::new().unwrap();
+    let _open = SledStore::open(directory.path()).unwrap();
+    assert!(matches!(SledStore::open(directory.path()), Err(StoreError::InUse(_))));
+}
+
+#[test]
+fn a_damaged_record_is_an_error_and_not_another_record() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    persist(&store, record("x", 1, true));
+    let id = record("x", 0, false).key.id();
+    let key = piece_key(id.as_bytes(), 0);
+    let mut bytes = store.trees.get(Table::Objects).get(&key).unwrap().unwrap().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    store.trees.get(Table::Objects).insert(&key, bytes).unwrap();
+    assert!(matches!(store.load(id), Err(StoreError::Damaged { .. })));
+}
+
+/// What a process killed in the middle of its work leaves: the file as it is at some moment, without a close.
+#[test]
+fn a_copy_taken_under_writes_holds_everything_acknowledged_before() {
+    let directory = TempDir::new().unwrap();
+    let store = Arc::new(SledStore::open(directory.path()).unwrap());
+    for generation in 1..30 {
+        persist(&store, record("x", generation, true));
+        store.commit(vec![Write::Record(Box::new(record("later", generation, true)))], Box::new(drop));
+    }
+    let copy = TempDir::new().unwrap();
+    for entry in fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let copied = SledStore::open(copy.path()).unwrap();
+    let x = copied.load(record("x", 0, true).key.id()).unwrap().unwrap();
+    assert_eq!(x.generation, Generation(29));
+}
+
+#[test]
+fn writes_after_the_close_are_refused() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    store.close();
+    let (tell, told) = sync_channel(1);
+    store.commit(
+        vec![Write::Record(Box::new(record("x", 1, true)))],
+        Box::new(move |result| tell.send(result).unwrap()),
+    );
+    assert!(matches!(told.recv().unwrap(), Err(StoreError::Closed)));
+}
+
+#[test]
+fn nothing_is_written_to_a_disk_that_is_as_good_as_full() {
+    assert!(enough(RESERVE_BYTES, needed_bytes(0)).is_ok());
+    assert!(matches!(enough(RESERVE_BYTES, needed_bytes(1)), Err(StoreError::Full { .. })));
+    assert!(enough(u64::MAX, needed_bytes(u64::MAX)).is_ok());
+}
+
+/// Large values make large pages, which lie in files of their own.
+#[test]
+fn large_values_are_there_after_reopening_and_their_files_are_synced() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let mut large = record("x", 1, true);
+    let RecordState::Placed { class, .. } = &mut large.state else { panic!() };
+    class.recipe.env.insert("K".to_owned(), "v".repeat(3 << 20));
+    for generation in 1..20 {
+        large.generation = Generation(generation);
+        persist(&store, large.clone());
+    }
+    drop(store);
+    assert!(fs::read_dir(directory.path().join(BLOBS_DIRECTORY)).unwrap().count() > 0);
+    let store = SledStore::open(directory.path()).unwrap();
+    assert_eq!(store.load(large.key.id()).unwrap(), Some(large));
+}
+
+#[test]
+fn values_are_kept_by_object_and_listed_by_prefix() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let (one, two) = (ObjectId::from_bytes([1; 16]), ObjectId::from_bytes([2; 16]));
+    let write = |object, changes: &[(&str, Option<Vec<u8>>)]| {
+        let change = |(key, value): &(&str, Option<Vec<u8>>)| KvChange {
+            key: (*key).to_owned(),
+            value: value.clone(),
+        };
+        let (tell, told) = sync_channel(1);
+        let write = Write::Kv { object, changes: changes.iter().map(change).collect() };
+        store.commit(vec![write], Box::new(move |result| tell.send(result).unwrap()));
+        told.recv().unwrap().unwrap();
+    };
+    let large = vec![7; 128 * 1024];
+    write(
+        one,
+        &[("a/1", Some(large.clone())), ("a/2", Some(vec![])), ("a", Some(vec![0])), ("b", Some(vec![1, 2]))],
+    );
+    write(two, &[("a/1", Some(vec![9]))]);
+    assert_eq!(store.value(one, "a/1").unwrap(), Some(large));
+    assert_eq!(store.value(two, "a/1").unwrap(), Some(vec![9]));
+    assert_eq!(store.value(one, "a/3").unwrap(), None);
+    let keys = |prefix, after, limit| {
+        let found = store.keys(one, prefix, after, limit).unwrap();
+        found.into_iter().map(|(key, bytes)| format!("{key}={bytes}")).collect::<Vec<_>>()
+    };
+    assert_eq!(keys("", None, 9), ["a=1", "a/1=131072", "a/2=0", "b=2"]);
+    assert_eq!(keys("a/", None, 9), ["a/1=131072", "a/2=0"]);
+    assert_eq!(keys("", Some("a/1"), 1), ["a/2=0"]);
+    assert_eq!(keys("a/", Some("a"), 9), ["a/1=131072", "a/2=0"]);
+    assert_eq!(keys("a", Some("b"), 9), Vec::<String>::new());
+    write(one, &[("a/1", None), ("b", Some(vec![3]))]);
+    assert_eq!(keys("", None, 9), ["a=1", "a/2=0", "b=1"]);
+    drop(store);
+    let store = SledStore::open(directory.path()).unwrap();
+    assert_eq!(store.value(one, "b").unwrap(), Some(vec![3]));
+}
+
+#[test]
+fn secrets_are_kept_by_app_and_name() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let (a, ab, name) = ("a".parse().unwrap(), "ab".parse().unwrap(), |text: &str| text.parse().unwrap());
+    let secret = |app: &AppName, name: SecretName, bytes: usize| -> SecretRecord {
+        serde_json::from_value(serde_json::json!({
+            "app": app, "name": name, "created_ms": 1, "updated_ms": 2, "version": 3,
+            "key": "0123456789abcdef", "nonce": "", "ciphertext": "A".repeat(bytes),
+        }))
+        .unwrap()
+    };
+    let large = secret(&a, name("S"), 88 * 1024);
+    let (tell, told) = sync_channel(1);
+    let writes = [large.clone(), secret(&a, name("SA"), 0), secret(&ab, name("S"), 0)].map(Write::Secret);
+    store.commit(writes.into(), Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+    assert_eq!(store.secret(&a, &name("S")).unwrap(), Some(large));
+    assert_eq!(store.secret(&ab, &name("SA")).unwrap(), None);
+    let (first, second) = ((a.clone(), name("S")), (a.clone(), name("SA")));
+    assert_eq!(store.secret_names(Some(&a)).unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.secret_names(None).unwrap(), [first.clone(), second, (ab, name("S"))]);
+    store.commit(vec![Write::RemoveSecret { app: a.clone(), name: name("SA") }], Box::new(drop));
+    drop(store);
+    let store = SledStore::open(directory.path()).unwrap();
+    assert_eq!(store.secret_names(Some(&a)).unwrap(), [first]);
+}

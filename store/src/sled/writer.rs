@@ -1,0 +1,195 @@
+//! The one writer of the store: takes what waits (up to a batch), writes it as one transaction, flushes, and syncs the
+//! database file through a handle of its own, because sled's flush alone does not reach the disk. Then it acknowledges.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use berth_common::ids::Epoch;
+use nix::sys::statvfs::statvfs;
+use sled::transaction::{ConflictableTransactionError, TransactionError};
+use sled::{Db, Transactional};
+
+use super::super::guard::Mark;
+use super::super::{Done, StoreError, Vitals, Write};
+use super::change::{Change, Numbers, Table, Trees, failed};
+use super::{BATCHES, EPOCH, FORMAT, FORMAT_KEY};
+
+/// Most writes in one transaction.
+const BATCH: usize = 256;
+/// Free space of its disk, in bytes, below which nothing is written: a database that meets the end of the disk in the middle
+/// of a write is damaged.
+pub(super) const RESERVE_BYTES: u64 = 32 << 20;
+/// How much more than it is given the database may write: pages that the new values are in, and copies of them.
+const AMPLIFICATION: u64 = 8;
+/// Where sled keeps pages that are larger than a part of its log, each in a file of its own.
+pub(super) const BLOBS_DIRECTORY: &str = "blobs";
+
+pub(super) enum Job {
+    /// All of it or nothing.
+    Commit(Vec<Write>, Done),
+    Epoch(Epoch, Done),
+    Format(Done),
+    Close,
+}
+
+impl Job {
+    pub(super) fn done(self, result: Result<(), StoreError>) {
+        match self {
+            Self::Commit(_, done) | Self::Epoch(_, done) | Self::Format(done) => done(result),
+            Self::Close => {}
+        }
+    }
+
+    fn changes(&self, numbers: &mut Numbers) -> Result<Vec<Change>, StoreError> {
+        Ok(match self {
+            Self::Commit(writes, _) => {
+                let mut changes = Vec::new();
+                for write in writes {
+                    changes.extend(Change::of(write, numbers)?);
+                }
+                changes
+            }
+            Self::Epoch(epoch, _) => vec![Change::put(Table::Meta, EPOCH, epoch)?],
+            Self::Format(_) => vec![Change::put(Table::Meta, FORMAT_KEY, &FORMAT)?],
+            Self::Close => Vec::new(),
+        })
+    }
+}
+
+pub(super) struct Writer {
+    pub(super) db: Db,
+    pub(super) trees: Trees,
+    pub(super) file: File,
+    pub(super) directory: PathBuf,
+    pub(super) mark: Mark,
+    pub(super) batches: Cell<u64>,
+    /// How a write failed in the middle. The database cannot be relied on from then on: another write may never come back.
+    pub(super) broken: OnceCell<String>,
+    /// The files of large pages that are known to be durable. A name is never used for another one.
+    pub(super) synced_blobs: RefCell<BTreeSet<OsString>>,
+    pub(super) vitals: Arc<Vitals>,
+}
+
+impl Writer {
+    pub(super) fn run(&self, jobs: &Receiver<Job>) {
+        let mut open = true;
+        while open && let Ok(first) = jobs.recv() {
+            let mut batch = vec![first];
+            batch.extend(jobs.try_iter().take(BATCH - 1));
+            open = !batch.iter().any(|job| matches!(job, Job::Close));
+            self.write(batch);
+        }
+        if let Err(error) = self.sync().and_then(|()| self.sync_mark()) {
+            tracing::error!(%error, "store not flushed at its end");
+        }
+    }
+
+    fn write(&self, batch: Vec<Job>) {
+        let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
+        let result = self.vitals.measure(writes, || self.write_if_sound(&batch));
+        if let Err(error) = &result {
+            tracing::error!(%error, writes = batch.len(), "store write failed");
+        }
+        for job in batch {
+            job.done(result.clone());
+        }
+    }
+
+    /// Syncs the files of large pages, which sled itself does not. There are few, and mostly none.
+    fn sync_blobs(&self) -> io::Result<()> {
+        let directory = self.directory.join(BLOBS_DIRECTORY);
+        let mut known = self.synced_blobs.borrow_mut();
+        let names: BTreeSet<OsString> =
+            fs::read_dir(&directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+        let mut fresh = names.difference(&known).peekable();
+        if fresh.peek().is_some() {
+            for name in fresh {
+                match File::open(directory.join(name)) {
+                    Ok(file) => file.sync_data()?,
+                    // Replaced by a newer one already.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            File::open(&directory)?.sync_all()?;
+        }
+        *known = names;
+        Ok(())
+    }
+
+    /// Refuses what would fail in the middle, as far as that can be told before.
+    fn write_if_sound(&self, batch: &[Job]) -> Result<(), StoreError> {
+        if let Some(reason) = self.broken.get() {
+            return Err(StoreError::Broken(reason.clone()));
+        }
+        let number = self.batches.get() + 1;
+        let mut changes = Vec::new();
+        let mut numbers = Numbers::of_batch(number);
+        for job in batch {
+            changes.extend(job.changes(&mut numbers)?);
+        }
+        if changes.is_empty() {
+            // The store is closed, and no more.
+            return Ok(());
+        }
+        changes.push(Change::put(Table::Meta, BATCHES, &number)?);
+        self.check_room(&changes)?;
+        let written = self.write_counted(number, &changes);
+        if let Err(error) = &written {
+            let _ = self.broken.set(error.to_string());
+        }
+        written
+    }
+
+    fn check_room(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let needed = needed_bytes(changes.iter().map(Change::bytes).sum());
+        let disk = statvfs(&self.directory).map_err(|error| StoreError::Io(error.to_string()))?;
+        enough(disk.blocks_available().saturating_mul(disk.fragment_size()), needed)
+    }
+
+    /// Writes a batch with its number, and marks the number once that is durable.
+    fn write_counted(&self, number: u64, changes: &[Change]) -> Result<(), StoreError> {
+        self.commit(changes)?;
+        self.batches.set(number);
+        self.sync()?;
+        self.mark.write(number).map_err(|error| StoreError::Io(error.to_string()))
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let committed = self.trees.all().transaction(|trees| {
+            for change in changes {
+                change.apply(trees)?;
+            }
+            Ok::<_, ConflictableTransactionError<()>>(())
+        });
+        committed.map_err(|error| match error {
+            TransactionError::Storage(error) => failed(error),
+            TransactionError::Abort(()) => StoreError::Io("a transaction was given up".to_owned()),
+        })
+    }
+
+    fn sync_mark(&self) -> Result<(), StoreError> {
+        self.mark.sync().map_err(|error| StoreError::Io(error.to_string()))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(failed)?;
+        self.sync_blobs().map_err(|error| StoreError::Io(error.to_string()))?;
+        self.file.sync_data().map_err(|error: io::Error| StoreError::Io(error.to_string()))
+    }
+}
+
+/// What must be free before so many bytes are written.
+pub(super) fn needed_bytes(bytes: u64) -> u64 {
+    RESERVE_BYTES.saturating_add(bytes.saturating_mul(AMPLIFICATION))
+}
+
+pub(super) fn enough(free: u64, needed: u64) -> Result<(), StoreError> {
+    if free < needed { Err(StoreError::Full { free, needed }) } else { Ok(()) }
+}

@@ -1,0 +1,98 @@
+//! How the store's writer does: what it has written and in what time, what waits for it, and whether it can write at all.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use berth_monitor::cells::{Counter, Durations, Level};
+
+use super::StoreError;
+
+/// How long a write that failed speaks against the store: another one may succeed, once somebody dares to try.
+const REMEMBER: Duration = Duration::from_secs(30);
+
+/// How a store's writer does.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    /// Writes that are durable.
+    pub writes: Counter,
+    /// Writes that were refused or failed.
+    pub failures: Counter,
+    /// Batches that writes were tried in, and how long each took.
+    pub batches: Durations,
+    /// Writes that wait.
+    pub waiting: Level,
+    /// The last failure since the last success. The lock is held for a look; the writer alone changes it.
+    trouble: Mutex<Option<Trouble>>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    error: StoreError,
+    since: Instant,
+}
+
+impl Vitals {
+    /// Tries a batch of so many writes that have waited. The word that the store is closed is none.
+    pub(super) fn measure(
+        &self,
+        writes: usize,
+        attempt: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        (0..writes).for_each(|_| self.waiting.leave());
+        let began = Instant::now();
+        let result = attempt();
+        if writes > 0 {
+            self.note(writes, began.elapsed(), &result);
+        }
+        result
+    }
+
+    fn note(&self, writes: usize, took: Duration, result: &Result<(), StoreError>) {
+        self.batches.note(took);
+        match result {
+            Ok(()) => self.writes.add(writes as u64),
+            Err(_) => self.failures.add(writes as u64),
+        }
+        let trouble = result.as_ref().err();
+        *self.trouble() = trouble.map(|error| Trouble { error: error.clone(), since: Instant::now() });
+    }
+
+    /// Whether the store can write, as far as is known; if not, why.
+    pub fn check(&self) -> Result<(), String> {
+        match &*self.trouble() {
+            Some(Trouble { error: error @ StoreError::Broken(_), .. }) => Err(error.to_string()),
+            Some(Trouble { error, since }) if since.elapsed() < REMEMBER => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_counts_until_the_next_success() {
+        let vitals = Vitals::default();
+        assert_eq!(vitals.check(), Ok(()));
+        vitals.note(3, Duration::ZERO, &Err(StoreError::Full { free: 1, needed: 2 }));
+        assert!(vitals.check().is_err_and(|why| why.contains("as good as full")));
+        vitals.note(2, Duration::ZERO, &Ok(()));
+        assert_eq!(vitals.check(), Ok(()));
+        assert_eq!((vitals.writes.get(), vitals.failures.get(), vitals.batches.read().count()), (2, 3, 2));
+    }
+
+    #[test]
+    fn a_failure_is_forgotten_unless_the_store_is_broken() {
+        let vitals = Vitals::default();
+        let long_ago = |error| Trouble { error, since: Instant::now().checked_sub(REMEMBER).unwrap() };
+        *vitals.trouble() = Some(long_ago(StoreError::Io("x".to_owned())));
+        assert_eq!(vitals.check(), Ok(()));
+        *vitals.trouble() = Some(long_ago(StoreError::Broken("x".to_owned())));
+        assert!(vitals.check().is_err());
+    }
+}
