@@ -9,7 +9,8 @@ use berth_common::wire::frame::{self, FrameError};
 use quinn::SendStream;
 
 use crate::instances::{Admitted, SIGNALS};
-use crate::runtime::{Launch, Runtime};
+use crate::launch::Launch;
+use crate::runtime::Runtime;
 use crate::session::{Breach, Connected, StreamEnd, answer};
 use crate::watchers::Watch;
 use crate::{follow, logs};

@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::instances::StopOrders;
+use crate::launch::Launch;
 use crate::ports::Sockets;
-use crate::runtime::metering::{Carried, Ended};
-use crate::runtime::{Adopted, AdoptedState, Container, Event, Events, Launch, Runtime};
+use crate::runtime::{Adopted, AdoptedState, Container, Event, Events, Runtime};
 use crate::serve::Agent;
+use berth_shim::metering::{Carried, Ended};
 
 /// How often the tunnel's bytes are noted where there were some: what they may lack after an agent was killed.
 const NOTE_EVERY: Duration = Duration::from_secs(2);

@@ -26,11 +26,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::launch::{Launch, LaunchError};
 use crate::metrics::{Census, InstanceCounts};
 use crate::ports::Sockets;
-use crate::runtime::metering::Ended;
-use crate::runtime::{Launch, LaunchError};
 use crate::watchers::{Watch, Watchers};
+use berth_shim::metering::Ended;
 
 /// Instances kept in the table, those that ended and whose owners have not yet taken note included.
 const MAX_RECORDS: usize = 4096;

@@ -19,8 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::runtime::Container;
-use crate::runtime::metering::{Carried, Seen};
 use crate::splice::Traffic;
+use berth_shim::metering::{Carried, Seen};
 
 /// Sockets kept in stock for each instance.
 const STOCK_SOCKETS: usize = 4;

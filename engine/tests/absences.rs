@@ -50,6 +50,13 @@ fn the_monitor_knows_nothing_of_what_it_shows() {
 }
 
 #[test]
+fn libcontainer_is_never_in_a_process_with_threads() {
+    // A fork that goes on without exec is sound with one thread only, and whoever has an async runtime may have more.
+    lacks("berth-shim", &["tokio", "tokio-util", "quinn", "quinn-proto", "futures-util", "berth-agent"]);
+    lacks_within("berth-agent", ITS_OWN, &["libcontainer", "oci-spec"]);
+}
+
+#[test]
 fn the_agent_knows_http_only_through_the_monitor() {
     lacks_within(
         "berth-agent",

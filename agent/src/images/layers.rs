@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Failure;
 use super::modes::wipe;
-use crate::runtime::make_private_dir;
+use berth_shim::state_files::make_private_dir;
 
 const PARTIAL: &str = ".partial";
 const REMOVED: &str = "removed-";

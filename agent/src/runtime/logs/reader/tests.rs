@@ -6,8 +6,8 @@ use berth_common::ids::{Generation, ObjectKey};
 use berth_common::spec::LogSpec;
 use berth_common::wire::logs::LogsOf;
 
-use super::super::super::log::{Lines, Log};
 use super::*;
+use berth_shim::log::{Lines, Log};
 
 struct World {
     directory: tempfile::TempDir,
