@@ -14,8 +14,8 @@ use berth_common::wire::images::{ImageState, MAX_WANTED, Wanted};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 
 use crate::images::Images;
-use crate::session::{Breach, StreamEnd};
 use crate::sessions::Session;
+use crate::stream::{Breach, StreamEnd};
 
 /// How often an edge is told how far images are: often enough for a bar that moves. Ends are told at once: somebody may wait.
 const TELL_EVERY: Duration = Duration::from_millis(200);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::call::Usage;
 use berth_common::wire::tunnel::TunnelAnswer;
+use berth_shim::metering::{Carried, Seen};
 use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +21,6 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::runtime::Container;
 use crate::splice::Traffic;
-use berth_shim::metering::{Carried, Seen};
 
 /// Sockets kept in stock for each instance.
 const STOCK_SOCKETS: usize = 4;

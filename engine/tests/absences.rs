@@ -37,6 +37,11 @@ fn the_engine_is_pure() {
 }
 
 #[test]
+fn the_state_machines_of_the_protocol_are_pure() {
+    lacks("berth-protocol", &["tokio", "quinn", "rustls", "hyper", "nix", "libc", "berth-engine"]);
+}
+
+#[test]
 fn common_knows_no_network_library() {
     lacks("berth-common", &["quinn", "rustls", "hyper", "sled", "libcontainer"]);
 }

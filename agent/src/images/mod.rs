@@ -30,6 +30,7 @@ use std::rc::Rc;
 use berth_common::image::Digest;
 use berth_common::wire::call::RefusalCode;
 use berth_monitor::cells::Counter;
+use berth_shim::state_files::make_private_dir;
 use tokio::sync::{Notify, Semaphore};
 
 use self::documents::Documents;
@@ -40,7 +41,6 @@ pub use self::reclaim::WaterMarks;
 use self::sources::Sources;
 use self::wanted::WantedImages;
 use crate::launch::LaunchError;
-use berth_shim::state_files::make_private_dir;
 
 /// Layers that are fetched or unpacked at once: they share the link and the processors.
 const LAYERS_AT_ONCE: usize = 4;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use berth_common::ids::{Generation, ObjectKey};
 use berth_common::spec::LogSpec;
 use berth_common::wire::logs::LogsOf;
+use berth_shim::log::{Lines, Log};
 
 use super::*;
-use berth_shim::log::{Lines, Log};
 
 struct World {
     directory: tempfile::TempDir,
