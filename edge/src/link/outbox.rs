@@ -21,7 +21,9 @@ impl Unsettled {
 
     fn settle(&self, settled: Vec<InstanceId>) {
         let mut unsettled = self.lock();
-        settled.iter().for_each(|instance| drop(unsettled.remove(instance)));
+        for instance in settled {
+            unsettled.remove(&instance);
+        }
     }
 
     pub(super) fn all(&self) -> HashSet<InstanceId> {
@@ -72,7 +74,7 @@ impl Outbox {
 
     /// The next call to send, if any waits.
     pub(super) fn next(&mut self) -> Option<(Asked, Call)> {
-        self.with(berth_protocol::edge::Outbox::next)
+        self.with(berth_protocol::edge::Outbox::next_call)
     }
 
     /// The node has answered a call, with whatever. Gives back the start, where one was answered.

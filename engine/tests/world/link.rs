@@ -51,7 +51,7 @@ impl Link {
     pub(crate) fn tell<T>(&mut self, act: impl FnOnce(&mut Outbox) -> T) -> T {
         let done = act(&mut self.outbox);
         while self.connected
-            && let Some((asked, call)) = self.outbox.next()
+            && let Some((asked, call)) = self.outbox.next_call()
         {
             self.calls.push_back(UnderWay { session: self.session.clone(), asked, call });
         }

@@ -89,7 +89,7 @@ impl Outbox {
     }
 
     /// The next call to send, if any waits.
-    pub fn next(&mut self) -> Option<(Asked, Call)> {
+    pub fn next_call(&mut self) -> Option<(Asked, Call)> {
         self.next_start().or_else(|| self.next_stop()).or_else(|| self.next_forget())
     }
 
@@ -195,7 +195,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.start(start(1));
         outbox.start(start(2));
-        let (asked, _) = outbox.next().unwrap();
+        let (asked, _) = outbox.next_call().unwrap();
         outbox.lost();
         outbox.synced(false);
         assert_eq!(outbox.take_settled(), []);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     fn sent(outbox: &mut Outbox) -> Vec<Asked> {
-        std::iter::from_fn(|| outbox.next()).map(|(asked, _)| asked).collect()
+        std::iter::from_fn(|| outbox.next_call()).map(|(asked, _)| asked).collect()
     }
 
     #[test]
@@ -336,11 +336,11 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.stop(stop(1, 15));
         outbox.stop(stop(1, 9));
-        let (_, call) = outbox.next().unwrap();
+        let (_, call) = outbox.next_call().unwrap();
         assert_eq!(call, Call::Stop(stop(1, 9)));
-        assert!(outbox.next().is_none());
+        assert!(outbox.next_call().is_none());
         // The first one was sent; the second must still go out.
         outbox.stop(stop(1, 3));
-        assert_eq!(outbox.next().unwrap().1, Call::Stop(stop(1, 3)));
+        assert_eq!(outbox.next_call().unwrap().1, Call::Stop(stop(1, 3)));
     }
 }
