@@ -22,30 +22,30 @@ fn files_have_data_owners_modes_and_times() {
         .file("tmp/after", "x")
         .entry(E { kind: b'2', path: b"link", link: b"/nowhere", ids: (7, 8), mtime: 9, ..E::default() })
         .hardlink("hard", "/etc/passwd");
-    let (guarded, summary) = unpacked(layer, Form::Overlay);
+    let (place, summary) = unpacked(layer, Form::Overlay);
     let summary = summary.unwrap();
-    let of = |path: &str| fs::symlink_metadata(guarded.root.join(path)).unwrap();
+    let of = |path: &str| fs::symlink_metadata(place.root.join(path)).unwrap();
     let (passwd, tmp, link) = (of("etc/passwd"), of("tmp"), of("link"));
-    assert_eq!(guarded.read("etc/passwd"), "root");
+    assert_eq!(place.read("etc/passwd"), "root");
     assert_eq!((passwd.mtime(), passwd.mtime_nsec()), (1_350_244_992, 23_960_108));
     assert_eq!((passwd.mode() & 0o7777, tmp.mode() & 0o7777), (0o4755, 0o1777));
     assert_eq!((tmp.mtime(), link.mtime()), (5, 9));
     assert_eq!((passwd.ino(), passwd.nlink()), (of("hard").ino(), 2));
-    if GuardedDirectory::owners() == Owners::Said {
+    if Place::owners() == Owners::Said {
         assert_eq!([(passwd.uid(), passwd.gid()), (tmp.uid(), tmp.gid())], [(1000, 65_535), (5, 6)]);
         assert_eq!((link.uid(), link.gid()), (7, 8));
     }
     assert_eq!((summary.files, summary.directories, summary.links, summary.bytes), (2, 2, 2, 5));
     assert!(!summary.needs_parents && summary.left_out == 0);
-    assert_eq!(guarded.list(), "etc/ etc/passwd hard link>/nowhere tmp/ tmp/after");
+    assert_eq!(place.list(), "etc/ etc/passwd hard link>/nowhere tmp/ tmp/after");
 }
 
 #[test]
 fn the_root_can_be_described() {
     let layer = Tar::default().entry(E { kind: b'5', path: b"./", mode: 0o711, mtime: 3, ..E::default() });
-    let (guarded, summary) = unpacked(layer.file("./a", ""), Form::Overlay);
+    let (place, summary) = unpacked(layer.file("./a", ""), Form::Overlay);
     assert_eq!(summary.unwrap().directories, 1);
-    let root = fs::metadata(&guarded.root).unwrap();
+    let root = fs::metadata(&place.root).unwrap();
     assert_eq!((root.mode() & 0o7777, root.mtime()), (0o711, 3));
 }
 
@@ -67,19 +67,19 @@ fn every_compression_unpacks_and_has_the_digest_of_the_archive() {
         zstd(&plain),
         [skippable.clone(), zstd(one), skippable.clone(), zstd(two), zstd(b""), skippable].concat(),
     ] {
-        let guarded = GuardedDirectory::new();
-        let summary = guarded.unpack(&layer, Form::Overlay, Limits::default()).unwrap();
+        let place = Place::new();
+        let summary = place.unpack(&layer, Form::Overlay, Limits::default()).unwrap();
         assert_eq!(summary.diff_id, Some(Digest::of(&plain)));
-        assert_eq!(guarded.read("a").len(), 500_000);
+        assert_eq!(place.read("a").len(), 500_000);
     }
 }
 
 #[test]
 fn what_follows_the_archive_counts_for_its_digest() {
     let layer = [Tar::default().file("a", "x").done(), vec![7; 70_000]].concat();
-    let guarded = GuardedDirectory::new();
-    let summary = guarded.unpack(&layer, Form::Overlay, Limits::default()).unwrap();
-    assert_eq!((summary.diff_id, guarded.list().as_str()), (Some(Digest::of(&layer)), "a"));
+    let place = Place::new();
+    let summary = place.unpack(&layer, Form::Overlay, Limits::default()).unwrap();
+    assert_eq!((summary.diff_id, place.list().as_str()), (Some(Digest::of(&layer)), "a"));
 }
 
 #[test]
@@ -94,12 +94,12 @@ fn names_may_be_long_and_need_not_be_text() {
         .entry(E { path: b"caf\xe9", data: b"latin", ..E::default() })
         .entry(E { kind: b'g', data: &archive::record("path", b"global"), ..E::default() })
         .file("after", "");
-    let (guarded, summary) = unpacked(layer, Form::Overlay);
+    let (place, summary) = unpacked(layer, Form::Overlay);
     summary.unwrap();
-    assert_eq!(guarded.read(&long), "long");
-    assert_eq!(fs::read_link(guarded.root.join(pax)).unwrap(), Path::new("over\nlines"));
-    assert!(guarded.root.join("after").exists() && !guarded.root.join("global").exists());
-    assert_eq!(fs::read_dir(&guarded.root).unwrap().count(), 3);
+    assert_eq!(place.read(&long), "long");
+    assert_eq!(fs::read_link(place.root.join(pax)).unwrap(), Path::new("over\nlines"));
+    assert!(place.root.join("after").exists() && !place.root.join("global").exists());
+    assert_eq!(fs::read_dir(&place.root).unwrap().count(), 3);
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn old_archives_have_prefixes_and_directories_that_end_in_a_slash() {
     ustar[345..348].copy_from_slice(b"a/b");
     let mut v7 = block(&E { kind: 0, path: b"a/", mode: 0o755, ..E::default() }, 0);
     v7[257..265].fill(0);
-    let (guarded, summary) = unpacked(Tar::default().block(v7).directory("a/b").block(ustar), Form::Overlay);
+    let (place, summary) = unpacked(Tar::default().block(v7).directory("a/b").block(ustar), Form::Overlay);
     summary.unwrap();
-    assert_eq!(guarded.list(), "a/ a/b/ a/b/name");
+    assert_eq!(place.list(), "a/ a/b/ a/b/name");
 }
 
 #[test]
@@ -127,12 +127,12 @@ fn attributes_of_users_are_kept_and_others_left_out() {
         .directory("d")
         .pax(&[("SCHILY.xattr.user.mine", b"x")])
         .symlink("l", "d");
-    let (guarded, summary) = unpacked(layer, Form::Overlay);
+    let (place, summary) = unpacked(layer, Form::Overlay);
     let summary = summary.unwrap();
     let mut value = [0; 8];
-    assert_eq!(rustix::fs::getxattr(guarded.root.join("d"), "user.mine", &mut value[..]), Ok(4));
+    assert_eq!(rustix::fs::getxattr(place.root.join("d"), "user.mine", &mut value[..]), Ok(4));
     assert_eq!(&value[..4], b"a\nb\0");
-    assert_eq!((guarded.list().as_str(), summary.left_out), ("d/ l>d", 5));
+    assert_eq!((place.list().as_str(), summary.left_out), ("d/ l>d", 5));
     assert!(summary.notes[0].contains("`d` has the attribute `security.capability`"), "{:?}", summary.notes);
 }
 
@@ -145,11 +145,11 @@ fn devices_are_left_out_and_pipes_are_made() {
         .entry(of(b'4', b"b"))
         .entry(of(b'6', b"f"))
         .file("a", "");
-    let (guarded, summary) = unpacked(layer, Form::Overlay);
+    let (place, summary) = unpacked(layer, Form::Overlay);
     let summary = summary.unwrap();
-    assert_eq!((guarded.list().as_str(), summary.left_out, summary.needs_parents), ("a f", 2, false));
+    assert_eq!((place.list().as_str(), summary.left_out, summary.needs_parents), ("a f", 2, false));
     assert_eq!(summary.notes[0], "`c` is a device node");
-    let pipe = fs::symlink_metadata(guarded.root.join("f")).unwrap();
+    let pipe = fs::symlink_metadata(place.root.join("f")).unwrap();
     assert!(pipe.file_type().is_fifo() && pipe.mode() & 0o7777 == 0o640, "{pipe:?}");
 }
 
@@ -193,14 +193,14 @@ fn sparse_files_have_holes() {
             ("GNU.sparse.realsize", b"20000"),
         ])
         .entry(E { path: b"GNUSparseFile.1/new", data: &in_data, ..E::default() });
-    let (guarded, summary) = unpacked(layer.file("after", "x"), Form::Overlay);
+    let (place, summary) = unpacked(layer.file("after", "x"), Form::Overlay);
     assert_eq!(summary.unwrap().bytes, 80_001);
     let expected =
         [&[0; 1024][..], &[b'a'; 512], &[0; 8192 - 1536], &[b'b'; 100], &[0; 20_000 - 8292]].concat();
     for name in ["gnu", "old", "map", "new"] {
-        assert_eq!(fs::read(guarded.root.join(name)).unwrap(), expected, "{name}");
+        assert_eq!(fs::read(place.root.join(name)).unwrap(), expected, "{name}");
     }
-    assert_eq!(guarded.list(), "after gnu map new old");
+    assert_eq!(place.list(), "after gnu map new old");
 }
 
 #[test]
@@ -219,24 +219,24 @@ fn later_entries_win() {
         .file("l", "not followed")
         .file("h", "same")
         .hardlink("h", "h");
-    let (guarded, summary) = unpacked(layer, Form::Merged);
+    let (place, summary) = unpacked(layer, Form::Merged);
     summary.unwrap();
     assert_eq!(
-        (guarded.read("a"), guarded.read("d"), guarded.read("l")),
+        (place.read("a"), place.read("d"), place.read("l")),
         ("two".into(), "a file now".into(), "not followed".into())
     );
-    assert_eq!(guarded.list(), "a d f/ f/in h l");
+    assert_eq!(place.list(), "a d f/ f/in h l");
 }
 
 #[test]
 fn directories_that_let_nobody_in_can_be_unpacked_into() {
     let closed = E { kind: b'5', path: b"d", mode: 0o000, ..E::default() };
-    let (guarded, summary) =
+    let (place, summary) =
         unpacked(Tar::default().entry(closed).directory("d/e").file("d/e/f", "x"), Form::Overlay);
     summary.unwrap();
-    assert_eq!(fs::metadata(guarded.root.join("d")).unwrap().mode() & 0o7777, 0);
-    fs::set_permissions(guarded.root.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(guarded.read("d/e/f"), "x");
+    assert_eq!(fs::metadata(place.root.join("d")).unwrap().mode() & 0o7777, 0);
+    fs::set_permissions(place.root.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(place.read("d/e/f"), "x");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn archives_of_another_program_are_read() {
     header.set_mode(0o640);
     header.set_size(3);
     tar.append_data(&mut header, "x".repeat(150), &b"abc"[..]).unwrap();
-    let guarded = GuardedDirectory::new();
-    guarded.unpack(&tar.into_inner().unwrap(), Form::Overlay, Limits::default()).unwrap();
-    assert_eq!(guarded.read(&"x".repeat(150)), "abc");
+    let place = Place::new();
+    place.unpack(&tar.into_inner().unwrap(), Form::Overlay, Limits::default()).unwrap();
+    assert_eq!(place.read(&"x".repeat(150)), "abc");
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn lower() -> GuardedDirectory {
-    let guarded = GuardedDirectory::new();
+fn lower() -> Place {
+    let place = Place::new();
     let layer = Tar::default()
         .file("a", "low")
         .directory("d")
@@ -12,20 +12,20 @@ fn lower() -> GuardedDirectory {
         .directory("d/e")
         .file("d/e/x", "low")
         .symlink("lib", "d/e");
-    guarded.add(layer, Form::Merged);
-    guarded
+    place.add(layer, Form::Merged);
+    place
 }
 
 fn alone(layer: Tar) -> (String, Summary) {
-    let guarded = GuardedDirectory::new();
-    let summary = guarded.add(layer, Form::Overlay);
-    (guarded.list(), summary)
+    let place = Place::new();
+    let summary = place.add(layer, Form::Overlay);
+    (place.list(), summary)
 }
 
 fn over(layer: Tar) -> String {
-    let guarded = lower();
-    guarded.add(layer, Form::Merged);
-    guarded.list()
+    let place = lower();
+    place.add(layer, Form::Merged);
+    place.list()
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn a_layer_tells_whether_it_can_stand_alone() {
 
 #[test]
 fn lower_layers_are_found_through_their_links() {
-    let guarded = lower();
-    guarded.add(Tar::default().file("lib/y", "new").hardlink("d/h", "/lib/x"), Form::Merged);
-    assert_eq!(guarded.list(), "a d/ d/a d/b d/e/ d/e/x d/e/y d/h lib>d/e");
-    assert_eq!(guarded.read("d/h"), "low");
+    let place = lower();
+    place.add(Tar::default().file("lib/y", "new").hardlink("d/h", "/lib/x"), Form::Merged);
+    assert_eq!(place.list(), "a d/ d/a d/b d/e/ d/e/x d/e/y d/h lib>d/e");
+    assert_eq!(place.read("d/h"), "low");
 }
 
 #[test]

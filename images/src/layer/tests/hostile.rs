@@ -13,16 +13,16 @@ fn names_that_lead_up_are_refused() {
 
 #[test]
 fn absolute_names_are_inside() {
-    let guarded = GuardedDirectory::new();
-    let canary = guarded.canary();
-    guarded.add(Tar::default().file(&canary, "x"), Form::Overlay);
-    assert_eq!(guarded.read(&canary[1..]), "x");
+    let place = Place::new();
+    let canary = place.canary();
+    place.add(Tar::default().file(&canary, "x"), Form::Overlay);
+    assert_eq!(place.read(&canary[1..]), "x");
 }
 
 #[test]
 fn links_on_the_way_are_followed_inside() {
-    let guarded = GuardedDirectory::new();
-    let canary = guarded.canary();
+    let place = Place::new();
+    let canary = place.canary();
     let outside = Path::new(&canary).parent().unwrap().display().to_string();
     let layer = Tar::default()
         .symlink("out", &outside)
@@ -35,15 +35,15 @@ fn links_on_the_way_are_followed_inside() {
         .directory("out/d")
         .symlink("out/l", "/")
         .hardlink("out/h", "out/canary");
-    guarded.add(layer, Form::Overlay);
-    assert_eq!(guarded.read(&canary[1..]), "x");
-    assert_eq!(guarded.read("at-the-root"), "x");
+    place.add(layer, Form::Overlay);
+    assert_eq!(place.read(&canary[1..]), "x");
+    assert_eq!(place.read("at-the-root"), "x");
 }
 
 #[test]
 fn links_at_the_end_are_not_followed() {
-    let guarded = GuardedDirectory::new();
-    let canary = guarded.canary();
+    let place = Place::new();
+    let canary = place.canary();
     let layer = Tar::default()
         .symlink("a", &canary)
         .file("a", "x")
@@ -55,30 +55,30 @@ fn links_at_the_end_are_not_followed() {
         .file("d/x", "x")
         .symlink("e", "..")
         .file("e/.wh..wh..opq", "");
-    guarded.add(layer, Form::Merged);
-    assert_eq!(guarded.read("a"), "x");
+    place.add(layer, Form::Merged);
+    assert_eq!(place.read("a"), "x");
 }
 
 #[test]
 fn hard_links_do_not_reach_out() {
-    let guarded = GuardedDirectory::new();
-    let canary = guarded.canary();
+    let place = Place::new();
+    let canary = place.canary();
     let outside = Path::new(&canary).parent().unwrap().display().to_string();
     let layer = Tar::default().symlink("out", &outside).hardlink("h", &canary).hardlink("i", "out/canary");
-    let summary = guarded.add(layer, Form::Overlay);
+    let summary = place.add(layer, Form::Overlay);
     assert!(summary.needs_parents);
-    assert!(!guarded.list().contains(" h") && !guarded.list().starts_with('i'), "{}", guarded.list());
+    assert!(!place.list().contains(" h") && !place.list().starts_with('i'), "{}", place.list());
 }
 
 #[test]
 fn removing_follows_no_links() {
-    let guarded = GuardedDirectory::new();
-    let outside = Path::new(&guarded.canary()).parent().unwrap().display().to_string();
+    let place = Place::new();
+    let outside = Path::new(&place.canary()).parent().unwrap().display().to_string();
     let layer = Tar::default().directory("d").symlink("d/out", &outside).file("d", "x");
-    guarded.add(layer, Form::Merged);
-    guarded.add(Tar::default().directory("e").symlink("e/out", &outside), Form::Merged);
-    guarded.add(Tar::default().file(".wh.e", "").file(".wh.d", ""), Form::Merged);
-    assert_eq!(guarded.list(), "");
+    place.add(layer, Form::Merged);
+    place.add(Tar::default().directory("e").symlink("e/out", &outside), Form::Merged);
+    place.add(Tar::default().file(".wh.e", "").file(".wh.d", ""), Form::Merged);
+    assert_eq!(place.list(), "");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn kinds_that_mean_nothing_are_refused() {
 fn sizes_are_read_in_one_way() {
     let inner = Tar::default().file("smuggled", "x").cut(1024);
     let lie = E { path: b"a", data: &inner, size: Some(0), ..E::default() };
-    let (guarded, summary) = unpacked(
+    let (place, summary) = unpacked(
         Tar::default()
             .pax(&[("SCHILY.xattr.user.x", b"\n"), ("size", b"1024")])
             .entry(lie.clone())
@@ -150,7 +150,7 @@ fn sizes_are_read_in_one_way() {
         Form::Overlay,
     );
     summary.unwrap();
-    assert_eq!((guarded.list().as_str(), guarded.read("a").len()), ("a b", 1024));
+    assert_eq!((place.list().as_str(), place.read("a").len()), ("a b", 1024));
     // Between the header and its file: the long name has its own size.
     let layer = Tar::default().pax(&[("size", b"1024")]).long(b'L', b"long").entry(lie.clone()).file("b", "");
     assert_eq!(unpacked(layer, Form::Overlay).0.list(), "b long");
@@ -181,8 +181,8 @@ fn what_is_cut_off_is_told() {
     let whole = Tar::default().file("a", &"x".repeat(600)).pax(&[("path", b"b")]).file("c", "y");
     let length = whole.clone().done().len() - 1024;
     for cut in (1..length).step_by(37).filter(|cut| *cut != 1536) {
-        let guarded = GuardedDirectory::new();
-        let done = guarded.unpack(&whole.clone().cut(cut), Form::Overlay, Limits::default());
+        let place = Place::new();
+        let done = place.unpack(&whole.clone().cut(cut), Form::Overlay, Limits::default());
         assert!(matches!(done, Err(LayerError::Truncated)), "{cut}: {done:?}");
     }
     let negative = Tar::default().block({
@@ -198,9 +198,9 @@ fn what_is_cut_off_is_told() {
 
 #[test]
 fn what_is_no_layer_is_told() {
-    let guarded = GuardedDirectory::new();
+    let place = Place::new();
     let unpack =
-        |bytes: &[u8]| guarded.unpack(bytes, Form::Overlay, Limits::default()).unwrap_err().to_string();
+        |bytes: &[u8]| place.unpack(bytes, Form::Overlay, Limits::default()).unwrap_err().to_string();
     assert_eq!(unpack(b""), "the layer is empty");
     assert!(unpack(b"x").contains("cut off"));
     assert!(unpack(&[b'7'; 600]).contains("checksum"));

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use super::*;
 
 fn with(layer: &[u8], limits: Limits) -> Result<Summary, String> {
-    GuardedDirectory::new().unpack(layer, Form::Overlay, limits).map_err(|error| error.to_string())
+    Place::new().unpack(layer, Form::Overlay, limits).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -28,8 +28,8 @@ fn entries_are_counted_with_directories_that_have_none() {
 fn a_million_entries_and_no_more() {
     let block = Tar::default().entry(E { kind: b'g', ..E::default() }).cut(512);
     let mut layer = Repeat { block, at: 0, left: 1_000_001 * 512 };
-    let guarded = GuardedDirectory::new();
-    let target = Target::open(&guarded.root, Form::Overlay, Owners::Mine).unwrap();
+    let place = Place::new();
+    let target = Target::open(&place.root, Form::Overlay, Owners::Mine).unwrap();
     let error = unpack(&mut layer, &target, &Limits::default(), false).unwrap_err();
     assert!(matches!(error, LayerError::Entries(1_000_000)), "{error}");
 }

@@ -17,12 +17,12 @@ use super::{Form, LayerError, Limits, Owners, Summary, Target, unpack};
 pub(super) use archive::{E, Tar};
 
 /// A directory with what a layer was unpacked into, and a file beside it that nothing may touch.
-pub(super) struct GuardedDirectory {
+pub(super) struct Place {
     outside: TempDir,
     pub(super) root: PathBuf,
 }
 
-impl GuardedDirectory {
+impl Place {
     pub(super) fn new() -> Self {
         let outside = tempfile::tempdir().unwrap();
         let root = outside.path().join("root");
@@ -98,10 +98,10 @@ fn is_opaque(path: &Path) -> bool {
 }
 
 /// What a layer becomes in an empty directory.
-pub(super) fn unpacked(layer: Tar, form: Form) -> (GuardedDirectory, Result<Summary, LayerError>) {
-    let guarded = GuardedDirectory::new();
-    let done = guarded.unpack(&layer.done(), form, Limits::default());
-    (guarded, done)
+pub(super) fn unpacked(layer: Tar, form: Form) -> (Place, Result<Summary, LayerError>) {
+    let place = Place::new();
+    let done = place.unpack(&layer.done(), form, Limits::default());
+    (place, done)
 }
 
 /// Why a layer is refused.

@@ -43,17 +43,17 @@ fn layer(entries: &[(u8, String, String)], canary: &str) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// What is beside the directory is looked at by [`GuardedDirectory::unpack`].
+    /// What is beside the directory is looked at by [`Place::unpack`].
     #[test]
     fn nothing_outside_is_touched(lower in entries(), upper in entries(), form in prop_oneof![Just(Form::Overlay), Just(Form::Merged)]) {
-        let guarded = GuardedDirectory::new();
-        let _ = guarded.unpack(&layer(&lower, &guarded.canary()), Form::Merged, Limits::default());
-        let _ = guarded.unpack(&layer(&upper, &guarded.canary()), form, Limits::default());
+        let place = Place::new();
+        let _ = place.unpack(&layer(&lower, &place.canary()), Form::Merged, Limits::default());
+        let _ = place.unpack(&layer(&upper, &place.canary()), form, Limits::default());
     }
 
     #[test]
     fn a_layer_unpacks_the_same_over_nothing_but_for_its_marks(entries in entries()) {
-        let (alone, over) = (GuardedDirectory::new(), GuardedDirectory::new());
+        let (alone, over) = (Place::new(), Place::new());
         let layer = layer(&entries, "/nowhere");
         let first = alone.unpack(&layer, Form::Overlay, Limits::default());
         let second = over.unpack(&layer, Form::Merged, Limits::default());
@@ -72,7 +72,7 @@ proptest! {
         let mut layer = Tar::default().file("a", "x").pax(&[("path", b"b")]).file("c", "y").done();
         let end = (at + bytes.len()).min(layer.len());
         layer[at.min(end)..end].copy_from_slice(&bytes[..end - at.min(end)]);
-        let _ = GuardedDirectory::new().unpack(&layer, Form::Overlay, Limits { bytes: 1 << 20, ..Limits::default() });
-        let _ = GuardedDirectory::new().unpack(&bytes, Form::Overlay, Limits { bytes: 1 << 20, ..Limits::default() });
+        let _ = Place::new().unpack(&layer, Form::Overlay, Limits { bytes: 1 << 20, ..Limits::default() });
+        let _ = Place::new().unpack(&bytes, Form::Overlay, Limits { bytes: 1 << 20, ..Limits::default() });
     }
 }
