@@ -226,3 +226,17 @@ fn connect_in(directory: &Path, name: &str) -> io::Result<OwnedFd> {
     let directory = File::open(directory)?;
     sys::connect(Path::new(&format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A supervisor of another version is told of shims by the same name.
+    #[test]
+    fn the_call_for_a_shim_stays_as_it_is() {
+        let call = SupervisorCall::Spawn { shim: ShimName(7) };
+        let text = r#"{"spawn":{"spare":7}}"#;
+        assert_eq!(serde_json::to_string(&call).unwrap(), text);
+        assert!(matches!(serde_json::from_str(text).unwrap(), SupervisorCall::Spawn { shim: ShimName(7) }));
+    }
+}
