@@ -6,11 +6,14 @@ use std::rc::Rc;
 use berth_common::ids::InstanceId;
 use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalCode, Signal, Start, Stop};
 use berth_common::wire::frame::{self, FrameError};
+use berth_protocol::node::SIGNALS;
 use quinn::SendStream;
 
-use crate::instances::{Admitted, SIGNALS};
-use crate::runtime::{Launch, Runtime};
-use crate::session::{Breach, Connected, StreamEnd, answer};
+use crate::connected::Connected;
+use crate::instances::Admitted;
+use crate::launch::Launch;
+use crate::runtime::Runtime;
+use crate::stream::{Breach, StreamEnd, answer};
 use crate::watchers::Watch;
 use crate::{follow, logs};
 

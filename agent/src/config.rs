@@ -9,23 +9,24 @@ use std::path::PathBuf;
 use berth_certs::{Credentials, Role};
 use berth_common::ids::NodeId;
 use berth_common::wire::call::Capacity;
+#[cfg(debug_assertions)]
+use berth_shim::protection::Layer;
+use berth_shim::protection::Protection;
 use bytesize::ByteSize;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::images::WaterMarks;
-#[cfg(debug_assertions)]
-use crate::runtime::layers::Layer;
-use crate::runtime::layers::Layers;
 use crate::runtime::rootless;
+use crate::site::{Site, memory_of};
 
 /// Parts of a virtual CPU that capacity is counted in.
 const SIXTEENTHS: u32 = 16;
 /// Instances that a node holds unless it is told otherwise.
 const DEFAULT_MAX_INSTANCES: u32 = 256;
 /// Containers prepared unless the node is told otherwise: each takes a few megabytes, with internet access thirty more.
-const DEFAULT_SPARES: usize = 2;
+const DEFAULT_WAITING_SHIMS: usize = 2;
 /// Most containers prepared of a kind: more would be used up by a burst as well, and take memory from instances.
-const MAX_SPARES: usize = 64;
+const MAX_WAITING_SHIMS: usize = 64;
 /// Percentage of the machine's memory that instances get unless the node is told otherwise: the rest is for the
 /// system and the daemons.
 const DEFAULT_MEMORY_PERCENT: u64 = 90;
@@ -81,7 +82,7 @@ pub struct Options {
     #[arg(long, value_name = "PERCENT", default_value_t = 75, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub image_low_water: u8,
     /// Containers' namespaces and networks to keep prepared, of those with and of those without internet access
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_SPARES)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_WAITING_SHIMS)]
     pub spares: usize,
     /// Name server that instances with internet access resolve names with [default: the machine's]
     #[arg(long, value_name = "ADDR")]
@@ -119,19 +120,6 @@ fn place_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Which node this is and where it is, as its containers are told.
-#[derive(Debug, Clone)]
-pub struct Site {
-    /// The node's name.
-    pub node: NodeId,
-    /// Its country, in two letters.
-    pub country: String,
-    /// Its region.
-    pub region: String,
-    /// Its location.
-    pub location: String,
-}
-
 /// Whether instances are held to the size of their disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum DiskLimits {
@@ -161,7 +149,7 @@ pub struct Config {
     /// How full images may make the disk.
     pub water_marks: WaterMarks,
     /// How many shims of each kind are kept prepared.
-    pub spares: usize,
+    pub waiting_shims: usize,
     /// The name server for instances, if not the machine's.
     pub name_server: Option<IpAddr>,
     /// Where `pasta` is, if not in the usual places.
@@ -171,7 +159,7 @@ pub struct Config {
     /// Where metrics, health and readiness are served, if anywhere.
     pub monitor_listen: Option<SocketAddr>,
     /// The layers of protection around containers.
-    pub protection: Layers,
+    pub protection: Protection,
 }
 
 /// All that is wrong with a configuration.
@@ -212,7 +200,7 @@ impl Config {
                 max_tunnels: raise_open_files(),
                 disk_limit: options.disk_limit,
                 water_marks: options.water_marks(),
-                spares: options.spares.min(MAX_SPARES),
+                waiting_shims: options.spares.min(MAX_WAITING_SHIMS),
                 name_server: options.name_server,
                 pasta: options.pasta.clone(),
                 nft: options.nft.clone(),
@@ -231,7 +219,7 @@ impl Config {
             site: self.site.clone(),
             state: self.state.clone(),
             enforce_disks: self.disk_limit == DiskLimits::Enforced,
-            spares: self.spares,
+            waiting_shims: self.waiting_shims,
             name_server: self.name_server,
             pasta: self.pasta.clone(),
             nft: self.nft.clone(),
@@ -246,17 +234,17 @@ impl Options {
     }
 
     #[cfg(debug_assertions)]
-    fn protection(&self) -> Layers {
+    fn protection(&self) -> Protection {
         if !self.without.is_empty() {
             tracing::warn!(without = ?self.without, "CONTAINERS ARE NOT FULLY PROTECTED: this is for tests only");
         }
-        Layers::without(&self.without)
+        Protection::without(&self.without)
     }
 
     #[cfg(not(debug_assertions))]
     #[allow(clippy::unused_self, reason = "there is nothing to choose")]
-    fn protection(&self) -> Layers {
-        Layers::default()
+    fn protection(&self) -> Protection {
+        Protection::default()
     }
 }
 
@@ -308,13 +296,6 @@ fn default_memory(problems: &mut Vec<String>) -> u64 {
     )
 }
 
-/// One of the sizes in the text of `/proc/meminfo`, in bytes.
-pub(crate) fn memory_of(what: &str, meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
-}
-
 /// Raises the limit of open files as far as it goes, and tells how many tunnelled connections fit under it.
 fn raise_open_files() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
@@ -328,7 +309,7 @@ mod tests {
     use clap::Parser;
 
     #[derive(Parser)]
-    struct Line {
+    struct CommandLine {
         #[command(flatten)]
         options: Options,
     }
@@ -336,7 +317,7 @@ mod tests {
     fn options(extra: &[&str]) -> Options {
         let fixed = ["x", "--node=n1", "--listen=127.0.0.1:0", "--state=/nowhere", "--ca=/nowhere/ca"];
         let rest = ["--cert=/nowhere/c", "--key=/nowhere/k"];
-        Line::parse_from(fixed.iter().chain(&rest).chain(extra)).options
+        CommandLine::parse_from(fixed.iter().chain(&rest).chain(extra)).options
     }
 
     #[test]
@@ -352,11 +333,5 @@ mod tests {
         let asked = options(&["--memory=2GiB", "--cpus=3", "--max-instances=7"]);
         let expected = Capacity { memory_bytes: 2 << 30, cpu_sixteenths: 48, instances: 7 };
         assert_eq!(capacity(&asked, &mut Vec::new()), expected);
-    }
-
-    #[test]
-    fn the_machines_memory_is_read() {
-        assert_eq!(memory_of("MemTotal", "MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
-        assert_eq!(memory_of("MemTotal", "MemFree: 1 kB\n"), None);
     }
 }

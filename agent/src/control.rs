@@ -21,8 +21,8 @@ use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::agent::Agent;
 use crate::runtime::Runtime;
-use crate::serve::Agent;
 
 /// The socket, in the node's state directory.
 const SOCKET: &str = "agent.sock";

@@ -14,15 +14,15 @@ use berth_common::wire::images::{ImageState, MAX_WANTED, Wanted};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 
 use crate::images::Images;
-use crate::session::{Breach, StreamEnd};
 use crate::sessions::Session;
+use crate::stream::{Breach, StreamEnd};
 
 /// How often an edge is told how far images are: often enough for a bar that moves. Ends are told at once: somebody may wait.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// What the edge was told last of each image that it wants. It forgets what it does not want for a moment, however short, and
 /// must be told of it again.
-type Told = RefCell<HashMap<Digest, ImageState>>;
+type SentStates = RefCell<HashMap<Digest, ImageState>>;
 
 /// The edge's first call, and the stream that it came on.
 pub(crate) struct Offer {
@@ -39,7 +39,7 @@ pub(crate) async fn serve(
 ) -> Result<(), StreamEnd> {
     let Offer { session, mut send, mut recv } = offer;
     images.sources().add(session.edge.clone(), connection.clone());
-    let told = Told::default();
+    let told = SentStates::default();
     let Err(end) = tokio::select! {
         never = take_wants(images, &session.edge, &mut recv, &told) => never,
         never = tell(images, &session.edge, &mut send, &told) => never,
@@ -62,7 +62,7 @@ async fn take_wants(
     images: &Rc<Images>,
     edge: &EdgeId,
     recv: &mut RecvStream,
-    told: &Told,
+    told: &SentStates,
 ) -> Result<Infallible, StreamEnd> {
     loop {
         let wanted: Wanted = frame::read(recv).await?.ok_or(StreamEnd::Gone)?;
@@ -81,7 +81,7 @@ async fn tell(
     images: &Rc<Images>,
     edge: &EdgeId,
     send: &mut SendStream,
-    told: &Told,
+    told: &SentStates,
 ) -> Result<Infallible, StreamEnd> {
     let mut settled = images.settled();
     loop {

@@ -19,7 +19,6 @@ use ring::rand::{SecureRandom, SystemRandom};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
-use crate::runtime::sys;
 
 /// What the service manager calls the socket that it keeps.
 const SOCKET_NAME: &str = "quic";
@@ -132,7 +131,7 @@ fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
 
 fn kept_socket() -> Option<UdpSocket> {
     let kept = service::kept_socket(SOCKET_NAME)?;
-    sys::inherited(kept).ok().map(UdpSocket::from)
+    berth_shim::process::inherited(kept).ok().map(UdpSocket::from)
 }
 
 fn new_socket(address: SocketAddr) -> io::Result<UdpSocket> {

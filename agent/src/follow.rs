@@ -8,14 +8,15 @@ use std::time::Duration;
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{Phase, Start};
+use berth_shim::metering::{Carried, Ended};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::agent::Agent;
 use crate::instances::StopOrders;
+use crate::launch::Launch;
 use crate::ports::Sockets;
-use crate::runtime::metering::{Carried, Ended};
-use crate::runtime::{Adopted, AdoptedState, Container, Event, Events, Launch, Runtime};
-use crate::serve::Agent;
+use crate::runtime::{Adopted, AdoptedState, Container, Event, Events, Runtime};
 
 /// How often the tunnel's bytes are noted where there were some: what they may lack after an agent was killed.
 const NOTE_EVERY: Duration = Duration::from_secs(2);
@@ -157,7 +158,7 @@ impl<R: Runtime + 'static> Followed<R> {
         orders.mark_changed();
         while orders.changed().await.is_ok() {
             let Some(order) = *orders.borrow_and_update() else { continue };
-            let grace = order.deadline.saturating_duration_since(Instant::now());
+            let grace = self.agent.instances.clock().until(order.deadline);
             if let Err(error) = container.stop(order.signal, grace, order.drained).await {
                 // It may have ended just now, which the events will tell.
                 tracing::warn!(instance = %self.instance, %error, "could not pass on the order to end");

@@ -10,9 +10,10 @@ use berth_common::wire::frame;
 use berth_common::wire::logs::{LogBatch, MAX_LOG_PLACES, MAX_LOG_TAIL, ReadLogs};
 use quinn::SendStream;
 
+use crate::connected::Connected;
 use crate::runtime::Runtime;
 use crate::runtime::logs::{Reader, Rest};
-use crate::session::{Connected, StreamEnd, answer};
+use crate::stream::{StreamEnd, answer};
 
 /// How often a follower's files are looked at: with what the way takes, a line is there within 200 ms.
 const POLL: Duration = Duration::from_millis(100);

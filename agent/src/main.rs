@@ -11,13 +11,13 @@ use anyhow::Context;
 use berth_agent::config::{Config, Options};
 use berth_agent::images::Images;
 use berth_agent::runtime::rootless::Rootless;
-use berth_agent::runtime::trial::{self, Trial};
-use berth_agent::runtime::{self, shim, supervisor, sweep, unpack};
 use berth_agent::serve::Server;
 use berth_agent::{check, drain, prepare};
 use berth_common::lifecycle::Lifecycle;
 use berth_common::{service, telemetry};
 use berth_monitor::{Monitor, Process, Watched};
+use berth_shim::trial::{self, Trial};
+use berth_shim::{process, shim, supervisor, sweep, unpack};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::task::LocalSet;
@@ -28,7 +28,7 @@ const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 /// The daemon of a Berth node
 #[derive(Debug, Parser)]
 #[command(version)]
-struct Line {
+struct CommandLine {
     /// Form of the log on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -118,7 +118,7 @@ enum Mode {
     Trial {
         trial: Trial,
         #[command(flatten)]
-        place: trial::Place,
+        paths: trial::Paths,
     },
     /// Sweep up after a container whose shim is gone; started by the agent
     #[command(hide = true)]
@@ -129,7 +129,7 @@ enum Mode {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Line { log_format, mode } = Line::parse();
+    let CommandLine { log_format, mode } = CommandLine::parse();
     // A container's builder sends what libcontainer logs to its shim instead.
     if !matches!(mode, Mode::Shim) {
         telemetry::init(match log_format {
@@ -165,7 +165,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Mode::Undrain { state } => drain::undo(&state),
         Mode::Shim => shim::main(),
         Mode::Unpack(options) => unpack::main(&options),
-        Mode::Trial { trial, place } => trial::main(trial, &place),
+        Mode::Trial { trial, paths } => trial::main(trial, &paths),
         Mode::Wipe { directory } => sweep::wipe_main(&directory),
         Mode::Sweep { directory } => sweep::main(&directory),
     };
@@ -173,7 +173,7 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn run(options: &Options, watch_stdin: bool) -> anyhow::Result<()> {
-    runtime::refuse_root()?;
+    process::refuse_root()?;
     let config = Config::load(options)?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&tokio, serve(config, watch_stdin))

@@ -13,13 +13,13 @@ use std::time::Duration;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::call::Usage;
 use berth_common::wire::tunnel::TunnelAnswer;
+use berth_shim::metering::{Carried, Seen};
 use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::runtime::Container;
-use crate::runtime::metering::{Carried, Seen};
 use crate::splice::Traffic;
 
 /// Sockets kept in stock for each instance.

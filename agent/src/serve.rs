@@ -7,19 +7,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_common::ids::NodeId;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::close;
 use berth_monitor::{Process, Watched};
 use quinn::{Endpoint, Incoming, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::agent::Agent;
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::endpoint::{self, EndpointError};
 use crate::images::Images;
 use crate::instances::Instances;
-use crate::metrics::{Counts, Watch};
+use crate::metrics::Counts;
+use crate::page::Watch;
 use crate::runtime::Runtime;
 use crate::sessions::Sessions;
 use crate::{follow, session};
@@ -47,19 +48,6 @@ pub enum ServeError {
     /// What an earlier agent left could not be taken back.
     #[error("cannot take back what runs on this node: {0}")]
     Adopt(io::Error),
-}
-
-/// What all connections share.
-pub(crate) struct Agent<R: Runtime> {
-    pub(crate) node: NodeId,
-    pub(crate) region: Option<String>,
-    pub(crate) runtime: R,
-    pub(crate) images: Rc<Images>,
-    pub(crate) instances: Instances<R::Container>,
-    pub(crate) sessions: Sessions,
-    pub(crate) tunnels: Semaphore,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) counts: Counts,
 }
 
 /// An agent that listens. Lives on one thread, inside a `LocalSet`.

@@ -20,14 +20,17 @@ use berth_common::wire::frame::{self, FrameError};
 use berth_common::wire::images::Deliver;
 use berth_common::wire::tunnel::TunnelHeader;
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, close};
-use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
+use berth_protocol::node::HelloError;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 
+use crate::agent::Agent;
+use crate::connected::Connected;
 use crate::deliver::{self, Offer};
 use crate::runtime::Runtime;
-use crate::serve::Agent;
-use crate::sessions::{HelloError, Session};
+use crate::sessions::Session;
+use crate::stream::{Breach, StreamEnd, answer};
 use crate::{calls, tunnel};
 
 /// How long an edge may take to introduce itself.
@@ -40,89 +43,6 @@ const CALLS_READ_AT_ONCE: usize = 16;
 const DELIVERY_SHARD: u16 = u16::MAX;
 /// Readers of logs at once on one connection: each may have as many files open as the node has logs.
 const MAX_LOG_READERS: usize = 16;
-
-/// Why a connection is closed by the agent.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Breach {
-    /// The peer does not keep to the protocol.
-    #[error("the protocol was broken: {0}")]
-    Protocol(String),
-    /// The peer is not who it says it is.
-    #[error("{0}")]
-    Forbidden(String),
-    /// A newer session has taken over.
-    #[error("superseded: {0}")]
-    Superseded(String),
-    /// It reads its updates too slowly.
-    #[error("updates were not read in time: connect again to be told everything")]
-    Slow,
-}
-
-impl Breach {
-    fn code(&self) -> u32 {
-        match self {
-            Self::Protocol(_) => close::PROTOCOL,
-            Self::Forbidden(_) => close::FORBIDDEN,
-            Self::Superseded(_) => close::SUPERSEDED,
-            Self::Slow => close::SLOW,
-        }
-    }
-}
-
-/// Why a stream ended before its work was done.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StreamEnd {
-    /// The peer gave up the stream or is gone: nothing is left to do.
-    #[error("the stream is gone")]
-    Gone,
-    /// The whole connection is to be closed.
-    #[error(transparent)]
-    Breach(#[from] Breach),
-}
-
-impl From<WriteError> for StreamEnd {
-    fn from(_: WriteError) -> Self {
-        Self::Gone
-    }
-}
-
-impl From<ReadExactError> for StreamEnd {
-    fn from(error: ReadExactError) -> Self {
-        match error {
-            ReadExactError::FinishedEarly(_) => {
-                Breach::Protocol("a stream ended before it said what it is for".to_owned()).into()
-            }
-            ReadExactError::ReadError(ReadError::Reset(_) | ReadError::ConnectionLost(_)) => Self::Gone,
-            ReadExactError::ReadError(error) => Breach::Protocol(error.to_string()).into(),
-        }
-    }
-}
-
-impl From<FrameError> for StreamEnd {
-    /// The text of a wrong body is left out: it may quote what should not be seen.
-    fn from(error: FrameError) -> Self {
-        let text = match error {
-            FrameError::Io(_) => return Self::Gone,
-            FrameError::Body(error) => {
-                format!("a frame is not the expected message (column {})", error.column())
-            }
-            FrameError::TooLong(_) | FrameError::Truncated => error.to_string(),
-        };
-        Breach::Protocol(text).into()
-    }
-}
-
-/// A connection that is served.
-pub(crate) struct Connected<R: Runtime> {
-    pub(crate) agent: Rc<Agent<R>>,
-    pub(crate) session: Session,
-    /// Whether a stream of it follows the instances.
-    pub(crate) watching: Cell<bool>,
-    /// Room for those of its streams that read logs.
-    pub(crate) log_readers: Semaphore,
-    reading: Semaphore,
-    connection: Connection,
-}
 
 /// Serves a connection to its end.
 pub(crate) async fn serve<R: Runtime + 'static>(agent: Rc<Agent<R>>, connection: Connection) {
@@ -243,7 +163,7 @@ async fn serve_streams<R: Runtime + 'static>(agent: Rc<Agent<R>>, session: Sessi
         };
         match accepted {
             Ok((send, recv)) => {
-                let task = Rc::clone(&connected).serve_stream(send, recv);
+                let task = serve_stream(Rc::clone(&connected), send, recv);
                 connected.agent.lifecycle.spawn_local(task);
             }
             Err(reason) => {
@@ -260,52 +180,49 @@ enum Purpose {
     Tunnel(TunnelHeader),
 }
 
-impl<R: Runtime + 'static> Connected<R> {
-    async fn serve_stream(self: Rc<Self>, mut send: SendStream, mut recv: RecvStream) {
-        let served = match tokio::time::timeout(STREAM_TIMEOUT, self.purpose(&mut recv)).await {
-            Ok(Ok(Purpose::Call(call))) => calls::serve(&self, call, send).await,
-            Ok(Ok(Purpose::Tunnel(header))) => {
-                tunnel::serve(&self.agent, &self.session.edge, header, send, recv).await
-            }
-            Ok(Err(end)) => Err(end),
-            Err(_) => {
-                // A path that loses packets may be the cause: only the stream is given up.
-                let _ = send.reset(VarInt::from_u32(close::PROTOCOL));
-                let _ = recv.stop(VarInt::from_u32(close::PROTOCOL));
-                return;
-            }
-        };
-        if let Err(StreamEnd::Breach(breach)) = served {
-            close(&self.connection, &breach);
+async fn serve_stream<R: Runtime + 'static>(
+    connected: Rc<Connected<R>>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) {
+    let served = match tokio::time::timeout(STREAM_TIMEOUT, purpose(&connected.reading, &mut recv)).await {
+        Ok(Ok(Purpose::Call(call))) => calls::serve(&connected, call, send).await,
+        Ok(Ok(Purpose::Tunnel(header))) => {
+            tunnel::serve(&connected.agent, &connected.session.edge, header, send, recv).await
         }
-    }
-
-    async fn purpose(&self, recv: &mut RecvStream) -> Result<Purpose, StreamEnd> {
-        let mut kind = [0];
-        recv.read_exact(&mut kind).await?;
-        match kind[0] {
-            STREAM_CALL => self.read_call(recv).await.map(Purpose::Call),
-            STREAM_TUNNEL => tunnel::read_header(recv).await.map(Purpose::Tunnel),
-            kind => Err(Breach::Protocol(format!("stream kind {kind:#04x} is not known")).into()),
+        Ok(Err(end)) => Err(end),
+        Err(_) => {
+            // A path that loses packets may be the cause: only the stream is given up.
+            let _ = send.reset(VarInt::from_u32(close::PROTOCOL));
+            let _ = recv.stop(VarInt::from_u32(close::PROTOCOL));
+            return;
         }
-    }
-
-    /// Reads a call. One that is well-formed but of a kind that only a newer version knows is left to be answered.
-    async fn read_call(&self, recv: &mut RecvStream) -> Result<Result<Call, FrameError>, StreamEnd> {
-        let _turn = self.reading.acquire().await.map_err(|_| StreamEnd::Gone)?;
-        match frame::read(recv).await {
-            Ok(Some(call)) => Ok(Ok(call)),
-            Ok(None) => Err(FrameError::Truncated.into()),
-            Err(FrameError::Body(error)) if error.is_data() => Ok(Err(FrameError::Body(error))),
-            Err(error) => Err(error.into()),
-        }
+    };
+    if let Err(StreamEnd::Breach(breach)) = served {
+        close(&connected.connection, &breach);
     }
 }
 
-/// Sends the last or only answer of a stream.
-pub(crate) async fn answer(send: &mut SendStream, answer: &Answer) -> Result<(), StreamEnd> {
-    frame::write(send, answer).await?;
-    // Refused only where the stream is over already.
-    let _ = send.finish();
-    Ok(())
+async fn purpose(reading: &Semaphore, recv: &mut RecvStream) -> Result<Purpose, StreamEnd> {
+    let mut kind = [0];
+    recv.read_exact(&mut kind).await?;
+    match kind[0] {
+        STREAM_CALL => read_call(reading, recv).await.map(Purpose::Call),
+        STREAM_TUNNEL => tunnel::read_header(recv).await.map(Purpose::Tunnel),
+        kind => Err(Breach::Protocol(format!("stream kind {kind:#04x} is not known")).into()),
+    }
+}
+
+/// Reads a call. One that is well-formed but of a kind that only a newer version knows is left to be answered.
+async fn read_call(
+    reading: &Semaphore,
+    recv: &mut RecvStream,
+) -> Result<Result<Call, FrameError>, StreamEnd> {
+    let _turn = reading.acquire().await.map_err(|_| StreamEnd::Gone)?;
+    match frame::read(recv).await {
+        Ok(Some(call)) => Ok(Ok(call)),
+        Ok(None) => Err(FrameError::Truncated.into()),
+        Err(FrameError::Body(error)) if error.is_data() => Ok(Err(FrameError::Body(error))),
+        Err(error) => Err(error.into()),
+    }
 }

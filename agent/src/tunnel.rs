@@ -8,12 +8,12 @@ use berth_common::wire::tunnel::{HEADER_BYTES, TunnelAnswer, TunnelHeader};
 use quinn::{RecvStream, SendStream};
 use tokio::net::TcpStream;
 
+use crate::agent::Agent;
 use crate::instances::Reach;
 use crate::ports::ConnectError;
 use crate::runtime::Runtime;
-use crate::serve::Agent;
-use crate::session::{Breach, StreamEnd};
 use crate::splice::splice;
+use crate::stream::{Breach, StreamEnd};
 
 /// Reads the rest of the header, whose first byte has been read.
 pub(crate) async fn read_header(recv: &mut RecvStream) -> Result<TunnelHeader, StreamEnd> {

@@ -5,13 +5,14 @@ mod support;
 
 use std::time::Duration;
 
-use berth_agent::runtime::metering::{Carried, Ended};
-use berth_agent::runtime::{Adopted, AdoptedState, LaunchError};
+use berth_agent::launch::LaunchError;
+use berth_agent::runtime::{Adopted, AdoptedState};
 use berth_certs::{Authority, Role, SERVER_NAME, Validity, client_config};
 use berth_common::metering::Metered;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{Answer, Call, Forget, Phase, RefusalCode, Renew, Stop};
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, close, frame};
+use berth_shim::metering::{Carried, Ended};
 use quinn::TransportConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use support::{CAPACITY, Edge, World, hello, launch, run, start};

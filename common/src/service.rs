@@ -1,6 +1,7 @@
 //! What a daemon tells the service manager that started it (systemd, where there is one): that it is ready, how it is, and
 //! that it lives. Without one nothing is told to anybody.
 
+#[cfg(feature = "runtime")]
 use std::convert::Infallible;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub fn stopping() {
 
 /// Tells how the daemon is, again and again, for as long as it is well (`Some`). One that does not say so in time is ended
 /// and started again by the service manager.
+#[cfg(feature = "runtime")]
 pub async fn keep_alive(state: impl Fn() -> Option<String>) -> Infallible {
     let Some(period) = period() else { return std::future::pending().await };
     loop {

@@ -43,6 +43,13 @@ pub struct Kept {
     pub heard_ms: Option<u64>,
 }
 
+impl Kept {
+    /// Whether it is known that the node has lost what it had since it was heard last.
+    pub fn lost_since_heard(&self) -> bool {
+        self.since_ms.zip(self.heard_ms).is_some_and(|(since, heard)| since >= heard)
+    }
+}
+
 /// The store could not read or write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -11,7 +11,7 @@ use anyhow::Context;
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
-use crate::runtime::OWN_PROGRAM;
+use berth_shim::process::OWN_PROGRAM;
 
 /// The options of `berth-agent check`.
 #[derive(Debug, Clone, clap::Args)]

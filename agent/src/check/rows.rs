@@ -5,13 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use berth_common::wire::call::DiskLimit;
+use berth_shim::process::find_program;
+use berth_shim::trial::{self, Trial};
+use berth_shim::{cgroup as groups, landlock as files, subordinate_ids as ids};
 use bytesize::ByteSize;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
 
 use super::{Options, Row, State};
-use crate::runtime::trial::{self, Place, Trial};
-use crate::runtime::{check_cgroup, disk_capacity, find_program, landlock_version, my_subordinate_ids};
+use crate::runtime::disks::slots_of;
 
 /// Open files that a node with many connections needs.
 const OPEN_FILES: u64 = 65_536;
@@ -60,7 +62,8 @@ fn kernel() -> Row {
 }
 
 fn subordinate_ids() -> Row {
-    let result = my_subordinate_ids().map(|first| format!("from {first}")).map_err(|e| e.to_string());
+    let result =
+        ids::of_this_user().map(|(uids, _)| format!("from {}", uids.first)).map_err(|e| e.to_string());
     let why = "containers' users are none of the machine's own";
     row("subordinate ids", why, result, State::Missing, PREPARE)
 }
@@ -89,14 +92,14 @@ fn namespaces() -> Row {
 }
 
 fn try_out(trial: Trial, directory: Option<&Path>, cgroup: Option<&Path>) -> Result<String, String> {
-    let place = Place { directory: directory.map(Path::to_owned), cgroup: cgroup.map(Path::to_owned) };
-    trial::run(trial, &place).map(|()| "tried".to_owned())
+    let paths = trial::Paths { directory: directory.map(Path::to_owned), cgroup: cgroup.map(Path::to_owned) };
+    trial::run(trial, &paths).map(|()| "tried".to_owned())
 }
 
 fn cgroup(options: &Options) -> Row {
     let why = "CPU, memory and processes are limited with it";
     let result = match &options.cgroup {
-        Some(cgroup) => check_cgroup(cgroup).map(|()| "tried".to_owned()).map_err(|e| e.to_string()),
+        Some(cgroup) => groups::try_out(cgroup).map(|()| "tried".to_owned()).map_err(|e| e.to_string()),
         None => return unnamed("cgroup", why, "--cgroup PATH"),
     };
     row(
@@ -145,7 +148,7 @@ fn seccomp() -> Row {
 }
 
 fn landlock() -> Row {
-    let result = landlock_version().map(|version| format!("version {version}"));
+    let result = files::version().map(|version| format!("version {version}"));
     let result = result.ok_or_else(|| "the kernel has it not, or not switched on".to_owned());
     let why = "Berth's own processes beside a container are kept to their files";
     row(
@@ -187,7 +190,7 @@ fn internet(options: &Options) -> Row {
 fn disks(options: &Options) -> Row {
     let why = "an instance cannot use more disk than its type has; without, it is refused";
     let Some(state) = &options.state else { return unnamed("disks", why, "--state DIR") };
-    let result = disk_capacity(state).map_err(|e| e.to_string()).and_then(|capacity| {
+    let result = slots_of(state).map_err(|e| e.to_string()).and_then(|capacity| {
         let slots: Vec<_> = capacity
             .slots
             .iter()

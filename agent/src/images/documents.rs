@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use berth_common::image::Digest;
 
-use crate::runtime::make_private_dir;
+use berth_shim::state_files::make_private_dir;
 
 /// See the module.
 #[derive(Debug)]

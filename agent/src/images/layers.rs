@@ -18,11 +18,11 @@ use std::time::{Duration, SystemTime};
 
 use berth_common::image::Digest;
 use berth_images::layer::Summary;
+use berth_shim::state_files::make_private_dir;
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
 use super::modes::wipe;
-use crate::runtime::make_private_dir;
 
 const PARTIAL: &str = ".partial";
 const REMOVED: &str = "removed-";

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `sources` is where blobs come from, `documents` and `layers` what is on disk, `spool` a layer on its way, `gather` how
-//! an image comes together, `wants` what edges want held, `reclaim` makes room.
+//! an image comes together, `wanted` what edges want held, `reclaim` makes room.
 
 mod documents;
 mod flights;
@@ -19,7 +19,7 @@ mod modes;
 mod reclaim;
 pub(crate) mod sources;
 mod spool;
-mod wants;
+mod wanted;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -30,6 +30,7 @@ use std::rc::Rc;
 use berth_common::image::Digest;
 use berth_common::wire::call::RefusalCode;
 use berth_monitor::cells::Counter;
+use berth_shim::state_files::make_private_dir;
 use tokio::sync::{Notify, Semaphore};
 
 use self::documents::Documents;
@@ -38,8 +39,8 @@ use self::gather::Progress;
 use self::layers::{LayerName, Layers, Unpacked};
 pub use self::reclaim::WaterMarks;
 use self::sources::Sources;
-use self::wants::Wants;
-use crate::runtime::{LaunchError, make_private_dir};
+use self::wanted::WantedImages;
+use crate::launch::LaunchError;
 
 /// Layers that are fetched or unpacked at once: they share the link and the processors.
 const LAYERS_AT_ONCE: usize = 4;
@@ -125,7 +126,7 @@ pub struct Images {
     /// How many bytes of a blob are there that is on its way.
     done: RefCell<HashMap<Digest, Rc<Cell<u64>>>>,
     room: Semaphore,
-    wants: Wants,
+    wanted: WantedImages,
     /// Something may have become reclaimable, or room scarce.
     look: Notify,
     /// There are containers whose images are not known: nothing is reclaimed.
@@ -148,7 +149,7 @@ impl Images {
             unpacking: Flights::default(),
             done: RefCell::default(),
             room: Semaphore::new(LAYERS_AT_ONCE),
-            wants: Wants::default(),
+            wanted: WantedImages::default(),
             look: Notify::new(),
             unknown_in_use: Cell::new(false),
             counts: ImageCounts::default(),
@@ -227,7 +228,7 @@ impl Images {
 
     /// The names of the layers that must stay: those of containers, of images on their way, and of wanted ones.
     fn needed(&self) -> HashSet<LayerName> {
-        let wanted = self.wants.all();
+        let wanted = self.wanted.all();
         let opened = self.opened.borrow();
         let kept =
             opened.iter().filter(|(digest, image)| Rc::strong_count(image) > 1 || wanted.contains(digest));

@@ -77,7 +77,7 @@ pub(super) async fn wipe(path: &Path) -> Result<(), Failure> {
 
 /// A hidden mode of this program, on a directory.
 fn mode(name: &str, directory: &Path) -> Command {
-    let mut command = Command::new(crate::runtime::OWN_PROGRAM);
+    let mut command = Command::new(berth_shim::process::OWN_PROGRAM);
     command.arg(name).arg("--directory").arg(directory).kill_on_drop(true);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     // What it says on failure is shown to people.

@@ -92,7 +92,7 @@ impl Images {
     /// Removes what describes images that are not there any more.
     fn drop_documents(&self) {
         let mut kept = HashSet::new();
-        let wanted = self.wants.all();
+        let wanted = self.wanted.all();
         let (opened, coming) = (self.opened.borrow(), self.progress.borrow());
         for image in opened.keys().chain(coming.keys()).chain(&wanted) {
             kept.extend(self.documents_of(image));

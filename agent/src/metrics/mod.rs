@@ -1,22 +1,21 @@
-//! What the agent counts, all on its one thread. `page` shows it with what the parts know when they are asked.
+//! What the agent counts, all on its one thread. `page` shows it with what the others know when they are asked.
 
-mod page;
+mod show;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use berth_common::ids::EdgeId;
 use berth_common::outcome::ExitReason;
 use berth_common::spec::Resources;
 use berth_common::wire::call::Phase;
 use berth_monitor::cells::{Counter, Durations};
-use tokio::time::Instant;
 
-pub(crate) use self::page::Watch;
 use crate::splice::Traffic;
 
 /// Phases of instances, in the order of `phase`'s numbers.
-const PHASES: [&str; 5] = ["starting", "running", "ready", "stopping", "exited"];
+pub(crate) const PHASES: [&str; 5] = ["starting", "running", "ready", "stopping", "exited"];
 /// Reasons of ends, as the node sees them, in the order of `reason`'s numbers. Why an edge had one ended, only that knows.
 const REASONS: [&str; 7] = ["exit", "signal", "oom", "drained", "start_failed", "runtime_lost", "other"];
 
@@ -63,17 +62,17 @@ impl InstanceCounts {
         self.refused.count();
     }
 
-    /// An instance has come to a phase; it has been starting since then, until it is ready or over.
-    pub(crate) fn note(&self, phase: &Phase, starting: &mut Option<Instant>) {
+    /// An instance has come to a phase; it has been starting for so long, until it was ready or over.
+    pub(crate) fn note(&self, phase: &Phase, starting: Option<Duration>) {
         match phase {
             Phase::Ready => {
-                if let Some(since) = starting.take() {
+                if let Some(took) = starting {
                     self.ready.count();
-                    self.took.note(since.elapsed());
+                    self.took.note(took);
                 }
             }
             Phase::Exited(outcome) => {
-                if starting.take().is_some() {
+                if starting.is_some() {
                     self.failed.count();
                 }
                 self.ends[reason(outcome.reason)].count();
@@ -86,9 +85,10 @@ impl InstanceCounts {
 /// The instances that there are.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
-    phases: [u64; PHASES.len()],
-    memory_bytes: u64,
-    cpu_sixteenths: u32,
+    /// In the order of `PHASES`.
+    pub(crate) phases: [u64; PHASES.len()],
+    pub(crate) memory_bytes: u64,
+    pub(crate) cpu_sixteenths: u32,
 }
 
 impl Census {
@@ -155,14 +155,13 @@ mod tests {
     #[test]
     fn a_start_has_one_result_and_an_end_one_reason() {
         let counts = InstanceCounts::default();
-        let mut good = Some(Instant::now());
-        counts.note(&Phase::Running, &mut good);
-        counts.note(&Phase::Ready, &mut good);
-        counts.note(&Phase::Exited(Outcome::because(ExitReason::Drained, "")), &mut good);
-        let mut bad = Some(Instant::now());
-        counts.note(&Phase::Exited(Outcome::exited(3)), &mut bad);
-        let mut adopted = None;
-        counts.note(&Phase::Ready, &mut adopted);
+        let took = Some(Duration::from_millis(7));
+        counts.note(&Phase::Running, None);
+        counts.note(&Phase::Ready, took);
+        counts.note(&Phase::Exited(Outcome::because(ExitReason::Drained, "")), None);
+        counts.note(&Phase::Exited(Outcome::exited(3)), took);
+        // One of an earlier agent.
+        counts.note(&Phase::Ready, None);
         assert_eq!((counts.ready.get(), counts.failed.get(), counts.took.read().count()), (1, 1, 1));
         assert_eq!((counts.ends[0].get(), counts.ends[3].get()), (1, 1));
     }

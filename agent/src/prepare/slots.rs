@@ -23,7 +23,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::User;
 
 use super::command;
-use crate::runtime::slots_directory;
+use crate::runtime::disks::slots_directory;
 
 /// Room that a file system takes for itself: so much of its size, and so many bytes.
 const OVERHEAD_PERCENT: u64 = 4;

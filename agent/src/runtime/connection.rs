@@ -2,22 +2,21 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::wire::call::Usage;
+use berth_shim::layout::Layout;
+use berth_shim::messages::{self, ShimCall, ShimEvent, SupervisorAnswer, SupervisorCall};
+use berth_shim::metering::Ended;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-use super::layout::Layout;
-use super::messages::{self, ShimCall, ShimEvent, SupervisorAnswer, SupervisorCall};
-use super::metering::Ended;
-use super::{Container, Event, sys};
+use super::async_fd::register;
+use super::{Container, Event};
 
 /// How long the supervisor may take to answer: it forks once, and does nothing else that could wait.
 const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -149,25 +148,16 @@ impl Container for Shim {
     }
 }
 
-/// Connects to the shim in an instance's directory. (By descriptor: a socket's path may be no longer than 107 bytes.)
-pub(crate) fn connect_shim(directory: &Path) -> io::Result<OwnedFd> {
-    connect_in(directory, "shim.sock")
-}
-
-fn connect_in(directory: &Path, name: &str) -> io::Result<OwnedFd> {
-    let directory = File::open(directory)?;
-    sys::connect(Path::new(&format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())))
-}
-
+/// Asks the node's supervisor, and waits for its answer.
 pub(crate) async fn ask_supervisor(layout: &Layout, call: &SupervisorCall) -> io::Result<SupervisorAnswer> {
-    let socket = connect_in(layout.root(), "supervisor.sock").map_err(|e| {
+    let socket = messages::connect_supervisor(layout).map_err(|e| {
         let path = layout.supervisor_socket();
         io::Error::new(
             e.kind(),
             format!("no supervisor at {}: {e}; start `berth-agent supervisor` first", path.display()),
         )
     })?;
-    let socket = sys::asynchronous(socket)?;
+    let socket = register(socket)?;
     let exchange = async {
         socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), call, &[])).await?;
         socket.async_io(Interest::READABLE, |fd| messages::receive(fd.as_fd())).await

@@ -20,15 +20,16 @@ use std::time::Duration;
 use berth_common::ids::EdgeId;
 use berth_common::spec::{Recipe, Resources};
 use berth_common::wire::call::{RefusalCode, Stock};
+use berth_shim::disk::Disk;
+use berth_shim::messages::{ShimCall, ShimEvent};
 use tokio::sync::{Notify, oneshot};
 
-use super::LaunchError;
-use super::disk::{Disk, Disks};
+use super::disks::Disks;
 use super::maker::{Maker, kind_of};
-use super::messages::{ShimCall, ShimEvent};
 use super::reclaim::wipe;
-use super::spares::Prepared;
-use crate::config::memory_of;
+use super::shim_pool::Prepared;
+use crate::launch::LaunchError;
+use crate::site::memory_of;
 
 /// Most containers that a node holds: a burst uses up any number, and each takes memory from instances.
 const MAX_HELD: usize = 64;
@@ -179,7 +180,7 @@ impl Holder {
     }
 
     fn is_good(&self, held: &Held) -> bool {
-        self.maker.spares.is_good(&held.prepared, kind_of(&held.recipe))
+        self.maker.shims.is_good(&held.prepared, kind_of(&held.recipe))
     }
 
     async fn run(self: Rc<Self>) {

@@ -7,16 +7,16 @@ use std::rc::Rc;
 
 use berth_common::spec::{LogSpec, Recipe};
 use berth_common::wire::call::{RefusalCode, Start};
+use berth_shim::disk::Disk;
+use berth_shim::messages::{Assignment, ContainerConfig};
+use berth_shim::network::resolver::forwarder_of;
+use berth_shim::protection::Protection;
+use berth_shim::state_files::write_json_fast;
 
-use super::LaunchError;
-use super::disk::Disk;
-use super::layers::Layers;
-use super::layout::write_json_fast;
-use super::messages::{Assignment, ShimConfig};
-use super::network::resolver::forwarder_of;
-use super::spares::{Kind, Prepared, Spares};
-use crate::config::Site;
+use super::shim_pool::{Kind, Prepared, ShimPool};
 use crate::images::{Image, Images};
+use crate::launch::LaunchError;
+use crate::site::Site;
 
 /// Where programs are looked for when the image does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -33,8 +33,8 @@ pub(crate) struct Maker {
     pub(crate) site: Site,
     pub(crate) logs: PathBuf,
     pub(crate) images: Rc<Images>,
-    pub(crate) protection: Layers,
-    pub(crate) spares: Rc<Spares>,
+    pub(crate) protection: Protection,
+    pub(crate) shims: Rc<ShimPool>,
 }
 
 impl Maker {
@@ -42,7 +42,7 @@ impl Maker {
     pub(crate) async fn describe(&self, recipe: &Recipe, disk: &Disk) -> Result<Prepared, LaunchError> {
         let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("prepare a container: {e}"));
         let (image, prepared) =
-            tokio::join!(self.images.get(&recipe.image.digest), self.spares.take(kind_of(recipe)));
+            tokio::join!(self.images.get(&recipe.image.digest), self.shims.take(kind_of(recipe)));
         let (image, mut prepared) = (image?, prepared.map_err(failed)?);
         let config = self.config(recipe, disk, &image, &prepared)?;
         let written = write_json_fast(&prepared.directory.join("disk.json"), disk)
@@ -58,7 +58,7 @@ impl Maker {
         disk: &Disk,
         image: &Image,
         prepared: &Prepared,
-    ) -> Result<ShimConfig, LaunchError> {
+    ) -> Result<ContainerConfig, LaunchError> {
         let args = recipe.entrypoint.clone().unwrap_or_else(|| image.args.clone());
         if args.is_empty() {
             let text =
@@ -68,7 +68,7 @@ impl Maker {
         let env = self.environment(recipe, image);
         refuse_what_no_process_can_have(&args, &env)?;
         let resolver = prepared.internet.as_ref().and_then(|internet| internet.resolver);
-        Ok(ShimConfig {
+        Ok(ContainerConfig {
             disk: disk.clone(),
             layers: image.layers.clone(),
             cgroup: prepared.cgroup.clone(),
@@ -114,18 +114,6 @@ impl Maker {
             log,
             logs: start.logs,
         }
-    }
-}
-
-impl Site {
-    /// What every container on the node is told, by the names that follow each prefix.
-    fn variables(&self) -> [(&'static str, &str); 4] {
-        [
-            ("COUNTRY_A2", &self.country),
-            ("LOCATION", &self.location),
-            ("NODE_ID", self.node.as_str()),
-            ("REGION", &self.region),
-        ]
     }
 }
 

@@ -6,76 +6,34 @@
 //!                             └──────────────── instances/ID/shim.sock ─────────────────────▶┘  └─▶ builder ─▶ app
 //! ```
 //!
-//! * `supervisor` outlives the agent, starts shims and ends what a dead shim leaves behind.
-//! * `shim` makes the namespaces and the network, has a builder call libcontainer, hands out sockets, writes the log,
-//!   waits for the end, wipes the disk and writes down how it ended.
-//! * `spares` keeps some shims that have made their namespaces and wait for a container, `holder` some that have made a
+//! * Supervisor and shims are processes of their own, with one thread each: `berth_shim` is all of their code.
+//! * `shim_pool` keeps some shims that have made their namespaces and wait for a container, `holder` some that have made a
 //!   container and wait for an instance.
 //! * `logs` reads what the shims have written, and removes what is old.
 //! * `rootless` is the agent's side of both.
-//! * `metering` is what instances take, as all of these write it down.
 
-mod builder;
-mod cgroup;
+mod async_fd;
 pub mod connection;
-mod counters;
-pub(crate) mod disk;
-mod files;
+pub(crate) mod disks;
 mod holder;
-mod landlock;
-pub mod layers;
-mod layout;
-mod log;
 pub mod logs;
 mod maker;
-mod messages;
-pub mod metering;
-mod namespaces;
-mod network;
-mod oci;
 mod reclaim;
-mod rlimits;
 pub mod rootless;
-mod seccomp;
-pub mod shim;
-mod spares;
-mod stage;
-pub mod supervisor;
-pub mod sweep;
-pub(crate) mod sys;
-pub mod trial;
-pub mod unpack;
-mod user;
-
-pub(crate) use disk::slots_directory;
-pub(crate) use layout::make_private_dir;
-pub(crate) use sys::OWN_PROGRAM;
+mod shim_pool;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use berth_common::ids::{EdgeId, Epoch, InstanceId};
-use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock, Usage};
-use serde::{Deserialize, Serialize};
+use berth_common::ids::{EdgeId, InstanceId};
+use berth_common::wire::call::{DiskCapacity, Start, Stock, Usage};
+use berth_shim::metering::{Carried, Ended, Seen};
 
-use self::disk::Backend;
-use self::metering::{Carried, Ended, Seen};
+use crate::launch::{Launch, LaunchError};
 
 /// Events that one container may have waiting for its reader. There are only two kinds, each told once.
 pub const EVENT_QUEUE: usize = 4;
-
-/// What to run, and for whom.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Launch {
-    /// The edge's request.
-    pub start: Start,
-    /// The edge that owns the instance.
-    pub owner: EdgeId,
-    /// The owner's epoch when it asked.
-    pub epoch: Epoch,
-}
 
 /// Something that happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,23 +70,6 @@ pub enum AdoptedState<C> {
     },
     /// It is over.
     Exited(Ended),
-}
-
-/// Why a container was not started.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct LaunchError {
-    /// For programs.
-    pub code: RefusalCode,
-    /// For people: what was tried, on what, what to do.
-    pub message: String,
-}
-
-impl LaunchError {
-    /// An error with its kind and text.
-    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
 }
 
 /// Starts containers and finds those of earlier agents. All futures run on one thread.
@@ -197,41 +138,4 @@ pub trait Container: Clone {
     /// Sends a signal to the app; SIGKILL to all of it after the grace. Later calls shorten the grace, never prolong it.
     /// `drained` says that the node wants it, for the record of the end.
     async fn stop(&self, signal: i32, grace: Duration, drained: bool) -> io::Result<()>;
-}
-
-/// The first of this user's subordinate uids, if it has enough.
-pub(crate) fn my_subordinate_ids() -> io::Result<u32> {
-    sweep::my_subordinate_ids().map(|(uids, _)| uids.first)
-}
-
-/// Finds a program in the usual places.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    rootless::find(name)
-}
-
-/// Whether groups with limits can be made in this one.
-pub(crate) fn check_cgroup(path: &Path) -> io::Result<()> {
-    cgroup::try_out(path)
-}
-
-/// The slots of the node with this state.
-pub(crate) fn disk_capacity(state: &Path) -> io::Result<DiskCapacity> {
-    let slots = disk::slots::Slots::probe(&slots_directory(
-        &state.canonicalize().unwrap_or_else(|_| state.to_owned()),
-    ))?;
-    Ok(DiskCapacity { limit: slots.limit(), in_memory: false, slots: slots.slots() })
-}
-
-/// The version of Landlock that the kernel has.
-pub(crate) fn landlock_version() -> Option<i32> {
-    landlock::version()
-}
-
-/// Fails for root: nothing of the runtime may have more power over the machine than an ordinary user.
-pub fn refuse_root() -> anyhow::Result<()> {
-    anyhow::ensure!(
-        !nix::unistd::Uid::effective().is_root(),
-        "this does not run as root: start it as an ordinary user (`berth-agent prepare`, run once as root, makes one)"
-    );
-    Ok(())
 }

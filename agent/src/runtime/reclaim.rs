@@ -8,11 +8,11 @@ use std::process::Stdio;
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
+use berth_shim::metering::{self, Ended};
+use berth_shim::process::OWN_PROGRAM;
+use berth_shim::state_files::{read_json, write_json};
 
-use super::disk::Disks;
-use super::layout::{read_json, write_json};
-use super::metering::{self, Ended};
-use super::sys;
+use super::disks::Disks;
 
 /// How a container ended whose shim is gone: as the shim wrote down, or else as lost, once it has been swept up.
 pub(crate) async fn recorded_end(directory: &Path) -> Ended {
@@ -62,13 +62,13 @@ pub(crate) async fn remove(directory: &Path) -> io::Result<()> {
 }
 
 async fn run_wipe(directory: &Path) -> io::Result<()> {
-    let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
+    let mut command = tokio::process::Command::new(OWN_PROGRAM);
     let status = command.arg("wipe").arg("--directory").arg(directory).stdin(Stdio::null()).status().await?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("the wipe ended with {status}"))) }
 }
 
 async fn run_sweep(directory: &Path) -> io::Result<()> {
-    let mut command = tokio::process::Command::new(sys::OWN_PROGRAM);
+    let mut command = tokio::process::Command::new(OWN_PROGRAM);
     command.arg("sweep").arg("--directory").arg(directory);
     let status = command.stdin(Stdio::null()).status().await?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("the sweep ended with {status}"))) }

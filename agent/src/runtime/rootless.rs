@@ -6,39 +6,42 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock};
+use berth_shim::disk::Disk;
+use berth_shim::layout::Layout;
+use berth_shim::messages::{ShimCall, SupervisorAnswer, SupervisorCall, connect_shim};
+use berth_shim::metering::{self, Seen};
+use berth_shim::process::find_program;
+use berth_shim::protection::Protection;
+use berth_shim::state_files::{read_json, write_json_fast};
+use berth_shim::subordinate_ids;
+use berth_shim::trial::{self, Trial};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Shim, ask_supervisor, connect_shim};
-use super::disk::{Disk, Disks};
+use super::async_fd::register;
+use super::connection::{Shim, ask_supervisor};
+use super::disks::Disks;
 use super::holder::{Held, Holder};
-use super::layers::Layers;
-use super::layout::{Layout, read_json, write_json_fast};
 use super::logs::{LogEntry, Logs};
 use super::maker::Maker;
-use super::messages::{ShimCall, SupervisorAnswer, SupervisorCall};
-use super::metering::{self, Seen};
 use super::reclaim::{recorded_end, release, remove, wipe};
-use super::spares::{Makings, Prepared, Spares, Tools};
-use super::trial::{self, Place, Trial};
-use super::{Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Launch, LaunchError, Runtime, sweep, sys};
-use crate::config::Site;
+use super::shim_pool::{Prepared, ShimFactory, ShimPool, Tools};
+use super::{Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Runtime};
 use crate::images::{Image, Images};
+use crate::launch::{Launch, LaunchError};
+use crate::site::Site;
 
 /// Prepared shims that one start may use up.
 const MAX_SHIMS: usize = 3;
 /// How often logs are looked through for those that are too old or too many, at most and at least.
 const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Where the programs are that networks are made with.
-const PROGRAM_DIRS: [&str; 6] =
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The one real runtime: rootless containers through libcontainer.
 #[derive(Debug)]
@@ -79,7 +82,7 @@ pub struct Options {
     /// Whether instances whose disk cannot be limited are refused.
     pub enforce_disks: bool,
     /// How many shims of each kind are kept prepared.
-    pub spares: usize,
+    pub waiting_shims: usize,
     /// The name server for instances, if not the machine's.
     pub name_server: Option<IpAddr>,
     /// Where `pasta` is, if not in the usual places.
@@ -87,30 +90,34 @@ pub struct Options {
     /// Where `nft` is, if not in the usual places.
     pub nft: Option<PathBuf>,
     /// The layers of protection around containers.
-    pub protection: Layers,
+    pub protection: Protection,
 }
 
 impl Rootless {
     /// Opens the node's state and finds its supervisor. Must be called within a `LocalSet`.
     pub async fn open(options: Options, images: Rc<Images>) -> io::Result<Self> {
-        let Options { site, state, enforce_disks, spares, name_server, pasta, nft, protection } = options;
+        let Options { site, state, enforce_disks, waiting_shims, name_server, pasta, nft, protection } =
+            options;
         let layout = Layout::open(&state)?;
-        let (uids, gids) = sweep::my_subordinate_ids()?;
+        let (uids, gids) = subordinate_ids::of_this_user()?;
         let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
         let SupervisorAnswer::Pong { version, cgroup } = answer else {
             return Err(io::Error::other(format!("the supervisor answered strangely: {answer:?}")));
         };
         tracing::info!(supervisor = %version, cgroup = %cgroup.display(), "found the supervisor");
-        let tools =
-            Tools { name_server, pasta: pasta.or_else(|| find("pasta")), nft: nft.or_else(|| find("nft")) };
-        let makings = Makings { layout: layout.clone(), cgroup, uids, gids, tools, protection };
+        let tools = Tools {
+            name_server,
+            pasta: pasta.or_else(|| find_program("pasta")),
+            nft: nft.or_else(|| find_program("nft")),
+        };
+        let factory = ShimFactory { layout: layout.clone(), cgroup, uids, gids, tools, protection };
         let disks = Rc::new(Disks::open(
             &layout,
             enforce_disks,
-            trial::run(Trial::MemoryDisk, &Place { directory: None, cgroup: None }).is_ok(),
+            trial::run(Trial::MemoryDisk, &trial::Paths { directory: None, cgroup: None }).is_ok(),
         )?);
-        let spares = Spares::new(makings, spares);
-        let maker = Rc::new(Maker { site, logs: layout.logs(), images, protection, spares });
+        let shims = ShimPool::new(factory, waiting_shims);
+        let maker = Rc::new(Maker { site, logs: layout.logs(), images, protection, shims });
         let holder = Holder::new(Rc::clone(&maker), Rc::clone(&disks));
         let (logs, prune) = (Logs::at(layout.logs()), Rc::new(Notify::new()));
         tokio::task::spawn_local(keep_pruned(layout.clone(), logs.clone(), Rc::clone(&prune)));
@@ -244,7 +251,7 @@ impl Rootless {
                     self.disks.adopt(instance, disk);
                 }
                 let image = self.maker.images.adopt(&launch.start.recipe.image.digest);
-                let (container, events) = self.follow(instance, sys::asynchronous(socket)?, image);
+                let (container, events) = self.follow(instance, register(socket)?, image);
                 if directory.join("run.json").exists() {
                     // The earlier agent came no further. A shim that has begun meanwhile says so, and goes on.
                     container.run().await?;
@@ -375,9 +382,4 @@ fn without_env(launch: &Launch) -> Launch {
     let mut kept = launch.clone();
     kept.start.recipe.env.clear();
     kept
-}
-
-/// Finds a program in the usual places, whatever the environment says.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
 }

@@ -8,12 +8,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use berth_agent::launch::{Launch, LaunchError};
 use berth_agent::runtime::logs::Logs;
-use berth_agent::runtime::metering::{Ended, Seen};
-use berth_agent::runtime::{Adopted, Container, Event, Events, Launch, LaunchError, Runtime};
+use berth_agent::runtime::{Adopted, Container, Event, Events, Runtime};
 use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::outcome::Outcome;
 use berth_common::wire::call::{DiskCapacity, Start, Stock, Usage};
+use berth_shim::metering::{Ended, Seen};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Notify, mpsc};
 

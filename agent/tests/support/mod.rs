@@ -10,11 +10,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_agent::config::{Config, DiskLimits, Site};
+use berth_agent::config::{Config, DiskLimits};
 use berth_agent::images::{Images, WaterMarks};
-use berth_agent::runtime::layers::Layers;
-use berth_agent::runtime::{Adopted, Launch};
+use berth_agent::launch::Launch;
+use berth_agent::runtime::Adopted;
 use berth_agent::serve::Server;
+use berth_agent::site::Site;
 use berth_certs::{Authority, Credentials, Role, SERVER_NAME, Validity, client_config};
 use berth_common::ids::{Epoch, Generation, InstanceId};
 use berth_common::lifecycle::Lifecycle;
@@ -24,6 +25,7 @@ use berth_common::wire::call::{
 };
 use berth_common::wire::frame;
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
+use berth_shim::protection::Protection;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use tempfile::TempDir;
@@ -82,11 +84,11 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         max_tunnels: 100,
         disk_limit: DiskLimits::Unenforced,
         water_marks: WaterMarks { high: 100, low: 100 },
-        spares: 0,
+        waiting_shims: 0,
         name_server: None,
         pasta: None,
         nft: None,
-        protection: Layers::default(),
+        protection: Protection::default(),
         monitor_listen: None,
     }
 }

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod link;
 mod model;
 mod node;
 mod promises;
@@ -142,4 +143,22 @@ fn without_trouble_requests_are_granted() {
     world.come_to_rest();
     assert_eq!(world.promises.answers(), (3, 0));
     assert!(world.ended_idle(0));
+}
+
+/// A start that has no answer and is to be stopped again ran on a machine that was then restarted: nobody may say that it
+/// never began.
+#[test]
+fn a_life_that_was_lost_before_it_was_heard_of_is_kept_as_an_estimate() {
+    let mut world = World::new();
+    for action in [Action::Acquire(0), Action::StoreReads, Action::StoreWrites] {
+        world.act(action);
+    }
+    for node in 0..NODES {
+        world.act(Action::NodeObeys(node));
+        world.progress_all(node);
+        world.act(Action::NodeLosesAll(node));
+    }
+    world.act(Action::End { object: 0, order: EndOrder::Destroy });
+    world.act(Action::StoreWrites);
+    world.come_to_rest();
 }

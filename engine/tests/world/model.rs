@@ -1,25 +1,24 @@
 //! The simulated world: a shell that carries out the engine's effects on simulated nodes and a simulated store, and
-//! the things that can happen in it.
+//! the things that can happen in it. Both ends of the links are the real ones (`berth_protocol`).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::ids::{EdgeId, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::image::Digest;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::{ClassSpec, HookKind, HooksSpec, ImageRef, Recipe, Resources};
-use berth_common::wire::call::{
-    Capacity, DiskCapacity, InstanceStatus, Phase, Refusal, RefusalCode, Start, Stop,
-};
+use berth_common::wire::call::{Answer, Capacity, DiskCapacity, InstanceStatus, Phase, Start, Stop};
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
-    Backoff, Config, Effect, EndOrder, Engine, Event, Input, Kept, Now, PersistId, Record, RecordState,
+    Backoff, Config, Effect, EndOrder, Engine, Event, Input, Now, PersistId, Record, RecordState,
     StoreFailure, UsageRecord, WaiterId,
 };
 use proptest::sample::Index;
 
-use crate::node::{Node, Order};
+use crate::link::Link;
+use crate::node::{Node, Supply};
 use crate::promises::Promises;
 
 pub(crate) const OBJECTS: usize = 3;
@@ -68,7 +67,7 @@ pub(crate) enum Action {
         node: usize,
         which: Index,
     },
-    /// `orders_lost`: what was sent and not yet obeyed never arrives. Otherwise the edge sends it again.
+    /// `orders_lost`: what was sent and not yet obeyed never arrives. Otherwise it does, perhaps after it was sent again.
     Disconnect {
         node: usize,
         orders_lost: bool,
@@ -96,6 +95,7 @@ pub(crate) struct World {
     fleet: Fleet,
     now: Now,
     nodes: Vec<Node>,
+    links: Vec<Link>,
     names: Vec<NodeId>,
     durable: HashMap<ObjectId, Record>,
     /// What is durable and the engine knows it.
@@ -110,6 +110,10 @@ pub(crate) struct World {
 fn key(object: usize) -> ObjectKey {
     let name = object.to_string().parse().unwrap();
     ObjectKey { app: "a".parse().unwrap(), class: "C".parse().unwrap(), name }
+}
+
+fn edge() -> EdgeId {
+    "e".parse().unwrap()
 }
 
 fn class() -> ClassSpec {
@@ -159,7 +163,8 @@ impl World {
             engine: engine(),
             fleet: Fleet::new(),
             now: Now { mono_ms: 1_000, wall_ms: 1 << 40 },
-            nodes: (0..NODES).map(|_| Node::connected()).collect(),
+            nodes: (0..NODES).map(|_| Node::new(edge(), CAPACITY)).collect(),
+            links: (0..NODES).map(|_| Link::new(edge())).collect(),
             names: (0..NODES).map(|n| format!("n{n}").parse().unwrap()).collect(),
             durable: HashMap::new(),
             acknowledged: HashMap::new(),
@@ -168,9 +173,7 @@ impl World {
             reads: VecDeque::new(),
             drawn: 0,
         };
-        for name in &world.names {
-            world.fleet.node_up(name.clone(), CAPACITY, DiskCapacity::default(), false);
-        }
+        (0..NODES).for_each(|node| world.connect(node));
         world
     }
 
@@ -203,7 +206,7 @@ impl World {
             Action::StoreFailsToWrite { applied } => self.store_writes(applied, false),
             Action::StoreReads => self.store_reads(true),
             Action::StoreFailsToRead => self.store_reads(false),
-            Action::NodeObeys(node) => self.nodes[node].obey(),
+            Action::NodeObeys(node) => self.links[node].deliver(&mut self.nodes[node], Supply::Enough),
             Action::NodeTells(node) => self.tell(node),
             Action::NodeRefuses(node) => self.refuse(node),
             Action::Progress { node, which } => self.on_one(node, which, Node::progress),
@@ -214,13 +217,10 @@ impl World {
             Action::NodeStops { node, which } => {
                 self.on_one(node, which, |node, instance| node.advance(instance, Phase::Stopping));
             }
-            Action::Disconnect { node, orders_lost } => {
-                self.nodes[node].disconnect(orders_lost);
-                self.fleet.node_down(&self.names[node]);
-            }
+            Action::Disconnect { node, orders_lost } => self.disconnect(node, orders_lost),
             Action::NodeLosesAll(node) => {
+                self.disconnect(node, true);
                 self.nodes[node].lose_all();
-                self.fleet.node_down(&self.names[node]);
             }
             Action::Connect(node) => self.connect(node),
             Action::CrashEdge { written } => self.crash(written),
@@ -367,31 +367,56 @@ impl World {
         }
     }
 
+    /// The edge hears the next news, and before that the answers that have come.
     fn tell(&mut self, node: usize) {
+        while let Some((answer, start)) = self.links[node].next_answer() {
+            if let (Answer::Refused(refusal), Some(start)) = (answer, start) {
+                let (object, instance) = (start.object.id(), start.instance);
+                self.input(Input::StartRefused { object, instance, refusal });
+            }
+        }
         if let Some(status) = self.nodes[node].next_news() {
-            self.input(Input::Status { node: self.names[node].clone(), status });
+            self.hear(node, status);
         }
     }
 
+    fn hear(&mut self, node: usize, status: InstanceStatus) {
+        self.links[node].tell(|outbox| outbox.told_of(status.instance));
+        self.input(Input::Status { node: self.names[node].clone(), status });
+    }
+
+    /// The node lacks what the next start needs.
     fn refuse(&mut self, node: usize) {
-        if let Some(start) = self.nodes[node].refuse() {
-            let refusal = Refusal { code: RefusalCode::Image, message: "no such image".to_owned() };
-            let (object, instance) = (start.object.id(), start.instance);
-            self.input(Input::StartRefused { object, instance, refusal });
+        if self.links[node].starts_next() {
+            self.links[node].deliver(&mut self.nodes[node], Supply::Lacking);
         }
     }
 
+    fn disconnect(&mut self, node: usize, orders_lost: bool) {
+        self.links[node].lost(self.now.wall_ms, orders_lost);
+        self.nodes[node].hang_up();
+        self.fleet.node_down(&self.names[node]);
+    }
+
+    /// As a link does it: all that the node tells, then what of the starts is still to come.
     fn connect(&mut self, node: usize) {
-        if self.nodes[node].is_connected() {
+        if self.links[node].is_connected() {
             return;
         }
-        let (told, instances) = self.nodes[node].connect();
+        let told = self.links[node].hello(&mut self.nodes[node]);
         self.fleet.node_up(self.names[node].clone(), CAPACITY, DiskCapacity::default(), false);
+        let mut instances: HashSet<InstanceId> = told.iter().map(|status| status.instance).collect();
         for status in told {
+            self.hear(node, status);
+        }
+        let kept = self.links[node].kept(self.nodes[node].kept_since_ms());
+        for start in self.links[node].synced(kept) {
+            let status = never_began(&start);
             self.input(Input::Status { node: self.names[node].clone(), status });
         }
-        let kept = Kept { since_ms: Some(self.nodes[node].kept_since_ms()), heard_ms: None };
+        instances.extend(self.links[node].starting());
         self.input(Input::Synced { node: self.names[node].clone(), instances, kept });
+        self.links[node].up();
     }
 
     // ---- the edge
@@ -407,11 +432,8 @@ impl World {
         self.acknowledged = self.durable.clone();
         self.reads.clear();
         self.promises.crashed();
-        for node in &mut self.nodes {
-            // What no connection carries is in no node's reach, and gone with the edge.
-            node.connect();
-            node.disconnect(true);
-        }
+        self.links.iter_mut().for_each(Link::crash);
+        self.nodes.iter_mut().for_each(Node::hang_up);
         self.restart();
     }
 
@@ -447,12 +469,12 @@ impl World {
                 }
                 Effect::Start { node, start, .. } => {
                     self.promises.starting(&start, self.acknowledged.get(&start.object.id()));
-                    self.node(&node).order(Order::Start(start));
+                    self.link(&node).tell(|outbox| outbox.start(start));
                 }
                 Effect::Stop { node, stop } => self.stop(&node, stop),
                 Effect::Forget { node, instance } => {
                     self.promises.forgetting(instance, self.durable.values());
-                    self.node(&node).order(Order::Forget(instance));
+                    self.link(&node).tell(|outbox| outbox.forget(instance));
                 }
                 Effect::Grant { waiter, hold, placement } => self.promises.granted(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.promises.ordered(waiter),
@@ -461,9 +483,9 @@ impl World {
         }
     }
 
-    fn node(&mut self, id: &NodeId) -> &mut Node {
-        let index = self.names.iter().position(|name| name == id).unwrap();
-        &mut self.nodes[index]
+    fn link(&mut self, node: &NodeId) -> &mut Link {
+        let index = self.names.iter().position(|name| name == node).unwrap();
+        &mut self.links[index]
     }
 
     fn reserve(&mut self, demand: &Demand) {
@@ -477,12 +499,9 @@ impl World {
     /// A stop for a start that was never sent drops both.
     fn stop(&mut self, node: &NodeId, stop: Stop) {
         self.promises.stopping(&stop);
-        match self.node(node).take_unsent_start(stop.instance) {
-            Some(start) => {
-                let status = never_began(&start);
-                self.engine.handle(self.now, Input::Status { node: node.clone(), status });
-            }
-            None => self.node(node).order(Order::Stop(stop)),
+        if let Some(start) = self.link(node).tell(|outbox| outbox.stop(stop)) {
+            let status = never_began(&start);
+            self.engine.handle(self.now, Input::Status { node: node.clone(), status });
         }
     }
 }

@@ -1,209 +1,237 @@
-//! A simulated node, and the edge's connection to it with the orders that are under way.
+//! A simulated node: the agent's own table of instances and of sessions, with apps that run, end and are lost.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use berth_common::ids::{Generation, InstanceId, ObjectId};
+use berth_common::ids::{EdgeId, InstanceId, ObjectId};
 use berth_common::metering::Metered;
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{InstanceStatus, Phase, Start, Stop};
+use berth_common::wire::call::{
+    Answer, Call, Capacity, Forget, InstanceStatus, Phase, Refusal, RefusalCode, Start,
+};
+use berth_protocol::Moment;
+use berth_protocol::node::{Admission, Effect, InstanceTable, SessionId, SessionTable, StopOrder};
 
 const SIGKILL: i32 = 9;
 
-#[derive(Debug, Clone)]
-pub(crate) enum Order {
-    Start(Box<Start>),
-    Stop(Stop),
-    Forget(InstanceId),
+/// What the node can set aside for a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Supply {
+    Enough,
+    Lacking,
 }
 
-#[derive(Debug)]
-struct Instance {
-    object: ObjectId,
-    generation: Generation,
-    phase: Phase,
-    /// Since when its app runs, if it does.
-    running_since_ms: Option<u64>,
-    metered: Option<Metered>,
-}
-
-/// A node. Orders that it has not obeyed yet may or may not have been sent; while there is no connection they wait.
+/// What runs of an instance.
 #[derive(Debug, Default)]
+struct App {
+    running_since_ms: Option<u64>,
+    stop: Option<StopOrder>,
+}
+
+/// A node with one edge.
+#[derive(Debug)]
 pub(crate) struct Node {
-    connected: bool,
+    edge: EdgeId,
+    capacity: Capacity,
     now_ms: u64,
     /// Since when it has lost nothing.
     kept_since_ms: u64,
     /// The instances whose apps ran.
     ran: BTreeSet<InstanceId>,
-    instances: BTreeMap<InstanceId, Instance>,
-    orders: VecDeque<Order>,
-    news: VecDeque<InstanceStatus>,
-}
-
-impl Instance {
-    fn lives(&self) -> bool {
-        !matches!(self.phase, Phase::Exited(_))
-    }
+    sessions: SessionTable,
+    table: InstanceTable,
+    apps: BTreeMap<InstanceId, App>,
+    /// What is told on the connection that there is, if there is one.
+    news: Option<VecDeque<InstanceStatus>>,
 }
 
 impl Node {
-    pub(crate) fn connected() -> Self {
-        Self { connected: true, ..Self::default() }
-    }
-
-    pub(crate) fn is_connected(&self) -> bool {
-        self.connected
+    pub(crate) fn new(edge: EdgeId, capacity: Capacity) -> Self {
+        Self {
+            edge,
+            capacity,
+            now_ms: 0,
+            kept_since_ms: 0,
+            ran: BTreeSet::new(),
+            sessions: SessionTable::default(),
+            table: InstanceTable::new(capacity),
+            apps: BTreeMap::new(),
+            news: None,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.instances.is_empty()
+        self.statuses().is_empty()
+    }
+
+    fn statuses(&self) -> Vec<InstanceStatus> {
+        self.table.statuses(&self.edge)
     }
 
     /// The objects of the instances that live here.
     pub(crate) fn living(&self) -> impl Iterator<Item = ObjectId> {
-        self.instances.values().filter(|instance| instance.lives()).map(|instance| instance.object)
+        let lives = |status: &InstanceStatus| !matches!(status.phase, Phase::Exited(_));
+        self.statuses().into_iter().filter(lives).map(|status| status.object)
     }
 
     /// Those that live, to pick one from.
     pub(crate) fn living_ids(&self) -> Vec<InstanceId> {
-        self.instances.iter().filter(|(_, instance)| instance.lives()).map(|(id, _)| *id).collect()
+        self.table.alive().collect()
     }
 
-    pub(crate) fn order(&mut self, order: Order) {
-        self.orders.push_back(order);
+    fn now(&self) -> Moment {
+        Moment::at(Duration::from_millis(self.now_ms))
     }
 
-    /// Takes back a start that cannot have been sent.
-    pub(crate) fn take_unsent_start(&mut self, instance: InstanceId) -> Option<Box<Start>> {
-        let is_it = |order: &Order| matches!(order, Order::Start(start) if start.instance == instance);
-        let index = self.orders.iter().position(is_it).filter(|_| !self.connected)?;
-        match self.orders.remove(index) {
-            Some(Order::Start(start)) => Some(start),
-            _ => None,
+    // ---- the edge
+
+    /// A new connection: what is told first on it.
+    pub(crate) fn hello(&mut self, session: &SessionId) -> Vec<InstanceStatus> {
+        self.sessions.enter(session).expect("each connection is newer than the one before");
+        self.news = Some(VecDeque::new());
+        self.statuses()
+    }
+
+    /// The connection is gone, with the news that were under way.
+    pub(crate) fn hang_up(&mut self) {
+        self.news = None;
+    }
+
+    /// The next thing that the edge hears.
+    pub(crate) fn next_news(&mut self) -> Option<InstanceStatus> {
+        self.news.as_mut()?.pop_front()
+    }
+
+    /// Serves a call of a connection, which may be over by now.
+    pub(crate) fn serve(&mut self, session: &SessionId, call: &Call, supply: Supply) -> Answer {
+        if !self.sessions.is_current(session) {
+            return Answer::Refused(refusal(RefusalCode::Stale));
         }
-    }
-
-    /// Refuses the next order if it is a start.
-    pub(crate) fn refuse(&mut self) -> Option<Box<Start>> {
-        match self.orders.front() {
-            Some(Order::Start(start)) if self.connected => {
-                let start = start.clone();
-                self.orders.pop_front();
-                Some(start)
+        let now = self.now();
+        let done = match call {
+            Call::Start(start) => self.start(start, supply),
+            Call::Stop(stop) => self.table.stop(&self.edge, stop, now).map(|()| Answer::Done),
+            Call::Forget(Forget { instances }) => {
+                let gone = self.table.forgettable(&self.edge, instances);
+                self.forget(&gone.expect("told to forget a living instance"));
+                Ok(Answer::Done)
             }
-            _ => None,
-        }
-    }
-
-    /// Carries out the next order.
-    pub(crate) fn obey(&mut self) {
-        if !self.connected {
-            return;
-        }
-        match self.orders.pop_front() {
-            Some(Order::Start(start)) => self.start(&start),
-            Some(Order::Stop(Stop { instance, signal: SIGKILL, .. })) => {
-                self.advance(instance, Phase::Exited(Outcome::signalled(SIGKILL)));
-            }
-            Some(Order::Stop(Stop { instance, .. })) => self.advance(instance, Phase::Stopping),
-            Some(Order::Forget(instance)) => {
-                let gone = self.instances.remove(&instance);
-                assert!(gone.is_none_or(|instance| !instance.lives()), "told to forget a living instance");
-            }
-            None => {}
-        }
-    }
-
-    fn start(&mut self, start: &Start) {
-        let state = Instance {
-            object: start.object.id(),
-            generation: start.generation,
-            phase: Phase::Starting,
-            running_since_ms: None,
-            metered: None,
+            other => panic!("the edge does not call {other:?} here"),
         };
-        assert!(self.instances.insert(start.instance, state).is_none(), "an instance was started twice");
-        self.tell(start.instance);
+        self.carry_out();
+        done.unwrap_or_else(Answer::Refused)
     }
+
+    fn start(&mut self, start: &Start, supply: Supply) -> Result<Answer, Refusal> {
+        if self.table.admit(&self.edge, start)? == Admission::New {
+            if supply == Supply::Lacking {
+                return Err(refusal(RefusalCode::Image));
+            }
+            self.table.enter(&self.edge, start, self.now());
+            let before = self.apps.insert(start.instance, App::default());
+            assert!(before.is_none(), "an instance was started twice");
+        }
+        Ok(Answer::Accepted)
+    }
+
+    fn forget(&mut self, gone: &[InstanceId]) {
+        for instance in gone {
+            self.table.forget(*instance);
+            self.apps.remove(instance);
+        }
+    }
+
+    // ---- its apps
 
     /// Moves an instance on, if that is a way forward.
     pub(crate) fn advance(&mut self, instance: InstanceId, phase: Phase) {
-        let Some(state) = self.instances.get_mut(&instance) else { return };
-        if rank(&phase) > rank(&state.phase) {
-            if phase == Phase::Running {
-                state.running_since_ms = Some(self.now_ms);
-                self.ran.insert(instance);
-            }
-            if matches!(phase, Phase::Exited(_)) {
-                let life = |since| Metered::estimate(since, Duration::from_millis(self.now_ms - since));
-                state.metered =
-                    state.running_since_ms.map(life).map(|life| Metered { estimated: false, ..life });
-            }
-            state.phase = phase;
-            self.tell(instance);
+        match phase {
+            Phase::Exited(outcome) => self.end(instance, outcome),
+            phase => self.table.advance(instance, phase, self.now()),
         }
+        self.carry_out();
+    }
+
+    fn end(&mut self, instance: InstanceId, outcome: Outcome) {
+        let life = |since| Metered {
+            estimated: false,
+            ..Metered::estimate(since, Duration::from_millis(self.now_ms - since))
+        };
+        let metered = self.apps.get(&instance).and_then(|app| app.running_since_ms).map(life);
+        self.table.ended(instance, outcome, metered, self.now());
     }
 
     /// Lets an instance make progress by itself.
     pub(crate) fn progress(&mut self, instance: InstanceId) {
-        match self.instances.get(&instance).map(|state| &state.phase) {
+        match self.phase(instance) {
             Some(Phase::Starting) => self.advance(instance, Phase::Running),
             Some(Phase::Running) => self.advance(instance, Phase::Ready),
             _ => {}
         }
     }
 
+    fn phase(&self, instance: InstanceId) -> Option<Phase> {
+        self.statuses().into_iter().find(|status| status.instance == instance).map(|status| status.phase)
+    }
+
     /// Lets those that are ending end.
     pub(crate) fn end_stopping(&mut self) {
         for instance in self.living_ids() {
-            if self.instances[&instance].phase == Phase::Stopping {
+            if self.phase(instance) == Some(Phase::Stopping) {
                 self.advance(instance, Phase::Exited(Outcome::exited(0)));
             }
         }
     }
 
-    fn tell(&mut self, instance: InstanceId) {
-        if self.connected {
-            self.news.push_back(self.status(instance));
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.table.poll_effect() {
+            match effect {
+                Effect::Tell { status, .. } => self.tell(status),
+                Effect::Stop { instance, order } => {
+                    self.apps.entry(instance).or_default().stop = Some(order);
+                    self.enforce_stop(instance);
+                }
+                Effect::Reached { .. } | Effect::LetGo { .. } => {}
+            }
         }
     }
 
-    fn status(&self, instance: InstanceId) -> InstanceStatus {
-        let state = &self.instances[&instance];
-        InstanceStatus {
-            instance,
-            object: state.object,
-            generation: state.generation,
-            phase: state.phase.clone(),
-            metered: state.metered.clone(),
+    fn tell(&mut self, status: InstanceStatus) {
+        if status.phase == Phase::Running {
+            self.ran.insert(status.instance);
+            self.apps.entry(status.instance).or_default().running_since_ms = Some(self.now_ms);
+        }
+        if let Some(news) = &mut self.news {
+            news.push_back(status);
         }
     }
 
-    /// The next thing that the edge hears.
-    pub(crate) fn next_news(&mut self) -> Option<InstanceStatus> {
-        self.news.pop_front()
-    }
-
-    /// The connection is lost, with the news that were under way; the orders too if they had been sent.
-    pub(crate) fn disconnect(&mut self, orders_lost: bool) {
-        if self.connected && orders_lost {
-            self.orders.clear();
+    /// Kills an app at once, or when its grace is over.
+    fn enforce_stop(&mut self, instance: InstanceId) {
+        let due = |order: StopOrder| order.signal == SIGKILL || order.deadline <= self.now();
+        if self.apps.get(&instance).and_then(|app| app.stop).is_some_and(due) {
+            self.end(instance, Outcome::signalled(SIGKILL));
         }
-        self.connected = false;
-        self.news.clear();
     }
 
-    /// The machine was restarted: nothing of the instances is left.
-    pub(crate) fn lose_all(&mut self) {
-        self.disconnect(true);
-        self.instances.clear();
-        self.kept_since_ms = self.now_ms;
-    }
+    // ---- time and loss
 
     /// What time it is, of day.
     pub(crate) fn time(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        for instance in self.living_ids() {
+            self.enforce_stop(instance);
+        }
+        self.carry_out();
+    }
+
+    /// The machine was restarted: nothing of the instances is left.
+    pub(crate) fn lose_all(&mut self) {
+        self.hang_up();
+        self.sessions = SessionTable::default();
+        self.table = InstanceTable::new(self.capacity);
+        self.apps.clear();
+        self.kept_since_ms = self.now_ms;
     }
 
     /// Since when it has lost nothing.
@@ -215,25 +243,8 @@ impl Node {
     pub(crate) fn ran(&self) -> &BTreeSet<InstanceId> {
         &self.ran
     }
-
-    /// A new connection. Gives back what is told on it, and which instances are there or still to be started.
-    pub(crate) fn connect(&mut self) -> (Vec<InstanceStatus>, HashSet<InstanceId>) {
-        self.connected = true;
-        let told = self.instances.keys().map(|instance| self.status(*instance)).collect();
-        let unsent = self.orders.iter().filter_map(|order| match order {
-            Order::Start(start) => Some(start.instance),
-            Order::Stop(_) | Order::Forget(_) => None,
-        });
-        (told, self.instances.keys().copied().chain(unsent).collect())
-    }
 }
 
-fn rank(phase: &Phase) -> u8 {
-    match phase {
-        Phase::Starting => 0,
-        Phase::Running => 1,
-        Phase::Ready => 2,
-        Phase::Stopping => 3,
-        Phase::Exited(_) => 4,
-    }
+fn refusal(code: RefusalCode) -> Refusal {
+    Refusal { code, message: "for a test".to_owned() }
 }

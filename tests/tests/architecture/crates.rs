@@ -37,6 +37,11 @@ fn the_engine_is_pure() {
 }
 
 #[test]
+fn the_state_machines_of_the_protocol_are_pure() {
+    lacks("berth-protocol", &["tokio", "quinn", "rustls", "hyper", "nix", "libc", "berth-engine"]);
+}
+
+#[test]
 fn common_knows_no_network_library() {
     lacks("berth-common", &["quinn", "rustls", "hyper", "sled", "libcontainer"]);
 }
@@ -47,6 +52,13 @@ fn the_monitor_knows_nothing_of_what_it_shows() {
         "berth-monitor",
         &["berth-common", "berth-engine", "berth-certs", "quinn", "rustls", "sled", "axum"],
     );
+}
+
+#[test]
+fn libcontainer_is_never_in_a_process_with_threads() {
+    // A fork that goes on without exec is sound with one thread only, and whoever has an async runtime may have more.
+    lacks("berth-shim", &["tokio", "tokio-util", "quinn", "quinn-proto", "futures-util", "berth-agent"]);
+    lacks_within("berth-agent", ITS_OWN, &["libcontainer", "oci-spec"]);
 }
 
 #[test]

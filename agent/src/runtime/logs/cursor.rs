@@ -9,8 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use berth_common::wire::logs::LogStream;
-
-use super::line::{self, Line};
+use berth_shim::log::line::{self, ParsedLine, older};
 
 /// Bytes read at once: every log that is followed has so many.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -21,7 +20,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// One line of a log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct LogLine {
     pub(super) time_ms: u64,
     pub(super) stream: LogStream,
     pub(super) text: Vec<u8>,
@@ -68,7 +67,7 @@ impl Cursor {
     }
 
     /// The next line, or `None` where nothing more is there yet.
-    pub(super) fn next(&mut self) -> io::Result<Option<Said>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<LogLine>> {
         if self.open.is_none() && !self.open_next(None)? {
             return Ok(None);
         }
@@ -100,7 +99,7 @@ impl Cursor {
         self.open = None;
     }
 
-    fn read_on(&mut self) -> io::Result<Option<Said>> {
+    fn read_on(&mut self) -> io::Result<Option<LogLine>> {
         while let Some(bytes) = self.read_line()? {
             if let Some(said) = self.understand(bytes) {
                 return Ok(Some(said));
@@ -125,12 +124,16 @@ impl Cursor {
         Ok(Some(line))
     }
 
-    fn understand(&mut self, bytes: Vec<u8>) -> Option<Said> {
+    fn understand(&mut self, bytes: Vec<u8>) -> Option<LogLine> {
         let next = self.at.unwrap_or(0);
         let said = match line::parse(&bytes) {
-            Line::Start { .. } => return None,
-            Line::Text { time_ms, stream, text } => Said { time_ms, stream, text: text.to_owned(), next },
-            Line::Torn => Said { time_ms: self.last_ms, stream: LogStream::Berth, text: bytes, next },
+            ParsedLine::Start { .. } => return None,
+            ParsedLine::Text { time_ms, stream, text } => {
+                LogLine { time_ms, stream, text: text.to_owned(), next }
+            }
+            ParsedLine::Torn => {
+                LogLine { time_ms: self.last_ms, stream: LogStream::Berth, text: bytes, next }
+            }
         };
         self.last_ms = said.time_ms;
         Some(said)
@@ -171,11 +174,6 @@ impl Cursor {
     }
 }
 
-/// Where the name of a log's older file comes from.
-pub(crate) fn older(path: &Path) -> PathBuf {
-    path.with_extension("log.1")
-}
-
 fn id(metadata: &fs::Metadata) -> FileId {
     (metadata.dev(), metadata.ino())
 }
@@ -201,8 +199,8 @@ fn candidate(mut file: File) -> io::Result<Option<Candidate>> {
         return Ok(None);
     }
     let start = match line::parse(first.trim_ascii_end()) {
-        Line::Start { at } => at,
-        Line::Text { .. } | Line::Torn => 0,
+        ParsedLine::Start { at } => at,
+        ParsedLine::Text { .. } | ParsedLine::Torn => 0,
     };
     let id = id(&file.metadata()?);
     Ok(Some(Candidate { file, id, start }))
@@ -260,8 +258,8 @@ fn last_lines(file: &mut File, wanted: u64) -> io::Result<Back> {
 mod tests {
     use berth_common::spec::LogSpec;
 
-    use super::super::super::log::{Lines, Log};
     use super::*;
+    use berth_shim::log::{Lines, Log};
 
     struct Writer {
         _directory: tempfile::TempDir,

@@ -1,5 +1,5 @@
-//! The logs of a node's instances: which there are, whose, and for how long they are kept. `log` writes them, in the
-//! shims; `reader` reads them, for edges.
+//! The logs of a node's instances: which there are, whose, and for how long they are kept. The shims
+//! write them (`berth_shim::log`); `reader` reads them, for edges.
 //!
 //! ```text
 //! logs/ID.json      whose log it is, since when, and for how long it is kept; written before the instance runs
@@ -9,7 +9,6 @@
 //! ```
 
 mod cursor;
-pub(crate) mod line;
 mod reader;
 
 use std::collections::{HashMap, HashSet};
@@ -20,13 +19,12 @@ use std::time::{Duration, SystemTime};
 
 use berth_common::ids::{EdgeId, Generation, InstanceId, ObjectKey};
 use berth_common::spec::LogSpec;
+use berth_shim::log::line::{self, older};
+use berth_shim::state_files::{read_json, write_json_fast};
 use serde::{Deserialize, Serialize};
 
-use super::Launch;
-use super::layout::{read_json, write_json_fast};
-
-pub(crate) use self::cursor::older;
 pub use self::reader::{Reader, Rest};
+use crate::launch::Launch;
 
 /// Most logs kept on a node, those of ended instances first to go. With their number every look through them stays short.
 const MAX_LOGS: usize = 256;

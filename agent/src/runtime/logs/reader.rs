@@ -17,9 +17,9 @@ use std::time::{Duration, SystemTime};
 
 use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::wire::logs::{LogBatch, LogPlace, LogRecord, LogStream, MAX_LOG_PLACES, ReadLogs};
+use berth_shim::log::line::unix_ms;
 
-use super::cursor::{Cursor, Said, place_of_last};
-use super::line::unix_ms;
+use super::cursor::{Cursor, LogLine, place_of_last};
 use super::{LogEntry, Logs};
 
 /// Bytes of text and names of a batch, after which no line is added. Written as JSON with every byte escaped, a batch with
@@ -71,7 +71,7 @@ pub struct Reader {
 struct Source {
     entry: LogEntry,
     cursor: Cursor,
-    next: Option<Said>,
+    next: Option<LogLine>,
     /// How far it was read, or its lines are not wanted.
     place: u64,
     /// Nothing comes any more.
@@ -257,8 +257,8 @@ impl Source {
         self.done = true;
     }
 
-    fn record(&self, said: Said) -> LogRecord {
-        let Said { time_ms, stream, text, next } = said;
+    fn record(&self, said: LogLine) -> LogRecord {
+        let LogLine { time_ms, stream, text, next } = said;
         let text = String::from_utf8_lossy(&text).into_owned();
         LogRecord {
             time_ms,
@@ -270,11 +270,11 @@ impl Source {
         }
     }
 
-    fn remark(&self, before: &Said, missed: u64) -> LogRecord {
+    fn remark(&self, before: &LogLine, missed: u64) -> LogRecord {
         let text =
             format!("[{missed} bytes of output are missing: they were removed before they could be read]");
         let said =
-            Said { time_ms: before.time_ms, stream: LogStream::Berth, text: text.into_bytes(), next: 0 };
+            LogLine { time_ms: before.time_ms, stream: LogStream::Berth, text: text.into_bytes(), next: 0 };
         self.record(said)
     }
 }

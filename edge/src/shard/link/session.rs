@@ -134,12 +134,12 @@ impl Link {
         for status in told {
             self.update(status);
         }
-        for start in self.outbox.synced() {
+        let since_ms = welcome.kept_for_ms.map(|kept| wall_ms().saturating_sub(kept));
+        let kept = Kept { since_ms, heard_ms: self.heard_ms };
+        for start in self.outbox.synced(kept.lost_since_heard()) {
             self.never_began(&start);
         }
         instances.extend(self.outbox.starting());
-        let since_ms = welcome.kept_for_ms.map(|kept| wall_ms().saturating_sub(kept));
-        let kept = Kept { since_ms, heard_ms: self.heard_ms };
         self.objects.input(Input::Synced { node: self.node.clone(), instances, kept });
     }
 

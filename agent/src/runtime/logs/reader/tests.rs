@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use berth_common::ids::{Generation, ObjectKey};
 use berth_common::spec::LogSpec;
 use berth_common::wire::logs::LogsOf;
+use berth_shim::log::{Lines, Log};
 
-use super::super::super::log::{Lines, Log};
 use super::*;
 
 struct World {

@@ -1,0 +1,33 @@
+//! An order to start a container, and why it was not carried out.
+
+use berth_common::ids::{EdgeId, Epoch};
+use berth_common::wire::call::{RefusalCode, Start};
+use serde::{Deserialize, Serialize};
+
+/// What to run, and for whom.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The edge's request.
+    pub start: Start,
+    /// The edge that owns the instance.
+    pub owner: EdgeId,
+    /// The owner's epoch when it asked.
+    pub epoch: Epoch,
+}
+
+/// Why a container was not started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct LaunchError {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what was tried, on what, what to do.
+    pub message: String,
+}
+
+impl LaunchError {
+    /// An error with its kind and text.
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}

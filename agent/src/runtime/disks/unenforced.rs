@@ -1,0 +1,42 @@
+//! Disks that are as large as the node's own: for machines whose owner trusts what runs there.
+
+use std::path::{Path, PathBuf};
+
+use berth_common::wire::call::{DiskLimit, DiskSlots};
+
+use berth_shim::disk::Disk;
+
+use super::Backend;
+
+/// Directories below those of the shims.
+#[derive(Debug)]
+pub(super) struct Unenforced;
+
+impl Backend for Unenforced {
+    fn limit(&self) -> DiskLimit {
+        DiskLimit::Unenforced
+    }
+
+    fn slots(&self) -> Vec<DiskSlots> {
+        Vec::new()
+    }
+
+    fn taken(&self) -> u32 {
+        0
+    }
+
+    fn take(&self, _bytes: u64) -> Option<Disk> {
+        Some(Disk::Own)
+    }
+
+    fn adopt(&self, _path: &Path) {}
+
+    /// What is left goes with the shim's own directory.
+    fn give_back(&self, _path: &Path) -> bool {
+        false
+    }
+
+    fn take_dirty(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,5 @@
+//! The edge's end: what a node has still to be told.
+
+mod outbox;
+
+pub use self::outbox::{Asked, Outbox};

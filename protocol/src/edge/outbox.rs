@@ -1,0 +1,346 @@
+//! What one node has still to be told, in a form that survives the loss of the connection.
+//!
+//! A start goes through these states; everything else is sent, and sent again after a loss, until it is answered.
+//!
+//! ```text
+//!            connection lost, and the next one does not know it (the agent refuses what it had not begun)
+//!          ┌───────────────────────────────────────────────┐
+//!          ▼                                               │
+//!  ──▶ Waiting ──sent──▶ Sent ──answered, or told of by the node──▶ gone from here
+//!         │ stop           └ stop ──▶ kept back until the start is answered, so that it cannot overtake it
+//!         └──▶ dropped: the instance never was
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use berth_common::ids::InstanceId;
+use berth_common::wire::call::{Call, Forget, Start, Stop};
+
+/// Most instances that one call asks to forget.
+const FORGET_BATCH: usize = 256;
+
+/// A call that waits for its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// To start this instance.
+    Start(InstanceId),
+    /// To end it.
+    Stop(InstanceId),
+    /// To forget these.
+    Forget(Vec<InstanceId>),
+}
+
+#[derive(Debug)]
+struct PendingStart {
+    start: Box<Start>,
+    sent: bool,
+    stop: Option<Stop>,
+}
+
+/// What has still to be told. See the module.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Starts that were answered, or never were, and of which that was not told yet.
+    settled: Vec<InstanceId>,
+    starts: BTreeMap<InstanceId, PendingStart>,
+    waiting_starts: VecDeque<InstanceId>,
+    /// Not yet answered; those in `waiting_stops` are not yet sent either.
+    stops: BTreeMap<InstanceId, Stop>,
+    waiting_stops: VecDeque<InstanceId>,
+    waiting_forgets: BTreeSet<InstanceId>,
+    sent_forgets: BTreeSet<InstanceId>,
+}
+
+impl Outbox {
+    /// The starts that were answered since this was asked last, or that never were begun.
+    pub fn take_settled(&mut self) -> Vec<InstanceId> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Takes a start.
+    pub fn start(&mut self, start: Box<Start>) {
+        self.waiting_starts.push_back(start.instance);
+        self.starts.insert(start.instance, PendingStart { start, sent: false, stop: None });
+    }
+
+    /// Takes a stop. Gives back the start that it makes needless, if that was never sent.
+    pub fn stop(&mut self, stop: Stop) -> Option<Box<Start>> {
+        let instance = stop.instance;
+        match self.starts.get_mut(&instance) {
+            Some(pending) if pending.sent => {
+                pending.stop = Some(stop);
+                None
+            }
+            Some(_) => {
+                self.waiting_starts.retain(|waiting| *waiting != instance);
+                self.settled.push(instance);
+                self.starts.remove(&instance).map(|pending| pending.start)
+            }
+            None => {
+                self.queue_stop(stop);
+                None
+            }
+        }
+    }
+
+    /// Takes an instance that the node is to forget.
+    pub fn forget(&mut self, instance: InstanceId) {
+        self.waiting_forgets.insert(instance);
+    }
+
+    /// The next call to send, if any waits.
+    pub fn next_call(&mut self) -> Option<(Asked, Call)> {
+        self.next_start().or_else(|| self.next_stop()).or_else(|| self.next_forget())
+    }
+
+    fn next_start(&mut self) -> Option<(Asked, Call)> {
+        let instance = self.waiting_starts.pop_front()?;
+        let pending = self.starts.get_mut(&instance)?;
+        pending.sent = true;
+        Some((Asked::Start(instance), Call::Start(pending.start.clone())))
+    }
+
+    fn next_stop(&mut self) -> Option<(Asked, Call)> {
+        let instance = self.waiting_stops.pop_front()?;
+        let stop = self.stops.get(&instance)?.clone();
+        Some((Asked::Stop(instance), Call::Stop(stop)))
+    }
+
+    fn next_forget(&mut self) -> Option<(Asked, Call)> {
+        let instances: Vec<_> = self.waiting_forgets.iter().take(FORGET_BATCH).copied().collect();
+        for instance in &instances {
+            self.waiting_forgets.remove(instance);
+            self.sent_forgets.insert(*instance);
+        }
+        let call = Call::Forget(Forget { instances: instances.clone() });
+        (!instances.is_empty()).then_some((Asked::Forget(instances), call))
+    }
+
+    /// The node has answered a call, with whatever. Gives back the start, where one was answered.
+    pub fn answered(&mut self, asked: &Asked) -> Option<Box<Start>> {
+        match asked {
+            Asked::Start(instance) => return self.settle_start(*instance),
+            // A later stop of the same instance may wait by now.
+            Asked::Stop(instance) if !self.waiting_stops.contains(instance) => {
+                self.stops.remove(instance);
+            }
+            Asked::Stop(_) => {}
+            Asked::Forget(instances) => {
+                for instance in instances {
+                    self.sent_forgets.remove(instance);
+                }
+            }
+        }
+        None
+    }
+
+    /// The node has told of an instance: its start, if it was not answered yet, has arrived.
+    pub fn told_of(&mut self, instance: InstanceId) {
+        drop(self.settle_start(instance));
+    }
+
+    fn settle_start(&mut self, instance: InstanceId) -> Option<Box<Start>> {
+        let pending = self.starts.remove(&instance)?;
+        self.settled.push(instance);
+        self.waiting_starts.retain(|waiting| *waiting != instance);
+        if let Some(stop) = pending.stop {
+            self.queue_stop(stop);
+        }
+        Some(pending.start)
+    }
+
+    fn queue_stop(&mut self, stop: Stop) {
+        if !self.waiting_stops.contains(&stop.instance) {
+            self.waiting_stops.push_back(stop.instance);
+        }
+        self.stops.insert(stop.instance, stop);
+    }
+
+    /// The connection is lost, and with it every answer that had not come.
+    pub fn lost(&mut self) {
+        self.waiting_stops = self.stops.keys().copied().collect();
+        self.waiting_forgets.append(&mut self.sent_forgets);
+    }
+
+    /// A new connection has told of everything that there is: starts that it did not tell of never began. They are
+    /// sent again, unless they were to be stopped: those are given back. `lost`: since it was heard last the node has lost
+    /// what it had. What it does not tell of may have run there, so nobody may say that it never began.
+    pub fn synced(&mut self, lost: bool) -> Vec<Start> {
+        let dropped = self.starts.extract_if(.., |_, pending| pending.stop.is_some());
+        let dropped: Vec<Start> = dropped.map(|(_, pending)| *pending.start).collect();
+        self.settled.extend(dropped.iter().map(|start| start.instance));
+        self.waiting_starts = self.starts.keys().copied().collect();
+        for pending in self.starts.values_mut() {
+            pending.sent = false;
+        }
+        if lost { Vec::new() } else { dropped }
+    }
+
+    /// The instances whose starts are still to arrive.
+    pub fn starting(&self) -> HashSet<InstanceId> {
+        self.starts.keys().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_common::ids::{Generation, ObjectKey};
+    use berth_common::image::Digest;
+    use berth_common::spec::{ImageRef, Recipe, Resources};
+
+    use super::*;
+
+    #[test]
+    fn a_start_is_settled_once_it_is_answered_and_not_by_a_loss() {
+        let mut outbox = Outbox::default();
+        outbox.start(start(1));
+        outbox.start(start(2));
+        let (asked, _) = outbox.next_call().unwrap();
+        outbox.lost();
+        outbox.synced(false);
+        assert_eq!(outbox.take_settled(), []);
+        outbox.answered(&asked);
+        outbox.told_of(id(2));
+        outbox.told_of(id(2));
+        assert_eq!(outbox.take_settled(), [id(1), id(2)]);
+        assert_eq!(outbox.take_settled(), []);
+    }
+
+    #[test]
+    fn a_start_that_never_was_begun_is_settled_too() {
+        let mut outbox = Outbox::default();
+        outbox.start(start(1));
+        outbox.stop(stop(1, 9));
+        assert_eq!(outbox.take_settled(), [id(1)]);
+        outbox.start(start(2));
+        sent(&mut outbox);
+        outbox.stop(stop(2, 9));
+        outbox.lost();
+        assert_eq!(outbox.take_settled(), []);
+        outbox.synced(false);
+        assert_eq!(outbox.take_settled(), [id(2)]);
+    }
+
+    fn id(byte: u8) -> InstanceId {
+        InstanceId::from_bytes([byte; 16])
+    }
+
+    fn start(byte: u8) -> Box<Start> {
+        let object =
+            ObjectKey { app: "a".parse().unwrap(), class: "b".parse().unwrap(), name: "c".parse().unwrap() };
+        Box::new(Start {
+            instance: id(byte),
+            object,
+            generation: Generation(1),
+            term_ms: 1,
+            recipe: Recipe {
+                image: ImageRef::new("x".parse().unwrap(), Digest::of(b"x")),
+                entrypoint: None,
+                env: Default::default(),
+                resources: Resources {
+                    cpu_sixteenths: 1,
+                    memory_bytes: 1,
+                    disk_bytes: 1,
+                    disk_in_memory: false,
+                },
+                enable_internet: false,
+                start_boost: None,
+                capabilities: Default::default(),
+            },
+            ready_port: Some(1),
+            required_ports: Vec::new(),
+            ping_endpoint: None,
+            logs: Default::default(),
+        })
+    }
+
+    fn stop(byte: u8, signal: i32) -> Stop {
+        Stop { instance: id(byte), signal, grace_ms: 0 }
+    }
+
+    fn sent(outbox: &mut Outbox) -> Vec<Asked> {
+        std::iter::from_fn(|| outbox.next_call()).map(|(asked, _)| asked).collect()
+    }
+
+    #[test]
+    fn a_stop_drops_a_start_that_was_never_sent() {
+        let mut outbox = Outbox::default();
+        outbox.start(start(1));
+        assert_eq!(outbox.stop(stop(1, 9)).unwrap().instance, id(1));
+        assert_eq!(sent(&mut outbox), []);
+        assert!(outbox.starting().is_empty());
+    }
+
+    #[test]
+    fn a_stop_does_not_overtake_its_start() {
+        let mut outbox = Outbox::default();
+        outbox.start(start(1));
+        assert_eq!(sent(&mut outbox), [Asked::Start(id(1))]);
+        assert!(outbox.stop(stop(1, 9)).is_none());
+        assert_eq!(sent(&mut outbox), []);
+        outbox.answered(&Asked::Start(id(1)));
+        assert_eq!(sent(&mut outbox), [Asked::Stop(id(1))]);
+    }
+
+    #[test]
+    fn what_was_not_answered_is_sent_again_after_a_loss() {
+        let mut outbox = Outbox::default();
+        outbox.start(start(1));
+        outbox.start(start(2));
+        outbox.stop(stop(3, 15));
+        outbox.forget(id(4));
+        assert_eq!(sent(&mut outbox).len(), 4);
+        outbox.lost();
+        outbox.told_of(id(1));
+        assert!(outbox.synced(false).is_empty());
+        assert_eq!(outbox.starting(), HashSet::from([id(2)]));
+        let again = sent(&mut outbox);
+        assert_eq!(again, [Asked::Start(id(2)), Asked::Stop(id(3)), Asked::Forget(vec![id(4)])]);
+        for asked in &again {
+            outbox.answered(asked);
+        }
+        outbox.lost();
+        outbox.synced(false);
+        assert_eq!(sent(&mut outbox), []);
+    }
+
+    #[test]
+    fn a_start_that_was_to_be_stopped_is_not_sent_again() {
+        let mut outbox = Outbox::default();
+        outbox.start(start(1));
+        outbox.start(start(2));
+        sent(&mut outbox);
+        outbox.stop(stop(1, 9));
+        outbox.stop(stop(2, 9));
+        outbox.lost();
+        outbox.told_of(id(2));
+        let dropped: Vec<_> = outbox.synced(false).iter().map(|start| start.instance).collect();
+        assert_eq!(dropped, [id(1)]);
+        assert_eq!(sent(&mut outbox), [Asked::Stop(id(2))]);
+    }
+
+    #[test]
+    fn nobody_says_of_a_start_that_it_never_began_if_the_node_may_have_lost_it() {
+        let mut outbox = Outbox::default();
+        outbox.start(start(1));
+        sent(&mut outbox);
+        outbox.stop(stop(1, 9));
+        outbox.lost();
+        assert_eq!(outbox.synced(true), []);
+        assert_eq!(outbox.take_settled(), [id(1)]);
+        assert!(outbox.starting().is_empty());
+    }
+
+    #[test]
+    fn a_later_stop_takes_the_place_of_the_first() {
+        let mut outbox = Outbox::default();
+        outbox.stop(stop(1, 15));
+        outbox.stop(stop(1, 9));
+        let (_, call) = outbox.next_call().unwrap();
+        assert_eq!(call, Call::Stop(stop(1, 9)));
+        assert!(outbox.next_call().is_none());
+        // The first one was sent; the second must still go out.
+        outbox.stop(stop(1, 3));
+        assert_eq!(outbox.next_call().unwrap().1, Call::Stop(stop(1, 3)));
+    }
+}

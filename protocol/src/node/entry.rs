@@ -1,0 +1,84 @@
+//! What the table knows of one instance.
+
+use std::time::Duration;
+
+use berth_common::ids::{EdgeId, Generation, InstanceId, ObjectId};
+use berth_common::metering::Metered;
+use berth_common::spec::Resources;
+use berth_common::wire::call::{InstanceStatus, Phase, Start};
+
+use super::stop::StopOrder;
+use crate::Moment;
+
+/// How long an instance may live without word from its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    /// How long.
+    pub length: Duration,
+    /// From when on.
+    pub since: Moment,
+}
+
+impl Term {
+    /// When it is over.
+    pub fn ends(&self) -> Moment {
+        self.since.after(self.length)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) owner: EdgeId,
+    pub(super) object: ObjectId,
+    pub(super) generation: Generation,
+    pub(super) resources: Resources,
+    pub(super) phase: Phase,
+    /// What it has taken, once it has ended, if it ran.
+    pub(super) metered: Option<Metered>,
+    /// When it was admitted, until it is ready; not known of those of an earlier agent.
+    pub(super) starting: Option<Moment>,
+    pub(super) term: Term,
+    /// All orders to end it, as one.
+    pub(super) stop: Option<StopOrder>,
+}
+
+impl Entry {
+    pub(super) fn new(owner: &EdgeId, start: &Start, phase: Phase, now: Moment) -> Self {
+        Self {
+            owner: owner.clone(),
+            object: start.object.id(),
+            generation: start.generation,
+            resources: start.recipe.resources,
+            phase,
+            metered: None,
+            starting: None,
+            term: Term { length: Duration::from_millis(start.term_ms), since: now },
+            stop: None,
+        }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.phase, Phase::Exited(_))
+    }
+
+    pub(super) fn status(&self, instance: InstanceId) -> InstanceStatus {
+        InstanceStatus {
+            instance,
+            object: self.object,
+            generation: self.generation,
+            phase: self.phase.clone(),
+            metered: self.metered.clone(),
+        }
+    }
+}
+
+/// The order of phases.
+pub(super) fn rank(phase: &Phase) -> u8 {
+    match phase {
+        Phase::Starting => 0,
+        Phase::Running => 1,
+        Phase::Ready => 2,
+        Phase::Stopping => 3,
+        Phase::Exited(_) => 4,
+    }
+}

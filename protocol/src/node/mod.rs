@@ -1,0 +1,16 @@
+//! The node's end: which connections count, and what stands in the table of instances.
+
+mod admission;
+mod entry;
+mod sessions;
+mod stop;
+mod table;
+
+pub use self::admission::Admission;
+pub use self::entry::Term;
+pub use self::sessions::{HelloError, SessionId, SessionTable};
+pub use self::stop::{SIGNALS, StopOrder};
+pub use self::table::{Effect, InstanceTable};
+
+#[cfg(test)]
+mod tests;

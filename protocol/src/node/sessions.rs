@@ -1,0 +1,151 @@
+//! Which connections of an edge count. Each shard of an edge has one; a newer one takes over from an older one, and a
+//! newer epoch of the edge from all of an older epoch. What comes on a connection that does not count has no effect.
+//!
+//! ```text
+//!  Hello ──newer than all of its shard──▶ current ──newer Hello, or newer epoch──▶ superseded
+//!    └─────not newer──▶ refused
+//! ```
+
+use std::collections::BTreeMap;
+
+use berth_common::ids::{EdgeId, Epoch};
+use berth_common::wire::call::Hello;
+
+/// Shards that one edge may have: far more than a machine has CPUs.
+const MAX_SHARDS: usize = 1024;
+
+/// Names a session: the connections of a shard are counted, in each epoch of its edge.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    /// The edge.
+    pub edge: EdgeId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The shard.
+    pub shard: u16,
+    /// The number of its connection.
+    pub number: u64,
+}
+
+impl SessionId {
+    /// The session that this introduces.
+    pub fn of(hello: &Hello) -> Self {
+        Self { edge: hello.edge.clone(), epoch: hello.epoch, shard: hello.shard, number: hello.session }
+    }
+}
+
+/// Why a Hello was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    /// It is not newer than what is there.
+    #[error(
+        "a session of this edge's shard that is as new or newer was here before (was the edge's state directory lost?)"
+    )]
+    Old,
+    /// The edge has too many shards.
+    #[error("an edge may have {MAX_SHARDS} shards at most")]
+    Shards,
+}
+
+/// The newest session of each shard of each edge, also after its connection has gone.
+#[derive(Debug, Default)]
+pub struct SessionTable {
+    edges: BTreeMap<EdgeId, EdgeSessions>,
+}
+
+#[derive(Debug)]
+struct EdgeSessions {
+    epoch: Epoch,
+    /// Numbers of the newest connections.
+    shards: BTreeMap<u16, u64>,
+}
+
+impl EdgeSessions {
+    /// Forgets the sessions of the epoch that is over.
+    fn supersede_all(&mut self, edge: &EdgeId) -> Vec<SessionId> {
+        let epoch = self.epoch;
+        let id = |(shard, number)| SessionId { edge: edge.clone(), epoch, shard, number };
+        std::mem::take(&mut self.shards).into_iter().map(id).collect()
+    }
+}
+
+impl SessionTable {
+    /// Takes a session as its shard's current one, where it is the newest. Tells which do not count any more.
+    pub fn enter(&mut self, session: &SessionId) -> Result<Vec<SessionId>, HelloError> {
+        let SessionId { edge, epoch, shard, number } = session;
+        let known = self
+            .edges
+            .entry(edge.clone())
+            .or_insert_with(|| EdgeSessions { epoch: *epoch, shards: BTreeMap::new() });
+        if *epoch < known.epoch {
+            return Err(HelloError::Old);
+        }
+        let mut superseded = Vec::new();
+        if *epoch > known.epoch {
+            superseded = known.supersede_all(edge);
+            known.epoch = *epoch;
+        }
+        match known.shards.get(shard) {
+            Some(newest) if number <= newest => return Err(HelloError::Old),
+            None if known.shards.len() >= MAX_SHARDS => return Err(HelloError::Shards),
+            _ => {}
+        }
+        if let Some(older) = known.shards.insert(*shard, *number) {
+            superseded.push(SessionId { number: older, ..session.clone() });
+        }
+        Ok(superseded)
+    }
+
+    /// Whether what comes on this connection still counts.
+    pub fn is_current(&self, session: &SessionId) -> bool {
+        self.edges.get(&session.edge).is_some_and(|known| {
+            known.epoch == session.epoch && known.shards.get(&session.shard) == Some(&session.number)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(edge: &str, epoch: u64, shard: u16, number: u64) -> SessionId {
+        SessionId { edge: edge.parse().unwrap(), epoch: Epoch(epoch), shard, number }
+    }
+
+    #[test]
+    fn a_newer_session_takes_over_from_its_shards_older_one_only() {
+        let mut sessions = SessionTable::default();
+        let [first, other_shard, other_edge, second] =
+            [session("e", 1, 0, 1), session("e", 1, 1, 1), session("f", 1, 0, 1), session("e", 1, 0, 2)];
+        for each in [&first, &other_shard, &other_edge] {
+            assert_eq!(sessions.enter(each), Ok(Vec::new()));
+        }
+        assert_eq!(sessions.enter(&second), Ok(vec![first.clone()]));
+        assert!(!sessions.is_current(&first));
+        assert!([&second, &other_shard, &other_edge].iter().all(|session| sessions.is_current(session)));
+        assert_eq!(sessions.enter(&second), Err(HelloError::Old));
+        assert!(sessions.is_current(&second));
+    }
+
+    #[test]
+    fn a_newer_epoch_takes_over_from_all_shards_of_the_older() {
+        let mut sessions = SessionTable::default();
+        let old = [session("e", 1, 0, 9), session("e", 1, 1, 9)];
+        for each in &old {
+            sessions.enter(each).unwrap();
+        }
+        let new = session("e", 2, 0, 1);
+        assert_eq!(sessions.enter(&new).unwrap(), old);
+        assert!(old.iter().all(|session| !sessions.is_current(session)) && sessions.is_current(&new));
+        assert_eq!(sessions.enter(&session("e", 1, 1, 10)), Err(HelloError::Old));
+    }
+
+    #[test]
+    fn shards_are_bounded() {
+        let mut sessions = SessionTable::default();
+        for shard in 0..1024 {
+            sessions.enter(&session("e", 1, shard, 1)).unwrap();
+        }
+        assert_eq!(sessions.enter(&session("e", 1, 1024, 1)), Err(HelloError::Shards));
+    }
+}

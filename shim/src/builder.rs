@@ -1,0 +1,302 @@
+//! The builder: a child of the shim that becomes the container's root and has libcontainer make the container.
+//!
+//! ```text
+//! fork ─▶ join the cgroup ─▶ own mount namespace ─▶ open layers and disk (as the agent's user)
+//!      ─▶ become root inside ─▶ tmpfs, binds, overlay ─▶ libcontainer create ─▶ tell the shim
+//!      ─▶ wait for the shim's word, which may take long: whose container it is ─▶ give it its name
+//!      ─▶ libcontainer start ─▶ exit: the app is now the shim's child
+//! ```
+//!
+//! The directories of the node can only be entered by the agent's user. So the builder opens what it needs first, and
+//! mounts it below a tmpfs of its own once it has become the container's root. All that libcontainer writes lies in
+//! that tmpfs and is gone with the mount namespace.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::default::get_executor;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{execvpe, sethostname};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::ControlGroup;
+use crate::disk::{self, Disk};
+use crate::files::Files;
+use crate::messages::{Assignment, ContainerConfig};
+use crate::{files, oci, process, rlimits, stage, sys, user};
+
+/// Characters of the instance's id that are its host name: as many as tell instances apart at a glance.
+const HOSTNAME_CHARACTERS: usize = 12;
+/// Characters of an instance's id.
+const INSTANCE_ID_CHARACTERS: usize = 32;
+/// What libcontainer calls the container: its state is seen by nobody else.
+const LIBCONTAINER_ID: &str = "container";
+
+/// What builder, and the app's process until it is the app, tell the shim: JSON, one a line. When the last copy of
+/// the pipe closes without a failure, the app runs.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Report {
+    /// The container waits for its start; its first process has this pid.
+    Created { pid: i32 },
+    /// It could not be made or started.
+    Failed { message: String },
+    /// An error that libcontainer logged. Its own results say little; and when it cleans up after a failure it ends
+    /// everything in the cgroup, the builder too, before that can say anything.
+    #[serde(untagged)]
+    Logged { fields: BTreeMap<String, serde_json::Value> },
+}
+
+/// The builder's ends of its pipes.
+pub(crate) struct Pipes {
+    /// Reports go here. Closed by exec.
+    pub(crate) reports: File,
+    /// The shim's word comes here when the app may start. The builder reads the instance's id, the app's first process
+    /// the rest.
+    pub(crate) go: File,
+    /// The app's standard output.
+    pub(crate) stdout: OwnedFd,
+    /// The app's standard error.
+    pub(crate) stderr: OwnedFd,
+}
+
+/// The shim's word that a container is this instance's and may start.
+pub(crate) fn word(assignment: &Assignment) -> io::Result<Vec<u8>> {
+    let mut word = assignment.instance.to_string().into_bytes();
+    serde_json::to_writer(&mut word, &assignment.env).map_err(io::Error::other)?;
+    Ok(word)
+}
+
+/// Where and under which limits a container is made.
+pub(crate) struct Location<'a> {
+    /// Its shim's directory.
+    pub(crate) directory: &'a Path,
+    /// Its group.
+    pub(crate) cgroup: &'a ControlGroup,
+}
+
+/// Runs in the forked child and returns its exit code.
+pub(crate) fn run(config: &ContainerConfig, location: &Location<'_>, pipes: Pipes) -> i32 {
+    let (Ok(mut reports), Ok(details)) = (pipes.reports.try_clone(), pipes.reports.try_clone()) else {
+        return 1;
+    };
+    let layer = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::ERROR)
+        .with_writer(Mutex::new(details));
+    let _ = tracing_subscriber::util::SubscriberInitExt::try_init(layer.finish());
+    match build(config, location, pipes) {
+        Ok(()) => 0,
+        Err(message) => {
+            let _ = report(&mut reports, &Report::Failed { message });
+            1
+        }
+    }
+}
+
+fn build(config: &ContainerConfig, location: &Location<'_>, pipes: Pipes) -> Result<(), String> {
+    let said = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| format!("{what}: {error}")
+    };
+    location.cgroup.join().map_err(said("enter the cgroup"))?;
+    let layers = stage::open_directories(&config.layers).map_err(said("open the image's layers"))?;
+    let disk = open_disk(&config.disk, location.directory).map_err(said("open the disk"))?;
+    sys::become_root().map_err(said("become the container's root"))?;
+    unshare(CloneFlags::CLONE_NEWUTS).map_err(io::Error::from).map_err(said("make a UTS namespace"))?;
+    sys::set_dumpable(true).map_err(said("set the builder dumpable"))?;
+    let stage = Stage::prepare(&layers, &disk).map_err(said("mount the root filesystem"))?;
+    let user = user::resolve(&config.user, &stage.rootfs).map_err(|e| e.to_string())?;
+    let rlimits = rlimits::of_container().map_err(said("read this process's own limits"))?;
+    let files = files::write(config.resolver).map_err(said("write /etc/hosts and its like"))?;
+    let spec = oci::spec(&oci::Particulars {
+        rootfs: &stage.rootfs,
+        cgroup: &config.cgroup,
+        args: &config.args,
+        env: &config.env,
+        cwd: &config.cwd,
+        user,
+        capabilities: &config.capabilities,
+        rlimits,
+        files: &files,
+        protection: config.protection,
+    })
+    .map_err(|e| format!("write the container's specification: {e}"))?;
+    spec.save(stage.bundle.join("config.json"))
+        .map_err(|e| format!("write the container's specification: {e}"))?;
+    contain(&stage, &files, pipes)
+}
+
+/// Creates the container, waits for the shim's word, and starts it.
+fn contain(stage: &Stage, files: &Files, pipes: Pipes) -> Result<(), String> {
+    process::require_one_thread().map_err(|e| format!("make the container: {e}"))?;
+    let Pipes { mut reports, mut go, stdout, stderr } = pipes;
+    let stdin = File::open("/dev/null").map_err(|e| format!("open /dev/null: {e}"))?;
+    let app = App { reports: reports.as_raw_fd(), go: go.as_raw_fd() };
+    let mut container = ContainerBuilder::new(LIBCONTAINER_ID.to_owned(), SyscallType::default())
+        .with_root_path(&stage.state)
+        .and_then(|b| {
+            b.with_executor(app).with_stdin(stdin).with_stdout(stdout).with_stderr(stderr).validate_id()
+        })
+        .and_then(|b| b.as_init(&stage.bundle).with_systemd(false).with_detach(true).build())
+        .map_err(|e| format!("create the container: {}", chain(&e)))?;
+    let pid = container.pid().ok_or("libcontainer gave no pid")?.as_raw();
+    report(&mut reports, &Report::Created { pid }).map_err(|e| format!("report to the shim: {e}"))?;
+    drop(reports);
+    let mut instance = [0; INSTANCE_ID_CHARACTERS];
+    go.read_exact(&mut instance).map_err(|e| format!("wait for the shim: {e}"))?;
+    let hostname = String::from_utf8_lossy(&instance[..HOSTNAME_CHARACTERS]);
+    sethostname(hostname.as_ref()).map_err(|e| format!("set the host name: {e}"))?;
+    files::name(files, &hostname).map_err(|e| format!("write /etc/hosts and its like: {e}"))?;
+    container.start().map_err(|e| format!("start the container: {}", chain(&e)))
+}
+
+/// An error with its causes: libcontainer's own texts say little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn report(to: &mut File, report: &Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(report).map_err(io::Error::other)?;
+    line.push(b'\n');
+    to.write_all(&line)
+}
+
+/// What becomes the app: reads the rest of the shim's word, and tells the shim if the app cannot be run.
+#[derive(Clone)]
+struct App {
+    reports: RawFd,
+    go: RawFd,
+}
+
+impl App {
+    /// Becomes the app, with what is only known now added to the environment that libcontainer has set. Returns only why
+    /// it did not.
+    fn become_app(&self, spec: &Spec) -> io::Error {
+        let environment = match self.environment() {
+            Ok(environment) => environment,
+            Err(error) => return error,
+        };
+        let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
+        let args = args.into_iter().flatten().map(|arg| CString::new(arg.as_bytes()));
+        match args.collect::<Result<Vec<_>, _>>() {
+            Ok(args) if args.is_empty() => io::Error::other("there is no program to run"),
+            Ok(args) => {
+                let Err(error) = execvpe(&args[0], &args, &environment);
+                error.into()
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    fn environment(&self) -> io::Result<Vec<CString>> {
+        let told: BTreeMap<String, String> =
+            serde_json::from_slice(&sys::read_inherited(self.go)?).map_err(io::Error::other)?;
+        let mut variables: BTreeMap<OsString, OsString> =
+            told.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        variables.extend(std::env::vars_os());
+        let joined = variables.into_iter().map(|(name, value)| {
+            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).map_err(io::Error::from)
+        });
+        joined.collect()
+    }
+}
+
+impl Executor for App {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let error = self.become_app(spec);
+        let program = spec.process().as_ref().and_then(|p| p.args().as_ref()).and_then(|a| a.first());
+        let message = format!("run `{}`: {error}", program.map_or("", String::as_str));
+        let mut line = serde_json::to_vec(&Report::Failed { message: message.clone() }).unwrap_or_default();
+        line.push(b'\n');
+        sys::write_to_inherited(self.reports, &line);
+        Err(ExecutorError::Execution(message.into()))
+    }
+
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        get_executor().validate(spec)
+    }
+}
+
+/// A disk, within reach of the container's root.
+enum OpenDisk {
+    Directory(OwnedFd),
+    Memory { bytes: u64 },
+}
+
+fn open_disk(disk: &Disk, shim: &Path) -> io::Result<OpenDisk> {
+    match (disk, disk.path(shim)) {
+        (Disk::Memory { bytes }, _) => Ok(OpenDisk::Memory { bytes: *bytes }),
+        (_, Some(path)) => Ok(OpenDisk::Directory(stage::open_directory(&path)?)),
+        (_, None) => Err(io::Error::other("it is nowhere")),
+    }
+}
+
+impl OpenDisk {
+    fn put_in_stage(&self) -> io::Result<PathBuf> {
+        match self {
+            Self::Directory(directory) => stage::bind_in_stage(directory, "disk"),
+            Self::Memory { bytes } => {
+                let path = stage::make_in_stage("disk")?;
+                disk::memory::mount_disk(*bytes, &path)?;
+                Ok(path)
+            }
+        }
+    }
+}
+
+/// The builder's tmpfs and what lies in it.
+struct Stage {
+    bundle: PathBuf,
+    state: PathBuf,
+    rootfs: PathBuf,
+}
+
+impl Stage {
+    /// Mounts layers (topmost first) and disk as one root filesystem.
+    fn prepare(layers: &[OwnedFd], disk: &OpenDisk) -> io::Result<Self> {
+        stage::mount_stage()?;
+        let lower = stage::bind_layers(layers)?;
+        let disk = disk.put_in_stage()?;
+        let make = stage::make_in_stage;
+        let made = Self { bundle: make("bundle")?, state: make("state")?, rootfs: make("rootfs")? };
+        let (upper, work) = (disk.join("upper"), disk.join("work"));
+        stage::Overlay { lower: &lower, upper, work }.mount(&made.rootfs)?;
+        Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libcontainer_is_never_called_by_a_process_with_threads() {
+        let open = || File::open("/dev/null").unwrap();
+        let pipes = Pipes { reports: open(), go: open(), stdout: open().into(), stderr: open().into() };
+        let nowhere = PathBuf::from("/nowhere");
+        let stage = Stage { bundle: nowhere.clone(), state: nowhere.clone(), rootfs: nowhere };
+        // The tests' own process has a thread for the test beside its first.
+        let refused = contain(&stage, &Files::new(), pipes).unwrap_err();
+        assert!(refused.contains("threads"), "{refused}");
+    }
+}

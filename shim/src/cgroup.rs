@@ -1,0 +1,333 @@
+//! Control groups, of instances and of the processes that serve them: made and limited before there is a process in
+//! them, read, and removed.
+//!
+//! Works alike on v1 (one directory in each mounted hierarchy) and v2 (one directory). The parent was delegated to
+//! this user by root or by systemd.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cgroups_rs::CgroupPid;
+use cgroups_rs::fs::cgroup::Cgroup;
+use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::memory::MemController;
+use cgroups_rs::fs::pid::PidController;
+use cgroups_rs::fs::{MaxValue, hierarchies};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::layout::ShimName;
+
+/// Most processes and threads in an instance: enough for any server, far from what hurts a node.
+pub(crate) const INSTANCE_PIDS: u32 = 1024;
+/// The hierarchies of v1: libcontainer moves containers in each of them that is mounted.
+const V1_CONTROLLERS: [&str; 12] = [
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+];
+/// The controllers of v2 that limits are set with.
+const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// Length of a CPU quota period, in microseconds (the kernel's default).
+const CPU_PERIOD_US: u64 = 100_000;
+/// How long killed processes may take to leave the group.
+const EMPTY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limits of the group that is made to try out delegation.
+const PROBE_LIMITS: Limits = Limits { memory_bytes: 16 << 20, pids: 16 };
+/// Start of the names of containers' groups.
+const CONTAINER: &str = "container-";
+/// Start of the names of networks' groups.
+const NETWORK: &str = "net-";
+/// Pause between two looks at a group that is being emptied.
+const EMPTY_POLL: Duration = Duration::from_millis(2);
+
+/// What the processes of a group may take together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Memory in bytes. There is no swap.
+    pub(crate) memory_bytes: u64,
+    /// Processes and threads.
+    pub(crate) pids: u32,
+}
+
+/// The group of a container below the delegated one, by the name of its shim's first directory.
+pub fn of_container(delegated: &Path, shim: ShimName) -> PathBuf {
+    delegated.join(format!("{CONTAINER}{shim}"))
+}
+
+/// The group of what serves its network.
+pub fn of_network(delegated: &Path, shim: ShimName) -> PathBuf {
+    delegated.join(format!("{NETWORK}{shim}"))
+}
+
+/// The groups of containers and networks below the delegated one, in whichever hierarchy.
+pub(crate) fn groups_of_shims(delegated: &Path) -> BTreeSet<PathBuf> {
+    let mut groups = BTreeSet::new();
+    for directory in ControlGroup::load(delegated).directories() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(NETWORK) || name.starts_with(CONTAINER) {
+                groups.insert(delegated.join(name));
+            }
+        }
+    }
+    groups
+}
+
+/// Takes possession of the delegated group: the one given, or on v2 the one that this process runs in. Checks that
+/// groups can be made there.
+pub(crate) fn claim(given: Option<&Path>) -> io::Result<PathBuf> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => own_unified_group()?,
+    };
+    if hierarchies::auto().v2() {
+        enable_controllers(&path)?;
+    }
+    try_out(&path)?;
+    Ok(path)
+}
+
+/// Makes a group with limits in this one, and removes it.
+pub fn try_out(path: &Path) -> io::Result<()> {
+    let probe = path.join(format!("probe-{}", std::process::id()));
+    ControlGroup::create(&probe, &PROBE_LIMITS)?.destroy()
+}
+
+fn own_unified_group() -> io::Result<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup")?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::")).filter(|_| hierarchies::auto().v2());
+    own.map(PathBuf::from).ok_or_else(|| {
+        io::Error::other("on cgroup v1 the delegated cgroup must be named: --cgroup /berth (made by `berth-agent prepare`)")
+    })
+}
+
+/// On v2 a group with processes of its own cannot hand out controllers: this process moves into a group beside the
+/// instances' first.
+fn enable_controllers(path: &Path) -> io::Result<()> {
+    let root = Path::new("/sys/fs/cgroup").join(path.strip_prefix("/").unwrap_or(path));
+    let own = root.join("supervisor");
+    let said =
+        |e: io::Error| io::Error::other(format!("{}: {e}; was it delegated to this user?", root.display()));
+    fs::create_dir_all(&own).map_err(said)?;
+    fs::write(own.join("cgroup.procs"), std::process::id().to_string()).map_err(said)?;
+    fs::write(root.join("cgroup.subtree_control"), "+cpu +memory +pids").map_err(said)
+}
+
+/// A control group.
+pub(crate) struct ControlGroup {
+    cgroup: Cgroup,
+    path: PathBuf,
+}
+
+impl ControlGroup {
+    /// Makes the group with its memory and process limits. `path` is relative to each hierarchy's root.
+    pub(crate) fn create(path: &Path, limits: &Limits) -> io::Result<Self> {
+        let group = Self::load(path);
+        group.cgroup.create().map_err(|e| group.error("make it", &e))?;
+        group.limit(limits).inspect_err(|_| {
+            let _ = group.cgroup.delete();
+        })?;
+        Ok(group)
+    }
+
+    /// A group that may or may not exist.
+    pub(crate) fn load(path: &Path) -> Self {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let hierarchy = hierarchies::auto();
+        let names: &[&str] = if hierarchy.v2() { &V2_CONTROLLERS } else { &V1_CONTROLLERS };
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            cgroup: Cgroup::load_with_specified_controllers(hierarchy, relative, names),
+            path: path.to_owned(),
+        }
+    }
+
+    fn limit(&self, limits: &Limits) -> io::Result<()> {
+        let bytes = i64::try_from(limits.memory_bytes).map_err(io::Error::other)?;
+        let memory = self.controller::<MemController>("memory")?;
+        memory.set_limit(bytes).map_err(|e| self.error("limit memory", &e))?;
+        // v1 counts memory and swap together, v2 swap alone: both say that there is none.
+        let swap = if self.cgroup.v2() { 0 } else { bytes };
+        memory.set_memswap_limit(swap).map_err(|e| self.error("forbid swap", &e))?;
+        let pids = self.controller::<PidController>("pids")?;
+        pids.set_pid_max(MaxValue::Value(limits.pids.into())).map_err(|e| self.error("limit processes", &e))
+    }
+
+    /// Limits CPU to this many sixteenths of a virtual CPU.
+    pub(crate) fn limit_cpu(&self, sixteenths: u32) -> io::Result<()> {
+        let quota_us = i64::from(sixteenths) * i64::try_from(CPU_PERIOD_US / 16).map_err(io::Error::other)?;
+        let cpu = self.controller::<CpuController>("cpu")?;
+        cpu.set_cfs_quota_and_period(Some(quota_us), Some(CPU_PERIOD_US))
+            .map_err(|e| self.error("limit CPU", &e))
+    }
+
+    /// On v2, moves the calling process into the group: libcontainer, as the container's root, may not. (On v1 it can,
+    /// and the builder had better not be inside: after a failure libcontainer kills everything in the group before it
+    /// tells what was wrong.)
+    pub(crate) fn join(&self) -> io::Result<()> {
+        if self.cgroup.v2() { self.enter() } else { Ok(()) }
+    }
+
+    /// Moves the calling process into the group.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        let me = CgroupPid::from(u64::from(std::process::id()));
+        self.cgroup.add_task_by_tgid(me).map_err(|e| self.error("enter it", &e))
+    }
+
+    /// On v1, lets the container's root move its own processes into the group, which libcontainer insists on doing,
+    /// or ends that again. The kernel lets it move no others. (On v2 libcontainer does without.)
+    pub(crate) fn open_to_container(&self, open: bool) -> io::Result<()> {
+        if self.cgroup.v2() {
+            return Ok(());
+        }
+        let mode = fs::Permissions::from_mode(if open { 0o666 } else { 0o644 });
+        for directory in self.directories() {
+            fs::set_permissions(directory.join("cgroup.procs"), mode.clone())?;
+        }
+        Ok(())
+    }
+
+    /// How many of its processes the kernel has ended for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let Ok(memory) = self.controller::<MemController>("memory") else { return 0 };
+        let file = if self.cgroup.v2() { "memory.events" } else { "memory.oom_control" };
+        let text =
+            fs::read_to_string(cgroups_rs::fs::Controller::path(memory).join(file)).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// CPU time that its processes have taken so far, in microseconds.
+    pub(crate) fn cpu_us(&self) -> u64 {
+        if self.cgroup.v2() {
+            let text = self.read("cpu", "cpu.stat");
+            return number_of("usage_usec", &text).unwrap_or(0);
+        }
+        self.read("cpuacct", "cpuacct.usage").trim().parse::<u64>().unwrap_or(0) / 1000
+    }
+
+    /// Memory that its processes take now, caches included, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let file = if self.cgroup.v2() { "memory.current" } else { "memory.usage_in_bytes" };
+        self.read("memory", file).trim().parse().unwrap_or(0)
+    }
+
+    /// A file of the group; empty where there is none.
+    fn read(&self, controller: &str, file: &str) -> String {
+        let mut directories = self.directories().into_iter();
+        let directory =
+            directories.find(|directory| self.cgroup.v2() || is_in_hierarchy(directory, controller));
+        directory
+            .map(|directory| fs::read_to_string(directory.join(file)).unwrap_or_default())
+            .unwrap_or_default()
+    }
+
+    /// Sends SIGKILL to every process in the group.
+    pub(crate) fn kill(&self) {
+        for pid in self.members() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Ends every process in the group, waits until they are gone, and removes it. Nothing to do where there is none.
+    pub(crate) fn destroy(&self) -> io::Result<()> {
+        let deadline = Instant::now() + EMPTY_TIMEOUT;
+        loop {
+            if self.members().is_empty() {
+                break;
+            }
+            self.kill();
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("{}: processes do not end", self.path.display())));
+            }
+            std::thread::sleep(EMPTY_POLL);
+        }
+        self.remove(deadline)
+    }
+
+    /// Its processes.
+    pub(crate) fn members(&self) -> Vec<Pid> {
+        let pids = self.cgroup.procs().into_iter();
+        pids.filter_map(|p| i32::try_from(p.pid).ok()).filter(|p| *p > 0).map(Pid::from_raw).collect()
+    }
+
+    /// The directories stay busy for a moment after the last process.
+    fn remove(&self, deadline: Instant) -> io::Result<()> {
+        for directory in self.directories() {
+            loop {
+                match fs::remove_dir(&directory) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    Err(_) if Instant::now() < deadline => std::thread::sleep(EMPTY_POLL),
+                    Err(error) => {
+                        return Err(io::Error::other(format!("remove {}: {error}", directory.display())));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        let all = self.cgroup.subsystems().iter().map(|s| s.to_controller().path().to_owned());
+        let mut directories: Vec<PathBuf> = all.collect();
+        directories.dedup();
+        directories
+    }
+
+    fn controller<'a, T>(&'a self, name: &str) -> io::Result<&'a T>
+    where
+        &'a T: From<&'a cgroups_rs::fs::Subsystem>,
+        T: cgroups_rs::fs::Controller + cgroups_rs::fs::ControllIdentifier,
+    {
+        self.cgroup.controller_of().ok_or_else(|| {
+            io::Error::other(format!(
+                "the cgroup controller `{name}` is not available to this user; see `berth-agent prepare`"
+            ))
+        })
+    }
+
+    fn error(&self, what: &str, error: &cgroups_rs::fs::error::Error) -> io::Error {
+        let path = self.path.display();
+        io::Error::other(format!(
+            "cgroup {path}: cannot {what}: {error}; was it delegated to this user (`berth-agent prepare`)?"
+        ))
+    }
+}
+
+/// Whether a group's directory is in the hierarchy of this controller: `/sys/fs/cgroup/cpu,cpuacct/berth/x`.
+fn is_in_hierarchy(directory: &Path, controller: &str) -> bool {
+    let names = directory.strip_prefix("/sys/fs/cgroup").ok().and_then(|path| path.components().next());
+    names.is_some_and(|names| names.as_os_str().to_string_lossy().split(',').any(|name| name == controller))
+}
+
+/// The number after a key, one a line.
+fn number_of(key: &str, text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_hierarchies_are_found() {
+        assert_eq!(number_of("usage_usec", "usage_usec 12\nuser_usec 7\n"), Some(12));
+        assert!(is_in_hierarchy(Path::new("/sys/fs/cgroup/cpu,cpuacct/berth/x"), "cpuacct"));
+        assert!(!is_in_hierarchy(Path::new("/sys/fs/cgroup/cpuset/berth/x"), "cpu"));
+    }
+}

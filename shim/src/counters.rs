@@ -1,0 +1,48 @@
+//! What the kernel counts for each user, bounded inside the user namespace of one container. All containers of a node
+//! share the host's users, and with them the host's own counters: without these, one could take all there is.
+
+use std::fs;
+use std::io;
+
+use crate::protection::{Layer, Protection};
+
+/// Where the limits of the calling process's user namespace are.
+const DIRECTORY: &str = "/proc/sys/user";
+
+/// Limits, and why.
+const LIMITS: [(&str, u32); 12] = [
+    // No further namespaces: the filter of system calls denies them too.
+    ("max_user_namespaces", 0),
+    ("max_mnt_namespaces", 0),
+    ("max_net_namespaces", 0),
+    ("max_pid_namespaces", 0),
+    ("max_ipc_namespaces", 0),
+    ("max_uts_namespaces", 0),
+    ("max_cgroup_namespaces", 0),
+    ("max_time_namespaces", 0),
+    // A server with its file watchers and development tools needs some; the host has 128 for each user by default.
+    ("max_inotify_instances", 64),
+    // Directories of a large source tree; each takes up to 1 KiB of the kernel's memory.
+    ("max_inotify_watches", 65_536),
+    // For the machine's administration.
+    ("max_fanotify_groups", 0),
+    ("max_fanotify_marks", 0),
+];
+
+/// Sets the limits of the user namespace that the calling process is in. To be done once the container's own namespaces
+/// are made. One that the kernel does not have needs no limit; one that cannot be set is an error.
+pub(crate) fn bound(layers: Protection) -> io::Result<()> {
+    if !layers.has(Layer::UserCounters) {
+        return Ok(());
+    }
+    LIMITS.iter().try_for_each(|(name, limit)| set(name, *limit))
+}
+
+fn set(name: &str, limit: u32) -> io::Result<()> {
+    match fs::write(format!("{DIRECTORY}/{name}"), limit.to_string()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io::Error::other(format!("cannot limit {name} inside the instance: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,57 @@
+//! The writable disk of one container: where it is, how much of it is used, and that nothing is left on it.
+
+pub(crate) mod memory;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+use serde::{Deserialize, Serialize};
+
+use crate::state_files;
+
+/// Where root keeps the slots of this machine's nodes. Nobody else may write there.
+pub const SLOTS_ROOT: &str = "/var/lib/berth-disks";
+/// Name of the directory in a slot that an instance writes to. While it is there the slot is in use.
+pub const USED: &str = "disk";
+/// The disk of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Disk {
+    /// A directory of its shim's own directory, which is made for it and wiped after it.
+    Own,
+    /// The same in a slot.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file system in memory with this size, gone with the container.
+    Memory {
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+impl Disk {
+    /// The directory that is written to, where there is one; the shim's directory is this.
+    pub fn path(&self, shim: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Own => Some(shim.join(USED)),
+            Self::Directory { path } => Some(path.clone()),
+            Self::Memory { .. } => None,
+        }
+    }
+}
+
+/// Removes what an instance has left, unless nothing is there. For a process in the containers' user namespace.
+pub(crate) fn wipe(disk: &Disk, shim: &Path) -> io::Result<()> {
+    disk.path(shim).map_or(Ok(()), |path| state_files::wipe(&path))
+}
+
+/// How much of a slot is used, in bytes.
+pub(crate) fn used_bytes(disk: &Disk) -> Option<u64> {
+    let Disk::Directory { path } = disk else { return None };
+    let slot = path.parent().filter(|slot| slot.starts_with(SLOTS_ROOT))?;
+    let of = statvfs(slot).ok()?;
+    Some((of.blocks() - of.blocks_free()) * of.fragment_size())
+}

@@ -1,0 +1,387 @@
+//! Writes the log of one instance: its output by line, with time and stream, held under a size and an age.
+//!
+//! When the file has half the size allowed, or its first line is older than lines are kept, it becomes `ID.log.1`, in place
+//! of an older one, and a new file begins: the newest half at least is always there, and the app never waits. the agent
+//! reads them; `line` has what a line looks like.
+
+pub mod line;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use berth_common::spec::LogSpec;
+use berth_common::wire::logs::LogStream;
+
+use self::line::older;
+
+/// Longest line kept in one piece, in bytes; longer ones are split.
+const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Lines and bytes that an instance may log in a second. What is more is read and dropped: writing it would cost the
+/// node more than it costs the app, and push out what came before.
+const MAX_LINES_PER_SECOND: u32 = 10_000;
+const MAX_BYTES_PER_SECOND: usize = 2 << 20;
+/// Length of the time that is counted over.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Where output goes.
+pub struct Log {
+    /// Nothing is kept where there is none.
+    kept: Option<Kept>,
+    budget: Budget,
+}
+
+/// The file that is written to.
+struct Kept {
+    path: PathBuf,
+    file: File,
+    /// Where it begins in the log.
+    start: u64,
+    written: u64,
+    half: u64,
+    retention: Duration,
+    /// When its first line was written, and the last one. Times of lines never go back, whatever the clock does.
+    first: Option<SystemTime>,
+    last: SystemTime,
+}
+
+impl Log {
+    /// A new log, or none at all, as this says.
+    pub fn create(path: &Path, spec: &LogSpec) -> io::Result<Self> {
+        let kept = if spec.enabled { Some(Kept::create(path, spec)?) } else { None };
+        Ok(Self { kept, budget: Budget::new() })
+    }
+
+    /// Writes lines of the same moment, those that the budget allows. Errors are the log's alone: a full disk must not
+    /// stop the instance.
+    fn write<'a>(&mut self, stream: LogStream, lines: impl Iterator<Item = &'a [u8]>) {
+        let Some(kept) = &mut self.kept else { return lines.for_each(drop) };
+        let now = SystemTime::now().max(kept.last);
+        let prefix = line::prefix(now, stream);
+        self.budget.renew(Instant::now());
+        let mut entries = Entries::default();
+        if let Some(dropped) = self.budget.dropped_before() {
+            let text = format!(
+                "[{dropped} lines dropped: more than an instance may log in a second, or than the disk takes]"
+            );
+            entries.push(&line::prefix(now, LogStream::Berth), text.as_bytes());
+        }
+        let mut lost = 0;
+        for line in lines.filter(|line| self.budget.allows(line.len())) {
+            if !kept.has_room(entries.bytes() + prefix.len() + line.len() + 1) {
+                lost += kept.append(&mut entries, now);
+            }
+            entries.push(&prefix, line);
+        }
+        self.budget.lost += lost + kept.append(&mut entries, now);
+    }
+
+    /// Tells what was dropped and is not told yet: nothing comes any more.
+    pub fn finish(&mut self) {
+        self.budget.end();
+        self.write(LogStream::Berth, std::iter::empty());
+    }
+}
+
+/// Lines on their way to the file.
+#[derive(Default)]
+struct Entries {
+    text: Vec<u8>,
+    count: u64,
+}
+
+impl Entries {
+    fn push(&mut self, prefix: &str, line: &[u8]) {
+        self.text.extend_from_slice(prefix.as_bytes());
+        self.text.extend_from_slice(line);
+        self.text.push(b'\n');
+        self.count += 1;
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+impl Kept {
+    fn create(path: &Path, spec: &LogSpec) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            file: open(path)?,
+            start: 0,
+            written: 0,
+            half: spec.bytes / 2,
+            retention: spec.retention,
+            first: None,
+            last: SystemTime::UNIX_EPOCH,
+        })
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.written + bytes as u64 <= self.half
+    }
+
+    /// Writes lines, all of them or none; gives the number of those that are lost.
+    fn append(&mut self, entries: &mut Entries, now: SystemTime) -> u64 {
+        let Entries { text, count } = std::mem::take(entries);
+        if count == 0 {
+            return 0;
+        }
+        let aged = |first| now.duration_since(first).is_ok_and(|age| age > self.retention);
+        let over = !self.has_room(text.len()) || self.first.is_some_and(aged);
+        if self.first.is_some() && over && self.rotate(now).is_err() {
+            return count;
+        }
+        if self.file.write_all(&text).is_err() {
+            // Without the half that went there, or readers' places would be wrong.
+            let _ = self.file.set_len(self.written);
+            return count;
+        }
+        self.written += text.len() as u64;
+        self.first.get_or_insert(now);
+        self.last = now;
+        0
+    }
+
+    /// The new file is there with its first line before it takes its place.
+    fn rotate(&mut self, now: SystemTime) -> io::Result<()> {
+        let start = self.start + self.written;
+        let first = line::start(now, start);
+        let next = self.path.with_extension("log.next");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        file.write_all(first.as_bytes())?;
+        fs::rename(&self.path, older(&self.path))?;
+        fs::rename(&next, &self.path)?;
+        *self = Self {
+            path: std::mem::take(&mut self.path),
+            file,
+            start,
+            written: first.len() as u64,
+            half: self.half,
+            retention: self.retention,
+            first: None,
+            last: self.last,
+        };
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// Cuts one stream into lines.
+pub struct Lines {
+    stream: LogStream,
+    pending: Vec<u8>,
+}
+
+impl Lines {
+    /// Nothing yet, of this stream.
+    pub fn new(stream: LogStream) -> Self {
+        Self { stream, pending: Vec::new() }
+    }
+
+    /// Takes what was read, and writes the lines that are complete.
+    pub fn push(&mut self, bytes: &[u8], log: &mut Log) {
+        self.pending.extend_from_slice(bytes);
+        let mut used = 0;
+        let pending = &self.pending;
+        let lines = std::iter::from_fn(|| {
+            let (line, length) = next_line(&pending[used..])?;
+            used += length;
+            Some(line)
+        });
+        log.write(self.stream, lines);
+        self.pending.drain(..used);
+    }
+
+    /// Writes what is left without a newline.
+    pub fn finish(&mut self, log: &mut Log) {
+        if !self.pending.is_empty() {
+            log.write(self.stream, std::iter::once(self.pending.as_slice()));
+            self.pending.clear();
+        }
+    }
+}
+
+fn next_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    match bytes.iter().take(MAX_LINE_BYTES).position(|b| *b == b'\n') {
+        Some(end) => Some((&bytes[..end], end + 1)),
+        None if bytes.len() >= MAX_LINE_BYTES => Some((&bytes[..MAX_LINE_BYTES], MAX_LINE_BYTES)),
+        None => None,
+    }
+}
+
+/// What may still be logged in this second.
+struct Budget {
+    since: Instant,
+    lines: u32,
+    bytes: usize,
+    dropped: u64,
+    /// Not written, and not yet told.
+    lost: u64,
+    /// Dropped in seconds that are over, and not yet told.
+    untold: u64,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            lines: MAX_LINES_PER_SECOND,
+            bytes: MAX_BYTES_PER_SECOND,
+            dropped: 0,
+            lost: 0,
+            untold: 0,
+        }
+    }
+
+    fn renew(&mut self, now: Instant) {
+        if now.duration_since(self.since) >= SECOND {
+            self.end();
+        }
+    }
+
+    /// Ends the second.
+    fn end(&mut self) {
+        let untold = self.untold + self.dropped + self.lost;
+        *self = Self { untold, ..Self::new() };
+    }
+
+    fn dropped_before(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.untold)).filter(|dropped| *dropped > 0)
+    }
+
+    fn allows(&mut self, bytes: usize) -> bool {
+        let left = self.lines.checked_sub(1).zip(self.bytes.checked_sub(bytes));
+        match left {
+            Some((lines, bytes)) => (self.lines, self.bytes) = (lines, bytes),
+            None => self.dropped += 1,
+        }
+        left.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(bytes: u64) -> LogSpec {
+        LogSpec { bytes, ..LogSpec::default() }
+    }
+
+    #[test]
+    fn lines_are_cut_and_kept_under_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(2000)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        lines.push(b"one\ntw", &mut log);
+        lines.push(b"o\nthree", &mut log);
+        lines.finish(&mut log);
+        let text = fs::read_to_string(&path).unwrap();
+        let said: Vec<_> = text.lines().map(|l| l.split_once(" stdout ").unwrap().1).collect();
+        assert_eq!(said, ["one", "two", "three"]);
+        for _ in 0..1000 {
+            lines.push(b"0123456789\n", &mut log);
+        }
+        let size = |p: &Path| fs::metadata(p).unwrap().len();
+        assert!(size(&path) + size(&path.with_extension("log.1")) < 2200);
+    }
+
+    #[test]
+    fn a_flood_is_dropped_and_told_of_once_it_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(64 << 20)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        lines.push(&b"\n".repeat(3 * MAX_LINES_PER_SECOND as usize), &mut log);
+        let kept = fs::read_to_string(&path).unwrap().lines().count();
+        assert_eq!(kept, MAX_LINES_PER_SECOND as usize);
+        log.budget.since -= SECOND;
+        lines.push(b"calm\n", &mut log);
+        lines.push(&b"\n".repeat(MAX_LINES_PER_SECOND as usize), &mut log);
+        log.finish();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.lines().next_back().unwrap().contains(" berth [1 lines dropped"), "the end is not told");
+        let told = text.lines().nth(kept).unwrap();
+        assert!(told.contains(&format!("[{} lines dropped", 2 * MAX_LINES_PER_SECOND)), "{told}");
+    }
+
+    #[test]
+    fn endless_lines_are_split() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::create(&dir.path().join("x.log"), &of(1 << 20)).unwrap();
+        let mut lines = Lines::new(LogStream::Stderr);
+        lines.push(&vec![b'a'; 3 * MAX_LINE_BYTES], &mut log);
+        assert!(lines.pending.is_empty());
+        assert_eq!(fs::read_to_string(dir.path().join("x.log")).unwrap().lines().count(), 3);
+    }
+    #[test]
+    fn a_flood_of_short_lines_stays_under_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(64 << 10)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        let size = |p: &Path| fs::metadata(p).map_or(0, |found| found.len());
+        for _ in 0..10 {
+            lines.push(&b"\n".repeat(5000), &mut log);
+            log.budget = Budget::new();
+            assert!(size(&path) + size(&older(&path)) <= 64 << 10);
+        }
+        assert!(size(&older(&path)) > 0, "it was not rotated");
+    }
+
+    #[test]
+    fn a_file_ends_once_its_first_line_is_too_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(1 << 20)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        lines.push(b"old\n", &mut log);
+        lines.push(b"also\n", &mut log);
+        assert!(!older(&path).exists());
+        let kept = log.kept.as_mut().unwrap();
+        kept.first = kept.first.map(|first| first - LogSpec::default().retention - SECOND);
+        lines.push(b"new\n", &mut log);
+        let old = fs::read_to_string(older(&path)).unwrap();
+        assert_eq!(old.lines().count(), 2);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.contains(&format!(" berth goes on at byte {}\n", old.len())) && text.ends_with("new\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_kept_where_that_is_not_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &LogSpec { enabled: false, ..of(1 << 20) }).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        lines.push(b"one\ntwo\nthree", &mut log);
+        lines.finish(&mut log);
+        assert!(lines.pending.is_empty() && fs::read_dir(dir.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn lines_that_the_disk_does_not_take_are_told_of_and_leave_no_halves() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(1 << 20)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        lines.push(b"one\n", &mut log);
+        // What a full disk does: no write works any more.
+        let good = std::mem::replace(&mut log.kept.as_mut().unwrap().file, File::open(&path).unwrap());
+        lines.push(b"two\nthree\n", &mut log);
+        log.kept.as_mut().unwrap().file = good;
+        log.budget.since -= SECOND;
+        lines.push(b"four\n", &mut log);
+        let text = fs::read_to_string(&path).unwrap();
+        let said: Vec<_> = text.lines().map(|line| line.splitn(3, ' ').nth(2).unwrap()).collect();
+        assert!(said[0] == "one" && said[1].starts_with("[2 lines dropped") && said[2] == "four", "{text}");
+    }
+}

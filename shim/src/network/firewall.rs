@@ -1,0 +1,196 @@
+//! The rules inside a container's network namespace: what may leave it. The app cannot change them, since it has no
+//! capabilities and can make no namespaces.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::pipe2;
+
+use super::resolver::forwarder_of;
+use crate::sys;
+
+/// IPv4 ranges that are not the internet: "this network", private, shared (carrier-grade), loopback, link-local (with
+/// the metadata address), protocol assignments, documentation, relays, benchmarks, multicast, reserved and broadcast.
+const CLOSED_V4: [&str; 15] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+];
+/// The IPv6 range that global addresses are given out from: all others are closed.
+const OPEN_V6: &str = "2000::/3";
+/// Ranges within it that are not the internet, or that carry IPv4 addresses of any kind: protocol assignments with
+/// Teredo, documentation, 6to4.
+const CLOSED_V6: [&str; 4] = ["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"];
+
+/// Longest message of the program that is shown, in bytes.
+const MAX_SAID_BYTES: u64 = 2048;
+
+/// Sets the rules of the network namespace that the calling process is in.
+pub(super) struct Firewall {
+    nft: PathBuf,
+    /// Never false but in tests that show what the rules are good for.
+    on: bool,
+}
+
+impl Firewall {
+    pub(super) fn new(nft: &Path, on: bool) -> Self {
+        Self { nft: nft.to_owned(), on }
+    }
+
+    /// Sets all rules. To be done before there is an interface.
+    pub(super) fn close(&self, host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> io::Result<()> {
+        self.apply(&rules(host, resolver))
+    }
+
+    /// Replaces the host's addresses, in one step.
+    pub(super) fn update(&self, host: &BTreeSet<IpAddr>) -> io::Result<()> {
+        let mut script = String::new();
+        for set in ["host4", "host6"] {
+            let elements = elements(host, set == "host4");
+            let _ = writeln!(script, "flush set inet berth {set}");
+            if !elements.is_empty() {
+                let _ = writeln!(script, "add element inet berth {set} {{ {elements} }}");
+            }
+        }
+        self.apply(&script)
+    }
+
+    fn apply(&self, script: &str) -> io::Result<()> {
+        if !self.on {
+            return Ok(());
+        }
+        self.run(script).map_err(|e| {
+            io::Error::other(format!(
+                "cannot set the firewall of the instance with {}: {e}; is nftables installed, and has the kernel \
+                 nf_tables? See `berth-agent check`",
+                self.nft.display()
+            ))
+        })
+    }
+
+    /// Runs the program as the namespace's root, which alone may set rules.
+    fn run(&self, script: &str) -> io::Result<()> {
+        let (input, mut to_input) = pipe2(OFlag::O_CLOEXEC).map(|(r, w)| (r, File::from(w)))?;
+        let (said, output) = pipe2(OFlag::O_CLOEXEC)?;
+        let writer = to_input.as_raw_fd();
+        let child = sys::fork(|| {
+            let _ = nix::unistd::close(writer);
+            let run = || -> io::Result<()> {
+                sys::place(&input, 0)?;
+                sys::place(&output, 1)?;
+                sys::place(&output, 2)?;
+                sys::become_root()?;
+                sys::usual_signals()?;
+                Err(sys::exec(&self.nft, &["nft", "--file", "-"], &["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]))
+            };
+            let _ = run().map_err(|error| eprintln!("{error}"));
+            127
+        })?;
+        drop((input, output));
+        // A program that is not there reads nothing: the reason is what it says.
+        let written = to_input.write_all(script.as_bytes());
+        drop(to_input);
+        let mut text = String::new();
+        File::from(said).take(MAX_SAID_BYTES).read_to_string(&mut text)?;
+        match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => written,
+            status => Err(io::Error::other(format!("{status:?} {}", text.trim()))),
+        }
+    }
+}
+
+/// The way to the name server: what is sent to the address inside goes to it, and may.
+fn resolution(resolver: Option<IpAddr>) -> (String, String) {
+    let Some(resolver) = resolver else { return (String::new(), String::new()) };
+    let family = if resolver.is_ipv4() { "ip" } else { "ip6" };
+    let to = |address: IpAddr| format!("{family} daddr {address} meta l4proto {{ tcp, udp }} th dport 53");
+    let redirect = format!("    {} dnat {family} to {resolver}\n", to(forwarder_of(resolver)));
+    (redirect, format!("    {} accept\n", to(resolver)))
+}
+
+/// The whole table.
+fn rules(host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> String {
+    let (redirect, resolve) = resolution(resolver);
+    let set = |name: &str, kind: &str, elements: String| {
+        let elements = if elements.is_empty() { elements } else { format!(" elements = {{ {elements} }};") };
+        format!("  set {name} {{ type {kind}; flags interval; auto-merge;{elements} }}\n")
+    };
+    let sets = [
+        set("closed4", "ipv4_addr", CLOSED_V4.join(", ")),
+        set("closed6", "ipv6_addr", CLOSED_V6.join(", ")),
+        set("host4", "ipv4_addr", elements(host, true)),
+        set("host6", "ipv6_addr", elements(host, false)),
+    ];
+    format!(
+        "table inet berth {{\n{}  chain names {{\n    type nat hook output priority -100; policy accept;\n{redirect}  }}\n  \
+         chain output {{\n    type filter hook output priority 0; policy drop;\n    \
+         oifname \"lo\" accept\n{resolve}    \
+         icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept\n    \
+         ip daddr @closed4 reject with icmpx admin-prohibited\n    \
+         ip daddr @host4 reject with icmpx admin-prohibited\n    \
+         ip6 daddr != {OPEN_V6} reject with icmpx admin-prohibited\n    \
+         ip6 daddr @closed6 reject with icmpx admin-prohibited\n    \
+         ip6 daddr @host6 reject with icmpx admin-prohibited\n    \
+         meta nfproto {{ ipv4, ipv6 }} accept\n  }}\n  \
+         chain forward {{\n    type filter hook forward priority 0; policy drop;\n  }}\n}}\n",
+        sets.concat()
+    )
+}
+
+fn elements(host: &BTreeSet<IpAddr>, v4: bool) -> String {
+    let of_family = host.iter().filter(|address| address.is_ipv4() == v4);
+    of_family.map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_addresses_are_closed_by_family() {
+        let host = ["8.8.9.2", "2620:fe::2"].map(|a| a.parse().unwrap()).into();
+        let rules = rules(&host, Some([192, 168, 1, 1].into()));
+        assert!(rules.contains("ip daddr 192.168.1.1 meta l4proto { tcp, udp } th dport 53 accept"));
+        assert!(
+            rules.contains(
+                "ip daddr 169.254.1.53 meta l4proto { tcp, udp } th dport 53 dnat ip to 192.168.1.1"
+            )
+        );
+        assert!(
+            rules.contains(
+                "set host4 { type ipv4_addr; flags interval; auto-merge; elements = { 8.8.9.2 }; }"
+            )
+        );
+        assert!(rules.contains(
+            "set host6 { type ipv6_addr; flags interval; auto-merge; elements = { 2620:fe::2 }; }"
+        ));
+        assert!(rules.contains("policy drop"));
+    }
+
+    #[test]
+    fn a_host_without_addresses_of_a_family_leaves_an_empty_set() {
+        assert!(
+            rules(&BTreeSet::new(), None)
+                .contains("set host6 { type ipv6_addr; flags interval; auto-merge; }")
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! What a process of this crate is and makes sure of: the program that it runs, that it is not root, and that it has one
+//! thread where more would be unsound.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use crate::sys::inherited;
+
+/// The program that a process runs, even if its file has been replaced since by another version.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Where the programs are that networks are made with.
+const PROGRAM_DIRS: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// One entry for each thread of this process.
+const THREADS: &str = "/proc/self/task";
+
+/// Fails for root: nothing of the runtime may have more power over the machine than an ordinary user.
+pub fn refuse_root() -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !nix::unistd::Uid::effective().is_root(),
+        "this does not run as root: start it as an ordinary user (`berth-agent prepare`, run once as root, makes one)"
+    );
+    Ok(())
+}
+
+/// Fails where the calling process has more than one thread, or where that cannot be found out. libcontainer forks and
+/// goes on in the child without exec, which may wait for ever there for a lock that another thread held.
+pub(crate) fn require_one_thread() -> io::Result<()> {
+    match threads(Path::new(THREADS))? {
+        1 => Ok(()),
+        count => Err(io::Error::other(format!(
+            "this process has {count} threads, and containers are only made by one that has a single thread"
+        ))),
+    }
+}
+
+/// Counts the threads of the process with this directory of tasks.
+fn threads(tasks: &Path) -> io::Result<usize> {
+    let cannot_tell =
+        |e: io::Error| io::Error::other(format!("cannot count threads in {}: {e}", tasks.display()));
+    let mut count = 0;
+    for task in fs::read_dir(tasks).map_err(cannot_tell)? {
+        task.map_err(cannot_tell)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Finds a program in the usual places, whatever the environment says.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// The tests' own process has a thread for the test beside its first.
+    #[test]
+    fn a_process_with_more_than_one_thread_is_refused() {
+        let (done, wait) = mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv());
+        assert!(threads(Path::new(THREADS)).unwrap() >= 2);
+        let refused = require_one_thread().unwrap_err().to_string();
+        assert!(refused.contains("threads"), "{refused}");
+        drop(done);
+        let _ = other.join();
+    }
+
+    #[test]
+    fn a_process_with_one_thread_is_counted_as_one() {
+        let mut cat = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        assert_eq!(threads(Path::new(&format!("/proc/{}/task", cat.id()))).unwrap(), 1);
+        drop(cat.stdin.take());
+        cat.wait().unwrap();
+    }
+
+    #[test]
+    fn where_threads_cannot_be_counted_there_is_no_telling() {
+        let missing = tempfile::tempdir().unwrap();
+        assert!(threads(&missing.path().join("task")).is_err());
+        assert_eq!(threads(missing.path()).unwrap(), 0, "and none is not one");
+    }
+}

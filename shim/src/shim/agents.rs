@@ -1,0 +1,114 @@
+//! The agents that are connected with a shim: one, and for a moment its successor.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::messages::{self, ShimCall, ShimEvent};
+use crate::sys;
+
+/// Agents that may be connected at once.
+const MAX_AGENTS: usize = 4;
+/// Calls taken from one agent before others have their turn.
+const MAX_CALLS: usize = 64;
+
+/// Names a connected agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AgentId(u64);
+
+/// A listening socket and its connections.
+pub(super) struct Agents {
+    listener: OwnedFd,
+    connected: Vec<(AgentId, OwnedFd)>,
+    next: u64,
+    /// Told to each that connects.
+    greeting: Option<ShimEvent>,
+}
+
+impl Agents {
+    pub(super) fn new(listener: OwnedFd) -> Self {
+        Self { listener, connected: Vec::new(), next: 0, greeting: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.connected.is_empty()
+    }
+
+    /// What to wait for; `serve` takes the results.
+    pub(super) fn sources(&self) -> Vec<Option<BorrowedFd<'_>>> {
+        let connected = self.connected.iter().map(|(_, socket)| socket.as_fd());
+        [self.listener.as_fd()].into_iter().chain(connected).map(Some).collect()
+    }
+
+    /// Takes calls and connections. Agents that are gone are forgotten.
+    pub(super) fn serve(&mut self, ready: &[bool]) -> Vec<(AgentId, ShimCall)> {
+        let (incoming, ready) = ready.split_first().map_or((false, ready), |(first, rest)| (*first, rest));
+        let mut calls = Vec::new();
+        for ((id, socket), ready) in std::mem::take(&mut self.connected).into_iter().zip(ready) {
+            if !ready || receive(id, &socket, &mut calls).is_ok() {
+                self.connected.push((id, socket));
+            }
+        }
+        if incoming {
+            // Whoever could not be taken may try again.
+            let _ = self.accept();
+        }
+        calls
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        let Some(socket) = sys::accept(self.listener.as_fd())? else { return Ok(()) };
+        if self.connected.len() >= MAX_AGENTS || !sys::peer_is_same_user(socket.as_fd())? {
+            return Ok(());
+        }
+        if let Some(greeting) = &self.greeting {
+            messages::send(socket.as_fd(), greeting, &[])?;
+        }
+        self.connected.push((AgentId(self.next), socket));
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Tells all agents, and every one that connects from now on.
+    pub(super) fn greet(&mut self, event: ShimEvent) {
+        self.tell(&event);
+        self.greeting = Some(event);
+    }
+
+    /// Tells no agent anything when it connects.
+    pub(super) fn greet_no_more(&mut self) {
+        self.greeting = None;
+    }
+
+    /// Tells all agents.
+    pub(super) fn tell(&mut self, event: &ShimEvent) {
+        self.connected.retain(|(_, socket)| messages::send(socket.as_fd(), event, &[]).is_ok());
+    }
+
+    /// Answers one agent.
+    pub(super) fn answer(&mut self, to: AgentId, event: &ShimEvent, with: &[BorrowedFd<'_>]) {
+        self.connected
+            .retain(|(id, socket)| *id != to || messages::send(socket.as_fd(), event, with).is_ok());
+    }
+
+    /// Answers one agent that its call could not be carried out.
+    pub(super) fn refuse(&mut self, to: AgentId, message: &str) {
+        self.answer(to, &ShimEvent::Failed { message: message.to_owned() }, &[]);
+    }
+}
+
+/// Reads what an agent has sent. An error means that it is gone.
+fn receive(id: AgentId, socket: &OwnedFd, calls: &mut Vec<(AgentId, ShimCall)>) -> io::Result<()> {
+    for _ in 0..MAX_CALLS {
+        match messages::receive::<ShimCall>(socket.as_fd()) {
+            Ok(Some((call, _))) => calls.push((id, call)),
+            Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let message = format!("the shim does not know this call: {error}");
+                messages::send(socket.as_fd(), &ShimEvent::Failed { message }, &[])?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

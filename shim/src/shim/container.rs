@@ -1,0 +1,382 @@
+//! A shim's container, from its making to its end.
+//!
+//! ```text
+//!        builder: created         agent: run            builder's pipe closed       first process ended
+//! Making ───────────────▶ Created (held) ─────▶ Created ────────────────────▶ Running ─────────────▶ Ended
+//!   │ builder: failed        │ no agent left       │ builder or exec: failed        │ stop: signal, then
+//!   └────────────────────────┴─────────────────────┴──────────▶ Ended ◀────────────┘ SIGKILL after the grace
+//! Ended: empty the cgroup ─▶ drain the output ─▶ remove the cgroup ─▶ end the network ─▶ exit.json ─▶ tell agents
+//!        ─▶ wipe the disk ─▶ exit
+//! ```
+//!
+//! A container that is no instance's yet leaves no record. One that is asked to run before it was made is held for no time.
+
+mod ending;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use berth_common::outcome::Outcome;
+use berth_common::wire::call::Usage;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::{Pid, pipe2};
+
+use self::ending::{empty, failed};
+use super::agents::{AgentId, Agents};
+use super::directory::Directory;
+use super::order::Order;
+use super::output::Output;
+use super::reports::Reports;
+use crate::builder::{self, Pipes};
+use crate::cgroup::{ControlGroup, INSTANCE_PIDS, Limits};
+use crate::disk::{self, Disk};
+use crate::landlock::{self, Files};
+use crate::messages::{Assignment, ContainerConfig, ShimCall, ShimEvent};
+use crate::metering::Meter;
+use crate::network::Network;
+use crate::wait::wait;
+use crate::{counters, sys};
+
+/// How long the app has to end when what it needs has: as long as leaving `berth dev` may take.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+
+/// Makes a container in the network that the calling process is in, and looks after it to its end.
+pub(super) fn run(
+    directory: Directory,
+    signals: SignalFd,
+    mut agents: Agents,
+    network: Network,
+    Order { config, assignment }: Order,
+) -> anyhow::Result<()> {
+    agents.greet_no_more();
+    let mut shim = Shim {
+        output: Output::new(),
+        cgroup: ControlGroup::load(&config.cgroup),
+        directory,
+        signals,
+        agents,
+        network,
+        assignment: None,
+        state: State::Making,
+        go: None,
+        has_disk: false,
+        boost: None,
+        stop: None,
+        drained: false,
+        asked: None,
+        lost: None,
+        meter: Meter::default(),
+    };
+    let assigned = assignment.map_or(Ok(()), |own| shim.assign(own));
+    let outcome = match assigned.and_then(|()| shim.make(&config)) {
+        Ok(made) => shim.keep_to_own_files(&config).and_then(|()| shim.run(made, &config)),
+        Err(error) => Ok(failed(error.to_string())),
+    };
+    let remains = shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
+    let directory = remains.directory.path();
+    // Nobody need wait for this: whoever looks for the disk's next user sees that it is not empty. What it has not made
+    // itself may be another's.
+    if remains.has_disk {
+        disk::wipe(&config.disk, &directory)?;
+    }
+    if remains.has_record { Ok(()) } else { Ok(empty(&directory)?) }
+}
+
+/// Only the container's root writes to it, which is no user that this process could name; nobody else can come by the
+/// directory above.
+fn make_disk(disk: &Disk, shim: &Path) -> io::Result<()> {
+    let Some(path) = disk.path(shim) else { return Ok(()) };
+    let said = |e: io::Error| io::Error::other(format!("make the disk {}: {e}", path.display()));
+    fs::create_dir(&path).map_err(said)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(said)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Making,
+    Created { init: Pid },
+    Running { init: Pid },
+}
+
+/// What `make` leaves to `run`.
+struct Made {
+    builder: Pid,
+    reports: Reports,
+}
+
+struct Shim {
+    directory: Directory,
+    signals: SignalFd,
+    agents: Agents,
+    network: Network,
+    cgroup: ControlGroup,
+    output: Output,
+    /// Whose the container is.
+    assignment: Option<Assignment>,
+    state: State,
+    /// Where the word goes that the app may start, until it is said.
+    go: Option<File>,
+    /// The disk was made by this shim.
+    has_disk: bool,
+    /// When the start boost ends.
+    boost: Option<Instant>,
+    /// When SIGKILL follows.
+    stop: Option<Instant>,
+    /// The node wanted the end.
+    drained: bool,
+    /// A signal that was asked for before the app ran.
+    asked: Option<i32>,
+    /// What the container needed and is gone.
+    lost: Option<String>,
+    /// What it takes while it is an instance's.
+    meter: Meter,
+}
+
+impl Shim {
+    fn make(&mut self, config: &ContainerConfig) -> io::Result<Made> {
+        let limits = Limits { memory_bytes: config.memory_bytes, pids: INSTANCE_PIDS };
+        self.cgroup = ControlGroup::create(&config.cgroup, &limits)?;
+        // It is not moved before the container is made, and another mount namespace knows no paths by descriptor.
+        let directory = self.directory.name()?;
+        make_disk(&config.disk, &directory)?;
+        self.has_disk = true;
+        self.cgroup.open_to_container(true)?;
+        let (reports, report) = pipe2(OFlag::O_CLOEXEC)?;
+        let (go_read, go) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stdout, stdout_write) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr, stderr_write) = pipe2(OFlag::O_CLOEXEC)?;
+        let mut pipes = Some(Pipes {
+            reports: File::from(report),
+            go: File::from(go_read),
+            stdout: stdout_write,
+            stderr: stderr_write,
+        });
+        let agents = self.agents.sources().into_iter().flatten().map(|fd| fd.as_raw_fd());
+        let own: Vec<_> = agents.chain([reports.as_raw_fd(), go.as_raw_fd()]).collect();
+        let builder = sys::fork(|| {
+            // The parent's ends: a copy here would hide from agents and from the app's process that the shim is gone.
+            for fd in &own {
+                let _ = nix::unistd::close(*fd);
+            }
+            let Ok(()) = sys::usual_signals() else { return 1 };
+            let location = builder::Location { directory: &directory, cgroup: &self.cgroup };
+            pipes.take().map_or(1, |pipes| builder::run(config, &location, pipes))
+        })?;
+        drop(pipes);
+        for fd in [&reports, &stdout, &stderr] {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        self.output.attach(stdout, stderr);
+        self.go = Some(File::from(go));
+        Ok(Made { builder, reports: Reports::new(File::from(reports)) })
+    }
+
+    /// The builder, which must mount, is on its way: from here on the shim needs little more than what is its own.
+    fn keep_to_own_files(&self, config: &ContainerConfig) -> io::Result<()> {
+        let directory = self.directory.path();
+        let disk = config.disk.path(&directory);
+        let slot = disk.as_deref().and_then(Path::parent).unwrap_or(&directory);
+        let kernel = ["/proc", "/sys/fs/cgroup", "/dev/null"].map(Path::new);
+        let own: Vec<&Path> = [&directory, config.logs.as_path(), slot].into_iter().chain(kernel).collect();
+        // For the program that sets firewall rules.
+        let read = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"].map(Path::new);
+        let kept = landlock::keep_to(&Files { own: &own, read: &read });
+        kept.map(drop).map_err(|e| io::Error::other(format!("keep the shim to its files: {e}")))
+    }
+
+    /// Serves until the container has ended, and tells how it did.
+    fn run(&mut self, made: Made, config: &ContainerConfig) -> io::Result<Outcome> {
+        let Made { builder, mut reports } = made;
+        loop {
+            let ready = self.wait(&reports)?;
+            if ready.lifeline {
+                self.lose("the node's supervisor ended");
+            }
+            self.output.read(&ready.output);
+            if ready.network {
+                self.follow_host();
+            }
+            if ready.reports && reports.read()? {
+                if let Some(outcome) = self.reports_closed(&reports) {
+                    return Ok(outcome);
+                }
+            } else if let (State::Making, Some(pid)) = (self.state, reports.created()) {
+                self.created(pid, config)?;
+            }
+            for (agent, call) in self.agents.serve(&ready.agents) {
+                self.carry_out(agent, call, config)?;
+            }
+            if self.assignment.is_none() && self.agents.is_empty() {
+                self.give_up("the agent that had it made is gone");
+            }
+            self.enforce_stop();
+            self.enforce_cpu(config)?;
+            if let Some(outcome) = self.reap(builder)? {
+                reports.read()?;
+                self.note_end(&outcome, &reports);
+                self.cgroup.kill();
+                self.output.drain();
+                return Ok(self.explain(outcome, &reports));
+            }
+        }
+    }
+
+    /// The container waits to be started.
+    fn created(&mut self, pid: Pid, config: &ContainerConfig) -> io::Result<()> {
+        self.state = State::Created { init: pid };
+        self.cgroup.open_to_container(false)?;
+        counters::bound(config.protection)?;
+        if self.assignment.is_none() {
+            self.agents.tell(&ShimEvent::Held);
+        }
+        self.begin(config)
+    }
+
+    /// The container is an instance's.
+    fn assign(&mut self, assignment: Assignment) -> io::Result<()> {
+        self.output.write_to(&assignment.log, &assignment.logs.bounded())?;
+        self.assignment = Some(assignment);
+        Ok(())
+    }
+
+    /// Has the app started, once the container is made and an instance's: from here on its CPU limit holds.
+    fn begin(&mut self, config: &ContainerConfig) -> io::Result<()> {
+        let (State::Created { .. }, Some(assignment)) = (self.state, &self.assignment) else { return Ok(()) };
+        let Some(mut go) = self.go.take() else { return Ok(()) };
+        let boosted = config.start_boost.map_or(0, |boost| boost.cpu_sixteenths);
+        self.cgroup.limit_cpu(config.cpu_sixteenths.max(boosted))?;
+        self.boost = config.start_boost.and_then(|boost| Instant::now().checked_add(boost.at_most));
+        go.write_all(&builder::word(assignment)?)
+    }
+
+    /// The builder and the app's process have let go of the report pipe: the app runs, or one of them failed.
+    fn reports_closed(&mut self, reports: &Reports) -> Option<Outcome> {
+        if let Some(message) = reports.failure() {
+            self.kill_all();
+            return Some(failed(message));
+        }
+        if let State::Created { init } = self.state {
+            self.state = State::Running { init };
+            self.note_start();
+            self.agents.greet(ShimEvent::Started);
+            if let Some(signal) = self.asked.take() {
+                self.signal(signal);
+            }
+        }
+        None
+    }
+
+    fn wait(&self, reports: &Reports) -> io::Result<Ready> {
+        let stdin = io::stdin();
+        let mut sources = vec![
+            self.lost.is_none().then(|| stdin.as_fd()),
+            Some(self.signals.as_fd()),
+            self.network.changes(),
+            reports.source(),
+        ];
+        sources.extend(self.output.sources());
+        sources.extend(self.agents.sources());
+        let deadline = [self.stop, self.boost].into_iter().flatten().min();
+        let ready = wait(&sources, deadline)?;
+        Ok(Ready {
+            lifeline: ready[0],
+            network: ready[2],
+            reports: ready[3],
+            output: [ready[4], ready[5]],
+            agents: ready[6..].to_vec(),
+        })
+    }
+
+    /// Ends the container, which cannot go on without what is gone.
+    fn lose(&mut self, what: &str) {
+        if self.lost.is_none() {
+            self.lost = Some(what.to_owned());
+            let has_app = matches!(self.state, State::Running { .. });
+            self.stop(Signal::SIGTERM as i32, if has_app { ORPHAN_GRACE } else { Duration::ZERO });
+        }
+    }
+
+    /// The host's addresses may have changed. What cannot be closed to the app must not go on with it open.
+    fn follow_host(&mut self) {
+        if let Err(error) = self.network.follow_host() {
+            self.give_up(&format!("the host's new addresses could not be closed to the instance: {error}"));
+        }
+    }
+
+    /// Ends the container at once.
+    fn give_up(&mut self, why: &str) {
+        self.lost = Some(why.to_owned());
+        self.stop(Signal::SIGKILL as i32, Duration::ZERO);
+    }
+
+    /// Carries out what an agent asks.
+    fn carry_out(&mut self, agent: AgentId, call: ShimCall, config: &ContainerConfig) -> io::Result<()> {
+        match call {
+            ShimCall::Run if self.assignment.is_none() => {
+                let assignment = self.directory.take("run.json")?;
+                self.assign(assignment)?;
+                return self.begin(config);
+            }
+            ShimCall::Run | ShimCall::Create => self.agents.refuse(agent, "a container is there already"),
+            ShimCall::Socket => self.give_socket(agent),
+            ShimCall::Stop { signal, grace_ms, drained } => {
+                self.drained |= drained;
+                self.stop(signal, Duration::from_millis(grace_ms));
+            }
+            ShimCall::Signal { signal } => self.signal(signal),
+            ShimCall::Usage => {
+                let usage = ShimEvent::Usage(self.usage(config));
+                self.agents.answer(agent, &usage, &[]);
+            }
+            ShimCall::Ready => return self.end_boost(config),
+        }
+        Ok(())
+    }
+
+    fn give_socket(&mut self, agent: AgentId) {
+        match sys::tcp_socket() {
+            Ok(socket) => self.agents.answer(agent, &ShimEvent::Socket, &[socket.as_fd()]),
+            Err(error) => self.agents.refuse(agent, &format!("make a socket in the instance: {error}")),
+        }
+    }
+
+    fn usage(&mut self, config: &ContainerConfig) -> Usage {
+        let (received_bytes, sent_bytes) = self.meter.network(self.network.traffic());
+        let life = self.meter.life();
+        Usage {
+            cpu_us: self.meter.cpu_us(self.cgroup.cpu_us()),
+            memory_bytes: self.cgroup.memory_bytes(),
+            disk_bytes: disk::used_bytes(&config.disk),
+            received_bytes,
+            sent_bytes,
+            started_ms: life.map(|(started_ms, _)| started_ms),
+            lived_cs: life.map(|(_, lived_cs)| lived_cs),
+        }
+    }
+
+    fn enforce_cpu(&mut self, config: &ContainerConfig) -> io::Result<()> {
+        if self.boost.is_some_and(|at| at <= Instant::now()) { self.end_boost(config) } else { Ok(()) }
+    }
+
+    fn end_boost(&mut self, config: &ContainerConfig) -> io::Result<()> {
+        match self.boost.take() {
+            Some(_) => self.cgroup.limit_cpu(config.cpu_sixteenths),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a wait has found.
+struct Ready {
+    lifeline: bool,
+    network: bool,
+    reports: bool,
+    output: [bool; 2],
+    agents: Vec<bool>,
+}

@@ -1,0 +1,63 @@
+//! Files and directories of a node's state: private ones, JSON that is written whole or not at all, and what is removed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Makes a directory that only this user can enter, unless it is there.
+pub fn make_private_dir(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes a value as a private file, all of it or nothing, on disk before it returns.
+pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write_partial(path, value)?.sync_all()?;
+    fs::rename(partial(path), path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+/// Writes a value as a private file, all of it or nothing; it may be lost when the machine crashes, together with
+/// the container that it is about.
+pub fn write_json_fast(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write_partial(path, value)?;
+    fs::rename(partial(path), path)
+}
+
+fn partial(path: &Path) -> PathBuf {
+    path.with_extension("partial")
+}
+
+fn write_partial(path: &Path, value: &impl Serialize) -> io::Result<File> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(partial(path))?;
+    file.write_all(&serde_json::to_vec(value).map_err(io::Error::other)?)?;
+    Ok(file)
+}
+
+/// Reads a value, or `None` where there is no file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a directory and all below, unless it is not there.
+pub(crate) fn wipe(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io::Error::other(format!("remove {}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}

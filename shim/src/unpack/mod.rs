@@ -1,0 +1,164 @@
+//! Unpacks one image layer, as the root of a user namespace: files get the owners that the image says.
+//!
+//! ```text
+//! open the spool ─▶ user namespace ─▶ open directories (as the agent's user) ─▶ become root inside
+//!   ─▶ bind, or mount the lower layers with this one above ─▶ Landlock ─▶ chroot ─▶ unpack ─▶ digests
+//! ```
+//!
+//! Runs as a process of its own (hidden mode `unpack`), which may begin while the layer is still fetched. An image is
+//! not trusted: `berth_images::layer` bounds what a layer takes and keeps to its directory; this process can reach
+//! little else should that fail. What it has made is only to be used if it succeeds.
+
+mod spool;
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use berth_common::image::Digest;
+use berth_images::layer::{self, Form, Limits, Owners, Summary, Target};
+use nix::sys::stat::Mode;
+use sha2::{Digest as _, Sha256};
+
+use self::spool::Spool;
+use crate::landlock::{self, Files};
+use crate::{namespaces, process, stage, subordinate_ids, sys};
+
+/// What is to be unpacked, and where.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Directory to make, for the layer in `fs`
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// File with the layer, which may still grow: its length so far is told on standard input, as 8 bytes, big-endian
+    #[arg(long, value_name = "FILE")]
+    blob: PathBuf,
+    /// Bytes of the whole layer
+    #[arg(long, value_name = "BYTES")]
+    length: u64,
+    /// Digest of the layer
+    #[arg(long)]
+    digest: Digest,
+    /// Digest of the layer without compression
+    #[arg(long)]
+    diff_id: Option<Digest>,
+    /// Directory of an unpacked lower layer, the topmost first: the layer is unpacked over these
+    #[arg(long = "parent", value_name = "DIR")]
+    parents: Vec<PathBuf>,
+}
+
+/// Entry of the hidden `unpack` mode. Prints a [`Summary`], as one line of JSON.
+pub fn main(options: &Options) -> anyhow::Result<()> {
+    process::refuse_root()?;
+    let blob = File::open(&options.blob).with_context(|| format!("open {}", options.blob.display()))?;
+    let prepared = LayerDirectory::prepare(&options.directory, &options.parents)?;
+    let mut layer =
+        Hashed { from: Spool::new(blob, io::stdin().lock(), options.length), hash: Sha256::new() };
+    let unpacked = layer::unpack(&mut layer, &prepared.target, &Limits::default(), options.diff_id.is_some());
+    let summary = checked(&mut layer, unpacked, options)?;
+    prepared.finish()?;
+    println!("{}", serde_json::to_string(&summary)?);
+    Ok(())
+}
+
+/// Checks the digests. Whatever is wrong with a damaged layer, the damage is what people should be told of.
+fn checked(
+    layer: &mut Hashed<impl Read>,
+    unpacked: Result<Summary, layer::LayerError>,
+    options: &Options,
+) -> anyhow::Result<Summary> {
+    // What follows the archive counts for the digest too.
+    io::copy(layer, &mut io::sink())?;
+    let (found, expected) = (layer.digest(), options.digest);
+    ensure!(found == expected, "the layer has the digest {found}, not {expected}: the image is damaged");
+    let summary = unpacked?;
+    if let (Some(expected), Some(found)) = (options.diff_id, summary.diff_id) {
+        ensure!(
+            found == expected,
+            "the layer without compression has the digest {found}, and the image's configuration says {expected}: \
+             build the image again"
+        );
+    }
+    Ok(summary)
+}
+
+/// Counts what it reads into a digest.
+struct Hashed<R> {
+    from: R,
+    hash: Sha256,
+}
+
+impl<R> Hashed<R> {
+    fn digest(&self) -> Digest {
+        Digest::from_bytes(self.hash.clone().finalize().into())
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(into)?;
+        self.hash.update(&into[..n]);
+        Ok(n)
+    }
+}
+
+/// Where the layer goes, as the process sees it that has nothing else any more.
+struct LayerDirectory {
+    target: Target,
+    /// The directory that was made, with `fs` and perhaps `work` in it.
+    directory: File,
+}
+
+impl LayerDirectory {
+    /// Makes the directory, and moves the process into it. Afterwards it is root in a user namespace, and sees only the
+    /// root of the layer.
+    fn prepare(path: &Path, parents: &[PathBuf]) -> anyhow::Result<Self> {
+        let (uids, gids) = subordinate_ids::of_this_user()?;
+        DirBuilder::new().mode(0o700).create(path).with_context(|| format!("make {}", path.display()))?;
+        // The namespace's root is a user that this process cannot name outside; nobody else gets past the directory above.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
+        namespaces::enter_user_namespace(uids, gids)?;
+        let opened =
+            stage::open_directories(std::iter::once(path).chain(parents.iter().map(PathBuf::as_path)))?;
+        sys::become_root()?;
+        sys::set_dumpable(true)?;
+        stage::mount_stage()?;
+        let (own, lower) = opened.split_first().context("a directory was opened")?;
+        let directory = stage::bind_in_stage(own, "layer")?;
+        let fs = directory.join("fs");
+        let root =
+            if lower.is_empty() { alone(&fs)? } else { over(&stage::bind_layers(lower)?, &directory, fs)? };
+        Self::enter(&directory, &root, if lower.is_empty() { Form::Overlay } else { Form::Merged })
+    }
+
+    fn enter(directory: &Path, root: &Path, form: Form) -> anyhow::Result<Self> {
+        landlock::keep_to(&Files { own: &[directory, root], read: &[] })
+            .context("keep the unpacker to its directory")?;
+        let directory = File::open(directory)?;
+        nix::unistd::chroot(root).context("make the layer's directory the root")?;
+        nix::unistd::chdir("/")?;
+        nix::sys::stat::umask(Mode::S_IWGRP | Mode::S_IWOTH);
+        Ok(Self { target: Target::open(Path::new("/"), form, Owners::Said)?, directory })
+    }
+
+    /// Leaves nothing but the layer. Whoever keeps it sees to it that it is on the disk.
+    fn finish(self) -> anyhow::Result<()> {
+        drop(self.target);
+        Ok(layer::remove(&self.directory, "work")?)
+    }
+}
+
+/// The layer's root where it stands alone.
+fn alone(fs: &Path) -> io::Result<PathBuf> {
+    DirBuilder::new().mode(0o755).create(fs)?;
+    Ok(fs.to_owned())
+}
+
+/// Its root where it is unpacked over others. What changes there is in `fs`.
+fn over(lower: &[PathBuf], directory: &Path, fs: PathBuf) -> io::Result<PathBuf> {
+    let root = stage::make_in_stage("root")?;
+    stage::Overlay { lower, upper: fs, work: directory.join("work") }.mount(&root)?;
+    Ok(root)
+}
