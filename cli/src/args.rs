@@ -17,7 +17,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::agenda::{Alarm, Crons, Hooks, OneObject, Schedules, When, Which};
 pub(crate) use self::deploy::Deploy;
-pub(crate) use self::dev::{Dev, DevCommand, DevDown, DevPlaces};
+pub(crate) use self::dev::{Dev, DevCommand, DevDirs, DevDown};
 pub(crate) use self::images::{Build, Images, Registries};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};

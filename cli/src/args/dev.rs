@@ -17,7 +17,7 @@ pub(crate) struct Dev {
     #[command(subcommand)]
     pub(crate) command: Option<DevCommand>,
     #[command(flatten)]
-    pub(crate) at: DevPlaces,
+    pub(crate) at: DevDirs,
     /// Where to take requests. Port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
@@ -41,7 +41,7 @@ pub(crate) struct Dev {
 
 /// What an app's directory is, and where its cluster keeps state.
 #[derive(Debug, Args)]
-pub(crate) struct DevPlaces {
+pub(crate) struct DevDirs {
     /// The directory that holds berth.toml
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
@@ -62,7 +62,7 @@ pub(crate) enum DevCommand {
 #[derive(Debug, Args)]
 pub(crate) struct DevDown {
     #[command(flatten)]
-    pub(crate) at: DevPlaces,
+    pub(crate) at: DevDirs,
     /// Remove state, logs and disks too
     #[arg(long)]
     pub(crate) purge: bool,

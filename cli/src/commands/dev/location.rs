@@ -17,7 +17,7 @@ use berth_cluster::StateDir;
 use berth_cluster::owner::{self, is_root};
 use sha2::{Digest, Sha256};
 
-use crate::args::DevPlaces;
+use crate::args::DevDirs;
 
 const LOCAL_STATE: &str = ".berth/dev";
 const ROOT_STATE: &str = "/var/lib/berth/dev";
@@ -36,7 +36,7 @@ pub(crate) struct Location {
 
 impl Location {
     /// Makes nothing yet.
-    pub(crate) fn of(at: &DevPlaces) -> Result<Self> {
+    pub(crate) fn of(at: &DevDirs) -> Result<Self> {
         let find =
             |path: &Path| path.canonicalize().with_context(|| format!("cannot find {}", path.display()));
         if let Some(state) = &at.state {

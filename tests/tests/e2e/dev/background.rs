@@ -16,7 +16,7 @@ use super::{AppDir, DOWN_WITHIN, expect_nothing_left, groups_of};
 
 #[test]
 fn berth_dev_in_the_background_keeps_its_state_and_leaves_nothing_when_it_is_down() -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
     Ok(runtime.block_on(lives_and_ends())?)
 }
 
