@@ -17,19 +17,17 @@ test:
     ./dev test
 
 # end-to-end scenarios: all, or one group
-e2e group="": examples
-    cargo build --workspace --bins
+e2e group="":
     cargo test --workspace --test e2e -- {{ group }}
 
 # attacks from inside a container, with and without the layers that stop them
-attack: examples
-    cargo build --workspace --bins
-    ./dev step attack
+attack:
+    scripts/test --only attack
 
 # fuzzes the admin API of a real edge from its own description
 fuzz-api:
-    cargo build --workspace --bins
-    tests/fuzz-api
+    scripts/test --only build
+    scripts/test --only api
 
 # installs Berth on this machine as systemd units (DESTDIR and PREFIX as usual); `just dist` makes the programs
 install *flags:
@@ -40,40 +38,39 @@ uninstall *flags:
     systemd/install uninstall {{ flags }}
 
 # units, limits, quotas, restarts and shutdown in a virtual machine with systemd and cgroup v2
-vm: examples
-    cargo build --workspace --bins
+vm:
+    scripts/test --only build
     tests/vm/vm build
     tests/vm/vm run
 
 # the end-to-end scenarios with full counts: takes long, not for CI
-soak group="": examples
-    cargo build --workspace --bins
+soak group="":
     BERTH_SOAK=1 cargo test --workspace --test e2e -- {{ group }}
 
 # request to a new ID until the first byte, beside podman, and starts in a second; writes target/bench/cold.json
-bench-cold: examples
-    cargo build --workspace --bins
-    "${CARGO_TARGET_DIR:-target}/debug/bench-cold"
+bench-cold:
+    cargo build --profile measure --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/measure/bench-cold"
 
 # memory of idle daemons and of each container, and the agent's size; writes target/bench/footprint.json
-bench-footprint: examples
-    cargo build --workspace --bins
+bench-footprint:
+    cargo build --profile measure --workspace --bins
     tests/bench-footprint
 
 # an image pulled until it can be started, beside skopeo with umoci, and podman; writes target/bench/images.json
 bench-images:
-    cargo build --workspace --bins
-    "${CARGO_TARGET_DIR:-target}/debug/bench-images"
+    cargo build --profile measure --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/measure/bench-images"
 
 # requests/s through edge and agent, beside nginx; writes target/bench/proxy.json
-bench-proxy: examples
-    cargo build --workspace --bins
-    "${CARGO_TARGET_DIR:-target}/debug/bench-proxy"
+bench-proxy:
+    cargo build --profile measure --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/measure/bench-proxy"
 
 # an edge with a million objects: restart, memory, look-ups, durable puts/s beside redis; writes target/bench/store.json
 bench-store:
-    cargo build --workspace --bins
-    "${CARGO_TARGET_DIR:-target}/debug/bench-store"
+    cargo build --profile measure --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/measure/bench-store"
 
 # builds the examples as static binaries, into target/examples
 examples:
@@ -94,7 +91,7 @@ lint:
 
 # runs one fuzz target, or each of them, for some seconds (needs a nightly toolchain)
 fuzz target="" seconds="60":
-    for t in {{ if target == "" { "$(cargo +nightly fuzz list)" } else { target } }}; do ./dev fuzz "$t" {{ seconds }} || exit 1; done
+    for t in {{ if target == "" { "$(cargo +nightly fuzz list)" } else { target } }}; do scripts/test --fuzz "$t" {{ seconds }} || exit 1; done
 
 # builds the documentation of the code
 docs:

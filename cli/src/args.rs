@@ -2,6 +2,7 @@
 
 mod admin;
 mod deploy;
+mod dev;
 mod images;
 mod logs;
 mod schedules;
@@ -18,14 +19,12 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::admin::AdminArgs;
 pub(crate) use self::deploy::Deploy;
+pub(crate) use self::dev::{Dev, DevCommand, DevDirs, DevDown};
 pub(crate) use self::images::{Build, Images, Registries};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::schedules::{Alarm, ChosenEvents, Crons, Hooks, OneObject, Schedules, When};
 pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};
 pub(crate) use self::start::StartContainer;
-
-/// Most nodes of one `berth dev`: each is two processes.
-const MAX_DEV_NODES: i64 = 32;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -48,8 +47,9 @@ pub(crate) enum Command {
     ///
     /// Starts an edge and nodes as child processes, packs and deploys the app, and prints where to reach it.
     ///
-    /// State and logs are kept in DIR/.berth/dev. Started by root, agents run as the user `berth`, and the state is kept in
+    /// State and logs are kept in DIR/.berth/dev. Started by root, all of it runs as the user `berth`, and the state is kept in
     /// /var/lib/berth/dev. Ctrl-C ends all containers and everything else that was started; a second Ctrl-C does it at once.
+    /// With --detach, `berth dev down` ends it.
     Dev(Dev),
     /// Write a berth.toml for a new app
     ///
@@ -363,24 +363,6 @@ pub(crate) enum Store {
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
     },
-}
-
-/// Arguments of `berth dev`.
-#[derive(Debug, ClapArgs)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct Dev {
-    /// The directory that holds berth.toml
-    #[arg(default_value = ".")]
-    pub(crate) dir: PathBuf,
-    /// Where to take requests. Port 0 takes any that is free
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    pub(crate) listen: SocketAddr,
-    /// How many nodes to run
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=MAX_DEV_NODES))]
-    pub(crate) nodes: u16,
-    /// Do not show what containers write
-    #[arg(long)]
-    pub(crate) quiet_containers: bool,
 }
 
 /// Arguments of `berth check`.

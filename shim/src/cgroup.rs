@@ -11,12 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cgroups_rs::CgroupPid;
-use cgroups_rs::fs::cgroup::Cgroup;
-use cgroups_rs::fs::cpu::CpuController;
-use cgroups_rs::fs::memory::MemController;
-use cgroups_rs::fs::pid::PidController;
-use cgroups_rs::fs::{MaxValue, hierarchies};
+use cgroups_rs::cpu::CpuController;
+use cgroups_rs::memory::MemController;
+use cgroups_rs::pid::PidController;
+use cgroups_rs::{Cgroup, CgroupPid, MaxValue, hierarchies};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -137,11 +135,20 @@ impl ControlGroup {
     /// Makes the group with its memory and process limits. `path` is relative to each hierarchy's root.
     pub(crate) fn create(path: &Path, limits: &Limits) -> io::Result<Self> {
         let group = Self::load(path);
-        group.cgroup.create().map_err(|e| group.error("make it", &e))?;
+        group.make()?;
         group.limit(limits).inspect_err(|_| {
             let _ = group.cgroup.delete();
         })?;
         Ok(group)
+    }
+
+    /// Makes its directories. On v1 cgroups-rs does, which also gives a cpuset its CPUs, and tells of no failure. On v2 it
+    /// looks first for controllers under names that it misreads, and there is no more to it than the one directory.
+    fn make(&self) -> io::Result<()> {
+        if !self.cgroup.v2() {
+            self.cgroup.create().map_err(|e| self.error("make it", &e))?;
+        }
+        self.directories().iter().try_for_each(fs::create_dir_all).map_err(|e| self.error("make it", &e))
     }
 
     /// A group that may or may not exist.
@@ -205,8 +212,7 @@ impl ControlGroup {
     pub(crate) fn oom_kills(&self) -> u64 {
         let Ok(memory) = self.controller::<MemController>("memory") else { return 0 };
         let file = if self.cgroup.v2() { "memory.events" } else { "memory.oom_control" };
-        let text =
-            fs::read_to_string(cgroups_rs::fs::Controller::path(memory).join(file)).unwrap_or_default();
+        let text = fs::read_to_string(cgroups_rs::Controller::path(memory).join(file)).unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
     }
@@ -291,8 +297,8 @@ impl ControlGroup {
 
     fn controller<'a, T>(&'a self, name: &str) -> io::Result<&'a T>
     where
-        &'a T: From<&'a cgroups_rs::fs::Subsystem>,
-        T: cgroups_rs::fs::Controller + cgroups_rs::fs::ControllIdentifier,
+        &'a T: From<&'a cgroups_rs::Subsystem>,
+        T: cgroups_rs::Controller + cgroups_rs::ControllIdentifier,
     {
         self.cgroup.controller_of().ok_or_else(|| {
             io::Error::other(format!(
@@ -301,7 +307,7 @@ impl ControlGroup {
         })
     }
 
-    fn error(&self, what: &str, error: &cgroups_rs::fs::error::Error) -> io::Error {
+    fn error(&self, what: &str, error: &dyn std::error::Error) -> io::Error {
         let path = self.path.display();
         io::Error::other(format!(
             "cgroup {path}: cannot {what}: {error}; was it delegated to this user (`berth-agent prepare`)?"

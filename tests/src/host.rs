@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+pub use berth_cluster::leftovers::{command_line, processes_running};
 use nix::unistd::{SysconfVar, sysconf};
 
 /// When a process started, in clock ticks since the machine did: with its number, it names one process for ever.
@@ -47,20 +48,6 @@ pub fn proportional_memory(pid: u32) -> Result<u64> {
     Ok(kib.with_context(|| format!("{path} has no Pss"))? * 1024)
 }
 
-/// Processes whose program lies below this directory.
-pub fn processes_running(directory: &Path) -> Vec<u32> {
-    let below =
-        |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(directory));
-    all_processes().into_iter().filter(below).collect()
-}
-
-/// What a process was started with, for people.
-pub fn command_line(pid: u32) -> String {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-    format!("{pid}: {}", words.join(" ").trim())
-}
-
 /// The children of a process.
 pub fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -78,11 +65,6 @@ pub fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
     Ok(points.filter(|point| point.starts_with(directory)).collect())
-}
-
-fn all_processes() -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Indices into the fields after the name.

@@ -12,7 +12,6 @@
 pub mod admin;
 pub mod app;
 pub mod bench;
-pub mod cgroup;
 pub mod client;
 pub mod cluster;
 pub mod debian;
@@ -26,7 +25,6 @@ pub mod metrics;
 pub mod packages;
 pub mod peer;
 pub mod ports;
-pub mod process;
 pub mod programs;
 pub mod receiver;
 pub mod registry;
@@ -39,3 +37,5 @@ pub mod stored;
 pub mod wait;
 pub mod websocket;
 pub mod world;
+
+pub use berth_cluster::cgroup;

@@ -3,36 +3,25 @@
 //! Started by root, the daemons run as the user `berth`. Started by an ordinary user, as that user, with a cgroup that
 //! root has delegated before.
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
+use berth_cluster::Owner;
+use berth_cluster::machine::{CGROUP, prepare};
+pub use berth_cluster::owner::{is_root, remove_directory};
 use nix::unistd::{AccessFlags, User, access, geteuid};
 
 use crate::cgroup;
 
-/// The user that root lets the daemons run as.
-const DAEMON_USER: &str = "berth";
-/// What root's runs have delegated to that user.
-const ROOT_CGROUP: &str = "/berth";
 /// Where root's runs keep their state.
 const ROOT_STATE: &str = "/var/lib/berth/test";
 
 /// A machine that can run the daemons.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    user: User,
-    by_root: bool,
+    owner: Owner,
     state: PathBuf,
     cgroup: PathBuf,
-}
-
-/// Whether this process is root's.
-pub fn is_root() -> bool {
-    geteuid().is_root()
 }
 
 impl Machine {
@@ -49,14 +38,12 @@ impl Machine {
     pub fn prepare(agent: &Path) -> Result<Self> {
         let state = Self::state_root();
         if is_root() {
-            prepare_as_root(agent)?;
-            let user = User::from_name(DAEMON_USER)?;
-            let user = user.with_context(|| format!("the user {DAEMON_USER} is missing after `prepare`"))?;
-            return Ok(Self { user, by_root: true, state, cgroup: ROOT_CGROUP.into() });
+            prepare(agent, [Path::new(ROOT_STATE)])?;
+            return Ok(Self { owner: Owner::of_this_process()?, state, cgroup: CGROUP.into() });
         }
-        let user = User::from_uid(geteuid())?.context("this process's user has no name")?;
-        let cgroup = delegated_to(&user)?;
-        Ok(Self { user, by_root: false, state, cgroup })
+        let owner = Owner::of_this_process()?;
+        let cgroup = delegated_to(owner.user())?;
+        Ok(Self { owner, state, cgroup })
     }
 
     /// Where the states of all runs are.
@@ -69,65 +56,25 @@ impl Machine {
         &self.cgroup
     }
 
+    /// The daemons' user, who owns what is theirs.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// The daemons' user.
     pub fn user(&self) -> &User {
-        &self.user
+        self.owner.user()
     }
 
     /// Whether the daemons run as another user than this process.
     pub fn switches_user(&self) -> bool {
-        self.by_root
-    }
-
-    /// Has a command run as the daemons' user, in a directory that this user can enter.
-    pub fn demote(&self, command: &mut Command, directory: &Path) {
-        command.current_dir(directory);
-        command.env("HOME", directory).env("USER", &self.user.name).env("LOGNAME", &self.user.name);
-        if self.by_root {
-            // Supplementary groups are dropped with it.
-            command.uid(self.user.uid.as_raw()).gid(self.user.gid.as_raw());
-        }
+        self.owner.is_another()
     }
 
     /// Makes a directory of the daemons' user.
     pub fn make_directory(&self, path: &Path) -> Result<()> {
-        fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-        if self.by_root {
-            chown(path, Some(self.user.uid.as_raw()), Some(self.user.gid.as_raw()))?;
-        }
-        Ok(())
+        self.owner.make_directory(path)
     }
-
-    /// Removes a directory in which files may belong to containers' users.
-    pub fn remove_directory(&self, path: &Path) -> Result<()> {
-        remove_directory(path)
-    }
-}
-
-/// Removes a directory in which files may belong to containers' users. Nothing to do where there is none.
-pub fn remove_directory(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if is_root() => return Err(error).with_context(|| format!("remove {}", path.display())),
-        Err(_) => {}
-    }
-    // An ordinary user is root over the containers' users inside a user namespace.
-    let mut remove = Command::new("unshare");
-    remove.args(["--map-root-user", "--map-auto", "--", "rm", "-rf", "--one-file-system", "--"]).arg(path);
-    let status = remove.status().context("run `unshare`")?;
-    ensure!(status.success(), "remove {}: {status}", path.display());
-    Ok(())
-}
-
-fn prepare_as_root(agent: &Path) -> Result<()> {
-    let mut prepare = Command::new(agent);
-    prepare.args(["prepare", "--user", DAEMON_USER, "--cgroup", ROOT_CGROUP, "--state", ROOT_STATE]);
-    let output = prepare.output().with_context(|| format!("run {}", agent.display()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`berth-agent prepare`: {}: {}", output.status, said.trim());
-    Ok(())
 }
 
 fn delegated_to(user: &User) -> Result<PathBuf> {

@@ -22,18 +22,15 @@ pub const PROBE: &str = "probe";
 /// All programs.
 pub const ALL: [&str; 5] = ["berth", "berth-agent", "berth-edge", HELLO, PROBE];
 
-/// Flags that make the examples images by themselves; the same as `./dev examples` uses, so that one build serves both.
-const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
-
 /// The top of the repository.
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Where the programs were built.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    daemons: PathBuf,
-    hello: PathBuf,
-    probe: PathBuf,
+    directory: PathBuf,
+    hello: &'static str,
+    probe: &'static str,
 }
 
 impl Programs {
@@ -46,31 +43,24 @@ impl Programs {
 
     /// The file of one program.
     pub fn path(&self, name: &str) -> PathBuf {
-        match name {
-            HELLO => self.hello.clone(),
-            PROBE => self.probe.clone(),
-            _ => self.daemons.join(name),
-        }
+        self.directory.join(match name {
+            HELLO => self.hello,
+            PROBE => self.probe,
+            name => name,
+        })
     }
 
     fn find_or_build() -> Result<Self> {
         if let Some(ready) = std::env::var_os(READY_PROGRAMS) {
-            let ready = PathBuf::from(ready);
-            return Ok(Self { hello: ready.join(HELLO), probe: ready.join(PROBE), daemons: ready });
+            return Ok(Self { directory: ready.into(), hello: HELLO, probe: PROBE });
         }
         let profile = profile_directory()?;
         let target = profile.parent().context("the target directory is missing")?;
-        let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
         let name = profile.file_name().and_then(|name| name.to_str()).context("the profile has no name")?;
-        // With all of the workspace's features, as `cargo test --workspace` has them: nothing is built twice.
-        cargo(&mut build(target, name, &["--workspace", "--bins"]))?;
+        cargo(&mut build(target, name))?;
         let examples = examples()?;
-        let mut packages = vec!["-p", "berth-probe", "--target", &triple];
-        packages.extend(examples.iter().flat_map(|(_, package)| ["-p", package]));
-        cargo(build(target, name, &packages).env("RUSTFLAGS", STATIC_FLAGS))?;
-        let built = target.join(triple).join(name);
-        examples.iter().try_for_each(|(name, package)| install(&built.join(package), name))?;
-        Ok(Self { daemons: profile, hello: built.join("example-hello"), probe: built.join("berth-probe") })
+        examples.iter().try_for_each(|(name, package)| install(&profile.join(package), name))?;
+        Ok(Self { directory: profile, hello: "example-hello", probe: "berth-probe" })
     }
 }
 
@@ -104,11 +94,15 @@ fn profile_directory() -> Result<PathBuf> {
     if directory.ends_with("deps") { above() } else { Ok(directory.to_owned()) }
 }
 
-fn build(target: &Path, profile_name: &str, what: &[&str]) -> Command {
+/// Builds all programs as `cargo test --workspace` and the benches' `cargo build` have them, so that nothing is built twice.
+fn build(target: &Path, profile_name: &str) -> Command {
     let mut command = Command::new(env!("CARGO"));
-    // The directory of the profile `dev` is called `debug`.
-    let profile = if profile_name == "debug" { "dev" } else { profile_name };
-    command.args(["build", "--quiet", "--profile", profile, "--target-dir"]).arg(target).args(what);
+    command.args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(target);
+    match profile_name {
+        // The directory of the profile `dev`. Dependencies have the features that tests ask for only where a test is built.
+        "debug" => command.args(["--profile", "dev", "--test", "e2e"]),
+        name => command.args(["--profile", name]),
+    };
     command.current_dir(ROOT);
     std::env::vars_os().map(|(name, _)| name).filter(|name| is_of_this_package(name)).for_each(|name| {
         command.env_remove(name);

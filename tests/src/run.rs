@@ -11,20 +11,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use berth_cluster::leftovers;
 
 use crate::machine::{self, Machine};
 use crate::programs::{self, Programs};
 use crate::{cgroup, disk, host, slots, world};
-
-/// How long the killed leftovers of an earlier run may take to be gone.
-const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause between two looks at them.
-const SWEEP_POLL: Duration = Duration::from_millis(20);
 
 static CURRENT: Mutex<Weak<Run>> = Mutex::new(Weak::new());
 
@@ -117,25 +111,16 @@ fn is_dead(name: &str) -> bool {
 
 fn sweep(machine: &Machine, name: &str, directory: &Path) -> Result<()> {
     let groups = cgroup::beginning_with(machine.cgroup(), &format!("{name}-"));
-    let deadline = Instant::now() + SWEEP_TIMEOUT;
-    while kill_leftovers(directory, &groups) && Instant::now() < deadline {
-        std::thread::sleep(SWEEP_POLL);
-    }
+    // What runs from a dead run's programs or in its cgroups.
+    let left = || {
+        let contained = groups.iter().flat_map(|group| cgroup::processes(group));
+        let contained = contained.filter_map(|pid| u32::try_from(pid).ok());
+        host::processes_running(directory).into_iter().chain(contained).collect()
+    };
+    leftovers::sweep(left, Duration::ZERO);
     groups.iter().try_for_each(|group| cgroup::remove(group))?;
     slots::sweep(directory)?;
     disk::sweep(directory)?;
     world::sweep(&format!("berth-{name}-"))?;
     machine::remove_directory(directory)
-}
-
-/// Kills what runs from a dead run's programs or in its cgroups; tells whether there was anything.
-fn kill_leftovers(directory: &Path, groups: &[PathBuf]) -> bool {
-    let running = host::processes_running(directory).into_iter().filter_map(|pid| i32::try_from(pid).ok());
-    let contained = groups.iter().flat_map(|group| cgroup::processes(group));
-    let leftovers: Vec<i32> = running.chain(contained).collect();
-    for pid in &leftovers {
-        // One that is gone by now is what is wanted.
-        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-    }
-    !leftovers.is_empty()
 }

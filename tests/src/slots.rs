@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use berth_cluster::machine;
+pub use berth_cluster::machine::remove_disk_slots as remove;
 use nix::unistd::User;
 
 /// Where root keeps them.
@@ -12,21 +14,7 @@ const ROOT: &str = "/var/lib/berth-disks";
 
 /// Makes slots for the node with this state.
 pub fn make(agent: &Path, user: &User, state: &Path, slots: &str) -> Result<()> {
-    let mut command = Command::new(agent);
-    command.args(["prepare", "--user", &user.name, "--disk-slots", slots, "--state"]).arg(state);
-    run(&mut command)
-}
-
-/// Removes the slots of the node with this state.
-pub fn remove(agent: &Path, state: &Path) -> Result<()> {
-    run(Command::new(agent).args(["prepare", "--remove-disk-slots", "--state"]).arg(state))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("run {command:?}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, said.trim());
-    Ok(())
+    machine::make_disk_slots(agent, &user.name, state, slots, false)
 }
 
 /// Where the node with this state has its slots.

@@ -80,7 +80,8 @@ pub(crate) async fn sink(mut body: Incoming) -> Response<Body> {
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("the body broke off: {error}\n")),
         }
     }
-    let json = format!("{{\"bytes\":{bytes},\"sha256\":\"{:x}\"}}\n", hash.finalize());
+    let sha256: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let json = format!("{{\"bytes\":{bytes},\"sha256\":\"{sha256}\"}}\n");
     let mut response = text(StatusCode::OK, json);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
-use nix::sys::signal::Signal;
+use anyhow::{Result, ensure};
+use berth_cluster::Process;
+use berth_cluster::daemons::stop_together;
 
 use super::Cluster;
-use crate::process::Daemon;
 use crate::{cgroup, host, machine, slots};
 
 /// How long edge and agents may take to end: their own grace, and a little.
@@ -30,10 +30,10 @@ impl Cluster {
     /// Edge and agents first, then the supervisors, which end the containers.
     fn stop(&mut self) -> Result<()> {
         let agents = self.nodes.iter_mut().map(|node| node.agent.take());
-        let front: Vec<Daemon> = agents.chain([self.edge.take()]).flatten().collect();
+        let front: Vec<Process> = agents.chain([self.edge.take()]).flatten().collect();
         let supervisors = self.nodes.iter_mut().filter_map(|node| node.supervisor.take()).collect();
-        let stopped = stop_all(front, END_TIMEOUT);
-        stop_all(supervisors, CONTAINERS_END_TIMEOUT).and(stopped)
+        let stopped = stop_together(front, END_TIMEOUT);
+        stop_together(supervisors, CONTAINERS_END_TIMEOUT).and(stopped)
     }
 
     /// Takes away the disks that this cluster has mounted itself.
@@ -43,10 +43,10 @@ impl Cluster {
     }
 
     fn leftovers(&self) -> Vec<String> {
-        let running = host::processes_running(&self.directory).into_iter();
+        let running = host::processes_running(self.directory()).into_iter();
         let contained = self.nodes.iter().flat_map(|node| cgroup::processes(&node.cgroup));
         let processes = running.chain(contained.filter_map(|pid| u32::try_from(pid).ok()));
-        let mounts = host::mounts_below(&self.directory).unwrap_or_default();
+        let mounts = host::mounts_below(self.directory()).unwrap_or_default();
         let mounts = mounts.into_iter().map(|mount| format!("mount {}", mount.display()));
         processes.map(|pid| format!("process {}", host::command_line(pid))).chain(mounts).collect()
     }
@@ -57,7 +57,7 @@ impl Cluster {
         let groups = cgroup::beginning_with(parent, &format!("{}-", self.cgroup_prefix()));
         let removed = groups.iter().try_for_each(|group| cgroup::remove(group));
         let unmounted = if self.setup.disk_slots.is_some() { self.remove_slots() } else { Ok(()) };
-        machine::remove_directory(&self.directory)?;
+        machine::remove_directory(self.directory())?;
         removed.and(unmounted)
     }
 }
@@ -86,25 +86,6 @@ impl Drop for Cluster {
 }
 
 /// Ends one edge or agent in good order.
-pub(super) fn stop(daemon: &mut Daemon) -> Result<()> {
-    daemon.signal(Signal::SIGTERM)?;
-    stop_one(daemon, END_TIMEOUT)
-}
-
-/// Ends daemons, all at the same time. One that does not end in good order hinders no other; the first is told of.
-fn stop_all(mut daemons: Vec<Daemon>, within: Duration) -> Result<()> {
-    let signalled = daemons.iter_mut().map(|daemon| daemon.signal(Signal::SIGTERM));
-    let signalled: Vec<Result<()>> = signalled.collect();
-    let ended: Vec<Result<()>> = daemons.iter_mut().map(|daemon| stop_one(daemon, within)).collect();
-    signalled.into_iter().chain(ended).collect()
-}
-
-fn stop_one(daemon: &mut Daemon, within: Duration) -> Result<()> {
-    match daemon.wait(within) {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => {
-            Err(anyhow!("{} did not end in good order: {status}\n{}", daemon.name(), daemon.tail()))
-        }
-        Err(error) => Err(error.context(daemon.tail())),
-    }
+pub(super) fn stop(daemon: Process) -> Result<()> {
+    stop_together(vec![daemon], END_TIMEOUT)
 }

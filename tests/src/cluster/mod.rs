@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use berth_cluster::certificates::{Certificates, Credentials};
+use berth_cluster::process::last_words;
+use berth_cluster::{Launch, Process, StateDir};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -21,13 +24,14 @@ use crate::admin::Admin;
 use crate::app::App;
 use crate::client::Client;
 use crate::disk::Small;
-use crate::process::{Daemon, tail};
 use crate::run::Run;
 use crate::world::World;
 use crate::{cgroup, host, slots};
 
 /// The edge's name.
 pub const EDGE: &str = "e1";
+/// Lines of a log's end that are shown of daemons and instances that failed.
+const SHOWN_LINES: usize = 40;
 /// What the daemons log.
 const LOG: &str = "info,berth_edge=debug,berth_agent=debug";
 
@@ -90,11 +94,13 @@ impl Setup {
 #[derive(Debug)]
 pub struct Cluster {
     run: Arc<Run>,
-    directory: PathBuf,
+    launch: Launch,
+    certificates: Certificates,
+    credentials: Credentials,
     label: String,
     setup: Setup,
     nodes: Vec<Node>,
-    edge: Option<Daemon>,
+    edge: Option<Process>,
     edge_disk: Option<Small>,
     address: SocketAddr,
     world: Option<World>,
@@ -114,7 +120,7 @@ impl Cluster {
 
     /// The edge's admin API.
     pub fn admin(&self) -> Admin {
-        Admin::at(&self.directory.join("edge/admin.sock"))
+        Admin::at(&self.state().admin_socket())
     }
 
     /// The world that the nodes are in.
@@ -184,17 +190,17 @@ impl Cluster {
     }
 
     /// The edge's process.
-    pub fn edge(&self) -> Result<&Daemon> {
+    pub fn edge(&self) -> Result<&Process> {
         self.edge.as_ref().context("the edge was killed")
     }
 
     /// The process of a node's agent.
-    pub fn agent(&self, index: usize) -> Result<&Daemon> {
+    pub fn agent(&self, index: usize) -> Result<&Process> {
         self.nodes[index].agent.as_ref().context("the agent was killed")
     }
 
     /// The process of a node's supervisor.
-    pub fn supervisor(&self, index: usize) -> Result<&Daemon> {
+    pub fn supervisor(&self, index: usize) -> Result<&Process> {
         self.nodes[index].supervisor.as_ref().context("the supervisor was killed")
     }
 
@@ -205,7 +211,7 @@ impl Cluster {
 
     /// Waits for an edge that was told to end, and starts another.
     pub async fn start_edge_again(&mut self) -> Result<()> {
-        end::stop(&mut self.edge.take().context("the edge was killed")?)?;
+        end::stop(self.edge.take().context("the edge was killed")?)?;
         self.start_edge()?;
         self.until_connected().await
     }
@@ -235,55 +241,45 @@ impl Cluster {
 
     /// SIGTERM to the agent of a node, and its end in good order.
     pub fn end_agent(&mut self, index: usize) -> Result<()> {
-        end::stop(&mut self.nodes[index].agent.take().context("the agent was killed before")?)
+        end::stop(self.nodes[index].agent.take().context("the agent was killed before")?)
     }
 
     /// Makes a directory of the daemons' user in this cluster's.
     pub fn make_directory(&self, name: &str) -> Result<PathBuf> {
-        let directory = self.directory.join(name);
+        let directory = self.directory().join(name);
         self.run.machine().make_directory(&directory)?;
         Ok(directory)
     }
 
     /// Where this cluster keeps everything.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.state().path()
+    }
+
+    /// The same, and what is where in it.
+    fn state(&self) -> &StateDir {
+        self.launch.state()
     }
 
     /// A program of this cluster.
     pub fn program(&self, name: &str) -> PathBuf {
-        self.directory.join("bin").join(name)
+        self.state().program(name)
     }
 
     /// The directory of the certificates, and of their authority.
     pub fn authority(&self) -> PathBuf {
-        self.directory.join("certs")
+        self.state().certificates()
     }
 
-    /// Has `berth certs` make an authority.
-    pub fn make_authority(&self, name: &str) -> Result<PathBuf> {
-        let directory = self.make_directory(name)?;
-        succeed(self.command("berth").args(["certs", "init", "--dir"]).arg(&directory))?;
-        Ok(directory)
-    }
-
-    /// Has `berth certs` issue a certificate.
-    pub fn issue(&self, authority: &Path, role: &str, name: &str) -> Result<()> {
-        succeed(self.command("berth").args(["certs", "issue", role, name, "--dir"]).arg(authority)).map(drop)
+    /// Has `berth certs` issue another certificate of this cluster's authority.
+    pub fn issue(&self, role: &str, name: &str) -> Result<()> {
+        let mut command = Command::new(self.program("berth"));
+        succeed(command.args(["certs", "issue", role, name, "--dir"]).arg(self.authority())).map(drop)
     }
 
     /// A program of this cluster as the daemons' user.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.program(program));
-        self.surround(&mut command);
-        self.run.machine().demote(&mut command, &self.directory);
-        command
-    }
-
-    /// Gives a command its environment and its directory.
-    fn surround(&self, command: &mut Command) {
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("BERTH_LOG", self.setup.log);
-        command.current_dir(&self.directory);
+        self.launch.command(program)
     }
 
     /// Runs `berth` with the edge's admin socket.
@@ -318,21 +314,17 @@ impl Cluster {
     pub fn show_logs(&self) {
         let daemons = self.nodes.iter().flat_map(|node| [&node.supervisor, &node.agent]);
         for daemon in daemons.chain([&self.edge]).flatten() {
-            eprintln!("{}", daemon.tail());
+            eprintln!("{}", daemon.last_words(SHOWN_LINES));
         }
         for node in &self.nodes {
             for entry in fs::read_dir(node.state.join("logs")).into_iter().flatten().flatten() {
-                eprintln!("{}", tail(&format!("an instance on {}", node.name), &entry.path()));
+                eprintln!("{}", last_words(&entry.path(), SHOWN_LINES));
             }
         }
     }
 
     fn cgroup_prefix(&self) -> String {
         format!("{}-{}", self.run.name(), self.label)
-    }
-
-    fn log_path(&self, name: &str) -> PathBuf {
-        self.directory.join("logs").join(format!("{name}.log"))
     }
 }
 

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use berth_cluster::Process;
+use berth_cluster::certificates::Credentials;
 
 use crate::client::Client;
 use crate::disk::Small;
 use crate::metrics::Page;
-use crate::process::Daemon;
 use crate::relay::Relay;
 
 /// One node.
@@ -20,10 +21,10 @@ pub struct Node {
     pub address: SocketAddr,
     /// Its state directory.
     pub state: PathBuf,
-    pub(super) authority: PathBuf,
+    pub(super) credentials: Credentials,
     pub(super) cgroup: PathBuf,
-    pub(super) supervisor: Option<Daemon>,
-    pub(super) agent: Option<Daemon>,
+    pub(super) supervisor: Option<Process>,
+    pub(super) agent: Option<Process>,
     pub(super) relay: Option<Relay>,
     pub(super) disk: Option<Small>,
     pub(super) monitor: Option<SocketAddr>,

@@ -43,7 +43,7 @@ fn pattern() -> impl Iterator<Item = Bytes> {
 fn pattern_checksum() -> String {
     let mut hash = Sha256::new();
     pattern().for_each(|chunk| hash.update(&chunk));
-    format!("{:x}", hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 #[test]
@@ -69,7 +69,7 @@ async fn download(client: &Client, expected: &str) -> Result<()> {
         length += data.len() as u64;
         hash.update(&data);
     }
-    let checksum = format!("{:x}", hash.finalize());
+    let checksum = hex::encode(hash.finalize());
     ensure!(length == BODY_BYTES, "{length} bytes came of {BODY_BYTES}");
     ensure!(checksum == expected, "the download is damaged: {checksum}, not {expected}");
     Ok(())

@@ -1,5 +1,7 @@
 //! `berth dev`: everything from one command, and nothing left after Ctrl-C.
 
+mod background;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,15 +23,15 @@ const UP_WITHIN: Duration = Duration::from_secs(60);
 const DOWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// An app's directory with the programs beside it, on the way to `berth dev`.
-struct Place {
+struct AppDir {
     directory: PathBuf,
     /// Where `berth dev` keeps its state: for root, somewhere else.
     state: PathBuf,
 }
 
-impl Place {
-    fn make(run: &Run) -> Result<Self> {
-        let directory = run.directory().join("dev");
+impl AppDir {
+    fn make(run: &Run, name: &str) -> Result<Self> {
+        let directory = run.directory().join(name);
         run.machine().make_directory(&directory)?;
         for program in DAEMONS.into_iter().chain([HELLO]) {
             fs::hard_link(run.programs().join(program), directory.join(program))?;
@@ -42,14 +44,20 @@ impl Place {
     /// As an ordinary user would: in a directory of his own, and with his own rights.
     fn start(&self, listen: &str) -> Result<Child> {
         let log = fs::File::create(self.directory.join("dev.log"))?;
-        let mut command = Command::new(self.directory.join("berth"));
-        command.args(["dev", "--nodes", "2", "--listen", listen]).current_dir(&self.directory);
+        let mut command = self.berth(&["dev", "--nodes", "2", "--listen", listen]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.spawn().context("start `berth dev`")
     }
 
     fn log(&self) -> String {
         fs::read_to_string(self.directory.join("dev.log")).unwrap_or_default()
+    }
+
+    /// A command in this directory, as its user has it.
+    fn berth(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.directory.join("berth"));
+        command.args(words).current_dir(&self.directory).env_remove("BERTH_ADMIN_SOCKET");
+        command
     }
 
     /// Started by root, the state is elsewhere, and a link to the admin socket leads there.
@@ -65,9 +73,8 @@ impl Place {
     fn put_secret(&self) -> Result<()> {
         let file = self.directory.join("value");
         fs::write(&file, "x")?;
-        let mut command = Command::new(self.directory.join("berth"));
-        command.args(["secret", "put", "API_KEY", "--from-file"]).arg(&file).current_dir(&self.directory);
-        let output = command.env_remove("BERTH_ADMIN_SOCKET").output().context("run `berth secret put`")?;
+        let mut command = self.berth(&["secret", "put", "API_KEY", "--from-file"]);
+        let output = command.arg(&file).output().context("run `berth secret put`")?;
         ensure!(output.status.success(), "berth secret put: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
@@ -78,7 +85,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for AppDir {
     fn drop(&mut self) {
         for path in [&self.state, &self.directory] {
             if let Err(error) = machine::remove_directory(path) {
@@ -95,20 +102,20 @@ fn berth_dev_runs_an_app_and_leaves_nothing_after_ctrl_c() -> Outcome {
 
 fn runs_and_ends() -> Result<()> {
     let run = Run::current()?;
-    let mut place = Place::make(&run)?;
+    let mut app = AppDir::make(&run, "dev")?;
     let address = ports::free_address()?;
-    let mut dev = place.start(&address.to_string())?;
+    let mut dev = app.start(&address.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answered = runtime.block_on(answers(Client::of(address), &mut dev));
-    let put = place.put_secret();
-    place.find_state();
-    let groups = groups_of(&run, &place.state);
+    let put = app.put_secret();
+    app.find_state();
+    let groups = groups_of(&run, &app.state);
     let ended = end(&mut dev);
-    let log = place.log();
+    let log = app.log();
     answered.and(put).and(ended).with_context(|| format!("`berth dev` said:\n{log}"))?;
     let container = format!("http://{address}/container/1");
     ensure!(log.contains(&container), "it does not say where to reach the app:\n{log}");
-    expect_nothing_left(&place, &groups, address.port())
+    expect_nothing_left(&app, &groups, address.port())
 }
 
 async fn answers(client: Client, dev: &mut Child) -> Result<()> {
@@ -146,8 +153,8 @@ fn groups_of(run: &Run, state: &Path) -> Vec<PathBuf> {
     cgroup::beginning_with(run.machine().cgroup(), &format!("dev-{name}"))
 }
 
-fn expect_nothing_left(place: &Place, groups: &[PathBuf], port: u16) -> Result<()> {
-    let running = place.running();
+fn expect_nothing_left(app: &AppDir, groups: &[PathBuf], port: u16) -> Result<()> {
+    let running = app.running();
     ensure!(running.is_empty(), "still running:\n{}", running.join("\n"));
     for group in groups {
         let processes = cgroup::processes(group);
@@ -158,7 +165,7 @@ fn expect_nothing_left(place: &Place, groups: &[PathBuf], port: u16) -> Result<(
         ensure!(instances.is_empty(), "groups of instances are left: {instances:?}");
         cgroup::remove(group)?;
     }
-    for path in [&place.directory, &place.state] {
+    for path in [&app.directory, &app.state] {
         let mounts = host::mounts_below(path)?;
         ensure!(mounts.is_empty(), "still mounted: {mounts:?}");
     }

@@ -87,7 +87,7 @@ fn children_that_were_left_behind_are_gone_with_the_instance() -> Outcome {
 
 /// An edge of the test's own, which gives the node orders that the real one has no occasion to give.
 async fn own_edge(cluster: &Cluster) -> Result<Rogue> {
-    cluster.issue(&cluster.authority(), "edge", "own")?;
+    cluster.issue("edge", "own")?;
     let edge = Rogue::dial(&cluster.authority(), "edge", "own", "n1", cluster.nodes()[0].address).await?;
     ensure!(matches!(edge.hello("own").await?, Answer::Welcome(_)), "the agent does not welcome an edge");
     Ok(edge)

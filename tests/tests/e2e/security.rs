@@ -157,7 +157,7 @@ fn a_peer_that_sends_garbage_is_closed_with_a_code_and_nothing_else_happens() ->
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let before = cluster.client().get("/container/1").await?.success()?.instance()?;
-        cluster.issue(&cluster.authority(), "edge", "rogue")?;
+        cluster.issue("edge", "rogue")?;
         for (what, bytes) in garbage()? {
             let peer = dial_as_rogue(cluster).await?;
             let _stream = peer.send(&bytes).await?;
@@ -183,7 +183,7 @@ fn an_edge_cannot_touch_the_instances_of_another() -> Outcome {
         cluster.client().get("/container/mine").await?.success()?;
         let object = cluster.admin().object("mine").await?;
         let instance = object.instance.context("it has no instance")?;
-        cluster.issue(&cluster.authority(), "edge", "rogue")?;
+        cluster.issue("edge", "rogue")?;
 
         let peer = dial_as_rogue(cluster).await?;
         let welcome = peer.hello("rogue").await?;
@@ -205,7 +205,7 @@ fn an_edge_cannot_touch_the_instances_of_another() -> Outcome {
 #[test]
 fn an_edge_cannot_call_itself_by_another_name() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
-        cluster.issue(&cluster.authority(), "edge", "rogue")?;
+        cluster.issue("edge", "rogue")?;
         let peer = dial_as_rogue(cluster).await?;
         let answer = peer.hello("e1").await;
         ensure!(!matches!(answer, Ok(Answer::Welcome(_))), "`rogue` was welcomed as `e1`");

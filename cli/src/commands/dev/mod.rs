@@ -7,11 +7,11 @@
 //!   exit 2       exit 1        ending: edge, then agents, then supervisors (which end all containers)
 //! ```
 
-mod daemons;
-mod identity;
+mod background;
+mod down;
+mod home;
 mod keys;
-mod place;
-mod process;
+mod location;
 mod urls;
 
 use std::path::{Path, PathBuf};
@@ -19,58 +19,91 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, anyhow, bail};
 
+use berth_cluster::{Daemons, ready};
+
 use super::secret::make_if_missing;
 use crate::admin::Admin;
 use crate::app::{App, MANIFEST};
-use crate::args::Dev;
+use crate::args::{Dev, DevCommand};
 use crate::commands::logs;
 use crate::output;
-
 use crate::prefetch::Terms;
 use crate::signals::Signals;
-use daemons::Daemons;
-use identity::Credentials;
+use background::Background;
+use home::Home;
 use keys::{Key, Keys};
-use place::Place;
 
 /// How long edge and nodes may take until they know each other; a first start prepares the machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often is asked whether they do: the edge has no way to call back.
-const READY_INTERVAL: Duration = Duration::from_millis(50);
-
 /// How often the app's files are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: &Dev) -> Result<()> {
-    let app = App::in_directory(&args.dir)?;
+    match &args.command {
+        Some(DevCommand::Down(args)) => return down::run(args).await,
+        None => {}
+    }
+    let app = App::in_directory(&args.at.dir)?;
+    if args.detach && !args.background {
+        return background::start().await;
+    }
     let mut signals = Signals::new()?;
-    let place = Place::prepare(&args.dir, args.nodes)?;
-    let credentials = Credentials::issue(&place)?;
+    let mut background = args.background.then(Background::enter).transpose()?;
+    let home = Home::open(args)?;
     let mut daemons = Daemons::default();
     let outcome = tokio::select! {
-        outcome = serve(args, &app, &place, &credentials, &mut daemons) => outcome,
+        outcome = serve(args, &app, &home, &mut daemons, &mut background) => outcome,
         () = signals.next() => Ok(()),
     };
     if let Err(error) = &outcome {
         // Said at once: ending everything takes a moment.
         eprintln!("berth dev: {error:#}");
     }
-    daemons.stop(&mut signals).await;
+    stop(&mut daemons, &mut signals).await;
     outcome.map_err(|_| anyhow!("everything that was started has been ended"))
+}
+
+/// Ends everything that runs; at once when another signal comes.
+async fn stop(daemons: &mut Daemons, signals: &mut Signals) {
+    if daemons.have_ended() {
+        return;
+    }
+    eprintln!("ending edge, agents and containers ... (Ctrl-C again to do it at once)");
+    for late in daemons.stop(signals.next()).await {
+        eprintln!("{late}; it was killed");
+    }
 }
 
 /// Starts everything and stays until something ends that should not.
 async fn serve(
     args: &Dev,
     app: &App,
-    place: &Place,
-    credentials: &Credentials,
+    home: &Home,
     daemons: &mut Daemons,
+    background: &mut Option<Background>,
 ) -> Result<()> {
-    let listen = daemons::choose_address(args.listen)?;
-    make_if_missing(&place.edge_state()).await?;
-    daemons.start_all(place, credentials, listen).await?;
-    let admin = Admin::at(place.admin_socket());
+    match background {
+        None => {
+            let admin = bring_up(args, app, home, daemons).await?;
+            stay(args, app, home, &admin, daemons).await
+        }
+        Some(background) => {
+            tokio::select! {
+                up = bring_up(args, app, home, daemons) => up?,
+                () = background.abandoned() => bail!("who started this is gone"),
+            };
+            background.ready(&home.state().log("dev"))?;
+            Err(daemons.first_death().await)
+        }
+    }
+}
+
+/// Starts everything, deploys the app, and says where to reach it.
+async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> Result<Admin> {
+    let listen = home::choose_address(args.listen)?;
+    make_if_missing(&home.state().edge()).await?;
+    home.start(listen, daemons).await?;
+    let admin = Admin::at(home.state().admin_socket());
     wait_until_ready(&admin, args.nodes, daemons).await?;
     eprintln!("packing and deploying {} ...", app.manifest.name);
     tokio::select! {
@@ -80,32 +113,37 @@ async fn serve(
     for line in urls::describe(&app.manifest, listen) {
         output::line(line)?;
     }
+    Ok(admin)
+}
+
+/// Shows what containers write, and deploys what has changed, until somebody wants to leave.
+async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut Daemons) -> Result<()> {
     let mut keys = Keys::open();
     let hint = if keys.are_there() {
         "r rebuilds and restarts, q or Ctrl-C ends everything"
     } else {
         "Ctrl-C ends everything"
     };
-    eprintln!("logs are in {}; {hint}", place.logs().display());
+    eprintln!("logs are in {}; {hint}", home.state().logs().display());
     tokio::select! {
         died = daemons.first_death() => Err(died),
-        () = rebuild_on_demand(args, &admin, &mut keys) => Ok(()),
-        () = logs::follow_app(&admin, &app.manifest.name), if !args.quiet_containers => Ok(()),
+        () = rebuild_on_demand(args, admin, &mut keys) => Ok(()),
+        () = logs::follow_app(admin, &app.manifest.name), if !args.quiet_containers => Ok(()),
     }
 }
 
 /// Deploys again whenever the app's files have changed or somebody asks for it, until somebody wants to leave.
 async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
-    let mut seen = Stamp::of(&args.dir);
+    let mut seen = Stamp::of(&args.at.dir);
     loop {
         tokio::select! {
             key = keys.next() => match key {
                 Key::Quit => return,
                 Key::Rebuild => {}
             },
-            () = changed(&args.dir, &seen) => eprintln!("files have changed"),
+            () = changed(&args.at.dir, &seen) => eprintln!("files have changed"),
         }
-        seen = Stamp::of(&args.dir);
+        seen = Stamp::of(&args.at.dir);
         match rebuild(args, admin).await {
             Ok(line) => eprintln!("{line}"),
             // It can be put right while everything runs on.
@@ -116,7 +154,7 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
 
 /// Packs and deploys what is there now, and ends the containers of what was there before.
 async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
-    let app = App::in_directory(&args.dir)?;
+    let app = App::in_directory(&args.at.dir)?;
     let deployed = app.deploy(admin, Terms { now: true, ..Terms::default() }).await?;
     deployed.warn();
     Ok(deployed.describe("deployed"))
@@ -153,22 +191,13 @@ async fn changed(directory: &Path, seen: &Stamp) {
 /// Waits until the edge answers and every node is connected to it.
 async fn wait_until_ready(admin: &Admin, nodes: u16, daemons: &mut Daemons) -> Result<()> {
     eprintln!("waiting for the edge and {nodes} node(s) ...");
-    let ready = async {
-        while !all_connected(admin, nodes).await {
-            tokio::time::sleep(READY_INTERVAL).await;
-        }
+    let connected = async || {
+        admin.health().await?;
+        Ok(admin.nodes().await?.nodes.iter().filter(|node| node.connected).count())
     };
     let waited = tokio::select! {
-        waited = tokio::time::timeout(READY_TIMEOUT, ready) => waited,
+        waited = ready::until_connected(nodes.into(), READY_TIMEOUT, connected) => waited,
         died = daemons.first_death() => return Err(died),
     };
-    if waited.is_err() {
-        bail!("not all nodes were connected after {READY_TIMEOUT:?}\n{}", daemons.last_words());
-    }
-    Ok(())
-}
-
-async fn all_connected(admin: &Admin, nodes: u16) -> bool {
-    let connected = admin.nodes().await.map(|list| list.nodes.iter().filter(|node| node.connected).count());
-    admin.health().await.is_ok() && connected.is_ok_and(|connected| connected == usize::from(nodes))
+    waited.map_err(|error| anyhow!("{error:#}\n{}", daemons.last_words()))
 }

@@ -28,6 +28,19 @@ fn hierarchies() -> Vec<PathBuf> {
     entries.filter(legacy).filter(|path| !path.ends_with("systemd")).collect()
 }
 
+/// The group that this process is in (v2 only).
+pub fn own() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
+}
+
+/// Whether a group of v2 can hand out these controllers.
+pub fn has_controllers(group: &Path, wanted: &[&str]) -> bool {
+    let file = Path::new(MOUNT).join(group.strip_prefix("/").unwrap_or(group)).join("cgroup.controllers");
+    let text = fs::read_to_string(file).unwrap_or_default();
+    wanted.iter().all(|name| text.split_whitespace().any(|word| word == *name))
+}
+
 /// The directories that a group has: one in each hierarchy where it exists.
 pub fn directories(group: &Path) -> Vec<PathBuf> {
     let relative = group.strip_prefix("/").unwrap_or(group);

@@ -1,0 +1,92 @@
+//! `berth dev --detach`: the same in a process of its own, which stays when the command returns.
+//!
+//! ```text
+//!  command ──start──▶ background process ──▶ daemons
+//!     │ ◀── what to show, line by line, then READY ── its standard output
+//!     │ ──── its standard input: the end of it, before READY, means that nobody waits any more: all is ended
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+
+use crate::output;
+use crate::signals::Signals;
+
+/// The last line that the background process writes to who started it.
+const READY: &str = "\u{4}";
+
+/// Starts the background process and returns once the app can be reached.
+pub(super) async fn start() -> Result<()> {
+    let mut signals = Signals::new()?;
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut command = Command::new(own);
+    command
+        .args(std::env::args_os().skip(1))
+        .arg("--background")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start the background process")?;
+    let _lifeline = child.stdin.take();
+    let mut lines = BufReader::new(child.stdout.take().context("its output is a pipe")?).lines();
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line? {
+                Some(line) if line == READY => return Ok(()),
+                Some(line) => output::line(line)?,
+                None => break,
+            },
+            () = signals.next() => terminate(&child)?,
+        }
+    }
+    let status = child.wait().await?;
+    bail!("the app did not come up ({status})")
+}
+
+fn terminate(child: &Child) -> Result<()> {
+    // One that has ended by itself is what is wanted.
+    let Some(pid) = child.id() else { return Ok(()) };
+    Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?)
+}
+
+/// The background process's side.
+pub(super) struct Background {
+    /// Ends when who started it does.
+    starter: pipe::Receiver,
+}
+
+impl Background {
+    /// Leaves the terminal's session: a Ctrl-C there is not for this process.
+    pub(super) fn enter() -> Result<Self> {
+        setsid().context("cannot leave the session")?;
+        let input = nix::unistd::dup(io::stdin()).context("cannot read standard input")?;
+        Ok(Self { starter: pipe::Receiver::from_owned_fd(input)? })
+    }
+
+    /// Waits until nobody waits for the app any more.
+    pub(super) async fn abandoned(&mut self) {
+        let mut byte = [0];
+        while matches!(self.starter.read(&mut byte).await, Ok(1..)) {}
+    }
+
+    /// Tells that the app can be reached, and lets go of the terminal: what is written from here on goes to a log.
+    pub(super) fn ready(&self, log: &Path) -> Result<()> {
+        let file = OpenOptions::new().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("cannot write {}", log.display()))?;
+        let nothing = OwnedFd::from(File::open("/dev/null")?);
+        dup2_stderr(&file)?;
+        dup2_stdin(&nothing)?;
+        let mut output = io::stdout().lock();
+        writeln!(output, "{READY}").and_then(|()| output.flush()).context("who started this is gone")?;
+        Ok(dup2_stdout(&file)?)
+    }
+}

@@ -1,0 +1,71 @@
+//! `berth dev down`: ends what runs, and whatever is left of what was killed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use berth_cluster::daemons::ENDS_WITHIN;
+use berth_cluster::owner::is_root;
+use berth_cluster::state_dir::{Lock, Locked, StateDir};
+use berth_cluster::{cgroup, machine};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::home;
+use super::location::Location;
+use crate::args::DevDown;
+use crate::output;
+
+/// How often is looked whether a `berth dev` has ended: a lock has no way to call back.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+pub(super) async fn run(args: &DevDown) -> Result<()> {
+    let location = Location::of(&args.at)?;
+    if !location.state.path().exists() {
+        return Ok(output::line("nothing is there")?);
+    }
+    let lock = take_over(&location.state).await?;
+    home::sweep(&location.state);
+    output::line("nothing runs")?;
+    if args.purge {
+        purge(&location)?;
+        output::line(format_args!("removed the state in {}", location.state.path().display()))?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Has who runs there end, and takes its lock.
+async fn take_over(state: &StateDir) -> Result<Lock> {
+    for (signal, patience) in [(Signal::SIGTERM, ENDS_WITHIN), (Signal::SIGKILL, INTERVAL * 50)] {
+        let mut told = None;
+        let deadline = tokio::time::Instant::now() + patience;
+        while tokio::time::Instant::now() < deadline {
+            match state.lock()? {
+                Locked::Taken(lock) => return Ok(lock),
+                Locked::By(Some(holder)) if told != Some(holder) => {
+                    // One that ends this moment lets go of the lock.
+                    let _ = kill(Pid::from_raw(holder), signal);
+                    told = Some(holder);
+                }
+                Locked::By(_) => {}
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+        eprintln!("warning: after {signal}, `berth dev` did not end within {patience:?}");
+    }
+    bail!("{} is still held", state.path().join("lock").display())
+}
+
+/// Only what `berth dev` has made.
+fn purge(location: &Location) -> Result<()> {
+    let agent = location.state.program("berth-agent");
+    for node in home::nodes_in(&location.state) {
+        if is_root() && agent.exists() {
+            machine::remove_disk_slots(&agent, &node)?;
+        }
+    }
+    let groups = cgroup::beginning_with(Path::new(machine::CGROUP), &format!("{}-", location.name));
+    groups.iter().filter(|_| is_root()).try_for_each(|group| cgroup::remove(group))?;
+    location.remove().context("cannot remove the state")
+}

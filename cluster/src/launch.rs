@@ -1,0 +1,159 @@
+//! What the daemons of a cluster are started with: each command as it is for every cluster. Who starts it adds options of its
+//! own at the end.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::certificates::Credentials;
+use crate::cgroup;
+use crate::owner::Owner;
+use crate::state_dir::StateDir;
+
+/// Moves into a cgroup as root, then runs the rest of its words as another user.
+const ENTER_AND_DEMOTE: &str = "echo $$ > \"$1\" && uid=$2 gid=$3 && shift 3 && exec setpriv --reuid=$uid --regid=$gid --clear-groups \"$@\"";
+
+/// Where the cgroups of a node's containers are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    /// In this one, below one that was delegated.
+    Named(PathBuf),
+    /// In a scope of the user's own systemd (v2).
+    Scope,
+    /// In the one that this process is in (v2).
+    Own,
+}
+
+/// From where and as whom daemons are started.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    state: StateDir,
+    owner: Owner,
+    /// All of their environment, where it is not this process's.
+    environment: Option<Vec<(String, String)>>,
+}
+
+impl Launch {
+    /// Daemons in this directory, of this user, with the environment of this process.
+    pub fn new(state: StateDir, owner: Owner) -> Self {
+        Self { state, owner, environment: None }
+    }
+
+    /// The same with only these variables.
+    pub fn with_environment(mut self, variables: &[(&str, &str)]) -> Self {
+        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.environment = Some(owned.collect());
+        self
+    }
+
+    /// The directory.
+    pub fn state(&self) -> &StateDir {
+        &self.state
+    }
+
+    /// The daemons' user.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// A program of the cluster as the daemons' user.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.state.program(program));
+        self.surround(&mut command);
+        self.owner.demote(&mut command, self.state.path());
+        command
+    }
+
+    /// The same behind words that are run as this process's user, such as those that enter a network, and in a cgroup that only
+    /// root can move a process to.
+    pub fn command_behind(&self, words: &[String], entrance: Option<&Path>, program: &str) -> Command {
+        if words.is_empty() && entrance.is_none() {
+            return self.command(program);
+        }
+        let user = self.owner.user();
+        let mut words = words.iter().map(String::as_str).chain(["sh"]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args(["-c", ENTER_AND_DEMOTE, "sh"]);
+        command.arg(entrance.unwrap_or(Path::new("/dev/null")));
+        command.args([user.uid.to_string(), user.gid.to_string()]).arg(self.state.program(program));
+        self.surround(&mut command);
+        command
+    }
+
+    /// Gives a command its environment and its directory, which the daemons' user can enter.
+    fn surround(&self, command: &mut Command) {
+        if let Some(variables) = &self.environment {
+            command.env_clear().env("HOME", self.state.path()).env("USER", &self.owner.user().name);
+            command.envs(variables.iter().map(|(name, value)| (name, value)));
+        }
+        // An error at start is told in the last words, which a backtrace of every error would push out; panics keep theirs.
+        command.env("RUST_LIB_BACKTRACE", "0").current_dir(self.state.path());
+    }
+
+    /// The supervisor of a node with this state.
+    pub fn supervisor(&self, state: &Path, group: &Group, words: &[String]) -> Result<Command> {
+        let mut command = match group {
+            Group::Named(group) => {
+                let entrance = cgroup::make_entrance(group, self.owner.user())?;
+                self.command_behind(words, entrance.as_deref(), "berth-agent")
+            }
+            Group::Scope => {
+                let mut command = Command::new("systemd-run");
+                command.args(["--user", "--scope", "--quiet", "-p", "Delegate=yes", "--"]);
+                command.arg(self.state.program("berth-agent"));
+                self.surround(&mut command);
+                command
+            }
+            Group::Own => self.command("berth-agent"),
+        };
+        command.arg("supervisor").arg("--state").arg(state);
+        if let Group::Named(group) = group {
+            command.arg("--cgroup").arg(group);
+        }
+        Ok(command)
+    }
+
+    /// The agent of a node with this state.
+    pub fn agent(
+        &self,
+        node: &str,
+        state: &Path,
+        listen: SocketAddr,
+        credentials: &Credentials,
+        words: &[String],
+    ) -> Command {
+        let mut command = self.command_behind(words, None, "berth-agent");
+        command.args(["run", "--node", node, "--listen", &listen.to_string(), "--state"]).arg(state);
+        credentials.add_to(&mut command);
+        command
+    }
+
+    /// An edge that is connected with these nodes.
+    pub fn edge(
+        &self,
+        name: &str,
+        listen: SocketAddr,
+        credentials: &Credentials,
+        nodes: &[(String, SocketAddr)],
+    ) -> Command {
+        let mut command = self.command("berth-edge");
+        command.args(["run", "--name", name, "--listen", &listen.to_string()]);
+        command.arg("--state").arg(self.state.edge());
+        command.arg("--admin-socket").arg(self.state.admin_socket());
+        credentials.add_to(&mut command);
+        for (node, address) in nodes {
+            command.arg("--node").arg(format!("{node}={address}"));
+        }
+        command
+    }
+}
+
+impl Credentials {
+    /// The options that name them.
+    fn add_to(&self, command: &mut Command) {
+        command.arg("--ca").arg(&self.ca);
+        command.arg("--cert").arg(&self.own.certificate).arg("--key").arg(&self.own.key);
+    }
+}

@@ -1,0 +1,105 @@
+//! Processes of an earlier start. Daemons end when who started them does, so there is nothing to do but to wait, unless something
+//! is wrong.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Pause between two looks: nothing tells of the end of another's children.
+const POLL: Duration = Duration::from_millis(10);
+/// How long killed processes may take to be gone.
+const KILLED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Processes whose program lies below this directory.
+pub fn processes_running(directory: &Path) -> Vec<u32> {
+    let below =
+        |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(directory));
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(below).collect()
+}
+
+/// The same of daemons and of what they have started of themselves, and not of commands that somebody uses there.
+pub fn daemons_running(directory: &Path) -> Vec<u32> {
+    let mut all = processes_running(directory);
+    all.retain(|pid| is_daemon(*pid));
+    all
+}
+
+fn is_daemon(pid: u32) -> bool {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("berth-"))
+}
+
+/// What a process was started with, for people.
+pub fn command_line(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    format!("{pid}: {}", words.join(" ").trim())
+}
+
+/// Waits until there are none, and kills those that are still there then. Tells which.
+pub fn sweep(find: impl Fn() -> Vec<u32>, patience: Duration) -> Vec<String> {
+    let deadline = Instant::now() + patience;
+    while !find().is_empty() && Instant::now() < deadline {
+        std::thread::sleep(POLL);
+    }
+    let killed = find().into_iter().map(command_line).collect();
+    let deadline = Instant::now() + KILLED_TIMEOUT;
+    // A process may have made another one meanwhile.
+    while kill_all(&find()) && Instant::now() < deadline {
+        std::thread::sleep(POLL);
+    }
+    killed
+}
+
+/// Sends SIGKILL to all of them; tells whether there was any.
+fn kill_all(pids: &[u32]) -> bool {
+    for pid in pids.iter().filter_map(|pid| i32::try_from(*pid).ok()) {
+        // One that is gone by now is what is wanted.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    !pids.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    /// A process that runs from a directory, until the end of its standard input.
+    fn cat(directory: &Path) -> Child {
+        let program = directory.join("cat");
+        fs::copy("/bin/cat", &program).unwrap();
+        Command::new(program).stdin(Stdio::piped()).spawn().unwrap()
+    }
+
+    #[test]
+    fn who_ends_by_himself_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut earlier = cat(dir.path());
+        let running = processes_running(dir.path());
+        assert_eq!(running, [earlier.id()]);
+        let waiting = std::thread::spawn({
+            let path = dir.path().to_owned();
+            move || sweep(|| processes_running(&path), Duration::from_secs(20))
+        });
+        drop(earlier.stdin.take());
+        earlier.wait().unwrap();
+        assert_eq!(waiting.join().unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_stays_is_killed_and_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut stays = cat(dir.path());
+        let id = stays.id();
+        let reaped = std::thread::spawn(move || stays.wait().unwrap());
+        let killed = sweep(|| processes_running(dir.path()), Duration::from_millis(1));
+        assert_eq!(killed, [format!("{id}: {}", dir.path().join("cat").display())]);
+        assert!(!reaped.join().unwrap().success());
+    }
+}
