@@ -189,7 +189,7 @@ impl Edge {
             changes: broadcast::Sender::new(CHANGES),
             wakes: Wakes::default(),
             beats: Arc::new(Beats::new(count)),
-            metrics: Arc::clone(&metrics),
+            metrics,
             shards,
         };
         let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
@@ -198,18 +198,8 @@ impl Edge {
         let own = OwnWork::of(&shared, &apps, &mailboxes);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
         let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
-        let watch = Arc::new(Watch {
-            registry: Arc::clone(&registry),
-            metrics,
-            nodes: Arc::clone(&nodes),
-            mailboxes: mailboxes.clone(),
-            store: vitals,
-            beats: Arc::clone(&shared.beats),
-            lifecycle: lifecycle.clone(),
-            process,
-        });
+        let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process));
         let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(&secrets) as _);
-        let remote = Arc::new(remote);
         let admin = Admin {
             apps,
             wakes: shared.wakes.clone(),
@@ -217,7 +207,7 @@ impl Edge {
             nodes,
             delivery,
             watch: Arc::clone(&watch),
-            remote,
+            remote: Arc::new(remote),
             transfers: admin::transfers(),
             tokens,
             secrets,
@@ -277,6 +267,26 @@ impl Edge {
         }
         tracing::info!(?ending, "stopped");
         Ok(ending?)
+    }
+}
+
+/// The edge as it is watched.
+fn watch(
+    shared: &Shared,
+    mailboxes: &[Mailbox],
+    registry: &Arc<Registry>,
+    store: Arc<Vitals>,
+    process: Process,
+) -> Watch {
+    Watch {
+        registry: Arc::clone(registry),
+        metrics: Arc::clone(&shared.metrics),
+        nodes: Arc::clone(&shared.nodes),
+        mailboxes: mailboxes.to_vec(),
+        store,
+        beats: Arc::clone(&shared.beats),
+        lifecycle: shared.lifecycle.clone(),
+        process,
     }
 }
 

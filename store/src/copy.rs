@@ -428,11 +428,11 @@ fn put(store: &SledStore, line: Entry, contents: &mut Contents, failure: &Failur
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::tests::tagged;
     use crate::fixtures::app;
     use crate::fixtures::delivery;
     use crate::fixtures::life;
     use crate::fixtures::schedule;
+    use crate::fixtures::tagged;
     use crate::sled::tests::{persist, record};
     use crate::{EventId, NUMBER_BYTES};
     use crate::{Scope, TokenRecord};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, ObjectKey, ScheduleId};
-use berth_common::image::Digest;
+use berth_common::image::{Digest, Repository};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::{
     AppSpec, ClassSpec, HookKind, ImageRef, NameSource, PathPattern, Recipe, Resources, RouteSpec,
@@ -14,7 +14,7 @@ use berth_common::spec::{
 use berth_engine::{Event, UsageRecord};
 use serde_json::Value;
 
-use crate::{Delivery, Schedule, What};
+use crate::{Delivery, ManifestRecord, Schedule, TagRecord, What};
 
 /// An app with one class and routes with these paths and ports, the object's name in `{id}` or constant.
 pub fn app(name: &str, routes: &[(&str, Option<u16>)]) -> AppSpec {
@@ -124,4 +124,18 @@ pub fn schedule(name: &str, id: u8, due_ms: u64) -> Schedule {
         attempts: 0,
         last_error: None,
     }
+}
+
+/// A manifest and a tag that it has.
+pub fn tagged(repository: &str, tag: &str, bytes: &[u8]) -> (ManifestRecord, TagRecord) {
+    let (repository, digest): (Repository, _) = (repository.parse().unwrap(), Digest::of(bytes));
+    let manifest = ManifestRecord {
+        repository: repository.clone(),
+        digest,
+        media_type: "application/json".to_owned(),
+        size: bytes.len() as u64,
+        pushed_ms: 1,
+        subject: None,
+    };
+    (manifest, TagRecord { repository, tag: tag.parse().unwrap(), digest })
 }

@@ -2,8 +2,11 @@
 //!
 //! Reads by itself, and has one thread write (`writer`): what a write is in the database, `change` says.
 
+mod catalogue;
 mod change;
 mod fault;
+mod outbox;
+mod schedules;
 mod writer;
 
 use std::cell::{Cell, OnceCell, RefCell};

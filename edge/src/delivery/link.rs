@@ -42,7 +42,7 @@ pub(super) struct Dependencies {
 
 /// See the module.
 pub(super) struct ImageLink {
-    with: Dependencies,
+    deps: Dependencies,
     /// Number of the last connection in this epoch.
     sessions: u64,
 }
@@ -67,8 +67,8 @@ enum ImageLinkError {
 }
 
 impl ImageLink {
-    pub(super) fn new(with: Dependencies) -> Self {
-        Self { with, sessions: 0 }
+    pub(super) fn new(deps: Dependencies) -> Self {
+        Self { deps, sessions: 0 }
     }
 
     /// Keeps it up for as long as it is polled.
@@ -77,16 +77,16 @@ impl ImageLink {
         loop {
             match self.dial().await {
                 Ok((connection, send, recv)) => {
-                    tracing::info!(node = %self.with.node, "node takes images");
+                    tracing::info!(node = %self.deps.node, "node takes images");
                     let Err(error) = self.serve(&connection, send, recv).await;
-                    self.with.delivery.inventory.connected(&self.with.node, false);
-                    tracing::warn!(node = %self.with.node, %error, "connection for images lost");
+                    self.deps.delivery.inventory.connected(&self.deps.node, false);
+                    tracing::warn!(node = %self.deps.node, %error, "connection for images lost");
                     connection.close(VarInt::from_u32(close::PROTOCOL), b"");
                     backoff = BACKOFF.0;
                 }
                 // The shards say so too, and louder.
                 Err(error) => {
-                    tracing::debug!(node = %self.with.node, %error, "node not reached for images");
+                    tracing::debug!(node = %self.deps.node, %error, "node not reached for images");
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }
@@ -96,7 +96,7 @@ impl ImageLink {
 
     async fn dial(&mut self) -> Result<(Connection, SendStream, RecvStream), ImageLinkError> {
         self.sessions += 1;
-        let Dependencies { endpoint, config, address, .. } = &self.with;
+        let Dependencies { endpoint, config, address, .. } = &self.deps;
         let dialled = async {
             let connection = link::dial(endpoint.clone(), config.clone(), address.clone()).await?;
             let (send, recv) = self.introduce(&connection).await?;
@@ -108,8 +108,8 @@ impl ImageLink {
     async fn introduce(&self, connection: &Connection) -> Result<(SendStream, RecvStream), ImageLinkError> {
         let (mut send, mut recv) = connection.open_bi().await?;
         let deliver = Deliver {
-            edge: self.with.edge.clone(),
-            epoch: self.with.epoch,
+            edge: self.deps.edge.clone(),
+            epoch: self.deps.epoch,
             session: self.sessions,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
@@ -129,21 +129,21 @@ impl ImageLink {
         send: SendStream,
         recv: RecvStream,
     ) -> Result<Infallible, ImageLinkError> {
-        self.with.delivery.inventory.connected(&self.with.node, true);
+        self.deps.delivery.inventory.connected(&self.deps.node, true);
         tokio::select! {
             ended = self.tell(send) => ended,
             ended = self.listen(recv) => ended,
-            ended = blobs::serve(connection, &self.with.content) => Err(ended.into()),
+            ended = blobs::serve(connection, &self.deps.content) => Err(ended.into()),
         }
     }
 
     /// Tells what is to be held, and each change.
     async fn tell(&self, mut send: SendStream) -> Result<Infallible, ImageLinkError> {
-        let mut wanted = self.with.delivery.wanted.subscribe();
+        let mut wanted = self.deps.delivery.wanted.subscribe();
         loop {
             let all = Arc::clone(&wanted.borrow_and_update());
             let images = self.fitting(&all);
-            self.with.delivery.inventory.wanted(&self.with.node, &images);
+            self.deps.delivery.inventory.wanted(&self.deps.node, &images);
             frame::write(&mut send, &Wanted { images }).await?;
             if wanted.changed().await.is_err() {
                 return std::future::pending().await;
@@ -153,15 +153,15 @@ impl ImageLink {
 
     /// Those that the node can run.
     fn fitting(&self, all: &MadeFor) -> Vec<Digest> {
-        let nodes = &self.with.delivery.nodes;
-        let fits = all.iter().filter(|(_, made_for)| nodes.can_run(&self.with.node, made_for));
+        let nodes = &self.deps.delivery.nodes;
+        let fits = all.iter().filter(|(_, made_for)| nodes.can_run(&self.deps.node, made_for));
         fits.map(|(image, _)| *image).take(MAX_WANTED).collect()
     }
 
     async fn listen(&self, mut recv: RecvStream) -> Result<Infallible, ImageLinkError> {
         loop {
             let status: ImageStatus = frame::read(&mut recv).await?.ok_or(ImageLinkError::Unexpected)?;
-            self.with.delivery.inventory.told(&self.with.node, status);
+            self.deps.delivery.inventory.told(&self.deps.node, status);
         }
     }
 }

@@ -86,7 +86,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
     let pool = Arc::new(Pool::default());
 
     let connections = Arc::clone(&pool);
-    let with = objects::Dependencies {
+    let deps = objects::Dependencies {
         mailbox: own.mailbox.clone(),
         store: Arc::clone(&shared.store),
         nodes: Arc::clone(&shared.nodes),
@@ -97,7 +97,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         wakes: shared.wakes.clone(),
         metrics: Arc::clone(&shared.metrics),
     };
-    parts.spawn(Objects::new(with, own.records).run(own.inbox));
+    parts.spawn(Objects::new(deps, own.records).run(own.inbox));
     parts.spawn({
         let pool = Arc::clone(&pool);
         async move { pool.sweep().await }

@@ -225,13 +225,13 @@ pub(crate) struct Objects {
     waiters: HashMap<WaiterId, Reply>,
     orders: HashMap<WaiterId, Done>,
     starts: Starts,
-    with: Dependencies,
+    deps: Dependencies,
     start: Instant,
 }
 
 impl Objects {
     /// An actor that knows the objects of these records, whose instances may still live.
-    pub(crate) fn new(with: Dependencies, records: Vec<Record>) -> Self {
+    pub(crate) fn new(deps: Dependencies, records: Vec<Record>) -> Self {
         let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
         let config = berth_engine::Config {
             term_ms,
@@ -242,8 +242,8 @@ impl Objects {
             engine: Engine::new(config),
             waiters: HashMap::new(),
             orders: HashMap::new(),
-            starts: Starts::new(Arc::clone(&with.metrics)),
-            with,
+            starts: Starts::new(Arc::clone(&deps.metrics)),
+            deps,
             start: Instant::now(),
         };
         let now = objects.now();
@@ -284,7 +284,7 @@ impl Objects {
         if moves.peek().is_none() {
             return;
         }
-        let mut present = self.with.mailbox.present();
+        let mut present = self.deps.mailbox.present();
         for (object, here) in moves {
             let _ = if here { present.insert(object) } else { present.remove(&object) };
             if !here {
@@ -297,9 +297,9 @@ impl Objects {
     fn tell_changes(&mut self) {
         while let Some(view) = self.engine.poll_change() {
             // Nobody listens any more: nothing to do.
-            drop(self.with.changes.send(Arc::new(Change { view })));
+            drop(self.deps.changes.send(Arc::new(Change { view })));
         }
-        self.engine.watch(self.with.changes.receiver_count() > 0);
+        self.engine.watch(self.deps.changes.receiver_count() > 0);
     }
 
     fn take_batch(&mut self, first: Message, inbox: &mut Inbox) {
@@ -347,7 +347,7 @@ impl Objects {
         if let Input::Synced { node, instances, .. } = input {
             self.note_moves();
             self.carry_out();
-            if let Some(link) = self.with.links.get(node) {
+            if let Some(link) = self.deps.links.get(node) {
                 instances.extend(link.unsettled());
             }
         }
@@ -358,7 +358,7 @@ impl Objects {
         if let Input::Status { status, .. } = input
             && matches!(status.phase, Phase::Exited(_))
         {
-            (self.with.gone)(status.instance);
+            (self.deps.gone)(status.instance);
         }
     }
 
@@ -376,10 +376,10 @@ impl Objects {
             match effect {
                 Effect::Load { object } => self.load(object),
                 Effect::Reserve(demand) => self.reserve(&demand),
-                Effect::Unreserve { object, generation, .. } => self.with.nodes.release(object, generation),
+                Effect::Unreserve { object, generation, .. } => self.deps.nodes.release(object, generation),
                 Effect::Persist { object, persist, record, events, usage } => {
-                    let mailbox = self.with.mailbox.clone();
-                    let wakes = (!events.is_empty()).then(|| self.with.wakes.clone());
+                    let mailbox = self.deps.mailbox.clone();
+                    let wakes = (!events.is_empty()).then(|| self.deps.wakes.clone());
                     let done = move |result: Result<(), StoreError>| {
                         if let Some(wakes) = wakes.filter(|_| result.is_ok()) {
                             wakes.wake(object);
@@ -389,7 +389,7 @@ impl Objects {
                     let events = events.into_iter().map(|event| Write::Event(Box::new(event.into())));
                     let record = std::iter::once(Write::Record(Box::new(record)));
                     let writes = record.chain(events).chain(usage.map(Write::Usage)).collect();
-                    self.with.store.commit(writes, Box::new(done));
+                    self.deps.store.commit(writes, Box::new(done));
                 }
                 Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
                 Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),
@@ -420,7 +420,7 @@ impl Objects {
     /// Reads off the shard's thread: a record may have to come from disk.
     fn load(&mut self, object: ObjectId) {
         self.starts.looked_for(object);
-        let (mailbox, store) = (self.with.mailbox.clone(), Arc::clone(&self.with.store));
+        let (mailbox, store) = (self.deps.mailbox.clone(), Arc::clone(&self.deps.store));
         tokio::task::spawn_blocking(move || {
             mailbox.input(Input::Loaded { object, record: store.load(object).map_err(failure) });
         });
@@ -428,7 +428,7 @@ impl Objects {
 
     fn reserve(&mut self, demand: &Demand) {
         self.starts.wanted(demand);
-        let result = self.with.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
+        let result = self.deps.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
         self.handle(Input::Reserved { object: demand.object, generation: demand.generation, result });
     }
 
@@ -437,7 +437,7 @@ impl Objects {
     fn start(&mut self, node: &NodeId, mut start: Box<Start>, secrets: &Bindings) {
         self.starts.sent(&start);
         let env = &mut start.recipe.env;
-        let Err(error) = self.with.secrets.add_to(env, &start.object.app, secrets) else {
+        let Err(error) = self.deps.secrets.add_to(env, &start.object.app, secrets) else {
             return self.tell(node, Command::Start(start));
         };
         let (object, instance) = (start.object.id(), start.instance);
@@ -449,14 +449,14 @@ impl Objects {
     }
 
     fn tell(&self, node: &NodeId, command: Command) {
-        match self.with.links.get(node) {
+        match self.deps.links.get(node) {
             Some(link) => link.tell(command),
             None => tracing::warn!(%node, ?command, "node not configured any more, not told"),
         }
     }
 
     fn grant(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
-        let mailbox = self.with.mailbox.clone();
+        let mailbox = self.deps.mailbox.clone();
         let hold = Hold { placement, hold, mailbox };
         if let Some(reply) = self.waiters.remove(&waiter) {
             // A request that has gone away meanwhile drops the hold, and that releases it.

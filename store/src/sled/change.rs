@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 use sled::transaction::{ConflictableTransactionError, TransactionalTree};
 use sled::{Db, Tree};
 
-use super::super::catalogue::{manifest_key, tag_key};
-use super::super::outbox::{dead_key, event_key};
-use super::super::schedules::{CronMark, cron_key, schedule_key};
 use super::super::value::{self, Piece, piece_key};
 use super::super::{KvChange, StoreError, Write};
+use super::catalogue::{manifest_key, tag_key};
+use super::outbox::{dead_key, event_key};
+use super::schedules::{CronMark, cron_key, schedule_key};
 use crate::UsageKey;
 use crate::{EventId, NUMBER_BYTES};
 
