@@ -96,7 +96,8 @@ mod tests {
     fn who_stays_is_killed_and_told_of() {
         let dir = tempfile::tempdir().unwrap();
         let mut stays = cat(dir.path());
-        let id = stays.id();
+        // Who waits for a child closes its standard input first.
+        let (id, _input) = (stays.id(), stays.stdin.take());
         let reaped = std::thread::spawn(move || stays.wait().unwrap());
         let killed = sweep(|| processes_running(dir.path()), Duration::from_millis(1));
         assert_eq!(killed, [format!("{id}: {}", dir.path().join("cat").display())]);
