@@ -174,7 +174,7 @@ fn a_grace_is_only_ever_shortened_and_a_kill_stays_one() {
         table.stop(&one.owner, &stop, at_ms(now_ms))?;
         let orders = effects(&mut table).into_iter();
         let order = |effect| if let Effect::Stop { order, .. } = effect { Some(order) } else { None };
-        Ok(orders.filter_map(order).last().unwrap())
+        Ok(orders.filter_map(order).next_back().unwrap())
     };
     let order = |signal, ms| StopOrder { signal, deadline: at_ms(ms), drained: false };
     assert_eq!(stop(15, 1000, 0), Ok(order(15, 1000)));
