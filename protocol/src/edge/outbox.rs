@@ -164,9 +164,11 @@ impl Outbox {
 
     /// A new connection has told of everything that there is: starts that it did not tell of never began. They are
     /// sent again, unless they were to be stopped: those are given back. `lost`: since it was heard last the node has lost
-    /// what it had. What it does not tell of may have run there, so nobody may say that it never began.
+    /// what it had. A start that was sent may have run there and must not begin a second time, and nobody may say that it never
+    /// began: the engine, which finds it missing, ends it as lost.
     pub fn synced(&mut self, lost: bool) -> Vec<Start> {
-        let dropped = self.starts.extract_if(.., |_, pending| pending.stop.is_some());
+        let over = |pending: &PendingStart| pending.stop.is_some() || (lost && pending.sent);
+        let dropped = self.starts.extract_if(.., |_, pending| over(pending));
         let dropped: Vec<Start> = dropped.map(|(_, pending)| *pending.start).collect();
         self.settled.extend(dropped.iter().map(|start| start.instance));
         self.waiting_starts = self.starts.keys().copied().collect();
@@ -329,6 +331,18 @@ mod tests {
         assert_eq!(outbox.synced(true), []);
         assert_eq!(outbox.take_settled(), [id(1)]);
         assert!(outbox.starting().is_empty());
+    }
+
+    #[test]
+    fn a_start_that_a_node_may_have_lost_is_not_sent_again() {
+        let mut outbox = Outbox::default();
+        outbox.start(start(1));
+        sent(&mut outbox);
+        outbox.lost();
+        outbox.start(start(2));
+        assert_eq!(outbox.synced(true), []);
+        assert_eq!(outbox.take_settled(), [id(1)]);
+        assert_eq!(sent(&mut outbox), [Asked::Start(id(2))]);
     }
 
     #[test]
