@@ -31,6 +31,7 @@ pub mod network;
 mod oci;
 pub mod process;
 pub mod protection;
+pub mod removal;
 mod rlimits;
 mod seccomp;
 pub mod shim;

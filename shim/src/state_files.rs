@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::removal::remove_tree;
+
 /// Makes a directory that only this user can enter, unless it is there.
 pub fn make_private_dir(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
@@ -54,10 +56,5 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 /// Removes a directory and all below, unless it is not there.
 pub(crate) fn wipe(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io::Error::other(format!("remove {}: {error}", path.display())))
-        }
-        _ => Ok(()),
-    }
+    remove_tree(path).map_err(|error| io::Error::other(format!("remove {}: {error}", path.display())))
 }

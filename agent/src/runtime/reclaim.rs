@@ -1,7 +1,6 @@
 //! What an agent does after containers: finds out how those ended whose shim is gone, and gets their disks back. What
 //! needs power over the containers' users is done by processes of their own (`sweep`).
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
@@ -10,6 +9,7 @@ use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_shim::metering::{self, Ended};
 use berth_shim::process::OWN_PROGRAM;
+use berth_shim::removal::remove_tree;
 use berth_shim::state_files::{read_json, write_json};
 
 use super::disks::Disks;
@@ -54,9 +54,8 @@ pub(crate) async fn wipe(disks: &Disks, path: &Path) {
 
 /// Removes a directory in which there may be files of the container's users.
 pub(crate) async fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
+    match remove_tree(directory) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => run_wipe(directory).await,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn drop(name: &str, count: usize) -> String {
         },
         "flood" => flood(count),
         "orphans" => orphans(count),
+        "levels" => levels(count),
         _ => "there is no such bomb".to_owned(),
     }
 }
@@ -117,4 +118,18 @@ fn orphans(count: usize) -> String {
         }
         Ok(())
     })
+}
+
+/// So many directories, each in the one before. This process stays in the last: no path would be short enough.
+fn levels(count: usize) -> String {
+    let deeper = || {
+        std::fs::create_dir("d")?;
+        std::env::set_current_dir("d")
+    };
+    for level in 0..count {
+        if let Err(error) = deeper() {
+            return format!("{level} {error}");
+        }
+    }
+    format!("{count} ok")
 }

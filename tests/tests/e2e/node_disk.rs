@@ -1,6 +1,6 @@
 //! Disks: fresh at every start, held to their size, and gone afterwards.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use berth_common::outcome::ExitReason;
@@ -8,6 +8,7 @@ use berth_tests::app::App;
 use berth_tests::client::{Answer, Client};
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::machine;
+use berth_tests::programs::PROBE;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::slots;
 use berth_tests::wait;
@@ -15,6 +16,10 @@ use berth_tests::wait;
 const MIB: usize = 1 << 20;
 /// How long a slot may take to be free again.
 const FREE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for one in which an instance has made as many directories as it could, each in the one before.
+const DEEP_FREE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How deep: far beyond the descriptors of a process, and about as many directories as the slot has inodes.
+const LEVELS: usize = 100_000;
 
 fn with_slots(slots: &'static str, steps: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Outcome {
     if !machine::is_root() {
@@ -75,6 +80,25 @@ fn slots_run_out_and_come_back_empty() -> Outcome {
         .await?;
         let found = client.get("/container/3/file").await?;
         ensure!(found.status.as_u16() == 404, "the disk was not fresh: {}", found.status);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_slot_as_deep_as_it_gets_is_free_again() -> Outcome {
+    with_slots("1x2GB", async |cluster| {
+        cluster.deploy(&App { program: PROBE, disk: "2GB", memory: "512MiB", ..App::default() }).await?;
+        let client = cluster.client();
+        let made = client.get(&format!("/container/deep/bomb/levels/{LEVELS}")).await?.success()?.text;
+        ensure!(made == format!("{LEVELS} ok"), "{made}");
+        let id = cluster.admin().object("deep").await?.id;
+        cluster.admin().post(&format!("/v1/containers/{id}/destroy"), &serde_json::Value::Null).await?;
+        let ended = Instant::now();
+        wait::until("the slot to be free", DEEP_FREE_TIMEOUT, async || {
+            client.get("/container/next").await?.success().map(drop)
+        })
+        .await?;
+        println!("free after {} ms", ended.elapsed().as_millis());
         Ok(())
     })
 }
