@@ -1,4 +1,4 @@
-//! The edge that a command speaks with: where it is found, and what its registry is asked for. How one speaks with it is in
+//! The edge that a command talks to: how it is found, and requests to its registry. The client of its API is in
 //! `berth-api`. Knows nothing of command lines.
 
 use std::path::Path;
@@ -19,10 +19,10 @@ pub(crate) use berth_api::Client as Admin;
 const TOKEN_VARIABLE: &str = "BERTH_ADMIN_TOKEN";
 /// Where an edge's socket is looked for, in this order.
 const USUAL_SOCKETS: [&str; 2] = ["./.berth/dev/edge/admin.sock", "/var/lib/berth/edge/admin.sock"];
-/// The header in which registries tell the digest of a manifest.
+/// The header with which registries return the digest of a manifest.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// The edge at the first usual place that has a socket.
+/// The edge at the first default path that has a socket.
 pub(crate) fn at_usual_place() -> Result<Admin> {
     match USUAL_SOCKETS.map(Path::new).into_iter().find(|socket| socket.exists()) {
         Some(socket) => Ok(Admin::at(socket)),

@@ -33,7 +33,7 @@ impl App {
         Self::load(&directory.join(MANIFEST))
     }
 
-    /// Reads a file and looks at its images. Whatever is wrong is told at once.
+    /// Reads a file and inspects its images. All errors are reported together.
     pub(crate) fn load(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file)
             .with_context(|| format!("cannot read {}; expected a file that declares an app", file.display()))
@@ -88,7 +88,7 @@ impl App {
     }
 }
 
-/// Reads the manifest and looks at what it names.
+/// Reads the manifest and inspects the images and files that it names.
 fn check(file: &Path, text: &str, base: &Path) -> Result<Manifest, Problems> {
     let mut reading = Manifest::read(file, text);
     for image in reading.images.clone() {

@@ -35,23 +35,23 @@ pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
     let staging = tempfile::Builder::new().prefix(".assets-").tempdir_in(to)?;
     let mut digest = Sha256::new();
     for name in &files {
-        let place = staging.path().join(name);
-        fs::create_dir_all(place.parent().unwrap_or(staging.path()))?;
+        let path = staging.path().join(name);
+        fs::create_dir_all(path.parent().unwrap_or(staging.path()))?;
         let from = source.join(name);
-        let copied = copy(&from, &place).with_context(|| format!("cannot copy {}", from.display()))?;
+        let copied = copy(&from, &path).with_context(|| format!("cannot copy {}", from.display()))?;
         digest.update((name.as_os_str().len() as u64).to_be_bytes());
         digest.update(name.as_os_str().as_encoded_bytes());
         digest.update(copied);
     }
     let digits: String = hex::encode(digest.finalize()).chars().take(DIGEST_DIGITS).collect();
-    let place = to.join(format!("{app}-assets-{digits}"));
-    if !place.is_dir() {
+    let path = to.join(format!("{app}-assets-{digits}"));
+    if !path.is_dir() {
         open_up(staging.path())?;
-        fs::rename(staging.keep(), &place).with_context(|| format!("cannot make {}", place.display()))?;
+        fs::rename(staging.keep(), &path).with_context(|| format!("cannot make {}", path.display()))?;
     }
-    // Also for one that is there: whoever made it may have been killed before this.
+    // Also for one that exists already: the process that made it may have been killed before this step.
     File::open(to)?.sync_all()?;
-    Ok(place)
+    Ok(path)
 }
 
 /// Copies one file durably, and gives the digest of what was copied.

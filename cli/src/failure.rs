@@ -1,4 +1,4 @@
-//! What a failed command says and with which code it ends.
+//! The error message and the exit code of a failed command.
 
 use std::io;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ pub(crate) fn bad_input(error: impl Into<Error>) -> Error {
     BadInput(format!("{:#}", error.into())).into()
 }
 
-/// Says on standard error why a command failed, and gives its exit code.
+/// Writes to standard error why a command failed, and returns its exit code.
 pub(crate) fn exit_code(outcome: Result<(), Error>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {

@@ -29,23 +29,23 @@ impl Drop for Hidden {
     }
 }
 
-/// The line that is typed, without its end. Where there is none, it is said what was not done.
+/// The line that is typed, without its newline. Without one, the error says what was not done (`undone`).
 pub(crate) async fn ask(question: &str, undone: &str) -> Result<Vec<u8>> {
     // From here on an interrupt ends the question and not the process, which would leave the terminal as it is.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let hidden = Hidden::begin().context("the terminal cannot be kept from showing the value")?;
     eprint!("{question}");
     io::stderr().flush()?;
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     // A thread of its own, because a read of standard input cannot be given up; it ends with the process.
     std::thread::Builder::new().name("prompt".to_owned()).spawn(move || {
         let mut line = Vec::new();
         let read = io::stdin().lock().read_until(b'\n', &mut line);
-        // Nobody waits any more after an interrupt.
-        drop(tell.send(read.map(|_| line)));
+        // After an interrupt the receiver is gone.
+        drop(sender.send(read.map(|_| line)));
     })?;
     let line = tokio::select! {
-        line = told => line.context("standard input")??,
+        line = receiver => line.context("standard input")??,
         _ = interrupts.recv() => {
             drop(hidden);
             eprintln!();

@@ -18,7 +18,7 @@ use crate::push::short;
 /// What images of the edge begin with.
 pub(crate) const HERE: &str = "berth:";
 
-/// An image and where it has come to, in a few words.
+/// One line: the image, and where it was written.
 pub(crate) fn describe(moved: &Done) -> String {
     format!("{}@{} ({})", moved.repository, moved.digest, bytes(moved.bytes))
 }
@@ -98,7 +98,7 @@ impl ProgressBars {
             && let Some(bar) = self.bars.remove(&key)
         {
             bar.done(match step.phase {
-                // Also what came faster than anybody could be told.
+                // Also bytes that arrived after the last report.
                 _ if new => "there",
                 Phase::Push => "pushed",
                 Phase::Pull => "pulled",

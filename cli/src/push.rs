@@ -1,5 +1,5 @@
-//! Gives an image to an edge's registry: what it lacks of configurations and layers, several at once, in parts that are
-//! gone on with after a cut; then the manifests, those that others name first. Pushing again sends only what is missing.
+//! Gives an image to an edge's registry: missing configurations and layers, several at once, in chunks that are resumed
+//! after a cut; then the manifests, referenced ones first. Pushing again sends only what is missing.
 
 #[cfg(test)]
 mod tests;
@@ -25,8 +25,8 @@ use crate::progress::{Transfer, Transfers, bytes};
 const CONNECTIONS: usize = 4;
 /// Bytes that are sent in one request, held in memory, and sent again after a cut.
 const CHUNK_BYTES: usize = 8 << 20;
-/// How often in a row a connection may be cut without that the edge has more than ever before, and how long is waited each time: longer than the restart of
-/// an edge takes.
+/// How many times in a row a connection may be cut without progress at the edge, and the wait after each: longer in all
+/// than the restart of an edge takes.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
@@ -43,7 +43,7 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
-    /// In a few words.
+    /// A one-line summary.
     pub(crate) fn describe(&self) -> String {
         let Self { sent, sent_bytes, there } = *self;
         format!("sent {sent} of {} parts ({}), {there} were there", sent + there, bytes(sent_bytes))
@@ -172,7 +172,8 @@ impl Worker {
         }
     }
 
-    /// Cancels what nobody will go on with: the edge would keep it for a while, and it may be the room that is lacking.
+    /// Cancels an upload that will not be continued: the edge would keep it for a while, and its room may be what is
+    /// lacking.
     async fn cancel_open(&mut self) {
         let open = std::mem::take(&mut *self.shared.open.lock().unwrap_or_else(PoisonError::into_inner));
         for location in open.into_values() {
@@ -193,7 +194,7 @@ impl Worker {
         }
     }
 
-    /// One step on the way of a blob; `true` after the last.
+    /// One step of a blob's upload; `true` after the last.
     async fn go_on(
         &mut self,
         digest: Digest,
@@ -300,7 +301,7 @@ fn accepted(answer: Answer, expected: StatusCode) -> Result<Answer> {
 
 /// Why a step failed.
 enum Fault {
-    /// Nobody knows how far the edge has come: to be asked and gone on with.
+    /// It is not known how much the edge has received: ask, and continue from there.
     Cut(Error),
     /// It would fail again.
     Final(Error),
@@ -332,22 +333,22 @@ async fn pause(error: Error, upload: &mut Upload) -> Result<()> {
 }
 
 async fn read(part: &Part, from: u64) -> Result<Vec<u8>> {
-    let (owned, place) = (part.clone(), part.path().display().to_string());
+    let (owned, path) = (part.clone(), part.path().display().to_string());
     let read = tokio::task::spawn_blocking(move || owned.read_at(from, CHUNK_BYTES)).await?;
-    read.with_context(|| format!("cannot read {place}"))
+    read.with_context(|| format!("cannot read {path}"))
 }
 
 fn octets() -> (HeaderName, HeaderValue) {
     (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
 }
 
-/// Bytes that a `Range: 0-N` tells of. Both nothing and one byte are told as `0-0`, and taken for nothing.
+/// Bytes received according to `Range: 0-N`. Both none and one byte are reported as `0-0`, which is taken for none.
 fn received(range: Option<&str>) -> u64 {
     let last = range.and_then(|range| range.rsplit_once('-')).and_then(|(_, last)| last.parse::<u64>().ok());
     last.filter(|last| *last > 0).map_or(0, |last| last.saturating_add(1))
 }
 
-/// Enough of a digest to tell parts of an image apart.
+/// Enough of a digest to distinguish the parts of an image.
 pub(crate) fn short(digest: &Digest) -> String {
     const DIGITS: usize = 12;
     digest.hex().chars().take(DIGITS).collect()

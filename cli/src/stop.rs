@@ -1,4 +1,4 @@
-//! Work that can be given up: by Ctrl-C, or because nobody waits for it any more.
+//! Work that can be cancelled: by Ctrl-C, or because its result is not needed any more.
 
 use std::future::Future;
 use std::io;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::signals::Signals;
 
-/// Tells work on another thread that it is not wanted any more.
+/// Cancels work on another thread.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
@@ -52,14 +52,14 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_ends() {
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
         let work = blocking(move |stop| {
             while stop.check().is_ok() {
                 std::thread::yield_now();
             }
-            Ok(tell.send(()))
+            Ok(sender.send(()))
         });
         drop(tokio::time::timeout(std::time::Duration::from_millis(10), work).await);
-        told.await.unwrap();
+        receiver.await.unwrap();
     }
 }

@@ -29,7 +29,7 @@ pub struct App {
     pub disk: &'static str,
     /// Most instances at once.
     pub max_instances: Option<u32>,
-    /// In place of the image's own.
+    /// Replaces the image's own entrypoint.
     pub entrypoint: Option<Vec<&'static str>>,
     /// Whether it may reach the internet.
     pub internet: bool,

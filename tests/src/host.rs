@@ -1,4 +1,4 @@
-//! What `/proc` tells of this machine: processes, their memory and CPU time, and mounts.
+//! What `/proc` shows of this machine: processes, their memory and CPU time, and mounts.
 
 use std::fs;
 use std::path::{Path, PathBuf};

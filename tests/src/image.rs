@@ -112,7 +112,7 @@ pub const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 /// The same.
 pub const TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A layout under construction. Nothing here checks that what is in it makes sense.
+/// A layout under construction. It is not checked for consistency, so that tests can make bad ones.
 #[derive(Debug)]
 pub struct Layout {
     directory: PathBuf,
@@ -138,7 +138,8 @@ impl Layout {
         self.directory.join("blobs/sha256").join(digest.trim_start_matches("sha256:"))
     }
 
-    /// Adds an image of these layers, the lowest first, and returns what names it. `config` is the image's own `config`.
+    /// Adds an image of these layers, the lowest first, and returns what names it. `config` is the image's own
+    /// `config`.
     pub fn image(&self, layers: Vec<Layer>, config: &Value, architecture: &str) -> Result<Value> {
         let mut descriptors = Vec::new();
         for layer in layers {

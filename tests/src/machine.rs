@@ -56,7 +56,7 @@ impl Machine {
         &self.cgroup
     }
 
-    /// The daemons' user, who owns what is theirs.
+    /// The daemons' user, which owns their files.
     pub fn owner(&self) -> &Owner {
         &self.owner
     }

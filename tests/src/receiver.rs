@@ -1,5 +1,5 @@
-//! A receiver of hooks: a real HTTP server on loopback that takes what it is sent, checks the signature, and can be made to
-//! fail, to hang, to redirect, and to decide.
+//! A receiver of hooks: a real HTTP server on loopback that takes what it is sent, checks the signature, and can be
+//! made to fail, to hang, to redirect, and to decide.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ const HANG: Duration = Duration::from_secs(600);
 pub enum Manner {
     /// Takes it.
     Takes,
-    /// Takes it, and says that what is idle is to be kept.
+    /// Accepts it with `renew`: the idle instance is to be kept.
     Renews,
     /// Answers 500.
     Fails,
@@ -121,7 +121,7 @@ impl Receiver {
     }
 
     /// What it took of one object: kinds in order, each event once however often it came.
-    pub fn told_of(&self, name: &str) -> Vec<String> {
+    pub fn events_of(&self, name: &str) -> Vec<String> {
         let mut seen = Vec::new();
         let mut kinds = Vec::new();
         for received in self.taken().into_iter().filter(|received| received.about().1 == name) {

@@ -29,8 +29,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Where an edge can be told to serve one, and the options that tell it.
-    pub fn place() -> Result<(SocketAddr, Vec<String>)> {
+    /// A free address for the registry of an edge, and the edge's options for it.
+    pub fn free_address() -> Result<(SocketAddr, Vec<String>)> {
         let address = ports::free_address()?;
         Ok((address, vec!["--registry-listen".to_owned(), address.to_string()]))
     }
@@ -58,8 +58,8 @@ impl Registry {
     /// Has these programs remember the token.
     pub async fn log_in(&self, tools: &Isolated) -> Result<()> {
         let address = self.address.to_string();
-        let words = ["skopeo", "login", "--tls-verify=false", "-u", USER, "-p", &self.token, &address];
-        tools.run(&words).await.map(drop)
+        let args = ["skopeo", "login", "--tls-verify=false", "-u", USER, "-p", &self.token, &address];
+        tools.run(&args).await.map(drop)
     }
 
     /// Pushes an image from anywhere that skopeo reads, and returns its digest.
@@ -81,7 +81,7 @@ impl Registry {
         self.send(Method::PUT, &format!("{path}{joint}digest={digest}"), None, bytes).await
     }
 
-    /// Gives it a manifest of this kind, whatever it says.
+    /// Puts a manifest of this kind there, valid or not.
     pub async fn put_manifest(
         &self,
         repository: &str,

@@ -65,7 +65,7 @@ impl Rogue {
         }
     }
 
-    /// Waits for the agent to end the connection, in whatever way.
+    /// Waits for the agent to end the connection, with any code.
     pub async fn ended(&self) -> Result<ConnectionError> {
         let reason = tokio::time::timeout(ANSWER_TIMEOUT, self.connection.closed()).await;
         reason.context("the agent did not end the connection")

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use tokio::time::Instant;
 
-/// Pause between two looks: short against everything that is waited for, long against the cost of a look.
+/// Pause between two polls: short against everything that is waited for, long against the cost of a poll.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Looks again and again until the look succeeds. Past the deadline, the error of the last look says what was missing.
+/// Polls until it succeeds. Past the deadline, the error of the last poll says what was missing.
 pub async fn until<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + within;
     loop {

@@ -31,7 +31,7 @@ async fn build(args: &Build, app: &App, admin: Option<&Admin>) -> Result<Vec<Vec
     Ok(rows)
 }
 
-/// Makes the image of a class, and says which one it is.
+/// Builds the image of a class, and returns which one it is.
 async fn one(
     maker: &mut Maker,
     args: &Build,

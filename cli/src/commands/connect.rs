@@ -20,7 +20,7 @@ pub(crate) async fn connect(args: &Connect) -> Result<()> {
     let (mut from, mut to) = split(stream);
     let up = async {
         copy(&mut tokio::io::stdin(), &mut to).await?;
-        // The container may still have something to say.
+        // The container may still send something.
         to.shutdown().await?;
         std::future::pending().await
     };

@@ -114,7 +114,7 @@ async fn list(args: &ListContainers) -> Result<()> {
     let now = SystemTime::now();
     let views: Result<Vec<ContainerView>, _> = containers.into_iter().map(serde_json::from_value).collect();
     let mut rows: Vec<_> = views?.iter().map(|view| row(view, now)).collect();
-    // The edge lists them by their ids, which say nothing to people.
+    // The edge sorts them by id, which means nothing to users.
     rows.sort();
     Ok(output::table(&HEADINGS, rows)?)
 }
@@ -143,7 +143,7 @@ fn state(view: &ContainerView, now: SystemTime) -> String {
     }
 }
 
-/// How an instance ended, in a few words.
+/// How an instance ended, as a short text.
 fn end(outcome: &Outcome) -> String {
     let reason = match outcome.reason {
         ExitReason::Exit => "exited",

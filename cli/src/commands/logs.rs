@@ -1,6 +1,6 @@
 //! `berth logs`: what containers have written, and what they write.
 //!
-//! What they write may be anything, and is shown on somebody's terminal: of characters that would steer it only the codes
+//! Containers may write anything, and it is shown on a terminal: of the control characters only the codes
 //! are shown. `--json` passes everything on as it came.
 
 use std::borrow::Cow;
@@ -19,7 +19,7 @@ use crate::args::Logs;
 
 /// Pause before the output of `berth dev` is asked for again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How lines of the two other streams look on a terminal: yellow, and faint.
+/// Styles of the two other streams on a terminal: yellow, and faint.
 const STDERR: &str = "\x1b[33m";
 const REMARK: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
@@ -92,7 +92,7 @@ async fn follow_once(admin: &Admin, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether whoever reads can see colours, and has nothing against them.
+/// Whether to use colours: standard output is a terminal, and NO_COLOR is not set.
 fn colours() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !unwanted
@@ -166,9 +166,9 @@ mod tests {
     #[test]
     fn what_is_asked_for_becomes_a_path() {
         use clap::Parser;
-        let parsed = |words: &[&str]| {
-            let words = ["berth", "logs"].iter().chain(words).copied();
-            match crate::args::Args::try_parse_from(words).map(|args| args.command) {
+        let parsed = |args: &[&str]| {
+            let args = ["berth", "logs"].iter().chain(args).copied();
+            match crate::args::Args::try_parse_from(args).map(|args| args.command) {
                 Ok(crate::args::Command::Logs(args)) => path(&args).ok(),
                 _ => None,
             }

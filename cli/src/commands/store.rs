@@ -13,7 +13,7 @@ pub(crate) async fn run(command: &Store) -> Result<()> {
     let status = status.with_context(|| {
         format!("cannot run {}: berth-edge must be beside berth for this", program.display())
     })?;
-    // It has said why.
+    // The program has printed the reason.
     if status.success() { Ok(()) } else { bail!("the store was left as it was") }
 }
 

@@ -31,7 +31,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// What is where.
 #[derive(Debug)]
 pub(crate) struct Archive {
-    place: PathBuf,
+    path: PathBuf,
     /// Where its bytes really are, if it was compressed.
     inflated: Option<NamedTempFile>,
     entries: HashMap<String, Entry>,
@@ -61,12 +61,12 @@ impl Archive {
         let inflated = if is_compressed(path)? { Some(inflate(path, stop)?) } else { None };
         let bytes = inflated.as_ref().map_or(path, |file| file.path());
         let entries = index(bytes, stop).with_context(|| format!("{} cannot be read", path.display()))?;
-        Ok(Self { place: path.to_owned(), inflated, entries })
+        Ok(Self { path: path.to_owned(), inflated, entries })
     }
 
     /// The archive's own file.
-    pub(super) fn place(&self) -> &Path {
-        &self.place
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What has this name, if anything; links are followed as far as they stay within.
@@ -77,12 +77,12 @@ impl Archive {
                 None => return Ok(None),
                 Some(Entry::Link(target)) => name.clone_from(target),
                 Some(Entry::File { offset, length }) => {
-                    let path = self.inflated.as_ref().map_or(&*self.place, |file| file.path());
+                    let path = self.inflated.as_ref().map_or(&*self.path, |file| file.path());
                     return Ok(Some(Part::stretch(path, *offset, *length)));
                 }
             }
         }
-        bail!("{}: more than {MAX_LINKS} links lead on from one another", self.place.display())
+        bail!("{}: more than {MAX_LINKS} links lead on from one another", self.path.display())
     }
 }
 
@@ -103,7 +103,7 @@ fn inflate(path: &Path, stop: &Stop) -> Result<NamedTempFile> {
     }
 }
 
-/// What an entry has in place of what its own header says.
+/// Values from extension headers, which override those of an entry's own header.
 #[derive(Default)]
 struct Extensions {
     name: Option<String>,
@@ -134,14 +134,14 @@ fn index(path: &Path, stop: &Stop) -> Result<HashMap<String, Entry>> {
 /// The name of an entry and what it is, unless it is nothing to be found by. The archive ends at `end`.
 fn what_is<R: Read>(
     entry: &tar::Entry<'_, R>,
-    said: Extensions,
+    extensions: Extensions,
     end: u64,
 ) -> Result<Option<(String, Entry)>> {
     let (offset, length) = (entry.raw_file_position(), entry.header().entry_size()?);
     ensure!(offset.checked_add(length).is_some_and(|last| last <= end), "it ends before its last entry does");
-    let name = said.name.map_or_else(|| text(&entry.path_bytes()), Ok)?;
+    let name = extensions.name.map_or_else(|| text(&entry.path_bytes()), Ok)?;
     let Some(name) = within("", &name) else { return Ok(None) };
-    let link = || said.link.map_or_else(|| text(&entry.link_name_bytes().unwrap_or_default()), Ok);
+    let link = || extensions.link.map_or_else(|| text(&entry.link_name_bytes().unwrap_or_default()), Ok);
     let entry = match entry.header().entry_type() {
         EntryType::Regular | EntryType::Continuous => Entry::File { offset, length },
         EntryType::Link => Entry::Link(within("", &link()?).context("a link leads out of it")?),
@@ -155,7 +155,7 @@ fn what_is<R: Read>(
     Ok(Some((name, entry)))
 }
 
-/// Takes what an entry says of the next one, if that is what it is for.
+/// Reads an extension entry, whose values belong to the next entry. Returns whether it was one.
 fn extend<R: Read>(extensions: &mut Extensions, entry: &mut tar::Entry<'_, R>) -> Result<bool> {
     match entry.header().entry_type() {
         EntryType::GNULongName => extensions.name = Some(long(entry)?),

@@ -1,4 +1,4 @@
-//! Has an image built from a Dockerfile by whatever builds such here: docker, podman or buildah. Knows their command
+//! Builds an image from a Dockerfile with the builder that is installed: docker, podman or buildah. Knows their command
 //! lines, and takes the result from a file; what they cache is theirs.
 
 use std::env;
@@ -18,15 +18,15 @@ use tokio::process::{Child, Command};
 use super::{Image, docker, scratch};
 use crate::stop::blocking;
 
-/// Names a builder in place of those that are looked for.
+/// Environment variable with the builder to use instead of searching for one.
 const PROGRAM_VARIABLE: &str = "BERTH_DOCKER_BIN";
 /// What is looked for, in this order.
 const PROGRAMS: [&str; 3] = ["docker", "podman", "buildah"];
 /// The names of files that images are built from, where a directory holds one; the first that is there.
 const DOCKERFILES: [&str; 2] = ["Dockerfile", "Containerfile"];
-/// How long a program may take to say which one it is.
+/// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a builder may take to end when it is told to, and how often is looked.
+/// How long a builder may take to end after SIGTERM, and how often it is polled.
 const END_GRACE: Duration = Duration::from_secs(5);
 const END_INTERVAL: Duration = Duration::from_millis(20);
 /// What the result is called where it is given over.
@@ -98,7 +98,7 @@ impl Builder {
         )
     }
 
-    /// Builds an image and takes it over. What the builder says goes to standard error.
+    /// Builds an image and reads it in. The builder's output goes to standard error.
     pub(crate) async fn build(&self, from: &Dockerfile, tag: &str, args: &[OsString]) -> Result<Image> {
         let context = from.context.canonicalize()?;
         // Without layers of its own, buildah makes all anew each time, and so an image that is always another.
@@ -130,7 +130,7 @@ impl Builder {
 
     /// Runs a command of the builder to its end; dropped before, it ends the command.
     async fn run(&self, command: &mut Command, what: &str) -> Result<()> {
-        // Standard output is for what berth itself has to say.
+        // Standard output is for the results of berth itself.
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
         command.stdin(Stdio::null()).stdout(stderr);
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
@@ -164,7 +164,7 @@ async fn kind_of(program: &Path) -> Result<Kind> {
     })
 }
 
-/// A builder at work. Dropped, it is told to end, and waited for: it may be writing where we remove files next.
+/// A running builder. Dropped, it gets SIGTERM and is waited for: it may be writing where we remove files next.
 struct Running(Child);
 
 impl Drop for Running {

@@ -166,7 +166,7 @@ mod tests {
         let mut files: Vec<(&str, &[u8])> = vec![
             ("c.json", &config),
             ("1/layer.tar", LAYER),
-            // As `docker save` says that a layer is there already.
+            // This is how `docker save` refers to a layer that is in the archive already.
             ("2/layer.tar@", b"../1/layer.tar"),
         ];
         files.extend(more);

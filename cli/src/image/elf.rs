@@ -39,7 +39,7 @@ pub(crate) enum ElfError {
     Dynamic(PathBuf),
 }
 
-/// What the head of a program says.
+/// What the ELF header of a program says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
     /// The machine it runs on.

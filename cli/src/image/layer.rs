@@ -132,7 +132,8 @@ fn owned(kind: EntryType, metadata: &Metadata) -> Header {
     header
 }
 
-/// A file of the length that its header announced: a file that grows or shrinks meanwhile would break the archive.
+/// A reader that gives exactly the length in the header: a file that grows or shrinks while it is read would break the
+/// archive.
 struct Exactly {
     file: File,
     left: u64,

@@ -35,14 +35,14 @@ use layout::{Hashed, Staging};
 use crate::stop::Stop;
 
 const SCHEMA_VERSION: u32 = 2;
-/// Value of gzip's field for the operating system that says "unknown": so it is the same everywhere.
+/// gzip's OS field (RFC 1952 §2.3.1): 255 is "unknown", so that the bytes are the same on every machine.
 const GZIP_UNKNOWN_SYSTEM: u8 = 255;
 const GZIP_LEVEL: u32 = 6;
-/// Where large files are put for a while, unless TMPDIR says otherwise.
+/// Directory of large temporary files, unless TMPDIR is set.
 const LARGE_SCRATCH: &str = "/var/tmp";
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What an image says about running it.
+/// What an image's configuration says about running it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     /// Program and arguments. A binary's default is the binary; a root directory has none.
@@ -63,7 +63,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Looks at a path. Fails with words for people where nothing can be made of it.
+    /// Finds out what is at a path. Fails with a text for users if it is nothing that an image can be made of.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let metadata = path.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
         if metadata.is_dir() {

@@ -1,5 +1,5 @@
 //! An image that is there in the form of an OCI image layout, in a directory or an archive: found, checked as far as
-//! its documents go, and taken as it is. Layers are checked by whom they are given to.
+//! its documents go, and taken as it is. Layers are checked by their receiver, the edge.
 //!
 //! For several machines, what is for linux/amd64 and linux/arm64 is taken. An index that lists more than that becomes
 //! one that lists just that.
@@ -44,16 +44,16 @@ pub(crate) struct Contents {
 
 /// Reads the image that a layout holds.
 pub(crate) fn read(files: &Files) -> Result<Contents> {
-    let place = files.place().display();
-    ensure!(files.has(MARKER), "{place} is no OCI image layout: it holds no file {MARKER}");
+    let path = files.path().display();
+    ensure!(files.has(MARKER), "{path} is no OCI image layout: it holds no file {MARKER}");
     let bytes = files.find(INDEX)?.document()?;
-    let index = Manifest::read(&bytes).with_context(|| format!("{place}: {INDEX} cannot be used"))?;
-    let Manifest::Index(index) = index else { bail!("{place}: {INDEX} is no list of images") };
+    let index = Manifest::read(&bytes).with_context(|| format!("{path}: {INDEX} cannot be used"))?;
+    let Manifest::Index(index) = index else { bail!("{path}: {INDEX} is no list of images") };
     match fitting(&index).as_slice() {
-        [] => bail!("{place} lists no image for linux/amd64 or linux/arm64"),
+        [] => bail!("{path} lists no image for linux/amd64 or linux/arm64"),
         [image] => read_image(files, image),
         images => {
-            one_for_each(images).with_context(|| format!("{place} cannot be used"))?;
+            one_for_each(images).with_context(|| format!("{path} cannot be used"))?;
             let mut reader = Reader { files, contents: Contents::default() };
             let children = reader.children(images, MAX_DEPTH)?;
             reader.contents.documents.push(index_of(&children)?);

@@ -1,4 +1,4 @@
-//! Pushes to a registry that cuts connections as it is told.
+//! Pushes to a registry that cuts connections as each test asks.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -36,7 +36,7 @@ pub(crate) struct SocketUpgrade {
 /// Where an answer leaves what is to be done after it.
 pub(crate) type Later = Arc<Mutex<Option<After>>>;
 
-/// Answers one request. Every answer says in two headers which instance and which process gave it.
+/// Handles one request. Two headers of every response name the instance and the process.
 pub(crate) async fn answer(
     request: Request<Incoming>,
     settings: Arc<Settings>,

@@ -67,7 +67,7 @@ fn streamed(body: Body) -> Response<Body> {
     response
 }
 
-/// Reads a body and tells its length and checksum.
+/// Reads a body and returns its length and checksum.
 pub(crate) async fn sink(mut body: Incoming) -> Response<Body> {
     let (mut bytes, mut hash) = (0, Sha256::new());
     while let Some(frame) = body.frame().await {

@@ -78,7 +78,7 @@ fn watch_signals(ignore_term: bool) -> std::io::Result<watch::Receiver<bool>> {
 
 /// Completes once the server is asked to end.
 pub(crate) async fn ended(ending: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, which happens only after it told.
+    // An error means that the sender was dropped, which happens only after it has sent.
     let _ = ending.wait_for(|ending| *ending).await;
 }
 

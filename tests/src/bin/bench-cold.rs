@@ -1,5 +1,5 @@
-//! Cold start: from the request to a new ID until the first byte of the answer, beside `podman run` of the same image as
-//! an ordinary user, by turns; and how many starts a node can take all the time. `bench-cold [SAMPLES]`.
+//! Cold start: from the request to a new ID until the first byte of the answer, beside `podman run` of the same image
+//! as an ordinary user, by turns; and how many starts a node can take all the time. `bench-cold [SAMPLES]`.
 
 use std::time::{Duration, Instant};
 
@@ -20,11 +20,11 @@ use tokio::task::JoinSet;
 const SAMPLES: usize = 50;
 /// Starts before them, which find nothing in the caches.
 const WARM_UP: usize = 2;
-/// How long an instance may take to end between two measurements, and the stock to be filled up.
+/// How long an instance may take to end between two measurements, and the prepared containers to be made again.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long starts are counted.
 const RATE_TIME: Duration = Duration::from_secs(30);
-/// Clients that start instances meanwhile, one after the other each.
+/// Clients that start instances at the same time, one after the other each.
 const RATE_CLIENTS: usize = 6;
 /// Disks of a node, where root can make them.
 const SLOTS: &str = "24x64MiB";
@@ -93,8 +93,8 @@ async fn measure(bare: &Cluster, stocked: &Cluster, count: usize) -> Result<Repo
     Ok(report)
 }
 
-/// Starts that answer a request, are stopped and cleaned up, in a second, over half a minute: what is left to be cleaned up
-/// at its end counts as time.
+/// Starts that answer a request, are stopped and cleaned up, in a second, over half a minute: what is left to be
+/// cleaned up at its end counts as time.
 async fn starts_per_s(cluster: &Cluster) -> Result<f64> {
     let app = App { name: "rate", prefix: "rate", disk: "64MiB", more: "prepared = 4", ..App::default() };
     cluster.deploy(&app).await?;
@@ -147,7 +147,7 @@ async fn berth_start(cluster: &Cluster, kind: &StartKind, round: usize) -> Resul
     Ok(took)
 }
 
-/// Waits until the last instance is gone and the stock is there: one start is measured, and nothing beside it.
+/// Waits until the last instance is gone and containers are prepared: only the start is measured.
 async fn until_quiet(cluster: &Cluster, kind: &StartKind) -> Result<()> {
     let held = if kind.prepared > 0 { 2 * kind.prepared } else { 0 };
     wait::until("the node to be quiet", QUIET_TIMEOUT, async || {
@@ -156,7 +156,7 @@ async fn until_quiet(cluster: &Cluster, kind: &StartKind) -> Result<()> {
         Ok(())
     })
     .await?;
-    // The last of the stock may still be in the making.
+    // The last of the prepared containers may still be in the making.
     tokio::time::sleep(Duration::from_millis(300)).await;
     Ok(())
 }

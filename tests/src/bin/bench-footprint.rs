@@ -14,7 +14,7 @@ use berth_tests::{cgroup, host, wait};
 const CONTAINERS: usize = 24;
 /// How long a daemon is left alone before it is idle, and containers before they are only there.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How long the stock of the node may take to be gone or filled.
+/// How long the node's prepared containers may take to be removed or made.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(15);
 const MIB: f64 = (1 << 20) as f64;
 

@@ -14,13 +14,13 @@ use super::Disk;
 use super::content::{Content, PAGE_BYTES};
 use super::tree::{Access, Directory, Kind, Tree};
 
-/// How long the kernel may believe what it was told: it asks each time.
+/// How long the kernel may cache attributes and entries: not at all.
 const BELIEF: Duration = Duration::ZERO;
-/// What the disk says of its size, in pages: 4 GiB, all of them free.
+/// The reported size of the disk, in pages: 4 GiB, all of them free.
 const PAGES: u64 = 1 << 20;
 /// Longest name, in bytes, as everywhere.
 const MAX_NAME_BYTES: u32 = 255;
-/// Blocks in which files' sizes are told.
+/// Size in bytes of the blocks in which files' sizes are reported.
 const BLOCK_BYTES: u64 = 512;
 
 pub(super) struct Server {
@@ -281,7 +281,7 @@ impl Filesystem for Server {
             Ok(directory) => directory,
             Err(code) => return reply.error(errno(code)),
         };
-        // A node's number says where to go on: it stays while others come and go.
+        // The offset is a node's number, which stays the same while others are added and removed.
         let mut entries: Vec<_> = directory.names.iter().map(|(name, number)| (*number, name)).collect();
         entries.sort_unstable();
         for (number, name) in entries.into_iter().filter(|(number, _)| *number > offset) {
@@ -299,7 +299,7 @@ impl Filesystem for Server {
     }
 }
 
-/// What the upper bits of a mode say.
+/// The file type, from the upper bits of a mode.
 mod file_type {
     use nix::sys::stat::SFlag;
 

@@ -11,8 +11,8 @@ fn a_mounted_disk_is_a_file_system_that_forgets_what_was_not_synced() {
         assert!(refused.to_string().contains("needs root"), "{refused}");
         return;
     }
-    let place = tempfile::tempdir().unwrap();
-    let at = place.path();
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
     let disk = Disk::new(Syncs::Kept);
     let mounted = disk.mount(at).unwrap();
     fs::create_dir(at.join("d")).unwrap();

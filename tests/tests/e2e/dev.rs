@@ -22,7 +22,7 @@ const UP_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to end everything.
 const DOWN_WITHIN: Duration = Duration::from_secs(30);
 
-/// An app's directory with the programs beside it, on the way to `berth dev`.
+/// An app's directory and Berth's programs, as `berth dev` needs them.
 struct AppDir {
     directory: PathBuf,
     /// Where `berth dev` keeps its state: for root, somewhere else.
@@ -54,9 +54,9 @@ impl AppDir {
     }
 
     /// A command in this directory, as its user has it.
-    fn berth(&self, words: &[&str]) -> Command {
+    fn berth(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.directory.join("berth"));
-        command.args(words).current_dir(&self.directory).env_remove("BERTH_ADMIN_SOCKET");
+        command.args(args).current_dir(&self.directory).env_remove("BERTH_ADMIN_SOCKET");
         command
     }
 
@@ -69,7 +69,7 @@ impl AppDir {
         }
     }
 
-    /// Without a word about edge and app: both are found from here, and there is a key file.
+    /// Commands without options for edge and app: both are found from the directory, and there is a key file.
     fn put_secret(&self) -> Result<()> {
         let file = self.directory.join("value");
         fs::write(&file, "x")?;

@@ -1,5 +1,5 @@
-//! What goes wrong with an app is told in the HTTP answer, in the object's state and in the log, and mended by the next
-//! request where it can be.
+//! What goes wrong with an app is reported in the HTTP response, in the object's state and in the log, and mended by
+//! the next request where it can be.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ fn expect_failure(answer: &Answer, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless one of the daemons has logged these words.
+/// Fails unless one of the daemons has logged this text.
 fn expect_logged(cluster: &Cluster, words: &str) -> Result<()> {
     let logs = [cluster.agent(0)?.log(), cluster.supervisor(0)?.log(), cluster.edge()?.log()];
     ensure!(logs.iter().any(|log| log.contains(words)), "no daemon has logged {words:?}");

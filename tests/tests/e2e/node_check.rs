@@ -1,4 +1,4 @@
-//! `berth-agent check`: what it finds on a node that is prepared, and what it says of one that is not.
+//! `berth-agent check` on a node that is prepared, and on one that is not.
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::cluster::{Cluster, Setup};

@@ -38,7 +38,7 @@ fn a_full_disk_is_the_instances_own_trouble() -> Outcome {
         cluster.deploy(&app()).await?;
         let client = cluster.client();
         client.get("/container/calm").await?.success()?;
-        // Counted by files: what is free on the host's disk depends on all that the machine does.
+        // Counted by files: free space on the host's disk depends on everything else that runs.
         let before = slots::disk_used(&cluster.nodes()[0].state)?;
         let answer = fill(&client, "bomb", 200 * MIB).await?;
         ensure!(!answer.status.is_success(), "200 MiB were written to a disk of 64 MiB");

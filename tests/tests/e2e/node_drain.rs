@@ -1,4 +1,4 @@
-//! Emptying a node: nothing new comes, what runs is asked to end, and it stays so until somebody says otherwise.
+//! Draining a node: no new instances, running ones are stopped, and it stays drained until it is undone.
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -24,9 +24,9 @@ async fn on_node(cluster: &Cluster, index: usize, words: &[&str]) -> Result<Outp
 
 async fn drained(cluster: &Cluster, index: usize, words: &[&str]) -> Result<String> {
     let output = on_node(cluster, index, &[&["drain"], words].concat()).await?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(said)
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(stdout)
 }
 
 #[test]
@@ -39,8 +39,8 @@ fn a_drained_node_is_empty_and_others_take_its_work() -> Outcome {
         }
         let promised = drained(cluster, 0, &["--dry-run"]).await?;
         ensure!(promised.contains("2 instances would be ended"), "{promised}");
-        let said = drained(cluster, 0, &[]).await?;
-        ensure!(said.contains("the node is empty"), "{said}");
+        let stdout = drained(cluster, 0, &[]).await?;
+        ensure!(stdout.contains("the node is empty"), "{stdout}");
         ensure!(cluster.instance_groups(0).is_empty() && cluster.held(0).is_empty(), "something is left");
         for name in ["1", "2", "3", "4", "5"] {
             client.get(&format!("/container/{name}")).await?.success()?;

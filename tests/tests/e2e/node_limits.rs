@@ -20,7 +20,7 @@ fn app() -> App {
     App { program: PROBE, memory: "128MiB", ..App::default() }
 }
 
-/// Drops a bomb in one instance, and has a neighbour answer meanwhile and afterwards.
+/// Drops a bomb in one instance; a neighbour must answer during it and afterwards.
 async fn bomb(cluster: &mut Cluster, name: &str, count: usize) -> Result<String> {
     let client = cluster.client();
     client.get("/container/neighbour").await?.success()?;
@@ -64,9 +64,9 @@ fn a_fork_bomb_is_stopped_by_the_limit_of_processes() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         // The kernel's own memory for a thousand processes counts as the instance's.
         cluster.deploy(&App { memory: "512MiB", ..app() }).await?;
-        let told = bomb(cluster, "fork", 5000).await?;
-        let (count, errno) = told.split_once(' ').with_context(|| told.clone())?;
-        ensure!(errno == "EAGAIN" && (500..1024).contains(&count.parse::<u32>()?), "{told}");
+        let reply = bomb(cluster, "fork", 5000).await?;
+        let (count, errno) = reply.split_once(' ').with_context(|| reply.clone())?;
+        ensure!(errno == "EAGAIN" && (500..1024).contains(&count.parse::<u32>()?), "{reply}");
         Ok(())
     })
 }
@@ -75,8 +75,8 @@ fn a_fork_bomb_is_stopped_by_the_limit_of_processes() -> Outcome {
 fn descriptors_are_limited_for_each_process() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
-        let told = bomb(cluster, "files", 200_000).await?;
-        ensure!(told.ends_with("EMFILE"), "{told}");
+        let reply = bomb(cluster, "files", 200_000).await?;
+        ensure!(reply.ends_with("EMFILE"), "{reply}");
         Ok(())
     })
 }
@@ -85,8 +85,8 @@ fn descriptors_are_limited_for_each_process() -> Outcome {
 fn one_instance_cannot_take_the_inotify_instances_of_another() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
-        let told = bomb(cluster, "inotify", 100_000).await?;
-        ensure!(told == "64 EMFILE", "{told}");
+        let reply = bomb(cluster, "inotify", 100_000).await?;
+        ensure!(reply == "64 EMFILE", "{reply}");
         let neighbour = cluster.client().get("/container/neighbour/probe/inotify").await?.success()?.text;
         ensure!(neighbour == "ok", "the neighbour has none left: {neighbour}");
         Ok(())

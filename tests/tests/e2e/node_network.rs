@@ -38,14 +38,14 @@ async fn connect(client: &Client, host: &str, port: u16) -> Result<String> {
 }
 
 async fn expect_reached(client: &Client, host: &str, port: u16) -> Result<()> {
-    let told = connect(client, host, port).await?;
-    ensure!(told.starts_with("connected"), "{host} was not reached: {told}");
+    let reply = connect(client, host, port).await?;
+    ensure!(reply.starts_with("connected"), "{host} was not reached: {reply}");
     Ok(())
 }
 
 async fn expect_closed(client: &Client, host: &str, port: u16) -> Result<()> {
-    let told = connect(client, host, port).await?;
-    ensure!(told.starts_with("failed"), "{host} was reached: {told}");
+    let reply = connect(client, host, port).await?;
+    ensure!(reply.starts_with("failed"), "{host} was reached: {reply}");
     Ok(())
 }
 

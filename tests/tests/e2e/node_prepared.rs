@@ -1,4 +1,4 @@
-//! Containers that are made ahead of need: taken by the next instance, never stale, and in nobody's way.
+//! Prepared containers: taken by the next instance, never stale, and removed where room is needed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use berth_tests::machine;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait;
 
-/// How long the stock may take to be filled: a container is made in a tenth of a second, one after the other.
+/// How long the prepared containers may take to be made: each takes a tenth of a second, one after the other.
 const FILL_TIMEOUT: Duration = Duration::from_secs(15);
 
 fn app() -> App {
@@ -51,8 +51,8 @@ fn what_has_changed_since_is_never_served() -> Outcome {
         cluster.deploy(&colour("red")).await?;
         let old = held(cluster, 2).await?;
         cluster.deploy(&colour("blue")).await?;
-        let told = cluster.client().get("/container/1/env/COLOUR").await?.success()?.text;
-        ensure!(told == "blue", "it was told {told}");
+        let value = cluster.client().get("/container/1/env/COLOUR").await?.success()?.text;
+        ensure!(value == "blue", "it was told {value}");
         wait::until("the old ones to be replaced", FILL_TIMEOUT, async || {
             let held = cluster.held(0);
             ensure!(held.len() == 2 && !held.iter().any(|group| old.contains(group)), "held: {held:?}");

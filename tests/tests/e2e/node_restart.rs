@@ -1,4 +1,4 @@
-//! A node that is used and killed again and again: what it says is what is there, and nothing is left over.
+//! A node that is used and killed again and again: its reports are true, and nothing is left over.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -48,7 +48,7 @@ fn app() -> App {
     App { more: "prepared = 0", ..App::default() }
 }
 
-/// The count, once it is the same twice: the stock of shims has been filled up, connections have been closed.
+/// The count, once it is the same twice: the shim pool has been filled up, connections have been closed.
 async fn settled(cluster: &Cluster) -> Result<Count> {
     let mut last = Count::of(cluster)?;
     wait::until("the node to be still", CLEAN_WITHIN, async || {

@@ -77,8 +77,8 @@ fn a_first_process_that_ignores_sigterm_is_killed_after_the_grace() -> Outcome {
 fn children_that_were_left_behind_are_gone_with_the_instance() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
-        let told = cluster.client().get("/container/parent/bomb/orphans/20").await?.success()?.text;
-        ensure!(told == "20 ok", "{told}");
+        let reply = cluster.client().get("/container/parent/bomb/orphans/20").await?.success()?.text;
+        ensure!(reply == "20 ok", "{reply}");
         ensure!(cluster.instance_processes(0).len() >= 20, "the children are not there");
         ended(cluster, "parent").await?;
         expect_nothing_left(cluster).await

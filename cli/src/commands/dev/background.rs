@@ -3,7 +3,7 @@
 //! ```text
 //!  command ──start──▶ background process ──▶ daemons
 //!     │ ◀── what to show, line by line, then READY ── its standard output
-//!     │ ──── its standard input: the end of it, before READY, means that nobody waits any more: all is ended
+//!     │ ──── its standard input: if it ends before READY, the foreground process is gone: everything is stopped
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -22,7 +22,7 @@ use tokio::process::{Child, Command};
 use crate::output;
 use crate::signals::Signals;
 
-/// The last line that the background process writes to who started it.
+/// The last line that the background process writes to the process that started it.
 const READY: &str = "\u{4}";
 
 /// Starts the background process and returns once the app can be reached.
@@ -60,7 +60,7 @@ fn terminate(child: &Child) -> Result<()> {
 
 /// The background process's side.
 pub(super) struct Background {
-    /// Ends when who started it does.
+    /// Returns when the process that started this one has ended.
     starter: pipe::Receiver,
 }
 
@@ -72,13 +72,13 @@ impl Background {
         Ok(Self { starter: pipe::Receiver::from_owned_fd(input)? })
     }
 
-    /// Waits until nobody waits for the app any more.
+    /// Waits until the process that waits for the app is gone.
     pub(super) async fn abandoned(&mut self) {
         let mut byte = [0];
         while matches!(self.starter.read(&mut byte).await, Ok(1..)) {}
     }
 
-    /// Tells that the app can be reached, and lets go of the terminal: what is written from here on goes to a log.
+    /// Reports that the app can be reached, and detaches from the terminal: all later output goes to a log.
     pub(super) fn ready(&self, log: &Path) -> Result<()> {
         let file = OpenOptions::new().create(true).append(true).open(log);
         let file = file.with_context(|| format!("cannot write {}", log.display()))?;

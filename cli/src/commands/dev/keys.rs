@@ -7,7 +7,7 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use tokio::sync::mpsc;
 
-/// What somebody wants.
+/// What a key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
     /// Packs the images again, and ends the containers of what they replace.
@@ -16,7 +16,7 @@ pub(crate) enum Key {
     Quit,
 }
 
-/// Keys that wait to be taken: who hits more meanwhile does not mean them all.
+/// Keys that wait to be handled: more than that were pressed by mistake or impatience, and are dropped.
 const QUEUE: usize = 4;
 
 /// The keyboard, which gives each key at once until this is dropped. Without a terminal there are no keys.
@@ -46,7 +46,7 @@ impl Keys {
                 Some(b'r' | b'R') => return Key::Rebuild,
                 Some(b'q' | b'Q') => return Key::Quit,
                 Some(_) => {}
-                // The terminal is gone, which a signal tells too.
+                // The terminal is gone; SIGHUP reports that as well.
                 None => return std::future::pending().await,
             }
         }
@@ -57,7 +57,7 @@ impl Terminal {
     fn open() -> io::Result<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
         if tcgetpgrp(&tty)? != getpgrp() {
-            // In the background: whoever sets up a terminal from there is stopped.
+            // A background process that changes the terminal's settings is stopped by SIGTTOU.
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         let before = tcgetattr(&tty)?;

@@ -98,7 +98,7 @@ async fn serve(
     }
 }
 
-/// Starts everything, deploys the app, and says where to reach it.
+/// Starts everything, deploys the app, and prints where to reach it.
 async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> Result<Admin> {
     let listen = home::choose_address(args.listen)?;
     make_if_missing(&home.state().edge()).await?;
@@ -116,7 +116,7 @@ async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> 
     Ok(admin)
 }
 
-/// Shows what containers write, and deploys what has changed, until somebody wants to leave.
+/// Shows the containers' output and redeploys after changes, until the user quits.
 async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut Daemons) -> Result<()> {
     let mut keys = Keys::open();
     let hint = if keys.are_there() {
@@ -132,7 +132,7 @@ async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut D
     }
 }
 
-/// Deploys again whenever the app's files have changed or somebody asks for it, until somebody wants to leave.
+/// Redeploys whenever the app's files have changed or the user asks for it, until the user quits.
 async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
     let mut seen = Stamp::of(&args.at.dir);
     loop {
@@ -199,5 +199,5 @@ async fn wait_until_ready(admin: &Admin, nodes: u16, daemons: &mut Daemons) -> R
         waited = ready::until_connected(nodes.into(), READY_TIMEOUT, connected) => waited,
         died = daemons.first_death() => return Err(died),
     };
-    waited.map_err(|error| anyhow!("{error:#}\n{}", daemons.last_words()))
+    waited.map_err(|error| anyhow!("{error:#}\n{}", daemons.log_end()))
 }

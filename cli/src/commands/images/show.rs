@@ -128,7 +128,7 @@ async fn config(admin: &Admin, repository: &Repository, manifest: &Digest) -> Re
     Ok(Config::read(&admin::registry_document(admin, &path, "*/*").await?)?)
 }
 
-/// The last word of a media type: how the layer is compressed.
+/// The last part of a media type: how the layer is compressed.
 fn kind(media_type: &str) -> String {
     media_type.rsplit(['.', '+']).next().unwrap_or(media_type).to_owned()
 }
@@ -143,7 +143,7 @@ fn for_programs(of: &Holder) -> serde_json::Result<Value> {
 fn node(of: &Holder) -> Vec<String> {
     let state =
         of.message.as_ref().map_or_else(|| of.state.to_string(), |why| format!("{}: {why}", of.state));
-    // Told only while it is fetched.
+    // Reported only while it is fetched.
     let fetched =
         if of.total == 0 { "-".to_owned() } else { format!("{} of {}", bytes(of.done), bytes(of.total)) };
     vec![of.node.clone(), state, fetched]

@@ -50,7 +50,7 @@ fn read_rates(args: &Usage) -> Result<Rates> {
     read.with_context(|| format!("the rates in {}", file.display())).map_err(bad_input)
 }
 
-/// What the edge adds up. A time that it does not take is the fault of whoever gave it.
+/// The sums from the edge. A time range that it rejects is a usage error.
 async fn ask(admin: &Admin, args: &Usage, from: Option<&str>, to: Option<&str>) -> Result<Value> {
     let by = match args.by {
         By::Object => "object",

@@ -21,7 +21,7 @@ const RATE: u64 = 30_000_000;
 const CUTS: usize = 20;
 /// Longest time between two cuts, in milliseconds.
 const BETWEEN_MS: u64 = 700;
-/// Bytes that one cut may cost: what was on the way, and what was received and not yet written.
+/// Bytes that one cut may cost: those in flight, and those received and not yet written.
 const LOST_BYTES: f64 = 1_048_576.0;
 /// Longer than either side waits before it takes the connection for lost.
 const LONG: Duration = Duration::from_secs(12);

@@ -120,8 +120,8 @@ fn a7_a_deployment_that_waits_in_vain_changes_nothing() -> Outcome {
         cluster.kill_agent(1)?;
         let app = app("still", image_of(cluster, "new", &[("new", BYTES)])?);
         let output = cluster.try_deploy(&app, &["--wait-for", "2", "--wait-timeout", "3s"]).await?;
-        let said = refusal(&output)?;
-        ensure!(said.contains("n2") || said.contains("1 of 2"), "it does not say who lacks it: {said}");
+        let error = refusal(&output)?;
+        ensure!(error.contains("n2") || error.contains("1 of 2"), "it does not say who lacks it: {error}");
         ensure!(cluster.admin().get("/v1/apps/still").await? == versions, "the app was changed");
         ask(cluster, "still", "x").await?;
         ensure!(unpacked(cluster, 0, "old").len() == 1, "the version that is current lost its image");

@@ -1,5 +1,5 @@
-//! Agents and edges that are killed while images are pushed, fetched, unpacked and removed: nothing half is ever used, and nothing of
-//! it stays.
+//! Agents and edges that are killed while images are pushed, fetched, unpacked and removed: nothing half is ever used,
+//! and nothing of it stays.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -179,7 +179,7 @@ fn a6_an_agent_that_is_killed_while_it_makes_room_leaves_no_half_of_a_layer() ->
     })
 }
 
-/// Blobs that nobody needs, a round; and longest time until the edge is killed that removes them, in milliseconds.
+/// Unused blobs in each round; and the longest time in milliseconds until the edge that removes them is killed.
 const ORPHANS: usize = 100;
 const COLLECT_MS: u64 = 15;
 /// Older than anything that a push may still count on.

@@ -1,4 +1,4 @@
-//! Alarms, schedules and crons: what is due is done, at least once, in order, whatever is killed meanwhile.
+//! Alarms, schedules and crons run when due: at least once, in order, also if processes are killed in between.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -77,8 +77,8 @@ async fn until_running(cluster: &Cluster, name: &str) -> Result<()> {
 fn c6_an_alarm_starts_the_container_and_asks_it_with_the_payload() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
-        let words = ["alarm", "set", "hello/Hello/x", "--after", "500ms", "--payload", "{\"n\":1}"];
-        let output = cluster.berth(&words).await?;
+        let args = ["alarm", "set", "hello/Hello/x", "--after", "500ms", "--payload", "{\"n\":1}"];
+        let output = cluster.berth(&args).await?;
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(output.status.success() && shown.contains("(alarm)"), "{shown}{output:?}");
         until_running(cluster, "x").await?;
@@ -95,7 +95,7 @@ fn c6_an_alarm_starts_the_container_and_asks_it_with_the_payload() -> Outcome {
             Ok(())
         })
         .await?;
-        // The later one takes the place of the earlier.
+        // The later one replaces the earlier.
         for n in 2..4 {
             set_well(cluster, "x", "alarm", json!({ "after_ms": 600, "payload": n })).await?;
         }
@@ -260,7 +260,7 @@ fn c6_a_killed_edge_does_all_that_it_acknowledged_at_least_once_and_in_order() -
             Ok(notes)
         })
         .await?;
-        // In the order of time, but for what was done again because nobody knew that it was.
+        // In the order of time, except for those that ran again because their success was not stored yet.
         let mut first = Vec::new();
         for note in &done {
             if !first.contains(&&note[3]) {
@@ -313,7 +313,7 @@ fn c6_a_cron_that_was_missed_runs_once() -> Outcome {
         ensure!(noted[0][3] == noted[0][1], "the moment is not in the body: {noted:?}");
         tokio::time::sleep(Duration::from_secs(2)).await;
         let minutes: Vec<_> = notes(cluster, "tick").await?.into_iter().map(|note| note[1].clone()).collect();
-        // A minute may have begun meanwhile; the nine others that were missed are not made up for.
+        // A minute may have begun by now; the nine others that were missed are not made up for.
         ensure!(minutes.len() <= 2, "{minutes:?}");
         let shown = cluster.berth(&["crons", "hello"]).await?;
         ensure!(String::from_utf8_lossy(&shown.stdout).contains("* * * * *"), "{shown:?}");
@@ -346,8 +346,8 @@ fn c6_what_makes_no_sense_is_refused_with_the_reason() -> Outcome {
         let wrong = json!({ "after_ms": 1, "object": named("c") });
         let (found, problem) = cluster.admin().put(&path, &wrong).await?;
         ensure!(found == 422 && problem.to_string().contains("another id"), "{found} {problem}");
-        let words = ["alarm", "set", "hello/Hello/b", "--at", "yesterday"];
-        ensure!(cluster.berth(&words).await?.status.code() == Some(2), "a time that is none was taken");
+        let args = ["alarm", "set", "hello/Hello/b", "--at", "yesterday"];
+        ensure!(cluster.berth(&args).await?.status.code() == Some(2), "a time that is none was taken");
         Ok(())
     })
 }
@@ -355,7 +355,7 @@ fn c6_what_makes_no_sense_is_refused_with_the_reason() -> Outcome {
 #[test]
 fn c6_a_class_without_a_port_is_ready_as_soon_as_it_runs_and_ends_when_asked() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
-        // The example's server is told not to listen: nothing may wait for a port.
+        // The example's server does not listen: nothing may wait for a port.
         let directory = cluster.make_directory("app-job")?;
         let image = cluster.program(berth_tests::programs::HELLO);
         let text = format!(

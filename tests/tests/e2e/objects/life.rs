@@ -1,4 +1,4 @@
-//! What becomes of containers that fail, that must answer in more than one place, and of apps that want too much.
+//! Containers that fail, that have several required ports, and apps that ask for too much.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -140,7 +140,7 @@ fn d1_paths_are_rewritten_and_d2_requests_go_to_the_less_busy() -> Outcome {
         let seen = client.get("/api/ann/headers?a=1").await?.success()?.text;
         ensure!(seen.contains("/v1/headers?a=1") && !seen.contains("/api/ann"), "{seen}");
 
-        // One of the two is busy for a while; the other gets what comes meanwhile.
+        // One of the two is busy for a while; the other gets the requests in that time.
         let mut busy = tokio::task::JoinSet::new();
         for _ in 0..6 {
             busy.spawn(async move { client.get("/spread/slow/4").await });

@@ -1,4 +1,4 @@
-//! What people order of single objects, over the API and with the command; what objects remember and report; the examples.
+//! Orders to single objects, over the API and the command line; what objects store and report; the examples.
 
 mod alarms;
 mod api;
@@ -96,7 +96,7 @@ fn c3_a_stop_asks_the_app_and_destroy_does_not() -> Outcome {
         client.get("/container/b").await?.success()?;
         order(cluster, "b", "destroy", &Value::Null).await?;
         until_ended(cluster, "b", ExitReason::Destroyed).await?;
-        // Once more for what is ended already: nothing to do.
+        // Once more for an instance that has ended: nothing to do.
         order(cluster, "b", "destroy", &Value::Null).await?;
         Ok(())
     })
@@ -167,7 +167,7 @@ fn wrong_orders_are_refused_with_the_reason() -> Outcome {
     })
 }
 
-/// Routes that come before the app's own, by all that a request can be told apart by.
+/// Routes that come before the app's own, one for each property of a request that can select a route.
 const ROUTES: &str = r#"
 [[routes]]
 hosts = ["{room}.example.com"]
@@ -284,8 +284,8 @@ fn d1_new_routes_take_effect_without_a_failed_request() -> Outcome {
 /// What a command that must work prints.
 async fn berth(cluster: &Cluster, args: &[&str]) -> Result<String> {
     let output = cluster.berth(args).await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "berth {}: {said}", args.join(" "));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "berth {}: {stderr}", args.join(" "));
     Ok(String::from_utf8(output.stdout)?)
 }
 
@@ -324,7 +324,7 @@ fn b4_containers_are_told_where_they_run() -> Outcome {
         let env = BTreeMap::from([("CLOUDFLARE_REGION", "mine")]);
         cluster.deploy(&App { env, ..App::default() }).await?;
         let client = cluster.client();
-        let told = async |name: &str| -> Result<String> {
+        let env = async |name: &str| -> Result<String> {
             Ok(client.get(&format!("/container/t/env/{name}")).await?.success()?.text.trim().to_owned())
         };
         let instance = client.get("/container/t/instance").await?.success()?.instance()?;
@@ -337,11 +337,11 @@ fn b4_containers_are_told_where_they_run() -> Outcome {
             ("PLACEMENT_ID", placement.as_str()),
         ] {
             for prefix in ["BERTH_", "CLOUDFLARE_"] {
-                let found = told(&format!("{prefix}{name}")).await?;
+                let found = env(&format!("{prefix}{name}")).await?;
                 ensure!(found == value, "{prefix}{name} is {found:?} instead of {value:?}");
             }
         }
-        ensure!(told("BERTH_REGION").await? == "weur" && told("CLOUDFLARE_REGION").await? == "mine");
+        ensure!(env("BERTH_REGION").await? == "weur" && env("CLOUDFLARE_REGION").await? == "mine");
         Ok(())
     })
 }
