@@ -1,4 +1,4 @@
-//! An app on disk: its `berth.toml`, the images that it names, and what an edge is given of them.
+//! An app on disk: its `berth.toml`, the images that it names, and the specification that an edge gets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,7 +48,7 @@ impl App {
         Ok(Self { manifest, base })
     }
 
-    /// Sees to it that the edge has the app's images, and gives it the app.
+    /// Makes sure that the edge has the app's images, and deploys the app.
     pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
         let mut supply = Supply::of(admin);
         let mut images = Vec::new();
@@ -65,7 +65,7 @@ impl App {
         prefetch::deploy(admin, &spec, terms).await
     }
 
-    /// Where a class's image comes from, seen from where this is run.
+    /// Where a class's image comes from, relative to the current directory.
     pub(crate) fn source(&self, class: &ClassManifest) -> ImageSource {
         resolve(&class.image.source, &self.base)
     }
@@ -104,7 +104,7 @@ fn look_at(image: &DeclaredImage, base: &Path) -> Result<()> {
 }
 
 fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
-    // Put together anew, without the dots between: people are shown it.
+    // Rebuilt without `.` components, because it is shown to users.
     let at = |path: &Path| base.join(path).components().collect();
     match source {
         ImageSource::Path(path) => ImageSource::Path(at(path)),

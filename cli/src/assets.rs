@@ -13,23 +13,23 @@ use sha2::{Digest, Sha256};
 
 use crate::image::layout::Hashed;
 
-/// Largest file, in bytes, and largest sum of all: a site, not a store of films.
+/// Largest file, in bytes, and largest sum of all: enough for a web site, not for videos.
 const MAX_FILE_BYTES: u64 = 100 << 20;
 const MAX_BYTES: u64 = 2 << 30;
-/// How deep directories may lie in each other.
+/// How deeply directories may be nested.
 const MAX_DEPTH: usize = 32;
-/// Modes of what the edge serves to everybody anyway.
+/// File modes: readable by all, because the edge serves the files to everyone.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
 /// Digits of the digest in the directory's name.
 const DIGEST_DIGITS: usize = 16;
 
-/// Looks at the files, and gives their number.
+/// Checks the files, and returns their number.
 pub(crate) fn look_at(source: &Path) -> Result<usize> {
     Ok(list(source)?.len())
 }
 
-/// Copies the files of a directory to one below `to`, which may be there already.
+/// Copies the files of a directory to one below `to`, which may exist already.
 pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
     let files = list(source)?;
     let staging = tempfile::Builder::new().prefix(".assets-").tempdir_in(to)?;
@@ -54,7 +54,7 @@ pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Copies one file durably, and gives the digest of what was copied.
+/// Copies one file durably, and returns its digest.
 fn copy(from: &Path, to: &Path) -> io::Result<String> {
     let (mut from, mut to) = (File::open(from)?, Hashed::new(File::create(to)?));
     io::copy(&mut from, &mut to)?;

@@ -1,5 +1,5 @@
-//! The credentials that Docker, Podman and their like keep for registries: in files that they write, or with a helper
-//! that they name. Only read, and only for one registry at a time.
+//! The credentials that Docker, Podman and similar tools keep for registries: in their configuration files, or with a
+//! credential helper named there. Only read, and only for one registry at a time.
 
 use std::env;
 use std::fs::File;
@@ -22,7 +22,7 @@ use tokio::process::Command;
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// How long a helper may take: it may ask the user to unlock a keyring.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
-/// What Docker's own registry is called in these files.
+/// The key of Docker Hub in these files.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The user name with which a helper says that its secret is an identity token, and not a password.
 const TOKEN_USER: &str = "<token>";
@@ -96,7 +96,8 @@ fn read(file: &Path) -> Result<Option<Config>> {
     serde_json::from_slice(&bytes).map(Some).or_else(|_| bail!("it is not what it should be"))
 }
 
-/// What an entry for an image may be called, the most special first: parts of its repository, then its registry.
+/// The keys under which an image's credentials may be found, the most specific first: prefixes of its repository, then
+/// its registry.
 fn keys(reference: &Reference) -> Vec<String> {
     let registry = reference.registry.as_str();
     let mut keys = Vec::new();
@@ -149,7 +150,7 @@ fn decode(auth: &str) -> Result<Credentials> {
     Ok(credentials_of(username, password))
 }
 
-/// Asks a helper. That it knows none is no error.
+/// Asks a helper. No stored credentials is not an error.
 async fn ask(helper: &str, server: &str) -> Result<Option<Credentials>> {
     let plain = helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     ensure!(plain && !helper.is_empty(), "it names a helper {helper:?}, which can be none");

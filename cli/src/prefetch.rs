@@ -1,4 +1,4 @@
-//! Makes a version of an app known to an edge, which has nodes fetch its images first, and shows how far they are.
+//! Deploys a version of an app to an edge, which has nodes fetch its images first, and shows their progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -90,7 +90,7 @@ impl Terms {
     }
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Debug)]
 pub(crate) struct Deployed(pub(crate) apps::Deployed);
 
@@ -159,7 +159,7 @@ pub(crate) async fn on_nodes(admin: &Admin, digest: &Digest) -> Result<HolderLis
     Ok(admin.get(&format!("/v1/images/{digest}/nodes")).await?)
 }
 
-/// Adds an image of a node to its others: the node is as far as the one that is least far.
+/// Combines the states of a node's images: the node's is that of the one furthest from ready.
 fn add(nodes: &mut BTreeMap<String, Holder>, image: Holder) {
     let Some(known) = nodes.get_mut(&image.node) else {
         nodes.insert(image.node.clone(), image);

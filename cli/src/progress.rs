@@ -1,4 +1,4 @@
-//! How far long work is, on standard error: bars on a terminal, elsewhere a line when something is done.
+//! Progress of long work, on standard error: bars on a terminal, elsewhere a line when something is done.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often the bar moves although nothing is done.
+/// How often the spinner moves without progress.
 const TICK: Duration = Duration::from_millis(100);
 /// A line for completed work is printed only if it took longer than this: for quick work it would be noise.
 const LONG: Duration = Duration::from_secs(10);

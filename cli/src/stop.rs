@@ -14,7 +14,7 @@ use crate::signals::Signals;
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// An error once the work is not wanted any more: ask wherever much is still to be done.
+    /// An error once the work is cancelled: called before each long step.
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(io::Error::other("given up")) } else { Ok(()) }
     }
@@ -28,7 +28,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Does work that reads and writes files on a thread of its own. Dropped before its end, it has the work end early.
+/// Runs work that reads and writes files on a thread of its own. Dropping the future cancels it.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce(Stop) -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -37,7 +37,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(stop)).await.context("the work was broken off")?
 }
 
-/// Does work until its end or a signal; the work puts in order what it has begun when it is dropped.
+/// Runs work until its end or a signal; on a signal the work is dropped, which cleans up.
 pub(crate) async fn interruptible<T>(work: impl Future<Output = Result<T>>, left: &str) -> Result<T> {
     let mut signals = Signals::new()?;
     tokio::select! {

@@ -1,4 +1,4 @@
-//! `berth build`: makes the images of an app, and pushes them if that is wanted.
+//! `berth build`: builds the images of an app, and pushes them if asked to.
 
 use anyhow::{Context, Result};
 use berth_common::manifest::ClassManifest;

@@ -1,4 +1,4 @@
-//! `berth containers`: the objects of all apps, what has become of them, and orders to single ones.
+//! `berth containers`: the objects of all apps with their states, and orders to single ones.
 
 use std::time::SystemTime;
 
@@ -97,7 +97,7 @@ fn show(args: &OneContainer, answer: Value) -> Result<()> {
     Ok(output::table(&HEADINGS, vec![row(&view, SystemTime::now())])?)
 }
 
-/// All objects that a query wants, as the edge shows them.
+/// All objects that match a query, as the edge returns them.
 pub(super) async fn all(admin: &Admin, query: &str) -> Result<Vec<Value>> {
     let path = format!("/v1/containers?limit={}{query}", ContainerListing::MAX_PAGE);
     Ok(admin.pages(&path, "containers").await?)
@@ -132,7 +132,7 @@ fn row(view: &ContainerView, now: SystemTime) -> Vec<String> {
     ]
 }
 
-/// The state, and when the next try is where containers failed again and again.
+/// The state, and when the next start is tried if containers failed repeatedly.
 fn state(view: &ContainerView, now: SystemTime) -> String {
     match &view.crash_loop {
         Some(CrashLoopView { failures, next_try_ms }) => {

@@ -1,4 +1,4 @@
-//! `berth kv`: what objects keep.
+//! `berth kv`: the stored values of objects.
 
 use std::io::{self, Read, Write};
 

@@ -1,4 +1,4 @@
-//! `berth store`: the store of an edge that does not run. The program that knows stores is the edge's own.
+//! `berth store`: the store of an edge that does not run. The work is done by `berth-edge`.
 
 use std::ffi::OsString;
 

@@ -1,5 +1,5 @@
-//! A tar archive as an index of what lies where in it. Nothing is unpacked, so nothing in it can get out of it; and
-//! whatever its headers say, no more is kept than the bounds here.
+//! A tar archive, indexed by name. Nothing is unpacked, so no entry can write outside; and memory is bounded by the
+//! constants here, whatever the headers say.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,7 +22,7 @@ const MAX_NAME_BYTES: u64 = 4096;
 const MAX_EXTENSION_BYTES: u64 = 64 << 10;
 /// How many links may be followed from one name: `docker save` makes one.
 const MAX_LINKS: usize = 4;
-/// Most bytes of an archive that is compressed as a whole, once it is not any more.
+/// Largest archive that is compressed as a whole, in bytes after decompression.
 const MAX_INFLATED_BYTES: u64 = 64 << 30;
 /// What is decompressed at once, in bytes.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -56,7 +56,7 @@ pub(crate) fn is_compressed(path: &Path) -> Result<bool> {
 }
 
 impl Archive {
-    /// Looks through an archive, which may be compressed by gzip.
+    /// Indexes an archive, which may be compressed by gzip.
     pub(crate) fn open(path: &Path, stop: &Stop) -> Result<Self> {
         let inflated = if is_compressed(path)? { Some(inflate(path, stop)?) } else { None };
         let bytes = inflated.as_ref().map_or(path, |file| file.path());
@@ -69,7 +69,7 @@ impl Archive {
         &self.path
     }
 
-    /// What has this name, if anything; links are followed as far as they stay within.
+    /// The entry with this name, if any; links are followed within the archive.
     pub(super) fn find(&self, name: &str) -> Result<Option<Part>> {
         let mut name = name.to_owned();
         for _ in 0..=MAX_LINKS {
@@ -131,7 +131,7 @@ fn index(path: &Path, stop: &Stop) -> Result<HashMap<String, Entry>> {
     Ok(entries)
 }
 
-/// The name of an entry and what it is, unless it is nothing to be found by. The archive ends at `end`.
+/// The name and kind of an entry; `None` for kinds that are not indexed. The archive ends at `end`.
 fn what_is<R: Read>(
     entry: &tar::Entry<'_, R>,
     extensions: Extensions,
@@ -167,7 +167,7 @@ fn extend<R: Read>(extensions: &mut Extensions, entry: &mut tar::Entry<'_, R>) -
                 match record.key()? {
                     "path" => extensions.name = Some(text(record.value_bytes())?),
                     "linkpath" => extensions.link = Some(text(record.value_bytes())?),
-                    // Where header and extension differ, readers differ about what comes next.
+                    // If header and extension differ, tar readers disagree about where the next entry begins.
                     "size" => bail!("the size of an entry is said twice; expected files of less than 8 GiB"),
                     _ => {}
                 }

@@ -26,7 +26,8 @@ pub(crate) enum Files {
 }
 
 impl Files {
-    /// The part with this name, which must lead nowhere else: it is ours, or made of a digest.
+    /// The part with this name, which must not lead out of the directory: callers pass constants, or names made of
+    /// digests.
     pub(crate) fn find(&self, name: &str) -> Result<Part> {
         let missing = || MissingPart { within: self.path().display().to_string(), name: name.to_owned() };
         let root = match self {
@@ -38,7 +39,7 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing().into()),
             found => found.with_context(|| format!("cannot look at {}", path.display()))?,
         };
-        // A pipe would be waited for.
+        // Opening a FIFO would block.
         ensure!(metadata.is_file(), "{} is no file", path.display());
         Ok(Part::stretch(&path, 0, metadata.len()))
     }

@@ -36,7 +36,7 @@ pub(crate) fn blob_name(hex: &str) -> String {
     format!("{BLOBS}/{hex}")
 }
 
-/// A layout in the making. Dropped, it leaves nothing behind.
+/// A layout under construction. Dropped, it is removed.
 pub(crate) struct Staging {
     directory: TempDir,
     stop: Stop,
@@ -136,7 +136,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     Ok(file.sync_all()?)
 }
 
-/// A blob in the making: what is written goes to the file and into the digest.
+/// A blob under construction: written bytes go to the file and into the digest.
 pub(crate) struct Blob {
     blobs: PathBuf,
     stop: Stop,
@@ -144,7 +144,7 @@ pub(crate) struct Blob {
 }
 
 impl Blob {
-    /// Gives the blob its name.
+    /// Renames the blob to its digest.
     pub(crate) fn finish(self, media_type: MediaType) -> Result<Descriptor> {
         let (out, hex, size) = self.out.finish();
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -167,7 +167,7 @@ impl Write for Blob {
     }
 }
 
-/// Passes bytes on and takes their SHA-256 and number.
+/// A writer that also computes the SHA-256 and the number of the bytes.
 pub(crate) struct Hashed<W> {
     out: W,
     hash: Sha256,

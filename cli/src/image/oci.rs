@@ -1,5 +1,5 @@
-//! An image that is there in the form of an OCI image layout, in a directory or an archive: found, checked as far as
-//! its documents go, and taken as it is. Layers are checked by their receiver, the edge.
+//! An existing OCI image layout, in a directory or an archive: its documents are checked, and its bytes are used
+//! unchanged. Layers are checked by their receiver, the edge.
 //!
 //! For several machines, what is for linux/amd64 and linux/arm64 is taken. An index that lists more than that becomes
 //! one that lists just that.
@@ -62,14 +62,14 @@ pub(crate) fn read(files: &Files) -> Result<Contents> {
     }
 }
 
-/// Reads one image of a layout, of which nothing else is looked at.
+/// Reads one image of a layout, and ignores the others.
 pub(crate) fn read_image(files: &Files, image: &Descriptor) -> Result<Contents> {
     let mut reader = Reader { files, contents: Contents::default() };
     reader.tree(image, MAX_DEPTH)?;
     Ok(reader.contents)
 }
 
-/// What is for a machine that runs Berth, once each.
+/// The images for platforms that run Berth, one for each.
 fn fitting(index: &Index) -> Vec<&Descriptor> {
     let mut seen = BTreeSet::new();
     let fits = |of: &&Descriptor| {
@@ -143,7 +143,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Those of an index that are whole. Tools keep indexes of which they have only what is for their own machine.
+    /// The complete images of an index. Tools often keep an index with only the image for their own platform.
     fn children<'d>(&mut self, wanted: &[&'d Descriptor], depth: usize) -> Result<Vec<&'d Descriptor>> {
         let mut taken = Vec::new();
         let mut missing = None;

@@ -16,7 +16,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// A stretch of a file.
+    /// A range of a file.
     pub(super) fn stretch(path: &Path, offset: u64, length: u64) -> Self {
         Self { path: path.to_owned(), offset, length }
     }

@@ -53,7 +53,7 @@ pub(super) async fn start() -> Result<()> {
 }
 
 fn terminate(child: &Child) -> Result<()> {
-    // One that has ended by itself is what is wanted.
+    // An error means that it has ended already, which is what is wanted.
     let Some(pid) = child.id() else { return Ok(()) };
     Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?)
 }

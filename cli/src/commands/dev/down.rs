@@ -1,4 +1,4 @@
-//! `berth dev down`: ends what runs, and whatever is left of what was killed.
+//! `berth dev down`: ends what runs, and cleans up after processes that were killed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -44,7 +44,7 @@ async fn take_over(state: &StateDir) -> Result<Lock> {
             match state.lock()? {
                 Locked::Taken(lock) => return Ok(lock),
                 Locked::By(Some(holder)) if announced != Some(holder) => {
-                    // One that ends this moment lets go of the lock.
+                    // One that ends at this moment releases the lock.
                     let _ = kill(Pid::from_raw(holder), signal);
                     announced = Some(holder);
                 }

@@ -37,7 +37,7 @@ enum Disks {
 }
 
 impl Home {
-    /// Makes what is missing, once nothing of an earlier start runs any more.
+    /// Creates what is missing, after all processes of an earlier start have ended.
     pub(crate) fn open(args: &Dev) -> Result<Self> {
         let location = Location::of(&args.at)?;
         let programs = programs()?;
@@ -53,7 +53,7 @@ impl Home {
             machine::prepare(&state.program("berth-agent"), paths.iter().map(PathBuf::as_path))?;
         }
         let owner = Owner::of_this_process()?;
-        // Root's were just made; the daemons make what is in them.
+        // As root they were just made; the daemons create the content.
         for path in nodes.iter().map(|node| state.node(node)).chain([state.edge()]).filter(|_| !is_root()) {
             owner.make_directory(&path)?;
         }
@@ -82,7 +82,7 @@ impl Home {
             addresses.push((node.clone(), address));
         }
         let mut edge = self.launch.edge(EDGE, listen, &certificates.edge(EDGE)?, &addresses);
-        // One's own receivers of hooks are on this machine too.
+        // In development, receivers of hooks are on this machine too.
         edge.args(["--allow-hooks-to", "127.0.0.0/8", "--allow-hooks-to", "::1/128"]);
         self.run(Role::Edge, "edge", edge, daemons).map(drop)
     }
@@ -119,7 +119,7 @@ impl Home {
     ) -> Result<&'a mut Process> {
         eprintln!("starting {name}");
         let log = self.state().log(name);
-        // What an earlier start has logged is of no use any more.
+        // The logs of an earlier start are not needed any more.
         let _ = std::fs::remove_file(&log);
         Ok(daemons.add(role, Process::start(name, command, &log)?))
     }
@@ -169,8 +169,8 @@ fn make_disks(state: &StateDir, owner: &Owner, nodes: &[String], slots: Option<&
     }
 }
 
-/// The address to listen on, with a free port where 0 was asked for; refused here where it is taken, so that nothing is
-/// started in vain.
+/// The address to listen on, with a free port where 0 was asked for; an error here if it is taken, before anything is
+/// started.
 pub(crate) fn choose_address(wanted: SocketAddr) -> Result<SocketAddr> {
     let taken = || format!("cannot listen on {wanted}; choose another address with --listen");
     Ok(TcpListener::bind(wanted).with_context(taken)?.local_addr()?)

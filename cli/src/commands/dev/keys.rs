@@ -38,7 +38,7 @@ impl Keys {
         self.0.is_some()
     }
 
-    /// Waits for the next key that means something.
+    /// Waits for the next key with a meaning.
     pub(crate) async fn next(&mut self) -> Key {
         let Some(terminal) = &mut self.0 else { return std::future::pending().await };
         loop {
@@ -62,12 +62,12 @@ impl Terminal {
         }
         let before = tcgetattr(&tty)?;
         let mut set = before.clone();
-        // Keys come one by one and are not shown; Ctrl-C stays a signal.
+        // Keys arrive one by one and are not echoed; Ctrl-C still sends a signal.
         set.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
         tcsetattr(&tty, SetArg::TCSANOW, &set)?;
         let (sender, keys) = mpsc::channel(QUEUE);
         let terminal = Self { before, keys, tty: tty.try_clone()? };
-        // A read cannot be given up, so it has a thread of its own, which ends with the process.
+        // A read cannot be cancelled, so it has a thread of its own, which ends with the process.
         std::thread::Builder::new().name("keys".to_owned()).spawn(move || read(tty, &sender))?;
         Ok(terminal)
     }
@@ -76,14 +76,14 @@ impl Terminal {
 fn read(mut tty: File, keys: &mpsc::Sender<u8>) {
     let mut key = [0];
     while tty.read_exact(&mut key).is_ok() && !keys.is_closed() {
-        // Too many wait already.
+        // If the queue is full, the key is dropped.
         let _ = keys.try_send(key[0]);
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Where it is gone, there is nothing to put back.
+        // An error means that the terminal is gone: there is nothing to restore.
         let _ = tcsetattr(&self.tty, SetArg::TCSANOW, &self.before);
     }
 }

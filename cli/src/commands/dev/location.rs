@@ -30,7 +30,7 @@ pub(crate) struct Location {
     pub(crate) state: StateDir,
     /// Distinguishes its cgroups from those of other directories' nodes, which have the same names.
     pub(crate) name: String,
-    /// What is in the app's directory, where the state is elsewhere.
+    /// The directory for the link in the app's directory, if the state is elsewhere.
     local: Option<PathBuf>,
 }
 
@@ -82,7 +82,7 @@ impl Location {
     }
 }
 
-/// Makes DIR/.berth/dev, which no version control should see.
+/// Makes DIR/.berth/dev, with a .gitignore so that version control ignores it.
 fn hide(local: &Path) -> Result<()> {
     let hidden = local.parent().context("it has a parent")?;
     owner::make_directory(hidden)?;

@@ -35,7 +35,7 @@ use keys::{Key, Keys};
 
 /// How long edge and nodes may take until they know each other; a first start prepares the machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the app's files are looked at.
+/// How often the app's files are checked for changes.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: &Dev) -> Result<()> {
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
         () = signals.next() => Ok(()),
     };
     if let Err(error) = &outcome {
-        // Said at once: ending everything takes a moment.
+        // Printed first, because ending everything takes a moment.
         eprintln!("berth dev: {error:#}");
     }
     stop(&mut daemons, &mut signals).await;
@@ -146,13 +146,13 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
         seen = Stamp::of(&args.at.dir);
         match rebuild(args, admin).await {
             Ok(line) => eprintln!("{line}"),
-            // It can be put right while everything runs on.
+            // The user can correct it while everything keeps running.
             Err(error) => eprintln!("{error:#}"),
         }
     }
 }
 
-/// Packs and deploys what is there now, and ends the containers of what was there before.
+/// Packs and deploys the current files, and ends the containers of the version before.
 async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
     let app = App::in_directory(&args.at.dir)?;
     let deployed = app.deploy(admin, Terms { now: true, ..Terms::default() }).await?;

@@ -22,7 +22,7 @@ const HEADINGS: [&str; 7] = ["REPOSITORY", "TAG", "DIGEST", "SIZE", "MACHINES", 
 const LAYER_HEADINGS: [&str; 3] = ["LAYER", "SIZE", "KIND"];
 const NODE_HEADINGS: [&str; 3] = ["NODE", "STATE", "FETCHED"];
 
-/// All images of the edge, as it shows them.
+/// All images of the edge, as it returns them.
 pub(super) async fn all(admin: &Admin) -> Result<Vec<Value>> {
     Ok(admin.pages(&format!("/v1/images?limit={}", Listing::MAX_PAGE), "images").await?)
 }
@@ -104,7 +104,7 @@ pub(super) async fn info(image: &Named, args: &Show) -> Result<()> {
     Ok(())
 }
 
-/// What an image is for one machine: how it runs, and its layers.
+/// An image for one platform: its settings and its layers.
 async fn one(admin: &Admin, repository: &Repository, of: &ImageOf) -> Result<()> {
     output::line(format_args!("\nlinux/{}: {} ({})", of.architecture, of.digest, bytes(of.bytes)))?;
     let config = config(admin, repository, &of.digest).await?;
@@ -133,7 +133,7 @@ fn kind(media_type: &str) -> String {
     media_type.rsplit(['.', '+']).next().unwrap_or(media_type).to_owned()
 }
 
-/// A node for programs, which find a `message` in each.
+/// A node for `--json`: each has a `message`.
 fn for_programs(of: &Holder) -> serde_json::Result<Value> {
     let mut node = serde_json::to_value(of)?;
     node["message"] = json!(of.message);

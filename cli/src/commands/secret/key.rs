@@ -1,4 +1,4 @@
-//! `berth secret init` and `rotate`. The program that knows key files is the edge's own; this puts its steps together.
+//! `berth secret init` and `rotate`. Key files are handled by `berth-edge`; this calls it and combines the steps.
 //!
 //! A rotation: a new key is added to the file; the edge reads it and encrypts everything with it, durably; what is no
 //! longer used is dropped from the file. Between any two of these, every secret is under a key that is in the file.

@@ -36,7 +36,7 @@ pub(crate) async fn run(command: Secret) -> Result<()> {
 }
 
 impl OfApp {
-    /// The app that is named, or the one of the directory that this is run in.
+    /// The app that is named, or the one of the current directory.
     fn name(&self) -> Result<AppName> {
         if let Some(app) = &self.app {
             return Ok(app.clone());

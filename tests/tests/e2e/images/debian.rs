@@ -42,7 +42,7 @@ async fn answer(cluster: &Cluster, path: &str) -> Result<String> {
 #[test]
 fn a6_debian_with_node_runs_as_its_user_and_is_file_for_file_what_podman_shows() -> Outcome {
     // Made before the scenario begins: that takes a minute, the first time.
-    let (layout, (address, edge_options)) = (layout()?, Registry::place()?);
+    let (layout, (address, edge_options)) = (layout()?, Registry::free_address()?);
     scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
         let registry = Registry::of(cluster, address).await?;
         let tools = push(cluster, &registry, &layout).await?;

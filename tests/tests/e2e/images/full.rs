@@ -22,7 +22,7 @@ const LARGE_MIB: u32 = 400;
 const LARGE_IMAGE: usize = 100 << 20;
 
 fn limited() -> Result<(std::net::SocketAddr, Setup)> {
-    let (address, mut edge_options) = Registry::place()?;
+    let (address, mut edge_options) = Registry::free_address()?;
     edge_options.extend(["--image-limit".to_owned(), IMAGE_LIMIT.to_string()]);
     edge_options.extend(["--images-limit".to_owned(), IMAGES_LIMIT.to_string()]);
     Ok((address, Setup { edge_options, ..Setup::nodes(1) }))

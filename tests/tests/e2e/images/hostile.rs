@@ -16,7 +16,7 @@ const NESTED: usize = 200;
 
 /// A cluster with one node and a registry that anything may be sent to.
 fn with_registry(steps: impl AsyncFnOnce(&mut Cluster, Registry) -> Result<()>) -> Outcome {
-    let (address, edge_options) = Registry::place()?;
+    let (address, edge_options) = Registry::free_address()?;
     scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
         let registry = Registry::of(cluster, address).await?;
         steps(cluster, registry).await

@@ -203,7 +203,7 @@ async fn leave_orphans(cluster: &Cluster, registry: &Registry, round: usize) -> 
 
 #[test]
 fn a6_an_edge_that_is_killed_while_it_removes_what_nobody_needs_keeps_what_is_needed() -> Outcome {
-    let (address, edge_options) = Registry::place()?;
+    let (address, edge_options) = Registry::free_address()?;
     scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
         cluster.deploy(&app("needed", image_of(cluster, "needed", &[("needed", 100_000)])?)).await?;
         let (needed, mut chance, mut removed) = (blobs(cluster), Rng::new(), 0);
