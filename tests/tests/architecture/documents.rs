@@ -15,8 +15,8 @@ use super::workspace;
 
 /// The pages whose names in backquotes are checked.
 const PAGES: [&str; 3] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/request-life.md"];
-/// Where else pages with links are: directories, with what is below them.
-const WITH_LINKS: [&str; 2] = ["docs", "examples"];
+/// Where other pages are: directories, with what is below them. Of these, links are checked, and paths of source files.
+const OTHERS: [&str; 2] = ["docs", "examples"];
 
 #[test]
 fn every_file_and_function_that_a_page_names_exists() {
@@ -26,10 +26,28 @@ fn every_file_and_function_that_a_page_names_exists() {
 
 #[test]
 fn every_link_leads_to_a_file() {
-    let mut pages = files_below(&workspace(), 0, "md");
-    pages.extend(WITH_LINKS.iter().flat_map(|directory| files_below(&workspace().join(directory), 2, "md")));
+    let pages = all_pages();
     let broken: Vec<String> = pages.iter().flat_map(|page| broken_links(page)).collect();
     assert!(pages.len() > PAGES.len() && broken.is_empty(), "links to nothing:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_source_file_that_any_page_names_exists() {
+    let is_source = |name: &&str| is_path(name) && (name.ends_with(".rs") || name.contains("/src/"));
+    let mut missing = Vec::new();
+    for page in all_pages().iter().filter(|page| !PAGES.iter().any(|other| page.ends_with(other))) {
+        let text = std::fs::read_to_string(page).unwrap();
+        let paths = quoted(&text).into_iter().filter(is_source).flat_map(alternatives);
+        let absent = paths.filter(|path| find(path, None).is_none());
+        missing.extend(absent.map(|path| format!("{}: {path}", page.display())));
+    }
+    assert!(missing.is_empty(), "named, and not there:\n{}", missing.join("\n"));
+}
+
+fn all_pages() -> Vec<PathBuf> {
+    let top = files_below(&workspace(), 0, "md");
+    let below = OTHERS.iter().flat_map(|directory| files_below(&workspace().join(directory), 2, "md"));
+    top.into_iter().chain(below).collect()
 }
 
 fn faults_of(page: &str) -> Vec<String> {

@@ -3,8 +3,14 @@
 //! ```text
 //!  command ──start──▶ background process ──▶ daemons
 //!     │ ◀── what to show, line by line, then READY ── its standard output
-//!     │ ──── its standard input: if it ends before READY, the foreground process is gone: everything is stopped
+//!     │ ──── its standard input: if it ends before READY, the command is gone: everything is stopped
 //! ```
+//!
+//! What fails, and what happens then:
+//! * The background process ends before READY: the command fails with its exit status; its errors were on standard error.
+//! * The command is killed before READY: the background process ends everything and exits.
+//! * Ctrl-C before READY: the command sends SIGTERM, waits for the end, and fails.
+//! * A daemon ends after READY: the background process ends the others and exits; the reason is in the log of `berth dev`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -53,7 +59,7 @@ pub(super) async fn start() -> Result<()> {
 }
 
 fn terminate(child: &Child) -> Result<()> {
-    // An error means that it has ended already, which is what is wanted.
+    // Without a pid it has ended already, which is what is wanted.
     let Some(pid) = child.id() else { return Ok(()) };
     Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?)
 }

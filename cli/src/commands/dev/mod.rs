@@ -6,6 +6,14 @@
 //!     ▼            ▼             ▼                                ▼          ▼
 //!   exit 2       exit 1        ending: edge, then agents, then supervisors (which end all containers)
 //! ```
+//!
+//! What fails, and what happens then:
+//! * `berth.toml` or an image that it names is wrong: exit code 2, nothing was started.
+//! * Another `berth dev` runs for this directory: exit code 1, it keeps running.
+//! * A daemon ends by itself, at any time: its log's end is shown, the others are ended, exit code 1.
+//! * A daemon does not end in its time: it is killed, and named.
+//! * The first deployment fails: everything is ended, exit code 1. A later one: it is reported, and the version before runs on.
+//! * This process is killed: the daemons see the end of their standard input and end by themselves.
 
 mod background;
 mod down;
