@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn images_that_cannot_be_used_are_told_with_their_place_beside_other_errors() {
+    fn images_that_cannot_be_used_are_reported_with_file_and_line_among_other_errors() {
         let dir = tempfile::tempdir().unwrap();
         write_app(dir.path(), "./missing", "sleep_after = 0\n");
         let text = refusal(dir.path());

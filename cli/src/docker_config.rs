@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_is_told_without_what_is_in_it() {
+    async fn errors_do_not_show_the_content_of_files() {
         for config in [r#"{"auths":{"r.example":{"auth":"c2VjcmV0"}}}"#, r#"{"auths":"secret"}"#, "secret"] {
             let error = format!("{:#}", found(config, "r.example/a").await.unwrap_err());
             assert!(!error.contains("secret") && !error.contains("c2Vj"), "{error}");

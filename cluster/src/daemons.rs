@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_death_is_told_with_its_last_words() {
+    async fn the_first_death_is_reported_with_the_end_of_its_log() {
         let logs = tempfile::tempdir().unwrap();
         let mut daemons = Daemons::default();
         shell(&mut daemons, Role::Supervisor, "supervisor-n1", "cat", logs.path());

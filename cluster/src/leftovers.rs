@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_by_himself_is_waited_for() {
+    fn a_process_that_ends_by_itself_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let mut earlier = cat(dir.path());
         let running = processes_running(dir.path());
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_is_killed_and_told_of() {
+    fn a_process_that_stays_is_killed_and_reported() {
         let dir = tempfile::tempdir().unwrap();
         let mut stays = cat(dir.path());
         // Who waits for a child closes its standard input first.

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_process_and_its_last_words_are_told() {
+    async fn the_end_of_a_process_and_of_its_log_are_reported() {
         let logs = tempfile::tempdir().unwrap();
         let mut process =
             shell("for i in $(seq 100); do echo line $i; done; echo \"$1\" >&2; exit 3", logs.path());
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_child_is_in_a_group_of_its_own_and_can_be_told_to_end() {
+    async fn a_child_is_in_a_group_of_its_own_and_ends_on_a_signal() {
         use std::os::unix::process::ExitStatusExt;
         let logs = tempfile::tempdir().unwrap();
         let mut process = shell("cat", logs.path());
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_end_in_time_is_killed() {
+    async fn a_process_that_does_not_end_in_time_is_killed() {
         let logs = tempfile::tempdir().unwrap();
         let mut process = shell("cat", logs.path());
         assert!(process.wait(Duration::from_millis(1)).unwrap_err().to_string().contains("was killed"));

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 
-/// How long an answer may take: orders may wait for a container, and each scenario has its own end of patience.
+/// How long an answer may take: orders may wait for a container, and each scenario has its own timeout.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// The admin API of one edge.

@@ -1,4 +1,4 @@
-//! OCI image layouts written by hand, with whatever an image must not have in it.
+//! OCI image layouts written by hand, also invalid ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// What runs on this machine, as images name it.
+/// This machine's architecture, as images name it.
 pub fn architecture() -> &'static str {
     if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
 }
@@ -60,7 +60,7 @@ impl Layer {
         self.tar.into_inner().context("end a layer")
     }
 
-    /// Names as they are: nothing here checks them. Long ones have an entry of their own before them.
+    /// Names are written unchecked. Long ones get an extension entry before them.
     fn entry(mut self, kind: EntryType, path: &str, link: Option<&str>, mode: u32, bytes: &[u8]) -> Self {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);

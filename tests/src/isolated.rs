@@ -1,6 +1,6 @@
-//! podman, buildah, skopeo and umoci as people use them, with all that they keep in one directory. Needs root.
+//! podman, buildah, skopeo and umoci, with all their state in one directory. Needs root.
 //!
-//! `tests/images/isolated` says how: what they mount is gone with them, and nothing is left on the machine.
+//! See `tests/images/isolated`: their mounts end with them, and nothing is left on the machine.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};

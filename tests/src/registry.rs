@@ -1,4 +1,4 @@
-//! The edge's registry as its clients know it: an address, a user's name that does not matter, a token for a password.
+//! The edge's registry as its clients know it: an address, any user name, and a token as the password.
 
 use std::net::SocketAddr;
 
@@ -55,7 +55,7 @@ impl Registry {
         format!("docker://{}", self.image(name))
     }
 
-    /// Has these programs remember the token.
+    /// Logs these programs in with the token.
     pub async fn log_in(&self, tools: &Isolated) -> Result<()> {
         let address = self.address.to_string();
         let args = ["skopeo", "login", "--tls-verify=false", "-u", USER, "-p", &self.token, &address];
@@ -92,7 +92,7 @@ impl Registry {
         self.send(Method::PUT, &format!("/v2/{repository}/manifests/{tag}"), Some(kind), bytes).await
     }
 
-    /// Gives it an image in parts; fails unless all are taken.
+    /// Pushes an image in parts; fails unless all are accepted.
     pub async fn put_image(&self, name: (&str, &str), layers: &[Vec<u8>], config: &[u8]) -> Result<String> {
         let (repository, tag) = name;
         let mut named = Vec::new();

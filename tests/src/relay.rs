@@ -17,7 +17,7 @@ use socket2::SockRef;
 
 /// Largest datagram, in bytes.
 const MAX_DATAGRAM_BYTES: usize = 65_536;
-/// Receive buffers, in bytes: a burst that a thread on a busy machine is late for is no loss of the wire's.
+/// Receive buffers, in bytes: large enough that a thread that is late on a busy machine loses no packets.
 const BUFFER_BYTES: usize = 4 << 20;
 /// How often threads poll whether the wire is gone.
 const POLL: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! A QUIC peer that dials an agent as an edge does, with any certificate, and then sends what it likes.
+//! A QUIC peer that dials an agent as an edge does, with any certificate, and can send any bytes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

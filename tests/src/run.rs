@@ -1,5 +1,5 @@
 //! The directory of this process's clusters: copies of the programs that the daemons' user can execute, wherever the
-//! checkout is; and the end of what earlier runs have left that were killed.
+//! checkout is; and the removal of the leftovers of earlier runs that were killed.
 //!
 //! ```text
 //!  /var/lib/berth/test/PID-START/bin/        copies of the programs

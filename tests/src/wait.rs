@@ -1,4 +1,4 @@
-//! Waiting for what will come about, with a deadline and a reason when it does not.
+//! Polling for a condition, with a deadline and a reason when it does not come true.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_reason_is_told() {
+    async fn the_last_reason_is_reported() {
         let error = until::<()>("rain", Duration::from_millis(60), async || Err(anyhow!("no cloud"))).await;
         assert_eq!(format!("{:#}", error.unwrap_err()), "waited 60ms in vain for rain: no cloud");
     }

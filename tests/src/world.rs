@@ -1,4 +1,4 @@
-//! A small internet of network namespaces: one for a node, and one for all that it reaches. Needs root.
+//! A small internet made of network namespaces: one for a node, and one for everything that it can reach. Needs root.
 //!
 //! ```text
 //!  this process's namespace      HOST (the node's daemons)             WORLD (servers of the tests)
@@ -191,7 +191,7 @@ fn ip(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Does something on a thread that is in a namespace. What it opens there stays there.
+/// Runs a function on a thread that is in a namespace. Sockets that it opens stay in that namespace.
 fn within<T: Send + 'static>(namespace: &str, act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let path = path(namespace);
     let thread = thread::spawn(move || {

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_told_in_words() {
+    fn ends_are_shown_as_text() {
         assert_eq!(end(&Outcome::exited(3)), "exited (code 3)");
         assert_eq!(end(&Outcome::signalled(9)), "killed (signal 9)");
         assert_eq!(end(&Outcome::because(ExitReason::Idle, "x")), "idle");

@@ -1,4 +1,5 @@
-//! Bodies that stream: out at a known pattern or slowly, in through a checksum. None is ever held whole.
+//! Streaming bodies: responses with a known pattern or slow ones, requests through a checksum. None is held in memory
+//! whole.
 
 use std::convert::Infallible;
 use std::time::Duration;

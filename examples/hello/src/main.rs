@@ -82,7 +82,7 @@ pub(crate) async fn ended(ending: &mut watch::Receiver<bool>) {
     let _ = ending.wait_for(|ending| *ending).await;
 }
 
-/// Takes connections until the server is asked to end; returns those still in work.
+/// Accepts connections until the server is asked to end; returns those still being served.
 async fn accept(
     listener: &TcpListener,
     settings: &Arc<Settings>,
@@ -107,7 +107,7 @@ async fn accept(
     }
 }
 
-/// Serves one connection, then does what its last answer left to be done.
+/// Serves one connection, then does the work that its last response left.
 async fn connection(stream: TcpStream, settings: Arc<Settings>, mut ending: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let after = Arc::new(Mutex::new(None));

@@ -1,4 +1,4 @@
-//! Writes to standard output and standard error: what it is given, numbers at a calm pace, or as much as it can.
+//! Writes to standard output and standard error: given text, numbers at a slow pace, or as much as it can.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! How a cluster comes up: directories and certificates, then each node's supervisor and agent, then the edge.
+//! How a cluster is started: directories and certificates, then each node's supervisor and agent, then the edge.
 
 use std::fs;
 use std::path::Path;

@@ -15,7 +15,7 @@ use super::content::{Content, PAGE_BYTES};
 use super::tree::{Access, Directory, Kind, Tree};
 
 /// How long the kernel may cache attributes and entries: not at all.
-const BELIEF: Duration = Duration::ZERO;
+const CACHE_TTL: Duration = Duration::ZERO;
 /// The reported size of the disk, in pages: 4 GiB, all of them free.
 const PAGES: u64 = 1 << 20;
 /// Longest name, in bytes, as everywhere.
@@ -100,7 +100,7 @@ fn answer(reply: ReplyEmpty, result: Result<(), Code>) {
 
 fn answer_entry(reply: ReplyEntry, result: Result<FileAttr, Code>) {
     match result {
-        Ok(attributes) => reply.entry(&BELIEF, &attributes, Generation(0)),
+        Ok(attributes) => reply.entry(&CACHE_TTL, &attributes, Generation(0)),
         Err(code) => reply.error(errno(code)),
     }
 }
@@ -113,7 +113,7 @@ impl Filesystem for Server {
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         match attributes(&self.disk.tree(), ino.0) {
-            Ok(attributes) => reply.attr(&BELIEF, &attributes),
+            Ok(attributes) => reply.attr(&CACHE_TTL, &attributes),
             Err(code) => reply.error(errno(code)),
         }
     }
@@ -147,7 +147,7 @@ impl Filesystem for Server {
             attributes(tree, ino.0)
         };
         match set(&mut self.disk.tree()) {
-            Ok(attributes) => reply.attr(&BELIEF, &attributes),
+            Ok(attributes) => reply.attr(&CACHE_TTL, &attributes),
             Err(code) => reply.error(errno(code)),
         }
     }
@@ -186,7 +186,7 @@ impl Filesystem for Server {
     ) {
         match self.make(request, parent, name, Kind::File(Content::default()), mode) {
             Ok(attributes) => {
-                reply.created(&BELIEF, &attributes, Generation(0), FileHandle(0), FopenFlags::empty());
+                reply.created(&CACHE_TTL, &attributes, Generation(0), FileHandle(0), FopenFlags::empty());
             }
             Err(code) => reply.error(errno(code)),
         }

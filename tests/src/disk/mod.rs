@@ -28,7 +28,7 @@ pub use self::small::Small;
 use self::tree::{Access, Tree};
 use crate::machine;
 
-/// What the kernel offers file systems in programs through.
+/// The kernel's device for file systems in user space.
 const DEVICE: &str = "/dev/fuse";
 /// How long the kernel may take to release the files of a process that is gone: it does so afterwards.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,7 +46,7 @@ pub enum Syncs {
     Ignored,
 }
 
-/// What a power cut leaves of that which was not synced.
+/// Which unsynced changes survive a power cut.
 #[derive(Debug, Clone, Copy)]
 pub enum Loss {
     /// Nothing.

@@ -180,7 +180,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The power is gone and comes back.
+    /// A power cut, and the restart.
     pub(super) fn cut(&mut self, loss: Loss) -> Lost {
         let contents = self.nodes.values().map(|node| match &node.kind {
             Kind::File(content) => content.unsynced(),

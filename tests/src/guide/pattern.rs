@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_what_is_printed() {
+    fn a_pattern_matches_what_is_printed() {
         for (pattern, printed) in [
             ("a\nb\n", "a\nb"),
             ("a…c\n", "abbc\n"),

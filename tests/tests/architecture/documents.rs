@@ -1,10 +1,10 @@
 //! What the pages name is there: files, functions, and the targets of links.
 //!
-//! Only names in backquotes outside blocks of code are looked at. One with a `/`, or that ends with `.rs`, is a path; `{a,b}`
-//! stands for several; absolute paths and routes (with a `/` in front) are not of this repository. A path starts at the root of
-//! the repository, or, where it has no `src/`, may be in the `src` of the crate that the page named last before it. `Type::item`
-//! is a function of that type or a variant of that enum, and `module::function` a function, in a file that the page names;
-//! `module::module` and `module::Type` may be of any crate.
+//! Only names in backquotes outside blocks of code are looked at. One with a `/`, or that ends with `.rs`, is a path;
+//! `{a,b}` stands for several; absolute paths and routes (with a `/` in front) are not of this repository. A path
+//! starts at the root of the repository, or, where it has no `src/`, may be in the `src` of the crate that the page
+//! named last before it. `Type::item` is a function of that type or a variant of that enum, and `module::function` a
+//! function, in a file that the page names; `module::module` and `module::Type` may be of any crate.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -162,8 +162,8 @@ fn module_of(file: &Path) -> String {
     name.to_str().unwrap().to_owned()
 }
 
-/// Whether some crate has the module `owner` (or is called so, or the crate and the module are both given), with the module or
-/// the type `item` in it.
+/// Whether some crate has the module `owner` (or is called so, or the crate and the module are both given), with the
+/// module or the type `item` in it.
 fn is_in_module(owner: &str, item: &str) -> bool {
     let (package, inside) = owner.split_once("::").unwrap_or((owner, ""));
     let of_package = workspace().join(package).join("src").join(inside.replace("::", "/"));
@@ -213,7 +213,7 @@ fn files_below(directory: &Path, levels: usize, extension: &str) -> Vec<PathBuf>
 }
 
 #[test]
-fn paths_and_names_are_told_apart() {
+fn paths_and_names_are_distinguished() {
     assert!(is_path("edge/src/{a,b}.rs") && is_path("gather.rs"));
     assert!(!is_path("/dev/fuse") && !is_path("GET /container/7/page") && !is_path("exit.json"));
     assert_eq!(alternatives("a/{b,c}.rs"), ["a/b.rs", "a/c.rs"]);

@@ -72,7 +72,7 @@ fn a_path_that_no_route_takes_is_not_found() -> Outcome {
 }
 
 #[test]
-fn a_faulty_berth_toml_is_told_whole_and_nothing_is_started() -> Outcome {
+fn all_errors_of_a_berth_toml_are_reported_and_nothing_is_started() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let directory = cluster.make_directory("faulty")?;
         fs::write(directory.join("berth.toml"), FAULTY)?;
@@ -102,7 +102,7 @@ fn expect_faults(stderr: &str, file: &Path) -> Result<()> {
 }
 
 #[test]
-fn a_missing_berth_toml_is_told_with_its_path() -> Outcome {
+fn a_missing_berth_toml_is_reported_with_its_path() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let directory = cluster.make_directory("empty")?;
         let output = cluster.berth(&["deploy", &directory.to_string_lossy()]).await?;

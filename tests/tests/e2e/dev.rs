@@ -41,7 +41,7 @@ impl AppDir {
         Ok(Self { directory, state })
     }
 
-    /// As an ordinary user would: in a directory of his own, and with his own rights.
+    /// As an ordinary user: in their own directory, and with their own rights.
     fn start(&self, listen: &str) -> Result<Child> {
         let log = fs::File::create(self.directory.join("dev.log"))?;
         let mut command = self.berth(&["dev", "--nodes", "2", "--listen", listen]);
@@ -131,7 +131,7 @@ async fn answers(client: Client, dev: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C, and the wait for the end. Whatever happens, it does not stay.
+/// Sends Ctrl-C, and waits for the end. If that fails it is killed.
 fn end(dev: &mut Child) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(dev.id())?), Signal::SIGINT)?;
     let deadline = Instant::now() + DOWN_WITHIN;

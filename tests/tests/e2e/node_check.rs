@@ -41,7 +41,7 @@ fn a_prepared_node_can_run_instances() -> Outcome {
 }
 
 #[test]
-fn what_is_missing_is_told_with_what_mends_it() -> Outcome {
+fn missing_requirements_are_reported_with_their_fix() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let (runs, rows) = check(cluster, &["--state", "/nowhere", "--cgroup", "/not-delegated"])?;
         ensure!(!runs, "instances could run: {rows:#?}");

@@ -52,7 +52,7 @@ fn a_drained_node_is_empty_and_others_take_its_work() -> Outcome {
 }
 
 #[test]
-fn a_drain_is_told_as_the_reason_and_lasts_over_a_restart() -> Outcome {
+fn a_drain_is_reported_as_the_reason_and_lasts_over_a_restart() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -81,7 +81,7 @@ fn a_drain_is_told_as_the_reason_and_lasts_over_a_restart() -> Outcome {
 }
 
 #[test]
-fn who_ignores_sigterm_is_killed_after_the_grace() -> Outcome {
+fn an_app_that_ignores_sigterm_is_killed_after_the_grace() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let app = App { env: BTreeMap::from([("IGNORE_TERM", "1")]), ..App::default() };
         cluster.deploy(&app).await?;

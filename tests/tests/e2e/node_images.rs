@@ -1,4 +1,4 @@
-//! Images that no honest tool makes: they run harmlessly, or are refused with a reason. Nothing of the node is touched.
+//! Malicious images: they run harmlessly, or are refused with a reason. Nothing of the node is touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use hyper::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tar::EntryType;
 
-/// What is in the file that hostile images aim at.
+/// The content of the file that hostile images try to overwrite.
 const CANARY: &str = "the node's own";
 
 /// The layer with the probe at `/app/probe`.
@@ -117,7 +117,7 @@ fn links_at_mount_targets_lead_nowhere() -> Outcome {
     })
 }
 
-/// What protects every container protects this one.
+/// The protection of every container applies to this one.
 async fn expect_protected(cluster: &Cluster, name: &str) -> Result<()> {
     for (probe, expected) in [
         ("write-core-pattern", "EACCES"),
@@ -230,11 +230,11 @@ fn what_cannot_be_run_is_refused_with_its_reason() -> Outcome {
 }
 
 #[test]
-fn a_damaged_image_is_told_by_its_digest() -> Outcome {
+fn a_damaged_image_is_reported_with_its_digest() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         start(cluster, "sound", Vec::new(), json!({})).await?.success()?;
         for (name, change) in [("changed", true), ("gone", false)] {
-            // One more layer, that the node does not fetch before it is damaged.
+            // One more layer, which is damaged before the node fetches it.
             let layer = Layer::default().file(name, 0o644, name.as_bytes());
             let layers = vec![program(cluster)?, layer];
             let directory = cluster.make_directory(&format!("image-{name}"))?;

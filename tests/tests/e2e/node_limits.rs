@@ -1,4 +1,4 @@
-//! What takes as much as it gets, and takes no more than its own: the node and its neighbours keep answering.
+//! Apps that use as much as they can get are held to their limits: the node and other containers keep answering.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use berth_tests::wait;
 
 /// How long the end of an instance may take to be known.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a neighbour may take to answer while a bomb goes off, on a busy machine.
+/// How long a neighbour may take to answer during a bomb, on a busy machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn app() -> App {
@@ -40,7 +40,7 @@ async fn bomb(cluster: &mut Cluster, name: &str, count: usize) -> Result<String>
 }
 
 #[test]
-fn out_of_memory_ends_only_that_instance_and_is_told_as_such() -> Outcome {
+fn out_of_memory_ends_only_that_instance_and_is_reported_as_such() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         bomb(cluster, "memory", 4096).await?;
@@ -94,7 +94,7 @@ fn one_instance_cannot_take_the_inotify_instances_of_another() -> Outcome {
 }
 
 #[test]
-fn a_flood_of_output_is_dropped_and_blocks_nobody() -> Outcome {
+fn a_flood_of_output_is_dropped_and_blocks_no_other() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         let began = Instant::now();
@@ -114,7 +114,7 @@ fn a_sixteenth_of_a_cpu_is_a_sixteenth() -> Outcome {
         let client = cluster.client();
         client.get("/container/hog").await?.success()?;
         let mut spinning = Box::pin(client.get("/container/hog/bomb/spin/8"));
-        // Off the start, and what it may have saved up until now.
+        // Skips the start, and the CPU budget that may have accumulated until now.
         let pause = tokio::time::sleep(Duration::from_secs(1));
         tokio::select! { answer = &mut spinning => { answer?; } () = pause => {} }
         let (before, began) = (cluster.cpu_of_instances(0)?, Instant::now());

@@ -51,7 +51,7 @@ fn host_address() -> std::net::IpAddr {
 }
 
 #[test]
-fn an_agent_of_another_authority_gets_nothing_to_do() -> Outcome {
+fn an_agent_of_another_authority_gets_no_instances() -> Outcome {
     scenario(Setup { strangers: 1, ..Setup::nodes(2) }, async |cluster| {
         cluster.deploy(&App::default()).await?;
         for number in 0..4 {
@@ -67,7 +67,7 @@ fn an_agent_of_another_authority_gets_nothing_to_do() -> Outcome {
 }
 
 #[test]
-fn an_edge_with_an_agents_certificate_gets_nowhere() -> Outcome {
+fn an_edge_with_an_agents_certificate_is_refused() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let stderr = refused_edge(cluster)?;

@@ -32,7 +32,7 @@ fn text_and_binary_messages_up_to_a_mebibyte_come_back() -> Outcome {
 }
 
 #[test]
-fn close_codes_travel_both_ways() -> Outcome {
+fn close_codes_pass_in_both_directions() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();

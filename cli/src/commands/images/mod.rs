@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_of_a_copy_are_told_in_full() {
+    fn both_sides_of_a_copy_are_named_in_full() {
         assert_eq!(side("berth:a").unwrap(), "berth:a:latest");
         assert_eq!(side("docker://alpine").unwrap(), "docker.io/library/alpine:latest");
         assert!(side("berth:A").is_err() && side("").is_err());

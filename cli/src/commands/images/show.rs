@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_told_by_how_they_are_compressed() {
+    fn layers_are_shown_with_their_compression() {
         assert_eq!(kind("application/vnd.oci.image.layer.v1.tar+zstd"), "zstd");
         assert_eq!(kind("application/vnd.docker.image.rootfs.diff.tar.gzip"), "gzip");
     }

@@ -1,4 +1,4 @@
-//! `berth dev --detach`: what runs on when the command returns, and how it ends.
+//! `berth dev --detach`: the processes that keep running after the command returns, and their end.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -49,7 +49,7 @@ async fn through_its_life(app: &mut AppDir, address: SocketAddr) -> Result<()> {
     ensure!(secrets.contains("API_KEY"), "the state was not kept: {secrets}");
     ensure!(instance(address).await? != first, "the container has outlived `berth dev down`");
     kill_it(app)?;
-    // What is left of it ends by itself, and the next one waits for that.
+    // Its remaining processes end by themselves, and the next start waits for them.
     up(app, address)?;
     instance(address).await?;
     kill_it(app)?;

@@ -1,4 +1,4 @@
-//! The clients of registries that people have, against the edge's registry.
+//! Common clients of registries, against the edge's registry.
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
@@ -160,7 +160,7 @@ fn a4_what_buildah_builds_is_pushed_deployed_and_answers() -> Outcome {
 }
 
 #[test]
-fn a4_who_has_no_good_token_gets_nowhere() -> Outcome {
+fn a4_clients_without_a_valid_token_are_refused() -> Outcome {
     with_registry(async |cluster, address| {
         let Desk { tools, registry, layout } = desk(cluster, address).await?;
         let (host, image) = (address.to_string(), registry.docker("secret/app:1"));
@@ -197,7 +197,7 @@ fn certificate(directory: &Path) -> Result<()> {
 }
 
 #[test]
-fn a4_over_tls_clients_believe_only_the_registrys_own_certificate() -> Outcome {
+fn a4_over_tls_clients_trust_only_the_registrys_own_certificate() -> Outcome {
     let directory = tempfile::tempdir().context("a directory")?;
     certificate(directory.path())?;
     let file = |name: &str| directory.path().join(name).display().to_string();

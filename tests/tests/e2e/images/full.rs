@@ -28,7 +28,7 @@ fn limited() -> Result<(std::net::SocketAddr, Setup)> {
     Ok((address, Setup { edge_options, ..Setup::nodes(1) }))
 }
 
-/// Nothing is there but whole blobs, and no more than the limit.
+/// Checks that there are only complete blobs, within the limit.
 fn expect_nothing_half(cluster: &Cluster) -> Result<u64> {
     ensure!(uploads(cluster).is_empty(), "uploads are left: {:?}", uploads(cluster));
     let bytes = expect_sound_blobs(cluster)?;
@@ -122,7 +122,7 @@ fn a5_an_image_of_another_registry_is_pulled_within_the_limits() -> Outcome {
 }
 
 #[test]
-fn a5_an_edge_whose_disk_is_full_says_so_and_takes_images_again_when_it_is_not() -> Outcome {
+fn a5_an_edge_whose_disk_is_full_reports_it_and_accepts_images_again_when_it_is_not() -> Outcome {
     let setup = Setup { edge_disk_mib: Some(SMALL_MIB), ..Setup::nodes(1) };
     scenario(setup, async |cluster| {
         let app = app("large", image_of(cluster, "large", &[("large", LARGE_IMAGE)])?);
@@ -140,7 +140,7 @@ fn a5_an_edge_whose_disk_is_full_says_so_and_takes_images_again_when_it_is_not()
 }
 
 #[test]
-fn a6_a_node_whose_disk_is_full_says_so_and_recovers_when_it_is_not() -> Outcome {
+fn a6_a_node_whose_disk_is_full_reports_it_and_recovers_when_it_is_not() -> Outcome {
     let setup = Setup { node_disk_mib: Some(SMALL_MIB), ..Setup::nodes(1) };
     scenario(setup, async |cluster| {
         let app = app("large", image_of(cluster, "large", &[("large", LARGE_IMAGE)])?);
@@ -151,7 +151,7 @@ fn a6_a_node_whose_disk_is_full_says_so_and_recovers_when_it_is_not() -> Outcome
         );
         ensure!(error.contains("n1"), "it does not say which node: {error}");
         cluster.expect_all_alive()?;
-        // What was fetched of it is of use while the image is wanted, and else goes.
+        // Fetched parts are kept while the image is wanted, and removed otherwise.
         cluster.deploy(&super::app("small", image_of(cluster, "small", &[("small", 1_000_000)])?)).await?;
         ask(cluster, "small", "x").await?;
         cluster.nodes()[0].disk()?.resize(LARGE_MIB)?;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{app, config, program, refusal, until_swept};
 
-/// How deep indexes lie in indexes.
+/// How deeply indexes are nested.
 const NESTED: usize = 200;
 
 /// A cluster with one node and a registry that anything may be sent to.
@@ -81,7 +81,7 @@ fn a6_the_registry_refuses_what_contradicts_itself() -> Outcome {
     })
 }
 
-/// Indexes in indexes, as deep as one likes: kept, as the specification has it, and nothing that can be run.
+/// Indexes in indexes, very deep: the specification allows them, so they are stored, and cannot be run.
 async fn nested(cluster: &Cluster, registry: &Registry) -> Result<()> {
     let index = |named: &[Value]| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": named});
     let put = async |index: &[u8]| registry.put_manifest("lies/nested", "1", INDEX, index).await;
@@ -112,7 +112,7 @@ struct Lie {
     kind: &'static str,
     /// Its `diff_id` in the configuration.
     diff_id: String,
-    /// What the refusal speaks of.
+    /// A part of the error message.
     expected: &'static str,
 }
 

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 /// How long an image may take to come to a node, on a busy machine.
 const FETCHED_WITHIN: Duration = Duration::from_secs(60);
-/// How long what a killed daemon has left may lie there.
+/// How long the leftovers of a killed daemon may stay.
 const SWEPT_WITHIN: Duration = Duration::from_secs(20);
 
 /// What runs in the images of these scenarios.
@@ -43,7 +43,7 @@ fn program(cluster: &Cluster) -> Result<Layer> {
     Ok(Layer::default().directory("app").file("app/hello", 0o755, &bytes))
 }
 
-/// Bytes that no compression makes fewer, the same for the same name.
+/// Incompressible bytes, the same for the same name.
 fn noise(name: &str, bytes: usize) -> Vec<u8> {
     let seed = name.bytes().fold(bytes as u64, |seed, byte| seed.wrapping_mul(131).wrapping_add(byte.into()));
     let mut noise = vec![0; bytes];
@@ -85,7 +85,7 @@ fn unpacked(cluster: &Cluster, node: usize, name: &str) -> Vec<PathBuf> {
     whole.map(|layer| layer.join("fs/data").join(name)).filter(|file| file.exists()).collect()
 }
 
-/// That a node has unpacked this noise once, as it was made.
+/// Checks that a node has unpacked this noise once, correctly.
 fn expect_unpacked(cluster: &Cluster, node: usize, name: &str, bytes: usize) -> Result<()> {
     let files = unpacked(cluster, node, name);
     ensure!(files.len() == 1, "{name} is there {} times: {files:?}", files.len());
@@ -121,7 +121,7 @@ async fn until_swept(cluster: &Cluster, node: usize) -> Result<()> {
     .await
 }
 
-/// What the edge has of images in the making.
+/// The edge's unfinished uploads.
 fn uploads(cluster: &Cluster) -> Vec<PathBuf> {
     entries(&cluster.directory().join("edge/images/uploads"))
 }

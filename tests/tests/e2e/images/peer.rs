@@ -80,7 +80,7 @@ fn an_image_comes_from_a_registry_and_goes_to_another() -> Outcome {
 }
 
 #[test]
-fn a_registry_with_users_wants_the_right_password() -> Outcome {
+fn a_registry_with_users_requires_the_right_password() -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let (open, closed) = runtime.block_on(async {
@@ -127,7 +127,7 @@ fn a_registry_with_users_wants_the_right_password() -> Outcome {
 }
 
 #[test]
-fn a_registry_with_an_authority_of_its_own_is_trusted_where_the_edge_is_told_to() -> Outcome {
+fn a_registry_with_its_own_authority_is_trusted_if_the_edge_is_configured_to() -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let (open, secure) = runtime.block_on(async {
@@ -166,7 +166,7 @@ fn readable(directory: &std::path::Path, peer: &Peer) -> Result<String> {
 }
 
 #[test]
-fn a_pull_over_a_line_that_breaks_goes_on_where_it_was() -> Outcome {
+fn a_pull_over_a_connection_that_breaks_is_resumed() -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let peer = runtime.block_on(Peer::start(Manner::default()))?;

@@ -45,7 +45,7 @@ fn a6_a_node_makes_room_with_what_was_used_least_recently_and_never_with_what_is
         ..Setup::nodes(1)
     };
     scenario(setup, async |cluster| {
-        // One is wanted, one only runs: its app has another image by now.
+        // One is wanted, one only runs: its app has been deployed with another image.
         cluster.deploy(&app("wanted", image_of(cluster, "wanted", &[("wanted", BYTES)])?)).await?;
         cluster.deploy(&app("running", image_of(cluster, "running", &[("running", BYTES)])?)).await?;
         ask(cluster, "running", "old").await?;

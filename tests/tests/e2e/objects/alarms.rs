@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::hooks::{hooks, put_secret};
 use super::object_id;
 
-/// How long something that is due may take on a busy machine.
+/// How long due work may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 const MINUTE_MS: u64 = 60_000;
 const CALLBACKS: &str = "
@@ -37,7 +37,7 @@ fn named(name: &str) -> Value {
     json!({ "app": "hello", "class": "Hello", "name": name })
 }
 
-/// Sets something for an object. Gives the answer's status and body.
+/// Sets an alarm or schedule of an object. Returns the response's status and body.
 async fn set(cluster: &Cluster, name: &str, what: &str, order: Value) -> Result<(u16, Value)> {
     let path = format!("/v1/containers/{}/{what}", object_id(name)?);
     let mut order = order;
@@ -56,13 +56,13 @@ async fn set_well(cluster: &Cluster, name: &str, what: &str, order: Value) -> Re
     Ok(answer)
 }
 
-/// What the object's container has noted: callback, moment, try, body.
+/// The callbacks that the object's container has recorded: name, moment, attempt, body.
 async fn notes(cluster: &Cluster, name: &str) -> Result<Vec<Vec<String>>> {
     let text = cluster.client().get(&format!("/container/{name}/notes")).await?.success()?.text;
     Ok(text.lines().map(|line| line.splitn(4, ' ').map(str::to_owned).collect()).collect())
 }
 
-/// Looks without starting anything: an object that sleeps has noted nothing yet.
+/// Reads them without starting a container: an object that sleeps has recorded nothing yet.
 async fn until_running(cluster: &Cluster, name: &str) -> Result<()> {
     let admin = cluster.admin();
     wait::until("the container to run", PATIENCE, async || {
@@ -111,7 +111,7 @@ fn c6_an_alarm_starts_the_container_and_asks_it_with_the_payload() -> Outcome {
 }
 
 #[test]
-fn c6_schedules_start_with_an_environment_and_tell_hooks() -> Outcome {
+fn c6_schedules_start_with_an_environment_and_send_events_to_hooks() -> Outcome {
     let mut edge = Setup::nodes(1);
     edge.edge_options = vec!["--allow-hooks-to".to_owned(), "127.0.0.1/32".to_owned()];
     scenario(edge, async |cluster| {
@@ -195,7 +195,7 @@ fn c6_what_fails_is_tried_again_later_and_shown_with_its_reason() -> Outcome {
 }
 
 #[test]
-fn c6_what_is_due_while_no_node_is_there_is_done_once_one_is() -> Outcome {
+fn c6_due_work_waits_until_a_node_is_connected() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
         cluster.end_agent(0)?;
@@ -229,7 +229,7 @@ fn c6_what_is_due_while_no_node_is_there_is_done_once_one_is() -> Outcome {
 }
 
 #[test]
-fn c6_a_killed_edge_does_all_that_it_acknowledged_at_least_once_and_in_order() -> Outcome {
+fn c6_a_killed_edge_runs_all_that_it_acknowledged_at_least_once_and_in_order() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
         cluster.client().get("/container/k").await?.success()?;
@@ -322,7 +322,7 @@ fn c6_a_cron_that_was_missed_runs_once() -> Outcome {
 }
 
 #[test]
-fn c6_what_makes_no_sense_is_refused_with_the_reason() -> Outcome {
+fn c6_bad_orders_are_refused_with_the_reason() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
         let large = "x".repeat(65 << 10);

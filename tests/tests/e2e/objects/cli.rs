@@ -19,7 +19,7 @@ use berth_tests::{cgroup, host, ports, wait};
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const DOWN_WITHIN: Duration = Duration::from_secs(30);
 
-/// A terminal that is ended with this value.
+/// A terminal, closed when this is dropped.
 struct Terminal {
     socket: PathBuf,
 }
@@ -180,7 +180,7 @@ async fn at_a_terminal(run: &Run) -> Result<()> {
 
     terminal.key("q")?;
     until_nothing_runs(&directory).await?;
-    // The shell has its terminal back as it was.
+    // The terminal's settings are restored for the shell.
     terminal.enter("clear; stty -a | tr ' ;' '\\n\\n' | grep -x -e icanon -e echo")?;
     terminal.until("icanon\necho", Duration::from_secs(5)).await?;
     drop(terminal);

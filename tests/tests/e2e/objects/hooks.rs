@@ -71,7 +71,7 @@ async fn pending(cluster: &Cluster) -> Result<Vec<Value>> {
 }
 
 #[test]
-fn c5_hooks_are_told_signed_of_start_stop_and_error_in_order() -> Outcome {
+fn c5_hooks_receive_start_stop_and_error_signed_and_in_order() -> Outcome {
     scenario(setup(), async |cluster| {
         let receiver = Receiver::start().await?;
         deployed(cluster, &receiver.url(), "", "10m").await?;
@@ -99,7 +99,7 @@ fn c5_hooks_are_told_signed_of_start_stop_and_error_in_order() -> Outcome {
 }
 
 #[test]
-fn c5_a_receiver_that_fails_hangs_and_comes_back_is_told_all_in_order_and_holds_up_nobody_else() -> Outcome {
+fn c5_a_receiver_that_fails_hangs_and_recovers_gets_all_events_in_order_and_delays_no_other() -> Outcome {
     scenario(setup(), async |cluster| {
         let (bad, good) = (Receiver::start().await?, Receiver::start().await?);
         bad.set(Manner::Fails);
@@ -131,7 +131,7 @@ fn c5_a_receiver_that_fails_hangs_and_comes_back_is_told_all_in_order_and_holds_
 }
 
 #[test]
-fn c5_activity_expired_keeps_what_it_renews_and_lets_the_rest_sleep() -> Outcome {
+fn c5_activity_expired_keeps_renewed_instances_and_lets_the_rest_sleep() -> Outcome {
     scenario(setup(), async |cluster| {
         let receiver = Receiver::start().await?;
         receiver.set(Manner::Renews);
@@ -193,7 +193,7 @@ fn c5_no_hook_reaches_the_edges_own_network_nor_follows_a_redirect() -> Outcome 
 }
 
 #[test]
-fn c5_what_was_tried_ten_times_is_set_aside_shown_and_told_on_demand() -> Outcome {
+fn c5_an_event_tried_ten_times_is_set_aside_shown_and_delivered_on_demand() -> Outcome {
     scenario(setup(), async |cluster| {
         let receiver = Receiver::start().await?;
         receiver.set(Manner::Fails);
@@ -254,7 +254,7 @@ fn c5_what_was_tried_ten_times_is_set_aside_shown_and_told_on_demand() -> Outcom
 }
 
 #[test]
-fn c5_a_killed_edge_tells_every_event_at_least_once_and_in_order() -> Outcome {
+fn c5_a_killed_edge_delivers_every_event_at_least_once_and_in_order() -> Outcome {
     scenario(setup(), async |cluster| {
         let receiver = Receiver::start().await?;
         deployed(cluster, &receiver.url(), "", "10m").await?;

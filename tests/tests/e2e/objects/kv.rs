@@ -1,4 +1,4 @@
-//! What objects keep: by the command, by the API, across kills.
+//! Values of objects: by the command, by the API, across kills.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

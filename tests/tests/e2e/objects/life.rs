@@ -44,7 +44,7 @@ fn c3_a_signal_is_sent_and_no_more() -> Outcome {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
         let first = client.get("/container/s").await?.success()?.instance()?;
-        // SIGWINCH means nothing to it.
+        // It ignores SIGWINCH.
         let view = order(cluster, "s", "signal", &json!({ "signal": 28 })).await?;
         ensure!(view["state"] == "healthy", "{view}");
         ensure!(client.get("/container/s").await?.success()?.instance()? == first);
@@ -176,7 +176,7 @@ fn c7_memory_that_runs_out_is_a_reason_of_its_own_and_the_next_request_starts_an
 }
 
 #[test]
-fn d3_static_files_are_served_beside_the_routes() -> Outcome {
+fn d3_static_files_are_served_alongside_the_routes() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let public = cluster.make_directory("public")?;
         std::fs::create_dir(public.join("docs"))?;

@@ -1,4 +1,4 @@
-//! What containers write, as people and programs read it: live, later, across kills, and in floods.
+//! The output of containers, for people and programs: live, later, across kills, and in floods.
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -18,10 +18,10 @@ use super::{berth, object_id, order};
 
 /// How soon a line that is written must be shown.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
-/// How long all else may take on a busy machine.
+/// How long everything else may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A `berth logs` that goes on.
+/// A `berth logs --follow` process.
 struct Follower {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -169,7 +169,7 @@ fn f1_a_killed_agent_costs_a_follower_no_line_and_doubles_none() -> Outcome {
 }
 
 #[test]
-fn f1_a_flood_blocks_nobody_and_what_is_dropped_is_told() -> Outcome {
+fn f1_a_flood_blocks_no_other_and_dropped_lines_are_reported() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: "[observability]\nlog_size = \"256KiB\"", ..App::default() }).await?;
         let client = cluster.client();
@@ -277,17 +277,17 @@ fn f1_an_ended_containers_output_is_there_until_it_is_too_old() -> Outcome {
 }
 
 #[test]
-fn f1_nothing_is_kept_where_that_is_not_wanted() -> Outcome {
+fn f1_no_output_is_kept_if_that_is_disabled() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: "[observability]\nenabled = false", ..App::default() }).await?;
         say(cluster, "a", "say", "in vain\n").await?;
-        // Far more than a pipe holds: it is read all the same.
+        // Far more than a pipe holds: it is read although it is not kept.
         let flood = cluster.client().get("/container/a/flood/1").await?.success()?;
         ensure!(flood.text.trim().parse::<u64>()? > 10_000, "{}", flood.text);
         ensure!(logs(cluster, &["hello/Hello/a"]).await?.is_empty());
         let kept = fs::read_dir(cluster.nodes()[0].state.join("logs"))?.count();
         ensure!(kept == 0, "{kept} files are kept");
-        // From the next container on it is.
+        // It is kept from the next container on.
         cluster.deploy(&App::default()).await?;
         say(cluster, "b", "say", "kept\n").await?;
         let lines = logs(cluster, &["--app", "hello"]).await?;
@@ -297,7 +297,7 @@ fn f1_nothing_is_kept_where_that_is_not_wanted() -> Outcome {
 }
 
 #[test]
-fn f1_what_makes_no_sense_is_refused_and_an_edge_that_is_gone_is_told() -> Outcome {
+fn f1_bad_requests_are_refused_and_a_lost_edge_is_reported() -> Outcome {
     scenario(Setup::nodes(2), async |cluster| {
         cluster.deploy(&App::default()).await?;
         cluster.client().get("/container/a").await?.success()?;

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_tungstenite::tungstenite::Message;
 
-/// How long something may take to be seen.
+/// How long a change may take to appear.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
 /// How many connections a daemon's metrics server serves at once, and a little more than its timeout for a silent one.
 const MAX_CONNECTIONS: usize = 64;
@@ -325,7 +325,7 @@ fn f2_slow_silent_and_wrong_clients_do_not_hurt() -> Outcome {
     })
 }
 
-/// As many connections as there is room for, twice: half of them silent, the others with a head that does not end.
+/// Twice the maximum number of connections: half of them silent, the others with a request head that does not end.
 async fn slow_clients(address: SocketAddr) -> Result<Vec<TcpStream>> {
     let mut slow = Vec::new();
     for number in 0..MAX_CONNECTIONS * 2 {
@@ -372,7 +372,7 @@ fn f2_the_admin_api_shows_the_same_page_and_is_counted() -> Outcome {
             let name = "berth_edge_admin_requests_total";
             Ok(second.sum(name, &of)? - first.sum(name, &of)?)
         };
-        // The first page itself, and what was not there.
+        // The response with the first page itself, and the series that did not exist then.
         ensure!((grown("2xx")?, grown("4xx")?) == (1.0, 1.0), "{:?} {:?}", grown("2xx"), grown("4xx"));
         Ok(())
     })

@@ -197,7 +197,7 @@ class = "Hello"
 object = { random = 2 }
 "#;
 
-/// Sends a request with these head lines and gives the answer's status and all of its text.
+/// Sends a request with these head lines and returns the response's status and all of its text.
 async fn raw(cluster: &Cluster, line: &str, headers: &str) -> Result<(u16, String)> {
     let request = format!("{line} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
     let answer = cluster.client().raw(request.as_bytes()).await?;
@@ -281,7 +281,7 @@ fn d1_new_routes_take_effect_without_a_failed_request() -> Outcome {
     })
 }
 
-/// What a command that must work prints.
+/// The output of a command that must succeed.
 async fn berth(cluster: &Cluster, args: &[&str]) -> Result<String> {
     let output = cluster.berth(args).await?;
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -290,7 +290,7 @@ async fn berth(cluster: &Cluster, args: &[&str]) -> Result<String> {
 }
 
 #[test]
-fn the_command_steers_objects_by_name_and_by_id() -> Outcome {
+fn the_command_controls_objects_by_name_and_by_id() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let object = "hello/Hello/a/b";
@@ -317,7 +317,7 @@ fn the_command_steers_objects_by_name_and_by_id() -> Outcome {
 }
 
 #[test]
-fn b4_containers_are_told_where_they_run() -> Outcome {
+fn b4_containers_know_where_they_run() -> Outcome {
     let agent_options = vec!["--country", "CH", "--region", "weur", "--location", "Zürich 1"];
     let setup = Setup { agent_options, ..Setup::nodes(1) };
     scenario(setup, async |cluster| {

@@ -1,5 +1,5 @@
-//! Power cuts: the edge's state lies on a disk that forgets what was not synced. What was acknowledged must be there
-//! afterwards, and no half of anything.
+//! Power cuts: the edge's state lies on a disk that forgets what was not synced. Acknowledged changes must exist
+//! afterwards, and none partially.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -208,7 +208,7 @@ fn b5_secrets_are_listed_replaced_and_deleted_by_the_command() -> Outcome {
 }
 
 #[test]
-fn b5_a_missing_secret_is_told_at_deploy_and_at_start_and_putting_it_is_enough() -> Outcome {
+fn b5_a_missing_secret_is_reported_at_deploy_and_at_start_and_putting_it_is_enough() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         init(cluster).await?;
         let directory = cluster.make_directory("app-hello")?;

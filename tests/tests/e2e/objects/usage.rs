@@ -220,7 +220,7 @@ fn compare(own: &BTreeMap<String, Own>, records: &[Value]) -> Result<()> {
 }
 
 /// Has all shims of a node and its supervisor end in the same moment.
-fn kill_all_who_look_after_it(cluster: &mut Cluster) -> Result<()> {
+fn kill_agent_shims_and_supervisor(cluster: &mut Cluster) -> Result<()> {
     let shims = host::children(cluster.supervisor(0)?.pid());
     let tell = |signal| {
         for pid in &shims {
@@ -248,7 +248,7 @@ fn f4_what_loses_its_shim_has_an_estimated_record() -> Outcome {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let before_ms = uptime_ms()?;
             if both {
-                kill_all_who_look_after_it(cluster)?;
+                kill_agent_shims_and_supervisor(cluster)?;
             } else {
                 cluster.kill_shims(0)?;
             }

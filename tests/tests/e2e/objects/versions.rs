@@ -35,7 +35,7 @@ async fn mark(client: Client, name: &str) -> Result<String> {
 }
 
 #[test]
-fn e_versions_are_kept_and_one_goes_back_to_them() -> Outcome {
+fn e_versions_are_kept_and_can_be_rolled_back_to() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let client = cluster.client();
         cluster.deploy(&version("one")).await?;
