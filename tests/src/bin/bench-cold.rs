@@ -59,20 +59,20 @@ async fn main() -> Result<()> {
     let setup = Setup { log: "warn", shards: None, disk_slots: slots, ..Setup::nodes(1) };
     // Where nothing is prepared, nothing is: no namespaces either.
     let bare = Cluster::start(Setup { agent_options: vec!["--spares", "0"], ..setup.clone() }).await?;
-    let stocked = Cluster::start(setup).await?;
-    let measured = measure(&bare, &stocked, count).await;
-    let ended = bare.end().and(stocked.end());
+    let with_prepared = Cluster::start(setup).await?;
+    let measured = measure(&bare, &with_prepared, count).await;
+    let ended = bare.end().and(with_prepared.end());
     let report = measured?;
     ended?;
     report.finish()
 }
 
-async fn measure(bare: &Cluster, stocked: &Cluster, count: usize) -> Result<Report> {
-    let cluster = |kind: &StartKind| if kind.prepared > 0 { stocked } else { bare };
+async fn measure(bare: &Cluster, with_prepared: &Cluster, count: usize) -> Result<Report> {
+    let cluster = |kind: &StartKind| if kind.prepared > 0 { with_prepared } else { bare };
     for kind in &KINDS {
         cluster(kind).deploy(&kind.app()).await?;
     }
-    let mut podman = Podman::prepare(&pack(stocked).await?)?;
+    let mut podman = Podman::prepare(&pack(with_prepared).await?)?;
     let mut samples: [Samples; KINDS.len()] = Default::default();
     let mut theirs = Samples::default();
     for round in 0..WARM_UP + count {
@@ -89,7 +89,7 @@ async fn measure(bare: &Cluster, stocked: &Cluster, count: usize) -> Result<Repo
         }
     }
     let mut report = report(&samples, &theirs, &podman)?;
-    report.value("starts_per_s", starts_per_s(stocked).await?);
+    report.value("starts_per_s", starts_per_s(with_prepared).await?);
     Ok(report)
 }
 
@@ -151,8 +151,8 @@ async fn berth_start(cluster: &Cluster, kind: &StartKind, round: usize) -> Resul
 async fn until_quiet(cluster: &Cluster, kind: &StartKind) -> Result<()> {
     let held = if kind.prepared > 0 { 2 * kind.prepared } else { 0 };
     wait::until("the node to be quiet", QUIET_TIMEOUT, async || {
-        let (groups, stock) = (cluster.instance_groups(0), cluster.held(0).len());
-        ensure!(groups.is_empty() && stock == held, "{} instances, {stock} containers held", groups.len());
+        let (groups, prepared) = (cluster.instance_groups(0), cluster.held(0).len());
+        ensure!(groups.is_empty() && prepared == held, "{} instances, {prepared} containers held", groups.len());
         Ok(())
     })
     .await?;

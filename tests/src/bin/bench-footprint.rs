@@ -25,7 +25,7 @@ async fn main() -> Result<()> {
         .map_or(Ok(CONTAINERS), |word| word.parse())
         .context("bench-footprint [CONTAINERS]")?;
     ensure!(count > 0, "bench-footprint [CONTAINERS]: at least one");
-    // Without spares: of what containers share, nothing is shared with shims that run none.
+    // Without a shim pool: idle shims would share memory with those of containers.
     let setup = Setup { log: "warn", shards: None, agent_options: vec!["--spares", "0"], ..Setup::nodes(1) };
     let cluster = Cluster::start(setup).await?;
     let measured = measure(&cluster, count).await;
