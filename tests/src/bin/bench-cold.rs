@@ -152,7 +152,11 @@ async fn until_quiet(cluster: &Cluster, kind: &StartKind) -> Result<()> {
     let held = if kind.prepared > 0 { 2 * kind.prepared } else { 0 };
     wait::until("the node to be quiet", QUIET_TIMEOUT, async || {
         let (groups, prepared) = (cluster.instance_groups(0), cluster.held(0).len());
-        ensure!(groups.is_empty() && prepared == held, "{} instances, {prepared} containers held", groups.len());
+        ensure!(
+            groups.is_empty() && prepared == held,
+            "{} instances, {prepared} containers held",
+            groups.len()
+        );
         Ok(())
     })
     .await?;
