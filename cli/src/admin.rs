@@ -1,4 +1,4 @@
-//! The edge that a command speaks with: where it is found, and what its registry is asked for. How one speaks with it is in
+//! The edge that a command talks to: how it is found, and requests to its registry. The client of its API is in
 //! `berth-api`. Knows nothing of command lines.
 
 use std::path::Path;
@@ -15,14 +15,14 @@ use crate::failure::bad_input;
 
 pub(crate) use berth_api::Client as Admin;
 
-/// The variable that holds a token, where no file does.
+/// The environment variable that holds a token, if no file is given.
 const TOKEN_VARIABLE: &str = "BERTH_ADMIN_TOKEN";
-/// Where an edge's socket is looked for, in this order.
+/// The default paths of an edge's socket, in search order.
 const USUAL_SOCKETS: [&str; 2] = ["./.berth/dev/edge/admin.sock", "/var/lib/berth/edge/admin.sock"];
-/// The header in which registries tell the digest of a manifest.
+/// The header with which registries return the digest of a manifest.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// The edge at the first usual place that has a socket.
+/// The edge at the first default path that has a socket.
 pub(crate) fn at_usual_place() -> Result<Admin> {
     match USUAL_SOCKETS.map(Path::new).into_iter().find(|socket| socket.exists()) {
         Some(socket) => Ok(Admin::at(socket)),
@@ -33,7 +33,7 @@ pub(crate) fn at_usual_place() -> Result<Admin> {
     }
 }
 
-/// The edge at this URL, known by this authority, for the bearer of the token in this file or in the environment.
+/// The edge at this URL, verified with this authority, with the token in this file or in the environment.
 pub(crate) fn at_url(url: &str, authority: Option<&Path>, token: Option<&Path>) -> Result<Admin> {
     let address: Address = url.parse().map_err(bad_input)?;
     let Some(authority) = authority else {
@@ -53,7 +53,7 @@ fn read_token(file: Option<&Path>) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// Which image of the edge's a name means now, if any.
+/// The image of the edge that a name refers to now, if any.
 pub(crate) async fn resolve(admin: &Admin, image: &Named) -> Result<Option<Digest>> {
     let Named { repository, pick } = image;
     let name = pick.to_string();

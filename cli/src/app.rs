@@ -1,4 +1,4 @@
-//! An app on disk: its `berth.toml`, the images that it names, and what an edge is given of them.
+//! An app on disk: its `berth.toml`, the images that it names, and the specification that an edge gets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,7 +33,7 @@ impl App {
         Self::load(&directory.join(MANIFEST))
     }
 
-    /// Reads a file and looks at its images. Whatever is wrong is told at once.
+    /// Reads a file and inspects its images. All errors are reported together.
     pub(crate) fn load(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file)
             .with_context(|| format!("cannot read {}; expected a file that declares an app", file.display()))
@@ -48,7 +48,7 @@ impl App {
         Ok(Self { manifest, base })
     }
 
-    /// Sees to it that the edge has the app's images, and gives it the app.
+    /// Makes sure that the edge has the app's images, and deploys the app.
     pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
         let mut supply = Supply::of(admin);
         let mut images = Vec::new();
@@ -65,7 +65,7 @@ impl App {
         prefetch::deploy(admin, &spec, terms).await
     }
 
-    /// Where a class's image comes from, seen from where this is run.
+    /// Where a class's image comes from, relative to the current directory.
     pub(crate) fn source(&self, class: &ClassManifest) -> ImageSource {
         resolve(&class.image.source, &self.base)
     }
@@ -88,7 +88,7 @@ impl App {
     }
 }
 
-/// Reads the manifest and looks at what it names.
+/// Reads the manifest and inspects the images and files that it names.
 fn check(file: &Path, text: &str, base: &Path) -> Result<Manifest, Problems> {
     let mut reading = Manifest::read(file, text);
     for image in reading.images.clone() {
@@ -104,7 +104,7 @@ fn look_at(image: &DeclaredImage, base: &Path) -> Result<()> {
 }
 
 fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
-    // Put together anew, without the dots between: people are shown it.
+    // Rebuilt without `.` components, because it is shown to users.
     let at = |path: &Path| base.join(path).components().collect();
     match source {
         ImageSource::Path(path) => ImageSource::Path(at(path)),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn images_that_cannot_be_used_are_told_with_their_place_beside_other_errors() {
+    fn images_that_cannot_be_used_are_reported_with_file_and_line_among_other_errors() {
         let dir = tempfile::tempdir().unwrap();
         write_app(dir.path(), "./missing", "sleep_after = 0\n");
         let text = refusal(dir.path());

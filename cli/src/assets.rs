@@ -13,48 +13,48 @@ use sha2::{Digest, Sha256};
 
 use crate::image::layout::Hashed;
 
-/// Largest file, in bytes, and largest sum of all: a site, not a store of films.
+/// Largest file, in bytes, and largest sum of all: enough for a web site, not for videos.
 const MAX_FILE_BYTES: u64 = 100 << 20;
 const MAX_BYTES: u64 = 2 << 30;
-/// How deep directories may lie in each other.
+/// How deeply directories may be nested.
 const MAX_DEPTH: usize = 32;
-/// Modes of what the edge serves to everybody anyway.
+/// File modes: readable by all, because the edge serves the files to everyone.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
 /// Digits of the digest in the directory's name.
 const DIGEST_DIGITS: usize = 16;
 
-/// Looks at the files, and gives their number.
+/// Checks the files, and returns their number.
 pub(crate) fn look_at(source: &Path) -> Result<usize> {
     Ok(list(source)?.len())
 }
 
-/// Copies the files of a directory to one below `to`, which may be there already.
+/// Copies the files of a directory to one below `to`, which may exist already.
 pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
     let files = list(source)?;
     let staging = tempfile::Builder::new().prefix(".assets-").tempdir_in(to)?;
     let mut digest = Sha256::new();
     for name in &files {
-        let place = staging.path().join(name);
-        fs::create_dir_all(place.parent().unwrap_or(staging.path()))?;
+        let path = staging.path().join(name);
+        fs::create_dir_all(path.parent().unwrap_or(staging.path()))?;
         let from = source.join(name);
-        let copied = copy(&from, &place).with_context(|| format!("cannot copy {}", from.display()))?;
+        let copied = copy(&from, &path).with_context(|| format!("cannot copy {}", from.display()))?;
         digest.update((name.as_os_str().len() as u64).to_be_bytes());
         digest.update(name.as_os_str().as_encoded_bytes());
         digest.update(copied);
     }
     let digits: String = hex::encode(digest.finalize()).chars().take(DIGEST_DIGITS).collect();
-    let place = to.join(format!("{app}-assets-{digits}"));
-    if !place.is_dir() {
+    let path = to.join(format!("{app}-assets-{digits}"));
+    if !path.is_dir() {
         open_up(staging.path())?;
-        fs::rename(staging.keep(), &place).with_context(|| format!("cannot make {}", place.display()))?;
+        fs::rename(staging.keep(), &path).with_context(|| format!("cannot make {}", path.display()))?;
     }
-    // Also for one that is there: whoever made it may have been killed before this.
+    // Also for one that exists already: the process that made it may have been killed before this step.
     File::open(to)?.sync_all()?;
-    Ok(place)
+    Ok(path)
 }
 
-/// Copies one file durably, and gives the digest of what was copied.
+/// Copies one file durably, and returns its digest.
 fn copy(from: &Path, to: &Path) -> io::Result<String> {
     let (mut from, mut to) = (File::open(from)?, Hashed::new(File::create(to)?));
     io::copy(&mut from, &mut to)?;

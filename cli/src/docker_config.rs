@@ -1,5 +1,5 @@
-//! The credentials that Docker, Podman and their like keep for registries: in files that they write, or with a helper
-//! that they name. Only read, and only for one registry at a time.
+//! The credentials that Docker, Podman and similar tools keep for registries: in their configuration files, or with a
+//! credential helper named there. Only read, and only for one registry at a time.
 
 use std::env;
 use std::fs::File;
@@ -20,11 +20,11 @@ use tokio::process::Command;
 
 /// Largest file, and largest answer of a helper, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// How long a helper may take: it may ask somebody to unlock something.
+/// How long a helper may take: it may ask the user to unlock a keyring.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
-/// What Docker's own registry is called in these files.
+/// The key of Docker Hub in these files.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
-/// The user for whom a helper's secret is a token that stands for a login, and not a password.
+/// The user name with which a helper says that its secret is an identity token, and not a password.
 const TOKEN_USER: &str = "<token>";
 
 #[derive(Default, Deserialize)]
@@ -45,7 +45,7 @@ struct HelperAnswer {
 /// What the user's files have for an image's registry.
 pub(crate) async fn credentials(reference: &Reference) -> Result<Option<Credentials>> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    for file in places(variable) {
+    for file in locations(variable) {
         let found = in_file(&file, reference).await;
         if let Some(found) = found.with_context(|| format!("{} cannot be used", file.display()))? {
             return Ok(Some(found));
@@ -54,8 +54,8 @@ pub(crate) async fn credentials(reference: &Reference) -> Result<Option<Credenti
     Ok(None)
 }
 
-/// The files, those that somebody names before those at usual places.
-fn places(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+/// The candidate files, those named by variables before the default ones.
+fn locations(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     let docker = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")));
     let usual = [
         variable("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json")),
@@ -96,7 +96,8 @@ fn read(file: &Path) -> Result<Option<Config>> {
     serde_json::from_slice(&bytes).map(Some).or_else(|_| bail!("it is not what it should be"))
 }
 
-/// What an entry for an image may be called, the most special first: parts of its repository, then its registry.
+/// The keys under which an image's credentials may be found, the most specific first: prefixes of its repository, then
+/// its registry.
 fn keys(reference: &Reference) -> Vec<String> {
     let registry = reference.registry.as_str();
     let mut keys = Vec::new();
@@ -131,7 +132,7 @@ fn in_auths(auths: &Map<String, Value>, keys: &[String]) -> Result<Option<Creden
         if let (Some(username), Some(password)) = (text("username"), text("password")) {
             return Ok(Some(credentials_of(username, password)));
         }
-        // An empty entry says that a helper knows.
+        // An empty entry means that a credential helper has the login.
     }
     Ok(None)
 }
@@ -149,7 +150,7 @@ fn decode(auth: &str) -> Result<Credentials> {
     Ok(credentials_of(username, password))
 }
 
-/// Asks a helper. That it knows none is no error.
+/// Asks a helper. No stored credentials is not an error.
 async fn ask(helper: &str, server: &str) -> Result<Option<Credentials>> {
     let plain = helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     ensure!(plain && !helper.is_empty(), "it names a helper {helper:?}, which can be none");
@@ -160,8 +161,8 @@ async fn ask_program(program: &str, server: &str) -> Result<Option<Credentials>>
     let answer = tokio::time::timeout(HELPER_TIMEOUT, run(program, server)).await;
     let (known, answer) = answer.with_context(|| format!("{program}: no answer in {HELPER_TIMEOUT:?}"))??;
     if !known {
-        let said = String::from_utf8_lossy(&answer);
-        ensure!(said.contains("not found"), "{program} did not succeed: {}", said.trim());
+        let reply = String::from_utf8_lossy(&answer);
+        ensure!(reply.contains("not found"), "{program} did not succeed: {}", reply.trim());
         return Ok(None);
     }
     // The error would show what is in it.
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_is_told_without_what_is_in_it() {
+    async fn errors_do_not_show_the_content_of_files() {
         for config in [r#"{"auths":{"r.example":{"auth":"c2VjcmV0"}}}"#, r#"{"auths":"secret"}"#, "secret"] {
             let error = format!("{:#}", found(config, "r.example/a").await.unwrap_err());
             assert!(!error.contains("secret") && !error.contains("c2Vj"), "{error}");
@@ -277,11 +278,11 @@ mod tests {
 
     #[test]
     fn named_places_come_first() {
-        let all = places(|name| Some(PathBuf::from(format!("/{name}"))));
+        let all = locations(|name| Some(PathBuf::from(format!("/{name}"))));
         let expected =
             ["/REGISTRY_AUTH_FILE", "/XDG_RUNTIME_DIR/containers/auth.json", "/DOCKER_CONFIG/config.json"];
         assert_eq!(all, expected.map(PathBuf::from));
-        let home = places(|name| (name == "HOME").then(|| "/home/me".into()));
+        let home = locations(|name| (name == "HOME").then(|| "/home/me".into()));
         assert_eq!(home, [PathBuf::from("/home/me/.docker/config.json")]);
     }
 }

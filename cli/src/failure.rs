@@ -1,4 +1,4 @@
-//! What a failed command says and with which code it ends.
+//! The error message and the exit code of a failed command.
 
 use std::io;
 use std::process::ExitCode;
@@ -7,20 +7,20 @@ use anyhow::Error;
 
 /// Something did not work.
 const FAILED: u8 = 1;
-/// What was given is wrong; the same as clap's own for a wrong command line.
+/// The input is wrong; the same code as clap's own for a wrong command line.
 const BAD_INPUT: u8 = 2;
 
-/// Marks an error as a fault of what was given: a file, a name, an option.
+/// Marks an error as caused by the input: a file, a name, an option.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct BadInput(pub(crate) String);
 
-/// The fault of what was given, with all its causes in one line.
+/// An error of the input, with all its causes in one line.
 pub(crate) fn bad_input(error: impl Into<Error>) -> Error {
     BadInput(format!("{:#}", error.into())).into()
 }
 
-/// Says on standard error why a command failed, and gives its exit code.
+/// Writes to standard error why a command failed, and returns its exit code.
 pub(crate) fn exit_code(outcome: Result<(), Error>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {
@@ -38,7 +38,7 @@ pub(crate) fn exit_code(outcome: Result<(), Error>) -> ExitCode {
     }
 }
 
-/// The reader of our output has seen enough (`berth containers list | head -1`).
+/// The reader of our output has closed the pipe (`berth containers list | head -1`).
 fn is_broken_pipe(error: &Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -1,4 +1,5 @@
-//! Results on standard output: lines, tables and JSON. What happens meanwhile goes to standard error elsewhere.
+//! Results on standard output: lines, tables and JSON. Progress goes to standard error, and is written by other
+//! modules.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

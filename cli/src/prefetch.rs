@@ -1,4 +1,4 @@
-//! Makes a version of an app known to an edge, which has nodes fetch its images first, and shows how far they are.
+//! Deploys a version of an app to an edge, which has nodes fetch its images first, and shows their progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -77,7 +77,7 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// As an edge is told it; what every edge does unasked is left out.
+    /// As it is sent to an edge; what an edge does by default is left out.
     fn parameters(&self) -> DeployParameters {
         let Prefetch { nodes, timeout } = self.prefetch;
         let usual = nodes == WaitFor::All && timeout == PREFETCH_TIMEOUT;
@@ -90,12 +90,12 @@ impl Terms {
     }
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Debug)]
 pub(crate) struct Deployed(pub(crate) apps::Deployed);
 
 impl Deployed {
-    /// Says which secrets are still to be put.
+    /// Prints which secrets are still missing.
     pub(crate) fn warn(&self) {
         let app = &self.0.app;
         for name in &self.0.missing_secrets {
@@ -115,7 +115,7 @@ impl Deployed {
     }
 }
 
-/// Makes an app's version known, and shows how far its images are on the nodes meanwhile.
+/// Deploys a version of an app, and shows the progress of its images on the nodes until the edge has answered.
 pub(crate) async fn deploy(admin: &Admin, spec: &AppSpec, terms: Terms) -> Result<Deployed> {
     let digests = spec.classes.values().map(|class| class.recipe.image.digest).collect();
     let how = terms.parameters();
@@ -146,7 +146,7 @@ async fn watch(admin: &Admin, digests: BTreeSet<Digest>) -> Infallible {
         tokio::time::sleep(INTERVAL).await;
         let mut nodes: BTreeMap<String, Holder> = BTreeMap::new();
         for digest in &digests {
-            // It is for show only: an edge that does not tell is no reason to fail.
+            // It is only displayed: an edge that does not report it is no reason to fail.
             let Ok(progress) = on_nodes(admin, digest).await else { continue };
             progress.nodes.into_iter().for_each(|node| add(&mut nodes, node));
         }
@@ -159,7 +159,7 @@ pub(crate) async fn on_nodes(admin: &Admin, digest: &Digest) -> Result<HolderLis
     Ok(admin.get(&format!("/v1/images/{digest}/nodes")).await?)
 }
 
-/// Adds an image of a node to its others: the node is as far as the one that is least far.
+/// Combines the states of a node's images: the node's is that of the one furthest from ready.
 fn add(nodes: &mut BTreeMap<String, Holder>, image: Holder) {
     let Some(known) = nodes.get_mut(&image.node) else {
         nodes.insert(image.node.clone(), image);
@@ -187,13 +187,13 @@ fn rank(state: HolderState) -> u8 {
 struct ProgressBars {
     shown: Transfers,
     bars: BTreeMap<String, Transfer>,
-    /// Nodes and the state that was told last.
+    /// Nodes and their last reported state.
     ended: BTreeSet<(String, HolderState)>,
 }
 
 impl ProgressBars {
     fn show(&mut self, node: Holder) {
-        let words = node
+        let state_text = node
             .message
             .as_ref()
             .map_or_else(|| node.state.to_string(), |why| format!("{}: {why}", node.state));
@@ -205,11 +205,11 @@ impl ProgressBars {
                 let bar = self.bars.entry(node.node.clone()).or_insert_with(begin);
                 bar.set_total(node.total);
                 bar.set(node.done);
-                bar.say(&words);
+                bar.say(&state_text);
             }
             _ if self.ended.insert((node.node.clone(), node.state)) => {
                 let bar = self.bars.remove(&node.node);
-                bar.unwrap_or_else(|| self.shown.begin(&node.node, node.total)).done(&words);
+                bar.unwrap_or_else(|| self.shown.begin(&node.node, node.total)).done(&state_text);
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! How far long work is, on standard error: bars on a terminal, elsewhere a line when something is done.
+//! Progress of long work, on standard error: bars on a terminal, elsewhere a line when something is done.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often the bar moves although nothing is done.
+/// How often the spinner moves without progress.
 const TICK: Duration = Duration::from_millis(100);
-/// From here on it is worth a line that something is done: what is quicker would only be noise between what is asked for.
+/// A line for completed work is printed only if it took longer than this: for quick work it would be noise.
 const LONG: Duration = Duration::from_secs(10);
-/// What it looks like.
+/// The template of a progress bar.
 const STYLE: &str = "{spinner} {prefix} {pos}/{len} {wide_msg} {elapsed}";
 
-/// What transfers look like: each is so many bytes.
+/// The template of a bar for transfers, which are counted in bytes.
 const TRANSFER_STYLE: &str =
     "{prefix:12} [{bar:30}] {binary_bytes:>11}/{binary_total_bytes:11} {binary_bytes_per_sec:>13} {wide_msg}";
 
@@ -73,24 +73,24 @@ impl Transfer {
     }
 
     /// What happens to it.
-    pub(crate) fn say(&self, words: &str) {
-        self.bar.set_message(words.to_owned());
+    pub(crate) fn say(&self, text: &str) {
+        self.bar.set_message(text.to_owned());
     }
 
-    /// Told of bytes, it moves the bar on.
+    /// Moves the bar by the bytes of a report.
     pub(crate) fn reporter(&self) -> impl Fn(usize) + Send + 'static {
         let bar = self.bar.clone();
         move |count| bar.inc(u64::try_from(count).unwrap_or_default())
     }
 
-    /// It is at its end: where it took long, a line stays that says so.
-    pub(crate) fn done(self, words: &str) {
+    /// Removes the bar. If the work took long, a line with the result stays.
+    pub(crate) fn done(self, text: &str) {
         if self.began.elapsed() < LONG {
             return;
         }
         let line = match self.bar.length() {
-            Some(total) if total > 0 => format!("{}: {words} ({})", self.name, bytes(total)),
-            _ => format!("{}: {words}", self.name),
+            Some(total) if total > 0 => format!("{}: {text} ({})", self.name, bytes(total)),
+            _ => format!("{}: {text}", self.name),
         };
         if self.terminal {
             // A terminal that has gone away needs no line.

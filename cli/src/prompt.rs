@@ -1,4 +1,4 @@
-//! Asks for a line on a terminal without showing it. However it ends, the terminal shows what is typed again.
+//! Asks for a line on a terminal without echo. Echo is restored in every case.
 
 use std::io::{self, BufRead, Write};
 
@@ -7,7 +7,7 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// A terminal that shows nothing until this is dropped.
+/// A terminal without echo until this is dropped.
 struct Hidden(Termios);
 
 impl Hidden {
@@ -16,7 +16,7 @@ impl Hidden {
         let mut quiet = before.clone();
         quiet.local_flags.remove(LocalFlags::ECHO);
         quiet.local_flags.insert(LocalFlags::ECHONL);
-        // What was typed before the question was is no answer to it.
+        // Discards what was typed before the question.
         tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &quiet)?;
         Ok(Self(before))
     }
@@ -24,28 +24,28 @@ impl Hidden {
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        // Without a terminal there is nothing to be put right.
+        // An error means that the terminal is gone: there is nothing to restore.
         let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }
 
-/// The line that is typed, without its end. Where there is none, it is said what was not done.
+/// The line that is typed, without its newline. Without one, the error says what was not done (`undone`).
 pub(crate) async fn ask(question: &str, undone: &str) -> Result<Vec<u8>> {
-    // From here on an interrupt ends the question and not the process, which would leave the terminal as it is.
+    // From here on an interrupt ends the question and not the process, which would leave the terminal without echo.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let hidden = Hidden::begin().context("the terminal cannot be kept from showing the value")?;
     eprint!("{question}");
     io::stderr().flush()?;
-    let (tell, told) = oneshot::channel();
-    // A thread of its own, because a read of standard input cannot be given up; it ends with the process.
+    let (sender, receiver) = oneshot::channel();
+    // A thread of its own, because a read of standard input cannot be cancelled; it ends with the process.
     std::thread::Builder::new().name("prompt".to_owned()).spawn(move || {
         let mut line = Vec::new();
         let read = io::stdin().lock().read_until(b'\n', &mut line);
-        // Nobody waits any more after an interrupt.
-        drop(tell.send(read.map(|_| line)));
+        // After an interrupt the receiver is gone.
+        drop(sender.send(read.map(|_| line)));
     })?;
     let line = tokio::select! {
-        line = told => line.context("standard input")??,
+        line = receiver => line.context("standard input")??,
         _ = interrupts.recv() => {
             drop(hidden);
             eprintln!();
@@ -59,7 +59,7 @@ pub(crate) async fn ask(question: &str, undone: &str) -> Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Takes off the end that editors, shells and terminals give a line.
+/// Removes the line ending that editors, shells and terminals add.
 pub(crate) fn strip_newline(value: &mut Vec<u8>) {
     if value.pop_if(|last| *last == b'\n').is_some() {
         value.pop_if(|last| *last == b'\r');

@@ -1,5 +1,5 @@
-//! Has an edge pull or copy an image between registries, with what the user's Docker configuration knows of those, and
-//! shows how far it is.
+//! Has an edge pull or copy an image between registries, with the credentials from the user's Docker configuration, and
+//! shows the progress.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::docker_config;
 use crate::progress::{Transfer, Transfers, bytes};
 use crate::push::short;
 
-/// What images of the edge begin with.
+/// The prefix of references to images of the edge.
 pub(crate) const HERE: &str = "berth:";
 
-/// An image and where it has come to, in a few words.
+/// One line: the image, and where it was written.
 pub(crate) fn describe(moved: &Done) -> String {
     format!("{}@{} ({})", moved.repository, moved.digest, bytes(moved.bytes))
 }
@@ -58,7 +58,7 @@ async fn known_for(side: &str) -> Result<Option<Credentials>> {
     Ok(known(&reference).await)
 }
 
-/// The edge may know a user itself, or need none: what is wrong with files here is no reason to give up.
+/// The edge may have credentials itself, or need none: an error in the files here does not end the command.
 async fn known(reference: &Reference) -> Option<Credentials> {
     let found = docker_config::credentials(reference).await;
     found.unwrap_or_else(|error| {
@@ -98,7 +98,7 @@ impl ProgressBars {
             && let Some(bar) = self.bars.remove(&key)
         {
             bar.done(match step.phase {
-                // Also what came faster than anybody could be told.
+                // Also bytes that arrived after the last report.
                 _ if new => "there",
                 Phase::Push => "pushed",
                 Phase::Pull => "pulled",

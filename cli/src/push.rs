@@ -1,5 +1,5 @@
-//! Gives an image to an edge's registry: what it lacks of configurations and layers, several at once, in parts that are
-//! gone on with after a cut; then the manifests, those that others name first. Pushing again sends only what is missing.
+//! Gives an image to an edge's registry: missing configurations and layers, several at once, in chunks that are resumed
+//! after a cut; then the manifests, referenced ones first. Pushing again sends only what is missing.
 
 #[cfg(test)]
 mod tests;
@@ -21,12 +21,12 @@ use crate::image::oci::Document;
 use crate::image::part::Part;
 use crate::progress::{Transfer, Transfers, bytes};
 
-/// Connections at once: enough to fill a line on which each waits for the edge's disk now and then.
+/// Parallel connections: enough to use the network while some of them wait for the edge's disk.
 const CONNECTIONS: usize = 4;
 /// Bytes that are sent in one request, held in memory, and sent again after a cut.
 const CHUNK_BYTES: usize = 8 << 20;
-/// How often in a row a connection may be cut without that the edge has more than ever before, and how long is waited each time: longer than the restart of
-/// an edge takes.
+/// How many times in a row a connection may be cut without progress at the edge, and the wait after each: longer in all
+/// than the restart of an edge takes.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
@@ -43,14 +43,14 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
-    /// In a few words.
+    /// A one-line summary.
     pub(crate) fn describe(&self) -> String {
         let Self { sent, sent_bytes, there } = *self;
         format!("sent {sent} of {} parts ({}), {there} were there", sent + there, bytes(sent_bytes))
     }
 }
 
-/// Gives an image to a repository, under its digest and a tag if there is one.
+/// Pushes an image to a repository, by digest and with a tag if there is one.
 pub(crate) async fn push(
     admin: &Admin,
     image: &Image,
@@ -98,7 +98,7 @@ async fn push_blobs(admin: &Admin, shared: &Arc<Shared>, count: usize) -> Result
 
 struct Shared {
     queue: Mutex<VecDeque<(Digest, Part)>>,
-    /// Where uploads go on that are not at their ends.
+    /// The locations of unfinished uploads.
     open: Mutex<BTreeMap<Digest, String>>,
     repository: Repository,
     shown: Transfers,
@@ -113,11 +113,11 @@ struct Worker {
 /// How far a blob is.
 #[derive(Default)]
 struct Upload {
-    /// Where its upload goes on; none has begun yet without.
+    /// The location of its upload; `None` before it has begun.
     location: Option<String>,
     /// Bytes that the edge has.
     sent: u64,
-    /// The most that it ever had: only with more than that it has got anywhere.
+    /// The most that it ever had: only more than that counts as progress.
     best: u64,
     /// Cuts since then.
     cuts: usize,
@@ -163,7 +163,7 @@ impl Worker {
         Ok(true)
     }
 
-    /// Notes where an upload goes on, or that it is over.
+    /// Records the location of an upload, or that it is over.
     fn note(&self, digest: Digest, location: Option<&String>) {
         let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
         match location {
@@ -172,11 +172,12 @@ impl Worker {
         }
     }
 
-    /// Cancels what nobody will go on with: the edge would keep it for a while, and it may be the room that is lacking.
+    /// Cancels an upload that will not be continued: the edge would keep it for a while, and its room may be what is
+    /// lacking.
     async fn cancel_open(&mut self) {
         let open = std::mem::take(&mut *self.shared.open.lock().unwrap_or_else(PoisonError::into_inner));
         for location in open.into_values() {
-            // One that is over, or an edge that is not there: it forgets them by itself.
+            // Errors are ignored: the upload may be over, or the edge not reachable; it removes old uploads by itself.
             let _ = self.connection.ask(Method::DELETE, &location, &[], UploadBody::empty()).await;
         }
     }
@@ -193,7 +194,7 @@ impl Worker {
         }
     }
 
-    /// One step on the way of a blob; `true` after the last.
+    /// One step of a blob's upload; `true` after the last.
     async fn go_on(
         &mut self,
         digest: Digest,
@@ -226,7 +227,7 @@ impl Worker {
         Ok(true)
     }
 
-    /// Begins an upload; `true` if the end of one before was only not heard of.
+    /// Begins an upload; `true` if the blob is there because an earlier one succeeded and only its response was lost.
     async fn begin(&mut self, digest: &Digest, upload: &mut Upload) -> Result<bool, Fault> {
         if upload.cuts > 0 && self.is_there(digest, upload).await? {
             return Ok(true);
@@ -240,11 +241,11 @@ impl Worker {
         Ok(false)
     }
 
-    /// Finds out how far the edge has come, or begins anew where it has forgotten.
+    /// Asks the edge how much it has received, or begins again if it does not know the upload.
     async fn after_cut(&mut self, error: Error, part: &Part, upload: &mut Upload) -> Result<()> {
         pause(error, upload).await?;
         let Some(location) = upload.location.clone() else { return Ok(()) };
-        // Where this is cut too, the next step will be, and asks again.
+        // If this fails as well, so does the next step, which asks again.
         let Ok(answer) = self.connection.ask(Method::GET, &location, &[], UploadBody::empty()).await else {
             return Ok(());
         };
@@ -257,7 +258,8 @@ impl Worker {
             StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => {
                 *upload = Upload { best: upload.best, cuts: upload.cuts, ..Upload::default() };
             }
-            // Still at what came before the cut, perhaps. The next step fails then, and comes back here.
+            // The edge may still be writing what came before the cut. Then the next step fails, and this is tried
+            // again.
             _ => {}
         }
         Ok(())
@@ -284,7 +286,7 @@ impl Worker {
         body: UploadBody,
     ) -> Result<Answer, Fault> {
         let answer = self.connection.ask(method, path, headers, body).await.map_err(cut)?;
-        // It knows better how far it is, or nothing of this upload any more.
+        // The edge has received another number of bytes, or does not know this upload any more.
         let lost = matches!(answer.status, StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_FOUND);
         if lost || is_busy(answer.status) {
             Err(Fault::Cut(anyhow!("{}", answer.refusal())))
@@ -300,9 +302,9 @@ fn accepted(answer: Answer, expected: StatusCode) -> Result<Answer> {
 
 /// Why a step failed.
 enum Fault {
-    /// Nobody knows how far the edge has come: to be asked and gone on with.
+    /// It is not known how much the edge has received: ask, and continue from there.
     Cut(Error),
-    /// It would fail again.
+    /// Permanent: a retry would fail again.
     Final(Error),
 }
 
@@ -326,28 +328,28 @@ async fn pause(error: Error, upload: &mut Upload) -> Result<()> {
         return Err(error.context(format!("given up after {} tries; push again to go on", PAUSES.len())));
     };
     upload.cuts += 1;
-    // Tests have their registry cut connections, and nothing to wait for.
+    // In tests the registry cuts connections on purpose: no need to wait.
     tokio::time::sleep(if cfg!(test) { Duration::ZERO } else { *pause }).await;
     Ok(())
 }
 
 async fn read(part: &Part, from: u64) -> Result<Vec<u8>> {
-    let (owned, place) = (part.clone(), part.path().display().to_string());
+    let (owned, path) = (part.clone(), part.path().display().to_string());
     let read = tokio::task::spawn_blocking(move || owned.read_at(from, CHUNK_BYTES)).await?;
-    read.with_context(|| format!("cannot read {place}"))
+    read.with_context(|| format!("cannot read {path}"))
 }
 
 fn octets() -> (HeaderName, HeaderValue) {
     (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
 }
 
-/// Bytes that a `Range: 0-N` tells of. Both nothing and one byte are told as `0-0`, and taken for nothing.
+/// Bytes received according to `Range: 0-N`. Both none and one byte are reported as `0-0`, which is taken for none.
 fn received(range: Option<&str>) -> u64 {
     let last = range.and_then(|range| range.rsplit_once('-')).and_then(|(_, last)| last.parse::<u64>().ok());
     last.filter(|last| *last > 0).map_or(0, |last| last.saturating_add(1))
 }
 
-/// Enough of a digest to tell parts of an image apart.
+/// Enough of a digest to distinguish the parts of an image.
 pub(crate) fn short(digest: &Digest) -> String {
     const DIGITS: usize = 12;
     digest.hex().chars().take(DIGITS).collect()

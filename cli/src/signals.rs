@@ -1,4 +1,4 @@
-//! The signals that end a command: what was begun is put in order first.
+//! The signals that end a command, which cleans up first.
 
 use std::io;
 
@@ -12,7 +12,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen: from here on they do not end the process by themselves.
+    /// Installs the handlers: from here on the signals do not end the process by themselves.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,

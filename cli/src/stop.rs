@@ -1,4 +1,4 @@
-//! Work that can be given up: by Ctrl-C, or because nobody waits for it any more.
+//! Work that can be cancelled: by Ctrl-C, or because its result is not needed any more.
 
 use std::future::Future;
 use std::io;
@@ -9,12 +9,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::signals::Signals;
 
-/// Tells work on another thread that it is not wanted any more.
+/// Cancels work on another thread.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// An error once the work is not wanted any more: ask wherever much is still to be done.
+    /// An error once the work is cancelled: called before each long step.
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(io::Error::other("given up")) } else { Ok(()) }
     }
@@ -28,7 +28,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Does work that reads and writes files on a thread of its own. Dropped before its end, it has the work end early.
+/// Runs work that reads and writes files on a thread of its own. Dropping the future cancels it.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce(Stop) -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -37,7 +37,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(stop)).await.context("the work was broken off")?
 }
 
-/// Does work until its end or a signal; the work puts in order what it has begun when it is dropped.
+/// Runs work until its end or a signal; on a signal the work is dropped, which cleans up.
 pub(crate) async fn interruptible<T>(work: impl Future<Output = Result<T>>, left: &str) -> Result<T> {
     let mut signals = Signals::new()?;
     tokio::select! {
@@ -52,14 +52,14 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_ends() {
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
         let work = blocking(move |stop| {
             while stop.check().is_ok() {
                 std::thread::yield_now();
             }
-            Ok(tell.send(()))
+            Ok(sender.send(()))
         });
         drop(tokio::time::timeout(std::time::Duration::from_millis(10), work).await);
-        told.await.unwrap();
+        receiver.await.unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! From what an app names to an image that the edge has: packed, built or read here and pushed, pulled by the edge from
-//! another registry, or there already. What is the same is made once; what has a tag is looked up once.
+//! Supplies an edge with the images that an app names: packed, built or read here and pushed, pulled by the edge from
+//! another registry, or there already. Equal sources are made once; each tag is resolved once.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub(crate) enum Local {
 }
 
 impl Local {
-    /// Looks at what a source names, as far as that is quick; `None` for what is elsewhere.
+    /// Inspects a local source, as far as that is quick; `None` for one in a registry.
     pub(crate) fn look_at(source: &ImageSource, has_entrypoint: bool) -> Result<Option<Self>> {
         let local = match source {
             ImageSource::Registry(_) | ImageSource::Edge(_) => return Ok(None),
@@ -69,7 +69,7 @@ impl Local {
     }
 }
 
-/// Makes images, and remembers those it has made.
+/// Makes images, each once.
 #[derive(Default)]
 pub(crate) struct Maker {
     builder: Option<Builder>,
@@ -83,7 +83,8 @@ impl Maker {
         Self { args: args.to_vec(), ..Self::default() }
     }
 
-    /// The image of a source on this machine; `None` if it is elsewhere. The name is for people and the builder's cache.
+    /// The image of a source on this machine; `None` if it is elsewhere. The name is for people and the builder's
+    /// cache.
     pub(crate) async fn image(&mut self, source: &ImageSource, name: &str) -> Result<Option<Arc<Image>>> {
         if let Some((_, image)) = self.made.iter().find(|(known, _)| known == source) {
             return Ok(Some(image.clone()));
@@ -122,7 +123,7 @@ impl Maker {
     }
 }
 
-/// Sees to it that an edge has what an app names.
+/// Makes sure that an edge has the images that an app names.
 pub(crate) struct Supply<'a> {
     admin: &'a Admin,
     maker: Maker,
@@ -135,7 +136,7 @@ impl<'a> Supply<'a> {
         Self { admin, maker: Maker::default(), found: Vec::new() }
     }
 
-    /// The image of a class, by its digest. `written` is the source as people wrote it.
+    /// The image of a class, by its digest. `written` is the source as in `berth.toml`.
     pub(crate) async fn image(
         &mut self,
         source: &ImageSource,
@@ -180,7 +181,7 @@ pub(crate) fn repository_of(app: &AppName, class: &ClassName) -> Result<Reposito
     Ok(format!("{}/{}", part(app.as_str()), part(class.as_str())).parse()?)
 }
 
-/// A name as a part of a repository's: between letters and digits is what may be there.
+/// A name as a component of a repository's name, which allows fewer characters.
 pub(crate) fn part(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     let mut part = String::new();

@@ -10,7 +10,7 @@ use berth_certs::{Authority, Issued, Role, Validity};
 
 use crate::owner::Owner;
 
-/// How many days the certificates hold: longer than anybody leaves a cluster running.
+/// How many days the certificates are valid: longer than a cluster is left running.
 const DAYS: u32 = 365;
 
 /// An authority of a cluster.
@@ -35,7 +35,8 @@ pub struct Credentials {
 }
 
 impl Certificates {
-    /// Makes an authority in a directory, in place of that of an earlier start. Its key stays this process's user's.
+    /// Makes an authority in a directory, replacing that of an earlier start. Its key stays owned by this process's
+    /// user.
     pub fn create(directory: &Path, owner: &Owner) -> Result<Self> {
         match fs::remove_dir_all(directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -56,7 +57,7 @@ impl Certificates {
         self.issue(Role::Agent, node)
     }
 
-    /// The daemons' user must be able to read its key, and nobody else.
+    /// Only the daemons' user may read the key.
     fn issue(&self, role: Role, name: &str) -> Result<Credentials> {
         let own = self.authority.issue(role, name, Validity::days(DAYS)?)?;
         self.owner.give(&own.key)?;

@@ -1,4 +1,4 @@
-//! Control groups seen from outside: which are there, who is in them, and how to be rid of them. Works on v1 (a directory
+//! Control groups seen from outside: which exist, their processes, and their removal. Works on v1 (a directory
 //! in each hierarchy) and v2 (one directory).
 
 use std::collections::BTreeSet;
@@ -71,7 +71,7 @@ pub fn cpu_time(group: &Path) -> Result<Duration> {
     bail!("{} tells no CPU time", group.display())
 }
 
-/// Bytes of the kernel's own memory that is charged to a group, where the kernel tells.
+/// Bytes of kernel memory that are charged to a group; 0 if the kernel does not account for it.
 pub fn kernel_memory(group: &Path) -> u64 {
     let of = |directory: &PathBuf| {
         let legacy = fs::read_to_string(directory.join("memory.kmem.usage_in_bytes")).ok();
@@ -115,8 +115,9 @@ fn children(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|path| path.is_dir()).collect()
 }
 
-/// On v2 a process only moves within what was delegated to its user: makes the group of a supervisor as root, and returns
-/// the file that takes the supervisor's process in. Nothing to do on v1, where anybody moves into a group of his own.
+/// On v2 a process only moves within what was delegated to its user: makes the group of a supervisor as root, and
+/// returns the `cgroup.procs` file for the supervisor's process. Nothing to do on v1, where a user may move processes
+/// into own groups.
 pub fn make_entrance(group: &Path, user: &User) -> Result<Option<PathBuf>> {
     if !is_unified() || !nix::unistd::geteuid().is_root() {
         return Ok(None);

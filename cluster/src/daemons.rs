@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 
 use crate::process::Process;
 
-/// The order of ending, and how long each may take before it is killed. A supervisor needs time to end its containers and
-/// to clean up after them.
+/// The order of ending, and how long each may take before it is killed. A supervisor needs time to end its containers
+/// and to clean up after them.
 const ENDING: [(Role, Duration); 3] = [
     (Role::Edge, Duration::from_secs(3)),
     (Role::Agent, Duration::from_secs(3)),
@@ -22,8 +22,8 @@ const ENDING: [(Role, Duration); 3] = [
 const HASTE: Duration = Duration::from_secs(3);
 /// The longest that ending all of them takes.
 pub const ENDS_WITHIN: Duration = Duration::from_secs(3 + 3 + 15 + 1);
-/// Lines that are shown of the log of a daemon that failed.
-const LAST_WORDS_LINES: usize = 15;
+/// How many lines of a failed daemon's log are shown.
+const LOG_END_LINES: usize = 15;
 
 /// What a daemon is; also the order in which they are ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +50,14 @@ impl Daemons {
         &mut self.processes[last].1
     }
 
-    /// Waits until any of them ends, which none should; says which, and what it said last.
+    /// Waits until any of them ends, which none should; the error has its name and the end of its log.
     pub async fn first_death(&mut self) -> Error {
         std::future::poll_fn(|cx| {
             for (_, process) in &mut self.processes {
                 if let Poll::Ready(end) = process.poll_end(cx) {
                     let how = end.map_or_else(|error| error.to_string(), |status| status.to_string());
-                    let (name, words) = (process.name(), process.last_words(LAST_WORDS_LINES));
-                    return Poll::Ready(anyhow!("{name} ended by itself ({how})\n{words}"));
+                    let (name, log_end) = (process.name(), process.log_end(LOG_END_LINES));
+                    return Poll::Ready(anyhow!("{name} ended by itself ({how})\n{log_end}"));
                 }
             }
             Poll::Pending
@@ -65,10 +65,10 @@ impl Daemons {
         .await
     }
 
-    /// What each of them said last.
-    pub fn last_words(&self) -> String {
-        let words = self.processes.iter().map(|(_, process)| process.last_words(LAST_WORDS_LINES));
-        words.collect::<Vec<_>>().join("\n")
+    /// The end of each daemon's log.
+    pub fn log_end(&self) -> String {
+        let log_end = self.processes.iter().map(|(_, process)| process.log_end(LOG_END_LINES));
+        log_end.collect::<Vec<_>>().join("\n")
     }
 
     /// Whether none is left.
@@ -76,7 +76,8 @@ impl Daemons {
         self.processes.iter().all(|(_, process)| process.has_ended())
     }
 
-    /// Ends all of them, in order and in bounded time; at once when haste is asked for. Tells of those that had to be killed.
+    /// Ends all of them, in order and in bounded time; at once when `haste` completes. Returns a line for each that had
+    /// to be killed.
     pub async fn stop(&mut self, haste: impl Future<Output = ()>) -> Vec<String> {
         let mut killed = Vec::new();
         let hasty = tokio::select! {
@@ -135,8 +136,8 @@ impl Daemons {
     }
 }
 
-/// Ends daemons, all at the same time, where nothing can be awaited. One that does not end in good order hinders no other; the
-/// first is told of.
+/// Ends daemons, all at the same time, in code that is not async. One that does not end in good order hinders no other;
+/// the error is that of the first.
 pub fn stop_together(mut daemons: Vec<Process>, within: Duration) -> Result<()> {
     let signalled: Vec<_> = daemons.iter_mut().map(|daemon| daemon.signal(Signal::SIGTERM)).collect();
     let ended: Vec<_> = daemons.iter_mut().map(|daemon| ended_well(daemon, within)).collect();
@@ -147,10 +148,10 @@ fn ended_well(daemon: &mut Process, within: Duration) -> Result<()> {
     match daemon.wait(within) {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => {
-            let words = daemon.last_words(LAST_WORDS_LINES);
-            Err(anyhow!("{} did not end in good order: {status}\n{words}", daemon.name()))
+            let log_end = daemon.log_end(LOG_END_LINES);
+            Err(anyhow!("{} did not end in good order: {status}\n{log_end}", daemon.name()))
         }
-        Err(error) => Err(error.context(daemon.last_words(LAST_WORDS_LINES))),
+        Err(error) => Err(error.context(daemon.log_end(LOG_END_LINES))),
     }
 }
 
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_death_is_told_with_its_last_words() {
+    async fn the_first_death_is_reported_with_the_end_of_its_log() {
         let logs = tempfile::tempdir().unwrap();
         let mut daemons = Daemons::default();
         shell(&mut daemons, Role::Supervisor, "supervisor-n1", "cat", logs.path());
@@ -194,7 +195,7 @@ mod tests {
         let roles = [(Role::Supervisor, "supervisor-n1"), (Role::Agent, "agent-n1"), (Role::Edge, "edge")];
         for (role, name) in roles {
             shell(&mut daemons, role, name, &script(name), logs.path());
-            // The trap is set once it has said so.
+            // Once it has printed that, the trap is set.
             while !std::fs::read_to_string(logs.path().join(format!("{name}.log"))).unwrap().contains("ready")
             {
                 tokio::task::yield_now().await;

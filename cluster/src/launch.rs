@@ -1,5 +1,5 @@
-//! What the daemons of a cluster are started with: each command as it is for every cluster. Who starts it adds options of its
-//! own at the end.
+//! What the daemons of a cluster are started with: the arguments that are the same for every cluster. Callers add
+//! options of their own at the end.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::cgroup;
 use crate::owner::Owner;
 use crate::state_dir::StateDir;
 
-/// Moves into a cgroup as root, then runs the rest of its words as another user.
+/// Moves into a cgroup as root, then runs the rest of its arguments as another user.
 const ENTER_AND_DEMOTE: &str = "echo $$ > \"$1\" && uid=$2 gid=$3 && shift 3 && exec setpriv --reuid=$uid --regid=$gid --clear-groups \"$@\"";
 
 /// Where the cgroups of a node's containers are made.
@@ -26,7 +26,7 @@ pub enum Group {
     Own,
 }
 
-/// From where and as whom daemons are started.
+/// The directory of the daemons' programs, and the user that they run as.
 #[derive(Debug, Clone)]
 pub struct Launch {
     state: StateDir,
@@ -66,16 +66,16 @@ impl Launch {
         command
     }
 
-    /// The same behind words that are run as this process's user, such as those that enter a network, and in a cgroup that only
-    /// root can move a process to.
-    pub fn command_behind(&self, words: &[String], entrance: Option<&Path>, program: &str) -> Command {
-        if words.is_empty() && entrance.is_none() {
+    /// The same behind a wrapper command that runs as this process's user, for example one that enters a network
+    /// namespace, and in a cgroup that only root can move a process to.
+    pub fn command_behind(&self, wrapper: &[String], entrance: Option<&Path>, program: &str) -> Command {
+        if wrapper.is_empty() && entrance.is_none() {
             return self.command(program);
         }
         let user = self.owner.user();
-        let mut words = words.iter().map(String::as_str).chain(["sh"]);
-        let mut command = Command::new(words.next().unwrap_or_default());
-        command.args(words).args(["-c", ENTER_AND_DEMOTE, "sh"]);
+        let mut wrapper = wrapper.iter().map(String::as_str).chain(["sh"]);
+        let mut command = Command::new(wrapper.next().unwrap_or_default());
+        command.args(wrapper).args(["-c", ENTER_AND_DEMOTE, "sh"]);
         command.arg(entrance.unwrap_or(Path::new("/dev/null")));
         command.args([user.uid.to_string(), user.gid.to_string()]).arg(self.state.program(program));
         self.surround(&mut command);
@@ -88,16 +88,17 @@ impl Launch {
             command.env_clear().env("HOME", self.state.path()).env("USER", &self.owner.user().name);
             command.envs(variables.iter().map(|(name, value)| (name, value)));
         }
-        // An error at start is told in the last words, which a backtrace of every error would push out; panics keep theirs.
+        // The end of the log is shown after a failed start; a backtrace of every error would push the error out. Panics
+        // keep theirs.
         command.env("RUST_LIB_BACKTRACE", "0").current_dir(self.state.path());
     }
 
     /// The supervisor of a node with this state.
-    pub fn supervisor(&self, state: &Path, group: &Group, words: &[String]) -> Result<Command> {
+    pub fn supervisor(&self, state: &Path, group: &Group, wrapper: &[String]) -> Result<Command> {
         let mut command = match group {
             Group::Named(group) => {
                 let entrance = cgroup::make_entrance(group, self.owner.user())?;
-                self.command_behind(words, entrance.as_deref(), "berth-agent")
+                self.command_behind(wrapper, entrance.as_deref(), "berth-agent")
             }
             Group::Scope => {
                 let mut command = Command::new("systemd-run");
@@ -122,9 +123,9 @@ impl Launch {
         state: &Path,
         listen: SocketAddr,
         credentials: &Credentials,
-        words: &[String],
+        wrapper: &[String],
     ) -> Command {
-        let mut command = self.command_behind(words, None, "berth-agent");
+        let mut command = self.command_behind(wrapper, None, "berth-agent");
         command.args(["run", "--node", node, "--listen", &listen.to_string(), "--state"]).arg(state);
         credentials.add_to(&mut command);
         command

@@ -1,5 +1,5 @@
-//! Processes of an earlier start. Daemons end when who started them does, so there is nothing to do but to wait, unless something
-//! is wrong.
+//! Processes of an earlier start. Daemons end with the process that started them, so waiting is enough, unless
+//! something is wrong.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Pause between two looks: nothing tells of the end of another's children.
+/// Pause between two polls: the kernel does not notify about the end of processes that are not children.
 const POLL: Duration = Duration::from_millis(10);
 /// How long killed processes may take to be gone.
 const KILLED_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub fn processes_running(directory: &Path) -> Vec<u32> {
     pids.filter(below).collect()
 }
 
-/// The same of daemons and of what they have started of themselves, and not of commands that somebody uses there.
+/// The same for daemons and the processes that they started, and not for commands that a user runs from there.
 pub fn daemons_running(directory: &Path) -> Vec<u32> {
     let mut all = processes_running(directory);
     all.retain(|pid| is_daemon(*pid));
@@ -37,11 +37,11 @@ fn is_daemon(pid: u32) -> bool {
 /// What a process was started with, for people.
 pub fn command_line(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-    format!("{pid}: {}", words.join(" ").trim())
+    let args: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    format!("{pid}: {}", args.join(" ").trim())
 }
 
-/// Waits until there are none, and kills those that are still there then. Tells which.
+/// Waits until there are none, and kills those that are left after that. Returns which.
 pub fn sweep(find: impl Fn() -> Vec<u32>, patience: Duration) -> Vec<String> {
     let deadline = Instant::now() + patience;
     while !find().is_empty() && Instant::now() < deadline {
@@ -49,14 +49,14 @@ pub fn sweep(find: impl Fn() -> Vec<u32>, patience: Duration) -> Vec<String> {
     }
     let killed = find().into_iter().map(command_line).collect();
     let deadline = Instant::now() + KILLED_TIMEOUT;
-    // A process may have made another one meanwhile.
+    // A process may have forked before it was killed.
     while kill_all(&find()) && Instant::now() < deadline {
         std::thread::sleep(POLL);
     }
     killed
 }
 
-/// Sends SIGKILL to all of them; tells whether there was any.
+/// Sends SIGKILL to all of them; returns whether there was any.
 fn kill_all(pids: &[u32]) -> bool {
     for pid in pids.iter().filter_map(|pid| i32::try_from(*pid).ok()) {
         // One that is gone by now is what is wanted.
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_by_himself_is_waited_for() {
+    fn a_process_that_ends_by_itself_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let mut earlier = cat(dir.path());
         let running = processes_running(dir.path());
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_is_killed_and_told_of() {
+    fn a_process_that_stays_is_killed_and_reported() {
         let dir = tempfile::tempdir().unwrap();
         let mut stays = cat(dir.path());
         // Who waits for a child closes its standard input first.

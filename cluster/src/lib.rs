@@ -1,9 +1,9 @@
-//! A cluster on this machine, as child processes of whoever starts it: `berth dev` for an app, the tests for each scenario.
+//! A cluster on this machine, as child processes: `berth dev` starts one for an app, the tests one for each scenario.
 //!
 //! ```text
 //!  state directory   state_dir      STATE/{bin,certs,logs,edge,n1,n2,...}, held by one process at a time
 //!  machine           machine        what root prepares: the daemons' user, their cgroup, disk slots
-//!  who               owner          the user that the daemons run as, and whose files are theirs
+//!  user              owner          the user that the daemons run as and that owns their files
 //!  certificates      certificates   a CA, the edge's and the agents'
 //!  commands          launch         what a supervisor, an agent and an edge are started with
 //!  processes         process        one child, which ends when this process does, however that ends
@@ -11,8 +11,8 @@
 //!  what is left      leftovers      processes of an earlier start
 //! ```
 //!
-//! It knows how daemons are started and ended, and not what is deployed, what is asked of the edge, or what a test breaks: each
-//! step can be taken by itself.
+//! It knows how daemons are started and ended, and not what is deployed, what is asked of the edge, or what a test
+//! breaks: each step can be taken by itself.
 
 pub mod certificates;
 pub mod cgroup;

@@ -1,5 +1,5 @@
-//! What root prepares once, by `berth-agent prepare`: the daemons' user, their directories, their cgroup, disk slots. And what of
-//! that an ordinary user finds.
+//! What root prepares once, by `berth-agent prepare`: the daemons' user, their directories, their cgroup, disk slots.
+//! And what of that an ordinary user finds.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,8 @@ pub fn prepare<'a>(agent: &Path, states: impl IntoIterator<Item = &'a Path>) -> 
     run(&mut command)
 }
 
-/// As root, makes disk slots for the node with this state, such as `6x2GB`. Sparse ones take room only as they are written.
+/// As root, makes disk slots for the node with this state, for example `6x2GB`. Sparse ones take room only as they are
+/// written.
 pub fn make_disk_slots(agent: &Path, user: &str, state: &Path, slots: &str, sparse: bool) -> Result<()> {
     let mut command = Command::new(agent);
     command.args(["prepare", "--user", user, "--disk-slots", slots]);
@@ -47,13 +48,13 @@ pub fn remove_disk_slots(agent: &Path, state: &Path) -> Result<()> {
 
 fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, said.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, stderr.trim());
     Ok(())
 }
 
-/// Where a node's containers have their cgroups, as far as this process's user can have them: `name` tells nodes of different
-/// clusters apart.
+/// Where a node's containers have their cgroups, as far as this process's user can have them: `name` distinguishes
+/// nodes of different clusters.
 pub fn group(name: &str) -> Group {
     match delegated() {
         Some(delegated) => Group::Named(delegated.join(name)),
@@ -62,7 +63,8 @@ pub fn group(name: &str) -> Group {
     }
 }
 
-/// The cgroup that root has delegated to the daemons' user: `/berth` to root's, `/berth-UID` or `/berth` to an ordinary one.
+/// The cgroup that root has delegated to the daemons' user: `/berth` to root's, `/berth-UID` or `/berth` to an ordinary
+/// one.
 fn delegated() -> Option<PathBuf> {
     if is_root() {
         return Some(CGROUP.into());

@@ -1,4 +1,4 @@
-//! The user that daemons run as, and to whom their files belong. Started by root, that is another one: daemons refuse to be
+//! The user that daemons run as and that owns their files. If root starts them it is another one: daemons refuse to be
 //! root's.
 
 use std::fs::{self, Permissions};
@@ -27,7 +27,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The user of this process, or, where that is root, `berth`, whom `berth-agent prepare` has made.
+    /// The user of this process, or, if that is root, `berth`, which `berth-agent prepare` has created.
     pub fn of_this_process() -> Result<Self> {
         let by_root = is_root();
         let user = if by_root { User::from_name(DAEMON_USER) } else { User::from_uid(geteuid()) };
@@ -51,7 +51,8 @@ impl Owner {
         self.by_root
     }
 
-    /// Has a command run as this user, in a directory that this user can enter: it may not be able to enter this process's.
+    /// Has a command run as this user, in a directory that this user can enter: it may not be able to enter this
+    /// process's.
     pub fn demote(&self, command: &mut Command, directory: &Path) {
         command.current_dir(directory);
         if self.by_root {
@@ -61,13 +62,13 @@ impl Owner {
         }
     }
 
-    /// Makes a directory of this user, which all can look into.
+    /// Makes a directory of this user, readable by all.
     pub fn make_directory(&self, path: &Path) -> Result<()> {
         make_directory(path)?;
         self.give(path)
     }
 
-    /// Hands over a file or directory.
+    /// Changes the owner of a file or directory to this user.
     pub fn give(&self, path: &Path) -> Result<()> {
         if !self.by_root {
             return Ok(());
@@ -77,7 +78,7 @@ impl Owner {
     }
 }
 
-/// Makes a directory of this process's user, which all can look into.
+/// Makes a directory of this process's user, readable by all.
 pub fn make_directory(path: &Path) -> Result<()> {
     let made =
         fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)));

@@ -1,4 +1,4 @@
-//! One daemon as a child process: how it is started, watched, told to end, and what it last said. It never outlives this
+//! One daemon as a child process: its start, its end, and the end of its log. It never outlives this
 //! process.
 
 use std::fs::{self, File, OpenOptions};
@@ -16,8 +16,8 @@ use nix::unistd::Pid;
 use tokio::process::{Child, ChildStdin};
 
 /// Most of a log's end that is shown, in bytes.
-const LAST_WORDS_BYTES: u64 = 16 * 1024;
-/// Pause between two looks whether a process has ended, where nothing can be awaited.
+const LOG_END_BYTES: u64 = 16 * 1024;
+/// Pause between two polls for the end of a process, in code that is not async.
 const END_POLL: Duration = Duration::from_millis(5);
 
 /// A daemon that was started.
@@ -49,12 +49,12 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, _lifeline: lifeline, pid, log: log.to_owned(), ended: None })
     }
 
-    /// What it is called in messages.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The number of its process, which is another's once this one has ended.
+    /// Its process id, which may be another process's once this one has ended.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -64,7 +64,7 @@ impl Process {
         self.ended.is_some()
     }
 
-    /// Its end, if it has come.
+    /// Its exit status, if it has ended.
     pub fn look_for_end(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait()?;
@@ -132,20 +132,20 @@ impl Process {
     }
 
     /// The last lines of its log.
-    pub fn last_words(&self, lines: usize) -> String {
-        last_words(&self.log, lines)
+    pub fn log_end(&self, lines: usize) -> String {
+        log_end(&self.log, lines)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nobody waits for this one any more; it must not stay, whatever went wrong.
+        // Nothing waits for this one any more; it must not stay, whatever went wrong.
         let _ = self.kill_and_wait();
     }
 }
 
 /// The last lines of a log, under its path.
-pub fn last_words(log: &Path, lines: usize) -> String {
+pub fn log_end(log: &Path, lines: usize) -> String {
     let text = read_end(log).unwrap_or_else(|error| format!("({error})"));
     let all: Vec<&str> = text.lines().collect();
     let last = &all[all.len().saturating_sub(lines)..];
@@ -155,7 +155,7 @@ pub fn last_words(log: &Path, lines: usize) -> String {
 fn read_end(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -176,15 +176,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_process_and_its_last_words_are_told() {
+    async fn the_end_of_a_process_and_of_its_log_are_reported() {
         let logs = tempfile::tempdir().unwrap();
         let mut process =
             shell("for i in $(seq 100); do echo line $i; done; echo \"$1\" >&2; exit 3", logs.path());
         assert_eq!(end(&mut process).await.code(), Some(3));
         assert!(process.has_ended());
-        let words = process.last_words(15);
-        assert!(words.ends_with("line 100\n--watch-stdin"), "{words}");
-        assert!(!words.contains("line 86\n") && words.contains("line 87\n"), "{words}");
+        let text = process.log_end(15);
+        assert!(text.ends_with("line 100\n--watch-stdin"), "{text}");
+        assert!(!text.contains("line 86\n") && text.contains("line 87\n"), "{text}");
         process.signal(Signal::SIGKILL).unwrap();
         assert!(process.expect_alive().unwrap_err().to_string().starts_with("edge ended by itself"));
     }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_child_is_in_a_group_of_its_own_and_can_be_told_to_end() {
+    async fn a_child_is_in_a_group_of_its_own_and_ends_on_a_signal() {
         use std::os::unix::process::ExitStatusExt;
         let logs = tempfile::tempdir().unwrap();
         let mut process = shell("cat", logs.path());
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_end_in_time_is_killed() {
+    async fn a_process_that_does_not_end_in_time_is_killed() {
         let logs = tempfile::tempdir().unwrap();
         let mut process = shell("cat", logs.path());
         assert!(process.wait(Duration::from_millis(1)).unwrap_err().to_string().contains("was killed"));

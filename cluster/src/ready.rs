@@ -1,4 +1,4 @@
-//! When a daemon that was started is of use: neither supervisor nor edge has a way to call back.
+//! Waits until a started daemon is ready, by polling: neither supervisor nor edge notifies its parent.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub async fn until_listening(supervisor: &mut Process, state: &Path) -> Result<(
     waited.with_context(|| format!("no supervisor listens at {socket} after {SUPERVISOR_TIMEOUT:?}"))?
 }
 
-/// Waits until an edge says that it is connected with so many nodes. `connected` asks it, over its admin API.
+/// Waits until an edge reports so many connected nodes. `connected` asks it, over its admin API.
 pub async fn until_connected(
     nodes: usize,
     within: Duration,
@@ -57,8 +57,8 @@ pub async fn until_connected(
     }
 }
 
-/// Whether a socket listens, by the list of its namespace. One that is bound and does not listen yet refuses connections, and
-/// a connection to try it with would be one too many.
+/// Whether a socket listens, by the list of its namespace. One that is bound and does not listen yet refuses
+/// connections, and a connection to try it with would be one too many.
 fn listens(sockets: &str, path: &str) -> bool {
     /// `__SO_ACCEPTCON`, in the column of flags.
     const ACCEPTS: &str = "00010000";

@@ -1,12 +1,12 @@
 //! The directory of a cluster: where what is, and that only one process starts daemons in it at a time.
 //!
 //! ```text
-//!  STATE/bin/          the programs that run, so that a process tells by its program's path whose it is
+//!  STATE/bin/          the programs that run: the path of a process's program shows which cluster it belongs to
 //!  STATE/certs/        the CA, and the certificates of this start
 //!  STATE/edge/         the edge's state, with admin.sock
 //!  STATE/n1/, ...      the state of each node
 //!  STATE/logs/         a log of each daemon
-//!  STATE/lock          held by who starts the daemons; in it the number of that process
+//!  STATE/lock          held by the process that starts the daemons; contains its pid
 //! ```
 
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -105,7 +105,7 @@ impl StateDir {
         Ok(())
     }
 
-    /// Takes the lock, or tells who holds it.
+    /// Takes the lock, or returns the holder's pid.
     pub fn lock(&self) -> Result<Locked> {
         let path = self.0.join("lock");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -120,8 +120,8 @@ impl StateDir {
         Ok(Locked::Taken(Lock(lock)))
     }
 
-    /// Puts programs of a directory into this one, in place of those of an earlier start, which may still run. The daemons'
-    /// user need not be able to look into the other directory.
+    /// Copies programs into this directory, replacing those of an earlier start, which may still run. The daemons'
+    /// user need not be able to read the other directory.
     pub fn install(&self, from: &Path) -> Result<()> {
         make_directory(&self.programs())?;
         PROGRAMS.iter().try_for_each(|name| replace(&from.join(name), &self.program(name)))

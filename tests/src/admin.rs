@@ -1,4 +1,5 @@
-//! The admin API of a cluster's edge, on its Unix socket, as tests ask it: whatever the edge answers, also where it would not.
+//! The admin API of a cluster's edge, on its Unix socket, as tests ask it: whatever the edge answers, also where it
+//! would not.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 
-/// How long an answer may take: orders may wait for a container, and each scenario has its own end of patience.
+/// How long an answer may take: orders may wait for a container, and each scenario has its own timeout.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// The admin API of one edge.
@@ -39,7 +40,7 @@ impl Admin {
         Ok(page.containers)
     }
 
-    /// One object by its name; an error says what there is instead.
+    /// One object by its name; the error shows the objects that exist.
     pub async fn object(&self, name: &str) -> Result<ContainerView> {
         let objects = self.objects().await?;
         let names: Vec<_> = objects.iter().map(|object| object.name.clone()).collect();
@@ -69,7 +70,7 @@ impl Admin {
         self.call(Method::POST, path, body).await
     }
 
-    /// Removes what is at a path.
+    /// Sends a DELETE for a path.
     pub async fn delete(&self, path: &str) -> Result<(StatusCode, Value)> {
         self.call(Method::DELETE, path, &Value::Null).await
     }

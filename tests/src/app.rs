@@ -1,4 +1,4 @@
-//! The app that scenarios deploy: examples/hello with what a scenario wants of it, as a `berth.toml`.
+//! The app that scenarios deploy: examples/hello with a scenario's settings, as a `berth.toml`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::programs::HELLO;
 
-/// What a scenario may want of its app. Everything else is as in the example.
+/// The settings that a scenario may change. Everything else is as in the example.
 #[derive(Debug, Clone)]
 pub struct App {
     /// The program that is its image.
@@ -29,7 +29,7 @@ pub struct App {
     pub disk: &'static str,
     /// Most instances at once.
     pub max_instances: Option<u32>,
-    /// In place of the image's own.
+    /// Replaces the image's own entrypoint.
     pub entrypoint: Option<Vec<&'static str>>,
     /// Whether it may reach the internet.
     pub internet: bool,

@@ -1,4 +1,4 @@
-//! An HTTP client that takes every answer as it comes: nothing is retried, no connection is used twice.
+//! An HTTP client that returns every response unchanged: nothing is retried, no connection is used twice.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

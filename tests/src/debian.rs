@@ -22,12 +22,12 @@ pub fn layout() -> Result<PathBuf> {
     packages::need(&PROGRAMS)?;
     let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let output = Command::new(script("debian")).output().context("run tests/images/debian")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "tests/images/debian: {}", said.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "tests/images/debian: {}", stderr.trim());
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }
 
-/// A file beside the script that makes the image.
+/// A file next to the script that makes the image.
 pub fn script(name: &str) -> PathBuf {
     Path::new(programs::ROOT).join("tests/images").join(name)
 }

@@ -1,4 +1,4 @@
-//! What `/proc` tells of this machine: processes, their memory and CPU time, and mounts.
+//! What `/proc` shows of this machine: processes, their memory and CPU time, and mounts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 pub use berth_cluster::leftovers::{command_line, processes_running};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// When a process started, in clock ticks since the machine did: with its number, it names one process for ever.
+/// When a process started, in clock ticks since boot: together with the pid it identifies a process uniquely.
 pub fn started_at(pid: u32) -> Option<u64> {
     stat_fields(pid)?.get(STARTED)?.parse().ok()
 }
@@ -39,7 +39,7 @@ pub fn resident_memory(pid: u32) -> Result<u64> {
     status_bytes(pid, "VmRSS:")
 }
 
-/// A process's part of the memory that it uses, in bytes: what it shares counts in parts.
+/// Proportional set size of a process, in bytes: shared memory counts in proportion.
 pub fn proportional_memory(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;

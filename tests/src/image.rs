@@ -1,4 +1,4 @@
-//! OCI image layouts written by hand, with whatever an image must not have in it.
+//! OCI image layouts written by hand, also invalid ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// What runs on this machine, as images name it.
+/// This machine's architecture, as images name it.
 pub fn architecture() -> &'static str {
     if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
 }
@@ -60,7 +60,7 @@ impl Layer {
         self.tar.into_inner().context("end a layer")
     }
 
-    /// Names as they are: nothing here checks them. Long ones have an entry of their own before them.
+    /// Names are written unchecked. Long ones get an extension entry before them.
     fn entry(mut self, kind: EntryType, path: &str, link: Option<&str>, mode: u32, bytes: &[u8]) -> Self {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
@@ -112,7 +112,7 @@ pub const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 /// The same.
 pub const TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A layout under construction. Nothing here checks that what is in it makes sense.
+/// A layout under construction. It is not checked for consistency, so that tests can make bad ones.
 #[derive(Debug)]
 pub struct Layout {
     directory: PathBuf,
@@ -138,7 +138,8 @@ impl Layout {
         self.directory.join("blobs/sha256").join(digest.trim_start_matches("sha256:"))
     }
 
-    /// Adds an image of these layers, the lowest first, and returns what names it. `config` is the image's own `config`.
+    /// Adds an image of these layers, the lowest first, and returns what names it. `config` is the image's own
+    /// `config`.
     pub fn image(&self, layers: Vec<Layer>, config: &Value, architecture: &str) -> Result<Value> {
         let mut descriptors = Vec::new();
         for layer in layers {

@@ -1,6 +1,6 @@
-//! podman, buildah, skopeo and umoci as people use them, with all that they keep in one directory. Needs root.
+//! podman, buildah, skopeo and umoci, with all their state in one directory. Needs root.
 //!
-//! `tests/images/isolated` says how: what they mount is gone with them, and nothing is left on the machine.
+//! See `tests/images/isolated`: their mounts end with them, and nothing is left on the machine.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -24,7 +24,7 @@ pub struct Isolated {
 }
 
 impl Isolated {
-    /// Installs what is missing. The directory is made, and removed by whoever owns its parent.
+    /// Installs missing packages. Creates the directory; the owner of its parent removes it.
     pub fn prepare(directory: &Path) -> Result<Self> {
         ensure!(machine::is_root(), "podman and buildah mount file systems here: run this as root");
         packages::need(&PROGRAMS)?;
@@ -32,31 +32,31 @@ impl Isolated {
         Ok(Self { directory: directory.canonicalize()? })
     }
 
-    /// A place for files that they exchange: `oci:PATH:tag`, `docker-archive:PATH`, `dir:PATH`.
+    /// A path for files that they exchange: `oci:PATH:tag`, `docker-archive:PATH`, `dir:PATH`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    /// Runs a command, whatever comes of it. It ends with whoever waits for it.
-    pub async fn output(&self, words: &[&str]) -> Result<Output> {
+    /// Runs a command and returns its output, also if it fails. Dropping the future kills it.
+    pub async fn output(&self, args: &[&str]) -> Result<Output> {
         let mut command = Command::new(Path::new(programs::ROOT).join("tests/images/isolated"));
-        command.arg(&self.directory).args(words).stdin(Stdio::null()).kill_on_drop(true);
+        command.arg(&self.directory).args(args).stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(TIMEOUT, command.output()).await;
-        output.with_context(|| format!("{words:?} did not end"))?.with_context(|| format!("run {words:?}"))
+        output.with_context(|| format!("{args:?} did not end"))?.with_context(|| format!("run {args:?}"))
     }
 
     /// Runs a command that succeeds, and returns what it printed.
-    pub async fn run(&self, words: &[&str]) -> Result<String> {
-        let output = self.output(words).await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{}: {}", words.join(" "), said.trim());
+    pub async fn run(&self, args: &[&str]) -> Result<String> {
+        let output = self.output(args).await?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {}", args.join(" "), stderr.trim());
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Runs a command that fails, and returns why it says it did.
-    pub async fn refused(&self, words: &[&str]) -> Result<String> {
-        let output = self.output(words).await?;
-        ensure!(!output.status.success(), "{} succeeded, and should not have", words.join(" "));
+    /// Runs a command that must fail, and returns its error message.
+    pub async fn refused(&self, args: &[&str]) -> Result<String> {
+        let output = self.output(args).await?;
+        ensure!(!output.status.success(), "{} succeeded, and should not have", args.join(" "));
         Ok(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
 }

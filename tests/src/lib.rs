@@ -1,4 +1,4 @@
-//! What the end-to-end scenarios and the benches stand on: whole clusters of real daemons with real containers, and
+//! The foundation of the end-to-end scenarios and the benches: whole clusters of real daemons with real containers, and
 //! clients to talk to them.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! Who runs the daemons on this machine, and where: the user, the directory and the cgroup that root prepared once.
+//! The daemons' environment on this machine: the user, the directory and the cgroup that root prepared once.
 //!
 //! Started by root, the daemons run as the user `berth`. Started by an ordinary user, as that user, with a cgroup that
 //! root has delegated before.
@@ -56,7 +56,7 @@ impl Machine {
         &self.cgroup
     }
 
-    /// The daemons' user, who owns what is theirs.
+    /// The daemons' user, which owns their files.
     pub fn owner(&self) -> &Owner {
         &self.owner
     }

@@ -1,5 +1,5 @@
-//! Reads a page of metrics as strictly as the format (Prometheus text, 0.0.4) is written down: what is wrong with it is an
-//! error, and never passed over.
+//! Reads a page of metrics as strictly as the format (Prometheus text, 0.0.4) is written down: any deviation is an
+//! error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ pub struct Page {
 /// The series of one name.
 #[derive(Debug, Default)]
 pub struct Family {
-    /// What it says of itself.
+    /// Its type, from the `# TYPE` line.
     pub help: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: String,
     samples: BTreeMap<Series, f64>,
 }
 
-/// What tells series apart.
+/// The labels, which identify a series.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Series {
     /// Its name, with the ending of a histogram's part.

@@ -1,4 +1,5 @@
-//! Debian packages that a bench or a scenario needs: installed by root, with a line that says so; named to everybody else.
+//! Debian packages that a bench or a scenario needs: root installs them, with a message; for other users an error names
+//! them.
 
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,7 @@ use crate::machine;
 /// Held while packages are looked for and installed: scenarios run at the same time, and apt takes one at a time.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
-/// Makes sure that each of these programs is there, by installing the package beside it.
+/// Makes sure that each of these programs exists, by installing the package that is given with it.
 pub fn need(programs: &[(&str, &str)]) -> Result<()> {
     let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let missing: Vec<&str> =
@@ -31,13 +32,13 @@ fn is_there(program: &str) -> bool {
     std::env::split_paths(&path).chain(usual).any(|directory| directory.join(program).is_file())
 }
 
-fn apt_get(words: &[&str]) -> Result<()> {
-    run(Command::new("apt-get").args(words).env("DEBIAN_FRONTEND", "noninteractive"))
+fn apt_get(args: &[&str]) -> Result<()> {
+    run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("run {command:?}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}", said.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}", stderr.trim());
     Ok(())
 }

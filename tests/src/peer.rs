@@ -1,5 +1,5 @@
-//! Another registry: the one that Debian packages, started on loopback with or without users and TLS; images that are put
-//! into it by hand; and a way to it that breaks off.
+//! Another registry: the one that Debian packages, started on loopback with or without users and TLS; images that are
+//! put into it by hand; and a proxy to it that cuts connections.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -80,7 +80,8 @@ impl Peer {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// Puts an image of this machine's architecture with such layers there, and tells its digest. Without users and TLS only.
+    /// Puts an image of this machine's architecture with these layers there, and returns its digest. Without users and
+    /// TLS only.
     pub async fn put_image(&self, repository: &str, tag: &str, layers: &[Vec<u8>]) -> Result<String> {
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let diff_ids: Vec<_> = layers.iter().map(|layer| digest_of(layer)).collect();
@@ -217,7 +218,7 @@ fn make_certificates(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A way to a server that ends some of the connections after so many bytes of an answer.
+/// A proxy to a server that cuts some of the connections after so many bytes of a response.
 #[derive(Debug)]
 pub struct Cutting {
     cuts: Arc<AtomicUsize>,
@@ -231,7 +232,8 @@ impl Drop for Cutting {
 }
 
 impl Cutting {
-    /// A way from this address to that server: the first connections that bring more than so many bytes end there.
+    /// A proxy from this address to that server: the first connections that carry more than so many bytes are cut
+    /// there.
     pub async fn at(address: SocketAddr, server: SocketAddr, bytes: usize, times: usize) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let cuts = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! Free ports on loopback, for daemons that are told where to listen.
+//! Free ports on loopback, for daemons that get their address as an option.
 //!
 //! From a range below the one the kernel gives to outgoing connections, so that none of those takes a port between the
 //! choice and its use; each port is given out once a process.
@@ -18,7 +18,7 @@ static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 pub fn free_address() -> Result<SocketAddr> {
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let given = given.get_or_insert_default();
-    // Processes that run at the same time begin at different places.
+    // Processes that run at the same time begin with different ports.
     let begin = u16::try_from(std::process::id() * 97 % u32::from(COUNT)).unwrap_or(0);
     let ports = (0..COUNT).map(|step| FIRST + (begin + step) % COUNT);
     let free = ports.into_iter().find(|port| !given.contains(port) && is_free(*port));

@@ -77,7 +77,8 @@ fn examples() -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-/// Puts an example where its `berth.toml` expects it, as `./dev examples` does. In one step: somebody may be reading it.
+/// Puts an example where its `berth.toml` expects it, as `./dev examples` does. Atomically: another process may be
+/// reading it.
 fn install(program: &Path, name: &str) -> Result<()> {
     let directory = Path::new(ROOT).join("target/examples");
     fs::create_dir_all(&directory)?;
@@ -86,7 +87,7 @@ fn install(program: &Path, name: &str) -> Result<()> {
     Ok(fs::rename(&new, directory.join(name))?)
 }
 
-/// `target/debug`, from the place of this program: `target/debug/NAME` or `target/debug/deps/NAME`.
+/// `target/debug`, from the path of this program: `target/debug/NAME` or `target/debug/deps/NAME`.
 fn profile_directory() -> Result<PathBuf> {
     let own = std::env::current_exe().context("find this program's own file")?;
     let directory = own.parent().context("this program has no directory")?;
@@ -94,12 +95,14 @@ fn profile_directory() -> Result<PathBuf> {
     if directory.ends_with("deps") { above() } else { Ok(directory.to_owned()) }
 }
 
-/// Builds all programs as `cargo test --workspace` and the benches' `cargo build` have them, so that nothing is built twice.
+/// Builds all programs as `cargo test --workspace` and the benches' `cargo build` have them, so that nothing is built
+/// twice.
 fn build(target: &Path, profile_name: &str) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(target);
     match profile_name {
-        // The directory of the profile `dev`. Dependencies have the features that tests ask for only where a test is built.
+        // The directory of the profile `dev`. Dependencies have the features that tests ask for only where a test is
+        // built.
         "debug" => command.args(["--profile", "dev", "--test", "e2e"]),
         name => command.args(["--profile", name]),
     };
@@ -121,7 +124,7 @@ fn is_of_this_package(name: &OsStr) -> bool {
 
 fn cargo(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("run {}", env!("CARGO")))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "building the programs under test failed:\n{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "building the programs under test failed:\n{stderr}");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A receiver of hooks: a real HTTP server on loopback that takes what it is sent, checks the signature, and can be made to
-//! fail, to hang, to redirect, and to decide.
+//! A receiver of hooks: a real HTTP server on loopback that records events, checks the signature, and can be made to
+//! fail, to hang, to redirect, and to renew.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,15 +19,15 @@ use ring::hmac;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// How long a receiver that hangs does.
+/// How long a hanging receiver hangs.
 const HANG: Duration = Duration::from_secs(600);
 
-/// What it does with what it is sent.
+/// How it responds to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manner {
     /// Takes it.
     Takes,
-    /// Takes it, and says that what is idle is to be kept.
+    /// Accepts it with `renew`: the idle instance is to be kept.
     Renews,
     /// Answers 500.
     Fails,
@@ -37,7 +37,7 @@ pub enum Manner {
     Redirects(String),
 }
 
-/// Something that it was sent.
+/// A request that it received.
 #[derive(Debug, Clone)]
 pub struct Received {
     /// The event.
@@ -105,23 +105,23 @@ impl Receiver {
         format!("http://{}/hook?a=b", self.address)
     }
 
-    /// From now on it does this.
+    /// Changes its behaviour from now on.
     pub fn set(&self, manner: Manner) {
         self.lock().manner = manner;
     }
 
-    /// Everything that it was sent.
+    /// Every request that it received.
     pub fn received(&self) -> Vec<Received> {
         self.lock().received.clone()
     }
 
-    /// What it took, in order.
+    /// The events that it acknowledged, in order.
     pub fn taken(&self) -> Vec<Received> {
         self.received().into_iter().filter(|received| received.taken).collect()
     }
 
-    /// What it took of one object: kinds in order, each event once however often it came.
-    pub fn told_of(&self, name: &str) -> Vec<String> {
+    /// The acknowledged events of one object: kinds in order, each event once however often it was sent.
+    pub fn events_of(&self, name: &str) -> Vec<String> {
         let mut seen = Vec::new();
         let mut kinds = Vec::new();
         for received in self.taken().into_iter().filter(|received| received.about().1 == name) {

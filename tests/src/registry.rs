@@ -1,4 +1,4 @@
-//! The edge's registry as its clients know it: an address, a user's name that does not matter, a token for a password.
+//! The edge's registry as its clients know it: an address, any user name, and a token as the password.
 
 use std::net::SocketAddr;
 
@@ -29,8 +29,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Where an edge can be told to serve one, and the options that tell it.
-    pub fn place() -> Result<(SocketAddr, Vec<String>)> {
+    /// A free address for the registry of an edge, and the edge's options for it.
+    pub fn free_address() -> Result<(SocketAddr, Vec<String>)> {
         let address = ports::free_address()?;
         Ok((address, vec!["--registry-listen".to_owned(), address.to_string()]))
     }
@@ -55,11 +55,11 @@ impl Registry {
         format!("docker://{}", self.image(name))
     }
 
-    /// Has these programs remember the token.
+    /// Logs these programs in with the token.
     pub async fn log_in(&self, tools: &Isolated) -> Result<()> {
         let address = self.address.to_string();
-        let words = ["skopeo", "login", "--tls-verify=false", "-u", USER, "-p", &self.token, &address];
-        tools.run(&words).await.map(drop)
+        let args = ["skopeo", "login", "--tls-verify=false", "-u", USER, "-p", &self.token, &address];
+        tools.run(&args).await.map(drop)
     }
 
     /// Pushes an image from anywhere that skopeo reads, and returns its digest.
@@ -81,7 +81,7 @@ impl Registry {
         self.send(Method::PUT, &format!("{path}{joint}digest={digest}"), None, bytes).await
     }
 
-    /// Gives it a manifest of this kind, whatever it says.
+    /// Puts a manifest of this kind there, valid or not.
     pub async fn put_manifest(
         &self,
         repository: &str,
@@ -92,7 +92,7 @@ impl Registry {
         self.send(Method::PUT, &format!("/v2/{repository}/manifests/{tag}"), Some(kind), bytes).await
     }
 
-    /// Gives it an image in parts; fails unless all are taken.
+    /// Pushes an image in parts; fails unless all are accepted.
     pub async fn put_image(&self, name: (&str, &str), layers: &[Vec<u8>], config: &[u8]) -> Result<String> {
         let (repository, tag) = name;
         let mut named = Vec::new();

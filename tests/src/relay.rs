@@ -17,9 +17,9 @@ use socket2::SockRef;
 
 /// Largest datagram, in bytes.
 const MAX_DATAGRAM_BYTES: usize = 65_536;
-/// Receive buffers, in bytes: a burst that a thread on a busy machine is late for is no loss of the wire's.
+/// Receive buffers, in bytes: large enough that a thread that is late on a busy machine loses no packets.
 const BUFFER_BYTES: usize = 4 << 20;
-/// How often threads look whether the wire is gone.
+/// How often threads poll whether the wire is gone.
 const POLL: Duration = Duration::from_millis(100);
 /// How far the wire may run ahead of its rate: shorter than the kernel sleeps exactly.
 const BURST: Duration = Duration::from_millis(5);
@@ -92,14 +92,15 @@ impl Wire {
         let (mut sockets, mut buffer) = (HashMap::new(), vec![0; MAX_DATAGRAM_BYTES]);
         let mut pace = Pace::new();
         while !self.gone.load(Ordering::Relaxed) {
-            // Time is up, or somebody is not there any more: neither is the wire's affair.
+            // A timeout, or an end that is gone: the wire ignores both, as a network does.
             let Ok((length, from)) = listener.recv_from(&mut buffer) else { continue };
             if self.cut.load(Ordering::Relaxed) {
                 continue;
             }
             pace.wait(length, self.rate.load(Ordering::Relaxed));
             let Ok(socket) = self.socket_for(from, &mut sockets, listener) else { continue };
-            // Counted first: whoever has it may look at once. What the system does not take is lost on the wire.
+            // Counted before it is sent: the receiver may read the count at once. What the system does not take is lost
+            // on the wire.
             self.carried.fetch_add(length as u64, Ordering::Relaxed);
             let _ = socket.send(&buffer[..length]);
         }

@@ -1,4 +1,4 @@
-//! A QUIC peer that dials an agent as an edge does, with any certificate, and then sends what it likes.
+//! A QUIC peer that dials an agent as an edge does, with any certificate, and can send any bytes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -65,7 +65,7 @@ impl Rogue {
         }
     }
 
-    /// Waits for the agent to end the connection, in whatever way.
+    /// Waits for the agent to end the connection, with any code.
     pub async fn ended(&self) -> Result<ConnectionError> {
         let reason = tokio::time::timeout(ANSWER_TIMEOUT, self.connection.closed()).await;
         reason.context("the agent did not end the connection")

@@ -1,5 +1,5 @@
 //! The directory of this process's clusters: copies of the programs that the daemons' user can execute, wherever the
-//! checkout is; and the end of what earlier runs have left that were killed.
+//! checkout is; and the removal of the leftovers of earlier runs that were killed.
 //!
 //! ```text
 //!  /var/lib/berth/test/PID-START/bin/        copies of the programs
@@ -31,7 +31,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run of this process; made, with a sweep before it, for the first who asks.
+    /// The run of this process; made, after a sweep, at the first call.
     pub fn current() -> Result<Arc<Self>> {
         let programs = Programs::get()?;
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +92,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o755))?)
 }
 
-/// Removes what runs have left whose process is gone. Their daemons have ended by themselves, unless something is wrong.
+/// Removes the leftovers of runs whose process is gone. Their daemons have ended by themselves, unless something is
+/// wrong.
 fn sweep_dead_runs(machine: &Machine) -> Result<()> {
     for entry in fs::read_dir(machine.state()).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,5 +1,5 @@
-//! How a scenario runs: in a cluster of its own, in bounded time, with the daemons' logs shown when it fails, and with a
-//! look afterwards whether anything is left.
+//! How a scenario runs: in a cluster of its own, in bounded time, with the daemons' logs shown when it fails, and with
+//! a check afterwards whether anything is left.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub fn count(small: usize, full: usize) -> usize {
 /// How a scenario went.
 pub type Outcome = Result<(), Failure>;
 
-/// Why a scenario failed, in words: where in these tests it did says less than the words, and is not shown.
+/// Why a scenario failed, as text: the backtrace of the test says less, and is not shown.
 pub struct Failure(Error);
 
 impl fmt::Debug for Failure {

@@ -28,10 +28,10 @@ pub fn disk_used(state: &Path) -> Result<u64> {
     let mut command = Command::new("du");
     command.args(["--one-file-system", "--summarize", "--total", "--block-size=1"]);
     let output = command.arg(state).arg(directory_of(state)?).output().context("run du")?;
-    let said = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     let total =
-        said.lines().last().and_then(|line| line.split_whitespace().next()).context("du says a total")?;
-    total.parse().with_context(|| format!("du says {said}"))
+        stdout.lines().last().and_then(|line| line.split_whitespace().next()).context("du says a total")?;
+    total.parse().with_context(|| format!("du says {stdout}"))
 }
 
 /// The slots of the node with this state.

@@ -1,5 +1,4 @@
-//! Changes what an edge has stored, as somebody might who moves it: exported, changed, imported. For times that no test can
-//! wait for.
+//! Changes an edge's stored data by export, edit and import. For times that no test can wait for.
 
 use std::fs;
 
@@ -38,8 +37,8 @@ pub async fn change(cluster: &mut Cluster, mut change: impl FnMut(&mut Value) ->
     Ok(changed)
 }
 
-async fn berth(cluster: &Cluster, words: &[&str]) -> Result<()> {
-    let output = cluster.berth(words).await?;
-    ensure!(output.status.success(), "berth {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+async fn berth(cluster: &Cluster, args: &[&str]) -> Result<()> {
+    let output = cluster.berth(args).await?;
+    ensure!(output.status.success(), "berth {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

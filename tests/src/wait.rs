@@ -1,14 +1,14 @@
-//! Waiting for what will come about, with a deadline and a reason when it does not.
+//! Polling for a condition, with a deadline and a reason when it does not come true.
 
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use tokio::time::Instant;
 
-/// Pause between two looks: short against everything that is waited for, long against the cost of a look.
+/// Pause between two polls: short against everything that is waited for, long against the cost of a poll.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Looks again and again until the look succeeds. Past the deadline, the error of the last look says what was missing.
+/// Polls until it succeeds. Past the deadline, the error of the last poll says what was missing.
 pub async fn until<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + within;
     loop {
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_reason_is_told() {
+    async fn the_last_reason_is_reported() {
         let error = until::<()>("rain", Duration::from_millis(60), async || Err(anyhow!("no cloud"))).await;
         assert_eq!(format!("{:#}", error.unwrap_err()), "waited 60ms in vain for rain: no cloud");
     }

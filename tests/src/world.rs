@@ -1,4 +1,4 @@
-//! A small internet of network namespaces: one for a node, and one for all that it reaches. Needs root.
+//! A small internet made of network namespaces: one for a node, and one for everything that it can reach. Needs root.
 //!
 //! ```text
 //!  this process's namespace      HOST (the node's daemons)             WORLD (servers of the tests)
@@ -25,7 +25,7 @@ pub const PRIVATE: [&str; 5] = ["10.1.2.3", "172.20.1.1", "100.64.1.1", "169.254
 pub const OWN: [&str; 2] = ["8.8.9.2", "2620:fe:1::2"];
 /// The name that the world's name server knows; it is at `PUBLIC`'s first address.
 pub const NAME: &str = "world.example";
-/// What the world's servers say.
+/// The greeting of the world's servers.
 pub const GREETING: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nworld\n";
 
 /// Where `ip netns` keeps its names.
@@ -43,7 +43,7 @@ pub struct World {
 }
 
 impl World {
-    /// Makes one. `name` tells it from others on this machine.
+    /// Makes one. `name` distinguishes it from others on this machine.
     pub fn make(name: &str) -> Result<Self> {
         let number = WORLDS.fetch_add(1, Ordering::Relaxed) % 64;
         let subnet = [u8::try_from(std::process::id() % 250)?, number * 4];
@@ -112,7 +112,7 @@ impl World {
         add_address(&self.host(), "out0", address)
     }
 
-    /// Greets whoever connects to any address of the world at this port, until the process ends.
+    /// Greets every connection to any address of the world at this port, until the process ends.
     pub fn serve_outside(&self, port: u16) -> Result<()> {
         for address in ["0.0.0.0", "::"] {
             let listener = bind(&self.outside(), SocketAddr::new(address.parse()?, port))?;
@@ -121,7 +121,7 @@ impl World {
         Ok(())
     }
 
-    /// The same on the node; the listener tells whether somebody came.
+    /// The same on the node; the listener records whether there was a connection.
     pub fn listen_on_host(&self, address: SocketAddr) -> Result<TcpListener> {
         let listener = bind(&self.host(), address)?;
         listener.set_nonblocking(true)?;
@@ -165,7 +165,7 @@ pub fn sweep(prefix: &str) -> Result<()> {
     Ok(())
 }
 
-/// The command's first words that have the rest run in a namespace.
+/// The command's first arguments, which make the rest run in a namespace.
 pub fn entrance(namespace: &str) -> [String; 2] {
     ["nsenter".to_owned(), format!("--net={}", path(namespace).display())]
 }
@@ -175,23 +175,23 @@ fn path(namespace: &str) -> PathBuf {
 }
 
 fn add_address(namespace: &str, link: &str, address: &str) -> Result<()> {
-    let mut words = vec!["-n", namespace, "addr", "add", address, "dev", link];
+    let mut args = vec!["-n", namespace, "addr", "add", address, "dev", link];
     if address.contains(':') {
-        // Usable at once: nobody else is there who could have it.
-        words.push("nodad");
+        // Usable at once, without duplicate address detection: there is no other machine.
+        args.push("nodad");
     }
-    ip(&words)
+    ip(&args)
 }
 
-fn ip(words: &[&str]) -> Result<()> {
+fn ip(args: &[&str]) -> Result<()> {
     let output =
-        Command::new("ip").args(words).output().context("run `ip`; on Debian: apt-get install iproute2")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {}: {}", words.join(" "), said.trim());
+        Command::new("ip").args(args).output().context("run `ip`; on Debian: apt-get install iproute2")?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {}: {}", args.join(" "), stderr.trim());
     Ok(())
 }
 
-/// Does something on a thread that is in a namespace. What it opens there stays there.
+/// Runs a function on a thread that is in a namespace. Sockets that it opens stay in that namespace.
 fn within<T: Send + 'static>(namespace: &str, act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let path = path(namespace);
     let thread = thread::spawn(move || {

@@ -32,7 +32,7 @@ pub(crate) struct AdminArgs {
 }
 
 impl AdminArgs {
-    /// The edge that the command line names, or the one at a usual place.
+    /// The edge that the command line names, or the first one found at the default sockets.
     pub(crate) fn edge(&self) -> Result<Admin> {
         if let Some(url) = &self.admin_url {
             return admin::at_url(url, self.admin_ca.as_deref(), self.admin_token_file.as_deref());

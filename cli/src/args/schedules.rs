@@ -1,4 +1,4 @@
-//! What objects are to do at a time, and what hooks were not told.
+//! Arguments of `berth alarm`, `berth schedules` and `berth hooks`.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! `berth versions`, `berth rollback` and `berth apps`: what is deployed, and what was before.
+//! `berth versions`, `berth rollback` and `berth apps`: current and earlier deployments.
 
 use std::time::SystemTime;
 
@@ -48,7 +48,7 @@ fn version_row(view: &VersionView, now: SystemTime) -> Vec<String> {
     ]
 }
 
-/// When something was deployed; the first versions of Berth did not note it.
+/// When something was deployed; the first versions of Berth did not record it.
 fn deployed(created_ms: u64, now: SystemTime) -> String {
     if created_ms == 0 { "-".to_owned() } else { output::ago(created_ms, now) }
 }

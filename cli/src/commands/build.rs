@@ -1,4 +1,4 @@
-//! `berth build`: makes the images of an app, and pushes them if that is wanted.
+//! `berth build`: builds the images of an app, and pushes them if asked to.
 
 use anyhow::{Context, Result};
 use berth_common::manifest::ClassManifest;
@@ -31,7 +31,7 @@ async fn build(args: &Build, app: &App, admin: Option<&Admin>) -> Result<Vec<Vec
     Ok(rows)
 }
 
-/// Makes the image of a class, and says which one it is.
+/// Builds the image of a class, and returns which one it is.
 async fn one(
     maker: &mut Maker,
     args: &Build,

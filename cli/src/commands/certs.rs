@@ -40,7 +40,7 @@ impl From<RoleArg> for Role {
     }
 }
 
-/// A name or a number of days is input; a file in the way is not.
+/// A bad name or number of days is a usage error; a file that exists already is not.
 fn classify(error: AuthorityError) -> anyhow::Error {
     match error {
         AuthorityError::Identity(_) | AuthorityError::Days(_) | AuthorityError::OutlivesAuthority { .. } => {

@@ -1,4 +1,4 @@
-//! `berth check`: reads a `berth.toml`, looks at its images, changes nothing.
+//! `berth check`: reads a `berth.toml` and inspects its images; changes nothing.
 
 use anyhow::Result;
 

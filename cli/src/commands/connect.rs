@@ -20,7 +20,7 @@ pub(crate) async fn connect(args: &Connect) -> Result<()> {
     let (mut from, mut to) = split(stream);
     let up = async {
         copy(&mut tokio::io::stdin(), &mut to).await?;
-        // The container may still have something to say.
+        // The container may still send something.
         to.shutdown().await?;
         std::future::pending().await
     };
@@ -33,7 +33,7 @@ pub(crate) async fn connect(args: &Connect) -> Result<()> {
         ended = up => ended,
         ended = down => ended,
     };
-    // Standard input is read by a thread that cannot be given up: leave without waiting for it.
+    // Standard input is read by a thread that cannot be cancelled: exit without waiting for it.
     match ended {
         Ok(()) => std::process::exit(0),
         Err(error) => Err(error).context("the connection broke"),

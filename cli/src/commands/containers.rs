@@ -1,4 +1,4 @@
-//! `berth containers`: the objects of all apps, what has become of them, and orders to single ones.
+//! `berth containers`: the objects of all apps with their states, and orders to single ones.
 
 use std::time::SystemTime;
 
@@ -97,7 +97,7 @@ fn show(args: &OneContainer, answer: Value) -> Result<()> {
     Ok(output::table(&HEADINGS, vec![row(&view, SystemTime::now())])?)
 }
 
-/// All objects that a query wants, as the edge shows them.
+/// All objects that match a query, as the edge returns them.
 pub(super) async fn all(admin: &Admin, query: &str) -> Result<Vec<Value>> {
     let path = format!("/v1/containers?limit={}{query}", ContainerListing::MAX_PAGE);
     Ok(admin.pages(&path, "containers").await?)
@@ -114,7 +114,7 @@ async fn list(args: &ListContainers) -> Result<()> {
     let now = SystemTime::now();
     let views: Result<Vec<ContainerView>, _> = containers.into_iter().map(serde_json::from_value).collect();
     let mut rows: Vec<_> = views?.iter().map(|view| row(view, now)).collect();
-    // The edge lists them by their ids, which say nothing to people.
+    // The edge sorts them by id, which means nothing to users.
     rows.sort();
     Ok(output::table(&HEADINGS, rows)?)
 }
@@ -132,7 +132,7 @@ fn row(view: &ContainerView, now: SystemTime) -> Vec<String> {
     ]
 }
 
-/// The state, and when the next try is where containers failed again and again.
+/// The state, and when the next start is tried if containers failed repeatedly.
 fn state(view: &ContainerView, now: SystemTime) -> String {
     match &view.crash_loop {
         Some(CrashLoopView { failures, next_try_ms }) => {
@@ -143,7 +143,7 @@ fn state(view: &ContainerView, now: SystemTime) -> String {
     }
 }
 
-/// How an instance ended, in a few words.
+/// How an instance ended, as a short text.
 fn end(outcome: &Outcome) -> String {
     let reason = match outcome.reason {
         ExitReason::Exit => "exited",
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_told_in_words() {
+    fn ends_are_shown_as_text() {
         assert_eq!(end(&Outcome::exited(3)), "exited (code 3)");
         assert_eq!(end(&Outcome::signalled(9)), "killed (signal 9)");
         assert_eq!(end(&Outcome::because(ExitReason::Idle, "x")), "idle");

@@ -1,4 +1,4 @@
-//! `berth hooks`: events that hooks are still to be told, and those that they could not be told.
+//! `berth hooks`: events that are still to be delivered to hooks, and those whose delivery was given up.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! `berth kv`: what objects keep.
+//! `berth kv`: the stored values of objects.
 
 use std::io::{self, Read, Write};
 
@@ -35,7 +35,7 @@ fn path(key: &KvKey) -> Result<String> {
 
 fn from_stdin() -> Result<Vec<u8>> {
     let mut value = Vec::new();
-    // One byte more than there may be, so that the edge says that it is too much.
+    // One byte more than the limit, so that the edge reports that it is too much.
     io::stdin().lock().take(MAX_VALUE_BYTES as u64 + 1).read_to_end(&mut value).context("standard input")?;
     Ok(value)
 }

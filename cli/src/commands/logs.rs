@@ -1,7 +1,7 @@
-//! `berth logs`: what containers have written, and what they write.
+//! `berth logs`: the output of containers, past and live.
 //!
-//! What they write may be anything, and is shown on somebody's terminal: of characters that would steer it only the codes
-//! are shown. `--json` passes everything on as it came.
+//! Containers may write anything, and it is shown on a terminal: control characters are shown as their codes. `--json`
+//! passes everything on unchanged.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -17,9 +17,9 @@ use super::containers::object_id;
 use crate::admin::Admin;
 use crate::args::Logs;
 
-/// Pause before the output of `berth dev` is asked for again.
+/// Pause before `berth dev` follows the output again after the connection has ended.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How lines of the two other streams look on a terminal: yellow, and faint.
+/// Styles of the two other streams on a terminal: yellow, and faint.
 const STDERR: &str = "\x1b[33m";
 const REMARK: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
@@ -73,11 +73,11 @@ fn print(lines: impl Iterator<Item = Result<String>>) -> Result<()> {
     Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())?)
 }
 
-/// Shows what an app's containers write from now on, until it is dropped. Without times: they are now.
+/// Shows the output of an app's containers from now on, until dropped. Without timestamps, because it is live.
 pub(crate) async fn follow_app(admin: &Admin, app: &AppName) {
     loop {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        // What is not shown is in the logs all the same.
+        // An error is ignored: what is not shown here is still in the logs.
         let _ = follow_once(admin, &format!("/v1/apps/{app}/logs?follow=true&since={now}")).await;
         tokio::time::sleep(RETRY_PAUSE).await;
     }
@@ -92,7 +92,7 @@ async fn follow_once(admin: &Admin, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether whoever reads can see colours, and has nothing against them.
+/// Whether to use colours: standard output is a terminal, and NO_COLOR is not set.
 fn colours() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !unwanted
@@ -106,7 +106,7 @@ fn human(line: &[u8], colours: bool, with_time: bool) -> Result<String> {
         Some(LogObject { class, name, .. }) => format!("{class}/{name}"),
         None => line.node.to_string(),
     };
-    let (whose, text, stream) = (harmless(&whose), harmless(&line.text), line.stream.name());
+    let (whose, text, stream) = (escape_controls(&whose), escape_controls(&line.text), line.stream.name());
     let time = UNIX_EPOCH.checked_add(Duration::from_millis(line.time_ms)).filter(|_| with_time);
     let time = time.map(|time| format!("{} ", humantime::format_rfc3339_millis(time))).unwrap_or_default();
     let (before, behind) = match line.stream {
@@ -118,16 +118,16 @@ fn human(line: &[u8], colours: bool, with_time: bool) -> Result<String> {
     Ok(format!("{before}{time}{whose} {stream} {text}{behind}"))
 }
 
-/// A text without anything that would steer a terminal or turn its letters around.
-fn harmless(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(steers) {
+/// A text with control characters and marks of writing direction replaced by their escapes.
+fn escape_controls(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(affects_terminal) {
         return text.into();
     }
-    let shown = |c: char| if steers(c) { c.escape_default().to_string() } else { c.to_string() };
+    let shown = |c: char| if affects_terminal(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect::<String>().into()
 }
 
-fn steers(c: char) -> bool {
+fn affects_terminal(c: char) -> bool {
     let direction =
         matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     (c.is_control() && c != '\t') || direction
@@ -158,17 +158,17 @@ mod tests {
     #[test]
     fn a_container_does_not_steer_the_terminal() {
         let hostile = "a\x1b]0;title\x07\x1b[2J\r\u{9b}31mb\u{202e}c\td\u{7f}";
-        let shown = harmless(hostile);
+        let shown = escape_controls(hostile);
         assert_eq!(shown, r"a\u{1b}]0;title\u{7}\u{1b}[2J\r\u{9b}31mb\u{202e}c".to_owned() + "\td\\u{7f}");
-        assert!(matches!(harmless("größe 日本\t✓"), Cow::Borrowed(_)));
+        assert!(matches!(escape_controls("größe 日本\t✓"), Cow::Borrowed(_)));
     }
 
     #[test]
     fn what_is_asked_for_becomes_a_path() {
         use clap::Parser;
-        let parsed = |words: &[&str]| {
-            let words = ["berth", "logs"].iter().chain(words).copied();
-            match crate::args::Args::try_parse_from(words).map(|args| args.command) {
+        let parsed = |args: &[&str]| {
+            let args = ["berth", "logs"].iter().chain(args).copied();
+            match crate::args::Args::try_parse_from(args).map(|args| args.command) {
                 Ok(crate::args::Command::Logs(args)) => path(&args).ok(),
                 _ => None,
             }

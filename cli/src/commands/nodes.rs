@@ -40,7 +40,7 @@ fn row(view: &NodeView) -> Vec<String> {
     ]
 }
 
-/// What holds instances to their disks' sizes, and the disks: `loop 16x2 GB 4x4 GB`.
+/// How disk sizes are enforced, and the disks: `loop 16x2 GB 4x4 GB`.
 fn disk(disk: &DiskCapacity) -> String {
     let slots =
         disk.slots.iter().map(|slots| format!(" {}x{}", slots.count, ByteSize(slots.bytes).display().si()));

@@ -1,4 +1,4 @@
-//! `berth registries`: the users and passwords that the edge has for other registries.
+//! `berth registries`: the user names and passwords that the edge has for other registries.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::time::SystemTime;
@@ -73,7 +73,7 @@ fn read_password() -> Result<String> {
 
 fn text(password: Vec<u8>) -> Result<String> {
     ensure!(password.len() <= MAX_PASSWORD_BYTES, "the password has more than {MAX_PASSWORD_BYTES} bytes");
-    // The error of the conversion would show it.
+    // The conversion's own error would show the password.
     String::from_utf8(password).map_err(|_| anyhow!("the password is not UTF-8"))
 }
 

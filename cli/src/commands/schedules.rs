@@ -1,4 +1,4 @@
-//! `berth alarm`, `berth schedules` and `berth crons`: what objects are to do at a time.
+//! `berth alarm`, `berth schedules` and `berth crons`: orders to objects for a later time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -71,7 +71,7 @@ impl When {
             (None, Some(at)) => body["at_ms"] = json!(whole_ms(at.duration_since(UNIX_EPOCH)?)?),
             (None, None) => {}
         }
-        // An ID alone names nothing that never had a container.
+        // A bare ID only names an object that has had a container.
         if let Some(key) = object_key(object)? {
             body["object"] = json!({ "app": key.app, "class": key.class, "name": key.name });
         }

@@ -1,4 +1,4 @@
-//! `berth schema`: the JSON Schema of `berth.toml`. What it cannot say, such as that names are not there twice, `berth
+//! `berth schema`: the JSON Schema of `berth.toml`. What it cannot express, such as unique names, `berth
 //! check` does.
 
 use anyhow::Result;
@@ -74,13 +74,13 @@ mod tests {
             ("/$defs/container/properties", all["containers"].as_array().unwrap().iter().collect()),
             ("/$defs/route/properties", all["routes"].as_array().unwrap().iter().collect()),
         ];
-        for (place, tables) in sections {
-            let known = schema.pointer(place).unwrap().as_object().unwrap();
+        for (pointer_to, tables) in sections {
+            let known = schema.pointer(pointer_to).unwrap().as_object().unwrap();
             for (key, described) in known {
-                assert!(described["description"].is_string(), "{place}/{key} has no description");
+                assert!(described["description"].is_string(), "{pointer_to}/{key} has no description");
                 assert!(
                     tables.iter().any(|table| table.get(key).is_some()),
-                    "{place}/{key} is not in the file"
+                    "{pointer_to}/{key} is not in the file"
                 );
             }
         }

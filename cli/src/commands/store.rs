@@ -1,4 +1,4 @@
-//! `berth store`: the store of an edge that does not run. The program that knows stores is the edge's own.
+//! `berth store`: the store of an edge that does not run. The work is done by `berth-edge`.
 
 use std::ffi::OsString;
 
@@ -13,7 +13,7 @@ pub(crate) async fn run(command: &Store) -> Result<()> {
     let status = status.with_context(|| {
         format!("cannot run {}: berth-edge must be beside berth for this", program.display())
     })?;
-    // It has said why.
+    // The program has printed the reason.
     if status.success() { Ok(()) } else { bail!("the store was left as it was") }
 }
 

@@ -1,4 +1,4 @@
-//! `berth token`: who may use the admin API over the network.
+//! `berth token`: access to the admin API over the network.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
-//! A tar archive as an index of what lies where in it. Nothing is unpacked, so nothing in it can get out of it; and
-//! whatever its headers say, no more is kept than the bounds here.
+//! A tar archive, indexed by name. Nothing is unpacked, so no entry can write outside; and memory is bounded by the
+//! constants here, whatever the headers say.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,7 +22,7 @@ const MAX_NAME_BYTES: u64 = 4096;
 const MAX_EXTENSION_BYTES: u64 = 64 << 10;
 /// How many links may be followed from one name: `docker save` makes one.
 const MAX_LINKS: usize = 4;
-/// Most bytes of an archive that is compressed as a whole, once it is not any more.
+/// Largest archive that is compressed as a whole, in bytes after decompression.
 const MAX_INFLATED_BYTES: u64 = 64 << 30;
 /// What is decompressed at once, in bytes.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -31,7 +31,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// What is where.
 #[derive(Debug)]
 pub(crate) struct Archive {
-    place: PathBuf,
+    path: PathBuf,
     /// Where its bytes really are, if it was compressed.
     inflated: Option<NamedTempFile>,
     entries: HashMap<String, Entry>,
@@ -56,20 +56,20 @@ pub(crate) fn is_compressed(path: &Path) -> Result<bool> {
 }
 
 impl Archive {
-    /// Looks through an archive, which may be compressed by gzip.
+    /// Indexes an archive, which may be compressed by gzip.
     pub(crate) fn open(path: &Path, stop: &Stop) -> Result<Self> {
         let inflated = if is_compressed(path)? { Some(inflate(path, stop)?) } else { None };
         let bytes = inflated.as_ref().map_or(path, |file| file.path());
         let entries = index(bytes, stop).with_context(|| format!("{} cannot be read", path.display()))?;
-        Ok(Self { place: path.to_owned(), inflated, entries })
+        Ok(Self { path: path.to_owned(), inflated, entries })
     }
 
     /// The archive's own file.
-    pub(super) fn place(&self) -> &Path {
-        &self.place
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// What has this name, if anything; links are followed as far as they stay within.
+    /// The entry with this name, if any; links are followed within the archive.
     pub(super) fn find(&self, name: &str) -> Result<Option<Part>> {
         let mut name = name.to_owned();
         for _ in 0..=MAX_LINKS {
@@ -77,12 +77,12 @@ impl Archive {
                 None => return Ok(None),
                 Some(Entry::Link(target)) => name.clone_from(target),
                 Some(Entry::File { offset, length }) => {
-                    let path = self.inflated.as_ref().map_or(&*self.place, |file| file.path());
+                    let path = self.inflated.as_ref().map_or(&*self.path, |file| file.path());
                     return Ok(Some(Part::stretch(path, *offset, *length)));
                 }
             }
         }
-        bail!("{}: more than {MAX_LINKS} links lead on from one another", self.place.display())
+        bail!("{}: more than {MAX_LINKS} links lead on from one another", self.path.display())
     }
 }
 
@@ -103,7 +103,7 @@ fn inflate(path: &Path, stop: &Stop) -> Result<NamedTempFile> {
     }
 }
 
-/// What an entry has in place of what its own header says.
+/// Values from extension headers, which override those of an entry's own header.
 #[derive(Default)]
 struct Extensions {
     name: Option<String>,
@@ -131,17 +131,17 @@ fn index(path: &Path, stop: &Stop) -> Result<HashMap<String, Entry>> {
     Ok(entries)
 }
 
-/// The name of an entry and what it is, unless it is nothing to be found by. The archive ends at `end`.
+/// The name and kind of an entry; `None` for kinds that are not indexed. The archive ends at `end`.
 fn what_is<R: Read>(
     entry: &tar::Entry<'_, R>,
-    said: Extensions,
+    extensions: Extensions,
     end: u64,
 ) -> Result<Option<(String, Entry)>> {
     let (offset, length) = (entry.raw_file_position(), entry.header().entry_size()?);
     ensure!(offset.checked_add(length).is_some_and(|last| last <= end), "it ends before its last entry does");
-    let name = said.name.map_or_else(|| text(&entry.path_bytes()), Ok)?;
+    let name = extensions.name.map_or_else(|| text(&entry.path_bytes()), Ok)?;
     let Some(name) = within("", &name) else { return Ok(None) };
-    let link = || said.link.map_or_else(|| text(&entry.link_name_bytes().unwrap_or_default()), Ok);
+    let link = || extensions.link.map_or_else(|| text(&entry.link_name_bytes().unwrap_or_default()), Ok);
     let entry = match entry.header().entry_type() {
         EntryType::Regular | EntryType::Continuous => Entry::File { offset, length },
         EntryType::Link => Entry::Link(within("", &link()?).context("a link leads out of it")?),
@@ -155,7 +155,7 @@ fn what_is<R: Read>(
     Ok(Some((name, entry)))
 }
 
-/// Takes what an entry says of the next one, if that is what it is for.
+/// Reads an extension entry, whose values belong to the next entry. Returns whether it was one.
 fn extend<R: Read>(extensions: &mut Extensions, entry: &mut tar::Entry<'_, R>) -> Result<bool> {
     match entry.header().entry_type() {
         EntryType::GNULongName => extensions.name = Some(long(entry)?),
@@ -167,7 +167,7 @@ fn extend<R: Read>(extensions: &mut Extensions, entry: &mut tar::Entry<'_, R>) -
                 match record.key()? {
                     "path" => extensions.name = Some(text(record.value_bytes())?),
                     "linkpath" => extensions.link = Some(text(record.value_bytes())?),
-                    // Where header and extension differ, readers differ about what comes next.
+                    // If header and extension differ, tar readers disagree about where the next entry begins.
                     "size" => bail!("the size of an entry is said twice; expected files of less than 8 GiB"),
                     _ => {}
                 }

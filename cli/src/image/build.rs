@@ -1,5 +1,5 @@
-//! Has an image built from a Dockerfile by whatever builds such here: docker, podman or buildah. Knows their command
-//! lines, and takes the result from a file; what they cache is theirs.
+//! Builds an image from a Dockerfile with the builder that is installed: docker, podman or buildah. Knows their command
+//! lines, and takes the result from a file; their caches stay theirs.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -18,18 +18,18 @@ use tokio::process::{Child, Command};
 use super::{Image, docker, scratch};
 use crate::stop::blocking;
 
-/// Names a builder in place of those that are looked for.
+/// Environment variable with the builder to use instead of searching for one.
 const PROGRAM_VARIABLE: &str = "BERTH_DOCKER_BIN";
-/// What is looked for, in this order.
+/// The builders, in search order.
 const PROGRAMS: [&str; 3] = ["docker", "podman", "buildah"];
-/// The names of files that images are built from, where a directory holds one; the first that is there.
+/// The names of Dockerfiles in a directory; the first that exists is used.
 const DOCKERFILES: [&str; 2] = ["Dockerfile", "Containerfile"];
-/// How long a program may take to say which one it is.
+/// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a builder may take to end when it is told to, and how often is looked.
+/// How long a builder may take to end after SIGTERM, and how often it is polled.
 const END_GRACE: Duration = Duration::from_secs(5);
 const END_INTERVAL: Duration = Duration::from_millis(20);
-/// What the result is called where it is given over.
+/// The name of the result in the file that the builder writes.
 const RESULT: &str = "image";
 
 /// A Dockerfile, and the directory that it is built in.
@@ -40,7 +40,7 @@ pub(crate) struct Dockerfile {
 }
 
 impl Dockerfile {
-    /// The one that a path names: the file itself, or the directory that holds it.
+    /// The Dockerfile at a path: the file itself, or one in the directory.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         if path.is_dir() {
             let mut files = DOCKERFILES.iter().map(|name| path.join(name));
@@ -61,7 +61,7 @@ fn is_dockerfile(name: &str) -> bool {
     })
 }
 
-/// Which command line a program understands.
+/// The command line syntax of a builder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Docker,
@@ -77,7 +77,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// The one that the environment names, or the first that is there and works.
+    /// The one that the environment names, or the first that is installed and works.
     pub(crate) async fn find() -> Result<Self> {
         if let Some(named) = env::var_os(PROGRAM_VARIABLE).filter(|named| !named.is_empty()) {
             let program = PathBuf::from(named);
@@ -98,17 +98,17 @@ impl Builder {
         )
     }
 
-    /// Builds an image and takes it over. What the builder says goes to standard error.
+    /// Builds an image and reads it in. The builder's output goes to standard error.
     pub(crate) async fn build(&self, from: &Dockerfile, tag: &str, args: &[OsString]) -> Result<Image> {
         let context = from.context.canonicalize()?;
-        // Without layers of its own, buildah makes all anew each time, and so an image that is always another.
+        // Without `--layers`, buildah rebuilds everything each time, and the image's digest always changes.
         let verb: &[&str] = if self.kind == Kind::Buildah { &["bud", "--layers"] } else { &["build"] };
         let mut command = Command::new(&self.program);
         command.args(verb).arg("--file").arg(from.file.canonicalize()?).args(["--tag", tag]);
         self.run(command.args(args).arg(context), "the build").await?;
         let directory = tempfile::Builder::new().prefix(".berth-build-").tempdir_in(scratch())?;
         let mut command = Command::new(&self.program);
-        // A path may hold what these take for a tag.
+        // A path may contain a colon, which these take for the start of a tag.
         command.current_dir(directory.path());
         match self.kind {
             Kind::Docker => command.args(["save", "--output", RESULT, tag]),
@@ -128,9 +128,9 @@ impl Builder {
         .await
     }
 
-    /// Runs a command of the builder to its end; dropped before, it ends the command.
+    /// Runs a command of the builder; dropping the future ends it.
     async fn run(&self, command: &mut Command, what: &str) -> Result<()> {
-        // Standard output is for what berth itself has to say.
+        // Standard output is for the results of berth itself.
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
         command.stdin(Stdio::null()).stdout(stderr);
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
@@ -140,7 +140,7 @@ impl Builder {
     }
 }
 
-/// A program of this name where programs are looked for.
+/// Finds a program in PATH.
 fn on_path(name: &str) -> Option<PathBuf> {
     let executable = |file: &PathBuf| {
         file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
@@ -148,7 +148,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(executable)
 }
 
-/// Asks a program which one it is: `docker` may be podman by another name.
+/// Finds out which builder a program is: `docker` may be podman by another name.
 async fn kind_of(program: &Path) -> Result<Kind> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
@@ -164,7 +164,7 @@ async fn kind_of(program: &Path) -> Result<Kind> {
     })
 }
 
-/// A builder at work. Dropped, it is told to end, and waited for: it may be writing where we remove files next.
+/// A running builder. Dropped, it gets SIGTERM and is waited for: it may be writing where we remove files next.
 struct Running(Child);
 
 impl Drop for Running {
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(Dockerfile::at(&dir.path().join("Dockerfile")), None);
     }
 
-    /// A builder that does what this script does.
+    /// A fake builder that runs this script.
     fn script(dir: &Path, text: &str) -> PathBuf {
         let program = dir.join("builder");
         fs::write(&program, format!("#!/bin/sh\n{text}")).unwrap();

@@ -1,6 +1,6 @@
 //! An image from an archive as `docker save` writes it. Newer ones are OCI image layouts too, and taken as that where
 //! their layers are compressed. Else layers are compressed here, always to the same bytes, and the image gets a
-//! manifest of its own; its configuration stays, and with it what it is.
+//! manifest of its own; its configuration, which is its identity, stays.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::stop::Stop;
 
 /// The list of an archive's images.
 const LIST: &str = "manifest.json";
-/// What compressed layers begin with: gzip (deflate) and zstd.
+/// Magic bytes of compressed layers: gzip (deflate) and zstd.
 const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -34,10 +34,10 @@ struct Saved {
     layers: Vec<String>,
 }
 
-/// Looks at an archive without unpacking anything of it.
+/// Inspects an archive without unpacking it.
 pub(crate) fn look_at(path: &Path) -> Result<()> {
     if is_compressed(path)? {
-        // What is in it takes long to find out.
+        // To index it takes long.
         return Ok(());
     }
     match open(path, &Stop::default())? {
@@ -46,7 +46,7 @@ pub(crate) fn look_at(path: &Path) -> Result<()> {
     }
 }
 
-/// Takes over the image of an archive.
+/// Reads the image of an archive.
 pub(crate) fn import(path: &Path, stop: &Stop) -> Result<Image> {
     match open(path, stop)? {
         Found::Layout(files, contents) => Ok(Image::of(contents, files)),
@@ -166,7 +166,7 @@ mod tests {
         let mut files: Vec<(&str, &[u8])> = vec![
             ("c.json", &config),
             ("1/layer.tar", LAYER),
-            // As `docker save` says that a layer is there already.
+            // This is how `docker save` refers to a layer that is in the archive already.
             ("2/layer.tar@", b"../1/layer.tar"),
         ];
         files.extend(more);

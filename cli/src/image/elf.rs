@@ -1,4 +1,4 @@
-//! Looks at the head of an ELF file: which machine it is for, and whether it needs a dynamic linker.
+//! Reads the header of an ELF file: its machine, and whether it needs a dynamic linker.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -39,7 +39,7 @@ pub(crate) enum ElfError {
     Dynamic(PathBuf),
 }
 
-/// What the head of a program says.
+/// What the ELF header of a program says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
     /// The machine it runs on.

@@ -1,4 +1,4 @@
-//! Where the parts of an image lie: files of a directory, or stretches of an archive, which is read in place.
+//! Where the parts of an image are: files of a directory, or ranges of an archive, which is not extracted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,10 @@ pub(crate) enum Files {
 }
 
 impl Files {
-    /// The part with this name, which must lead nowhere else: it is ours, or made of a digest.
+    /// The part with this name, which must not lead out of the directory: callers pass constants, or names made of
+    /// digests.
     pub(crate) fn find(&self, name: &str) -> Result<Part> {
-        let missing = || MissingPart { within: self.place().display().to_string(), name: name.to_owned() };
+        let missing = || MissingPart { within: self.path().display().to_string(), name: name.to_owned() };
         let root = match self {
             Self::Archive(archive) => return Ok(archive.find(name)?.ok_or_else(missing)?),
             Self::Directory(root) => root,
@@ -38,7 +39,7 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing().into()),
             found => found.with_context(|| format!("cannot look at {}", path.display()))?,
         };
-        // A pipe would be waited for.
+        // Opening a FIFO would block.
         ensure!(metadata.is_file(), "{} is no file", path.display());
         Ok(Part::stretch(&path, 0, metadata.len()))
     }
@@ -49,10 +50,10 @@ impl Files {
     }
 
     /// The directory or the archive.
-    pub(crate) fn place(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Directory(root) => root,
-            Self::Archive(archive) => archive.place(),
+            Self::Archive(archive) => archive.path(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Writes what an image's one layer holds as a tar archive that depends on nothing but the files: sorted names, no
+//! Writes an image's one layer as a tar archive that depends only on the files: sorted names, no
 //! times, no names of users. Extended attributes are left out: instances could not use them.
 
 use std::collections::HashMap;
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tar::{Builder, EntryType, Header};
 
-/// Where a lone binary lies in its image.
+/// The path of a lone binary in its image.
 pub(crate) const BINARY_DIRECTORY: &str = "app";
-/// Files with this at the start of their name would delete others when the layer is unpacked.
+/// Prefix of whiteouts: files with such names would delete others when the layer is unpacked.
 const WHITEOUT: &[u8] = b".wh.";
 /// Permission bits that an archive keeps.
 const MODE_BITS: u32 = 0o7777;
@@ -132,7 +132,8 @@ fn owned(kind: EntryType, metadata: &Metadata) -> Header {
     header
 }
 
-/// A file of the length that its header announced: a file that grows or shrinks meanwhile would break the archive.
+/// A reader that gives exactly the length in the header: a file that grows or shrinks while it is read would break the
+/// archive.
 struct Exactly {
     file: File,
     left: u64,

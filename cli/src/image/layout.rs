@@ -1,4 +1,4 @@
-//! Writes OCI image layouts. One is staged beside its final place and appears there whole, or not at all.
+//! Writes OCI image layouts. One is staged next to its destination and appears there whole, or not at all.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::stop::Stop;
 
-/// The file that says that a directory is a layout.
+/// The file that marks a directory as a layout.
 pub(crate) const MARKER: &str = "oci-layout";
 /// The file that lists its images.
 pub(crate) const INDEX: &str = "index.json";
@@ -36,14 +36,15 @@ pub(crate) fn blob_name(hex: &str) -> String {
     format!("{BLOBS}/{hex}")
 }
 
-/// A layout in the making. Dropped, it leaves nothing behind.
+/// A layout under construction. Dropped, it is removed.
 pub(crate) struct Staging {
     directory: TempDir,
     stop: Stop,
 }
 
 impl Staging {
-    /// Begins a layout in a directory, which is made if it is missing; it must be that of the final place.
+    /// Begins a layout in a directory, which is created if missing. It must be the parent of the destination, for the
+    /// rename.
     pub(crate) fn in_directory(parent: &Path) -> Result<Self> {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         let directory = tempfile::Builder::new().prefix(".berth-pack-").tempdir_in(parent);
@@ -53,7 +54,7 @@ impl Staging {
         Ok(Self { directory, stop: Stop::default() })
     }
 
-    /// Begins a layout that has no final place, and is given up when it is said so.
+    /// Begins a layout without a destination, in a temporary directory. `stop` cancels it.
     pub(crate) fn temporary(stop: &Stop) -> Result<Self> {
         Ok(Self { stop: stop.clone(), ..Self::in_directory(&super::scratch())? })
     }
@@ -77,16 +78,17 @@ impl Staging {
         blob.finish(media_type)
     }
 
-    /// Names the layout's one image and moves all to its place, durably. A layout that is there already is replaced.
-    pub(crate) fn publish(self, image: Descriptor, place: &Path) -> Result<()> {
+    /// Writes the index with the layout's one image and moves all to the destination, durably. Replaces an existing
+    /// layout.
+    pub(crate) fn publish(self, image: Descriptor, destination: &Path) -> Result<()> {
         self.seal(image)?;
-        let replaced = move_into(self.directory.path(), place)
-            .with_context(|| format!("cannot move the image layout to {}", place.display()))?;
-        // The one it was staged in; the place's own may be told as an empty path.
+        let replaced = move_into(self.directory.path(), destination)
+            .with_context(|| format!("cannot move the image layout to {}", destination.display()))?;
+        // The staging directory's parent: that of the destination may be an empty path.
         let parent = self.directory.path().parent().context("the staging place has no parent")?;
         File::open(parent)?.sync_all()?;
         if !replaced {
-            // Nothing is left at the staging place; dropping would only look for it.
+            // The staging directory is gone; dropping the guard would only try to remove it.
             let _ = self.directory.keep();
         }
         Ok(())
@@ -110,12 +112,12 @@ impl Staging {
     }
 }
 
-/// Moves a layout to its place in one step; `true` if what was there took the old place.
-fn move_into(staged: &Path, place: &Path) -> Result<bool> {
-    match renameat_with(CWD, staged, CWD, place, RenameFlags::NOREPLACE) {
+/// Moves a layout to its destination atomically; `true` if an earlier layout was exchanged and is now at `staged`.
+fn move_into(staged: &Path, destination: &Path) -> Result<bool> {
+    match renameat_with(CWD, staged, CWD, destination, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(false),
-        Err(Errno::EXIST) if is_layout(place) || is_empty(place) => {
-            renameat_with(CWD, staged, CWD, place, RenameFlags::EXCHANGE)?;
+        Err(Errno::EXIST) if is_layout(destination) || is_empty(destination) => {
+            renameat_with(CWD, staged, CWD, destination, RenameFlags::EXCHANGE)?;
             Ok(true)
         }
         Err(Errno::EXIST) => bail!("it exists and is no image layout; choose another place or remove it"),
@@ -134,7 +136,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     Ok(file.sync_all()?)
 }
 
-/// A blob in the making: what is written goes to the file and into the digest.
+/// A blob under construction: written bytes go to the file and into the digest.
 pub(crate) struct Blob {
     blobs: PathBuf,
     stop: Stop,
@@ -142,7 +144,7 @@ pub(crate) struct Blob {
 }
 
 impl Blob {
-    /// Gives the blob its name.
+    /// Renames the blob to its digest.
     pub(crate) fn finish(self, media_type: MediaType) -> Result<Descriptor> {
         let (out, hex, size) = self.out.finish();
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -165,7 +167,7 @@ impl Write for Blob {
     }
 }
 
-/// Passes bytes on and takes their SHA-256 and number.
+/// A writer that also computes the SHA-256 and the number of the bytes.
 pub(crate) struct Hashed<W> {
     out: W,
     hash: Sha256,

@@ -1,6 +1,5 @@
 //! Makes OCI images without any other program: from a static binary or a root directory, one gzip layer, the same
-//! bytes from the same input; or takes over one that is there already, or has a builder make one. Knows nothing of apps
-//! and edges.
+//! bytes from the same input; or reads an existing one, or has a builder make one. Knows nothing of apps and edges.
 
 mod archive;
 pub(crate) mod build;
@@ -35,14 +34,14 @@ use layout::{Hashed, Staging};
 use crate::stop::Stop;
 
 const SCHEMA_VERSION: u32 = 2;
-/// Value of gzip's field for the operating system that says "unknown": so it is the same everywhere.
+/// gzip's OS field (RFC 1952 §2.3.1): 255 is "unknown", so that the bytes are the same on every machine.
 const GZIP_UNKNOWN_SYSTEM: u8 = 255;
 const GZIP_LEVEL: u32 = 6;
-/// Where large files are put for a while, unless TMPDIR says otherwise.
+/// Directory of large temporary files, unless TMPDIR is set.
 const LARGE_SCRATCH: &str = "/var/tmp";
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What an image says about running it.
+/// What an image's configuration says about running it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     /// Program and arguments. A binary's default is the binary; a root directory has none.
@@ -53,7 +52,7 @@ pub(crate) struct Settings {
     pub(crate) user: Option<String>,
 }
 
-/// What an image is made of, looked at.
+/// What an image is made of, after inspection.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A static binary.
@@ -63,7 +62,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Looks at a path. Fails with words for people where nothing can be made of it.
+    /// Finds out what is at a path. Fails with a text for users if it is nothing that an image can be made of.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let metadata = path.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
         if metadata.is_dir() {
@@ -79,7 +78,7 @@ impl Source {
     }
 }
 
-/// An image that is ready to be given away. What was made for it on disk is gone when it is dropped.
+/// An image that is ready to be pushed. Temporary files for it are removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) contents: oci::Contents,
@@ -133,7 +132,7 @@ impl Image {
     }
 }
 
-/// Where what is made only to be given away is made: it may be large, and memory is what many a /tmp is in.
+/// The directory of temporary images. Not /tmp by default: images may be large, and /tmp is often in memory.
 fn scratch() -> PathBuf {
     let usual = Path::new(LARGE_SCRATCH);
     match std::env::var_os("TMPDIR") {
@@ -179,7 +178,7 @@ fn write_layer(source: &Source, staging: &Staging) -> Result<(Descriptor, String
     Ok((layer, format!("sha256:{diff_hex}")))
 }
 
-/// Compresses what is written, always to the same bytes.
+/// A gzip writer whose output depends only on the input.
 fn gzip<W: Write>(to: W) -> GzEncoder<W> {
     let gzip = GzBuilder::new().mtime(0).operating_system(GZIP_UNKNOWN_SYSTEM);
     gzip.write(to, Compression::new(GZIP_LEVEL))
@@ -207,7 +206,7 @@ fn config(source: &Source, settings: &Settings) -> Result<Config> {
     Ok(config.build()?)
 }
 
-/// A root directory's architecture is that of its program, or this machine's where it cannot be seen.
+/// A root directory's architecture is that of its program, or this machine's if it cannot be determined.
 fn architecture(source: &Source, settings: &Settings) -> Arch {
     match source {
         Source::Binary { architecture, .. } => architecture.clone(),

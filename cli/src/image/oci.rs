@@ -1,5 +1,5 @@
-//! An image that is there in the form of an OCI image layout, in a directory or an archive: found, checked as far as
-//! its documents go, and taken as it is. Layers are checked by whom they are given to.
+//! An existing OCI image layout, in a directory or an archive: its documents are checked, and its bytes are used
+//! unchanged. Layers are checked by their receiver, the edge.
 //!
 //! For several machines, what is for linux/amd64 and linux/arm64 is taken. An index that lists more than that becomes
 //! one that lists just that.
@@ -44,16 +44,16 @@ pub(crate) struct Contents {
 
 /// Reads the image that a layout holds.
 pub(crate) fn read(files: &Files) -> Result<Contents> {
-    let place = files.place().display();
-    ensure!(files.has(MARKER), "{place} is no OCI image layout: it holds no file {MARKER}");
+    let path = files.path().display();
+    ensure!(files.has(MARKER), "{path} is no OCI image layout: it holds no file {MARKER}");
     let bytes = files.find(INDEX)?.document()?;
-    let index = Manifest::read(&bytes).with_context(|| format!("{place}: {INDEX} cannot be used"))?;
-    let Manifest::Index(index) = index else { bail!("{place}: {INDEX} is no list of images") };
+    let index = Manifest::read(&bytes).with_context(|| format!("{path}: {INDEX} cannot be used"))?;
+    let Manifest::Index(index) = index else { bail!("{path}: {INDEX} is no list of images") };
     match fitting(&index).as_slice() {
-        [] => bail!("{place} lists no image for linux/amd64 or linux/arm64"),
+        [] => bail!("{path} lists no image for linux/amd64 or linux/arm64"),
         [image] => read_image(files, image),
         images => {
-            one_for_each(images).with_context(|| format!("{place} cannot be used"))?;
+            one_for_each(images).with_context(|| format!("{path} cannot be used"))?;
             let mut reader = Reader { files, contents: Contents::default() };
             let children = reader.children(images, MAX_DEPTH)?;
             reader.contents.documents.push(index_of(&children)?);
@@ -62,14 +62,14 @@ pub(crate) fn read(files: &Files) -> Result<Contents> {
     }
 }
 
-/// Reads one image of a layout, of which nothing else is looked at.
+/// Reads one image of a layout, and ignores the others.
 pub(crate) fn read_image(files: &Files, image: &Descriptor) -> Result<Contents> {
     let mut reader = Reader { files, contents: Contents::default() };
     reader.tree(image, MAX_DEPTH)?;
     Ok(reader.contents)
 }
 
-/// What is for a machine that runs Berth, once each.
+/// The images for platforms that run Berth, one for each.
 fn fitting(index: &Index) -> Vec<&Descriptor> {
     let mut seen = BTreeSet::new();
     let fits = |of: &&Descriptor| {
@@ -143,7 +143,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Those of an index that are whole. Tools keep indexes of which they have only what is for their own machine.
+    /// The complete images of an index. Tools often keep an index with only the image for their own platform.
     fn children<'d>(&mut self, wanted: &[&'d Descriptor], depth: usize) -> Result<Vec<&'d Descriptor>> {
         let mut taken = Vec::new();
         let mut missing = None;

@@ -1,4 +1,4 @@
-//! A part of an image: a file, or a stretch of an archive, which is read in place.
+//! A part of an image: a file, or a range of an archive, which is not extracted.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Take};
@@ -16,7 +16,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// A stretch of a file.
+    /// A range of a file.
     pub(super) fn stretch(path: &Path, offset: u64, length: u64) -> Self {
         Self { path: path.to_owned(), offset, length }
     }
@@ -38,7 +38,7 @@ impl Part {
         Ok(file.take(self.length))
     }
 
-    /// What it holds from a place on, at most so many bytes. A file that has become shorter is an error.
+    /// Reads from an offset on, at most so many bytes. A file that has become shorter is an error.
     pub(crate) fn read_at(&self, from: u64, most: usize) -> io::Result<Vec<u8>> {
         let left = usize::try_from(self.length.saturating_sub(from)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; left.min(most)];

@@ -13,11 +13,11 @@ use super::*;
 
 const X86_64: u16 = 62;
 
-fn pack_to(source: &Path, settings: &Settings, place: &Path) -> Result<String> {
-    let staging = Staging::in_directory(place.parent().unwrap())?;
+fn pack_to(source: &Path, settings: &Settings, layout: &Path) -> Result<String> {
+    let staging = Staging::in_directory(layout.parent().unwrap())?;
     let image = pack(&Source::open(source)?, settings, &staging)?;
     let digest = image.digest().to_string();
-    staging.publish(image, place)?;
+    staging.publish(image, layout)?;
     Ok(digest)
 }
 
@@ -31,7 +31,7 @@ fn blob_path(layout: &Path, descriptor: &Descriptor) -> PathBuf {
     layout.join(layout::blob_name(descriptor.as_digest_sha256().unwrap()))
 }
 
-/// Reads a layout back, checking every digest on the way.
+/// Reads a layout back and checks every digest.
 fn read(layout: &Path) -> ReadBack {
     assert!(layout::is_layout(layout));
     let index = ImageIndex::from_file(layout.join(layout::INDEX)).unwrap();
@@ -79,11 +79,11 @@ fn a_binary_becomes_an_image_that_runs_it() {
     let binary = dir.path().join("hello");
     fs::write(&binary, elf(X86_64, &[1])).unwrap();
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o600)).unwrap();
-    let place = dir.path().join("new/layout");
+    let layout = dir.path().join("new/layout");
     let settings =
         Settings { env: vec!["A=b".into()], user: Some("1000:1000".into()), ..Settings::default() };
-    let digest = pack_to(&binary, &settings, &place).unwrap();
-    let image = read(&place);
+    let digest = pack_to(&binary, &settings, &layout).unwrap();
+    let image = read(&layout);
     assert_eq!(image.manifest.layers().len(), 1);
     assert_eq!(
         listing(&image),
@@ -179,14 +179,14 @@ fn what_an_image_cannot_hold_is_refused_and_leaves_nothing() {
 fn a_layout_is_replaced_but_nothing_else_is() {
     let dir = tempfile::tempdir().unwrap();
     let binary = dir.path().join("hello");
-    let place = dir.path().join("layout");
+    let layout = dir.path().join("layout");
     fs::write(&binary, elf(X86_64, &[])).unwrap();
-    let first = pack_to(&binary, &Settings::default(), &place).unwrap();
+    let first = pack_to(&binary, &Settings::default(), &layout).unwrap();
     fs::write(&binary, elf(X86_64, &[1])).unwrap();
-    let second = pack_to(&binary, &Settings::default(), &place).unwrap();
+    let second = pack_to(&binary, &Settings::default(), &layout).unwrap();
     assert_ne!(first, second);
-    read(&place);
-    assert_eq!(fs::read_dir(place.join("blobs/sha256")).unwrap().count(), 3, "only the new image's blobs");
+    read(&layout);
+    assert_eq!(fs::read_dir(layout.join("blobs/sha256")).unwrap().count(), 3, "only the new image's blobs");
     let precious = dir.path().join("precious");
     fs::create_dir(&precious).unwrap();
     fs::write(precious.join("file"), "mine").unwrap();
@@ -203,9 +203,9 @@ fn others_can_read_a_layout() {
     let dir = tempfile::tempdir().unwrap();
     let binary = dir.path().join("hello");
     fs::write(&binary, elf(X86_64, &[])).unwrap();
-    let place = dir.path().join("layout");
-    pack_to(&binary, &Settings::default(), &place).unwrap();
-    let mut open = vec![place.clone()];
+    let layout = dir.path().join("layout");
+    pack_to(&binary, &Settings::default(), &layout).unwrap();
+    let mut open = vec![layout.clone()];
     while let Some(path) = open.pop() {
         let metadata = fs::metadata(&path).unwrap();
         let expected = if metadata.is_dir() { 0o755 } else { 0o644 };
@@ -233,7 +233,7 @@ fn a_foreign_layout_is_taken_as_it_is() {
     assert!(refusal().contains("is damaged: it has 7 bytes"));
     fs::remove_file(&path).unwrap();
     assert!(refusal().contains("holds no blobs/sha256/"));
-    // Nobody would ever write to it.
+    // A FIFO without a writer would block forever.
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(refusal().contains("is no file"));
     assert!(Image::of_layout(dir.path()).unwrap_err().to_string().contains("oci-layout"));
@@ -301,7 +301,7 @@ fn of_an_index_what_runs_here_is_taken() {
     assert_ne!(image.digest().unwrap(), Digest::of(&more));
     assert_eq!((image.contents.architectures.len(), image.contents.documents.len()), (1, 2));
 
-    // Of what is listed but not there, somebody is told.
+    // An image that is listed and whose parts are missing is left out, with a note.
     let image = take("half", &index_of(&[&amd64_entry, &arm64_entry]), &amd64).unwrap();
     assert!(image.contents.notes[0].contains("linux/arm64 is left out"), "{:?}", image.contents.notes);
     let refusal = |name: &str, index: &serde_json::Value, blobs: &[Vec<u8>]| {

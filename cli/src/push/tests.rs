@@ -1,4 +1,4 @@
-//! Pushes to a registry that cuts connections as it is told.
+//! Pushes to a registry that cuts connections as each test asks.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -198,7 +198,7 @@ async fn an_upload_that_was_forgotten_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn a_damaged_layer_is_told_by_its_file() {
+async fn a_damaged_layer_is_reported_with_its_file() {
     let (dir, admin, registry) = serve(Registry::default());
     let image = image(&dir);
     let layer = image.contents.blobs.values().max_by_key(|part| part.length()).unwrap();
@@ -211,7 +211,7 @@ async fn a_damaged_layer_is_told_by_its_file() {
 }
 
 #[test]
-fn ranges_tell_how_much_is_there() {
+fn ranges_give_how_much_was_received() {
     assert_eq!(
         [Some("0-9"), Some("0-0"), None, Some("x"), Some("bytes=0-4")].map(received),
         [10, 0, 0, 0, 5]

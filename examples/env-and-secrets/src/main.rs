@@ -1,4 +1,4 @@
-//! Tells which variables and secrets it was given. Of a secret it tells only how long it is and how it ends.
+//! Shows which variables and secrets it was given. Of a secret it shows only the length and the last characters.
 
 use std::convert::Infallible;
 
@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const PORT: u16 = 8080;
 const PLAIN: [&str; 2] = ["ACCOUNT_NAME", "GREETING"];
 const SECRET: [&str; 2] = ["ACCOUNT_API_KEY", "CONTAINER_SECRET_KEY"];
-/// How many characters of a secret's end are told, so that two can be told apart.
+/// How many of a secret's last characters are shown, so that two can be distinguished.
 const SHOWN_CHARACTERS: usize = 3;
 
 #[tokio::main(flavor = "current_thread")]

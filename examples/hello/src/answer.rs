@@ -1,4 +1,4 @@
-//! Which answer a request gets, by the end of its path.
+//! Chooses the response to a request by the end of its path.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::{body, inside, output, socket};
 /// The body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What is left to do when an answer is out and its connection is done with HTTP.
+/// Work that remains after a response was sent and its connection is done with HTTP.
 pub(crate) enum After {
     /// End the process with this code.
     Exit(i32),
@@ -33,10 +33,10 @@ pub(crate) struct SocketUpgrade {
     pub(crate) close: Option<u16>,
 }
 
-/// Where an answer leaves what is to be done after it.
+/// Where a handler stores the work for after its response.
 pub(crate) type Later = Arc<Mutex<Option<After>>>;
 
-/// Answers one request. Every answer says in two headers which instance and which process gave it.
+/// Handles one request. Two headers of every response name the instance and the process.
 pub(crate) async fn answer(
     request: Request<Incoming>,
     settings: Arc<Settings>,

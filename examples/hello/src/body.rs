@@ -1,4 +1,5 @@
-//! Bodies that stream: out at a known pattern or slowly, in through a checksum. None is ever held whole.
+//! Streaming bodies: responses with a known pattern or slow ones, requests through a checksum. None is held in memory
+//! whole.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -67,7 +68,7 @@ fn streamed(body: Body) -> Response<Body> {
     response
 }
 
-/// Reads a body and tells its length and checksum.
+/// Reads a body and returns its length and checksum.
 pub(crate) async fn sink(mut body: Incoming) -> Response<Body> {
     let (mut bytes, mut hash) = (0, Sha256::new());
     while let Some(frame) = body.frame().await {

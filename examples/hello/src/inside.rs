@@ -17,16 +17,16 @@ use crate::settings::Settings;
 const FILE: &str = "/tmp/file";
 /// How long `.../connect/HOST/PORT` waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The bit of an interface's flags that says that it is up (`IFF_UP`).
+/// The flag of an interface that is up (`IFF_UP`).
 const FLAG_UP: u32 = 1;
 
-/// Most notes that are kept, and the longest of them in bytes: this is an example, and no place to store things.
+/// How many notes are kept, and the longest of them in bytes: this is an example and not a store.
 const MAX_NOTES: usize = 10_000;
 const MAX_NOTE_BYTES: usize = 64 * 1024;
 
 static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Keeps what Berth says of a callback, and the body, for as long as the process lives.
+/// Keeps the headers and the body of a callback from Berth for as long as the process lives.
 pub(crate) async fn note(request: Request<Incoming>) -> Response<Body> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
     let about =
@@ -47,7 +47,7 @@ pub(crate) fn notes() -> String {
     NOTES.lock().unwrap_or_else(PoisonError::into_inner).concat()
 }
 
-/// The page for every other path: who answers, and its environment, one variable a line.
+/// The page for every other path: the instance, and its environment, one variable a line.
 pub(crate) fn page(settings: &Settings) -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let Settings { message, instance, boot, .. } = settings;
@@ -144,7 +144,7 @@ fn up_or_down(name: &str) -> &'static str {
     }
 }
 
-/// Tries a TCP connection and tells what came of it.
+/// Tries a TCP connection and returns the result as text.
 pub(crate) async fn connect(host: &str, port: u16) -> String {
     match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
         Ok(Ok(_)) => format!("connected to {host} port {port}\n"),
@@ -153,7 +153,7 @@ pub(crate) async fn connect(host: &str, port: u16) -> String {
     }
 }
 
-/// The names that it is told it has: by the kernel, and in `/etc`.
+/// The host names that it sees: from the kernel, and in `/etc`.
 pub(crate) fn names() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     format!("{}{}{}", read("/proc/sys/kernel/hostname"), read("/etc/hostname"), read("/etc/hosts"))

@@ -78,11 +78,11 @@ fn watch_signals(ignore_term: bool) -> std::io::Result<watch::Receiver<bool>> {
 
 /// Completes once the server is asked to end.
 pub(crate) async fn ended(ending: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, which happens only after it told.
+    // An error means that the sender was dropped, which happens only after it has sent.
     let _ = ending.wait_for(|ending| *ending).await;
 }
 
-/// Takes connections until the server is asked to end; returns those still in work.
+/// Accepts connections until the server is asked to end; returns those still being served.
 async fn accept(
     listener: &TcpListener,
     settings: &Arc<Settings>,
@@ -107,7 +107,7 @@ async fn accept(
     }
 }
 
-/// Serves one connection, then does what its last answer left to be done.
+/// Serves one connection, then does the work that its last response left.
 async fn connection(stream: TcpStream, settings: Arc<Settings>, mut ending: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let after = Arc::new(Mutex::new(None));

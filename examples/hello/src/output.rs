@@ -1,4 +1,4 @@
-//! Writes to standard output and standard error: what it is given, numbers at a calm pace, or as much as it can.
+//! Writes to standard output and standard error: given text, numbers at a slow pace, or as much as it can.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub(crate) fn count(most: u64) -> Response<Body> {
     text(StatusCode::ACCEPTED, format!("counting to {most}\n"))
 }
 
-/// Writes lines as fast as they are taken, for so long, and tells how many that were.
+/// Writes lines as fast as they are taken, for so long, and returns how many that were.
 pub(crate) async fn flood(seconds: u64) -> Response<Body> {
     let length = Duration::from_secs(seconds.min(MAX_FLOOD_S));
     let flood = move || -> io::Result<u64> {

@@ -1,4 +1,4 @@
-//! What the environment says: read once, at the start.
+//! The settings, from environment variables: read once, at the start.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -8,7 +8,7 @@ const DEFAULT_PORT: u16 = 8080;
 /// First line of the page where `MESSAGE` does not give one.
 const DEFAULT_MESSAGE: &str = "Hello from a container!";
 
-/// How this process behaves, and who it is.
+/// How this process behaves, and its identity.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// First line of the page.

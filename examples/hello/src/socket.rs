@@ -50,7 +50,7 @@ pub(crate) async fn serve(asked: SocketUpgrade, mut ending: watch::Receiver<bool
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let mut socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    // An error means that the client has gone; there is nobody left to tell.
+    // An error means that the client has disconnected: there is nobody to report it to.
     let _ = match asked.close {
         Some(code) => close(&mut socket, code.into(), "as asked").await,
         None => echo(&mut socket, &mut ending).await,

@@ -50,7 +50,7 @@ async fn serve(
             let answer = Response::new(Full::<bytes::Bytes>::from(text()));
             async { Ok::<_, Infallible>(answer) }
         });
-        // A client that has asked and sends nothing more still gets its answer.
+        // A client that has half-closed its connection still gets its response.
         tokio::spawn(http1::Builder::new().half_close(true).serve_connection(stream, service));
     }
 }

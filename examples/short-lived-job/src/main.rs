@@ -1,4 +1,4 @@
-//! A job: counts the primes below LIMIT, writes how many there are, and ends. A LIMIT that is none is exit code 2.
+//! A job: counts the primes below LIMIT, writes how many there are, and ends. A LIMIT that is no number is exit code 2.
 
 use std::process::ExitCode;
 

@@ -11,8 +11,8 @@ const STUBBORN: &str = "IGNORE_SIGTERM";
 /// Size of one write of a flood, in bytes.
 const FLOOD_BYTES: usize = 1 << 20;
 
-/// An app whose first process does nothing about a signal is not ended by it; this one says so, and exits when it is
-/// not told to be stubborn.
+/// Signals without a handler do not end the first process of a pid namespace (pid_namespaces(7)); this one logs it, and
+/// exits unless it was asked to ignore it.
 pub(crate) fn take_signals() {
     use nix::sys::signal::{SigSet, Signal};
     if std::env::var_os(STUBBORN).is_some() {

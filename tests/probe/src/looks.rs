@@ -1,4 +1,4 @@
-//! What an app sees and reaches: `GET .../look/NAME?ARGUMENT` tells `ok` with what was found, or the error's name.
+//! What an app sees and reaches: `GET .../look/NAME?ARGUMENT` returns `ok` with what was found, or the error's name.
 
 use std::fs;
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ pub(crate) fn remember_descriptors() -> io::Result<()> {
     Ok(())
 }
 
-/// Looks, and tells of it in one line.
+/// Runs one of them, and returns the result as one line.
 pub(crate) fn look(name: &str, argument: &str) -> String {
     match find(name, argument) {
         Ok(found) => format!("ok {found}").trim_end().to_owned(),

@@ -1,5 +1,5 @@
-//! An app for containers that tries what an app must not be able to do. Each probe runs in a child of its own and is told
-//! of in one word: `ok` when it succeeded, else the error's name, or `killed-by-N`.
+//! An app for containers that tries what an app must not be able to do. Each probe runs in a child process, and its
+//! result is one word: `ok` if it succeeded, else the error's name, or `killed-by-N`.
 //!
 //! `GET /container/ID/probe/NAME` runs a probe, `/probes` lists them; see `looks` for what only looks around,
 //! and `bombs` for what takes a lot of something.
@@ -38,7 +38,7 @@ fn serve(mut stream: TcpStream) {
         header.clear();
     }
     let path = line.split(' ').nth(1).unwrap_or("/");
-    // Paths are arguments of looks: they are not taken apart.
+    // The argument may be a path, so it is not split at slashes.
     let text = match path.split_once("/look/").and_then(|(_, look)| look.split_once('?')) {
         Some((name, argument)) => looks::look(name, argument),
         None => answer(&path.split('/').collect::<Vec<_>>()),

@@ -1,4 +1,5 @@
-//! How late alarms go off, among however many others that are not due: the container is asked, and then the alarm is gone.
+//! How late alarms go off, among however many others that are not due: the container is asked, and then the alarm is
+//! gone.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,7 @@ use crate::cluster::Cluster;
 const AHEAD_MS: u64 = 30;
 /// How long one may be late before this gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pause between two looks.
+/// Pause between two polls.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Sets so many alarms of one object, one after the other. Gives how long setting takes, and how late each is done, in

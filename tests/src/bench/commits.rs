@@ -23,8 +23,8 @@ pub struct Commits {
     pub latencies: Samples,
 }
 
-/// Some clients, each with a connection that it keeps, put values of so many bytes for a time; each waits for its answer
-/// before it puts the next. `path_of` says where the client puts its value with a number.
+/// Some clients, each with a connection that it keeps, put values of so many bytes for a time; each waits for its
+/// answer before it puts the next. `path_of` gives the path for a client's value with a number.
 pub async fn measure(
     socket: &Path,
     clients: usize,

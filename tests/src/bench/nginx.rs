@@ -1,5 +1,5 @@
-//! nginx in front of nginx with mutual TLS 1.3 between them, configured as an expert does: the peer that edge and agent are
-//! compared with.
+//! nginx in front of nginx with mutual TLS 1.3 between them, configured as an expert does: the peer that edge and agent
+//! are compared with.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::{host, packages, ports};
 
 /// How long a server may take to listen, and to end.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause between two looks at it.
+/// Pause between two polls.
 const POLL: Duration = Duration::from_millis(10);
 
 /// Settings that both roles have.
@@ -85,9 +85,9 @@ const NODE: &str = "  server {
 struct Server(Child);
 
 impl Server {
-    /// Starts a server as the user that the command says, and waits until it listens.
+    /// Starts a server as the command's user, and waits until it listens.
     fn start(command: &Command, log: &Path, address: SocketAddr) -> Result<Self> {
-        // Servers that cannot watch a pipe are told by the kernel that this process is gone.
+        // Servers that cannot watch a pipe get a signal from the kernel when this process ends.
         let mut bound = Command::new("setpriv");
         bound.args(["--pdeathsig", "TERM"]).arg(command.get_program()).args(command.get_args());
         bound.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -103,8 +103,8 @@ impl Server {
         while TcpStream::connect(address).is_err() {
             let ended = self.0.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
-                let said = fs::read_to_string(log).unwrap_or_default();
-                bail!("nothing listens on {address} ({ended:?}): {}", said.trim());
+                let log_text = fs::read_to_string(log).unwrap_or_default();
+                bail!("nothing listens on {address} ({ended:?}): {}", log_text.trim());
             }
             std::thread::sleep(POLL);
         }
@@ -147,7 +147,7 @@ pub struct ChainSetup<'a> {
     pub edge: &'a str,
     /// Name of the agent's certificate.
     pub node: &'a str,
-    /// The app, which listens where the variable `PORT` says.
+    /// The app, which listens on the port in the variable `PORT`.
     pub app: Command,
 }
 

@@ -25,7 +25,7 @@ const TUN: &str = "/dev/net/tun";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two tries to reach a port that is not there yet.
 const RETRY: Duration = Duration::from_millis(1);
-/// What podman says where it cannot limit CPU and memory.
+/// Podman's warning if it cannot limit CPU and memory.
 const NO_LIMITS: &str = "Resource limits are not supported";
 
 const PACKAGES: [(&str, &str); 6] = [
@@ -50,7 +50,7 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// Installs what is missing, makes the user where root runs this, and loads an OCI image layout.
+    /// Installs missing packages, creates the user if this process is root's, and loads an OCI image layout.
     pub fn prepare(layout: &Path) -> Result<Self> {
         packages::need(&PACKAGES)?;
         let (user, home, made_user) = find_user()?;
@@ -71,10 +71,10 @@ impl Podman {
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, first_byte(address)).await;
         let took = started.elapsed();
         let output = tokio::task::spawn_blocking(move || run.wait_with_output()).await??;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "podman run: {}", said.trim());
-        answered.with_context(|| format!("no answer from podman's container: {}", said.trim()))?;
-        self.limits &= !said.contains(NO_LIMITS);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "podman run: {}", stderr.trim());
+        answered.with_context(|| format!("no answer from podman's container: {}", stderr.trim()))?;
+        self.limits &= !stderr.contains(NO_LIMITS);
         Ok(took)
     }
 
@@ -136,10 +136,10 @@ impl Podman {
         command
     }
 
-    fn succeed(&self, words: &[&str]) -> Result<String> {
-        let output = self.command().args(words).output().context("run podman")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "podman {}: {}", words.join(" "), said.trim());
+    fn succeed(&self, args: &[&str]) -> Result<String> {
+        let output = self.command().args(args).output().context("run podman")?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "podman {}: {}", args.join(" "), stderr.trim());
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
@@ -213,9 +213,9 @@ async fn ask(address: SocketAddr) -> Result<()> {
     }
 }
 
-fn run(program: &str, words: &[&str]) -> Result<()> {
-    let output = Command::new(program).args(words).output().with_context(|| format!("run {program}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} {}: {}", words.join(" "), said.trim());
+fn run(program: &str, args: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(args).output().with_context(|| format!("run {program}"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {}: {}", args.join(" "), stderr.trim());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a pull by Berth is compared with: Debian's docker-registry, and those who pull from it.
+//! What a pull by Berth is compared with: Debian's docker-registry, and tools that pull from it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ pub struct Peers {
     registry: Peer,
 }
 
-/// Clients that have pulled nothing yet, in a directory of their own. What they leave goes with all the rest at the end:
-/// what is removed in between costs the disk something while others are measured.
+/// Clients that have pulled nothing yet, in a directory of their own. What they leave goes with all the rest at the
+/// end: what is removed in between costs the disk something while others are measured.
 #[derive(Debug)]
 pub struct Fresh {
     tools: Isolated,
@@ -73,11 +73,11 @@ impl Fresh {
         self.timed(&["podman", "pull", "--quiet", "--tls-verify=false", &from]).await
     }
 
-    async fn timed(&self, words: &[&str]) -> Result<Duration> {
-        // What was written before is on disk, and no part of what is measured.
+    async fn timed(&self, args: &[&str]) -> Result<Duration> {
+        // Earlier writes are synced first, so that they are not measured.
         self.tools.run(&["sync"]).await?;
         let began = Instant::now();
-        self.tools.run(words).await?;
+        self.tools.run(args).await?;
         Ok(began.elapsed())
     }
 }

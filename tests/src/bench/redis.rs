@@ -1,5 +1,5 @@
-//! redis with `appendfsync always`: the peer that durable commits are compared with. It too makes all that waits durable
-//! with one sync.
+//! redis with `appendfsync always`: the peer that durable commits are compared with. It too makes all that waits
+//! durable with one sync.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::packages;
 
 /// The program of the package redis-tools that is the server under the server's name; the package redis-server would
-/// start one that nobody asked for.
+/// start one without being asked to.
 const PROGRAM: &str = "redis-check-rdb";
 /// How long it may take to listen.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause between two looks.
+/// Pause between two polls.
 const POLL: Duration = Duration::from_millis(10);
 /// Different keys, so that each put is of another one, mostly.
 const KEYS: &str = "1000000";

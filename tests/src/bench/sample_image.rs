@@ -1,5 +1,5 @@
-//! Two images to pull: four layers each of about the same size, of which they share three. What is in them is Debian with
-//! Node.js, every file in one of the layers: thousands of small files, and some large ones.
+//! Two images to pull: four layers each of about the same size, of which they share three. What is in them is Debian
+//! with Node.js, every file in one of the layers: thousands of small files, and some large ones.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -61,7 +61,8 @@ impl SampleImages {
         spread(&base, &mut parts, &mut entries)?;
         let made = compress(parts)?;
         let layouts = NAMES.map(|name| directory.join(name));
-        // The last of the second image is like that of the first, and another layer: all its files are a second younger.
+        // The last of the second image is like that of the first, and another layer: all its files are a second
+        // younger.
         for (layout, last) in layouts.iter().zip([LAYERS - 1, LAYERS]) {
             let layers: Vec<Made> = made[..LAYERS - 1].iter().chain([&made[last]]).cloned().collect();
             write(layout, &layers)?;
@@ -125,7 +126,7 @@ impl Part {
         Ok(Self { tar, path, bytes: 0, directories: HashMap::new() })
     }
 
-    /// The directories that a path is in, with their owners and modes: each layer says all of those that it needs.
+    /// The parent directories of a path, with their owners and modes: each layer has entries for all that it needs.
     fn directories_of(&mut self, path: &Path, headers: &HashMap<PathBuf, Header>) -> Result<()> {
         let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
         above.reverse();

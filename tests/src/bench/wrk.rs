@@ -66,9 +66,11 @@ impl Wrk {
             .args(["--duration", &format!("{seconds}s"), "--timeout", "10s", "--script"])
             .arg(&self.script);
         let output = command.arg(format!("http://{address}{path}")).output().context("run wrk")?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let line =
-            said.lines().find(|line| line.starts_with('{')).with_context(|| format!("wrk said: {said}"))?;
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let line = stdout
+            .lines()
+            .find(|line| line.starts_with('{'))
+            .with_context(|| format!("wrk said: {stdout}"))?;
         let measured: Measured = serde_json::from_str(line)?;
         ensure!(measured.errors == 0, "{} requests failed of {}", measured.errors, measured.requests);
         ensure!(measured.requests > 0, "no request was answered");

@@ -1,5 +1,5 @@
-//! Cold start: from the request to a new ID until the first byte of the answer, beside `podman run` of the same image as
-//! an ordinary user, by turns; and how many starts a node can take all the time. `bench-cold [SAMPLES]`.
+//! Cold start: from the request to a new ID until the first byte of the answer, beside `podman run` of the same image
+//! as an ordinary user, by turns; and how many starts a node can take all the time. `bench-cold [SAMPLES]`.
 
 use std::time::{Duration, Instant};
 
@@ -20,11 +20,11 @@ use tokio::task::JoinSet;
 const SAMPLES: usize = 50;
 /// Starts before them, which find nothing in the caches.
 const WARM_UP: usize = 2;
-/// How long an instance may take to end between two measurements, and the stock to be filled up.
+/// How long an instance may take to end between two measurements, and the prepared containers to be made again.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long starts are counted.
 const RATE_TIME: Duration = Duration::from_secs(30);
-/// Clients that start instances meanwhile, one after the other each.
+/// Clients that start instances at the same time, one after the other each.
 const RATE_CLIENTS: usize = 6;
 /// Disks of a node, where root can make them.
 const SLOTS: &str = "24x64MiB";
@@ -59,20 +59,20 @@ async fn main() -> Result<()> {
     let setup = Setup { log: "warn", shards: None, disk_slots: slots, ..Setup::nodes(1) };
     // Where nothing is prepared, nothing is: no namespaces either.
     let bare = Cluster::start(Setup { agent_options: vec!["--spares", "0"], ..setup.clone() }).await?;
-    let stocked = Cluster::start(setup).await?;
-    let measured = measure(&bare, &stocked, count).await;
-    let ended = bare.end().and(stocked.end());
+    let with_prepared = Cluster::start(setup).await?;
+    let measured = measure(&bare, &with_prepared, count).await;
+    let ended = bare.end().and(with_prepared.end());
     let report = measured?;
     ended?;
     report.finish()
 }
 
-async fn measure(bare: &Cluster, stocked: &Cluster, count: usize) -> Result<Report> {
-    let cluster = |kind: &StartKind| if kind.prepared > 0 { stocked } else { bare };
+async fn measure(bare: &Cluster, with_prepared: &Cluster, count: usize) -> Result<Report> {
+    let cluster = |kind: &StartKind| if kind.prepared > 0 { with_prepared } else { bare };
     for kind in &KINDS {
         cluster(kind).deploy(&kind.app()).await?;
     }
-    let mut podman = Podman::prepare(&pack(stocked).await?)?;
+    let mut podman = Podman::prepare(&pack(with_prepared).await?)?;
     let mut samples: [Samples; KINDS.len()] = Default::default();
     let mut theirs = Samples::default();
     for round in 0..WARM_UP + count {
@@ -89,12 +89,12 @@ async fn measure(bare: &Cluster, stocked: &Cluster, count: usize) -> Result<Repo
         }
     }
     let mut report = report(&samples, &theirs, &podman)?;
-    report.value("starts_per_s", starts_per_s(stocked).await?);
+    report.value("starts_per_s", starts_per_s(with_prepared).await?);
     Ok(report)
 }
 
-/// Starts that answer a request, are stopped and cleaned up, in a second, over half a minute: what is left to be cleaned up
-/// at its end counts as time.
+/// Starts that answer a request, are stopped and cleaned up, in a second, over half a minute: what is left to be
+/// cleaned up at its end counts as time.
 async fn starts_per_s(cluster: &Cluster) -> Result<f64> {
     let app = App { name: "rate", prefix: "rate", disk: "64MiB", more: "prepared = 4", ..App::default() };
     cluster.deploy(&app).await?;
@@ -147,16 +147,20 @@ async fn berth_start(cluster: &Cluster, kind: &StartKind, round: usize) -> Resul
     Ok(took)
 }
 
-/// Waits until the last instance is gone and the stock is there: one start is measured, and nothing beside it.
+/// Waits until the last instance is gone and containers are prepared: only the start is measured.
 async fn until_quiet(cluster: &Cluster, kind: &StartKind) -> Result<()> {
     let held = if kind.prepared > 0 { 2 * kind.prepared } else { 0 };
     wait::until("the node to be quiet", QUIET_TIMEOUT, async || {
-        let (groups, stock) = (cluster.instance_groups(0), cluster.held(0).len());
-        ensure!(groups.is_empty() && stock == held, "{} instances, {stock} containers held", groups.len());
+        let (groups, prepared) = (cluster.instance_groups(0), cluster.held(0).len());
+        ensure!(
+            groups.is_empty() && prepared == held,
+            "{} instances, {prepared} containers held",
+            groups.len()
+        );
         Ok(())
     })
     .await?;
-    // The last of the stock may still be in the making.
+    // The last of the prepared containers may still be in the making.
     tokio::time::sleep(Duration::from_millis(300)).await;
     Ok(())
 }

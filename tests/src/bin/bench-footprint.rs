@@ -14,7 +14,7 @@ use berth_tests::{cgroup, host, wait};
 const CONTAINERS: usize = 24;
 /// How long a daemon is left alone before it is idle, and containers before they are only there.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How long the stock of the node may take to be gone or filled.
+/// How long the node's prepared containers may take to be removed or made.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(15);
 const MIB: f64 = (1 << 20) as f64;
 
@@ -25,7 +25,7 @@ async fn main() -> Result<()> {
         .map_or(Ok(CONTAINERS), |word| word.parse())
         .context("bench-footprint [CONTAINERS]")?;
     ensure!(count > 0, "bench-footprint [CONTAINERS]: at least one");
-    // Without spares: of what containers share, nothing is shared with shims that run none.
+    // Without a shim pool: idle shims would share memory with those of containers.
     let setup = Setup { log: "warn", shards: None, agent_options: vec!["--spares", "0"], ..Setup::nodes(1) };
     let cluster = Cluster::start(setup).await?;
     let measured = measure(&cluster, count).await;

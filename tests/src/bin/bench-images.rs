@@ -1,5 +1,5 @@
-//! Pulls: from the order to hold an image until a node can start it, beside `skopeo copy` with `umoci unpack` and beside
-//! `podman pull` of the same image, by turns; then of a second image that has most layers of the first.
+//! Pulls: from the order to hold an image until a node can start it, beside `skopeo copy` with `umoci unpack` and
+//! beside `podman pull` of the same image, by turns; then of a second image that has most layers of the first.
 //! `bench-images [TURNS]`.
 
 use std::fs;
@@ -25,7 +25,7 @@ const TURNS: usize = 5;
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Memory that neither daemon may exceed while images go through it, in bytes.
 const MEMORY_LIMIT: u64 = 64 << 20;
-/// Pause between two looks at the processes that unpack.
+/// Pause between two samples of the processes that unpack.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Times of the pulls of both images, the second one with the first one there.
@@ -60,7 +60,7 @@ async fn main() -> Result<()> {
         machine::is_root(),
         "podman and umoci unpack as root here, and nodes are emptied by root: run this as root"
     );
-    let (address, edge_options) = Registry::place()?;
+    let (address, edge_options) = Registry::free_address()?;
     let setup = Setup { log: "warn", shards: None, edge_options, ..Setup::nodes(1) };
     let mut cluster = Cluster::start(setup).await?;
     let measured = measure(&mut cluster, address, turns).await;
@@ -142,7 +142,8 @@ async fn berth_turn(cluster: &mut Cluster, turn: usize, memory: &mut Memory) -> 
     Ok((took[0], took[1]))
 }
 
-/// A node that has no image, and is not to hold one. What it had goes with all the rest at the end, as that of the peers does.
+/// A node that has no image, and is not to hold one. What it had goes with all the rest at the end, as that of the
+/// peers does.
 async fn empty_node(cluster: &mut Cluster, turn: usize) -> Result<()> {
     cluster.end_agent(0)?;
     let state = cluster.nodes()[0].state.clone();
@@ -154,7 +155,7 @@ async fn empty_node(cluster: &mut Cluster, turn: usize) -> Result<()> {
     until_all_take_images(cluster).await
 }
 
-/// The node is connected, also for images: a deployment that waits for it says so at once.
+/// Waits until the node is connected, also for images: a deployment that waits for images returns at once then.
 async fn until_all_take_images(cluster: &Cluster) -> Result<()> {
     let admin = cluster.admin();
     let none = format!("sha256:{}", "0".repeat(64));
@@ -171,7 +172,7 @@ fn sync() -> Result<()> {
     Ok(())
 }
 
-/// Looks again and again what the children of an agent take together: those that unpack are gone before anybody can ask.
+/// Samples what the children of an agent use together: those that unpack are gone too soon to be measured once.
 struct Unpackers {
     done: Arc<AtomicBool>,
     peak: Arc<AtomicU64>,

@@ -71,7 +71,7 @@ fn measure(cluster: &Cluster, rounds: usize) -> Result<Report> {
             sides.entry((connections, "berth")).or_default().add(ours);
             let theirs = with_cpu(|| load(nginx.address()), || nginx.cpu_time())?;
             sides.entry((connections, "nginx")).or_default().add(theirs);
-            tell(connections, &ours.0, &theirs.0);
+            print(connections, &ours.0, &theirs.0);
         }
     }
     Ok(report(&sides, rounds))
@@ -82,7 +82,7 @@ fn berth_cpu(cluster: &Cluster) -> Result<Duration> {
     Ok(host::cpu_time(cluster.edge()?.pid())? + host::cpu_time(cluster.agent(0)?.pid())?)
 }
 
-/// Measures, and the CPU time that it took meanwhile.
+/// Measures, with the CPU time that was used.
 fn with_cpu(
     load: impl Fn() -> Result<Measured>,
     cpu: impl Fn() -> Result<Duration>,
@@ -101,7 +101,7 @@ impl Side {
     }
 }
 
-fn tell(connections: usize, ours: &Measured, theirs: &Measured) {
+fn print(connections: usize, ours: &Measured, theirs: &Measured) {
     println!(
         "{connections:>4} connections  Berth {:>8.0}/s p99 {:>6} us  nginx {:>8.0}/s p99 {:>6} us",
         ours.per_second(),

@@ -1,6 +1,7 @@
-//! An edge that knows a million objects, each with an alarm that is not due: how soon it answers after a restart, how much memory it takes then, how long it
-//! takes to look up one that sleeps, as it says itself (`server-timing`), without HTTP; and how many values a second become
-//! durable through its API, beside redis. And how late alarms go off that are due. `bench-store [OBJECTS]`.
+//! An edge that knows a million objects, each with an alarm that is not due: how soon it answers after a restart, how
+//! much memory it takes then, how long it takes to look up one that sleeps, as it says itself (`server-timing`),
+//! without HTTP; and how many values a second become durable through its API, compared with redis. And how late alarms
+//! are run. `bench-store [OBJECTS]`.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

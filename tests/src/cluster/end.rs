@@ -1,4 +1,4 @@
-//! How a cluster ends: daemons in order, then a look at what is left, then everything removed.
+//! How a cluster ends: daemons in order, then a check for leftovers, then everything is removed.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(12);
 const CONTAINERS_END_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Cluster {
-    /// Ends all daemons in good order and removes their state; fails if they do not end, or if anything is left of them.
+    /// Ends all daemons in good order and removes their state; fails if they do not end, or if anything is left of
+    /// them.
     pub fn end(mut self) -> Result<()> {
         self.ended = true;
         let stopped = self.stop();
@@ -53,7 +54,7 @@ impl Cluster {
 
     fn remove(&self) -> Result<()> {
         let parent = self.run.machine().cgroup();
-        // Instances' groups are gone with their containers: what is below a node's group now is a leftover.
+        // Instances' cgroups are removed with their containers: any cgroup left below a node's is a leftover.
         let groups = cgroup::beginning_with(parent, &format!("{}-", self.cgroup_prefix()));
         let removed = groups.iter().try_for_each(|group| cgroup::remove(group));
         let unmounted = if self.setup.disk_slots.is_some() { self.remove_slots() } else { Ok(()) };

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use berth_cluster::certificates::{Certificates, Credentials};
-use berth_cluster::process::last_words;
+use berth_cluster::process::log_end;
 use berth_cluster::{Launch, Process, StateDir};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -42,7 +42,8 @@ pub struct Setup {
     pub nodes: usize,
     /// How many of them, the last ones, have certificates of another authority.
     pub strangers: usize,
-    /// Shards of the edge. In scenarios two, so that requests are handed over between them; nothing is the edge's choice.
+    /// Shards of the edge. In scenarios two, so that requests are handed over between them; `None` is the edge's
+    /// choice.
     pub shards: Option<usize>,
     /// What the daemons log.
     pub log: &'static str,
@@ -209,7 +210,7 @@ impl Cluster {
         self.edge.take().context("the edge was killed before")?.kill()
     }
 
-    /// Waits for an edge that was told to end, and starts another.
+    /// Waits for the end of an edge that was signalled, and starts another.
     pub async fn start_edge_again(&mut self) -> Result<()> {
         end::stop(self.edge.take().context("the edge was killed")?)?;
         self.start_edge()?;
@@ -256,7 +257,7 @@ impl Cluster {
         self.state().path()
     }
 
-    /// The same, and what is where in it.
+    /// The same, and the content of its tables.
     fn state(&self) -> &StateDir {
         self.launch.state()
     }
@@ -283,9 +284,9 @@ impl Cluster {
     }
 
     /// Runs `berth` with the edge's admin socket.
-    pub async fn berth(&self, words: &[&str]) -> Result<Output> {
+    pub async fn berth(&self, args: &[&str]) -> Result<Output> {
         let mut command = self.command("berth");
-        command.args(words).env("BERTH_ADMIN_SOCKET", self.admin().socket());
+        command.args(args).env("BERTH_ADMIN_SOCKET", self.admin().socket());
         tokio::task::spawn_blocking(move || output(&mut command)).await?
     }
 
@@ -314,11 +315,11 @@ impl Cluster {
     pub fn show_logs(&self) {
         let daemons = self.nodes.iter().flat_map(|node| [&node.supervisor, &node.agent]);
         for daemon in daemons.chain([&self.edge]).flatten() {
-            eprintln!("{}", daemon.last_words(SHOWN_LINES));
+            eprintln!("{}", daemon.log_end(SHOWN_LINES));
         }
         for node in &self.nodes {
             for entry in fs::read_dir(node.state.join("logs")).into_iter().flatten().flatten() {
-                eprintln!("{}", last_words(&entry.path(), SHOWN_LINES));
+                eprintln!("{}", log_end(&entry.path(), SHOWN_LINES));
             }
         }
     }
@@ -337,8 +338,8 @@ pub fn credentials(authority: &Path, role: &str, name: &str) -> Vec<String> {
 
 fn succeed(command: &mut Command) -> Result<Output> {
     let output = output(command)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, said.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, stderr.trim());
     Ok(output)
 }
 

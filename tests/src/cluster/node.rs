@@ -1,4 +1,4 @@
-//! One node of a cluster, and what the machine around it can be made to do to it.
+//! One node of a cluster, with its network link and its file system, which tests can disturb.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

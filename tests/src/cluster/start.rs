@@ -1,4 +1,4 @@
-//! How a cluster comes up: directories and certificates, then each node's supervisor and agent, then the edge.
+//! How a cluster is started: directories and certificates, then each node's supervisor and agent, then the edge.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::{ports, slots};
 
 /// How long an edge may take to answer and to be connected with its nodes.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// What every agent says that it has: more than this machine, so that capacity decides nothing but where it is tested.
+/// The capacity that every agent reports: more than this machine has, so that it matters only where it is tested.
 const NODE_LIMITS: [&str; 4] = ["--memory", "64GiB", "--cpus", "64"];
 
 /// Where the daemons find the programs that they start.
@@ -50,7 +50,7 @@ impl Cluster {
         }
         let small = |mib| Small::mount(&state.edge(), mib, run.machine().user());
         let edge_disk = setup.edge_disk_mib.map(small).transpose()?;
-        // Links, so that a process tells by its program's path whose it is.
+        // Links, so that a process's program path shows which cluster it belongs to.
         for program in programs::ALL {
             fs::hard_link(run.programs().join(program), state.program(program))?;
         }
@@ -136,7 +136,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Puts another file in place of the node's program, as an upgrade does, and starts the agent from it.
+    /// Replaces the node's program with another file, as an upgrade does, and starts the agent from it.
     pub fn upgrade_agent(&mut self, index: usize) -> Result<()> {
         let path = self.program("berth-agent");
         let new = path.with_extension("new");
@@ -150,7 +150,7 @@ impl Cluster {
         self.launch_process(&format!("supervisor-{name}"), command)
     }
 
-    /// The words that enter the world of the nodes.
+    /// The wrapper command that enters the network namespace of the nodes.
     fn entrance(&self) -> Vec<String> {
         self.world.as_ref().map(|world| world::entrance(&world.host())).into_iter().flatten().collect()
     }
@@ -202,7 +202,7 @@ impl Cluster {
         self.expect_all_alive()
     }
 
-    /// Fails if any daemon has ended that was not told to.
+    /// Fails if any daemon has ended by itself.
     pub fn expect_all_alive(&mut self) -> Result<()> {
         let nodes = self.nodes.iter_mut().flat_map(|node| [&mut node.supervisor, &mut node.agent]);
         nodes.chain([&mut self.edge]).flatten().try_for_each(Process::expect_alive)

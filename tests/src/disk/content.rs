@@ -53,14 +53,14 @@ impl Content {
         }
     }
 
-    /// The power is gone: nothing that was not synced is there any more.
+    /// A power cut that loses everything that was not synced.
     pub(super) fn drop_unsynced(&mut self) {
         self.volatile.clone_from(&self.durable);
         self.dirty.clear();
     }
 
-    /// The power is gone: each page that was not synced was or was not written, and the length may be ahead of them,
-    /// with zeros or what was on the disk before.
+    /// A power cut that keeps some of the unsynced pages; the length may be ahead of them, with zeros or old disk
+    /// content.
     pub(super) fn tear(&mut self, chance: &mut Rng) {
         let survives = chance.f64();
         let filler = if chance.bool() { 0 } else { chance.u8(..) };

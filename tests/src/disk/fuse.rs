@@ -14,13 +14,13 @@ use super::Disk;
 use super::content::{Content, PAGE_BYTES};
 use super::tree::{Access, Directory, Kind, Tree};
 
-/// How long the kernel may believe what it was told: it asks each time.
-const BELIEF: Duration = Duration::ZERO;
-/// What the disk says of its size, in pages: 4 GiB, all of them free.
+/// How long the kernel may cache attributes and entries: not at all.
+const CACHE_TTL: Duration = Duration::ZERO;
+/// The reported size of the disk, in pages: 4 GiB, all of them free.
 const PAGES: u64 = 1 << 20;
 /// Longest name, in bytes, as everywhere.
 const MAX_NAME_BYTES: u32 = 255;
-/// Blocks in which files' sizes are told.
+/// Size in bytes of the blocks in which files' sizes are reported.
 const BLOCK_BYTES: u64 = 512;
 
 pub(super) struct Server {
@@ -100,7 +100,7 @@ fn answer(reply: ReplyEmpty, result: Result<(), Code>) {
 
 fn answer_entry(reply: ReplyEntry, result: Result<FileAttr, Code>) {
     match result {
-        Ok(attributes) => reply.entry(&BELIEF, &attributes, Generation(0)),
+        Ok(attributes) => reply.entry(&CACHE_TTL, &attributes, Generation(0)),
         Err(code) => reply.error(errno(code)),
     }
 }
@@ -113,7 +113,7 @@ impl Filesystem for Server {
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         match attributes(&self.disk.tree(), ino.0) {
-            Ok(attributes) => reply.attr(&BELIEF, &attributes),
+            Ok(attributes) => reply.attr(&CACHE_TTL, &attributes),
             Err(code) => reply.error(errno(code)),
         }
     }
@@ -147,7 +147,7 @@ impl Filesystem for Server {
             attributes(tree, ino.0)
         };
         match set(&mut self.disk.tree()) {
-            Ok(attributes) => reply.attr(&BELIEF, &attributes),
+            Ok(attributes) => reply.attr(&CACHE_TTL, &attributes),
             Err(code) => reply.error(errno(code)),
         }
     }
@@ -186,7 +186,7 @@ impl Filesystem for Server {
     ) {
         match self.make(request, parent, name, Kind::File(Content::default()), mode) {
             Ok(attributes) => {
-                reply.created(&BELIEF, &attributes, Generation(0), FileHandle(0), FopenFlags::empty());
+                reply.created(&CACHE_TTL, &attributes, Generation(0), FileHandle(0), FopenFlags::empty());
             }
             Err(code) => reply.error(errno(code)),
         }
@@ -281,7 +281,7 @@ impl Filesystem for Server {
             Ok(directory) => directory,
             Err(code) => return reply.error(errno(code)),
         };
-        // A node's number says where to go on: it stays while others come and go.
+        // The offset is a node's number, which stays the same while others are added and removed.
         let mut entries: Vec<_> = directory.names.iter().map(|(name, number)| (*number, name)).collect();
         entries.sort_unstable();
         for (number, name) in entries.into_iter().filter(|(number, _)| *number > offset) {
@@ -299,7 +299,7 @@ impl Filesystem for Server {
     }
 }
 
-/// What the upper bits of a mode say.
+/// The file type, from the upper bits of a mode.
 mod file_type {
     use nix::sys::stat::SFlag;
 

@@ -5,8 +5,8 @@
 //!  program ──write, create, rename──▶ what is read ──fsync of the file, of the directory──▶ what outlives a power cut
 //! ```
 //!
-//! It holds programs to what POSIX promises and no more: the bytes of a file are durable after an fsync of it, names after
-//! one of their directory. Real file systems often do better. `sync_file_range` makes nothing durable.
+//! It holds programs to what POSIX promises and no more: the bytes of a file are durable after an fsync of it, names
+//! after one of their directory. Real file systems often do better. `sync_file_range` makes nothing durable.
 
 mod content;
 mod fuse;
@@ -28,11 +28,11 @@ pub use self::small::Small;
 use self::tree::{Access, Tree};
 use crate::machine;
 
-/// What the kernel offers file systems in programs through.
+/// The kernel's device for file systems in user space.
 const DEVICE: &str = "/dev/fuse";
 /// How long the kernel may take to release the files of a process that is gone: it does so afterwards.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Pause between two looks.
+/// Pause between two polls.
 const RELEASE_POLL: Duration = Duration::from_millis(2);
 /// The name in the table of mounts.
 const NAME: &str = "berth-test-disk";
@@ -42,11 +42,11 @@ const NAME: &str = "berth-test-disk";
 pub enum Syncs {
     /// As they should.
     Kept,
-    /// The disk says so and does nothing: what a test must notice.
+    /// `fsync` reports success and does nothing: a fault that tests must notice.
     Ignored,
 }
 
-/// What a power cut leaves of that which was not synced.
+/// Which unsynced changes survive a power cut.
 #[derive(Debug, Clone, Copy)]
 pub enum Loss {
     /// Nothing.
@@ -80,8 +80,8 @@ impl Disk {
             machine::is_root() && Path::new(DEVICE).exists(),
             "a disk that loses power needs root and {DEVICE}"
         );
-        let place = fs::metadata(at).with_context(|| format!("look at {}", at.display()))?;
-        let root = Access { mode: 0o755, uid: place.uid(), gid: place.gid() };
+        let metadata = fs::metadata(at).with_context(|| format!("look at {}", at.display()))?;
+        let root = Access { mode: 0o755, uid: metadata.uid(), gid: metadata.gid() };
         self.tree().change(tree::ROOT)?.access = root;
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName(NAME.to_owned()), MountOption::DefaultPermissions];
@@ -130,7 +130,7 @@ fn until_free(at: &Path) -> Result<(), Errno> {
 impl Drop for Mounted {
     fn drop(&mut self) {
         let Some(session) = self.session.take() else { return };
-        // Whoever still uses it meets errors from now on.
+        // Processes that still use it get errors from now on.
         if let Err(error) = umount2(&self.at, MntFlags::MNT_DETACH) {
             eprintln!("unmounting {}: {error}", self.at.display());
         }
@@ -138,7 +138,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Unmounts what a dead run has left mounted: nobody serves it any more.
+/// Unmounts what a run that was killed has left mounted: no process serves it any more.
 pub fn sweep(run: &Path) -> Result<()> {
     let table = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
     let ours = table.lines().filter_map(|line| line.strip_prefix(NAME)?.split(' ').nth(1));

@@ -1,4 +1,4 @@
-//! A small file system for one directory: full before long. Needs root.
+//! A small file system for one directory, to fill up. Needs root.
 
 use std::path::{Path, PathBuf};
 

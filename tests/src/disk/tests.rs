@@ -3,7 +3,7 @@ use std::io::Write;
 
 use super::*;
 
-/// What FUSE and the tree make of each other; as an ordinary user there is nothing to mount.
+/// FUSE and the tree together. An ordinary user cannot mount, so then these tests do nothing.
 #[test]
 fn a_mounted_disk_is_a_file_system_that_forgets_what_was_not_synced() {
     if !machine::is_root() {
@@ -11,8 +11,8 @@ fn a_mounted_disk_is_a_file_system_that_forgets_what_was_not_synced() {
         assert!(refused.to_string().contains("needs root"), "{refused}");
         return;
     }
-    let place = tempfile::tempdir().unwrap();
-    let at = place.path();
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
     let disk = Disk::new(Syncs::Kept);
     let mounted = disk.mount(at).unwrap();
     fs::create_dir(at.join("d")).unwrap();

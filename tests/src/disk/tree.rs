@@ -118,7 +118,7 @@ impl Tree {
         self.apply(vec![Step::new(parent, name, Some(node))])
     }
 
-    /// Removes a name. The node stays: whoever has it open goes on with it.
+    /// Removes a name. The node stays for processes that have it open.
     pub(super) fn remove(&mut self, parent: u64, name: &OsStr) -> Result<(), Errno> {
         self.expect_empty(self.find(parent, name)?)?;
         self.apply(vec![Step::new(parent, name, None)])
@@ -180,7 +180,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The power is gone and comes back.
+    /// A power cut, and the restart.
     pub(super) fn cut(&mut self, loss: Loss) -> Lost {
         let contents = self.nodes.values().map(|node| match &node.kind {
             Kind::File(content) => content.unsynced(),

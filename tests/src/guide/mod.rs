@@ -1,9 +1,9 @@
-//! Follows the README of an example as its reader would: runs its commands, one block after the other, in one shell at the
-//! top of the repository, and compares what they print with what the README says. `page` reads the blocks, `pattern` compares,
-//! `shell` runs.
+//! Follows the README of an example as its reader would: runs its commands, one block after the other, in one shell at
+//! the top of the repository, and compares what they print with what the README says. `page` reads the blocks,
+//! `pattern` compares, `shell` runs.
 //!
-//! What the README takes for granted after its first block (`./dev up`), the scenario's cluster gives: `berth` in the PATH, the
-//! admin socket in its variable, the edge. Only the edge's address is another one, and is put in the place of the documented.
+//! What the README takes for granted after its first block (`./dev up`), the scenario's cluster gives: `berth` in the
+//! PATH, the admin socket in its variable, the edge. Only the edge's address differs, and replaces the documented one.
 
 mod page;
 mod pattern;
@@ -22,9 +22,9 @@ use crate::cluster::Cluster;
 use crate::programs::ROOT;
 use crate::wait;
 
-/// Where `./dev up` has the edge listen, as READMEs say.
+/// The address of the edge of `./dev up`, as in the READMEs.
 const DOCUMENTED_ADDRESS: &str = "127.0.0.1:8080";
-/// How long what a README says is to be repeated for may take on a busy machine.
+/// How long commands that a README says to repeat may take to succeed on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The README of an example, and how far it was followed.
@@ -53,13 +53,13 @@ impl Guide {
     /// Follows the next block.
     pub async fn step(&mut self) -> Result<()> {
         let step = self.steps.pop_front().context("the README has no further block of commands")?;
-        let place = format!("examples/{}/README.md:{}", self.name, step.line);
+        let location = format!("examples/{}/README.md:{}", self.name, step.line);
         let done = if step.repeat {
             wait::until("it to print what the README says", PATIENCE, async || self.once(&step).await).await
         } else {
             self.once(&step).await
         };
-        done.with_context(|| format!("{place}:\n{}\n", step.commands.trim_end()))
+        done.with_context(|| format!("{location}:\n{}\n", step.commands.trim_end()))
     }
 
     /// Follows all that is left.

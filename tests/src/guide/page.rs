@@ -1,9 +1,9 @@
-//! The blocks of a README: commands (`sh`), each with what they print (`text`), and excerpts of `berth.toml` (`toml`), which
-//! must be in it. A block of any other kind is a mistake: nothing on the page goes unchecked.
+//! The blocks of a README: commands (`sh`), each with what they print (`text`), and excerpts of `berth.toml` (`toml`),
+//! which must be in it. A block of any other kind is a mistake: nothing on the page goes unchecked.
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The first commands of every README: what is there afterwards, the scenario's cluster is.
+/// The first commands of every README, which are skipped: the scenario has started its own cluster.
 const PREPARATION: &str = "./dev up\neval \"$(./dev env)\"\n";
 /// The first line of a block whose commands are repeated until they print what the README says.
 const REPEAT: &str = "# Repeat until it prints this:\n";

@@ -1,8 +1,8 @@
-//! What a README says that commands print: as it stands there, but that
+//! The output of a command as a README shows it, compared literally except that
 //!
 //! * `…` in a line stands for any text there, of at least one character;
 //! * a line that is only `…` stands for any number of lines;
-//! * blanks are one blank, however many, and none at a line's end: tables are as wide as what is in them.
+//! * any number of blanks equals one, and blanks at the end of a line are ignored: tables are as wide as their content.
 
 const ANYTHING: char = '…';
 
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_what_is_printed() {
+    fn a_pattern_matches_what_is_printed() {
         for (pattern, printed) in [
             ("a\nb\n", "a\nb"),
             ("a…c\n", "abbc\n"),

@@ -1,4 +1,5 @@
-//! One `sh` that runs one block after the other, so that variables and what runs in the background stay, as in a terminal.
+//! One `sh` that runs one block after the other, so that variables and what runs in the background stay, as in a
+//! terminal.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    /// A shell with `berth` in its PATH, as whoever runs this process.
+    /// A shell with `berth` in its PATH, as this process's user.
     pub(super) fn start(cluster: &Cluster) -> Result<Self> {
         let mut command = Command::new("sh");
         command

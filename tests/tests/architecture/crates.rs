@@ -56,7 +56,7 @@ fn the_monitor_knows_nothing_of_what_it_shows() {
 
 #[test]
 fn libcontainer_is_never_in_a_process_with_threads() {
-    // A fork that goes on without exec is sound with one thread only, and whoever has an async runtime may have more.
+    // A fork that continues without exec is sound only with one thread, and an async runtime may start more.
     lacks("berth-shim", &["tokio", "tokio-util", "quinn", "quinn-proto", "futures-util", "berth-agent"]);
     lacks_within("berth-agent", ITS_OWN, &["libcontainer", "oci-spec"]);
 }

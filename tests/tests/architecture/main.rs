@@ -1,9 +1,10 @@
-//! What ARCHITECTURE.md says of the code is true of the code: which packages a crate is built from (`crates`), and which
-//! module imports which (`modules`, against the page's table, `page`).
+//! What ARCHITECTURE.md says about the code is true: which packages a crate is built from (`crates`), and which module
+//! imports which (`modules`, against the page's table, `page`). Files and functions that the pages name exist (`documents`).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod crates;
+mod documents;
 mod imports;
 mod modules;
 mod page;

@@ -18,7 +18,7 @@ use berth_tests::scenario::{Outcome, scenario};
 
 use self::table::{ROWS, Row};
 
-/// What probes tell, by their names.
+/// The results of probes, by their names.
 type Answers = BTreeMap<&'static str, String>;
 
 fn app() -> App {

@@ -36,7 +36,7 @@ fn app() -> App {
     App { program: PROBE, ..App::default() }
 }
 
-/// What an instance of the app tells.
+/// The response of an instance of the app.
 async fn look(cluster: &Cluster, instance: &str, name: &str, argument: &str) -> Result<String> {
     let path = format!("/container/{instance}/look/{name}?{argument}");
     Ok(cluster.client().get(&path).await?.success()?.text)
@@ -150,7 +150,7 @@ fn an_app_starts_with_nothing_but_its_own() -> Outcome {
         expect(cluster, "one", "descriptors", "", "ok 0=/dev/null 1=pipe 2=pipe").await?;
         expect(cluster, "one", "list", "/dev", &format!("ok {DEVICES}")).await?;
         expect(cluster, "one", "list", "/sys/fs/cgroup", "ok").await?;
-        // Nobody can type into a terminal (TIOCSTI) that is not there.
+        // TIOCSTI (typing into a terminal) needs a terminal, and there is none.
         expect(cluster, "one", "terminal", "", "ENXIO").await?;
         for link in ["/proc/1/cwd", "/proc/1/root"] {
             expect(cluster, "one", "link", link, "ok /").await?;

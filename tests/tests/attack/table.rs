@@ -1,17 +1,17 @@
 //! What each probe must come to, with and without the layers that stop it.
 //!
-//! Without its layers a probe tells `ok`, or the error of what comes after them: `EINVAL`, `EFAULT`, `ENODEV` and
+//! Without its layers a probe returns `ok`, or the error of what comes after them: `EINVAL`, `EFAULT`, `ENODEV` and
 //! `EBUSY` are the kernel's answers to calls that got through to it and made no sense there.
 
 /// One probe.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    /// What it tells with all layers on.
+    /// Its result with all layers on.
     pub(crate) expected: &'static str,
     /// The layers without which it is tried again; none where what stops it cannot be switched off: that the thing is
     /// not there, or that a user namespace has no power over it.
     pub(crate) layers: &'static [&'static str],
-    /// What it tells then.
+    /// Its result then.
     pub(crate) then: &'static str,
 }
 

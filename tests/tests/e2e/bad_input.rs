@@ -1,4 +1,4 @@
-//! What people and programs get wrong: told at once, and nothing else happens.
+//! Mistakes of users and programs are reported at once, and have no effect.
 
 use std::fs;
 use std::path::Path;
@@ -19,11 +19,11 @@ instance_type = { vcpu = 0.25, memory = "much", disk = "1GB" }
 enable_internet = false
 colour = "red"
 "#;
-/// The lines, and what must be said of each.
+/// The lines, and a part of the error about each.
 const FAULTS: [(u32, &str); 5] =
     [(1, "did you mean `name`"), (4, "nowhere"), (6, "duration"), (7, "size"), (9, "colour")];
 
-/// Requests that are not HTTP, or whose end nobody can know.
+/// Requests that are not HTTP, or whose length is ambiguous.
 const MALFORMED: [(&str, &str); 6] = [
     ("no request line", "hello\r\n\r\n"),
     ("a header without a colon", "GET /container/1 HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n"),
@@ -72,17 +72,17 @@ fn a_path_that_no_route_takes_is_not_found() -> Outcome {
 }
 
 #[test]
-fn a_faulty_berth_toml_is_told_whole_and_nothing_is_started() -> Outcome {
+fn all_errors_of_a_berth_toml_are_reported_and_nothing_is_started() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let directory = cluster.make_directory("faulty")?;
         fs::write(directory.join("berth.toml"), FAULTY)?;
         let path = directory.to_string_lossy();
         let file = directory.join("berth.toml");
-        for words in [["check", &file.to_string_lossy()], ["deploy", &path], ["dev", &path]] {
-            let output = cluster.berth(&words).await?;
-            let said = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.code() == Some(2), "{words:?}: {}: {said}", output.status);
-            expect_faults(&said, &file).with_context(|| format!("{words:?} said:\n{said}"))?;
+        for args in [["check", &file.to_string_lossy()], ["deploy", &path], ["dev", &path]] {
+            let output = cluster.berth(&args).await?;
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.code() == Some(2), "{args:?}: {}: {stderr}", output.status);
+            expect_faults(&stderr, &file).with_context(|| format!("{args:?} said:\n{stderr}"))?;
         }
         ensure!(!directory.join(".berth").exists(), "`berth dev` has begun");
         let apps = cluster.admin().get("/v1/apps").await?;
@@ -91,24 +91,24 @@ fn a_faulty_berth_toml_is_told_whole_and_nothing_is_started() -> Outcome {
     })
 }
 
-fn expect_faults(said: &str, file: &Path) -> Result<()> {
-    for (number, words) in FAULTS {
-        let place = format!("{}:{number}:", file.display());
-        let line = said.lines().find(|line| line.contains(&place));
+fn expect_faults(stderr: &str, file: &Path) -> Result<()> {
+    for (number, args) in FAULTS {
+        let location = format!("{}:{number}:", file.display());
+        let line = stderr.lines().find(|line| line.contains(&location));
         let line = line.with_context(|| format!("nothing is said of line {number}"))?;
-        ensure!(line.contains(words), "of line {number} is not said: {words}");
+        ensure!(line.contains(args), "of line {number} is not said: {args}");
     }
     Ok(())
 }
 
 #[test]
-fn a_missing_berth_toml_is_told_with_its_path() -> Outcome {
+fn a_missing_berth_toml_is_reported_with_its_path() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let directory = cluster.make_directory("empty")?;
         let output = cluster.berth(&["deploy", &directory.to_string_lossy()]).await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code() == Some(2), "{}: {said}", output.status);
-        ensure!(said.contains(&*directory.join("berth.toml").to_string_lossy()), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2), "{}: {stderr}", output.status);
+        ensure!(stderr.contains(&*directory.join("berth.toml").to_string_lossy()), "{stderr}");
         Ok(())
     })
 }

@@ -48,7 +48,7 @@ fn pattern_checksum() -> String {
 
 #[test]
 fn half_a_gibibyte_each_way_is_whole_and_takes_little_memory() -> Outcome {
-    // Logs at the level of users: those of each request are no part of what is measured.
+    // At the default log level: the cost of debug logs for each request is not measured.
     scenario(Setup { log: "info", ..Setup::nodes(1) }, async |cluster| {
         cluster.deploy(&App { vcpu: 2.0, ..App::default() }).await?;
         let expected = pattern_checksum();
@@ -79,9 +79,9 @@ async fn upload(client: &Client, expected: &str) -> Result<()> {
     let frames = pattern().map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
     let body = StreamBody::new(stream::iter(frames)).boxed();
     let answer = client.exchange(Method::PUT, "/container/bulk/sink", body).await?.success()?;
-    let told: Value = serde_json::from_str(&answer.text)?;
-    ensure!(told["bytes"] == BODY_BYTES, "{told}");
-    ensure!(told["sha256"] == expected, "the upload is damaged: {told}, not {expected}");
+    let reported: Value = serde_json::from_str(&answer.text)?;
+    ensure!(reported["bytes"] == BODY_BYTES, "{reported}");
+    ensure!(reported["sha256"] == expected, "the upload is damaged: {reported}, not {expected}");
     Ok(())
 }
 

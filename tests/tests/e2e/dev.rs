@@ -22,7 +22,7 @@ const UP_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to end everything.
 const DOWN_WITHIN: Duration = Duration::from_secs(30);
 
-/// An app's directory with the programs beside it, on the way to `berth dev`.
+/// An app's directory and Berth's programs, as `berth dev` needs them.
 struct AppDir {
     directory: PathBuf,
     /// Where `berth dev` keeps its state: for root, somewhere else.
@@ -41,7 +41,7 @@ impl AppDir {
         Ok(Self { directory, state })
     }
 
-    /// As an ordinary user would: in a directory of his own, and with his own rights.
+    /// As an ordinary user: in their own directory, and with their own rights.
     fn start(&self, listen: &str) -> Result<Child> {
         let log = fs::File::create(self.directory.join("dev.log"))?;
         let mut command = self.berth(&["dev", "--nodes", "2", "--listen", listen]);
@@ -54,9 +54,9 @@ impl AppDir {
     }
 
     /// A command in this directory, as its user has it.
-    fn berth(&self, words: &[&str]) -> Command {
+    fn berth(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.directory.join("berth"));
-        command.args(words).current_dir(&self.directory).env_remove("BERTH_ADMIN_SOCKET");
+        command.args(args).current_dir(&self.directory).env_remove("BERTH_ADMIN_SOCKET");
         command
     }
 
@@ -69,7 +69,7 @@ impl AppDir {
         }
     }
 
-    /// Without a word about edge and app: both are found from here, and there is a key file.
+    /// Commands without options for edge and app: both are found from the directory, and there is a key file.
     fn put_secret(&self) -> Result<()> {
         let file = self.directory.join("value");
         fs::write(&file, "x")?;
@@ -131,7 +131,7 @@ async fn answers(client: Client, dev: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C, and the wait for the end. Whatever happens, it does not stay.
+/// Sends Ctrl-C, and waits for the end. If that fails it is killed.
 fn end(dev: &mut Child) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(dev.id())?), Signal::SIGINT)?;
     let deadline = Instant::now() + DOWN_WITHIN;

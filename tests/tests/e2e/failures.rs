@@ -1,5 +1,5 @@
-//! What goes wrong with an app is told in the HTTP answer, in the object's state and in the log, and mended by the next
-//! request where it can be.
+//! What goes wrong with an app is reported in the HTTP response, in the object's state and in the log, and mended by
+//! the next request where it can be.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ fn expect_failure(answer: &Answer, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless one of the daemons has logged these words.
+/// Fails unless one of the daemons has logged this text.
 fn expect_logged(cluster: &Cluster, words: &str) -> Result<()> {
     let logs = [cluster.agent(0)?.log(), cluster.supervisor(0)?.log(), cluster.edge()?.log()];
     ensure!(logs.iter().any(|log| log.contains(words)), "no daemon has logged {words:?}");
@@ -61,7 +61,7 @@ fn an_app_that_exits_is_shown_with_its_code_and_started_again() -> Outcome {
 }
 
 #[test]
-fn an_app_that_never_opens_its_port_is_told_of_after_the_port_timeout() -> Outcome {
+fn an_app_that_never_opens_its_port_is_reported_after_the_port_timeout() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let env = BTreeMap::from([("NEVER_LISTEN", "1")]);
         cluster.deploy(&App { port_timeout: "2s", env, ..App::default() }).await?;
@@ -78,7 +78,7 @@ fn an_app_that_never_opens_its_port_is_told_of_after_the_port_timeout() -> Outco
 }
 
 #[test]
-fn an_image_that_nobody_pushed_is_not_deployed_and_what_ran_goes_on() -> Outcome {
+fn an_image_that_was_not_pushed_is_not_deployed_and_running_containers_stay() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let admin = cluster.admin();
@@ -94,7 +94,7 @@ fn an_image_that_nobody_pushed_is_not_deployed_and_what_ran_goes_on() -> Outcome
 }
 
 #[test]
-fn an_entrypoint_that_is_not_in_the_image_is_told_in_the_answer_and_in_the_log() -> Outcome {
+fn an_entrypoint_that_is_not_in_the_image_is_reported_in_the_response_and_in_the_log() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { entrypoint: Some(vec!["/no/such/program"]), ..App::default() }).await?;
         expect_failure(&cluster.client().get("/container/lost").await?, "/no/such/program")?;

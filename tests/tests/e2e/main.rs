@@ -1,4 +1,4 @@
-//! The end-to-end scenarios: real daemons, real containers, one cluster each. Named after what must hold; grouped by
+//! The end-to-end scenarios: real daemons, real containers, one cluster each. Named after what they check; grouped by
 //! module, so that `just e2e NAME` runs one group or one scenario.
 
 mod bad_input;

@@ -1,4 +1,4 @@
-//! The main job: each ID has an instance of its own, on some node, for all its requests.
+//! The main function of Berth: each ID has an instance of its own, on some node, for all its requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! `berth-agent check`: what it finds on a node that is prepared, and what it says of one that is not.
+//! `berth-agent check` on a node that is prepared, and on one that is not.
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::cluster::{Cluster, Setup};
@@ -41,7 +41,7 @@ fn a_prepared_node_can_run_instances() -> Outcome {
 }
 
 #[test]
-fn what_is_missing_is_told_with_what_mends_it() -> Outcome {
+fn missing_requirements_are_reported_with_their_fix() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let (runs, rows) = check(cluster, &["--state", "/nowhere", "--cgroup", "/not-delegated"])?;
         ensure!(!runs, "instances could run: {rows:#?}");

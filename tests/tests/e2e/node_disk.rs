@@ -38,19 +38,19 @@ async fn fill(client: &Client, name: &str, bytes: usize) -> Result<Answer> {
 }
 
 #[test]
-fn a_full_disk_is_the_instances_own_trouble() -> Outcome {
+fn a_full_disk_affects_only_its_instance() -> Outcome {
     with_slots("2x64MiB", async |cluster| {
         cluster.deploy(&app()).await?;
         let client = cluster.client();
         client.get("/container/calm").await?.success()?;
-        // Counted by files: what is free on the host's disk depends on all that the machine does.
+        // Counted by files: free space on the host's disk depends on everything else that runs.
         let before = slots::disk_used(&cluster.nodes()[0].state)?;
         let answer = fill(&client, "bomb", 200 * MIB).await?;
         ensure!(!answer.status.is_success(), "200 MiB were written to a disk of 64 MiB");
         ensure!(answer.text.contains("No space left"), "it failed for another reason: {}", answer.text);
         let taken = slots::disk_used(&cluster.nodes()[0].state)?.saturating_sub(before);
         ensure!(taken < 50 << 20, "the node's disk shrank by {taken} bytes");
-        // Both are well, and the other has room.
+        // Both instances keep working, and the other has room.
         client.get("/container/bomb").await?.success()?;
         fill(&client, "calm", 16 * MIB).await?.success().map(drop)
     })
@@ -138,7 +138,7 @@ fn a_disk_in_memory_is_limited_and_counts_as_memory() -> Outcome {
         let answer = fill(&client, "small", 32 * MIB).await?;
         ensure!(answer.text.contains("No space left"), "{}: {}", answer.status, answer.text);
         client.get("/container/small").await?.success()?;
-        // One that may be larger than its memory ends for want of that.
+        // A disk larger than the instance's memory: writing to it ends the instance for lack of memory.
         let large = App { name: "large", prefix: "large", disk: "1GB", memory: "64MiB", ..app };
         cluster.deploy(&large).await?;
         let answer = client.get(&format!("/large/x/fill/{}", 100 * MIB)).await?;
@@ -155,7 +155,7 @@ fn a_disk_in_memory_is_limited_and_counts_as_memory() -> Outcome {
 }
 
 #[test]
-fn a_node_that_can_limit_no_disk_says_so() -> Outcome {
+fn a_node_that_cannot_limit_disks_reports_it() -> Outcome {
     let enforced = Setup { agent_options: vec!["--disk-limit", "enforced"], ..Setup::nodes(1) };
     scenario(enforced, async |cluster| {
         cluster.deploy(&app()).await?;

@@ -1,4 +1,4 @@
-//! Emptying a node: nothing new comes, what runs is asked to end, and it stays so until somebody says otherwise.
+//! Draining a node: no new instances, running ones are stopped, and it stays drained until it is undone.
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -24,9 +24,9 @@ async fn on_node(cluster: &Cluster, index: usize, words: &[&str]) -> Result<Outp
 
 async fn drained(cluster: &Cluster, index: usize, words: &[&str]) -> Result<String> {
     let output = on_node(cluster, index, &[&["drain"], words].concat()).await?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(said)
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(stdout)
 }
 
 #[test]
@@ -39,8 +39,8 @@ fn a_drained_node_is_empty_and_others_take_its_work() -> Outcome {
         }
         let promised = drained(cluster, 0, &["--dry-run"]).await?;
         ensure!(promised.contains("2 instances would be ended"), "{promised}");
-        let said = drained(cluster, 0, &[]).await?;
-        ensure!(said.contains("the node is empty"), "{said}");
+        let stdout = drained(cluster, 0, &[]).await?;
+        ensure!(stdout.contains("the node is empty"), "{stdout}");
         ensure!(cluster.instance_groups(0).is_empty() && cluster.held(0).is_empty(), "something is left");
         for name in ["1", "2", "3", "4", "5"] {
             client.get(&format!("/container/{name}")).await?.success()?;
@@ -52,7 +52,7 @@ fn a_drained_node_is_empty_and_others_take_its_work() -> Outcome {
 }
 
 #[test]
-fn a_drain_is_told_as_the_reason_and_lasts_over_a_restart() -> Outcome {
+fn a_drain_is_reported_as_the_reason_and_lasts_over_a_restart() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -81,7 +81,7 @@ fn a_drain_is_told_as_the_reason_and_lasts_over_a_restart() -> Outcome {
 }
 
 #[test]
-fn who_ignores_sigterm_is_killed_after_the_grace() -> Outcome {
+fn an_app_that_ignores_sigterm_is_killed_after_the_grace() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let app = App { env: BTreeMap::from([("IGNORE_TERM", "1")]), ..App::default() };
         cluster.deploy(&app).await?;

@@ -1,4 +1,4 @@
-//! Images that no honest tool makes: they run harmlessly, or are refused with a reason. Nothing of the node is touched.
+//! Malicious images: they run harmlessly, or are refused with a reason. Nothing of the node is touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use hyper::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tar::EntryType;
 
-/// What is in the file that hostile images aim at.
+/// The content of the file that hostile images try to overwrite.
 const CANARY: &str = "the node's own";
 
 /// The layer with the probe at `/app/probe`.
@@ -23,8 +23,8 @@ fn program(cluster: &Cluster) -> Result<Layer> {
     Ok(Layer::default().directory("app").file("app/probe", 0o755, &bytes))
 }
 
-/// Deploys an image of the program and these layers above it, and sends its first request. Where the image is refused before,
-/// what is said then is the answer.
+/// Deploys an image of the program and these layers above it, and sends its first request. If the image is refused
+/// before that, the reason is returned as a response.
 async fn start(cluster: &Cluster, name: &'static str, layers: Vec<Layer>, config: Value) -> Result<Answer> {
     start_on(cluster, name, layers, config, architecture()).await
 }
@@ -61,15 +61,15 @@ fn canary(cluster: &Cluster) -> Result<PathBuf> {
 
 fn expect_untouched(canary: &Path) -> Result<()> {
     ensure!(fs::read_to_string(canary)? == CANARY, "a file of the node was changed");
-    let beside = fs::read_dir(canary.parent().context("it has a directory")?)?.count();
-    ensure!(beside == 1, "something was made beside a file of the node");
+    let siblings = fs::read_dir(canary.parent().context("it has a directory")?)?.count();
+    ensure!(siblings == 1, "something was made beside a file of the node");
     Ok(())
 }
 
-/// Runs, or says why it does not. Never anything else.
-fn expect_well_or_told(name: &str, answer: &Answer) -> Result<()> {
-    let told = answer.status.as_u16() == 500 && answer.text.len() > 20;
-    ensure!(answer.status.is_success() || told, "{name}: {}: {}", answer.status, answer.text);
+/// Fails unless it runs, or the response has the reason why it does not.
+fn expect_success_or_reason(name: &str, answer: &Answer) -> Result<()> {
+    let refused = answer.status.as_u16() == 500 && answer.text.len() > 20;
+    ensure!(answer.status.is_success() || refused, "{name}: {}: {}", answer.status, answer.text);
     Ok(())
 }
 
@@ -107,7 +107,7 @@ fn links_at_mount_targets_lead_nowhere() -> Outcome {
         ];
         for (name, layers) in cases {
             let answer = start(cluster, name, layers, json!({})).await?;
-            expect_well_or_told(name, &answer)?;
+            expect_success_or_reason(name, &answer)?;
             expect_untouched(&canary)?;
             if answer.status.is_success() {
                 expect_protected(cluster, name).await?;
@@ -117,7 +117,7 @@ fn links_at_mount_targets_lead_nowhere() -> Outcome {
     })
 }
 
-/// What protects every container protects this one.
+/// The protection of every container applies to this one.
 async fn expect_protected(cluster: &Cluster, name: &str) -> Result<()> {
     for (probe, expected) in [
         ("write-core-pattern", "EACCES"),
@@ -126,8 +126,11 @@ async fn expect_protected(cluster: &Cluster, name: &str) -> Result<()> {
         ("mount-tmpfs", "EPERM"),
         ("host-processes", "ESRCH"),
     ] {
-        let told = cluster.client().get(&format!("/{name}/x/probe/{probe}")).await?.success()?.text;
-        ensure!(told == expected, "in an image with a link at {name}, {probe} tells {told}, not {expected}");
+        let reply = cluster.client().get(&format!("/{name}/x/probe/{probe}")).await?.success()?.text;
+        ensure!(
+            reply == expected,
+            "in an image with a link at {name}, {probe} tells {reply}, not {expected}"
+        );
     }
     Ok(())
 }
@@ -137,14 +140,14 @@ fn layers_do_not_reach_out_of_themselves() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let canary = canary(cluster)?;
         let target = canary.display().to_string();
-        let beside = format!("{}/escaped", canary.parent().context("it has a directory")?.display());
+        let escaped = format!("{}/escaped", canary.parent().context("it has a directory")?.display());
         let (deep, long) = ("d/".repeat(2_000), "d/".repeat(3_000));
         let cases: [(&'static str, Vec<Layer>); 11] = [
-            ("up", vec![Layer::default().file(&format!("../../../../../..{beside}"), 0o644, b"x")]),
-            ("absolute", vec![Layer::default().file(&beside, 0o644, b"x")]),
+            ("up", vec![Layer::default().file(&format!("../../../../../..{escaped}"), 0o644, b"x")]),
+            ("absolute", vec![Layer::default().file(&escaped, 0o644, b"x")]),
             (
                 "through",
-                vec![Layer::default().symlink("out", "/").file(&format!("out{beside}"), 0o644, b"x")],
+                vec![Layer::default().symlink("out", "/").file(&format!("out{escaped}"), 0o644, b"x")],
             ),
             ("overwrite", vec![Layer::default().symlink("out", &target).file("out", 0o644, b"x")]),
             ("hardlink", vec![Layer::default().hardlink("passwd", &target)]),
@@ -160,7 +163,7 @@ fn layers_do_not_reach_out_of_themselves() -> Outcome {
         ];
         for (name, layers) in cases {
             let answer = start(cluster, name, layers, json!({})).await?;
-            expect_well_or_told(name, &answer)?;
+            expect_success_or_reason(name, &answer)?;
             expect_untouched(&canary)?;
         }
         Ok(())
@@ -178,8 +181,8 @@ fn devices_are_left_out_and_setuid_gains_nothing() -> Outcome {
         let config = json!({"User": "1000:1000", "Entrypoint": ["/app/gain"]});
         start(cluster, "special", vec![layer], config).await?.success()?;
         for (probe, expected) in [("setuid", "EPERM"), ("mount-tmpfs", "EPERM")] {
-            let told = cluster.client().get(&format!("/special/x/probe/{probe}")).await?.success()?.text;
-            ensure!(told == expected, "{probe} tells {told}, not {expected}");
+            let reply = cluster.client().get(&format!("/special/x/probe/{probe}")).await?.success()?.text;
+            ensure!(reply == expected, "{probe} tells {reply}, not {expected}");
         }
         Ok(())
     })
@@ -191,8 +194,8 @@ fn a_class_gets_the_capabilities_that_it_asks_for_and_no_others() -> Outcome {
         let app = App { program: PROBE, more: "capabilities = [\"setuid\"]", ..App::default() };
         cluster.deploy(&app).await?;
         for (probe, expected) in [("setuid", "ok"), ("socket-raw", "EPERM"), ("mount-tmpfs", "EPERM")] {
-            let told = cluster.client().get(&format!("/container/x/probe/{probe}")).await?.success()?.text;
-            ensure!(told == expected, "{probe} tells {told}, not {expected}");
+            let reply = cluster.client().get(&format!("/container/x/probe/{probe}")).await?.success()?.text;
+            ensure!(reply == expected, "{probe} tells {reply}, not {expected}");
         }
         Ok(())
     })
@@ -212,12 +215,12 @@ fn what_cannot_be_run_is_refused_with_its_reason() -> Outcome {
             ("group", json!({"User": "0:no-group"}), "no-group"),
             ("none", json!({"Entrypoint": []}), "entrypoint"),
         ];
-        for (name, config, said) in cases {
+        for (name, config, expected) in cases {
             let layer = Layer::default().directory("etc").file("etc/passwd", 0o644, b"root:x:0:0::/:\n");
             let layers = vec![layer.file("plain", 0o644, b"x").file("script", 0o755, b"#!/bin/nothing\n")];
             let answer = start(cluster, name, layers, config).await?;
             ensure!(answer.status.as_u16() == 500, "{name}: {}: {}", answer.status, answer.text);
-            ensure!(answer.text.contains(said), "{name} does not say {said:?}: {}", answer.text);
+            ensure!(answer.text.contains(expected), "{name} does not say {expected:?}: {}", answer.text);
         }
         let foreign = if architecture() == "amd64" { "arm64" } else { "amd64" };
         let answer = start_on(cluster, "foreign", Vec::new(), json!({}), foreign).await?;
@@ -227,11 +230,11 @@ fn what_cannot_be_run_is_refused_with_its_reason() -> Outcome {
 }
 
 #[test]
-fn a_damaged_image_is_told_by_its_digest() -> Outcome {
+fn a_damaged_image_is_reported_with_its_digest() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         start(cluster, "sound", Vec::new(), json!({})).await?.success()?;
         for (name, change) in [("changed", true), ("gone", false)] {
-            // One more layer, that the node does not fetch before it is damaged.
+            // One more layer, which is damaged before the node fetches it.
             let layer = Layer::default().file(name, 0o644, name.as_bytes());
             let layers = vec![program(cluster)?, layer];
             let directory = cluster.make_directory(&format!("image-{name}"))?;
@@ -245,8 +248,8 @@ fn a_damaged_image_is_told_by_its_digest() -> Outcome {
             cluster.start_agent(0)?;
             cluster.until_connected().await?;
             let answer = cluster.client().get(&format!("/{name}/x")).await?;
-            let told = answer.status.as_u16() == 500 && answer.text.contains(&damaged);
-            ensure!(told, "{name}: {}: {}", answer.status, answer.text);
+            let named = answer.status.as_u16() == 500 && answer.text.contains(&damaged);
+            ensure!(named, "{name}: {}: {}", answer.status, answer.text);
         }
         Ok(())
     })

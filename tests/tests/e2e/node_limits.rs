@@ -1,4 +1,4 @@
-//! What takes as much as it gets, and takes no more than its own: the node and its neighbours keep answering.
+//! Apps that use as much as they can get are held to their limits: the node and other containers keep answering.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,14 @@ use berth_tests::wait;
 
 /// How long the end of an instance may take to be known.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a neighbour may take to answer while a bomb goes off, on a busy machine.
+/// How long a neighbour may take to answer during a bomb, on a busy machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn app() -> App {
     App { program: PROBE, memory: "128MiB", ..App::default() }
 }
 
-/// Drops a bomb in one instance, and has a neighbour answer meanwhile and afterwards.
+/// Drops a bomb in one instance; a neighbour must answer during it and afterwards.
 async fn bomb(cluster: &mut Cluster, name: &str, count: usize) -> Result<String> {
     let client = cluster.client();
     client.get("/container/neighbour").await?.success()?;
@@ -40,7 +40,7 @@ async fn bomb(cluster: &mut Cluster, name: &str, count: usize) -> Result<String>
 }
 
 #[test]
-fn out_of_memory_ends_only_that_instance_and_is_told_as_such() -> Outcome {
+fn out_of_memory_ends_only_that_instance_and_is_reported_as_such() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         bomb(cluster, "memory", 4096).await?;
@@ -64,9 +64,9 @@ fn a_fork_bomb_is_stopped_by_the_limit_of_processes() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         // The kernel's own memory for a thousand processes counts as the instance's.
         cluster.deploy(&App { memory: "512MiB", ..app() }).await?;
-        let told = bomb(cluster, "fork", 5000).await?;
-        let (count, errno) = told.split_once(' ').with_context(|| told.clone())?;
-        ensure!(errno == "EAGAIN" && (500..1024).contains(&count.parse::<u32>()?), "{told}");
+        let reply = bomb(cluster, "fork", 5000).await?;
+        let (count, errno) = reply.split_once(' ').with_context(|| reply.clone())?;
+        ensure!(errno == "EAGAIN" && (500..1024).contains(&count.parse::<u32>()?), "{reply}");
         Ok(())
     })
 }
@@ -75,8 +75,8 @@ fn a_fork_bomb_is_stopped_by_the_limit_of_processes() -> Outcome {
 fn descriptors_are_limited_for_each_process() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
-        let told = bomb(cluster, "files", 200_000).await?;
-        ensure!(told.ends_with("EMFILE"), "{told}");
+        let reply = bomb(cluster, "files", 200_000).await?;
+        ensure!(reply.ends_with("EMFILE"), "{reply}");
         Ok(())
     })
 }
@@ -85,8 +85,8 @@ fn descriptors_are_limited_for_each_process() -> Outcome {
 fn one_instance_cannot_take_the_inotify_instances_of_another() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
-        let told = bomb(cluster, "inotify", 100_000).await?;
-        ensure!(told == "64 EMFILE", "{told}");
+        let reply = bomb(cluster, "inotify", 100_000).await?;
+        ensure!(reply == "64 EMFILE", "{reply}");
         let neighbour = cluster.client().get("/container/neighbour/probe/inotify").await?.success()?.text;
         ensure!(neighbour == "ok", "the neighbour has none left: {neighbour}");
         Ok(())
@@ -94,7 +94,7 @@ fn one_instance_cannot_take_the_inotify_instances_of_another() -> Outcome {
 }
 
 #[test]
-fn a_flood_of_output_is_dropped_and_blocks_nobody() -> Outcome {
+fn a_flood_of_output_is_dropped_and_blocks_no_other() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         let began = Instant::now();
@@ -114,7 +114,7 @@ fn a_sixteenth_of_a_cpu_is_a_sixteenth() -> Outcome {
         let client = cluster.client();
         client.get("/container/hog").await?.success()?;
         let mut spinning = Box::pin(client.get("/container/hog/bomb/spin/8"));
-        // Off the start, and what it may have saved up until now.
+        // Skips the start, and the CPU budget that may have accumulated until now.
         let pause = tokio::time::sleep(Duration::from_secs(1));
         tokio::select! { answer = &mut spinning => { answer?; } () = pause => {} }
         let (before, began) = (cluster.cpu_of_instances(0)?, Instant::now());

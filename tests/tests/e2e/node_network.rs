@@ -38,14 +38,14 @@ async fn connect(client: &Client, host: &str, port: u16) -> Result<String> {
 }
 
 async fn expect_reached(client: &Client, host: &str, port: u16) -> Result<()> {
-    let told = connect(client, host, port).await?;
-    ensure!(told.starts_with("connected"), "{host} was not reached: {told}");
+    let reply = connect(client, host, port).await?;
+    ensure!(reply.starts_with("connected"), "{host} was not reached: {reply}");
     Ok(())
 }
 
 async fn expect_closed(client: &Client, host: &str, port: u16) -> Result<()> {
-    let told = connect(client, host, port).await?;
-    ensure!(told.starts_with("failed"), "{host} was reached: {told}");
+    let reply = connect(client, host, port).await?;
+    ensure!(reply.starts_with("failed"), "{host} was reached: {reply}");
     Ok(())
 }
 
@@ -84,7 +84,7 @@ fn the_node_and_all_private_ranges_are_out_of_reach() -> Outcome {
     })
 }
 
-/// What the rules close would be open without them: they are what closes it.
+/// Checks the test itself: without the rules these addresses would be reached.
 #[test]
 fn without_the_rules_private_ranges_would_be_reached() -> Outcome {
     if !machine::is_root() {
@@ -164,14 +164,14 @@ fn without_its_rules_an_instance_does_not_start() -> Outcome {
         ensure!(answer.text.contains("firewall"), "it does not say why: {}", answer.text);
         let object = cluster.admin().object("net").await?;
         ensure!(!matches!(object.state, ContainerState::Healthy | ContainerState::Running), "{object:?}");
-        // One that needs no rules does.
+        // An instance without internet needs no rules, and starts.
         cluster.deploy(&App { name: "alone", prefix: "alone", ..App::default() }).await?;
         cluster.client().get("/alone/net").await?.success().map(drop)
     })
 }
 
 #[test]
-fn the_process_that_carries_the_network_is_not_outlived() -> Outcome {
+fn an_instance_ends_with_its_network_process() -> Outcome {
     in_world(async |cluster| {
         cluster.deploy(&online()).await?;
         let client = cluster.client();
@@ -188,7 +188,7 @@ fn the_process_that_carries_the_network_is_not_outlived() -> Outcome {
             Ok(())
         })
         .await?;
-        // The networks that were ready ahead of need have lost theirs too: a start that took one just then fails.
+        // The prepared networks have lost theirs too: a start that has just taken one fails.
         wait::until("a new instance", Duration::from_secs(5), async || {
             let second = client.get("/container/net").await?.success()?.instance()?;
             ensure!(first != second, "the instance without a network goes on");

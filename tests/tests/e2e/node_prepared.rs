@@ -1,4 +1,4 @@
-//! Containers that are made ahead of need: taken by the next instance, never stale, and in nobody's way.
+//! Prepared containers: taken by the next instance, never stale, and removed where room is needed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use berth_tests::machine;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait;
 
-/// How long the stock may take to be filled: a container is made in a tenth of a second, one after the other.
+/// How long the prepared containers may take to be made: each takes a tenth of a second, one after the other.
 const FILL_TIMEOUT: Duration = Duration::from_secs(15);
 
 fn app() -> App {
     App { more: "prepared = 2", ..App::default() }
 }
 
-/// The groups of the containers that wait, once there are so many.
+/// The cgroups of the prepared containers, once there are so many.
 async fn held(cluster: &Cluster, count: usize) -> Result<Vec<String>> {
     wait::until(&format!("{count} containers to be held"), FILL_TIMEOUT, async || {
         let held = cluster.held(0);
@@ -28,7 +28,7 @@ async fn held(cluster: &Cluster, count: usize) -> Result<Vec<String>> {
 }
 
 #[test]
-fn an_instance_takes_a_container_that_is_held_and_makes_it_its_own() -> Outcome {
+fn an_instance_takes_a_prepared_container_with_its_own_id_and_name() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         let waiting = held(cluster, 2).await?;
@@ -45,14 +45,14 @@ fn an_instance_takes_a_container_that_is_held_and_makes_it_its_own() -> Outcome 
 }
 
 #[test]
-fn what_has_changed_since_is_never_served() -> Outcome {
+fn a_prepared_container_of_an_older_version_is_never_used() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let colour = |colour| App { env: BTreeMap::from([("COLOUR", colour)]), ..app() };
         cluster.deploy(&colour("red")).await?;
         let old = held(cluster, 2).await?;
         cluster.deploy(&colour("blue")).await?;
-        let told = cluster.client().get("/container/1/env/COLOUR").await?.success()?.text;
-        ensure!(told == "blue", "it was told {told}");
+        let value = cluster.client().get("/container/1/env/COLOUR").await?.success()?.text;
+        ensure!(value == "blue", "it was told {value}");
         wait::until("the old ones to be replaced", FILL_TIMEOUT, async || {
             let held = cluster.held(0);
             ensure!(held.len() == 2 && !held.iter().any(|group| old.contains(group)), "held: {held:?}");
@@ -63,7 +63,7 @@ fn what_has_changed_since_is_never_served() -> Outcome {
 }
 
 #[test]
-fn one_that_was_killed_is_not_missed() -> Outcome {
+fn a_start_succeeds_although_its_prepared_container_was_killed() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         held(cluster, 2).await?;
@@ -74,7 +74,7 @@ fn one_that_was_killed_is_not_missed() -> Outcome {
 }
 
 #[test]
-fn with_their_agent_they_go_and_with_the_next_they_come() -> Outcome {
+fn prepared_containers_end_with_their_agent_and_the_next_agent_makes_new_ones() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
         held(cluster, 2).await?;
@@ -86,7 +86,7 @@ fn with_their_agent_they_go_and_with_the_next_they_come() -> Outcome {
 }
 
 #[test]
-fn they_give_way_to_whoever_needs_their_disk() -> Outcome {
+fn prepared_containers_end_when_a_start_needs_their_disk() -> Outcome {
     if !machine::is_root() {
         println!("not root: cannot make disk slots");
         return Ok(());

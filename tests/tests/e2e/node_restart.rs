@@ -1,4 +1,4 @@
-//! A node that is used and killed again and again: what it says is what is there, and nothing is left over.
+//! A node that is used and killed again and again: its reports are true, and nothing is left over.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -43,12 +43,12 @@ impl Count {
     }
 }
 
-/// The app of the counts, which never sleeps by itself, and of which nothing is made ahead of need.
+/// The app of the counts, which never sleeps by itself, and without prepared containers.
 fn app() -> App {
     App { more: "prepared = 0", ..App::default() }
 }
 
-/// The count, once it is the same twice: the stock of shims has been filled up, connections have been closed.
+/// The count, once it is the same twice: the shim pool has been filled up, connections have been closed.
 async fn settled(cluster: &Cluster) -> Result<Count> {
     let mut last = Count::of(cluster)?;
     wait::until("the node to be still", CLEAN_WITHIN, async || {
@@ -93,7 +93,7 @@ fn starts_and_stops_leave_nothing() -> Outcome {
 }
 
 #[test]
-fn an_agent_killed_at_any_moment_tells_afterwards_what_is() -> Outcome {
+fn an_agent_killed_at_any_moment_reports_the_true_state_afterwards() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -102,7 +102,7 @@ fn an_agent_killed_at_any_moment_tells_afterwards_what_is() -> Outcome {
                 (format!("/container/starts-{round}"), format!("/container/stops-{round}/exit/7"));
             client.get(&format!("/container/stops-{round}")).await?.success()?;
             let asked = tokio::spawn(async move {
-                // Whether they are answered is not the matter here.
+                // It does not matter here whether they succeed.
                 let _ = tokio::join!(client.get(&starts), client.get(&stops));
             });
             // Another moment each time, spread over the whole range.
@@ -122,7 +122,7 @@ fn an_agent_killed_at_any_moment_tells_afterwards_what_is() -> Outcome {
     })
 }
 
-/// Every instance that the edge knows of is there, and every one that is there it knows of.
+/// Checks that the edge and the node have the same instances.
 async fn expect_truth(cluster: &Cluster) -> Result<()> {
     let objects = cluster.admin().objects().await?;
     ensure!(
@@ -143,7 +143,7 @@ async fn expect_truth(cluster: &Cluster) -> Result<()> {
 }
 
 #[test]
-fn with_their_supervisor_instances_end_and_are_told_as_lost() -> Outcome {
+fn with_their_supervisor_instances_end_and_are_reported_as_lost() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();

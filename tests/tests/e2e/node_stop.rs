@@ -14,7 +14,7 @@ use berth_tests::rogue::Rogue;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::{host, wait};
 
-/// Everything of an instance must be gone so long after its end.
+/// How long after an instance's end everything of it must be gone.
 const GONE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an instance may take to fall asleep and end.
 const SLEEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,15 +77,15 @@ fn a_first_process_that_ignores_sigterm_is_killed_after_the_grace() -> Outcome {
 fn children_that_were_left_behind_are_gone_with_the_instance() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
-        let told = cluster.client().get("/container/parent/bomb/orphans/20").await?.success()?.text;
-        ensure!(told == "20 ok", "{told}");
+        let reply = cluster.client().get("/container/parent/bomb/orphans/20").await?.success()?.text;
+        ensure!(reply == "20 ok", "{reply}");
         ensure!(cluster.instance_processes(0).len() >= 20, "the children are not there");
         ended(cluster, "parent").await?;
         expect_nothing_left(cluster).await
     })
 }
 
-/// An edge of the test's own, which gives the node orders that the real one has no occasion to give.
+/// A fake edge, which sends the node orders that the real one never sends.
 async fn own_edge(cluster: &Cluster) -> Result<Rogue> {
     cluster.issue("edge", "own")?;
     let edge = Rogue::dial(&cluster.authority(), "edge", "own", "n1", cluster.nodes()[0].address).await?;
@@ -124,7 +124,7 @@ fn a_destroyed_instance_is_gone_at_once_however_long_its_grace() -> Outcome {
         let edge = own_edge(cluster).await?;
         let instance = start(cluster, &edge).await?;
         ensure!(!cluster.instance_processes(0).is_empty(), "no process runs");
-        // Asked to end it does not; destroyed it is gone, although its grace is an hour.
+        // It ignores the request to end; destroyed it is gone, although its grace is an hour.
         edge.call(&Call::Stop(Stop { instance, signal: 15, grace_ms: 3_600_000 })).await?;
         edge.call(&Call::Stop(Stop { instance, signal: 9, grace_ms: 3_600_000 })).await?;
         wait::until("its processes to be gone", GONE_TIMEOUT, async || {

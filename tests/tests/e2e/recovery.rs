@@ -164,7 +164,7 @@ fn an_agent_killed_under_load_keeps_its_containers_and_is_back_within_two_second
 }
 
 #[test]
-fn an_agent_that_is_told_to_end_leaves_its_containers_running() -> Outcome {
+fn an_agent_that_is_stopped_leaves_its_containers_running() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let before = cluster.client().get("/container/1").await?.success()?.instance()?;

@@ -15,7 +15,7 @@ use berth_tests::machine;
 use berth_tests::rogue::{Rogue, call_bytes};
 use berth_tests::scenario::{Outcome, scenario};
 
-/// How long a refused daemon may take to say so and end.
+/// How long a refused daemon may take to print the reason and end.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
@@ -33,8 +33,8 @@ fn inside_an_instance_there_is_only_loopback_and_the_host_is_out_of_reach() -> O
         let port = service.local_addr()?.port();
         for host in ["127.0.0.1", "::1", &host_address().to_string(), "169.254.169.254"] {
             let path = format!("/container/alone/connect/{host}/{port}");
-            let told = client.get(&path).await?.success()?.text;
-            ensure!(told.starts_with("failed"), "{host} was reached from inside: {told}");
+            let reply = client.get(&path).await?.success()?.text;
+            ensure!(reply.starts_with("failed"), "{host} was reached from inside: {reply}");
         }
         ensure!(service.accept().is_err(), "a service of the host was reached from inside");
         Ok(())
@@ -51,7 +51,7 @@ fn host_address() -> std::net::IpAddr {
 }
 
 #[test]
-fn an_agent_of_another_authority_gets_nothing_to_do() -> Outcome {
+fn an_agent_of_another_authority_gets_no_instances() -> Outcome {
     scenario(Setup { strangers: 1, ..Setup::nodes(2) }, async |cluster| {
         cluster.deploy(&App::default()).await?;
         for number in 0..4 {
@@ -67,13 +67,13 @@ fn an_agent_of_another_authority_gets_nothing_to_do() -> Outcome {
 }
 
 #[test]
-fn an_edge_with_an_agents_certificate_gets_nowhere() -> Outcome {
+fn an_edge_with_an_agents_certificate_is_refused() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
-        let said = refused_edge(cluster)?;
+        let stderr = refused_edge(cluster)?;
         ensure!(
-            said.contains("agent") && said.contains("edge"),
-            "it does not say whose certificate it was given: {said}"
+            stderr.contains("agent") && stderr.contains("edge"),
+            "it does not say whose certificate it was given: {stderr}"
         );
         // A peer that does not check itself.
         let node = &cluster.nodes()[0];
@@ -87,7 +87,7 @@ fn an_edge_with_an_agents_certificate_gets_nowhere() -> Outcome {
     })
 }
 
-/// Starts an edge with an agent's certificate and returns what it says.
+/// Starts an edge with an agent's certificate and returns its error message.
 fn refused_edge(cluster: &Cluster) -> Result<String> {
     let node = &cluster.nodes()[0];
     let mut command = cluster.command("berth-edge");
@@ -98,16 +98,16 @@ fn refused_edge(cluster: &Cluster) -> Result<String> {
     refusal(&mut command)
 }
 
-/// Runs a daemon that must refuse to start, and returns what it says.
+/// Runs a daemon that must refuse to start, and returns its error message.
 fn refusal(command: &mut Command) -> Result<String> {
     let limit = REFUSAL_TIMEOUT.as_secs().to_string();
     let mut bounded = Command::new("timeout");
     bounded.arg(&limit).arg(command.get_program()).args(command.get_args());
     let output = bounded.output().context("run `timeout`")?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(!output.status.success(), "it ended as if all were well: {said}");
-    ensure!(output.status.code() != Some(124), "it did not refuse to start within {limit} s: {said}");
-    Ok(said)
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success(), "it ended as if all were well: {stderr}");
+    ensure!(output.status.code() != Some(124), "it did not refuse to start within {limit} s: {stderr}");
+    Ok(stderr)
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn an_agent_and_a_supervisor_refuse_to_run_as_root() -> Outcome {
         let mut supervisor = Command::new(cluster.program("berth-agent"));
         supervisor.args(["supervisor", "--cgroup", "/berth/root", "--state"]).arg(&state);
         for command in [&mut agent, &mut supervisor] {
-            let said = refusal(command)?;
-            ensure!(said.contains("root"), "{said}");
+            let stderr = refusal(command)?;
+            ensure!(stderr.contains("root"), "{stderr}");
         }
         Ok(())
     })

@@ -68,7 +68,7 @@ fn a_client_that_aborts_a_download_lets_the_instance_sleep_on_time() -> Outcome 
         for _ in 0..20 {
             response.body_mut().frame().await.context("the download ended early")??;
         }
-        // Longer than sleep_after: what is in flight keeps the instance, also while the client reads slowly.
+        // Longer than sleep_after: a response in flight keeps the instance, also while the client reads slowly.
         tokio::time::sleep(SLEEP_AFTER + Duration::from_secs(1)).await;
         let object = cluster.admin().object("aborted").await?;
         ensure!(object.state == ContainerState::Healthy, "{object:?}");

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 const MIB: usize = 1 << 20;
 /// A code that applications may use.
 const APP_CODE: u16 = 4001;
-/// The code that says that all is done.
+/// The close code "normal closure" (RFC 6455 §7.4.1).
 const NORMAL_CODE: u16 = 1000;
 
 #[test]
@@ -32,7 +32,7 @@ fn text_and_binary_messages_up_to_a_mebibyte_come_back() -> Outcome {
 }
 
 #[test]
-fn close_codes_travel_both_ways() -> Outcome {
+fn close_codes_pass_in_both_directions() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
@@ -42,8 +42,8 @@ fn close_codes_travel_both_ways() -> Outcome {
             let answered = ours.close(code).await?;
             ensure!(answered == code, "closed with {code}, answered with {answered}");
             let mut theirs = Socket::open(&client, &format!("/container/close/ws?close={code}")).await?;
-            let told = theirs.closed().await?;
-            ensure!(told == code, "the app closed with {code}, the client was told {told}");
+            let close_code = theirs.closed().await?;
+            ensure!(close_code == code, "the app closed with {code}, the client was told {close_code}");
         }
         Ok(())
     })
@@ -70,7 +70,7 @@ fn an_active_socket_keeps_its_instance_and_a_silent_one_does_not() -> Outcome {
             Ok(())
         })
         .await?;
-        // The client is told: with a close, or by the end of the connection.
+        // The client sees it: a close frame, or the end of the connection.
         while let Ok(Some(message)) = socket.next().await {
             ensure!(message.is_close(), "the silent socket brought {message:?}");
         }

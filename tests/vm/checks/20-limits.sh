@@ -28,7 +28,7 @@ check_network() {
   [[ $interfaces == *lo* && $interfaces != *eth* ]] || die "an instance without internet has $interfaces"
 }
 
-# Inside it answers as if the kernel had it not; on this machine it is there.
+# Inside a container the call fails as if the kernel lacked it; on this machine it exists.
 check_alg() {
   modprobe af_alg
   grep -q '^ALG ' /proc/net/protocols || die "this kernel has no AF_ALG"

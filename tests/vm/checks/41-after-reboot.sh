@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# After the restart: the instance had ended by itself and is told as drained; all is in service again.
+# After the restart: the instance had ended by itself and is reported as drained; everything is in service again.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$PAYLOAD/tests/vm/checks/lib.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The power was cut while an instance ran: that is known, disks are empty, and everything starts by itself.
+# The power was cut while an instance ran: the edge knows that, disks are empty, and everything starts by itself.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$PAYLOAD/tests/vm/checks/lib.sh"

@@ -26,10 +26,10 @@ await() {
 
 active() { systemctl is-active --quiet "$@"; }
 
-# get PATH: what an instance answers; fails where it does not.
+# get PATH: the response of an instance; fails without one.
 get() { curl --silent --show-error --fail --max-time 60 "$EDGE$1"; }
 
-# object NAME FILTER: what the edge says of an object.
+# object NAME FILTER: the edge's view of an object.
 object() {
   berth containers list --json | jq -r --arg name "$1" "first(.. | objects | select(.name? == \$name)) | $2"
 }

@@ -3,8 +3,14 @@
 //! ```text
 //!  command ──start──▶ background process ──▶ daemons
 //!     │ ◀── what to show, line by line, then READY ── its standard output
-//!     │ ──── its standard input: the end of it, before READY, means that nobody waits any more: all is ended
+//!     │ ──── its standard input: if it ends before READY, the command is gone: everything is stopped
 //! ```
+//!
+//! What fails, and what happens then:
+//! * The background process ends before READY: the command fails with its exit status; its errors were on standard error.
+//! * The command is killed before READY: the background process ends everything and exits.
+//! * Ctrl-C before READY: the command sends SIGTERM, waits for the end, and fails.
+//! * A daemon ends after READY: the background process ends the others and exits; the reason is in the log of `berth dev`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -22,7 +28,7 @@ use tokio::process::{Child, Command};
 use crate::output;
 use crate::signals::Signals;
 
-/// The last line that the background process writes to who started it.
+/// The last line that the background process writes to the process that started it.
 const READY: &str = "\u{4}";
 
 /// Starts the background process and returns once the app can be reached.
@@ -53,14 +59,14 @@ pub(super) async fn start() -> Result<()> {
 }
 
 fn terminate(child: &Child) -> Result<()> {
-    // One that has ended by itself is what is wanted.
+    // Without a pid it has ended already, which is what is wanted.
     let Some(pid) = child.id() else { return Ok(()) };
     Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?)
 }
 
 /// The background process's side.
 pub(super) struct Background {
-    /// Ends when who started it does.
+    /// Returns when the process that started this one has ended.
     starter: pipe::Receiver,
 }
 
@@ -72,13 +78,13 @@ impl Background {
         Ok(Self { starter: pipe::Receiver::from_owned_fd(input)? })
     }
 
-    /// Waits until nobody waits for the app any more.
+    /// Waits until the process that waits for the app is gone.
     pub(super) async fn abandoned(&mut self) {
         let mut byte = [0];
         while matches!(self.starter.read(&mut byte).await, Ok(1..)) {}
     }
 
-    /// Tells that the app can be reached, and lets go of the terminal: what is written from here on goes to a log.
+    /// Reports that the app can be reached, and detaches from the terminal: all later output goes to a log.
     pub(super) fn ready(&self, log: &Path) -> Result<()> {
         let file = OpenOptions::new().create(true).append(true).open(log);
         let file = file.with_context(|| format!("cannot write {}", log.display()))?;

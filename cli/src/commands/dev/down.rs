@@ -1,4 +1,4 @@
-//! `berth dev down`: ends what runs, and whatever is left of what was killed.
+//! `berth dev down`: ends what runs, and cleans up after processes that were killed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::location::Location;
 use crate::args::DevDown;
 use crate::output;
 
-/// How often is looked whether a `berth dev` has ended: a lock has no way to call back.
+/// How often to poll whether a `berth dev` has ended: a file lock gives no notification.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(args: &DevDown) -> Result<()> {
@@ -35,18 +35,18 @@ pub(super) async fn run(args: &DevDown) -> Result<()> {
     Ok(())
 }
 
-/// Has who runs there end, and takes its lock.
+/// Ends the `berth dev` that runs there, and takes its lock.
 async fn take_over(state: &StateDir) -> Result<Lock> {
     for (signal, patience) in [(Signal::SIGTERM, ENDS_WITHIN), (Signal::SIGKILL, INTERVAL * 50)] {
-        let mut told = None;
+        let mut announced = None;
         let deadline = tokio::time::Instant::now() + patience;
         while tokio::time::Instant::now() < deadline {
             match state.lock()? {
                 Locked::Taken(lock) => return Ok(lock),
-                Locked::By(Some(holder)) if told != Some(holder) => {
-                    // One that ends this moment lets go of the lock.
+                Locked::By(Some(holder)) if announced != Some(holder) => {
+                    // One that ends at this moment releases the lock.
                     let _ = kill(Pid::from_raw(holder), signal);
-                    told = Some(holder);
+                    announced = Some(holder);
                 }
                 Locked::By(_) => {}
             }

@@ -1,5 +1,5 @@
-//! What a cluster of `berth dev` is made of before anything runs: its directory with programs, certificates and cgroups; and
-//! how its daemons are started in it.
+//! What a cluster of `berth dev` is made of before anything runs: its directory with programs, certificates and
+//! cgroups; and how its daemons are started in it.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use crate::args::Dev;
 
 /// The name of the edge.
 const EDGE: &str = "dev";
-/// How long daemons and containers may take to end whose `berth dev` was killed: a supervisor's bound for its containers, and
-/// a little.
+/// How long daemons and containers may take to end after their `berth dev` was killed: a supervisor's bound for its
+/// containers, and a little.
 const EARLIER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A prepared directory, which no other `berth dev` uses meanwhile.
+/// A prepared directory, locked against any other `berth dev`.
 pub(crate) struct Home {
     launch: Launch,
     nodes: Vec<String>,
@@ -37,7 +37,7 @@ enum Disks {
 }
 
 impl Home {
-    /// Makes what is missing, once nothing of an earlier start runs any more.
+    /// Creates what is missing, after all processes of an earlier start have ended.
     pub(crate) fn open(args: &Dev) -> Result<Self> {
         let location = Location::of(&args.at)?;
         let programs = programs()?;
@@ -53,7 +53,7 @@ impl Home {
             machine::prepare(&state.program("berth-agent"), paths.iter().map(PathBuf::as_path))?;
         }
         let owner = Owner::of_this_process()?;
-        // Root's were just made; the daemons make what is in them.
+        // As root they were just made; the daemons create the content.
         for path in nodes.iter().map(|node| state.node(node)).chain([state.edge()]).filter(|_| !is_root()) {
             owner.make_directory(&path)?;
         }
@@ -82,19 +82,19 @@ impl Home {
             addresses.push((node.clone(), address));
         }
         let mut edge = self.launch.edge(EDGE, listen, &certificates.edge(EDGE)?, &addresses);
-        // One's own receivers of hooks are on this machine too.
+        // In development, receivers of hooks are on this machine too.
         edge.args(["--allow-hooks-to", "127.0.0.0/8", "--allow-hooks-to", "::1/128"]);
         self.run(Role::Edge, "edge", edge, daemons).map(drop)
     }
 
-    /// One after the other: each tries the delegated cgroup out before it says that it is there.
+    /// One after the other: each tests the delegated cgroup before it listens.
     async fn start_supervisor(&self, node: &str, daemons: &mut Daemons) -> Result<()> {
         let state = self.state().node(node);
         let group = machine::group(&format!("{}-{node}", self.groups));
         let command = self.launch.supervisor(&state, &group, &[])?;
         let supervisor = self.run(Role::Supervisor, &format!("supervisor-{node}"), command, daemons)?;
         let listening = ready::until_listening(supervisor, &state).await;
-        listening.map_err(|error| anyhow::anyhow!("{error:#}\n{}", daemons.last_words()))
+        listening.map_err(|error| anyhow::anyhow!("{error:#}\n{}", daemons.log_end()))
     }
 
     fn start_agent(
@@ -119,7 +119,7 @@ impl Home {
     ) -> Result<&'a mut Process> {
         eprintln!("starting {name}");
         let log = self.state().log(name);
-        // What an earlier start has logged is of no use any more.
+        // The logs of an earlier start are not needed any more.
         let _ = std::fs::remove_file(&log);
         Ok(daemons.add(role, Process::start(name, command, &log)?))
     }
@@ -154,7 +154,7 @@ pub(super) fn sweep(state: &StateDir) {
     }
 }
 
-/// One's own apps on one's own machine do without limits where there is no way to have them.
+/// In development, containers run without limits if the machine offers none.
 fn make_disks(state: &StateDir, owner: &Owner, nodes: &[String], slots: Option<&str>) -> Disks {
     let Some(slots) = slots else { return Disks::Unenforced };
     let agent = state.program("berth-agent");
@@ -169,15 +169,15 @@ fn make_disks(state: &StateDir, owner: &Owner, nodes: &[String], slots: Option<&
     }
 }
 
-/// The address to listen on, with a free port where 0 was asked for; refused here where it is taken, so that nothing is
-/// started in vain.
+/// The address to listen on, with a free port where 0 was asked for; an error here if it is taken, before anything is
+/// started.
 pub(crate) fn choose_address(wanted: SocketAddr) -> Result<SocketAddr> {
     let taken = || format!("cannot listen on {wanted}; choose another address with --listen");
     Ok(TcpListener::bind(wanted).with_context(taken)?.local_addr()?)
 }
 
-/// The edge must know an agent's port before it starts, so it is chosen here; another process may take it in between, and
-/// then the agent says so and ends.
+/// The edge must know an agent's port before it starts, so it is chosen here; another process may take it in between,
+/// and then the agent reports that and ends.
 fn free_udp_address() -> Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free UDP port")?;
     Ok(socket.local_addr()?)

@@ -7,7 +7,7 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use tokio::sync::mpsc;
 
-/// What somebody wants.
+/// What a key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
     /// Packs the images again, and ends the containers of what they replace.
@@ -16,7 +16,7 @@ pub(crate) enum Key {
     Quit,
 }
 
-/// Keys that wait to be taken: who hits more meanwhile does not mean them all.
+/// Keys that wait to be handled: more than that were pressed by mistake or impatience, and are dropped.
 const QUEUE: usize = 4;
 
 /// The keyboard, which gives each key at once until this is dropped. Without a terminal there are no keys.
@@ -38,7 +38,7 @@ impl Keys {
         self.0.is_some()
     }
 
-    /// Waits for the next key that means something.
+    /// Waits for the next key with a meaning.
     pub(crate) async fn next(&mut self) -> Key {
         let Some(terminal) = &mut self.0 else { return std::future::pending().await };
         loop {
@@ -46,7 +46,7 @@ impl Keys {
                 Some(b'r' | b'R') => return Key::Rebuild,
                 Some(b'q' | b'Q') => return Key::Quit,
                 Some(_) => {}
-                // The terminal is gone, which a signal tells too.
+                // The terminal is gone; SIGHUP reports that as well.
                 None => return std::future::pending().await,
             }
         }
@@ -57,17 +57,17 @@ impl Terminal {
     fn open() -> io::Result<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
         if tcgetpgrp(&tty)? != getpgrp() {
-            // In the background: whoever sets up a terminal from there is stopped.
+            // A background process that changes the terminal's settings is stopped by SIGTTOU.
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         let before = tcgetattr(&tty)?;
         let mut set = before.clone();
-        // Keys come one by one and are not shown; Ctrl-C stays a signal.
+        // Keys arrive one by one and are not echoed; Ctrl-C still sends a signal.
         set.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
         tcsetattr(&tty, SetArg::TCSANOW, &set)?;
         let (sender, keys) = mpsc::channel(QUEUE);
         let terminal = Self { before, keys, tty: tty.try_clone()? };
-        // A read cannot be given up, so it has a thread of its own, which ends with the process.
+        // A read cannot be cancelled, so it has a thread of its own, which ends with the process.
         std::thread::Builder::new().name("keys".to_owned()).spawn(move || read(tty, &sender))?;
         Ok(terminal)
     }
@@ -76,14 +76,14 @@ impl Terminal {
 fn read(mut tty: File, keys: &mpsc::Sender<u8>) {
     let mut key = [0];
     while tty.read_exact(&mut key).is_ok() && !keys.is_closed() {
-        // Too many wait already.
+        // If the queue is full, the key is dropped.
         let _ = keys.try_send(key[0]);
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Where it is gone, there is nothing to put back.
+        // An error means that the terminal is gone: there is nothing to restore.
         let _ = tcsetattr(&self.tty, SetArg::TCSANOW, &self.before);
     }
 }

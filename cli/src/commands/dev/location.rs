@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  ordinary user   DIR/.berth/dev/                     everything
-//!  root            /var/lib/berth/dev/HASH-OF-DIR/     everything: the daemons' user may not be able to look into DIR
+//!  root            /var/lib/berth/dev/HASH-OF-DIR/     everything: the daemons' user may not be able to read DIR
 //!                  DIR/.berth/dev/edge/admin.sock      a link to the edge's socket, so that other commands find it
-//!  --state STATE   STATE                               everything, whoever starts it
+//!  --state STATE   STATE                               everything, for any user
 //! ```
 
 use std::fs;
@@ -28,9 +28,9 @@ const HASH_DIGITS: usize = 12;
 #[derive(Debug)]
 pub(crate) struct Location {
     pub(crate) state: StateDir,
-    /// Tells its cgroups from those of other directories' nodes, which have the same names.
+    /// Distinguishes its cgroups from those of other directories' nodes, which have the same names.
     pub(crate) name: String,
-    /// What is in the app's directory, where the state is elsewhere.
+    /// The directory for the link in the app's directory, if the state is elsewhere.
     local: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ impl Location {
         Ok(Self { state: StateDir::at(local), name, local: None })
     }
 
-    /// Makes the directory, which others can look into, but for what belongs to the daemons alone.
+    /// Makes the directory, readable by others except for the parts that belong to the daemons.
     pub(crate) fn make(&self) -> Result<()> {
         let local = self.local.as_deref().unwrap_or(self.state.path());
         if local.ends_with(LOCAL_STATE) {
@@ -82,7 +82,7 @@ impl Location {
     }
 }
 
-/// Makes DIR/.berth/dev, which no version control should see.
+/// Makes DIR/.berth/dev, with a .gitignore so that version control ignores it.
 fn hide(local: &Path) -> Result<()> {
     let hidden = local.parent().context("it has a parent")?;
     owner::make_directory(hidden)?;

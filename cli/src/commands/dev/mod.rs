@@ -6,6 +6,14 @@
 //!     ▼            ▼             ▼                                ▼          ▼
 //!   exit 2       exit 1        ending: edge, then agents, then supervisors (which end all containers)
 //! ```
+//!
+//! What fails, and what happens then:
+//! * `berth.toml` or an image that it names is wrong: exit code 2, nothing was started.
+//! * Another `berth dev` runs for this directory: exit code 1, it keeps running.
+//! * A daemon ends by itself, at any time: its log's end is shown, the others are ended, exit code 1.
+//! * A daemon does not end in its time: it is killed, and named.
+//! * The first deployment fails: everything is ended, exit code 1. A later one: it is reported, and the version before runs on.
+//! * This process is killed: the daemons see the end of their standard input and end by themselves.
 
 mod background;
 mod down;
@@ -35,7 +43,7 @@ use keys::{Key, Keys};
 
 /// How long edge and nodes may take until they know each other; a first start prepares the machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the app's files are looked at.
+/// How often the app's files are checked for changes.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: &Dev) -> Result<()> {
@@ -56,7 +64,7 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
         () = signals.next() => Ok(()),
     };
     if let Err(error) = &outcome {
-        // Said at once: ending everything takes a moment.
+        // Printed first, because ending everything takes a moment.
         eprintln!("berth dev: {error:#}");
     }
     stop(&mut daemons, &mut signals).await;
@@ -98,7 +106,7 @@ async fn serve(
     }
 }
 
-/// Starts everything, deploys the app, and says where to reach it.
+/// Starts everything, deploys the app, and prints where to reach it.
 async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> Result<Admin> {
     let listen = home::choose_address(args.listen)?;
     make_if_missing(&home.state().edge()).await?;
@@ -116,7 +124,7 @@ async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> 
     Ok(admin)
 }
 
-/// Shows what containers write, and deploys what has changed, until somebody wants to leave.
+/// Shows the containers' output and redeploys after changes, until the user quits.
 async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut Daemons) -> Result<()> {
     let mut keys = Keys::open();
     let hint = if keys.are_there() {
@@ -132,7 +140,7 @@ async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut D
     }
 }
 
-/// Deploys again whenever the app's files have changed or somebody asks for it, until somebody wants to leave.
+/// Redeploys whenever the app's files have changed or the user asks for it, until the user quits.
 async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
     let mut seen = Stamp::of(&args.at.dir);
     loop {
@@ -146,13 +154,13 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
         seen = Stamp::of(&args.at.dir);
         match rebuild(args, admin).await {
             Ok(line) => eprintln!("{line}"),
-            // It can be put right while everything runs on.
+            // The user can correct it while everything keeps running.
             Err(error) => eprintln!("{error:#}"),
         }
     }
 }
 
-/// Packs and deploys what is there now, and ends the containers of what was there before.
+/// Packs and deploys the current files, and ends the containers of the version before.
 async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
     let app = App::in_directory(&args.at.dir)?;
     let deployed = app.deploy(admin, Terms { now: true, ..Terms::default() }).await?;
@@ -199,5 +207,5 @@ async fn wait_until_ready(admin: &Admin, nodes: u16, daemons: &mut Daemons) -> R
         waited = ready::until_connected(nodes.into(), READY_TIMEOUT, connected) => waited,
         died = daemons.first_death() => return Err(died),
     };
-    waited.map_err(|error| anyhow!("{error:#}\n{}", daemons.last_words()))
+    waited.map_err(|error| anyhow!("{error:#}\n{}", daemons.log_end()))
 }

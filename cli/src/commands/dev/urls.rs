@@ -1,10 +1,10 @@
-//! Where an app can be reached, for people to click on.
+//! The URLs of an app, to click on.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use berth_common::manifest::Manifest;
 
-/// One line a route: a URL to try, and what it stands for.
+/// One line for each route: an example URL, and the route.
 pub(crate) fn describe(manifest: &Manifest, listen: SocketAddr) -> Vec<String> {
     let reachable = reachable(listen);
     let routes = manifest.routes.iter().map(|route| {
@@ -28,7 +28,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// A path that the pattern takes: each parameter is 1.
+/// A path that matches the pattern: each parameter is 1.
 fn example(pattern: &str) -> String {
     let parts = pattern.split('/').map(|part| match part {
         "*" => "",

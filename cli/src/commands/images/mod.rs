@@ -64,7 +64,7 @@ async fn push_one(admin: &Admin, source: &ImageSource, name: &Named) -> Result<(
     Ok(output::line(format_args!("{name}@{}", image.digest()?))?)
 }
 
-/// What an image is called that nobody has named: as its file or directory.
+/// The default name of an image: that of its file or directory.
 fn name_of(source: &ImageSource) -> Result<Named> {
     let path = source.path().unwrap_or(Path::new(""));
     let absolute = path.canonicalize()?;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_of_a_copy_are_told_in_full() {
+    fn both_sides_of_a_copy_are_named_in_full() {
         assert_eq!(side("berth:a").unwrap(), "berth:a:latest");
         assert_eq!(side("docker://alpine").unwrap(), "docker.io/library/alpine:latest");
         assert!(side("berth:A").is_err() && side("").is_err());

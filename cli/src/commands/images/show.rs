@@ -22,7 +22,7 @@ const HEADINGS: [&str; 7] = ["REPOSITORY", "TAG", "DIGEST", "SIZE", "MACHINES", 
 const LAYER_HEADINGS: [&str; 3] = ["LAYER", "SIZE", "KIND"];
 const NODE_HEADINGS: [&str; 3] = ["NODE", "STATE", "FETCHED"];
 
-/// All images of the edge, as it shows them.
+/// All images of the edge, as it returns them.
 pub(super) async fn all(admin: &Admin) -> Result<Vec<Value>> {
     Ok(admin.pages(&format!("/v1/images?limit={}", Listing::MAX_PAGE), "images").await?)
 }
@@ -104,7 +104,7 @@ pub(super) async fn info(image: &Named, args: &Show) -> Result<()> {
     Ok(())
 }
 
-/// What an image is for one machine: how it runs, and its layers.
+/// An image for one platform: its settings and its layers.
 async fn one(admin: &Admin, repository: &Repository, of: &ImageOf) -> Result<()> {
     output::line(format_args!("\nlinux/{}: {} ({})", of.architecture, of.digest, bytes(of.bytes)))?;
     let config = config(admin, repository, &of.digest).await?;
@@ -128,12 +128,12 @@ async fn config(admin: &Admin, repository: &Repository, manifest: &Digest) -> Re
     Ok(Config::read(&admin::registry_document(admin, &path, "*/*").await?)?)
 }
 
-/// The last word of a media type: how the layer is compressed.
+/// The last part of a media type: how the layer is compressed.
 fn kind(media_type: &str) -> String {
     media_type.rsplit(['.', '+']).next().unwrap_or(media_type).to_owned()
 }
 
-/// A node for programs, which find a `message` in each.
+/// A node for `--json`: each has a `message`.
 fn for_programs(of: &Holder) -> serde_json::Result<Value> {
     let mut node = serde_json::to_value(of)?;
     node["message"] = json!(of.message);
@@ -143,7 +143,7 @@ fn for_programs(of: &Holder) -> serde_json::Result<Value> {
 fn node(of: &Holder) -> Vec<String> {
     let state =
         of.message.as_ref().map_or_else(|| of.state.to_string(), |why| format!("{}: {why}", of.state));
-    // Told only while it is fetched.
+    // Reported only while it is fetched.
     let fetched =
         if of.total == 0 { "-".to_owned() } else { format!("{} of {}", bytes(of.done), bytes(of.total)) };
     vec![of.node.clone(), state, fetched]
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_told_by_how_they_are_compressed() {
+    fn layers_are_shown_with_their_compression() {
         assert_eq!(kind("application/vnd.oci.image.layer.v1.tar+zstd"), "zstd");
         assert_eq!(kind("application/vnd.docker.image.rootfs.diff.tar.gzip"), "gzip");
     }

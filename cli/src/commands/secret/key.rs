@@ -1,7 +1,7 @@
-//! `berth secret init` and `rotate`. The program that knows key files is the edge's own; this puts its steps together.
+//! `berth secret init` and `rotate`. Key files are handled by `berth-edge`; this calls it and combines the steps.
 //!
-//! A rotation: a new key is added to the file; the edge reads it and encrypts everything with it, durably; what is no longer used
-//! is dropped from the file. Between any two of these, every secret is under a key that is in the file.
+//! A rotation: a new key is added to the file; the edge reads it and encrypts everything with it, durably; what is no
+//! longer used is dropped from the file. Between any two of these, every secret is under a key that is in the file.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -33,8 +33,8 @@ pub(crate) async fn make_if_missing(state: &Path) -> Result<()> {
 
 pub(super) async fn rotate(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
     let admin = admin.edge()?;
-    // What one has left that was broken off is finished first, so that keys do not pile up. Where the edge uses another file
-    // or does not run, nothing is begun.
+    // An interrupted rotation is finished first, so that keys do not accumulate. If the edge uses another file or does
+    // not run, nothing is begun.
     let before = finish(&admin, place).await?;
     let key = edge_program(&["add"], place, &[]).await?;
     let done = finish(&admin, place)
@@ -64,7 +64,7 @@ async fn finish(admin: &Admin, place: &KeyPlace) -> Result<Done> {
     Ok(Done { rotated: rotation.rotated, dropped, unreadable: rotation.unreadable })
 }
 
-/// Runs `berth-edge secret-key`, and gives what it says.
+/// Runs `berth-edge secret-key`, and returns its output.
 async fn edge_program(verb: &[&str], place: &KeyPlace, keys: &[String]) -> Result<String> {
     let program = std::env::current_exe().context("the place of this program")?.with_file_name("berth-edge");
     let mut command = Command::new(&program);
@@ -73,8 +73,8 @@ async fn edge_program(verb: &[&str], place: &KeyPlace, keys: &[String]) -> Resul
         format!("cannot run {}: berth-edge must be beside berth for this", program.display())
     })?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{}", said.trim().trim_start_matches("error: "));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", stderr.trim().trim_start_matches("error: "));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -1,4 +1,4 @@
-//! `berth secret`: what apps are told and nobody is shown.
+//! `berth secret`: values that apps receive and that are never shown.
 
 mod key;
 
@@ -36,7 +36,7 @@ pub(crate) async fn run(command: Secret) -> Result<()> {
 }
 
 impl OfApp {
-    /// The app that is named, or the one of the directory that this is run in.
+    /// The app that is named, or the one of the current directory.
     fn name(&self) -> Result<AppName> {
         if let Some(app) = &self.app {
             return Ok(app.clone());
@@ -72,7 +72,7 @@ async fn put(secret: &OneSecret, file: Option<&Path>) -> Result<()> {
 
 /// A value without the newline that editors and shells end texts with.
 fn read(from: impl Read) -> Result<Vec<u8>> {
-    // Some bytes more than there may be, so that the edge says that it is too much.
+    // Some bytes more than the limit, so that the edge reports that it is too much.
     let most = MAX_SECRET_BYTES as u64 + 3;
     let mut value = Vec::with_capacity(MAX_SECRET_BYTES);
     from.take(most).read_to_end(&mut value).context("the value cannot be read")?;
@@ -123,7 +123,7 @@ async fn delete(secret: &OneSecret, dry_run: bool) -> Result<()> {
     Ok(output::line(format_args!("{} of {app} would be deleted; classes that use it: {users}", found.name))?)
 }
 
-/// Says which of an app's secrets stay when it is deleted. An edge that knows of none has none.
+/// Prints which of an app's secrets stay when it is deleted. For an edge without secrets there are none.
 pub(crate) async fn tell_what_stays(admin: &Admin, app: &AppName) {
     if let Ok((_, secrets)) = entries(admin, app).await
         && !secrets.is_empty()

@@ -1,4 +1,4 @@
-//! `berth usage`: what containers have taken in a time, and what that costs.
+//! `berth usage`: the resources that containers used in a period, and their cost.
 
 mod rates;
 
@@ -18,7 +18,7 @@ use crate::args::usage::{By, Usage};
 use crate::failure::bad_input;
 use crate::output;
 
-/// Most months of one bill: records are not kept that long, and each is asked for.
+/// Most months of one bill: records are not kept longer, and each month is one request.
 const MAX_MONTHS: usize = 24;
 /// Headings of the sums, behind what a row is for.
 const SUMS: [&str; 6] = ["CONTAINERS", "TIME", "VCPU-S", "MEMORY GIB-S", "DISK GB-S", "SENT"];
@@ -50,7 +50,7 @@ fn read_rates(args: &Usage) -> Result<Rates> {
     read.with_context(|| format!("the rates in {}", file.display())).map_err(bad_input)
 }
 
-/// What the edge adds up. A time that it does not take is the fault of whoever gave it.
+/// The sums from the edge. A time range that it rejects is a usage error.
 async fn ask(admin: &Admin, args: &Usage, from: Option<&str>, to: Option<&str>) -> Result<Value> {
     let by = match args.by {
         By::Object => "object",
@@ -86,7 +86,7 @@ async fn by_months(admin: &Admin, args: &Usage, whole: &UsageTable) -> Result<Ve
     Ok(months)
 }
 
-/// The parts of a time that are in one month each, in milliseconds since 1970.
+/// Splits a period at month boundaries (UTC), in milliseconds since 1970.
 fn months_between(from_ms: u64, to_ms: u64) -> Vec<(u64, u64)> {
     let mut parts = Vec::new();
     let mut from = from_ms;

@@ -1,4 +1,4 @@
-//! What usage costs: a table of rates, and the bill that it makes of what was used in each month. Pure.
+//! What usage costs: a table of rates, and the bill for the usage of each month. No input or output.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use berth_api::usage::UsageSums;
 use serde::{Deserialize, Serialize};
 
-/// The rates that hold unless others are given.
+/// The default rates.
 const BUILT_IN: &str = include_str!("rates.toml");
 const BYTES_OF_A_GB: f64 = 1e9;
 
@@ -66,7 +66,7 @@ pub(crate) struct Bill {
 }
 
 impl Rates {
-    /// Those that hold unless others are given.
+    /// The default rates.
     pub(crate) fn built_in() -> Result<Self> {
         Self::parse(BUILT_IN).context("the built-in rates")
     }

@@ -1,4 +1,4 @@
-//! `berth dev --detach`: what runs on when the command returns, and how it ends.
+//! `berth dev --detach`: the processes that keep running after the command returns, and their end.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -41,15 +41,15 @@ async fn through_its_life(app: &mut AppDir, address: SocketAddr) -> Result<()> {
     refuses_a_second_one(app)?;
     ensure!(instance(address).await? == first, "a second `berth dev` has disturbed the first");
     app.put_secret()?;
-    let said = succeed(run_berth(app, &["dev", "down"])?)?;
-    ensure!(said.contains("nothing runs"), "`berth dev down` said: {said}");
+    let text = succeed(run_berth(app, &["dev", "down"])?)?;
+    ensure!(text.contains("nothing runs"), "`berth dev down` said: {text}");
     ensure!(app.running().is_empty(), "still running:\n{}", app.running().join("\n"));
     up(app, address)?;
     let secrets = succeed(run_berth(app, &["secret", "list"])?)?;
     ensure!(secrets.contains("API_KEY"), "the state was not kept: {secrets}");
     ensure!(instance(address).await? != first, "the container has outlived `berth dev down`");
     kill_it(app)?;
-    // What is left of it ends by itself, and the next one waits for that.
+    // Its remaining processes end by themselves, and the next start waits for them.
     up(app, address)?;
     instance(address).await?;
     kill_it(app)?;
@@ -62,18 +62,18 @@ async fn through_its_life(app: &mut AppDir, address: SocketAddr) -> Result<()> {
 
 /// Returns once the app answers.
 fn up(app: &AppDir, address: SocketAddr) -> Result<()> {
-    let said =
+    let text =
         succeed(run_berth(app, &["dev", "--nodes", "2", "--detach", "--listen", &address.to_string()])?)?;
     let container = format!("http://{address}/container/1");
-    ensure!(said.contains(&container), "it does not say where to reach the app: {said}");
+    ensure!(text.contains(&container), "it does not say where to reach the app: {text}");
     Ok(())
 }
 
 fn refuses_a_second_one(app: &AppDir) -> Result<()> {
     let second = run_berth(app, &["dev", "--detach", "--listen", "127.0.0.1:0"])?;
-    let said = String::from_utf8_lossy(&second.stderr);
-    ensure!(second.status.code() == Some(1), "a second one ended with {}: {said}", second.status);
-    ensure!(said.contains("another `berth dev` runs for this directory"), "a second one said: {said}");
+    let text = String::from_utf8_lossy(&second.stderr);
+    ensure!(second.status.code() == Some(1), "a second one ended with {}: {text}", second.status);
+    ensure!(text.contains("another `berth dev` runs for this directory"), "a second one said: {text}");
     Ok(())
 }
 
@@ -91,9 +91,9 @@ fn run_berth(app: &AppDir, words: &[&str]) -> Result<Output> {
     app.berth(words).output().with_context(|| format!("run `berth {}`", words.join(" ")))
 }
 
-/// What it said on standard output.
+/// Its standard output; fails if the command has failed.
 fn succeed(output: Output) -> Result<String> {
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}: {said}", output.status);
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {text}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

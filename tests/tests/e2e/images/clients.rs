@@ -1,4 +1,4 @@
-//! The clients of registries that people have, against the edge's registry.
+//! Common clients of registries, against the edge's registry.
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ struct Desk {
 
 /// A cluster with one node and a registry.
 fn with_registry(steps: impl AsyncFnOnce(&mut Cluster, SocketAddr) -> Result<()>) -> Outcome {
-    let (address, edge_options) = Registry::place()?;
+    let (address, edge_options) = Registry::free_address()?;
     let setup = Setup { edge_options, ..Setup::nodes(1) };
     scenario(setup, async |cluster| steps(cluster, address).await)
 }
@@ -38,8 +38,8 @@ async fn desk(cluster: &Cluster, address: SocketAddr) -> Result<Desk> {
 }
 
 impl Desk {
-    /// skopeo's name for a place of its own in this form.
-    fn place(&self, form: &str, name: &str) -> String {
+    /// skopeo's name for a path of its own in this form.
+    fn target(&self, form: &str, name: &str) -> String {
         let tag = if form == "docker-archive" { ":demo/app:1" } else { "" };
         format!("{form}:{}{tag}", self.tools.path(name).display())
     }
@@ -65,7 +65,7 @@ fn a4_skopeo_copies_layouts_archives_and_directories_in_and_out() -> Outcome {
         let original = desk.documents(&desk.layout).await?;
         for form in ["oci", "dir", "docker-archive"] {
             let (source, back) =
-                (desk.place(form, &format!("{form}-in")), desk.place(form, &format!("{form}-out")));
+                (desk.target(form, &format!("{form}-in")), desk.target(form, &format!("{form}-out")));
             let there = desk.registry.docker(&format!("copies/{form}:1"));
             desk.copy(&desk.layout, &source).await?;
             desk.copy(&source, &there).await.with_context(|| format!("push from {form}"))?;
@@ -160,15 +160,15 @@ fn a4_what_buildah_builds_is_pushed_deployed_and_answers() -> Outcome {
 }
 
 #[test]
-fn a4_who_has_no_good_token_gets_nowhere() -> Outcome {
+fn a4_clients_without_a_valid_token_are_refused() -> Outcome {
     with_registry(async |cluster, address| {
         let Desk { tools, registry, layout } = desk(cluster, address).await?;
         let (host, image) = (address.to_string(), registry.docker("secret/app:1"));
         let login = ["skopeo", "login", "--tls-verify=false", "-u", USER, "-p"];
         let good = registry.token();
         for bad in ["wrong", "berth_00", &good[..good.len() - 1]] {
-            let said = tools.refused(&[&login[..], &[bad, &host]].concat()).await?;
-            ensure!(said.contains("invalid username/password") || said.contains("unauthorized"), "{said}");
+            let error = tools.refused(&[&login[..], &[bad, &host]].concat()).await?;
+            ensure!(error.contains("invalid username/password") || error.contains("unauthorized"), "{error}");
         }
         let push = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false"];
         let pull = ["skopeo", "copy", "--quiet", "--src-tls-verify=false"];
@@ -197,11 +197,11 @@ fn certificate(directory: &Path) -> Result<()> {
 }
 
 #[test]
-fn a4_over_tls_clients_believe_only_the_registrys_own_certificate() -> Outcome {
+fn a4_over_tls_clients_trust_only_the_registrys_own_certificate() -> Outcome {
     let directory = tempfile::tempdir().context("a directory")?;
     certificate(directory.path())?;
     let file = |name: &str| directory.path().join(name).display().to_string();
-    let (address, mut edge_options) = Registry::place()?;
+    let (address, mut edge_options) = Registry::free_address()?;
     edge_options.push(format!("--registry-cert={}", file("ca.crt")));
     edge_options.push(format!("--registry-key={}", file("registry.key")));
     scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {

@@ -1,4 +1,4 @@
-//! A pull over a wire that is cut again and again: it goes on where it was.
+//! A pull over a connection that is cut again and again is resumed.
 
 use std::fs;
 use std::path::Path;
@@ -21,9 +21,9 @@ const RATE: u64 = 30_000_000;
 const CUTS: usize = 20;
 /// Longest time between two cuts, in milliseconds.
 const BETWEEN_MS: u64 = 700;
-/// Bytes that one cut may cost: what was on the way, and what was received and not yet written.
+/// Bytes that one cut may cost: those in flight, and those received and not yet written.
 const LOST_BYTES: f64 = 1_048_576.0;
-/// Longer than either side waits before it takes the connection for lost.
+/// Longer than the idle timeout of both sides.
 const LONG: Duration = Duration::from_secs(12);
 
 /// How the wire is cut.
@@ -31,9 +31,9 @@ const LONG: Duration = Duration::from_secs(12);
 enum Cut {
     /// The edge is killed, and started again.
     Edge,
-    /// Nothing comes through for a while that the connection survives.
+    /// No packet passes for a while, which the connection survives.
     Short(Duration),
-    /// Nothing comes through for so long that both ends give the connection up.
+    /// No packet passes for so long that both ends close the connection.
     Long,
 }
 
@@ -78,7 +78,7 @@ async fn fetched(cluster: &Cluster) -> Result<f64> {
 }
 
 #[test]
-fn a6_a_pull_that_is_cut_again_and_again_goes_on_where_it_was() -> Outcome {
+fn a6_a_pull_that_is_cut_again_and_again_is_resumed() -> Outcome {
     scenario(Setup { relays: true, monitored: true, ..Setup::nodes(1) }, async |cluster| {
         let image = image_of(cluster, "cut", &LAYERS)?;
         let size = size_of(&image)? as f64;

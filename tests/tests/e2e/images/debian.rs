@@ -1,5 +1,5 @@
-//! An image as distributions make them, with everything in it that an unpacker may get wrong: it runs, and it is what podman
-//! shows of it.
+//! An image as distributions make them, with everything in it that an unpacker may get wrong: it runs, and it is what
+//! podman shows of it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use berth_tests::registry::Registry;
 use berth_tests::scenario::{Outcome, scenario};
 use serde_json::Value;
 
-/// Differences that are shown: the first ones say what is wrong.
+/// How many differences are shown: the first ones are enough to see what is wrong.
 const SHOWN: usize = 20;
 /// The user that the image's configuration names, and its groups: its own, `users` and `games`.
 const UID: u64 = 1000;
@@ -42,7 +42,7 @@ async fn answer(cluster: &Cluster, path: &str) -> Result<String> {
 #[test]
 fn a6_debian_with_node_runs_as_its_user_and_is_file_for_file_what_podman_shows() -> Outcome {
     // Made before the scenario begins: that takes a minute, the first time.
-    let (layout, (address, edge_options)) = (layout()?, Registry::place()?);
+    let (layout, (address, edge_options)) = (layout()?, Registry::free_address()?);
     scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
         let registry = Registry::of(cluster, address).await?;
         let tools = push(cluster, &registry, &layout).await?;
@@ -69,14 +69,14 @@ async fn runs_as_its_user(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Programs with more rights than who runs them: here they have none of them.
+/// Programs with set-user-id bits or file capabilities: in a container they give no rights.
 async fn setuid_gains_nothing(cluster: &Cluster) -> Result<()> {
     for program in ["setuid", "setgid", "capable"] {
-        let told = answer(cluster, &format!("/app/x/{program}")).await?;
-        let plain = told.starts_with("uid=1000(app) gid=1000(app) ")
-            && !told.contains("euid")
-            && !told.contains("egid");
-        ensure!(plain, "{program} gains something: {told}");
+        let reply = answer(cluster, &format!("/app/x/{program}")).await?;
+        let plain = reply.starts_with("uid=1000(app) gid=1000(app) ")
+            && !reply.contains("euid")
+            && !reply.contains("egid");
+        ensure!(plain, "{program} gains something: {reply}");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! More than there is room for: said clearly, nothing half is kept, and all is well once there is room.
+//! More than there is room for: a clear error, nothing partial is kept, and it works once there is room.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ const LARGE_MIB: u32 = 400;
 const LARGE_IMAGE: usize = 100 << 20;
 
 fn limited() -> Result<(std::net::SocketAddr, Setup)> {
-    let (address, mut edge_options) = Registry::place()?;
+    let (address, mut edge_options) = Registry::free_address()?;
     edge_options.extend(["--image-limit".to_owned(), IMAGE_LIMIT.to_string()]);
     edge_options.extend(["--images-limit".to_owned(), IMAGES_LIMIT.to_string()]);
     Ok((address, Setup { edge_options, ..Setup::nodes(1) }))
 }
 
-/// Nothing is there but whole blobs, and no more than the limit.
+/// Checks that there are only complete blobs, within the limit.
 fn expect_nothing_half(cluster: &Cluster) -> Result<u64> {
     ensure!(uploads(cluster).is_empty(), "uploads are left: {:?}", uploads(cluster));
     let bytes = expect_sound_blobs(cluster)?;
@@ -44,14 +44,14 @@ fn a5_an_image_over_the_limit_is_refused_with_the_limit_and_nothing_is_kept() ->
         let registry = Registry::of(cluster, address).await?;
         registry.log_in(&tools).await?;
         let large = image_of(cluster, "large", &[("large", IMAGE_LIMIT + 1_000_000)])?;
-        let said = refusal(&cluster.try_deploy(&app("large", large.clone()), &[]).await?)?;
+        let error = refusal(&cluster.try_deploy(&app("large", large.clone()), &[]).await?)?;
         ensure!(
-            said.contains("8000000") || said.contains("8 MB") || said.contains("8.0 MB"),
-            "the limit is not named: {said}"
+            error.contains("8000000") || error.contains("8 MB") || error.contains("8.0 MB"),
+            "the limit is not named: {error}"
         );
         let pushed = registry.push(&tools, &large, "large/app:1").await;
-        let said = format!("{:#}", pushed.err().context("skopeo has pushed what is too large")?);
-        println!("skopeo: {said}");
+        let error = format!("{:#}", pushed.err().context("skopeo has pushed what is too large")?);
+        println!("skopeo: {error}");
         // In parts that are each small enough.
         let half = IMAGE_LIMIT * 2 / 3;
         let parts = image_of(cluster, "parts", &[("left", half), ("right", half)])?;
@@ -74,8 +74,8 @@ fn a5_more_images_than_the_limit_allows_are_refused_until_some_are_removed() -> 
         cluster.deploy(&app("first", image("first")?)).await?;
         cluster.deploy(&app("second", image("second")?)).await?;
         let third = app("third", image("third")?);
-        let said = refusal(&cluster.try_deploy(&third, &[]).await?)?;
-        ensure!(said.contains("gc") || said.contains("delete"), "it is not said what to do: {said}");
+        let error = refusal(&cluster.try_deploy(&third, &[]).await?)?;
+        ensure!(error.contains("gc") || error.contains("delete"), "it is not said what to do: {error}");
         let before = expect_nothing_half(cluster)?;
         ask(cluster, "first", "x").await?;
         let again = cluster.try_deploy(&app("first", image("first")?), &[]).await?;
@@ -108,9 +108,9 @@ fn a5_an_image_of_another_registry_is_pulled_within_the_limits() -> Outcome {
             let layers: Vec<_> =
                 sizes.iter().enumerate().map(|(n, size)| noise(&format!("{tag}{n}"), *size)).collect();
             let last = pull(tag, &layers).await?;
-            let said = last["error"].to_string();
+            let error = last["error"].to_string();
             ensure!(
-                said.contains("8000000") || said.contains("8 MB"),
+                error.contains("8000000") || error.contains("8 MB"),
                 "{tag}: the limit is not named: {last}"
             );
             expect_nothing_half(cluster)?;
@@ -122,14 +122,14 @@ fn a5_an_image_of_another_registry_is_pulled_within_the_limits() -> Outcome {
 }
 
 #[test]
-fn a5_an_edge_whose_disk_is_full_says_so_and_takes_images_again_when_it_is_not() -> Outcome {
+fn a5_an_edge_whose_disk_is_full_reports_it_and_accepts_images_again_when_it_is_not() -> Outcome {
     let setup = Setup { edge_disk_mib: Some(SMALL_MIB), ..Setup::nodes(1) };
     scenario(setup, async |cluster| {
         let app = app("large", image_of(cluster, "large", &[("large", LARGE_IMAGE)])?);
-        let said = refusal(&cluster.try_deploy(&app, &[]).await?)?;
+        let error = refusal(&cluster.try_deploy(&app, &[]).await?)?;
         ensure!(
-            said.contains("space") || said.contains("full"),
-            "it does not say that the disk is full: {said}"
+            error.contains("space") || error.contains("full"),
+            "it does not say that the disk is full: {error}"
         );
         ensure!(uploads(cluster).is_empty(), "uploads are left: {:?}", uploads(cluster));
         cluster.expect_all_alive()?;
@@ -140,18 +140,18 @@ fn a5_an_edge_whose_disk_is_full_says_so_and_takes_images_again_when_it_is_not()
 }
 
 #[test]
-fn a6_a_node_whose_disk_is_full_says_so_and_recovers_when_it_is_not() -> Outcome {
+fn a6_a_node_whose_disk_is_full_reports_it_and_recovers_when_it_is_not() -> Outcome {
     let setup = Setup { node_disk_mib: Some(SMALL_MIB), ..Setup::nodes(1) };
     scenario(setup, async |cluster| {
         let app = app("large", image_of(cluster, "large", &[("large", LARGE_IMAGE)])?);
-        let said = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "20s"]).await?)?;
+        let error = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "20s"]).await?)?;
         ensure!(
-            said.contains("space") || said.contains("full") || said.contains("room"),
-            "it does not say what is full: {said}"
+            error.contains("space") || error.contains("full") || error.contains("room"),
+            "it does not say what is full: {error}"
         );
-        ensure!(said.contains("n1"), "it does not say which node: {said}");
+        ensure!(error.contains("n1"), "it does not say which node: {error}");
         cluster.expect_all_alive()?;
-        // What was fetched of it is of use while the image is wanted, and else goes.
+        // Fetched parts are kept while the image is wanted, and removed otherwise.
         cluster.deploy(&super::app("small", image_of(cluster, "small", &[("small", 1_000_000)])?)).await?;
         ask(cluster, "small", "x").await?;
         cluster.nodes()[0].disk()?.resize(LARGE_MIB)?;

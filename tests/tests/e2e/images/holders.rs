@@ -1,4 +1,5 @@
-//! Who holds an image, and when: each node once, before the version is current, and later those that come later.
+//! Which nodes have an image, and when: each fetches it once, before the version is current; nodes that join later
+//! fetch it then.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{FETCHED_WITHIN, app, ask, image_of, refusal, unpacked};
 
-/// Bytes of the large layers: they take a while, and not long.
+/// Bytes of the large layers: enough to take a moment.
 const BYTES: usize = 20_000_000;
 /// Concurrent first requests, for both apps together.
 const STARTS: usize = 20;
@@ -93,7 +94,7 @@ fn a7_a_node_that_comes_later_fetches_what_is_deployed() -> Outcome {
 #[test]
 fn a7_a_node_that_holds_the_image_is_preferred() -> Outcome {
     scenario(Setup { relays: true, ..Setup::nodes(2) }, async |cluster| {
-        // The second node: where free room alone decides, both get some.
+        // The second node: if free room alone decided, both would get some.
         cluster.nodes()[0].relay()?.limit(CRAWL);
         let app = app("near", image_of(cluster, "near", &[("data", BYTES)])?);
         let output = cluster.try_deploy(&app, &["--wait-for", "1"]).await?;
@@ -120,8 +121,8 @@ fn a7_a_deployment_that_waits_in_vain_changes_nothing() -> Outcome {
         cluster.kill_agent(1)?;
         let app = app("still", image_of(cluster, "new", &[("new", BYTES)])?);
         let output = cluster.try_deploy(&app, &["--wait-for", "2", "--wait-timeout", "3s"]).await?;
-        let said = refusal(&output)?;
-        ensure!(said.contains("n2") || said.contains("1 of 2"), "it does not say who lacks it: {said}");
+        let error = refusal(&output)?;
+        ensure!(error.contains("n2") || error.contains("1 of 2"), "it does not say who lacks it: {error}");
         ensure!(cluster.admin().get("/v1/apps/still").await? == versions, "the app was changed");
         ask(cluster, "still", "x").await?;
         ensure!(unpacked(cluster, 0, "old").len() == 1, "the version that is current lost its image");

@@ -1,4 +1,5 @@
-//! Images that lie: refused with a reason by whoever can know it first, and nothing outside the stores of images is touched.
+//! Images that lie are refused with a reason by the first component that can know, and nothing outside the stores of
+//! images is touched.
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::client::Answer;
@@ -10,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::{app, config, program, refusal, until_swept};
 
-/// How deep indexes lie in indexes.
+/// How deeply indexes are nested.
 const NESTED: usize = 200;
 
 /// A cluster with one node and a registry that anything may be sent to.
 fn with_registry(steps: impl AsyncFnOnce(&mut Cluster, Registry) -> Result<()>) -> Outcome {
-    let (address, edge_options) = Registry::place()?;
+    let (address, edge_options) = Registry::free_address()?;
     scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
         let registry = Registry::of(cluster, address).await?;
         steps(cluster, registry).await
@@ -64,8 +65,8 @@ fn a6_the_registry_refuses_what_contradicts_itself() -> Outcome {
         let answer = put(image(json!([layer_named, layer_named]), config_named.clone()), MANIFEST).await?;
         ensure!(answer.status.is_success(), "a layer twice: {}", answer.text);
         let app = app("twice", "berth:lies/app:1".to_owned());
-        let said = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "20s"]).await?)?;
-        ensure!(said.contains("lies/app"), "more layers than the configuration has: {said}");
+        let expected = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "20s"]).await?)?;
+        ensure!(expected.contains("lies/app"), "more layers than the configuration has: {expected}");
         nested(cluster, &registry).await?;
         let answer = put(
             json!({"schemaVersion": 1, "name": "x"}),
@@ -80,7 +81,7 @@ fn a6_the_registry_refuses_what_contradicts_itself() -> Outcome {
     })
 }
 
-/// Indexes in indexes, as deep as one likes: kept, as the specification has it, and nothing that can be run.
+/// Indexes in indexes, very deep: the specification allows them, so they are stored, and cannot be run.
 async fn nested(cluster: &Cluster, registry: &Registry) -> Result<()> {
     let index = |named: &[Value]| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": named});
     let put = async |index: &[u8]| registry.put_manifest("lies/nested", "1", INDEX, index).await;
@@ -98,35 +99,36 @@ async fn nested(cluster: &Cluster, registry: &Registry) -> Result<()> {
         inner = index(&[descriptor(INDEX, &inner)]).to_string().into_bytes();
     }
     let app = app("nested", "berth:lies/nested:1".to_owned());
-    let said = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "20s"]).await?)?;
-    println!("an index {NESTED} deep: {said}");
+    let expected = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "20s"]).await?)?;
+    println!("an index {NESTED} deep: {expected}");
     ensure!(!cluster.edge()?.log().contains("panicked"), "the edge panicked");
     Ok(())
 }
 
-/// A layer that only who unpacks it can know to be wrong.
+/// A layer that only its unpacker can know to be wrong.
 struct Lie {
     name: &'static str,
     bytes: Vec<u8>,
     kind: &'static str,
-    /// What the configuration says of it.
+    /// Its `diff_id` in the configuration.
     diff_id: String,
-    /// What the refusal speaks of.
-    said: &'static str,
+    /// A part of the error message.
+    expected: &'static str,
 }
 
 fn lies(cluster: &Cluster) -> Result<Vec<Lie>> {
-    // Unlike any layer that the node has: it would not look at this one.
+    // Different from any layer that the node has, or it would not be fetched.
     let honest = program(cluster)?.file("honest", 0o644, b"but for what is done to it").into_bytes()?;
     let zipped = gzip(&honest)?;
     let mut broken = zipped.clone();
     let middle = broken.len() / 2;
     broken[middle] ^= 0xff;
-    let plain = |name, bytes: Vec<u8>, said| {
+    let plain = |name, bytes: Vec<u8>, expected| {
         let diff_id = digest(&bytes);
-        Lie { name, bytes, kind: TAR, diff_id, said }
+        Lie { name, bytes, kind: TAR, diff_id, expected }
     };
-    let zipped_lie = |name, bytes, said| Lie { name, bytes, kind: TAR_GZIP, diff_id: digest(&honest), said };
+    let zipped_lie =
+        |name, bytes, expected| Lie { name, bytes, kind: TAR_GZIP, diff_id: digest(&honest), expected };
     Ok(vec![
         Lie { diff_id: digest(b"another"), ..plain("other-diff", honest.clone(), "digest") },
         zipped_lie("broken", broken, ""),
@@ -165,7 +167,7 @@ fn zeros(bytes: u64) -> Result<Vec<u8>> {
     Ok([gzip(header.as_bytes())?, piece.repeat(pieces), gzip(&[0; 1024])?].concat())
 }
 
-/// An archive of so many entries, compressed: of devices, which cost the node nothing but the look.
+/// An archive of so many entries, compressed: of devices, which the node reads and skips.
 fn entries(count: usize) -> Result<Vec<u8>> {
     let mut archive = Vec::with_capacity(count * 512);
     let mut header = tar::Header::new_ustar();
@@ -185,7 +187,7 @@ fn entries(count: usize) -> Result<Vec<u8>> {
 fn a6_layers_that_lie_are_refused_by_the_node_with_a_reason() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app("sound", super::image_of(cluster, "sound", &[])?)).await?;
-        for Lie { name, bytes, kind, diff_id, said } in lies(cluster)? {
+        for Lie { name, bytes, kind, diff_id, expected } in lies(cluster)? {
             let layout = Layout::create(&cluster.make_directory(&format!("image-{name}"))?)?;
             let layer = layout.blob(kind, &bytes)?;
             let image = layout.image_of(&[layer], vec![json!(diff_id)], &config(), architecture())?;
@@ -193,7 +195,7 @@ fn a6_layers_that_lie_are_refused_by_the_node_with_a_reason() -> Outcome {
             let reason = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "60s"]).await?);
             let reason = reason.with_context(|| name.to_owned())?;
             println!("{name}: {reason}");
-            ensure!(reason.contains(said), "{name} does not speak of {said}: {reason}");
+            ensure!(reason.contains(expected), "{name} does not speak of {expected}: {reason}");
             super::ask(cluster, "sound", name).await.with_context(|| format!("after {name}"))?;
         }
         cluster.expect_all_alive()?;

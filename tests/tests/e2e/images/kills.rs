@@ -1,5 +1,5 @@
-//! Agents and edges that are killed while images are pushed, fetched, unpacked and removed: nothing half is ever used, and nothing of
-//! it stays.
+//! Agents and edges that are killed while images are pushed, fetched, unpacked and removed: incomplete data is never
+//! used, and never stays.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -26,11 +26,11 @@ const LAYER_BYTES: usize = 16_000_000;
 const RATE: u64 = 40_000_000;
 /// Files of an image that takes longer to unpack than to fetch.
 const FILES: usize = 6_000;
-/// Longest time until a daemon is killed, in milliseconds: a little more than what it is killed in takes.
+/// Longest time until a daemon is killed, in milliseconds: a little more than the operation takes.
 const PULL_MS: u64 = 1_200;
 const PUSH_MS: u64 = 300;
 
-/// A round's own names of things.
+/// Names that are different in each round.
 fn of(kind: &str, round: usize) -> String {
     format!("{kind}-{round}")
 }
@@ -65,7 +65,7 @@ async fn kill(cluster: &mut Cluster, edge: bool) -> Result<()> {
     cluster.until_connected().await
 }
 
-/// The object of this round runs in the end, from an image that is whole.
+/// Checks that the object of this round runs in the end, from a complete image.
 async fn until_running(cluster: &Cluster, app: &str, round: usize) -> Result<()> {
     let (client, path) = (cluster.client(), format!("/{app}/{round}/instance"));
     let runs = wait::until("the image to run", FETCHED_WITHIN, async || {
@@ -100,7 +100,7 @@ fn a6_daemons_that_are_killed_while_an_image_is_fetched_and_unpacked_lose_nothin
     })
 }
 
-/// Every small file is there, and whole.
+/// Checks that every small file exists, with its content.
 fn expect_files(cluster: &Cluster, round: usize) -> Result<()> {
     let last = super::unpacked(cluster, 0, &of("last", round)).pop().context("the layer is not there")?;
     let files = last.parent().context("it has a directory")?.join("files");
@@ -111,7 +111,7 @@ fn expect_files(cluster: &Cluster, round: usize) -> Result<()> {
     Ok(())
 }
 
-/// `berth deploy` as a process that runs on while daemons are killed.
+/// `berth deploy` as a process that keeps running while daemons are killed.
 fn begin_deploy(cluster: &Cluster, app: &App) -> Result<Child> {
     let directory = cluster.make_directory(&format!("app-{}", app.name))?;
     std::fs::write(directory.join("berth.toml"), app.manifest(&cluster.program(app.program)))?;
@@ -127,7 +127,7 @@ async fn end_of(child: Child) -> Result<Output> {
 }
 
 #[test]
-fn a4_an_edge_that_is_killed_while_an_image_is_pushed_keeps_no_half_of_it() -> Outcome {
+fn a4_an_edge_that_is_killed_while_an_image_is_pushed_keeps_no_part_of_it() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let mut chance = Rng::new();
         for round in 0..count(6, 60) {
@@ -179,7 +179,7 @@ fn a6_an_agent_that_is_killed_while_it_makes_room_leaves_no_half_of_a_layer() ->
     })
 }
 
-/// Blobs that nobody needs, a round; and longest time until the edge is killed that removes them, in milliseconds.
+/// Unused blobs in each round; and the longest time in milliseconds until the edge that removes them is killed.
 const ORPHANS: usize = 100;
 const COLLECT_MS: u64 = 15;
 /// Older than anything that a push may still count on.
@@ -189,7 +189,7 @@ fn blobs(cluster: &Cluster) -> Vec<PathBuf> {
     entries(&cluster.directory().join("edge/images/blobs"))
 }
 
-/// Blobs of no image; and all blobs, those of images too, as old as if nobody had counted on them for long.
+/// Blobs of no image; and all blobs, also those of images, with old times, as if unused for long.
 async fn leave_orphans(cluster: &Cluster, registry: &Registry, round: usize) -> Result<()> {
     for number in 0..ORPHANS {
         let bytes = noise(&format!("{round}-{number}"), 10_000);
@@ -202,8 +202,8 @@ async fn leave_orphans(cluster: &Cluster, registry: &Registry, round: usize) -> 
 }
 
 #[test]
-fn a6_an_edge_that_is_killed_while_it_removes_what_nobody_needs_keeps_what_is_needed() -> Outcome {
-    let (address, edge_options) = Registry::place()?;
+fn a6_an_edge_that_is_killed_while_it_removes_unused_images_keeps_used_ones() -> Outcome {
+    let (address, edge_options) = Registry::free_address()?;
     scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
         cluster.deploy(&app("needed", image_of(cluster, "needed", &[("needed", 100_000)])?)).await?;
         let (needed, mut chance, mut removed) = (blobs(cluster), Rng::new(), 0);

@@ -1,5 +1,5 @@
-//! Images from end to end: pushed by the clients that people have, fetched and unpacked by nodes, and what becomes of both when
-//! something breaks, fills up or lies.
+//! Images from end to end: pushed by common clients, fetched and unpacked by nodes, and both under broken connections,
+//! full disks and false data.
 
 mod clients;
 mod cuts;
@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 /// How long an image may take to come to a node, on a busy machine.
 const FETCHED_WITHIN: Duration = Duration::from_secs(60);
-/// How long what a killed daemon has left may lie there.
+/// How long the leftovers of a killed daemon may stay.
 const SWEPT_WITHIN: Duration = Duration::from_secs(20);
 
 /// What runs in the images of these scenarios.
@@ -43,7 +43,7 @@ fn program(cluster: &Cluster) -> Result<Layer> {
     Ok(Layer::default().directory("app").file("app/hello", 0o755, &bytes))
 }
 
-/// Bytes that no compression makes fewer, the same for the same name.
+/// Incompressible bytes, the same for the same name.
 fn noise(name: &str, bytes: usize) -> Vec<u8> {
     let seed = name.bytes().fold(bytes as u64, |seed, byte| seed.wrapping_mul(131).wrapping_add(byte.into()));
     let mut noise = vec![0; bytes];
@@ -69,12 +69,12 @@ fn app(name: &'static str, image: String) -> App {
     App { image: Some(image), name, prefix: name, ..App::default() }
 }
 
-/// What a deployment that must fail says.
+/// The error message of a deployment that must fail.
 fn refusal(output: &Output) -> Result<String> {
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    ensure!(!output.status.success(), "it was deployed, and should not have been: {said}");
-    ensure!(said.len() > 20 && !said.contains("panicked"), "that is no reason: {said:?}");
-    Ok(said)
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    ensure!(!output.status.success(), "it was deployed, and should not have been: {stderr}");
+    ensure!(stderr.len() > 20 && !stderr.contains("panicked"), "that is no reason: {stderr:?}");
+    Ok(stderr)
 }
 
 /// The files of this name among a node's unpacked layers.
@@ -85,7 +85,7 @@ fn unpacked(cluster: &Cluster, node: usize, name: &str) -> Vec<PathBuf> {
     whole.map(|layer| layer.join("fs/data").join(name)).filter(|file| file.exists()).collect()
 }
 
-/// That a node has unpacked this noise once, as it was made.
+/// Checks that a node has unpacked this noise once, correctly.
 fn expect_unpacked(cluster: &Cluster, node: usize, name: &str, bytes: usize) -> Result<()> {
     let files = unpacked(cluster, node, name);
     ensure!(files.len() == 1, "{name} is there {} times: {files:?}", files.len());
@@ -94,7 +94,7 @@ fn expect_unpacked(cluster: &Cluster, node: usize, name: &str, bytes: usize) -> 
     Ok(())
 }
 
-/// What is left at a node of images on their way.
+/// Partial images that are left on a node.
 fn leftovers(cluster: &Cluster, node: usize) -> Vec<PathBuf> {
     let state = &cluster.nodes()[node].state;
     let [images, documents, spool, layers] =
@@ -111,7 +111,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// Waits until nothing is left at a node of images on their way.
+/// Waits until a node has no partial images.
 async fn until_swept(cluster: &Cluster, node: usize) -> Result<()> {
     wait::until("a node to be swept", SWEPT_WITHIN, async || {
         let left = leftovers(cluster, node);
@@ -121,12 +121,12 @@ async fn until_swept(cluster: &Cluster, node: usize) -> Result<()> {
     .await
 }
 
-/// What the edge has of images in the making.
+/// The edge's unfinished uploads.
 fn uploads(cluster: &Cluster) -> Vec<PathBuf> {
     entries(&cluster.directory().join("edge/images/uploads"))
 }
 
-/// Every blob that the edge has is what its name says. Returns how many bytes they are.
+/// Checks that every blob of the edge has the digest that is its name. Returns how many bytes they are.
 fn expect_sound_blobs(cluster: &Cluster) -> Result<u64> {
     let mut bytes = 0;
     for blob in entries(&cluster.directory().join("edge/images/blobs")) {

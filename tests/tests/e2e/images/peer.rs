@@ -1,4 +1,5 @@
-//! Images of other registries: pulled from a real one and pushed to it, with its users, its own authority, and over a bad line.
+//! Images of other registries: pulled from a real one and pushed to it, with users, with a certificate authority of its
+//! own, and over a connection that breaks.
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::cluster::{Cluster, Setup};
@@ -79,7 +80,7 @@ fn an_image_comes_from_a_registry_and_goes_to_another() -> Outcome {
 }
 
 #[test]
-fn a_registry_with_users_wants_the_right_password() -> Outcome {
+fn a_registry_with_users_requires_the_right_password() -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let (open, closed) = runtime.block_on(async {
@@ -95,13 +96,13 @@ fn a_registry_with_users_wants_the_right_password() -> Outcome {
         let refused = moved(cluster, "/v1/images/copy", &order).await?.0;
         ensure!(refused["error"]["detail"].to_string().contains("berth registries login"), "{refused}");
 
-        let place = format!("/v1/registries/{host}");
+        let path = format!("/v1/registries/{host}");
         let wrong = json!({ "username": USER, "password": "wrong" });
-        let (status, said) = cluster.admin().put(&place, &wrong).await?;
-        ensure!(status == StatusCode::CONFLICT && said.to_string().contains(USER), "{status}: {said}");
+        let (status, reply) = cluster.admin().put(&path, &wrong).await?;
+        ensure!(status == StatusCode::CONFLICT && reply.to_string().contains(USER), "{status}: {reply}");
         let right = json!({ "username": USER, "password": PASSWORD });
-        let (status, said) = cluster.admin().put(&place, &right).await?;
-        ensure!(status == StatusCode::NO_CONTENT, "{status}: {said}");
+        let (status, reply) = cluster.admin().put(&path, &right).await?;
+        ensure!(status == StatusCode::NO_CONTENT, "{status}: {reply}");
         let known = cluster.admin().get("/v1/registries").await?;
         ensure!(
             known["registries"][0]["username"] == USER && !known.to_string().contains(PASSWORD),
@@ -111,14 +112,14 @@ fn a_registry_with_users_wants_the_right_password() -> Outcome {
         let copied = moved(cluster, "/v1/images/copy", &order).await?.0;
         ensure!(copied["done"]["digest"] == json!(digest), "{copied}");
         ensure!(pull(cluster, &to).await?["done"]["digest"] == json!(digest), "not pulled back");
-        // What is told with the order comes before what is known.
-        let told = json!({ "reference": to, "credentials": wrong });
-        let refused = moved(cluster, "/v1/images/pull", &told).await?.0;
+        // Credentials in the request override the stored ones.
+        let order = json!({ "reference": to, "credentials": wrong });
+        let refused = moved(cluster, "/v1/images/pull", &order).await?.0;
         ensure!(refused["error"]["status"] == 409, "{refused}");
         let log = std::fs::read_to_string(cluster.directory().join("logs/edge.log")).unwrap_or_default();
         ensure!(!log.contains(PASSWORD), "the log holds the password");
 
-        cluster.admin().delete(&place).await?;
+        cluster.admin().delete(&path).await?;
         let refused = pull(cluster, &to).await?;
         ensure!(refused["error"]["status"] == 409, "{refused}");
         Ok(())
@@ -126,7 +127,7 @@ fn a_registry_with_users_wants_the_right_password() -> Outcome {
 }
 
 #[test]
-fn a_registry_with_an_authority_of_its_own_is_trusted_where_the_edge_is_told_to() -> Outcome {
+fn a_registry_with_its_own_authority_is_trusted_if_the_edge_is_configured_to() -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let (open, secure) = runtime.block_on(async {
@@ -165,16 +166,16 @@ fn readable(directory: &std::path::Path, peer: &Peer) -> Result<String> {
 }
 
 #[test]
-fn a_pull_over_a_line_that_breaks_goes_on_where_it_was() -> Outcome {
+fn a_pull_over_a_connection_that_breaks_is_resumed() -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let peer = runtime.block_on(Peer::start(Manner::default()))?;
-    // The way must be known before the edge starts, and be served while it runs.
-    let way = ports::free_address()?;
-    scenario(setup(&[way.to_string()]), async |cluster| {
+    // The address must be known before the edge starts, and be served while it runs.
+    let address = ports::free_address()?;
+    scenario(setup(&[address.to_string()]), async |cluster| {
         let digest = peer.put_image("app", "v1", &[layer(20_000_000)]).await?;
-        let cutting = Cutting::at(way, peer.address, 6_000_000, 2).await?;
-        let pulled = pull(cluster, &format!("{way}/app:v1")).await?;
+        let cutting = Cutting::at(address, peer.address, 6_000_000, 2).await?;
+        let pulled = pull(cluster, &format!("{address}/app:v1")).await?;
         ensure!(pulled["done"]["digest"] == json!(digest), "{pulled}");
         ensure!(cutting.cuts() == 2, "{} cuts", cutting.cuts());
         let partial = peer.log().matches("http.response.status=206").count();

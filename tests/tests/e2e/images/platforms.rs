@@ -1,4 +1,4 @@
-//! Images for several machines: a node takes what it can run, and says so where it can run none of it.
+//! Images for several platforms: a node takes the one that it can run, and reports it if there is none.
 
 use anyhow::{Result, ensure};
 use berth_tests::cluster::{Cluster, Setup};
@@ -42,15 +42,15 @@ fn a8_an_image_that_no_node_can_run_is_refused_with_its_kind() -> Outcome {
         let [_, theirs] = both(cluster, &layout)?;
         let app = app("foreign", layout.finish(&theirs)?);
         let output = cluster.try_deploy(&app, &["--wait-timeout", "5s"]).await?;
-        let said = if output.status.success() {
-            // Nodes for it may come; until then a request is told.
+        let error = if output.status.success() {
+            // Nodes for it may be added later; until then requests are refused.
             let answer = cluster.client().get("/foreign/x").await?;
             ensure!(answer.status.is_server_error(), "it runs: {}", answer.text);
             answer.text
         } else {
             refusal(&output)?
         };
-        ensure!(said.contains(foreign()), "it is not said what it is made for: {said}");
+        ensure!(error.contains(foreign()), "it is not said what it is made for: {error}");
         ensure!(unpacked(cluster, 0, "theirs").is_empty(), "the node has fetched what it cannot run");
         Ok(())
     })

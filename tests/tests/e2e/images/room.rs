@@ -1,4 +1,4 @@
-//! A node whose disk fills up removes the images that nobody needs, and no others.
+//! A node whose disk fills up removes unused images, and no others.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn a6_a_node_makes_room_with_what_was_used_least_recently_and_never_with_what_is
         ..Setup::nodes(1)
     };
     scenario(setup, async |cluster| {
-        // One is wanted, one only runs: its app has another image by now.
+        // One is wanted, one only runs: its app has been deployed with another image.
         cluster.deploy(&app("wanted", image_of(cluster, "wanted", &[("wanted", BYTES)])?)).await?;
         cluster.deploy(&app("running", image_of(cluster, "running", &[("running", BYTES)])?)).await?;
         ask(cluster, "running", "old").await?;
@@ -66,7 +66,7 @@ fn a6_a_node_makes_room_with_what_was_used_least_recently_and_never_with_what_is
                 "one was removed before others that were used less recently: {:?}",
                 held(cluster)
             );
-            // The order of use is told by times of files.
+            // The order of use is known from the times of files.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         wait::until("room to be made", ROOM_WITHIN, async || {

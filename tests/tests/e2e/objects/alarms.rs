@@ -1,4 +1,4 @@
-//! Alarms, schedules and crons: what is due is done, at least once, in order, whatever is killed meanwhile.
+//! Alarms, schedules and crons run when due: at least once, in order, also if processes are killed in between.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::hooks::{hooks, put_secret};
 use super::object_id;
 
-/// How long something that is due may take on a busy machine.
+/// How long due work may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 const MINUTE_MS: u64 = 60_000;
 const CALLBACKS: &str = "
@@ -37,7 +37,7 @@ fn named(name: &str) -> Value {
     json!({ "app": "hello", "class": "Hello", "name": name })
 }
 
-/// Sets something for an object. Gives the answer's status and body.
+/// Sets an alarm or schedule of an object. Returns the response's status and body.
 async fn set(cluster: &Cluster, name: &str, what: &str, order: Value) -> Result<(u16, Value)> {
     let path = format!("/v1/containers/{}/{what}", object_id(name)?);
     let mut order = order;
@@ -56,13 +56,13 @@ async fn set_well(cluster: &Cluster, name: &str, what: &str, order: Value) -> Re
     Ok(answer)
 }
 
-/// What the object's container has noted: callback, moment, try, body.
+/// The callbacks that the object's container has recorded: name, moment, attempt, body.
 async fn notes(cluster: &Cluster, name: &str) -> Result<Vec<Vec<String>>> {
     let text = cluster.client().get(&format!("/container/{name}/notes")).await?.success()?.text;
     Ok(text.lines().map(|line| line.splitn(4, ' ').map(str::to_owned).collect()).collect())
 }
 
-/// Looks without starting anything: an object that sleeps has noted nothing yet.
+/// Reads them without starting a container: an object that sleeps has recorded nothing yet.
 async fn until_running(cluster: &Cluster, name: &str) -> Result<()> {
     let admin = cluster.admin();
     wait::until("the container to run", PATIENCE, async || {
@@ -77,8 +77,8 @@ async fn until_running(cluster: &Cluster, name: &str) -> Result<()> {
 fn c6_an_alarm_starts_the_container_and_asks_it_with_the_payload() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
-        let words = ["alarm", "set", "hello/Hello/x", "--after", "500ms", "--payload", "{\"n\":1}"];
-        let output = cluster.berth(&words).await?;
+        let args = ["alarm", "set", "hello/Hello/x", "--after", "500ms", "--payload", "{\"n\":1}"];
+        let output = cluster.berth(&args).await?;
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(output.status.success() && shown.contains("(alarm)"), "{shown}{output:?}");
         until_running(cluster, "x").await?;
@@ -95,7 +95,7 @@ fn c6_an_alarm_starts_the_container_and_asks_it_with_the_payload() -> Outcome {
             Ok(())
         })
         .await?;
-        // The later one takes the place of the earlier.
+        // The later one replaces the earlier.
         for n in 2..4 {
             set_well(cluster, "x", "alarm", json!({ "after_ms": 600, "payload": n })).await?;
         }
@@ -111,7 +111,7 @@ fn c6_an_alarm_starts_the_container_and_asks_it_with_the_payload() -> Outcome {
 }
 
 #[test]
-fn c6_schedules_start_with_an_environment_and_tell_hooks() -> Outcome {
+fn c6_schedules_start_with_an_environment_and_send_events_to_hooks() -> Outcome {
     let mut edge = Setup::nodes(1);
     edge.edge_options = vec!["--allow-hooks-to".to_owned(), "127.0.0.1/32".to_owned()];
     scenario(edge, async |cluster| {
@@ -195,7 +195,7 @@ fn c6_what_fails_is_tried_again_later_and_shown_with_its_reason() -> Outcome {
 }
 
 #[test]
-fn c6_what_is_due_while_no_node_is_there_is_done_once_one_is() -> Outcome {
+fn c6_due_work_waits_until_a_node_is_connected() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
         cluster.end_agent(0)?;
@@ -229,7 +229,7 @@ fn c6_what_is_due_while_no_node_is_there_is_done_once_one_is() -> Outcome {
 }
 
 #[test]
-fn c6_a_killed_edge_does_all_that_it_acknowledged_at_least_once_and_in_order() -> Outcome {
+fn c6_a_killed_edge_runs_all_that_it_acknowledged_at_least_once_and_in_order() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
         cluster.client().get("/container/k").await?.success()?;
@@ -260,7 +260,7 @@ fn c6_a_killed_edge_does_all_that_it_acknowledged_at_least_once_and_in_order() -
             Ok(notes)
         })
         .await?;
-        // In the order of time, but for what was done again because nobody knew that it was.
+        // In the order of time, except for those that ran again because their success was not stored yet.
         let mut first = Vec::new();
         for note in &done {
             if !first.contains(&&note[3]) {
@@ -313,7 +313,7 @@ fn c6_a_cron_that_was_missed_runs_once() -> Outcome {
         ensure!(noted[0][3] == noted[0][1], "the moment is not in the body: {noted:?}");
         tokio::time::sleep(Duration::from_secs(2)).await;
         let minutes: Vec<_> = notes(cluster, "tick").await?.into_iter().map(|note| note[1].clone()).collect();
-        // A minute may have begun meanwhile; the nine others that were missed are not made up for.
+        // A minute may have begun by now; the nine others that were missed are not made up for.
         ensure!(minutes.len() <= 2, "{minutes:?}");
         let shown = cluster.berth(&["crons", "hello"]).await?;
         ensure!(String::from_utf8_lossy(&shown.stdout).contains("* * * * *"), "{shown:?}");
@@ -322,7 +322,7 @@ fn c6_a_cron_that_was_missed_runs_once() -> Outcome {
 }
 
 #[test]
-fn c6_what_makes_no_sense_is_refused_with_the_reason() -> Outcome {
+fn c6_bad_orders_are_refused_with_the_reason() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: CALLBACKS, ..App::default() }).await?;
         let large = "x".repeat(65 << 10);
@@ -346,8 +346,8 @@ fn c6_what_makes_no_sense_is_refused_with_the_reason() -> Outcome {
         let wrong = json!({ "after_ms": 1, "object": named("c") });
         let (found, problem) = cluster.admin().put(&path, &wrong).await?;
         ensure!(found == 422 && problem.to_string().contains("another id"), "{found} {problem}");
-        let words = ["alarm", "set", "hello/Hello/b", "--at", "yesterday"];
-        ensure!(cluster.berth(&words).await?.status.code() == Some(2), "a time that is none was taken");
+        let args = ["alarm", "set", "hello/Hello/b", "--at", "yesterday"];
+        ensure!(cluster.berth(&args).await?.status.code() == Some(2), "a time that is none was taken");
         Ok(())
     })
 }
@@ -355,7 +355,7 @@ fn c6_what_makes_no_sense_is_refused_with_the_reason() -> Outcome {
 #[test]
 fn c6_a_class_without_a_port_is_ready_as_soon_as_it_runs_and_ends_when_asked() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
-        // The example's server is told not to listen: nothing may wait for a port.
+        // The example's server does not listen: nothing may wait for a port.
         let directory = cluster.make_directory("app-job")?;
         let image = cluster.program(berth_tests::programs::HELLO);
         let text = format!(

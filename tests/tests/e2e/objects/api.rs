@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 
 use super::{PATIENCE, object_id, order};
 
-/// Speaks to the admin socket in raw bytes and reads until a text is there.
+/// Sends raw bytes to the admin socket and reads until a text appears.
 async fn speak(cluster: &Cluster, request: &str, until: &str) -> Result<(UnixStream, String)> {
     let mut stream = UnixStream::connect(cluster.admin().socket()).await?;
     stream.write_all(request.as_bytes()).await?;
@@ -103,7 +103,7 @@ fn lists_come_in_pages_and_changes_on_conditions() -> Outcome {
 }
 
 #[test]
-fn c4_every_change_of_state_is_told_to_those_who_watch() -> Outcome {
+fn c4_every_change_of_state_is_sent_to_watchers() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let request = format!("GET /v1/events?object={} HTTP/1.1\r\nhost: x\r\n\r\n", object_id("w")?);

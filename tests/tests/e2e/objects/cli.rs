@@ -19,7 +19,7 @@ use berth_tests::{cgroup, host, ports, wait};
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const DOWN_WITHIN: Duration = Duration::from_secs(30);
 
-/// A terminal that is ended with this value.
+/// A terminal, closed when this is dropped.
 struct Terminal {
     socket: PathBuf,
 }
@@ -168,7 +168,7 @@ async fn at_a_terminal(run: &Run) -> Result<()> {
     .await?;
 
     // Bytes to the container's port, from a shell.
-    // A server may take the end of what is sent for the end of all: it comes a little later.
+    // A server may take the end of the request stream as the end of the connection: it is sent a little later.
     let connect = "(printf 'GET /x/instance HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\n\\r\\n'; sleep 1) | ./berth connect app/App/1 8080";
     let output = Command::new("sh")
         .args(["-c", connect])
@@ -180,7 +180,7 @@ async fn at_a_terminal(run: &Run) -> Result<()> {
 
     terminal.key("q")?;
     until_nothing_runs(&directory).await?;
-    // The shell has its terminal back as it was.
+    // The terminal's settings are restored for the shell.
     terminal.enter("clear; stty -a | tr ' ;' '\\n\\n' | grep -x -e icanon -e echo")?;
     terminal.until("icanon\necho", Duration::from_secs(5)).await?;
     drop(terminal);
@@ -231,7 +231,7 @@ fn a_store_is_exported_damaged_refused_and_brought_back() -> Outcome {
         let (fine, text) = berth(&["store", "import", "--state", &state, "--input", &export]).await?;
         ensure!(!fine && text.contains("--replace"), "{text}");
 
-        // The start of its file is what tells everything else.
+        // The header of its file describes everything else.
         let file = Path::new(&state).join("store/db");
         let mut bytes = fs::read(&file)?;
         bytes.iter_mut().take(4096).for_each(|byte| *byte ^= 0x5a);

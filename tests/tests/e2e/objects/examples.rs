@@ -1,4 +1,4 @@
-//! Every example does what its README says, when its README is followed.
+//! The README of every example is true: its commands run as they stand, with the output that it shows.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Hooks: told of what happens to objects, signed, in order, at least once, whatever the receiver does.
+//! Hooks receive the events of objects: signed, in order, at least once, whatever the receiver does.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{order, until_ended};
 
 const SECRET: &str = "the hook's own secret";
-/// How long an event may take to be told on a busy machine, with a few tries before.
+/// How long the delivery of an event may take on a busy machine, with a few retries.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn setup() -> Setup {
@@ -56,10 +56,10 @@ async fn deployed(cluster: &mut Cluster, url: &str, events: &str, sleep_after: &
     cluster.deploy(&App { more: hooks(url, events), sleep_after, ..App::default() }).await
 }
 
-async fn until_told(receiver: &Receiver, name: &str, kinds: &[&str]) -> Result<()> {
+async fn until_received(receiver: &Receiver, name: &str, kinds: &[&str]) -> Result<()> {
     wait::until("the hook to be told", PATIENCE, async || {
-        let told = receiver.told_of(name);
-        ensure!(told == kinds, "{name}: told {told:?}, expected {kinds:?}");
+        let received = receiver.events_of(name);
+        ensure!(received == kinds, "{name}: told {received:?}, expected {kinds:?}");
         Ok(())
     })
     .await
@@ -71,17 +71,17 @@ async fn pending(cluster: &Cluster) -> Result<Vec<Value>> {
 }
 
 #[test]
-fn c5_hooks_are_told_signed_of_start_stop_and_error_in_order() -> Outcome {
+fn c5_hooks_receive_start_stop_and_error_signed_and_in_order() -> Outcome {
     scenario(setup(), async |cluster| {
         let receiver = Receiver::start().await?;
         deployed(cluster, &receiver.url(), "", "10m").await?;
         let client = cluster.client();
         client.get("/container/a").await?.success()?;
-        until_told(&receiver, "a", &["start"]).await?;
+        until_received(&receiver, "a", &["start"]).await?;
         order(cluster, "a", "stop", &json!({})).await?;
-        until_told(&receiver, "a", &["start", "stop"]).await?;
+        until_received(&receiver, "a", &["start", "stop"]).await?;
         client.get("/container/b/exit/3").await?.success()?;
-        until_told(&receiver, "b", &["start", "error", "stop"]).await?;
+        until_received(&receiver, "b", &["start", "error", "stop"]).await?;
 
         let taken = receiver.taken();
         taken.iter().try_for_each(|received| received.check_signature(SECRET))?;
@@ -99,7 +99,7 @@ fn c5_hooks_are_told_signed_of_start_stop_and_error_in_order() -> Outcome {
 }
 
 #[test]
-fn c5_a_receiver_that_fails_hangs_and_comes_back_is_told_all_in_order_and_holds_up_nobody_else() -> Outcome {
+fn c5_a_receiver_that_fails_hangs_and_recovers_gets_all_events_in_order_and_delays_no_other() -> Outcome {
     scenario(setup(), async |cluster| {
         let (bad, good) = (Receiver::start().await?, Receiver::start().await?);
         bad.set(Manner::Fails);
@@ -117,13 +117,13 @@ fn c5_a_receiver_that_fails_hangs_and_comes_back_is_told_all_in_order_and_holds_
         bad.set(Manner::Hangs);
         order(cluster, "a", "stop", &json!({})).await?;
 
-        // Another class of objects is told meanwhile, by a receiver of its own.
+        // Another class of objects has its own receiver, which is not held up.
         cluster.deploy(&App { more: hooks(&good.url(), ""), ..App::default() }).await?;
         client.get("/container/other").await?.success()?;
-        until_told(&good, "other", &["start"]).await?;
+        until_received(&good, "other", &["start"]).await?;
 
         bad.set(Manner::Takes);
-        until_told(&bad, "a", &["start", "stop"]).await?;
+        until_received(&bad, "a", &["start", "stop"]).await?;
         let ids: Vec<_> = bad.received().iter().map(|received| received.event["id"].clone()).collect();
         ensure!(ids.iter().filter(|id| **id == ids[0]).count() >= 3, "each try has another id: {ids:?}");
         Ok(())
@@ -131,7 +131,7 @@ fn c5_a_receiver_that_fails_hangs_and_comes_back_is_told_all_in_order_and_holds_
 }
 
 #[test]
-fn c5_activity_expired_keeps_what_it_renews_and_lets_the_rest_sleep() -> Outcome {
+fn c5_activity_expired_keeps_renewed_instances_and_lets_the_rest_sleep() -> Outcome {
     scenario(setup(), async |cluster| {
         let receiver = Receiver::start().await?;
         receiver.set(Manner::Renews);
@@ -193,7 +193,7 @@ fn c5_no_hook_reaches_the_edges_own_network_nor_follows_a_redirect() -> Outcome 
 }
 
 #[test]
-fn c5_what_was_tried_ten_times_is_set_aside_shown_and_told_on_demand() -> Outcome {
+fn c5_an_event_tried_ten_times_is_set_aside_shown_and_delivered_on_demand() -> Outcome {
     scenario(setup(), async |cluster| {
         let receiver = Receiver::start().await?;
         receiver.set(Manner::Fails);
@@ -231,7 +231,7 @@ fn c5_what_was_tried_ten_times_is_set_aside_shown_and_told_on_demand() -> Outcom
         ensure!(shown.contains("hello/Hello/a") && shown.contains("set aside"), "{shown}");
 
         receiver.set(Manner::Takes);
-        until_told(&receiver, "a", &["stop"]).await?;
+        until_received(&receiver, "a", &["stop"]).await?;
         let failed = cluster.admin().get("/v1/hooks/failed").await?;
         let id = |name: &str| {
             let events = failed["events"].as_array().into_iter().flatten();
@@ -241,7 +241,7 @@ fn c5_what_was_tried_ten_times_is_set_aside_shown_and_told_on_demand() -> Outcom
         };
         let retried = cluster.berth(&["hooks", "retry", &id("a")?]).await?;
         ensure!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
-        until_told(&receiver, "a", &["stop", "start"]).await?;
+        until_received(&receiver, "a", &["stop", "start"]).await?;
         let dry = cluster.berth(&["hooks", "discard", "--all", "--dry-run"]).await?;
         ensure!(String::from_utf8_lossy(&dry.stdout).contains("would be forgotten"), "{dry:?}");
         ensure!(cluster.berth(&["hooks", "discard", &id("b")?]).await?.status.success(), "not discarded");
@@ -254,7 +254,7 @@ fn c5_what_was_tried_ten_times_is_set_aside_shown_and_told_on_demand() -> Outcom
 }
 
 #[test]
-fn c5_a_killed_edge_tells_every_event_at_least_once_and_in_order() -> Outcome {
+fn c5_a_killed_edge_delivers_every_event_at_least_once_and_in_order() -> Outcome {
     scenario(setup(), async |cluster| {
         let receiver = Receiver::start().await?;
         deployed(cluster, &receiver.url(), "", "10m").await?;
@@ -262,7 +262,7 @@ fn c5_a_killed_edge_tells_every_event_at_least_once_and_in_order() -> Outcome {
         for round in 0..rounds {
             let name = format!("r{round}");
             cluster.client().get(&format!("/container/{name}")).await?.success()?;
-            // Sooner and later: while it is written, sent, or told.
+            // At different moments: while the event is written, sent, or acknowledged.
             tokio::time::sleep(Duration::from_millis(7 * (round as u64 % 7))).await;
             let stopped = cluster.admin();
             let id = super::object_id(&name)?;
@@ -277,7 +277,7 @@ fn c5_a_killed_edge_tells_every_event_at_least_once_and_in_order() -> Outcome {
             if !acknowledged {
                 order(cluster, &name, "stop", &json!({})).await?;
             }
-            until_told(&receiver, &name, &["start", "stop"]).await?;
+            until_received(&receiver, &name, &["start", "stop"]).await?;
         }
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! What objects keep: by the command, by the API, across kills.
+//! Values of objects: by the command, by the API, across kills.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::object_id;
 
-async fn berth(cluster: &Cluster, words: &[&str]) -> Result<(bool, String)> {
-    let output = cluster.berth(words).await?;
+async fn berth(cluster: &Cluster, args: &[&str]) -> Result<(bool, String)> {
+    let output = cluster.berth(args).await?;
     let text =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     Ok((output.status.success(), text))
@@ -87,8 +87,11 @@ fn c11_a_killed_edge_keeps_every_value_that_it_acknowledged_and_no_half_of_a_bat
             let (_, left) = berth(cluster, &["kv", "get", "hello/Hello/keeper", "left"]).await?;
             let (_, right) = berth(cluster, &["kv", "get", "hello/Hello/keeper", "right"]).await?;
             ensure!(left == right, "half a batch: {left} and {right}");
-            let (found, told) = (left.parse::<u64>().context(left)?, number.load(Ordering::Relaxed));
-            ensure!(found == told || found == told + 1, "{told} was acknowledged, {found} is there");
+            let (found, acknowledged) = (left.parse::<u64>().context(left)?, number.load(Ordering::Relaxed));
+            ensure!(
+                found == acknowledged || found == acknowledged + 1,
+                "{acknowledged} was acknowledged, {found} is there"
+            );
             number.store(found, Ordering::Relaxed);
         }
         ensure!(number.load(Ordering::Relaxed) > 50, "too little was written");

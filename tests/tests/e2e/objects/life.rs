@@ -1,4 +1,4 @@
-//! What becomes of containers that fail, that must answer in more than one place, and of apps that want too much.
+//! Containers that fail, that have several required ports, and apps that ask for too much.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ fn c3_a_signal_is_sent_and_no_more() -> Outcome {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
         let first = client.get("/container/s").await?.success()?.instance()?;
-        // SIGWINCH means nothing to it.
+        // It ignores SIGWINCH.
         let view = order(cluster, "s", "signal", &json!({ "signal": 28 })).await?;
         ensure!(view["state"] == "healthy", "{view}");
         ensure!(client.get("/container/s").await?.success()?.instance()? == first);
@@ -140,7 +140,7 @@ fn d1_paths_are_rewritten_and_d2_requests_go_to_the_less_busy() -> Outcome {
         let seen = client.get("/api/ann/headers?a=1").await?.success()?.text;
         ensure!(seen.contains("/v1/headers?a=1") && !seen.contains("/api/ann"), "{seen}");
 
-        // One of the two is busy for a while; the other gets what comes meanwhile.
+        // One of the two is busy for a while; the other gets the requests in that time.
         let mut busy = tokio::task::JoinSet::new();
         for _ in 0..6 {
             busy.spawn(async move { client.get("/spread/slow/4").await });
@@ -176,7 +176,7 @@ fn c7_memory_that_runs_out_is_a_reason_of_its_own_and_the_next_request_starts_an
 }
 
 #[test]
-fn d3_static_files_are_served_beside_the_routes() -> Outcome {
+fn d3_static_files_are_served_alongside_the_routes() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let public = cluster.make_directory("public")?;
         std::fs::create_dir(public.join("docs"))?;

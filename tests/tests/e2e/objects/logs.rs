@@ -1,4 +1,4 @@
-//! What containers write, as people and programs read it: live, later, across kills, and in floods.
+//! The output of containers, for people and programs: live, later, across kills, and in floods.
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -18,18 +18,18 @@ use super::{berth, object_id, order};
 
 /// How soon a line that is written must be shown.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
-/// How long all else may take on a busy machine.
+/// How long everything else may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A `berth logs` that goes on.
+/// A `berth logs --follow` process.
 struct Follower {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Follower {
-    fn start(cluster: &Cluster, words: &[&str]) -> Result<Self> {
-        let mut child = follow(cluster, words)?;
+    fn start(cluster: &Cluster, args: &[&str]) -> Result<Self> {
+        let mut child = follow(cluster, args)?;
         let stdout = child.stdout.take().context("no output")?;
         let lines = Arc::new(Mutex::new(Vec::new()));
         let taken = Arc::clone(&lines);
@@ -55,21 +55,21 @@ impl Follower {
         .await
     }
 
-    /// Waits for its end; gives its exit code and what it says about it.
+    /// Waits for its end; returns its exit code and its standard error.
     async fn end(mut self) -> Result<(Option<i32>, String)> {
-        let mut said = String::new();
+        let mut stderr_text = String::new();
         let mut stderr = self.child.stderr.take().context("no errors")?;
         let ended = tokio::time::timeout(PATIENCE, async {
-            stderr.read_to_string(&mut said).await?;
+            stderr.read_to_string(&mut stderr_text).await?;
             self.child.wait().await
         });
-        Ok((ended.await.context("it does not end")??.code(), said))
+        Ok((ended.await.context("it does not end")??.code(), stderr_text))
     }
 }
 
-fn follow(cluster: &Cluster, words: &[&str]) -> Result<Child> {
+fn follow(cluster: &Cluster, args: &[&str]) -> Result<Child> {
     let mut command = cluster.command("berth");
-    command.arg("logs").args(words).arg("-f").env("BERTH_ADMIN_SOCKET", cluster.admin().socket());
+    command.arg("logs").args(args).arg("-f").env("BERTH_ADMIN_SOCKET", cluster.admin().socket());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Command::from(command).kill_on_drop(true).spawn().context("start `berth logs`")
 }
@@ -78,9 +78,9 @@ async fn say(cluster: &Cluster, name: &str, how: &str, text: &str) -> Result<()>
     cluster.client().put(&format!("/container/{name}/{how}"), text.to_owned()).await?.success().map(drop)
 }
 
-async fn logs(cluster: &Cluster, words: &[&str]) -> Result<Vec<String>> {
-    let words: Vec<&str> = ["logs"].iter().chain(words).copied().collect();
-    Ok(berth(cluster, &words).await?.lines().map(str::to_owned).collect())
+async fn logs(cluster: &Cluster, args: &[&str]) -> Result<Vec<String>> {
+    let args: Vec<&str> = ["logs"].iter().chain(args).copied().collect();
+    Ok(berth(cluster, &args).await?.lines().map(str::to_owned).collect())
 }
 
 async fn until_gone(cluster: &Cluster, name: &str) -> Result<()> {
@@ -147,7 +147,8 @@ fn f1_a_killed_agent_costs_a_follower_no_line_and_doubles_none() -> Outcome {
         for round in 0..rounds {
             follower.until(&format!("counting {}", round * 400 + 100), PATIENCE).await?;
             cluster.kill_agent(0)?;
-            // Most times at once, at last so late that the follower is told: the edge takes ten seconds to miss it.
+            // Restarted at once most times; the last time so late that the follower gets a notice: the edge misses an
+            // agent after ten seconds.
             tokio::time::sleep(Duration::from_millis(if round + 1 == rounds { 15_000 } else { 200 })).await;
             cluster.start_agent(0)?;
             cluster.until_connected().await?;
@@ -168,14 +169,14 @@ fn f1_a_killed_agent_costs_a_follower_no_line_and_doubles_none() -> Outcome {
 }
 
 #[test]
-fn f1_a_flood_blocks_nobody_and_what_is_dropped_is_told() -> Outcome {
+fn f1_a_flood_blocks_no_other_and_dropped_lines_are_reported() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: "[observability]\nlog_size = \"256KiB\"", ..App::default() }).await?;
         let client = cluster.client();
         client.get("/container/a").await?.success()?;
         let follower = Follower::start(cluster, &["hello/Hello/a"])?;
         follower.until("hello: listening", PATIENCE).await?;
-        // Nobody reads what this one is sent.
+        // This one never reads.
         let _stalled = follow(cluster, &["hello/Hello/a"])?;
         let agent = cluster.agent(0)?.pid();
         let before = host::resident_memory(agent)?;
@@ -248,7 +249,7 @@ fn f1_an_ended_containers_output_is_there_until_it_is_too_old() -> Outcome {
         let exact = logs(cluster, &["hello/Hello/a", "--since", &since]).await?;
         ensure!(texts(&exact).contains(&"later".to_owned()) && exact.len() <= 2, "{exact:?}");
 
-        // Another agent finds them again, but for what is too old.
+        // A restarted agent finds them again, except for those that are too old.
         let directory = cluster.nodes()[0].state.join("logs");
         let old = SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60);
         cluster.kill_agent(0)?;
@@ -276,17 +277,17 @@ fn f1_an_ended_containers_output_is_there_until_it_is_too_old() -> Outcome {
 }
 
 #[test]
-fn f1_nothing_is_kept_where_that_is_not_wanted() -> Outcome {
+fn f1_no_output_is_kept_if_that_is_disabled() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App { more: "[observability]\nenabled = false", ..App::default() }).await?;
         say(cluster, "a", "say", "in vain\n").await?;
-        // Far more than a pipe holds: it is read all the same.
+        // Far more than a pipe holds: it is read although it is not kept.
         let flood = cluster.client().get("/container/a/flood/1").await?.success()?;
         ensure!(flood.text.trim().parse::<u64>()? > 10_000, "{}", flood.text);
         ensure!(logs(cluster, &["hello/Hello/a"]).await?.is_empty());
         let kept = fs::read_dir(cluster.nodes()[0].state.join("logs"))?.count();
         ensure!(kept == 0, "{kept} files are kept");
-        // From the next container on it is.
+        // It is kept from the next container on.
         cluster.deploy(&App::default()).await?;
         say(cluster, "b", "say", "kept\n").await?;
         let lines = logs(cluster, &["--app", "hello"]).await?;
@@ -296,7 +297,7 @@ fn f1_nothing_is_kept_where_that_is_not_wanted() -> Outcome {
 }
 
 #[test]
-fn f1_what_makes_no_sense_is_refused_and_an_edge_that_is_gone_is_told() -> Outcome {
+fn f1_bad_requests_are_refused_and_a_lost_edge_is_reported() -> Outcome {
     scenario(Setup::nodes(2), async |cluster| {
         cluster.deploy(&App::default()).await?;
         cluster.client().get("/container/a").await?.success()?;
@@ -313,7 +314,7 @@ fn f1_what_makes_no_sense_is_refused_and_an_edge_that_is_gone_is_told() -> Outco
             (422, format!("/v1/containers/{known}/logs?tail=10001"), "tail"),
         ];
         for (expected, path, word) in wrong {
-            // A body is not looked at; the errors of this call tell status and problem.
+            // The body of this response is not read; the error has status and problem.
             let error = admin.get(&path).await.err().map(|error| error.to_string()).unwrap_or_default();
             ensure!(error.contains(&format!("{expected} ")) && error.contains(word), "{path}: {error}");
         }
@@ -329,7 +330,7 @@ fn f1_what_makes_no_sense_is_refused_and_an_edge_that_is_gone_is_told() -> Outco
             .await?;
         ensure!(status == 422 && problem.to_string().contains("retention"), "{status} {problem}");
 
-        // A node that cannot be asked is told of, and the other one's output is shown.
+        // A node that cannot be asked is reported, and the other one's output is shown.
         let node = admin.object("a").await?.node.context("no node")?;
         let other = usize::from(node.as_str() == "n1");
         cluster.kill_agent(other)?;
@@ -347,8 +348,8 @@ fn f1_what_makes_no_sense_is_refused_and_an_edge_that_is_gone_is_told() -> Outco
         let follower = Follower::start(cluster, &["hello/Hello/a"])?;
         follower.until("hello: listening", PATIENCE).await?;
         cluster.kill_edge()?;
-        let (code, said) = follower.end().await?;
-        ensure!(code == Some(1) && said.contains("is gone"), "{code:?}: {said}");
+        let (code, stderr_text) = follower.end().await?;
+        ensure!(code == Some(1) && stderr_text.contains("is gone"), "{code:?}: {stderr_text}");
         cluster.start_edge()?;
         cluster.start_agent(other)?;
         cluster.until_connected().await

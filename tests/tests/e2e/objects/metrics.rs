@@ -21,9 +21,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_tungstenite::tungstenite::Message;
 
-/// How long something may take to be seen.
+/// How long a change may take to appear.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
-/// Most connections that a daemon serves at once here, and a little more than it waits for one that says nothing.
+/// How many connections a daemon's metrics server serves at once, and a little more than its timeout for a silent one.
 const MAX_CONNECTIONS: usize = 64;
 const ROOM_WITHIN: Duration = Duration::from_secs(8);
 /// What every request for one of the app's objects is counted under.
@@ -57,7 +57,7 @@ async fn scrape(daemon: Client) -> Result<Page> {
     Page::read(&answer.text)
 }
 
-/// Fails with what is there instead.
+/// Fails with the actual value.
 fn expect(page: &Page, name: &str, labels: &[(&str, &str)], expected: f64) -> Result<()> {
     let found = page.sum(name, labels)?;
     ensure!(found == expected, "{name}{labels:?} is {found} instead of {expected}");
@@ -274,7 +274,7 @@ fn f2_an_edge_that_stops_is_healthy_but_not_ready() -> Outcome {
             Ok(())
         })
         .await?;
-        // Its end in good order is what the harness looks at.
+        // The harness checks that it ends in good order.
         cluster.start_edge_again().await
     })
 }
@@ -310,7 +310,7 @@ fn f2_slow_silent_and_wrong_clients_do_not_hurt() -> Outcome {
         get(cluster.client(), "/container/a", 200, 1).await?;
         for daemon in [edge, agent] {
             let mut slow = slow_clients(daemon.address()).await?;
-            // Who is watched works meanwhile, and whoever watches gets a turn.
+            // With slow clients connected, requests and other scrapes are served.
             get(cluster.client(), "/container/a", 200, 5).await?;
             let began = Instant::now();
             scrape(daemon).await?;
@@ -325,7 +325,7 @@ fn f2_slow_silent_and_wrong_clients_do_not_hurt() -> Outcome {
     })
 }
 
-/// As many connections as there is room for, twice: half of them silent, the others with a head that does not end.
+/// Twice the maximum number of connections: half of them silent, the others with a request head that does not end.
 async fn slow_clients(address: SocketAddr) -> Result<Vec<TcpStream>> {
     let mut slow = Vec::new();
     for number in 0..MAX_CONNECTIONS * 2 {
@@ -372,7 +372,7 @@ fn f2_the_admin_api_shows_the_same_page_and_is_counted() -> Outcome {
             let name = "berth_edge_admin_requests_total";
             Ok(second.sum(name, &of)? - first.sum(name, &of)?)
         };
-        // The first page itself, and what was not there.
+        // The response with the first page itself, and the series that did not exist then.
         ensure!((grown("2xx")?, grown("4xx")?) == (1.0, 1.0), "{:?} {:?}", grown("2xx"), grown("4xx"));
         Ok(())
     })
@@ -403,8 +403,8 @@ fn f2_every_metric_is_documented_as_it_is() -> Outcome {
             }
         }
         for (name, is) in &exported {
-            let said = documented.get(name).with_context(|| format!("{name} is not documented"))?;
-            ensure!(said == is, "{name} is documented as {said:?} and is {is:?}");
+            let listed = documented.get(name).with_context(|| format!("{name} is not documented"))?;
+            ensure!(listed == is, "{name} is documented as {listed:?} and is {is:?}");
         }
         let gone: Vec<_> = documented.keys().filter(|name| !exported.contains_key(*name)).collect();
         ensure!(gone.is_empty(), "documented and not there: {gone:?}");

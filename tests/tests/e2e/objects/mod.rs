@@ -1,4 +1,4 @@
-//! What people order of single objects, over the API and with the command; what objects remember and report; the examples.
+//! Orders to single objects, over the API and the command line; what objects store and report; the examples.
 
 mod alarms;
 mod api;
@@ -96,7 +96,7 @@ fn c3_a_stop_asks_the_app_and_destroy_does_not() -> Outcome {
         client.get("/container/b").await?.success()?;
         order(cluster, "b", "destroy", &Value::Null).await?;
         until_ended(cluster, "b", ExitReason::Destroyed).await?;
-        // Once more for what is ended already: nothing to do.
+        // Once more for an instance that has ended: nothing to do.
         order(cluster, "b", "destroy", &Value::Null).await?;
         Ok(())
     })
@@ -167,7 +167,7 @@ fn wrong_orders_are_refused_with_the_reason() -> Outcome {
     })
 }
 
-/// Routes that come before the app's own, by all that a request can be told apart by.
+/// Routes that come before the app's own, one for each property of a request that can select a route.
 const ROUTES: &str = r#"
 [[routes]]
 hosts = ["{room}.example.com"]
@@ -197,7 +197,7 @@ class = "Hello"
 object = { random = 2 }
 "#;
 
-/// Sends a request with these head lines and gives the answer's status and all of its text.
+/// Sends a request with these head lines and returns the response's status and all of its text.
 async fn raw(cluster: &Cluster, line: &str, headers: &str) -> Result<(u16, String)> {
     let request = format!("{line} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
     let answer = cluster.client().raw(request.as_bytes()).await?;
@@ -281,16 +281,16 @@ fn d1_new_routes_take_effect_without_a_failed_request() -> Outcome {
     })
 }
 
-/// What a command that must work prints.
+/// The output of a command that must succeed.
 async fn berth(cluster: &Cluster, args: &[&str]) -> Result<String> {
     let output = cluster.berth(args).await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "berth {}: {said}", args.join(" "));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "berth {}: {stderr}", args.join(" "));
     Ok(String::from_utf8(output.stdout)?)
 }
 
 #[test]
-fn the_command_steers_objects_by_name_and_by_id() -> Outcome {
+fn the_command_controls_objects_by_name_and_by_id() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&App::default()).await?;
         let object = "hello/Hello/a/b";
@@ -317,14 +317,14 @@ fn the_command_steers_objects_by_name_and_by_id() -> Outcome {
 }
 
 #[test]
-fn b4_containers_are_told_where_they_run() -> Outcome {
+fn b4_containers_know_where_they_run() -> Outcome {
     let agent_options = vec!["--country", "CH", "--region", "weur", "--location", "Zürich 1"];
     let setup = Setup { agent_options, ..Setup::nodes(1) };
     scenario(setup, async |cluster| {
         let env = BTreeMap::from([("CLOUDFLARE_REGION", "mine")]);
         cluster.deploy(&App { env, ..App::default() }).await?;
         let client = cluster.client();
-        let told = async |name: &str| -> Result<String> {
+        let env = async |name: &str| -> Result<String> {
             Ok(client.get(&format!("/container/t/env/{name}")).await?.success()?.text.trim().to_owned())
         };
         let instance = client.get("/container/t/instance").await?.success()?.instance()?;
@@ -337,11 +337,11 @@ fn b4_containers_are_told_where_they_run() -> Outcome {
             ("PLACEMENT_ID", placement.as_str()),
         ] {
             for prefix in ["BERTH_", "CLOUDFLARE_"] {
-                let found = told(&format!("{prefix}{name}")).await?;
+                let found = env(&format!("{prefix}{name}")).await?;
                 ensure!(found == value, "{prefix}{name} is {found:?} instead of {value:?}");
             }
         }
-        ensure!(told("BERTH_REGION").await? == "weur" && told("CLOUDFLARE_REGION").await? == "mine");
+        ensure!(env("BERTH_REGION").await? == "weur" && env("CLOUDFLARE_REGION").await? == "mine");
         Ok(())
     })
 }

@@ -1,5 +1,5 @@
-//! Power cuts: the edge's state lies on a disk that forgets what was not synced. What was acknowledged must be there
-//! afterwards, and no half of anything.
+//! Power cuts: the edge's state lies on a disk that forgets what was not synced. Acknowledged changes must exist
+//! afterwards, and none partially.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -71,7 +71,7 @@ fn kv_path(object: &str) -> Result<String> {
     Ok(format!("/v1/containers/{}/kv", object_id(object)?))
 }
 
-/// A value that says which number it is, of a length that depends on it.
+/// A value that contains its number, of a length that depends on it.
 fn value_of(number: u64, longest: usize) -> Value {
     let length = Rng::with_seed(number).usize(..longest);
     json!(format!("{number} {}", "x".repeat(length)))
@@ -99,7 +99,7 @@ async fn put_value(admin: &Admin, name: &str, number: u64, longest: usize) -> Re
     put(admin, &format!("{}/value", kv_path(name)?), &value_of(number, longest)).await
 }
 
-/// A batch of many keys, which all say the same number.
+/// A batch of many keys with the same number as their value.
 async fn put_batch(admin: &Admin, name: &str, number: u64) -> Result<Option<String>> {
     let puts: Vec<Value> =
         KEYS.map(|key| json!({ "key": key, "value": value_of(number, LARGE_BYTES / 4).to_string() })).into();
@@ -199,18 +199,21 @@ impl Ledger {
             found.push(value(admin, "batch", key).await?);
         }
         ensure!(self.halves || found.iter().all(|number| *number == found[0]), "half a batch: {found:?}");
-        let told = self.last("batch");
+        let acknowledged = self.last("batch");
         for number in &found {
             self.found("batch", *number)?;
-            self.counts.insert("batch".to_owned(), told);
+            self.counts.insert("batch".to_owned(), acknowledged);
         }
         self.found("batch", found[0])
     }
 
     fn found(&mut self, name: &str, found: u64) -> Result<()> {
-        let told = self.counts.entry(name.to_owned()).or_default();
-        ensure!(found == *told || found == *told + 1, "{name}: {told} was acknowledged, {found} is there");
-        *told = found;
+        let acknowledged = self.counts.entry(name.to_owned()).or_default();
+        ensure!(
+            found == *acknowledged || found == *acknowledged + 1,
+            "{name}: {acknowledged} was acknowledged, {found} is there"
+        );
+        *acknowledged = found;
         Ok(())
     }
 }
@@ -220,7 +223,7 @@ fn kill(pid: u32) -> Result<()> {
     Ok(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?)
 }
 
-/// The number that an object's value says; 0 without one.
+/// The number in an object's value; 0 without one.
 async fn value(admin: &Admin, object: &str, key: &str) -> Result<u64> {
     let path = kv_path(object)?;
     let keys = admin.get(&path).await?["keys"].to_string();
@@ -230,7 +233,7 @@ async fn value(admin: &Admin, object: &str, key: &str) -> Result<u64> {
     number_in(&admin.get(&format!("{path}/{key}")).await?)
 }
 
-/// Deploys an app whose one page, and that page's directory, say this number.
+/// Deploys an app whose one page, and that page's directory, contain this number.
 async fn deploy(cluster: &Cluster, number: u64) -> Result<()> {
     let public = cluster.make_directory("public")?;
     std::fs::write(cluster.make_directory("public/deep")?.join("page.txt"), number.to_string())?;
@@ -244,7 +247,7 @@ async fn deploy(cluster: &Cluster, number: u64) -> Result<()> {
     Ok(())
 }
 
-/// The number that the deployed page says; 0 without one.
+/// The number on the deployed page; 0 without one.
 async fn page(cluster: &Cluster) -> Result<u64> {
     if cluster.admin().get("/v1/apps").await?["apps"] == json!([]) {
         return Ok(0);
@@ -426,7 +429,7 @@ fn c11_a_power_cut_that_leaves_some_pages_leaves_no_half_of_a_batch() -> Outcome
     power_cuts(false, &[something_is_left])
 }
 
-/// That a power cut is one: a disk that only says that it syncs loses what was acknowledged, and this test would see it.
+/// Checks the test itself: a disk whose sync does nothing loses acknowledged data, and this test notices it.
 #[test]
 fn c11_a_disk_that_does_not_sync_does_lose_what_was_acknowledged() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {

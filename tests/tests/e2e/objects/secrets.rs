@@ -35,14 +35,14 @@ fn key_file(cluster: &Cluster) -> PathBuf {
     state(cluster).join("secret.key")
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-async fn berth(cluster: &Cluster, words: &[&str]) -> Result<String> {
-    let output = cluster.berth(words).await?;
-    ensure!(output.status.success(), "berth {}: {}", words.join(" "), said(&output));
-    Ok(said(&output))
+async fn berth(cluster: &Cluster, args: &[&str]) -> Result<String> {
+    let output = cluster.berth(args).await?;
+    ensure!(output.status.success(), "berth {}: {}", args.join(" "), output_text(&output));
+    Ok(output_text(&output))
 }
 
 async fn init(cluster: &Cluster) -> Result<String> {
@@ -57,8 +57,8 @@ async fn put(cluster: &Cluster, name: &str, value: &str) -> Result<String> {
         .env("BERTH_ADMIN_SOCKET", cluster.admin().socket());
     let value = value.to_owned();
     let output = tokio::task::spawn_blocking(move || with_input(&mut command, &value)).await??;
-    ensure!(output.status.success(), "berth secret put: {}", said(&output));
-    Ok(said(&output))
+    ensure!(output.status.success(), "berth secret put: {}", output_text(&output));
+    Ok(output_text(&output))
 }
 
 fn with_input(command: &mut Command, input: &str) -> Result<Output> {
@@ -85,7 +85,7 @@ fn files_with(directory: &Path, bytes: &[u8], found: &mut Vec<PathBuf>) -> Resul
         if kind.is_dir() {
             files_with(&entry.path(), bytes, found)?;
         } else if kind.is_file() && !kind.is_fifo() {
-            // One that is removed meanwhile holds nothing.
+            // One that is removed while this runs contributes nothing.
             let content = fs::read(entry.path()).unwrap_or_default();
             if content.windows(bytes.len()).any(|window| window == bytes) {
                 found.push(entry.path());
@@ -167,7 +167,7 @@ fn b5_a_secret_reaches_the_container_that_it_is_for_and_is_nowhere_else() -> Out
 fn b5_secrets_are_listed_replaced_and_deleted_by_the_command() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let early = cluster.berth(&["secret", "list", "--app", "hello"]).await?;
-        ensure!(early.status.success(), "{}", said(&early));
+        ensure!(early.status.success(), "{}", output_text(&early));
         let refused = put(cluster, "API_KEY", "x").await.unwrap_err().to_string();
         ensure!(refused.contains("berth secret init"), "{refused}");
         let path = init(cluster).await?;
@@ -175,9 +175,13 @@ fn b5_secrets_are_listed_replaced_and_deleted_by_the_command() -> Outcome {
             path.contains("secret.key") && key_file(cluster).metadata()?.mode() & 0o777 == 0o600,
             "{path}"
         );
-        let place = state(cluster);
-        let again = cluster.berth(&["secret", "init", "--state", &place.to_string_lossy()]).await?;
-        ensure!(!again.status.success() && said(&again).contains("never overwritten"), "{}", said(&again));
+        let state_dir = state(cluster);
+        let again = cluster.berth(&["secret", "init", "--state", &state_dir.to_string_lossy()]).await?;
+        ensure!(
+            !again.status.success() && output_text(&again).contains("never overwritten"),
+            "{}",
+            output_text(&again)
+        );
 
         put(cluster, "API_KEY", VALUE).await?;
         put(cluster, "API_KEY", OTHER).await?;
@@ -192,7 +196,11 @@ fn b5_secrets_are_listed_replaced_and_deleted_by_the_command() -> Outcome {
         ensure!(dry.contains("would be deleted") && dry.contains("Hello"), "{dry}");
         berth(cluster, &delete).await?;
         let gone = cluster.berth(&delete).await?;
-        ensure!(!gone.status.success() && said(&gone).contains("no such secret"), "{}", said(&gone));
+        ensure!(
+            !gone.status.success() && output_text(&gone).contains("no such secret"),
+            "{}",
+            output_text(&gone)
+        );
         // A container that runs keeps what it was started with.
         ensure!(variable(cluster, "a", "API_KEY").await? == OTHER);
         Ok(())
@@ -200,7 +208,7 @@ fn b5_secrets_are_listed_replaced_and_deleted_by_the_command() -> Outcome {
 }
 
 #[test]
-fn b5_a_missing_secret_is_told_at_deploy_and_at_start_and_putting_it_is_enough() -> Outcome {
+fn b5_a_missing_secret_is_reported_at_deploy_and_at_start_and_putting_it_is_enough() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         init(cluster).await?;
         let directory = cluster.make_directory("app-hello")?;
@@ -252,7 +260,7 @@ fn b5_a_start_may_have_secrets_of_its_own_and_a_changed_one_holds_from_the_next_
         order(cluster, "a", "stop", &json!({})).await?;
         until_ended(cluster, "a", ExitReason::Stopped).await?;
         ensure!(variable(cluster, "a", "KEY").await? == OTHER);
-        // What is given for one container goes before what the class says.
+        // Values for one container override those of the class.
         let body = json!({ "app": "hello", "class": "Hello", "name": "b", "env": { "KEY": "plain" } });
         ensure!(start(cluster, &body).await?.0 == 200 && variable(cluster, "b", "KEY").await? == "plain");
         let body = json!({ "app": "hello", "class": "Hello", "name": "c", "secrets": { "A": "NONE" } });
@@ -326,8 +334,8 @@ fn b5_a_rotation_that_is_killed_in_the_middle_loses_nothing_and_is_done_again() 
             let (status, answer) = cluster.admin().put_bytes(&path, format!("{index}").repeat(999)).await?;
             ensure!(status.as_u16() == 204, "{status} {answer}");
         }
-        let place = state(cluster).to_string_lossy().into_owned();
-        let rotate = ["secret", "rotate", "--state", &place];
+        let state_dir = state(cluster).to_string_lossy().into_owned();
+        let rotate = ["secret", "rotate", "--state", &state_dir];
         let old = fs::read_to_string(key_file(cluster))?;
         let done = berth(cluster, &rotate).await?;
         ensure!(done.contains(&format!("again: {many}")) && done.contains("dropped: 1"), "{done}");
@@ -357,7 +365,7 @@ fn b5_a_rotation_that_is_killed_in_the_middle_loses_nothing_and_is_done_again() 
         restart_edge(cluster).await?;
         ensure_readable(cluster, many).await?;
         ensure!(variable(cluster, "last", "API_KEY").await? == VALUE);
-        // What is there beside the file is in nobody's way and holds no keys that others can read.
+        // Other files in the directory do not disturb, and hold no keys that others can read.
         for entry in fs::read_dir(state(cluster))?.flatten().filter(|entry| entry.path().is_file()) {
             let (path, mode) = (entry.path(), entry.metadata()?.mode());
             let is_key = fs::read(&path)?.starts_with(b"berth-secret-keys");
@@ -455,9 +463,9 @@ fn b5_wrong_secrets_are_refused_with_the_reason() -> Outcome {
         fs::write(directory.join("berth.toml"), bad.manifest(&cluster.program(bad.program)))?;
         let refused = cluster.berth(&["deploy", &directory.to_string_lossy()]).await?;
         ensure!(
-            refused.status.code() == Some(2) && said(&refused).contains("in env too"),
+            refused.status.code() == Some(2) && output_text(&refused).contains("in env too"),
             "{}",
-            said(&refused)
+            output_text(&refused)
         );
         Ok(())
     })

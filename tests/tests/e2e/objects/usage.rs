@@ -22,10 +22,10 @@ use super::{order, until_ended};
 const FOREVER_MS: u64 = 9_999_999_999_999;
 /// How long everything may take to come to rest.
 const REST_WITHIN: Duration = Duration::from_secs(40);
-/// How much later than it happens the shim may see a start or an end, on a machine whose processors are all busy: it waits
-/// for its turn then.
+/// How much later than it happens the shim may see a start or an end, on a machine whose processors are all busy: it
+/// waits for its turn then.
 const TURN_MS: i64 = 500;
-/// Of what a container says of itself the clock has ticks of 10 ms, at both ends, and of what is metered at one.
+/// The container's own clock has ticks of 10 ms, at start and end; that of the meter at one of them.
 const TICKS_MS: i64 = 15;
 
 /// All records, in pages.
@@ -54,14 +54,14 @@ fn number(value: &Value, name: &str) -> Result<i64> {
     value[name].as_i64().with_context(|| format!("no {name} in {value}"))
 }
 
-/// When an instance started and ended, as it says itself, in milliseconds since the machine's start.
+/// When an instance started and ended according to its own log, in milliseconds since the machine's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Own {
     started_ms: i64,
     ended_ms: Option<i64>,
 }
 
-fn said(log: &str, what: &str) -> Option<i64> {
+fn logged_ms(log: &str, what: &str) -> Option<i64> {
     let rest = log.split(&format!("{what} at ")).nth(1)?;
     ms_of(rest.split(' ').next()?)
 }
@@ -72,7 +72,7 @@ fn ms_of(uptime: &str) -> Option<i64> {
     Some(seconds.parse::<i64>().ok()? * 1_000 + hundredths.parse::<i64>().ok()? * 10)
 }
 
-/// What the instances on all nodes say of themselves; those whose app never ran say nothing.
+/// What the instances on all nodes have logged about themselves; nothing for those whose app never ran.
 fn own_accounts(cluster: &Cluster) -> Result<BTreeMap<String, Own>> {
     let mut all = BTreeMap::new();
     for node in cluster.nodes() {
@@ -83,8 +83,8 @@ fn own_accounts(cluster: &Cluster) -> Result<BTreeMap<String, Own>> {
             }
             let log = fs::read_to_string(&path)?;
             let instance = path.file_stem().context("a log without a name")?.to_string_lossy().into_owned();
-            if let Some(started_ms) = said(&log, "started") {
-                all.insert(instance, Own { started_ms, ended_ms: said(&log, "ended in good order") });
+            if let Some(started_ms) = logged_ms(&log, "started") {
+                all.insert(instance, Own { started_ms, ended_ms: logged_ms(&log, "ended in good order") });
             }
         }
     }
@@ -143,7 +143,7 @@ fn f4_intervals_are_those_of_the_containers_own_lives() -> Outcome {
     })
 }
 
-/// Has some instances come to run and end in several ways, as far as anything answers.
+/// Makes instances run and end in several ways, as far as the cluster answers.
 async fn traffic(client: Client, round: usize) {
     let one = async |name: String| {
         let path = format!("/container/{name}");
@@ -195,7 +195,7 @@ fn f4_killed_agents_and_edges_lose_no_life_and_count_none_twice() -> Outcome {
     })
 }
 
-/// Fails unless there is one record of each instance that says of itself that it ran, as long as it says, and of no other.
+/// Fails unless each instance that has logged its start has one record, with the logged duration, and no other has one.
 fn compare(own: &BTreeMap<String, Own>, records: &[Value]) -> Result<()> {
     let mut seen = BTreeSet::new();
     for record in records {
@@ -204,7 +204,7 @@ fn compare(own: &BTreeMap<String, Own>, records: &[Value]) -> Result<()> {
         ensure!(record["estimated"] == false, "nothing that measures was killed: {record}");
         let lived_ms = number(record, "lived_cs")? * 10;
         let Some(own) = own.get(instance) else {
-            // Killed before it came to say anything.
+            // Killed before it logged anything.
             ensure!(lived_ms <= 500, "it never said that it ran: {record}");
             continue;
         };
@@ -220,7 +220,7 @@ fn compare(own: &BTreeMap<String, Own>, records: &[Value]) -> Result<()> {
 }
 
 /// Has all shims of a node and its supervisor end in the same moment.
-fn kill_all_who_look_after_it(cluster: &mut Cluster) -> Result<()> {
+fn kill_agent_shims_and_supervisor(cluster: &mut Cluster) -> Result<()> {
     let shims = host::children(cluster.supervisor(0)?.pid());
     let tell = |signal| {
         for pid in &shims {
@@ -248,7 +248,7 @@ fn f4_what_loses_its_shim_has_an_estimated_record() -> Outcome {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let before_ms = uptime_ms()?;
             if both {
-                kill_all_who_look_after_it(cluster)?;
+                kill_agent_shims_and_supervisor(cluster)?;
             } else {
                 cluster.kill_shims(0)?;
             }
@@ -329,8 +329,8 @@ fn f4_the_command_shows_usage_and_its_price_and_refuses_nonsense() -> Outcome {
         for word in ["APP", "OBJECT", "VCPU-S", "hello", "1 (1 live)", "(all)", "2 (1 live)"] {
             ensure!(table.contains(word), "no {word} in\n{table}");
         }
-        let words = ["usage", "--from", "2020-01-01", "--app", "hello", "--json"];
-        let json: Value = serde_json::from_str(&super::berth(cluster, &words).await?)?;
+        let args = ["usage", "--from", "2020-01-01", "--app", "hello", "--json"];
+        let json: Value = serde_json::from_str(&super::berth(cluster, &args).await?)?;
         ensure!(json["rows"][0]["instances"] == 2 && json["by"] == "app", "{json}");
         let none = super::berth(cluster, &["usage", "--from", "0", "--to", "2020-01-01"]).await?;
         ensure!(!none.contains("hello"), "{none}");
@@ -343,8 +343,8 @@ fn f4_the_command_shows_usage_and_its_price_and_refuses_nonsense() -> Outcome {
             "currency = \"EUR\"\n[memory]\nprice = 1\n[cpu]\nprice = 0\n[disk]\nprice = 0\n[[egress]]\nname = \"all\"\nprice = 0\n",
         )?;
         let file = rates.to_string_lossy().into_owned();
-        let words = ["usage", "--price", "--rates", file.as_str(), "--to", "2100-01-01T00:00:00Z", "--json"];
-        let wrong = cluster.berth(&words).await?;
+        let args = ["usage", "--price", "--rates", file.as_str(), "--to", "2100-01-01T00:00:00Z", "--json"];
+        let wrong = cluster.berth(&args).await?;
         ensure!(wrong.status.code() == Some(2), "a bill for so many months: {wrong:?}");
         let json: Value = serde_json::from_str(
             &super::berth(cluster, &["usage", "--price", "--rates", file.as_str(), "--json"]).await?,
@@ -354,16 +354,16 @@ fn f4_the_command_shows_usage_and_its_price_and_refuses_nonsense() -> Outcome {
         let total = bill["total"].as_f64().context("no bill")?;
         ensure!(bill["currency"] == "EUR" && (total - memory).abs() < 1e-9 && memory > 0.0, "{json}");
 
-        for (words, reason) in [
+        for (args, reason) in [
             (vec!["usage", "--by", "moon"], "moon"),
             (vec!["usage", "--from", "2026-02-02", "--to", "2026-02-01"], "is after"),
             (vec!["usage", "--from", "yesterday"], "yesterday"),
             (vec!["usage", "--rates", "x"], "--price"),
             (vec!["usage", "--price", "--rates", "/no/such/file"], "/no/such/file"),
         ] {
-            let output = cluster.berth(&words).await?;
+            let output = cluster.berth(&args).await?;
             let text = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.code() == Some(2) && text.contains(reason), "{words:?}: {output:?}");
+            ensure!(output.status.code() == Some(2) && text.contains(reason), "{args:?}: {output:?}");
         }
         for (path, status) in [
             ("/v1/usage?from=9&to=8", "422"),

@@ -35,7 +35,7 @@ async fn mark(client: Client, name: &str) -> Result<String> {
 }
 
 #[test]
-fn e_versions_are_kept_and_one_goes_back_to_them() -> Outcome {
+fn e_versions_are_kept_and_can_be_rolled_back_to() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let client = cluster.client();
         cluster.deploy(&version("one")).await?;
@@ -57,7 +57,7 @@ fn e_versions_are_kept_and_one_goes_back_to_them() -> Outcome {
         let versions: Value = serde_json::from_str(&versions).context("not JSON")?;
         ensure!(versions["versions"][1]["current"] == true, "{versions}");
 
-        // Whoever expects another version changes nothing.
+        // A deploy that expects another version changes nothing.
         let output = cluster.berth(&["rollback", "hello", "--to", "2", "--expect", "2"]).await?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(!output.status.success() && text.contains("current version is 1"), "{text}");
@@ -153,8 +153,11 @@ fn a_killed_edge_has_every_version_that_it_acknowledged_and_nothing_by_halves() 
             cluster.until_connected().await?;
             let found = cluster.admin().get("/v1/apps/hello/versions").await?;
             let current = found["versions"][0]["version"].as_u64().context("no version")?;
-            let told = newest.load(Ordering::Relaxed);
-            ensure!(current >= acknowledged.max(told), "version {told} was acknowledged, {current} is there");
+            let newest_reported = newest.load(Ordering::Relaxed);
+            ensure!(
+                current >= acknowledged.max(newest_reported),
+                "version {newest_reported} was acknowledged, {current} is there"
+            );
             ensure!(found["versions"][0]["current"] == true, "{found}");
             for (name, instance) in &answered {
                 let again =
