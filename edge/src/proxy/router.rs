@@ -1,6 +1,7 @@
 //! Which object a request is for: the routes of all apps, in order of the apps' names, and within an app in its own
 //! order. A table is never changed; a deploy puts another in its place.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -230,35 +231,16 @@ fn routes(app: &AppSpec, metrics: &Metrics) -> Vec<Route> {
     app.routes.iter().filter_map(route).collect()
 }
 
+/// Decodes a part of a path. Only valid sequences are taken, which the crate does not check: it passes `%zz` through.
 fn percent_decode(text: &str) -> Result<String, RouteError> {
-    if !text.contains('%') {
-        return Ok(text.to_owned());
+    let is_encoded = |after: &str| {
+        after.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_encoded) {
+        return Err(RouteError::Encoding("path"));
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = match first {
-            b'%' => {
-                let (digits, after) = after.split_first_chunk::<2>().ok_or(RouteError::Encoding("path"))?;
-                bytes.push(hex_digit(digits[0])? << 4 | hex_digit(digits[1])?);
-                after
-            }
-            plain => {
-                bytes.push(*plain);
-                after
-            }
-        };
-    }
-    String::from_utf8(bytes).map_err(|_| RouteError::Encoding("path"))
-}
-
-fn hex_digit(byte: u8) -> Result<u8, RouteError> {
-    match byte {
-        b'0'..=b'9' => Ok(byte - b'0'),
-        b'a'..=b'f' => Ok(byte - b'a' + 10),
-        b'A'..=b'F' => Ok(byte - b'A' + 10),
-        _ => Err(RouteError::Encoding("path")),
-    }
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| RouteError::Encoding("path"))
 }
 
 /// The table that is in use, for all shards. Read once a request; written when an app is deployed.
