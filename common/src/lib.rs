@@ -6,6 +6,8 @@
 //! so that the pure engine can depend on it.
 
 #[cfg(feature = "runtime")]
+pub mod accept;
+#[cfg(feature = "runtime")]
 pub mod clock;
 pub mod cron;
 pub mod ids;

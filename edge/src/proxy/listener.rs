@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::accept::accept_loop;
 use berth_common::lifecycle::Lifecycle;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
@@ -17,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Proxy;
 use super::body::ResponseBody;
@@ -33,8 +34,6 @@ const BACKLOG: i32 = 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Longest wait for a whole head, from the end of the last response on: also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Rest after the kernel refused to hand out a connection, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Binds a shard's socket. Several shards share one address; the kernel spreads connections over them.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
@@ -52,21 +51,10 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
 
 /// Serves connections until the edge drains.
 pub(crate) async fn listen(listener: TcpListener, proxy: Arc<Proxy>, lifecycle: Lifecycle) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let accepting = async {
-        while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let connection = serve(stream, peer, Arc::clone(&proxy), lifecycle.clone(), permit);
-                    lifecycle.spawn(connection);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "connection not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+    let serve = |(stream, peer), permit| {
+        lifecycle.spawn(serve(stream, peer, Arc::clone(&proxy), lifecycle.clone(), permit));
     };
+    let accepting = accept_loop("proxy", MAX_CONNECTIONS, || listener.accept(), serve);
     tokio::select! {
         () = accepting => {}
         () = lifecycle.drain().cancelled() => {}
