@@ -1,4 +1,4 @@
-//! What instances that live have taken until now, as their nodes tell.
+//! The usage of running instances, as their nodes report it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,28 +18,29 @@ use crate::shard::link::{Links, call};
 use crate::shard::objects::Mailbox;
 use crate::usage::sums::Life;
 
-/// How long all nodes together may take to tell; what is not told by then is counted without.
+/// Longest wait for the reports of all nodes together; instances that are not reported in time are counted without
+/// usage.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
-/// Instances that are asked after at once.
+/// Most instances that nodes are asked about at once.
 const AT_ONCE: usize = 64;
 
-/// What a node says of an instance.
+/// A node's answer about an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reported {
     Usage(Usage),
-    /// Its app does not run, or does no longer.
+    /// Its app does not run yet, or no longer.
     Nothing,
 }
 
-/// An instance that lives, and what it has taken.
+/// A running instance and its usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Living {
     pub(super) life: Life,
-    /// Whether its node told. If not, its CPU time and its bytes are not known.
+    /// Whether its node has reported. If not, its CPU time and traffic are unknown.
     pub(super) told: bool,
 }
 
-/// All instances that live and run.
+/// All running instances.
 pub(super) async fn all(
     mailboxes: &[Mailbox],
     shards: &Shards<Proxy>,
@@ -106,7 +107,7 @@ fn living(view: &ObjectView, region: Option<String>, told: Option<Reported>, now
     Some(Living { life, told: told.is_some() })
 }
 
-/// Asks a node, if it is connected.
+/// Asks a node about an instance, if the node is connected.
 pub(super) async fn ask_node(links: &Links, node: &NodeId, instance: InstanceId) -> Option<Reported> {
     let connection = links.get(node)?.connected(Instant::now()).await?;
     match call::ask(&connection, &Call::Usage(AskUsage { instance })).await {
