@@ -1,4 +1,4 @@
-//! Copies an image from anywhere to anywhere: through this edge where neither is here.
+//! Copies an image between registries, through this edge if it is neither source nor destination.
 
 use std::str::FromStr;
 
@@ -11,15 +11,15 @@ use super::pull::{Destination, Pull};
 use super::push::Push;
 use super::{Login, Moved, Remote};
 
-/// What the names of this edge's images begin with.
+/// The prefix of names of this edge's images.
 const HERE: &str = "berth:";
 
-/// Where an image is, or is to go: `berth:repository:tag` for one of this edge, or a reference of another registry.
+/// The source or destination of a copy: `berth:repository:tag` for this edge, or a reference in another registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// An image of this edge.
     Here(Named),
-    /// An image of another registry.
+    /// An image in another registry.
     There(Reference),
 }
 
@@ -33,16 +33,16 @@ impl FromStr for End {
     }
 }
 
-/// An image that is to go somewhere else.
+/// The copy to make.
 #[derive(Debug, Clone)]
 pub struct Copy {
-    /// What is moved.
+    /// The source.
     pub from: End,
-    /// Where it goes.
+    /// The destination.
     pub to: End,
-    /// Who asks the registry that it comes from; else whoever is known there.
+    /// The login for the source registry; by default the stored one.
     pub from_login: Option<Login>,
-    /// The same of the registry that it goes to.
+    /// The login for the destination registry; by default the stored one.
     pub to_login: Option<Login>,
 }
 
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_here_or_there() {
+    fn ends_are_local_or_remote() {
         assert!(matches!("berth:a/b:c".parse(), Ok(End::Here(named)) if named.to_string() == "a/b:c"));
         assert!(matches!("alpine".parse(), Ok(End::There(there)) if there.registry.as_str() == "docker.io"));
         assert!("berth:".parse::<End>().is_err() && "berth:A".parse::<End>().is_err());

@@ -1,5 +1,14 @@
-//! Blobs of other registries on their way to this edge's content: each digest once at a time, however many want it; written
-//! as it comes, checked as it is written, and gone on with where it broke off.
+//! Downloads blobs from other registries into this edge's content store: each digest once at a time, however many pulls
+//! need it; written and hashed as it arrives, and resumed where it was interrupted.
+//!
+//! What fails, and what happens then:
+//!
+//! * Connection lost, too slow, or registry busy: retried with growing pauses, resumed with a `Range` request.
+//! * The registry ignores the range: started over from the beginning.
+//! * Wrong digest: discarded; downloaded once more if the bytes came from several responses, else refused.
+//! * Longer than announced: the pull fails.
+//! * No space: garbage is collected once, then the pull fails.
+//! * The pull is cancelled: the bytes are kept for a while, and the next pull resumes.
 
 use std::time::Duration;
 
@@ -19,12 +28,12 @@ use super::session::{Ask, Session};
 use super::slots::{Claim, Downloads, Guard, Partial};
 use crate::images::{ImageError, Images};
 
-/// Bytes that are written at once, and that each download has in memory.
+/// Bytes that are written at once, and that each download holds in memory.
 const BATCH_BYTES: usize = 512 << 10;
-/// Longest that a batch may take: who sends more slowly would hold up a deploy for hours.
+/// Longest time for one batch: a slower registry would delay a deployment for hours.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A blob that is wanted from a repository.
+/// A blob to download from a repository.
 pub(super) struct Download<'a> {
     pub(super) session: &'a Session<'a>,
     pub(super) repository: &'a Repository,
@@ -34,14 +43,14 @@ pub(super) struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Sees to it that a blob is there.
+    /// Ensures that a blob is in the content store.
     pub(super) async fn fetch(&self, blob: &Descriptor) -> Result<(), RemoteError> {
         if self.is_there(blob).await? {
             return Ok(());
         }
         let claim = self.downloads.claim(blob.digest);
         let guard = claim.work(blob, self.progress).await;
-        // Perhaps it was this blob that somebody else has just finished.
+        // Another pull may have just completed this blob.
         if self.is_there(blob).await? {
             return Ok(());
         }
@@ -69,7 +78,7 @@ impl Download<'_> {
             }
             match result {
                 Ok(()) => return Ok(()),
-                // What came from several answers may have been spoiled by an earlier one.
+                // Bytes from several responses may have been corrupted by an earlier one.
                 Err(RemoteError::Content(ContentError::Digest { .. })) if guard.answers > 1 && !anew => {
                     *guard = Partial::default();
                     anew = true;
@@ -88,7 +97,7 @@ impl Download<'_> {
         }
     }
 
-    /// One request, as far as it goes. The guard comes back but where the edge itself fails.
+    /// One request, as far as it gets. The guard is returned unless the edge itself fails.
     async fn attempt(
         &self,
         claim: &Claim,
@@ -114,7 +123,7 @@ impl Download<'_> {
         finish(guard, blob.digest).await
     }
 
-    /// Asks for what is missing.
+    /// Requests the missing bytes.
     async fn ask(&self, blob: &Descriptor, guard: &mut Guard) -> Result<Answer, RemoteError> {
         let from = length(guard);
         let path = format!("/v2/{}/blobs/{}", self.repository, blob.digest);
@@ -132,7 +141,7 @@ impl Download<'_> {
             StatusCode::PARTIAL_CONTENT if from > 0 => {
                 Err(RemoteError::Senseless("it is another part than was asked for".to_owned()))
             }
-            // Whoever cannot go on begins anew.
+            // A server without ranges sends everything from the start.
             StatusCode::OK => {
                 if from > 0 {
                     let content = self.images.content().clone();
@@ -144,7 +153,7 @@ impl Download<'_> {
         }
     }
 
-    /// Takes what comes, to the end or to an error.
+    /// Reads the response, to the end or to an error.
     async fn take(
         &self,
         claim: &Claim,
@@ -181,7 +190,7 @@ impl Download<'_> {
 }
 
 impl Download<'_> {
-    /// Writes; where there is no room, makes some once.
+    /// Writes a batch; without space, collects garbage once.
     async fn append(
         &self,
         guard: Guard,
@@ -204,7 +213,7 @@ fn length(guard: &Guard) -> u64 {
     guard.upload.as_ref().map_or(0, Upload::length)
 }
 
-/// Writes. Whoever waits for it may go away meanwhile: what is written stays in the slot.
+/// Writes a batch. If the waiting task is cancelled, what was written stays in the slot.
 async fn append(mut guard: Guard, batch: Bytes) -> Result<(Guard, Result<(), ContentError>), RemoteError> {
     blocking(move || {
         let written = guard.upload.as_mut().map_or(Ok(()), |upload| upload.write(&batch));
@@ -213,7 +222,7 @@ async fn append(mut guard: Guard, batch: Bytes) -> Result<(Guard, Result<(), Con
     .await
 }
 
-/// Puts the blob to its place.
+/// Adds the complete blob to the content store.
 async fn finish(mut guard: Guard, digest: Digest) -> Result<(Guard, Result<(), RemoteError>), RemoteError> {
     blocking(move || {
         let finished = guard.upload.take().map_or(Ok(0), |upload| upload.finish(&digest));
@@ -222,7 +231,7 @@ async fn finish(mut guard: Guard, digest: Digest) -> Result<(Guard, Result<(), R
     .await
 }
 
-/// Does what waits for the disk, elsewhere.
+/// Runs blocking work on another thread.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RemoteError> {

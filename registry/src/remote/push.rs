@@ -18,14 +18,14 @@ use super::upload::Source;
 use super::{BLOBS_AT_ONCE, Login, Moved, Remote, WHOLE_TIMEOUT};
 use crate::web::WebAddress;
 
-/// An image that is to go elsewhere.
+/// The push to make.
 #[derive(Debug, Clone)]
 pub struct Push {
-    /// What is here.
+    /// The source.
     pub from: Named,
-    /// Where it goes.
+    /// The destination.
     pub to: Reference,
-    /// Who pushes; else whoever is known at the registry.
+    /// The login; by default the stored one.
     pub login: Option<Login>,
 }
 
@@ -48,7 +48,8 @@ impl Remote {
         }
         let login = self.login(&push.to.registry, push.login).await?;
         let there = &push.to.image.repository;
-        // Where it came from the same registry, that has its blobs already.
+        // If it was pulled from the same registry, that has the blobs in another repository already, and can mount
+        // them.
         let known = remote_repository(&push.to.registry, &push.from.repository);
         let known = known.filter(|known| known != there);
         let mut scopes = vec![Session::scope(there, Action::Push)];
@@ -62,7 +63,7 @@ impl Remote {
     }
 }
 
-/// A list of which some are not here as one of those that are: no registry takes it without them.
+/// Reduces an index to the images that exist here: a registry refuses one with missing children.
 fn whole(top: Document, children: &[Document]) -> Result<Document, RemoteError> {
     let is_here = |digest| children.iter().any(|child| child.digest == digest);
     match &top.manifest {
@@ -73,7 +74,7 @@ fn whole(top: Document, children: &[Document]) -> Result<Document, RemoteError> 
     }
 }
 
-/// A list of manifests with some of its children, and all else as it was.
+/// An index with some of its children removed, and everything else unchanged.
 fn only_children(list: &[u8], keep: impl Fn(Digest) -> bool) -> Result<Vec<u8>, RemoteError> {
     let internal = |error: serde_json::Error| RemoteError::Internal(error.to_string());
     let mut list: serde_json::Value = serde_json::from_slice(list).map_err(internal)?;
@@ -89,13 +90,13 @@ struct Target<'a> {
     remote: &'a Remote,
     session: &'a Session<'a>,
     repository: &'a Repository,
-    /// Another one there that has the same blobs.
+    /// Another repository there that has the same blobs.
     known: Option<Repository>,
     progress: &'a Progress,
 }
 
 impl Target<'_> {
-    /// Puts an image there, and tells how many bytes it has.
+    /// Pushes an image, and returns its total size in bytes.
     async fn put(&self, top: &Document, children: &[Document], pick: &Pick) -> Result<u64, RemoteError> {
         let blobs = blobs_of(children.iter().chain([top]));
         let pushes: Vec<_> = blobs.values().map(|blob| Box::pin(self.blob(blob))).collect();
@@ -164,7 +165,7 @@ impl Target<'_> {
         }
     }
 
-    /// Begins an upload, and tells where it goes. None where the registry takes the blob from another repository.
+    /// Begins an upload, and returns its URL. None if the registry has mounted the blob from another repository.
     async fn begin(&self, blob: &Descriptor) -> Result<Option<WebAddress>, RemoteError> {
         let mut path = format!("/v2/{}/blobs/uploads/", self.repository);
         if let Some(known) = &self.known {
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_cut_down_to_what_is_here() {
+    fn an_index_is_reduced_to_the_images_that_exist() {
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
         let list = format!(
             r#"{{"schemaVersion":2,"manifests":[{{"digest":"{one}","size":1,"x":7}},{{"digest":"{two}","size":1}}],"y":8}}"#

@@ -1,11 +1,20 @@
-//! What is asked of one repository of one registry: says who asks in the way that the registry wants, and follows redirects.
+//! Requests to one repository of one registry: authenticates in the way that the registry asks for, and follows
+//! redirects.
 //!
 //! ```text
 //! ask ── with the proof that there is ──▶ answer ── 401 ──▶ challenge ── realm ──▶ proof ──▶ ask again, once
 //!                                           └── redirect ──▶ ask there, without proof if it is another server
 //! ```
 //!
-//! User and password go to the registry and to the realm that it names, and nowhere else; tokens to the registry only.
+//! User and password go only to the registry and to the realm that it names; tokens only to the registry.
+//!
+//! What fails, and what happens then:
+//!
+//! * 401 with a challenge: authenticated once, and the request is repeated; a second 401 is an error.
+//! * The token has expired: replaced before it is used, or after a 401.
+//! * The realm refuses the login: an error that names registry and user.
+//! * Redirect from HTTPS to HTTP, or too many: an error.
+//! * Redirect to another server: followed without credentials.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -26,30 +35,30 @@ use super::tokens::{Granted, Proof, Purpose};
 use super::upload::Source;
 use crate::web::WebAddress;
 
-/// Most redirects of one request: storage of layers is one or two away.
+/// Most redirects of one request: the storage of layers is one or two away.
 const MAX_REDIRECTS: usize = 5;
-/// Largest answer of a realm, in bytes.
+/// Largest response of a realm, in bytes.
 const MAX_TOKEN_BYTES: usize = 256 << 10;
 
-/// What is to be done in a repository.
+/// The permission that is needed in a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Pull,
     Push,
 }
 
-/// Something to be asked.
+/// A request to a registry.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) method: Method,
     pub(super) address: WebAddress,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Payload,
-    /// For people: completes "when ... is asked for".
+    /// For error texts: completes "when ... is asked for".
     pub(super) what: String,
 }
 
-/// What is sent with it. It may be sent more than once.
+/// The body of a request. It can be sent several times.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Payload {
     #[default]
@@ -99,21 +108,21 @@ impl Ask {
     }
 }
 
-/// Work in one repository of one registry.
+/// Access to one repository of one registry.
 pub(super) struct Session<'a> {
     remote: &'a Remote,
     registry: Registry,
     origin: WebAddress,
     login: Option<Login>,
     purpose: Purpose,
-    /// Held to read or replace it only.
+    /// The lock is held only to read or replace it.
     proof: Mutex<Option<Proof>>,
-    /// Held while a proof is had, by design: of several who need one, one gets it for all.
+    /// Held while a proof is obtained, by design: of several tasks that need one, one obtains it for all.
     proving: AsyncMutex<()>,
 }
 
 impl<'a> Session<'a> {
-    /// Work in a repository, or only a look at the registry.
+    /// Access to a repository, or only to the registry itself.
     pub(super) fn new(
         remote: &'a Remote,
         registry: &Registry,
@@ -133,12 +142,12 @@ impl<'a> Session<'a> {
         format!("repository:{repository}:{actions}")
     }
 
-    /// An address of the registry.
+    /// A URL of the registry.
     pub(super) fn address(&self, path: impl Into<String>) -> WebAddress {
         WebAddress { path: path.into(), ..self.origin.clone() }
     }
 
-    /// Where an answer from an address leads on to. Out of TLS it does not.
+    /// The URL that a response refers to. HTTPS to HTTP is refused.
     pub(super) fn next_address(
         &self,
         from: &WebAddress,
@@ -149,7 +158,7 @@ impl<'a> Session<'a> {
         if next.tls || !self.origin.tls { Ok(next) } else { Err(RemoteError::Downgrade(next.authority)) }
     }
 
-    /// Asks, and gives an answer that is neither a redirect nor a question who asks.
+    /// Sends a request, and returns a response that is neither a redirect nor a challenge.
     pub(super) async fn ask(&self, ask: &Ask) -> Result<Answer, RemoteError> {
         let mut address = ask.address.clone();
         let mut asked_who = false;
@@ -188,7 +197,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The proof that there is, a new one in the place of one that holds no more.
+    /// The current proof; an expired one is renewed.
     async fn proof(&self) -> Result<Option<HeaderValue>, RemoteError> {
         let Some(known) = self.known() else { return Ok(None) };
         if known.holds() {
@@ -205,17 +214,17 @@ impl<'a> Session<'a> {
         self.proof.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gets a proof as an answer asks for it that was not content with this one.
+    /// Obtains a proof after a response that did not accept the used one.
     async fn prove(&self, answer: Answer, used: Option<&HeaderValue>) -> Result<(), RemoteError> {
         let challenge = Challenge::of(&answer.headers);
         let challenge = challenge.map_err(|reason| self.not_understood(reason))?;
         let _proving = self.proving.lock().await;
-        // Somebody else has got one meanwhile.
+        // Another task has obtained one in the meantime.
         if self.known().is_some_and(|known| Some(&known.header) != used) {
             return Ok(());
         }
         self.remote.tokens.forget(&self.purpose);
-        // A password is not taken twice where it was not taken once.
+        // A password that was rejected once is not sent again.
         if challenge == Challenge::Basic && (used.is_some() || self.login.is_none()) {
             return Err(self.refused(answer).await);
         }
@@ -240,7 +249,7 @@ impl<'a> Session<'a> {
         Ok(header)
     }
 
-    /// Gets a token from a realm. It is led nowhere else: it is told the password.
+    /// Gets a token from a realm. Redirects are not followed: the request contains the password.
     async fn token(&self, realm: &str, service: Option<&str>) -> Result<Granted, RemoteError> {
         let mut address = WebAddress::of(realm)?;
         if self.origin.tls && !address.tls {
@@ -289,13 +298,13 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether an answer leads on: uploads are led on by what they are told, and not by redirects.
+/// Whether a redirect is followed: those of uploads are not, as their `Location` is part of the protocol.
 fn follows(ask: &Ask, status: StatusCode) -> bool {
     let leads = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
     leads && matches!(ask.method, Method::GET | Method::HEAD)
 }
 
-/// At most so long.
+/// Limits the time of an operation.
 pub(super) async fn within<T>(
     time: Duration,
     work: impl Future<Output = Result<T, RemoteError>>,

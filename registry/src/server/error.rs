@@ -1,4 +1,4 @@
-//! Errors, as the specification has them.
+//! Errors in the format of the OCI distribution specification.
 
 use crate::content::ContentError;
 use crate::sessions::SessionError;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::images::ImageError;
 
-/// Seconds after which a client may find room.
+/// Seconds after which a client may retry without space (`Retry-After`).
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
 
 /// An error: a status, a code that clients know, and what to do.
@@ -62,7 +62,7 @@ impl RegistryError {
         Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "there is no such repository")
     }
 
-    /// A part of the request is not what it should be.
+    /// A part of the request is invalid.
     pub(super) fn name(what: &str, error: ImageNameError) -> Self {
         let code = match error {
             ImageNameError::Digest => "DIGEST_INVALID",
@@ -72,12 +72,12 @@ impl RegistryError {
         Self::new(StatusCode::BAD_REQUEST, code, format!("{what} {error}"))
     }
 
-    /// Whether what is sent has no room here, now or ever.
+    /// Whether there is no space for the content, now or ever.
     pub(super) fn is_for_want_of_room(&self) -> bool {
         self.want_of_room
     }
 
-    /// Whether somebody is not let, or there is no room for what they want.
+    /// Whether the client is not permitted, or there is no space.
     pub(super) fn is_refusal(&self) -> bool {
         let statuses = [
             StatusCode::UNAUTHORIZED,
@@ -136,7 +136,7 @@ fn of_session(error: &SessionError) -> (StatusCode, &'static str) {
 fn of_content(error: &ContentError) -> (StatusCode, &'static str) {
     match error {
         ContentError::Digest { .. } => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
-        // Not a status that clients try again at: only somebody who makes room helps.
+        // Not a status at which clients retry: only somebody who frees space helps.
         ContentError::Quota { .. } => (StatusCode::FORBIDDEN, "DENIED"),
         ContentError::TooLarge { .. } | ContentError::Unexpected(_) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID")

@@ -1,4 +1,4 @@
-//! The registry's own listener: with TLS, or on loopback only.
+//! The registry's own listener: with TLS, or only on loopback addresses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Uploads: in one request, or begun, gone on with and finished in several.
+//! Uploads: in one request, or begun, continued and finished in several.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,16 +18,16 @@ use super::route::digest;
 use super::stream::drain;
 use crate::images::ImageError;
 
-/// Random bytes of an upload's id: nobody guesses one.
+/// Random bytes of an upload's id: too many to guess.
 const ID_BYTES: usize = 16;
 
 impl Registry {
-    /// Begins an upload; or is all of it, where the request says what its body is; or none, where the blob is there already.
+    /// Begins an upload; or stores a whole blob, if the request has its digest; or mounts a blob that exists already.
     pub(super) async fn begin(self: &Arc<Self>, name: Repository, request: Request) -> Answered<Response> {
         let query = request.uri().query().unwrap_or_default().to_owned();
         if let Some(wanted) = parameter(&query, "mount") {
             let wanted = digest(&wanted)?;
-            // Blobs belong to no repository, so that it does not matter where from.
+            // Blobs belong to no repository, so it does not matter which one it is mounted from.
             if self.images.with_store(move |_, content| Ok(content.size(&wanted)?)).await?.is_some() {
                 return Ok(created(&name, &wanted));
             }
@@ -58,13 +58,13 @@ impl Registry {
         Ok(created(&name, &expected))
     }
 
-    /// How far an upload is.
+    /// The progress of an upload.
     pub(super) fn upload(&self, name: &Repository, id: &str) -> Answered<Response> {
         let length = self.images.sessions().length(id, name, Instant::now())?;
         Ok(accepted(StatusCode::NO_CONTENT, name, id, length))
     }
 
-    /// Adds a piece.
+    /// Appends a chunk.
     pub(super) async fn go_on(
         self: &Arc<Self>,
         name: Repository,
@@ -77,7 +77,7 @@ impl Registry {
         Ok(accepted(StatusCode::ACCEPTED, &name, &id, length))
     }
 
-    /// Adds the last piece, which may be empty, and keeps the blob.
+    /// Appends the last chunk, which may be empty, and stores the blob.
     pub(super) async fn finish(
         self: &Arc<Self>,
         name: Repository,
@@ -87,7 +87,7 @@ impl Registry {
         let expected = parameter(request.uri().query().unwrap_or_default(), "digest");
         let expected = digest(&expected.unwrap_or_default())?;
         let upload = self.add_to(&name, &id, request).await?;
-        // Whether it is what was said or not: nobody goes on with it.
+        // The upload ends, whether its digest is right or wrong.
         self.images.sessions().remove(&id, &name);
         self.put_in_place(upload, expected).await?;
         Ok(created(&name, &expected))
@@ -101,8 +101,8 @@ impl Registry {
         }
     }
 
-    /// Takes an upload and adds a request's body to it. Where that fails, what has come stays, unless there is no room for more
-    /// of it: nobody can go on with it then, and what it holds is of use to others.
+    /// Takes an upload and appends a request's body. After an error it can be continued, unless there is no space for
+    /// more: then it is dropped, as the space it holds is of use to others.
     async fn add_to(self: &Arc<Self>, name: &Repository, id: &str, request: Request) -> Answered<Upload> {
         let upload = self.images.sessions().take(id, name, Instant::now())?;
         if let Err(error) = fits(request.headers(), upload.length()) {
@@ -123,7 +123,7 @@ impl Registry {
         }
     }
 
-    /// Puts an upload back to be gone on with. What has lost its bytes is over.
+    /// Puts an upload back so that it can be continued. One whose bytes are lost is removed.
     fn give_back(&self, name: &Repository, id: &str, upload: Option<Upload>) {
         match upload {
             Some(upload) => self.images.sessions().put_back(id, upload, Instant::now()),
@@ -137,7 +137,7 @@ impl Registry {
     }
 }
 
-/// Whether a piece begins where the one before ended, and is as long as it says, where it says so.
+/// Whether a chunk begins where the upload ends, and has the announced length, if the request says so.
 fn fits(headers: &HeaderMap, length: u64) -> Answered<()> {
     let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
     let wrong = |message: String| {
@@ -172,7 +172,7 @@ fn place(name: &Repository, id: &str) -> String {
     format!("/v2/{name}/blobs/uploads/{id}")
 }
 
-/// Of what is there. That of nothing cannot be said, and is said as clients expect it.
+/// The range of the received bytes. An empty one cannot be expressed, and is written as clients expect it.
 fn range(length: u64) -> String {
     format!("0-{}", length.saturating_sub(1))
 }
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_follow_each_other() {
+    fn chunks_must_be_contiguous() {
         let fits = |range: &'static str, body: u64, length: u64| {
             let mut headers =
                 HeaderMap::from_iter([(header::CONTENT_RANGE, HeaderValue::from_static(range))]);
