@@ -1,13 +1,13 @@
-//! What instances have written, read from all nodes for one reader: first what is there, merged by time; then, for one who
-//! follows, what comes, as it comes.
+//! The output of instances, read from all nodes for one reader: first the existing lines, merged by time; then, for a
+//! follower, new lines as they come.
 //!
 //! ```text
 //! n1 ── node ──┐
-//! n2 ── node ──┼─▶ merge by time, until all have told what was there ─▶ pass on as it comes ─▶ reader
+//! n2 ── node ──┼─▶ merge by time, until each node has sent its existing lines ─▶ pass on as it comes ─▶ reader
 //! n3 ── node ──┘
 //! ```
 //!
-//! Each way is bounded and waits for the reader, up to the files on the node: instances never do.
+//! Every queue is bounded and waits for the reader, back to the files on the node: instances never wait.
 
 mod merge;
 mod node;
@@ -32,19 +32,19 @@ const NODE_BATCHES: usize = 2;
 /// Lines that are passed on together.
 const BATCH_LINES: usize = 500;
 
-/// A line, from which node.
+/// A line, with the node that it is from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NodeLine {
     pub(crate) node: NodeId,
     pub(crate) what: What,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum What {
-    /// What an instance has written, or its node has to say about that.
+    /// A line that an instance has written, or a remark of its node.
     Record(LogRecord),
-    /// What the edge has to say, and when.
+    /// A remark of the edge, with its time.
     Remark { time_ms: u64, text: String },
 }
 
@@ -61,23 +61,23 @@ impl NodeLine {
     }
 }
 
-/// Somebody who wants to read.
+/// A request to read.
 pub(crate) struct Reading {
     pub(crate) ask: ReadLogs,
     lines: mpsc::Sender<Vec<NodeLine>>,
-    /// Their place among those whom the admin API has room for.
+    /// One of the admin API's permits for watchers.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Reading {
-    /// A reading to be handed to a shard, and where its lines arrive.
+    /// A request to hand to a shard, and the receiver of its lines.
     pub(crate) fn new(ask: ReadLogs, permit: OwnedSemaphorePermit) -> (Self, mpsc::Receiver<Vec<NodeLine>>) {
         let (lines, arrive) = mpsc::channel(WAITING_BATCHES);
         (Self { ask, lines, _permit: permit }, arrive)
     }
 }
 
-/// Reads from all nodes, until there is no more or nobody reads.
+/// Reads from all nodes, until there is no more or the reader is gone.
 pub(crate) async fn read(links: &Links, reading: Reading) {
     let gone = reading.lines.clone();
     tokio::select! {
@@ -86,20 +86,20 @@ pub(crate) async fn read(links: &Links, reading: Reading) {
     }
 }
 
-/// What a node's reader tells.
+/// What the reader of one node reports.
 #[derive(Debug)]
 enum News {
     Lines(Vec<NodeLine>),
-    /// All that was there has been told.
+    /// All lines that existed at the start were passed on.
     CaughtUp,
 }
 
-/// The reader has gone away.
+/// The client has disconnected.
 #[derive(Debug)]
 struct Gone;
 
 async fn read_all(links: &Links, reading: Reading) -> Result<(), Gone> {
-    // Whoever leaves takes them all along.
+    // Dropping the set stops the readers of all nodes.
     let mut readers = JoinSet::new();
     let mut nodes = Vec::new();
     for (node, link) in links {
@@ -115,7 +115,7 @@ async fn read_all(links: &Links, reading: Reading) -> Result<(), Gone> {
     Ok(())
 }
 
-/// Towards the reader.
+/// The way to the client.
 struct Out<'a> {
     to: &'a mpsc::Sender<Vec<NodeLine>>,
 }
@@ -125,7 +125,7 @@ impl Out<'_> {
         if lines.is_empty() { Ok(()) } else { self.to.send(lines).await.map_err(|_| Gone) }
     }
 
-    /// Sends what was there, by time; gives back the nodes that may have more.
+    /// Sends the existing lines, ordered by time; returns the nodes that may have more.
     async fn merged(
         &self,
         mut nodes: Vec<mpsc::Receiver<News>>,
@@ -150,7 +150,7 @@ impl Out<'_> {
         Ok(nodes)
     }
 
-    /// Sends what comes.
+    /// Sends new lines as they come.
     async fn pass_on(&self, nodes: Vec<mpsc::Receiver<News>>) -> Result<(), Gone> {
         let mut news = select_all(nodes.into_iter().map(ReceiverStream::new));
         while let Some(news) = news.next().await {

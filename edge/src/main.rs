@@ -1,5 +1,5 @@
-//! The daemon that takes requests and owns objects. `ARCHITECTURE.md` says how its parts hang together; a request's way
-//! through them starts at `proxy::listener` and goes on in `proxy`.
+//! The daemon that takes requests and owns objects. `ARCHITECTURE.md` describes its parts; a request enters at
+//! `proxy::listener` and continues in `proxy`.
 
 mod admin;
 mod apps;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How a command beside a running edge, or without one, ends. Why it failed is said on standard error.
+/// The exit code of a command other than `run`. Prints the error on standard error.
 fn told(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,7 +71,8 @@ fn run(args: RunArgs) -> anyhow::Result<Ending> {
     runtime.block_on(edge::run(config, lifecycle))
 }
 
-/// Lets the edge have as many connections as the system allows it. Best effort: with fewer, later ones wait.
+/// Raises the limit of open files to the most that the system permits. Best effort: at the limit, further connections
+/// wait.
 fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
@@ -80,8 +81,8 @@ fn raise_file_limit() {
     }
 }
 
-/// Ends the edge with the process that holds the other end of its standard input. A thread of its own, because a read
-/// of standard input cannot be given up; it ends with the process.
+/// Drains the edge when its standard input ends, that is, with the process at the other end. On a thread of its own,
+/// because a blocking read cannot be cancelled; the thread ends with the process.
 fn drain_at_end_of_stdin(lifecycle: Lifecycle) -> anyhow::Result<()> {
     let watch = move || {
         let mut buffer = [0; 256];

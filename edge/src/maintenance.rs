@@ -1,4 +1,4 @@
-//! `berth-edge store`: the store of an edge that does not run, written out, read back and checked.
+//! `berth-edge store`: exports, imports and verifies the store of an edge that is not running.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -10,10 +10,10 @@ use berth_store::{self as store, Contents};
 
 use crate::config::StoreCommand;
 
-/// Who may read an export: its owner, for it holds the environment of containers.
+/// Mode of an export: only its owner may read it, because it contains environment variables of containers.
 const EXPORT_MODE: u32 = 0o600;
 
-/// Carries out one of its commands.
+/// Runs one of the commands.
 pub(crate) fn run(command: &StoreCommand) -> Result<()> {
     match command {
         StoreCommand::Export { store, output } => export(&store.state.join("store"), output.as_deref()),
@@ -35,7 +35,7 @@ fn export(directory: &Path, output: Option<&Path>) -> Result<()> {
                 Ok(contents)
             });
             if exported.is_err() {
-                // A part of an export is none.
+                // An incomplete export is removed: it could not be imported.
                 let _ = fs::remove_file(path);
             }
             exported?

@@ -1,4 +1,4 @@
-//! What is wrong with an app's hooks, callbacks and crons, and with requests that name no port.
+//! Validates the hooks, callbacks and crons of an app, and routes and actions without a port.
 
 use berth_common::spec::{Action, AppSpec, ClassSpec, MAX_CALLBACKS, MAX_CRONS};
 
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_named_with_its_place() {
+    fn impossible_triggers_are_named_with_their_field() {
         let mut bad = app("a", &[("/x", None)]);
         let class = bad.classes.values_mut().next().unwrap();
         class.callbacks.insert("tell".parse().unwrap(), Action::Hook);

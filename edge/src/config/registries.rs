@@ -1,4 +1,4 @@
-//! Which registries are reached, and how.
+//! The options for other registries: which may be reached, and how.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub(crate) struct RegistryArgs {
 }
 
 impl RegistryArgs {
-    /// Checks them, and reads the files.
+    /// Checks the options, and reads the files that they name.
     pub(crate) fn check(self) -> anyhow::Result<Settings> {
         let mut authorities = Vec::new();
         for file in &self.registry_ca {

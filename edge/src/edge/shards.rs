@@ -1,5 +1,5 @@
-//! One shard: a thread with its own runtime, listener, engine, connections to all nodes and pool. Puts these parts
-//! together, and takes them down in order when the edge stops.
+//! One shard: a thread with its own runtime, listener, engine, connections to all nodes, and pool. Connects these
+//! parts, and stops them in order when the edge stops.
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::shard::objects::{self, Change, Inbox, Mailbox, Objects};
 use crate::shard::wakes::Wakes;
 use crate::shard::{Shards, WorkQueue, tunnel};
 
-/// Longest wait for the nodes to hear that their connections are closed.
+/// Longest wait for the close of the connections to reach the nodes.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What all shards share.
@@ -41,16 +41,16 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) router: Arc<CurrentRouter>,
-    /// The containers that nodes are to keep ready.
+    /// The containers that nodes are to keep prepared.
     pub(crate) prepared: PreparedContainers,
     pub(crate) secrets: Arc<Secrets>,
-    /// Told of objects that change.
+    /// Receives changed objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
-    /// Told of events that hooks are to be told.
+    /// Wakes the hook delivery for objects with new events.
     pub(crate) wakes: Wakes,
     pub(crate) beats: Arc<Beats>,
     pub(crate) metrics: Arc<Metrics>,
-    /// All shards, as others give them work.
+    /// Runs work on the shards.
     pub(crate) shards: Shards<Proxy>,
 }
 
@@ -61,9 +61,9 @@ pub(crate) struct Own {
     pub(crate) listener: StdListener,
     pub(crate) mailbox: Mailbox,
     pub(crate) inbox: Inbox,
-    /// What others want done here.
+    /// Work that others have queued for this shard.
     pub(crate) work: WorkQueue<Proxy>,
-    /// Its objects whose instances may live.
+    /// Its objects whose instances may be running.
     pub(crate) records: Vec<Record>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Own {
 pub(crate) fn start(shared: Shared, own: Own) -> std::io::Result<JoinHandle<anyhow::Result<()>>> {
     let name = format!("shard-{}", own.index);
     std::thread::Builder::new().name(name).spawn(move || {
-        // However the thread ends: an edge without one of its shards must not go on.
+        // Also on a panic or error: an edge without one of its shards must not go on.
         let _drain = shared.lifecycle.drain().clone().drop_guard();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.context("the shard's runtime")?.block_on(run(shared, own))
@@ -119,7 +119,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
     lifecycle.spawn(listener::listen(listener, proxy, lifecycle.clone()));
 
     let ended = tokio::select! {
-        // Told to stop, parts end as they should.
+        // When the edge stops, tasks end by themselves; only an earlier end is an error.
         biased;
         () = lifecycle.stop().cancelled() => Ok(()),
         ended = parts.join_next() => Err(anyhow::anyhow!("a part of the shard ended by itself: {ended:?}")),
@@ -136,7 +136,7 @@ async fn beat(beats: Arc<Beats>, index: usize) {
     }
 }
 
-/// A link to every node.
+/// Starts a link to every node.
 fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &mut JoinSet<()>) -> Links {
     let mut links = Links::new();
     for (node, address) in &shared.config.nodes {
@@ -148,11 +148,11 @@ fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &m
             config: tunnel::client_config(&shared.config.credentials, node),
             nodes: Arc::clone(&shared.nodes),
             objects: own.mailbox.clone(),
-            // One link tells it; which one makes no difference.
+            // One link per node sends the prepared containers; any shard's will do.
             prepared: (own.index == 0).then(|| shared.prepared.clone()),
         });
         let stop = shared.lifecycle.stop().clone();
-        // A link ends only when the edge stops, and with it the shard.
+        // A link ends only when the edge stops, and the shard with it.
         parts.spawn(async move {
             link.run(stop.clone()).await;
             stop.cancelled().await;

@@ -1,5 +1,5 @@
-//! Lines of several nodes, each in order, become one sequence by time; with a bound on how many of the last are wanted,
-//! only those. Pure: knows no nodes and waits for nothing.
+//! Merges the lines of several nodes, each sorted, into one sequence by time; with a limit, only the last lines. Pure:
+//! does no input or output.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use berth_common::clock::wall_ms;
 
 use super::{NodeLine, What};
 
-/// Bytes of text that are kept while it is not known yet which lines are the last.
+/// Bytes of text that are kept until it is known which lines are the last.
 const MAX_TAIL_BYTES: usize = 16 << 20;
 
-/// See the module.
+/// Merges the lines of several sources.
 pub(super) struct Merge {
     sources: Vec<Source>,
     tail: Option<Tail>,
@@ -27,7 +27,7 @@ struct Tail {
     wanted: usize,
     lines: VecDeque<NodeLine>,
     bytes: usize,
-    /// Wanted, and too much.
+    /// Lines that are wanted, but were dropped because they are too long together.
     left_out: usize,
 }
 
@@ -42,7 +42,7 @@ impl Merge {
         Self { sources: (0..sources).map(|_| Source::default()).collect(), tail }
     }
 
-    /// A source of which nothing is known now: it must tell before anything can be taken.
+    /// A source without a known next line: it must deliver before a line can be taken.
     pub(super) fn lacking(&self) -> Option<usize> {
         self.sources.iter().position(|source| source.lines.is_empty() && !source.complete)
     }
@@ -51,17 +51,17 @@ impl Merge {
         self.sources[index].lines.extend(lines);
     }
 
-    /// A source has told all that was there.
+    /// A source has delivered all its existing lines.
     pub(super) fn complete(&mut self, index: usize) {
         self.sources[index].complete = true;
     }
 
-    /// Whether everything was told and taken.
+    /// Whether everything was delivered and taken.
     pub(super) fn is_done(&self) -> bool {
         self.sources.iter().all(|source| source.complete && source.lines.is_empty())
     }
 
-    /// Takes the next lines, as far as no source is lacking. With a bound, those that may be the last stay here.
+    /// Takes the next lines, until a source without a known line blocks. With a limit, the last lines stay here.
     pub(super) fn take(&mut self, most: usize) -> Vec<NodeLine> {
         let mut taken = Vec::new();
         for _ in 0..most {
@@ -102,7 +102,7 @@ impl Tail {
             let Some(NodeLine { what: What::Record(record), .. }) = self.lines.pop_front() else { break };
             self.bytes -= record.text.len();
         }
-        // Once there are enough again, none of them is missing any more.
+        // With enough newer lines, the dropped ones are not missing any more.
         if self.lines.len() == self.wanted {
             self.left_out = 0;
         }
@@ -151,13 +151,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_before_all_have_told_what_may_come_first() {
+    fn nothing_is_taken_before_every_source_has_delivered() {
         let mut merge = Merge::new(2, None);
         merge.add(0, lines("n1", &[1, 5]));
         assert_eq!(merge.lacking(), Some(1));
         assert!(merge.take(10).is_empty());
         merge.add(1, lines("n2", &[2, 3]));
-        // Behind 3 there may be a 4.
+        // After 3 there may be a 4.
         assert_eq!(times(&merge.take(10)), [1, 2, 3]);
         assert!(!merge.is_done());
         merge.complete(1);
@@ -167,7 +167,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_last_are_those_of_all_together() {
+    fn the_last_lines_are_those_of_all_sources_together() {
         let mut merge = Merge::new(2, Some(3));
         merge.add(0, lines("n1", &[1, 5, 6]));
         merge.add(1, lines("n2", &[2, 3, 7]));
@@ -180,7 +180,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_last_are_bounded_in_size() {
+    fn the_last_lines_are_bounded_in_size() {
         let mut merge = Merge::new(1, Some(100));
         let long = "x".repeat(1 << 20);
         merge.add(0, (0..20).map(|time| line("n1", time, &long)).collect());

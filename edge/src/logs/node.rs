@@ -1,5 +1,5 @@
-//! Reads from one node for one reader: asks, passes on, and after a lost connection asks again for what is behind the last
-//! that came.
+//! Reads the output from one node for one reader: asks for it, passes it on, and after a lost connection asks again for
+//! what comes after the last line received.
 //!
 //! ```text
 //!               asked                       the stream ended, or refused for good
@@ -24,35 +24,35 @@ use super::{Gone, News, NodeLine, What};
 use crate::shard::link::LinkHandle;
 use crate::shard::link::call::{self, CallError};
 
-/// How long a node that is not connected is waited for: before anything else is shown, and once it was there.
+/// How long to wait for a node that is not connected: before anything is shown, and after its connection was lost.
 const FIRST_WAIT: Duration = Duration::from_millis(300);
 const NEXT_WAIT: Duration = Duration::from_secs(3);
-/// Pause before a node is asked again that did not answer well.
+/// Pause before a node is asked again after an error.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// How often a node may be lost before somebody who does not follow is told so: an agent that was restarted may still have
-/// connections that look alive.
+/// How many lost connections are not reported to a reader that does not follow: after an agent's restart, stale
+/// connections may still look alive.
 const MAX_LOSSES: u32 = 5;
-/// Pause before one is asked again that refused.
+/// Pause before a node is asked again that refused.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
-/// A wait without end, in parts: a node may come back after days.
+/// An unlimited wait, in intervals: a node may come back after days.
 const LONG_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// See the module.
+/// Reads the output from one node.
 pub(super) struct NodeReader {
     node: NodeId,
     link: LinkHandle,
     ask: ReadLogs,
     tell: mpsc::Sender<News>,
     seen: Seen,
-    /// What was there at the beginning has been told.
+    /// All lines that existed at the start were passed on.
     caught_up: bool,
-    /// The reader knows that something is wrong.
+    /// The reader was told that something is wrong.
     warned: bool,
 }
 
 /// Why a node was not read to the end.
 enum Broken {
-    /// Nobody wants it any more.
+    /// The reader is gone.
     Gone,
     Lost(CallError),
     Refused(Refusal),
@@ -75,9 +75,9 @@ impl NodeReader {
         Self { node, link, ask, tell, seen: Seen::default(), caught_up: false, warned: false }
     }
 
-    /// Reads until there is no more, or nobody wants it.
+    /// Reads until there is no more, or the reader is gone.
     pub(super) async fn run(mut self) {
-        // Only says that the reader has gone away, and then nothing is left to do.
+        // An error only means that the reader is gone; then nothing is left to do.
         let _ = self.read().await;
     }
 
@@ -91,7 +91,7 @@ impl NodeReader {
                 Err(Broken::Gone) => return Err(Gone),
                 Err(Broken::Refused(refusal)) => {
                     self.warn(format!("[{} does not show its output: {refusal}]", self.node)).await?;
-                    // It may have room later; what it does not understand it will never do.
+                    // A busy node may have capacity later; a request that it does not understand will never succeed.
                     if refusal.code == RefusalCode::Invalid || !self.ask.follow {
                         return Ok(());
                     }
@@ -111,7 +111,7 @@ impl NodeReader {
         }
     }
 
-    /// A connection to the node; `None` where it is not worth waiting for.
+    /// A connection to the node; `None` if waiting any longer is pointless.
     async fn connected(&mut self, wait: Duration) -> Result<Option<Connection>, Gone> {
         if let Some(connection) = self.link.connected(Instant::now() + wait).await {
             return Ok(Some(connection));
@@ -128,7 +128,8 @@ impl NodeReader {
         }
     }
 
-    /// Tells that something is wrong, once until it is right again. Nobody needs to wait for this node's past.
+    /// Reports a problem once until it is solved, and marks the node's existing lines as complete: others must not wait
+    /// for it.
     async fn warn(&mut self, text: String) -> Result<(), Gone> {
         if !std::mem::replace(&mut self.warned, true) {
             self.tell(News::Lines(vec![NodeLine::remark(&self.node, text)])).await?;
@@ -138,7 +139,7 @@ impl NodeReader {
 
     async fn read_from(&mut self, connection: &Connection) -> Result<(), Broken> {
         let ask = ReadLogs {
-            // What was left out the first time stays so; later output is wanted as a whole.
+            // Lines that were left out the first time stay out; all later output is wanted.
             tail: self.ask.tail.filter(|_| !self.caught_up),
             after: self.seen.places(),
             ..self.ask.clone()
@@ -178,11 +179,12 @@ impl NodeReader {
     }
 }
 
-/// How far the output of each instance was passed on; of the latest instances, as many as a call may name.
+/// The position up to which the output of each instance was passed on; of the latest instances, as many as a call may
+/// name.
 #[derive(Debug, Default)]
 struct Seen {
     places: HashMap<InstanceId, u64>,
-    /// In the order in which they came.
+    /// In order of their last line.
     order: VecDeque<InstanceId>,
 }
 

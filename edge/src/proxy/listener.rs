@@ -1,4 +1,4 @@
-//! Takes clients' connections and serves HTTP/1.1 on them, within bounds. Knows nothing of where answers come from.
+//! Accepts clients' connections and serves HTTP/1.1 on them, within limits. Does not know where responses come from.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,13 +26,14 @@ use super::error::ProxyError;
 use super::socket::ClientSocket;
 use crate::http::framing::Guarded;
 
-/// Most connections of clients that one shard serves at once; more wait in the kernel.
+/// Most connections of clients that one shard serves at once; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 8192;
-/// Connections that the kernel keeps waiting for a shard.
+/// Connections that may wait in the kernel's backlog of a shard.
 const BACKLOG: i32 = 1024;
-/// Largest head of a request, and largest buffer for what was read and not yet taken.
+/// Largest head of a request, and largest read buffer, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Longest wait for a whole head, from the end of the last response on: also how long an idle connection is kept.
+/// Longest wait for a whole request head, counted from the end of the last response: so idle connections are closed
+/// too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Binds a shard's socket. Several shards share one address; the kernel spreads connections over them.

@@ -1,4 +1,4 @@
-//! Does what is due: makes a request of an action, and has it carried out on the shard of its object.
+//! Carries out due schedules: turns an action into a request, and runs it on the shard of its object.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,23 +19,23 @@ use crate::proxy::Proxy;
 use crate::proxy::error::{Fault, ProxyError};
 use crate::shard::Shards;
 
-/// Longest time that something may take, the start of its instance included: what takes longer belongs to the app, which may
-/// go on after its answer.
+/// Longest time for one action, the start of the instance included: an app that needs longer may continue after its
+/// response.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// What requests of Berth's own are for: no client can ask for it.
+/// The host of Berth's own requests: no client can name it.
 const OWN_HOST: &str = "berth.internal";
-/// What is due is done through these.
+/// What actions are carried out with.
 pub(super) struct Actions {
     pub(super) apps: Arc<Apps>,
     pub(super) shards: Shards<Proxy>,
 }
 
-/// Why something was not done.
+/// Why an action was not completed.
 #[derive(Debug)]
 pub(super) enum NotDone {
-    /// It was tried.
+    /// It was tried and failed.
     Failed(String),
-    /// Nobody could try.
+    /// It could not be tried: no node, or no capacity.
     NotNow(String),
 }
 
@@ -55,16 +55,16 @@ impl From<ProxyError> for NotDone {
     }
 }
 
-/// What was done.
+/// The result of an action.
 pub(super) enum Done {
-    /// All of it.
+    /// It is complete.
     Done,
     /// This is still to be written.
     Tell(Box<Delivery>),
 }
 
 impl Actions {
-    /// Does it, or says why that was not possible.
+    /// Carries the action out, or returns why that was not possible.
     pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, NotDone> {
         let key = &schedule.key;
         let class = self.apps.class(&key.app, &key.class);
@@ -94,7 +94,7 @@ impl Actions {
         port: Option<u16>,
         request: Option<Request<Full<Bytes>>>,
     ) -> Result<Option<StatusCode>, NotDone> {
-        // Whoever declared it wants it started.
+        // Declaring a schedule permits the start, even in a class that is started manually.
         class.manual_start = false;
         let key = schedule.key.clone();
         let shard = self.shards.of(key.id());
@@ -137,7 +137,7 @@ fn with_env(
         own.insert("BERTH_PAYLOAD".to_owned(), schedule.payload.to_string());
     }
     own.extend(env.iter().map(|(name, value)| (name.clone(), fill(value, schedule.scheduled_ms))));
-    // What is given for this one start goes before what the class says, a secret too.
+    // Settings of this start override those of the class, secrets included.
     class.secrets.retain(|variable, _| !own.contains_key(variable.as_str()));
     let bytes: usize = own.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > berth_common::spec::MAX_ENV_BYTES {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_tells_what_it_is_for() {
+    fn a_request_has_headers_that_say_what_it_is_for() {
         let due = Schedule { payload: json!({ "a": 1 }), ..schedule("o", 1, 7_000) };
         let request = request(&due, &to("/run?at={scheduled_ms}", None)).unwrap();
         assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("POST", "/run?at=7000"));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_class_does_not_declare_any_more_is_told() {
+    fn what_the_class_no_longer_declares_is_reported() {
         let error = action_of(&schedule("o", 1, 0), &class()).unwrap_err();
         assert!(error.contains("no callback `clean`"), "{error}");
         assert!(event(&schedule("o", 1, 0), &class()).is_err());

@@ -1,5 +1,5 @@
-//! `berth-edge secret-key`: the key file, made and changed by whoever owns it, while the edge runs or not. `berth secret init`
-//! and `berth secret rotate` run it.
+//! `berth-edge secret-key`: creates and changes the key file on behalf of its owner, whether or not the edge runs.
+//! `berth secret init` and `berth secret rotate` call it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub(crate) enum SecretKeyCommand {
     },
 }
 
-/// Where a key file is.
+/// The location of a key file.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub(crate) struct PlaceArgs {
@@ -49,7 +49,7 @@ impl PlaceArgs {
     }
 }
 
-/// Carries out one of the commands.
+/// Runs one of the commands.
 pub(crate) fn run(command: &SecretKeyCommand) -> Result<()> {
     match command {
         SecretKeyCommand::Init(place) => {

@@ -24,19 +24,19 @@ use super::outbox::Asked;
 use super::{Command, Link, TERM};
 use crate::prepared::PreparedContainers;
 
-/// Longest wait for a node to tell of all its instances.
+/// Longest wait for a node to report all its instances.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(15);
-/// Most calls that wait for their answers at once.
+/// Most calls that wait for their replies at once.
 const MAX_CALLS: usize = 64;
 /// Most updates that are read ahead.
 const UPDATES: usize = 256;
-/// How often a connection is looked at for signs of life.
+/// How often a connection is checked for received packets.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Looks without a packet after which the node is asked for a sign, again and again: a node that was restarted answers
-/// that with a reset, long before the connection would be given up for its silence.
+/// Checks without a packet after which the node is pinged, again and again: a node that was restarted replies with a
+/// reset, long before the connection would time out.
 const QUIET_LOOKS: u32 = 3;
 
-/// Why a connection is of no more use.
+/// Why a connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     #[error("{0}")]
@@ -63,7 +63,7 @@ impl SessionError {
     }
 }
 
-/// What a node tells by itself.
+/// A message of a node that is not a reply.
 enum News {
     Instance(InstanceStatus),
     Draining(bool),
@@ -78,7 +78,7 @@ enum Sent {
 
 type Answered = (Sent, Result<Answer, CallError>);
 
-/// The parts of a session that run side by side.
+/// The concurrent parts of a session.
 struct Session {
     connection: Connection,
     calls: FuturesUnordered<BoxFuture<'static, Answered>>,
@@ -109,7 +109,7 @@ impl Link {
         self.nodes.up(&welcome);
         self.connection.send_replace(Some(connection.clone()));
         tracing::info!(node = %self.node, version = welcome.version, "node connected");
-        // Reading a frame must not be cut off half-way, so it is done in a task of its own, which ends with the session.
+        // Reading a frame must not be cancelled half-way, so it runs in a task of its own, which ends with the session.
         let (tell, updates) = mpsc::channel(UPDATES);
         let reader = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(follow(watch, tell)));
         let ended = self.up(Session::new(connection.clone(), updates), stop).await;
@@ -128,7 +128,7 @@ impl Link {
         }
     }
 
-    /// Takes what a new connection told of every instance.
+    /// Takes a node's report of all its instances on a new connection.
     fn synced(&mut self, told: Vec<InstanceStatus>, welcome: &Welcome) {
         let mut instances: HashSet<InstanceId> = told.iter().map(|status| status.instance).collect();
         for status in told {
@@ -151,7 +151,7 @@ impl Link {
         self.objects.input(Input::Status { node: self.node.clone(), status });
     }
 
-    /// Takes a command into the outbox.
+    /// Takes an order into the outbox.
     pub(super) fn take(&mut self, command: Command) {
         match command {
             Command::Start(start) => self.outbox.start(start),
@@ -177,7 +177,7 @@ impl Link {
     }
 
     async fn up(&mut self, mut session: Session, stop: &CancellationToken) -> Result<(), SessionError> {
-        // What is to be kept ready is told on each connection, and when it changes.
+        // The prepared containers are sent on each connection, and when they change.
         if let Some(prepared) = &mut self.prepared {
             prepared.mark_changed();
         }
@@ -276,7 +276,7 @@ async fn hello(connection: &Connection, hello: Hello) -> Result<Welcome, Session
     }
 }
 
-/// Everything that a node tells of its instances when asked for the first time, and the stream that tells of changes.
+/// The report of all instances that a node sends first, and the stream of its changes.
 async fn account(connection: &Connection) -> Result<(Vec<InstanceStatus>, RecvStream), SessionError> {
     let told = async {
         let mut watch = call::open(connection, &Call::Watch).await?;
@@ -291,7 +291,7 @@ async fn account(connection: &Connection) -> Result<(Vec<InstanceStatus>, RecvSt
     told.map_err(|error| SessionError::Call { call: "watch", error })
 }
 
-/// The next thing told, or `None` at the end of the account.
+/// The next message of the stream, or `None` once all instances were reported (`Synced`).
 async fn next_news(watch: &mut RecvStream) -> Result<Option<News>, CallError> {
     match frame::read(watch).await?.ok_or(CallError::NoAnswer)? {
         Answer::Update(status) => Ok(Some(News::Instance(status))),
@@ -301,7 +301,7 @@ async fn next_news(watch: &mut RecvStream) -> Result<Option<News>, CallError> {
     }
 }
 
-/// Reads updates until there are none, or nobody wants them.
+/// Reads updates until the stream ends or the receiver is gone.
 async fn follow(mut watch: RecvStream, tell: mpsc::Sender<Result<News, CallError>>) {
     loop {
         let update = match next_news(&mut watch).await {
@@ -316,7 +316,7 @@ async fn follow(mut watch: RecvStream, tell: mpsc::Sender<Result<News, CallError
     }
 }
 
-/// The next that is to be kept ready; never, where another link tells it.
+/// The next list of prepared containers; never, if another link sends them.
 async fn changed(prepared: &mut Option<PreparedContainers>) -> Prepare {
     match prepared {
         Some(prepared) => prepared.changed().await,
