@@ -56,7 +56,7 @@ use crate::shard::wakes::Wakes;
 use crate::tokens::Tokens;
 
 pub(crate) use self::listen::{Listeners, serve};
-pub(crate) use self::transfers::room as transfers;
+pub(crate) use self::transfers::permits as transfers;
 
 /// Largest specification of an app, in bytes: larger than one with the most classes and the largest environments.
 const MAX_SPEC_BYTES: usize = 16 << 20;

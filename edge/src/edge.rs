@@ -26,7 +26,7 @@ use berth_store::{SledStore, Store, Vitals};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, broadcast};
 
-use self::shards::{Own, Shared};
+use self::shards::{PerShard, Shared};
 use crate::admin::{self, Admin, Listeners};
 use crate::apps::{self, Apps};
 use crate::config::{Config, RegistryAddress};
@@ -41,7 +41,7 @@ use crate::proxy::router::CurrentRouter;
 use crate::proxy::{Proxy, listener};
 use crate::scheduler;
 use crate::secrets::Secrets;
-use crate::shard::beats::Beats;
+use crate::shard::heartbeats::Heartbeats;
 use crate::shard::link::Introduction;
 use crate::shard::objects::{self, Inbox, Mailbox};
 use crate::shard::wakes::Wakes;
@@ -98,7 +98,7 @@ struct Edge {
     /// The thread that brings images to nodes.
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
-    own: OwnWork,
+    own: BackgroundWork,
     config: Arc<Config>,
     watch: Arc<Watch>,
 }
@@ -118,12 +118,12 @@ struct Directories {
 }
 
 /// The background work of the edge.
-struct OwnWork {
+struct BackgroundWork {
     hooks: hooks::Dependencies,
     scheduler: scheduler::Dependencies,
 }
 
-impl OwnWork {
+impl BackgroundWork {
     fn of(shared: &Shared, apps: &Arc<Apps>, mailboxes: &[Mailbox]) -> Self {
         let hooks = hooks::Dependencies {
             store: Arc::clone(&shared.store),
@@ -144,7 +144,7 @@ impl OwnWork {
 }
 
 /// The receiving ends of a shard.
-struct Ends {
+struct ShardInputs {
     mailbox: Mailbox,
     inbox: Inbox,
     work: WorkQueue<Proxy>,
@@ -176,7 +176,7 @@ impl Edge {
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let records = recover(&*store, &nodes, count)?;
         let (shards, queues) = Shards::new(count);
-        let ends: Vec<Ends> = queues.into_iter().zip(records).map(Ends::new).collect();
+        let ends: Vec<ShardInputs> = queues.into_iter().zip(records).map(ShardInputs::new).collect();
         let mailboxes: Vec<Mailbox> = ends.iter().map(|ends| ends.mailbox.clone()).collect();
         let shared = Shared {
             config: Arc::clone(&config),
@@ -188,14 +188,14 @@ impl Edge {
             secrets: Arc::clone(&secrets),
             changes: broadcast::Sender::new(CHANGES),
             wakes: Wakes::default(),
-            beats: Arc::new(Beats::new(count)),
+            heartbeats: Arc::new(Heartbeats::new(count)),
             metrics,
             shards,
         };
         let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
         let mut shards = start_shards(&shared, ends, epoch)?;
         shards.push(deliverer);
-        let own = OwnWork::of(&shared, &apps, &mailboxes);
+        let own = BackgroundWork::of(&shared, &apps, &mailboxes);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
         let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
         let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process));
@@ -246,7 +246,7 @@ impl Edge {
             tokio::spawn(scheduler::run(self.own.scheduler, lifecycle.drain().clone())),
         ];
         tracing::info!(admin = %socket.display(), "ready");
-        let status = || self.watch.beats.check().is_ok().then(|| "serving".to_owned());
+        let status = || self.watch.heartbeats.check().is_ok().then(|| "serving".to_owned());
         service::ready("serving");
         let ending = tokio::select! {
             ending = lifecycle.run_until_signal(GRACE) => ending,
@@ -284,7 +284,7 @@ fn watch(
         nodes: Arc::clone(&shared.nodes),
         mailboxes: mailboxes.to_vec(),
         store,
-        beats: Arc::clone(&shared.beats),
+        heartbeats: Arc::clone(&shared.heartbeats),
         lifecycle: shared.lifecycle.clone(),
         process,
     }
@@ -319,7 +319,7 @@ async fn monitor(
     Ok(Box::pin(async move { monitor.serve(&*watch).await }))
 }
 
-impl Ends {
+impl ShardInputs {
     fn new((work, records): (WorkQueue<Proxy>, Vec<Record>)) -> Self {
         let (mailbox, inbox) = objects::mailbox();
         Self { mailbox, inbox, work, records }
@@ -345,7 +345,7 @@ fn recover(store: &dyn Store, nodes: &Nodes, shards: usize) -> anyhow::Result<Ve
 
 fn start_shards(
     shared: &Shared,
-    ends: Vec<Ends>,
+    ends: Vec<ShardInputs>,
     epoch: Epoch,
 ) -> anyhow::Result<Vec<JoinHandle<anyhow::Result<()>>>> {
     let mut address = shared.config.listen;
@@ -360,8 +360,8 @@ fn start_shards(
             shard: u16::try_from(index).context("the number of shards")?,
             shards: shared.config.shards.get(),
         };
-        let Ends { mailbox, inbox, work, records } = ends;
-        let own = Own { index, introduction, listener, mailbox, inbox, work, records };
+        let ShardInputs { mailbox, inbox, work, records } = ends;
+        let own = PerShard { index, introduction, listener, mailbox, inbox, work, records };
         threads.push(shards::start(shared.clone(), own)?);
     }
     announce(address, threads.len(), epoch);

@@ -35,8 +35,8 @@ use crate::config::{Cli, Command, RunArgs};
 fn main() -> ExitCode {
     let args = match Cli::parse().command {
         Command::Run(args) => *args,
-        Command::Store(command) => return told(maintenance::run(&command)),
-        Command::SecretKey(command) => return told(secrets::command::run(&command)),
+        Command::Store(command) => return exit_code(maintenance::run(&command)),
+        Command::SecretKey(command) => return exit_code(secrets::command::run(&command)),
     };
     telemetry::init(args.log_format());
     match run(args) {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 /// The exit code of a command other than `run`. Prints the error on standard error.
-fn told(result: anyhow::Result<()>) -> ExitCode {
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

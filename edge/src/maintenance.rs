@@ -41,7 +41,7 @@ fn export(directory: &Path, output: Option<&Path>) -> Result<()> {
             exported?
         }
     };
-    say("exported", contents);
+    print_contents("exported", contents);
     Ok(())
 }
 
@@ -56,16 +56,16 @@ fn import(directory: &Path, input: Option<&Path>, replace: bool) -> Result<()> {
     if let Some(aside) = aside {
         eprintln!("the store that was there is now {}", aside.display());
     }
-    say("imported", contents);
+    print_contents("imported", contents);
     Ok(())
 }
 
 fn verify(directory: &Path) -> Result<()> {
-    say("sound:", store::verify(directory)?);
+    print_contents("sound:", store::verify(directory)?);
     Ok(())
 }
 
-fn say(what: &str, contents: Contents) {
+fn print_contents(what: &str, contents: Contents) {
     let Contents {
         apps,
         tokens,
@@ -74,14 +74,14 @@ fn say(what: &str, contents: Contents) {
         schedules,
         events,
         secrets,
-        lives,
+        usage,
         images,
         tags,
         registries,
     } = contents;
     eprintln!(
         "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be \
-         told, {secrets} secrets (sealed), {lives} records of usage, {images} images with {tags} tags (without their content), {registries} \
+         told, {secrets} secrets (sealed), {usage} records of usage, {images} images with {tags} tags (without their content), {registries} \
          users of registries (sealed)"
     );
 }

@@ -12,7 +12,7 @@ use berth_store::Vitals;
 
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::shard::beats::Beats;
+use crate::shard::heartbeats::Heartbeats;
 use crate::shard::objects::Mailbox;
 
 /// How long a shard may take to report its objects. If one does not, the page has none of them.
@@ -33,7 +33,7 @@ pub(crate) struct Watch {
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) store: Arc<Vitals>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) beats: Arc<Beats>,
+    pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) process: Process,
 }
@@ -54,7 +54,7 @@ impl Watched for Watch {
     }
 
     fn health(&self) -> Result<(), String> {
-        self.beats.check().map_err(|shard| format!("shard {shard} does not respond"))
+        self.heartbeats.check().map_err(|shard| format!("shard {shard} does not respond"))
     }
 
     async fn readiness(&self) -> Result<(), String> {

@@ -129,9 +129,9 @@ mod tests {
         let value = "x".repeat(MAX_ENV_BYTES - 1);
         let mut apps = apps(&["a0", "a1", "a2", "a3", "a4", "a5"], &value);
         apps.values_mut().next().unwrap().classes.values_mut().next().unwrap().prepared = 0;
-        let told = prepare(&wanted(&apps), &secrets(&directory));
-        assert_eq!(told.stocks.len(), 3);
-        assert!(frame::encode(&Call::Prepare(told)).is_ok());
+        let prepared = prepare(&wanted(&apps), &secrets(&directory));
+        assert_eq!(prepared.stocks.len(), 3);
+        assert!(frame::encode(&Call::Prepare(prepared)).is_ok());
     }
 
     #[tokio::test]
@@ -142,18 +142,18 @@ mod tests {
         let class = apps.values_mut().next().unwrap().classes.values_mut().next().unwrap();
         class.secrets.insert("KEY".parse().unwrap(), "S".parse().unwrap());
         let (_tell, receiver) = watch::channel(Arc::from(wanted(&apps)));
-        let mut told = PreparedContainers::new(receiver, Arc::clone(&secrets));
-        told.mark_changed();
+        let mut prepared = PreparedContainers::new(receiver, Arc::clone(&secrets));
+        prepared.mark_changed();
         // Without the secret, only the other class.
-        assert_eq!(told.changed().await.stocks.len(), 1);
+        assert_eq!(prepared.changed().await.stocks.len(), 1);
         for value in ["first-value", "second-value"] {
             let secret = Secret::new(value.to_owned());
             secrets.put("a".parse().unwrap(), "S".parse().unwrap(), secret).await.unwrap();
-            let stocks = told.changed().await.stocks;
+            let stocks = prepared.changed().await.stocks;
             assert_eq!((stocks.len(), stocks[0].recipe.env["KEY"].as_str()), (2, value));
-            assert!(!format!("{stocks:?}{told:?}", told = told.wanted.borrow()).contains(value));
+            assert!(!format!("{stocks:?}{prepared:?}", prepared = prepared.wanted.borrow()).contains(value));
         }
         secrets.delete("a".parse().unwrap(), "S".parse().unwrap()).await.unwrap();
-        assert_eq!(told.changed().await.stocks.len(), 1);
+        assert_eq!(prepared.changed().await.stocks.len(), 1);
     }
 }

@@ -81,7 +81,7 @@ pub enum Write {
     /// Updates an event after a failed try.
     Retried(EventId, Box<Delivery>),
     /// Removes an event that was delivered.
-    EventTold(EventId),
+    EventDelivered(EventId),
     /// Moves an event from those that wait for delivery to those that were set aside.
     SetAside(EventId, Box<Delivery>),
     /// Removes an event that was set aside.

@@ -22,11 +22,11 @@ pub struct Vitals {
     /// Writes that wait.
     pub waiting: Level,
     /// The last failure since the last success. The lock is held only for a look; only the writer changes it.
-    trouble: Mutex<Option<Trouble>>,
+    last_failure: Mutex<Option<LastFailure>>,
 }
 
 #[derive(Debug)]
-struct Trouble {
+struct LastFailure {
     error: StoreError,
     since: Instant,
 }
@@ -54,21 +54,22 @@ impl Vitals {
             Ok(()) => self.writes.add(writes as u64),
             Err(_) => self.failures.add(writes as u64),
         }
-        let trouble = result.as_ref().err();
-        *self.trouble() = trouble.map(|error| Trouble { error: error.clone(), since: Instant::now() });
+        let last_failure = result.as_ref().err();
+        *self.last_failure() =
+            last_failure.map(|error| LastFailure { error: error.clone(), since: Instant::now() });
     }
 
     /// Whether the store can write, as far as is known; the error is the reason.
     pub fn check(&self) -> Result<(), String> {
-        match &*self.trouble() {
-            Some(Trouble { error: error @ StoreError::Broken(_), .. }) => Err(error.to_string()),
-            Some(Trouble { error, since }) if since.elapsed() < REMEMBER => Err(error.to_string()),
+        match &*self.last_failure() {
+            Some(LastFailure { error: error @ StoreError::Broken(_), .. }) => Err(error.to_string()),
+            Some(LastFailure { error, since }) if since.elapsed() < REMEMBER => Err(error.to_string()),
             _ => Ok(()),
         }
     }
 
-    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_failure(&self) -> MutexGuard<'_, Option<LastFailure>> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,10 +91,10 @@ mod tests {
     #[test]
     fn a_failure_is_forgotten_unless_the_store_is_broken() {
         let vitals = Vitals::default();
-        let long_ago = |error| Trouble { error, since: Instant::now().checked_sub(REMEMBER).unwrap() };
-        *vitals.trouble() = Some(long_ago(StoreError::Io("x".to_owned())));
+        let long_ago = |error| LastFailure { error, since: Instant::now().checked_sub(REMEMBER).unwrap() };
+        *vitals.last_failure() = Some(long_ago(StoreError::Io("x".to_owned())));
         assert_eq!(vitals.check(), Ok(()));
-        *vitals.trouble() = Some(long_ago(StoreError::Broken("x".to_owned())));
+        *vitals.last_failure() = Some(long_ago(StoreError::Broken("x".to_owned())));
         assert!(vitals.check().is_err());
     }
 }

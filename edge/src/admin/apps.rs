@@ -71,7 +71,7 @@ pub(super) async fn deploy(
 ) -> Tagged<Deployed> {
     let app: AppName = read::name("app", &app)?;
     let expect = read::expectation(&headers)?;
-    let prefetch = Prefetch::asked(how.prefetch.as_deref(), how.prefetch_timeout_ms)?;
+    let prefetch = Prefetch::parse(how.prefetch.as_deref(), how.prefetch_timeout_ms)?;
     let spec: AppSpec = read::strict(body)?;
     if spec.name != app {
         let message = format!("is `{}`, and the path names the app `{app}`", spec.name);
@@ -98,7 +98,7 @@ pub(super) async fn roll_back(
     let Rollback { version, now, prefetch, prefetch_timeout_ms } = rollback;
     let app: AppName = read::name("app", &app)?;
     let expect = read::expectation(&headers)?;
-    let prefetch = Prefetch::asked(prefetch.as_deref(), prefetch_timeout_ms)?;
+    let prefetch = Prefetch::parse(prefetch.as_deref(), prefetch_timeout_ms)?;
     let to = admin.history(&app.to_string())?.roll_back(version);
     let fetched = match &to {
         Some(to) => prefetch.wait(&admin, &to.current().spec).await?,

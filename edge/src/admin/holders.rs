@@ -30,7 +30,7 @@ pub(super) struct Prefetch {
 
 impl Prefetch {
     /// Parses the parameters of a request: `all`, `none` or a number, and milliseconds.
-    pub(super) fn asked(goal: Option<&str>, timeout_ms: Option<u64>) -> Result<Self, Problem> {
+    pub(super) fn parse(goal: Option<&str>, timeout_ms: Option<u64>) -> Result<Self, Problem> {
         let timeout = timeout_ms.map_or(PREFETCH_TIMEOUT, Duration::from_millis);
         if timeout > MAX_PREFETCH_TIMEOUT {
             return Err(wrong("prefetch_timeout_ms", "is more than an hour"));

@@ -12,7 +12,7 @@ use berth_store::{self as store, Delivery, EventId, Write};
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Wrong};
 use super::read::{Parameters, name};
-use crate::hooks::delivery::afresh;
+use crate::hooks::delivery::reset_tries;
 
 /// Events on a page by default.
 const PAGE: usize = 100;
@@ -71,7 +71,7 @@ pub(super) async fn retry(
 ) -> Result<StatusCode, Problem> {
     let id: EventId = name("event", &event)?;
     let Some(delivery) = admin.store.dead_event(id)? else { return Err(no_event()) };
-    let writes = vec![Write::Event(Box::new(afresh(delivery))), Write::RemoveDead(id)];
+    let writes = vec![Write::Event(Box::new(reset_tries(delivery))), Write::RemoveDead(id)];
     store::commit(&*admin.store, writes).await?;
     admin.wakes.wake(id.object);
     Ok(StatusCode::NO_CONTENT)

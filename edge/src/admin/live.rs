@@ -20,9 +20,9 @@ use crate::usage::sums::Life;
 
 /// Longest wait for the reports of all nodes together; instances that are not reported in time are counted without
 /// usage.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most instances that nodes are asked about at once.
-const AT_ONCE: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 
 /// A node's answer about an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +34,10 @@ pub(super) enum Reported {
 
 /// A running instance and its usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Living {
+pub(super) struct RunningInstance {
     pub(super) life: Life,
     /// Whether its node has reported. If not, its CPU time and traffic are unknown.
-    pub(super) told: bool,
+    pub(super) reported: bool,
 }
 
 /// All running instances.
@@ -45,9 +45,9 @@ pub(super) async fn all(
     mailboxes: &[Mailbox],
     shards: &Shards<Proxy>,
     nodes: &Nodes,
-) -> BTreeMap<InstanceId, Living> {
+) -> BTreeMap<InstanceId, RunningInstance> {
     let regions = nodes.regions();
-    let deadline = Instant::now() + TOLD_WITHIN;
+    let deadline = Instant::now() + REPORT_TIMEOUT;
     let mut views = Vec::new();
     for mailbox in mailboxes {
         views.extend(mailbox.views().await.into_iter().filter(|view| view.instance.is_some()));
@@ -56,7 +56,11 @@ pub(super) async fn all(
         let region = view.node.as_ref().and_then(|node| regions.get(node)).cloned();
         one(view, region, shards, deadline)
     });
-    futures_util::stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
+    futures_util::stream::iter(asked)
+        .buffer_unordered(MAX_CONCURRENT)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
 }
 
 async fn one(
@@ -64,10 +68,10 @@ async fn one(
     region: Option<String>,
     shards: &Shards<Proxy>,
     deadline: Instant,
-) -> Option<(InstanceId, Living)> {
+) -> Option<(InstanceId, RunningInstance)> {
     let (instance, node) = (view.instance?, view.node.clone()?);
-    let told = tokio::time::timeout_at(deadline, ask(view.id, node, instance, shards)).await;
-    living(&view, region, told.ok().flatten(), wall_ms()).map(|living| (instance, living))
+    let reported = tokio::time::timeout_at(deadline, ask(view.id, node, instance, shards)).await;
+    running(&view, region, reported.ok().flatten(), wall_ms()).map(|running| (instance, running))
 }
 
 async fn ask(
@@ -81,9 +85,14 @@ async fn ask(
     asked.await.ok().flatten()
 }
 
-fn living(view: &ObjectView, region: Option<String>, told: Option<Reported>, now_ms: u64) -> Option<Living> {
+fn running(
+    view: &ObjectView,
+    region: Option<String>,
+    reported: Option<Reported>,
+    now_ms: u64,
+) -> Option<RunningInstance> {
     let resources = view.resources?;
-    let known = match told {
+    let known = match reported {
         Some(Reported::Nothing) => return None,
         Some(Reported::Usage(usage)) => usage,
         None => Usage::default(),
@@ -104,7 +113,7 @@ fn living(view: &ObjectView, region: Option<String>, told: Option<Reported>, now
         estimated: false,
         live: true,
     };
-    Some(Living { life, told: told.is_some() })
+    Some(RunningInstance { life, reported: reported.is_some() })
 }
 
 /// Asks a node about an instance, if the node is connected.

@@ -19,19 +19,19 @@ use tokio::sync::mpsc;
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, NOT_READ, Parameters, invalid, object_id};
-use crate::logs::{self, NodeLine, Reading, What};
+use crate::logs::{self, LineContent, LogRequest, NodeLine};
 use crate::proxy::error::ProxyError;
 
 /// Interval of empty lines to a follower on a silent stream, by which both sides notice that the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const CONTENT_TYPE: &str = "application/x-ndjson";
 
-fn shown(NodeLine { node, what }: NodeLine) -> LogLine {
-    match what {
-        What::Remark { time_ms, text } => {
+fn shown(NodeLine { node, content }: NodeLine) -> LogLine {
+    match content {
+        LineContent::Remark { time_ms, text } => {
             LogLine { time_ms, stream: LogStream::Berth, text, node, object: None }
         }
-        What::Record(LogRecord { time_ms, object: key, instance, stream, text, .. }) => {
+        LineContent::Record(LogRecord { time_ms, object: key, instance, stream, text, .. }) => {
             let id = key.id();
             let object = Some(LogObject { id, app: key.app, class: key.class, name: key.name, instance });
             LogLine { time_ms, stream, text, node, object }
@@ -94,7 +94,7 @@ pub(super) async fn of_app(
 impl Admin {
     async fn read_logs(&self, ask: ReadLogs) -> Result<Response, Problem> {
         let follow = ask.follow;
-        let (reading, lines) = Reading::new(ask, self.watch()?);
+        let (reading, lines) = LogRequest::new(ask, self.watch()?);
         // Any shard has links to all nodes.
         let turn = usize::try_from(self.waiters.next().0).unwrap_or_default();
         let shard = turn % self.shards.count();
@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn a_remark_names_no_object() {
-        let what = What::Remark { time_ms: 7, text: "gone".to_owned() };
-        let line = shown(NodeLine { node: "n1".parse().unwrap(), what });
+        let content = LineContent::Remark { time_ms: 7, text: "gone".to_owned() };
+        let line = shown(NodeLine { node: "n1".parse().unwrap(), content });
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(text, r#"{"time_ms":7,"stream":"berth","text":"gone","node":"n1"}"#);
     }

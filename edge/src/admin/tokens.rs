@@ -25,7 +25,7 @@ fn view(record: TokenRecord) -> TokenView {
     TokenView { id: id.to_string(), name, scope, created_ms, last_used_ms }
 }
 
-fn kept(scope: api::Scope) -> Scope {
+fn stored_scope(scope: api::Scope) -> Scope {
     match scope {
         api::Scope::Read => Scope::Read,
         api::Scope::Deploy => Scope::Deploy,
@@ -50,7 +50,7 @@ pub(super) async fn create(
         let message = format!("must have 1 to {MAX_NAME_BYTES} bytes and no control characters");
         return Err(invalid("name", message));
     }
-    let (token, record) = admin.tokens.create(name, kept(scope)).await?;
+    let (token, record) = admin.tokens.create(name, stored_scope(scope)).await?;
     Ok((StatusCode::CREATED, Json(MadeToken { token, view: view(record) })))
 }
 

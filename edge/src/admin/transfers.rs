@@ -32,7 +32,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const CONTENT_TYPE: &str = "application/x-ndjson";
 
 /// Permits for transfers.
-pub(crate) fn room() -> Arc<Semaphore> {
+pub(crate) fn permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_TRANSFERS))
 }
 
@@ -91,14 +91,14 @@ struct Transfer {
     progress: Progress,
     /// None once its end was reported.
     work: Option<AbortOnDropHandle<Result<Moved, RemoteError>>>,
-    told: Instant,
-    _room: OwnedSemaphorePermit,
+    last_write: Instant,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Admin {
     /// Starts a transfer, and responds with its progress.
     fn transfer(&self, order: Order) -> Result<Response, Problem> {
-        let room = Arc::clone(&self.transfers).try_acquire_owned().map_err(|_| {
+        let permit = Arc::clone(&self.transfers).try_acquire_owned().map_err(|_| {
             let detail =
                 format!("{MAX_TRANSFERS} images are pulled or pushed now, which is the most at once");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the image was not moved", detail)
@@ -108,7 +108,7 @@ impl Admin {
         // A task of its own: a client that reads the progress slowly does not slow the transfer down.
         let work = tokio::spawn(async move { order.run(&remote, &shown).await });
         let work = Some(AbortOnDropHandle::new(work));
-        let transfer = Transfer { progress, work, told: Instant::now(), _room: room };
+        let transfer = Transfer { progress, work, last_write: Instant::now(), _permit: permit };
         let body = stream::unfold(transfer, async |mut transfer| {
             let lines = transfer.next().await?;
             Some((Ok::<_, Infallible>(Bytes::from(lines)), transfer))
@@ -130,11 +130,11 @@ impl Transfer {
             if let Ok(ended) = ended {
                 self.work = None;
                 write(&mut lines, &last_line(ended));
-            } else if lines.is_empty() && self.told.elapsed() >= KEEP_ALIVE {
+            } else if lines.is_empty() && self.last_write.elapsed() >= KEEP_ALIVE {
                 lines.push(b'\n');
             }
             if !lines.is_empty() {
-                self.told = Instant::now();
+                self.last_write = Instant::now();
                 return Some(lines);
             }
         }

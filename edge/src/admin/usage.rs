@@ -79,7 +79,7 @@ pub(super) async fn sum(
     let mut window = window(from.as_deref(), to.as_deref(), wall_ms())?;
     let by = by.unwrap_or_default();
     // Running instances first: one that ends in between has a record then, and is counted once.
-    let mut living = live::all(&admin.mailboxes, &admin.shards, &admin.nodes).await;
+    let mut running = live::all(&admin.mailboxes, &admin.shards, &admin.nodes).await;
     // The reported usage is from before now.
     let now_ms = wall_ms();
     if to.is_none() {
@@ -89,14 +89,14 @@ pub(super) async fn sum(
     let summed = tokio::task::spawn_blocking(move || {
         let mut table = Table::new(window, by, app);
         each_since(&*store, window.from_ms, |record| {
-            living.remove(&record.instance);
+            running.remove(&record.instance);
             table.add(&record.into()).map_err(|error| invalid("by", error))
         })?;
         let mut untold = 0;
-        for living in living.into_values() {
+        for running in running.into_values() {
             let before = table.total.instances;
-            table.add(&living.life.over_by(now_ms)).map_err(|error| invalid("by", error))?;
-            untold += if living.told { 0 } else { table.total.instances - before };
+            table.add(&running.life.over_by(now_ms)).map_err(|error| invalid("by", error))?;
+            untold += if running.reported { 0 } else { table.total.instances - before };
         }
         Ok::<_, Problem>((table, untold))
     });

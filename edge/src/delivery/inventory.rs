@@ -52,7 +52,7 @@ impl ImageInventory {
     }
 
     /// A node has reported an image.
-    pub(crate) fn told(&self, id: &NodeId, status: ImageStatus) {
+    pub(crate) fn reported(&self, id: &NodeId, status: ImageStatus) {
         let ImageStatus { image, state } = status;
         self.nodes.holds(id, image, state == ImageState::Ready);
         self.lock().entry(id.clone()).or_default().images.insert(image, state);

@@ -87,10 +87,10 @@ impl ImageLink {
         loop {
             match self.dial().await {
                 Ok((connection, send, recv)) => {
-                    tracing::info!(node = %self.deps.node, "node takes images");
+                    tracing::info!(node = %self.deps.node, "node connected for images");
                     let Err(error) = self.serve(&connection, send, recv).await;
                     self.deps.delivery.inventory.connected(&self.deps.node, false);
-                    tracing::warn!(node = %self.deps.node, %error, "connection for images lost");
+                    tracing::warn!(node = %self.deps.node, %error, "image connection lost");
                     connection.close(VarInt::from_u32(close::PROTOCOL), b"");
                     backoff = BACKOFF.0;
                 }
@@ -141,14 +141,14 @@ impl ImageLink {
     ) -> Result<Infallible, ImageLinkError> {
         self.deps.delivery.inventory.connected(&self.deps.node, true);
         tokio::select! {
-            ended = self.tell(send) => ended,
-            ended = self.listen(recv) => ended,
+            ended = self.send_wanted(send) => ended,
+            ended = self.receive_reports(recv) => ended,
             ended = blobs::serve(connection, &self.deps.content) => Err(ended.into()),
         }
     }
 
     /// Sends the list of wanted images, and each change of it.
-    async fn tell(&self, mut send: SendStream) -> Result<Infallible, ImageLinkError> {
+    async fn send_wanted(&self, mut send: SendStream) -> Result<Infallible, ImageLinkError> {
         let mut wanted = self.deps.delivery.wanted.subscribe();
         loop {
             let all = Arc::clone(&wanted.borrow_and_update());
@@ -168,10 +168,10 @@ impl ImageLink {
         fits.map(|(image, _)| *image).take(MAX_WANTED).collect()
     }
 
-    async fn listen(&self, mut recv: RecvStream) -> Result<Infallible, ImageLinkError> {
+    async fn receive_reports(&self, mut recv: RecvStream) -> Result<Infallible, ImageLinkError> {
         loop {
             let status: ImageStatus = frame::read(&mut recv).await?.ok_or(ImageLinkError::Unexpected)?;
-            self.deps.delivery.inventory.told(&self.deps.node, status);
+            self.deps.delivery.inventory.reported(&self.deps.node, status);
         }
     }
 }

@@ -172,9 +172,9 @@ mod tests {
         Delivery { wanted: Arc::new(WantedImages::default()), inventory, nodes: known }
     }
 
-    fn tell(delivery: &Delivery, node: &str, state: ImageState) {
+    fn report(delivery: &Delivery, node: &str, state: ImageState) {
         let node = node.parse().unwrap();
-        delivery.inventory.told(&node, ImageStatus { image: image(), state });
+        delivery.inventory.reported(&node, ImageStatus { image: image(), state });
     }
 
     fn connect(delivery: &Delivery, node: &str) {
@@ -193,16 +193,16 @@ mod tests {
         let delivery =
             delivery(&[("a", Architecture::Amd64), ("b", Architecture::Amd64), ("c", Architecture::Arm64)]);
         connect(&delivery, "a");
-        tell(&delivery, "a", ImageState::Ready);
+        report(&delivery, "a", ImageState::Ready);
         let app = spec();
         let mut waiting = std::pin::pin!(delivery.prefetch(&app, Goal::All, SOON));
         assert!(tokio::time::timeout(SOON / 2, &mut waiting).await.is_err());
         assert!(delivery.wanted.subscribe().borrow().contains_key(&image()));
         // Reports on a lost connection do not count.
-        tell(&delivery, "b", ImageState::Ready);
+        report(&delivery, "b", ImageState::Ready);
         assert!(tokio::time::timeout(SOON / 4, &mut waiting).await.is_err());
         connect(&delivery, "b");
-        tell(&delivery, "b", ImageState::Ready);
+        report(&delivery, "b", ImageState::Ready);
         let pending = waiting.await.unwrap();
         assert!(delivery.wanted.subscribe().borrow().contains_key(&image()));
         drop(pending);
@@ -213,10 +213,10 @@ mod tests {
     async fn a_failed_node_ends_the_wait_unless_others_are_enough() {
         let delivery = delivery(&[("a", Architecture::Amd64), ("b", Architecture::Amd64)]);
         ["a", "b"].iter().for_each(|node| connect(&delivery, node));
-        tell(&delivery, "a", ImageState::Failed { message: "damaged".to_owned() });
+        report(&delivery, "a", ImageState::Failed { message: "damaged".to_owned() });
         let error = delivery.prefetch(&spec(), Goal::All, SOON).await.unwrap_err().to_string();
         assert!(error.contains("node a") && error.contains("damaged"), "{error}");
-        tell(&delivery, "b", ImageState::Ready);
+        report(&delivery, "b", ImageState::Ready);
         delivery.prefetch(&spec(), Goal::AtLeast(1), SOON).await.unwrap();
         assert!(delivery.prefetch(&spec(), Goal::AtLeast(2), SOON).await.is_err());
     }
@@ -225,7 +225,7 @@ mod tests {
     async fn a_timeout_names_the_nodes_that_are_not_done() {
         let delivery = delivery(&[("a", Architecture::Amd64)]);
         connect(&delivery, "a");
-        tell(&delivery, "a", ImageState::Fetching { done_bytes: 1, total_bytes: 2 });
+        report(&delivery, "a", ImageState::Fetching { done_bytes: 1, total_bytes: 2 });
         let error = delivery.prefetch(&spec(), Goal::All, SOON).await.unwrap_err().to_string();
         assert!(error.contains("0 of 1 nodes") && error.contains("on their way: a"), "{error}");
         let error = delivery.prefetch(&spec(), Goal::AtLeast(2), SOON).await.unwrap_err().to_string();

@@ -24,7 +24,7 @@ use crate::proxy::pool::Pool;
 use crate::proxy::router::CurrentRouter;
 use crate::proxy::{Proxy, listener};
 use crate::secrets::Secrets;
-use crate::shard::beats::{BEAT_EVERY, Beats};
+use crate::shard::heartbeats::{HEARTBEAT_INTERVAL, Heartbeats};
 use crate::shard::link::{self, Introduction, Link, Links};
 use crate::shard::objects::{self, Change, Inbox, Mailbox, Objects};
 use crate::shard::wakes::Wakes;
@@ -48,14 +48,14 @@ pub(crate) struct Shared {
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     /// Wakes the hook delivery for objects with new events.
     pub(crate) wakes: Wakes,
-    pub(crate) beats: Arc<Beats>,
+    pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) metrics: Arc<Metrics>,
     /// Runs work on the shards.
     pub(crate) shards: Shards<Proxy>,
 }
 
 /// What one shard has for itself.
-pub(crate) struct Own {
+pub(crate) struct PerShard {
     pub(crate) index: usize,
     pub(crate) introduction: Introduction,
     pub(crate) listener: StdListener,
@@ -68,7 +68,7 @@ pub(crate) struct Own {
 }
 
 /// Starts a shard's thread. It ends when the edge stops; if it ends before, the edge drains.
-pub(crate) fn start(shared: Shared, own: Own) -> std::io::Result<JoinHandle<anyhow::Result<()>>> {
+pub(crate) fn start(shared: Shared, own: PerShard) -> std::io::Result<JoinHandle<anyhow::Result<()>>> {
     let name = format!("shard-{}", own.index);
     std::thread::Builder::new().name(name).spawn(move || {
         // Also on a panic or error: an edge without one of its shards must not go on.
@@ -78,7 +78,7 @@ pub(crate) fn start(shared: Shared, own: Own) -> std::io::Result<JoinHandle<anyh
     })
 }
 
-async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
+async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
     let lifecycle = shared.lifecycle.clone();
     let endpoint = tunnel::endpoint().context("a UDP socket for the connections to the nodes")?;
     let mut parts = JoinSet::new();
@@ -102,7 +102,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         let pool = Arc::clone(&pool);
         async move { pool.sweep().await }
     });
-    parts.spawn(beat(Arc::clone(&shared.beats), own.index));
+    parts.spawn(beat(Arc::clone(&shared.heartbeats), own.index));
     let proxy = Arc::new(Proxy {
         shard: own.index,
         router: shared.router,
@@ -129,15 +129,20 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
     ended
 }
 
-async fn beat(beats: Arc<Beats>, index: usize) {
+async fn beat(heartbeats: Arc<Heartbeats>, index: usize) {
     loop {
-        beats.beat(index);
-        tokio::time::sleep(BEAT_EVERY).await;
+        heartbeats.beat(index);
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
     }
 }
 
 /// Starts a link to every node.
-fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &mut JoinSet<()>) -> Links {
+fn start_links(
+    shared: &Shared,
+    own: &PerShard,
+    endpoint: &quinn::Endpoint,
+    parts: &mut JoinSet<()>,
+) -> Links {
     let mut links = Links::new();
     for (node, address) in &shared.config.nodes {
         let (link, handle) = Link::new(link::Dependencies {

@@ -82,7 +82,7 @@ pub(crate) fn failed(mut delivery: Delivery, error: String, now_ms: u64, crowded
 }
 
 /// The delivery as it was before any try.
-pub(crate) fn afresh(delivery: Delivery) -> Delivery {
+pub(crate) fn reset_tries(delivery: Delivery) -> Delivery {
     Delivery { attempts: 0, next_ms: 0, last_error: None, ..delivery }
 }
 
@@ -110,7 +110,7 @@ mod tests {
         };
         assert_eq!((tries, last.attempts), (10, 10));
         assert!((18..24).contains(&(now_ms / 3_600_000)), "{now_ms}");
-        assert_eq!(afresh(last), delivery("o", 1));
+        assert_eq!(reset_tries(last), delivery("o", 1));
         assert!(matches!(failed(delivery("o", 1), "no".to_owned(), 0, true), Next::SetAside(_)));
     }
 

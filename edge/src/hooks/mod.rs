@@ -86,7 +86,7 @@ pub(crate) struct Dependencies {
 }
 
 /// What each try needs.
-struct Teller {
+struct Deliverer {
     store: Arc<dyn Store>,
     keys: Arc<dyn SigningKeys>,
     mailboxes: Vec<Mailbox>,
@@ -96,14 +96,14 @@ struct Teller {
 /// Delivers events until the edge drains.
 pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
     let Dependencies { store, keys, mailboxes, wakes, allowed } = dependencies;
-    let teller = Arc::new(Teller { store, keys, mailboxes, poster: Poster::new(allowed) });
-    wake_all(&*teller.store, &wakes);
+    let deliverer = Arc::new(Deliverer { store, keys, mailboxes, poster: Poster::new(allowed) });
+    wake_all(&*deliverer.store, &wakes);
     let mut queue = Queue::default();
-    let mut tries: JoinSet<(ObjectId, After)> = JoinSet::new();
+    let mut tries: JoinSet<(ObjectId, NextLook)> = JoinSet::new();
     loop {
         queue.add(wakes.take());
         while let Some(object) = queue.next(wall_ms()) {
-            teller.look(object, &mut queue, &mut tries);
+            deliverer.look(object, &mut queue, &mut tries);
         }
         let sleep = queue
             .next_due_ms()
@@ -112,8 +112,8 @@ pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
             () = drain.cancelled() => return,
             () = wakes.some() => {}
             Some(Ok((object, after))) = tries.join_next() => match after {
-                After::Look => queue.done(object, Step::Look),
-                After::At(ms) => queue.done(object, Step::At(ms)),
+                NextLook::Look => queue.done(object, Step::Look),
+                NextLook::At(ms) => queue.done(object, Step::At(ms)),
             },
             () = tokio::time::sleep(sleep) => {}
         }
@@ -130,25 +130,30 @@ fn wake_all(store: &dyn Store, wakes: &Wakes) {
                 last = page.last().copied();
                 page.into_iter().for_each(|object| wakes.wake(object));
             }
-            Err(error) => return tracing::error!(%error, "events to be told cannot be read"),
+            Err(error) => return tracing::error!(%error, "cannot read the events to deliver"),
         }
     }
 }
 
 /// When an object is to be looked at after a try.
-enum After {
+enum NextLook {
     Look,
     At(u64),
 }
 
-impl Teller {
+impl Deliverer {
     /// Starts the delivery of an object's first event, if it is due and its host has capacity.
-    fn look(self: &Arc<Self>, object: ObjectId, queue: &mut Queue, tries: &mut JoinSet<(ObjectId, After)>) {
+    fn look(
+        self: &Arc<Self>,
+        object: ObjectId,
+        queue: &mut Queue,
+        tries: &mut JoinSet<(ObjectId, NextLook)>,
+    ) {
         let (id, delivery) = match self.store.first_event(object) {
             Ok(Some(found)) => found,
             Ok(None) => return queue.done(object, Step::Nothing),
             Err(error) => {
-                tracing::error!(%error, %object, "an event to be told cannot be read");
+                tracing::error!(%error, %object, "cannot read an event to deliver");
                 return queue.done(object, Step::At(wall_ms().saturating_add(STORE_PAUSE_MS)));
             }
         };
@@ -156,23 +161,23 @@ impl Teller {
             return queue.done(object, Step::At(delivery.next_ms));
         }
         if queue.begin(object, &delivery.event.url) {
-            let teller = Arc::clone(self);
-            tries.spawn(async move { (object, teller.tell(id, delivery).await) });
+            let deliverer = Arc::clone(self);
+            tries.spawn(async move { (object, deliverer.deliver(id, delivery).await) });
         }
     }
 
     /// Tries to deliver an event once, and records the result.
-    async fn tell(&self, id: EventId, delivery: Delivery) -> After {
+    async fn deliver(&self, id: EventId, delivery: Delivery) -> NextLook {
         let written = match self.post(id, &delivery).await {
             Ok(answer) => {
                 self.pass_on(&delivery, &answer);
-                store::write(&*self.store, Write::EventTold(id)).await.map(|()| After::Look)
+                store::write(&*self.store, Write::EventDelivered(id)).await.map(|()| NextLook::Look)
             }
             Err(error) => self.note_failure(id, delivery, error).await,
         };
         written.unwrap_or_else(|error| {
-            tracing::error!(%error, event = %id, "what became of an event cannot be stored");
-            After::At(wall_ms().saturating_add(STORE_PAUSE_MS))
+            tracing::error!(%error, event = %id, "cannot store the result of a delivery");
+            NextLook::At(wall_ms().saturating_add(STORE_PAUSE_MS))
         })
     }
 
@@ -211,33 +216,33 @@ impl Teller {
         id: EventId,
         delivery: Delivery,
         error: String,
-    ) -> Result<After, StoreError> {
+    ) -> Result<NextLook, StoreError> {
         let crowded = self.store.count_events(id.object, MAX_WAITING + 1)? > MAX_WAITING;
-        tracing::info!(event = %id, app = %delivery.event.key.app, attempt = delivery.attempts + 1, error, "hook not told");
+        tracing::info!(event = %id, app = %delivery.event.key.app, attempt = delivery.attempts + 1, error, "event not delivered");
         match delivery::failed(delivery, error, wall_ms(), crowded) {
             Next::Again(delivery) => {
                 let next_ms = delivery.next_ms;
                 store::write(&*self.store, Write::Retried(id, Box::new(delivery))).await?;
-                Ok(After::At(next_ms))
+                Ok(NextLook::At(next_ms))
             }
             Next::SetAside(delivery) => {
-                tracing::warn!(event = %id, app = %delivery.event.key.app, "an event is set aside: `berth hooks failed` shows it");
+                tracing::warn!(event = %id, app = %delivery.event.key.app, "event set aside: `berth hooks failed` lists it");
                 let mut writes = vec![Write::SetAside(id, Box::new(delivery))];
-                writes.extend(self.surplus()?.map(Write::RemoveDead));
+                writes.extend(self.oldest_surplus()?.map(Write::RemoveDead));
                 store::commit(&*self.store, writes).await?;
-                Ok(After::Look)
+                Ok(NextLook::Look)
             }
         }
     }
 
     /// The oldest event that was set aside, if there are too many.
-    fn surplus(&self) -> Result<Option<EventId>, StoreError> {
+    fn oldest_surplus(&self) -> Result<Option<EventId>, StoreError> {
         if self.store.count_dead(MAX_DEAD)? < MAX_DEAD {
             return Ok(None);
         }
         let oldest = self.store.dead_events(None, 1)?.into_iter().next().map(|(id, _)| id);
         if let Some(id) = oldest {
-            tracing::error!(event = %id, "too many events are set aside: the oldest is lost");
+            tracing::error!(event = %id, "too many events set aside: the oldest is dropped");
         }
         Ok(oldest)
     }

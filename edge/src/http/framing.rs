@@ -237,7 +237,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Whether the guard invalidates this input when it arrives in pieces of this size.
-    fn spoils(input: &str, piece: usize) -> bool {
+    fn invalidates(input: &str, piece: usize) -> bool {
         let mut framing = Framing::default();
         let mut seen = Vec::new();
         for part in input.as_bytes().chunks(piece) {
@@ -263,10 +263,10 @@ mod tests {
     fn a_head_with_two_lengths_is_invalidated_wherever_it_comes() {
         for piece in [1, 2, 7, 1000] {
             for sound in [PLAIN, SIZED, CHUNKED] {
-                assert!(!spoils(sound, piece), "{sound}");
+                assert!(!invalidates(sound, piece), "{sound}");
                 for bad in [TWICE, OTHER_ORDER] {
-                    assert!(spoils(bad, piece), "{bad}");
-                    assert!(spoils(&format!("{sound}{bad}"), piece), "{sound}{bad}");
+                    assert!(invalidates(bad, piece), "{bad}");
+                    assert!(invalidates(&format!("{sound}{bad}"), piece), "{sound}{bad}");
                 }
             }
         }
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn after_an_upgrade_the_bytes_are_not_http() {
         let upgrade = "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-        assert!(!spoils(&format!("{upgrade}{TWICE}"), 5));
+        assert!(!invalidates(&format!("{upgrade}{TWICE}"), 5));
     }
 
     proptest! {

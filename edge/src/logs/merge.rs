@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use berth_common::clock::wall_ms;
 
-use super::{NodeLine, What};
+use super::{LineContent, NodeLine};
 
 /// Bytes of text that are kept until it is known which lines are the last.
 const MAX_TAIL_BYTES: usize = 16 << 20;
@@ -43,7 +43,7 @@ impl Merge {
     }
 
     /// A source without a known next line: it must deliver before a line can be taken.
-    pub(super) fn lacking(&self) -> Option<usize> {
+    pub(super) fn blocked_on(&self) -> Option<usize> {
         self.sources.iter().position(|source| source.lines.is_empty() && !source.complete)
     }
 
@@ -66,8 +66,8 @@ impl Merge {
         let mut taken = Vec::new();
         for _ in 0..most {
             let Some(line) = self.next() else { break };
-            match (&mut self.tail, &line.what) {
-                (Some(tail), What::Record(record)) => {
+            match (&mut self.tail, &line.content) {
+                (Some(tail), LineContent::Record(record)) => {
                     let bytes = record.text.len();
                     tail.push(line, bytes);
                 }
@@ -78,7 +78,7 @@ impl Merge {
     }
 
     fn next(&mut self) -> Option<NodeLine> {
-        if self.lacking().is_some() {
+        if self.blocked_on().is_some() {
             return None;
         }
         let first = |source: &Source| source.lines.front().map(NodeLine::time_ms);
@@ -99,7 +99,9 @@ impl Tail {
         self.bytes += bytes;
         while self.lines.len() > self.wanted || self.bytes > MAX_TAIL_BYTES {
             self.left_out += usize::from(self.lines.len() <= self.wanted);
-            let Some(NodeLine { what: What::Record(record), .. }) = self.lines.pop_front() else { break };
+            let Some(NodeLine { content: LineContent::Record(record), .. }) = self.lines.pop_front() else {
+                break;
+            };
             self.bytes -= record.text.len();
         }
         // With enough newer lines, the dropped ones are not missing any more.
@@ -113,8 +115,10 @@ impl Tail {
         if let Some(first) = self.lines.front().filter(|_| self.left_out > 0) {
             let count = self.wanted - self.lines.len();
             let text = format!("[up to {count} of the last lines are left out: together they are too long]");
-            lines
-                .push(NodeLine { node: first.node.clone(), what: What::Remark { time_ms: wall_ms(), text } });
+            lines.push(NodeLine {
+                node: first.node.clone(),
+                content: LineContent::Remark { time_ms: wall_ms(), text },
+            });
         }
         lines.extend(self.lines);
         lines
@@ -139,7 +143,7 @@ pub(super) mod tests {
             text: text.to_owned(),
             next: time_ms,
         };
-        NodeLine { node: node.parse().unwrap(), what: What::Record(record) }
+        NodeLine { node: node.parse().unwrap(), content: LineContent::Record(record) }
     }
 
     fn lines(node: &str, times: &[u64]) -> Vec<NodeLine> {
@@ -154,7 +158,7 @@ pub(super) mod tests {
     fn nothing_is_taken_before_every_source_has_delivered() {
         let mut merge = Merge::new(2, None);
         merge.add(0, lines("n1", &[1, 5]));
-        assert_eq!(merge.lacking(), Some(1));
+        assert_eq!(merge.blocked_on(), Some(1));
         assert!(merge.take(10).is_empty());
         merge.add(1, lines("n2", &[2, 3]));
         // After 3 there may be a 4.
@@ -175,7 +179,7 @@ pub(super) mod tests {
         merge.add(1, vec![remark.clone()]);
         merge.complete(0);
         merge.complete(1);
-        assert_eq!(merge.take(100), [remark], "what is wrong is always told");
+        assert_eq!(merge.take(100), [remark], "remarks are always shown");
         assert_eq!(times(&merge.finish()), [5, 6, 7]);
     }
 
@@ -187,7 +191,7 @@ pub(super) mod tests {
         merge.complete(0);
         assert!(merge.take(100).is_empty());
         let last = merge.finish();
-        assert!(matches!(&last[0].what, What::Remark { text, .. } if text.contains("left out")));
+        assert!(matches!(&last[0].content, LineContent::Remark { text, .. } if text.contains("left out")));
         assert_eq!(times(&last[1..]), (4..20).collect::<Vec<_>>());
     }
 }

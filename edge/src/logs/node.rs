@@ -20,7 +20,7 @@ use quinn::Connection;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Gone, News, NodeLine, What};
+use super::{LineContent, NodeEvent, NodeLine, ReaderGone};
 use crate::shard::link::LinkHandle;
 use crate::shard::link::call::{self, CallError};
 
@@ -42,7 +42,7 @@ pub(super) struct NodeReader {
     node: NodeId,
     link: LinkHandle,
     ask: ReadLogs,
-    tell: mpsc::Sender<News>,
+    events: mpsc::Sender<NodeEvent>,
     seen: Seen,
     /// All lines that existed at the start were passed on.
     caught_up: bool,
@@ -53,14 +53,14 @@ pub(super) struct NodeReader {
 /// Why a node was not read to the end.
 enum Broken {
     /// The reader is gone.
-    Gone,
+    ReaderGone,
     Lost(CallError),
     Refused(Refusal),
 }
 
-impl From<Gone> for Broken {
-    fn from(Gone: Gone) -> Self {
-        Self::Gone
+impl From<ReaderGone> for Broken {
+    fn from(ReaderGone: ReaderGone) -> Self {
+        Self::ReaderGone
     }
 }
 
@@ -71,8 +71,13 @@ impl<E: Into<CallError>> From<E> for Broken {
 }
 
 impl NodeReader {
-    pub(super) fn new(node: NodeId, link: LinkHandle, ask: ReadLogs, tell: mpsc::Sender<News>) -> Self {
-        Self { node, link, ask, tell, seen: Seen::default(), caught_up: false, warned: false }
+    pub(super) fn new(
+        node: NodeId,
+        link: LinkHandle,
+        ask: ReadLogs,
+        events: mpsc::Sender<NodeEvent>,
+    ) -> Self {
+        Self { node, link, ask, events, seen: Seen::default(), caught_up: false, warned: false }
     }
 
     /// Reads until there is no more, or the reader is gone.
@@ -81,14 +86,14 @@ impl NodeReader {
         let _ = self.read().await;
     }
 
-    async fn read(&mut self) -> Result<(), Gone> {
+    async fn read(&mut self) -> Result<(), ReaderGone> {
         let (mut wait, mut lost) = (FIRST_WAIT, 0);
         loop {
             let Some(connection) = self.connected(wait).await? else { return Ok(()) };
             wait = NEXT_WAIT;
             let pause = match self.read_from(&connection).await {
                 Ok(()) => return Ok(()),
-                Err(Broken::Gone) => return Err(Gone),
+                Err(Broken::ReaderGone) => return Err(ReaderGone),
                 Err(Broken::Refused(refusal)) => {
                     self.warn(format!("[{} does not show its output: {refusal}]", self.node)).await?;
                     // A busy node may have capacity later; a request that it does not understand will never succeed.
@@ -112,7 +117,7 @@ impl NodeReader {
     }
 
     /// A connection to the node; `None` if waiting any longer is pointless.
-    async fn connected(&mut self, wait: Duration) -> Result<Option<Connection>, Gone> {
+    async fn connected(&mut self, wait: Duration) -> Result<Option<Connection>, ReaderGone> {
         if let Some(connection) = self.link.connected(Instant::now() + wait).await {
             return Ok(Some(connection));
         }
@@ -130,11 +135,11 @@ impl NodeReader {
 
     /// Reports a problem once until it is solved, and marks the node's existing lines as complete: others must not wait
     /// for it.
-    async fn warn(&mut self, text: String) -> Result<(), Gone> {
+    async fn warn(&mut self, text: String) -> Result<(), ReaderGone> {
         if !std::mem::replace(&mut self.warned, true) {
-            self.tell(News::Lines(vec![NodeLine::remark(&self.node, text)])).await?;
+            self.send(NodeEvent::Lines(vec![NodeLine::remark(&self.node, text)])).await?;
         }
-        self.tell(News::CaughtUp).await
+        self.send(NodeEvent::CaughtUp).await
     }
 
     async fn read_from(&mut self, connection: &Connection) -> Result<(), Broken> {
@@ -156,26 +161,26 @@ impl NodeReader {
         }
     }
 
-    async fn take(&mut self, batch: LogBatch) -> Result<(), Gone> {
+    async fn take(&mut self, batch: LogBatch) -> Result<(), ReaderGone> {
         self.warned = false;
         let LogBatch { records, caught_up } = batch;
         let places: Vec<_> =
             records.iter().map(|record| LogPlace { instance: record.instance, at: record.next }).collect();
         if !records.is_empty() {
-            let line = |record| NodeLine { node: self.node.clone(), what: What::Record(record) };
-            self.tell(News::Lines(records.into_iter().map(line).collect())).await?;
+            let line = |record| NodeLine { node: self.node.clone(), content: LineContent::Record(record) };
+            self.send(NodeEvent::Lines(records.into_iter().map(line).collect())).await?;
         }
         self.seen.reached(places);
         if let Some(places) = caught_up {
             self.seen.reached(places);
             self.caught_up = true;
-            self.tell(News::CaughtUp).await?;
+            self.send(NodeEvent::CaughtUp).await?;
         }
         Ok(())
     }
 
-    async fn tell(&self, news: News) -> Result<(), Gone> {
-        self.tell.send(news).await.map_err(|_| Gone)
+    async fn send(&self, event: NodeEvent) -> Result<(), ReaderGone> {
+        self.events.send(event).await.map_err(|_| ReaderGone)
     }
 }
 

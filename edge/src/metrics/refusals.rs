@@ -59,7 +59,7 @@ impl Reason {
     ];
 
     /// The value of the metric's label. It must never change.
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
             Self::NoRoute => "no_route",
@@ -105,7 +105,7 @@ impl Refusals {
 
     /// All reasons, with their counts.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Reason::ALL.map(Reason::word).into_iter().zip(self.0.iter().map(Counter::get))
+        Reason::ALL.map(Reason::label).into_iter().zip(self.0.iter().map(Counter::get))
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
     fn each_reason_has_its_number_and_its_label() {
         for (number, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, number);
-            assert_eq!(Reason::ALL.into_iter().filter(|other| other.word() == reason.word()).count(), 1);
+            assert_eq!(Reason::ALL.into_iter().filter(|other| other.label() == reason.label()).count(), 1);
         }
     }
 }

@@ -28,11 +28,11 @@ pub(super) struct StartCounts {
 #[derive(Debug)]
 pub(crate) struct Starts {
     metrics: Arc<Metrics>,
-    begun: HashMap<ObjectId, Begun>,
+    begun: HashMap<ObjectId, PendingStart>,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct PendingStart {
     since: Instant,
     class: Option<Arc<ClassCounts>>,
     instance: Option<InstanceId>,
@@ -44,8 +44,8 @@ impl Starts {
     }
 
     /// An object's record is loaded, because an instance is wanted.
-    pub(crate) fn looked_for(&mut self, object: ObjectId) {
-        self.begun.insert(object, Begun { since: Instant::now(), class: None, instance: None });
+    pub(crate) fn load_started(&mut self, object: ObjectId) {
+        self.begun.insert(object, PendingStart { since: Instant::now(), class: None, instance: None });
     }
 
     /// Room is reserved for an instance. A start that was begun before and failed does not count.
@@ -53,7 +53,7 @@ impl Starts {
         let class = Some(self.metrics.class(&demand.class.0, &demand.class.1));
         let looked = self.begun.get(&demand.object).filter(|begun| begun.class.is_none());
         let since = looked.map_or_else(Instant::now, |begun| begun.since);
-        self.begun.insert(demand.object, Begun { since, class, instance: None });
+        self.begun.insert(demand.object, PendingStart { since, class, instance: None });
     }
 
     /// The start is sent to a node.
@@ -66,7 +66,7 @@ impl Starts {
     }
 
     /// An input of the engine, which may complete a start.
-    pub(crate) fn told(&mut self, input: &Input) {
+    pub(crate) fn note_input(&mut self, input: &Input) {
         match input {
             Input::Status { status, .. } => match status.phase {
                 Phase::Ready => self.over(status.object, status.instance, true),
@@ -79,7 +79,7 @@ impl Starts {
     }
 
     /// The object is no longer in memory.
-    pub(crate) fn left(&mut self, object: ObjectId) {
+    pub(crate) fn evicted(&mut self, object: ObjectId) {
         self.begun.remove(&object);
     }
 
@@ -87,7 +87,7 @@ impl Starts {
         if self.begun.get(&object).is_none_or(|begun| begun.instance != Some(instance)) {
             return;
         }
-        let Some(Begun { since, class: Some(class), .. }) = self.begun.remove(&object) else { return };
+        let Some(PendingStart { since, class: Some(class), .. }) = self.begun.remove(&object) else { return };
         if answers {
             class.starts.took.note(since.elapsed());
         } else {

@@ -98,7 +98,7 @@ impl ProxyError {
     pub(crate) fn is_retry_safe(&self) -> bool {
         match self {
             Self::NodeUnreachable(_) | Self::Stopping => true,
-            Self::Refused(refused) => may_pass(refused),
+            Self::Refused(refused) => is_transient(refused),
             Self::Tunnel { error, .. } => match error {
                 OpenError::Lost | OpenError::Refused(TunnelAnswer::Exhausted) => true,
                 OpenError::Refused(_) | OpenError::Unknown(_) | OpenError::TimedOut => false,
@@ -170,7 +170,7 @@ fn fault_of(refused: &Refused) -> Fault {
     }
 }
 
-fn may_pass(refused: &Refused) -> bool {
+fn is_transient(refused: &Refused) -> bool {
     match refused {
         Refused::NoNode
         | Refused::NoCapacity { .. }
@@ -210,7 +210,7 @@ fn reason_of(refused: &Refused) -> Reason {
 
 /// The HTTP status of a refusal by the engine.
 pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
-    if may_pass(refused) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR }
+    if is_transient(refused) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR }
 }
 
 fn tunnel_status(error: &OpenError) -> StatusCode {
@@ -283,7 +283,7 @@ mod tests {
             ("edge_stopping", ProxyError::Stopping),
         ];
         for (word, error) in cases {
-            assert_eq!(error.reason().word(), word);
+            assert_eq!(error.reason().label(), word);
         }
     }
 }

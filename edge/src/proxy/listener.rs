@@ -112,7 +112,7 @@ async fn respond(
     } else {
         tokio::select! {
             response = proxy.respond(request, peer) => response,
-            () = socket.gone() => ProxyError::ClientGone.response(),
+            () = socket.closed() => ProxyError::ClientGone.response(),
         }
     };
     if asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {

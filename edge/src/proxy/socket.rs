@@ -19,7 +19,7 @@ use crate::metrics::{Metrics, ShardCounts};
 /// connection.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How often a connection that is not read from is checked for a close by the client.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A client's connection. Clones share it; only one of them reads and writes.
 #[derive(Debug, Clone)]
@@ -45,11 +45,11 @@ impl ClientSocket {
     }
 
     /// Returns when the client has closed or reset the connection, even if unread bytes are left.
-    pub(crate) async fn gone(&self) {
+    pub(crate) async fn closed(&self) {
         while !self.is_closed() {
             // An error wakes at once. A close by the peer does not while unread bytes are left, so the loop polls for
             // it.
-            let _ = tokio::time::timeout(LOOK_EVERY, self.0.stream.ready(Interest::ERROR)).await;
+            let _ = tokio::time::timeout(POLL_INTERVAL, self.0.stream.ready(Interest::ERROR)).await;
         }
     }
 

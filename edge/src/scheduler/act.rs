@@ -32,20 +32,20 @@ pub(super) struct Actions {
 
 /// Why an action was not completed.
 #[derive(Debug)]
-pub(super) enum NotDone {
+pub(super) enum ActError {
     /// It was tried and failed.
     Failed(String),
     /// It could not be tried: no node, or no capacity.
     NotNow(String),
 }
 
-impl From<String> for NotDone {
+impl From<String> for ActError {
     fn from(error: String) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<ProxyError> for NotDone {
+impl From<ProxyError> for ActError {
     fn from(error: ProxyError) -> Self {
         let text = error.to_string();
         match error.fault() {
@@ -65,7 +65,7 @@ pub(super) enum Done {
 
 impl Actions {
     /// Carries the action out, or returns why that was not possible.
-    pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, NotDone> {
+    pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, ActError> {
         let key = &schedule.key;
         let class = self.apps.class(&key.app, &key.class);
         let class = class.ok_or_else(|| format!("the app `{}` has no class `{}` now", key.app, key.class))?;
@@ -79,7 +79,7 @@ impl Actions {
                 let request = request(schedule, &action)?;
                 match self.call(schedule, class, action.port, Some(request)).await? {
                     Some(status) if status.as_u16() >= 400 => {
-                        Err(NotDone::Failed(format!("the container answered {status}")))
+                        Err(ActError::Failed(format!("the container answered {status}")))
                     }
                     _ => Ok(Done::Done),
                 }
@@ -93,7 +93,7 @@ impl Actions {
         mut class: ClassSpec,
         port: Option<u16>,
         request: Option<Request<Full<Bytes>>>,
-    ) -> Result<Option<StatusCode>, NotDone> {
+    ) -> Result<Option<StatusCode>, ActError> {
         // Declaring a schedule permits the start, even in a class that is started manually.
         class.manual_start = false;
         let key = schedule.key.clone();
@@ -103,7 +103,7 @@ impl Actions {
         match tokio::time::timeout(TIMEOUT, called).await {
             Ok(Ok(result)) => Ok(result?),
             Ok(Err(stopped)) => Err(ProxyError::from(stopped).into()),
-            Err(_) => Err(NotDone::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
+            Err(_) => Err(ActError::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
         }
     }
 }

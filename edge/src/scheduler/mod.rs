@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::act::{Actions, Done, NotDone};
+use self::act::{ActError, Actions, Done};
 use crate::apps::Apps;
 use crate::proxy::Proxy;
 use crate::shard::Shards;
@@ -72,12 +72,12 @@ pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
     let Dependencies { store, apps, shards, changed, wakes } = dependencies;
     let mut published = apps.published();
     let scheduler = Arc::new(Scheduler { store, actions: Actions { apps, shards }, wakes });
-    let mut round = Rounds { marks: None, crons_at_ms: None, busy: HashSet::new(), doing: JoinSet::new() };
+    let mut state = State { marks: None, crons_at_ms: None, busy: HashSet::new(), doing: JoinSet::new() };
     loop {
-        let sleep = match round.begin(&scheduler).await {
+        let sleep = match state.begin(&scheduler).await {
             Ok(next_ms) => next_ms.map_or(MAX_SLEEP, until),
             Err(error) => {
-                tracing::error!(%error, "what is due cannot be read or written");
+                tracing::error!(%error, "cannot read or write due schedules");
                 STORE_PAUSE
             }
         };
@@ -85,8 +85,8 @@ pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
             () = drain.cancelled() => return,
             () = changed.notified() => {}
             // Actions end with the edge.
-            _ = published.changed() => round.crons_at_ms = None,
-            Some(Ok(object)) = round.doing.join_next() => drop(round.busy.remove(&object)),
+            _ = published.changed() => state.crons_at_ms = None,
+            Some(Ok(object)) = state.doing.join_next() => drop(state.busy.remove(&object)),
             () = tokio::time::sleep(sleep) => {}
         }
     }
@@ -97,7 +97,7 @@ fn until(ms: u64) -> Duration {
 }
 
 /// State between two looks at the store.
-struct Rounds {
+struct State {
     /// When each cron was last due; None until the marks are read.
     marks: Option<BTreeMap<CronKey, u64>>,
     /// When the crons are evaluated again; None for now.
@@ -107,7 +107,7 @@ struct Rounds {
     doing: JoinSet<ObjectId>,
 }
 
-impl Rounds {
+impl State {
     /// Starts all due actions that there is capacity for. Returns when to look again.
     async fn begin(&mut self, scheduler: &Arc<Scheduler>) -> Result<Option<u64>, StoreError> {
         let next_cron_ms = self.crons(scheduler).await?;
@@ -149,7 +149,7 @@ impl Rounds {
 impl Scheduler {
     async fn carry_out(&self, entry: DueEntry) {
         if let Err(error) = self.try_carry_out(entry).await {
-            tracing::error!(%error, object = %entry.object, "what became of something that was due cannot be stored");
+            tracing::error!(%error, object = %entry.object, "cannot store the result of a schedule");
             // The entry is still due: the pause prevents a busy loop.
             tokio::time::sleep(STORE_PAUSE).await;
         }
@@ -164,8 +164,8 @@ impl Scheduler {
         let (then, event) = match self.actions.act(&schedule).await {
             Ok(Done::Done) => (None, None),
             Ok(Done::Tell(event)) => (None, Some(Write::Event(event))),
-            Err(NotDone::Failed(error)) => (failed(schedule, error), None),
-            Err(NotDone::NotNow(error)) => (put_off(schedule, error), None),
+            Err(ActError::Failed(error)) => (failed(schedule, error), None),
+            Err(ActError::NotNow(error)) => (postpone(schedule, error), None),
         };
         let tells = event.is_some();
         let finish = Write::Finish { object, id, due_ms, then };
@@ -178,9 +178,9 @@ impl Scheduler {
 }
 
 /// The new state of a schedule that could not be tried.
-fn put_off(schedule: Schedule, error: String) -> Option<Box<Schedule>> {
-    tracing::info!(object = %schedule.key, error, "what was due is put off");
-    let waits = retry::put_off(schedule, error, wall_ms());
+fn postpone(schedule: Schedule, error: String) -> Option<Box<Schedule>> {
+    tracing::info!(object = %schedule.key, error, "schedule postponed");
+    let waits = retry::postpone(schedule, error, wall_ms());
     (!waits.is_over()).then(|| Box::new(waits))
 }
 
@@ -190,8 +190,8 @@ fn failed(schedule: Schedule, error: String) -> Option<Box<Schedule>> {
     let failed = retry::failed(schedule, error, wall_ms());
     let error = failed.last_error.as_deref();
     match failed.due_ms {
-        Some(_) => tracing::info!(object = %key, attempt, error, "what was due failed; it is tried again"),
-        None => tracing::warn!(object = %key, attempt, error, "what was due failed too often"),
+        Some(_) => tracing::info!(object = %key, attempt, error, "schedule failed, will be retried"),
+        None => tracing::warn!(object = %key, attempt, error, "schedule failed too often"),
     }
     (!failed.is_over()).then(|| Box::new(failed))
 }

@@ -23,7 +23,7 @@ pub(crate) fn failed(mut schedule: Schedule, error: String, now_ms: u64) -> Sche
 
 /// The schedule after it could not be tried: no node was connected, or none had room. That is not the app's fault.
 #[must_use]
-pub(crate) fn put_off(schedule: Schedule, error: String, now_ms: u64) -> Schedule {
+pub(crate) fn postpone(schedule: Schedule, error: String, now_ms: u64) -> Schedule {
     let late_ms = now_ms.saturating_sub(schedule.scheduled_ms);
     if late_ms > MAX_PUT_OFF_MS {
         return failed(schedule, error, now_ms);
@@ -58,7 +58,7 @@ mod tests {
     fn what_could_not_be_tried_is_put_off_for_a_day_without_counting() {
         let (mut waits, mut now_ms, mut times) = (schedule("o", 1, 100), 100, 0);
         loop {
-            waits = put_off(waits, "no node".to_owned(), now_ms);
+            waits = postpone(waits, "no node".to_owned(), now_ms);
             if waits.attempts > 0 {
                 break;
             }

@@ -3,7 +3,7 @@
 //!
 //! Does not know HTTP, or what the queued work does.
 
-pub(crate) mod beats;
+pub(crate) mod heartbeats;
 pub(crate) mod link;
 pub(crate) mod objects;
 pub(crate) mod tunnel;

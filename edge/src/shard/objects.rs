@@ -289,7 +289,7 @@ impl Objects {
         for (object, here) in moves {
             let _ = if here { present.insert(object) } else { present.remove(&object) };
             if !here {
-                self.starts.left(object);
+                self.starts.evicted(object);
             }
         }
     }
@@ -328,7 +328,7 @@ impl Objects {
             Message::Input(mut input) => {
                 self.add_unsettled(&mut input);
                 self.notice_end(&input);
-                self.starts.told(&input);
+                self.starts.note_input(&input);
                 self.handle(input);
             }
             Message::End { object, order, waiter, done } => {
@@ -393,8 +393,8 @@ impl Objects {
                     self.deps.store.commit(writes, Box::new(done));
                 }
                 Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
-                Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),
-                Effect::Forget { node, instance } => self.tell(&node, Command::Forget(instance)),
+                Effect::Stop { node, stop } => self.send_command(&node, Command::Stop(stop)),
+                Effect::Forget { node, instance } => self.send_command(&node, Command::Forget(instance)),
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
                 Effect::Refuse { waiter, refused } => match self.waiters.remove(&waiter) {
@@ -420,7 +420,7 @@ impl Objects {
 
     /// Reads on another thread: the record may have to be read from disk.
     fn load(&mut self, object: ObjectId) {
-        self.starts.looked_for(object);
+        self.starts.load_started(object);
         let (mailbox, store) = (self.deps.mailbox.clone(), Arc::clone(&self.deps.store));
         tokio::task::spawn_blocking(move || {
             mailbox.input(Input::Loaded { object, record: store.load(object).map_err(failure) });
@@ -439,20 +439,20 @@ impl Objects {
         self.starts.sent(&start);
         let env = &mut start.recipe.env;
         let Err(error) = self.deps.secrets.add_to(env, &start.object.app, secrets) else {
-            return self.tell(node, Command::Start(start));
+            return self.send_command(node, Command::Start(start));
         };
         let (object, instance) = (start.object.id(), start.instance);
-        tracing::warn!(object = %start.object, %instance, %error, "not started");
+        tracing::warn!(object = %start.object, %instance, %error, "instance not started");
         let refusal = Refusal { code: RefusalCode::Invalid, message: error.to_string() };
         let refused = Input::StartRefused { object, instance, refusal };
-        self.starts.told(&refused);
+        self.starts.note_input(&refused);
         self.handle(refused);
     }
 
-    fn tell(&self, node: &NodeId, command: Command) {
+    fn send_command(&self, node: &NodeId, command: Command) {
         match self.deps.links.get(node) {
-            Some(link) => link.tell(command),
-            None => tracing::warn!(%node, ?command, "node not configured any more, not told"),
+            Some(link) => link.send(command),
+            None => tracing::warn!(%node, ?command, "node no longer configured, order dropped"),
         }
     }
 

@@ -90,10 +90,10 @@ fn only_blobs_without_recent_access_are_collected() {
         let file = File::open(content.path(digest)).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(100)).unwrap();
     };
-    let (kept, told, unwanted) =
+    let (kept, accessed, unwanted) =
         (content.put(b"1").unwrap(), content.put(b"22").unwrap(), content.put(b"333").unwrap());
-    [kept, told, unwanted].iter().for_each(old);
-    assert_eq!(content.size(&told).unwrap(), Some(2));
+    [kept, accessed, unwanted].iter().for_each(old);
+    assert_eq!(content.size(&accessed).unwrap(), Some(2));
     let (keep, grace) = (HashSet::from([kept]), Duration::from_secs(50));
     assert_eq!(content.sweep(&keep, grace, true).unwrap(), [(unwanted, 3)]);
     assert_eq!(content.size(&kept).unwrap().zip(content.idle(&unwanted).unwrap()).map(|(n, _)| n), Some(1));

@@ -266,9 +266,9 @@ impl Core {
 
     /// Writes, and waits until that is durable.
     fn commit(&self, writes: Vec<Write>) -> Result<(), ImageError> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.store.commit(writes, Box::new(move |result| drop(tell.send(result))));
-        Ok(told.recv().unwrap_or(Err(StoreError::Closed))?)
+        let (sender, result) = std::sync::mpsc::sync_channel(1);
+        self.store.commit(writes, Box::new(move |result| drop(sender.send(result))));
+        Ok(result.recv().unwrap_or(Err(StoreError::Closed))?)
     }
 
     /// Runs an operation that needs space; without space, collects garbage and repeats it once.

@@ -52,7 +52,7 @@ impl Remote {
         let Copy { from, to, from_login, to_login } = copy;
         let pull = |from, into| Pull { from, login: from_login, platform: None, into };
         match (from, to) {
-            (End::Here(from), End::Here(to)) => self.name_again(&from, &to).await,
+            (End::Here(from), End::Here(to)) => self.retag(&from, &to).await,
             (End::Here(from), End::There(to)) => {
                 self.push(Push { from, to, login: to_login }, progress).await
             }
@@ -70,7 +70,7 @@ impl Remote {
     }
 
     /// Gives an image of this edge another name.
-    async fn name_again(&self, from: &Named, to: &Named) -> Result<Moved, RemoteError> {
+    async fn retag(&self, from: &Named, to: &Named) -> Result<Moved, RemoteError> {
         let digest = self.images.resolve(from).await?;
         let digest = digest.ok_or_else(|| RemoteError::NotHere(from.to_string()))?;
         let (top, children) = self.documents(digest).await?;

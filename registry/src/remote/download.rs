@@ -68,7 +68,7 @@ impl Download<'_> {
 
     async fn work(&self, claim: &Claim, blob: &Descriptor, mut guard: Guard) -> Result<(), RemoteError> {
         let mut retry = Retry::default();
-        let mut anew = false;
+        let mut restarted = false;
         loop {
             let before = length(&guard);
             let result;
@@ -79,16 +79,16 @@ impl Download<'_> {
             match result {
                 Ok(()) => return Ok(()),
                 // Bytes from several responses may have been corrupted by an earlier one.
-                Err(RemoteError::Content(ContentError::Digest { .. })) if guard.answers > 1 && !anew => {
+                Err(RemoteError::Content(ContentError::Digest { .. })) if guard.answers > 1 && !restarted => {
                     *guard = Partial::default();
-                    anew = true;
+                    restarted = true;
                 }
                 Err(RemoteError::Content(ContentError::Digest { expected, found })) => {
                     *guard = Partial::default();
                     return Err(RemoteError::Digest { expected, found });
                 }
                 Err(error) => {
-                    if error.may_pass().is_none() {
+                    if error.retry_pause().is_none() {
                         *guard = Partial::default();
                     }
                     retry.again(error).await?;
@@ -139,7 +139,7 @@ impl Download<'_> {
                 Ok(answer)
             }
             StatusCode::PARTIAL_CONTENT if from > 0 => {
-                Err(RemoteError::Senseless("it is another part than was asked for".to_owned()))
+                Err(RemoteError::Invalid("it is another part than was asked for".to_owned()))
             }
             // A server without ranges sends everything from the start.
             StatusCode::OK => {
@@ -171,7 +171,7 @@ impl Download<'_> {
             let written;
             (guard, written) = self.append(guard, batch.freeze()).await?;
             let found = length(&guard);
-            claim.tell(found);
+            claim.publish_length(found);
             self.progress.set(Phase::Pull, blob.digest, found, blob.size);
             let expected = blob.size;
             let ended = match (written, filled) {

@@ -32,13 +32,13 @@ pub enum RemoteError {
     TooLong(Duration),
     /// The registry asks for credentials, and there are none.
     #[error(
-        "{registry} answers nobody it does not know{said}: give it a user and a password with `berth registries login \
+        "{registry} answers nobody it does not know{text}: give it a user and a password with `berth registries login \
          {registry}`"
     )]
-    LoginNeeded { registry: Registry, said: Said },
+    LoginNeeded { registry: Registry, text: ErrorText },
     /// The registry rejects the credentials, or the user lacks the permission.
-    #[error("{registry} refuses the user `{user}`{said}")]
-    Refused { registry: Registry, user: String, said: Said },
+    #[error("{registry} refuses the user `{user}`{text}")]
+    Refused { registry: Registry, user: String, text: ErrorText },
     /// The registry asks for credentials in an unknown way.
     #[error("{registry} asks for credentials in a way that is not understood ({reason})")]
     Challenge { registry: Registry, reason: String },
@@ -46,11 +46,11 @@ pub enum RemoteError {
     #[error("the registry has no {0}")]
     Missing(String),
     /// An unexpected status.
-    #[error("the registry answers {status} when {what} is asked for{said}")]
-    Status { what: String, status: StatusCode, said: Said, retry_after: Option<Duration> },
+    #[error("the registry answers {status} when {what} is asked for{text}")]
+    Status { what: String, status: StatusCode, text: ErrorText, retry_after: Option<Duration> },
     /// The response violates the specification.
     #[error("the registry's answer makes no sense: {0}")]
-    Senseless(String),
+    Invalid(String),
     /// A redirect from HTTPS to HTTP.
     #[error("the registry leads from TLS to {0}, which is not followed")]
     Downgrade(String),
@@ -103,9 +103,9 @@ pub enum RemoteError {
 
 impl RemoteError {
     /// Whether a retry may succeed, and the shortest pause that the registry asks for.
-    pub(super) fn may_pass(&self) -> Option<Duration> {
+    pub(super) fn retry_pause(&self) -> Option<Duration> {
         match self {
-            Self::Web(error) => error.may_pass().then_some(Duration::ZERO),
+            Self::Web(error) => error.is_transient().then_some(Duration::ZERO),
             Self::Broken(_) | Self::TimedOut(_) | Self::TooSlow { .. } | Self::Cut { .. } => {
                 Some(Duration::ZERO)
             }
@@ -120,12 +120,12 @@ impl RemoteError {
 
 /// A registry's own error text, for people: a colon and the text, or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said(String);
+pub struct ErrorText(String);
 
 /// Longest text that is shown, in characters: a sentence or two.
-const MAX_SAID: usize = 300;
+const MAX_ERROR_TEXT: usize = 300;
 
-impl Said {
+impl ErrorText {
     /// The messages in an error body, in the format of the distribution specification or similar.
     pub(super) fn of(body: &[u8]) -> Self {
         let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else { return Self::default() };
@@ -139,12 +139,13 @@ impl Said {
             None => text(&body).into_iter().collect(),
         };
         // Control characters are removed: it is shown on terminals.
-        let shown: String = texts.join("; ").chars().filter(|c| !c.is_control()).take(MAX_SAID).collect();
+        let shown: String =
+            texts.join("; ").chars().filter(|c| !c.is_control()).take(MAX_ERROR_TEXT).collect();
         if shown.is_empty() { Self::default() } else { Self(format!(": {shown}")) }
     }
 }
 
-impl std::fmt::Display for Said {
+impl std::fmt::Display for ErrorText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
@@ -156,14 +157,14 @@ mod tests {
 
     #[test]
     fn error_texts_are_passed_on_without_control_characters() {
-        let said = |body: &str| Said::of(body.as_bytes()).to_string();
-        assert_eq!(said(r#"{"errors":[{"code":"DENIED","message":"no\u001b[2J"}]}"#), ": no[2J");
+        let text = |body: &str| ErrorText::of(body.as_bytes()).to_string();
+        assert_eq!(text(r#"{"errors":[{"code":"DENIED","message":"no\u001b[2J"}]}"#), ": no[2J");
         assert_eq!(
-            said(r#"{"details":"incorrect username or password"}"#),
+            text(r#"{"details":"incorrect username or password"}"#),
             ": incorrect username or password"
         );
-        assert_eq!(said(r#"{"errors":[{"code":"DENIED","message":""}]}"#), "");
-        assert_eq!(said("<html>"), "");
-        assert_eq!(said(&format!(r#"{{"message":"{}"}}"#, "x".repeat(1_000))).len(), 2 + MAX_SAID);
+        assert_eq!(text(r#"{"errors":[{"code":"DENIED","message":""}]}"#), "");
+        assert_eq!(text("<html>"), "");
+        assert_eq!(text(&format!(r#"{{"message":"{}"}}"#, "x".repeat(1_000))).len(), 2 + MAX_ERROR_TEXT);
     }
 }

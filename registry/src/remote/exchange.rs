@@ -13,7 +13,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::error::{RemoteError, Said};
+use super::error::{ErrorText, RemoteError};
 use crate::web::{Connector, WebAddress};
 
 /// Longest wait for the head of a response, and for the whole of a small one.
@@ -92,8 +92,8 @@ impl Answer {
     }
 
     /// The registry's own error text.
-    pub(super) async fn said(self) -> Said {
-        self.bytes(MAX_ERROR_BYTES, "an error").await.map(|body| Said::of(&body)).unwrap_or_default()
+    pub(super) async fn error_text(self) -> ErrorText {
+        self.bytes(MAX_ERROR_BYTES, "an error").await.map(|body| ErrorText::of(&body)).unwrap_or_default()
     }
 
     /// Converts an error response.
@@ -104,6 +104,11 @@ impl Answer {
         if status == StatusCode::NOT_FOUND {
             return RemoteError::Missing(what.to_owned());
         }
-        RemoteError::Status { what: what.to_owned(), status, said: self.said().await, retry_after }
+        RemoteError::Status {
+            what: what.to_owned(),
+            status,
+            text: self.error_text().await,
+            retry_after,
+        }
     }
 }

@@ -122,7 +122,7 @@ impl Remote {
         match answer.status {
             StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => {
-                Err(RemoteError::Senseless("it has no /v2/, and is no registry".to_owned()))
+                Err(RemoteError::Invalid("it has no /v2/, and is no registry".to_owned()))
             }
             _ => Err(answer.refusal("its version").await),
         }

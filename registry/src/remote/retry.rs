@@ -26,7 +26,7 @@ impl Retry {
     /// After an error: waits until the next try, or returns the error if there is none.
     pub(super) async fn again(&mut self, error: RemoteError) -> Result<(), RemoteError> {
         self.tries += 1;
-        let Some(wanted) = error.may_pass().filter(|_| self.tries < MAX_TRIES) else { return Err(error) };
+        let Some(wanted) = error.retry_pause().filter(|_| self.tries < MAX_TRIES) else { return Err(error) };
         let pause = FIRST_PAUSE.saturating_mul(1 << (self.tries - 1)).min(LONGEST_PAUSE);
         // Jitter, so that transfers stopped by one fault do not all retry at once.
         let pause = pause.max(wanted).mul_f64(1.0 + fastrand::f64() / 4.0);

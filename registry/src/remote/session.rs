@@ -104,7 +104,7 @@ impl Ask {
             request = request.header(AUTHORIZATION, proof);
         }
         let made = request.body(self.body.body());
-        made.map_err(|_| RemoteError::Senseless("it leads to what is no address".to_owned()))
+        made.map_err(|_| RemoteError::Invalid("it leads to what is no address".to_owned()))
     }
 }
 
@@ -153,7 +153,7 @@ impl<'a> Session<'a> {
         from: &WebAddress,
         location: Option<&str>,
     ) -> Result<WebAddress, RemoteError> {
-        let location = location.ok_or_else(|| RemoteError::Senseless("it leads on to nowhere".to_owned()))?;
+        let location = location.ok_or_else(|| RemoteError::Invalid("it leads on to nowhere".to_owned()))?;
         let next = from.follow(location)?;
         if next.tls || !self.origin.tls { Ok(next) } else { Err(RemoteError::Downgrade(next.authority)) }
     }
@@ -161,14 +161,14 @@ impl<'a> Session<'a> {
     /// Sends a request, and returns a response that is neither a redirect nor a challenge.
     pub(super) async fn ask(&self, ask: &Ask) -> Result<Answer, RemoteError> {
         let mut address = ask.address.clone();
-        let mut asked_who = false;
+        let mut authenticated = false;
         let mut redirects = 0;
         loop {
             let home = address.is_same_server(&self.origin);
             let proof = if home { self.proof().await? } else { None };
             let answer = self.send(ask, &address, proof.clone()).await?;
-            if answer.status == StatusCode::UNAUTHORIZED && home && !asked_who {
-                asked_who = true;
+            if answer.status == StatusCode::UNAUTHORIZED && home && !authenticated {
+                authenticated = true;
                 self.prove(answer, proof.as_ref()).await?;
             } else if answer.status == StatusCode::UNAUTHORIZED && home {
                 return Err(self.refused(answer).await);
@@ -286,10 +286,10 @@ impl<'a> Session<'a> {
     }
 
     async fn refused(&self, answer: Answer) -> RemoteError {
-        let (registry, said) = (self.registry.clone(), answer.said().await);
+        let (registry, text) = (self.registry.clone(), answer.error_text().await);
         match &self.login {
-            Some(login) => RemoteError::Refused { registry, user: login.username.clone(), said },
-            None => RemoteError::LoginNeeded { registry, said },
+            Some(login) => RemoteError::Refused { registry, user: login.username.clone(), text },
+            None => RemoteError::LoginNeeded { registry, text },
         }
     }
 

@@ -81,7 +81,7 @@ impl Downloads {
 
 impl Claim {
     /// Tells waiting tasks the length so far.
-    pub(super) fn tell(&self, length: u64) {
+    pub(super) fn publish_length(&self, length: u64) {
         self.slot.length.send_replace(length);
     }
 

@@ -21,14 +21,14 @@ pub(super) struct RegistryError {
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, HeaderValue)>,
-    want_of_room: bool,
+    out_of_space: bool,
 }
 
 pub(super) type Answered<T> = Result<T, RegistryError>;
 
 impl RegistryError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: Vec::new(), want_of_room: false }
+        Self { status, code, message: message.into(), headers: Vec::new(), out_of_space: false }
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -73,8 +73,8 @@ impl RegistryError {
     }
 
     /// Whether there is no space for the content, now or ever.
-    pub(super) fn is_for_want_of_room(&self) -> bool {
-        self.want_of_room
+    pub(super) fn is_out_of_space(&self) -> bool {
+        self.out_of_space
     }
 
     /// Whether the client is not permitted, or there is no space.
@@ -111,7 +111,7 @@ impl From<ImageError> for RegistryError {
             ImageError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "UNKNOWN"),
         };
         let mut answer = Self::new(status, code, error.to_string());
-        answer.want_of_room = matches!(
+        answer.out_of_space = matches!(
             error,
             ImageError::Content(
                 ContentError::Quota { .. } | ContentError::Full { .. } | ContentError::TooLarge { .. }

@@ -31,14 +31,14 @@ impl Registry {
         body: Body,
         alone: impl FnOnce(Option<Upload>) + Send + 'static,
     ) -> (Option<Upload>, Answered<()>) {
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, result) = tokio::sync::oneshot::channel();
         let registry = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err((upload, _)) = tell.send(registry.add(upload, body).await) {
+            if let Err((upload, _)) = sender.send(registry.add(upload, body).await) {
                 alone(upload);
             }
         });
-        told.await.unwrap_or_else(|_| (None, Err(ImageError::Stopping.into())))
+        result.await.unwrap_or_else(|_| (None, Err(ImageError::Stopping.into())))
     }
 
     async fn add(&self, upload: Upload, mut body: Body) -> (Option<Upload>, Answered<()>) {

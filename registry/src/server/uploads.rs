@@ -34,7 +34,7 @@ impl Registry {
         }
         if let Some(expected) = parameter(&query, "digest") {
             let expected = digest(&expected)?;
-            return self.at_once(name, expected, request).await;
+            return self.in_one_request(name, expected, request).await;
         }
         let mut id = [0; ID_BYTES];
         let random = SystemRandom::new().fill(&mut id);
@@ -44,7 +44,7 @@ impl Registry {
         Ok(accepted(StatusCode::ACCEPTED, &name, &id, 0))
     }
 
-    async fn at_once(
+    async fn in_one_request(
         self: &Arc<Self>,
         name: Repository,
         expected: Digest,
@@ -116,7 +116,7 @@ impl Registry {
         match self.receive(upload, request.into_body(), alone).await {
             (Some(upload), Ok(())) => Ok(upload),
             (upload, received) => {
-                let hopeless = received.as_ref().is_err_and(RegistryError::is_for_want_of_room);
+                let hopeless = received.as_ref().is_err_and(RegistryError::is_out_of_space);
                 self.give_back(name, id, upload.filter(|_| !hopeless));
                 received.and(Err(ImageError::Stopping.into()))
             }

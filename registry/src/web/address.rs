@@ -34,11 +34,11 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u8); 4] = [
 
 /// Whether this address may be connected to.
 pub(super) fn is_allowed(address: IpAddr, allowed: &[IpNet]) -> bool {
-    is_named(address, allowed) || is_public(address.to_canonical())
+    is_in_any(address, allowed) || is_public(address.to_canonical())
 }
 
 /// Whether one of these networks contains this address.
-pub(super) fn is_named(address: IpAddr, networks: &[IpNet]) -> bool {
+pub(super) fn is_in_any(address: IpAddr, networks: &[IpNet]) -> bool {
     // An IPv4-mapped IPv6 address counts as the IPv4 address.
     let address = address.to_canonical();
     networks.iter().any(|net| net.contains(&address))

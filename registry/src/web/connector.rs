@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::WebAddress;
-use super::address::{is_allowed, is_named};
+use super::address::{is_allowed, is_in_any};
 
 /// Longest wait for one connection: the farthest servers take a third of a second, and packets are lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ pub enum WebError {
 
 impl WebError {
     /// Whether a retry may succeed.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Resolve { .. } | Self::Connect { .. })
     }
 }
@@ -111,7 +111,7 @@ impl Connector {
         let tls = |error| WebError::Tls { host: server.host.clone(), error };
         let name = ServerName::try_from(server.host.clone()).map_err(|e| tls(std::io::Error::other(e)))?;
         let secured = tokio::time::timeout(TLS_TIMEOUT, self.tls()?.connect(name, stream)).await;
-        Ok(Box::new(secured.map_err(|_| tls(too_late())).and_then(|secured| secured.map_err(tls))?))
+        Ok(Box::new(secured.map_err(|_| tls(timed_out())).and_then(|secured| secured.map_err(tls))?))
     }
 
     /// Connects to the first permitted address that accepts.
@@ -119,7 +119,7 @@ impl Connector {
         let mut failed = None;
         for address in self.addresses(server).await? {
             let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-            match connected.unwrap_or_else(|_| Err(too_late())) {
+            match connected.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failed = Some(WebError::Connect { address, error }),
             }
@@ -144,7 +144,7 @@ impl Connector {
             return Ok(reached);
         }
         let plain: Vec<SocketAddr> =
-            reached.into_iter().filter(|address| is_named(address.ip(), &self.allowed)).collect();
+            reached.into_iter().filter(|address| is_in_any(address.ip(), &self.allowed)).collect();
         if plain.is_empty() { Err(WebError::Plain { host: host(), address, option }) } else { Ok(plain) }
     }
 
@@ -161,7 +161,7 @@ impl Connector {
     }
 }
 
-fn too_late() -> std::io::Error {
+fn timed_out() -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")
 }
 

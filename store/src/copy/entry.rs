@@ -92,7 +92,7 @@ pub struct Contents {
     /// Events that wait for delivery; not those that were set aside.
     pub events: u64,
     /// Usage records.
-    pub lives: u64,
+    pub usage: u64,
     /// Logins for registries.
     pub registries: u64,
     /// Manifests of images.
@@ -112,7 +112,7 @@ impl Contents {
             Entry::Schedule(_) => &mut self.schedules,
             Entry::Event(_) => &mut self.events,
             Entry::Secret(_) => &mut self.secrets,
-            Entry::Usage(_) => &mut self.lives,
+            Entry::Usage(_) => &mut self.usage,
             Entry::Registry(_) => &mut self.registries,
             Entry::Image(_) => &mut self.images,
             Entry::Tag(_) => &mut self.tags,

@@ -79,7 +79,7 @@ fn an_export_becomes_an_equal_store() {
                 events: 1,
                 secrets: 1,
                 registries: 1,
-                lives: 2,
+                usage: 2,
                 images: 1,
                 tags: 1,
             },

@@ -199,7 +199,7 @@ impl Change {
                 vec![Self::put(Table::Hooks, &event_key(id), delivery)?]
             }
             Write::Retried(id, delivery) => vec![Self::put(Table::Hooks, &event_key(*id), delivery)?],
-            Write::EventTold(id) => vec![Self::remove(Table::Hooks, &event_key(*id))],
+            Write::EventDelivered(id) => vec![Self::remove(Table::Hooks, &event_key(*id))],
             Write::SetAside(id, delivery) => vec![
                 Self::remove(Table::Hooks, &event_key(*id)),
                 Self::put(Table::Dead, &dead_key(*id), delivery)?,

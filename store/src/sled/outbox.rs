@@ -159,7 +159,7 @@ mod tests {
             let (id, first) = store.first_event(object).unwrap().unwrap();
             assert_eq!(first.event.generation.0, generation);
             assert_eq!(store.events(Some(id), 100).unwrap().len(), 4 - usize::try_from(generation).unwrap());
-            commit(&store, vec![Write::EventTold(id)]);
+            commit(&store, vec![Write::EventDelivered(id)]);
         }
         assert_eq!(store.first_event(object).unwrap(), None);
     }

@@ -76,12 +76,12 @@ pub(crate) struct LinkHandle {
 
 impl LinkHandle {
     /// Queues an order for the node. It is sent as soon as the node is connected.
-    pub(crate) fn tell(&self, command: Command) {
+    pub(crate) fn send(&self, command: Command) {
         if let Command::Start(start) = &command {
             self.unsettled.begin(start.instance);
         }
         if self.commands.send(command).is_err() {
-            tracing::debug!("edge stops, node not told");
+            tracing::debug!("edge stops, order dropped");
         }
     }
 
@@ -153,7 +153,7 @@ impl Link {
     pub(crate) fn new(dependencies: Dependencies) -> (Self, LinkHandle) {
         let Dependencies { node, address, introduction, endpoint, config, nodes, objects, prepared } =
             dependencies;
-        let (tell, commands) = mpsc::unbounded_channel();
+        let (sender, commands) = mpsc::unbounded_channel();
         let (connection, connected) = watch::channel(None);
         let unsettled = Unsettled::default();
         let outbox = Outbox::new(unsettled.clone());
@@ -172,7 +172,7 @@ impl Link {
             sessions: 0,
             heard_ms: None,
         };
-        (link, LinkHandle { commands: tell, unsettled, connection: connected })
+        (link, LinkHandle { commands: sender, unsettled, connection: connected })
     }
 
     /// Keeps the connection up until the edge stops.
@@ -185,7 +185,9 @@ impl Link {
                     self.serve(connection, &stop).await;
                 }
                 Err(DialError::Stopping) => return,
-                Err(DialError::TimedOut) => tracing::debug!(node = %self.node, "no answer to dialling"),
+                Err(DialError::TimedOut) => {
+                    tracing::debug!(node = %self.node, "node not reached: no reply to dialling")
+                }
                 Err(error) => {
                     tracing::warn!(node = %self.node, address = self.address, %error, "node not reached");
                     self.pause(backoff, &stop).await;

@@ -84,7 +84,7 @@ impl Outbox {
     }
 
     /// The node has reported an instance: its start, if not replied to yet, has arrived.
-    pub(super) fn told_of(&mut self, instance: InstanceId) {
+    pub(super) fn reported(&mut self, instance: InstanceId) {
         self.with(|orders| orders.told_of(instance));
     }
 
@@ -112,11 +112,11 @@ mod tests {
     #[test]
     fn a_start_is_unsettled_until_the_node_has_replied() {
         let unsettled = Unsettled::default();
-        let [told, answered] = [1, 2].map(|byte| InstanceId::from_bytes([byte; 16]));
-        unsettled.begin(told);
+        let [pending, answered] = [1, 2].map(|byte| InstanceId::from_bytes([byte; 16]));
+        unsettled.begin(pending);
         unsettled.begin(answered);
-        assert_eq!(unsettled.all(), HashSet::from([told, answered]));
+        assert_eq!(unsettled.all(), HashSet::from([pending, answered]));
         unsettled.settle(vec![answered]);
-        assert_eq!(unsettled.all(), HashSet::from([told]));
+        assert_eq!(unsettled.all(), HashSet::from([pending]));
     }
 }

@@ -4,19 +4,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Interval of heartbeats: a small part of any watchdog's timeout.
-pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Silence after which a shard counts as stuck: several heartbeats, as the machine may be busy.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The last heartbeat of each shard.
 #[derive(Debug)]
-pub(crate) struct Beats {
+pub(crate) struct Heartbeats {
     start: Instant,
     /// In milliseconds after the start.
     last_ms: Box<[AtomicU64]>,
 }
 
-impl Beats {
+impl Heartbeats {
     /// For this many shards, all of which count as alive now.
     pub(crate) fn new(shards: usize) -> Self {
         Self { start: Instant::now(), last_ms: (0..shards).map(|_| AtomicU64::new(0)).collect() }
@@ -51,12 +51,12 @@ mod tests {
 
     #[test]
     fn the_shard_that_is_silent_is_found() {
-        let beats = Beats::new(2);
-        assert_eq!(beats.check_at(10_000), Ok(()));
-        assert_eq!(beats.check_at(10_001), Err(0));
-        beats.last_ms[0].store(9_000, Relaxed);
-        assert_eq!(beats.check_at(10_001), Err(1));
-        beats.last_ms[1].store(9_000, Relaxed);
-        assert_eq!(beats.check_at(10_001), Ok(()));
+        let heartbeats = Heartbeats::new(2);
+        assert_eq!(heartbeats.check_at(10_000), Ok(()));
+        assert_eq!(heartbeats.check_at(10_001), Err(0));
+        heartbeats.last_ms[0].store(9_000, Relaxed);
+        assert_eq!(heartbeats.check_at(10_001), Err(1));
+        heartbeats.last_ms[1].store(9_000, Relaxed);
+        assert_eq!(heartbeats.check_at(10_001), Ok(()));
     }
 }
