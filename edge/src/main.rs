@@ -77,7 +77,7 @@ fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!(%error, "limit of open files not raised");
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 

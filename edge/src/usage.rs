@@ -21,8 +21,8 @@ pub(crate) async fn prune(store: Arc<dyn Store>) {
         let limit = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
         match prune_before(&store, wall_ms().saturating_sub(limit)).await {
             Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "old records of usage removed"),
-            Err(error) => tracing::warn!(%error, "old records of usage not removed"),
+            Ok(removed) => tracing::info!(removed, "old usage records removed"),
+            Err(error) => tracing::warn!(%error, "cannot remove old usage records"),
         }
         tokio::time::sleep(PRUNE_EVERY).await;
     }

@@ -226,9 +226,7 @@ pub enum StoreError {
         needed: u64,
     },
     /// An earlier write failed half-way.
-    #[error(
-        "the store failed before ({0}) and takes nothing any more: see to its disk, and restart the edge"
-    )]
+    #[error("the store failed before ({0}) and accepts no more writes: check its disk, and restart the edge")]
     Broken(String),
     /// Reading or writing failed.
     #[error("the store failed: {0}")]

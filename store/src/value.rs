@@ -120,11 +120,11 @@ mod tests {
     fn every_damaged_byte_is_noticed() {
         let map: BTreeMap<_, _> = pieces(b"k", b"a value").unwrap().into_iter().collect();
         let (key, whole) = map.first_key_value().unwrap();
-        for place in 0..whole.len() {
+        for index in 0..whole.len() {
             let mut damaged = whole.clone();
-            damaged[place] ^= 0x10;
+            damaged[index] ^= 0x10;
             let map = BTreeMap::from([(key.clone(), damaged)]);
-            assert!(matches!(read_from(&map), Err(StoreError::Damaged { .. })), "byte {place}");
+            assert!(matches!(read_from(&map), Err(StoreError::Damaged { .. })), "byte {index}");
         }
     }
 

@@ -62,10 +62,10 @@ pub enum ClientError {
         source: Box<Self>,
     },
     /// The response ended early, or is larger than the client accepts.
-    #[error("the answer broke off: {0}")]
+    #[error("the response ended early: {0}")]
     BrokeOff(String),
     /// A response that comes line by line ended early.
-    #[error("the answer broke off")]
+    #[error("the response ended early")]
     LinesBrokeOff(#[source] hyper::Error),
     /// A line of the response is longer than the client accepts.
     #[error("a line of the answer is too long")]

@@ -84,6 +84,6 @@ pub(super) async fn check(
     if scope >= needed {
         return next.run(request).await;
     }
-    let detail = format!("this takes a token of the scope `{needed}`, and this one has `{scope}`");
+    let detail = format!("a token with the scope `{needed}` is needed, and this one has `{scope}`");
     Problem::new(StatusCode::FORBIDDEN, "not allowed", detail).into_response()
 }

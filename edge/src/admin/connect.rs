@@ -55,7 +55,7 @@ impl Admin {
     /// A permit to watch or to be connected.
     pub(super) fn watch(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| {
-            let detail = "too many watch or are connected already; try again later";
+            let detail = "too many watchers and raw connections; try again later";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no room", detail)
         })
     }

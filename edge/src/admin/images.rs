@@ -51,7 +51,7 @@ pub(super) async fn list(
     let (after, limit) = listing.page::<Named>(PAGE)?;
     let after = match after {
         Some(Named { repository, pick: Pick::Digest(digest) }) => Some((repository, digest)),
-        Some(_) => return Err(invalid("cursor", "is not one that a page before has given")),
+        Some(_) => return Err(invalid("cursor", "is not one that an earlier page has returned")),
         None => None,
     };
     let uses = admin.images.uses().await?;

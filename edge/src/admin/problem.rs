@@ -62,8 +62,8 @@ impl Problem {
         message: impl Display,
     ) -> Self {
         let error = FieldError { field: field.into(), message: message.to_string() };
-        let place = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
-        let detail = format!("{place}{}", error.message);
+        let path = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
+        let detail = format!("{path}{}", error.message);
         Self { errors: vec![error], ..Self::new(status, title, detail) }
     }
 

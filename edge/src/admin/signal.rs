@@ -21,7 +21,7 @@ pub(super) async fn send(links: &Links, node: &NodeId, signal: Signal) -> Result
     match call::ask(&connection, &Call::Signal(signal)).await {
         Ok(Answer::Done) => Ok(()),
         Ok(Answer::Refused(refusal)) => Err(ProxyError::Signal(refusal.to_string())),
-        Ok(_) => Err(ProxyError::Signal("the agent gave another answer than was asked for".to_owned())),
+        Ok(_) => Err(ProxyError::Signal("the agent sent a reply of another type than expected".to_owned())),
         Err(error) => Err(ProxyError::Signal(error.to_string())),
     }
 }

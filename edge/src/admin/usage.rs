@@ -160,7 +160,12 @@ fn moment(field: &'static str, text: &str) -> Result<u64, Problem> {
     });
     ms.ok_or_else(|| {
         let expected = "expected milliseconds since 1970, 2026-03-01T12:00:00Z, or 2026-03-01";
-        Problem::field(StatusCode::BAD_REQUEST, NOT_READ, field, format!("{text:?} is no time: {expected}"))
+        Problem::field(
+            StatusCode::BAD_REQUEST,
+            NOT_READ,
+            field,
+            format!("{text:?} is not a time: {expected}"),
+        )
     })
 }
 

@@ -41,7 +41,7 @@ async fn pin_one(
         )));
     };
     if info.architectures.is_empty() {
-        return Ok(fault(format!("{repository}@{digest} is no image for linux/amd64 or linux/arm64")));
+        return Ok(fault(format!("{repository}@{digest} is not an image for linux/amd64 or linux/arm64")));
     }
     image.architectures = info.architectures;
     Ok(None)

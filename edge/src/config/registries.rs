@@ -41,7 +41,7 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
         std::fs::read(file).with_context(|| format!("cannot read {} (--registry-ca)", file.display()))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let read =
-        read.with_context(|| format!("{} (--registry-ca) is no file of certificates", file.display()))?;
+        read.with_context(|| format!("{} (--registry-ca) is not a file of certificates", file.display()))?;
     ensure!(!read.is_empty(), "{} (--registry-ca) holds no certificate", file.display());
     Ok(read)
 }

@@ -72,7 +72,7 @@ enum ImageLinkError {
     Frame(#[from] FrameError),
     #[error("the agent refused: {0}")]
     Refused(Refusal),
-    #[error("the agent answered with something else than was asked for")]
+    #[error("the agent sent a reply of another type than expected")]
     Unexpected,
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum PostError {
     Web(#[from] WebError),
     #[error("no answer: {0}")]
     Http(#[from] hyper::Error),
-    #[error("the answer broke off, or is longer than {MAX_ANSWER_BYTES} bytes")]
+    #[error("the response ended early, or is longer than {MAX_ANSWER_BYTES} bytes")]
     Answer,
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     TimedOut,

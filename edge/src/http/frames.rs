@@ -5,6 +5,12 @@
 //! ```text
 //!  ──▶ Header(2 to 14 bytes) ──length──▶ Payload(n, data or control) ──n = 0──▶ Header
 //! ```
+//!
+//! What fails, and what happens then:
+//!
+//! * Invalid frames, or another protocol: bytes are miscounted, which only affects what counts as activity.
+//! * A length near 2^64: followed without overflow; the rest of the stream is payload.
+//! * The stream ends in a frame: nothing, as no state is needed any more.
 
 /// Longest frame header: two bytes, eight of length, four of mask.
 const HEADER_BYTES: usize = 14;

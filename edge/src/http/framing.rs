@@ -11,6 +11,12 @@
 //!           │  └──chunked──▶ Size ──▶ Data(n) ──▶ Size ─0─▶ Trailer ──empty line──▶ Head
 //!           └── upgrade, or not HTTP at all ──▶ Off (the rest passes unread)
 //! ```
+//!
+//! What fails, and what happens then:
+//!
+//! * Both lengths in one head: the head is made invalid, and hyper responds with 400 and closes the connection.
+//! * A chunk size that cannot be parsed: the rest passes unread. A length that cannot be: counts as zero. hyper rejects both.
+//! * An upgrade that the instance refuses: the rest was not followed, so the listener closes the connection.
 
 use std::io;
 use std::pin::Pin;

@@ -8,6 +8,13 @@
 //!     │ └─▶ told once ─────┤ again and again, or not in time: only a follower stays │
 //!     └────────────────────┴───────────────────────────────────────────────────────┘
 //! ```
+//!
+//! What fails, and what happens then:
+//!
+//! * Node not connected in time: one remark; only a follower keeps waiting, without limit.
+//! * Connection lost: asked again after the last line received; without `follow`, after several losses a remark and the end.
+//! * Node refuses: one remark; a follower asks again after a pause, unless the request is invalid.
+//! * Client disconnects: the stream to the node is dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -217,7 +224,7 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn place(number: usize, at: u64) -> LogPlace {
+    fn log_place(number: usize, at: u64) -> LogPlace {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&number.to_be_bytes());
         LogPlace { instance: InstanceId::from_bytes(bytes), at }
@@ -226,14 +233,14 @@ mod tests {
     #[test]
     fn places_only_grow_and_the_oldest_instances_are_forgotten() {
         let mut seen = Seen::default();
-        seen.reached(vec![place(1, 10), place(2, 5), place(1, 0)]);
+        seen.reached(vec![log_place(1, 10), log_place(2, 5), log_place(1, 0)]);
         let mut places = seen.places();
         places.sort_by_key(|place| place.instance);
-        assert_eq!(places, [place(1, 10), place(2, 5)]);
+        assert_eq!(places, [log_place(1, 10), log_place(2, 5)]);
         for number in 3..=MAX_LOG_PLACES + 1 {
-            seen.reached(vec![place(number, 1)]);
+            seen.reached(vec![log_place(number, 1)]);
         }
         assert_eq!(seen.places().len(), MAX_LOG_PLACES);
-        assert!(!seen.places().contains(&place(1, 10)) && seen.places().contains(&place(2, 5)));
+        assert!(!seen.places().contains(&log_place(1, 10)) && seen.places().contains(&log_place(2, 5)));
     }
 }

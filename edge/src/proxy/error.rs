@@ -39,7 +39,7 @@ pub(crate) enum ProxyError {
     #[error("the instance changed the protocol without being asked to")]
     Upgrade,
     /// Nobody will read this response.
-    #[error("the client went away before its request was whole")]
+    #[error("the client went away before its request was complete")]
     ClientGone,
     /// A signal was not delivered.
     #[error("the signal did not reach the instance: {0}")]

@@ -72,7 +72,7 @@ async fn serve(
 ) {
     let socket = match ClientSocket::new(stream, Arc::clone(&proxy.metrics), proxy.shard) {
         Ok(socket) => socket,
-        Err(error) => return tracing::debug!(%error, "client gone before it was served"),
+        Err(error) => return tracing::debug!(%error, "client disconnected before it was served"),
     };
     let service = service_fn(|request| {
         let (proxy, socket) = (Arc::clone(&proxy), socket.clone());

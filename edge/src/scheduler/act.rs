@@ -141,7 +141,7 @@ fn with_env(
     class.secrets.retain(|variable, _| !own.contains_key(variable.as_str()));
     let bytes: usize = own.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > berth_common::spec::MAX_ENV_BYTES {
-        return Err(format!("with the payload the environment takes {bytes} bytes, which is too much"));
+        return Err(format!("with the payload the environment has {bytes} bytes, which is too much"));
     }
     Ok(class)
 }

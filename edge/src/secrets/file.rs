@@ -80,7 +80,7 @@ impl KeyFile {
             return Err(KeyFileError::Open { path: self.0.clone(), mode });
         }
         if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-            return Err(self.damaged("it is no file of keys"));
+            return Err(self.damaged("it is not a key file"));
         }
         let length = usize::try_from(metadata.len()).unwrap_or_default();
         let mut text = Zeroizing::new(String::with_capacity(length + 1));
@@ -209,7 +209,7 @@ impl KeyFile {
 mod tests {
     use super::*;
 
-    fn place() -> (tempfile::TempDir, KeyFile) {
+    fn temp_key_file() -> (tempfile::TempDir, KeyFile) {
         let directory = tempfile::tempdir().unwrap();
         let file = KeyFile::at(directory.path().join("secret.key"));
         (directory, file)
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn it_is_created_once_and_only_its_owner_may_read_it() {
-        let (directory, file) = place();
+        let (directory, file) = temp_key_file();
         assert!(matches!(file.read(), Err(KeyFileError::Missing(_))));
         let id = file.init(directory.path()).unwrap();
         assert_eq!(file.read().unwrap().ids(), [id]);
@@ -233,7 +233,7 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        let (directory, file) = place();
+        let (directory, file) = temp_key_file();
         std::os::unix::fs::chown(directory.path(), Some(12345), Some(12346)).unwrap();
         file.init(directory.path()).unwrap();
         file.add().unwrap();
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn one_that_others_can_read_is_refused() {
-        let (directory, file) = place();
+        let (directory, file) = temp_key_file();
         file.init(directory.path()).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o601] {
             fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn keys_are_added_and_dropped() {
-        let (directory, file) = place();
+        let (directory, file) = temp_key_file();
         let one = file.init(directory.path()).unwrap();
         let (two, three) = (file.add().unwrap(), file.add().unwrap());
         assert_eq!(file.read().unwrap().ids(), [one, two, three]);
@@ -271,7 +271,7 @@ mod tests {
     /// A change that is killed before the rename has no effect, and its partial file does not disturb later ones.
     #[test]
     fn a_killed_change_has_no_effect() {
-        let (directory, file) = place();
+        let (directory, file) = temp_key_file();
         fs::write(file.partial(), "half a ke").unwrap();
         let one = file.init(directory.path()).unwrap();
         fs::write(file.partial(), "berth-secret-keys 1\n").unwrap();

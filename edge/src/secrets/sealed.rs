@@ -136,15 +136,15 @@ mod tests {
         let key = Key::random().unwrap();
         let (app, name) = names();
         let sealed = seal(&key, About::secret(&app, &name), &Secret::new("a value".to_owned())).unwrap();
-        for place in 0..sealed.ciphertext.len() {
+        for index in 0..sealed.ciphertext.len() {
             let mut damaged = sealed.clone();
-            damaged.ciphertext[place] ^= 1;
-            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {place}");
+            damaged.ciphertext[index] ^= 1;
+            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {index}");
         }
-        for place in 0..sealed.nonce.len() {
+        for index in 0..sealed.nonce.len() {
             let mut damaged = sealed.clone();
-            damaged.nonce[place] ^= 1;
-            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {place}");
+            damaged.nonce[index] ^= 1;
+            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {index}");
         }
         for (nonce, ciphertext) in
             [(Vec::new(), sealed.ciphertext.clone()), (sealed.nonce.clone(), Vec::new())]

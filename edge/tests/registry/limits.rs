@@ -1,4 +1,4 @@
-//! What is large, what is too much, what comes all at once, and what is cut off.
+//! Limits, concurrency and interruptions of the registry.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::{push, set_up, set_up_with};
 use crate::support::client as plain;
 use crate::support::image::{Image, REPOSITORY};
 
-/// Bytes of different layers.
+/// The bytes of a distinct layer.
 fn bytes(seed: u8, length: usize) -> Vec<u8> {
     (0..length).map(|n| u8::try_from(n % 251).unwrap() ^ seed).collect()
 }
 
-/// Makes everything look as if nobody had counted on it for long.
+/// Makes everything look as if it was not accessed for long.
 fn age(setup: &super::Setup) {
     for entry in std::fs::read_dir(setup.site.state("images/blobs")).unwrap() {
         let file = std::fs::File::open(entry.unwrap().path()).unwrap();

@@ -70,13 +70,13 @@ impl Upload {
         let length = self.length;
         let file = self.file.take().ok_or_else(broken)?;
         file.as_file().sync_all()?;
-        self.place(file, expected)?;
+        self.move_to_blobs(file, expected)?;
         File::open(&self.content.shared.blobs)?.sync_all()?;
         Ok(length)
     }
 
     /// Renames the file to its final name. An existing blob of the same digest is replaced, and not counted any more.
-    fn place(&mut self, file: tempfile::NamedTempFile, digest: &Digest) -> Result<(), ContentError> {
+    fn move_to_blobs(&mut self, file: tempfile::NamedTempFile, digest: &Digest) -> Result<(), ContentError> {
         let path = self.content.path(digest);
         let mut used = self.content.lock();
         // Counts as an access from now on, however long the upload took.

@@ -36,7 +36,7 @@ pub async fn collect_regularly(images: Arc<Images>) {
         }
         last = Instant::now();
         if let Err(error) = images.gc(false).await {
-            tracing::warn!(%error, "images that nobody needs not removed");
+            tracing::warn!(%error, "unused images not removed");
         }
     }
 }
@@ -67,7 +67,7 @@ impl Core {
         }
         let swept = self.collect(GRACE, false)?;
         *last = Some(Instant::now());
-        tracing::info!(bytes = swept.bytes, "room made for images");
+        tracing::info!(bytes = swept.bytes, "unused images removed for a push");
         Ok(())
     }
 

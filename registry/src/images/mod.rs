@@ -52,7 +52,7 @@ pub enum ImageError {
     #[error("the manifest cannot be taken: {0}")]
     Manifest(#[from] ManifestError),
     /// The announced media type is not that of the manifest.
-    #[error("the manifest is of the kind `{found}`, not `{said}`")]
+    #[error("the manifest has the media type `{found}`, not `{said}`")]
     MediaType { said: String, found: String },
     /// A part of it does not exist here.
     #[error("the manifest names the {what} {digest}, which is not here: push it first")]

@@ -32,7 +32,7 @@ pub enum RemoteError {
     TooLong(Duration),
     /// The registry asks for credentials, and there are none.
     #[error(
-        "{registry} answers nobody it does not know{text}: give it a user and a password with `berth registries login \
+        "{registry} requires a login{text}: give it a user and a password with `berth registries login \
          {registry}`"
     )]
     LoginNeeded { registry: Registry, text: ErrorText },
@@ -49,13 +49,13 @@ pub enum RemoteError {
     #[error("the registry answers {status} when {what} is asked for{text}")]
     Status { what: String, status: StatusCode, text: ErrorText, retry_after: Option<Duration> },
     /// The response violates the specification.
-    #[error("the registry's answer makes no sense: {0}")]
+    #[error("the registry's response is not valid: {0}")]
     Invalid(String),
     /// A redirect from HTTPS to HTTP.
-    #[error("the registry leads from TLS to {0}, which is not followed")]
+    #[error("the registry redirects from HTTPS to {0}, which is not followed")]
     Downgrade(String),
     /// Too many redirects.
-    #[error("the registry leads on more often than {0} times")]
+    #[error("the registry redirects more than {0} times")]
     TooManyRedirects(usize),
     /// A blob ended early.
     #[error("{what} ended after {found} of {expected} bytes")]
@@ -64,7 +64,7 @@ pub enum RemoteError {
     #[error("the registry sends more than the {expected} bytes that {what} has")]
     Overlong { what: String, expected: u64 },
     /// The content has another digest than requested.
-    #[error("the registry sends something else than {expected}: it has the digest {found}")]
+    #[error("the registry sends other content than {expected}: it has the digest {found}")]
     Digest { expected: Digest, found: Digest },
     /// The manifest is not acceptable.
     #[error("{what} of the registry is refused: {error}")]

@@ -104,11 +104,6 @@ impl Answer {
         if status == StatusCode::NOT_FOUND {
             return RemoteError::Missing(what.to_owned());
         }
-        RemoteError::Status {
-            what: what.to_owned(),
-            status,
-            text: self.error_text().await,
-            retry_after,
-        }
+        RemoteError::Status { what: what.to_owned(), status, text: self.error_text().await, retry_after }
     }
 }

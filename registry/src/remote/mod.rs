@@ -122,7 +122,7 @@ impl Remote {
         match answer.status {
             StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => {
-                Err(RemoteError::Invalid("it has no /v2/, and is no registry".to_owned()))
+                Err(RemoteError::Invalid("it has no /v2/, so it is not a registry".to_owned()))
             }
             _ => Err(answer.refusal("its version").await),
         }

@@ -104,7 +104,7 @@ impl Ask {
             request = request.header(AUTHORIZATION, proof);
         }
         let made = request.body(self.body.body());
-        made.map_err(|_| RemoteError::Invalid("it leads to what is no address".to_owned()))
+        made.map_err(|_| RemoteError::Invalid("the URL is not valid".to_owned()))
     }
 }
 
@@ -153,7 +153,8 @@ impl<'a> Session<'a> {
         from: &WebAddress,
         location: Option<&str>,
     ) -> Result<WebAddress, RemoteError> {
-        let location = location.ok_or_else(|| RemoteError::Invalid("it leads on to nowhere".to_owned()))?;
+        let location =
+            location.ok_or_else(|| RemoteError::Invalid("a redirect without a Location".to_owned()))?;
         let next = from.follow(location)?;
         if next.tls || !self.origin.tls { Ok(next) } else { Err(RemoteError::Downgrade(next.authority)) }
     }

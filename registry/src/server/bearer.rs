@@ -53,9 +53,9 @@ mod tests {
         assert_eq!(bearers.read(&text, 1_000 + LIFETIME_MS - 1), Some(id));
         assert_eq!(bearers.read(&text, 1_000 + LIFETIME_MS), None);
         assert_eq!(Bearers::new().unwrap().read(&text, 1_000), None);
-        for place in 0..text.len() {
+        for index in 0..text.len() {
             let mut other = text.clone().into_bytes();
-            other[place] = if other[place] == b'A' { b'B' } else { b'A' };
+            other[index] = if other[index] == b'A' { b'B' } else { b'A' };
             assert_eq!(bearers.read(std::str::from_utf8(&other).unwrap(), 1_000), None);
         }
         assert_eq!(bearers.read("", 0), None);

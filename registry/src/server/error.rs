@@ -46,7 +46,7 @@ impl RegistryError {
     }
 
     pub(super) fn denied(needed: Scope, has: Scope) -> Self {
-        let message = format!("this takes a token of the scope `{needed}`, and this one has `{has}`");
+        let message = format!("a token with the scope `{needed}` is needed, and this one has `{has}`");
         Self::new(StatusCode::FORBIDDEN, "DENIED", message)
     }
 

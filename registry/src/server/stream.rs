@@ -93,14 +93,14 @@ async fn gather(body: &mut Body) -> (Vec<Bytes>, Answered<bool>) {
             }
             Ok(None) => return (gathered, Ok(true)),
             Ok(Some(Err(error))) => return (gathered, Err(broken(&error.to_string()))),
-            Err(_) => return (gathered, Err(broken("nothing came for too long"))),
+            Err(_) => return (gathered, Err(broken("the client was silent for too long"))),
         }
     }
     (gathered, Ok(false))
 }
 
 fn broken(why: &str) -> RegistryError {
-    let message = format!("the body did not come whole ({why}): go on where it ended");
+    let message = format!("the body is not complete ({why}): continue where it ended");
     RegistryError::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn whole(mut body: Body, most: usize) -> Answered<Vec<u8>> {
             Err(too_long())
         }
         Ok(Err(error)) => Err(broken(&error.to_string())),
-        Err(_) => Err(broken("nothing came for too long")),
+        Err(_) => Err(broken("the client was silent for too long")),
     }
 }
 

@@ -54,7 +54,7 @@ impl Registry {
         let (upload, received) = self.receive(upload, request.into_body(), drop).await;
         received?;
         let upload = upload.ok_or(ImageError::Stopping)?;
-        self.put_in_place(upload, expected).await?;
+        self.store_blob(upload, expected).await?;
         Ok(created(&name, &expected))
     }
 
@@ -89,7 +89,7 @@ impl Registry {
         let upload = self.add_to(&name, &id, request).await?;
         // The upload ends, whether its digest is right or wrong.
         self.images.sessions().remove(&id, &name);
-        self.put_in_place(upload, expected).await?;
+        self.store_blob(upload, expected).await?;
         Ok(created(&name, &expected))
     }
 
@@ -109,7 +109,7 @@ impl Registry {
             let length = upload.length();
             self.images.sessions().put_back(id, upload, Instant::now());
             drain(request.into_body()).await;
-            return Err(with_place(error, name, id, length));
+            return Err(with_location(error, name, id, length));
         }
         let (registry, its_name, its_id) = (Arc::clone(self), name.clone(), id.to_owned());
         let alone = move |upload| registry.give_back(&its_name, &its_id, upload);
@@ -131,7 +131,7 @@ impl Registry {
         }
     }
 
-    async fn put_in_place(&self, upload: Upload, expected: Digest) -> Answered<()> {
+    async fn store_blob(&self, upload: Upload, expected: Digest) -> Answered<()> {
         let placed = self.images.with_store(move |_, _| Ok(upload.finish(&expected)?)).await;
         Ok(placed.map(|_| ())?)
     }
@@ -149,7 +149,7 @@ fn fits(headers: &HeaderMap, length: u64) -> Answered<()> {
     let numbers =
         text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
     let Some((first, last)): Option<(u64, u64)> = numbers else {
-        return wrong("the Content-Range is none: FIRST-LAST is expected".to_owned());
+        return wrong("the Content-Range is not valid: FIRST-LAST is expected".to_owned());
     };
     if first != length {
         return wrong(format!("the upload has {length} bytes, and the piece begins at {first}"));
@@ -161,14 +161,14 @@ fn fits(headers: &HeaderMap, length: u64) -> Answered<()> {
     }
 }
 
-fn with_place(error: RegistryError, name: &Repository, id: &str, length: u64) -> RegistryError {
-    let place = HeaderValue::from_str(&place(name, id));
+fn with_location(error: RegistryError, name: &Repository, id: &str, length: u64) -> RegistryError {
+    let location = HeaderValue::from_str(&location(name, id));
     let range = HeaderValue::from_str(&range(length));
-    let error = place.into_iter().fold(error, |error, value| error.with_header(header::LOCATION, value));
+    let error = location.into_iter().fold(error, |error, value| error.with_header(header::LOCATION, value));
     range.into_iter().fold(error, |error, value| error.with_header(header::RANGE, value))
 }
 
-fn place(name: &Repository, id: &str) -> String {
+fn location(name: &Repository, id: &str) -> String {
     format!("/v2/{name}/blobs/uploads/{id}")
 }
 
@@ -180,7 +180,7 @@ fn range(length: u64) -> String {
 fn accepted(status: StatusCode, name: &Repository, id: &str, length: u64) -> Response {
     let mut response = status.into_response();
     let headers = response.headers_mut();
-    insert(headers, "location", &place(name, id));
+    insert(headers, "location", &location(name, id));
     insert(headers, "range", &range(length));
     insert(headers, "docker-upload-uuid", id);
     response

@@ -27,7 +27,7 @@ const MAX_ADDRESSES: usize = 4;
 #[expect(missing_docs, reason = "the message of each says what its fields are")]
 pub enum WebError {
     /// The URL is not valid.
-    #[error("{0:?} is no address of the web")]
+    #[error("{0:?} is not a URL")]
     Url(String),
     /// The host name cannot be resolved now.
     #[error("the host {host} cannot be resolved: {error}")]

@@ -51,7 +51,7 @@ impl fmt::Display for UsageKey {
 
 /// The text is not a `next_cursor` of this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no cursor: give the `next_cursor` of the page before")]
+#[error("is not a cursor: give the `next_cursor` of the previous page")]
 pub struct NoCursor;
 
 impl FromStr for UsageKey {

@@ -22,7 +22,7 @@ pub(crate) enum CallError {
     NoAnswer,
     #[error("the agent did not answer within {} s", CALL_TIMEOUT.as_secs())]
     TimedOut,
-    #[error("the agent answered with something else than was asked for")]
+    #[error("the agent sent a reply of another type than expected")]
     Unexpected,
 }
 

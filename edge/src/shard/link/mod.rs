@@ -186,7 +186,7 @@ impl Link {
                 }
                 Err(DialError::Stopping) => return,
                 Err(DialError::TimedOut) => {
-                    tracing::debug!(node = %self.node, "node not reached: no reply to dialling")
+                    tracing::debug!(node = %self.node, "node not reached: no reply to dialling");
                 }
                 Err(error) => {
                     tracing::warn!(node = %self.node, address = self.address, %error, "node not reached");

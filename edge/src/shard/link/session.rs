@@ -47,7 +47,7 @@ pub(super) enum SessionError {
     Refused { call: &'static str, refusal: Refusal },
     #[error("the agent says that it is the node `{0}`")]
     OtherNode(String),
-    #[error("the agent did not tell of its instances within {} s", SYNC_TIMEOUT.as_secs())]
+    #[error("the agent did not report its instances within {} s", SYNC_TIMEOUT.as_secs())]
     NotSynced,
     #[error("the agent closed the stream of its instances")]
     WatchEnded,
