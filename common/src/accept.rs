@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Pause after a failed accept. It mostly fails for want of file descriptors, and would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections for as long as it is polled, and gives each to `serve`, which must not block. A connection counts
-/// as served until its permit is dropped; with `max_connections` of them, further ones wait in the kernel's backlog.
+/// Accepts connections for as long as it is polled, and passes each to `serve`, which must not block. A connection
+/// counts as served until its permit is dropped; with `max_connections` of them, more wait in the kernel's backlog.
 /// `listener` names the listener in the log.
 pub async fn accept_loop<C, F>(
     listener: &'static str,

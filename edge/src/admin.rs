@@ -47,7 +47,7 @@ use self::problem::Problem;
 use crate::apps::Apps;
 use crate::delivery::Delivery;
 use crate::nodes::Nodes;
-use crate::page::Watch;
+use crate::page::MonitorView;
 use crate::proxy::Proxy;
 use crate::secrets::Secrets;
 use crate::shard::Shards;
@@ -78,7 +78,7 @@ pub(crate) struct Admin {
     /// Which nodes hold which images.
     pub(crate) delivery: Delivery,
     /// The edge's metrics.
-    pub(crate) watch: Arc<Watch>,
+    pub(crate) watch: Arc<MonitorView>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) remote: Arc<Remote>,

@@ -35,7 +35,7 @@ use crate::hooks;
 use crate::http::tls;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::page::Watch;
+use crate::page::MonitorView;
 use crate::prepared::PreparedContainers;
 use crate::proxy::router::CurrentRouter;
 use crate::proxy::{Proxy, listener};
@@ -100,7 +100,7 @@ struct Edge {
     admin: Admin,
     own: BackgroundWork,
     config: Arc<Config>,
-    watch: Arc<Watch>,
+    watch: Arc<MonitorView>,
 }
 
 /// The state on disk.
@@ -277,8 +277,8 @@ fn watch(
     registry: &Arc<Registry>,
     store: Arc<Vitals>,
     process: Process,
-) -> Watch {
-    Watch {
+) -> MonitorView {
+    MonitorView {
         registry: Arc::clone(registry),
         metrics: Arc::clone(&shared.metrics),
         nodes: Arc::clone(&shared.nodes),
@@ -311,7 +311,7 @@ fn start_delivery(
 /// Serves metrics, health and readiness, if an address for that is configured.
 async fn monitor(
     address: Option<SocketAddr>,
-    watch: Arc<Watch>,
+    watch: Arc<MonitorView>,
 ) -> anyhow::Result<LocalBoxFuture<'static, Infallible>> {
     let Some(address) = address else { return Ok(Box::pin(std::future::pending())) };
     let monitor = Monitor::bind(address).await;

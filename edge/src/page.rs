@@ -27,7 +27,7 @@ const STATES: [(PublicState, &str); 5] = [
 ];
 
 /// The parts of an edge that metrics, health and readiness are about.
-pub(crate) struct Watch {
+pub(crate) struct MonitorView {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) mailboxes: Vec<Mailbox>,
@@ -38,7 +38,7 @@ pub(crate) struct Watch {
     pub(crate) process: Process,
 }
 
-impl Watched for Watch {
+impl Watched for MonitorView {
     async fn page(&self) -> Page {
         let mut page = Page::default();
         page.gauge("berth_edge_build_info", "The version of the edge; always 1")
@@ -66,7 +66,7 @@ impl Watched for Watch {
     }
 }
 
-impl Watch {
+impl MonitorView {
     fn is_draining(&self) -> bool {
         self.lifecycle.drain().is_cancelled()
     }

@@ -112,7 +112,7 @@ async fn an_aborted_download_releases_its_hold_and_a_running_one_keeps_it() {
 }
 
 #[tokio::test]
-async fn an_aborted_upload_that_nobody_reads_releases_its_hold() {
+async fn an_aborted_unread_upload_releases_its_hold() {
     let stage = stage().await;
     stage.edge.deploy(|class| class.sleep_after = Duration::from_secs(1)).await;
     let mut stream = tokio::net::TcpStream::connect(stage.edge.address).await.unwrap();
@@ -151,7 +151,7 @@ async fn large_bodies_pass_in_little_memory() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_is_told_to_go_on() {
+async fn expect_100_continue_is_answered() {
     let stage = stage().await;
     let mut stream = tokio::net::TcpStream::connect(stage.edge.address).await.unwrap();
     let head = "POST /c/1/length HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
@@ -210,7 +210,7 @@ async fn a_web_socket_passes_through_and_its_messages_are_activity() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused_and_closed() {
+async fn invalid_http_is_refused_and_closed() {
     let stage = stage().await;
     let host = "Host: h\r\n";
     let two_lengths = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";

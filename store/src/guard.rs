@@ -72,27 +72,27 @@ fn checksum(number: &[u8]) -> [u8; SUM_BYTES] {
 }
 
 /// A copy of a store that is about to be opened.
-pub(super) struct Before {
+pub(super) struct Backup {
     directory: PathBuf,
     copy: PathBuf,
 }
 
-impl Before {
+impl Backup {
     /// Copies an existing store. The copy of an opening that was killed is kept: nothing was written since. Without
     /// disk space for a copy the store is opened without one.
-    pub(super) fn keep(directory: &Path, database: &str) -> Result<Option<Self>, StoreError> {
+    pub(super) fn create(directory: &Path, database: &str) -> Result<Option<Self>, StoreError> {
         let file = directory.join(database);
-        let before = Self { directory: directory.to_owned(), copy: beside(directory, "before") };
-        before.finish(&file).map_err(|error| StoreError::Io(error.to_string()))?;
+        let backup = Self { directory: directory.to_owned(), copy: sibling(directory, "before") };
+        backup.finish(&file).map_err(|error| StoreError::Io(error.to_string()))?;
         let Ok(opened) = File::open(&file) else { return Ok(None) };
         // Locked by a running edge. Released at once: sled locks it itself.
         let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock);
         drop(lock.map_err(|_| StoreError::InUse(directory.to_owned()))?);
-        if let Err(error) = before.copy() {
-            tracing::warn!(%error, copy = %before.copy.display(), "store opened without a copy of it");
+        if let Err(error) = backup.copy() {
+            tracing::warn!(%error, copy = %backup.copy.display(), "store opened without a copy of it");
             return Ok(None);
         }
-        Ok(Some(before))
+        Ok(Some(backup))
     }
 
     /// Completes an interrupted put-back: there is no store in its place.
@@ -111,7 +111,7 @@ impl Before {
         if self.copy.exists() {
             return Ok(());
         }
-        let part = beside(&self.directory, "part");
+        let part = sibling(&self.directory, "part");
         let copied = copy_directory(&self.directory, &part).and_then(|()| fs::rename(&part, &self.copy));
         if copied.is_err() {
             let _ = fs::remove_dir_all(&part);
@@ -122,7 +122,7 @@ impl Before {
     /// The store is complete: removes the copy.
     pub(super) fn discard(self) -> io::Result<()> {
         // Renamed first, so that a partly removed copy is never used.
-        let part = beside(&self.directory, "part");
+        let part = sibling(&self.directory, "part");
         remove(&part)?;
         fs::rename(&self.copy, &part)?;
         fs::remove_dir_all(part)
@@ -130,7 +130,7 @@ impl Before {
 
     /// The store is not complete: restores its state before the opening.
     pub(super) fn put_back(self) -> io::Result<()> {
-        let opened = beside(&self.directory, "part");
+        let opened = sibling(&self.directory, "part");
         remove(&opened)?;
         // Before anything is moved: after a power failure the copy's name must not exist without its content.
         sync_with_name(&self.copy)?;
@@ -141,7 +141,7 @@ impl Before {
     }
 }
 
-fn beside(directory: &Path, ending: &str) -> PathBuf {
+fn sibling(directory: &Path, ending: &str) -> PathBuf {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     directory.with_file_name(format!("{name}.{ending}"))
 }
@@ -184,19 +184,19 @@ mod tests {
         let found = || fs::read_to_string(store.join("db")).unwrap();
         // Killed while putting back, with or without an empty directory in its place.
         for made in [false, true] {
-            fill(&beside(&store, "before"), "whole");
-            fill(&beside(&store, "part"), "opened");
+            fill(&sibling(&store, "before"), "whole");
+            fill(&sibling(&store, "part"), "opened");
             if made {
                 fs::create_dir(&store).unwrap();
             }
-            Before::keep(&store, "db").unwrap().unwrap().discard().unwrap();
+            Backup::create(&store, "db").unwrap().unwrap().discard().unwrap();
             assert_eq!(found(), "whole");
             fs::remove_dir_all(&store).unwrap();
         }
         // Killed while open: the copy has the state before, whatever happened to the database since.
         fill(&store, "cut off");
-        fill(&beside(&store, "before"), "whole");
-        Before::keep(&store, "db").unwrap().unwrap().put_back().unwrap();
+        fill(&sibling(&store, "before"), "whole");
+        Backup::create(&store, "db").unwrap().unwrap().put_back().unwrap();
         assert_eq!(found(), "whole");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }

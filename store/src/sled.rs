@@ -27,7 +27,7 @@ use self::change::{Trees, kv_key, secret_key};
 use self::fault::{cannot_open, damaged};
 use self::writer::{Job, Writer};
 use super::durable::sync_with_name;
-use super::guard::{Before, Mark};
+use super::guard::{Backup, Mark};
 use super::value::{self, piece_key};
 use super::{Done, Store, StoreError, Vitals, Write};
 use crate::AppHistory;
@@ -75,13 +75,13 @@ enum StoredApp {
 impl SledStore {
     /// Opens or creates the store in this directory. A store that has lost writes is refused, and left unchanged.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let before = Before::keep(directory, DATABASE_FILE)?;
+        let backup = Backup::create(directory, DATABASE_FILE)?;
         // sled reports some damage by a panic.
         let opened = std::panic::catch_unwind(|| Self::open_as_it_is(directory));
         let opened = opened.unwrap_or_else(|_| Err(damaged(directory, "it made the database panic")));
-        let settled = match (&opened, before) {
-            (Ok(_), Some(before)) => before.discard(),
-            (Err(_), Some(before)) => before.put_back(),
+        let settled = match (&opened, backup) {
+            (Ok(_), Some(backup)) => backup.discard(),
+            (Err(_), Some(backup)) => backup.put_back(),
             (_, None) => Ok(()),
         };
         let settled = settled.and_then(|()| opened.as_ref().map_or(Ok(()), |_| sync_with_name(directory)));
@@ -233,7 +233,7 @@ impl Store for SledStore {
             StoredApp::Spec(spec) => AppHistory::begin(*spec, 0),
         };
         let histories: Vec<AppHistory> = stored.into_iter().map(history).collect();
-        match histories.iter().find(|history| !history.is_sound()) {
+        match histories.iter().find(|history| !history.is_valid()) {
             Some(bad) => {
                 let what = format!("app {}", bad.current().spec.name);
                 Err(StoreError::Damaged { what, reason: "its versions do not fit together".to_owned() })

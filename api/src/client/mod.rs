@@ -245,7 +245,7 @@ impl Client {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(TokioIo::new(hyper::upgrade::on(answer).await?));
         }
-        let (status, bytes) = whole(answer).await?;
+        let (status, bytes) = read_response(answer).await?;
         Err(ClientError::Refused(Refusal::of(status, &bytes)))
     }
 
@@ -284,13 +284,13 @@ impl Client {
         }
         let request = request.body(Full::new(ask.body))?;
         // The connection ends once the sender is dropped, so both can simply be awaited.
-        let answer = async move { whole(sender.send_request(request).await?).await };
+        let answer = async move { read_response(sender.send_request(request).await?).await };
         let (answer, _) = tokio::join!(answer, connection);
         answer
     }
 }
 
-async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
+async fn read_response(response: Response<Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
     let body = body.map_err(|error| ClientError::BrokeOff(error.to_string()))?;

@@ -63,7 +63,7 @@ impl Listeners {
     }
 }
 
-/// Binds a socket that other users can connect to at no moment: it gets its mode in a private directory, and is then moved.
+/// Binds a socket that other users can never connect to: it gets its mode in a private directory, and is then moved.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let private: PathBuf = parent.join(format!(".admin-{}", std::process::id()));

@@ -15,7 +15,8 @@
 //! What fails, and what happens then:
 //!
 //! * Both lengths in one head: the head is made invalid, and hyper responds with 400 and closes the connection.
-//! * A chunk size that cannot be parsed: the rest passes unread. A length that cannot be: counts as zero. hyper rejects both.
+//! * A chunk size that cannot be parsed: the rest passes unread, and hyper rejects it.
+//! * A length that cannot be parsed: counts as zero, and hyper rejects the request.
 //! * An upgrade that the instance refuses: the rest was not followed, so the listener closes the connection.
 
 use std::io;

@@ -12,7 +12,8 @@
 //! What fails, and what happens then:
 //!
 //! * Node not connected in time: one remark; only a follower keeps waiting, without limit.
-//! * Connection lost: asked again after the last line received; without `follow`, after several losses a remark and the end.
+//! * Connection lost: asked again after the last line received.
+//! * Lost several times, and the reader does not follow: a remark, and the end.
 //! * Node refuses: one remark; a follower asks again after a pause, unless the request is invalid.
 //! * Client disconnects: the stream to the node is dropped.
 

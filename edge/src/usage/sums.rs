@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_by_what_was_asked_for_and_of_one_app() {
+    fn rows_are_grouped_as_requested_and_filtered_by_app() {
         let mut other = of(9, 5_000);
         other.key.app = "z".parse().unwrap();
         for (by, app, expected) in

@@ -45,7 +45,7 @@ async fn a_login_is_exchanged_for_a_bearer_that_ends_with_the_token() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_token_and_readers_only_read() {
+async fn a_token_is_required_and_read_tokens_cannot_write() {
     let setup = set_up().await;
     let address = setup.edge.registry;
     push(&setup.client, "r", "v1", &Image::tiny()).await;

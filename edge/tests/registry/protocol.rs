@@ -103,7 +103,7 @@ async fn an_upload_that_is_cut_off_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn uploads_are_cancelled_and_what_is_not_what_was_said_is_refused() {
+async fn uploads_are_cancelled_and_wrong_digests_refused() {
     let setup = set_up().await;
     let client = &setup.client;
     let location = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await.header("location").to_owned();
@@ -218,7 +218,7 @@ async fn manifests_about_another_are_listed_with_it() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_is_gone_and_a_part_of_an_image_is_not_deleted() {
+async fn images_are_deleted_but_not_parts_of_an_image() {
     let setup = set_up().await;
     let (client, image) = (&setup.client, Image::tiny());
     push(client, "r", "v1", &image).await;

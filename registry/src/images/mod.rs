@@ -117,7 +117,6 @@ struct Core {
     limits: ImageLimits,
     /// Held, on blocking threads, from a check of what exists until the resulting write is durable: so that what a
     /// manifest or an app needs is not removed in between.
-    /// manifest or an app needs does not go meanwhile.
     changing: Mutex<Counts>,
     /// One collection at a time, with the time of the last one that a push caused.
     collecting: Mutex<Option<Instant>>,

@@ -12,23 +12,23 @@ use super::push::Push;
 use super::{Login, Moved, Remote};
 
 /// The prefix of names of this edge's images.
-const HERE: &str = "berth:";
+const LOCAL_PREFIX: &str = "berth:";
 
 /// The source or destination of a copy: `berth:repository:tag` for this edge, or a reference in another registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum ImageLocation {
     /// An image of this edge.
-    Here(Named),
+    Local(Named),
     /// An image in another registry.
-    There(Reference),
+    Remote(Reference),
 }
 
-impl FromStr for End {
+impl FromStr for ImageLocation {
     type Err = ImageNameError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix(HERE) {
-            Some(named) => named.parse().map(Self::Here),
-            None => text.parse().map(Self::There),
+        match text.strip_prefix(LOCAL_PREFIX) {
+            Some(named) => named.parse().map(Self::Local),
+            None => text.parse().map(Self::Remote),
         }
     }
 }
@@ -37,9 +37,9 @@ impl FromStr for End {
 #[derive(Debug, Clone)]
 pub struct Copy {
     /// The source.
-    pub from: End,
+    pub from: ImageLocation,
     /// The destination.
-    pub to: End,
+    pub to: ImageLocation,
     /// The login for the source registry; by default the stored one.
     pub from_login: Option<Login>,
     /// The login for the destination registry; by default the stored one.
@@ -52,14 +52,14 @@ impl Remote {
         let Copy { from, to, from_login, to_login } = copy;
         let pull = |from, into| Pull { from, login: from_login, platform: None, into };
         match (from, to) {
-            (End::Here(from), End::Here(to)) => self.retag(&from, &to).await,
-            (End::Here(from), End::There(to)) => {
+            (ImageLocation::Local(from), ImageLocation::Local(to)) => self.retag(&from, &to).await,
+            (ImageLocation::Local(from), ImageLocation::Remote(to)) => {
                 self.push(Push { from, to, login: to_login }, progress).await
             }
-            (End::There(from), End::Here(to)) => {
+            (ImageLocation::Remote(from), ImageLocation::Local(to)) => {
                 self.pull(pull(from, Destination::Named(to)), progress).await
             }
-            (End::There(from), End::There(to)) => {
+            (ImageLocation::Remote(from), ImageLocation::Remote(to)) => {
                 let moved = self.pull(pull(from, Destination::Mirror { tag: false }), progress).await?;
                 let name = |error| RemoteError::Name { name: moved.repository.clone(), error };
                 let repository = moved.repository.parse().map_err(name)?;
@@ -94,8 +94,12 @@ mod tests {
 
     #[test]
     fn ends_are_local_or_remote() {
-        assert!(matches!("berth:a/b:c".parse(), Ok(End::Here(named)) if named.to_string() == "a/b:c"));
-        assert!(matches!("alpine".parse(), Ok(End::There(there)) if there.registry.as_str() == "docker.io"));
-        assert!("berth:".parse::<End>().is_err() && "berth:A".parse::<End>().is_err());
+        assert!(
+            matches!("berth:a/b:c".parse(), Ok(ImageLocation::Local(named)) if named.to_string() == "a/b:c")
+        );
+        assert!(
+            matches!("alpine".parse(), Ok(ImageLocation::Remote(there)) if there.registry.as_str() == "docker.io")
+        );
+        assert!("berth:".parse::<ImageLocation>().is_err() && "berth:A".parse::<ImageLocation>().is_err());
     }
 }

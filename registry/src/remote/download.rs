@@ -24,7 +24,7 @@ use super::error::RemoteError;
 use super::exchange::Answer;
 use super::progress::Progress;
 use super::retry::Retry;
-use super::session::{Ask, Session};
+use super::session::{ApiCall, Session};
 use super::slots::{Claim, Downloads, Guard, Partial};
 use crate::images::{ImageError, Images};
 
@@ -109,7 +109,7 @@ impl Download<'_> {
             *guard = Partial { upload: Some(blocking(move || content.begin()).await??), answers: 0 };
         }
         if length(&guard) < blob.size {
-            let mut answer = match self.ask(blob, &mut guard).await {
+            let mut answer = match self.request_rest(blob, &mut guard).await {
                 Ok(answer) => answer,
                 Err(error) => return Ok((guard, Err(error))),
             };
@@ -124,15 +124,16 @@ impl Download<'_> {
     }
 
     /// Requests the missing bytes.
-    async fn ask(&self, blob: &Descriptor, guard: &mut Guard) -> Result<Answer, RemoteError> {
+    async fn request_rest(&self, blob: &Descriptor, guard: &mut Guard) -> Result<Answer, RemoteError> {
         let from = length(guard);
         let path = format!("/v2/{}/blobs/{}", self.repository, blob.digest);
-        let mut ask = Ask::new(Method::GET, self.session.address(path), format!("the blob {}", blob.digest));
+        let mut call =
+            ApiCall::new(Method::GET, self.session.address(path), format!("the blob {}", blob.digest));
         if from > 0 {
             let range = HeaderValue::try_from(format!("bytes={from}-"));
-            ask = ask.header(RANGE, range.map_err(|error| RemoteError::Internal(error.to_string()))?);
+            call = call.header(RANGE, range.map_err(|error| RemoteError::Internal(error.to_string()))?);
         }
-        let answer = self.session.ask(&ask).await?;
+        let answer = self.session.call(&call).await?;
         let starts = |text: &str| text.starts_with(&format!("bytes {from}-"));
         match answer.status {
             StatusCode::PARTIAL_CONTENT if answer.header(CONTENT_RANGE.as_str()).is_some_and(starts) => {
@@ -149,7 +150,7 @@ impl Download<'_> {
                 }
                 Ok(answer)
             }
-            _ => Err(answer.refusal(&ask.what).await),
+            _ => Err(answer.refusal(&call.what).await),
         }
     }
 

@@ -47,7 +47,7 @@ use berth_common::image::{Digest, Registry};
 use ipnet::IpNet;
 use rustls_pki_types::CertificateDer;
 
-use self::session::{Ask, Session};
+use self::session::{ApiCall, Session};
 use self::slots::Downloads;
 use self::tokens::Tokens;
 use crate::images::Images;
@@ -118,7 +118,7 @@ impl Remote {
     /// Checks that a registry accepts a login.
     pub async fn check(&self, registry: &Registry, login: Login) -> Result<(), RemoteError> {
         let session = Session::new(self, registry, Some(login), Vec::new())?;
-        let answer = session.ask(&Ask::new(Method::GET, session.address("/v2/"), "its version")).await?;
+        let answer = session.call(&ApiCall::new(Method::GET, session.address("/v2/"), "its version")).await?;
         match answer.status {
             StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => {

@@ -13,7 +13,7 @@ use super::download::Download;
 use super::error::RemoteError;
 use super::progress::Progress;
 use super::retry::Retry;
-use super::session::{Action, Ask, Session};
+use super::session::{Action, ApiCall, Session};
 use super::{BLOBS_AT_ONCE, Login, MAX_CHILDREN, Moved, Remote, WHOLE_TIMEOUT, local_repository};
 
 /// The header with a manifest's digest.
@@ -147,8 +147,8 @@ impl Source<'_> {
         let address = self.session.address(format!("/v2/{}/manifests/{which}", self.repository));
         let accept = HeaderValue::try_from(MANIFEST_TYPES.join(", "));
         let accept = accept.map_err(|error| RemoteError::Internal(error.to_string()))?;
-        let ask = Ask::new(Method::GET, address, what.clone()).header(ACCEPT, accept);
-        let answer = self.session.ask(&ask).await?;
+        let call = ApiCall::new(Method::GET, address, what.clone()).header(ACCEPT, accept);
+        let answer = self.session.call(&call).await?;
         if answer.status != StatusCode::OK {
             return Err(answer.refusal(&what).await);
         }

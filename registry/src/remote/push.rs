@@ -13,7 +13,7 @@ use super::error::RemoteError;
 use super::name::remote_repository;
 use super::progress::Progress;
 use super::retry::Retry;
-use super::session::{Action, Ask, Payload, Session};
+use super::session::{Action, ApiCall, Payload, Session};
 use super::upload::Source;
 use super::{BLOBS_AT_ONCE, Login, Moved, Remote, WHOLE_TIMEOUT};
 use crate::web::WebAddress;
@@ -40,7 +40,7 @@ impl Remote {
         let digest = self.images.resolve(&push.from).await?;
         let digest = digest.ok_or_else(|| RemoteError::NotHere(push.from.to_string()))?;
         let (top, children) = self.documents(digest).await?;
-        let top = whole(top, &children)?;
+        let top = reduce_to_existing(top, &children)?;
         if let Pick::Digest(wanted) = push.to.image.pick
             && wanted != top.digest
         {
@@ -64,7 +64,7 @@ impl Remote {
 }
 
 /// Reduces an index to the images that exist here: a registry refuses one with missing children.
-fn whole(top: Document, children: &[Document]) -> Result<Document, RemoteError> {
+fn reduce_to_existing(top: Document, children: &[Document]) -> Result<Document, RemoteError> {
     let is_here = |digest| children.iter().any(|child| child.digest == digest);
     match &top.manifest {
         Manifest::Index(index) if !index.manifests.iter().all(|child| is_here(child.digest)) => {
@@ -121,11 +121,11 @@ impl Target<'_> {
         let address = self.session.address(format!("/v2/{}/manifests/{name}", self.repository));
         let media_type = HeaderValue::try_from(document.manifest.media_type());
         let media_type = media_type.map_err(|error| RemoteError::Internal(error.to_string()))?;
-        let ask = Ask::new(Method::PUT, address, format!("room for the manifest {name}"))
+        let call = ApiCall::new(Method::PUT, address, format!("room for the manifest {name}"))
             .header(CONTENT_TYPE, media_type)
             .body(Payload::Bytes(document.bytes.clone().into()));
-        let answer = self.session.ask(&ask).await?;
-        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.refusal(&ask.what).await) }
+        let answer = self.session.call(&call).await?;
+        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.refusal(&call.what).await) }
     }
 
     async fn blob(&self, blob: &Descriptor) -> Result<(), RemoteError> {
@@ -146,22 +146,22 @@ impl Target<'_> {
         let found = blocking(move || content.get(&digest)).await??;
         let (file, length) = found.ok_or_else(|| RemoteError::NotHere(digest.to_string()))?;
         let source = Source::new(digest, file, length, self.progress.clone());
-        let ask = Ask::new(Method::PUT, address, format!("room for the blob {digest}"))
+        let call = ApiCall::new(Method::PUT, address, format!("room for the blob {digest}"))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
             .header(CONTENT_LENGTH, HeaderValue::from(length))
             .body(Payload::Blob(source));
-        let answer = self.session.ask(&ask).await?;
-        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.refusal(&ask.what).await) }
+        let answer = self.session.call(&call).await?;
+        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.refusal(&call.what).await) }
     }
 
     async fn has(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
         let address = self.session.address(format!("/v2/{}/blobs/{}", self.repository, blob.digest));
-        let ask = Ask::new(Method::HEAD, address, format!("the blob {}", blob.digest));
-        let answer = self.session.ask(&ask).await?;
+        let call = ApiCall::new(Method::HEAD, address, format!("the blob {}", blob.digest));
+        let answer = self.session.call(&call).await?;
         match answer.status {
             StatusCode::OK => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
-            _ => Err(answer.refusal(&ask.what).await),
+            _ => Err(answer.refusal(&call.what).await),
         }
     }
 
@@ -174,21 +174,21 @@ impl Target<'_> {
             path = format!("{path}?{}", query.finish());
         }
         let what = format!("room for the blob {}", blob.digest);
-        let ask = Ask::new(Method::POST, self.session.address(path), what);
-        let ask = ask.header(CONTENT_LENGTH, HeaderValue::from(0));
-        let answer = self.session.ask(&ask).await?;
+        let call = ApiCall::new(Method::POST, self.session.address(path), what);
+        let call = call.header(CONTENT_LENGTH, HeaderValue::from(0));
+        let answer = self.session.call(&call).await?;
         match answer.status {
             StatusCode::CREATED => Ok(None),
             StatusCode::ACCEPTED => {
                 let mut address =
-                    self.session.next_address(&ask.address, answer.header(LOCATION.as_str()))?;
+                    self.session.next_address(&call.address, answer.header(LOCATION.as_str()))?;
                 let sign = if address.path.contains('?') { '&' } else { '?' };
                 let digest: String =
                     form_urlencoded::byte_serialize(blob.digest.to_string().as_bytes()).collect();
                 address.path = format!("{}{sign}digest={digest}", address.path);
                 Ok(Some(address))
             }
-            _ => Err(answer.refusal(&ask.what).await),
+            _ => Err(answer.refusal(&call.what).await),
         }
     }
 }

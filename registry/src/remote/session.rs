@@ -2,8 +2,8 @@
 //! redirects.
 //!
 //! ```text
-//! ask ── with the proof that there is ──▶ answer ── 401 ──▶ challenge ── realm ──▶ proof ──▶ ask again, once
-//!                                           └── redirect ──▶ ask there, without proof if it is another server
+//! call ── with the known authorization ──▶ response ── 401 ──▶ challenge ── realm ──▶ authorization ──▶ call again, once
+//!                                            └── redirect ──▶ call there, without authorization on another server
 //! ```
 //!
 //! User and password go only to the registry and to the realm that it names; tokens only to the registry.
@@ -31,7 +31,7 @@ use super::challenge::Challenge;
 use super::error::RemoteError;
 use super::exchange::{ANSWER_TIMEOUT, Answer, Body, send};
 use super::login::Login;
-use super::tokens::{Granted, Proof, Purpose};
+use super::tokens::{Authorization, Granted, Purpose};
 use super::upload::Source;
 use crate::web::WebAddress;
 
@@ -49,7 +49,7 @@ pub(super) enum Action {
 
 /// A request to a registry.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct ApiCall {
     pub(super) method: Method,
     pub(super) address: WebAddress,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
@@ -77,7 +77,7 @@ impl Payload {
     }
 }
 
-impl Ask {
+impl ApiCall {
     pub(super) fn new(method: Method, address: WebAddress, what: impl Into<String>) -> Self {
         Self { method, address, headers: Vec::new(), body: Payload::Nothing, what: what.into() }
     }
@@ -94,14 +94,14 @@ impl Ask {
     fn request(
         &self,
         address: &WebAddress,
-        proof: Option<HeaderValue>,
+        authorization: Option<HeaderValue>,
     ) -> Result<Request<Body>, RemoteError> {
         let mut request = Request::builder().method(self.method.clone()).uri(&address.path);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        if let Some(proof) = proof {
-            request = request.header(AUTHORIZATION, proof);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         let made = request.body(self.body.body());
         made.map_err(|_| RemoteError::Invalid("the URL is not valid".to_owned()))
@@ -116,9 +116,9 @@ pub(super) struct Session<'a> {
     login: Option<Login>,
     purpose: Purpose,
     /// The lock is held only to read or replace it.
-    proof: Mutex<Option<Proof>>,
-    /// Held while a proof is obtained, by design: of several tasks that need one, one obtains it for all.
-    proving: AsyncMutex<()>,
+    authorization: Mutex<Option<Authorization>>,
+    /// Held while an authorization is obtained, by design: of several tasks that need one, one obtains it for all.
+    authorizing: AsyncMutex<()>,
 }
 
 impl<'a> Session<'a> {
@@ -132,8 +132,16 @@ impl<'a> Session<'a> {
         let registry = super::canonical(registry);
         let origin = remote.origin(&registry)?;
         let purpose = remote.tokens.purpose(&registry, scopes, login.as_ref());
-        let proof = Mutex::new(remote.tokens.get(&purpose));
-        Ok(Self { remote, registry, origin, login, purpose, proof, proving: AsyncMutex::default() })
+        let authorization = Mutex::new(remote.tokens.get(&purpose));
+        Ok(Self {
+            remote,
+            registry,
+            origin,
+            login,
+            purpose,
+            authorization,
+            authorizing: AsyncMutex::default(),
+        })
     }
 
     /// The scope of an action in a repository.
@@ -160,20 +168,20 @@ impl<'a> Session<'a> {
     }
 
     /// Sends a request, and returns a response that is neither a redirect nor a challenge.
-    pub(super) async fn ask(&self, ask: &Ask) -> Result<Answer, RemoteError> {
-        let mut address = ask.address.clone();
+    pub(super) async fn call(&self, call: &ApiCall) -> Result<Answer, RemoteError> {
+        let mut address = call.address.clone();
         let mut authenticated = false;
         let mut redirects = 0;
         loop {
             let home = address.is_same_server(&self.origin);
-            let proof = if home { self.proof().await? } else { None };
-            let answer = self.send(ask, &address, proof.clone()).await?;
+            let authorization = if home { self.authorization().await? } else { None };
+            let answer = self.send(call, &address, authorization.clone()).await?;
             if answer.status == StatusCode::UNAUTHORIZED && home && !authenticated {
                 authenticated = true;
-                self.prove(answer, proof.as_ref()).await?;
+                self.authorize(answer, authorization.as_ref()).await?;
             } else if answer.status == StatusCode::UNAUTHORIZED && home {
                 return Err(self.refused(answer).await);
-            } else if follows(ask, answer.status) {
+            } else if follows(call, answer.status) {
                 redirects += 1;
                 if redirects > MAX_REDIRECTS {
                     return Err(RemoteError::TooManyRedirects(MAX_REDIRECTS));
@@ -187,39 +195,39 @@ impl<'a> Session<'a> {
 
     async fn send(
         &self,
-        ask: &Ask,
+        call: &ApiCall,
         address: &WebAddress,
-        proof: Option<HeaderValue>,
+        authorization: Option<HeaderValue>,
     ) -> Result<Answer, RemoteError> {
-        let sending = send(&self.remote.connector, address, ask.request(address, proof)?);
-        match &ask.body {
+        let sending = send(&self.remote.connector, address, call.request(address, authorization)?);
+        match &call.body {
             Payload::Blob(source) => source.watch(sending).await,
             _ => within(ANSWER_TIMEOUT, sending).await,
         }
     }
 
-    /// The current proof; an expired one is renewed.
-    async fn proof(&self) -> Result<Option<HeaderValue>, RemoteError> {
+    /// The current authorization; an expired one is renewed.
+    async fn authorization(&self) -> Result<Option<HeaderValue>, RemoteError> {
         let Some(known) = self.known() else { return Ok(None) };
         if known.holds() {
             return Ok(Some(known.header));
         }
-        let _proving = self.proving.lock().await;
+        let _authorizing = self.authorizing.lock().await;
         match self.known() {
             Some(newer) if newer.holds() => Ok(Some(newer.header)),
             _ => self.renew(known.challenge).await.map(Some),
         }
     }
 
-    fn known(&self) -> Option<Proof> {
-        self.proof.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn known(&self) -> Option<Authorization> {
+        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Obtains a proof after a response that did not accept the used one.
-    async fn prove(&self, answer: Answer, used: Option<&HeaderValue>) -> Result<(), RemoteError> {
+    /// Obtains an authorization after a response that did not accept the used one.
+    async fn authorize(&self, answer: Answer, used: Option<&HeaderValue>) -> Result<(), RemoteError> {
         let challenge = Challenge::of(&answer.headers);
         let challenge = challenge.map_err(|reason| self.not_understood(reason))?;
-        let _proving = self.proving.lock().await;
+        let _authorizing = self.authorizing.lock().await;
         // Another task has obtained one in the meantime.
         if self.known().is_some_and(|known| Some(&known.header) != used) {
             return Ok(());
@@ -233,20 +241,21 @@ impl<'a> Session<'a> {
     }
 
     async fn renew(&self, challenge: Challenge) -> Result<HeaderValue, RemoteError> {
-        let proof = match &challenge {
+        let authorization = match &challenge {
             Challenge::Basic => {
                 let basic = self.login.as_ref().and_then(Login::basic);
-                Proof::basic(basic.ok_or_else(|| self.not_understood("no user is known".to_owned()))?)
+                Authorization::basic(basic.ok_or_else(|| self.not_understood("no user is known".to_owned()))?)
             }
             Challenge::Bearer { realm, service } => {
                 let granted = self.token(realm, service.as_deref()).await?;
-                let proof = granted.proof(challenge.clone());
-                proof.ok_or_else(|| self.not_understood("its realm answers without a token".to_owned()))?
+                let authorization = granted.authorization(challenge.clone());
+                authorization
+                    .ok_or_else(|| self.not_understood("its realm answers without a token".to_owned()))?
             }
         };
-        self.remote.tokens.keep(self.purpose.clone(), proof.clone());
-        let header = proof.header.clone();
-        *self.proof.lock().unwrap_or_else(PoisonError::into_inner) = Some(proof);
+        self.remote.tokens.keep(self.purpose.clone(), authorization.clone());
+        let header = authorization.header.clone();
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
         Ok(header)
     }
 
@@ -257,9 +266,9 @@ impl<'a> Session<'a> {
             return Err(RemoteError::Downgrade(address.authority));
         }
         address.path = self.query(&address.path, service);
-        let ask = Ask::new(Method::GET, address, "a token");
+        let call = ApiCall::new(Method::GET, address, "a token");
         let basic = self.login.as_ref().and_then(Login::basic);
-        let answer = self.send(&ask, &ask.address, basic).await?;
+        let answer = self.send(&call, &call.address, basic).await?;
         match answer.status {
             StatusCode::OK => {
                 let body = answer.bytes(MAX_TOKEN_BYTES, "a token").await?;
@@ -300,9 +309,9 @@ impl<'a> Session<'a> {
 }
 
 /// Whether a redirect is followed: those of uploads are not, as their `Location` is part of the protocol.
-fn follows(ask: &Ask, status: StatusCode) -> bool {
+fn follows(call: &ApiCall, status: StatusCode) -> bool {
     let leads = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
-    leads && matches!(ask.method, Method::GET | Method::HEAD)
+    leads && matches!(call.method, Method::GET | Method::HEAD)
 }
 
 /// Limits the time of an operation.

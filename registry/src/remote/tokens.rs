@@ -31,14 +31,14 @@ pub(super) struct Purpose {
 
 /// The value of an `Authorization` header, with its expiry.
 #[derive(Debug, Clone)]
-pub(super) struct Proof {
+pub(super) struct Authorization {
     pub(super) header: HeaderValue,
     /// How to obtain another one.
     pub(super) challenge: Challenge,
     until: Option<Instant>,
 }
 
-impl Proof {
+impl Authorization {
     /// User and password, which do not expire.
     pub(super) fn basic(header: HeaderValue) -> Self {
         Self { header, challenge: Challenge::Basic, until: None }
@@ -61,18 +61,18 @@ pub(super) struct Granted {
 }
 
 impl Granted {
-    /// The resulting proof. None if there is no token in it that is a valid header value.
-    pub(super) fn proof(self, challenge: Challenge) -> Option<Proof> {
+    /// The resulting authorization. None if there is no token in it that is a valid header value.
+    pub(super) fn authorization(self, challenge: Challenge) -> Option<Authorization> {
         let token = [self.token, self.access_token].into_iter().flatten().find(|token| !token.is_empty())?;
         let life = self.expires_in.unwrap_or(USUAL_LIFE_S).min(MAX_LIFE_S).saturating_sub(MARGIN_S);
         let until = Instant::now().checked_add(Duration::from_secs(life));
-        Some(Proof { header: sensitive(&format!("Bearer {token}"))?, challenge, until })
+        Some(Authorization { header: sensitive(&format!("Bearer {token}"))?, challenge, until })
     }
 }
 
 /// The cached tokens.
 pub(super) struct Tokens {
-    kept: Mutex<HashMap<Purpose, Proof>>,
+    kept: Mutex<HashMap<Purpose, Authorization>>,
     /// Mixed into the hash of logins, so that it means nothing outside this process.
     salt: [u8; 32],
 }
@@ -92,18 +92,21 @@ impl Tokens {
         Purpose { registry: registry.clone(), scopes, who }
     }
 
-    pub(super) fn get(&self, purpose: &Purpose) -> Option<Proof> {
-        self.lock().get(purpose).filter(|proof| proof.holds()).cloned()
+    pub(super) fn get(&self, purpose: &Purpose) -> Option<Authorization> {
+        self.lock().get(purpose).filter(|authorization| authorization.holds()).cloned()
     }
 
-    pub(super) fn keep(&self, purpose: Purpose, proof: Proof) {
+    pub(super) fn keep(&self, purpose: Purpose, authorization: Authorization) {
         let mut kept = self.lock();
-        kept.retain(|_, proof| proof.holds());
+        kept.retain(|_, authorization| authorization.holds());
         if kept.len() >= MAX_TOKENS {
-            let first = kept.iter().min_by_key(|(_, proof)| proof.until).map(|(purpose, _)| purpose.clone());
+            let first = kept
+                .iter()
+                .min_by_key(|(_, authorization)| authorization.until)
+                .map(|(purpose, _)| purpose.clone());
             first.map(|purpose| kept.remove(&purpose));
         }
-        kept.insert(purpose, proof);
+        kept.insert(purpose, authorization);
     }
 
     /// Removes a token that the registry rejects.
@@ -111,7 +114,7 @@ impl Tokens {
         self.lock().remove(purpose);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Purpose, Proof>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Purpose, Authorization>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -122,9 +125,9 @@ mod tests {
 
     use super::*;
 
-    fn granted(text: &str) -> Option<Proof> {
+    fn granted(text: &str) -> Option<Authorization> {
         let challenge = Challenge::Bearer { realm: "https://a.example".to_owned(), service: None };
-        serde_json::from_str::<Granted>(text).ok()?.proof(challenge)
+        serde_json::from_str::<Granted>(text).ok()?.authorization(challenge)
     }
 
     #[test]

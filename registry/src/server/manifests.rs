@@ -51,7 +51,7 @@ impl Registry {
         request: Request,
     ) -> Answered<Response> {
         let said = said_kind(request.headers());
-        let bytes = stream::whole(request.into_body(), MAX_DOCUMENT_BYTES).await?;
+        let bytes = stream::read_all(request.into_body(), MAX_DOCUMENT_BYTES).await?;
         let manifest = Manifest::read(&bytes).map_err(ImageError::from)?;
         if let Some(said) = said.filter(|said| said != manifest.media_type()) {
             let found = manifest.media_type().to_owned();

@@ -111,7 +111,7 @@ pub(super) async fn drain(mut body: Body) {
 }
 
 /// The whole of a short body.
-pub(super) async fn whole(mut body: Body, most: usize) -> Answered<Vec<u8>> {
+pub(super) async fn read_all(mut body: Body, most: usize) -> Answered<Vec<u8>> {
     let too_long = || {
         let message = format!("the body has more than {most} bytes, which is the most a manifest may have");
         RegistryError::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)

@@ -49,7 +49,7 @@ impl Entry {
     pub(super) fn into_write(self) -> Result<Write> {
         Ok(match self {
             Self::App(app) => {
-                ensure!(app.is_sound(), "the versions of an app do not fit together");
+                ensure!(app.is_valid(), "the versions of an app do not fit together");
                 Write::App(*app)
             }
             Self::Token(token) => Write::Token(*token),

@@ -79,7 +79,7 @@ impl AppHistory {
     }
 
     /// Whether the history is valid.
-    pub fn is_sound(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         let name = self.versions.first().map(|first| &first.spec.name);
         self.get(self.current).is_some() && self.versions.iter().all(|v| Some(&v.spec.name) == name)
     }

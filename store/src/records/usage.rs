@@ -8,7 +8,6 @@ use berth_engine::UsageRecord;
 
 /// The key of the usage record of one instance, ordered by the end of the instance. Writing a record again gives the
 /// same key.
-/// is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UsageKey {
     ended_ms: u64,

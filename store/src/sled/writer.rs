@@ -95,7 +95,7 @@ impl Writer {
 
     fn write(&self, batch: Vec<Job>) {
         let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
-        let result = self.vitals.measure(writes, || self.write_if_sound(&batch));
+        let result = self.vitals.measure(writes, || self.write_if_possible(&batch));
         if let Err(error) = &result {
             tracing::error!(%error, writes = batch.len(), "store write failed");
         }
@@ -127,7 +127,7 @@ impl Writer {
     }
 
     /// Refuses a batch that would fail half-way, as far as that can be predicted.
-    fn write_if_sound(&self, batch: &[Job]) -> Result<(), StoreError> {
+    fn write_if_possible(&self, batch: &[Job]) -> Result<(), StoreError> {
         if let Some(reason) = self.broken.get() {
             return Err(StoreError::Broken(reason.clone()));
         }
