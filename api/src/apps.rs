@@ -6,21 +6,21 @@ use berth_common::ids::{AppName, SecretName, Version};
 use berth_common::spec::AppSpec;
 use serde::{Deserialize, Serialize};
 
-/// How long a deployment waits for nodes unless it says otherwise: as long as a large image takes on a slow link.
+/// How long a deployment waits for nodes unless it says otherwise: enough to fetch a large image over a slow network.
 pub const PREFETCH_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// An app: its current version, and what that says.
+/// An app and the specification of its current version.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AppView {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub name: AppName,
-    /// The version that is current.
+    /// The number of the current version.
     #[cfg_attr(feature = "schema", schema(value_type = u64, minimum = 1))]
     pub version: Version,
-    /// When that was deployed, in milliseconds since 1970.
+    /// When that version was deployed, in milliseconds since 1970.
     pub created_ms: u64,
-    /// What it says. Values of the environment are left out: they may be secrets.
+    /// Its specification. Values of environment variables are left out: they may be secrets.
     pub spec: AppSpec,
 }
 
@@ -31,7 +31,7 @@ pub struct AppList {
     pub apps: Vec<AppView>,
 }
 
-/// A version, for people and programs.
+/// A version of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VersionView {
@@ -39,7 +39,7 @@ pub struct VersionView {
     pub version: Version,
     /// When it was deployed, in milliseconds since 1970.
     pub created_ms: u64,
-    /// Whether requests are routed by it, and containers started from it.
+    /// Whether this is the current version: requests are routed by it, and containers are started from it.
     pub current: bool,
     /// How many classes it has.
     pub classes: usize,
@@ -55,7 +55,7 @@ pub struct VersionList {
     pub versions: Vec<VersionView>,
 }
 
-/// What became of a deployment.
+/// The result of a deployment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Deployed {
@@ -63,35 +63,36 @@ pub struct Deployed {
     pub app: AppName,
     #[serde(flatten)]
     pub version: VersionView,
-    /// How many containers of other versions were told to end.
+    /// How many containers of other versions were told to stop.
     pub ended: usize,
-    /// Secrets that its classes name and that were not put yet: until they are, those classes' containers do not start.
+    /// Secrets that its classes name and that are not set: until they are, containers of those classes do not start.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>, required = true))]
     pub missing_secrets: Vec<SecretName>,
 }
 
-/// How a change is made.
+/// How a change of an app is carried out.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, default)]
 pub struct DeployParameters {
-    /// Ends the containers of other versions too, as an order to stop would. Otherwise they live until they sleep.
+    /// Stop the containers of other versions now. Otherwise they run until they sleep.
     #[cfg_attr(feature = "schema", param(required = false))]
     pub now: bool,
-    /// How many nodes must hold the images before the version becomes current: `all` (the default) that are connected, take
-    /// instances and run them; `none`; or the least number of these.
+    /// How many nodes must hold the images before the version becomes current: `all` (the default), which are those
+    /// that are connected, accept instances and can run the images; `none`; or a minimum number of these.
     #[cfg_attr(feature = "schema", param(required = false, pattern = "^(all|none|[0-9]{1,6})$"))]
     pub prefetch: Option<String>,
-    /// How long that may take, in milliseconds; 10 minutes by default. Then nothing is changed.
+    /// How long fetching the images may take, in milliseconds; 10 minutes by default. After that the deployment fails
+    /// and changes nothing.
     #[cfg_attr(feature = "schema", param(required = false, minimum = 0, maximum = 3_600_000))]
     pub prefetch_timeout_ms: Option<u64>,
 }
 
 impl DeployParameters {
-    /// As the query of a request.
+    /// The parameters as a query string, without the `?`.
     pub fn query(&self) -> String {
-        // What `prefetch` can be needs no encoding; of anything else the edge says that it is wrong.
+        // Valid values of `prefetch` need no encoding; the edge refuses all others.
         let prefetch = self.prefetch.as_ref().map(|nodes| format!("&prefetch={nodes}"));
         let timeout = self.prefetch_timeout_ms.map(|ms| format!("&prefetch_timeout_ms={ms}"));
         format!("now={}{}{}", self.now, prefetch.unwrap_or_default(), timeout.unwrap_or_default())
@@ -103,20 +104,20 @@ impl DeployParameters {
     }
 }
 
-/// Which version to go back to.
+/// Which version to roll back to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollback {
-    /// Its number; without, the newest that is older than the current one.
+    /// The number of the version; without it, the newest version that is older than the current one.
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, minimum = 1))]
     pub version: Option<Version>,
-    /// Ends the containers of other versions too, as an order to stop would. Otherwise they live until they sleep.
+    /// Stop the containers of other versions now. Otherwise they run until they sleep.
     pub now: bool,
-    /// How many nodes must hold the images before: `all` (the default), `none`, or a number, as for a deployment.
+    /// How many nodes must hold the images first: `all` (the default), `none`, or a number, as for a deployment.
     #[cfg_attr(feature = "schema", schema(pattern = "^(all|none|[0-9]{1,6})$"))]
     pub prefetch: Option<String>,
-    /// How long that may take, in milliseconds.
+    /// How long fetching the images may take, in milliseconds.
     #[cfg_attr(feature = "schema", schema(maximum = 3_600_000))]
     pub prefetch_timeout_ms: Option<u64>,
 }
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_a_change_is_made_becomes_a_query() {
+    fn deploy_parameters_become_a_query() {
         assert_eq!(DeployParameters::default().query(), "now=false");
         let how =
             DeployParameters { now: true, prefetch: Some("all".to_owned()), prefetch_timeout_ms: Some(5) };

@@ -1,4 +1,4 @@
-//! Objects and their containers: what is shown of them, and what they can be ordered to do.
+//! Objects and their containers: their state, and the orders for them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,17 +9,17 @@ use berth_common::outcome::Outcome;
 use berth_common::spec::Secrets;
 use serde::{Deserialize, Serialize};
 
-/// What the connection to a container's port is called in the header `upgrade`.
+/// The protocol name of a raw connection to a container's port, in the `Upgrade` header.
 pub const CONNECT_PROTOCOL: &str = "berth-tcp";
 
-/// Numbers of the signals of Linux.
+/// The signal numbers of Linux.
 pub const SIGNALS: RangeInclusive<i32> = 1..=64;
 
 /// An object and its container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ContainerView {
-    /// 32 hexadecimal digits, from app, class and name.
+    /// The object's id: 32 hexadecimal digits, a hash of app, class and name.
     #[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^[0-9a-f]{32}$"))]
     pub id: ObjectId,
     #[cfg_attr(feature = "schema", schema(value_type = String))]
@@ -30,23 +30,23 @@ pub struct ContainerView {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub name: ObjectName,
     pub state: ContainerState,
-    /// Where its container is.
+    /// The node that its container is on; null without a container.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub node: Option<NodeId>,
-    /// Its container; 32 hexadecimal digits.
+    /// The id of its container: 32 hexadecimal digits. Null without a container.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub instance: Option<InstanceId>,
-    /// The version of the app that its container is of.
+    /// The version of the app that its container was started from.
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>))]
     pub version: Option<Version>,
-    /// How many containers it has had.
+    /// How many containers the object has had.
     #[cfg_attr(feature = "schema", schema(value_type = u64))]
     pub generation: Generation,
-    /// When its state changed, in milliseconds since 1970.
+    /// When the state last changed, in milliseconds since 1970.
     pub last_change_ms: u64,
     /// How its last container ended.
     pub exit: Option<Outcome>,
-    /// Set where its containers failed several times in a row.
+    /// Set if its containers failed several times in a row.
     pub crash_loop: Option<CrashLoopView>,
 }
 
@@ -55,24 +55,24 @@ pub struct ContainerView {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerState {
-    /// It has no container.
+    /// The object has no container.
     Stopped,
-    /// Its container is started, or runs and does not answer yet.
+    /// The container is being started, or runs and does not accept requests yet.
     Running,
-    /// Its container answers.
+    /// The container accepts requests.
     Healthy,
-    /// Its container was told to end.
+    /// The container was told to stop.
     Stopping,
-    /// It has no container, and the last one ended by itself with a code other than 0.
+    /// The object has no container, and the last one exited by itself with a code other than 0.
     StoppedWithCode,
 }
 
 impl ContainerState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 5] =
         [Self::Stopped, Self::Running, Self::Healthy, Self::Stopping, Self::StoppedWithCode];
 
-    /// Its name, as JSON and the command line have it.
+    /// The name in JSON and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
@@ -95,69 +95,69 @@ impl fmt::Display for ContainerState {
     }
 }
 
-/// Containers that failed in a row.
+/// A series of containers that failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CrashLoopView {
-    /// How many.
+    /// How many failed in a row.
     pub failures: u32,
     /// When the next one may be started, in milliseconds since 1970.
     pub next_try_ms: u64,
 }
 
-/// Some of the objects, in the order of their ids.
+/// A page of objects, in the order of their ids.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ContainerPage {
     pub containers: Vec<ContainerView>,
-    /// What to ask for the next ones with; null where there are no more.
+    /// The cursor of the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
 
-/// What an object can be ordered to do. The object's state says what becomes of an order: [`Verb::on`].
+/// The orders for an object. The outcome depends on the object's state: [`Verb::on`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Have a container that answers.
+    /// Start the container, and wait until it accepts requests.
     Start,
-    /// Have the container end with a signal, and with SIGKILL after a while.
+    /// Stop the container with a signal, and with SIGKILL after a grace period.
     Stop,
-    /// Have the container end with SIGKILL, now.
+    /// Kill the container with SIGKILL.
     Destroy,
-    /// Send the container a signal, and no more.
+    /// Only send the container a signal.
     Signal,
-    /// Count as activity.
+    /// Count as activity: postpone sleep.
     Renew,
 }
 
-/// What becomes of an order.
+/// The outcome of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// It is carried out.
     Acts,
-    /// There is nothing to do, and that is no error.
+    /// There is nothing to do; that is not an error.
     Nothing,
     /// It is refused (409).
     Refused {
-        /// How the object is.
+        /// The state that the object is in.
         title: &'static str,
-        /// Why that is in its way, and what to do.
+        /// Why the state forbids the order, and what to do.
         detail: &'static str,
     },
 }
 
-/// For an order that is for a container, where there is none.
+/// The refusal of orders that need a container, if there is none.
 const NO_CONTAINER: Effect = Effect::Refused {
     title: "the object is stopped",
     detail: "it has no container: `berth containers start` starts one, and so does a request",
 };
-/// For a start with settings of its own, where there is a container.
+/// The refusal of a start with settings of its own, if there is a container.
 const LIVES: Effect = Effect::Refused {
     title: "the object runs",
     detail: "its container lives already, with what it was started with; stop it first",
 };
 
 impl Verb {
-    /// Its name in paths and on the command line.
+    /// The name in paths and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -168,8 +168,8 @@ impl Verb {
         }
     }
 
-    /// What becomes of it in a state. A start waits for the container that is there, and in `stopping` for the next one; one that
-    /// is the latest goes before what was ordered earlier.
+    /// The outcome of the order in a state. A start waits for the container that is there, and in `stopping` for the
+    /// next one; the latest order overrides earlier ones.
     pub const fn on(self, state: ContainerState) -> Effect {
         match (self, state.has_container()) {
             (Self::Start, _) | (_, true) => Effect::Acts,
@@ -178,7 +178,7 @@ impl Verb {
         }
     }
 
-    /// The path that the order is posted to.
+    /// The path to post the order to.
     pub fn path(self, object: ObjectId) -> String {
         match self {
             Self::Start => "/v1/containers".to_owned(),
@@ -199,21 +199,21 @@ pub struct StartOrder {
     /// Any text of up to 1024 bytes without control characters.
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub name: ObjectName,
-    /// Added to the class's environment, for this container alone.
+    /// Environment variables of this container only, in addition to those of the class.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Secrets of the app that it gets too, by the variables that they become, for this container alone.
+    /// Secrets of the app for this container only, by the environment variable that each becomes.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
     pub secrets: Secrets,
-    /// In place of the class's.
+    /// Replaces the `entrypoint` of the class.
     pub entrypoint: Option<Vec<String>>,
-    /// In place of the class's.
+    /// Replaces the `enable_internet` of the class.
     pub enable_internet: Option<bool>,
 }
 
 impl StartOrder {
-    /// What becomes of it: one with settings of its own cannot be carried out by a container that lives already.
+    /// The outcome of this order in a state: a running container cannot get settings of its own.
     pub fn on(&self, state: ContainerState) -> Effect {
         let own = !(self.env.is_empty() && self.secrets.is_empty())
             || self.entrypoint.is_some()
@@ -222,15 +222,15 @@ impl StartOrder {
     }
 }
 
-/// How a container is to end.
+/// How to stop a container.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct StopOrder {
-    /// Number of the signal; SIGTERM (15) unless given.
+    /// The number of the signal; SIGTERM (15) by default.
     #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 64))]
     pub signal: Option<i32>,
-    /// How long after it SIGKILL follows, in milliseconds; the class's `stop_grace` unless given.
+    /// Time from the signal to SIGKILL, in milliseconds; `stop_grace` of the class by default.
     #[cfg_attr(feature = "schema", schema(maximum = 86400000))]
     pub grace_ms: Option<u64>,
 }
@@ -240,17 +240,17 @@ pub struct StopOrder {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignalOrder {
-    /// Its number.
+    /// The number of the signal.
     #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 64))]
     pub signal: i32,
 }
 
-/// How a port is reached.
+/// How to connect to a container.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectParameters {
-    /// The port, in place of the class's `default_port`.
+    /// The port; `default_port` of the class by default.
     #[cfg_attr(feature = "schema", param(minimum = 1, maximum = 65535, required = false))]
     pub port: Option<u16>,
 }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_a_container_needs_one() {
+    fn orders_for_a_container_need_one() {
         use ContainerState::{Healthy, Stopped, StoppedWithCode};
         for stopped in [Stopped, StoppedWithCode] {
             assert_eq!(Verb::Start.on(stopped), Effect::Acts);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_lives_gets_no_other_settings() {
+    fn a_running_container_gets_no_other_settings() {
         let order = r#"{"app":"a","class":"C","name":"n"}"#;
         let mut order: StartOrder = serde_json::from_str(order).unwrap();
         assert_eq!(order.on(ContainerState::Healthy), Effect::Acts);

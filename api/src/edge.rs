@@ -1,4 +1,4 @@
-//! The edge itself: that it answers, its nodes, where static files go.
+//! The edge itself: its health, its nodes, and its directory of static files.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use berth_common::ids::NodeId;
 use berth_common::wire::call::{Capacity, DiskCapacity};
 use serde::{Deserialize, Serialize};
 
-/// That the edge answers.
+/// The health of the edge.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Health {
@@ -23,7 +23,7 @@ pub struct NodeList {
     pub nodes: Vec<NodeView>,
 }
 
-/// A node, for people and programs.
+/// A node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NodeView {
@@ -38,11 +38,11 @@ pub struct NodeView {
     pub draining: bool,
 }
 
-/// Where static files are.
+/// The directory of static files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AssetDirectory {
-    /// The directory that the edge serves static files from, each app's from a directory in it.
+    /// The directory that the edge serves static files from. Each app's files are in a directory of their own in it.
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub directory: PathBuf,
 }

@@ -1,45 +1,45 @@
-//! Objects as they change, for those who watch: server-sent events, each with a name and a line of JSON.
+//! Changes of objects as server-sent events, each with a name and a line of JSON.
 
 use berth_common::ids::{AppName, ObjectId};
 use serde::{Deserialize, Serialize};
 
 use crate::containers::ContainerView;
 
-/// Which objects are watched.
+/// Which objects to watch.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct WatchParameters {
-    /// Only those of this app.
+    /// Only objects of this app.
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
     pub app: Option<AppName>,
-    /// Only this one.
+    /// Only the object with this id.
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
     pub object: Option<ObjectId>,
 }
 
-/// What is told of objects.
+/// An event of the stream.
 #[derive(Debug, Clone)]
 pub enum ObjectEvent {
-    /// An object is like this now.
+    /// An object was listed or has changed; this is its new state.
     Container(Box<ContainerView>),
-    /// All that there was when the watch began has been told; what follows are changes.
+    /// The initial state of all objects has been sent; what follows are changes.
     Ready,
-    /// Whoever reads was too slow, and should look again.
+    /// The reader was too slow and missed events: it should list the objects again.
     Lagged {
-        /// How many events were lost.
+        /// How many events were dropped.
         lost: u64,
     },
 }
 
-/// The data of an event that says how much was lost.
+/// The data of an event that says how many events were dropped.
 #[derive(Serialize, Deserialize)]
 struct Lost {
     lost: u64,
 }
 
 impl ObjectEvent {
-    /// Its name in the stream.
+    /// The name of the event in the stream.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Container(_) => "container",
@@ -48,7 +48,7 @@ impl ObjectEvent {
         }
     }
 
-    /// Its data: JSON without line breaks.
+    /// The data of the event: JSON without line breaks.
     pub fn data(&self) -> serde_json::Result<String> {
         match self {
             Self::Container(view) => serde_json::to_string(view),
@@ -57,7 +57,7 @@ impl ObjectEvent {
         }
     }
 
-    /// The event with this name and data; none where a newer edge tells of something else.
+    /// Parses an event; none if the name is unknown, which a newer edge may send.
     pub fn read(name: &str, data: &[u8]) -> serde_json::Result<Option<Self>> {
         Ok(match name {
             "container" => Some(Self::Container(serde_json::from_slice(data)?)),

@@ -1,19 +1,19 @@
-//! Events that hooks are still to be told, and those that they could not be told.
+//! Events that wait for delivery to a hook, and those whose delivery failed.
 
 use berth_common::ids::{CallbackName, ObjectId};
 use berth_common::spec::HookKind;
 use serde::{Deserialize, Serialize};
 
-/// Some events.
+/// A page of events.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct EventPage {
     pub events: Vec<EventView>,
-    /// What to ask for the next ones with; null where there are no more.
+    /// The cursor of the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
 
-/// An event that was not told.
+/// An event that was not delivered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct EventView {
@@ -25,16 +25,16 @@ pub struct EventView {
     pub name: String,
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub object: ObjectId,
-    /// Of a callback.
+    /// The name of the callback, for an event of a callback.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub callback: Option<CallbackName>,
     /// When it happened, in milliseconds since 1970.
     pub time_ms: u64,
-    /// Where it is told.
+    /// The URL that it is posted to.
     pub url: String,
-    /// How often it was tried.
+    /// How many deliveries were tried.
     pub attempts: u32,
-    /// Not tried before this, in milliseconds since 1970.
+    /// The next try is not before this, in milliseconds since 1970.
     pub next_ms: u64,
     /// Why the last try failed.
     pub last_error: Option<String>,

@@ -7,77 +7,78 @@ use berth_common::ids::{AppName, Version};
 use berth_common::image::{Architecture, Digest, Repository, Tag};
 use serde::{Deserialize, Serialize};
 
-/// An image in a repository.
+/// An image in a repository of the edge's registry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ImageEntry {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub repository: Repository,
-    /// Of its manifest, or of an index of manifests for several machines.
+    /// The digest of its manifest, or of its index if it has manifests for several architectures.
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub digest: Digest,
-    /// Its tags in the repository. One without tags may be a part of another, or be collected some time.
+    /// Its tags in the repository. An image without tags may be part of another one, or will be removed by a
+    /// collection.
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub tags: Vec<Tag>,
     pub media_type: String,
-    /// Bytes of everything that it is made of, each once.
+    /// Total size of its manifests, configurations and layers in bytes, each counted once.
     pub bytes: u64,
-    /// The machines that it runs on; none where it is something else.
+    /// The architectures that it runs on; empty if it is not a container image.
     pub architectures: BTreeSet<Architecture>,
-    /// When it was pushed last, in milliseconds since 1970.
+    /// When it was last pushed, in milliseconds since 1970.
     pub pushed_ms: u64,
-    /// The versions of apps that use it and are kept.
+    /// The kept versions of apps that use it.
     pub used_by: Vec<Use>,
 }
 
-/// Images, in the order of their repositories and digests.
+/// A page of images, in the order of repository and digest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ImageList {
     pub images: Vec<ImageEntry>,
-    /// Leads to the next page; null on the last one.
+    /// The cursor of the next page; null on the last one.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub next_cursor: Option<String>,
 }
 
-/// An image, whatever it is called.
+/// An image by its digest, whatever its repositories and tags are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ImageView {
     #[serde(flatten)]
     pub info: ImageInfo,
-    /// The versions of apps that use it and are kept.
+    /// The kept versions of apps that use it.
     pub used_by: Vec<Use>,
 }
 
-/// An image, or one for each of several machines.
+/// An image, for one or several architectures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ImageInfo {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub digest: Digest,
     pub media_type: String,
-    /// Bytes of everything that it is made of, each once.
+    /// Total size of its manifests, configurations and layers in bytes, each counted once.
     pub bytes: u64,
-    /// The machines that it runs on; none where it is something else.
+    /// The architectures that it runs on; empty if it is not a container image.
     pub architectures: BTreeSet<Architecture>,
-    /// What it is on each of them.
+    /// The image for each architecture.
     pub images: Vec<ImageOf>,
 }
 
-/// An image for one machine.
+/// An image for one architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ImageOf {
-    /// Of its manifest.
+    /// The digest of its manifest.
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub digest: Digest,
     pub architecture: Architecture,
-    /// When it was made, as its maker says.
+    /// When it was built, according to its configuration.
     pub created: Option<String>,
-    /// Bytes of its configuration and its layers.
+    /// Total size of its configuration and its layers, in bytes.
     pub bytes: u64,
-    /// The lowest first.
+    /// The layers, from the lowest to the highest.
     pub layers: Vec<LayerInfo>,
 }
 
@@ -88,7 +89,7 @@ pub struct LayerInfo {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub digest: Digest,
     pub media_type: String,
-    /// Bytes, compressed as it is.
+    /// Size in bytes, compressed as stored.
     pub bytes: u64,
 }
 
@@ -100,7 +101,7 @@ pub struct Use {
     pub app: AppName,
     #[cfg_attr(feature = "schema", schema(value_type = u64, minimum = 1))]
     pub version: Version,
-    /// Whether it is the current one.
+    /// Whether that is the current version.
     pub current: bool,
 }
 
@@ -110,28 +111,28 @@ impl fmt::Display for Use {
     }
 }
 
-/// What to delete: a tag, or a manifest with all of its tags in the repository.
+/// What to delete: a tag, or a manifest with all its tags in the repository.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct DeleteParameters {
     pub repository: String,
-    /// A tag; or else a digest.
+    /// The tag; exactly one of tag and digest.
     pub tag: Option<String>,
-    /// A digest; or else a tag.
+    /// The digest; exactly one of tag and digest.
     pub digest: Option<String>,
-    /// Even if a version of an app that is kept uses it: its content stays then.
+    /// Delete it even if a kept version of an app uses it: then only the name is removed, and the content stays.
     #[serde(default)]
     #[cfg_attr(feature = "schema", param(required = false))]
     pub force: bool,
 }
 
-/// How to collect.
+/// How to collect garbage.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Collection {
-    /// Only tells what would be removed.
+    /// Only list what would be removed.
     pub dry_run: bool,
 }
 
@@ -139,15 +140,15 @@ pub struct Collection {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Swept {
-    /// Manifests without a name that were taken from their repositories.
+    /// Manifests that were removed from their repositories.
     pub manifests: Vec<SweptManifest>,
-    /// Blobs that were no part of anything; manifests are some of them.
+    /// Blobs that nothing uses, manifests among them.
     pub blobs: Vec<SweptBlob>,
-    /// Bytes of those.
+    /// Total size of the blobs, in bytes.
     pub bytes: u64,
 }
 
-/// A manifest that was taken from its repository.
+/// A manifest that was removed from its repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SweptManifest {
@@ -166,47 +167,47 @@ pub struct SweptBlob {
     pub bytes: u64,
 }
 
-/// The nodes of an edge, and how far each is with an image.
+/// How far each node of the edge is with fetching an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HolderList {
     pub nodes: Vec<Holder>,
 }
 
-/// How far a node is with an image.
+/// How far a node is with fetching an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Holder {
     pub node: String,
     pub state: HolderState,
-    /// Bytes of the image that are there.
+    /// Bytes of the image that the node has.
     pub done: u64,
-    /// Its bytes in all; 0 while the node does not know.
+    /// Size of the image in bytes; 0 while the node does not know it.
     pub total: u64,
-    /// Why the node cannot have it.
+    /// Why the node failed to fetch it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// How far a node is with an image.
+/// How far a node is with fetching an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HolderState {
-    /// It is not to hold it, or has not said anything of it.
+    /// The node is not to hold the image, or has not reported it yet.
     Waiting,
-    /// It fetches and unpacks it.
+    /// The node fetches and unpacks the image.
     Fetching,
-    /// An instance can start from it.
+    /// The node can start instances from the image.
     Ready,
-    /// It cannot have it, and tries again later.
+    /// The node failed to fetch the image, and will try again later.
     Failed,
     /// The node is not connected.
     Away,
 }
 
 impl HolderState {
-    /// Its name, as JSON has it.
+    /// The name in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",

@@ -1,13 +1,13 @@
-//! The admin API of an edge: what is sent and answered, each type once, for the edge that serves it and for all who ask
-//! (`berth`, tests, dashboards); and, with the feature `client`, a client.
+//! The types of an edge's admin API, each defined once, for the edge that serves it and for its clients (`berth`,
+//! tests, dashboards); and, with the feature `client`, a client.
 //!
-//! Times are milliseconds since 1970 (`_ms`) and sizes bytes, unless a field says otherwise. An error of any resource is a
-//! [`problem::Problem`]. With the feature `schema`, which only the edge switches on, the types describe themselves for
-//! `docs/openapi.json`. Knows nothing of what an edge does with a request.
+//! Times are milliseconds since 1970 (`_ms`) and sizes bytes, unless a field says otherwise. Every error response is a
+//! [`problem::Problem`]. With the feature `schema`, which only the edge enables, the types generate
+//! `docs/openapi.json`. Does not know what an edge does with a request.
 
 #![expect(
     missing_docs,
-    reason = "the comments are what docs/openapi.json says; what a name says well enough has none there"
+    reason = "the comments become docs/openapi.json, where self-explanatory names have none"
 )]
 
 pub mod apps;

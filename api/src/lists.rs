@@ -1,4 +1,4 @@
-//! Lists come in pages: what every list can be asked for, and which pages make sense.
+//! Paged lists: the parameters of every list, and their validation.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::containers::ContainerState;
 
-/// What a list can be asked for: beside its own filters, which page of it.
+/// The parameters of a list: its own filters, and which page of it.
 pub trait Paged: Sized {
-    /// Most that one page has.
+    /// Most items of one page.
     const MAX_PAGE: usize;
 
-    /// How many are wanted, and behind what.
+    /// The wanted number of items, and the cursor.
     fn wanted(&self) -> (Option<usize>, Option<&str>);
 
-    /// Behind what, and how many; so many as usual unless it says.
+    /// The parsed cursor, and the number of items: `usual` by default.
     fn page<T: FromStr<Err: Display>>(&self, usual: usize) -> Result<(Option<T>, usize), PageError> {
         let (limit, cursor) = self.wanted();
         let limit = limit.unwrap_or(usual);
@@ -28,21 +28,21 @@ pub trait Paged: Sized {
     }
 }
 
-/// Why there is no such page.
+/// Why a page cannot be given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
-    /// Its size makes no sense.
+    /// The size is zero or too large.
     #[error("must be from 1 to {max}")]
     Limit {
-        /// Most that a page has.
+        /// Most items of a page.
         max: usize,
     },
-    /// The cursor is none that a page before has given.
+    /// The cursor is not one that an earlier page has returned.
     #[error("{0}")]
     Cursor(String),
 }
 
-/// What a list with filters can be asked for: these, and then which page. The order is that of `docs/openapi.json`.
+/// Defines the parameters of a list with filters: the filters, then the page. The order is that of `docs/openapi.json`.
 macro_rules! paged {
     ($(#[doc = $about:tt])+ $name:ident, up to $max:tt { $($own:tt)* } $(#[doc = $limit:tt])+ limit) => {
         $(#[doc = $about])+
@@ -54,7 +54,7 @@ macro_rules! paged {
             $(#[doc = $limit])+
             #[cfg_attr(feature = "schema", param(minimum = 1, maximum = $max))]
             pub limit: Option<usize>,
-            /// `next_cursor` of the page before.
+            /// `next_cursor` of the previous page.
             pub cursor: Option<String>,
         }
 
@@ -69,54 +69,54 @@ macro_rules! paged {
 }
 
 paged! {
-    /// Which objects are listed.
+    /// Which objects to list.
     ContainerListing, up to 10000 {
-        /// Only those of this app.
+        /// Only objects of this app.
         #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
         pub app: Option<AppName>,
-        /// Only those of this class.
+        /// Only objects of this class.
         #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
         pub class: Option<ClassName>,
-        /// Only those in this state.
+        /// Only objects in this state.
         #[cfg_attr(feature = "schema", param(inline))]
         pub state: Option<ContainerState>,
     }
-    /// How many objects are looked at: with a filter, a page may hold fewer, or none, and not be the last.
+    /// How many objects to look at. With a filter, a page may hold fewer or none without being the last one.
     limit
 }
 
 paged! {
-    /// Which keys are listed.
+    /// Which keys to list.
     KeyListing, up to 10000 {
-        /// Only those that begin with this.
+        /// Only keys that begin with this.
         #[cfg_attr(feature = "schema", param(required = false))]
         pub prefix: String,
     }
-    /// How many.
+    /// Most keys of the page.
     limit
 }
 
 paged! {
-    /// Which records of use are listed.
+    /// Which usage records to list.
     RecordListing, up to 10000 {
-        /// Those that ended at this moment or later: milliseconds since 1970, or as in RFC 3339; the beginning of this month
-        /// (UTC) unless given.
+        /// Only records of containers that ended at this time or later: milliseconds since 1970, or RFC 3339; by
+        /// default the beginning of this month (UTC).
         pub from: Option<String>,
-        /// Those that ended before; now unless given.
+        /// Only records of containers that ended before this time; now by default.
         pub to: Option<String>,
     }
-    /// How many.
+    /// Most records of the page.
     limit
 }
 
-/// Which part of a list is wanted that has no filters: images, schedules, events.
+/// The page of a list without filters: images, schedules, events.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, default)]
 pub struct Listing {
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
-    /// How many.
+    /// Most items of the page.
     #[cfg_attr(feature = "schema", param(minimum = 1, maximum = 1000))]
     pub limit: Option<usize>,
 }

@@ -1,47 +1,47 @@
-//! What containers have written.
+//! The output of containers.
 
 use berth_common::ids::{AppName, ClassName, InstanceId, NodeId, ObjectId, ObjectName};
 use berth_common::wire::logs::LogStream;
 use serde::{Deserialize, Serialize};
 
-/// Which lines are wanted.
+/// Which lines to read.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, default)]
 pub struct LogParameters {
-    /// Only from this moment on: milliseconds since 1970, or how long ago, such as `10m`.
+    /// Only lines from this time on: milliseconds since 1970, or a duration before now, such as `10m`.
     pub since: Option<String>,
-    /// Only the last lines, so many in all.
+    /// Only this many of the last lines, over all containers together.
     #[cfg_attr(feature = "schema", param(maximum = 10000))]
     pub tail: Option<u32>,
-    /// Go on with what is written later, until one of both sides has enough.
+    /// Continue with new lines as they are written, until the connection is closed.
     #[cfg_attr(feature = "schema", param(required = false))]
     pub follow: bool,
 }
 
-/// A line that a container has written, or a remark of Berth's own.
+/// A line that a container has written, or a remark by Berth.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LogLine {
-    /// When it was written, in milliseconds since 1970, by the node's clock.
+    /// When it was written, in milliseconds since 1970, by the clock of the node.
     pub time_ms: u64,
-    /// `stdout`, `stderr`, or `berth` for a remark: that lines are missing, or that a node cannot be asked.
+    /// `stdout`, `stderr`, or `berth` for a remark: lines are missing, or a node cannot be asked.
     pub stream: LogStream,
-    /// Without its line break; what is no UTF-8 has been replaced.
+    /// The text without its line break; bytes that are not UTF-8 are replaced.
     pub text: String,
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub node: NodeId,
-    /// The object; not in remarks about a node.
+    /// The object that has written it; absent in remarks about a node.
     #[serde(flatten)]
     #[cfg_attr(feature = "schema", schema(inline))]
     pub object: Option<LogObject>,
 }
 
-/// Whose line it is.
+/// The object that has written a line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LogObject {
-    /// 32 hexadecimal digits, from app, class and name.
+    /// The object's id: 32 hexadecimal digits, a hash of app, class and name.
     #[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^[0-9a-f]{32}$"))]
     pub id: ObjectId,
     #[cfg_attr(feature = "schema", schema(value_type = String))]
@@ -50,7 +50,7 @@ pub struct LogObject {
     pub class: ClassName,
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub name: ObjectName,
-    /// Its container; 32 hexadecimal digits.
+    /// The id of the container: 32 hexadecimal digits.
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub instance: InstanceId,
 }

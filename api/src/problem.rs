@@ -1,4 +1,4 @@
-//! Errors, as RFC 9457 has them.
+//! Errors in the format of RFC 9457.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,26 +8,26 @@ use serde::{Deserialize, Serialize};
 /// The media type of an error.
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
-/// An error, as RFC 9457 has it.
+/// An error in the format of RFC 9457.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Problem {
     #[cfg_attr(feature = "schema", schema(minimum = 400, maximum = 599))]
     pub status: u16,
-    /// What did not work.
+    /// What failed.
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub title: Cow<'static, str>,
-    /// Why, and what to do.
+    /// The reason, and what to do.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required = true))]
     pub detail: String,
-    /// What is wrong with which parts of the request.
+    /// Which parts of the request are wrong, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schema(required = false))]
     pub errors: Vec<FieldError>,
 }
 
-/// What is wrong with one part of a request.
+/// An error in one part of a request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FieldError {

@@ -1,4 +1,4 @@
-//! Users of other registries.
+//! Logins for other registries.
 
 use std::fmt;
 
@@ -11,29 +11,29 @@ use zeroize::Zeroizing;
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
-    /// Up to 256 bytes without colons.
+    /// The user name: up to 256 bytes without colons.
     pub username: String,
-    /// Or a token that the registry takes in its place; up to 16 KiB.
+    /// The password, or a token that the registry accepts in its place: up to 16 KiB.
     #[cfg_attr(feature = "schema", schema(value_type = String, format = Password))]
     pub password: Password,
 }
 
-/// A text that is wiped when it is dropped, and shows nothing of itself.
+/// A text that is wiped from memory when it is dropped, and that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// This text.
+    /// Wraps this text.
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself: for what becomes of it, and never for a message.
+    /// The text itself. It must not appear in a message.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The text itself, for whoever looks after it from now on.
+    /// The text itself; the caller is responsible for wiping it from now on.
     pub fn into_text(mut self) -> String {
         std::mem::take(&mut self.0)
     }
@@ -57,33 +57,33 @@ impl<'de> Deserialize<'de> for Password {
     }
 }
 
-/// A registry that the edge knows a user of.
+/// A registry that the edge has a login for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RegistryEntry {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub host: Registry,
     pub username: String,
-    /// When the password was given, in milliseconds since 1970.
+    /// When the password was set, in milliseconds since 1970.
     pub updated_ms: u64,
-    /// Whether the edge can decrypt the password with the keys that it has.
+    /// Whether the edge can decrypt the password with its current keys.
     pub readable: bool,
 }
 
-/// The registries that the edge knows users of.
+/// The registries that the edge has logins for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RegistryList {
-    /// In the order of their names.
+    /// In alphabetical order.
     pub registries: Vec<RegistryEntry>,
 }
 
-/// How a user is taken.
+/// How to store a login.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct CheckParameters {
-    /// Without asking the registry whether it knows them.
+    /// Ask the registry first whether it accepts the login; true by default.
     #[serde(default = "yes")]
     #[cfg_attr(feature = "schema", param(required = false, default = true))]
     pub verify: bool,

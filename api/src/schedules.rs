@@ -1,29 +1,29 @@
-//! What objects are to do at a time.
+//! Alarms, schedules and crons of objects.
 
 use berth_common::ids::{AppName, CallbackName, ClassName, ObjectName, ScheduleId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Something to be done at a time.
+/// A callback to run at a time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// When, in milliseconds since 1970; or else `after_ms`.
+    /// When, in milliseconds since 1970; exactly one of `at_ms` and `after_ms`.
     pub at_ms: Option<u64>,
-    /// In how many milliseconds.
+    /// In how many milliseconds from now; exactly one of `at_ms` and `after_ms`.
     pub after_ms: Option<u64>,
-    /// The callback of the class. An alarm's is `alarm` unless given.
+    /// The name of the class's callback; `alarm` by default for an alarm.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub callback: Option<CallbackName>,
-    /// Any JSON of up to 64 KiB, which the callback gets.
+    /// JSON of up to 64 KiB that is passed to the callback.
     #[serde(default)]
     pub payload: Value,
-    /// What the object is called: needed where it has never had a container.
+    /// App, class and name of the object: needed if the object has never had a container.
     pub object: Option<ObjectNames>,
 }
 
-/// What an object is called.
+/// App, class and name of an object.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -35,37 +35,37 @@ pub struct ObjectNames {
     pub name: ObjectName,
 }
 
-/// Something that is to be done.
+/// A callback that is to be run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ScheduleView {
-    /// Null for an alarm.
+    /// The id of the schedule; null for an alarm.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub id: Option<ScheduleId>,
-    /// Null where a cron has it done.
+    /// The name of the callback; null if it comes from a cron.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub callback: Option<CallbackName>,
     pub payload: Value,
-    /// When it is meant for, in milliseconds since 1970.
+    /// When it was scheduled for, in milliseconds since 1970.
     pub scheduled_ms: u64,
-    /// When it is tried next; null once it has failed too often.
+    /// When it is tried next, in milliseconds since 1970; null once it has failed too often.
     pub due_ms: Option<u64>,
-    /// How often it was tried.
+    /// How many times it was tried.
     pub attempts: u32,
     /// Why the last try failed.
     pub last_error: Option<String>,
 }
 
-/// Schedules of an object, in the order of their ids.
+/// A page of an object's schedules, in the order of their ids.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SchedulePage {
     pub schedules: Vec<ScheduleView>,
-    /// What to ask for the next ones with; null where there are no more.
+    /// The cursor of the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
 
-/// Crons of an app.
+/// The crons of an app.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CronList {
@@ -79,10 +79,10 @@ pub struct CronView {
     pub cron: String,
     pub class: String,
     pub object: String,
-    /// `request`, `start` or `hook`
+    /// What it does: `request`, `start` or `hook`.
     pub action: String,
-    /// When it was due last, in milliseconds since 1970; null where it never was.
+    /// When it was last due, in milliseconds since 1970; null if it never was.
     pub last_ms: Option<u64>,
-    /// When it is due next.
+    /// When it is next due, in milliseconds since 1970.
     pub next_ms: Option<u64>,
 }

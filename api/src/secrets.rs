@@ -1,4 +1,4 @@
-//! The secrets of apps. No resource shows what they are.
+//! The secrets of apps. No response ever contains a value.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +6,21 @@ use berth_common::ids::{AppName, ClassName, SecretName};
 use berth_common::image::Registry;
 use serde::{Deserialize, Serialize};
 
-/// A secret, without what it is.
+/// A secret, without its value.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SecretEntry {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub name: SecretName,
-    /// When it was first put, in milliseconds since 1970.
+    /// When it was first set, in milliseconds since 1970.
     pub created_ms: u64,
-    /// When it was last put, in milliseconds since 1970.
+    /// When it was last set, in milliseconds since 1970.
     pub updated_ms: u64,
-    /// How often it was put.
+    /// How many times it was set.
     pub version: u64,
-    /// Whether the edge can decrypt it with the keys that it has.
+    /// Whether the edge can decrypt it with its current keys.
     pub readable: bool,
-    /// The classes of the app's current version that name it.
+    /// The classes of the app's current version that use it.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>, required = true))]
     pub used_by: BTreeSet<ClassName>,
@@ -30,7 +30,7 @@ pub struct SecretEntry {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SecretList {
-    /// In the order of their names.
+    /// In alphabetical order.
     pub secrets: Vec<SecretEntry>,
 }
 
@@ -44,20 +44,20 @@ pub struct SecretOfApp {
     pub name: SecretName,
 }
 
-/// What became of an order to rotate.
+/// The result of a key rotation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Rotation {
-    /// The id of the current key, under which everything readable now is.
+    /// The id of the current key, which now encrypts everything that could be decrypted.
     pub current: String,
-    /// How many secrets and passwords for registries were encrypted again.
+    /// How many secrets and registry passwords were encrypted again.
     pub rotated: usize,
-    /// The secrets that could not be read, and stay as they are.
+    /// The secrets that could not be decrypted, and are unchanged.
     pub unreadable: Vec<SecretOfApp>,
-    /// The registries whose passwords could not be read, and stay as they are.
+    /// The registries whose passwords could not be decrypted, and are unchanged.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>, required = true))]
     pub unreadable_registries: Vec<Registry>,
-    /// The keys that some of those are encrypted with, which must stay in the key file.
+    /// The ids of the keys that these are encrypted with: they must stay in the key file.
     pub in_use: Vec<String>,
 }

@@ -1,19 +1,19 @@
-//! Tokens for the API over the network.
+//! Tokens for the admin API over the network.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a token allows. Each scope includes those before it.
+/// What a token permits. Each scope includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Look at everything but what is secret.
+    /// Read everything except secrets.
     Read,
-    /// Deploy apps, and start and end containers.
+    /// Also deploy apps, and start and stop containers.
     Deploy,
-    /// All, tokens too.
+    /// Everything, tokens included.
     Admin,
 }
 
@@ -27,37 +27,37 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A token to make.
+/// The token to create.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    /// What its owner calls it, without control characters.
+    /// A name for people, without control characters.
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 100))]
     pub name: String,
     pub scope: Scope,
 }
 
-/// A token, for people and programs.
+/// A token, without its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TokenView {
-    /// 16 hexadecimal digits.
+    /// The id: 16 hexadecimal digits.
     #[cfg_attr(feature = "schema", schema(pattern = "^[0-9a-f]{16}$"))]
     pub id: String,
     pub name: String,
     pub scope: Scope,
-    /// In milliseconds since 1970.
+    /// When it was created, in milliseconds since 1970.
     pub created_ms: u64,
-    /// In milliseconds since 1970, at most a minute behind; null for one that was never used.
+    /// When it was last used, in milliseconds since 1970, accurate to a minute; null if it never was.
     pub last_used_ms: Option<u64>,
 }
 
-/// A token that was made.
+/// A token that was created.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MadeToken {
-    /// The token itself, which is shown this once: only a hash of it is kept.
+    /// The token. It is shown only this once: the edge keeps only a hash of it.
     #[cfg_attr(feature = "schema", schema(pattern = "^berth_[0-9a-f]{64}$"))]
     pub token: String,
     #[serde(flatten)]

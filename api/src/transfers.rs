@@ -1,4 +1,4 @@
-//! Images on their way from and to other registries. The answer comes in lines of JSON, each a [`TransferLine`].
+//! Transfers of images from and to other registries. The response is lines of JSON, each a [`TransferLine`].
 
 use berth_common::image::{Architecture, Digest};
 use serde::{Deserialize, Serialize};
@@ -6,56 +6,56 @@ use serde::{Deserialize, Serialize};
 use crate::problem::Problem;
 use crate::registries::Credentials;
 
-/// An image that is wanted.
+/// The image to pull.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PullOrder {
-    /// `host/repository:tag` or `host/repository@sha256:...`; what Docker's users leave out may be left out.
+    /// `host/repository:tag` or `host/repository@sha256:...`; the short forms of Docker are accepted.
     pub reference: String,
-    /// Who asks the registry; without, the user that the edge knows there.
+    /// The login for the registry; by default the one that the edge has stored for it.
     #[serde(default)]
     pub credentials: Option<Credentials>,
-    /// Only the image for this machine, where there are several.
+    /// Only the image for this architecture, if there are several.
     #[serde(default)]
     pub platform: Option<Architecture>,
-    /// Keep the tag, so that the image stays. Without, it stays for as long as a version of an app uses it.
+    /// Keep the tag, so that the image is kept. Without it the image is kept while a version of an app uses it.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required = false))]
     pub tag: bool,
 }
 
-/// An image that is to go somewhere else.
+/// The image to copy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CopyOrder {
-    /// `berth:repository:tag` for an image of this edge, or a reference of another registry.
+    /// The source: `berth:repository:tag` for an image of this edge, or a reference in another registry.
     pub from: String,
-    /// The same.
+    /// The destination, in the same form.
     pub to: String,
-    /// Who asks the registry that it comes from; without, the user that the edge knows there.
+    /// The login for the source registry; by default the one that the edge has stored for it.
     #[serde(default)]
     pub from_credentials: Option<Credentials>,
-    /// Who asks the registry that it goes to; without, the user that the edge knows there.
+    /// The login for the destination registry; by default the one that the edge has stored for it.
     #[serde(default)]
     pub to_credentials: Option<Credentials>,
 }
 
-/// A line of the answer.
+/// A line of the response.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum TransferLine {
-    /// How far a blob is.
+    /// The progress of a blob.
     Step(Step),
-    /// The last line of a transfer that is done.
+    /// The last line of a transfer that succeeded.
     Done { done: Done },
-    /// The last line of one that failed.
+    /// The last line of a transfer that failed.
     Failed { error: Problem },
 }
 
-/// Which way a blob goes.
+/// The direction of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
@@ -66,30 +66,30 @@ pub enum Phase {
     Push,
 }
 
-/// How far one blob is.
+/// The progress of one blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Step {
     pub phase: Phase,
-    /// Its digest.
+    /// The digest of the blob.
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub blob: Digest,
-    /// Bytes that are there.
+    /// Bytes that were transferred.
     pub done: u64,
-    /// Bytes that it has.
+    /// Size of the blob, in bytes.
     pub total: u64,
 }
 
-/// What became of a transfer.
+/// The result of a transfer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Done {
-    /// Where the image is: a repository of this edge, or with the other registry's name before it.
+    /// The repository of the image: of this edge, or with the other registry's host before it.
     pub repository: String,
-    /// Of its manifest there.
+    /// The digest of its manifest there.
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub digest: Digest,
-    /// Bytes of all that it consists of.
+    /// Total size of the image, in bytes.
     pub bytes: u64,
 }
 

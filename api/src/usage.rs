@@ -1,4 +1,4 @@
-//! What containers have taken: in sums, and record by record.
+//! The resources that containers have used: sums, and records of single containers.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,16 @@ use berth_common::ids::{AppName, ClassName, Generation, InstanceId, NodeId, Obje
 use berth_common::outcome::ExitReason;
 use serde::{Deserialize, Serialize};
 
-/// Which time, and what is added up.
+/// The time window, and how to group.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct UsageParameters {
-    /// From when on: milliseconds since 1970, or as in RFC 3339; the beginning of this month (UTC) unless given.
+    /// Start of the window: milliseconds since 1970, or RFC 3339; by default the beginning of this month (UTC).
     pub from: Option<String>,
-    /// Until when, which is not part of it; now unless given.
+    /// End of the window, exclusive; now by default.
     pub to: Option<String>,
-    /// What has a row of its own; apps unless given.
+    /// What to group by; apps by default.
     #[cfg_attr(feature = "schema", param(inline))]
     pub by: Option<By>,
     /// Only this app.
@@ -23,7 +23,7 @@ pub struct UsageParameters {
     pub app: Option<AppName>,
 }
 
-/// What has a row of its own.
+/// What each row is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -34,76 +34,76 @@ pub enum By {
     App,
 }
 
-/// What containers have taken in a time.
+/// The resources that containers have used in a time window.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct UsageTable {
-    /// From when on, in milliseconds since 1970.
+    /// Start of the window, in milliseconds since 1970.
     pub from_ms: u64,
-    /// Until when.
+    /// End of the window, exclusive, in milliseconds since 1970.
     pub to_ms: u64,
     pub by: By,
     pub rows: Vec<UsageRow>,
-    /// All rows together.
+    /// The sum over all rows.
     pub total: UsageSums,
-    /// Containers that live and whose nodes did not tell what they take: their CPU time and bytes are not in it.
+    /// How many running containers are missing CPU time and traffic, because their nodes did not report in time.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required = true))]
     pub untold: u64,
 }
 
-/// What one app, class or object has taken.
+/// The resources that the containers of one app, class or object have used.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct UsageRow {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub app: AppName,
-    /// By class and by object.
+    /// Set when grouped by class or object.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub class: Option<ClassName>,
-    /// By object.
+    /// Set when grouped by object.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub name: Option<ObjectName>,
     #[serde(flatten)]
     pub sums: UsageSums,
 }
 
-/// What containers have taken.
+/// The resources that containers have used.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct UsageSums {
-    /// How many there were.
+    /// How many containers.
     pub instances: u64,
-    /// How many of them still live.
+    /// How many of them are still running.
     pub live: u64,
-    /// Of how many the end is only estimated, because the node or what looks after its containers was killed.
+    /// For how many of them the end is only estimated, because the node or the container's shim was killed.
     pub estimated: u64,
-    /// How long they ran.
+    /// How long they ran, in seconds.
     pub instance_seconds: f64,
-    /// CPU time that they used.
+    /// CPU time that they used, in seconds of one virtual CPU.
     pub vcpu_seconds: f64,
-    /// Memory that they could have, for as long as they ran.
+    /// Memory limit times running time, in GiB (2^30 bytes) times seconds.
     pub memory_gib_seconds: f64,
-    /// Disk that they could have, for as long as they ran.
+    /// Disk limit times running time, in GB (10^9 bytes) times seconds.
     pub disk_gb_seconds: f64,
-    /// Bytes that they sent to the internet and to clients.
+    /// Bytes sent to the internet and to clients.
     pub sent_bytes: u64,
-    /// Of them, from each region.
+    /// Of these, bytes sent from each region.
     pub sent_bytes_by_region: BTreeMap<String, u64>,
-    /// Bytes that they received.
+    /// Bytes received from the internet and from clients.
     pub received_bytes: u64,
 }
 
-/// Some records, in the order of their ends.
+/// A page of records, ordered by the end of the containers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RecordPage {
     pub records: Vec<RecordView>,
-    /// What to ask for the next ones with; null where there are no more.
+    /// The cursor of the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
 
-/// The life of one container, which is over.
+/// The usage of one container that has ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RecordView {
@@ -122,7 +122,7 @@ pub struct RecordView {
     pub generation: Generation,
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub node: NodeId,
-    /// The region of the node, where it is known.
+    /// The region of the node, if it is known.
     pub region: Option<String>,
     /// When its app was started, in milliseconds since 1970.
     pub started_ms: u64,
@@ -130,17 +130,17 @@ pub struct RecordView {
     pub lived_cs: u64,
     /// CPU time that it used, in microseconds.
     pub cpu_us: u64,
-    /// Memory that it could have.
+    /// Memory limit, in bytes.
     pub memory_bytes: u64,
-    /// Disk that it could have.
+    /// Disk limit, in bytes.
     pub disk_bytes: u64,
-    /// CPU that it could have, in sixteenths of a virtual CPU.
+    /// CPU limit, in sixteenths of a virtual CPU.
     pub cpu_sixteenths: u32,
-    /// Sent to the internet and to clients.
+    /// Bytes sent to the internet and to clients.
     pub sent_bytes: u64,
-    /// Received from them.
+    /// Bytes received from the internet and from clients.
     pub received_bytes: u64,
     pub reason: ExitReason,
-    /// Its end is as near as could be told.
+    /// Whether the time of the end is only estimated.
     pub estimated: bool,
 }

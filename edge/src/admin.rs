@@ -1,5 +1,6 @@
-//! The admin API: HTTP/1.1 on a Unix socket for the edge's own user and root, and over TLS for bearers of tokens. Looks,
-//! deploys, and passes orders to objects on; decides nothing. `openapi` describes it, docs/admin-api.md explains it.
+//! The admin API: HTTP/1.1 on a Unix socket for the edge's own user and root, and over TLS for clients with a token.
+//! Reads views, deploys apps, and passes orders on to objects; decides nothing. `openapi` describes it,
+//! docs/admin-api.md explains it.
 
 mod access;
 mod apps;
@@ -46,7 +47,7 @@ use self::problem::Problem;
 use crate::apps::Apps;
 use crate::delivery::Delivery;
 use crate::nodes::Nodes;
-use crate::page::Watch;
+use crate::page::MonitorView;
 use crate::proxy::Proxy;
 use crate::secrets::Secrets;
 use crate::shard::Shards;
@@ -55,52 +56,52 @@ use crate::shard::wakes::Wakes;
 use crate::tokens::Tokens;
 
 pub(crate) use self::listen::{Listeners, serve};
-pub(crate) use self::transfers::room as transfers;
+pub(crate) use self::transfers::permits as transfers;
 
-/// Largest specification of an app, in bytes: every one of its classes with the largest environment is smaller.
+/// Largest specification of an app, in bytes: larger than one with the most classes and the largest environments.
 const MAX_SPEC_BYTES: usize = 16 << 20;
-/// Largest body of any other request, in bytes: an environment, and some words.
+/// Largest body of any other request, in bytes: an environment, and a few other fields.
 const MAX_ORDER_BYTES: usize = 1 << 20;
-/// Most who watch at once, and most raw connections: each holds a connection for as long as it likes.
+/// Most watchers and raw connections at once: each holds a connection for as long as it likes.
 const MAX_WATCHERS: usize = 256;
 
 type Router = utoipa_axum::router::OpenApiRouter<Arc<Admin>>;
 
-/// What the API shows and changes.
+/// The state that the handlers share.
 pub(crate) struct Admin {
     pub(crate) apps: Arc<Apps>,
-    /// Told of events that hooks are to be told.
+    /// Wakes the hook delivery for objects with new events.
     pub(crate) wakes: Wakes,
-    /// Told when something is to be done at a time.
+    /// Wakes the scheduler when an earlier schedule may have been added.
     pub(crate) schedules_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
-    /// Which of them hold which images.
+    /// Which nodes hold which images.
     pub(crate) delivery: Delivery,
-    /// What is measured.
-    pub(crate) watch: Arc<Watch>,
+    /// The edge's metrics.
+    pub(crate) watch: Arc<MonitorView>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) remote: Arc<Remote>,
-    /// Room for pulls and pushes.
+    /// Permits for pulls and pushes.
     pub(crate) transfers: Arc<Semaphore>,
-    /// Of every shard.
+    /// The mailbox of each shard.
     pub(crate) mailboxes: Vec<Mailbox>,
-    /// Where work for objects is run.
+    /// Runs work for an object on the object's shard.
     pub(crate) shards: Shards<Proxy>,
-    /// What happens to objects.
+    /// Changes of objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) images: Arc<Images>,
     pub(crate) registry: Arc<Registry>,
-    /// Where static files are put.
+    /// The directory of static files.
     pub(crate) assets: PathBuf,
-    /// Numbers its waiters.
+    /// Draws waiter ids for orders.
     pub(crate) waiters: Waiters,
-    /// Room for those who watch.
+    /// Permits for watchers and raw connections.
     pub(crate) watchers: Arc<Semaphore>,
 }
 
-/// Draws the numbers of those who wait here, apart from the numbers that the shards draw for requests.
+/// Draws the waiter ids of this API, from a range apart from those that the shards draw for requests.
 #[derive(Debug)]
 pub(crate) struct Waiters(AtomicU64);
 
@@ -116,12 +117,12 @@ impl Waiters {
     }
 }
 
-/// Room for those who watch.
+/// Permits for watchers and raw connections.
 pub(crate) fn watchers() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_WATCHERS))
 }
 
-/// All resources, each with the scope that it takes.
+/// All resources, each with the scope that it needs.
 fn router() -> Router {
     let read = Router::new()
         .routes(routes!(health))
@@ -199,19 +200,19 @@ async fn no_method() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no such method", detail)
 }
 
-/// Tells that the edge answers.
+/// Checks that the edge responds.
 #[utoipa::path(get, path = "/v1/health", tag = "edge", responses((status = 200, body = Health), problem::Denied))]
 async fn health() -> Json<Health> {
     Json(Health { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-/// Lists the nodes with what they can hold, and whether they are connected.
+/// Lists the nodes with their capacity, and whether they are connected.
 #[utoipa::path(get, path = "/v1/nodes", tag = "edge", responses((status = 200, body = NodeList), problem::Denied))]
 async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
     Json(NodeList { nodes: admin.nodes.views() })
 }
 
-/// Tells where static files are put, on the edge's machine.
+/// Returns the directory on the edge's machine that static files are served from.
 #[utoipa::path(get, path = "/v1/assets/directory", tag = "edge", responses((status = 200, body = AssetDirectory), problem::Denied))]
 async fn assets(State(admin): State<Arc<Admin>>) -> Json<AssetDirectory> {
     Json(AssetDirectory { directory: admin.assets.clone() })

@@ -1,4 +1,4 @@
-//! The apps that are deployed: checked, stored durably, and only then routed to.
+//! The deployed apps: a new version is validated, stored durably, and only then routed to.
 
 mod images;
 mod triggers;
@@ -25,25 +25,25 @@ use crate::metrics::Metrics;
 use crate::prepared::{PreparedClass, wanted};
 use crate::proxy::router::{CurrentRouter, Router};
 
-/// Longest of a class's durations: what `berth.toml` may say at most.
+/// Longest duration in a class, as in `berth.toml`.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Why an app was not deployed.
+/// Why a change of an app was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeployError {
-    /// The specification is at odds with itself. All that is wrong with it.
+    /// The specification is invalid; lists everything that is wrong with it.
     #[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Fault>),
-    /// Another version is current than whoever deploys expects.
+    /// The current version is not the one that the request expects.
     #[error("{}", conflict(*.0))]
     Conflict(Option<Version>),
     /// There is no such app or version.
     #[error("{0}")]
     Unknown(String),
-    /// It was not stored.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its images could not be looked at.
+    /// The images could not be checked.
     #[error(transparent)]
     Image(#[from] ImageError),
 }
@@ -57,7 +57,7 @@ fn conflict(current: Option<Version>) -> String {
     }
 }
 
-/// Something that is wrong with a specification, and where.
+/// An error in a specification, with the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     /// A path such as `routes[0].port`.
@@ -71,14 +71,14 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Which version whoever changes an app expects to be current.
+/// Which version a request expects to be current.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expect {
-    /// Any, or none.
+    /// Any version, or none.
     Anything,
-    /// The app must not be deployed.
+    /// The app must not be deployed yet.
     Nothing,
-    /// This one.
+    /// This version.
     Version(Version),
 }
 
@@ -93,7 +93,7 @@ impl Expect {
     }
 }
 
-/// What apps are made with.
+/// What [`Apps`] is built from.
 pub(crate) struct Dependencies {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) router: Arc<CurrentRouter>,
@@ -108,23 +108,23 @@ type Histories = BTreeMap<AppName, Arc<AppHistory>>;
 pub(crate) struct Apps {
     store: Arc<dyn Store>,
     router: Arc<CurrentRouter>,
-    /// Where requests are counted.
+    /// The counters that routes refer to.
     metrics: Arc<Metrics>,
     images: Arc<Images>,
-    /// Where static files are.
+    /// The directory of static files.
     assets: PathBuf,
-    /// One change at a time: the lock is held until it is durable and routed, by design, and by nobody else.
+    /// Held for a whole change, until it is durable and routed, so that there is one at a time. Nothing else takes it.
     changing: Mutex<()>,
-    /// What was changed last. The lock is held to read or replace it only.
+    /// The current state. The lock is held only to read or replace it.
     current: std::sync::RwLock<Arc<Histories>>,
-    /// What of them nodes are to keep ready.
+    /// The containers that nodes are to keep prepared.
     wanted: watch::Sender<Arc<[PreparedClass]>>,
-    /// Told of each change.
+    /// Notified of each change.
     published: watch::Sender<()>,
 }
 
 impl Apps {
-    /// The apps that the store knows, routed.
+    /// Loads the apps from the store, and routes requests by them.
     pub(crate) fn load(dependencies: Dependencies) -> Result<Self, StoreError> {
         let Dependencies { store, router, metrics, images, assets } = dependencies;
         let histories = store.apps()?.into_iter();
@@ -138,12 +138,12 @@ impl Apps {
         Ok(apps)
     }
 
-    /// The containers that nodes are to keep ready, now and as that changes.
+    /// The containers that nodes are to keep prepared, and their changes.
     pub(crate) fn wanted(&self) -> watch::Receiver<Arc<[PreparedClass]>> {
         self.wanted.subscribe()
     }
 
-    /// Tells of each change of the apps.
+    /// Notifies of each change of the apps.
     pub(crate) fn published(&self) -> watch::Receiver<()> {
         self.published.subscribe()
     }
@@ -165,12 +165,12 @@ impl Apps {
         self.histories().get(app).cloned()
     }
 
-    /// A class as it is now.
+    /// A class of the current version.
     pub(crate) fn class(&self, app: &AppName, class: &ClassName) -> Option<ClassSpec> {
         self.get(app)?.routed().classes.remove(class)
     }
 
-    /// A version that could be deployed now, with what the edge knows of it.
+    /// Validates a version without deploying it, and completes it (the architectures of its images).
     pub(crate) async fn checked(&self, mut spec: AppSpec, expect: Expect) -> Result<AppSpec, DeployError> {
         expect.check(self.get(&spec.name).map(|known| known.current().version))?;
         let mut faults = faults(&spec, &self.assets);
@@ -178,7 +178,7 @@ impl Apps {
         if faults.is_empty() { Ok(spec) } else { Err(DeployError::Invalid(faults)) }
     }
 
-    /// Makes this the current version of the app. Returns once it is durable and routed to.
+    /// Makes this the current version of the app. Returns once that is durable and requests are routed by it.
     pub(crate) async fn deploy(&self, spec: AppSpec, expect: Expect) -> Result<VersionView, DeployError> {
         let spec = self.checked(spec, expect).await?;
         let _changing = self.changing.lock().await;
@@ -191,7 +191,7 @@ impl Apps {
         self.change(history).await
     }
 
-    /// Makes an earlier version current again. Returns once that is durable and routed to.
+    /// Makes an earlier version current again. Returns once that is durable and requests are routed by it.
     pub(crate) async fn roll_back(
         &self,
         app: &AppName,
@@ -212,7 +212,7 @@ impl Apps {
         self.change(history).await
     }
 
-    /// Ends an app: requests are not routed to it any more. Its objects' records stay. False where there was none.
+    /// Removes an app: requests are no longer routed to it. The records of its objects stay. False if there was none.
     pub(crate) async fn remove(&self, app: &AppName, expect: Expect) -> Result<bool, DeployError> {
         let _changing = self.changing.lock().await;
         let known = self.get(app).map(|known| known.current().version);
@@ -228,7 +228,7 @@ impl Apps {
         Ok(true)
     }
 
-    /// Makes an app's history durable, and then routes by it.
+    /// Stores an app's history durably, and then routes by it.
     async fn change(&self, history: AppHistory) -> Result<VersionView, DeployError> {
         store::write(&*self.store, Write::App(history.clone())).await?;
         let current = history.current();
@@ -254,10 +254,10 @@ impl Apps {
     }
 }
 
-/// Everything that is wrong with an app that the types do not already rule out.
+/// Everything that is wrong with an app and that its types do not already rule out.
 fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
     let mut faults = Vec::new();
-    // All of it is served to everybody: whoever may deploy must not have the edge's own files served.
+    // Everybody can read all of this directory: a deployment must not publish other files of the edge.
     if app.assets.as_ref().is_some_and(|of_app| !is_directly_in(&of_app.directory, assets)) {
         let message = format!("must be a directory in {}", assets.display());
         faults.push(Fault { field: "assets.directory".to_owned(), message });
@@ -292,7 +292,7 @@ fn is_directly_in(path: &Path, directory: &Path) -> bool {
     matches!(parts.next_back(), Some(Component::Normal(_))) && parts.as_path() == directory
 }
 
-/// What is wrong with one part, each with the name of a field.
+/// Errors of one part, each with the name of a field.
 type Faults = Vec<(&'static str, String)>;
 
 fn class_faults(class: &ClassSpec) -> Faults {
@@ -398,7 +398,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sound_app_has_no_faults() {
+    fn a_valid_app_has_no_faults() {
         assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))]), Path::new("/assets")), Vec::new());
     }
 
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_come_at_once() {
+    fn all_faults_are_reported_at_once() {
         let mut bad = app("a", &[("/{id}", Some(0))]);
         bad.routes[0].class = "Other".parse().unwrap();
         bad.routes[0].object = NameSource::PathParameter("x".to_owned());

@@ -1,4 +1,4 @@
-//! The command line, and what it becomes once checked.
+//! The command line, and the configuration that it becomes once checked.
 
 mod registries;
 
@@ -41,7 +41,7 @@ pub(crate) enum Command {
     SecretKey(SecretKeyCommand),
 }
 
-/// Where a store is.
+/// The location of a store.
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
     /// Directory of what the edge remembers, as given to `run`.
@@ -156,7 +156,7 @@ enum LogFormat {
     Json,
 }
 
-/// Where the admin API is served with TLS.
+/// The address of the admin API with TLS.
 #[derive(Debug)]
 pub(crate) struct AdminTls {
     pub(crate) listen: SocketAddr,
@@ -164,16 +164,16 @@ pub(crate) struct AdminTls {
     pub(crate) key: PathBuf,
 }
 
-/// Where the registry is served.
+/// The address of the registry.
 #[derive(Debug)]
 pub(crate) struct RegistryAddress {
     pub(crate) listen: SocketAddr,
-    /// Certificate and key; none on loopback addresses only.
+    /// Certificate and key; none only on loopback addresses.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
 }
 
 impl RegistryAddress {
-    /// Tokens never cross a network unencrypted.
+    /// Refuses addresses where tokens would cross a network unencrypted.
     fn check(listen: SocketAddr, cert: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Self> {
         let tls = cert.zip(key);
         ensure!(
@@ -186,7 +186,7 @@ impl RegistryAddress {
     }
 }
 
-/// What an edge runs with.
+/// The configuration of a running edge.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) name: EdgeId,

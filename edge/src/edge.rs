@@ -1,4 +1,4 @@
-//! The whole daemon: opens the store, brings back what it knew, starts the shards and the admin API, and ends them all.
+//! The whole daemon: opens the store, recovers its state, starts the shards and the admin API, and stops them all.
 
 mod shards;
 
@@ -26,7 +26,7 @@ use berth_store::{SledStore, Store, Vitals};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, broadcast};
 
-use self::shards::{Own, Shared};
+use self::shards::{PerShard, Shared};
 use crate::admin::{self, Admin, Listeners};
 use crate::apps::{self, Apps};
 use crate::config::{Config, RegistryAddress};
@@ -35,13 +35,13 @@ use crate::hooks;
 use crate::http::tls;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::page::Watch;
+use crate::page::MonitorView;
 use crate::prepared::PreparedContainers;
 use crate::proxy::router::CurrentRouter;
 use crate::proxy::{Proxy, listener};
 use crate::scheduler;
 use crate::secrets::Secrets;
-use crate::shard::beats::Beats;
+use crate::shard::heartbeats::Heartbeats;
 use crate::shard::link::Introduction;
 use crate::shard::objects::{self, Inbox, Mailbox};
 use crate::shard::wakes::Wakes;
@@ -49,12 +49,12 @@ use crate::shard::{Shards, WorkQueue, shard_of};
 use crate::tokens::Tokens;
 use crate::usage;
 
-/// How long requests in flight may take when the edge is told to end.
+/// How long requests in flight may take when the edge is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// Changes of objects that those who watch may be behind.
+/// How many changes of objects a watcher may fall behind.
 const CHANGES: usize = 4096;
 
-/// Runs an edge until it is told to end.
+/// Runs an edge until it is told to stop.
 pub(crate) async fn run(config: Config, lifecycle: Lifecycle) -> anyhow::Result<Ending> {
     let process = Process::started_now();
     let directories = prepare_directories(&config.state)?;
@@ -66,7 +66,7 @@ pub(crate) async fn run(config: Config, lifecycle: Lifecycle) -> anyhow::Result<
     ending
 }
 
-/// Makes the directories in that of what the edge remembers.
+/// Creates the directories inside the state directory.
 fn prepare_directories(state: &Path) -> anyhow::Result<Directories> {
     let directories = Directories { images: state.join("images"), assets: state.join("assets") };
     let make = |path: &Path, mode| {
@@ -76,7 +76,7 @@ fn prepare_directories(state: &Path) -> anyhow::Result<Directories> {
     make(state, 0o755)?;
     make(&directories.assets, 0o755)?;
     make(&directories.images, 0o700)?;
-    // The modes hold whatever the umask is, and for directories that were there.
+    // Set explicitly: independent of the umask, and for directories that existed already.
     fs::set_permissions(&directories.assets, fs::Permissions::from_mode(0o755)).context("the assets")?;
     fs::set_permissions(&directories.images, fs::Permissions::from_mode(0o700)).context("the images")?;
     make(&state.join("store"), 0o700)?;
@@ -84,26 +84,26 @@ fn prepare_directories(state: &Path) -> anyhow::Result<Directories> {
     Ok(directories)
 }
 
-/// Makes durable what the directory holds, and its own name where it may have been made just now.
+/// Syncs the names in the directory, and the directory's own name in its parent, as it may be new.
 fn sync_names(state: &Path) -> io::Result<()> {
     File::open(state)?.sync_all()?;
     match state.parent().filter(|parent| !parent.as_os_str().is_empty()).map(File::open) {
         Some(Ok(parent)) => parent.sync_all(),
-        // Nobody who may not look at it has made anything in it.
+        // If we may not read it, we have not created anything in it.
         _ => Ok(()),
     }
 }
 
 struct Edge {
-    /// And what brings images to nodes.
+    /// The thread that brings images to nodes.
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
-    own: OwnWork,
+    own: BackgroundWork,
     config: Arc<Config>,
-    watch: Arc<Watch>,
+    watch: Arc<MonitorView>,
 }
 
-/// What is on disk.
+/// The state on disk.
 struct Stored {
     store: Arc<dyn Store>,
     vitals: Arc<Vitals>,
@@ -113,17 +113,17 @@ struct Stored {
 struct Directories {
     /// The content of images. Only the edge reads it.
     images: PathBuf,
-    /// Static files, which whoever deploys puts there.
+    /// Static files, which the deploying user puts there.
     assets: PathBuf,
 }
 
-/// What the edge does by itself.
-struct OwnWork {
+/// The background work of the edge.
+struct BackgroundWork {
     hooks: hooks::Dependencies,
     scheduler: scheduler::Dependencies,
 }
 
-impl OwnWork {
+impl BackgroundWork {
     fn of(shared: &Shared, apps: &Arc<Apps>, mailboxes: &[Mailbox]) -> Self {
         let hooks = hooks::Dependencies {
             store: Arc::clone(&shared.store),
@@ -143,12 +143,12 @@ impl OwnWork {
     }
 }
 
-/// A shard's ends of what leads to it.
-struct Ends {
+/// The receiving ends of a shard.
+struct ShardInputs {
     mailbox: Mailbox,
     inbox: Inbox,
     work: WorkQueue<Proxy>,
-    /// Its objects whose instances may live.
+    /// Its objects whose instances may be running.
     records: Vec<Record>,
 }
 
@@ -176,7 +176,7 @@ impl Edge {
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let records = recover(&*store, &nodes, count)?;
         let (shards, queues) = Shards::new(count);
-        let ends: Vec<Ends> = queues.into_iter().zip(records).map(Ends::new).collect();
+        let ends: Vec<ShardInputs> = queues.into_iter().zip(records).map(ShardInputs::new).collect();
         let mailboxes: Vec<Mailbox> = ends.iter().map(|ends| ends.mailbox.clone()).collect();
         let shared = Shared {
             config: Arc::clone(&config),
@@ -188,14 +188,14 @@ impl Edge {
             secrets: Arc::clone(&secrets),
             changes: broadcast::Sender::new(CHANGES),
             wakes: Wakes::default(),
-            beats: Arc::new(Beats::new(count)),
+            heartbeats: Arc::new(Heartbeats::new(count)),
             metrics,
             shards,
         };
         let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
         let mut shards = start_shards(&shared, ends, epoch)?;
         shards.push(deliverer);
-        let own = OwnWork::of(&shared, &apps, &mailboxes);
+        let own = BackgroundWork::of(&shared, &apps, &mailboxes);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
         let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
         let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process));
@@ -224,7 +224,7 @@ impl Edge {
         Ok(Self { shards, admin, own, config, watch })
     }
 
-    /// Serves until told to end, then ends in phases.
+    /// Serves until told to stop, then stops in phases.
     async fn run(self, lifecycle: &Lifecycle) -> anyhow::Result<Ending> {
         let socket = &self.config.admin_socket;
         let listeners = Listeners::bind(socket, self.config.admin_tls.as_ref()).await?;
@@ -246,21 +246,21 @@ impl Edge {
             tokio::spawn(scheduler::run(self.own.scheduler, lifecycle.drain().clone())),
         ];
         tracing::info!(admin = %socket.display(), "ready");
-        let status = || self.watch.beats.check().is_ok().then(|| "serving".to_owned());
+        let status = || self.watch.heartbeats.check().is_ok().then(|| "serving".to_owned());
         service::ready("serving");
         let ending = tokio::select! {
             ending = lifecycle.run_until_signal(GRACE) => ending,
             never = service::keep_alive(status) => match never {},
-            // It also shows how the edge ends.
+            // Stopped late, because it also shows how the edge drains.
             never = monitor => match never {},
         };
         admin.abort();
         pruning.abort();
         collecting.abort();
         registry.iter().for_each(tokio::task::JoinHandle::abort);
-        // What they were about is due still.
+        // Work that is cut off here is still in the store, and due after the restart.
         own_work.iter().for_each(tokio::task::JoinHandle::abort);
-        // Only fails where the socket is gone already.
+        // Fails only if the socket is gone already.
         let _ = fs::remove_file(socket);
         for shard in self.shards {
             shard.join().map_err(|_| anyhow::anyhow!("a shard panicked"))??;
@@ -270,27 +270,27 @@ impl Edge {
     }
 }
 
-/// The edge as it is watched.
+/// The view of the edge for metrics, health and readiness.
 fn watch(
     shared: &Shared,
     mailboxes: &[Mailbox],
     registry: &Arc<Registry>,
     store: Arc<Vitals>,
     process: Process,
-) -> Watch {
-    Watch {
+) -> MonitorView {
+    MonitorView {
         registry: Arc::clone(registry),
         metrics: Arc::clone(&shared.metrics),
         nodes: Arc::clone(&shared.nodes),
         mailboxes: mailboxes.to_vec(),
         store,
-        beats: Arc::clone(&shared.beats),
+        heartbeats: Arc::clone(&shared.heartbeats),
         lifecycle: shared.lifecycle.clone(),
         process,
     }
 }
 
-/// What brings images to nodes, and its thread.
+/// Starts the thread that brings images to nodes.
 fn start_delivery(
     shared: &Shared,
     apps: &Arc<Apps>,
@@ -308,10 +308,10 @@ fn start_delivery(
     Delivery::start(dependencies).context("the thread that brings images to nodes")
 }
 
-/// Shows the edge to whoever watches it, where there is an address for that.
+/// Serves metrics, health and readiness, if an address for that is configured.
 async fn monitor(
     address: Option<SocketAddr>,
-    watch: Arc<Watch>,
+    watch: Arc<MonitorView>,
 ) -> anyhow::Result<LocalBoxFuture<'static, Infallible>> {
     let Some(address) = address else { return Ok(Box::pin(std::future::pending())) };
     let monitor = Monitor::bind(address).await;
@@ -319,7 +319,7 @@ async fn monitor(
     Ok(Box::pin(async move { monitor.serve(&*watch).await }))
 }
 
-impl Ends {
+impl ShardInputs {
     fn new((work, records): (WorkQueue<Proxy>, Vec<Record>)) -> Self {
         let (mailbox, inbox) = objects::mailbox();
         Self { mailbox, inbox, work, records }
@@ -345,14 +345,14 @@ fn recover(store: &dyn Store, nodes: &Nodes, shards: usize) -> anyhow::Result<Ve
 
 fn start_shards(
     shared: &Shared,
-    ends: Vec<Ends>,
+    ends: Vec<ShardInputs>,
     epoch: Epoch,
 ) -> anyhow::Result<Vec<JoinHandle<anyhow::Result<()>>>> {
     let mut address = shared.config.listen;
     let mut threads = Vec::new();
     for (index, ends) in ends.into_iter().enumerate() {
         let listener = listener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-        // With port 0 the first shard draws a port for all.
+        // With port 0 the kernel chooses a port for the first shard, and the others share it.
         address = listener.local_addr()?;
         let introduction = Introduction {
             edge: shared.config.name.clone(),
@@ -360,8 +360,8 @@ fn start_shards(
             shard: u16::try_from(index).context("the number of shards")?,
             shards: shared.config.shards.get(),
         };
-        let Ends { mailbox, inbox, work, records } = ends;
-        let own = Own { index, introduction, listener, mailbox, inbox, work, records };
+        let ShardInputs { mailbox, inbox, work, records } = ends;
+        let own = PerShard { index, introduction, listener, mailbox, inbox, work, records };
         threads.push(shards::start(shared.clone(), own)?);
     }
     announce(address, threads.len(), epoch);

@@ -1,13 +1,13 @@
-//! What instances have written, read from all nodes for one reader: first what is there, merged by time; then, for one who
-//! follows, what comes, as it comes.
+//! The output of instances, read from all nodes for one reader: first the existing lines, merged by time; then, for a
+//! follower, new lines as they come.
 //!
 //! ```text
 //! n1 ── node ──┐
-//! n2 ── node ──┼─▶ merge by time, until all have told what was there ─▶ pass on as it comes ─▶ reader
+//! n2 ── node ──┼─▶ merge by time, until each node has sent its existing lines ─▶ pass on as it comes ─▶ reader
 //! n3 ── node ──┘
 //! ```
 //!
-//! Each way is bounded and waits for the reader, up to the files on the node: instances never do.
+//! Every queue is bounded and waits for the reader, back to the files on the node: instances never wait.
 
 mod merge;
 mod node;
@@ -32,111 +32,111 @@ const NODE_BATCHES: usize = 2;
 /// Lines that are passed on together.
 const BATCH_LINES: usize = 500;
 
-/// A line, from which node.
+/// A line, with the node that it is from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NodeLine {
     pub(crate) node: NodeId,
-    pub(crate) what: What,
+    pub(crate) content: LineContent,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum What {
-    /// What an instance has written, or its node has to say about that.
+pub(crate) enum LineContent {
+    /// A line that an instance has written, or a remark of its node.
     Record(LogRecord),
-    /// What the edge has to say, and when.
+    /// A remark of the edge, with its time.
     Remark { time_ms: u64, text: String },
 }
 
 impl NodeLine {
     fn remark(node: &NodeId, text: impl Into<String>) -> Self {
-        Self { node: node.clone(), what: What::Remark { time_ms: wall_ms(), text: text.into() } }
+        Self { node: node.clone(), content: LineContent::Remark { time_ms: wall_ms(), text: text.into() } }
     }
 
     fn time_ms(&self) -> u64 {
-        match &self.what {
-            What::Record(record) => record.time_ms,
-            What::Remark { time_ms, .. } => *time_ms,
+        match &self.content {
+            LineContent::Record(record) => record.time_ms,
+            LineContent::Remark { time_ms, .. } => *time_ms,
         }
     }
 }
 
-/// Somebody who wants to read.
-pub(crate) struct Reading {
+/// A request to read.
+pub(crate) struct LogRequest {
     pub(crate) ask: ReadLogs,
     lines: mpsc::Sender<Vec<NodeLine>>,
-    /// Their place among those whom the admin API has room for.
+    /// One of the admin API's permits for watchers.
     _permit: OwnedSemaphorePermit,
 }
 
-impl Reading {
-    /// A reading to be handed to a shard, and where its lines arrive.
+impl LogRequest {
+    /// A request to hand to a shard, and the receiver of its lines.
     pub(crate) fn new(ask: ReadLogs, permit: OwnedSemaphorePermit) -> (Self, mpsc::Receiver<Vec<NodeLine>>) {
         let (lines, arrive) = mpsc::channel(WAITING_BATCHES);
         (Self { ask, lines, _permit: permit }, arrive)
     }
 }
 
-/// Reads from all nodes, until there is no more or nobody reads.
-pub(crate) async fn read(links: &Links, reading: Reading) {
-    let gone = reading.lines.clone();
+/// Reads from all nodes, until there is no more or the reader is gone.
+pub(crate) async fn read(links: &Links, request: LogRequest) {
+    let gone = request.lines.clone();
     tokio::select! {
-        _ = read_all(links, reading) => {}
+        _ = read_all(links, request) => {}
         () = gone.closed() => {}
     }
 }
 
-/// What a node's reader tells.
+/// What the reader of one node reports.
 #[derive(Debug)]
-enum News {
+enum NodeEvent {
     Lines(Vec<NodeLine>),
-    /// All that was there has been told.
+    /// All lines that existed at the start were passed on.
     CaughtUp,
 }
 
-/// The reader has gone away.
+/// The client has disconnected.
 #[derive(Debug)]
-struct Gone;
+struct ReaderGone;
 
-async fn read_all(links: &Links, reading: Reading) -> Result<(), Gone> {
-    // Whoever leaves takes them all along.
+async fn read_all(links: &Links, request: LogRequest) -> Result<(), ReaderGone> {
+    // Dropping the set stops the readers of all nodes.
     let mut readers = JoinSet::new();
     let mut nodes = Vec::new();
     for (node, link) in links {
-        let (tell, news) = mpsc::channel(NODE_BATCHES);
-        readers.spawn(NodeReader::new(node.clone(), link.clone(), reading.ask.clone(), tell).run());
-        nodes.push(news);
+        let (events_in, events) = mpsc::channel(NODE_BATCHES);
+        readers.spawn(NodeReader::new(node.clone(), link.clone(), request.ask.clone(), events_in).run());
+        nodes.push(events);
     }
-    let out = Out { to: &reading.lines };
-    let nodes = out.merged(nodes, reading.ask.tail).await?;
-    if reading.ask.follow {
+    let out = Output { to: &request.lines };
+    let nodes = out.merged(nodes, request.ask.tail).await?;
+    if request.ask.follow {
         out.pass_on(nodes).await?;
     }
     Ok(())
 }
 
-/// Towards the reader.
-struct Out<'a> {
+/// The way to the client.
+struct Output<'a> {
     to: &'a mpsc::Sender<Vec<NodeLine>>,
 }
 
-impl Out<'_> {
-    async fn send(&self, lines: Vec<NodeLine>) -> Result<(), Gone> {
-        if lines.is_empty() { Ok(()) } else { self.to.send(lines).await.map_err(|_| Gone) }
+impl Output<'_> {
+    async fn send(&self, lines: Vec<NodeLine>) -> Result<(), ReaderGone> {
+        if lines.is_empty() { Ok(()) } else { self.to.send(lines).await.map_err(|_| ReaderGone) }
     }
 
-    /// Sends what was there, by time; gives back the nodes that may have more.
+    /// Sends the existing lines, ordered by time; returns the nodes that may have more.
     async fn merged(
         &self,
-        mut nodes: Vec<mpsc::Receiver<News>>,
+        mut nodes: Vec<mpsc::Receiver<NodeEvent>>,
         tail: Option<u32>,
-    ) -> Result<Vec<mpsc::Receiver<News>>, Gone> {
+    ) -> Result<Vec<mpsc::Receiver<NodeEvent>>, ReaderGone> {
         let mut merge = Merge::new(nodes.len(), tail);
         loop {
-            if let Some(index) = merge.lacking() {
+            if let Some(index) = merge.blocked_on() {
                 match nodes[index].recv().await {
-                    Some(News::Lines(lines)) => merge.add(index, lines),
-                    Some(News::CaughtUp) | None => merge.complete(index),
+                    Some(NodeEvent::Lines(lines)) => merge.add(index, lines),
+                    Some(NodeEvent::CaughtUp) | None => merge.complete(index),
                 }
             } else {
                 let lines = merge.take(BATCH_LINES);
@@ -150,11 +150,11 @@ impl Out<'_> {
         Ok(nodes)
     }
 
-    /// Sends what comes.
-    async fn pass_on(&self, nodes: Vec<mpsc::Receiver<News>>) -> Result<(), Gone> {
-        let mut news = select_all(nodes.into_iter().map(ReceiverStream::new));
-        while let Some(news) = news.next().await {
-            if let News::Lines(lines) = news {
+    /// Sends new lines as they come.
+    async fn pass_on(&self, nodes: Vec<mpsc::Receiver<NodeEvent>>) -> Result<(), ReaderGone> {
+        let mut events = select_all(nodes.into_iter().map(ReceiverStream::new));
+        while let Some(event) = events.next().await {
+            if let NodeEvent::Lines(lines) = event {
                 self.send(lines).await?;
             }
         }

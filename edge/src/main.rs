@@ -1,5 +1,5 @@
-//! The daemon that takes requests and owns objects. `ARCHITECTURE.md` says how its parts hang together; a request's way
-//! through them starts at `proxy::listener` and goes on in `proxy`.
+//! The daemon that takes requests and owns objects. `ARCHITECTURE.md` describes its parts; a request enters at
+//! `proxy::listener` and continues in `proxy`.
 
 mod admin;
 mod apps;
@@ -35,8 +35,8 @@ use crate::config::{Cli, Command, RunArgs};
 fn main() -> ExitCode {
     let args = match Cli::parse().command {
         Command::Run(args) => *args,
-        Command::Store(command) => return told(maintenance::run(&command)),
-        Command::SecretKey(command) => return told(secrets::command::run(&command)),
+        Command::Store(command) => return exit_code(maintenance::run(&command)),
+        Command::SecretKey(command) => return exit_code(secrets::command::run(&command)),
     };
     telemetry::init(args.log_format());
     match run(args) {
@@ -49,8 +49,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// How a command beside a running edge, or without one, ends. Why it failed is said on standard error.
-fn told(result: anyhow::Result<()>) -> ExitCode {
+/// The exit code of a command other than `run`. Prints the error on standard error.
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,17 +71,18 @@ fn run(args: RunArgs) -> anyhow::Result<Ending> {
     runtime.block_on(edge::run(config, lifecycle))
 }
 
-/// Lets the edge have as many connections as the system allows it. Best effort: with fewer, later ones wait.
+/// Raises the limit of open files to the most that the system permits. Best effort: at the limit, further connections
+/// wait.
 fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!(%error, "limit of open files not raised");
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 
-/// Ends the edge with the process that holds the other end of its standard input. A thread of its own, because a read
-/// of standard input cannot be given up; it ends with the process.
+/// Drains the edge when its standard input ends, that is, with the process at the other end. On a thread of its own,
+/// because a blocking read cannot be cancelled; the thread ends with the process.
 fn drain_at_end_of_stdin(lifecycle: Lifecycle) -> anyhow::Result<()> {
     let watch = move || {
         let mut buffer = [0; 256];

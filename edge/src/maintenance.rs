@@ -1,4 +1,4 @@
-//! `berth-edge store`: the store of an edge that does not run, written out, read back and checked.
+//! `berth-edge store`: exports, imports and verifies the store of an edge that is not running.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -10,10 +10,10 @@ use berth_store::{self as store, Contents};
 
 use crate::config::StoreCommand;
 
-/// Who may read an export: its owner, for it holds the environment of containers.
+/// Mode of an export: only its owner may read it, because it contains environment variables of containers.
 const EXPORT_MODE: u32 = 0o600;
 
-/// Carries out one of its commands.
+/// Runs one of the commands.
 pub(crate) fn run(command: &StoreCommand) -> Result<()> {
     match command {
         StoreCommand::Export { store, output } => export(&store.state.join("store"), output.as_deref()),
@@ -35,13 +35,13 @@ fn export(directory: &Path, output: Option<&Path>) -> Result<()> {
                 Ok(contents)
             });
             if exported.is_err() {
-                // A part of an export is none.
+                // An incomplete export is removed: it could not be imported.
                 let _ = fs::remove_file(path);
             }
             exported?
         }
     };
-    say("exported", contents);
+    print_contents("exported", contents);
     Ok(())
 }
 
@@ -56,16 +56,16 @@ fn import(directory: &Path, input: Option<&Path>, replace: bool) -> Result<()> {
     if let Some(aside) = aside {
         eprintln!("the store that was there is now {}", aside.display());
     }
-    say("imported", contents);
+    print_contents("imported", contents);
     Ok(())
 }
 
 fn verify(directory: &Path) -> Result<()> {
-    say("sound:", store::verify(directory)?);
+    print_contents("sound:", store::verify(directory)?);
     Ok(())
 }
 
-fn say(what: &str, contents: Contents) {
+fn print_contents(what: &str, contents: Contents) {
     let Contents {
         apps,
         tokens,
@@ -74,14 +74,14 @@ fn say(what: &str, contents: Contents) {
         schedules,
         events,
         secrets,
-        lives,
+        usage,
         images,
         tags,
         registries,
     } = contents;
     eprintln!(
         "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be \
-         told, {secrets} secrets (sealed), {lives} records of usage, {images} images with {tags} tags (without their content), {registries} \
+         told, {secrets} secrets (sealed), {usage} records of usage, {images} images with {tags} tags (without their content), {registries} \
          users of registries (sealed)"
     );
 }

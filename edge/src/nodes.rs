@@ -1,5 +1,5 @@
-//! What the whole edge knows of its nodes: their room (the pure `Fleet`), and what each agent said of itself. Shared
-//! by all shards; the lock is held for a look-up or a reservation and never over an await.
+//! What the edge knows of its nodes: their capacity (the pure `Fleet`), and what each agent has said about itself.
+//! Shared by all shards; the lock is held for a look-up or a reservation, and never over an await.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,14 +24,14 @@ struct State {
 
 struct Node {
     address: String,
-    /// How many shards have a connection.
+    /// How many shards are connected to it.
     connections: usize,
     welcome: Option<Welcome>,
-    /// How long a packet to it and back takes, as measured last.
+    /// The round-trip time, as last measured.
     round_trip: Option<Duration>,
 }
 
-/// What is measured of a node.
+/// Measurements of one node.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeMeasures {
     pub(crate) node: NodeId,
@@ -41,13 +41,13 @@ pub(crate) struct NodeMeasures {
     pub(crate) round_trip: Option<Duration>,
 }
 
-/// Whether a machine runs images that are made for these; what is not known is no obstacle.
+/// Whether a node of an architecture runs images that are built for these; an unknown one is no obstacle.
 fn runs(own: Option<Architecture>, architectures: &BTreeSet<Architecture>) -> bool {
     own.is_none_or(|own| architectures.is_empty() || architectures.contains(&own))
 }
 
 impl Nodes {
-    /// Nodes at these addresses, none of them connected.
+    /// Nodes at these addresses, none of them connected yet.
     pub(crate) fn new(addresses: &BTreeMap<NodeId, String>) -> Self {
         let node = |address: &String| Node {
             address: address.clone(),
@@ -71,7 +71,7 @@ impl Nodes {
         }
     }
 
-    /// A node takes no new instances any more, or takes them again.
+    /// A node stops or resumes accepting new instances.
     pub(crate) fn draining(&self, id: &NodeId, draining: bool) {
         let mut state = self.lock();
         state.fleet.node_draining(id, draining);
@@ -96,12 +96,12 @@ impl Nodes {
         self.lock().nodes.keys().cloned().collect()
     }
 
-    /// A node holds an image, or does not any more.
+    /// A node holds an image, or no longer does.
     pub(crate) fn holds(&self, id: &NodeId, image: Digest, holds: bool) {
         self.lock().fleet.node_holds(id, image, holds);
     }
 
-    /// The connected nodes that take instances of images that are made for these machines.
+    /// The connected nodes that accept instances of images that are built for these architectures.
     pub(crate) fn fitting(&self, architectures: &BTreeSet<Architecture>) -> BTreeSet<NodeId> {
         let fits = |node: &Node| {
             let welcome = node.welcome.as_ref().filter(|welcome| node.connections > 0 && !welcome.draining);
@@ -111,21 +111,21 @@ impl Nodes {
         state.nodes.iter().filter(|(_, node)| fits(node)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Whether a node runs images that are made for these machines, as far as it has said what it is.
+    /// Whether a node runs images that are built for these architectures; true while its own is unknown.
     pub(crate) fn can_run(&self, id: &NodeId, architectures: &BTreeSet<Architecture>) -> bool {
         let state = self.lock();
         let welcome = state.nodes.get(id).and_then(|node| node.welcome.as_ref());
         runs(welcome.and_then(|welcome| welcome.architecture), architectures)
     }
 
-    /// How long a packet to a connected node and back takes.
+    /// Records the round-trip time to a connected node.
     pub(crate) fn measured(&self, id: &NodeId, round_trip: Duration) {
         if let Some(node) = self.lock().nodes.get_mut(id) {
             node.round_trip = Some(round_trip);
         }
     }
 
-    /// What is measured of all nodes, in order of their names.
+    /// The measurements of all nodes, in order of their names.
     pub(crate) fn measures(&self) -> Vec<NodeMeasures> {
         let state = self.lock();
         let measures = |(id, node): (&NodeId, &Node)| NodeMeasures {
@@ -138,7 +138,7 @@ impl Nodes {
         state.nodes.iter().map(measures).collect()
     }
 
-    /// Counts an instance of an earlier process of this edge.
+    /// Reserves room for an instance that an earlier process of this edge has started.
     pub(crate) fn restore(&self, demand: &Demand, node: &NodeId) {
         self.lock().fleet.restore(demand, node);
     }
@@ -148,12 +148,12 @@ impl Nodes {
         self.lock().fleet.reserve(demand)
     }
 
-    /// Gives room back.
+    /// Releases the room of an instance.
     pub(crate) fn release(&self, object: ObjectId, generation: Generation) {
         self.lock().fleet.release(object, generation);
     }
 
-    /// The region of each node that has said it.
+    /// The region of each node that has one.
     pub(crate) fn regions(&self) -> BTreeMap<NodeId, String> {
         let state = self.lock();
         let region = |node: &Node| node.welcome.as_ref().and_then(|welcome| welcome.region.clone());
@@ -180,7 +180,7 @@ impl Nodes {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under this lock would be a fault of the pure fleet; its counts are still the best there is.
+        // A panic under this lock would be a bug of the pure fleet; its numbers are still the best there are.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! What the edge shows: what it counts (`metrics`), and what its parts know when they are asked. `docs/metrics.md` lists all
-//! of it.
+//! The metrics page of the edge: its counters (`metrics`), and gauges that its parts are asked for. `docs/metrics.md`
+//! lists them all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use berth_store::Vitals;
 
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::shard::beats::Beats;
+use crate::shard::heartbeats::Heartbeats;
 use crate::shard::objects::Mailbox;
 
-/// How long a shard may take to tell of its objects. Without its word the page has none of them.
+/// How long a shard may take to report its objects. If one does not, the page has none of them.
 const STATES_TIMEOUT: Duration = Duration::from_secs(2);
-/// States of objects, and their labels.
+/// The states of objects, with their labels.
 const STATES: [(PublicState, &str); 5] = [
     (PublicState::Stopped, "stopped"),
     (PublicState::Running, "running"),
@@ -26,19 +26,19 @@ const STATES: [(PublicState, &str); 5] = [
     (PublicState::StoppedWithCode, "stopped_with_code"),
 ];
 
-/// An edge, as it is watched.
-pub(crate) struct Watch {
+/// The parts of an edge that metrics, health and readiness are about.
+pub(crate) struct MonitorView {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) store: Arc<Vitals>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) beats: Arc<Beats>,
+    pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) process: Process,
 }
 
-impl Watched for Watch {
+impl Watched for MonitorView {
     async fn page(&self) -> Page {
         let mut page = Page::default();
         page.gauge("berth_edge_build_info", "The version of the edge; always 1")
@@ -54,7 +54,7 @@ impl Watched for Watch {
     }
 
     fn health(&self) -> Result<(), String> {
-        self.beats.check().map_err(|shard| format!("shard {shard} gives no sign of life"))
+        self.heartbeats.check().map_err(|shard| format!("shard {shard} does not respond"))
     }
 
     async fn readiness(&self) -> Result<(), String> {
@@ -66,7 +66,7 @@ impl Watched for Watch {
     }
 }
 
-impl Watch {
+impl MonitorView {
     fn is_draining(&self) -> bool {
         self.lifecycle.drain().is_cancelled()
     }

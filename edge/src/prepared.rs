@@ -1,7 +1,8 @@
-//! What nodes are to keep ready: of each class that wants it, with its secrets, as far as one call can say it.
+//! The containers that nodes are to keep prepared: of each class that wants some, with its secrets, as far as one
+//! message holds.
 //!
-//! Kept without the values of secrets. Those are added when it is told, and it is told anew when one of them changes, so
-//! that what is held always equals what a start will ask for.
+//! Kept here without the values of secrets. Those are added when a node is sent the list, and the list is sent again
+//! when one of them changes, so that prepared containers always equal what a start asks for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use tokio::sync::watch;
 
 use crate::secrets::Secrets;
 
-/// Most bytes of what nodes are told to keep ready: it travels in one frame, with a little around it.
+/// Most bytes of the list: it is sent in one frame, with a small envelope.
 const MAX_PREPARE_BYTES: usize = MAX_FRAME_BYTES - 1024;
 
-/// Containers of one class, without its secrets' values.
+/// Prepared containers of one class, without the values of its secrets.
 #[derive(Debug, Clone)]
 pub(crate) struct PreparedClass {
     app: AppName,
@@ -26,7 +27,7 @@ pub(crate) struct PreparedClass {
     secrets: Bindings,
 }
 
-/// All that the current versions want.
+/// The containers that the current versions want prepared.
 pub(crate) fn wanted(apps: &BTreeMap<AppName, AppSpec>) -> Vec<PreparedClass> {
     let classes =
         apps.values().flat_map(|app| app.classes.iter().map(|(name, class)| (&app.name, name, class)));
@@ -41,7 +42,7 @@ pub(crate) fn wanted(apps: &BTreeMap<AppName, AppSpec>) -> Vec<PreparedClass> {
         .collect()
 }
 
-/// What is wanted, now and as that changes.
+/// The prepared containers, and their changes.
 #[derive(Clone)]
 pub(crate) struct PreparedContainers {
     wanted: watch::Receiver<Arc<[PreparedClass]>>,
@@ -55,12 +56,12 @@ impl PreparedContainers {
         Self { wanted, secrets, changes }
     }
 
-    /// Has all of it told again.
+    /// Has the list sent again.
     pub(crate) fn mark_changed(&mut self) {
         self.wanted.mark_changed();
     }
 
-    /// Waits for a change, and gives what nodes are to be told then. Never comes when there will be none.
+    /// Waits for a change, and returns the new list. Pending forever if there will be no change.
     pub(crate) async fn changed(&mut self) -> Prepare {
         let changed = tokio::select! {
             changed = self.wanted.changed() => changed,
@@ -80,7 +81,7 @@ fn prepare(wanted: &[PreparedClass], secrets: &Secrets) -> Prepare {
     let mut stocks = Vec::new();
     for PreparedClass { app, class, stock, secrets: bindings } in wanted {
         let mut stock = stock.clone();
-        // A start would fail for the same reason, and say so to whoever wants it.
+        // A start would fail for the same reason, and report it to the client.
         if let Err(error) = secrets.add_to(&mut stock.recipe.env, app, bindings) {
             tracing::warn!(%app, %class, %error, "no containers are kept prepared");
             continue;
@@ -123,36 +124,36 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_told_of_as_many_classes_as_one_frame_holds() {
+    fn nodes_are_sent_as_many_classes_as_one_frame_holds() {
         let directory = tempfile::tempdir().unwrap();
         let value = "x".repeat(MAX_ENV_BYTES - 1);
         let mut apps = apps(&["a0", "a1", "a2", "a3", "a4", "a5"], &value);
         apps.values_mut().next().unwrap().classes.values_mut().next().unwrap().prepared = 0;
-        let told = prepare(&wanted(&apps), &secrets(&directory));
-        assert_eq!(told.stocks.len(), 3);
-        assert!(frame::encode(&Call::Prepare(told)).is_ok());
+        let prepared = prepare(&wanted(&apps), &secrets(&directory));
+        assert_eq!(prepared.stocks.len(), 3);
+        assert!(frame::encode(&Call::Prepare(prepared)).is_ok());
     }
 
     #[tokio::test]
-    async fn a_secret_is_in_what_is_told_and_a_changed_one_is_told_anew() {
+    async fn the_list_contains_secrets_and_is_sent_again_when_one_changes() {
         let directory = tempfile::tempdir().unwrap();
         let secrets = secrets(&directory);
         let mut apps = apps(&["a", "b"], "v");
         let class = apps.values_mut().next().unwrap().classes.values_mut().next().unwrap();
         class.secrets.insert("KEY".parse().unwrap(), "S".parse().unwrap());
         let (_tell, receiver) = watch::channel(Arc::from(wanted(&apps)));
-        let mut told = PreparedContainers::new(receiver, Arc::clone(&secrets));
-        told.mark_changed();
-        // Without the secret the other class alone.
-        assert_eq!(told.changed().await.stocks.len(), 1);
+        let mut prepared = PreparedContainers::new(receiver, Arc::clone(&secrets));
+        prepared.mark_changed();
+        // Without the secret, only the other class.
+        assert_eq!(prepared.changed().await.stocks.len(), 1);
         for value in ["first-value", "second-value"] {
             let secret = Secret::new(value.to_owned());
             secrets.put("a".parse().unwrap(), "S".parse().unwrap(), secret).await.unwrap();
-            let stocks = told.changed().await.stocks;
+            let stocks = prepared.changed().await.stocks;
             assert_eq!((stocks.len(), stocks[0].recipe.env["KEY"].as_str()), (2, value));
-            assert!(!format!("{stocks:?}{told:?}", told = told.wanted.borrow()).contains(value));
+            assert!(!format!("{stocks:?}{prepared:?}", prepared = prepared.wanted.borrow()).contains(value));
         }
         secrets.delete("a".parse().unwrap(), "S".parse().unwrap()).await.unwrap();
-        assert_eq!(told.changed().await.stocks.len(), 1);
+        assert_eq!(prepared.changed().await.stocks.len(), 1);
     }
 }

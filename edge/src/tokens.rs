@@ -1,4 +1,4 @@
-//! Who may use the admin API over the network: bearer tokens, of which only hashes are kept.
+//! Bearer tokens for the admin API and the registry. Only their hashes are stored.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,14 @@ use berth_store::{self as store, Scope, Store, StoreError, TOKEN_PREFIX, TokenId
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 
-/// Random bytes of a token: nobody guesses one.
+/// Random bytes of a token: too many to guess.
 const SECRET_BYTES: usize = 32;
-/// Most tokens of an edge: all of them are in memory.
+/// Most tokens of an edge: all of them are kept in memory.
 const MAX_TOKENS: usize = 10_000;
-/// How old the stored last use of a token may be, in milliseconds: not every request writes.
+/// Accuracy of the stored last use, in milliseconds: not every request writes.
 const LAST_USE_STEP_MS: u64 = 60_000;
 
-/// Why a token was not made.
+/// Why a token was not created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
     #[error("there are {MAX_TOKENS} tokens, which is the most there can be: revoke some")]
@@ -34,13 +34,13 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Those that the store knows.
+    /// Loads the tokens from the store.
     pub(crate) fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let known = store.tokens()?.into_iter().map(|token| (token.id, token)).collect();
         Ok(Self { store, known: Mutex::new(known) })
     }
 
-    /// Makes a token. Its text is nowhere but in the answer.
+    /// Creates a token. Its text is returned, and stored nowhere.
     pub(crate) async fn create(
         &self,
         name: String,
@@ -59,9 +59,9 @@ impl Tokens {
         Ok((text, record))
     }
 
-    /// Ends a token. False where there is none.
+    /// Revokes a token. False if there is none.
     pub(crate) async fn revoke(&self, id: TokenId) -> Result<bool, StoreError> {
-        // First of all nobody uses it any more: a use that is written later would bring it back.
+        // Removed from memory first: a use that is written later would bring the record back.
         let Some(record) = self.lock().remove(&id) else { return Ok(false) };
         let written = store::write(&*self.store, Write::RemoveToken(id)).await;
         if written.is_err() {
@@ -74,7 +74,7 @@ impl Tokens {
         self.lock().values().cloned().collect()
     }
 
-    /// What the bearer of this token may do.
+    /// What a token permits, if it is valid.
     pub(crate) fn scope(&self, text: &str) -> Option<Scope> {
         self.identify(text).map(|(_, scope)| scope)
     }
@@ -92,7 +92,7 @@ impl TokenLookup for Tokens {
         let record = known.get_mut(&id).filter(|record| record.hash == hash)?;
         if record.last_used_ms.is_none_or(|last| last + LAST_USE_STEP_MS <= now_ms) {
             record.last_used_ms = Some(now_ms);
-            // If this is lost, an older use is shown, and no more.
+            // If this write is lost, an older use is shown.
             self.store.commit(vec![Write::Token(record.clone())], Box::new(drop));
         }
         Some((id, record.scope))
@@ -103,7 +103,8 @@ impl TokenLookup for Tokens {
     }
 }
 
-/// What a token is called and stored as. Comparing hashes in ordinary time tells nothing of a token.
+/// The id and the stored hash of a token. Comparing hashes need not be constant-time, as it reveals nothing of the
+/// token.
 fn digest(text: &str) -> (TokenId, String) {
     let digest: [u8; 32] = Sha256::digest(text).into();
     let mut id = [0; 8];
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_token_holds_until_it_is_revoked_and_only_its_hash_is_kept() {
+    async fn a_token_is_valid_until_revoked_and_only_its_hash_is_stored() {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(SledStore::open(directory.path()).unwrap());
         let tokens = Tokens::load(Arc::clone(&store) as Arc<dyn Store>).unwrap();

@@ -1,4 +1,4 @@
-//! What instances have taken: how long records are kept; `sums` is what they come to.
+//! Usage records of instances: how long they are kept. `sums` adds them up.
 
 pub(crate) mod sums;
 
@@ -8,27 +8,27 @@ use std::time::Duration;
 use berth_common::clock::wall_ms;
 use berth_store::{self as store, Store, StoreError, UsageKey, Write};
 
-/// How long records are kept after the end that they tell of: a year, and what it takes to settle its last month.
+/// How long records are kept after the end of the instance: a year, and the time to settle its last month.
 const KEPT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
-/// How often old ones are looked for.
+/// How often old records are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
-/// Most that are removed at once: other writes wait no longer for it than for each other.
+/// Most records that are removed at once: other writes must not wait longer for these than for each other.
 const PRUNE_BATCH: usize = 128;
 
-/// Removes records that are old enough, for as long as the edge runs.
+/// Removes old records, for as long as the edge runs.
 pub(crate) async fn prune(store: Arc<dyn Store>) {
     loop {
         let limit = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
         match prune_before(&store, wall_ms().saturating_sub(limit)).await {
             Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "old records of usage removed"),
-            Err(error) => tracing::warn!(%error, "old records of usage not removed"),
+            Ok(removed) => tracing::info!(removed, "old usage records removed"),
+            Err(error) => tracing::warn!(%error, "cannot remove old usage records"),
         }
         tokio::time::sleep(PRUNE_EVERY).await;
     }
 }
 
-/// Removes the records of lives that ended before, and tells how many.
+/// Removes the records of instances that ended before this time, and returns how many.
 async fn prune_before(store: &Arc<dyn Store>, limit_ms: u64) -> Result<usize, StoreError> {
     let mut removed = 0;
     loop {
@@ -53,10 +53,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn old_records_go_and_newer_ones_stay() {
+    async fn old_records_are_removed_and_newer_ones_kept() {
         let directory = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(SledStore::open(directory.path()).unwrap());
-        // More than go at once.
+        // More than are removed at once.
         for n in 0..300 {
             store::write(&*store, Write::Usage(Box::new(life(n, u64::from(n) * 1_000)))).await.unwrap();
         }

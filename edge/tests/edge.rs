@@ -19,7 +19,7 @@ use support::app::{App, BIG_BYTES};
 use support::edge::{Edge, Site, certificates};
 use support::{client, soon};
 
-/// Everything of one test.
+/// Everything that a test needs.
 struct Stage {
     app: App,
     node: Arc<Node>,
@@ -98,7 +98,7 @@ async fn an_aborted_download_releases_its_hold_and_a_running_one_keeps_it() {
     let first = soon("the first bytes", endless.response.frame()).await.unwrap().unwrap();
     assert_eq!(first.into_data().unwrap(), "first");
 
-    // Twice as long as it may sleep after: a stop would have come.
+    // Twice `sleep_after`: by then a stop would have been sent.
     let quiet = tokio::time::timeout(Duration::from_secs(2), stage.node.stops(1)).await;
     assert!(quiet.is_err(), "stopped under a running request: {quiet:?}");
     let aborted = Instant::now();
@@ -106,24 +106,24 @@ async fn an_aborted_download_releases_its_hold_and_a_running_one_keeps_it() {
     let stops = stage.node.stops(1).await;
     assert_eq!(stops[0].signal, 15);
     assert!(aborted.elapsed() >= Duration::from_millis(900), "slept {:?} after the abort", aborted.elapsed());
-    // It is stored how it ended, and the node forgets it.
+    // The end is stored, and the node forgets the instance.
     stage.node.instances(0).await;
     assert_eq!(stage.edge.state("1").await.as_deref(), Some("stopped"));
 }
 
 #[tokio::test]
-async fn an_aborted_upload_that_nobody_reads_releases_its_hold() {
+async fn an_aborted_unread_upload_releases_its_hold() {
     let stage = stage().await;
     stage.edge.deploy(|class| class.sleep_after = Duration::from_secs(1)).await;
     let mut stream = tokio::net::TcpStream::connect(stage.edge.address).await.unwrap();
     let head = "POST /c/1/deaf HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    // Until no buffer on the way takes any more.
+    // Until every buffer on the way is full.
     let piece = vec![0; 1 << 20];
     while tokio::time::timeout(Duration::from_millis(500), stream.write_all(&piece)).await.is_ok() {}
     let held = tokio::time::timeout(Duration::from_secs(2), stage.node.stops(1)).await;
     assert!(held.is_err(), "stopped under a running upload: {held:?}");
-    // A reset arrives at once. An orderly close would wait behind what nobody reads, until the client's kernel gives up.
+    // A reset arrives at once. An orderly close would wait behind unread data, until the client's kernel gives up.
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
     assert_eq!(stage.node.stops(1).await.len(), 1);
@@ -151,7 +151,7 @@ async fn large_bodies_pass_in_little_memory() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_is_told_to_go_on() {
+async fn expect_100_continue_is_answered() {
     let stage = stage().await;
     let mut stream = tokio::net::TcpStream::connect(stage.edge.address).await.unwrap();
     let head = "POST /c/1/length HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
@@ -181,7 +181,7 @@ async fn a_restarted_agent_is_found_again_at_once() {
     assert_eq!(client::get(edge, "/c/1/after").await, (StatusCode::OK, "hello /c/1/after".to_owned()));
     assert!(restarted.elapsed() < Duration::from_secs(2), "{:?}", restarted.elapsed());
     assert_eq!(stage.node.starts(1).await.len(), 1, "the instance was kept");
-    // The one that was sent while the agent was away had an answer of some kind, or the right one.
+    // The request sent while the agent was away got some response, or the right one.
     let (status, _) = soon("the waiting request", waiting).await.unwrap();
     assert!(status == StatusCode::OK || status.is_server_error(), "{status}");
 }
@@ -198,19 +198,19 @@ async fn a_web_socket_passes_through_and_its_messages_are_activity() {
         socket.send(message.clone()).await.unwrap();
         assert_eq!(soon("the echo", socket.next()).await.unwrap().unwrap(), message);
     }
-    // Active for longer than it may sleep after.
+    // Active for longer than `sleep_after`.
     for n in 0..8 {
         tokio::time::sleep(Duration::from_millis(250)).await;
         socket.send(Message::text(n.to_string())).await.unwrap();
         assert_eq!(soon("the echo", socket.next()).await.unwrap().unwrap(), Message::text(n.to_string()));
     }
     assert_eq!(stage.edge.state("1").await.as_deref(), Some("healthy"));
-    // Silent: the instance goes to sleep under the open socket.
+    // Silent: the instance goes to sleep although the socket is open.
     assert_eq!(stage.node.stops(1).await.len(), 1);
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused_and_closed() {
+async fn invalid_http_is_refused_and_closed() {
     let stage = stage().await;
     let host = "Host: h\r\n";
     let two_lengths = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
@@ -228,7 +228,8 @@ async fn what_is_not_http_is_refused_and_closed() {
     }
     let long = format!("GET /c/1/x HTTP/1.1\r\n{host}X: {}\r\n\r\n", "x".repeat(100 * 1024));
     let answer = client::raw(stage.edge.address, &long).await;
-    // The rest of such a head may be in flight when the connection is closed, and the answer be lost for it.
+    // The rest of such a head may still be in flight when the connection is closed, and the response be lost because of
+    // it.
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 
@@ -269,7 +270,7 @@ async fn requests_in_flight_are_finished_when_the_edge_ends() {
     soon("the first bytes", endless.response.frame()).await.unwrap().unwrap();
     let edge = stage.edge.address;
     let ending = tokio::spawn(stage.edge.terminate());
-    // No new connection is taken once the edge drains.
+    // A draining edge accepts no new connection.
     soon("the end of listening", async {
         while tokio::net::TcpStream::connect(edge).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,12 +1,14 @@
-//! Content by its digest, on disk: written beside its place, synced, and moved there whole.
+//! The content store: blobs on disk, addressed by digest. Each is written to a temporary file, synced, and then
+//! renamed.
 //!
 //! ```text
-//! DIR/blobs/HEX       a blob: its name is its digest. The time of its last change says when somebody last counted on it
-//! DIR/uploads/NAME    a blob in the making; gone when the store is opened again
+//! DIR/blobs/HEX       a blob: its name is its digest. Its modification time is its last access, for the garbage collection
+//! DIR/uploads/NAME    an unfinished blob; removed when the store is opened again
 //! ```
 //!
-//! One lock guards how much there is, and each look at a blob that makes somebody count on it: whoever was told that a blob is
-//! there has also put off its end, and who sweeps looks and removes under the same lock. Nothing slow is done under it.
+//! One lock guards the totals, and each access that keeps a blob from the garbage collection: a client that was told
+//! that a blob exists has also renewed its last access, and the collection checks and removes under the same lock.
+//! Nothing slow is done under it.
 //!
 //! Calls block on the disk.
 
@@ -24,52 +26,52 @@ use berth_common::image::Digest;
 
 pub use self::upload::Upload;
 
-/// Free space of its disk, in bytes, below which nothing is taken: others, such as the edge's store, write to the same disk, and
-/// some of them do not survive its end.
+/// Free space of the disk, in bytes, below which writes are refused: the edge's store and others write to the same
+/// disk, and some of them do not survive a full one.
 const RESERVE_BYTES: u64 = 128 << 20;
-/// Most uploads at once: each holds a file open.
+/// Most uploads at once: each has an open file.
 const MAX_UPLOADS: usize = 256;
-/// Only their owner reads images: they may hold what is secret.
+/// Only the owner may read images: they may contain secrets.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// Why content could not be kept or had.
+/// Why content was not stored or found.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
-    /// The bytes are others than was said.
+    /// The bytes have another digest than announced.
     #[error("the content has the digest {found}, not {expected}")]
     Digest {
-        /// What was said.
+        /// The announced digest.
         expected: Digest,
-        /// What is.
+        /// The actual digest.
         found: Digest,
     },
-    /// There would be too much.
+    /// The limit of all images would be exceeded.
     #[error(
         "that would be more than the {limit} bytes that images may take in all: `berth images gc` removes what nobody needs"
     )]
     Quota {
-        /// Most bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// One blob is too long.
+    /// One blob is too large.
     #[error("a blob of more than {limit} bytes; that is the most an image may have")]
     TooLarge {
-        /// Most bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// Another blob was expected.
+    /// The blob is larger than its manifest says.
     #[error("it has more than the {0} bytes that it may have here")]
     Unexpected(usize),
-    /// Too many are being written.
+    /// Too many uploads are open.
     #[error("{MAX_UPLOADS} blobs are being written, which is the most there can be: try again later")]
     Busy,
-    /// The disk is as good as full.
+    /// The disk is almost full.
     #[error(
         "the disk of images is as good as full ({free} bytes are free, and {RESERVE_BYTES} stay so): nothing was kept; make \
          room, or remove images and run `berth images gc`"
     )]
     Full {
-        /// Bytes that are free.
+        /// Free bytes of the disk.
         free: u64,
     },
     /// Reading or writing failed.
@@ -86,16 +88,16 @@ impl From<io::Error> for ContentError {
     }
 }
 
-/// How much there may be.
+/// The limits of a content store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one blob.
     pub blob_bytes: u64,
-    /// Bytes of all.
+    /// Bytes of all blobs.
     pub total_bytes: u64,
 }
 
-/// A store of content. Clones are the same store.
+/// A content store. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Content {
     shared: Arc<Shared>,
@@ -106,11 +108,11 @@ struct Shared {
     blobs: PathBuf,
     uploads: PathBuf,
     limits: Limits,
-    /// Held while a blob is found, put to its place or removed, so that none is removed that somebody has just been told of.
+    /// Held while a blob is looked up, added or removed, so that none is removed that a client has just been told of.
     used: Mutex<Used>,
 }
 
-/// What there is.
+/// The totals.
 #[derive(Debug, Default)]
 struct Used {
     /// Bytes of all blobs and uploads.
@@ -119,7 +121,7 @@ struct Used {
     uploads: usize,
 }
 
-/// What there is, and the most there may be.
+/// The totals and the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes of all blobs and uploads.
@@ -128,12 +130,12 @@ pub struct Usage {
     pub blobs: u64,
     /// Uploads that are not finished.
     pub uploads: usize,
-    /// Most bytes.
+    /// The limit, in bytes.
     pub limit_bytes: u64,
 }
 
 impl Content {
-    /// Opens the store in a directory, which is made if it is missing. What was in the making is removed.
+    /// Opens the store in a directory, which is created if missing. Unfinished uploads are removed.
     pub fn open(directory: &Path, limits: Limits) -> Result<Self, ContentError> {
         let (blobs, uploads) = (directory.join("blobs"), directory.join("uploads"));
         if let Err(error) = fs::remove_dir_all(&uploads)
@@ -149,7 +151,7 @@ impl Content {
         Ok(Self { shared: Arc::new(Shared { blobs, uploads, limits, used }) })
     }
 
-    /// How long a blob is, if it is there. Whoever is told counts on it: it is not swept for a while.
+    /// The length of a blob in bytes, if it exists. Counts as an access: the blob is not collected for a while.
     pub fn size(&self, digest: &Digest) -> Result<Option<u64>, ContentError> {
         let _held = self.lock();
         match File::open(self.path(digest)) {
@@ -162,7 +164,7 @@ impl Content {
         }
     }
 
-    /// A blob to be read, and its length.
+    /// Opens a blob for reading; returns its length too. Counts as an access.
     pub fn get(&self, digest: &Digest) -> Result<Option<(File, u64)>, ContentError> {
         match File::open(self.path(digest)) {
             Ok(file) => {
@@ -174,7 +176,7 @@ impl Content {
         }
     }
 
-    /// The whole of a small blob, its digest checked.
+    /// Reads a small blob whole, and verifies its digest.
     pub fn read(&self, digest: &Digest, most: usize) -> Result<Option<Vec<u8>>, ContentError> {
         let Some((mut file, length)) = self.get(digest)? else { return Ok(None) };
         if usize::try_from(length).map_or(true, |length| length > most) {
@@ -190,7 +192,7 @@ impl Content {
         }
     }
 
-    /// Keeps a small blob.
+    /// Stores a small blob.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, ContentError> {
         let digest = Digest::of(bytes);
         let mut upload = self.begin()?;
@@ -199,7 +201,7 @@ impl Content {
         Ok(digest)
     }
 
-    /// Begins a blob.
+    /// Begins an upload.
     pub fn begin(&self) -> Result<Upload, ContentError> {
         {
             let mut used = self.lock();
@@ -211,18 +213,18 @@ impl Content {
         Upload::new(self.clone())
     }
 
-    /// Bytes of all that is there, and the most there may be.
+    /// Bytes of everything stored, and the limit.
     pub fn used(&self) -> (u64, u64) {
         (self.lock().bytes, self.shared.limits.total_bytes)
     }
 
-    /// What there is.
+    /// The totals and the limit.
     pub fn usage(&self) -> Usage {
         let Used { bytes, blobs, uploads } = *self.lock();
         Usage { bytes, blobs, uploads, limit_bytes: self.shared.limits.total_bytes }
     }
 
-    /// How long ago somebody last counted on a blob, if it is there.
+    /// The time since the last access to a blob, if it exists.
     pub fn idle(&self, digest: &Digest) -> Result<Option<Duration>, ContentError> {
         match fs::metadata(self.path(digest)) {
             Ok(metadata) => Ok(Some(idle(&metadata)?)),
@@ -231,7 +233,8 @@ impl Content {
         }
     }
 
-    /// Removes what is not to be kept and that nobody has counted on for a while; tells what it was, and how long.
+    /// Removes blobs that `keep` does not name and that were not accessed for a while; returns their digests and
+    /// lengths.
     pub fn sweep(
         &self,
         keep: &HashSet<Digest>,
@@ -249,12 +252,12 @@ impl Content {
         Ok(swept)
     }
 
-    /// Removes a blob, whoever counts on it, and tells how long it was.
+    /// Removes a blob, whatever its last access, and returns its length.
     pub fn remove(&self, digest: &Digest) -> Result<Option<u64>, ContentError> {
         self.sweep_one(digest, Duration::ZERO, false)
     }
 
-    /// Removes a blob that nobody has counted on for a while, and tells how long it was.
+    /// Removes a blob that was not accessed for a while, and returns its length.
     fn sweep_one(
         &self,
         digest: &Digest,
@@ -288,7 +291,7 @@ impl Content {
     }
 }
 
-/// What is there when the store is opened.
+/// Counts what exists when the store is opened.
 fn count(blobs: &Path) -> io::Result<Used> {
     let mut used = Used::default();
     for entry in fs::read_dir(blobs)? {
@@ -302,7 +305,7 @@ fn digest_of_name(name: &std::ffi::OsStr) -> Option<Digest> {
     format!("sha256:{}", name.to_str()?).parse().ok()
 }
 
-/// Times to come are those of a clock that was set back: as good as now.
+/// A time in the future means that the clock was set back: it counts as now.
 fn idle(metadata: &fs::Metadata) -> io::Result<Duration> {
     Ok(metadata.modified()?.elapsed().unwrap_or_default())
 }

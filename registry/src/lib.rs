@@ -1,9 +1,9 @@
-//! The images of an edge: kept by their digests (`content`), named in the store and ended when nobody needs them (`images`),
-//! served to clients of registries (`server`), and moved from and to other registries (`remote`), on connections that are
-//! checked one by one (`web`).
+//! The images of an edge: stored by digest (`content`), named and garbage-collected (`images`), served to registry
+//! clients (`server`), and moved from and to other registries (`remote`), on connections whose addresses are checked
+//! (`web`).
 //!
-//! Knows nothing of objects, nodes, the engine, and of how secrets are kept: who asks a registry it is told by [`remote::Logins`],
-//! and who asks here by [`server::TokenLookup`].
+//! Does not know objects, nodes, the engine, or how secrets are stored: it gets logins for other registries through
+//! [`remote::Logins`], and verifies tokens through [`server::TokenLookup`].
 
 pub mod content;
 pub mod images;

@@ -1,6 +1,6 @@
-//! Uploads that go on over several requests: each has an id, and belongs to the repository that it was begun for.
+//! Uploads that take several requests: each has an id, and belongs to the repository that it was begun for.
 //!
-//! Whoever adds to one takes it out and puts it back, so that two never write to the same. Knows the time only as it is told.
+//! A request takes an upload out and puts it back, so that no two write to the same one. Takes the time as an argument.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,21 +10,21 @@ use berth_common::image::Repository;
 
 use crate::content::{Content, ContentError, Upload};
 
-/// How long an upload that nobody goes on with is kept: longer than any client waits before it tries again.
+/// How long an upload without requests is kept: longer than any client waits before a retry.
 pub const IDLE: Duration = Duration::from_secs(15 * 60);
-/// Most at once: fewer than there may be uploads, so that those who write a blob in one go find room too.
+/// Most at once: fewer than the content store allows, so that uploads in one request find room too.
 pub const MAX_SESSIONS: usize = 128;
 
-/// Why an upload cannot be gone on with.
+/// Why an upload cannot be continued.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// There is none.
+    /// There is none with this id.
     #[error(
         "there is no such upload: it was finished or cancelled, or nobody went on with it for {} minutes; begin another",
         IDLE.as_secs() / 60
     )]
     Unknown,
-    /// Somebody else writes to it.
+    /// Another request is writing to it.
     #[error("another request is writing to this upload")]
     Busy,
     /// There are too many.
@@ -37,23 +37,23 @@ pub enum SessionError {
     Content(#[from] ContentError),
 }
 
-/// The uploads that are open.
+/// The open uploads.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    /// By their ids. The lock is held for a look.
+    /// By id. The lock is held only for a look-up.
     open: Mutex<HashMap<String, Session>>,
 }
 
 #[derive(Debug)]
 struct Session {
     repository: Repository,
-    /// None while somebody writes to it.
+    /// None while a request writes to it.
     upload: Option<Upload>,
     last_use: Instant,
 }
 
 impl Sessions {
-    /// Begins an upload with this id, which nobody must be able to guess.
+    /// Begins an upload with this id, which must not be guessable.
     pub fn begin(
         &self,
         id: String,
@@ -70,7 +70,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Takes an upload to write to it.
+    /// Takes an upload out to write to it.
     pub fn take(&self, id: &str, repository: &Repository, now: Instant) -> Result<Upload, SessionError> {
         self.expire(now);
         let mut open = self.lock();
@@ -80,7 +80,7 @@ impl Sessions {
         session.upload.take().ok_or(SessionError::Busy)
     }
 
-    /// Puts it back. Cancelled meanwhile, it is dropped.
+    /// Puts an upload back. If it was cancelled in the meantime, it is dropped.
     pub fn put_back(&self, id: &str, upload: Upload, now: Instant) {
         if let Some(session) = self.lock().get_mut(id) {
             session.upload = Some(upload);
@@ -88,7 +88,7 @@ impl Sessions {
         }
     }
 
-    /// How many bytes it has.
+    /// The received bytes.
     pub fn length(&self, id: &str, repository: &Repository, now: Instant) -> Result<u64, SessionError> {
         self.expire(now);
         let mut open = self.lock();
@@ -98,17 +98,17 @@ impl Sessions {
         session.upload.as_ref().map(Upload::length).ok_or(SessionError::Busy)
     }
 
-    /// Ends it. False where there is none.
+    /// Ends an upload. False if there is none.
     pub fn remove(&self, id: &str, repository: &Repository) -> bool {
         let mut open = self.lock();
         let known = open.get(id).is_some_and(|session| session.repository == *repository);
-        // Its file goes once nothing is locked any more.
+        // The file is removed after the lock is released.
         let removed = if known { open.remove(id) } else { None };
         drop(open);
         removed.is_some()
     }
 
-    /// Ends those that nobody goes on with. One that is being written to is in use.
+    /// Ends abandoned uploads. One that is being written to is in use.
     pub fn expire(&self, now: Instant) {
         let idle = |session: &Session| {
             session.upload.is_some() && now.saturating_duration_since(session.last_use) >= IDLE
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_goes_on_where_it_was() {
+    fn an_upload_is_continued_where_it_was() {
         let (_directory, content, sessions, repository) = store();
         let now = Instant::now();
         sessions.begin("id".to_owned(), repository.clone(), &content, now).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_ones_are_dropped_with_what_they_hold_unless_they_are_written_to() {
+    fn idle_uploads_are_dropped_unless_they_are_being_written_to() {
         let (_directory, content, sessions, repository) = store();
         let (now, later) = (Instant::now(), Instant::now() + IDLE);
         for id in ["idle", "busy"] {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_only_so_many_and_a_cancelled_one_leaves_nothing() {
+    fn the_number_of_uploads_is_limited_and_a_cancelled_one_leaves_nothing() {
         let (_directory, content, sessions, repository) = store();
         let now = Instant::now();
         for n in 0..MAX_SESSIONS {

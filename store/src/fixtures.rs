@@ -1,4 +1,4 @@
-//! What tests write into stores, here and in other crates.
+//! Records for tests, here and in other crates.
 
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{Delivery, ManifestRecord, Schedule, TagRecord, What};
 
-/// An app with one class and routes with these paths and ports, the object's name in `{id}` or constant.
+/// An app with one class and routes with these paths and ports; the object's name is in `{id}` or constant.
 pub fn app(name: &str, routes: &[(&str, Option<u16>)]) -> AppSpec {
     let route = |(path, port): &(&str, Option<u16>)| {
         let path = PathPattern::new(path).unwrap();
@@ -39,7 +39,7 @@ pub fn app(name: &str, routes: &[(&str, Option<u16>)]) -> AppSpec {
     }
 }
 
-/// A class that needs nothing special.
+/// A minimal class.
 pub fn class() -> ClassSpec {
     ClassSpec {
         recipe: Recipe {
@@ -68,7 +68,7 @@ pub fn class() -> ClassSpec {
     }
 }
 
-/// The life of the instance with this number, which ended then and was a second long.
+/// The usage record of the instance with this number, which ended at this time and ran for a second.
 pub fn life(n: u32, ended_ms: u64) -> UsageRecord {
     let key = ObjectKey {
         app: "a".parse().unwrap(),
@@ -94,7 +94,7 @@ pub fn life(n: u32, ended_ms: u64) -> UsageRecord {
     }
 }
 
-/// An event of the object `a/b/name`, stopped in that generation.
+/// An event of the object `a/b/name`: stopped in this generation.
 pub fn delivery(name: &str, generation: u64) -> Delivery {
     let key =
         ObjectKey { app: "a".parse().unwrap(), class: "b".parse().unwrap(), name: name.parse().unwrap() };
@@ -110,7 +110,7 @@ pub fn delivery(name: &str, generation: u64) -> Delivery {
     })
 }
 
-/// Something that the object `a/b/name` is to do then.
+/// A schedule of the object `a/b/name`, due at this time.
 pub fn schedule(name: &str, id: u8, due_ms: u64) -> Schedule {
     let key =
         ObjectKey { app: "a".parse().unwrap(), class: "b".parse().unwrap(), name: name.parse().unwrap() };
@@ -126,7 +126,7 @@ pub fn schedule(name: &str, id: u8, due_ms: u64) -> Schedule {
     }
 }
 
-/// A manifest and a tag that it has.
+/// A manifest with a tag.
 pub fn tagged(repository: &str, tag: &str, bytes: &[u8]) -> (ManifestRecord, TagRecord) {
     let (repository, digest): (Repository, _) = (repository.parse().unwrap(), Digest::of(bytes));
     let manifest = ManifestRecord {

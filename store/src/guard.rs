@@ -1,14 +1,22 @@
-//! Keeps a damaged store from being taken for a whole one. sled ends its log at the first thing in it that it cannot
-//! read, and writes over the rest: right for what a power loss cut off, and fatal for a log with a damaged middle.
+//! Detects a store that has lost writes. sled ends its log at the first damaged entry and overwrites the rest: right
+//! for an incomplete write of a power failure, and fatal for a log with a damaged middle.
 //!
-//! So every batch counts itself in the store, and after it is durable in a file beside it, the mark. A store that opens
-//! with fewer batches than its mark says has lost something. And since opening it has changed it then, all of it is
-//! copied before, and the copy takes its place again.
+//! Therefore every batch increments a number in the store, and, once it is durable, in a file next to it, the mark. A
+//! store that opens with a lower number than its mark has lost something. As opening has changed it by then, the whole
+//! store is copied first, and the copy is put back.
 //!
 //! ```text
 //! store ──copied──▶ store.before ──opened, as many batches as the mark says──▶ copy removed
 //!                                └─opened with fewer, or not at all──▶ copy put back, error
 //! ```
+//!
+//! What fails, and what happens then:
+//!
+//! * Killed while copying: the incomplete copy has another name, and is never used.
+//! * Killed while opening: the copy is the state before; it is kept and used again.
+//! * Killed while the copy is put back: putting back is completed at the next opening.
+//! * No disk space for the copy: a warning, and the store is opened without one.
+//! * The mark is missing or damaged: nothing is compared.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -21,14 +29,14 @@ use sha2::{Digest, Sha256};
 use super::StoreError;
 use super::durable::{sync_names, sync_with_name};
 
-/// The file beside the database that says how many batches are durable.
+/// The file next to the database with the number of durable batches.
 const MARK_FILE: &str = "mark";
 const NUMBER_BYTES: usize = 8;
 const SUM_BYTES: usize = 8;
-/// Nobody else reads what objects are started with.
+/// Only the owner may read it: it contains the environment of containers.
 const MARK_MODE: u32 = 0o600;
 
-/// How many batches are durable. Kept without a sync of its own: after a loss of power it may say fewer, never more.
+/// The number of durable batches. Not synced itself: after a power failure it may be lower, never higher.
 pub(super) struct Mark(File);
 
 impl Mark {
@@ -38,7 +46,7 @@ impl Mark {
         options.open(directory.join(MARK_FILE)).map(Self)
     }
 
-    /// The last number, if a whole one was written.
+    /// The last number, unless it is incomplete.
     pub(super) fn read(&self) -> Option<u64> {
         let mut bytes = [0; NUMBER_BYTES + SUM_BYTES];
         self.0.read_exact_at(&mut bytes, 0).ok()?;
@@ -64,36 +72,36 @@ fn checksum(number: &[u8]) -> [u8; SUM_BYTES] {
 }
 
 /// A copy of a store that is about to be opened.
-pub(super) struct Before {
+pub(super) struct Backup {
     directory: PathBuf,
     copy: PathBuf,
 }
 
-impl Before {
-    /// Copies a store that is there. One of an opening that was killed is kept: nothing was written since. Without room
-    /// for a copy the store is opened all the same.
-    pub(super) fn keep(directory: &Path, database: &str) -> Result<Option<Self>, StoreError> {
+impl Backup {
+    /// Copies an existing store. The copy of an opening that was killed is kept: nothing was written since. Without
+    /// disk space for a copy the store is opened without one.
+    pub(super) fn create(directory: &Path, database: &str) -> Result<Option<Self>, StoreError> {
         let file = directory.join(database);
-        let before = Self { directory: directory.to_owned(), copy: beside(directory, "before") };
-        before.finish(&file).map_err(|error| StoreError::Io(error.to_string()))?;
+        let backup = Self { directory: directory.to_owned(), copy: sibling(directory, "before") };
+        backup.finish(&file).map_err(|error| StoreError::Io(error.to_string()))?;
         let Ok(opened) = File::open(&file) else { return Ok(None) };
-        // Held by a running edge. It is given back at once: sled takes it itself.
+        // Locked by a running edge. Released at once: sled locks it itself.
         let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock);
         drop(lock.map_err(|_| StoreError::InUse(directory.to_owned()))?);
-        if let Err(error) = before.copy() {
-            tracing::warn!(%error, copy = %before.copy.display(), "store opened without a copy of it");
+        if let Err(error) = backup.copy() {
+            tracing::warn!(%error, copy = %backup.copy.display(), "store opened without a copy of it");
             return Ok(None);
         }
-        Ok(Some(before))
+        Ok(Some(backup))
     }
 
-    /// Goes on where putting back was cut off: nothing is at the store's place.
+    /// Completes an interrupted put-back: there is no store in its place.
     fn finish(&self, database: &Path) -> io::Result<()> {
         if database.exists() || !self.copy.exists() {
             return Ok(());
         }
         if self.directory.exists() {
-            // Empty: else it is something that nobody here has made.
+            // Removed only if empty: anything else was not created here.
             fs::remove_dir(&self.directory)?;
         }
         fs::rename(&self.copy, &self.directory)
@@ -103,7 +111,7 @@ impl Before {
         if self.copy.exists() {
             return Ok(());
         }
-        let part = beside(&self.directory, "part");
+        let part = sibling(&self.directory, "part");
         let copied = copy_directory(&self.directory, &part).and_then(|()| fs::rename(&part, &self.copy));
         if copied.is_err() {
             let _ = fs::remove_dir_all(&part);
@@ -111,20 +119,20 @@ impl Before {
         copied
     }
 
-    /// The store is whole.
+    /// The store is complete: removes the copy.
     pub(super) fn discard(self) -> io::Result<()> {
-        // A part of a copy must never be taken for one.
-        let part = beside(&self.directory, "part");
+        // Renamed first, so that a partly removed copy is never used.
+        let part = sibling(&self.directory, "part");
         remove(&part)?;
         fs::rename(&self.copy, &part)?;
         fs::remove_dir_all(part)
     }
 
-    /// The store is not: it becomes what it was before it was opened.
+    /// The store is not complete: restores its state before the opening.
     pub(super) fn put_back(self) -> io::Result<()> {
-        let opened = beside(&self.directory, "part");
+        let opened = sibling(&self.directory, "part");
         remove(&opened)?;
-        // Before anything is moved: a loss of power must not leave the copy's name without its contents.
+        // Before anything is moved: after a power failure the copy's name must not exist without its content.
         sync_with_name(&self.copy)?;
         fs::rename(&self.directory, &opened)?;
         fs::rename(&self.copy, &self.directory)?;
@@ -133,7 +141,7 @@ impl Before {
     }
 }
 
-fn beside(directory: &Path, ending: &str) -> PathBuf {
+fn sibling(directory: &Path, ending: &str) -> PathBuf {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     directory.with_file_name(format!("{name}.{ending}"))
 }
@@ -164,9 +172,9 @@ fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Whatever an opening that was killed has left, the store that was there before it is there afterwards.
+    /// Whatever a killed opening has left, afterwards the store is what it was before it.
     #[test]
-    fn an_opening_may_be_killed_at_any_moment() {
+    fn an_opening_may_be_killed_at_any_time() {
         let parent = tempfile::tempdir().unwrap();
         let store = parent.path().join("store");
         let fill = |directory: &Path, content: &str| {
@@ -174,27 +182,27 @@ mod tests {
             fs::write(directory.join("db"), content).unwrap();
         };
         let found = || fs::read_to_string(store.join("db")).unwrap();
-        // While it was put back, with or without an empty directory at its place.
+        // Killed while putting back, with or without an empty directory in its place.
         for made in [false, true] {
-            fill(&beside(&store, "before"), "whole");
-            fill(&beside(&store, "part"), "opened");
+            fill(&sibling(&store, "before"), "whole");
+            fill(&sibling(&store, "part"), "opened");
             if made {
                 fs::create_dir(&store).unwrap();
             }
-            Before::keep(&store, "db").unwrap().unwrap().discard().unwrap();
+            Backup::create(&store, "db").unwrap().unwrap().discard().unwrap();
             assert_eq!(found(), "whole");
             fs::remove_dir_all(&store).unwrap();
         }
-        // While it was open: the copy is what it was, whatever the database has made of it since.
+        // Killed while open: the copy has the state before, whatever happened to the database since.
         fill(&store, "cut off");
-        fill(&beside(&store, "before"), "whole");
-        Before::keep(&store, "db").unwrap().unwrap().put_back().unwrap();
+        fill(&sibling(&store, "before"), "whole");
+        Backup::create(&store, "db").unwrap().unwrap().put_back().unwrap();
         assert_eq!(found(), "whole");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_mark_is_whole_or_none() {
+    fn an_incomplete_mark_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let mark = Mark::open(directory.path()).unwrap();
         assert_eq!(mark.read(), None);

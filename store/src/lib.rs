@@ -1,9 +1,9 @@
-//! What must survive the edge's process: the record of every object, the apps, the tokens, sealed secrets, the names of
-//! images, what instances took, and how often the edge has started.
+//! The state that must survive the edge's process: the record of every object, apps, tokens, encrypted secrets, the
+//! names of images, usage records, and the number of starts of the edge.
 //!
-//! The trait is narrow and free of closures over the store's inside, so that a distributed store can take sled's place.
-//! Knows nothing of what a record means, but whether an instance is placed: those are what a start looks for. Knows nothing
-//! of HTTP, of links to nodes, and of keys.
+//! The trait is narrow and exposes no closures over the store's internals, so that a distributed store can replace
+//! sled. Does not interpret records, except for whether an instance is placed, because those are what a start of the
+//! edge looks for. Does not know HTTP, links to nodes, or keys.
 
 mod catalogue;
 mod copy;
@@ -36,112 +36,112 @@ pub use self::schedules::{CronKey, DueEntry, Schedules};
 pub use self::sled::SledStore;
 pub use self::vitals::Vitals;
 
-/// Told, once, whether a write is durable. Called on the store's thread: it must not block.
+/// Called once with the result of a write: whether it is durable. Runs on the store's thread, so it must not block.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// Something to be written.
+/// A change to write.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// An object's record in the place of what was stored of it.
+    /// Inserts or replaces the record of an object.
     Record(Box<Record>),
-    /// An app in the place of what was stored of it.
+    /// Inserts or replaces an app.
     App(AppHistory),
-    /// The end of an app.
+    /// Removes an app.
     RemoveApp(AppName),
-    /// A token in the place of what was stored of it.
+    /// Inserts or replaces a token.
     Token(TokenRecord),
-    /// The end of a token.
+    /// Removes a token.
     RemoveToken(TokenId),
-    /// What an instance took that has ended.
+    /// Inserts the usage record of an instance that has ended.
     Usage(Box<UsageRecord>),
-    /// The end of such records.
+    /// Removes usage records.
     RemoveUsage(Vec<UsageKey>),
-    /// Changes of an object's values, all of them or none.
+    /// Changes values of an object, all of them or none.
     Kv {
-        /// Whose values.
+        /// The object.
         object: ObjectId,
-        /// In the order in which they are made.
+        /// The changes, in the order in which they are applied.
         changes: Vec<KvChange>,
     },
-    /// A sealed secret in the place of what was stored of it.
+    /// Inserts or replaces an encrypted secret.
     Secret(SecretRecord),
-    /// The end of a secret.
+    /// Removes a secret.
     RemoveSecret {
-        /// Whose it is.
+        /// The app.
         app: AppName,
-        /// What it is called there.
+        /// The name of the secret.
         name: SecretName,
     },
-    /// The user of a registry, with a sealed password, in the place of what was stored of it.
+    /// Inserts or replaces the login for a registry, with an encrypted password.
     Registry(RegistryRecord),
-    /// The end of that.
+    /// Removes the login for a registry.
     RemoveRegistry(Registry),
-    /// A new event to be told, behind all others of its object.
+    /// Appends an event to those of its object that wait for delivery.
     Event(Box<Delivery>),
-    /// An event that was tried, and is to be tried again.
+    /// Updates an event after a failed try.
     Retried(EventId, Box<Delivery>),
-    /// The end of an event that was told.
-    EventTold(EventId),
-    /// An event that is told no more, unless somebody wants it.
+    /// Removes an event that was delivered.
+    EventDelivered(EventId),
+    /// Moves an event from those that wait for delivery to those that were set aside.
     SetAside(EventId, Box<Delivery>),
-    /// The end of an event that was set aside.
+    /// Removes an event that was set aside.
     RemoveDead(EventId),
-    /// Something that an object is to do, in the place of what was stored of it.
+    /// Inserts or replaces a schedule.
     Schedule(Box<Schedule>),
-    /// The end of that.
+    /// Removes a schedule.
     RemoveSchedule(ObjectId, ScheduleId),
-    /// The same, or something in its place, if it is still due then: else somebody has put another there.
+    /// Removes or replaces a schedule, unless it was changed since it was read.
     Finish {
-        /// Whose it is.
+        /// The object.
         object: ObjectId,
-        /// Which of its things.
+        /// The schedule.
         id: ScheduleId,
-        /// When it was due, in milliseconds since 1970.
+        /// When it was due, in milliseconds since 1970; if that has changed, nothing is written.
         due_ms: u64,
-        /// What takes its place.
+        /// The new state; None removes it.
         then: Option<Box<Schedule>>,
     },
-    /// When a cron was due last.
+    /// Sets when a cron was last due, in milliseconds since 1970.
     CronMark(CronKey, u64),
-    /// The end of a cron.
+    /// Removes the mark of a cron.
     RemoveCronMark(CronKey),
-    /// A tag in the place of what was stored of it.
+    /// Inserts or replaces a tag.
     ImageTag(TagRecord),
-    /// The end of a tag.
+    /// Removes a tag.
     RemoveImageTag(Repository, Tag),
-    /// A manifest of a repository in the place of what was stored of it.
+    /// Inserts or replaces a manifest of a repository.
     ImageManifest(Box<ManifestRecord>),
-    /// The end of a manifest.
+    /// Removes a manifest of a repository.
     RemoveImageManifest(Repository, Digest),
 }
 
-/// A change of one of an object's values.
+/// A change of one value of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvChange {
-    /// Under which key.
+    /// The key.
     pub key: String,
-    /// None deletes it.
+    /// The new value; None deletes it.
     pub value: Option<Vec<u8>>,
 }
 
-/// A durable store.
+/// A durable store. Lists begin after the given key.
 pub trait Store: Outbox + Schedules + Catalogue + Send + Sync {
     /// The record of an object, if it ever had one.
     fn load(&self, object: ObjectId) -> Result<Option<Record>, StoreError>;
-    /// Writes all of these or none. What is given later is durable later, or at the same moment.
+    /// Writes all of these or none. Commits become durable in the order of the calls.
     fn commit(&self, writes: Vec<Write>, done: Done);
-    /// The records of all objects with an instance that may live.
+    /// The records of all objects with an instance that may be running.
     fn placed(&self) -> Result<Vec<Record>, StoreError>;
-    /// Records of objects in order of their ids, from the first behind this one, at most so many.
+    /// Records in the order of the objects' ids, at most `limit`.
     fn records(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<Record>, StoreError>;
     /// All apps.
     fn apps(&self) -> Result<Vec<AppHistory>, StoreError>;
     /// All tokens.
     fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError>;
-    /// The value that an object has under a key.
+    /// The value of an object's key.
     fn value(&self, object: ObjectId, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Keys of an object that begin with a prefix, in the order of their bytes from the first behind `after`, at most so
-    /// many, with the lengths of their values.
+    /// Keys of an object with a prefix, in the order of their bytes, at most `limit`, with the lengths of their values
+    /// in bytes.
     fn keys(
         &self,
         object: ObjectId,
@@ -149,33 +149,33 @@ pub trait Store: Outbox + Schedules + Catalogue + Send + Sync {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, usize)>, StoreError>;
-    /// A secret, sealed as it is.
+    /// A secret, still encrypted.
     fn secret(&self, app: &AppName, name: &SecretName) -> Result<Option<SecretRecord>, StoreError>;
-    /// The names of an app's secrets, or of all, in order.
+    /// The names of an app's secrets, or of all apps', in order.
     fn secret_names(&self, app: Option<&AppName>) -> Result<Vec<(AppName, SecretName)>, StoreError>;
-    /// The user of a registry, if one is stored.
+    /// The login for a registry, if there is one.
     fn registry(&self, registry: &Registry) -> Result<Option<RegistryRecord>, StoreError>;
-    /// The users of all registries, in the order of their names.
+    /// The logins for all registries, in the order of their names.
     fn registries(&self) -> Result<Vec<RegistryRecord>, StoreError>;
-    /// What instances took that have ended, in the order of their ends, from the first behind this one, at most so many.
+    /// Usage records in the order of the instances' ends, at most `limit`.
     fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError>;
-    /// Counts a start of the edge, durably.
+    /// Increments the number of starts of the edge, durably.
     fn next_epoch(&self) -> Result<Epoch, StoreError>;
 }
 
-/// Writes, and waits until that is durable.
+/// Writes a change, and waits until it is durable.
 pub async fn write(store: &dyn Store, write: Write) -> Result<(), StoreError> {
     commit(store, vec![write]).await
 }
 
-/// Writes all of these or none, and waits until that is durable.
+/// Writes all of these or none, and waits until they are durable.
 pub async fn commit(store: &dyn Store, writes: Vec<Write>) -> Result<(), StoreError> {
     let (tell, told) = tokio::sync::oneshot::channel();
     store.commit(writes, Box::new(move |result| drop(tell.send(result))));
     told.await.unwrap_or(Err(StoreError::Closed))
 }
 
-/// Why the store could not do something.
+/// Why an operation of the store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
@@ -190,10 +190,10 @@ pub enum StoreError {
     Open {
         /// The directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A newer version of Berth has written it.
+    /// It was written by a newer version of Berth.
     #[error(
         "the store {path} has the format {found}, and this version of Berth knows formats up to {known}: run the version \
          that wrote it, or a newer one"
@@ -201,20 +201,20 @@ pub enum StoreError {
     Newer {
         /// The directory.
         path: PathBuf,
-        /// The format that it has.
+        /// The format of the store.
         found: u32,
-        /// The newest that this version knows.
+        /// The newest format that this version supports.
         known: u32,
     },
-    /// A value does not match its checksum, or is not what it should be.
+    /// A value does not match its checksum, or cannot be parsed.
     #[error("the store holds a damaged {what}: {reason}")]
     Damaged {
-        /// The value, for people.
+        /// A description of the value.
         what: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// Its disk is as good as full.
+    /// The disk is almost full.
     #[error(
         "the disk of the store is as good as full ({free} bytes are free, {needed} are needed): nothing was written; make room \
          and try again"
@@ -225,10 +225,8 @@ pub enum StoreError {
         /// Bytes that must be free.
         needed: u64,
     },
-    /// An earlier write failed in the middle.
-    #[error(
-        "the store failed before ({0}) and takes nothing any more: see to its disk, and restart the edge"
-    )]
+    /// An earlier write failed half-way.
+    #[error("the store failed before ({0}) and accepts no more writes: check its disk, and restart the edge")]
     Broken(String),
     /// Reading or writing failed.
     #[error("the store failed: {0}")]

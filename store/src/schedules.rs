@@ -1,4 +1,4 @@
-//! What objects are to do at a time, and when crons were done last.
+//! Schedules of objects, and when crons were last due.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,46 +8,46 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use crate::Schedule;
 
-/// Which cron of which app: by what it says, so that another version that says the same goes on with it.
+/// The key of a cron of an app: a digest of its settings, so that an unchanged cron keeps its mark over a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CronKey {
     /// The app that declares it.
     pub app: AppName,
-    /// Digits of a digest.
+    /// Hexadecimal digits of the digest.
     pub cron: String,
 }
 
-/// Something that is due.
+/// An entry of the index of due times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DueEntry {
-    /// When, in milliseconds since 1970.
+    /// When it is due, in milliseconds since 1970.
     pub due_ms: u64,
-    /// Whose it is.
+    /// The object.
     pub object: ObjectId,
-    /// Which of its things.
+    /// The schedule.
     pub id: ScheduleId,
 }
 
-/// What is to be done at a time.
+/// Schedules and cron marks. Lists begin after the given id.
 pub trait Schedules {
-    /// What is due until then, the first of each object that is not among these, at most so many.
+    /// The first due entry of each object that is not in `without`, up to this time, at most `limit`.
     fn due(
         &self,
         until_ms: u64,
         without: &HashSet<ObjectId>,
         limit: usize,
     ) -> Result<Vec<DueEntry>, StoreError>;
-    /// When the first is due that is due later than this.
+    /// The earliest due time after this one.
     fn next_due_ms(&self, after_ms: u64) -> Result<Option<u64>, StoreError>;
-    /// One thing that an object is to do.
+    /// One schedule of an object.
     fn schedule(&self, object: ObjectId, id: ScheduleId) -> Result<Option<Schedule>, StoreError>;
-    /// What an object is to do, in the order of the ids, behind this one, at most so many.
+    /// The schedules of an object, in the order of their ids, at most `limit`.
     fn schedules(
         &self,
         object: ObjectId,
         after: Option<ScheduleId>,
         limit: usize,
     ) -> Result<Vec<Schedule>, StoreError>;
-    /// When each cron was due last, in milliseconds since 1970.
+    /// When each cron was last due, in milliseconds since 1970.
     fn cron_marks(&self) -> Result<BTreeMap<CronKey, u64>, StoreError>;
 }

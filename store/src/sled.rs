@@ -1,6 +1,6 @@
 //! The store of a single edge, on sled.
 //!
-//! Reads by itself, and has one thread write (`writer`): what a write is in the database, `change` says.
+//! Reads on the caller's thread, and writes on one thread (`writer`); `change` maps a write to changes of the database.
 
 mod catalogue;
 mod change;
@@ -27,7 +27,7 @@ use self::change::{Trees, kv_key, secret_key};
 use self::fault::{cannot_open, damaged};
 use self::writer::{Job, Writer};
 use super::durable::sync_with_name;
-use super::guard::{Before, Mark};
+use super::guard::{Backup, Mark};
 use super::value::{self, piece_key};
 use super::{Done, Store, StoreError, Vitals, Write};
 use crate::AppHistory;
@@ -35,25 +35,25 @@ use crate::TokenRecord;
 use crate::UsageKey;
 use crate::{RegistryRecord, SecretRecord};
 
-/// Most writes that wait; a writer that finds the queue full waits for it.
+/// Most writes that wait; with a full queue, the caller of a write waits.
 const QUEUE: usize = 4096;
-/// Memory that sled may use to cache what it has read: it takes no more than there is to be read.
+/// Memory that sled may use as a cache.
 const CACHE_BYTES: u64 = 64 << 20;
-/// The file in the store's directory that sled writes its log to.
+/// The log file of sled in the store's directory.
 const DATABASE_FILE: &str = "db";
-/// A number that no piece of an object's value reaches, and that is before any key that the value's own key begins: those go
-/// on with a character, which is no control character.
+/// A piece index that no value reaches, and that sorts before every longer key of which a key is a prefix: those
+/// continue with a character, and never with a control character.
 const LAST_PIECE: u16 = 0x00ff;
-/// Length of an object's id, which is before each of its keys.
+/// Length of an object's id, the prefix of each of its keys.
 const OBJECT_ID_BYTES: usize = 16;
-/// Where the number of starts lies.
+/// The key of the number of starts.
 const EPOCH: &[u8] = b"epoch";
-/// Where the number of batches lies that were written.
+/// The key of the number of written batches.
 const BATCHES: &[u8] = b"batches";
-/// Where the number of the format lies; a store without one has the format 1.
+/// The key of the format; a store without one has format 1.
 const FORMAT_KEY: &[u8] = b"format";
-/// The format that is written: 2 has versions of apps, and tokens; 3 has hooks, schedules, secrets and usage; 4 has the
-/// tags and manifests of images. Older ones are read.
+/// The format that is written: 2 added versions of apps, and tokens; 3 hooks, schedules, secrets and usage; 4 tags and
+/// manifests of images. Older ones are read.
 pub(super) const FORMAT: u32 = 4;
 
 /// A store in a directory.
@@ -64,7 +64,7 @@ pub struct SledStore {
     vitals: Arc<Vitals>,
 }
 
-/// An app as format 1, and as those after it have it.
+/// An app in format 1, and in later ones.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum StoredApp {
@@ -73,15 +73,15 @@ enum StoredApp {
 }
 
 impl SledStore {
-    /// Opens the store in this directory, or makes it. One that has lost something stays as it is, and is refused.
+    /// Opens or creates the store in this directory. A store that has lost writes is refused, and left unchanged.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let before = Before::keep(directory, DATABASE_FILE)?;
-        // Of some damage sled says so in a panic.
+        let backup = Backup::create(directory, DATABASE_FILE)?;
+        // sled reports some damage by a panic.
         let opened = std::panic::catch_unwind(|| Self::open_as_it_is(directory));
         let opened = opened.unwrap_or_else(|_| Err(damaged(directory, "it made the database panic")));
-        let settled = match (&opened, before) {
-            (Ok(_), Some(before)) => before.discard(),
-            (Err(_), Some(before)) => before.put_back(),
+        let settled = match (&opened, backup) {
+            (Ok(_), Some(backup)) => backup.discard(),
+            (Err(_), Some(backup)) => backup.put_back(),
             (_, None) => Ok(()),
         };
         let settled = settled.and_then(|()| opened.as_ref().map_or(Ok(()), |_| sync_with_name(directory)));
@@ -135,7 +135,7 @@ impl SledStore {
         Ok(store)
     }
 
-    /// How the writer does.
+    /// The state of the writer.
     pub fn vitals(&self) -> Arc<Vitals> {
         Arc::clone(&self.vitals)
     }
@@ -144,7 +144,7 @@ impl SledStore {
         &self.trees
     }
 
-    /// How often the edge has started.
+    /// The number of starts of the edge.
     pub(super) fn epoch(&self) -> Result<Epoch, StoreError> {
         Ok(self.trees.read(Table::Meta, EPOCH)?.unwrap_or_default())
     }
@@ -171,24 +171,24 @@ impl SledStore {
         })
     }
 
-    /// Goes on counting from here.
+    /// Sets the number of starts of the edge.
     pub(super) fn set_epoch(&self, epoch: Epoch) -> Result<(), StoreError> {
         self.wait_for(|done| Job::Epoch(epoch, done))
     }
 
-    /// Has something written and waits until it is durable.
+    /// Submits a job and waits until it is durable.
     fn wait_for(&self, job: impl FnOnce(Done) -> Job) -> Result<(), StoreError> {
         let (tell, told) = sync_channel(1);
         self.submit(job(Box::new(move |result| drop(tell.send(result)))));
         told.recv().map_err(|_| StoreError::Closed)?
     }
 
-    /// Writes what waits, and closes the store.
+    /// Writes the queue, and closes the store.
     pub fn close(&self) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
             let _ = self.queue.send(Job::Close);
-            // A writer that panicked has said so; there is nothing left to write with.
+            // A panic of the writer was reported by the panic hook; nothing can be written any more.
             let _ = writer.join();
         }
     }
@@ -233,7 +233,7 @@ impl Store for SledStore {
             StoredApp::Spec(spec) => AppHistory::begin(*spec, 0),
         };
         let histories: Vec<AppHistory> = stored.into_iter().map(history).collect();
-        match histories.iter().find(|history| !history.is_sound()) {
+        match histories.iter().find(|history| !history.is_valid()) {
             Some(bad) => {
                 let what = format!("app {}", bad.current().spec.name);
                 Err(StoreError::Damaged { what, reason: "its versions do not fit together".to_owned() })
@@ -259,7 +259,7 @@ impl Store for SledStore {
     ) -> Result<Vec<(String, usize)>, StoreError> {
         let begin = kv_key(object, prefix);
         let last_piece = after.map(|key| piece_key(&kv_key(object, key), LAST_PIECE));
-        // Pages that are asked for behind the prefix go on there; others begin with it.
+        // A cursor that sorts after the prefix continues there; keys must begin with the prefix in any case.
         let from = last_piece.as_ref().filter(|last| **last > begin).unwrap_or(&begin);
         let mut keys = Vec::new();
         for entry in self.trees.get(Table::Kv).range(from.as_slice()..) {
@@ -317,7 +317,7 @@ impl Store for SledStore {
     }
 }
 
-/// What `secret_key` was made of.
+/// The inverse of `secret_key`.
 fn secret_names_of(key: &[u8]) -> Result<(AppName, SecretName), StoreError> {
     let text = String::from_utf8_lossy(key);
     let names = text.split_once('\0').and_then(|(app, name)| Some((app.parse().ok()?, name.parse().ok()?)));

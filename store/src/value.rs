@@ -1,5 +1,5 @@
-//! How a value lies in the store: with a checksum over key and value, cut into pieces that sled keeps in its one file
-//! (larger ones would go to files of their own, which it does not sync).
+//! The layout of a value in the store: with a checksum over key and value, split into pieces that sled keeps in its log
+//! file (it would put larger values into files of their own, which it does not sync).
 //!
 //! ```text
 //! key ‖ 0: | version 1 | checksum 8 | length 4 | first piece |    key ‖ n: | piece n |    (integers big-endian)
@@ -9,18 +9,18 @@ use sha2::{Digest, Sha256};
 
 use super::StoreError;
 
-/// Bytes of a value under one key: sled holds values up to 128 KiB inline.
+/// Bytes of one piece: sled stores values up to 128 KiB inline.
 const PIECE_BYTES: usize = 64 * 1024;
-/// This layout.
+/// The version of this layout.
 const VERSION: u8 = 1;
 const SUM_BYTES: usize = 8;
 const HEADER_BYTES: usize = 1 + SUM_BYTES + 4;
 const INDEX_BYTES: usize = 2;
 
-/// A key of the store, and what lies under it.
+/// A key of the database, with its value.
 pub(super) type Piece = (Vec<u8>, Vec<u8>);
 
-/// The keys and values to store for a value.
+/// Splits a value into pieces.
 pub(super) fn pieces(key: &[u8], value: &[u8]) -> Result<Vec<Piece>, StoreError> {
     let length = u32::try_from(value.len()).map_err(|_| damaged(key, "it is too long"))?;
     let (first, rest) = value.split_at(value.len().min(PIECE_BYTES));
@@ -36,7 +36,7 @@ pub(super) fn pieces(key: &[u8], value: &[u8]) -> Result<Vec<Piece>, StoreError>
     Ok(pieces)
 }
 
-/// Reads a value whose pieces `get` finds.
+/// Reads a value; `get` returns its pieces.
 pub(super) fn read<V: AsRef<[u8]>>(
     key: &[u8],
     get: impl Fn(&[u8]) -> Result<Option<V>, StoreError>,
@@ -67,12 +67,12 @@ fn split_head<'a>(key: &[u8], head: &'a [u8]) -> Result<([u8; SUM_BYTES], usize,
     Ok((*sum, u32::from_be_bytes(*length) as usize, first))
 }
 
-/// How long a value is, by its first piece.
+/// The length of a value in bytes, from its first piece.
 pub(super) fn length_of(key: &[u8], head: &[u8]) -> Result<usize, StoreError> {
     split_head(key, head).map(|(_, length, _)| length)
 }
 
-/// The key of the value whose piece lies under this key, where it is the first one.
+/// The key of the value that this piece belongs to, if it is the first one.
 pub(super) fn first_piece_of(piece_key: &[u8]) -> Option<&[u8]> {
     piece_key.strip_suffix(&[0; INDEX_BYTES])
 }
@@ -120,11 +120,11 @@ mod tests {
     fn every_damaged_byte_is_noticed() {
         let map: BTreeMap<_, _> = pieces(b"k", b"a value").unwrap().into_iter().collect();
         let (key, whole) = map.first_key_value().unwrap();
-        for place in 0..whole.len() {
+        for index in 0..whole.len() {
             let mut damaged = whole.clone();
-            damaged[place] ^= 0x10;
+            damaged[index] ^= 0x10;
             let map = BTreeMap::from([(key.clone(), damaged)]);
-            assert!(matches!(read_from(&map), Err(StoreError::Damaged { .. })), "byte {place}");
+            assert!(matches!(read_from(&map), Err(StoreError::Damaged { .. })), "byte {index}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! How the store's writer does: what it has written and in what time, what waits for it, and whether it can write at all.
+//! The state of the store's writer: its counters, its queue, and whether it can write.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,32 +7,33 @@ use berth_monitor::cells::{Counter, Durations, Level};
 
 use super::StoreError;
 
-/// How long a write that failed speaks against the store: another one may succeed, once somebody dares to try.
+/// How long a failed write makes the store count as not writable: after that another write may succeed.
 const REMEMBER: Duration = Duration::from_secs(30);
 
-/// How a store's writer does.
+/// The state of a store's writer.
 #[derive(Debug, Default)]
 pub struct Vitals {
     /// Writes that are durable.
     pub writes: Counter,
     /// Writes that were refused or failed.
     pub failures: Counter,
-    /// Batches that writes were tried in, and how long each took.
+    /// Batches, with the time that each took until it was durable or failed.
     pub batches: Durations,
     /// Writes that wait.
     pub waiting: Level,
-    /// The last failure since the last success. The lock is held for a look; the writer alone changes it.
-    trouble: Mutex<Option<Trouble>>,
+    /// The last failure since the last success. The lock is held only for a look; only the writer changes it.
+    last_failure: Mutex<Option<LastFailure>>,
 }
 
 #[derive(Debug)]
-struct Trouble {
+struct LastFailure {
     error: StoreError,
     since: Instant,
 }
 
 impl Vitals {
-    /// Tries a batch of so many writes that have waited. The word that the store is closed is none.
+    /// Runs a batch with this many writes that have waited, and counts it. A batch without writes, as when the store is
+    /// closed, is not counted.
     pub(super) fn measure(
         &self,
         writes: usize,
@@ -53,21 +54,22 @@ impl Vitals {
             Ok(()) => self.writes.add(writes as u64),
             Err(_) => self.failures.add(writes as u64),
         }
-        let trouble = result.as_ref().err();
-        *self.trouble() = trouble.map(|error| Trouble { error: error.clone(), since: Instant::now() });
+        let last_failure = result.as_ref().err();
+        *self.last_failure() =
+            last_failure.map(|error| LastFailure { error: error.clone(), since: Instant::now() });
     }
 
-    /// Whether the store can write, as far as is known; if not, why.
+    /// Whether the store can write, as far as is known; the error is the reason.
     pub fn check(&self) -> Result<(), String> {
-        match &*self.trouble() {
-            Some(Trouble { error: error @ StoreError::Broken(_), .. }) => Err(error.to_string()),
-            Some(Trouble { error, since }) if since.elapsed() < REMEMBER => Err(error.to_string()),
+        match &*self.last_failure() {
+            Some(LastFailure { error: error @ StoreError::Broken(_), .. }) => Err(error.to_string()),
+            Some(LastFailure { error, since }) if since.elapsed() < REMEMBER => Err(error.to_string()),
             _ => Ok(()),
         }
     }
 
-    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_failure(&self) -> MutexGuard<'_, Option<LastFailure>> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,10 +91,10 @@ mod tests {
     #[test]
     fn a_failure_is_forgotten_unless_the_store_is_broken() {
         let vitals = Vitals::default();
-        let long_ago = |error| Trouble { error, since: Instant::now().checked_sub(REMEMBER).unwrap() };
-        *vitals.trouble() = Some(long_ago(StoreError::Io("x".to_owned())));
+        let long_ago = |error| LastFailure { error, since: Instant::now().checked_sub(REMEMBER).unwrap() };
+        *vitals.last_failure() = Some(long_ago(StoreError::Io("x".to_owned())));
         assert_eq!(vitals.check(), Ok(()));
-        *vitals.trouble() = Some(long_ago(StoreError::Broken("x".to_owned())));
+        *vitals.last_failure() = Some(long_ago(StoreError::Broken("x".to_owned())));
         assert!(vitals.check().is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! One connection to an edge for many requests, one after the other: what large transfers need. It is made anew after
-//! it was cut; whether to ask again is for the caller to say.
+//! A connection to an edge that carries many requests, one after the other: large transfers need that. It is opened
+//! again after it was lost; whether to repeat a request is up to the caller.
 
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
@@ -16,29 +16,29 @@ use hyper_util::rt::TokioIo;
 use super::endpoint::Endpoint;
 use super::{Client, ClientError, Refusal};
 
-/// How long one exchange may take: a part of a blob on a slow line.
+/// How long one exchange may take: enough for a part of a blob on a slow network.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// How long a connection may take after an answer until it takes the next request; then another is made.
+/// How long a connection may take after a response until it accepts the next request; then another one is opened.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
-/// Largest answer, in bytes: lists of images and manifests.
+/// Largest response body, in bytes: lists of images and manifests.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
-/// Bytes that are given to the connection at once, and told of.
+/// Bytes of a body that are handed to the connection, and reported, at once.
 const FRAME_BYTES: usize = 64 << 10;
 
-/// A connection, or none yet.
+/// A connection that is opened by the first request.
 pub struct Connection {
     endpoint: Endpoint,
     sender: Option<SendRequest<UploadBody>>,
 }
 
-/// What the edge says.
+/// A response of the edge.
 #[derive(Debug)]
 pub struct Answer {
-    /// Whether it would.
+    /// The status, which may be an error.
     pub status: StatusCode,
-    /// What it says of the body, and of where to go on.
+    /// The headers.
     pub headers: HeaderMap,
-    /// The body, whole.
+    /// The whole body.
     pub body: Bytes,
 }
 
@@ -48,20 +48,20 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Where to go on, on the same edge.
+    /// The path to continue at (`Location`), on the same edge.
     pub fn location(&self) -> Result<String, ClientError> {
         let uri: Option<Uri> = self.header(&LOCATION).and_then(|location| location.parse().ok());
         let path = uri.as_ref().and_then(Uri::path_and_query).map(ToString::to_string);
         path.ok_or(ClientError::NoLocation)
     }
 
-    /// What it says where it would not.
+    /// The errors in the body, as one line of text.
     pub fn refusal(&self) -> String {
         registry_errors(&self.body).unwrap_or_else(|| Refusal::of(self.status, &self.body).reason)
     }
 }
 
-/// Errors as registries tell them.
+/// The errors of a body in the format of the distribution specification.
 fn registry_errors(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let text = |error: &serde_json::Value| {
@@ -74,14 +74,15 @@ fn registry_errors(body: &[u8]) -> Option<String> {
 }
 
 impl Client {
-    /// A connection for many requests, not made yet.
+    /// A connection for many requests, not opened yet.
     pub fn connection(&self) -> Connection {
         Connection { endpoint: self.endpoint.clone(), sender: None }
     }
 }
 
 impl Connection {
-    /// Asks; an error means that the connection was cut, and nobody knows how far the edge has come.
+    /// Sends a request and reads the response. An error means that the connection was lost, and that it is unknown how
+    /// much the edge has done.
     pub async fn ask(
         &mut self,
         method: Method,
@@ -110,7 +111,8 @@ impl Connection {
             Ok(answer) => answer.map_err(|source| ClientError::Cut { what, source: source.into() })?,
             Err(source) => return Err(ClientError::TimedOut { what, limit: EXCHANGE_TIMEOUT, source }),
         };
-        // Ready a moment later, unless the edge does not keep the connection, or answered before it had all of the request.
+        // Usually ready within a moment, unless the edge closes the connection or responded before it had read all of
+        // the request.
         if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
             self.sender = Some(sender);
         }
@@ -120,28 +122,28 @@ impl Connection {
     async fn connect(&self) -> Result<SendRequest<UploadBody>, ClientError> {
         let stream = self.endpoint.connect().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // It ends with its sender.
+        // The task ends when its sender is dropped.
         tokio::spawn(connection);
         Ok(sender)
     }
 }
 
-/// Called with the length of each stretch of a body that is on its way.
+/// Called with the length of each piece of a body that is being sent.
 type Report = Box<dyn Fn(usize) + Send>;
 
-/// A body that is sent in stretches, each of which is reported.
+/// A request body that is sent in pieces, each of which is reported.
 pub struct UploadBody {
     left: Bytes,
     report: Option<Report>,
 }
 
 impl UploadBody {
-    /// Nothing.
+    /// An empty body.
     pub fn empty() -> Self {
         Bytes::new().into()
     }
 
-    /// These bytes, each stretch of which is reported when it goes on its way.
+    /// A body of these bytes; each piece is reported when the connection takes it.
     pub fn reporting(bytes: impl Into<Bytes>, report: impl Fn(usize) + Send + 'static) -> Self {
         Self { left: bytes.into(), report: Some(Box::new(report)) }
     }
@@ -186,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registrys_errors_are_told_in_its_words() {
+    fn errors_of_a_registry_are_shown_with_code_and_message() {
         let body = br#"{"errors":[{"code":"DENIED","message":"too large"},{"code":"UNKNOWN"}]}"#;
         assert_eq!(registry_errors(body).unwrap(), "DENIED: too large; UNKNOWN");
         assert_eq!(registry_errors(b"{}"), None);

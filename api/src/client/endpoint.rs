@@ -1,4 +1,4 @@
-//! Where an edge's admin API is, and how one gets there.
+//! The address of an edge's admin API, and the connections to it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,20 +19,20 @@ use super::ClientError;
 /// The port of an address without one.
 const HTTPS_PORT: u16 = 443;
 
-/// A connection to an edge.
+/// A connection to an edge, with or without TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Where an edge's admin API is. Shown without the token.
+/// The address of an edge's admin API. `Debug` and `Display` do not show the token.
 #[derive(Clone)]
 pub(super) enum Endpoint {
-    /// On this machine.
+    /// A Unix socket on this machine.
     Socket(PathBuf),
-    /// Anywhere, with TLS and a token.
+    /// An address on the network, with TLS and a token.
     Network(Arc<Network>),
 }
 
-/// An address with TLS, and who asks there.
+/// An address on the network, and what is needed to authenticate both sides.
 pub(super) struct Network {
     pub(super) address: Address,
     pub(super) authority: Authority,
@@ -47,10 +47,10 @@ pub struct Address {
     name: ServerName<'static>,
 }
 
-/// Why a text is no address.
+/// Why a text is not an address.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
-    /// It is no URL.
+    /// The text is not a URL.
     #[error("{text:?} is not a URL")]
     Url {
         /// The text.
@@ -58,10 +58,10 @@ pub enum AddressError {
         /// What is wrong with it.
         source: hyper::http::uri::InvalidUri,
     },
-    /// It is another URL.
+    /// The URL has another form than `https://HOST:PORT`.
     #[error("{0:?}: expected a URL such as https://edge.example:8443")]
     Other(String),
-    /// No certificate can have this name.
+    /// The host is not a name that a certificate can have.
     #[error(transparent)]
     Name(#[from] InvalidDnsNameError),
 }
@@ -85,14 +85,14 @@ impl fmt::Display for Address {
     }
 }
 
-/// The authority that an edge's certificate is of.
+/// The certificate authority that has issued the edge's certificate.
 #[derive(Clone)]
 pub struct Authority(TlsConnector);
 
-/// Why an authority cannot be used.
+/// Why a certificate authority cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// Its file cannot be read as certificates.
+    /// The file cannot be read as PEM certificates.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
@@ -100,7 +100,7 @@ pub enum AuthorityError {
         /// Why.
         source: pem::Error,
     },
-    /// One of them is none that TLS takes.
+    /// TLS rejects one of the certificates.
     #[error("cannot read {}", path.display())]
     Certificate {
         /// The file.
@@ -108,16 +108,16 @@ pub enum AuthorityError {
         /// Why.
         source: rustls::Error,
     },
-    /// There is none in it.
+    /// The file holds no certificate.
     #[error("{} holds no certificate", .0.display())]
     Empty(PathBuf),
-    /// TLS cannot be used.
+    /// TLS cannot be set up.
     #[error(transparent)]
     Tls(rustls::Error),
 }
 
 impl Authority {
-    /// The one in this file (PEM).
+    /// Reads the certificates of the authority from a PEM file.
     pub fn read(path: &Path) -> Result<Self, AuthorityError> {
         let unread = |source| AuthorityError::Read { path: path.to_owned(), source };
         let mut roots = RootCertStore::empty();
@@ -169,7 +169,7 @@ impl Endpoint {
         }
     }
 
-    /// A request to this edge, with all but its body.
+    /// A request to this edge, complete except for its body.
     pub(super) fn request(&self, method: Method, path: &str) -> Builder {
         let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
         match self {
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_that_lead_nowhere_are_refused() {
+    fn invalid_urls_are_refused() {
         for bad in ["http://edge:1", "edge", "https://", "https://edge/path", "ftp://edge"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }

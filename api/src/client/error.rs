@@ -1,4 +1,4 @@
-//! Why a request was not answered as it was meant to be.
+//! Errors of the client.
 
 use std::io;
 use std::time::Duration;
@@ -8,119 +8,119 @@ use tokio::time::error::Elapsed;
 
 use crate::problem::Problem;
 
-/// Why a request was not answered as it was meant to be.
+/// Why a request has no usable response.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// There is no edge at a socket.
+    /// No edge listens on the socket.
     #[error(
         "cannot reach an edge at {at}; is it running? Start `berth dev`, or name its socket with --admin-socket"
     )]
     NoSocket {
         /// The socket.
         at: String,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// There is no edge at an address.
+    /// No edge was reached at the address.
     #[error("cannot reach an edge at {at}")]
     NoAddress {
         /// The address.
         at: String,
-        /// What the system or TLS says.
+        /// The error of the system or of TLS.
         source: io::Error,
     },
-    /// The edge answered that it would not.
+    /// The edge refused the request.
     #[error("{0}")]
     Refused(Refusal),
-    /// It did not answer in time. Nobody knows whether it did what it was asked.
+    /// No response in time. It is unknown whether the edge has carried the request out.
     #[error("{what}: no answer in {limit:?}")]
     TimedOut {
-        /// What was asked, where.
+        /// The request, with the address.
         what: String,
-        /// How long was waited.
+        /// How long the client waited.
         limit: Duration,
-        /// Says no more.
+        /// The timeout.
         source: Elapsed,
     },
     /// A port of a container was not reached in time.
     #[error("the container's port was not reached in time")]
     PortTimedOut(#[source] Elapsed),
-    /// It said nothing for longer than an edge is silent.
+    /// A stream of lines was silent for longer than an edge ever is.
     #[error("nothing came for {limit:?}")]
     Silent {
-        /// How long was waited.
+        /// How long the client waited.
         limit: Duration,
-        /// Says no more.
+        /// The timeout.
         source: Elapsed,
     },
-    /// The connection was cut, and nobody knows how far the edge has come.
+    /// The connection was lost, and it is unknown how much the edge has done.
     #[error("{what}")]
     Cut {
-        /// What was asked, where.
+        /// The request, with the address.
         what: String,
         /// What happened to the connection.
         source: Box<Self>,
     },
-    /// The answer was not heard to its end, or is larger than any that makes sense.
-    #[error("the answer broke off: {0}")]
+    /// The response ended early, or is larger than the client accepts.
+    #[error("the response ended early: {0}")]
     BrokeOff(String),
-    /// The same, of one that comes line by line.
-    #[error("the answer broke off")]
+    /// A response that comes line by line ended early.
+    #[error("the response ended early")]
     LinesBrokeOff(#[source] hyper::Error),
-    /// A line of it is longer than any that makes sense.
+    /// A line of the response is longer than the client accepts.
     #[error("a line of the answer is too long")]
     LongLine,
-    /// It is no JSON, or another than this version knows.
+    /// The response is not JSON, or not of the type that this version knows.
     #[error("{what}: the answer is not what this version expects")]
     Unexpected {
-        /// What was asked, where.
+        /// The request, with the address.
         what: String,
-        /// What is wrong with it.
+        /// What is wrong with the response.
         source: serde_json::Error,
     },
-    /// A page of a list has not got the list.
+    /// A page of a list has no list in it.
     #[error("{path}: the answer has no {field}")]
     NoList {
-        /// The list.
+        /// The path of the list.
         path: String,
-        /// Where its items should be.
+        /// The field that should hold the items.
         field: String,
     },
-    /// An upload was accepted, and not said where it goes on.
+    /// An upload was accepted without a `Location` to continue at.
     #[error("the edge does not say where to go on")]
     NoLocation,
     /// HTTP failed.
     #[error(transparent)]
     Http(#[from] hyper::Error),
-    /// What was asked for is no request: a path or a header has characters that cannot be there.
+    /// The request cannot be built: a path or a header has characters that are not allowed there.
     #[error(transparent)]
     Request(#[from] hyper::http::Error),
-    /// What was sent is no JSON.
+    /// The request body cannot be written as JSON.
     #[error(transparent)]
     Body(#[from] serde_json::Error),
 }
 
 impl ClientError {
-    /// The edge answered that it would not.
+    /// Whether the edge refused the request.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 
-    /// It would not because what was asked is wrong, and not only now.
+    /// Whether the edge refused the request because the request is wrong: repeating it is of no use.
     pub fn is_bad_input(&self) -> bool {
         let Self::Refused(refusal) = self else { return false };
         matches!(refusal.status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
     }
 }
 
-/// What the edge says where it would not.
+/// A refusal of the edge.
 #[derive(Debug)]
 pub struct Refusal {
-    /// Its status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// What it says: `title: detail`, or the status where it says nothing that is understood.
+    /// The reason: `title: detail`, or the status if the body is not understood.
     pub reason: String,
-    /// What was asked, where that is to be told.
+    /// The request, if it is to be shown.
     what: Option<String>,
 }
 

@@ -5,18 +5,19 @@ use std::collections::VecDeque;
 use super::{Client, ClientError, Lines};
 use crate::events::ObjectEvent;
 
-/// Events that are still coming.
+/// A stream of events.
 #[derive(Debug)]
 pub struct Events {
     lines: Lines,
-    /// Names and data wait here for their turn.
+    /// The lines of the stream, names and data in turn.
     parts: VecDeque<Vec<u8>>,
     /// The name of the event whose data comes next.
     name: String,
 }
 
 impl Client {
-    /// How objects change: those of an app or one object, or all, as the query says ([`crate::events::WatchParameters`]).
+    /// Watches objects: those of an app, one object, or all, depending on the query
+    /// ([`crate::events::WatchParameters`]).
     pub async fn watch(&self, query: &str) -> Result<Events, ClientError> {
         let lines = self.lines(&format!("/v1/events?{query}")).await?;
         Ok(Events { lines, parts: VecDeque::new(), name: String::new() })
@@ -37,7 +38,7 @@ impl Events {
         }
     }
 
-    /// Takes a line; an event once its data is there. Lines that only keep the connection alive say nothing.
+    /// Takes a line; returns an event once its data is there. Comment lines only keep the connection alive.
     fn take(&mut self, line: &[u8]) -> Result<Option<ObjectEvent>, ClientError> {
         if let Some(name) = field(line, b"event:") {
             self.name = String::from_utf8_lossy(name).into_owned();
@@ -48,7 +49,7 @@ impl Events {
     }
 }
 
-/// The value of a field, where a line has it.
+/// The value of a field, if the line has that field.
 fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     line.strip_prefix(name).map(|value| value.strip_prefix(b" ").unwrap_or(value))
 }

@@ -1,4 +1,4 @@
-//! Answers that come line by line, for as long as the edge has more.
+//! Responses that come line by line, for as long as the edge has more.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use serde::Serialize;
 
 use super::{ANSWER_TIMEOUT, Client, ClientError, Refusal, whole};
 
-/// An edge says something at least so often to whoever follows; one that does not is gone.
+/// Longest silence. An edge sends a line to each follower more often than that; one that does not is gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
-/// Longest line, in bytes: more than any text that an edge passes on, with what JSON makes of it.
+/// Longest line, in bytes: more than any text that an edge passes on, escaped as JSON.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
-/// An answer that is still coming.
+/// A response that is still coming.
 #[derive(Debug)]
 pub struct Lines {
     body: Incoming,
@@ -25,12 +25,12 @@ pub struct Lines {
 }
 
 impl Client {
-    /// What is at a path, line by line.
+    /// The response at a path, line by line.
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
         self.follow(Method::GET, path, Bytes::new()).await
     }
 
-    /// What an order is answered with, line by line.
+    /// The response to an order, line by line.
     pub async fn lines_of_order(&self, path: &str, order: &impl Serialize) -> Result<Lines, ClientError> {
         self.follow(Method::POST, path, serde_json::to_vec(order)?.into()).await
     }
@@ -38,7 +38,7 @@ impl Client {
     async fn follow(&self, method: Method, path: &str, body: Bytes) -> Result<Lines, ClientError> {
         let stream = self.endpoint.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // It ends with the body, or when that is dropped.
+        // The task ends with the body, or when that is dropped.
         tokio::spawn(connection);
         let request = self.endpoint.request(method, path).body(Full::new(body))?;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
@@ -54,7 +54,7 @@ impl Client {
 }
 
 impl Lines {
-    /// Those that came next, without their breaks; `None` at the end of the answer.
+    /// The next lines, without line breaks; `None` at the end of the response.
     pub async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, ClientError> {
         let frame = tokio::time::timeout(SILENCE_LIMIT, self.body.frame()).await;
         let frame = frame.map_err(|source| ClientError::Silent { limit: SILENCE_LIMIT, source })?;
@@ -65,7 +65,7 @@ impl Lines {
     }
 }
 
-/// Takes the whole lines that are not empty, and leaves what has no end yet.
+/// Takes the complete lines that are not empty, and leaves an incomplete one.
 fn cut(pending: &mut Vec<u8>) -> Vec<Vec<u8>> {
     let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
     let rest = pending.split_off(end + 1);
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_cut_wherever_parts_end() {
+    fn lines_are_split_wherever_chunks_end() {
         let mut pending = b"one\n\ntw".to_vec();
         assert_eq!(cut(&mut pending), [b"one"]);
         pending.extend_from_slice(b"o");

@@ -1,7 +1,7 @@
 //! A client of an edge's admin API: HTTP/1.1 on a Unix socket, or over TLS with a token.
 //!
-//! One connection a request; [`Connection`] keeps one for many. An edge that would not is a [`ClientError::Refused`], with
-//! what it says of why. Nothing is asked twice: whether to try again is for the caller to say.
+//! One connection per request; [`Connection`] keeps one for many. A refusal of the edge is a [`ClientError::Refused`]
+//! with its reason. No request is repeated: that is up to the caller.
 
 #![warn(missing_docs)]
 
@@ -41,21 +41,22 @@ pub use self::error::{ClientError, Refusal};
 pub use self::events::Events;
 pub use self::lines::Lines;
 
-/// How long an answer may take: a deployment is stored durably first.
+/// How long a response may take: a deployment is written to disk first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a start may take to be answered: a class may have requests wait an hour for the container, and another for its port.
+/// How long the start of a container may take: a class may have requests wait an hour for the container, and another
+/// hour for its port.
 const START_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60 + 60);
-/// Largest answer, in bytes: a list of a million objects.
+/// Largest response body, in bytes: a list of a million objects.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
-/// What needs no encoding in a part of a path or a query.
+/// Characters that need no encoding in a segment of a path or a query.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
-/// A text as one part of a path or a query.
+/// Percent-encodes a text for use as one segment of a path or a query.
 pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 
-/// An edge, by its admin API.
+/// A client of one edge.
 #[derive(Debug, Clone)]
 pub struct Client {
     endpoint: Endpoint,
@@ -66,32 +67,32 @@ pub struct Ask<'a> {
     method: Method,
     path: &'a str,
     body: Bytes,
-    /// The version of the app that must be current.
+    /// The version of the app that must be current (`If-Match`).
     expect: Option<Version>,
-    /// How long the answer may take.
+    /// How long the response may take.
     limit: Duration,
 }
 
 impl<'a> Ask<'a> {
-    /// A request with these bytes, which is answered soon.
+    /// A request with this body and the usual timeout.
     pub fn new(method: Method, path: &'a str, body: impl Into<Bytes>) -> Self {
         Self { method, path, body: body.into(), expect: None, limit: ANSWER_TIMEOUT }
     }
 
-    /// One that is only carried out while this version of an app is current.
+    /// The same request, carried out only while this version of the app is current.
     #[must_use]
     pub fn expecting(self, expect: Option<Version>) -> Self {
         Self { expect, ..self }
     }
 
-    /// One whose answer may take so much longer.
+    /// The same request, with this added to its timeout.
     #[must_use]
     pub fn waiting(self, longer: Duration) -> Self {
         Self { limit: self.limit.saturating_add(longer), ..self }
     }
 }
 
-/// Shows the place, and nothing of a token.
+/// Shows the address, without the token.
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.endpoint.fmt(f)
@@ -99,32 +100,32 @@ impl fmt::Display for Client {
 }
 
 impl Client {
-    /// The edge at this socket of this machine.
+    /// A client of the edge that listens on this socket.
     pub fn at(socket: impl Into<PathBuf>) -> Self {
         Self { endpoint: Endpoint::Socket(socket.into()) }
     }
 
-    /// The edge at this address, for the bearer of this token.
+    /// A client of the edge at this address, authenticated by this token.
     pub fn at_address(address: Address, authority: Authority, token: String) -> Self {
         Self { endpoint: Endpoint::Network(Arc::new(Network { address, authority, token })) }
     }
 
-    /// Whether the edge answers.
+    /// Checks that the edge responds.
     pub async fn health(&self) -> Result<Health, ClientError> {
         self.get("/v1/health").await
     }
 
-    /// The edge's nodes.
+    /// Lists the edge's nodes.
     pub async fn nodes(&self) -> Result<NodeList, ClientError> {
         self.get("/v1/nodes").await
     }
 
-    /// Where the edge serves static files from, on its machine.
+    /// The directory on the edge's machine that static files are served from.
     pub async fn asset_directory(&self) -> Result<PathBuf, ClientError> {
         self.get("/v1/assets/directory").await.map(|answer: AssetDirectory| answer.directory)
     }
 
-    /// Makes a version of an app known; it is durable when this returns. Only while a version is current, if one is expected.
+    /// Deploys a version of an app; it is durable when this returns. With `expect`, only while that version is current.
     pub async fn deploy(
         &self,
         spec: &AppSpec,
@@ -137,7 +138,7 @@ impl Client {
         self.call(ask.expecting(expect).waiting(how.prefetch_timeout())).await
     }
 
-    /// Goes back to a version of an app; that is durable when this returns.
+    /// Makes an earlier version of an app current; that is durable when this returns.
     pub async fn roll_back(
         &self,
         app: &AppName,
@@ -149,13 +150,13 @@ impl Client {
         self.call(ask.expecting(expect)).await
     }
 
-    /// Has an object started, and waits until it answers.
+    /// Starts the container of an object, and waits until it accepts requests.
     pub async fn start<T: DeserializeOwned>(&self, order: &StartOrder) -> Result<T, ClientError> {
         let ask = Ask::new(Method::POST, "/v1/containers", serde_json::to_vec(order)?);
         self.call(Ask { limit: START_TIMEOUT, ..ask }).await
     }
 
-    /// Gives an object an order, and takes what it is then.
+    /// Sends an order for an object, and returns the object afterwards.
     pub async fn order<T: DeserializeOwned>(
         &self,
         verb: Verb,
@@ -165,17 +166,17 @@ impl Client {
         self.post(&verb.path(object), order).await
     }
 
-    /// What is at a path, as this type, or as it came ([`Value`]).
+    /// Gets a resource as this type, or unparsed as [`Value`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Ask::new(Method::GET, path, Bytes::new())).await
     }
 
-    /// What is at a path, as bytes.
+    /// Gets a resource as bytes.
     pub async fn bytes(&self, path: &str) -> Result<Bytes, ClientError> {
         self.answer(Ask::new(Method::GET, path, Bytes::new())).await
     }
 
-    /// Gives an order, and takes the answer.
+    /// Sends a POST request, and reads the response.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -184,12 +185,12 @@ impl Client {
         self.call(Ask::new(Method::POST, path, serde_json::to_vec(body)?)).await
     }
 
-    /// Gives an order that has no answer.
+    /// Sends a POST request whose response has no body.
     pub async fn post_nothing(&self, path: &str) -> Result<(), ClientError> {
         self.answer(Ask::new(Method::POST, path, Bytes::new())).await.map(drop)
     }
 
-    /// Puts a value at a path, and takes the answer.
+    /// Puts a JSON value, and reads the response.
     pub async fn put_json<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -198,17 +199,17 @@ impl Client {
         self.call(Ask::new(Method::PUT, path, serde_json::to_vec(body)?)).await
     }
 
-    /// Puts bytes at a path.
+    /// Puts bytes.
     pub async fn put(&self, path: &str, body: Vec<u8>) -> Result<(), ClientError> {
         self.answer(Ask::new(Method::PUT, path, body)).await.map(drop)
     }
 
-    /// Has something removed.
+    /// Deletes a resource.
     pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.answer(Ask::new(Method::DELETE, path, Bytes::new())).await.map(drop)
     }
 
-    /// What is in a field of each page of a list, as it came. The path has a query already.
+    /// Collects a field of all pages of a list. The path must have a query already.
     pub async fn pages(&self, path: &str, field: &str) -> Result<Vec<Value>, ClientError> {
         let (mut found, mut cursor) = (Vec::new(), String::new());
         loop {
@@ -224,7 +225,7 @@ impl Client {
         }
     }
 
-    /// Bytes to and from a port of an object's container, which is started if it sleeps.
+    /// Opens a raw connection to a port of an object's container, which is started if it sleeps.
     pub async fn connect(
         &self,
         object: ObjectId,
@@ -234,7 +235,7 @@ impl Client {
         let path = format!("/v1/containers/{object}/connect{query}");
         let stream = self.endpoint.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // It carries the bytes once the protocol is changed, and ends with them.
+        // The task carries the bytes after the upgrade, and ends with them.
         tokio::spawn(connection.with_upgrades());
         let request = self.endpoint.request(Method::GET, &path);
         let request = request.header("connection", "upgrade").header("upgrade", CONNECT_PROTOCOL);
@@ -244,11 +245,11 @@ impl Client {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(TokioIo::new(hyper::upgrade::on(answer).await?));
         }
-        let (status, bytes) = whole(answer).await?;
+        let (status, bytes) = read_response(answer).await?;
         Err(ClientError::Refused(Refusal::of(status, &bytes)))
     }
 
-    /// Asks, and takes the answer whatever its status is.
+    /// Sends a request, and returns the response whatever its status is.
     pub async fn exchange(&self, ask: Ask<'_>) -> Result<(StatusCode, Bytes), ClientError> {
         let (what, limit) = (self.what(&ask), ask.limit);
         let answer = tokio::time::timeout(limit, self.exchange_once(ask)).await;
@@ -283,13 +284,13 @@ impl Client {
         }
         let request = request.body(Full::new(ask.body))?;
         // The connection ends once the sender is dropped, so both can simply be awaited.
-        let answer = async move { whole(sender.send_request(request).await?).await };
+        let answer = async move { read_response(sender.send_request(request).await?).await };
         let (answer, _) = tokio::join!(answer, connection);
         answer
     }
 }
 
-async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
+async fn read_response(response: Response<Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
     let body = body.map_err(|error| ClientError::BrokeOff(error.to_string()))?;
@@ -305,7 +306,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers one request with these bytes and gives back what was asked.
+    /// Serves one request with this response, and returns what was received.
     fn serve(socket: &Path, answer: &'static str) -> JoinHandle<String> {
         let listener = UnixListener::bind(socket).unwrap();
         std::thread::spawn(move || {
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_read() {
+    async fn a_response_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");
         let body = r#"{"directory":"/x"}"#;
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_says_what_the_edge_said() {
+    async fn a_refusal_has_the_reason_of_the_edge() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");
         let answer = "HTTP/1.1 422 X\r\nconnection: close\r\n\r\n{\"title\":\"no\",\"detail\":\"not so\",\"status\":422}";
@@ -340,13 +341,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_edge_is_told_with_advice() {
+    async fn without_an_edge_the_error_gives_advice() {
         let error = Client::at("/nowhere/admin.sock").health().await.unwrap_err().to_string();
         assert!(error.contains("/nowhere/admin.sock") && error.contains("berth dev"), "{error}");
     }
 
     #[test]
-    fn texts_are_one_part_of_a_path() {
+    fn texts_are_encoded_as_one_path_segment() {
         assert_eq!(encode("a/b c?ä.%"), "a%2Fb%20c%3F%C3%A4%2E%25");
     }
 }

@@ -1,4 +1,5 @@
-//! Who may do what: the edge's own user and root everything, bearers of tokens what their scope allows.
+//! Authentication and authorization: the edge's own user and root may do everything, clients with a token what its
+//! scope permits.
 
 use std::sync::Arc;
 
@@ -13,20 +14,20 @@ use berth_store::Scope;
 use super::Admin;
 use super::problem::Problem;
 
-/// Where a connection comes from.
+/// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// A process of this machine, and its user.
+    /// A process on this machine, by its user.
     Local { uid: u32 },
-    /// Anywhere, over TLS.
+    /// A client anywhere, over TLS.
     Network,
 }
 
-/// Who asks, once that is known.
+/// The authenticated client's permissions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller(Scope);
 
-/// Finds out who asks. Whoever is nobody gets no further, whatever they ask for.
+/// Authenticates the client. A request without valid credentials is refused before its path is looked at.
 pub(super) async fn identify(
     State(admin): State<Arc<Admin>>,
     Extension(peer): Extension<Peer>,
@@ -63,7 +64,7 @@ fn caller(admin: &Admin, peer: Peer, headers: &HeaderMap) -> Result<Caller, Prob
     }
 }
 
-/// Tells the registry who asks.
+/// Passes the client's scope on to the registry.
 pub(super) async fn to_registry(
     Extension(Caller(scope)): Extension<Caller>,
     mut request: Request,
@@ -73,7 +74,7 @@ pub(super) async fn to_registry(
     next.run(request).await
 }
 
-/// Lets only those pass whose scope includes this one.
+/// Refuses clients whose scope does not include the needed one.
 pub(super) async fn check(
     State(needed): State<Scope>,
     Extension(Caller(scope)): Extension<Caller>,
@@ -83,6 +84,6 @@ pub(super) async fn check(
     if scope >= needed {
         return next.run(request).await;
     }
-    let detail = format!("this takes a token of the scope `{needed}`, and this one has `{scope}`");
+    let detail = format!("a token with the scope `{needed}` is needed, and this one has `{scope}`");
     Problem::new(StatusCode::FORBIDDEN, "not allowed", detail).into_response()
 }

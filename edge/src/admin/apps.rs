@@ -20,7 +20,7 @@ use crate::apps::versions;
 
 type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
 
-/// An app as it is shown.
+/// The representation of an app.
 fn view(history: &AppHistory) -> AppView {
     let current = history.current();
     let mut spec = current.spec.clone();
@@ -35,7 +35,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
     Json(AppList { apps: admin.apps.all().iter().map(|app| view(app)).collect() })
 }
 
-/// Shows one app. Its version is also the `ETag`, for the conditions of changes.
+/// Shows one app. The `ETag` is its current version, for conditional changes.
 #[utoipa::path(get, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
     responses((status = 200, body = AppView, headers(("etag" = String))), Denied, Missing,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
@@ -44,7 +44,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(app): Path<String
     Ok((read::etag(history.current().version), Json(view(&history))))
 }
 
-/// Lists the versions of an app that are kept, the newest first.
+/// Lists the kept versions of an app, the newest first.
 #[utoipa::path(get, path = "/v1/apps/{app}/versions", tag = "apps", params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
     responses((status = 200, body = VersionList), Denied, Missing,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
@@ -55,7 +55,8 @@ pub(super) async fn versions(
     Ok(Json(VersionList { versions: versions::views(&*admin.history(&app)?) }))
 }
 
-/// Deploys an app: makes this its newest and current version. Answered once it is durable and routed to.
+/// Deploys an app: makes the specification its newest and current version. Responds once that is durable and requests
+/// are routed by it.
 #[utoipa::path(put, path = "/v1/apps/{app}", tag = "apps", request_body = AppSpec,
     params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"), DeployParameters,
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes"),
@@ -70,7 +71,7 @@ pub(super) async fn deploy(
 ) -> Tagged<Deployed> {
     let app: AppName = read::name("app", &app)?;
     let expect = read::expectation(&headers)?;
-    let prefetch = Prefetch::asked(how.prefetch.as_deref(), how.prefetch_timeout_ms)?;
+    let prefetch = Prefetch::parse(how.prefetch.as_deref(), how.prefetch_timeout_ms)?;
     let spec: AppSpec = read::strict(body)?;
     if spec.name != app {
         let message = format!("is `{}`, and the path names the app `{app}`", spec.name);
@@ -83,7 +84,7 @@ pub(super) async fn deploy(
     admin.deployed(app, version, how.now).await
 }
 
-/// Makes an earlier version of an app current again. Answered once that is durable and routed to.
+/// Makes an earlier version of an app current again. Responds once that is durable and requests are routed by it.
 #[utoipa::path(post, path = "/v1/apps/{app}/rollback", tag = "apps", request_body = Option<Rollback>,
     params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes")),
@@ -97,20 +98,20 @@ pub(super) async fn roll_back(
     let Rollback { version, now, prefetch, prefetch_timeout_ms } = rollback;
     let app: AppName = read::name("app", &app)?;
     let expect = read::expectation(&headers)?;
-    let prefetch = Prefetch::asked(prefetch.as_deref(), prefetch_timeout_ms)?;
+    let prefetch = Prefetch::parse(prefetch.as_deref(), prefetch_timeout_ms)?;
     let to = admin.history(&app.to_string())?.roll_back(version);
     let fetched = match &to {
         Some(to) => prefetch.wait(&admin, &to.current().spec).await?,
         None => None,
     };
-    // Another may have come meanwhile: the version that was waited for is the one that is meant.
+    // Another version may have become current while nodes fetched images: roll back to the one that was waited for.
     let version = version.or(to.map(|to| to.current().version));
     let current = admin.apps.roll_back(&app, version, expect).await?;
     admin.delivery.settle(&admin.apps, fetched);
     admin.deployed(app, current, now).await
 }
 
-/// Ends an app: nothing is routed to it any more, and its containers are stopped. Its versions are lost; its secrets stay.
+/// Removes an app: its routes are removed, and its containers stopped. Its versions are lost; its secrets are kept.
 #[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps",
     params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes")),
@@ -147,7 +148,7 @@ impl Admin {
         Ok((read::etag(version.version), Json(Deployed { app, version, ended, missing_secrets })))
     }
 
-    /// Has all containers of an app end that are of another version.
+    /// Stops the containers of an app that are of another version.
     async fn end_others(&self, app: &AppName, version: Version) -> Result<usize, Problem> {
         let mut ended = 0;
         for mailbox in &self.mailboxes {

@@ -1,4 +1,4 @@
-//! Raw bytes to and from a port of an object's container, over a connection that changes its protocol.
+//! Raw connections to a port of an object's container, by an HTTP upgrade.
 
 use std::sync::Arc;
 
@@ -15,8 +15,9 @@ use super::read::{NOT_READ, Parameters, object_id};
 use crate::proxy::connect::Connect;
 use crate::proxy::error::ProxyError;
 
-/// Connects to a port of an object's container, which is started as by a request if it sleeps. Ask with `connection:
-/// upgrade` and `upgrade: berth-tcp`; behind the 101 both sides send bytes as they like. They count as activity.
+/// Opens a raw connection to a port of an object's container, which is started if it sleeps, as by a request. Ask with
+/// `connection: upgrade` and `upgrade: berth-tcp`; after the response 101 both sides send bytes freely. The bytes count
+/// as activity.
 #[utoipa::path(get, path = "/v1/containers/{id}/connect", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ConnectParameters),
     responses((status = 101, description = "the connection is one to the port from here on"),
         (status = 426, body = Problem, content_type = "application/problem+json"), Denied, Wrong, Missing, Conflicting,
@@ -51,10 +52,10 @@ pub(super) async fn connect(
 }
 
 impl Admin {
-    /// Room for one more who watches or is connected.
+    /// A permit to watch or to be connected.
     pub(super) fn watch(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| {
-            let detail = "too many watch or are connected already; try again later";
+            let detail = "too many watchers and raw connections; try again later";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no room", detail)
         })
     }

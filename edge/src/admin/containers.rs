@@ -1,5 +1,4 @@
-//! Objects and their containers: what there is, and orders to single ones. Reads and checks what is asked; the engine
-//! decides.
+//! Objects and their containers: lists, and orders for single objects. Parses and checks requests; the engine decides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,14 +25,14 @@ use crate::proxy::error::ProxyError;
 use crate::shard::objects::Mailbox;
 use crate::shard::shard_of;
 
-/// Objects that one answer lists unless it is asked for another number.
+/// Objects on a page by default.
 const PAGE: usize = 1_000;
-/// Longest time from a signal to SIGKILL that an order may give, in milliseconds: a day, as for a class.
+/// Longest grace period from a signal to SIGKILL that an order may ask for, in milliseconds: a day, as for a class.
 const MAX_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
 type Answer = Result<Json<ContainerView>, Problem>;
 
-/// An object as it is shown.
+/// The representation of an object.
 pub(super) fn shown(view: ObjectView) -> ContainerView {
     let ObjectView { id, key, node, instance, version, generation, last_change_ms, exit, .. } = view;
     let (app, class, name) = (key.app, key.class, key.name);
@@ -86,7 +85,7 @@ pub(super) async fn list(
     Ok(Json(ContainerPage { containers, next_cursor: next.map(|id| id.to_string()) }))
 }
 
-/// Starts an object's container and waits until its port answers, as a request would.
+/// Starts an object's container and waits until its port accepts requests, as a request would.
 #[utoipa::path(post, path = "/v1/containers", tag = "containers", request_body = StartOrder,
     responses((status = 200, body = ContainerView), Denied, Wrong, Missing, Conflicting, Unavailable))]
 pub(super) async fn start(State(admin): State<Arc<Admin>>, Body(order): Body<StartOrder>) -> Answer {
@@ -98,7 +97,7 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, Body(order): Body<Sta
     }
     let class = apply(order, class)?;
     let hold = admin.mailbox(id).acquire(admin.waiters.next(), id, key, Arc::new(class)).await?;
-    // From here on it lives as long as after any request.
+    // The hold ends here; the container sleeps as after any request.
     drop(hold);
     admin.view(id).await
 }
@@ -119,7 +118,7 @@ pub(super) async fn show(
     Ok((AppendHeaders([("server-timing", timing)]), view).into_response())
 }
 
-/// Has an object's container end with a signal, and SIGKILL after a while. Answered once that is durable.
+/// Stops an object's container with a signal, and with SIGKILL after a grace period. Responds once that is durable.
 #[utoipa::path(post, path = "/v1/containers/{id}/stop", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     request_body = Option<StopOrder>,
     responses((status = 200, body = ContainerView), Denied, Wrong, Missing, Unavailable))]
@@ -135,7 +134,7 @@ pub(super) async fn stop(
     admin.end(object_id(&id)?, EndOrder::Stop { signal, grace_ms }).await
 }
 
-/// Ends an object's container with SIGKILL, now. Answered once that is durable.
+/// Kills an object's container with SIGKILL. Responds once that is durable.
 #[utoipa::path(post, path = "/v1/containers/{id}/destroy", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 200, body = ContainerView), Denied, Missing, Unavailable,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
@@ -143,7 +142,7 @@ pub(super) async fn destroy(State(admin): State<Arc<Admin>>, Path(id): Path<Stri
     admin.end(object_id(&id)?, EndOrder::Destroy).await
 }
 
-/// Sends a container a signal, and no more: what it does then is up to its app.
+/// Sends a container a signal and nothing else: the app decides what it does.
 #[utoipa::path(post, path = "/v1/containers/{id}/signal", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     request_body = SignalOrder,
     responses((status = 200, body = ContainerView), Denied, Wrong, Missing, Conflicting, Unavailable))]
@@ -163,7 +162,7 @@ pub(super) async fn signal(
     admin.view(object).await
 }
 
-/// Counts as activity: the container sleeps no earlier than `sleep_after` from now.
+/// Counts as activity: the container does not sleep before `sleep_after` from now.
 #[utoipa::path(post, path = "/v1/containers/{id}/renew", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 200, body = ContainerView), Denied, Missing, Conflicting,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
@@ -182,7 +181,7 @@ fn check_signal(signal: i32) -> Result<(), Problem> {
     Err(invalid("signal", format!("{signal} is not the number of a signal, which is 1 to 64")))
 }
 
-/// Lets an order pass that is not refused.
+/// Passes an order through unless it is refused.
 fn allow(effect: Effect) -> Result<(), Problem> {
     match effect {
         Effect::Refused { title, detail } => Err(Problem::new(StatusCode::CONFLICT, title, detail)),
@@ -198,7 +197,7 @@ fn container(verb: Verb, view: ObjectView) -> Result<(NodeId, InstanceId), Probl
     })
 }
 
-/// The class as this one container is to have it. An order starts also what requests may not.
+/// The class with the settings of this one container. An order may start classes that requests may not.
 fn apply(order: StartOrder, mut class: ClassSpec) -> Result<ClassSpec, Problem> {
     class.manual_start = false;
     let recipe = &mut class.recipe;
@@ -211,7 +210,7 @@ fn apply(order: StartOrder, mut class: ClassSpec) -> Result<ClassSpec, Problem> 
     if let Some(name) = order.secrets.keys().find(|name| order.env.contains_key(name.as_str())) {
         return Err(invalid("secrets", format!("{name} is in env too")));
     }
-    // What is given for this one container goes before what its class says, whether it is a secret there or not.
+    // Settings of this one container override those of the class, also when one is a secret and the other is not.
     class.secrets.retain(|name, _| !order.env.contains_key(name.as_str()));
     recipe.env.retain(|name, _| !order.secrets.keys().any(|secret| secret.as_str() == name));
     class.secrets.extend(order.secrets);
@@ -245,7 +244,7 @@ impl Admin {
         &self.mailboxes[shard_of(object, self.mailboxes.len())]
     }
 
-    /// What the engine has of an object.
+    /// The engine's view of an object, if it has it in memory.
     async fn live(&self, object: ObjectId) -> Option<ObjectView> {
         self.mailbox(object).view(object).await
     }
@@ -260,12 +259,13 @@ impl Admin {
         self.known(object).await.map(|view| Json(shown(view)))
     }
 
-    /// An object as the engine has it, or as it is stored.
+    /// An object from the engine, or else from the store.
     pub(super) async fn known(&self, object: ObjectId) -> Result<ObjectView, Problem> {
         if let Some(view) = self.live(object).await {
             return Ok(view);
         }
-        // Some microseconds, or one access to the disk: less than handing it to another thread, and nobody's requests wait.
+        // Some microseconds, or one disk access: cheaper than a switch to another thread, and requests of clients do
+        // not run here.
         let record = self.store.load(object)?;
         record.as_ref().map(ObjectView::from).ok_or_else(|| {
             let detail = format!("no object with the id {object} was ever started");
@@ -273,7 +273,7 @@ impl Admin {
         })
     }
 
-    /// Objects behind this one, and the last one looked at if there may be more.
+    /// Objects after this one, and the last one looked at if there may be more.
     async fn page(
         &self,
         after: Option<ObjectId>,
@@ -284,7 +284,7 @@ impl Admin {
         let stored = stored.map_err(|error| Problem::internal(&error))??;
         let last = stored.last().filter(|_| stored.len() == limit).map(|record| record.key.id());
         let here = |id: ObjectId| after.is_none_or(|after| id > after) && last.is_none_or(|last| id <= last);
-        // What is stored is behind what the engines have in memory, where they have it.
+        // The engines' state is newer than the store's, for objects that they have in memory.
         let mut views: BTreeMap<ObjectId, ObjectView> =
             stored.iter().map(|record| (record.key.id(), record.into())).collect();
         for mailbox in &self.mailboxes {

@@ -1,4 +1,4 @@
-//! Objects as they change, for those who watch: server-sent events.
+//! Changes of objects as server-sent events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::containers::shown;
 use super::problem::{Denied, Problem, Unavailable, Wrong};
 use super::read::Parameters;
 
-/// How often a line is sent where nothing happens, so that both sides notice when the other is gone.
+/// Interval of comment lines on a silent stream, by which both sides notice that the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 fn is_watched(watched: &WatchParameters, view: &ObjectView) -> bool {
@@ -26,9 +26,9 @@ fn is_watched(watched: &WatchParameters, view: &ObjectView) -> bool {
         && watched.object.is_none_or(|object| object == view.id)
 }
 
-/// Tells how objects change: first those that have, or just had, a container as they are now, each as an event
-/// `container` with what `GET /v1/containers/{id}` shows; then `ready`; then every change. Who reads too slowly gets
-/// `lagged` with the number of events lost, and should look again.
+/// Streams changes of objects: first an event `container` for each object that has, or just had, a container, with what
+/// `GET /v1/containers/{id}` shows; then `ready`; then an event for every change. A client that reads too slowly gets
+/// `lagged` with the number of events lost, and should list the objects again.
 #[utoipa::path(get, path = "/v1/events", tag = "containers", params(WatchParameters),
     responses((status = 200, body = String, content_type = "text/event-stream"), Denied, Wrong, Unavailable))]
 pub(super) async fn watch(
@@ -36,7 +36,7 @@ pub(super) async fn watch(
     Parameters(watched): Parameters<WatchParameters>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let permit = admin.watch()?;
-    // From here on nothing is missed.
+    // Subscribed before listing, so that no change is missed.
     let changes = BroadcastStream::new(admin.changes.subscribe());
     let mut now = Vec::new();
     for mailbox in &admin.mailboxes {
@@ -45,7 +45,7 @@ pub(super) async fn watch(
     let now: Vec<Event> = now.into_iter().filter(|view| is_watched(&watched, view)).map(container).collect();
     let ready = event(&ObjectEvent::Ready);
     let changes = changes.filter_map(move |change| {
-        // The room is kept for as long as the stream is.
+        // The stream holds the permit for as long as it lives.
         let _ = &permit;
         std::future::ready(match change {
             Ok(change) if is_watched(&watched, &change.view) => Some(container(change.view.clone())),

@@ -18,10 +18,10 @@ use super::problem::{Denied, Problem};
 use super::read;
 use crate::delivery::{Goal, ImageOnNode, Pending, PrefetchError};
 
-/// Longest that a deployment may wait for nodes.
+/// Longest wait of a deployment for nodes.
 const MAX_PREFETCH_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// How many nodes must hold an app's images before it becomes current, and how long that may take.
+/// How many nodes must hold an app's images before a version becomes current, and how long that may take.
 #[derive(Debug)]
 pub(super) struct Prefetch {
     goal: Option<Goal>,
@@ -29,8 +29,8 @@ pub(super) struct Prefetch {
 }
 
 impl Prefetch {
-    /// What a request says: `all`, `none` or a number, and milliseconds.
-    pub(super) fn asked(goal: Option<&str>, timeout_ms: Option<u64>) -> Result<Self, Problem> {
+    /// Parses the parameters of a request: `all`, `none` or a number, and milliseconds.
+    pub(super) fn parse(goal: Option<&str>, timeout_ms: Option<u64>) -> Result<Self, Problem> {
         let timeout = timeout_ms.map_or(PREFETCH_TIMEOUT, Duration::from_millis);
         if timeout > MAX_PREFETCH_TIMEOUT {
             return Err(wrong("prefetch_timeout_ms", "is more than an hour"));
@@ -48,8 +48,8 @@ impl Prefetch {
         Ok(Self { goal, timeout })
     }
 
-    /// Has the nodes fetch an app's images, and waits for that. What is returned goes to [`Delivery::settle`] once the app is
-    /// current.
+    /// Has the nodes fetch an app's images, and waits for that. Pass the result to [`Delivery::settle`] once the
+    /// version is current.
     ///
     /// [`Delivery::settle`]: crate::delivery::Delivery::settle
     pub(super) async fn wait(&self, admin: &Admin, app: &AppSpec) -> Result<Option<Pending>, Problem> {
@@ -91,7 +91,7 @@ fn holder(node: String, image: ImageOnNode) -> Holder {
     Holder { node, state, done, total, message }
 }
 
-/// Tells how far each node is with an image.
+/// Shows how far each node is with fetching an image.
 #[utoipa::path(get, path = "/v1/images/{digest}/nodes", tag = "images",
     params(("digest" = String, Path, pattern = "^sha256:[0-9a-f]{64}$", description = "Of its manifest or index")),
     responses((status = 200, body = HolderList), Denied,

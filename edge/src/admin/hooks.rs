@@ -1,4 +1,4 @@
-//! Events that hooks are still to be told, and those that were set aside because they could not be.
+//! Events that wait for delivery to hooks, and those whose delivery failed for good.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use berth_store::{self as store, Delivery, EventId, Write};
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Wrong};
 use super::read::{Parameters, name};
-use crate::hooks::delivery::afresh;
+use crate::hooks::delivery::reset_tries;
 
-/// Events that one answer lists unless it is asked for another number.
+/// Events on a page by default.
 const PAGE: usize = 100;
 
 fn view((id, delivery): (EventId, Delivery)) -> EventView {
@@ -40,7 +40,7 @@ fn page(found: Vec<(EventId, Delivery)>, limit: usize) -> Json<EventPage> {
     Json(EventPage { events: found.into_iter().map(view).collect(), next_cursor })
 }
 
-/// Lists the events that are still to be told, by object, each object's in order.
+/// Lists the events that wait for delivery, by object, those of one object in order.
 #[utoipa::path(get, path = "/v1/hooks/pending", tag = "hooks", params(Listing),
     responses((status = 200, body = EventPage), Denied, Wrong))]
 pub(super) async fn pending(
@@ -51,7 +51,7 @@ pub(super) async fn pending(
     Ok(page(admin.store.events(after, limit)?, limit))
 }
 
-/// Lists the events that were set aside, the oldest first.
+/// Lists the events whose delivery failed for good, the oldest first.
 #[utoipa::path(get, path = "/v1/hooks/failed", tag = "hooks", params(Listing),
     responses((status = 200, body = EventPage), Denied, Wrong))]
 pub(super) async fn failed(
@@ -62,7 +62,7 @@ pub(super) async fn failed(
     Ok(page(admin.store.dead_events(after, limit)?, limit))
 }
 
-/// Has an event that was set aside told after all, behind all that its object has to tell now, and under a new id.
+/// Queues a failed event for delivery again, after all waiting events of its object, and under a new id.
 #[utoipa::path(post, path = "/v1/hooks/failed/{event}/retry", tag = "hooks", params(("event" = String, Path)),
     responses((status = 204), Denied, Missing, Wrong))]
 pub(super) async fn retry(
@@ -71,13 +71,13 @@ pub(super) async fn retry(
 ) -> Result<StatusCode, Problem> {
     let id: EventId = name("event", &event)?;
     let Some(delivery) = admin.store.dead_event(id)? else { return Err(no_event()) };
-    let writes = vec![Write::Event(Box::new(afresh(delivery))), Write::RemoveDead(id)];
+    let writes = vec![Write::Event(Box::new(reset_tries(delivery))), Write::RemoveDead(id)];
     store::commit(&*admin.store, writes).await?;
     admin.wakes.wake(id.object);
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Forgets an event that was set aside.
+/// Discards a failed event.
 #[utoipa::path(delete, path = "/v1/hooks/failed/{event}", tag = "hooks", params(("event" = String, Path)),
     responses((status = 204), Denied, Missing, Wrong))]
 pub(super) async fn discard(

@@ -1,4 +1,4 @@
-//! Images: listed, shown, deleted, and those that nobody needs collected. They are pushed and pulled below `/v2/`.
+//! Images: listing, deletion and garbage collection. They are pushed and pulled below `/v2/`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{self, OptionalBody, Parameters, invalid};
 
-/// Images of a page that is not asked for so many.
+/// Images on a page by default.
 const PAGE: usize = 100;
-/// Tags that are read at once.
+/// Tags that are read from the store at once.
 const TAGS: usize = 1_000;
 
 impl From<ImageError> for Problem {
@@ -41,7 +41,7 @@ impl From<ImageError> for Problem {
     }
 }
 
-/// Lists images, a page at a time.
+/// Lists images.
 #[utoipa::path(get, path = "/v1/images", tag = "images", params(Listing),
     responses((status = 200, body = ImageList), Denied, Wrong))]
 pub(super) async fn list(
@@ -51,7 +51,7 @@ pub(super) async fn list(
     let (after, limit) = listing.page::<Named>(PAGE)?;
     let after = match after {
         Some(Named { repository, pick: Pick::Digest(digest) }) => Some((repository, digest)),
-        Some(_) => return Err(invalid("cursor", "is not one that a page before has given")),
+        Some(_) => return Err(invalid("cursor", "is not one that an earlier page has returned")),
         None => None,
     };
     let uses = admin.images.uses().await?;
@@ -69,7 +69,7 @@ pub(super) async fn list(
 
 type TagsOf = HashMap<(Repository, Digest), Vec<Tag>>;
 
-/// A page of manifests, and the tags that they have.
+/// A page of manifests, and their tags.
 fn records(
     store: &dyn Store,
     after: Option<(Repository, Digest)>,
@@ -93,7 +93,7 @@ fn records(
     Ok((records, tags))
 }
 
-/// Shows what an image is made of.
+/// Shows the parts of an image.
 #[utoipa::path(get, path = "/v1/images/{digest}", tag = "images",
     params(("digest" = String, Path, pattern = "^sha256:[0-9a-f]{64}$")),
     responses((status = 200, body = ImageView), Denied, Missing,
@@ -110,7 +110,7 @@ pub(super) async fn show(
     Ok(Json(ImageView { info, used_by }))
 }
 
-/// Deletes a tag, or a manifest with its tags. Content that nobody needs then is removed by a collection.
+/// Deletes a tag, or a manifest with its tags. Content that nothing uses then is removed by the garbage collection.
 #[utoipa::path(delete, path = "/v1/images", tag = "images", params(DeleteParameters),
     responses((status = 204), Denied, Missing, Wrong, Conflicting))]
 pub(super) async fn delete(
@@ -127,7 +127,8 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes what nobody needs: images without a tag that no kept version of an app uses, an hour after anybody asked for them.
+/// Removes unused images: those without a tag that no kept version of an app uses, an hour after they were last
+/// accessed.
 #[utoipa::path(post, path = "/v1/images/gc", tag = "images", request_body = Option<Collection>,
     responses((status = 200, body = Swept), Denied, Wrong))]
 pub(super) async fn gc(
@@ -140,7 +141,7 @@ pub(super) async fn gc(
 impl Admin {
     async fn entry(&self, record: ManifestRecord, tags: &TagsOf, uses: &Uses) -> Result<ImageEntry, Problem> {
         let ManifestRecord { repository, digest, media_type, size, pushed_ms, .. } = record;
-        // One whose content is gone or damaged is listed too: it can be deleted, or pushed again.
+        // An image whose content is missing or damaged is listed too: it can be deleted, or pushed again.
         let info = match self.images.describe(&digest).await {
             Err(ImageError::Manifest(_) | ImageError::Content(_)) => None,
             described => described?,

@@ -1,4 +1,4 @@
-//! What objects keep: values under keys, durable when a change is answered.
+//! The key-value store of objects. Changes are durable when they are answered.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use super::Admin;
 use super::problem::{Denied, Missing, Problem, Wrong};
 use super::read::{Body, Parameters, Raw, invalid, object_id};
 
-/// Largest body of a batch, in bytes: all of its changes at their longest, as base64, with the words around them.
+/// Largest body of a batch, in bytes: the most changes of the largest size, base64-encoded, with the JSON around them.
 pub(super) const MAX_BATCH_BYTES: usize = 2 * MAX_CHANGES * (MAX_KEY_BYTES + MAX_VALUE_BYTES);
-/// Keys that one answer lists unless it is asked for another number.
+/// Keys on a page by default.
 const PAGE: usize = 1_000;
 
 fn change(put: Put, index: usize) -> Result<KvChange, Problem> {
@@ -34,7 +34,7 @@ fn change(put: Put, index: usize) -> Result<KvChange, Problem> {
     Ok(KvChange { key: checked(&format!("{field}.key"), put.key)?, value: Some(sized(&field, value)?) })
 }
 
-/// Lists the keys that an object has values under.
+/// Lists an object's keys.
 #[utoipa::path(get, path = "/v1/containers/{id}/kv", tag = "kv",
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), KeyListing),
     responses((status = 200, body = KeyPage), Denied, Wrong))]
@@ -55,7 +55,7 @@ pub(super) async fn list(
     Ok(Json(KeyPage { keys, next_cursor }))
 }
 
-/// Gives the value under a key.
+/// Returns the value of a key.
 #[utoipa::path(get, path = "/v1/containers/{id}/kv/{key}", tag = "kv",
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("key" = String, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), Denied, Missing, Wrong))]
@@ -70,7 +70,7 @@ pub(super) async fn get(
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response())
 }
 
-/// Puts a value under a key, in place of the one that is there. Answered once it is durable.
+/// Sets the value of a key. Responds once that is durable.
 #[utoipa::path(put, path = "/v1/containers/{id}/kv/{key}", tag = "kv",
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("key" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
@@ -85,7 +85,7 @@ pub(super) async fn put(
     admin.change(object, vec![KvChange { key, value }]).await
 }
 
-/// Deletes a key and its value, if they are there. Answered once that is durable.
+/// Deletes a key, if it exists. Responds once that is durable.
 #[utoipa::path(delete, path = "/v1/containers/{id}/kv/{key}", tag = "kv",
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("key" = String, Path)),
     responses((status = 204), Denied, Wrong))]
@@ -97,7 +97,7 @@ pub(super) async fn delete(
     admin.change(object, vec![KvChange { key, value: None }]).await
 }
 
-/// Makes several changes, all of them or none. Answered once they are durable.
+/// Applies several changes, all of them or none. Responds once they are durable.
 #[utoipa::path(post, path = "/v1/containers/{id}/kv", tag = "kv", request_body = Batch,
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 204), Denied, Wrong))]

@@ -1,4 +1,4 @@
-//! Where the API is served: a Unix socket, and an address with TLS if one is configured.
+//! The listeners of the admin API: a Unix socket, and an address with TLS if one is configured.
 
 use std::fs;
 use std::io;
@@ -11,13 +11,14 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Extension;
 use axum::middleware::{from_fn, from_fn_with_state};
+use berth_common::accept::accept_loop;
 use berth_registry::server;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
 use super::Admin;
@@ -26,20 +27,18 @@ use super::metrics;
 use crate::config::AdminTls;
 use crate::http::tls;
 
-/// Who may open the socket: its owner.
+/// Mode of the socket: only its owner may connect.
 const SOCKET_MODE: u32 = 0o600;
-/// Most connections at once, of each kind; more wait in the kernel.
+/// Most connections at once of each listener; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 512;
-/// How long a handshake may take.
+/// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the head of a request may take, and how long an idle connection is kept.
+/// Longest wait for a whole request head, and so how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest head of a request.
+/// Largest head of a request, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Rest after the kernel refused to hand out a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where the API is served.
+/// The bound listeners.
 pub(crate) struct Listeners {
     local: UnixListener,
     network: Option<(TcpListener, TlsAcceptor)>,
@@ -64,24 +63,24 @@ impl Listeners {
     }
 }
 
-/// A socket that never is open to others: it gets its mode in a directory of its own, and then its place.
+/// Binds a socket that other users can never connect to: it gets its mode in a private directory, and is then moved.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let nursery: PathBuf = parent.join(format!(".admin-{}", std::process::id()));
-    // An edge with this number that was killed in here has left it.
-    let _ = fs::remove_dir_all(&nursery);
-    std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&nursery)?;
-    let place = || {
-        let born = nursery.join("s");
-        let listener = UnixListener::bind(&born)?;
-        fs::set_permissions(&born, fs::Permissions::from_mode(SOCKET_MODE))?;
-        // Takes the place of the socket of a process that was killed; a living one would hold the store.
-        fs::rename(&born, path)?;
+    let private: PathBuf = parent.join(format!(".admin-{}", std::process::id()));
+    // Left behind if an edge with this process id was killed in this function.
+    let _ = fs::remove_dir_all(&private);
+    std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&private)?;
+    let bind = || {
+        let unmoved = private.join("s");
+        let listener = UnixListener::bind(&unmoved)?;
+        fs::set_permissions(&unmoved, fs::Permissions::from_mode(SOCKET_MODE))?;
+        // Replaces the socket of a killed edge. It cannot be that of a running one, which would have the store locked.
+        fs::rename(&unmoved, path)?;
         Ok(listener)
     };
-    let placed = place();
-    fs::remove_dir_all(&nursery)?;
-    placed
+    let bound = bind();
+    fs::remove_dir_all(&private)?;
+    bound
 }
 
 /// Serves the API for as long as it is polled.
@@ -106,40 +105,28 @@ pub(crate) async fn serve(listeners: Listeners, admin: Admin) {
 }
 
 async fn accept_local(listener: UnixListener, routes: axum::Router) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-        match listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
-            Ok((cred, stream)) => {
-                let peer = Peer::Local { uid: cred.uid() };
-                tokio::spawn(serve_one(stream, peer, routes.clone(), permit));
-            }
-            Err(error) => pause(&error).await,
-        }
-    }
+    let accept = async || {
+        let (stream, _) = listener.accept().await?;
+        Ok((stream.peer_cred()?.uid(), stream))
+    };
+    let serve = |(uid, stream), permit| {
+        tokio::spawn(serve_one(stream, Peer::Local { uid }, routes.clone(), permit));
+    };
+    accept_loop("admin socket", MAX_CONNECTIONS, accept, serve).await;
 }
 
 async fn accept_network(listener: TcpListener, tls: TlsAcceptor, routes: axum::Router) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                let (handshake, routes) = (tls.accept(stream), routes.clone());
-                tokio::spawn(async move {
-                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                        Ok(Ok(stream)) => serve_one(stream, Peer::Network, routes, permit).await,
-                        Ok(Err(error)) => tracing::debug!(%address, %error, "handshake failed"),
-                        Err(_) => tracing::debug!(%address, "handshake took too long"),
-                    }
-                });
+    let serve = |(stream, address), permit| {
+        let (handshake, routes) = (tls.accept(stream), routes.clone());
+        tokio::spawn(async move {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                Ok(Ok(stream)) => serve_one(stream, Peer::Network, routes, permit).await,
+                Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%address, "TLS handshake timed out"),
             }
-            Err(error) => pause(&error).await,
-        }
-    }
-}
-
-async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "connection to the admin API not accepted");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
+        });
+    };
+    accept_loop("admin TLS", MAX_CONNECTIONS, || listener.accept(), serve).await;
 }
 
 async fn serve_one(

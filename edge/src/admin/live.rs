@@ -1,4 +1,4 @@
-//! What instances that live have taken until now, as their nodes tell.
+//! The usage of running instances, as their nodes report it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,35 +18,36 @@ use crate::shard::link::{Links, call};
 use crate::shard::objects::Mailbox;
 use crate::usage::sums::Life;
 
-/// How long all nodes together may take to tell; what is not told by then is counted without.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
-/// Instances that are asked after at once.
-const AT_ONCE: usize = 64;
+/// Longest wait for the reports of all nodes together; instances that are not reported in time are counted without
+/// usage.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most instances that nodes are asked about at once.
+const MAX_CONCURRENT: usize = 64;
 
-/// What a node says of an instance.
+/// A node's answer about an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reported {
     Usage(Usage),
-    /// Its app does not run, or does no longer.
+    /// Its app does not run yet, or no longer.
     Nothing,
 }
 
-/// An instance that lives, and what it has taken.
+/// A running instance and its usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Living {
+pub(super) struct RunningInstance {
     pub(super) life: Life,
-    /// Whether its node told. If not, its CPU time and its bytes are not known.
-    pub(super) told: bool,
+    /// Whether its node has reported. If not, its CPU time and traffic are unknown.
+    pub(super) reported: bool,
 }
 
-/// All instances that live and run.
+/// All running instances.
 pub(super) async fn all(
     mailboxes: &[Mailbox],
     shards: &Shards<Proxy>,
     nodes: &Nodes,
-) -> BTreeMap<InstanceId, Living> {
+) -> BTreeMap<InstanceId, RunningInstance> {
     let regions = nodes.regions();
-    let deadline = Instant::now() + TOLD_WITHIN;
+    let deadline = Instant::now() + REPORT_TIMEOUT;
     let mut views = Vec::new();
     for mailbox in mailboxes {
         views.extend(mailbox.views().await.into_iter().filter(|view| view.instance.is_some()));
@@ -55,7 +56,11 @@ pub(super) async fn all(
         let region = view.node.as_ref().and_then(|node| regions.get(node)).cloned();
         one(view, region, shards, deadline)
     });
-    futures_util::stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
+    futures_util::stream::iter(asked)
+        .buffer_unordered(MAX_CONCURRENT)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
 }
 
 async fn one(
@@ -63,10 +68,10 @@ async fn one(
     region: Option<String>,
     shards: &Shards<Proxy>,
     deadline: Instant,
-) -> Option<(InstanceId, Living)> {
+) -> Option<(InstanceId, RunningInstance)> {
     let (instance, node) = (view.instance?, view.node.clone()?);
-    let told = tokio::time::timeout_at(deadline, ask(view.id, node, instance, shards)).await;
-    living(&view, region, told.ok().flatten(), wall_ms()).map(|living| (instance, living))
+    let reported = tokio::time::timeout_at(deadline, ask(view.id, node, instance, shards)).await;
+    running(&view, region, reported.ok().flatten(), wall_ms()).map(|running| (instance, running))
 }
 
 async fn ask(
@@ -80,9 +85,14 @@ async fn ask(
     asked.await.ok().flatten()
 }
 
-fn living(view: &ObjectView, region: Option<String>, told: Option<Reported>, now_ms: u64) -> Option<Living> {
+fn running(
+    view: &ObjectView,
+    region: Option<String>,
+    reported: Option<Reported>,
+    now_ms: u64,
+) -> Option<RunningInstance> {
     let resources = view.resources?;
-    let known = match told {
+    let known = match reported {
         Some(Reported::Nothing) => return None,
         Some(Reported::Usage(usage)) => usage,
         None => Usage::default(),
@@ -103,10 +113,10 @@ fn living(view: &ObjectView, region: Option<String>, told: Option<Reported>, now
         estimated: false,
         live: true,
     };
-    Some(Living { life, told: told.is_some() })
+    Some(RunningInstance { life, reported: reported.is_some() })
 }
 
-/// Asks a node, if it is connected.
+/// Asks a node about an instance, if the node is connected.
 pub(super) async fn ask_node(links: &Links, node: &NodeId, instance: InstanceId) -> Option<Reported> {
     let connection = links.get(node)?.connected(Instant::now()).await?;
     match call::ask(&connection, &Call::Usage(AskUsage { instance })).await {

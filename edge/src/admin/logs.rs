@@ -1,4 +1,4 @@
-//! What containers have written, as JSON lines.
+//! The output of containers, as lines of JSON.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use tokio::sync::mpsc;
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, NOT_READ, Parameters, invalid, object_id};
-use crate::logs::{self, NodeLine, Reading, What};
+use crate::logs::{self, LineContent, LogRequest, NodeLine};
 use crate::proxy::error::ProxyError;
 
-/// How often an empty line is sent to a follower where nothing happens, so that both sides notice when the other is gone.
+/// Interval of empty lines to a follower on a silent stream, by which both sides notice that the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const CONTENT_TYPE: &str = "application/x-ndjson";
 
-fn shown(NodeLine { node, what }: NodeLine) -> LogLine {
-    match what {
-        What::Remark { time_ms, text } => {
+fn shown(NodeLine { node, content }: NodeLine) -> LogLine {
+    match content {
+        LineContent::Remark { time_ms, text } => {
             LogLine { time_ms, stream: LogStream::Berth, text, node, object: None }
         }
-        What::Record(LogRecord { time_ms, object: key, instance, stream, text, .. }) => {
+        LineContent::Record(LogRecord { time_ms, object: key, instance, stream, text, .. }) => {
             let id = key.id();
             let object = Some(LogObject { id, app: key.app, class: key.class, name: key.name, instance });
             LogLine { time_ms, stream, text, node, object }
@@ -47,7 +47,7 @@ fn ask(wanted: LogParameters, of: LogsOf) -> Result<ReadLogs, Problem> {
     Ok(ReadLogs { of, since_ms, tail: wanted.tail, follow: wanted.follow, after: Vec::new() })
 }
 
-/// A moment: milliseconds since 1970, or how long ago it was.
+/// A time: milliseconds since 1970, or a duration before now.
 fn since(text: &str, now_ms: u64) -> Result<u64, Problem> {
     if let Ok(moment) = text.parse() {
         return Ok(moment);
@@ -59,8 +59,8 @@ fn since(text: &str, now_ms: u64) -> Result<u64, Problem> {
     Ok(now_ms.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// Shows what an object's containers have written, also those that have ended: one line of JSON each, by time. With
-/// `follow` goes on with what is written from then on, by this container and the object's next ones.
+/// Returns the output of an object's containers, also of those that have ended: lines of JSON, ordered by time. With
+/// `follow`, continues with new output of this container and the object's next ones.
 #[utoipa::path(get, path = "/v1/containers/{id}/logs", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), LogParameters),
     responses((status = 200, body = LogLine, content_type = "application/x-ndjson"), Denied, Wrong, Missing, Unavailable))]
 pub(super) async fn of_object(
@@ -74,7 +74,7 @@ pub(super) async fn of_object(
     admin.read_logs(ask).await
 }
 
-/// The same of all containers of an app.
+/// Returns the output of all containers of an app, in the same way.
 #[utoipa::path(get, path = "/v1/apps/{app}/logs", tag = "apps", params(("app" = String, Path), LogParameters),
     responses((status = 200, body = LogLine, content_type = "application/x-ndjson"), Denied, Wrong, Missing, Unavailable))]
 pub(super) async fn of_app(
@@ -94,12 +94,12 @@ pub(super) async fn of_app(
 impl Admin {
     async fn read_logs(&self, ask: ReadLogs) -> Result<Response, Problem> {
         let follow = ask.follow;
-        let (reading, lines) = Reading::new(ask, self.watch()?);
-        // Any shard knows all nodes.
+        let (reading, lines) = LogRequest::new(ask, self.watch()?);
+        // Any shard has links to all nodes.
         let turn = usize::try_from(self.waiters.next().0).unwrap_or_default();
         let shard = turn % self.shards.count();
         let started = self.shards.start(shard, |proxy| async move {
-            // Who follows does so for as long as the edge lives, and does not keep it alive.
+            // A follower stays for as long as the edge runs, so it must not delay the shutdown.
             tokio::select! {
                 () = logs::read(&proxy.links, reading) => {}
                 () = proxy.lifecycle.drain().cancelled() => {}
@@ -114,7 +114,7 @@ impl Admin {
 
 type Part = (Result<Bytes, Infallible>, mpsc::Receiver<Vec<NodeLine>>);
 
-/// The next part of the answer: some lines, or an empty one for a follower who has waited long enough.
+/// The next part of the response: some lines, or an empty line for a follower after a silent interval.
 async fn next(mut lines: mpsc::Receiver<Vec<NodeLine>>, follow: bool) -> Option<Part> {
     let some = match tokio::time::timeout(KEEP_ALIVE, lines.recv()).await {
         Ok(some) => some?,
@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn a_remark_names_no_object() {
-        let what = What::Remark { time_ms: 7, text: "gone".to_owned() };
-        let line = shown(NodeLine { node: "n1".parse().unwrap(), what });
+        let content = LineContent::Remark { time_ms: 7, text: "gone".to_owned() };
+        let line = shown(NodeLine { node: "n1".parse().unwrap(), content });
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(text, r#"{"time_ms":7,"stream":"berth","text":"gone","node":"n1"}"#);
     }

@@ -1,4 +1,4 @@
-//! The edge's metrics, and the count of the requests to this API among them.
+//! The metrics endpoint, and the count of requests to this API.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use berth_monitor::Watched;
 use super::Admin;
 use super::problem::Denied;
 
-/// Shows the edge's metrics, as Prometheus reads them; docs/metrics.md lists them.
+/// Returns the edge's metrics in the Prometheus text format; docs/metrics.md lists them.
 #[utoipa::path(
     get,
     path = "/v1/metrics",
@@ -22,7 +22,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> ([(HeaderName, &'st
     ([(header::CONTENT_TYPE, berth_monitor::CONTENT_TYPE)], admin.watch.page().await.text())
 }
 
-/// Counts a request, whatever it is answered.
+/// Counts a request, whatever its response is.
 pub(super) async fn count(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     admin.watch.metrics.admin.count(response.status());

@@ -1,4 +1,4 @@
-//! The description of the API. `docs/openapi.json` is the same, checked in; a test compares them.
+//! The OpenAPI description of this API. `docs/openapi.json` is a copy; a test compares them.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use super::problem::Denied;
 
-/// What the document says besides the resources.
+/// The parts of the document besides the resources.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -24,7 +24,7 @@ struct Frame;
 
 static DOCUMENT: LazyLock<Document> = LazyLock::new(document);
 
-/// The whole description.
+/// The whole document.
 fn document() -> Document {
     let mut document = Frame::openapi();
     document.merge(super::router().into_openapi());
@@ -33,7 +33,7 @@ fn document() -> Document {
     document
 }
 
-/// Shows this description.
+/// Returns this description.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "edge", responses((status = 200, body = serde_json::Value), Denied))]
 pub(super) async fn show() -> Json<&'static Document> {
     Json(&DOCUMENT)
@@ -43,7 +43,7 @@ pub(super) async fn show() -> Json<&'static Document> {
 mod tests {
     use std::path::Path;
 
-    /// With BERTH_BLESS=1 writes what is compared otherwise.
+    /// With BERTH_BLESS=1, writes the file instead of failing.
     #[test]
     fn the_document_that_is_checked_in_is_that_of_the_code() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");

@@ -1,4 +1,4 @@
-//! What goes wrong, as the API tells it, and which errors a resource may answer with.
+//! Errors as responses, and which errors a resource may respond with.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -15,7 +15,7 @@ use crate::apps::{DeployError, Fault};
 use crate::proxy::error::{ProxyError, refused_status};
 use crate::tokens::TokenError;
 
-/// An error that becomes an answer.
+/// An error that becomes a response.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -25,7 +25,7 @@ pub(super) struct Problem {
     header: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
-/// In the document it is what it says.
+/// In the document it has the schema of the type in `berth-api`.
 impl PartialSchema for Problem {
     fn schema() -> RefOr<Schema> {
         api::Problem::schema()
@@ -54,7 +54,7 @@ impl Problem {
         Self { status, title, detail: detail.into(), errors: Vec::new(), header: None }
     }
 
-    /// One part of the request is wrong.
+    /// An error in one field of the request.
     pub(super) fn field(
         status: StatusCode,
         title: &'static str,
@@ -62,8 +62,8 @@ impl Problem {
         message: impl Display,
     ) -> Self {
         let error = FieldError { field: field.into(), message: message.to_string() };
-        let place = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
-        let detail = format!("{place}{}", error.message);
+        let path = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
+        let detail = format!("{path}{}", error.message);
         Self { errors: vec![error], ..Self::new(status, title, detail) }
     }
 
@@ -71,7 +71,7 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the edge failed", error.to_string())
     }
 
-    /// Whether what the request is about is not there.
+    /// Whether the error means that the requested thing does not exist.
     pub(super) fn is_missing(&self) -> bool {
         self.status == StatusCode::NOT_FOUND
     }
@@ -140,17 +140,17 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Whoever asks may not, or the edge cannot.
+/// The client lacks the permission, or the edge failed.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers and is none")]
 pub(super) enum Denied {
-    /// There is no token, or it is not known.
+    /// The token is missing or unknown.
     #[response(status = 401, content_type = "application/problem+json")]
     Unknown(Problem),
-    /// The token's scope, or the user, does not allow it.
+    /// The scope of the token, or the user, does not permit this.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(Problem),
-    /// The edge failed; its log says more.
+    /// The edge failed; its log has more.
     #[response(status = 500, content_type = "application/problem+json")]
     Failed(Problem),
 }
@@ -159,18 +159,18 @@ pub(super) enum Denied {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers and is none")]
 pub(super) enum Wrong {
-    /// It cannot be read. `errors` tells which part.
+    /// The request cannot be parsed. `errors` says which part is wrong.
     #[response(status = 400, content_type = "application/problem+json")]
     Unread(Problem),
-    /// It is larger than any that makes sense.
+    /// The body is too large.
     #[response(status = 413, content_type = "application/problem+json")]
     Large(Problem),
-    /// It can be read, and asks for what cannot be. `errors` tells which part.
+    /// The request can be parsed, but its values are not allowed. `errors` says which.
     #[response(status = 422, content_type = "application/problem+json")]
     Invalid(Problem),
 }
 
-/// What the request is about is not there.
+/// The requested thing does not exist.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers and is none")]
 pub(super) enum Missing {
@@ -179,20 +179,20 @@ pub(super) enum Missing {
     Missing(Problem),
 }
 
-/// The request does not fit what there is.
+/// The request conflicts with the current state.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers and is none")]
 pub(super) enum Conflicting {
-    /// It does not fit the state of the object, or there are too many.
+    /// The state of the object forbids it, or a limit is reached.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(Problem),
 }
 
-/// A condition of the request does not hold.
+/// A condition of the request is not met.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers and is none")]
 pub(super) enum Unmet {
-    /// Another version is current than `If-Match` or `If-None-Match` asks for.
+    /// The current version is not the one that `If-Match` or `If-None-Match` asks for.
     #[response(status = 412, content_type = "application/problem+json")]
     Unmet(Problem),
 }
@@ -201,13 +201,13 @@ pub(super) enum Unmet {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers and is none")]
 pub(super) enum Unavailable {
-    /// The instance ended the connection, or its port takes none.
+    /// The instance closed the connection, or its port accepts none.
     #[response(status = 502, content_type = "application/problem+json")]
     Gateway(Problem),
-    /// No node has room, the node is not connected, a limit is reached: later it may work.
+    /// No node has room, the node is not connected, or a limit is reached: try again later.
     #[response(status = 503, content_type = "application/problem+json")]
     NotNow(Problem),
-    /// The node did not answer in time.
+    /// The node did not respond in time.
     #[response(status = 504, content_type = "application/problem+json")]
     Timeout(Problem),
 }

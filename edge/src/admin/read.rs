@@ -1,4 +1,4 @@
-//! Reads requests, and says which part of one is wrong.
+//! Parses requests, and reports which part of one is wrong.
 
 use axum::body::Bytes;
 use axum::extract::FromRequest;
@@ -16,7 +16,7 @@ use crate::apps::Expect;
 
 pub(super) const NOT_READ: &str = "the request cannot be read";
 
-/// A body of JSON that is there, every field of it known.
+/// A required JSON body without unknown fields.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
@@ -28,7 +28,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// The same; a body that is empty or `null` is what there is by default.
+/// An optional JSON body: if it is empty or `null`, the default value.
 pub(super) struct OptionalBody<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalBody<T> {
@@ -41,7 +41,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalB
     }
 }
 
-/// The parameters of a query, every one of them known.
+/// Query parameters without unknown ones.
 pub(super) struct Parameters<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
@@ -90,7 +90,7 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(read)
 }
 
-/// A value of JSON and what it was read as: for types that cannot refuse unknown fields themselves.
+/// Converts a JSON value, and refuses unknown fields: for types that serde cannot make strict (`flatten`).
 pub(super) fn strict<T: DeserializeOwned + serde::Serialize>(value: Value) -> Result<T, Problem> {
     let read: T = serde_path_to_error::deserialize(&value).map_err(|error| {
         Problem::field(StatusCode::BAD_REQUEST, NOT_READ, error.path().to_string(), error.inner())
@@ -102,7 +102,7 @@ pub(super) fn strict<T: DeserializeOwned + serde::Serialize>(value: Value) -> Re
     }
 }
 
-/// The first field that was not understood.
+/// The path of the first unknown field.
 fn unknown_field(given: &Value, understood: &Value) -> Option<String> {
     match (given, understood) {
         (Value::Object(given), Value::Object(understood)) => {
@@ -127,12 +127,12 @@ fn unknown_field(given: &Value, understood: &Value) -> Option<String> {
     }
 }
 
-/// The object that a path names.
+/// Parses an object id from a path.
 pub(super) fn object_id(text: &str) -> Result<ObjectId, Problem> {
     text.parse().map_err(|error| Problem::field(StatusCode::BAD_REQUEST, NOT_READ, "id", error))
 }
 
-/// A name that a path has.
+/// Parses a name from a path.
 pub(super) fn name<T>(field: &'static str, text: &str) -> Result<T, Problem>
 where
     T: std::str::FromStr<Err: std::fmt::Display>,
@@ -140,12 +140,12 @@ where
     text.parse().map_err(|error| Problem::field(StatusCode::BAD_REQUEST, NOT_READ, field, error))
 }
 
-/// A field is out of range.
+/// A field has a value that is not allowed.
 pub(super) fn invalid(field: &str, why: impl std::fmt::Display) -> Problem {
     Problem::field(StatusCode::UNPROCESSABLE_ENTITY, "the order makes no sense", field, why)
 }
 
-/// The condition of a change: `If-Match: "3"`, or `If-None-Match: *`.
+/// Parses the condition of a change: `If-Match: "3"`, or `If-None-Match: *`.
 pub(super) fn expectation(headers: &HeaderMap) -> Result<Expect, Problem> {
     let wrong = |name: HeaderName, expected| {
         let message = format!("expected {expected}");
@@ -165,7 +165,7 @@ pub(super) fn expectation(headers: &HeaderMap) -> Result<Expect, Problem> {
     }
 }
 
-/// A version as a header has it.
+/// A version as the `ETag` header.
 pub(super) fn etag(version: Version) -> [(HeaderName, String); 1] {
     [(header::ETAG, format!("\"{version}\""))]
 }
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_fields_are_found_with_their_place() {
+    fn unknown_fields_are_found_with_their_path() {
         let understood = json!({"a": {"b": [1, {"c": 2}]}});
         let given = json!({"a": {"b": [1, {"c": 2, "d": 3}]}});
         assert_eq!(unknown_field(&given, &understood), Some("a.b[1].d".to_owned()));

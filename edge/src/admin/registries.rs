@@ -1,4 +1,4 @@
-//! Users of other registries: given, listed without their passwords, forgotten.
+//! Logins for other registries: set, listed without passwords, deleted.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, Body, Parameters};
 use crate::secrets::{RegistryView, check_login};
 
-/// A login that registries can be told.
+/// A valid login.
 pub(super) fn login(Credentials { username, password }: Credentials) -> Result<Login, Problem> {
     let login = Login { username, password: Secret::new(password.into_text()) };
     check_login(&login)?;
@@ -52,7 +52,7 @@ impl From<RemoteError> for Problem {
     }
 }
 
-/// Lists the registries that the edge knows users of. No resource shows their passwords.
+/// Lists the registries that the edge has logins for. No response contains a password.
 #[utoipa::path(get, path = "/v1/registries", tag = "images", responses((status = 200, body = RegistryList), Denied))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<RegistryList>, Problem> {
     let secrets = Arc::clone(&admin.secrets);
@@ -67,8 +67,8 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Registr
     Ok(Json(RegistryList { registries: views.into_iter().map(entry).collect() }))
 }
 
-/// Keeps a user and a password for a registry, in place of those that are known. The registry is asked first whether it takes
-/// them, unless `verify` is false; 409 and 502 say what it answered. Answered once they are durable.
+/// Sets the login for a registry. The registry is asked first whether it accepts the login, unless `verify` is false;
+/// the responses 409 and 502 say what it answered. Responds once the login is durable.
 #[utoipa::path(put, path = "/v1/registries/{host}", tag = "images",
     params(("host" = String, Path, max_length = 255, description = "With the port where it is not the usual one"), CheckParameters),
     request_body = Credentials,
@@ -88,7 +88,7 @@ pub(super) async fn put(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Forgets the user of a registry. Answered once that is durable.
+/// Deletes the login for a registry. Responds once that is durable.
 #[utoipa::path(delete, path = "/v1/registries/{host}", tag = "images",
     params(("host" = String, Path, max_length = 255)),
     responses((status = 204), Denied, Missing,

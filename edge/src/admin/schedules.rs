@@ -1,4 +1,4 @@
-//! What objects are to do at a time: the one alarm of each, its schedules, and the crons of apps. Answered once it is durable.
+//! Alarms, schedules and crons of objects. Changes are durable when they are answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,11 @@ use crate::scheduler::crons::key_of;
 
 /// Most schedules of one object.
 const MAX_SCHEDULES: usize = 1_000;
-/// Longest payload, in bytes of JSON: it travels in environments and requests.
+/// Longest payload, in bytes of JSON: it is passed in environment variables and requests.
 const MAX_PAYLOAD_BYTES: usize = 64 << 10;
-/// How far ahead something can be scheduled.
+/// How far in the future something can be scheduled.
 const MAX_AHEAD: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
-/// What an alarm calls where it does not say.
+/// The callback of an alarm by default.
 const ALARM_CALLBACK: &str = "alarm";
 
 fn view(schedule: Schedule) -> ScheduleView {
@@ -48,7 +48,7 @@ pub(super) async fn alarm(
     admin.scheduled(object_id(&id)?, ScheduleId::ALARM)
 }
 
-/// Sets the alarm of an object, in place of the one that it has.
+/// Sets the alarm of an object, replacing the one it has.
 #[utoipa::path(put, path = "/v1/containers/{id}/alarm", tag = "schedules", request_body = Order,
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 200, body = ScheduleView), Denied, Missing, Wrong))]
@@ -60,7 +60,7 @@ pub(super) async fn set_alarm(
     admin.put(object_id(&id)?, ScheduleId::ALARM, order).await
 }
 
-/// Takes the alarm of an object away, if it has one.
+/// Deletes the alarm of an object, if it has one.
 #[utoipa::path(delete, path = "/v1/containers/{id}/alarm", tag = "schedules",
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 204), Denied, Wrong))]
@@ -71,7 +71,7 @@ pub(super) async fn delete_alarm(
     admin.unschedule(object_id(&id)?, ScheduleId::ALARM).await
 }
 
-/// Lists what an object is to do, its alarm left out.
+/// Lists the schedules of an object, without its alarm.
 #[utoipa::path(get, path = "/v1/containers/{id}/schedules", tag = "schedules",
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), Listing),
     responses((status = 200, body = SchedulePage), Denied, Wrong))]
@@ -87,7 +87,7 @@ pub(super) async fn list(
     Ok(Json(SchedulePage { schedules: found.into_iter().map(view).collect(), next_cursor }))
 }
 
-/// Has an object do something at a time.
+/// Adds a schedule to an object.
 #[utoipa::path(post, path = "/v1/containers/{id}/schedules", tag = "schedules", request_body = Order,
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 200, body = ScheduleView), Denied, Missing, Conflicting, Wrong))]
@@ -104,7 +104,7 @@ pub(super) async fn add(
     admin.put(object, ScheduleId::random(), order).await
 }
 
-/// Shows one thing that an object is to do.
+/// Shows one schedule of an object.
 #[utoipa::path(get, path = "/v1/containers/{id}/schedules/{schedule}", tag = "schedules",
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("schedule" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 200, body = ScheduleView), Denied, Missing, Wrong))]
@@ -115,7 +115,7 @@ pub(super) async fn show(
     admin.scheduled(object_id(&id)?, name("schedule", &schedule)?)
 }
 
-/// Has something not done after all, if it is still to be done.
+/// Deletes a schedule, if it still exists.
 #[utoipa::path(delete, path = "/v1/containers/{id}/schedules/{schedule}", tag = "schedules",
     params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ("schedule" = String, Path, pattern = "^[0-9a-f]{32}$")),
     responses((status = 204), Denied, Wrong))]
@@ -148,7 +148,7 @@ pub(super) async fn crons(
             Action::Start { .. } => "start".to_owned(),
             Action::Hook => "hook".to_owned(),
         },
-        // The mark of one that was never due is when it was deployed.
+        // The mark of a cron that was never due is the time of its deployment.
         last_ms: marks
             .get(&key_of(&current.spec, cron))
             .copied()
@@ -158,7 +158,7 @@ pub(super) async fn crons(
     Ok(Json(CronList { crons: crons.collect() }))
 }
 
-/// When an order is for.
+/// The time that an order is for.
 fn due_ms(order: &Order, now_ms: u64) -> Result<u64, Problem> {
     let (field, due_ms) = match (order.at_ms, order.after_ms) {
         (Some(at_ms), None) => ("at_ms", at_ms),
@@ -233,7 +233,7 @@ impl Admin {
         Ok(StatusCode::NO_CONTENT)
     }
 
-    /// What an object is called: as whoever asks says, if that is right, or as is known of it.
+    /// App, class and name of an object: as given in the order if they match the id, or else as known to the edge.
     async fn object_key(&self, object: ObjectId, named: Option<ObjectNames>) -> Result<ObjectKey, Problem> {
         match named {
             Some(ObjectNames { app, class, name }) => {

@@ -1,4 +1,4 @@
-//! The secrets of apps: put, deleted, and listed without what they are.
+//! The secrets of apps: set, deleted, and listed without values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, Raw, invalid};
 use crate::secrets::{SecretError, SecretView};
 
-/// Largest body, in bytes. One that is a little too long is refused with how long it is.
+/// Largest body, in bytes. Above the limit of a value, so that a slightly too long one is refused with its length.
 pub(super) const MAX_BODY_BYTES: usize = 2 * MAX_SECRET_BYTES;
 
 impl From<SecretError> for Problem {
@@ -55,7 +55,7 @@ impl From<LoginError> for Problem {
     }
 }
 
-/// Lists the secrets of an app, which need not be deployed. No resource shows what they are.
+/// Lists the secrets of an app, which need not be deployed. No response contains a value.
 #[utoipa::path(get, path = "/v1/apps/{app}/secrets", tag = "secrets",
     params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
     responses((status = 200, body = SecretList), Denied,
@@ -77,7 +77,7 @@ pub(super) async fn list(
     Ok(Json(SecretList { secrets: views.into_iter().map(entry).collect() }))
 }
 
-/// Which classes of the current version name which secrets.
+/// The classes of the current version by the secrets that they use.
 fn users(history: &AppHistory) -> BTreeMap<SecretName, BTreeSet<ClassName>> {
     let mut users: BTreeMap<SecretName, BTreeSet<ClassName>> = BTreeMap::new();
     for (class, spec) in &history.current().spec.classes {
@@ -88,7 +88,7 @@ fn users(history: &AppHistory) -> BTreeMap<SecretName, BTreeSet<ClassName>> {
     users
 }
 
-/// Puts a secret, in place of the one that is there; containers get it when they are started. Answered once it is durable.
+/// Sets a secret; containers get it when they are started. Responds once it is durable.
 #[utoipa::path(put, path = "/v1/apps/{app}/secrets/{name}", tag = "secrets",
     params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         ("name" = String, Path, max_length = 128, pattern = "^[A-Za-z_][A-Za-z0-9_]*$")),
@@ -101,14 +101,15 @@ pub(super) async fn put(
     Raw(body): Raw,
 ) -> Result<StatusCode, Problem> {
     let (app, name) = (read::name("app", &app)?, read::name("name", &name)?);
-    // The error would say where it is no text, and thereby something of it.
+    // A parse error would reveal the position of the invalid byte, and so something of the value.
     let value = String::from_utf8(body.into()).map(Secret::new);
     let value = value.map_err(|_| invalid("", "the value is not UTF-8, which a variable must be"))?;
     admin.secrets.put(app, name, value).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Deletes a secret. Containers that run keep it; those that need it are not started any more. Answered once it is durable.
+/// Deletes a secret. Running containers keep it; those that need it cannot be started any more. Responds once that is
+/// durable.
 #[utoipa::path(delete, path = "/v1/apps/{app}/secrets/{name}", tag = "secrets",
     params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         ("name" = String, Path, max_length = 128, pattern = "^[A-Za-z_][A-Za-z0-9_]*$")),
@@ -126,8 +127,8 @@ pub(super) async fn delete(
     Err(Problem::new(StatusCode::NOT_FOUND, "no such secret", detail))
 }
 
-/// Reads the key file and encrypts all secrets with its current key. Answered once that is durable; then the older keys can
-/// be dropped from the file.
+/// Reads the key file and encrypts all secrets with its current key. Responds once that is durable; then the older keys
+/// can be removed from the file.
 #[utoipa::path(post, path = "/v1/secrets/rotate", tag = "secrets",
     responses((status = 200, body = Rotation), Denied, Unavailable))]
 pub(super) async fn rotate(State(admin): State<Arc<Admin>>) -> Result<Json<Rotation>, Problem> {

@@ -1,4 +1,4 @@
-//! Passes a signal on to an instance, over the link of its object's shard.
+//! Sends a signal to an instance, over the link of its object's shard.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use crate::proxy::error::ProxyError;
 use crate::shard::link::{Links, call};
 
-/// Longest wait for a node that a signal is to go to.
+/// Longest wait for a node to connect and to deliver the signal.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends a signal to an instance on a node, and waits until the node has passed it on.
+/// Sends a signal to an instance on a node, and waits until the node has delivered it.
 pub(super) async fn send(links: &Links, node: &NodeId, signal: Signal) -> Result<(), ProxyError> {
     let unreachable = || ProxyError::NodeUnreachable(node.clone());
     let link = links.get(node).ok_or_else(unreachable)?;
@@ -21,7 +21,7 @@ pub(super) async fn send(links: &Links, node: &NodeId, signal: Signal) -> Result
     match call::ask(&connection, &Call::Signal(signal)).await {
         Ok(Answer::Done) => Ok(()),
         Ok(Answer::Refused(refusal)) => Err(ProxyError::Signal(refusal.to_string())),
-        Ok(_) => Err(ProxyError::Signal("the agent gave another answer than was asked for".to_owned())),
+        Ok(_) => Err(ProxyError::Signal("the agent sent a reply of another type than expected".to_owned())),
         Err(error) => Err(ProxyError::Signal(error.to_string())),
     }
 }

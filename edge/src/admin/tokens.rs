@@ -25,7 +25,7 @@ fn view(record: TokenRecord) -> TokenView {
     TokenView { id: id.to_string(), name, scope, created_ms, last_used_ms }
 }
 
-fn kept(scope: api::Scope) -> Scope {
+fn stored_scope(scope: api::Scope) -> Scope {
     match scope {
         api::Scope::Read => Scope::Read,
         api::Scope::Deploy => Scope::Deploy,
@@ -33,13 +33,13 @@ fn kept(scope: api::Scope) -> Scope {
     }
 }
 
-/// Lists the tokens, without what they are.
+/// Lists the tokens, without their texts.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens", responses((status = 200, body = TokenList), Denied))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<TokenList> {
     Json(TokenList { tokens: admin.tokens.all().into_iter().map(view).collect() })
 }
 
-/// Makes a token.
+/// Creates a token.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = NewToken,
     responses((status = 201, body = MadeToken), Denied, Wrong, Conflicting))]
 pub(super) async fn create(
@@ -50,11 +50,11 @@ pub(super) async fn create(
         let message = format!("must have 1 to {MAX_NAME_BYTES} bytes and no control characters");
         return Err(invalid("name", message));
     }
-    let (token, record) = admin.tokens.create(name, kept(scope)).await?;
+    let (token, record) = admin.tokens.create(name, stored_scope(scope)).await?;
     Ok((StatusCode::CREATED, Json(MadeToken { token, view: view(record) })))
 }
 
-/// Ends a token. Answered once that is durable.
+/// Revokes a token. Responds once that is durable.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens", params(("id" = String, Path, pattern = "^[0-9a-f]{16}$")),
     responses((status = 204), Denied, Missing,
         (status = 400, body = Problem, content_type = "application/problem+json")))]

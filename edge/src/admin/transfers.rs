@@ -1,4 +1,4 @@
-//! Images on their way from and to other registries: ordered here, and told of as they move, in lines of JSON.
+//! Transfers of images from and to other registries. The response is a stream of progress as lines of JSON.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,22 +23,22 @@ use super::problem::{Denied, Problem, Unavailable, Wrong};
 use super::read::{self, Body as Json};
 use super::registries::login;
 
-/// Most pulls and pushes at once: each has some connections, and some megabytes in memory.
+/// Most transfers at once: each has several connections, and some megabytes in memory.
 const MAX_TRANSFERS: usize = 16;
-/// How often it is looked how far a transfer is.
+/// How often progress is sampled.
 const TICK: Duration = Duration::from_millis(300);
-/// How often an empty line is sent where nothing moves, so that both sides notice when the other is gone.
+/// Interval of empty lines on a silent stream, by which both sides notice that the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const CONTENT_TYPE: &str = "application/x-ndjson";
 
-/// Room for pulls and pushes.
-pub(crate) fn room() -> Arc<Semaphore> {
+/// Permits for transfers.
+pub(crate) fn permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_TRANSFERS))
 }
 
-/// Pulls an image from another registry into this edge's, in the repository `host/repository` (with `_` before a port). Tells
-/// how far each blob is, a few times a second; the last line has `done` or `error`. It ends with the connection; what is
-/// there by then need not be pulled again.
+/// Pulls an image from another registry into this edge's, into the repository `host/repository` (with `_` before a
+/// port). Reports the progress of each blob a few times a second; the last line has `done` or `error`. The transfer
+/// ends with the connection; blobs that are complete by then need not be pulled again.
 #[utoipa::path(post, path = "/v1/images/pull", tag = "images", request_body = PullOrder,
     responses((status = 200, body = TransferLine, content_type = "application/x-ndjson"), Denied, Wrong, Unavailable))]
 pub(super) async fn pull(
@@ -52,8 +52,9 @@ pub(super) async fn pull(
     admin.transfer(Order::Pull(pull))
 }
 
-/// Copies an image: from another registry into this edge's, from there to another, or from one to another, through this edge.
-/// Answers as a pull does. A list of images of which some are not here arrives as a list of those that are.
+/// Copies an image: from another registry to this edge, from this edge to another registry, or between two others
+/// through this edge. Responds as a pull does. An index of which some images are not here is pushed as an index of
+/// those that are.
 #[utoipa::path(post, path = "/v1/images/copy", tag = "images", request_body = CopyOrder,
     responses((status = 200, body = TransferLine, content_type = "application/x-ndjson"), Denied, Wrong, Unavailable))]
 pub(super) async fn copy(
@@ -70,7 +71,7 @@ pub(super) async fn copy(
     admin.transfer(Order::Copy(copy))
 }
 
-/// What is to be moved.
+/// The transfer to carry out.
 enum Order {
     Pull(Pull),
     Copy(Copy),
@@ -85,29 +86,29 @@ impl Order {
     }
 }
 
-/// A transfer that somebody is told of. Dropped, it ends the transfer.
+/// A running transfer whose progress is reported. Dropping it cancels the transfer.
 struct Transfer {
     progress: Progress,
-    /// None once its end was told.
+    /// None once its end was reported.
     work: Option<AbortOnDropHandle<Result<Moved, RemoteError>>>,
-    told: Instant,
-    _room: OwnedSemaphorePermit,
+    last_write: Instant,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Admin {
-    /// Has something moved, and answers with how far it is.
+    /// Starts a transfer, and responds with its progress.
     fn transfer(&self, order: Order) -> Result<Response, Problem> {
-        let room = Arc::clone(&self.transfers).try_acquire_owned().map_err(|_| {
+        let permit = Arc::clone(&self.transfers).try_acquire_owned().map_err(|_| {
             let detail =
                 format!("{MAX_TRANSFERS} images are pulled or pushed now, which is the most at once");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the image was not moved", detail)
         })?;
         let (remote, progress) = (Arc::clone(&self.remote), Progress::default());
         let shown = progress.clone();
-        // A task of its own: it goes on where whoever is told reads slowly.
+        // A task of its own: a client that reads the progress slowly does not slow the transfer down.
         let work = tokio::spawn(async move { order.run(&remote, &shown).await });
         let work = Some(AbortOnDropHandle::new(work));
-        let transfer = Transfer { progress, work, told: Instant::now(), _room: room };
+        let transfer = Transfer { progress, work, last_write: Instant::now(), _permit: permit };
         let body = stream::unfold(transfer, async |mut transfer| {
             let lines = transfer.next().await?;
             Some((Ok::<_, Infallible>(Bytes::from(lines)), transfer))
@@ -118,7 +119,7 @@ impl Admin {
 }
 
 impl Transfer {
-    /// The next lines, or none behind the last one.
+    /// The next lines, or none after the last one.
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             let ended = tokio::time::timeout(TICK, self.work.as_mut()?).await;
@@ -129,11 +130,11 @@ impl Transfer {
             if let Ok(ended) = ended {
                 self.work = None;
                 write(&mut lines, &last_line(ended));
-            } else if lines.is_empty() && self.told.elapsed() >= KEEP_ALIVE {
+            } else if lines.is_empty() && self.last_write.elapsed() >= KEEP_ALIVE {
                 lines.push(b'\n');
             }
             if !lines.is_empty() {
-                self.told = Instant::now();
+                self.last_write = Instant::now();
                 return Some(lines);
             }
         }

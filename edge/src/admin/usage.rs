@@ -1,4 +1,4 @@
-//! What containers have taken: in sums, and record by record.
+//! The usage of containers: sums, and single records.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use super::problem::{Denied, Problem, Wrong};
 use super::read::{NOT_READ, Parameters, invalid};
 use crate::usage::sums::{RowKey, Sums, Table, Window};
 
-/// Records that are read at once.
+/// Records that are read from the store at once.
 const READ_AHEAD: usize = 1_024;
-/// Records that one answer has unless it is asked for another number.
+/// Records on a page by default.
 const PAGE: usize = 1_000;
 
 fn shown(sums: Sums) -> UsageSums {
@@ -69,7 +69,7 @@ fn record(record: UsageRecord) -> RecordView {
     }
 }
 
-/// Adds up what containers have taken in a time, those that still live included.
+/// Sums up the usage of containers in a time window, running ones included.
 #[utoipa::path(get, path = "/v1/usage", tag = "usage", params(UsageParameters),
     responses((status = 200, body = UsageTable), Denied, Wrong))]
 pub(super) async fn sum(
@@ -78,9 +78,9 @@ pub(super) async fn sum(
 ) -> Result<Json<UsageTable>, Problem> {
     let mut window = window(from.as_deref(), to.as_deref(), wall_ms())?;
     let by = by.unwrap_or_default();
-    // Before what is over: what ends meanwhile is found there, and counts once.
-    let mut living = live::all(&admin.mailboxes, &admin.shards, &admin.nodes).await;
-    // What was told has happened until now.
+    // Running instances first: one that ends in between has a record then, and is counted once.
+    let mut running = live::all(&admin.mailboxes, &admin.shards, &admin.nodes).await;
+    // The reported usage is from before now.
     let now_ms = wall_ms();
     if to.is_none() {
         window.to_ms = now_ms;
@@ -89,14 +89,14 @@ pub(super) async fn sum(
     let summed = tokio::task::spawn_blocking(move || {
         let mut table = Table::new(window, by, app);
         each_since(&*store, window.from_ms, |record| {
-            living.remove(&record.instance);
+            running.remove(&record.instance);
             table.add(&record.into()).map_err(|error| invalid("by", error))
         })?;
         let mut untold = 0;
-        for living in living.into_values() {
+        for running in running.into_values() {
             let before = table.total.instances;
-            table.add(&living.life.over_by(now_ms)).map_err(|error| invalid("by", error))?;
-            untold += if living.told { 0 } else { table.total.instances - before };
+            table.add(&running.life.over_by(now_ms)).map_err(|error| invalid("by", error))?;
+            untold += if running.reported { 0 } else { table.total.instances - before };
         }
         Ok::<_, Problem>((table, untold))
     });
@@ -106,7 +106,7 @@ pub(super) async fn sum(
     Ok(Json(UsageTable { from_ms, to_ms, by, rows, total: shown(table.total), untold }))
 }
 
-/// Reads all records of lives that ended at this moment or later: one that ended later may have been there before.
+/// Reads all records of containers that ended at this time or later: one that ended later may have run before.
 fn each_since(
     store: &dyn Store,
     from_ms: u64,
@@ -121,7 +121,7 @@ fn each_since(
     }
 }
 
-/// Lists the records of containers that have ended, in the order of their ends.
+/// Lists the usage records of containers that have ended, ordered by their end.
 #[utoipa::path(get, path = "/v1/usage/records", tag = "usage", params(RecordListing),
     responses((status = 200, body = RecordPage), Denied, Wrong))]
 pub(super) async fn records(
@@ -150,7 +150,7 @@ fn window(from: Option<&str>, to: Option<&str>, now_ms: u64) -> Result<Window, P
     Ok(Window { from_ms, to_ms })
 }
 
-/// A moment in milliseconds since 1970: as such, as in RFC 3339, or the beginning of a day in UTC.
+/// A time in milliseconds since 1970: as that number, as RFC 3339, or as a date, which is the start of that day in UTC.
 fn moment(field: &'static str, text: &str) -> Result<u64, Problem> {
     let day = time::macros::format_description!("[year]-[month]-[day]");
     let ms = text.parse::<u64>().ok().or_else(|| {
@@ -160,7 +160,12 @@ fn moment(field: &'static str, text: &str) -> Result<u64, Problem> {
     });
     ms.ok_or_else(|| {
         let expected = "expected milliseconds since 1970, 2026-03-01T12:00:00Z, or 2026-03-01";
-        Problem::field(StatusCode::BAD_REQUEST, NOT_READ, field, format!("{text:?} is no time: {expected}"))
+        Problem::field(
+            StatusCode::BAD_REQUEST,
+            NOT_READ,
+            field,
+            format!("{text:?} is not a time: {expected}"),
+        )
     })
 }
 
@@ -168,7 +173,7 @@ fn since_1970(at: OffsetDateTime) -> Option<u64> {
     u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
-/// The beginning of the month, in UTC, that a moment is in.
+/// The start of the month, in UTC, that a time is in.
 fn month_of(now_ms: u64) -> u64 {
     let seconds = i64::try_from(now_ms / 1_000).unwrap_or_default();
     let now = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! The images of an app that is deployed: they are there, they run, and they stay.
+//! Checks the images of an app at deployment: they exist, run on Berth's nodes, and are not removed.
 
 use berth_common::ids::ClassName;
 use berth_common::spec::{AppSpec, ImageRef};
@@ -7,7 +7,8 @@ use berth_registry::images::{ImageError, Images};
 
 use super::Fault;
 
-/// Makes sure that the images of all classes are there and stay, and notes what machines they run on. Gives what is wrong.
+/// Pins the images of all classes, so that they are not collected, and records their architectures. Returns what is
+/// wrong.
 pub(super) async fn pin(images: &Images, spec: &mut AppSpec) -> Result<Vec<Fault>, ImageError> {
     let mut faults = Vec::new();
     for (name, class) in &mut spec.classes {
@@ -40,7 +41,7 @@ async fn pin_one(
         )));
     };
     if info.architectures.is_empty() {
-        return Ok(fault(format!("{repository}@{digest} is no image for linux/amd64 or linux/arm64")));
+        return Ok(fault(format!("{repository}@{digest} is not an image for linux/amd64 or linux/arm64")));
     }
     image.architectures = info.architectures;
     Ok(None)

@@ -1,4 +1,4 @@
-//! What is wrong with an app's hooks, callbacks and crons, and with requests that name no port.
+//! Validates the hooks, callbacks and crons of an app, and routes and actions without a port.
 
 use berth_common::spec::{Action, AppSpec, ClassSpec, MAX_CALLBACKS, MAX_CRONS};
 
@@ -7,11 +7,11 @@ use super::Fault;
 pub(super) fn faults(app: &AppSpec) -> Vec<Fault> {
     let classes = app.classes.iter().flat_map(|(name, class)| of_class(&format!("classes.{name}"), class));
     let crons = app.crons.iter().enumerate().filter_map(|(index, cron)| {
-        let place = format!("crons[{index}]");
+        let path = format!("crons[{index}]");
         let Some(class) = app.classes.get(&cron.class) else {
-            return Some(fault(format!("{place}.class"), format!("there is no class `{}`", cron.class)));
+            return Some(fault(format!("{path}.class"), format!("there is no class `{}`", cron.class)));
         };
-        of_action(&format!("{place}.action"), &cron.action, class)
+        of_action(&format!("{path}.action"), &cron.action, class)
     });
     let routes = app.routes.iter().enumerate().filter_map(|(index, route)| {
         let without = app.classes.get(&route.class).is_some_and(|class| class.default_port.is_none());
@@ -25,35 +25,35 @@ pub(super) fn faults(app: &AppSpec) -> Vec<Fault> {
     faults
 }
 
-fn of_class(place: &str, class: &ClassSpec) -> Vec<Fault> {
+fn of_class(path: &str, class: &ClassSpec) -> Vec<Fault> {
     let hooks = class.hooks.iter().filter_map(|hooks| hooks.fault());
-    let hooks = hooks.map(|(field, message)| fault(format!("{place}.hooks.{field}"), message));
+    let hooks = hooks.map(|(field, message)| fault(format!("{path}.hooks.{field}"), message));
     let callbacks = class
         .callbacks
         .iter()
-        .filter_map(|(name, action)| of_action(&format!("{place}.callbacks.{name}"), action, class));
+        .filter_map(|(name, action)| of_action(&format!("{path}.callbacks.{name}"), action, class));
     let mut faults: Vec<Fault> = hooks.chain(callbacks).collect();
     if class.callbacks.len() > MAX_CALLBACKS {
-        faults.push(fault(format!("{place}.callbacks"), format!("at most {MAX_CALLBACKS} are allowed")));
+        faults.push(fault(format!("{path}.callbacks"), format!("at most {MAX_CALLBACKS} are allowed")));
     }
     let waits = !class.required_ports.is_empty() || class.ping_endpoint.is_some();
     if class.default_port.is_none() && waits {
         let message = "is needed where there are required_ports or a ping_endpoint".to_owned();
-        faults.push(fault(format!("{place}.default_port"), message));
+        faults.push(fault(format!("{path}.default_port"), message));
     }
     faults
 }
 
-fn of_action(place: &str, action: &Action, class: &ClassSpec) -> Option<Fault> {
+fn of_action(path: &str, action: &Action, class: &ClassSpec) -> Option<Fault> {
     if let Some((field, message)) = action.fault() {
-        return Some(fault(format!("{place}.{field}"), message));
+        return Some(fault(format!("{path}.{field}"), message));
     }
     match action {
         Action::Hook if class.hooks.is_none() => {
-            Some(fault(place.to_owned(), "tells a hook, and the class has none".to_owned()))
+            Some(fault(path.to_owned(), "tells a hook, and the class has none".to_owned()))
         }
         Action::Request(request) if request.port.is_none() && class.default_port.is_none() => {
-            Some(fault(format!("{place}.port"), "is needed: the class has no default_port".to_owned()))
+            Some(fault(format!("{path}.port"), "is needed: the class has no default_port".to_owned()))
         }
         Action::Hook | Action::Request(_) | Action::Start { .. } => None,
     }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_named_with_its_place() {
+    fn impossible_triggers_are_named_with_their_field() {
         let mut bad = app("a", &[("/x", None)]);
         let class = bad.classes.values_mut().next().unwrap();
         class.callbacks.insert("tell".parse().unwrap(), Action::Hook);

@@ -1,4 +1,4 @@
-//! The versions of an app as people and programs see them.
+//! The versions of an app as the API shows them.
 
 use berth_api::apps::VersionView;
 use berth_store::AppHistory;

@@ -1,4 +1,4 @@
-//! Which registries are reached, and how.
+//! The options for other registries: which may be reached, and how.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub(crate) struct RegistryArgs {
 }
 
 impl RegistryArgs {
-    /// Checks them, and reads the files.
+    /// Checks the options, and reads the files that they name.
     pub(crate) fn check(self) -> anyhow::Result<Settings> {
         let mut authorities = Vec::new();
         for file in &self.registry_ca {
@@ -41,7 +41,7 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
         std::fs::read(file).with_context(|| format!("cannot read {} (--registry-ca)", file.display()))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let read =
-        read.with_context(|| format!("{} (--registry-ca) is no file of certificates", file.display()))?;
+        read.with_context(|| format!("{} (--registry-ca) is not a file of certificates", file.display()))?;
     ensure!(!read.is_empty(), "{} (--registry-ca) holds no certificate", file.display());
     Ok(read)
 }

@@ -1,4 +1,4 @@
-//! Gives a node the blobs that it asks for, each over a stream of its own.
+//! Sends a node the blobs that it requests, each over a stream of its own.
 
 use std::fs::File;
 use std::io;
@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 
 /// Bytes that are read from disk at once.
 const CHUNK_BYTES: usize = 256 << 10;
-/// How long a node may take to say which blob it wanted.
+/// How long a node may take to send its request.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves the streams that a node opens, until the connection is lost. Dropped, it ends them.
+/// Serves the streams that a node opens, until the connection is lost. Dropping the future cancels them.
 pub(super) async fn serve(connection: &Connection, content: &Content) -> ConnectionError {
     let mut streams = JoinSet::new();
     loop {
@@ -37,7 +37,7 @@ async fn serve_one(mut send: SendStream, recv: RecvStream, content: Content) {
     match tokio::time::timeout(ASK_TIMEOUT, read_ask(recv)).await {
         Ok(Some(ask)) => {
             if let Err(error) = give(&mut send, ask, content).await {
-                tracing::debug!(%error, "a blob was not given whole");
+                tracing::debug!(%error, "blob not sent completely");
                 let _ = send.reset(VarInt::from_u32(close::RESET));
             }
         }
@@ -87,7 +87,7 @@ async fn send_file(send: &mut SendStream, file: File, from: u64, length: u64) ->
 }
 
 fn finish(send: &mut SendStream) -> io::Result<()> {
-    // Refused only where the stream is over already.
+    // Fails only if the stream has ended already.
     let _ = send.finish();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What nodes say that they hold, and how far they are with the rest.
+//! The image inventory: which images nodes hold, and their progress with fetching others, as they report it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,16 @@ use tokio::sync::watch;
 
 use crate::nodes::Nodes;
 
-/// How far a node is with an image.
+/// A node's progress with one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageOnNode {
-    /// The node is connected for images: what it says is of now.
+    /// Whether the node's image connection is up, so that its reports are current.
     pub(crate) connected: bool,
-    /// None where it has said nothing of it.
+    /// None if the node has not reported the image.
     pub(crate) state: Option<ImageState>,
 }
 
-/// See the module.
+/// The reports of all nodes about their images.
 pub(crate) struct ImageInventory {
     nodes: Arc<Nodes>,
     state: Mutex<BTreeMap<NodeId, Node>>,
@@ -37,12 +37,12 @@ impl ImageInventory {
         Self { nodes, state: Mutex::default(), changed: watch::Sender::default() }
     }
 
-    /// Tells of each change.
+    /// Notifies of each change.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// A node's connection for images is there, or gone. A new one tells everything anew.
+    /// A node's image connection was opened or lost. On a new one the node reports everything again.
     pub(crate) fn connected(&self, id: &NodeId, connected: bool) {
         if connected {
             self.wanted(id, &[]);
@@ -51,15 +51,15 @@ impl ImageInventory {
         self.changed.send_replace(());
     }
 
-    /// A node tells of an image.
-    pub(crate) fn told(&self, id: &NodeId, status: ImageStatus) {
+    /// A node has reported an image.
+    pub(crate) fn reported(&self, id: &NodeId, status: ImageStatus) {
         let ImageStatus { image, state } = status;
         self.nodes.holds(id, image, state == ImageState::Ready);
         self.lock().entry(id.clone()).or_default().images.insert(image, state);
         self.changed.send_replace(());
     }
 
-    /// A node is to hold these; what it said of others is of no interest any more, as it may remove them.
+    /// The images that a node is to hold have changed. Reports about others are dropped, as the node may remove those.
     pub(crate) fn wanted(&self, id: &NodeId, images: &[Digest]) {
         let mut state = self.lock();
         let node = state.entry(id.clone()).or_default();
@@ -70,7 +70,7 @@ impl ImageInventory {
         }
     }
 
-    /// How far a node is with an image.
+    /// A node's progress with an image.
     pub(crate) fn of(&self, id: &NodeId, image: &Digest) -> ImageOnNode {
         let state = self.lock();
         let node = state.get(id);

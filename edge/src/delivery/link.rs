@@ -1,10 +1,20 @@
-//! The connection for images to one node: made again whenever it is lost.
+//! The connection for images to one node: opened again whenever it is lost.
 //!
 //! ```text
 //!        ┌──────────── lost, or broken protocol: wait a little ───────────┐
 //!        ▼                                                                │
 //!  ──▶ dialling ──▶ Deliver/Done ──▶ up: Wanted there, ImageStatus and requests for blobs back ──edge stops──▶ closed
 //! ```
+//!
+//! What fails, and what happens then:
+//!
+//! * Node not reachable, or no reply in time: dialled again after a backoff; logged at debug level, as the shards'
+//!   links warn.
+//! * Connection lost: the inventory marks the node as not connected; dialled again after a backoff. A node reports all
+//!   its images anew.
+//! * Node refuses the call, or replies with something else: the connection is closed; dialled again after a backoff.
+//! * A blob cannot be read: the stream ends, and the node is sent the reason.
+//! * Edge stops: the connection is closed.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,12 +33,12 @@ use super::wanted::MadeFor;
 use super::{Delivery, blobs};
 use crate::shard::link;
 
-/// Shortest and longest wait before dialling again.
+/// Shortest and longest backoff before dialling again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
-/// Longest wait for a connection, and for the answer to the first call.
+/// Longest wait for a connection, and for the reply to the first call.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a link is given.
+/// What a link is built from.
 pub(super) struct Dependencies {
     pub(super) node: NodeId,
     pub(super) address: String,
@@ -40,14 +50,14 @@ pub(super) struct Dependencies {
     pub(super) content: Content,
 }
 
-/// See the module.
+/// The image link to one node.
 pub(super) struct ImageLink {
     deps: Dependencies,
-    /// Number of the last connection in this epoch.
+    /// Number of the last connection in this epoch, which tells the node which one is newer.
     sessions: u64,
 }
 
-/// Why a connection is of no more use.
+/// Why a connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 enum ImageLinkError {
     #[error(transparent)]
@@ -62,7 +72,7 @@ enum ImageLinkError {
     Frame(#[from] FrameError),
     #[error("the agent refused: {0}")]
     Refused(Refusal),
-    #[error("the agent answered with something else than was asked for")]
+    #[error("the agent sent a reply of another type than expected")]
     Unexpected,
 }
 
@@ -71,20 +81,20 @@ impl ImageLink {
         Self { deps, sessions: 0 }
     }
 
-    /// Keeps it up for as long as it is polled.
+    /// Keeps the connection up for as long as it is polled.
     pub(super) async fn run(mut self) -> Infallible {
         let mut backoff = BACKOFF.0;
         loop {
             match self.dial().await {
                 Ok((connection, send, recv)) => {
-                    tracing::info!(node = %self.deps.node, "node takes images");
+                    tracing::info!(node = %self.deps.node, "node connected for images");
                     let Err(error) = self.serve(&connection, send, recv).await;
                     self.deps.delivery.inventory.connected(&self.deps.node, false);
-                    tracing::warn!(node = %self.deps.node, %error, "connection for images lost");
+                    tracing::warn!(node = %self.deps.node, %error, "image connection lost");
                     connection.close(VarInt::from_u32(close::PROTOCOL), b"");
                     backoff = BACKOFF.0;
                 }
-                // The shards say so too, and louder.
+                // The shards' links warn about unreachable nodes already.
                 Err(error) => {
                     tracing::debug!(node = %self.deps.node, %error, "node not reached for images");
                     backoff = (backoff * 2).min(BACKOFF.1);
@@ -131,14 +141,14 @@ impl ImageLink {
     ) -> Result<Infallible, ImageLinkError> {
         self.deps.delivery.inventory.connected(&self.deps.node, true);
         tokio::select! {
-            ended = self.tell(send) => ended,
-            ended = self.listen(recv) => ended,
+            ended = self.send_wanted(send) => ended,
+            ended = self.receive_reports(recv) => ended,
             ended = blobs::serve(connection, &self.deps.content) => Err(ended.into()),
         }
     }
 
-    /// Tells what is to be held, and each change.
-    async fn tell(&self, mut send: SendStream) -> Result<Infallible, ImageLinkError> {
+    /// Sends the list of wanted images, and each change of it.
+    async fn send_wanted(&self, mut send: SendStream) -> Result<Infallible, ImageLinkError> {
         let mut wanted = self.deps.delivery.wanted.subscribe();
         loop {
             let all = Arc::clone(&wanted.borrow_and_update());
@@ -151,17 +161,17 @@ impl ImageLink {
         }
     }
 
-    /// Those that the node can run.
+    /// The images that the node can run.
     fn fitting(&self, all: &MadeFor) -> Vec<Digest> {
         let nodes = &self.deps.delivery.nodes;
         let fits = all.iter().filter(|(_, made_for)| nodes.can_run(&self.deps.node, made_for));
         fits.map(|(image, _)| *image).take(MAX_WANTED).collect()
     }
 
-    async fn listen(&self, mut recv: RecvStream) -> Result<Infallible, ImageLinkError> {
+    async fn receive_reports(&self, mut recv: RecvStream) -> Result<Infallible, ImageLinkError> {
         loop {
             let status: ImageStatus = frame::read(&mut recv).await?.ok_or(ImageLinkError::Unexpected)?;
-            self.deps.delivery.inventory.told(&self.deps.node, status);
+            self.deps.delivery.inventory.reported(&self.deps.node, status);
         }
     }
 }

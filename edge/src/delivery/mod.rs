@@ -1,8 +1,8 @@
-//! Brings images to nodes: tells each which it is to hold, gives it what it asks for, and knows how far it is. On a thread
-//! and over connections of its own, so that bulk never stands before requests.
+//! Brings images to nodes: sends each node the list of images to hold, sends it the blobs it requests, and tracks its
+//! progress. On a thread and over connections of its own, so that bulk transfers do not delay requests.
 //!
-//! `wanted` is what is to be held, `inventory` what nodes say they hold, `link` the connection to one node, `blobs` what goes
-//! over it, `prefetch` the wait of a deployment for its images.
+//! `wanted` is the list of images to hold, `inventory` what nodes report they hold, `link` the connection to one node,
+//! `blobs` the transfer of blobs over it, `prefetch` the wait of a deployment for its images.
 
 mod blobs;
 mod inventory;
@@ -32,10 +32,10 @@ pub(crate) use self::inventory::{ImageInventory, ImageOnNode};
 pub(crate) use self::prefetch::{Goal, PrefetchError};
 pub(crate) use self::wanted::{Pending, WantedImages};
 
-/// Longest wait for the nodes to hear that their connections are closed.
+/// Longest wait for the close of the connections to reach the nodes.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the rest of the edge has of it.
+/// A handle for the rest of the edge.
 #[derive(Clone)]
 pub(crate) struct Delivery {
     wanted: Arc<WantedImages>,
@@ -43,7 +43,7 @@ pub(crate) struct Delivery {
     nodes: Arc<Nodes>,
 }
 
-/// What it is given.
+/// What the delivery is built from.
 pub(crate) struct Dependencies {
     pub(crate) config: Arc<Config>,
     pub(crate) lifecycle: Lifecycle,
@@ -63,7 +63,7 @@ impl Delivery {
         let delivery = Self { wanted, inventory, nodes: Arc::clone(&dependencies.nodes) };
         let own = delivery.clone();
         let thread = std::thread::Builder::new().name("images".to_owned()).spawn(move || {
-            // However the thread ends: an edge without it could start nothing new.
+            // Also on a panic or error: without this thread the edge could not start anything new.
             let _drain = dependencies.lifecycle.drain().clone().drop_guard();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.context("the runtime of the delivery of images")?.block_on(run(own, dependencies))
@@ -71,7 +71,7 @@ impl Delivery {
         Ok((delivery, thread))
     }
 
-    /// What nodes hold.
+    /// The images that nodes hold.
     pub(crate) fn inventory(&self) -> &ImageInventory {
         &self.inventory
     }
@@ -97,7 +97,7 @@ async fn run(delivery: Delivery, dependencies: Dependencies) -> anyhow::Result<(
     }
     tasks.spawn(async move { delivery.wanted.follow(&apps).await });
     let ended = tokio::select! {
-        // Told to stop, parts end as they should.
+        // When the edge stops, tasks end by themselves; only an earlier end is an error.
         biased;
         () = lifecycle.stop().cancelled() => Ok(()),
         ended = tasks.join_next() => Err(anyhow::anyhow!("a part of the delivery of images ended by itself: {ended:?}")),

@@ -12,30 +12,30 @@ use super::Delivery;
 use super::wanted::{Pending, images_of};
 use crate::apps::Apps;
 
-/// How often it is looked whether nodes have come or gone.
+/// How often the set of connected nodes is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How many nodes must hold the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Goal {
-    /// All that are connected, take instances, and run it.
+    /// All nodes that are connected, accept instances, and can run the image.
     All,
-    /// At least so many of those.
+    /// At least this many of those.
     AtLeast(usize),
 }
 
-/// Why a deployment does not wait any longer.
+/// Why a deployment stops waiting.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrefetchError {
-    /// A node cannot have it.
+    /// A node failed to fetch it.
     #[error("node {node} cannot hold the image {image}: {message}")]
     Failed { node: NodeId, image: String, message: String },
-    /// It took too long.
+    /// The timeout has passed.
     #[error("{ready} of {needed} nodes hold the image {image} after {} s; {waiting}", .timeout.as_secs())]
     TimedOut { image: String, ready: usize, needed: usize, waiting: String, timeout: Duration },
 }
 
-/// How far the nodes are with one image.
+/// The nodes' progress with one image.
 #[derive(Default)]
 struct Count {
     ready: usize,
@@ -44,8 +44,8 @@ struct Count {
 }
 
 impl Delivery {
-    /// Has the images of an app held, and waits for that. They are wanted until what is returned is dropped: `settle` does,
-    /// once the app wants them itself.
+    /// Adds the images of an app to the wanted images, and waits until enough nodes hold them. They stay wanted until
+    /// the result is dropped: `settle` does that once the app itself wants them.
     pub(crate) async fn prefetch(
         &self,
         app: &AppSpec,
@@ -68,7 +68,8 @@ impl Delivery {
         }
     }
 
-    /// The app for which images were fetched is current now: they are wanted without a gap, in which nodes might let them go.
+    /// The app is current now. Its images are wanted by it before the deployment lets them go: otherwise nodes might
+    /// remove them in between.
     pub(crate) fn settle(&self, apps: &Apps, pending: Option<Pending>) {
         self.wanted.renew(apps);
         drop(pending);
@@ -99,11 +100,11 @@ impl Delivery {
 }
 
 impl Count {
-    /// An error where the goal is out of reach because nodes have failed.
+    /// Fails if the goal cannot be reached any more, because nodes have failed.
     fn check(&self, image: &ImageRef, goal: Goal) -> Result<(), PrefetchError> {
         let reachable = match goal {
             Goal::All => self.failed.is_empty(),
-            // More nodes may come, unless it is the image's own fault.
+            // More nodes may connect, unless the image itself is at fault.
             Goal::AtLeast(least) => self.failed.is_empty() || self.ready + self.coming.len() >= least,
         };
         match self.failed.first() {
@@ -150,7 +151,7 @@ mod tests {
         Digest::of(b"x")
     }
 
-    /// Connected nodes, of which only some take images.
+    /// Nodes that are connected, of which only some accept images.
     fn delivery(nodes: &[(&str, Architecture)]) -> Delivery {
         let addresses: BTreeMap<NodeId, String> =
             nodes.iter().map(|(name, _)| (name.parse().unwrap(), String::new())).collect();
@@ -171,9 +172,9 @@ mod tests {
         Delivery { wanted: Arc::new(WantedImages::default()), inventory, nodes: known }
     }
 
-    fn tell(delivery: &Delivery, node: &str, state: ImageState) {
+    fn report(delivery: &Delivery, node: &str, state: ImageState) {
         let node = node.parse().unwrap();
-        delivery.inventory.told(&node, ImageStatus { image: image(), state });
+        delivery.inventory.reported(&node, ImageStatus { image: image(), state });
     }
 
     fn connect(delivery: &Delivery, node: &str) {
@@ -188,20 +189,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_nodes_that_run_it_are_waited_for_and_no_others() {
+    async fn only_nodes_that_can_run_the_image_are_waited_for() {
         let delivery =
             delivery(&[("a", Architecture::Amd64), ("b", Architecture::Amd64), ("c", Architecture::Arm64)]);
         connect(&delivery, "a");
-        tell(&delivery, "a", ImageState::Ready);
+        report(&delivery, "a", ImageState::Ready);
         let app = spec();
         let mut waiting = std::pin::pin!(delivery.prefetch(&app, Goal::All, SOON));
         assert!(tokio::time::timeout(SOON / 2, &mut waiting).await.is_err());
         assert!(delivery.wanted.subscribe().borrow().contains_key(&image()));
-        // What a node said on a connection that is gone is of no use.
-        tell(&delivery, "b", ImageState::Ready);
+        // Reports on a lost connection do not count.
+        report(&delivery, "b", ImageState::Ready);
         assert!(tokio::time::timeout(SOON / 4, &mut waiting).await.is_err());
         connect(&delivery, "b");
-        tell(&delivery, "b", ImageState::Ready);
+        report(&delivery, "b", ImageState::Ready);
         let pending = waiting.await.unwrap();
         assert!(delivery.wanted.subscribe().borrow().contains_key(&image()));
         drop(pending);
@@ -209,22 +210,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_that_cannot_have_it_ends_the_wait_unless_others_are_enough() {
+    async fn a_failed_node_ends_the_wait_unless_others_are_enough() {
         let delivery = delivery(&[("a", Architecture::Amd64), ("b", Architecture::Amd64)]);
         ["a", "b"].iter().for_each(|node| connect(&delivery, node));
-        tell(&delivery, "a", ImageState::Failed { message: "damaged".to_owned() });
+        report(&delivery, "a", ImageState::Failed { message: "damaged".to_owned() });
         let error = delivery.prefetch(&spec(), Goal::All, SOON).await.unwrap_err().to_string();
         assert!(error.contains("node a") && error.contains("damaged"), "{error}");
-        tell(&delivery, "b", ImageState::Ready);
+        report(&delivery, "b", ImageState::Ready);
         delivery.prefetch(&spec(), Goal::AtLeast(1), SOON).await.unwrap();
         assert!(delivery.prefetch(&spec(), Goal::AtLeast(2), SOON).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_still_on_the_way_is_told_when_it_takes_too_long() {
+    async fn a_timeout_names_the_nodes_that_are_not_done() {
         let delivery = delivery(&[("a", Architecture::Amd64)]);
         connect(&delivery, "a");
-        tell(&delivery, "a", ImageState::Fetching { done_bytes: 1, total_bytes: 2 });
+        report(&delivery, "a", ImageState::Fetching { done_bytes: 1, total_bytes: 2 });
         let error = delivery.prefetch(&spec(), Goal::All, SOON).await.unwrap_err().to_string();
         assert!(error.contains("0 of 1 nodes") && error.contains("on their way: a"), "{error}");
         let error = delivery.prefetch(&spec(), Goal::AtLeast(2), SOON).await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Which images nodes are to hold: those of all apps' current versions, and those of versions that are about to be.
+//! The images that nodes are to hold: those of all apps' current versions, and of versions that are being deployed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,10 @@ use tokio::sync::watch;
 
 use crate::apps::Apps;
 
-/// Images, with the machines that each is made for.
+/// Images, with the architectures that each is built for.
 pub(crate) type MadeFor = BTreeMap<Digest, BTreeSet<Architecture>>;
 
-/// See the module.
+/// The wanted images.
 #[derive(Debug, Default)]
 pub(crate) struct WantedImages {
     state: Mutex<State>,
@@ -28,14 +28,14 @@ struct State {
 }
 
 impl WantedImages {
-    /// What the apps want now.
+    /// The images of the current versions of all apps.
     pub(crate) fn of(apps: &Apps) -> Self {
         let state = State { current: current(apps), ..State::default() };
         let all = watch::Sender::new(Arc::new(state.current.clone()));
         Self { state: Mutex::new(state), all }
     }
 
-    /// All of it, now and as it changes.
+    /// The wanted images, and their changes.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<MadeFor>> {
         self.all.subscribe()
     }
@@ -51,12 +51,12 @@ impl WantedImages {
         }
     }
 
-    /// Looks at what the apps want now.
+    /// Takes the images of the current versions over.
     pub(crate) fn renew(&self, apps: &Apps) {
         self.change(|state| state.current = current(apps));
     }
 
-    /// WantedImages these too, until what is returned is dropped.
+    /// Adds these images, until the result is dropped.
     pub(crate) fn add(self: &Arc<Self>, images: Vec<ImageRef>) -> Pending {
         let mut number = 0;
         self.change(|state| {
@@ -74,7 +74,7 @@ impl WantedImages {
         for image in state.pending.values().flatten() {
             add(&mut all, image);
         }
-        // Under the lock, so that the newest is sent last.
+        // Sent under the lock, so that the newest state is sent last.
         self.all.send_if_modified(|known| {
             let changed = **known != all;
             *known = Arc::new(all);

@@ -1,5 +1,5 @@
-//! One shard: a thread with its own runtime, listener, engine, connections to all nodes and pool. Puts these parts
-//! together, and takes them down in order when the edge stops.
+//! One shard: a thread with its own runtime, listener, engine, connections to all nodes, and pool. Connects these
+//! parts, and stops them in order when the edge stops.
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use crate::proxy::pool::Pool;
 use crate::proxy::router::CurrentRouter;
 use crate::proxy::{Proxy, listener};
 use crate::secrets::Secrets;
-use crate::shard::beats::{BEAT_EVERY, Beats};
+use crate::shard::heartbeats::{HEARTBEAT_INTERVAL, Heartbeats};
 use crate::shard::link::{self, Introduction, Link, Links};
 use crate::shard::objects::{self, Change, Inbox, Mailbox, Objects};
 use crate::shard::wakes::Wakes;
 use crate::shard::{Shards, WorkQueue, tunnel};
 
-/// Longest wait for the nodes to hear that their connections are closed.
+/// Longest wait for the close of the connections to reach the nodes.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What all shards share.
@@ -41,44 +41,44 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) router: Arc<CurrentRouter>,
-    /// The containers that nodes are to keep ready.
+    /// The containers that nodes are to keep prepared.
     pub(crate) prepared: PreparedContainers,
     pub(crate) secrets: Arc<Secrets>,
-    /// Told of objects that change.
+    /// Receives changed objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
-    /// Told of events that hooks are to be told.
+    /// Wakes the hook delivery for objects with new events.
     pub(crate) wakes: Wakes,
-    pub(crate) beats: Arc<Beats>,
+    pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) metrics: Arc<Metrics>,
-    /// All shards, as others give them work.
+    /// Runs work on the shards.
     pub(crate) shards: Shards<Proxy>,
 }
 
 /// What one shard has for itself.
-pub(crate) struct Own {
+pub(crate) struct PerShard {
     pub(crate) index: usize,
     pub(crate) introduction: Introduction,
     pub(crate) listener: StdListener,
     pub(crate) mailbox: Mailbox,
     pub(crate) inbox: Inbox,
-    /// What others want done here.
+    /// Work that others have queued for this shard.
     pub(crate) work: WorkQueue<Proxy>,
-    /// Its objects whose instances may live.
+    /// Its objects whose instances may be running.
     pub(crate) records: Vec<Record>,
 }
 
 /// Starts a shard's thread. It ends when the edge stops; if it ends before, the edge drains.
-pub(crate) fn start(shared: Shared, own: Own) -> std::io::Result<JoinHandle<anyhow::Result<()>>> {
+pub(crate) fn start(shared: Shared, own: PerShard) -> std::io::Result<JoinHandle<anyhow::Result<()>>> {
     let name = format!("shard-{}", own.index);
     std::thread::Builder::new().name(name).spawn(move || {
-        // However the thread ends: an edge without one of its shards must not go on.
+        // Also on a panic or error: an edge without one of its shards must not go on.
         let _drain = shared.lifecycle.drain().clone().drop_guard();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.context("the shard's runtime")?.block_on(run(shared, own))
     })
 }
 
-async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
+async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
     let lifecycle = shared.lifecycle.clone();
     let endpoint = tunnel::endpoint().context("a UDP socket for the connections to the nodes")?;
     let mut parts = JoinSet::new();
@@ -102,7 +102,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
         let pool = Arc::clone(&pool);
         async move { pool.sweep().await }
     });
-    parts.spawn(beat(Arc::clone(&shared.beats), own.index));
+    parts.spawn(beat(Arc::clone(&shared.heartbeats), own.index));
     let proxy = Arc::new(Proxy {
         shard: own.index,
         router: shared.router,
@@ -119,7 +119,7 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
     lifecycle.spawn(listener::listen(listener, proxy, lifecycle.clone()));
 
     let ended = tokio::select! {
-        // Told to stop, parts end as they should.
+        // When the edge stops, tasks end by themselves; only an earlier end is an error.
         biased;
         () = lifecycle.stop().cancelled() => Ok(()),
         ended = parts.join_next() => Err(anyhow::anyhow!("a part of the shard ended by itself: {ended:?}")),
@@ -129,15 +129,20 @@ async fn run(shared: Shared, own: Own) -> anyhow::Result<()> {
     ended
 }
 
-async fn beat(beats: Arc<Beats>, index: usize) {
+async fn beat(heartbeats: Arc<Heartbeats>, index: usize) {
     loop {
-        beats.beat(index);
-        tokio::time::sleep(BEAT_EVERY).await;
+        heartbeats.beat(index);
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
     }
 }
 
-/// A link to every node.
-fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &mut JoinSet<()>) -> Links {
+/// Starts a link to every node.
+fn start_links(
+    shared: &Shared,
+    own: &PerShard,
+    endpoint: &quinn::Endpoint,
+    parts: &mut JoinSet<()>,
+) -> Links {
     let mut links = Links::new();
     for (node, address) in &shared.config.nodes {
         let (link, handle) = Link::new(link::Dependencies {
@@ -148,11 +153,11 @@ fn start_links(shared: &Shared, own: &Own, endpoint: &quinn::Endpoint, parts: &m
             config: tunnel::client_config(&shared.config.credentials, node),
             nodes: Arc::clone(&shared.nodes),
             objects: own.mailbox.clone(),
-            // One link tells it; which one makes no difference.
+            // One link per node sends the prepared containers; any shard's will do.
             prepared: (own.index == 0).then(|| shared.prepared.clone()),
         });
         let stop = shared.lifecycle.stop().clone();
-        // A link ends only when the edge stops, and with it the shard.
+        // A link ends only when the edge stops, and the shard with it.
         parts.spawn(async move {
             link.run(stop.clone()).await;
             stop.cancelled().await;

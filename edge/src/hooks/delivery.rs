@@ -1,4 +1,4 @@
-//! An event on its way to a hook: what is posted, and when it is tried again. Pure.
+//! The delivery of one event to a hook: the body that is posted, and when to retry. Pure.
 
 use berth_common::ids::{CallbackName, ObjectId};
 use berth_common::outcome::Outcome;
@@ -8,11 +8,11 @@ use berth_store::{Delivery, EventId};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Seconds before each further try: soon at first, for what heals by itself; most of a day in all, for a receiver that
-/// somebody must mend. One try more than there are pauses.
+/// Seconds before each retry: soon at first, for transient faults; most of a day in all, so that somebody can repair
+/// the receiver. There is one try more than there are pauses.
 const PAUSES_S: [u64; 9] = [1, 5, 30, 120, 600, 1_800, 7_200, 21_600, 43_200];
 
-/// What is posted.
+/// The body that is posted.
 #[derive(Serialize)]
 struct Body<'a> {
     id: String,
@@ -35,16 +35,16 @@ struct Body<'a> {
     scheduled_ms: Option<u64>,
 }
 
-/// What becomes of an event that could not be told.
+/// What to do after a failed try.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// It is tried again then.
+    /// Retry at that time.
     Again(Delivery),
-    /// It has been tried often enough: it must not hold up those behind it any longer.
+    /// Give up: later events of the object must not wait any longer.
     SetAside(Delivery),
 }
 
-/// What is posted: the same for each try, so that a receiver may know it again.
+/// The body: the same for each try, so that a receiver recognizes a repetition.
 pub(crate) fn body(delivery: &Delivery, id: EventId) -> Vec<u8> {
     let Event { kind, key, instance, generation, time_ms, outcome, .. } = &delivery.event;
     let due = delivery.callback.as_ref();
@@ -63,11 +63,11 @@ pub(crate) fn body(delivery: &Delivery, id: EventId) -> Vec<u8> {
         payload: due.map(|due| &due.payload),
         scheduled_ms: due.map(|due| due.scheduled_ms),
     };
-    // It is made of numbers and texts.
+    // It contains only numbers and texts, which always serialize.
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
-/// After a try that failed. `crowded`: too many wait behind it.
+/// Decides after a failed try. `crowded`: too many events of the object wait behind it.
 pub(crate) fn failed(mut delivery: Delivery, error: String, now_ms: u64, crowded: bool) -> Next {
     let pause = usize::try_from(delivery.attempts).ok().and_then(|tries| PAUSES_S.get(tries));
     delivery.attempts = delivery.attempts.saturating_add(1);
@@ -81,8 +81,8 @@ pub(crate) fn failed(mut delivery: Delivery, error: String, now_ms: u64, crowded
     }
 }
 
-/// As it was before any try.
-pub(crate) fn afresh(delivery: Delivery) -> Delivery {
+/// The delivery as it was before any try.
+pub(crate) fn reset_tries(delivery: Delivery) -> Delivery {
     Delivery { attempts: 0, next_ms: 0, last_error: None, ..delivery }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_tried_ten_times_over_most_of_a_day_and_set_aside() {
+    fn an_event_is_tried_ten_times_over_most_of_a_day_and_then_given_up() {
         let (mut current, mut now_ms, mut tries) = (delivery("o", 1), 0, 0);
         let last = loop {
             tries += 1;
@@ -110,12 +110,12 @@ mod tests {
         };
         assert_eq!((tries, last.attempts), (10, 10));
         assert!((18..24).contains(&(now_ms / 3_600_000)), "{now_ms}");
-        assert_eq!(afresh(last), delivery("o", 1));
+        assert_eq!(reset_tries(last), delivery("o", 1));
         assert!(matches!(failed(delivery("o", 1), "no".to_owned(), 0, true), Next::SetAside(_)));
     }
 
     #[test]
-    fn the_body_tells_what_happened_and_is_the_same_for_each_try() {
+    fn the_body_describes_the_event_and_is_the_same_for_each_try() {
         let id = EventId { object: delivery("o", 1).event.key.id(), number: [7; NUMBER_BYTES] };
         let posted: Value = serde_json::from_slice(&body(&delivery("o", 1), id)).unwrap();
         assert_eq!(

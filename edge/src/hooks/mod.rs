@@ -1,13 +1,24 @@
-//! Tells hooks what happened, each object's events one after the other, until they are told or were tried often enough.
+//! Delivers events to hooks, those of one object one after the other, until each was accepted or was tried often
+//! enough.
 //!
 //! ```text
-//! store commits an event ── wake ──▶ looked at ── due, and its host has room ──▶ posted ── 2xx ──▶ told (removed)
+//! store commits an event ── wake ──▶ looked at ── due, and its host has room ──▶ posted ── 2xx ──▶ removed
 //!                                        ▲    └── not due ──▶ waits ── due ──▶ ┐      │ anything else
 //!                                        └────────────────────────────────────┴──────┴──▶ again later, or set aside
 //! ```
 //!
-//! One task owns all of this; the store says what there is, also after a restart. What `activity_expired` is answered goes
-//! to the object. Events are signed (`signature`), and go to addresses that may be reached (`post`).
+//! One task owns all of this; the store holds the events, also over a restart. The response to `activity_expired` is
+//! passed to the object. Events are signed (`signature`), and posted only to permitted addresses (`post`).
+//!
+//! What fails, and what happens then:
+//!
+//! * Receiver refuses, is silent or unreachable: retried with growing pauses, at last after most of a day; then set
+//!   aside.
+//! * More than `MAX_WAITING` events of one object wait: a failed event is set aside at once.
+//! * Too many events are set aside: the oldest is dropped, and that is logged.
+//! * The secret to sign with is missing: counts as a failed try.
+//! * The edge is killed: what was not recorded as delivered is posted again, with the same body.
+//! * The store fails: nothing is recorded, and the object is looked at again after a pause.
 
 pub(crate) mod delivery;
 mod post;
@@ -35,22 +46,22 @@ use crate::shard::objects::Mailbox;
 use crate::shard::shard_of;
 use crate::shard::wakes::Wakes;
 
-/// Events of one object that may wait behind one that cannot be told: past these it is set aside at once.
+/// Most events of one object that may wait behind one that fails; with more, that one is set aside at once.
 const MAX_WAITING: usize = 1_000;
-/// Events that were set aside and are kept: past these the oldest are lost, and that is logged.
+/// Most events that are kept set aside; with more, the oldest is dropped, and that is logged.
 const MAX_DEAD: usize = 10_000;
-/// Objects that are looked for at once when the edge starts.
+/// Objects that are read from the store at once when the edge starts.
 const PAGE: usize = 1_024;
-/// Pause after the store failed, in milliseconds: whatever it is, it is not over at once.
+/// Pause after the store failed, in milliseconds: it will not recover at once.
 const STORE_PAUSE_MS: u64 = 5_000;
-/// Longest sleep: the clock may be set meanwhile.
+/// Longest sleep: the clock may be set in the meantime.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// The header of the signature.
 const SIGNATURE: &str = "berth-signature";
 
-/// Where the keys are that events are signed with.
+/// Signs events.
 pub(crate) trait SigningKeys: Send + Sync {
-    /// Signs with an app's secret, or says why that cannot be.
+    /// Calls `sign` with an app's secret, or returns why there is none.
     fn with_key(&self, app: &AppName, name: &str, sign: &mut dyn FnMut(&[u8])) -> Result<(), String>;
 }
 
@@ -64,35 +75,35 @@ impl SigningKeys for Secrets {
     }
 }
 
-/// What telling needs.
+/// What the delivery is built from.
 pub(crate) struct Dependencies {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) keys: Arc<dyn SigningKeys>,
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) wakes: Wakes,
-    /// Addresses besides public ones.
+    /// Networks that may be reached besides public addresses.
     pub(crate) allowed: Vec<IpNet>,
 }
 
 /// What each try needs.
-struct Teller {
+struct Deliverer {
     store: Arc<dyn Store>,
     keys: Arc<dyn SigningKeys>,
     mailboxes: Vec<Mailbox>,
     poster: Poster,
 }
 
-/// Tells hooks until the edge drains.
+/// Delivers events until the edge drains.
 pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
     let Dependencies { store, keys, mailboxes, wakes, allowed } = dependencies;
-    let teller = Arc::new(Teller { store, keys, mailboxes, poster: Poster::new(allowed) });
-    wake_all(&*teller.store, &wakes);
+    let deliverer = Arc::new(Deliverer { store, keys, mailboxes, poster: Poster::new(allowed) });
+    wake_all(&*deliverer.store, &wakes);
     let mut queue = Queue::default();
-    let mut tries: JoinSet<(ObjectId, After)> = JoinSet::new();
+    let mut tries: JoinSet<(ObjectId, NextLook)> = JoinSet::new();
     loop {
         queue.add(wakes.take());
         while let Some(object) = queue.next(wall_ms()) {
-            teller.look(object, &mut queue, &mut tries);
+            deliverer.look(object, &mut queue, &mut tries);
         }
         let sleep = queue
             .next_due_ms()
@@ -101,15 +112,15 @@ pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
             () = drain.cancelled() => return,
             () = wakes.some() => {}
             Some(Ok((object, after))) = tries.join_next() => match after {
-                After::Look => queue.done(object, Step::Look),
-                After::At(ms) => queue.done(object, Step::At(ms)),
+                NextLook::Look => queue.done(object, Step::Look),
+                NextLook::At(ms) => queue.done(object, Step::At(ms)),
             },
             () = tokio::time::sleep(sleep) => {}
         }
     }
 }
 
-/// Everything that was not told when the edge ended.
+/// Wakes every object with events that the last process did not deliver.
 fn wake_all(store: &dyn Store, wakes: &Wakes) {
     let mut last = None;
     loop {
@@ -119,25 +130,30 @@ fn wake_all(store: &dyn Store, wakes: &Wakes) {
                 last = page.last().copied();
                 page.into_iter().for_each(|object| wakes.wake(object));
             }
-            Err(error) => return tracing::error!(%error, "events to be told cannot be read"),
+            Err(error) => return tracing::error!(%error, "cannot read the events to deliver"),
         }
     }
 }
 
 /// When an object is to be looked at after a try.
-enum After {
+enum NextLook {
     Look,
     At(u64),
 }
 
-impl Teller {
-    /// Has the first event of an object told, if it is time and its host has room.
-    fn look(self: &Arc<Self>, object: ObjectId, queue: &mut Queue, tries: &mut JoinSet<(ObjectId, After)>) {
+impl Deliverer {
+    /// Starts the delivery of an object's first event, if it is due and its host has capacity.
+    fn look(
+        self: &Arc<Self>,
+        object: ObjectId,
+        queue: &mut Queue,
+        tries: &mut JoinSet<(ObjectId, NextLook)>,
+    ) {
         let (id, delivery) = match self.store.first_event(object) {
             Ok(Some(found)) => found,
             Ok(None) => return queue.done(object, Step::Nothing),
             Err(error) => {
-                tracing::error!(%error, %object, "an event to be told cannot be read");
+                tracing::error!(%error, %object, "cannot read an event to deliver");
                 return queue.done(object, Step::At(wall_ms().saturating_add(STORE_PAUSE_MS)));
             }
         };
@@ -145,23 +161,23 @@ impl Teller {
             return queue.done(object, Step::At(delivery.next_ms));
         }
         if queue.begin(object, &delivery.event.url) {
-            let teller = Arc::clone(self);
-            tries.spawn(async move { (object, teller.tell(id, delivery).await) });
+            let deliverer = Arc::clone(self);
+            tries.spawn(async move { (object, deliverer.deliver(id, delivery).await) });
         }
     }
 
-    /// Tells an event once, and notes what became of that.
-    async fn tell(&self, id: EventId, delivery: Delivery) -> After {
+    /// Tries to deliver an event once, and records the result.
+    async fn deliver(&self, id: EventId, delivery: Delivery) -> NextLook {
         let written = match self.post(id, &delivery).await {
             Ok(answer) => {
                 self.pass_on(&delivery, &answer);
-                store::write(&*self.store, Write::EventTold(id)).await.map(|()| After::Look)
+                store::write(&*self.store, Write::EventDelivered(id)).await.map(|()| NextLook::Look)
             }
             Err(error) => self.note_failure(id, delivery, error).await,
         };
         written.unwrap_or_else(|error| {
-            tracing::error!(%error, event = %id, "what became of an event cannot be stored");
-            After::At(wall_ms().saturating_add(STORE_PAUSE_MS))
+            tracing::error!(%error, event = %id, "cannot store the result of a delivery");
+            NextLook::At(wall_ms().saturating_add(STORE_PAUSE_MS))
         })
     }
 
@@ -185,7 +201,7 @@ impl Teller {
         }
     }
 
-    /// What was decided, where something was asked.
+    /// Passes the receiver's decision to the object, if the event asked for one.
     fn pass_on(&self, delivery: &Delivery, answer: &Answer) {
         let event = &delivery.event;
         if let (HookKind::ActivityExpired, Some(instance)) = (event.kind, event.instance) {
@@ -200,39 +216,39 @@ impl Teller {
         id: EventId,
         delivery: Delivery,
         error: String,
-    ) -> Result<After, StoreError> {
+    ) -> Result<NextLook, StoreError> {
         let crowded = self.store.count_events(id.object, MAX_WAITING + 1)? > MAX_WAITING;
-        tracing::info!(event = %id, app = %delivery.event.key.app, attempt = delivery.attempts + 1, error, "hook not told");
+        tracing::info!(event = %id, app = %delivery.event.key.app, attempt = delivery.attempts + 1, error, "event not delivered");
         match delivery::failed(delivery, error, wall_ms(), crowded) {
             Next::Again(delivery) => {
                 let next_ms = delivery.next_ms;
                 store::write(&*self.store, Write::Retried(id, Box::new(delivery))).await?;
-                Ok(After::At(next_ms))
+                Ok(NextLook::At(next_ms))
             }
             Next::SetAside(delivery) => {
-                tracing::warn!(event = %id, app = %delivery.event.key.app, "an event is set aside: `berth hooks failed` shows it");
+                tracing::warn!(event = %id, app = %delivery.event.key.app, "event set aside: `berth hooks failed` lists it");
                 let mut writes = vec![Write::SetAside(id, Box::new(delivery))];
-                writes.extend(self.surplus()?.map(Write::RemoveDead));
+                writes.extend(self.oldest_surplus()?.map(Write::RemoveDead));
                 store::commit(&*self.store, writes).await?;
-                Ok(After::Look)
+                Ok(NextLook::Look)
             }
         }
     }
 
-    /// The oldest event that was set aside, where there are too many.
-    fn surplus(&self) -> Result<Option<EventId>, StoreError> {
+    /// The oldest event that was set aside, if there are too many.
+    fn oldest_surplus(&self) -> Result<Option<EventId>, StoreError> {
         if self.store.count_dead(MAX_DEAD)? < MAX_DEAD {
             return Ok(None);
         }
         let oldest = self.store.dead_events(None, 1)?.into_iter().next().map(|(id, _)| id);
         if let Some(id) = oldest {
-            tracing::error!(event = %id, "too many events are set aside: the oldest is lost");
+            tracing::error!(event = %id, "too many events set aside: the oldest is dropped");
         }
         Ok(oldest)
     }
 }
 
-/// Whether an answer says that the instance is to be kept.
+/// Whether a response says that the instance is to be kept.
 fn is_renew(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Decision {

@@ -1,5 +1,5 @@
-//! Posts something to an address of the web: one connection a request, to an address that may be reached, followed nowhere
-//! else. Knows nothing of events.
+//! Posts to a URL: one connection per request, only to permitted addresses, without following redirects. Does not know
+//! events.
 
 use std::time::Duration;
 
@@ -13,43 +13,43 @@ use ipnet::IpNet;
 
 use crate::http;
 
-/// Longest wait for an answer, everything included: a receiver should take an event, and work on it afterwards.
+/// Longest wait for a response, everything included: a receiver should accept an event, and process it afterwards.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Most of an answer that is read, in bytes: a word or two are expected.
+/// Most bytes of a response that are read: a word or two are expected.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// Largest buffer for what is read, and so largest head of an answer.
+/// Largest read buffer, and so the largest head of a response.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PostError {
     #[error(transparent)]
     Web(#[from] WebError),
     #[error("no answer: {0}")]
     Http(#[from] hyper::Error),
-    #[error("the answer broke off, or is longer than {MAX_ANSWER_BYTES} bytes")]
+    #[error("the response ended early, or is longer than {MAX_ANSWER_BYTES} bytes")]
     Answer,
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     TimedOut,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
 }
 
-/// Posts to addresses of the web.
+/// Posts to URLs.
 pub(crate) struct Poster(Connector);
 
 impl Poster {
-    /// One that reaches public addresses and these.
+    /// A poster that reaches public addresses and these networks.
     pub(crate) fn new(allowed: Vec<IpNet>) -> Self {
         Self(Connector::new(allowed, "--allow-hooks-to", PlainTo::Anybody))
     }
 
-    /// Posts a body of JSON with one more header, and reads the answer.
+    /// Posts a JSON body with one more header, and reads the response.
     pub(crate) async fn post(
         &self,
         url: &str,

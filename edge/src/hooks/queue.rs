@@ -1,17 +1,17 @@
-//! Which object's event is told next: each object one at a time, each host a few at a time, so that one that hangs does not
-//! hold up the others. Pure; takes the time.
+//! Which object's event is delivered next: one at a time for each object, a few at a time for each host, so that a host
+//! that hangs does not delay the others. Pure; takes the time.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use berth_common::ids::ObjectId;
 use http::Uri;
 
-/// Events that are told at once.
+/// Most events that are delivered at once.
 const MAX_TELLING: usize = 256;
-/// Of these, to one host.
+/// Most of these to one host.
 const MAX_TELLING_TO_HOST: usize = 16;
 
-/// When an object is to be looked at again.
+/// When to look at an object again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Nothing,
@@ -19,18 +19,18 @@ pub(super) enum Step {
     At(u64),
 }
 
-/// Objects with events to be told.
+/// The objects with events to deliver.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// To be looked at.
+    /// Ready to be looked at.
     ready: VecDeque<ObjectId>,
     queued: HashSet<ObjectId>,
-    /// Not before their time, in milliseconds since 1970.
+    /// Waiting until a time, in milliseconds since 1970.
     later: BTreeSet<(u64, ObjectId)>,
     later_of: HashMap<ObjectId, u64>,
-    /// Being told, to this host.
+    /// In delivery, with the host.
     telling: HashMap<ObjectId, String>,
-    /// Woken while they were told.
+    /// Woken during their delivery.
     again: HashSet<ObjectId>,
     hosts: HashMap<String, Host>,
 }
@@ -42,10 +42,10 @@ struct Host {
 }
 
 impl Queue {
-    /// These have something new.
+    /// These objects have new events.
     pub(super) fn add(&mut self, objects: impl IntoIterator<Item = ObjectId>) {
         for object in objects {
-            // One that waits for its next try has its order: what is new is behind that.
+            // An object that waits for a retry keeps its time: new events come after the failed one.
             if self.telling.contains_key(&object) {
                 self.again.insert(object);
             } else if !self.later_of.contains_key(&object) {
@@ -54,7 +54,7 @@ impl Queue {
         }
     }
 
-    /// The next object to look at. What becomes of it is told by `begin` or `done`.
+    /// The next object to look at. The caller reports the outcome with `begin` or `done`.
     pub(super) fn next(&mut self, now_ms: u64) -> Option<ObjectId> {
         while let Some((at, object)) = self.later.first().copied().filter(|(at, _)| *at <= now_ms) {
             self.later.remove(&(at, object));
@@ -69,12 +69,12 @@ impl Queue {
         Some(object)
     }
 
-    /// When something is due that is not yet.
+    /// The time of the first waiting object.
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         self.later.first().map(|(at, _)| *at)
     }
 
-    /// Whether the object's event may be told now. If not, it comes again by itself.
+    /// Whether the object's event may be delivered now. If not, the object comes again by itself.
     pub(super) fn begin(&mut self, object: ObjectId, url: &str) -> bool {
         let name = host_of(url);
         let host = self.hosts.entry(name.clone()).or_default();
@@ -89,7 +89,7 @@ impl Queue {
         true
     }
 
-    /// The object was looked at, or its event was told or not.
+    /// The object was looked at, or its delivery has ended.
     pub(super) fn done(&mut self, object: ObjectId, step: Step) {
         if let Some(host) = self.telling.remove(&object) {
             self.leave(&host);
@@ -123,7 +123,7 @@ impl Queue {
     }
 }
 
-/// The host of a URL, with its port; the URL where it has none.
+/// The host of a URL, with its port; the URL itself if it has none.
 fn host_of(url: &str) -> String {
     let uri: Option<Uri> = url.parse().ok();
     uri.and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_else(|| url.to_owned())
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_told_of_one_at_a_time_and_looked_at_again_when_woken_meanwhile() {
+    fn an_object_has_one_delivery_at_a_time_and_is_looked_at_again_when_woken_during_it() {
         let mut queue = Queue::default();
         queue.add([object(1), object(1)]);
         assert_eq!(queue.next(0), Some(object(1)));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_later_waits_also_when_woken() {
+    fn a_retry_keeps_its_time_when_the_object_is_woken() {
         let mut queue = Queue::default();
         queue.done(object(1), Step::At(100));
         queue.add([object(1)]);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_hangs_holds_up_only_its_own() {
+    fn a_host_that_hangs_delays_only_its_own() {
         let mut queue = Queue::default();
         let most = u8::try_from(MAX_TELLING_TO_HOST).unwrap();
         queue.add((0..=most).map(object));

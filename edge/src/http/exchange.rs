@@ -1,4 +1,4 @@
-//! One request and its answer over a connection that is used for nothing else, driven by whoever waits for the answer.
+//! One request and its response over a connection of its own, driven by the waiting task.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -8,7 +8,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Sends a request, and has the answer taken. `buffer_bytes` bounds what is read ahead, and with it the answer's head.
+/// Sends a request, and passes the response to `take`. `buffer_bytes` limits what is read ahead, and so the response
+/// head.
 pub(crate) async fn exchange<T>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     buffer_bytes: usize,
@@ -19,7 +20,7 @@ pub(crate) async fn exchange<T>(
     let (mut sender, connection) = builder.max_buf_size(buffer_bytes).handshake(TokioIo::new(stream)).await?;
     let answered = async { Ok(take(sender.send_request(request).await?).await) };
     tokio::pin!(answered);
-    // The connection works only while it is polled; once it has ended there is the answer, or there will be none.
+    // The connection makes progress only while it is polled; when it ends first, there will be no response.
     tokio::select! {
         answer = &mut answered => answer,
         ended = connection => {

@@ -1,30 +1,36 @@
-//! Finds WebSocket messages in a stream of bytes, by their frame headers alone: text, binary and continuation frames
-//! are activity, ping, pong and close are not. Knows nothing of masks, extensions or validity: that is between the
-//! two ends.
+//! Finds WebSocket messages in a stream of bytes, by their frame headers alone (RFC 6455 §5.2): text, binary and
+//! continuation frames are activity; ping, pong and close are not. Does not check masks, extensions or validity: that
+//! is up to the two ends.
 //!
 //! ```text
 //!  ──▶ Header(2 to 14 bytes) ──length──▶ Payload(n, data or control) ──n = 0──▶ Header
 //! ```
+//!
+//! What fails, and what happens then:
+//!
+//! * Invalid frames, or another protocol: bytes are miscounted, which only affects what counts as activity.
+//! * A length near 2^64: followed without overflow; the rest of the stream is payload.
+//! * The stream ends in a frame: nothing, as no state is needed any more.
 
 /// Longest frame header: two bytes, eight of length, four of mask.
 const HEADER_BYTES: usize = 14;
-/// Set in the second byte where a mask follows.
+/// Set in the second byte if a mask follows.
 const MASKED: u8 = 0x80;
 /// Set in the opcode of control frames.
 const CONTROL: u8 = 0x08;
 
-/// One direction of a WebSocket.
+/// Scans one direction of a WebSocket.
 #[derive(Debug, Default)]
 pub(crate) struct FrameScanner {
     header: [u8; HEADER_BYTES],
     used: usize,
-    /// Bytes of payload still to come.
+    /// Bytes of payload that have not come yet.
     payload: u64,
     control: bool,
 }
 
 impl FrameScanner {
-    /// Follows the next bytes; true where a part of a message was among them.
+    /// Scans the next bytes; true if they contain part of a message.
     pub(crate) fn scan(&mut self, mut bytes: &[u8]) -> bool {
         let mut active = false;
         while !bytes.is_empty() {
@@ -41,7 +47,7 @@ impl FrameScanner {
         active
     }
 
-    /// True where this byte ends the header of a data frame.
+    /// True if this byte ends the header of a data frame.
     fn take_header_byte(&mut self, byte: u8) -> bool {
         self.header[self.used] = byte;
         self.used += 1;
@@ -98,7 +104,7 @@ mod tests {
         bytes
     }
 
-    /// How many of the pieces hold part of a message.
+    /// How many of the pieces contain part of a message.
     fn active(scanner: &mut FrameScanner, bytes: &[u8], piece: usize) -> usize {
         bytes.chunks(piece).filter(|part| scanner.scan(part)).count()
     }
@@ -126,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_length_is_followed() {
+    fn a_huge_length_is_followed() {
         let mut scanner = FrameScanner::default();
         let mut bytes = vec![0x82, 127];
         bytes.extend([0xff; 8]);

@@ -1,8 +1,8 @@
-//! Follows the framing of the requests on one client connection and spoils a head that gives its length twice
-//! (`Content-Length` and `Transfer-Encoding`), so that the HTTP parser behind it refuses that request with 400.
+//! Follows the framing of the requests on one client connection, and makes hyper reject a request whose head gives the
+//! length twice (`Content-Length` and `Transfer-Encoding`) with 400, by writing an invalid byte into that head.
 //!
-//! Two parsers that read such a head differently are how requests are smuggled; hyper quietly prefers one of the
-//! two lengths. Everything else that is malformed is left to hyper.
+//! Two parsers that read such a head differently make request smuggling possible (RFC 9112 §6.1); hyper silently
+//! prefers one of the two lengths. Everything else that is malformed is left to hyper.
 //!
 //! ```text
 //!           ┌────────────── head without a body ─────────────┐
@@ -11,6 +11,13 @@
 //!           │  └──chunked──▶ Size ──▶ Data(n) ──▶ Size ─0─▶ Trailer ──empty line──▶ Head
 //!           └── upgrade, or not HTTP at all ──▶ Off (the rest passes unread)
 //! ```
+//!
+//! What fails, and what happens then:
+//!
+//! * Both lengths in one head: the head is made invalid, and hyper responds with 400 and closes the connection.
+//! * A chunk size that cannot be parsed: the rest passes unread, and hyper rejects it.
+//! * A length that cannot be parsed: counts as zero, and hyper rejects the request.
+//! * An upgrade that the instance refuses: the rest was not followed, so the listener closes the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -18,13 +25,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a line that are looked at: more than any header's name and any length take.
+/// Bytes of a line that are examined: longer than any header name and length that matter here.
 const LINE_BYTES: usize = 48;
 
-/// A byte that no head may hold: the parser behind refuses the head because of it.
+/// A byte that is invalid in any head, so that hyper rejects the request.
 const SPOILER: u8 = 0;
 
-/// A client's connection whose requests are followed.
+/// A client connection whose request framing is checked.
 #[derive(Debug)]
 pub(crate) struct Guarded<T> {
     io: T,
@@ -76,7 +83,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     }
 }
 
-/// What a head has said so far.
+/// What the head has contained so far.
 #[derive(Debug, Clone, Copy, Default)]
 struct Head {
     started: bool,
@@ -108,7 +115,7 @@ impl Default for Framing {
 }
 
 impl Framing {
-    /// Follows the bytes that came next, and spoils the head in them that gives its length twice.
+    /// Follows the next bytes, and invalidates a head in them that gives its length twice.
     fn follow(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let taken = match &mut self.state {
@@ -148,7 +155,7 @@ impl Framing {
         end + 1
     }
 
-    /// Takes a whole line; false where it makes the head give its length twice.
+    /// Takes a whole line; false if with it the head gives its length twice.
     fn end_of_line(&mut self, line: &[u8]) -> bool {
         match &mut self.state {
             State::Head(head) if line.is_empty() && head.started => self.state = head.body(),
@@ -189,7 +196,7 @@ impl Head {
 
     fn body(&self) -> State {
         match (self.upgrade, self.chunked, self.length) {
-            // What follows may no longer be HTTP. The listener closes the connection if it still is.
+            // What follows may not be HTTP any more. If it still is, the listener closes the connection.
             (true, _, _) => State::Off,
             (_, true, _) => State::Size,
             (_, _, Some(length)) if length > 0 => State::Body(length),
@@ -203,7 +210,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// The beginning of the line that is being read, without its end.
+/// The first bytes of the current line, without its line break.
 #[derive(Debug)]
 struct LineStart {
     bytes: [u8; LINE_BYTES],
@@ -236,8 +243,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Whether the guard spoils this input when it arrives in pieces of the given size.
-    fn spoils(input: &str, piece: usize) -> bool {
+    /// Whether the guard invalidates this input when it arrives in pieces of this size.
+    fn invalidates(input: &str, piece: usize) -> bool {
         let mut framing = Framing::default();
         let mut seen = Vec::new();
         for part in input.as_bytes().chunks(piece) {
@@ -260,13 +267,13 @@ mod tests {
         "POST /a HTTP/1.1\r\nContent-Length: 4\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n";
 
     #[test]
-    fn a_length_given_twice_is_spoiled_wherever_it_comes() {
+    fn a_head_with_two_lengths_is_invalidated_wherever_it_comes() {
         for piece in [1, 2, 7, 1000] {
             for sound in [PLAIN, SIZED, CHUNKED] {
-                assert!(!spoils(sound, piece), "{sound}");
+                assert!(!invalidates(sound, piece), "{sound}");
                 for bad in [TWICE, OTHER_ORDER] {
-                    assert!(spoils(bad, piece), "{bad}");
-                    assert!(spoils(&format!("{sound}{bad}"), piece), "{sound}{bad}");
+                    assert!(invalidates(bad, piece), "{bad}");
+                    assert!(invalidates(&format!("{sound}{bad}"), piece), "{sound}{bad}");
                 }
             }
         }
@@ -275,7 +282,7 @@ mod tests {
     #[test]
     fn after_an_upgrade_the_bytes_are_not_http() {
         let upgrade = "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-        assert!(!spoils(&format!("{upgrade}{TWICE}"), 5));
+        assert!(!invalidates(&format!("{upgrade}{TWICE}"), 5));
     }
 
     proptest! {

@@ -1,5 +1,5 @@
-//! What becomes of headers on their way through: hop-by-hop headers end here, both ways, and what only the edge may
-//! say (who the client is) is said by the edge alone. Everything else passes unchanged.
+//! Rewrites headers on the way through: hop-by-hop headers are removed in both directions (RFC 9110 §7.6.1), and
+//! headers that only the edge may set (who the client is) are replaced. Everything else passes unchanged.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
 
-/// Headers that tell what is due. Clients cannot send them.
+/// Headers of callbacks, which the scheduler sets. Removed from requests of clients.
 pub(crate) const CALLBACK: HeaderName = HeaderName::from_static("berth-callback");
 pub(crate) const SCHEDULED_MS: HeaderName = HeaderName::from_static("berth-scheduled-ms");
 pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("berth-attempt");
@@ -19,7 +19,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Headers of one hop. `trailer` stays: it announces what follows a chunked body, which passes through.
+/// Hop-by-hop headers. `trailer` stays: it announces the trailers of a chunked body, which pass through.
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -31,7 +31,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// Headers that a client may send but nobody may believe, or that are the edge's to answer.
+/// Headers of clients that must not be trusted, or that the edge handles itself.
 const NOT_FROM_CLIENTS: [HeaderName; 9] = [
     ATTEMPT,
     CALLBACK,
@@ -55,13 +55,13 @@ pub(crate) enum BadRequest {
     Target,
 }
 
-/// The protocol that a request asks to change to, in good form.
+/// The protocol that a valid upgrade request asks for.
 pub(crate) fn wanted_upgrade<B>(request: &Request<B>) -> Option<HeaderValue> {
     let named = request.version() == Version::HTTP_11 && nominates(request.headers(), UPGRADE.as_str());
     named.then(|| request.headers().get(UPGRADE).cloned()).flatten()
 }
 
-/// Makes a client's request the one that its instance gets.
+/// Turns a client's request into the one that is sent to the instance.
 pub(crate) fn prepare_request<B>(
     request: &mut Request<B>,
     peer: SocketAddr,
@@ -87,11 +87,11 @@ pub(crate) fn prepare_request<B>(
     Ok(())
 }
 
-/// Makes an instance's response the one that the client gets.
+/// Turns an instance's response into the one that is sent to the client.
 pub(crate) fn prepare_response<B>(response: &mut Response<B>) {
     let upgrade = response.headers().get(UPGRADE).cloned();
     if response.headers().contains_key(TRANSFER_ENCODING) {
-        // The chunks tell the length; what else the instance said about it does not count.
+        // With chunked encoding, a `Content-Length` beside it does not count.
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     strip_hop_by_hop(response.headers_mut());
@@ -105,7 +105,7 @@ fn insert_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
-/// The one host that the request is for, which stays in its `Host` header.
+/// Determines the host of the request, and keeps exactly that one in the `Host` header.
 fn settle_host<B>(request: &mut Request<B>) -> Result<HeaderValue, BadRequest> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next(), request.version()) {
@@ -113,7 +113,7 @@ fn settle_host<B>(request: &mut Request<B>) -> Result<HeaderValue, BadRequest> {
         (Some(host), None, _) => host.clone(),
         (None, None, _) => HeaderValue::from_static(""),
     };
-    // A request in absolute form names its host in the target; that one counts.
+    // In a request in absolute form the host in the target counts, not the header (RFC 9112 §3.2.2).
     let named = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
     let host = match named {
         Some(named) => named.map_err(|_| BadRequest::Host)?,
@@ -123,7 +123,7 @@ fn settle_host<B>(request: &mut Request<B>) -> Result<HeaderValue, BadRequest> {
     Ok(host)
 }
 
-/// Leaves of the target what an origin server expects: path and query, byte for byte.
+/// Reduces the target to path and query, byte for byte, as an origin server expects.
 fn to_origin_form(uri: &mut Uri) {
     if uri.authority().is_some() || uri.scheme().is_some() {
         let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -132,7 +132,7 @@ fn to_origin_form(uri: &mut Uri) {
 }
 
 fn forwarded_for(peer: IpAddr) -> HeaderValue {
-    // An address is ASCII letters, digits, dots and colons: always a header value.
+    // An address consists of letters, digits, dots and colons: always a valid header value.
     HeaderValue::from_str(&peer.to_canonical().to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
@@ -148,7 +148,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The headers that `Connection` says are for this hop only, but for those without which a message changes its meaning.
+/// The headers that `Connection` lists, except for those without which the message would change its meaning.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens(headers)
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_say_who_it_is_or_choose_a_port() {
+    fn a_client_cannot_forge_its_address_or_choose_a_port() {
         let request = prepared(&[
             ("host", "h:81"),
             ("x-forwarded-for", "10.0.0.1"),

@@ -1,5 +1,5 @@
-//! HTTP as the edge reads and writes it: what becomes of heads and headers, WebSocket frames, one exchange, TLS for
-//! listeners. Knows nothing of objects, nodes, and of where requests go.
+//! HTTP on the wire: request framing, header rewriting, WebSocket frames, single exchanges, TLS for listeners. Does not
+//! know objects, nodes, or routes.
 
 pub(crate) mod exchange;
 pub(crate) mod frames;

@@ -1,4 +1,4 @@
-//! TLS for listeners whose clients authenticate themselves by tokens.
+//! TLS for listeners whose clients authenticate by tokens.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// Takes TLS connections with this certificate, with its chain, and its key.
+/// A TLS acceptor with this certificate chain and key (PEM files).
 pub(crate) fn acceptor(cert: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
     let read = |path: &Path| format!("cannot read {}", path.display());
     let certs: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).with_context(|| read(cert))?.collect();

@@ -1,16 +1,16 @@
-//! Lines of several nodes, each in order, become one sequence by time; with a bound on how many of the last are wanted,
-//! only those. Pure: knows no nodes and waits for nothing.
+//! Merges the lines of several nodes, each sorted, into one sequence by time; with a limit, only the last lines. Pure:
+//! does no input or output.
 
 use std::collections::VecDeque;
 
 use berth_common::clock::wall_ms;
 
-use super::{NodeLine, What};
+use super::{LineContent, NodeLine};
 
-/// Bytes of text that are kept while it is not known yet which lines are the last.
+/// Bytes of text that are kept until it is known which lines are the last.
 const MAX_TAIL_BYTES: usize = 16 << 20;
 
-/// See the module.
+/// Merges the lines of several sources.
 pub(super) struct Merge {
     sources: Vec<Source>,
     tail: Option<Tail>,
@@ -27,7 +27,7 @@ struct Tail {
     wanted: usize,
     lines: VecDeque<NodeLine>,
     bytes: usize,
-    /// Wanted, and too much.
+    /// Lines that are wanted, but were dropped because they are too long together.
     left_out: usize,
 }
 
@@ -42,8 +42,8 @@ impl Merge {
         Self { sources: (0..sources).map(|_| Source::default()).collect(), tail }
     }
 
-    /// A source of which nothing is known now: it must tell before anything can be taken.
-    pub(super) fn lacking(&self) -> Option<usize> {
+    /// A source without a known next line: it must deliver before a line can be taken.
+    pub(super) fn blocked_on(&self) -> Option<usize> {
         self.sources.iter().position(|source| source.lines.is_empty() && !source.complete)
     }
 
@@ -51,23 +51,23 @@ impl Merge {
         self.sources[index].lines.extend(lines);
     }
 
-    /// A source has told all that was there.
+    /// A source has delivered all its existing lines.
     pub(super) fn complete(&mut self, index: usize) {
         self.sources[index].complete = true;
     }
 
-    /// Whether everything was told and taken.
+    /// Whether everything was delivered and taken.
     pub(super) fn is_done(&self) -> bool {
         self.sources.iter().all(|source| source.complete && source.lines.is_empty())
     }
 
-    /// Takes the next lines, as far as no source is lacking. With a bound, those that may be the last stay here.
+    /// Takes the next lines, until a source without a known line blocks. With a limit, the last lines stay here.
     pub(super) fn take(&mut self, most: usize) -> Vec<NodeLine> {
         let mut taken = Vec::new();
         for _ in 0..most {
             let Some(line) = self.next() else { break };
-            match (&mut self.tail, &line.what) {
-                (Some(tail), What::Record(record)) => {
+            match (&mut self.tail, &line.content) {
+                (Some(tail), LineContent::Record(record)) => {
                     let bytes = record.text.len();
                     tail.push(line, bytes);
                 }
@@ -78,7 +78,7 @@ impl Merge {
     }
 
     fn next(&mut self) -> Option<NodeLine> {
-        if self.lacking().is_some() {
+        if self.blocked_on().is_some() {
             return None;
         }
         let first = |source: &Source| source.lines.front().map(NodeLine::time_ms);
@@ -99,10 +99,12 @@ impl Tail {
         self.bytes += bytes;
         while self.lines.len() > self.wanted || self.bytes > MAX_TAIL_BYTES {
             self.left_out += usize::from(self.lines.len() <= self.wanted);
-            let Some(NodeLine { what: What::Record(record), .. }) = self.lines.pop_front() else { break };
+            let Some(NodeLine { content: LineContent::Record(record), .. }) = self.lines.pop_front() else {
+                break;
+            };
             self.bytes -= record.text.len();
         }
-        // Once there are enough again, none of them is missing any more.
+        // With enough newer lines, the dropped ones are not missing any more.
         if self.lines.len() == self.wanted {
             self.left_out = 0;
         }
@@ -113,8 +115,10 @@ impl Tail {
         if let Some(first) = self.lines.front().filter(|_| self.left_out > 0) {
             let count = self.wanted - self.lines.len();
             let text = format!("[up to {count} of the last lines are left out: together they are too long]");
-            lines
-                .push(NodeLine { node: first.node.clone(), what: What::Remark { time_ms: wall_ms(), text } });
+            lines.push(NodeLine {
+                node: first.node.clone(),
+                content: LineContent::Remark { time_ms: wall_ms(), text },
+            });
         }
         lines.extend(self.lines);
         lines
@@ -139,7 +143,7 @@ pub(super) mod tests {
             text: text.to_owned(),
             next: time_ms,
         };
-        NodeLine { node: node.parse().unwrap(), what: What::Record(record) }
+        NodeLine { node: node.parse().unwrap(), content: LineContent::Record(record) }
     }
 
     fn lines(node: &str, times: &[u64]) -> Vec<NodeLine> {
@@ -151,13 +155,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_before_all_have_told_what_may_come_first() {
+    fn nothing_is_taken_before_every_source_has_delivered() {
         let mut merge = Merge::new(2, None);
         merge.add(0, lines("n1", &[1, 5]));
-        assert_eq!(merge.lacking(), Some(1));
+        assert_eq!(merge.blocked_on(), Some(1));
         assert!(merge.take(10).is_empty());
         merge.add(1, lines("n2", &[2, 3]));
-        // Behind 3 there may be a 4.
+        // After 3 there may be a 4.
         assert_eq!(times(&merge.take(10)), [1, 2, 3]);
         assert!(!merge.is_done());
         merge.complete(1);
@@ -167,7 +171,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_last_are_those_of_all_together() {
+    fn the_last_lines_are_those_of_all_sources_together() {
         let mut merge = Merge::new(2, Some(3));
         merge.add(0, lines("n1", &[1, 5, 6]));
         merge.add(1, lines("n2", &[2, 3, 7]));
@@ -175,19 +179,19 @@ pub(super) mod tests {
         merge.add(1, vec![remark.clone()]);
         merge.complete(0);
         merge.complete(1);
-        assert_eq!(merge.take(100), [remark], "what is wrong is always told");
+        assert_eq!(merge.take(100), [remark], "remarks are always shown");
         assert_eq!(times(&merge.finish()), [5, 6, 7]);
     }
 
     #[test]
-    fn the_last_are_bounded_in_size() {
+    fn the_last_lines_are_bounded_in_size() {
         let mut merge = Merge::new(1, Some(100));
         let long = "x".repeat(1 << 20);
         merge.add(0, (0..20).map(|time| line("n1", time, &long)).collect());
         merge.complete(0);
         assert!(merge.take(100).is_empty());
         let last = merge.finish();
-        assert!(matches!(&last[0].what, What::Remark { text, .. } if text.contains("left out")));
+        assert!(matches!(&last[0].content, LineContent::Remark { text, .. } if text.contains("left out")));
         assert_eq!(times(&last[1..]), (4..20).collect::<Vec<_>>());
     }
 }

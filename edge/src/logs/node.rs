@@ -1,5 +1,5 @@
-//! Reads from one node for one reader: asks, passes on, and after a lost connection asks again for what is behind the last
-//! that came.
+//! Reads the output from one node for one reader: asks for it, passes it on, and after a lost connection asks again for
+//! what comes after the last line received.
 //!
 //! ```text
 //!               asked                       the stream ended, or refused for good
@@ -8,6 +8,14 @@
 //!     │ └─▶ told once ─────┤ again and again, or not in time: only a follower stays │
 //!     └────────────────────┴───────────────────────────────────────────────────────┘
 //! ```
+//!
+//! What fails, and what happens then:
+//!
+//! * Node not connected in time: one remark; only a follower keeps waiting, without limit.
+//! * Connection lost: asked again after the last line received.
+//! * Lost several times, and the reader does not follow: a remark, and the end.
+//! * Node refuses: one remark; a follower asks again after a pause, unless the request is invalid.
+//! * Client disconnects: the stream to the node is dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -20,47 +28,47 @@ use quinn::Connection;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Gone, News, NodeLine, What};
+use super::{LineContent, NodeEvent, NodeLine, ReaderGone};
 use crate::shard::link::LinkHandle;
 use crate::shard::link::call::{self, CallError};
 
-/// How long a node that is not connected is waited for: before anything else is shown, and once it was there.
+/// How long to wait for a node that is not connected: before anything is shown, and after its connection was lost.
 const FIRST_WAIT: Duration = Duration::from_millis(300);
 const NEXT_WAIT: Duration = Duration::from_secs(3);
-/// Pause before a node is asked again that did not answer well.
+/// Pause before a node is asked again after an error.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// How often a node may be lost before somebody who does not follow is told so: an agent that was restarted may still have
-/// connections that look alive.
+/// How many lost connections are not reported to a reader that does not follow: after an agent's restart, stale
+/// connections may still look alive.
 const MAX_LOSSES: u32 = 5;
-/// Pause before one is asked again that refused.
+/// Pause before a node is asked again that refused.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
-/// A wait without end, in parts: a node may come back after days.
+/// An unlimited wait, in intervals: a node may come back after days.
 const LONG_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// See the module.
+/// Reads the output from one node.
 pub(super) struct NodeReader {
     node: NodeId,
     link: LinkHandle,
     ask: ReadLogs,
-    tell: mpsc::Sender<News>,
+    events: mpsc::Sender<NodeEvent>,
     seen: Seen,
-    /// What was there at the beginning has been told.
+    /// All lines that existed at the start were passed on.
     caught_up: bool,
-    /// The reader knows that something is wrong.
+    /// The reader was told that something is wrong.
     warned: bool,
 }
 
 /// Why a node was not read to the end.
 enum Broken {
-    /// Nobody wants it any more.
-    Gone,
+    /// The reader is gone.
+    ReaderGone,
     Lost(CallError),
     Refused(Refusal),
 }
 
-impl From<Gone> for Broken {
-    fn from(Gone: Gone) -> Self {
-        Self::Gone
+impl From<ReaderGone> for Broken {
+    fn from(ReaderGone: ReaderGone) -> Self {
+        Self::ReaderGone
     }
 }
 
@@ -71,27 +79,32 @@ impl<E: Into<CallError>> From<E> for Broken {
 }
 
 impl NodeReader {
-    pub(super) fn new(node: NodeId, link: LinkHandle, ask: ReadLogs, tell: mpsc::Sender<News>) -> Self {
-        Self { node, link, ask, tell, seen: Seen::default(), caught_up: false, warned: false }
+    pub(super) fn new(
+        node: NodeId,
+        link: LinkHandle,
+        ask: ReadLogs,
+        events: mpsc::Sender<NodeEvent>,
+    ) -> Self {
+        Self { node, link, ask, events, seen: Seen::default(), caught_up: false, warned: false }
     }
 
-    /// Reads until there is no more, or nobody wants it.
+    /// Reads until there is no more, or the reader is gone.
     pub(super) async fn run(mut self) {
-        // Only says that the reader has gone away, and then nothing is left to do.
+        // An error only means that the reader is gone; then nothing is left to do.
         let _ = self.read().await;
     }
 
-    async fn read(&mut self) -> Result<(), Gone> {
+    async fn read(&mut self) -> Result<(), ReaderGone> {
         let (mut wait, mut lost) = (FIRST_WAIT, 0);
         loop {
             let Some(connection) = self.connected(wait).await? else { return Ok(()) };
             wait = NEXT_WAIT;
             let pause = match self.read_from(&connection).await {
                 Ok(()) => return Ok(()),
-                Err(Broken::Gone) => return Err(Gone),
+                Err(Broken::ReaderGone) => return Err(ReaderGone),
                 Err(Broken::Refused(refusal)) => {
                     self.warn(format!("[{} does not show its output: {refusal}]", self.node)).await?;
-                    // It may have room later; what it does not understand it will never do.
+                    // A busy node may have capacity later; a request that it does not understand will never succeed.
                     if refusal.code == RefusalCode::Invalid || !self.ask.follow {
                         return Ok(());
                     }
@@ -111,8 +124,8 @@ impl NodeReader {
         }
     }
 
-    /// A connection to the node; `None` where it is not worth waiting for.
-    async fn connected(&mut self, wait: Duration) -> Result<Option<Connection>, Gone> {
+    /// A connection to the node; `None` if waiting any longer is pointless.
+    async fn connected(&mut self, wait: Duration) -> Result<Option<Connection>, ReaderGone> {
         if let Some(connection) = self.link.connected(Instant::now() + wait).await {
             return Ok(Some(connection));
         }
@@ -128,17 +141,18 @@ impl NodeReader {
         }
     }
 
-    /// Tells that something is wrong, once until it is right again. Nobody needs to wait for this node's past.
-    async fn warn(&mut self, text: String) -> Result<(), Gone> {
+    /// Reports a problem once until it is solved, and marks the node's existing lines as complete: others must not wait
+    /// for it.
+    async fn warn(&mut self, text: String) -> Result<(), ReaderGone> {
         if !std::mem::replace(&mut self.warned, true) {
-            self.tell(News::Lines(vec![NodeLine::remark(&self.node, text)])).await?;
+            self.send(NodeEvent::Lines(vec![NodeLine::remark(&self.node, text)])).await?;
         }
-        self.tell(News::CaughtUp).await
+        self.send(NodeEvent::CaughtUp).await
     }
 
     async fn read_from(&mut self, connection: &Connection) -> Result<(), Broken> {
         let ask = ReadLogs {
-            // What was left out the first time stays so; later output is wanted as a whole.
+            // Lines that were left out the first time stay out; all later output is wanted.
             tail: self.ask.tail.filter(|_| !self.caught_up),
             after: self.seen.places(),
             ..self.ask.clone()
@@ -155,34 +169,35 @@ impl NodeReader {
         }
     }
 
-    async fn take(&mut self, batch: LogBatch) -> Result<(), Gone> {
+    async fn take(&mut self, batch: LogBatch) -> Result<(), ReaderGone> {
         self.warned = false;
         let LogBatch { records, caught_up } = batch;
         let places: Vec<_> =
             records.iter().map(|record| LogPlace { instance: record.instance, at: record.next }).collect();
         if !records.is_empty() {
-            let line = |record| NodeLine { node: self.node.clone(), what: What::Record(record) };
-            self.tell(News::Lines(records.into_iter().map(line).collect())).await?;
+            let line = |record| NodeLine { node: self.node.clone(), content: LineContent::Record(record) };
+            self.send(NodeEvent::Lines(records.into_iter().map(line).collect())).await?;
         }
         self.seen.reached(places);
         if let Some(places) = caught_up {
             self.seen.reached(places);
             self.caught_up = true;
-            self.tell(News::CaughtUp).await?;
+            self.send(NodeEvent::CaughtUp).await?;
         }
         Ok(())
     }
 
-    async fn tell(&self, news: News) -> Result<(), Gone> {
-        self.tell.send(news).await.map_err(|_| Gone)
+    async fn send(&self, event: NodeEvent) -> Result<(), ReaderGone> {
+        self.events.send(event).await.map_err(|_| ReaderGone)
     }
 }
 
-/// How far the output of each instance was passed on; of the latest instances, as many as a call may name.
+/// The position up to which the output of each instance was passed on; of the latest instances, as many as a call may
+/// name.
 #[derive(Debug, Default)]
 struct Seen {
     places: HashMap<InstanceId, u64>,
-    /// In the order in which they came.
+    /// In order of their last line.
     order: VecDeque<InstanceId>,
 }
 
@@ -210,7 +225,7 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn place(number: usize, at: u64) -> LogPlace {
+    fn log_place(number: usize, at: u64) -> LogPlace {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&number.to_be_bytes());
         LogPlace { instance: InstanceId::from_bytes(bytes), at }
@@ -219,14 +234,14 @@ mod tests {
     #[test]
     fn places_only_grow_and_the_oldest_instances_are_forgotten() {
         let mut seen = Seen::default();
-        seen.reached(vec![place(1, 10), place(2, 5), place(1, 0)]);
+        seen.reached(vec![log_place(1, 10), log_place(2, 5), log_place(1, 0)]);
         let mut places = seen.places();
         places.sort_by_key(|place| place.instance);
-        assert_eq!(places, [place(1, 10), place(2, 5)]);
+        assert_eq!(places, [log_place(1, 10), log_place(2, 5)]);
         for number in 3..=MAX_LOG_PLACES + 1 {
-            seen.reached(vec![place(number, 1)]);
+            seen.reached(vec![log_place(number, 1)]);
         }
         assert_eq!(seen.places().len(), MAX_LOG_PLACES);
-        assert!(!seen.places().contains(&place(1, 10)) && seen.places().contains(&place(2, 5)));
+        assert!(!seen.places().contains(&log_place(1, 10)) && seen.places().contains(&log_place(2, 5)));
     }
 }

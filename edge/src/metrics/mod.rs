@@ -1,8 +1,8 @@
-//! What the edge counts. Nothing here waits: requests find the counts of their class with their route, each shard has its
-//! own, and they are added up when somebody looks (`page`).
+//! The counters of the edge. Nothing here waits: requests find the counters of their class with their route, each shard
+//! has its own, and they are summed up when the metrics are read (`page`).
 //!
-//! Labels are bounded: apps and classes that are deployed, statuses, and reasons of this code. Never the names of objects,
-//! hosts or paths: whoever sends requests chooses those.
+//! Labels are bounded: deployed apps and classes, statuses, and reasons of this code. Never names of objects, hosts or
+//! paths, because clients choose those.
 
 mod page;
 mod refusals;
@@ -21,17 +21,17 @@ use self::refusals::Refusals;
 use self::starts::StartCounts;
 pub(crate) use self::starts::Starts;
 
-/// Most classes that are counted each by itself; all others are counted together. Each takes a few kilobytes here and some
-/// forty series at whoever collects them.
+/// Most classes with counters of their own; all others are counted together. Each takes a few kilobytes here and some
+/// forty time series in the monitoring system.
 const MAX_CLASSES: usize = 1000;
-/// App and class of those.
+/// The labels of those others.
 const OTHER: &str = "other";
 
-/// The counts of an edge.
+/// The counters of an edge.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     shards: Box<[ShardCounts]>,
-    /// Looked up when a deploy makes routes, and when a container starts; the lock is held for that only.
+    /// Looked up when a deployment builds routes, and when a container starts; the lock is held only for that.
     classes: Mutex<BTreeMap<ClassKey, Arc<ClassCounts>>>,
     /// Requests to the admin API.
     pub(crate) admin: Statuses,
@@ -39,46 +39,47 @@ pub(crate) struct Metrics {
 
 type ClassKey = (AppName, ClassName);
 
-/// What one shard counts whatever the class is. On cache lines of its own, as no other shard writes to it.
+/// The counters of one shard that do not depend on the class. On cache lines of its own, as no other shard writes to
+/// it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct ShardCounts {
-    /// Requests that no route took.
+    /// Requests that matched no route.
     unrouted: Statuses,
     /// Requests for static files.
     files: Statuses,
     refusals: Refusals,
-    /// Bytes from clients, and to them.
+    /// Bytes received from clients, and sent to them.
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,
 }
 
-/// The counts of one class, for each shard that requests come in at.
+/// The counters of one class, for each shard that requests come in at.
 #[derive(Debug)]
 pub(crate) struct ClassCounts {
     shards: Box<[Arc<Requests>]>,
     starts: StartCounts,
 }
 
-/// Requests to one class that came in at one shard.
+/// The requests to one class that came in at one shard.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Requests {
     answered: Statuses,
-    /// Until the head of the answer.
+    /// Time until the head of the response.
     took: Durations,
     in_flight: Level,
     websockets: Level,
 }
 
-/// Answers by the class of their status.
+/// Responses by the class of their status.
 #[derive(Debug, Default)]
 pub(crate) struct Statuses([Counter; STATUSES.len()]);
 
 const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl Statuses {
-    /// One more.
+    /// Counts a response.
     pub(crate) fn count(&self, status: StatusCode) {
         let index = usize::from(status.as_u16() / 100).clamp(1, STATUSES.len()) - 1;
         self.0[index].count();
@@ -86,18 +87,19 @@ impl Statuses {
 }
 
 impl Metrics {
-    /// Nothing yet, for so many shards.
+    /// Counters for this many shards, all zero.
     pub(crate) fn new(shards: usize) -> Arc<Self> {
         let shards = (0..shards.max(1)).map(|_| ShardCounts::default()).collect();
         Arc::new(Self { shards, classes: Mutex::default(), admin: Statuses::default() })
     }
 
-    /// What this shard counts.
+    /// The counters of this shard.
     pub(crate) fn shard(&self, shard: usize) -> &ShardCounts {
         &self.shards[shard.min(self.shards.len() - 1)]
     }
 
-    /// The counts of a class. They stay when the app is deployed anew, or removed, unless room is needed.
+    /// The counters of a class. They are kept when the app is deployed again or removed, unless there are too many
+    /// classes.
     pub(crate) fn class(&self, app: &AppName, class: &ClassName) -> Arc<ClassCounts> {
         let mut classes = self.classes();
         let key = (app.clone(), class.clone());
@@ -105,7 +107,7 @@ impl Metrics {
             return Arc::clone(known);
         }
         if classes.len() >= MAX_CLASSES {
-            // Nobody routes to those any more.
+            // Counters without a route are dropped.
             classes.retain(|_, counts| Arc::strong_count(counts) > 1);
         }
         let key = if classes.len() < MAX_CLASSES { key } else { other().unwrap_or(key) };
@@ -117,7 +119,7 @@ impl Metrics {
     }
 }
 
-/// An app of this name would be counted with them.
+/// The key of all other classes. An app of this name would be counted with them.
 fn other() -> Option<ClassKey> {
     Some((AppName::new(OTHER).ok()?, ClassName::new(OTHER).ok()?))
 }
@@ -127,13 +129,13 @@ impl ClassCounts {
         Self { shards: (0..shards).map(|_| Arc::default()).collect(), starts: StartCounts::default() }
     }
 
-    /// What this shard counts of it.
+    /// The counters of this shard.
     pub(crate) fn shard(&self, shard: usize) -> &Arc<Requests> {
         &self.shards[shard.min(self.shards.len() - 1)]
     }
 }
 
-/// A request that has no answer yet.
+/// A request without a response so far.
 pub(crate) struct Arrival<'a> {
     shard: &'a ShardCounts,
     began: Instant,
@@ -144,36 +146,36 @@ enum Destination {
     Nowhere,
     File,
     Class(Arc<Requests>),
-    /// It was answered.
+    /// The response was counted.
     Over,
 }
 
 impl ShardCounts {
-    /// A request has come.
+    /// A request has arrived.
     pub(crate) fn arrival(&self) -> Arrival<'_> {
         Arrival { shard: self, began: Instant::now(), to: Destination::Nowhere }
     }
 }
 
 impl Arrival<'_> {
-    /// It is for a static file.
+    /// The request is for a static file.
     pub(crate) fn for_file(&mut self) {
         self.to = Destination::File;
     }
 
-    /// It is for an object of a class. The result counts it among those in flight.
+    /// The request is for an object of a class. The result counts it as in flight.
     pub(crate) fn for_class(&mut self, requests: &Arc<Requests>) -> InFlight {
         self.to = Destination::Class(Arc::clone(requests));
         requests.in_flight.enter();
         InFlight(Arc::clone(requests))
     }
 
-    /// This is the edge's answer in place of another.
+    /// The edge responds itself, for this reason.
     pub(crate) fn refused(&self, reason: Reason) {
         self.shard.refusals.count(reason);
     }
 
-    /// The head of its answer is there.
+    /// The head of the response is complete.
     pub(crate) fn answered(mut self, status: StatusCode) {
         match std::mem::replace(&mut self.to, Destination::Over) {
             Destination::Nowhere => self.shard.unrouted.count(status),
@@ -188,7 +190,7 @@ impl Arrival<'_> {
 }
 
 impl Drop for Arrival<'_> {
-    /// Nobody waits for the answer any more.
+    /// The client went away before the response.
     fn drop(&mut self) {
         if !matches!(self.to, Destination::Over) {
             self.shard.refusals.count(Reason::ClientGone);
@@ -196,12 +198,12 @@ impl Drop for Arrival<'_> {
     }
 }
 
-/// Counts a request among those in flight, until the last byte of its answer.
+/// Counts a request as in flight until the last byte of its response.
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Requests>);
 
 impl InFlight {
-    /// It became a WebSocket.
+    /// The request became a WebSocket.
     pub(crate) fn into_websocket(self) -> OpenWebSocket {
         self.0.websockets.enter();
         OpenWebSocket(Arc::clone(&self.0))
@@ -214,7 +216,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Counts a WebSocket among those that are open.
+/// Counts a WebSocket as open.
 #[derive(Debug)]
 pub(crate) struct OpenWebSocket(Arc<Requests>);
 
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_whose_client_went_away_has_no_status() {
+    fn a_request_of_a_client_that_went_away_has_no_status() {
         let metrics = Metrics::new(1);
         drop(metrics.shard(0).arrival());
         assert!(metrics.shard(0).unrouted.0.iter().all(|count| count.get() == 0));

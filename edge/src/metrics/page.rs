@@ -1,4 +1,4 @@
-//! What is counted, added up over the shards for whoever looks. `docs/metrics.md` lists all of it.
+//! The counters as metrics, summed up over the shards. `docs/metrics.md` lists them all.
 
 use berth_monitor::Page;
 use berth_monitor::cells::{Counter, Durations, Histogram, Level};
@@ -7,7 +7,7 @@ use berth_monitor::page::Family;
 use super::{ClassCounts, ClassKey, Metrics, Requests, STATUSES, ShardCounts, Statuses};
 
 impl Metrics {
-    /// Adds all counts.
+    /// Adds all counters to the page.
     pub(crate) fn add_to(&self, page: &mut Page) {
         self.requests(page);
         self.starts(page);
@@ -111,7 +111,7 @@ fn total<'a>(of_shards: impl Iterator<Item = &'a Counter>) -> u64 {
     of_shards.map(Counter::get).sum()
 }
 
-/// Of levels only the sum counts.
+/// A single level may be below zero, wrapped around: only the sum is meaningful.
 fn level<'a>(of_shards: impl Iterator<Item = &'a Level>) -> u64 {
     of_shards.map(Level::get).fold(0, u64::wrapping_add)
 }

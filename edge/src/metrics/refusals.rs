@@ -1,8 +1,8 @@
-//! Requests that the edge itself answered, by reason: the words are those of the code and no others.
+//! Requests that the edge itself responded to, by reason.
 
 use berth_monitor::cells::Counter;
 
-/// Why the edge answered in place of an instance.
+/// Why the edge responded in place of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     BadRequest,
@@ -31,7 +31,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    /// All of them, in the order of their numbers.
+    /// All reasons, in the order of their numbers.
     const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::NoRoute,
@@ -58,8 +58,8 @@ impl Reason {
         Self::EdgeStopping,
     ];
 
-    /// As a label: a word that never changes.
-    pub(crate) fn word(self) -> &'static str {
+    /// The value of the metric's label. It must never change.
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
             Self::NoRoute => "no_route",
@@ -88,7 +88,7 @@ impl Reason {
     }
 }
 
-/// How many of which.
+/// The count of each reason.
 #[derive(Debug)]
 pub(super) struct Refusals([Counter; Reason::ALL.len()]);
 
@@ -103,9 +103,9 @@ impl Refusals {
         self.0[reason as usize].count();
     }
 
-    /// All reasons, with their numbers.
+    /// All reasons, with their counts.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Reason::ALL.map(Reason::word).into_iter().zip(self.0.iter().map(Counter::get))
+        Reason::ALL.map(Reason::label).into_iter().zip(self.0.iter().map(Counter::get))
     }
 }
 
@@ -114,10 +114,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_has_its_number_and_its_word() {
+    fn each_reason_has_its_number_and_its_label() {
         for (number, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, number);
-            assert_eq!(Reason::ALL.into_iter().filter(|other| other.word() == reason.word()).count(), 1);
+            assert_eq!(Reason::ALL.into_iter().filter(|other| other.label() == reason.label()).count(), 1);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Cold starts: how many, and how long each took from the moment that an object without an instance was wanted until its
-//! instance answered. Follows what a shard's engine is told and does; off the way of requests to what runs.
+//! Cold starts: how many, and how long each took, from the moment that an instance was wanted until it was ready.
+//! Follows the inputs and effects of a shard's engine; not involved in requests to running instances.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use berth_monitor::cells::{Counter, Durations};
 
 use super::{ClassCounts, Metrics};
 
-/// The starts of one class.
+/// The counters of one class's starts.
 #[derive(Debug, Default)]
 pub(super) struct StartCounts {
-    /// Sent to a node.
+    /// Starts that were sent to a node.
     pub(super) sent: Counter,
-    /// Ended or refused before they answered.
+    /// Starts whose instance ended or was refused before it was ready.
     pub(super) failed: Counter,
-    /// Of those that answered.
+    /// Duration of the successful starts.
     pub(super) took: Durations,
 }
 
-/// The starts that one shard waits for. No more than the objects that it has in memory.
+/// The starts in progress on one shard: at most one for each object in memory.
 #[derive(Debug)]
 pub(crate) struct Starts {
     metrics: Arc<Metrics>,
-    begun: HashMap<ObjectId, Begun>,
+    begun: HashMap<ObjectId, PendingStart>,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct PendingStart {
     since: Instant,
     class: Option<Arc<ClassCounts>>,
     instance: Option<InstanceId>,
@@ -43,20 +43,20 @@ impl Starts {
         Self { metrics, begun: HashMap::new() }
     }
 
-    /// An object's record is looked for, because an instance is wanted.
-    pub(crate) fn looked_for(&mut self, object: ObjectId) {
-        self.begun.insert(object, Begun { since: Instant::now(), class: None, instance: None });
+    /// An object's record is loaded, because an instance is wanted.
+    pub(crate) fn load_started(&mut self, object: ObjectId) {
+        self.begun.insert(object, PendingStart { since: Instant::now(), class: None, instance: None });
     }
 
-    /// Room is wanted for an instance. What was begun before and came to nothing does not count.
+    /// Room is reserved for an instance. A start that was begun before and failed does not count.
     pub(crate) fn wanted(&mut self, demand: &Demand) {
         let class = Some(self.metrics.class(&demand.class.0, &demand.class.1));
         let looked = self.begun.get(&demand.object).filter(|begun| begun.class.is_none());
         let since = looked.map_or_else(Instant::now, |begun| begun.since);
-        self.begun.insert(demand.object, Begun { since, class, instance: None });
+        self.begun.insert(demand.object, PendingStart { since, class, instance: None });
     }
 
-    /// A node is told to start it.
+    /// The start is sent to a node.
     pub(crate) fn sent(&mut self, start: &Start) {
         let Some(begun) = self.begun.get_mut(&start.object.id()) else { return };
         begun.instance = Some(start.instance);
@@ -65,8 +65,8 @@ impl Starts {
         }
     }
 
-    /// What becomes of it.
-    pub(crate) fn told(&mut self, input: &Input) {
+    /// An input of the engine, which may complete a start.
+    pub(crate) fn note_input(&mut self, input: &Input) {
         match input {
             Input::Status { status, .. } => match status.phase {
                 Phase::Ready => self.over(status.object, status.instance, true),
@@ -78,8 +78,8 @@ impl Starts {
         }
     }
 
-    /// The object is not in memory any more.
-    pub(crate) fn left(&mut self, object: ObjectId) {
+    /// The object is no longer in memory.
+    pub(crate) fn evicted(&mut self, object: ObjectId) {
         self.begun.remove(&object);
     }
 
@@ -87,7 +87,7 @@ impl Starts {
         if self.begun.get(&object).is_none_or(|begun| begun.instance != Some(instance)) {
             return;
         }
-        let Some(Begun { since, class: Some(class), .. }) = self.begun.remove(&object) else { return };
+        let Some(PendingStart { since, class: Some(class), .. }) = self.begun.remove(&object) else { return };
         if answers {
             class.starts.took.note(since.elapsed());
         } else {

@@ -1,5 +1,5 @@
-//! Static files of an app, served by the edge itself. Which there are is read when the app is routed, so that a request
-//! is matched by a look at a table, and no path leads anywhere else. Files are then served by tower-http.
+//! Static files of an app, served by the edge itself. The files are listed when the app is routed, so that a request is
+//! matched by a table look-up, and no path leads out of the directory. tower-http then serves the file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,39 +19,39 @@ use tower_http::services::ServeFile;
 
 use super::body::ResponseBody;
 
-/// The file of a directory.
+/// The file that is served for a directory.
 const INDEX: &str = "index.html";
-/// What is shown in place of files that are not there, where the app wants that.
+/// The file that is served for missing ones, if the app wants that.
 const NOT_FOUND_PAGE: &str = "/404.html";
-/// How deep directories may lie in each other.
+/// Deepest nesting of directories.
 const MAX_DEPTH: usize = 32;
 
-/// The files of one app.
+/// The static files of one app.
 #[derive(Debug)]
 pub(crate) struct Assets {
     spec: AssetsSpec,
-    /// By their paths in requests, decoded: `/a b/index.html`.
+    /// By their decoded path in requests: `/a b/index.html`.
     files: HashMap<String, PathBuf>,
 }
 
-/// What a request gets of them.
+/// What is served for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// This file, with this status.
     File(PathBuf, StatusCode),
-    /// The same path with a slash behind it: relative links of the page there need it.
+    /// A redirect to the same path with a slash at its end, without which relative links of the page would not work.
     Redirect(String),
 }
 
 impl Assets {
-    /// Reads which files there are.
+    /// Lists the files.
     pub(crate) fn read(spec: &AssetsSpec) -> io::Result<Arc<Self>> {
         let mut files = HashMap::new();
         collect(&spec.directory, "", 0, &mut files)?;
         Ok(Arc::new(Self { spec: spec.clone(), files }))
     }
 
-    /// The file that a request names.
+    /// The file at a request's path.
     pub(crate) fn find<B>(&self, request: &Request<B>, host: Option<&str>, path: &str) -> Option<Found> {
         if !self.takes(request, host) || !path.starts_with('/') {
             return None;
@@ -67,7 +67,7 @@ impl Assets {
         self.file(path, StatusCode::OK).or_else(page).or_else(directory)
     }
 
-    /// What a request gets that names no file, and that no route takes.
+    /// What is served for a request that matches no file and no route.
     pub(crate) fn otherwise<B>(&self, request: &Request<B>, host: Option<&str>) -> Option<Found> {
         if !self.takes(request, host) {
             return None;
@@ -91,7 +91,8 @@ impl Assets {
     }
 }
 
-/// Files below a directory, without those that begin with a dot and without links: what they lead to is not the app's.
+/// Collects the files below a directory, except hidden ones and symbolic links: those may lead out of the app's
+/// directory.
 fn collect(
     directory: &Path,
     prefix: &str,
@@ -113,7 +114,7 @@ fn collect(
 }
 
 impl Found {
-    /// Answers the request with it: conditions, ranges and encodings are tower-http's.
+    /// Responds with the file; tower-http handles conditions, ranges and encodings.
     pub(crate) async fn respond(self, request: Request<Incoming>) -> Response<ResponseBody> {
         let (file, status) = match self {
             Self::Redirect(to) => return redirect(&to),
@@ -121,7 +122,7 @@ impl Found {
         };
         let (mut head, _) = request.into_parts();
         if status != StatusCode::OK {
-            // A page that stands for others has no parts and no conditions.
+            // A page that replaces others is always sent whole and unconditionally.
             head.headers.clear();
         }
         let service = Compression::new(ServeFile::new(file).precompressed_br().precompressed_gzip());
@@ -138,7 +139,7 @@ fn redirect(to: &str) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    // A path of a request is one of a header.
+    // The path of a request is always a valid header value.
     if let Ok(to) = HeaderValue::try_from(to) {
         response.headers_mut().insert(LOCATION, to);
     }
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_found_by_their_names_and_nothing_else_is() {
+    fn only_files_are_found_by_their_names() {
         let (_directory, assets) = assets(NotFound::None);
         for (path, file) in [
             ("/", "index.html"),
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_file_gets_what_the_app_says() {
+    fn a_missing_file_gets_what_the_app_configures() {
         let request = Request::get("/none").body(()).unwrap();
         let status = |not_found| {
             let (_directory, assets) = assets(not_found);

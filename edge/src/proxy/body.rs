@@ -1,5 +1,5 @@
-//! Bodies of responses: a short text of the edge's own, or what an instance sends. Reading an instance's body drives
-//! its connection, and the end of it, however it comes, ends the request's hold on the instance.
+//! Bodies of responses: a short text by the edge, an instance's body, or a file. Reading an instance's body drives its
+//! connection, and however that body ends, the request's hold on the instance ends with it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,15 +18,15 @@ use super::upstream::Upstream;
 
 /// The body of any response.
 pub(crate) enum ResponseBody {
-    /// The edge's own words.
+    /// A text by the edge itself.
     Text(Full<Bytes>),
-    /// An instance's answer.
+    /// The body of an instance's response.
     Instance(Box<InstanceBody>),
     /// A static file.
     Asset(UnsyncBoxBody<Bytes, BoxError>),
 }
 
-/// Why a body broke off.
+/// Why a body ended early.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl ResponseBody {
@@ -71,8 +71,8 @@ impl Body for ResponseBody {
     }
 }
 
-/// What an instance sends, the connection that it comes over, and the hold that ends with it. Dropped before its end,
-/// the connection is reset and the hold released.
+/// The body of an instance's response, with its connection and the hold. Dropped before the end, the connection is
+/// reset and the hold released.
 pub(crate) struct InstanceBody {
     incoming: Incoming,
     exchange: Option<Exchange>,
@@ -85,11 +85,11 @@ struct Exchange {
 }
 
 impl InstanceBody {
-    /// The body of an answer whose head has come over this connection.
+    /// The body of a response whose head was received over this connection.
     pub(crate) async fn new(incoming: Incoming, upstream: Upstream, claim: Claim, pool: Arc<Pool>) -> Self {
         let mut body = Self { incoming, exchange: Some(Exchange { upstream, _claim: claim }), pool };
         if body.incoming.is_end_stream() {
-            // Nobody reads an empty body.
+            // An empty body is never polled, so it is finished here.
             poll_fn(|cx| {
                 body.finish(cx);
                 Poll::Ready(())
@@ -117,7 +117,7 @@ impl InstanceBody {
         Poll::Ready(Some(Ok(frame)))
     }
 
-    /// Takes what has come; where nothing has, lets the connection work and looks again.
+    /// Reads the next frame; if there is none, drives the connection and looks again.
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let frame @ Poll::Ready(_) = Pin::new(&mut self.incoming).poll_frame(cx) {
             return frame;
@@ -128,7 +128,7 @@ impl InstanceBody {
         Pin::new(&mut self.incoming).poll_frame(cx)
     }
 
-    /// All of the answer has come: the connection may carry the next request, and the hold ends.
+    /// The response is complete: the connection may carry the next request, and the hold ends.
     fn finish(&mut self, cx: &mut Context<'_>) {
         let Some(Exchange { mut upstream, _claim }) = self.exchange.take() else { return };
         if upstream.is_reusable(cx) {
@@ -136,6 +136,6 @@ impl InstanceBody {
         } else if upstream.drive(cx).is_ready() {
             upstream.end();
         }
-        // Else a part of the request was never taken: dropping the connection tells the instance so.
+        // Otherwise part of the request was never read: dropping the connection tells the instance.
     }
 }

@@ -1,14 +1,14 @@
-//! What a request has of its object while it is activity.
+//! What a request holds while it is activity of its object.
 
 use super::load::LoadGuard;
 use crate::metrics::InFlight;
 use crate::shard::objects::Hold;
 
-/// A request's hold on an instance, and its part of what is counted. They end together.
+/// A request's hold on an instance, with its share of the counters. They end together.
 pub(crate) struct Claim {
     pub(crate) hold: Hold,
-    /// Its share of the object's load, where that is counted.
+    /// Its share of the object's load, if the route balances load.
     pub(crate) load: Option<LoadGuard>,
-    /// Its part of the requests in flight.
+    /// Its share of the requests in flight.
     pub(crate) in_flight: Option<InFlight>,
 }

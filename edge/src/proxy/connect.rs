@@ -1,4 +1,4 @@
-//! Raw bytes to and from a port of an object's instance, for somebody who has another connection already.
+//! Raw bytes to and from a port of an object's instance, for a client that is connected in another way (admin API).
 
 use std::sync::Arc;
 
@@ -12,20 +12,21 @@ use super::error::ProxyError;
 use super::websocket::{self, Tunnelled};
 use super::{Proxy, UpstreamTarget};
 
-/// Somebody who wants to exchange bytes with a port of an object's instance.
+/// A request to exchange bytes with a port of an object's instance.
 pub(crate) struct Connect {
     pub(crate) key: ObjectKey,
     pub(crate) class: Arc<ClassSpec>,
     pub(crate) port: Option<u16>,
-    /// Their side, which comes once they are told that the port is reached.
+    /// The client's side, available once it was told that the port is reached.
     pub(crate) client: OnUpgrade,
     pub(crate) answer: oneshot::Sender<Result<(), ProxyError>>,
-    /// Their place among those whom the admin API has room for.
+    /// One of the admin API's permits for watchers.
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
 impl Proxy {
-    /// Has an instance up as a request would, and then passes bytes until both sides have ended. On the object's shard.
+    /// Acquires an instance as a request would, then passes bytes until both sides have ended. Runs on the object's
+    /// shard.
     pub(crate) async fn carry_bytes(&self, connect: Connect) {
         let Connect { key, class, port, client, mut answer, permit: _permit } = connect;
         let reached = async {

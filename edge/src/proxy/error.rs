@@ -1,5 +1,5 @@
-//! Why there is no answer from an instance: whose fault that is, whether the request may be sent again, and what the client is
-//! told. The one place where refusals and errors become statuses.
+//! Why there is no response from an instance: who is at fault, whether the request may be retried, and what the client
+//! gets. The one place where refusals and errors become statuses.
 
 use berth_common::ids::NodeId;
 use berth_common::wire::tunnel::TunnelAnswer;
@@ -14,10 +14,10 @@ use crate::metrics::Reason;
 use crate::shard::ShardStopped;
 use crate::shard::tunnel::OpenError;
 
-/// Seconds after which a client may find what it did not find now.
+/// Seconds after which a client may retry (`Retry-After`).
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
-/// Why a request has no answer from an instance.
+/// Why a request has no response from an instance.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProxyError {
     #[error(transparent)]
@@ -26,25 +26,25 @@ pub(crate) enum ProxyError {
     Route(#[from] RouteError),
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// No connection to the node of the instance came in time.
+    /// No connection to the node of the instance in time.
     #[error("the node `{0}`, where the instance runs, is not reachable")]
     NodeUnreachable(NodeId),
     #[error("port {port} of the instance was not reached: {error}")]
     Tunnel { port: u16, error: OpenError },
     #[error("the class of the instance has no default_port, and the request is for no other")]
     NoPort,
-    /// The connection broke with the request, or a part of it, sent.
+    /// The connection was lost after the request or part of it was sent.
     #[error("the instance ended the connection without an answer: {0}")]
     Upstream(hyper::Error),
     #[error("the instance changed the protocol without being asked to")]
     Upgrade,
-    /// Nobody will read this.
-    #[error("the client went away before its request was whole")]
+    /// Nobody will read this response.
+    #[error("the client went away before its request was complete")]
     ClientGone,
-    /// A signal was not passed on.
+    /// A signal was not delivered.
     #[error("the signal did not reach the instance: {0}")]
     Signal(String),
-    /// The edge ends.
+    /// The edge is stopping.
     #[error("the edge is stopping")]
     Stopping,
 }
@@ -55,19 +55,19 @@ impl From<ShardStopped> for ProxyError {
     }
 }
 
-/// Whose fault it is that there is no answer.
+/// Who is at fault that there is no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The request cannot be served, whatever the app does.
+    /// The request: it cannot be served, whatever the app does.
     Client,
-    /// The app's: its configuration, or its instance.
+    /// The app: its configuration, or its instance.
     App,
-    /// It says nothing of the app: no node could have served the request, or not now.
+    /// Not the app: no node could have served the request, or not now.
     Cluster,
 }
 
 impl ProxyError {
-    /// The status that tells a client so.
+    /// The status of the response.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
@@ -82,7 +82,7 @@ impl ProxyError {
         }
     }
 
-    /// Whose fault it is.
+    /// Who is at fault.
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::BadRequest(_) | Self::Route(_) | Self::ClientGone => Fault::Client,
@@ -94,11 +94,11 @@ impl ProxyError {
         }
     }
 
-    /// Whether the same request may be sent again: nothing of it has reached an instance, and it may go better soon.
+    /// Whether the same request may be retried: none of it has reached an instance, and it may succeed soon.
     pub(crate) fn is_retry_safe(&self) -> bool {
         match self {
             Self::NodeUnreachable(_) | Self::Stopping => true,
-            Self::Refused(refused) => may_pass(refused),
+            Self::Refused(refused) => is_transient(refused),
             Self::Tunnel { error, .. } => match error {
                 OpenError::Lost | OpenError::Refused(TunnelAnswer::Exhausted) => true,
                 OpenError::Refused(_) | OpenError::Unknown(_) | OpenError::TimedOut => false,
@@ -113,7 +113,7 @@ impl ProxyError {
         }
     }
 
-    /// What it is counted as.
+    /// The reason that it is counted under.
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::BadRequest(_) => Reason::BadRequest,
@@ -129,7 +129,7 @@ impl ProxyError {
         }
     }
 
-    /// When to come again, in seconds.
+    /// The value of `Retry-After`, in seconds.
     fn retry_after(&self) -> HeaderValue {
         match self {
             Self::Refused(Refused::CrashLoop { retry_ms, .. }) => retry_ms.div_ceil(1000).max(1).into(),
@@ -170,7 +170,7 @@ fn fault_of(refused: &Refused) -> Fault {
     }
 }
 
-fn may_pass(refused: &Refused) -> bool {
+fn is_transient(refused: &Refused) -> bool {
     match refused {
         Refused::NoNode
         | Refused::NoCapacity { .. }
@@ -208,9 +208,9 @@ fn reason_of(refused: &Refused) -> Reason {
     }
 }
 
-/// What a refusal of the engine is in HTTP.
+/// The HTTP status of a refusal by the engine.
 pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
-    if may_pass(refused) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR }
+    if is_transient(refused) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR }
 }
 
 fn tunnel_status(error: &OpenError) -> StatusCode {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_reason_is_in_the_answer() {
+    async fn the_reason_is_in_the_response() {
         let refusal = Refusal { code: RefusalCode::Image, message: "image x is not on node n1".to_owned() };
         let response = ProxyError::from(Refused::StartRefused(refusal)).response();
         assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn each_error_has_its_word() {
+    fn each_error_has_its_label() {
         let cases: [(&str, ProxyError); 6] = [
             ("no_route", RouteError::NoRoute.into()),
             ("no_name", RouteError::Encoding("path").into()),
@@ -283,7 +283,7 @@ mod tests {
             ("edge_stopping", ProxyError::Stopping),
         ];
         for (word, error) in cases {
-            assert_eq!(error.reason().word(), word);
+            assert_eq!(error.reason().label(), word);
         }
     }
 }

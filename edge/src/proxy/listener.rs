@@ -1,4 +1,4 @@
-//! Takes clients' connections and serves HTTP/1.1 on them, within bounds. Knows nothing of where answers come from.
+//! Accepts clients' connections and serves HTTP/1.1 on them, within limits. Does not know where responses come from.
 
 use std::convert::Infallible;
 use std::io;
@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::accept::accept_loop;
 use berth_common::lifecycle::Lifecycle;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
@@ -17,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Proxy;
 use super::body::ResponseBody;
@@ -25,16 +26,15 @@ use super::error::ProxyError;
 use super::socket::ClientSocket;
 use crate::http::framing::Guarded;
 
-/// Most connections of clients that one shard serves at once; more wait in the kernel.
+/// Most connections of clients that one shard serves at once; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 8192;
-/// Connections that the kernel keeps waiting for a shard.
+/// Connections that may wait in the kernel's backlog of a shard.
 const BACKLOG: i32 = 1024;
-/// Largest head of a request, and largest buffer for what was read and not yet taken.
+/// Largest head of a request, and largest read buffer, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Longest wait for a whole head, from the end of the last response on: also how long an idle connection is kept.
+/// Longest wait for a whole request head, counted from the end of the last response: so idle connections are closed
+/// too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Rest after the kernel refused to hand out a connection, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Binds a shard's socket. Several shards share one address; the kernel spreads connections over them.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
@@ -52,21 +52,10 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
 
 /// Serves connections until the edge drains.
 pub(crate) async fn listen(listener: TcpListener, proxy: Arc<Proxy>, lifecycle: Lifecycle) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let accepting = async {
-        while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let connection = serve(stream, peer, Arc::clone(&proxy), lifecycle.clone(), permit);
-                    lifecycle.spawn(connection);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "connection not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+    let serve = |(stream, peer), permit| {
+        lifecycle.spawn(serve(stream, peer, Arc::clone(&proxy), lifecycle.clone(), permit));
     };
+    let accepting = accept_loop("proxy", MAX_CONNECTIONS, || listener.accept(), serve);
     tokio::select! {
         () = accepting => {}
         () = lifecycle.drain().cancelled() => {}
@@ -83,7 +72,7 @@ async fn serve(
 ) {
     let socket = match ClientSocket::new(stream, Arc::clone(&proxy.metrics), proxy.shard) {
         Ok(socket) => socket,
-        Err(error) => return tracing::debug!(%error, "client gone before it was served"),
+        Err(error) => return tracing::debug!(%error, "client disconnected before it was served"),
     };
     let service = service_fn(|request| {
         let (proxy, socket) = (Arc::clone(&proxy), socket.clone());
@@ -123,7 +112,7 @@ async fn respond(
     } else {
         tokio::select! {
             response = proxy.respond(request, peer) => response,
-            () = socket.gone() => ProxyError::ClientGone.response(),
+            () = socket.closed() => ProxyError::ClientGone.response(),
         }
     };
     if asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -1,13 +1,14 @@
-//! How busy the interchangeable objects of a route are, so that requests go to the one that is less so of two drawn at
-//! random: nearly as even as looking at all of them, and without their all running to the same one.
+//! The load of the interchangeable objects of a route: a request goes to the less loaded of two random ones. That is
+//! nearly as even as comparing all of them, and requests do not all go to the same one at once (the power of two
+//! choices).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Each new time to an answer counts for one in so many.
+/// Weight of a new response time in the moving average: one in this many.
 const SMOOTHING: u32 = 4;
-/// The times that are told apart, in microseconds: one that never answered is taken for quick, and gets its chance.
+/// Range of response times, in microseconds: an object without any counts as fast, so that it gets requests.
 const LATENCY_US: std::ops::RangeInclusive<u32> = 100..=60_000_000;
 
 /// The objects of one route.
@@ -17,7 +18,7 @@ pub(crate) struct Loads(Box<[Load]>);
 #[derive(Debug, Default)]
 struct Load {
     in_flight: AtomicU32,
-    /// Smoothed time to an answer, in microseconds.
+    /// Moving average of the response time, in microseconds.
     latency_us: AtomicU32,
 }
 
@@ -26,7 +27,7 @@ impl Loads {
         Arc::new(Self((0..count.max(1)).map(|_| Load::default()).collect()))
     }
 
-    /// Chooses an object, and counts a request to it for as long as the result lives.
+    /// Chooses an object, and counts a request to it while the result lives.
     pub(crate) fn choose(self: &Arc<Self>) -> LoadGuard {
         let draw = || fastrand::usize(0..self.0.len());
         let (one, two) = (draw(), draw());
@@ -43,7 +44,7 @@ impl Load {
     }
 }
 
-/// One request's share of an object's load, for as long as it lives.
+/// One request's share of an object's load, while it lives.
 #[derive(Debug)]
 pub(crate) struct LoadGuard {
     loads: Arc<Loads>,
@@ -52,12 +53,12 @@ pub(crate) struct LoadGuard {
 }
 
 impl LoadGuard {
-    /// Which object it is.
+    /// The index of the object.
     pub(crate) fn index(&self) -> usize {
         self.index
     }
 
-    /// The answer has begun.
+    /// The response has begun.
     pub(crate) fn answered(&self) {
         self.note(self.since.elapsed());
     }
@@ -65,7 +66,7 @@ impl LoadGuard {
     fn note(&self, took: Duration) {
         let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).min(*LATENCY_US.end());
         let smoothed = &self.loads.0[self.index].latency_us;
-        // Two at once may lose one of both: it is a measure, not a count.
+        // A concurrent update may be lost: the average need not be exact.
         let before = smoothed.load(Relaxed);
         let after = if before == 0 { took } else { before - before / SMOOTHING + took / SMOOTHING };
         smoothed.store(after, Relaxed);
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_object_gets_less_than_an_idle_one() {
+    fn a_busy_object_gets_fewer_requests_than_an_idle_one() {
         let loads = Loads::new(2);
         let mut held: Vec<LoadGuard> = Vec::new();
         while held.iter().filter(|guard| guard.index() == 0).count() < 20 {
@@ -91,12 +92,12 @@ mod tests {
         }
         held.retain(|guard| guard.index() == 0);
         let to_busy = (0..400).filter(|_| loads.choose().index() == 0).count();
-        // Only where both draws hit the busy one, which is one time in four.
+        // Only if both draws hit the busy one, which is one time in four.
         assert!((50..150).contains(&to_busy), "{to_busy} of 400");
     }
 
     #[test]
-    fn a_slow_object_gets_less_than_a_quick_one() {
+    fn a_slow_object_gets_fewer_requests_than_a_fast_one() {
         let loads = Loads::new(2);
         for _ in 0..100 {
             let guard = loads.choose();
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_when_all_have_been_answered() {
+    fn no_load_is_left_when_all_requests_have_ended() {
         let loads = Loads::new(3);
         drop((0..100).map(|_| loads.choose()).collect::<Vec<_>>());
         assert!(loads.0.iter().all(|load| load.in_flight.load(Relaxed) == 0));

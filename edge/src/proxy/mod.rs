@@ -1,8 +1,8 @@
-//! A request's way: route, object, hold, connection, exchange. Everything that a client may wait for is told here, in order:
-//! the listener takes it (`listener`), `router` finds its object, `pool` and `upstream` have the connections to instances,
-//! `body` gives the answer back, and `error` says what is answered in place of one.
+//! The way of a request: route, object, hold, connection, exchange. Everything that a client may wait for is in this
+//! file, in order: `listener` accepts the connection, `router` finds the object, `pool` and `upstream` have the
+//! connections to instances, `body` returns the response, and `error` what is sent in place of one.
 //!
-//! Knows nothing of who else has work for objects: that is run on their shards beside it.
+//! Does not know what else runs on the objects' shards.
 
 pub(crate) mod assets;
 pub(crate) mod body;
@@ -48,7 +48,7 @@ use crate::shard::tunnel::{self, OpenError, TunnelStream};
 
 type Reply = Result<Response<ResponseBody>, ProxyError>;
 
-/// A request on its way.
+/// A request with its destination.
 pub(crate) struct Job {
     request: Request<Incoming>,
     peer: SocketAddr,
@@ -61,7 +61,7 @@ pub(crate) struct Job {
 pub(crate) struct Proxy {
     pub(crate) shard: usize,
     pub(crate) router: Arc<CurrentRouter>,
-    /// All shards: an object's requests are served on its own.
+    /// All shards: a request runs on the shard of its object.
     pub(crate) shards: Shards<Self>,
     pub(crate) objects: Mailbox,
     pub(crate) waiters: AtomicU64,
@@ -72,7 +72,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Answers a request, whatever becomes of it.
+    /// Responds to a request, in every case.
     pub(crate) async fn respond(
         &self,
         request: Request<Incoming>,
@@ -147,7 +147,7 @@ impl Proxy {
         Ok(Response::from_parts(head, ResponseBody::Instance(Box::new(body))))
     }
 
-    /// Sends the request over a pooled connection, or over a fresh one where none is left or the pooled one was dead
+    /// Sends the request over a pooled connection, or over a new one if none is left or the pooled one was closed
     /// before anything was sent.
     async fn exchange(
         &self,
@@ -170,7 +170,7 @@ impl Proxy {
         }
     }
 
-    /// A fresh connection to a port of an instance. Waits, within limits, for the node to be reachable.
+    /// Opens a connection to a port of an instance. Waits, within limits, until the node is reachable.
     async fn connect(&self, target: &UpstreamTarget<'_>) -> Result<Upstream, ProxyError> {
         let stream = self.open(target).await?;
         Upstream::over(stream, target.instance_port()).await.map_err(ProxyError::Upstream)
@@ -185,14 +185,14 @@ impl Proxy {
             let connection = link.connected(target.deadline).await.ok_or_else(unreachable)?;
             match tunnel::open(&connection, header).await {
                 Ok(stream) => return Ok(stream),
-                // The connection was lost, and the node with it or not: the next one tells.
+                // The connection was lost, perhaps because the node is gone: the next attempt will show.
                 Err(OpenError::Lost) if connection.close_reason().is_some() => {}
                 Err(error) => return Err(target.unreached(error)),
             }
         }
     }
 
-    /// Passes a change of protocol on, and then bytes both ways. The hold ends here.
+    /// Passes a protocol upgrade on, and then bytes in both directions. The hold ends here.
     async fn switch(
         &self,
         response: Response<Incoming>,
@@ -212,13 +212,13 @@ impl Proxy {
         Ok(response.map(|_| ResponseBody::empty()))
     }
 
-    /// Has the object's own shard serve a request.
+    /// Runs a request on the shard of its object.
     async fn hand_over(&self, job: Job, shard: usize) -> Reply {
         let served = self.shards.run(shard, |there: Arc<Self>| async move { there.serve(job).await }).await;
         served.unwrap_or_else(|stopped| Err(stopped.into()))
     }
 
-    /// Waits for an instance of an object of this shard that takes requests, and holds it.
+    /// Waits for an instance of an object of this shard that accepts requests, and holds it.
     pub(crate) async fn acquire(
         &self,
         object: ObjectId,
@@ -230,7 +230,7 @@ impl Proxy {
     }
 }
 
-/// Puts another path in the place of the request's own; the query stays.
+/// Replaces the path of a request; the query stays.
 fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut parts = request.uri().clone().into_parts();
@@ -240,7 +240,7 @@ fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// A port of a held instance, and until when it must be reached.
+/// A port of a held instance, and the deadline for reaching it.
 pub(crate) struct UpstreamTarget<'a> {
     placement: &'a Placement,
     port: u16,

@@ -1,5 +1,5 @@
-//! Idle connections to instances, kept for the next request to the same port. They are few and closed early: a server
-//! that serves one connection at a time must not starve on one that nobody uses.
+//! Idle connections to instances, kept for the next request to the same port. Few, and closed early: a server that
+//! serves one connection at a time must not be blocked by an idle one.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -12,12 +12,12 @@ use tokio::sync::Notify;
 
 use super::upstream::{InstancePort, Upstream};
 
-/// Most idle connections to one port of one instance: as many requests may come at once, again and again, without a
-/// connection being opened for any. Each takes a few KiB, and only for `IDLE_LIMIT`.
+/// Most idle connections to one port of one instance: repeated bursts of this many requests need no new connections.
+/// Each takes a few KiB, and only for `IDLE_LIMIT`.
 const MAX_IDLE: usize = 256;
-/// How long a connection is kept without a request: less than servers themselves keep idle connections.
+/// How long a connection is kept without a request: shorter than common servers keep idle connections.
 const IDLE_LIMIT: Duration = Duration::from_secs(2);
-/// How often connections past that limit are looked for.
+/// How often expired connections are closed.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 struct Idle {
@@ -25,7 +25,7 @@ struct Idle {
     since: Instant,
 }
 
-/// The idle connections of one shard. The lock is only ever held for a look-up, by the shard's own thread.
+/// The idle connections of one shard. The lock is held only for a look-up, by the shard's own thread.
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<HashMap<InstancePort, Vec<Idle>>>,
@@ -33,7 +33,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// The connection that was used last and still lives, as far as can be told.
+    /// The most recently used connection that is still open, as far as is known.
     pub(crate) async fn checkout(&self, port: InstancePort) -> Option<Upstream> {
         loop {
             let mut upstream = self.take(port)?;
@@ -53,7 +53,7 @@ impl Pool {
         last.map(|idle| idle.upstream)
     }
 
-    /// Keeps a connection for the next request, or ends it where enough are kept.
+    /// Keeps a connection for the next request, or closes it if there are enough.
     pub(crate) fn keep(&self, upstream: Upstream) {
         let surplus = {
             let mut idle = self.lock();
@@ -70,13 +70,13 @@ impl Pool {
         surplus.end();
     }
 
-    /// Ends all connections to an instance that is no more.
+    /// Closes all connections to an instance that has ended.
     pub(crate) fn forget(&self, instance: InstanceId) {
         let gone: Vec<_> = self.lock().extract_if(|port, _| port.instance == instance).collect();
         drop(gone);
     }
 
-    /// Ends connections past their limit, for as long as it is polled.
+    /// Closes expired connections, for as long as it is polled.
     pub(crate) async fn sweep(&self) {
         loop {
             if self.lock().is_empty() {
@@ -99,7 +99,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InstancePort, Vec<Idle>>> {
-        // Nothing panics under this lock; a map of idle connections is sound after any panic.
+        // Nothing panics under this lock; a map of idle connections is valid after any panic.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
 //! Which object a request is for: the routes of all apps, in order of the apps' names, and within an app in its own
-//! order. A table is never changed; a deploy puts another in its place.
+//! order. A table is immutable; a deployment replaces it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -25,40 +26,40 @@ struct Route {
     app: AppName,
     class: Arc<ClassSpec>,
     spec: RouteSpec,
-    /// How busy its objects are, where the less busy of them is chosen.
+    /// The load of its objects, if the least loaded one is chosen.
     loads: Option<Arc<Loads>>,
-    /// Where requests are counted.
+    /// The counters of its class.
     counts: Arc<ClassCounts>,
 }
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Debug)]
 pub(crate) struct Matched {
     pub(crate) key: ObjectKey,
     pub(crate) class: Arc<ClassSpec>,
-    /// In place of the default port of the class that the instance was started with.
+    /// Overrides the default port of the class that the instance was started with.
     pub(crate) port: Option<u16>,
-    /// In place of the request's own path.
+    /// Replaces the request's own path.
     pub(crate) path: Option<String>,
-    /// Counts the request among those of its object, where that matters.
+    /// Counts the request as load of its object, if the route balances load.
     pub(crate) load: Option<LoadGuard>,
-    /// Number of the route that took it.
+    /// Index of the matching route.
     pub(crate) route: usize,
 }
 
-/// Why a request goes nowhere.
+/// Why a request has no destination.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RouteError {
-    /// No route takes it.
-    #[error("no route of any app takes this path, with this host and method")]
+    /// No route matches.
+    #[error("no route of any app matches this path, host and method")]
     NoRoute,
-    /// What the object is to be called is no name.
+    /// The text is not a valid name of an object.
     #[error("the object's name in the {0} {1}")]
     Name(&'static str, IdError),
-    /// It is not even text.
-    #[error("the object's name in the {0} is not UTF-8, or not encoded as it should be")]
+    /// The text is not UTF-8, or not percent-encoded correctly.
+    #[error("the object's name in the {0} is not UTF-8, or not encoded correctly")]
     Encoding(&'static str),
-    /// It is not there.
+    /// There is no name, or more than one.
     #[error("the request must have exactly one {0} `{1}`: it names the object")]
     NotGiven(&'static str, String),
 }
@@ -80,12 +81,12 @@ impl Router {
         self.assets.iter().find_map(|assets| assets.find(request, host(request), &path))
     }
 
-    /// What a request gets that no route takes.
+    /// The response to a request that matches no route.
     pub(crate) fn otherwise<B>(&self, request: &Request<B>) -> Option<Found> {
         self.assets.iter().find_map(|assets| assets.otherwise(request, host(request)))
     }
 
-    /// Finds the object for a request.
+    /// Finds the object of a request.
     pub(crate) fn route<B>(&self, request: &Request<B>) -> Result<Matched, RouteError> {
         let taken = self
             .routes
@@ -103,13 +104,13 @@ impl Router {
         Ok(Matched { key, class: Arc::clone(class), port: spec.port, path, load, route })
     }
 
-    /// Where a shard counts the requests that it took by a route.
+    /// The counters of a shard for the requests that matched a route.
     pub(crate) fn counts(&self, route: usize, shard: usize) -> Option<&Arc<Requests>> {
         Some(self.routes.get(route)?.counts.shard(shard))
     }
 }
 
-/// What a route's patterns found in a request.
+/// What the patterns of a route have captured in a request.
 struct Captures<'r> {
     path: Vec<(&'r str, &'r str)>,
     host_label: &'r str,
@@ -139,13 +140,13 @@ fn host<B>(request: &Request<B>) -> Option<&str> {
         Some(authority) => authority.as_str(),
         None => request.headers().get(HOST)?.to_str().ok()?,
     };
-    // An IPv6 address is not the name of a host, whatever is cut off it.
+    // An IPv6 address never matches a host pattern, whatever is cut off it.
     Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
 }
 
 impl Captures<'_> {
     fn name<B>(&self, source: &NameSource, request: &Request<B>) -> Result<ObjectName, RouteError> {
-        let (place, name) = match source {
+        let (part, name) = match source {
             NameSource::Constant(name) => return Ok(name.clone()),
             NameSource::PathParameter(parameter) => {
                 let raw = self.path.iter().find(|(name, _)| name == parameter).ok_or(RouteError::NoRoute)?;
@@ -159,7 +160,7 @@ impl Captures<'_> {
                 return numbered(fastrand::u32(0..(*count).max(1)));
             }
         };
-        ObjectName::new(name).map_err(|error| RouteError::Name(place, error))
+        ObjectName::new(name).map_err(|error| RouteError::Name(part, error))
     }
 }
 
@@ -168,15 +169,15 @@ fn numbered(number: impl ToString) -> Result<ObjectName, RouteError> {
     ObjectName::new(number.to_string()).map_err(|error| RouteError::Name("route", error))
 }
 
-/// What there must be exactly one of: who has two could mean either.
+/// Requires exactly one value: with two, it is not clear which one is meant.
 fn only_one(
-    place: &'static str,
+    part: &'static str,
     name: &str,
     mut found: impl Iterator<Item = String>,
 ) -> Result<String, RouteError> {
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
-        _ => Err(RouteError::NotGiven(place, name.to_owned())),
+        _ => Err(RouteError::NotGiven(part, name.to_owned())),
     }
 }
 
@@ -205,7 +206,7 @@ fn query<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
     only_one("query parameter", name, found.map(|(_, value)| value.into_owned()))
 }
 
-/// The static files of an app. Without them it goes on: its routes are more than nothing.
+/// The static files of an app. If they cannot be read, the app's routes still work.
 fn read((app, spec): (&AppName, &AssetsSpec)) -> Option<Arc<Assets>> {
     let read = Assets::read(spec);
     read.inspect_err(|error| {
@@ -214,7 +215,7 @@ fn read((app, spec): (&AppName, &AssetsSpec)) -> Option<Arc<Assets>> {
     .ok()
 }
 
-/// The routes of one app whose classes exist; deploying checks that all do.
+/// The routes of one app whose classes exist; a deployment checks that all do.
 fn routes(app: &AppSpec, metrics: &Metrics) -> Vec<Route> {
     let classes: BTreeMap<_, _> =
         app.classes.iter().map(|(name, class)| (name, Arc::new(class.clone()))).collect();
@@ -230,35 +231,16 @@ fn routes(app: &AppSpec, metrics: &Metrics) -> Vec<Route> {
     app.routes.iter().filter_map(route).collect()
 }
 
+/// Decodes a part of a path. Only valid sequences are taken, which the crate does not check: it passes `%zz` through.
 fn percent_decode(text: &str) -> Result<String, RouteError> {
-    if !text.contains('%') {
-        return Ok(text.to_owned());
+    let is_encoded = |after: &str| {
+        after.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_encoded) {
+        return Err(RouteError::Encoding("path"));
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = match first {
-            b'%' => {
-                let (digits, after) = after.split_first_chunk::<2>().ok_or(RouteError::Encoding("path"))?;
-                bytes.push(hex_digit(digits[0])? << 4 | hex_digit(digits[1])?);
-                after
-            }
-            plain => {
-                bytes.push(*plain);
-                after
-            }
-        };
-    }
-    String::from_utf8(bytes).map_err(|_| RouteError::Encoding("path"))
-}
-
-fn hex_digit(byte: u8) -> Result<u8, RouteError> {
-    match byte {
-        b'0'..=b'9' => Ok(byte - b'0'),
-        b'a'..=b'f' => Ok(byte - b'a' + 10),
-        b'A'..=b'F' => Ok(byte - b'A' + 10),
-        _ => Err(RouteError::Encoding("path")),
-    }
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| RouteError::Encoding("path"))
 }
 
 /// The table that is in use, for all shards. Read once a request; written when an app is deployed.

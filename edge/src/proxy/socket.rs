@@ -1,5 +1,5 @@
-//! A client's TCP connection that can be looked at while hyper owns it: hyper does not read while an instance takes
-//! nothing of an upload, and would not notice that the client has gone away.
+//! A client's TCP connection that can be checked while hyper owns it: hyper stops reading while an instance does not
+//! read the upload, and would not notice that the client has gone.
 
 use std::io;
 use std::net::Shutdown;
@@ -15,26 +15,27 @@ use tokio::net::TcpStream;
 
 use crate::metrics::{Metrics, ShardCounts};
 
-/// Silence after which the kernel asks whether a client is still there, and after which it is not.
+/// Silence after which the kernel probes a client (TCP keepalive), and unacknowledged time after which it closes the
+/// connection.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How often it is looked whether a client has closed a connection that is not read from.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a connection that is not read from is checked for a close by the client.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A client's connection. Clones are the same connection; one of them reads and writes.
+/// A client's connection. Clones share it; only one of them reads and writes.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientSocket(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     stream: TcpStream,
-    /// Where its bytes are counted: with this shard's.
+    /// The counters for its bytes, and the index of this shard in them.
     metrics: Arc<Metrics>,
     shard: usize,
 }
 
 impl ClientSocket {
-    /// Sets the connection up so that clients that vanish without a word are found out about: a request of theirs would
-    /// stay activity for ever.
+    /// Sets socket options by which clients that disappear silently are detected: their requests would be activity for
+    /// ever.
     pub(crate) fn new(stream: TcpStream, metrics: Arc<Metrics>, shard: usize) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
@@ -43,11 +44,12 @@ impl ClientSocket {
         Ok(Self(Arc::new(Inner { stream, metrics, shard })))
     }
 
-    /// Returns when the client has closed or reset the connection, whether or not anything is left to read.
-    pub(crate) async fn gone(&self) {
+    /// Returns when the client has closed or reset the connection, even if unread bytes are left.
+    pub(crate) async fn closed(&self) {
         while !self.is_closed() {
-            // An error wakes at once. That the other side has closed does not, while there is something left to read.
-            let _ = tokio::time::timeout(LOOK_EVERY, self.0.stream.ready(Interest::ERROR)).await;
+            // An error wakes at once. A close by the peer does not while unread bytes are left, so the loop polls for
+            // it.
+            let _ = tokio::time::timeout(POLL_INTERVAL, self.0.stream.ready(Interest::ERROR)).await;
         }
     }
 

@@ -1,5 +1,5 @@
-//! One HTTP/1.1 connection to a port of an instance, over a tunnel stream. It has no task of its own: whoever waits
-//! for its answer or reads its body drives it.
+//! One HTTP/1.1 connection to a port of an instance, over a tunnel stream. It has no task of its own: the task that
+//! waits for the response or reads the body drives it.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -14,10 +14,10 @@ use hyper_util::rt::TokioIo;
 
 use crate::shard::tunnel::TunnelStream;
 
-/// Largest buffer for what was read and not yet taken; also the largest head of a response.
+/// Largest read buffer, and so the largest head of a response, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What hyper needs to be driven over a tunnel stream.
+/// The future that drives hyper over a tunnel stream.
 type Driven = Connection<TokioIo<TunnelStream>, Incoming>;
 
 /// A port of an instance.
@@ -31,23 +31,23 @@ pub(crate) struct InstancePort {
 pub(crate) struct Upstream {
     port: InstancePort,
     sender: SendRequest<Incoming>,
-    /// Gone once it has come to its end with a request unanswered.
+    /// None once the connection has ended with a request unanswered.
     connection: Option<Driven>,
-    /// It has come to its end and must not be driven further.
+    /// The connection has ended and must not be polled again.
     over: bool,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub(crate) enum SendError {
-    /// Nothing of the request was sent; here it is again.
+    /// None of the request was sent; here it is for a retry.
     Unsent(Box<Request<Incoming>>),
-    /// The instance may have seen it.
+    /// The instance may have received it.
     Broken(hyper::Error),
 }
 
 impl Upstream {
-    /// Makes a fresh stream ready for requests.
+    /// Makes a new stream ready for requests.
     pub(crate) async fn over(stream: TunnelStream, port: InstancePort) -> hyper::Result<Self> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER_BYTES);
@@ -55,22 +55,22 @@ impl Upstream {
         Ok(Self { port, sender, connection: Some(connection), over: false })
     }
 
-    /// Where it leads.
+    /// The port that it leads to.
     pub(crate) fn port(&self) -> InstancePort {
         self.port
     }
 
-    /// Lets the connection work. Ready when it has come to its end; how it ended is told by the answer or the body.
+    /// Drives the connection. Ready when it has ended; the response or the body has the reason.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         drive(&mut self.connection, &mut self.over, cx)
     }
 
-    /// Whether the connection can carry another request, as far as can be told from here.
+    /// Whether the connection can carry another request, as far as this side knows.
     pub(crate) fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
         self.drive(cx).is_pending() && self.sender.is_ready()
     }
 
-    /// Sends a request and drives the connection until the head of its answer is there.
+    /// Sends a request and drives the connection until the head of the response is complete.
     pub(crate) async fn send(
         mut self,
         request: Request<Incoming>,
@@ -81,7 +81,7 @@ impl Upstream {
             let ended = drive(connection, over, cx).is_ready();
             match answer.as_mut().poll(cx) {
                 Poll::Pending if ended => {
-                    // Dropped, it tells what became of the request.
+                    // Dropping the connection resolves the request's future with its outcome.
                     *connection = None;
                     answer.as_mut().poll(cx)
                 }
@@ -97,14 +97,14 @@ impl Upstream {
         }
     }
 
-    /// The stream below, after an answer that changed the protocol, and what was read from it already.
+    /// The underlying stream after an upgrade, and the bytes that were already read from it.
     pub(crate) async fn into_stream(mut self) -> Option<(TunnelStream, Bytes)> {
         poll_fn(|cx| self.drive(cx)).await;
         let parts = self.connection?.into_parts();
         Some((parts.io.into_inner(), parts.read_buf))
     }
 
-    /// Ends the connection in good order; dropped, it would be reset.
+    /// Closes the connection cleanly; dropping it would reset it.
     pub(crate) fn end(self) {
         if let Some(connection) = self.connection {
             connection.into_parts().io.into_inner().end();

@@ -1,5 +1,5 @@
-//! Connections that have changed their protocol, WebSockets above all: bytes pass both ways until both sides have
-//! ended. Such a connection holds nothing; the messages on it are activity, each at its moment.
+//! Upgraded connections, WebSockets above all: bytes pass in both directions until both sides have ended. Such a
+//! connection has no hold; each message on it is a moment of activity.
 
 use std::io;
 use std::pin::pin;
@@ -19,27 +19,27 @@ use crate::shard::tunnel::TunnelStream;
 
 /// Buffer of each direction.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// How long one direction may outlive the other.
+/// How long one direction may stay open after the other has ended.
 const HALF_OPEN_LIMIT: Duration = Duration::from_secs(30);
 /// Messages closer together than this count as one moment of activity.
 const TOUCH_EVERY_MS: u64 = 200;
 
-/// The instance's side of a connection that has changed its protocol.
+/// The instance's side of an upgraded connection.
 pub(crate) struct Tunnelled {
     /// The stream to the instance.
     pub(crate) stream: TunnelStream,
-    /// What the instance sent right behind its 101.
+    /// Bytes that the instance sent directly after its 101.
     pub(crate) early: Bytes,
-    /// Whether frames can be told apart; other protocols are active with every byte.
+    /// Whether it is a WebSocket, with frames; in other protocols every byte is activity.
     pub(crate) websocket: bool,
-    /// Told of messages.
+    /// Notified of messages.
     pub(crate) activity: Activity,
     /// Counts for the object's load until both sides have ended.
     pub(crate) load: Option<LoadGuard>,
 }
 
 impl Tunnelled {
-    /// What is left of a held connection: the hold ends here.
+    /// Takes over a held connection: the hold ends here.
     pub(crate) fn of(
         stream: TunnelStream,
         early: Bytes,
@@ -51,7 +51,7 @@ impl Tunnelled {
     }
 }
 
-/// Carries bytes both ways, from the moment that the client has its 101 until both sides have ended.
+/// Carries bytes in both directions, from the client's 101 until both sides have ended.
 pub(crate) async fn carry(client: OnUpgrade, instance: Tunnelled) {
     let passed = match client.await {
         Ok(client) => pass_both_ways(TokioIo::new(client), instance).await,
@@ -79,7 +79,7 @@ async fn pass_both_ways(client: impl AsyncRead + AsyncWrite + Unpin, instance: T
     until_both_end(up, down).await
 }
 
-/// A direction that fails ends both; one that ends well leaves the other its time.
+/// A direction that fails ends both; after one that ends cleanly the other may finish.
 async fn until_both_end(
     up: impl Future<Output = io::Result<()>>,
     down: impl Future<Output = io::Result<()>>,
@@ -98,7 +98,7 @@ async fn until_both_end(
     rest.unwrap_or_else(|late| Err(late.into()))
 }
 
-/// One direction, followed for messages.
+/// One direction, scanned for messages.
 struct Direction<'a> {
     scanner: Option<FrameScanner>,
     pulse: &'a Pulse,
@@ -128,11 +128,11 @@ impl Direction<'_> {
     }
 }
 
-/// Tells of activity, but not of every message.
+/// Reports activity, with a minimum interval.
 struct Pulse {
     activity: Activity,
     start: Instant,
-    /// When activity may be told again, in milliseconds after the start.
+    /// When activity may be reported again, in milliseconds after the start.
     next_ms: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! Does what is due: makes a request of an action, and has it carried out on the shard of its object.
+//! Carries out due schedules: turns an action into a request, and runs it on the shard of its object.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,33 +19,33 @@ use crate::proxy::Proxy;
 use crate::proxy::error::{Fault, ProxyError};
 use crate::shard::Shards;
 
-/// Longest time that something may take, the start of its instance included: what takes longer belongs to the app, which may
-/// go on after its answer.
+/// Longest time for one action, the start of the instance included: an app that needs longer may continue after its
+/// response.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// What requests of Berth's own are for: no client can ask for it.
+/// The host of Berth's own requests: no client can name it.
 const OWN_HOST: &str = "berth.internal";
-/// What is due is done through these.
+/// What actions are carried out with.
 pub(super) struct Actions {
     pub(super) apps: Arc<Apps>,
     pub(super) shards: Shards<Proxy>,
 }
 
-/// Why something was not done.
+/// Why an action was not completed.
 #[derive(Debug)]
-pub(super) enum NotDone {
-    /// It was tried.
+pub(super) enum ActError {
+    /// It was tried and failed.
     Failed(String),
-    /// Nobody could try.
+    /// It could not be tried: no node, or no capacity.
     NotNow(String),
 }
 
-impl From<String> for NotDone {
+impl From<String> for ActError {
     fn from(error: String) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<ProxyError> for NotDone {
+impl From<ProxyError> for ActError {
     fn from(error: ProxyError) -> Self {
         let text = error.to_string();
         match error.fault() {
@@ -55,17 +55,17 @@ impl From<ProxyError> for NotDone {
     }
 }
 
-/// What was done.
+/// The result of an action.
 pub(super) enum Done {
-    /// All of it.
+    /// It is complete.
     Done,
     /// This is still to be written.
     Tell(Box<Delivery>),
 }
 
 impl Actions {
-    /// Does it, or says why that was not possible.
-    pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, NotDone> {
+    /// Carries the action out, or returns why that was not possible.
+    pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, ActError> {
         let key = &schedule.key;
         let class = self.apps.class(&key.app, &key.class);
         let class = class.ok_or_else(|| format!("the app `{}` has no class `{}` now", key.app, key.class))?;
@@ -79,7 +79,7 @@ impl Actions {
                 let request = request(schedule, &action)?;
                 match self.call(schedule, class, action.port, Some(request)).await? {
                     Some(status) if status.as_u16() >= 400 => {
-                        Err(NotDone::Failed(format!("the container answered {status}")))
+                        Err(ActError::Failed(format!("the container answered {status}")))
                     }
                     _ => Ok(Done::Done),
                 }
@@ -93,8 +93,8 @@ impl Actions {
         mut class: ClassSpec,
         port: Option<u16>,
         request: Option<Request<Full<Bytes>>>,
-    ) -> Result<Option<StatusCode>, NotDone> {
-        // Whoever declared it wants it started.
+    ) -> Result<Option<StatusCode>, ActError> {
+        // Declaring a schedule permits the start, even in a class that is started manually.
         class.manual_start = false;
         let key = schedule.key.clone();
         let shard = self.shards.of(key.id());
@@ -103,7 +103,7 @@ impl Actions {
         match tokio::time::timeout(TIMEOUT, called).await {
             Ok(Ok(result)) => Ok(result?),
             Ok(Err(stopped)) => Err(ProxyError::from(stopped).into()),
-            Err(_) => Err(NotDone::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
+            Err(_) => Err(ActError::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
         }
     }
 }
@@ -137,11 +137,11 @@ fn with_env(
         own.insert("BERTH_PAYLOAD".to_owned(), schedule.payload.to_string());
     }
     own.extend(env.iter().map(|(name, value)| (name.clone(), fill(value, schedule.scheduled_ms))));
-    // What is given for this one start goes before what the class says, a secret too.
+    // Settings of this start override those of the class, secrets included.
     class.secrets.retain(|variable, _| !own.contains_key(variable.as_str()));
     let bytes: usize = own.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > berth_common::spec::MAX_ENV_BYTES {
-        return Err(format!("with the payload the environment takes {bytes} bytes, which is too much"));
+        return Err(format!("with the payload the environment has {bytes} bytes, which is too much"));
     }
     Ok(class)
 }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_tells_what_it_is_for() {
+    fn a_request_has_headers_that_say_what_it_is_for() {
         let due = Schedule { payload: json!({ "a": 1 }), ..schedule("o", 1, 7_000) };
         let request = request(&due, &to("/run?at={scheduled_ms}", None)).unwrap();
         assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("POST", "/run?at=7000"));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_class_does_not_declare_any_more_is_told() {
+    fn what_the_class_no_longer_declares_is_reported() {
         let error = action_of(&schedule("o", 1, 0), &class()).unwrap_err();
         assert!(error.contains("no callback `clean`"), "{error}");
         assert!(event(&schedule("o", 1, 0), &class()).is_err());

@@ -1,5 +1,5 @@
-//! What Berth itself wants of an instance: that it is started, or a request to it. Goes the same way as requests of clients,
-//! on the shard of the object.
+//! Calls by Berth itself: the start of an instance, or a request to it. They run like requests of clients, on the shard
+//! of the object.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::http::exchange::exchange;
 use crate::proxy::error::ProxyError;
 use crate::proxy::{Proxy, UpstreamTarget};
 
-/// Most of an answer's body that is read, in bytes: nobody looks at it, but an app should be able to end it.
+/// Most bytes of a response body that are read: it is ignored, but the app should be able to finish it.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// Largest buffer for what is read, and so largest head of an answer.
+/// Largest read buffer, and so the largest head of a response.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Something that Berth itself wants.
+/// A call by Berth itself.
 pub(super) struct InternalCall {
     pub(super) key: ObjectKey,
     pub(super) class: Arc<ClassSpec>,
@@ -29,14 +29,14 @@ pub(super) struct InternalCall {
 }
 
 impl InternalCall {
-    /// Carries it out, and gives the status of the answer, where there was a request.
+    /// Carries it out, and returns the status of the response, if there was a request.
     pub(super) async fn carry_out(self, proxy: &Proxy) -> Result<Option<StatusCode>, ProxyError> {
         let Self { key, class, port, request } = self;
         let deadline = class.start_timeout;
         let hold = proxy.acquire(key.id(), key, class).await?;
         let Some(request) = request else { return Ok(None) };
         let stream = proxy.open(&UpstreamTarget::of(hold.placement(), port, deadline)?).await?;
-        // Whatever becomes of the body, the answer is the status.
+        // Only the status counts, even if the body fails.
         let take = async |response: Response<Incoming>| {
             let status = response.status();
             drop(Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await);

@@ -8,24 +8,24 @@ use berth_store::{CronKey, Schedule, What, Write};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Bytes of a digest that tell one cron of an app from another.
+/// Bytes of the digest that distinguishes the crons of an app.
 const DIGEST_BYTES: usize = 8;
 
-/// What is to be written now, and when to look again, in milliseconds since 1970.
+/// What to write now, and when to look again, in milliseconds since 1970.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     pub(super) writes: Vec<Write>,
     pub(super) next_ms: Option<u64>,
 }
 
-/// What tells a cron from others of its app: all of it, so that one that was changed begins anew.
+/// The key of a cron: a digest of all its settings, so that a changed cron starts afresh.
 pub(crate) fn key_of(app: &AppSpec, cron: &CronSpec) -> CronKey {
     let text = serde_json::to_vec(cron).unwrap_or_default();
     CronKey { app: app.name.clone(), cron: hex::encode(&Sha256::digest(text)[..DIGEST_BYTES]) }
 }
 
-/// Goes through the crons of these apps. Updates the marks as the writes will. A moment that was missed, or several, is
-/// made up for once: at the last one.
+/// Evaluates the crons of these apps. Updates the marks as the writes will. After one or several missed times the cron
+/// runs once, for the last of them.
 pub(super) fn round(apps: &[AppSpec], marks: &mut BTreeMap<CronKey, u64>, now_ms: u64) -> Round {
     let mut round = Round::default();
     let mut known = BTreeSet::new();
@@ -36,7 +36,7 @@ pub(super) fn round(apps: &[AppSpec], marks: &mut BTreeMap<CronKey, u64>, now_ms
         }
         let due_ms = cron.cron.last(now_ms);
         match (marks.get(&key).copied(), due_ms) {
-            // It was deployed just now: what was before that is not its business.
+            // Deployed just now: earlier times do not count.
             (None, _) => round.mark(&key, now_ms, marks),
             (Some(mark), Some(due_ms)) if due_ms > mark => {
                 round.writes.push(Write::Schedule(Box::new(schedule(app, cron, due_ms, now_ms))));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cron_waits_for_its_next_moment() {
+    fn a_new_cron_waits_for_its_next_time() {
         let (apps, mut marks) = (with(&["* * * * *"]), BTreeMap::new());
         let first = round(&apps, &mut marks, 90_000);
         assert_eq!((scheduled(&first), first.next_ms), (vec![], Some(2 * MINUTE_MS)));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_is_made_up_for_once() {
+    fn missed_times_run_once() {
         let (apps, mut marks) = (with(&["* * * * *"]), BTreeMap::new());
         round(&apps, &mut marks, MINUTE_MS);
         assert_eq!(scheduled(&round(&apps, &mut marks, 10 * MINUTE_MS + 5)), [10 * MINUTE_MS]);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_goes_on_with_what_it_kept_and_forgets_what_it_did_not() {
+    fn a_new_version_keeps_the_marks_of_unchanged_crons_and_drops_the_others() {
         let mut marks = BTreeMap::new();
         round(&with(&["* * * * *", "0 * * * *"]), &mut marks, MINUTE_MS);
         let next = round(&with(&["* * * * *"]), &mut marks, 2 * MINUTE_MS);

@@ -1,15 +1,25 @@
-//! Does what objects are to do at a time: alarms, schedules and crons.
+//! Carries out alarms, schedules and crons of objects when they are due.
 //!
 //! ```text
-//! stored ── due ──▶ done by its object's shard ── well ──▶ removed
+//! stored ── due ──▶ done by its object's shard ── ok ──▶ removed
 //!   ▲                           ├── failed ──▶ due again later ── tried often enough ──▶ kept as failed (a cron: removed)
-//!   │                           └── no node, or no room ──▶ due again later, which is no try
-//!   └── cron's moment: its mark and what is to be done are one write
+//!   │                           └── no node, or no room ──▶ due again later, not counted as a try
+//!   └── cron due: its mark and its schedule are one write
 //! ```
 //!
-//! One task owns all of this and looks only at what is due first, however much is stored. An object does one thing at a time,
-//! in the order of time. What is done is removed only afterwards, and only if nobody has put something else in its place
-//! meanwhile: it happens at least once.
+//! One task owns all of this, and reads only the first due entries, however many are stored. An object does one thing
+//! at a time, in the order of time. An entry is removed only after it was carried out, and only if it was not replaced
+//! in the meantime: so each happens at least once.
+//!
+//! What fails, and what happens then:
+//!
+//! * The container fails or responds with an error: retried with growing pauses; after the last try a schedule is kept
+//!   as failed, and one of a cron is removed.
+//! * No node, or no room: put off, and not counted as a try until it is a day late.
+//! * The entry is changed or deleted while it is carried out: the new state stays.
+//! * The result cannot be stored: the entry is still due, and is carried out again after a pause.
+//! * The edge is killed: the entry is still due after the restart.
+//! * Times of a cron are missed: it runs once.
 
 mod act;
 mod call;
@@ -28,25 +38,25 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::act::{Actions, Done, NotDone};
+use self::act::{ActError, Actions, Done};
 use crate::apps::Apps;
 use crate::proxy::Proxy;
 use crate::shard::Shards;
 use crate::shard::wakes::Wakes;
 
-/// Things that are done at once, each by another object.
+/// Most actions that run at once, each of another object.
 const MAX_DOING: usize = 256;
-/// Pause after the store failed: whatever it is, it is not over at once.
+/// Pause after the store failed: it will not recover at once.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
-/// Longest sleep: the clock may be set meanwhile.
+/// Longest sleep: the clock may be set in the meantime.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// What the scheduler is given.
+/// What the scheduler is built from.
 pub(crate) struct Dependencies {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) apps: Arc<Apps>,
     pub(crate) shards: Shards<Proxy>,
-    /// Told when something is to be done that may be due first.
+    /// Notified when an earlier entry may have been added.
     pub(crate) changed: Arc<Notify>,
     pub(crate) wakes: Wakes,
 }
@@ -57,26 +67,26 @@ struct Scheduler {
     wakes: Wakes,
 }
 
-/// Does what is due until the edge drains.
+/// Carries out due entries until the edge drains.
 pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
     let Dependencies { store, apps, shards, changed, wakes } = dependencies;
     let mut published = apps.published();
     let scheduler = Arc::new(Scheduler { store, actions: Actions { apps, shards }, wakes });
-    let mut round = Rounds { marks: None, crons_at_ms: None, busy: HashSet::new(), doing: JoinSet::new() };
+    let mut state = State { marks: None, crons_at_ms: None, busy: HashSet::new(), doing: JoinSet::new() };
     loop {
-        let sleep = match round.begin(&scheduler).await {
+        let sleep = match state.begin(&scheduler).await {
             Ok(next_ms) => next_ms.map_or(MAX_SLEEP, until),
             Err(error) => {
-                tracing::error!(%error, "what is due cannot be read or written");
+                tracing::error!(%error, "cannot read or write due schedules");
                 STORE_PAUSE
             }
         };
         tokio::select! {
             () = drain.cancelled() => return,
             () = changed.notified() => {}
-            // Ends with the edge.
-            _ = published.changed() => round.crons_at_ms = None,
-            Some(Ok(object)) = round.doing.join_next() => drop(round.busy.remove(&object)),
+            // Actions end with the edge.
+            _ = published.changed() => state.crons_at_ms = None,
+            Some(Ok(object)) = state.doing.join_next() => drop(state.busy.remove(&object)),
             () = tokio::time::sleep(sleep) => {}
         }
     }
@@ -86,19 +96,19 @@ fn until(ms: u64) -> Duration {
     Duration::from_millis(ms.saturating_sub(wall_ms())).min(MAX_SLEEP)
 }
 
-/// What is kept from one look to the next.
-struct Rounds {
-    /// When each cron was due last; None until they are read.
+/// State between two looks at the store.
+struct State {
+    /// When each cron was last due; None until the marks are read.
     marks: Option<BTreeMap<CronKey, u64>>,
-    /// When the crons are looked at again; None for now.
+    /// When the crons are evaluated again; None for now.
     crons_at_ms: Option<u64>,
-    /// Objects that are doing something.
+    /// Objects with a running action.
     busy: HashSet<ObjectId>,
     doing: JoinSet<ObjectId>,
 }
 
-impl Rounds {
-    /// Begins all that is due and has room. Gives when to look again.
+impl State {
+    /// Starts all due actions that there is capacity for. Returns when to look again.
     async fn begin(&mut self, scheduler: &Arc<Scheduler>) -> Result<Option<u64>, StoreError> {
         let next_cron_ms = self.crons(scheduler).await?;
         let now_ms = wall_ms();
@@ -127,7 +137,7 @@ impl Rounds {
         let mut next = marks.clone();
         let round = crons::round(&apps, &mut next, now_ms);
         if !round.writes.is_empty() {
-            // What is not written is read again, and comes again.
+            // After a failed write the marks are read again, and the crons are due again.
             store::commit(&*scheduler.store, round.writes).await?;
         }
         self.marks = Some(next);
@@ -139,8 +149,8 @@ impl Rounds {
 impl Scheduler {
     async fn carry_out(&self, entry: DueEntry) {
         if let Err(error) = self.try_carry_out(entry).await {
-            tracing::error!(%error, object = %entry.object, "what became of something that was due cannot be stored");
-            // It is due still: not at once again.
+            tracing::error!(%error, object = %entry.object, "cannot store the result of a schedule");
+            // The entry is still due: the pause prevents a busy loop.
             tokio::time::sleep(STORE_PAUSE).await;
         }
     }
@@ -148,14 +158,14 @@ impl Scheduler {
     async fn try_carry_out(&self, DueEntry { due_ms, object, id }: DueEntry) -> Result<(), StoreError> {
         let schedule = self.store.schedule(object, id)?;
         let Some(schedule) = schedule.filter(|schedule| schedule.due_ms == Some(due_ms)) else {
-            // Somebody has changed it just now, and the index with it.
+            // The entry was changed in the meantime, and the index with it.
             return Ok(());
         };
         let (then, event) = match self.actions.act(&schedule).await {
             Ok(Done::Done) => (None, None),
             Ok(Done::Tell(event)) => (None, Some(Write::Event(event))),
-            Err(NotDone::Failed(error)) => (failed(schedule, error), None),
-            Err(NotDone::NotNow(error)) => (put_off(schedule, error), None),
+            Err(ActError::Failed(error)) => (failed(schedule, error), None),
+            Err(ActError::NotNow(error)) => (postpone(schedule, error), None),
         };
         let tells = event.is_some();
         let finish = Write::Finish { object, id, due_ms, then };
@@ -167,21 +177,21 @@ impl Scheduler {
     }
 }
 
-/// What is left of something that nobody could try.
-fn put_off(schedule: Schedule, error: String) -> Option<Box<Schedule>> {
-    tracing::info!(object = %schedule.key, error, "what was due is put off");
-    let waits = retry::put_off(schedule, error, wall_ms());
+/// The new state of a schedule that could not be tried.
+fn postpone(schedule: Schedule, error: String) -> Option<Box<Schedule>> {
+    tracing::info!(object = %schedule.key, error, "schedule postponed");
+    let waits = retry::postpone(schedule, error, wall_ms());
     (!waits.is_over()).then(|| Box::new(waits))
 }
 
-/// What is left of something that failed.
+/// The new state of a schedule that failed.
 fn failed(schedule: Schedule, error: String) -> Option<Box<Schedule>> {
     let (key, attempt) = (schedule.key.clone(), schedule.attempts + 1);
     let failed = retry::failed(schedule, error, wall_ms());
     let error = failed.last_error.as_deref();
     match failed.due_ms {
-        Some(_) => tracing::info!(object = %key, attempt, error, "what was due failed; it is tried again"),
-        None => tracing::warn!(object = %key, attempt, error, "what was due failed too often"),
+        Some(_) => tracing::info!(object = %key, attempt, error, "schedule failed, will be retried"),
+        None => tracing::warn!(object = %key, attempt, error, "schedule failed too often"),
     }
     (!failed.is_over()).then(|| Box::new(failed))
 }

@@ -1,17 +1,17 @@
-//! What becomes of something that an object was to do at a time, and that failed. Pure.
+//! When a failed schedule is retried. Pure.
 
 use berth_store::Schedule;
 
-/// Seconds before each further try, as the reference has it: 2, doubled each time.
+/// Seconds before each retry: 2, doubled each time.
 const PAUSES_S: [u64; 6] = [2, 4, 8, 16, 32, 64];
 
-/// Shortest and longest pause before something is tried again that no node could do, in milliseconds: a quarter of how late
-/// it is already, so that a node that comes back soon does it soon, and many that wait for long cost little.
+/// Shortest and longest pause before retrying what no node could do, in milliseconds: a quarter of the delay so far, so
+/// that a node that returns soon gets it soon, and long waits cost little.
 const PUT_OFF_MS: std::ops::RangeInclusive<u64> = 5_000..=300_000;
-/// How late something may be, in milliseconds, for that not to count as a try: a day.
+/// How long a schedule may be put off without counting as a try, in milliseconds: a day.
 const MAX_PUT_OFF_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// After a try that failed: with the time of the next one, or without where there is none.
+/// The schedule after a failed try: with the time of the next one, or without if there is none.
 #[must_use]
 pub(crate) fn failed(mut schedule: Schedule, error: String, now_ms: u64) -> Schedule {
     let pause = usize::try_from(schedule.attempts).ok().and_then(|tries| PAUSES_S.get(tries));
@@ -21,9 +21,9 @@ pub(crate) fn failed(mut schedule: Schedule, error: String, now_ms: u64) -> Sche
     schedule
 }
 
-/// Nobody could try: no node was there, or none had room. That is no fault of what is to be done.
+/// The schedule after it could not be tried: no node was connected, or none had room. That is not the app's fault.
 #[must_use]
-pub(crate) fn put_off(schedule: Schedule, error: String, now_ms: u64) -> Schedule {
+pub(crate) fn postpone(schedule: Schedule, error: String, now_ms: u64) -> Schedule {
     let late_ms = now_ms.saturating_sub(schedule.scheduled_ms);
     if late_ms > MAX_PUT_OFF_MS {
         return failed(schedule, error, now_ms);
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_tried_six_times_more_and_then_kept_as_failed() {
+    fn it_is_retried_six_times_and_then_kept_as_failed() {
         let mut tried = schedule("o", 1, 100);
         let mut tries = 0;
         while let Some(due_ms) = tried.due_ms {
@@ -55,10 +55,10 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_could_try_is_put_off_for_a_day_and_counts_as_no_try() {
+    fn what_could_not_be_tried_is_put_off_for_a_day_without_counting() {
         let (mut waits, mut now_ms, mut times) = (schedule("o", 1, 100), 100, 0);
         loop {
-            waits = put_off(waits, "no node".to_owned(), now_ms);
+            waits = postpone(waits, "no node".to_owned(), now_ms);
             if waits.attempts > 0 {
                 break;
             }

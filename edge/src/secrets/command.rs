@@ -1,5 +1,5 @@
-//! `berth-edge secret-key`: the key file, made and changed by whoever owns it, while the edge runs or not. `berth secret init`
-//! and `berth secret rotate` run it.
+//! `berth-edge secret-key`: creates and changes the key file on behalf of its owner, whether or not the edge runs.
+//! `berth secret init` and `berth secret rotate` call it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -14,13 +14,13 @@ use super::file::{DEFAULT_NAME, KeyFile};
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecretKeyCommand {
     /// Makes a key file; never in place of one.
-    Init(PlaceArgs),
+    Init(KeyFileArgs),
     /// Adds a key, which becomes current, and prints its id.
-    Add(PlaceArgs),
+    Add(KeyFileArgs),
     /// Drops all keys but the current one and those named.
     Keep {
         #[command(flatten)]
-        place: PlaceArgs,
+        location: KeyFileArgs,
         /// The current key, as the edge has it.
         #[arg(long, value_name = "ID")]
         current: KeyId,
@@ -29,10 +29,10 @@ pub(crate) enum SecretKeyCommand {
     },
 }
 
-/// Where a key file is.
+/// The location of a key file.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
-pub(crate) struct PlaceArgs {
+pub(crate) struct KeyFileArgs {
     /// The edge's state directory, whose owner's the file becomes when root makes it.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub(crate) struct PlaceArgs {
     key_file: Option<PathBuf>,
 }
 
-impl PlaceArgs {
+impl KeyFileArgs {
     fn file(&self) -> Result<KeyFile> {
         let default = || self.state.as_ref().map(|state| state.join(DEFAULT_NAME));
         let path = self.key_file.clone().or_else(default).context("no --state and no --key-file")?;
@@ -49,18 +49,18 @@ impl PlaceArgs {
     }
 }
 
-/// Carries out one of the commands.
+/// Runs one of the commands.
 pub(crate) fn run(command: &SecretKeyCommand) -> Result<()> {
     match command {
-        SecretKeyCommand::Init(place) => {
-            let file = place.file()?;
-            let beside = file.path().parent().context("the key file has no directory")?;
-            file.init(place.state.as_deref().unwrap_or(beside))?;
+        SecretKeyCommand::Init(location) => {
+            let file = location.file()?;
+            let directory = file.path().parent().context("the key file has no directory")?;
+            file.init(location.state.as_deref().unwrap_or(directory))?;
             writeln!(io::stdout(), "{}", file.path().display())?;
         }
-        SecretKeyCommand::Add(place) => writeln!(io::stdout(), "{}", place.file()?.add()?)?,
-        SecretKeyCommand::Keep { place, current, keys } => {
-            writeln!(io::stdout(), "{}", place.file()?.keep(*current, keys)?)?;
+        SecretKeyCommand::Add(location) => writeln!(io::stdout(), "{}", location.file()?.add()?)?,
+        SecretKeyCommand::Keep { location, current, keys } => {
+            writeln!(io::stdout(), "{}", location.file()?.keep(*current, keys)?)?;
         }
     }
     Ok(())

@@ -1,10 +1,17 @@
-//! The file of the keys: read only where nobody else can read it, and changed as a whole or not at all.
+//! The key file: read only if no one else can read it, and changed as a whole or not at all.
 //!
 //! ```text
 //! (none) ──init──▶ K1 ──add──▶ K1 K2 ──everything is under K2, durably──keep──▶ K2
 //! ```
 //!
-//! Whoever changes it holds a lock on its directory. What is written is synced before it takes the file's place.
+//! Changes hold a lock on the directory. A new file is synced before it replaces the old one.
+//!
+//! What fails, and what happens then:
+//!
+//! * Killed before the rename: nothing has changed; the next change removes the partial file.
+//! * The file is missing or others can read it: refused, with the reason.
+//! * The file is damaged: refused, and never overwritten.
+//! * The disk is full: the partial file is removed, and the change reported as failed.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -18,11 +25,11 @@ use zeroize::Zeroizing;
 
 use super::keys::{Key, Keys};
 
-/// The file's name in an edge's state directory.
+/// Name of the file in an edge's state directory.
 pub(crate) const DEFAULT_NAME: &str = "secret.key";
-/// Its mode: its owner's alone.
+/// Its mode: only the owner may read and write.
 const MODE: u32 = 0o600;
-/// What nobody but the owner may.
+/// The permissions that group and others must not have.
 const OTHERS: u32 = 0o077;
 /// Largest file that is read, in bytes: a full one has a tenth of it.
 const MAX_FILE_BYTES: u64 = 64 << 10;
@@ -48,7 +55,7 @@ pub(crate) enum KeyFileError {
     Io { path: PathBuf, reason: String },
 }
 
-/// Where the keys are.
+/// The path of a key file.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyFile(PathBuf);
 
@@ -61,7 +68,7 @@ impl KeyFile {
         &self.0
     }
 
-    /// Reads it.
+    /// Reads and parses the file.
     pub(crate) fn read(&self) -> Result<Keys, KeyFileError> {
         let mut file = OpenOptions::new().read(true).open(&self.0).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => KeyFileError::Missing(self.0.clone()),
@@ -73,7 +80,7 @@ impl KeyFile {
             return Err(KeyFileError::Open { path: self.0.clone(), mode });
         }
         if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-            return Err(self.damaged("it is no file of keys"));
+            return Err(self.damaged("it is not a key file"));
         }
         let length = usize::try_from(metadata.len()).unwrap_or_default();
         let mut text = Zeroizing::new(String::with_capacity(length + 1));
@@ -81,13 +88,13 @@ impl KeyFile {
         Keys::parse(&text).map_err(|reason| self.damaged(&reason))
     }
 
-    /// Makes it with a first key. Made by root, it belongs to whom `like` belongs to.
+    /// Creates the file with a first key. If root creates it, it gets the owner of `like`.
     pub(crate) fn init(&self, like: &Path) -> Result<KeyId, KeyFileError> {
         let _lock = self.lock()?;
         let key = self.new_key()?;
         let owner = like.metadata().map_err(|error| self.failed(&error))?;
         let partial = self.write_partial(&Keys::only(key.clone()), (owner.uid(), owner.gid()))?;
-        // Unlike a renaming, a link takes nothing's place.
+        // Unlike a rename, a link never replaces an existing file.
         let linked = fs::hard_link(&partial, &self.0);
         let removed = fs::remove_file(&partial);
         linked.map_err(|error| match error.kind() {
@@ -105,7 +112,7 @@ impl KeyFile {
         Ok(key.id())
     }
 
-    /// Drops all keys but the current one, which must be this one, and those in use. Tells how many.
+    /// Removes all keys but the current one, which must be this one, and those in use. Returns how many.
     pub(crate) fn keep(&self, current: KeyId, in_use: &[KeyId]) -> Result<usize, KeyFileError> {
         let mut dropped = 0;
         self.change(|keys| {
@@ -137,7 +144,7 @@ impl KeyFile {
         let partial = self.partial();
         let write = || {
             match fs::remove_file(&partial) {
-                // What somebody left who was killed.
+                // A partial file of a killed process.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -152,7 +159,7 @@ impl KeyFile {
             file.sync_all()
         };
         write().map(|()| partial.clone()).map_err(|error| {
-            // A part of the keys is of no use, and no reason to leave them lying about.
+            // A partial file is of no use, and must not leave keys on disk.
             let _ = fs::remove_file(&partial);
             self.failed(&error)
         })
@@ -165,7 +172,7 @@ impl KeyFile {
         self.0.with_file_name(name)
     }
 
-    /// One change at a time.
+    /// Prevents concurrent changes.
     fn lock(&self) -> Result<Flock<File>, KeyFileError> {
         let directory = File::open(self.directory()).map_err(|error| {
             let reason = format!("its directory {} cannot be opened: {error}", self.directory().display());
@@ -202,15 +209,15 @@ impl KeyFile {
 mod tests {
     use super::*;
 
-    fn place() -> (tempfile::TempDir, KeyFile) {
+    fn temp_key_file() -> (tempfile::TempDir, KeyFile) {
         let directory = tempfile::tempdir().unwrap();
         let file = KeyFile::at(directory.path().join("secret.key"));
         (directory, file)
     }
 
     #[test]
-    fn it_is_made_once_for_its_owner_alone() {
-        let (directory, file) = place();
+    fn it_is_created_once_and_only_its_owner_may_read_it() {
+        let (directory, file) = temp_key_file();
         assert!(matches!(file.read(), Err(KeyFileError::Missing(_))));
         let id = file.init(directory.path()).unwrap();
         assert_eq!(file.read().unwrap().ids(), [id]);
@@ -222,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn made_by_root_it_is_its_directorys_owners() {
+    fn created_by_root_it_belongs_to_the_owner_of_the_directory() {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        let (directory, file) = place();
+        let (directory, file) = temp_key_file();
         std::os::unix::fs::chown(directory.path(), Some(12345), Some(12346)).unwrap();
         file.init(directory.path()).unwrap();
         file.add().unwrap();
@@ -236,7 +243,7 @@ mod tests {
 
     #[test]
     fn one_that_others_can_read_is_refused() {
-        let (directory, file) = place();
+        let (directory, file) = temp_key_file();
         file.init(directory.path()).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o601] {
             fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
@@ -250,7 +257,7 @@ mod tests {
 
     #[test]
     fn keys_are_added_and_dropped() {
-        let (directory, file) = place();
+        let (directory, file) = temp_key_file();
         let one = file.init(directory.path()).unwrap();
         let (two, three) = (file.add().unwrap(), file.add().unwrap());
         assert_eq!(file.read().unwrap().ids(), [one, two, three]);
@@ -261,15 +268,15 @@ mod tests {
         assert_eq!(file.read().unwrap().ids(), [three]);
     }
 
-    /// Killed before the renaming, a change has not happened, and what it left is in nobody's way.
+    /// A change that is killed before the rename has no effect, and its partial file does not disturb later ones.
     #[test]
-    fn what_a_killed_change_leaves_changes_nothing() {
-        let (directory, file) = place();
+    fn a_killed_change_has_no_effect() {
+        let (directory, file) = temp_key_file();
         fs::write(file.partial(), "half a ke").unwrap();
         let one = file.init(directory.path()).unwrap();
         fs::write(file.partial(), "berth-secret-keys 1\n").unwrap();
         assert_eq!(file.read().unwrap().ids(), [one]);
-        // Killed between the link and the removal of the other name.
+        // Killed between the link and the removal of the temporary name.
         fs::remove_file(file.partial()).unwrap();
         fs::hard_link(file.path(), file.partial()).unwrap();
         let two = file.add().unwrap();
@@ -278,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_directory_it_says_which() {
+    fn a_missing_directory_is_named_in_the_error() {
         let error = KeyFile::at("/nowhere/at/all/k").init(Path::new("/")).unwrap_err().to_string();
         assert!(error.contains("/nowhere/at/all"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! The keys that secrets are encrypted with, and their text as the key file has it. Pure: `file` reads and writes it.
+//! The keys that secrets are encrypted with, and the text format of the key file. Pure: `file` reads and writes it.
 //!
 //! ```text
 //! berth-secret-keys 1                 the form; lines that begin with `#` are for people
@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 
 /// Length of a key, in bytes: that of AES-256.
 pub(super) const KEY_BYTES: usize = 32;
-/// Most keys of a file: each rotation that was broken off leaves one.
+/// Most keys in a file: each interrupted rotation leaves one.
 const MAX_KEYS: usize = 64;
 /// The first line of a file.
 const FIRST_LINE: &str = "berth-secret-keys 1";
-/// For whoever opens one.
+/// A comment in the file, for people.
 const ADVICE: &str = "# Whoever reads this file reads the edge's secrets, and without it nobody does: keep a copy in a safe place.\n";
 
 /// A key. Wiped when it is dropped, and never shown.
@@ -43,7 +43,7 @@ impl Key {
         Self { id: KeyId::from_bytes(id), bytes }
     }
 
-    /// A new one. None where the system has no random bytes.
+    /// A new key. None if the system has no random bytes.
     pub(super) fn random() -> Option<Self> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         SystemRandom::new().fill(&mut *bytes).ok()?;
@@ -59,7 +59,7 @@ impl Key {
     }
 }
 
-/// The keys of a file: at least one, the last one current.
+/// The keys of a file: at least one; the last one is current.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     older: Vec<Key>,
@@ -71,7 +71,7 @@ impl Keys {
         Self { older: Vec::new(), current }
     }
 
-    /// What new secrets are encrypted with.
+    /// The key that new secrets are encrypted with.
     pub(crate) fn current(&self) -> &Key {
         &self.current
     }
@@ -80,7 +80,7 @@ impl Keys {
         self.all().find(|key| key.id == id)
     }
 
-    /// Their ids, the oldest first.
+    /// The ids of the keys, the oldest first.
     pub(crate) fn ids(&self) -> Vec<KeyId> {
         self.all().map(Key::id).collect()
     }
@@ -89,7 +89,7 @@ impl Keys {
         self.older.iter().chain([&self.current])
     }
 
-    /// These and a newer one, if there may be so many.
+    /// These keys and a newer one, unless there are too many.
     pub(super) fn and(mut self, newer: Key) -> Result<Self, String> {
         if self.older.len() + 2 > MAX_KEYS {
             return Err(format!("it holds {MAX_KEYS} keys, which is the most there can be"));
@@ -98,13 +98,13 @@ impl Keys {
         Ok(self)
     }
 
-    /// The current one, and of the older ones only these.
+    /// The current key, and of the older ones only these.
     pub(crate) fn keep(mut self, ids: &[KeyId]) -> Self {
         self.older.retain(|key| ids.contains(&key.id));
         self
     }
 
-    /// Reads a file's text. Errors say what is wrong and never what is there.
+    /// Parses the text of a file. Errors describe the problem, and never contain a key.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut lines = text.lines().enumerate();
         if lines.next().map(|(_, line)| line.trim()) != Some(FIRST_LINE) {
@@ -122,9 +122,9 @@ impl Keys {
         Ok(Self { older, current })
     }
 
-    /// The text of a file with these.
+    /// The text of a file with these keys.
     pub(super) fn text(&self) -> Zeroizing<String> {
-        // Room for all of it from the start: a text that grows leaves copies behind.
+        // Allocated at full size: a buffer that grows leaves copies of keys in memory.
         let line_bytes = 2 * (KEY_ID_BYTES + KEY_BYTES) + 2;
         let bytes = FIRST_LINE.len() + 1 + ADVICE.len() + (self.older.len() + 1) * line_bytes;
         let mut text = Zeroizing::new(String::with_capacity(bytes));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_survive_their_text_and_the_last_one_is_current() {
+    fn keys_survive_a_round_trip_and_the_last_one_is_current() {
         let (one, two) = (key(), key());
         let keys = Keys::only(one.clone()).and(two.clone()).unwrap();
         let read = Keys::parse(&keys.text()).unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_only_so_many_keys_and_none_is_shown() {
+    fn the_number_of_keys_is_limited_and_none_is_shown() {
         let mut keys = Keys::only(key());
         for _ in 1..MAX_KEYS {
             keys = keys.and(key()).unwrap();

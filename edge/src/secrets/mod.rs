@@ -1,8 +1,10 @@
-//! The secrets of apps, and passwords for registries: sealed in the store, opened under the key file, and given to whoever
-//! starts a container, signs something, or asks a registry. Owns the keys in memory; the rest of the edge knows only names.
+//! The secrets of apps, and passwords for registries: encrypted in the store, and decrypted with the keys of the key
+//! file for starting a container, signing an event, or a login at a registry. Owns the keys in memory; the rest of the
+//! edge knows only names.
 //!
-//! Nothing opened is kept here: each look reads the store and decrypts, which takes microseconds. The key file is read
-//! when the edge starts, on order, and whenever a key is missing: so one that is made or brought back takes effect by itself.
+//! Nothing decrypted is cached: each access reads the store and decrypts, which takes microseconds. The key file is
+//! read when the edge starts, on request, and whenever a key is missing: so a new or restored file takes effect by
+//! itself.
 
 pub(crate) mod command;
 mod file;
@@ -42,35 +44,35 @@ pub(crate) enum SecretError {
     /// There is no such secret.
     #[error("the app `{app}` has no secret `{name}`: `berth secret put {name} --app {app}` puts it")]
     Missing { app: AppName, name: SecretName },
-    /// It is sealed with a key that is not in the file.
+    /// It is encrypted with a key that is not in the file.
     #[error(
         "the secret `{name}` of the app `{app}` cannot be read: it is encrypted with the key {key}, which the key file {} \
          does not hold; bring that file back, or put the secret again: `berth secret put {name} --app {app}`", .file.display()
     )]
     OtherKey { app: AppName, name: SecretName, key: KeyId, file: PathBuf },
-    /// It was changed behind the edge's back.
+    /// The stored value was modified.
     #[error(
         "the secret `{name}` of the app `{app}` cannot be read: it is damaged; put it again: `berth secret put {name} --app \
          {app}`"
     )]
     Damaged { app: AppName, name: SecretName },
-    /// The value cannot be one of a variable.
+    /// The value cannot be that of an environment variable.
     #[error("{0}")]
     BadValue(String),
     #[error("the app `{0}` has {MAX_SECRETS} secrets, which is the most it can have")]
     TooMany(AppName),
-    /// User or password for a registry cannot be one.
+    /// The user or password for a registry is not valid.
     #[error("{0}")]
     BadLogin(&'static str),
     #[error("the edge knows users of {MAX_REGISTRIES} registries, which is the most it can")]
     TooManyRegistries,
-    /// The password for a registry is of no use.
+    /// The password for a registry cannot be used.
     #[error(
         "the password of `{username}` for {registry} cannot be read: it is encrypted with a key that the key file does not hold, \
          or damaged; give it again: `berth registries login {registry}`"
     )]
     LoginUnreadable { registry: Registry, username: String },
-    /// The variables of a container are too long together.
+    /// The environment variables of a container are too large together.
     #[error(
         "with its secrets the environment takes {0} bytes; at most {MAX_ENV_BYTES} are allowed for all names and values"
     )]
@@ -81,7 +83,7 @@ pub(crate) enum SecretError {
     Store(#[from] StoreError),
 }
 
-/// A secret, for people and programs: all but its value.
+/// A secret without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SecretView {
     pub(crate) name: SecretName,
@@ -91,22 +93,22 @@ pub(crate) struct SecretView {
     pub(crate) readable: bool,
 }
 
-/// The keys as they were last read, or why there are none.
+/// The keys as last read, or why there are none.
 type KeyRing = Result<Keys, KeyFileError>;
 
 /// All secrets of an edge.
 pub(crate) struct Secrets {
     store: Arc<dyn Store>,
     file: KeyFile,
-    /// The lock is held to read or replace it only.
+    /// The lock is held only to read or replace the keys.
     keys: RwLock<Arc<KeyRing>>,
-    /// One change at a time: held until it is durable, by design, and by nobody else.
+    /// Held for a whole change, until it is durable, so that there is one at a time. Nothing else takes it.
     changing: Mutex<()>,
     changed: watch::Sender<()>,
 }
 
 impl Secrets {
-    /// Those of this store under this key file. Says in the log how they are; whatever that is, the edge can go on.
+    /// The secrets of this store with this key file. Logs the state of the keys; the edge can run in any case.
     pub(crate) fn open(store: Arc<dyn Store>, key_file: PathBuf) -> Result<Self, StoreError> {
         let file = KeyFile::at(key_file);
         let keys = RwLock::new(Arc::new(file.read()));
@@ -142,12 +144,12 @@ impl Secrets {
         Ok(())
     }
 
-    /// Told whenever a secret may read otherwise than before.
+    /// Notified when the value of any secret may have changed.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// The value of a secret. Some microseconds, or one access to the disk.
+    /// The value of a secret. Takes some microseconds, or one disk access.
     pub(crate) fn get(&self, app: &AppName, name: &SecretName) -> Result<Secret, SecretError> {
         let record = self.record(app, name)?;
         let known = self.keys();
@@ -157,7 +159,7 @@ impl Secrets {
             return self.open_record(keys, &record);
         }
         match &*self.reload() {
-            // Read again: meanwhile it may have come under a newer key.
+            // Read again: it may have been encrypted with a newer key in the meantime.
             Ok(keys) => self.open_record(keys, &self.record(app, name)?),
             Err(error) => Err(error.clone().into()),
         }
@@ -178,7 +180,8 @@ impl Secrets {
             .map_err(|_| SecretError::Damaged { app: app.clone(), name: name.clone() })
     }
 
-    /// Adds the secrets of an app to an environment, by their variables. In an error nothing of it is of use.
+    /// Adds the secrets of an app to an environment, by their variables. After an error the environment must not be
+    /// used.
     pub(crate) fn add_to(
         &self,
         env: &mut BTreeMap<String, String>,
@@ -192,7 +195,7 @@ impl Secrets {
         if !bindings.is_empty() && bytes > MAX_ENV_BYTES { Err(SecretError::TooLarge(bytes)) } else { Ok(()) }
     }
 
-    /// Those of these names that an app has no secret of, each once and in order.
+    /// Those of these names that the app has no secret for, without duplicates and in order.
     pub(crate) fn missing(
         &self,
         app: &AppName,
@@ -207,7 +210,7 @@ impl Secrets {
         Ok(missing)
     }
 
-    /// All secrets of an app, without what they are.
+    /// All secrets of an app, without values.
     pub(crate) fn list(&self, app: &AppName) -> Result<Vec<SecretView>, StoreError> {
         let mut views = Vec::new();
         for (app, name) in self.store.secret_names(Some(app))? {
@@ -219,7 +222,7 @@ impl Secrets {
         Ok(views)
     }
 
-    /// Puts a secret, in place of the one that is there. Returns once that is durable.
+    /// Sets a secret. Returns once that is durable.
     pub(crate) async fn put(&self, app: AppName, name: SecretName, value: Secret) -> Result<(), SecretError> {
         check_value(value.expose())?;
         let _changing = self.changing.lock().await;
@@ -227,7 +230,7 @@ impl Secrets {
         if earlier.is_none() && self.store.secret_names(Some(&app))?.len() >= MAX_SECRETS {
             return Err(SecretError::TooMany(app));
         }
-        // Not under keys of which the file is gone: nobody could read it after the next start.
+        // Refused if the key file is gone: after a restart nobody could decrypt the secret.
         let sealed = match &*self.reload() {
             Ok(keys) => sealed::seal(keys.current(), About::secret(&app, &name), &value),
             Err(error) => return Err(error.clone().into()),
@@ -243,7 +246,7 @@ impl Secrets {
         Ok(())
     }
 
-    /// Deletes a secret. Returns once that is durable; false where there is none.
+    /// Deletes a secret. Returns once that is durable; false if there is none.
     pub(crate) async fn delete(&self, app: AppName, name: SecretName) -> Result<bool, StoreError> {
         let _changing = self.changing.lock().await;
         if self.store.secret(&app, &name)?.is_none() {
@@ -259,7 +262,7 @@ impl Secrets {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the key file again. Keys that were read before stay where it cannot be read now.
+    /// Reads the key file again. If that fails, the keys that were read before are kept.
     fn reload(&self) -> Arc<KeyRing> {
         let (read, known) = (self.file.read(), self.keys());
         let ids = |keys: &KeyRing| keys.as_ref().map(Keys::ids).ok();
@@ -284,7 +287,7 @@ impl Secrets {
     }
 }
 
-/// What no environment can hold is no secret.
+/// Refuses values that no environment can hold.
 fn check_value(value: &str) -> Result<(), SecretError> {
     if value.len() > MAX_SECRET_BYTES {
         let text = format!("the value is {} bytes long; at most {MAX_SECRET_BYTES} are allowed", value.len());

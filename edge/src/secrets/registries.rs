@@ -1,4 +1,4 @@
-//! Users and passwords for registries of images: sealed as secrets are, and rotated with them.
+//! Logins for registries of images: encrypted like secrets, and rotated with them.
 
 use berth_common::clock::wall_ms;
 use berth_common::image::Registry;
@@ -11,14 +11,14 @@ use super::rotation::Rotated;
 use super::sealed::{self, About};
 use super::{SecretError, Secrets};
 
-/// Most registries that users are known of: they are listed whole.
+/// Most registries with a login: they are listed on one page.
 pub(super) const MAX_REGISTRIES: usize = 256;
-/// Longest name of a user, in bytes.
+/// Longest user name, in bytes.
 const MAX_USERNAME_BYTES: usize = 256;
 /// Longest password, in bytes: some are tokens, and a few are keys.
 const MAX_PASSWORD_BYTES: usize = 16 << 10;
 
-/// The same for people and programs: all but the password.
+/// A login without its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RegistryView {
     pub(crate) registry: Registry,
@@ -36,7 +36,7 @@ fn open(record: &RegistryRecord, keys: &Keys) -> Result<Secret, SecretError> {
 }
 
 impl Secrets {
-    /// The user of a registry, where one is known. Some microseconds, or one access to the disk.
+    /// The login for a registry, if there is one. Takes some microseconds, or one disk access.
     pub(crate) fn login(&self, registry: &Registry) -> Result<Option<Login>, SecretError> {
         let Some(record) = self.store.registry(registry)? else { return Ok(None) };
         let known = self.keys();
@@ -50,7 +50,7 @@ impl Secrets {
         opened.map(|password| Some(Login { username: record.username, password }))
     }
 
-    /// All registries that a user is known of.
+    /// All registries with a login.
     pub(crate) fn registries(&self) -> Result<Vec<RegistryView>, StoreError> {
         let keys = self.keys();
         let view = |record: RegistryRecord| {
@@ -61,7 +61,7 @@ impl Secrets {
         Ok(self.store.registries()?.into_iter().map(view).collect())
     }
 
-    /// Keeps the user of a registry, in place of the one that is known. Returns once that is durable.
+    /// Sets the login for a registry. Returns once that is durable.
     pub(crate) async fn put_login(&self, registry: Registry, login: Login) -> Result<(), SecretError> {
         check_login(&login)?;
         let _changing = self.changing.lock().await;
@@ -69,7 +69,7 @@ impl Secrets {
         if known.len() >= MAX_REGISTRIES && known.iter().all(|record| record.registry != registry) {
             return Err(SecretError::TooManyRegistries);
         }
-        // As with secrets: not under keys of which the file is gone.
+        // As for secrets: refused if the key file is gone.
         let sealed = match &*self.reload() {
             Ok(keys) => {
                 let about = About::registry(&registry, &login.username);
@@ -83,7 +83,7 @@ impl Secrets {
         Ok(store::write(&*self.store, Write::Registry(record)).await?)
     }
 
-    /// Forgets the user of a registry. Returns once that is durable; false where none is known.
+    /// Deletes the login for a registry. Returns once that is durable; false if there is none.
     pub(crate) async fn delete_login(&self, registry: &Registry) -> Result<bool, StoreError> {
         let _changing = self.changing.lock().await;
         if self.store.registry(registry)?.is_none() {
@@ -94,7 +94,7 @@ impl Secrets {
         Ok(true)
     }
 
-    /// Encrypts all passwords with the current key. Whoever calls it holds `changing`.
+    /// Encrypts all passwords with the current key. The caller holds `changing`.
     pub(super) async fn rotate_registries(&self, keys: &Keys, done: &mut Rotated) -> Result<(), SecretError> {
         let mut writes = Vec::new();
         for record in self.store.registries()? {
@@ -130,7 +130,7 @@ impl Logins for Secrets {
     }
 }
 
-/// What no registry can be told.
+/// Refuses logins that no registry can accept.
 pub(crate) fn check_login(login: &Login) -> Result<(), SecretError> {
     let Login { username, password } = login;
     if username.is_empty() || username.len() > MAX_USERNAME_BYTES {

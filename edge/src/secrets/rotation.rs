@@ -1,5 +1,5 @@
-//! Everything under the newest key: after this the older ones can be dropped from the key file, which whoever ordered it
-//! does. Cut off anywhere it leaves each secret under one of the keys that are still in the file.
+//! Encrypts everything with the newest key: after that the older ones can be removed from the key file, which is up to
+//! the caller. Interrupted at any point, it leaves each secret encrypted with a key that is still in the file.
 
 use berth_common::ids::{AppName, SecretName};
 use berth_common::image::Registry;
@@ -12,18 +12,18 @@ use super::{SecretError, Secrets};
 /// Secrets that are written at once: a few megabytes at most.
 const BATCH: usize = 32;
 
-/// What became of an order to rotate.
+/// The result of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rotated {
-    /// The current key, under which everything readable now is.
+    /// The current key, which now encrypts everything that could be decrypted.
     pub(crate) current: KeyId,
-    /// How many secrets and passwords for registries were encrypted again.
+    /// How many secrets and registry passwords were encrypted again.
     pub(crate) rotated: usize,
-    /// Those that could not be read, which stay as they are.
+    /// The secrets that could not be decrypted, and are unchanged.
     pub(crate) unreadable: Vec<(AppName, SecretName)>,
-    /// The same, of passwords for registries.
+    /// The registries whose passwords could not be decrypted, and are unchanged.
     pub(crate) unreadable_registries: Vec<Registry>,
-    /// The keys that secrets are encrypted with now: these must stay in the file, besides the current one.
+    /// The keys that are still in use: these must stay in the file, besides the current one.
     pub(crate) in_use: Vec<KeyId>,
 }
 

@@ -1,6 +1,7 @@
-//! A secret, open and sealed. Sealed it is bound to its app, its name and its key: moved to another place it does not open.
+//! Encryption of one secret, bound to its app, its name and its key: under another name it does not decrypt.
 //!
-//! AES-256-GCM with a random nonce. A key may seal 2^32 times before two nonces are likely to meet; no edge does.
+//! AES-256-GCM with a random nonce. A key may encrypt 2^32 values before a nonce is likely to repeat (NIST SP 800-38D
+//! §8.3); no edge comes near that.
 
 use berth_common::ids::{AppName, SecretName};
 use berth_common::image::Registry;
@@ -12,22 +13,22 @@ use zeroize::Zeroizing;
 
 use super::keys::Key;
 
-/// What every seal is about, so that none of another kind is taken for one.
+/// Part of the authenticated data of secrets, which separates them from other kinds.
 const PURPOSE: &[u8] = b"berth secret 1";
-/// The same, of passwords for registries.
+/// The same for passwords of registries.
 const REGISTRY_PURPOSE: &[u8] = b"berth registry 1";
 
-/// Encryption failed, which it does only for want of random bytes.
+/// Encryption failed, which happens only if the system has no random bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("the secret cannot be encrypted: the system has no random bytes")]
 pub(crate) struct NotSealed;
 
-/// What was sealed is not what is opened.
+/// The value does not match its authenticated data.
 #[derive(Debug, thiserror::Error)]
 #[error("it does not match its key, its app and its name")]
 pub(crate) struct NotOpened;
 
-/// What a value belongs to: sealed for one place it does not open at another.
+/// What a value belongs to: encrypted for one purpose, it does not decrypt for another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct About<'a> {
     purpose: &'static [u8],
@@ -45,7 +46,7 @@ impl<'a> About<'a> {
         Self { purpose: REGISTRY_PURPOSE, names: [registry.as_str(), username] }
     }
 
-    /// What a seal is bound to, each part with its length before it.
+    /// The authenticated data, each part with its length before it.
     fn associated(&self, key: KeyId) -> Vec<u8> {
         let mut bytes = Vec::new();
         let [first, second] = self.names;
@@ -62,7 +63,7 @@ pub(super) fn seal(key: &Key, about: About<'_>, value: &Secret) -> Result<Sealed
     let mut nonce = [0; NONCE_LEN];
     SystemRandom::new().fill(&mut nonce).map_err(|_| NotSealed)?;
     let plain = value.expose().as_bytes();
-    // Room for the tag from the start: what grows leaves a copy behind.
+    // Allocated with room for the tag: a buffer that grows leaves a copy of the value in memory.
     let mut text = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
     text.extend_from_slice(plain);
     let sealing = cipher(key).ok_or(NotSealed)?;
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_for_its_key_app_and_name_only() {
+    fn a_secret_decrypts_only_with_its_key_app_and_name() {
         let key = Key::random().unwrap();
         let (app, name) = names();
         for text in ["", "x", "größe\n", &"x".repeat(64 << 10)] {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_no_password_of_a_registry() {
+    fn a_secret_does_not_decrypt_as_a_registry_password() {
         let key = Key::random().unwrap();
         let (app, name) = names();
         let (registry, secret) = (app.as_str().parse().unwrap(), Secret::new("x".to_owned()));
@@ -135,15 +136,15 @@ mod tests {
         let key = Key::random().unwrap();
         let (app, name) = names();
         let sealed = seal(&key, About::secret(&app, &name), &Secret::new("a value".to_owned())).unwrap();
-        for place in 0..sealed.ciphertext.len() {
+        for index in 0..sealed.ciphertext.len() {
             let mut damaged = sealed.clone();
-            damaged.ciphertext[place] ^= 1;
-            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {place}");
+            damaged.ciphertext[index] ^= 1;
+            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {index}");
         }
-        for place in 0..sealed.nonce.len() {
+        for index in 0..sealed.nonce.len() {
             let mut damaged = sealed.clone();
-            damaged.nonce[place] ^= 1;
-            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {place}");
+            damaged.nonce[index] ^= 1;
+            assert!(open(&key, About::secret(&app, &name), &damaged).is_err(), "byte {index}");
         }
         for (nonce, ciphertext) in
             [(Vec::new(), sealed.ciphertext.clone()), (sealed.nonce.clone(), Vec::new())]
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn two_seals_of_one_value_differ_and_hold_nothing_of_it() {
+    fn two_encryptions_of_one_value_differ_and_reveal_nothing_of_it() {
         let key = Key::random().unwrap();
         let (app, name) = names();
         let secret = Secret::new("very secret".to_owned());

@@ -1,4 +1,4 @@
-//! What secrets read as after their keys were lost, changed and rotated, and rotations that were cut off anywhere.
+//! Tests of secrets with lost, changed and rotated keys, and of rotations that were interrupted at any point.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 
 impl Secrets {
-    /// Those of a store with a new key file in a directory.
+    /// The secrets of a store with a new key file in a directory.
     pub(crate) fn with_new_key(store: Arc<dyn Store>, directory: &Path) -> Self {
         let file = directory.join(DEFAULT_NAME);
         KeyFile::at(&file).init(directory).unwrap();
@@ -18,7 +18,7 @@ impl Secrets {
     }
 }
 
-/// An edge's directory, and its secrets opened in it.
+/// An edge's directory, and its secrets.
 struct Stage {
     directory: TempDir,
     store: Arc<SledStore>,
@@ -41,7 +41,7 @@ impl Stage {
         KeyFile::at(self.directory.path().join(DEFAULT_NAME))
     }
 
-    /// As the edge's next process opens them.
+    /// Opens them as the edge's next process does.
     fn open(&self) -> Secrets {
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
         Secrets::open(store, self.file().path().to_owned()).unwrap()
@@ -92,7 +92,7 @@ async fn a_secret_is_put_replaced_listed_and_deleted() {
 }
 
 #[tokio::test]
-async fn what_no_variable_can_hold_is_refused_and_so_are_too_many() {
+async fn invalid_values_and_too_many_secrets_are_refused() {
     let stage = Stage::with_key();
     let secrets = stage.open();
     put(&secrets, "A", &"x".repeat(MAX_SECRET_BYTES)).await.unwrap();
@@ -125,7 +125,7 @@ async fn secrets_are_added_to_an_environment_of_bounded_size() {
 }
 
 #[tokio::test]
-async fn without_a_key_file_nothing_is_put_until_there_is_one() {
+async fn without_a_key_file_no_secret_can_be_set() {
     let stage = Stage::new();
     let secrets = stage.open();
     let error = put(&secrets, "A", "x").await.unwrap_err().to_string();
@@ -137,7 +137,7 @@ async fn without_a_key_file_nothing_is_put_until_there_is_one() {
 }
 
 #[tokio::test]
-async fn a_lost_and_a_wrong_key_file_are_told_and_the_right_one_mends_it() {
+async fn a_lost_or_wrong_key_file_is_reported_and_the_right_one_works_again() {
     let stage = Stage::with_key();
     put(&stage.open(), "A", "x").await.unwrap();
     let kept = fs::read(stage.file().path()).unwrap();
@@ -164,13 +164,13 @@ async fn a_lost_and_a_wrong_key_file_are_told_and_the_right_one_mends_it() {
 }
 
 #[tokio::test]
-async fn nothing_is_put_under_keys_whose_file_is_gone() {
+async fn no_secret_can_be_set_with_keys_whose_file_is_gone() {
     let stage = Stage::with_key();
     let secrets = stage.open();
     put(&secrets, "A", "x").await.unwrap();
     fs::remove_file(stage.file().path()).unwrap();
     assert!(matches!(put(&secrets, "A", "y").await, Err(SecretError::NoKeys(_))));
-    // What is there is served from the keys that the edge has.
+    // Existing secrets are decrypted with the keys in memory.
     assert_eq!(read(&secrets, "A"), Ok("x".to_owned()));
 }
 
@@ -208,8 +208,9 @@ async fn a_rotation_leaves_everything_under_the_new_key_and_the_old_one_goes() {
     assert_eq!(secrets.rotate().await.unwrap().rotated, 0);
 }
 
-/// Every state in which a kill may leave file and store: with the new key added, with some secrets under it, with all of
-/// them, and with the old key gone. In each the next process reads everything, and the rotation can be done again.
+/// The states of file and store that a kill may leave: with the new key added, with some secrets encrypted with it,
+/// with all of them, and with the old key removed. In each, the next process can read everything, and the rotation can
+/// be repeated.
 #[tokio::test]
 async fn a_rotation_killed_at_any_step_leaves_everything_readable() {
     for step in 0..4 {

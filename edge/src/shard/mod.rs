@@ -1,9 +1,9 @@
-//! What a shard has for itself: its objects (`objects`), its links to the nodes (`link`), the streams over them (`tunnel`)
-//! and its signs of life (`beats`). And the way onto its thread: whoever has work for an object has it run where the object is.
+//! The parts of a shard: its objects (`objects`), its links to the nodes (`link`), the streams over them (`tunnel`) and
+//! its heartbeats (`beats`). And the queue of work for its thread: work for an object runs on the object's shard.
 //!
-//! Knows nothing of HTTP, and nothing of the work that is run.
+//! Does not know HTTP, or what the queued work does.
 
-pub(crate) mod beats;
+pub(crate) mod heartbeats;
 pub(crate) mod link;
 pub(crate) mod objects;
 pub(crate) mod tunnel;
@@ -15,20 +15,20 @@ use berth_common::ids::ObjectId;
 use berth_common::lifecycle::Lifecycle;
 use tokio::sync::{mpsc, oneshot};
 
-/// Most pieces of work that wait for one shard's thread; who has more waits.
+/// Most queued work items for one shard's thread; further senders wait.
 const WAITING: usize = 1024;
 
 /// The shard of an object.
 pub(crate) fn shard_of(object: ObjectId, shards: usize) -> usize {
-    // The id is a hash already.
+    // The id is a hash already, so its bytes are evenly distributed.
     let [a, b, c, d, ..] = *object.as_bytes();
     u32::from_be_bytes([a, b, c, d]) as usize % shards
 }
 
-/// Something to be started on a shard's thread, with what is there.
+/// A closure to run on a shard's thread, with the state of that shard.
 type Work<S> = Box<dyn FnOnce(&Lifecycle, &Arc<S>) + Send>;
 
-/// The threads of all shards, as others give them work. `S` is what work finds on each.
+/// Queues work for the threads of all shards. `S` is the state that work finds on each.
 pub(crate) struct Shards<S>(Arc<[mpsc::Sender<Work<S>>]>);
 
 impl<S> Clone for Shards<S> {
@@ -37,7 +37,7 @@ impl<S> Clone for Shards<S> {
     }
 }
 
-/// A shard's end of it: what others want done there.
+/// The receiving end of a shard.
 pub(crate) struct WorkQueue<S>(mpsc::Receiver<Work<S>>);
 
 /// The shard has ended, and the edge with it.
@@ -46,7 +46,7 @@ pub(crate) struct WorkQueue<S>(mpsc::Receiver<Work<S>>);
 pub(crate) struct ShardStopped;
 
 impl<S: Send + Sync + 'static> Shards<S> {
-    /// The ways to so many shards, and each shard's end.
+    /// The senders for this many shards, and each shard's receiver.
     pub(crate) fn new(count: usize) -> (Self, Vec<WorkQueue<S>>) {
         let (senders, queues): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| {
@@ -57,17 +57,17 @@ impl<S: Send + Sync + 'static> Shards<S> {
         (Self(senders.into()), queues)
     }
 
-    /// How many there are.
+    /// The number of shards.
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// The number of the shard of an object.
+    /// The index of an object's shard.
     pub(crate) fn of(&self, object: ObjectId) -> usize {
         shard_of(object, self.count())
     }
 
-    /// Runs this on a shard's thread, and gives what comes of it. Dropping the future gives the work up.
+    /// Runs a closure's future on a shard's thread, and returns its result. Dropping the future cancels the work.
     pub(crate) async fn run<T, F>(
         &self,
         shard: usize,
@@ -82,7 +82,7 @@ impl<S: Send + Sync + 'static> Shards<S> {
         answered.await.map_err(|_| ShardStopped)
     }
 
-    /// Starts this on a shard's thread, and leaves it to itself.
+    /// Starts a closure's future on a shard's thread, without waiting for it.
     pub(crate) async fn start<F>(
         &self,
         shard: usize,
@@ -97,7 +97,7 @@ impl<S: Send + Sync + 'static> Shards<S> {
 }
 
 impl<S> WorkQueue<S> {
-    /// Starts the work that others have for this shard, until the edge stops.
+    /// Starts queued work, until the edge stops.
     pub(crate) async fn serve(mut self, lifecycle: Lifecycle, here: Arc<S>) {
         while let Some(start) = self.0.recv().await {
             start(&lifecycle, &here);
@@ -105,13 +105,13 @@ impl<S> WorkQueue<S> {
     }
 }
 
-/// Answers with what the work gives, which is given up when nobody waits for it any more.
+/// Sends the result of the work; cancels the work when nobody waits for it any more.
 async fn answer_with<T>(mut answer: oneshot::Sender<T>, work: impl Future<Output = T>) {
     let done = tokio::select! {
         done = work => done,
         () = answer.closed() => return,
     };
-    // What nobody takes any more is dropped, and a hold with it.
+    // If the receiver is gone the result is dropped, and a hold with it.
     drop(answer.send(done));
 }
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_is_run_where_it_is_sent_and_given_up_with_whoever_waits() {
+    async fn work_runs_on_its_shard_and_is_cancelled_when_nobody_waits() {
         let (shards, queues) = Shards::<usize>::new(2);
         let lifecycle = Lifecycle::new();
         for (index, queue) in queues.into_iter().enumerate() {

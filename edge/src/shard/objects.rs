@@ -1,7 +1,7 @@
-//! The shell around the engine: one actor a shard owns it, feeds it, and carries out what it asks for. Everybody else
-//! has a `Mailbox`, and a request has a `Hold` for as long as it is activity.
+//! Runs the engine: one actor per shard owns it, feeds it inputs, and carries out its effects. The rest of the edge has
+//! a `Mailbox`, and a request has a `Hold` for as long as it is activity.
 //!
-//! Decides nothing itself. A persist is acknowledged by the store's thread through the mailbox, like everything else.
+//! Decides nothing itself. The store's thread acknowledges a persist through the mailbox, like any other input.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,8 +28,8 @@ use crate::shard::wakes::Wakes;
 
 /// Most requests that may wait for one object to be ready.
 const MAX_WAITERS_PER_OBJECT: usize = 1024;
-/// The pauses between instances of one object that fail: soon enough for what heals by itself, and rarely enough that one
-/// that never will costs next to nothing.
+/// The pauses between failing instances of one object: short at first, for transient faults, and long enough at last
+/// that one that never works costs almost nothing.
 const BACKOFF: Backoff = Backoff { first_ms: 1_000, max_ms: 60_000, forget_ms: 10 * 60_000 };
 /// Most messages that are taken before their effects are carried out.
 const BATCH: usize = 64;
@@ -48,7 +48,7 @@ pub(crate) enum Message {
 type Done = oneshot::Sender<Result<(), Refused>>;
 type Reply = oneshot::Sender<Result<Hold, Refused>>;
 
-/// An object that has changed, as it became.
+/// An object that has changed, in its new state.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) view: ObjectView,
@@ -56,13 +56,14 @@ pub(crate) struct Change {
 
 /// The way to the objects of one shard.
 ///
-/// Not bounded by itself, because giving up a hold must never wait: each connection of a client has at most one
-/// request, and that at most an acquire, a cancel and a release here; nodes tell of their bounded number of instances.
+/// Not bounded by itself, because releasing a hold must never wait: each connection of a client has at most one
+/// request, and that at most an acquire, a cancel and a release here; nodes report a bounded number of instances.
 #[derive(Debug, Clone)]
 pub(crate) struct Mailbox {
     sender: mpsc::UnboundedSender<Message>,
-    /// The objects that the engine has in memory, so that others need not ask for those that sleep. Written when one comes
-    /// or goes, which no request to a running one does; the lock is never held over anything else.
+    /// The objects that the engine has in memory, so that a look-up of a sleeping one need not ask the actor. Written
+    /// when one is loaded or evicted, which requests to running objects never cause; nothing else happens under the
+    /// lock.
     present: Arc<Mutex<HashSet<ObjectId>>>,
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn mailbox() -> (Mailbox, Inbox) {
 }
 
 impl Mailbox {
-    /// Waits for an instance of the object that takes requests, and holds it. Dropping the future gives up the wait.
+    /// Waits for an instance of the object that accepts requests, and holds it. Dropping the future cancels the wait.
     pub(crate) async fn acquire(
         &self,
         waiter: WaiterId,
@@ -93,13 +94,13 @@ impl Mailbox {
         answer.unwrap_or(Err(Refused::Stopping))
     }
 
-    /// Feeds the engine.
+    /// Passes an input to the engine.
     pub(crate) fn input(&self, input: Input) {
         self.send(Message::Input(input));
     }
 
-    /// Ends an object's instance, if it has one. Returns once that is durable and the node has been told, or will be when
-    /// it is back.
+    /// Stops an object's instance, if it has one. Returns once that is durable and the order was sent to the node, or
+    /// is queued until the node is connected.
     pub(crate) async fn end(
         &self,
         waiter: WaiterId,
@@ -146,7 +147,7 @@ impl Mailbox {
     }
 }
 
-/// A request that waits. Dropped before its answer, it no longer does.
+/// A waiting request. Dropping it cancels the wait.
 struct Waiting<'a> {
     mailbox: &'a Mailbox,
     object: ObjectId,
@@ -171,12 +172,12 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// What is held.
+    /// The instance that is held.
     pub(crate) fn placement(&self) -> &Placement {
         &self.placement
     }
 
-    /// A way to tell of activity after the hold, which ends here.
+    /// Ends the hold, and returns a way to report later activity.
     pub(crate) fn into_activity(self) -> Activity {
         let (object, instance) = (self.placement.object, self.placement.instance);
         Activity { object, instance, mailbox: self.mailbox.clone() }
@@ -189,7 +190,7 @@ impl Drop for Hold {
     }
 }
 
-/// Tells of activity that holds nothing.
+/// Reports activity without a hold.
 #[derive(Debug)]
 pub(crate) struct Activity {
     object: ObjectId,
@@ -203,18 +204,18 @@ impl Activity {
     }
 }
 
-/// What the actor is given.
+/// What the actor is built from.
 pub(crate) struct Dependencies {
     pub(crate) mailbox: Mailbox,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) links: Arc<Links>,
-    /// Told of instances that are no more: connections to them are of no use.
+    /// Notified of instances that have ended, so that connections to them are closed.
     pub(crate) gone: Box<dyn Fn(InstanceId) + Send>,
     pub(crate) secrets: Arc<Secrets>,
-    /// Told of events that hooks are to be told.
+    /// Wakes the hook delivery for objects with new events.
     pub(crate) wakes: Wakes,
-    /// Told of changes, where somebody listens.
+    /// Receives changes, if there are subscribers.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -230,7 +231,7 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    /// An actor that knows the objects of these records, whose instances may still live.
+    /// An actor that knows the objects of these records, whose instances may be running.
     pub(crate) fn new(deps: Dependencies, records: Vec<Record>) -> Self {
         let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
         let config = berth_engine::Config {
@@ -253,7 +254,7 @@ impl Objects {
         objects
     }
 
-    /// Serves the mailbox until everybody else is gone.
+    /// Serves the mailbox until all senders are gone.
     pub(crate) async fn run(mut self, mut inbox: Inbox) {
         let timer = tokio::time::sleep_until(self.start);
         tokio::pin!(timer);
@@ -278,7 +279,7 @@ impl Objects {
         }
     }
 
-    /// Before anything is carried out: what is known of an object outside follows from it.
+    /// Before effects are carried out: what the rest of the edge sees of an object follows from them.
     fn note_moves(&mut self) {
         let mut moves = self.engine.take_moves().peekable();
         if moves.peek().is_none() {
@@ -288,15 +289,15 @@ impl Objects {
         for (object, here) in moves {
             let _ = if here { present.insert(object) } else { present.remove(&object) };
             if !here {
-                self.starts.left(object);
+                self.starts.evicted(object);
             }
         }
     }
 
-    /// Off the hot path: with nobody listening, objects are not even looked at.
+    /// Off the hot path: without subscribers, objects are not even looked at.
     fn tell_changes(&mut self) {
         while let Some(view) = self.engine.poll_change() {
-            // Nobody listens any more: nothing to do.
+            // No subscribers are left.
             drop(self.deps.changes.send(Arc::new(Change { view })));
         }
         self.engine.watch(self.deps.changes.receiver_count() > 0);
@@ -319,7 +320,7 @@ impl Objects {
                 self.handle(Input::Acquire { key, class, waiter });
             }
             Message::Cancel { object, waiter } => {
-                // One that was granted meanwhile has given its hold back by itself.
+                // If it was granted in the meantime, its hold is released by being dropped.
                 if self.waiters.remove(&waiter).is_some() {
                     self.handle(Input::Cancel { object, waiter });
                 }
@@ -327,7 +328,7 @@ impl Objects {
             Message::Input(mut input) => {
                 self.add_unsettled(&mut input);
                 self.notice_end(&input);
-                self.starts.told(&input);
+                self.starts.note_input(&input);
                 self.handle(input);
             }
             Message::End { object, order, waiter, done } => {
@@ -336,13 +337,13 @@ impl Objects {
             }
             Message::States(reply) => drop(reply.send(self.engine.states().collect())),
             Message::View(object, reply) => drop(reply.send(self.engine.view(object))),
-            // Nobody waits for the views any more: nothing to do.
+            // The receiver is gone.
             Message::Views(reply) => drop(reply.send(self.engine.views())),
         }
     }
 
-    /// What a node tells of all its instances may be older than a start that was told since, or is about to be told: that
-    /// instance is not gone.
+    /// A node's report of all its instances may be older than a start that was sent since, or is about to be: that
+    /// instance has not ended.
     fn add_unsettled(&mut self, input: &mut Input) {
         if let Input::Synced { node, instances, .. } = input {
             self.note_moves();
@@ -353,7 +354,7 @@ impl Objects {
         }
     }
 
-    /// An instance that is no more needs no idle connections.
+    /// Connections to an instance that has ended are closed.
     fn notice_end(&self, input: &Input) {
         if let Input::Status { status, .. } = input
             && matches!(status.phase, Phase::Exited(_))
@@ -392,8 +393,8 @@ impl Objects {
                     self.deps.store.commit(writes, Box::new(done));
                 }
                 Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
-                Effect::Stop { node, stop } => self.tell(&node, Command::Stop(stop)),
-                Effect::Forget { node, instance } => self.tell(&node, Command::Forget(instance)),
+                Effect::Stop { node, stop } => self.send_command(&node, Command::Stop(stop)),
+                Effect::Forget { node, instance } => self.send_command(&node, Command::Forget(instance)),
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
                 Effect::Refuse { waiter, refused } => match self.waiters.remove(&waiter) {
@@ -412,14 +413,14 @@ fn whole_ms(duration: Duration) -> u64 {
 impl Objects {
     fn answer_order(&mut self, waiter: WaiterId, result: Result<(), Refused>) {
         if let Some(done) = self.orders.remove(&waiter) {
-            // Whoever asked may have gone away; the order stands.
+            // The client may be gone; the order stands.
             drop(done.send(result));
         }
     }
 
-    /// Reads off the shard's thread: a record may have to come from disk.
+    /// Reads on another thread: the record may have to be read from disk.
     fn load(&mut self, object: ObjectId) {
-        self.starts.looked_for(object);
+        self.starts.load_started(object);
         let (mailbox, store) = (self.deps.mailbox.clone(), Arc::clone(&self.deps.store));
         tokio::task::spawn_blocking(move || {
             mailbox.input(Input::Loaded { object, record: store.load(object).map_err(failure) });
@@ -432,26 +433,26 @@ impl Objects {
         self.handle(Input::Reserved { object: demand.object, generation: demand.generation, result });
     }
 
-    /// Tells a node to start an instance, with its secrets, which nobody saw before here. Without them it is not started,
-    /// and counts as one that the node has refused.
+    /// Sends a node the start of an instance, with its secrets, which are decrypted only here. If they cannot be, the
+    /// instance is not started, which counts as a refusal by the node.
     fn start(&mut self, node: &NodeId, mut start: Box<Start>, secrets: &Bindings) {
         self.starts.sent(&start);
         let env = &mut start.recipe.env;
         let Err(error) = self.deps.secrets.add_to(env, &start.object.app, secrets) else {
-            return self.tell(node, Command::Start(start));
+            return self.send_command(node, Command::Start(start));
         };
         let (object, instance) = (start.object.id(), start.instance);
-        tracing::warn!(object = %start.object, %instance, %error, "not started");
+        tracing::warn!(object = %start.object, %instance, %error, "instance not started");
         let refusal = Refusal { code: RefusalCode::Invalid, message: error.to_string() };
         let refused = Input::StartRefused { object, instance, refusal };
-        self.starts.told(&refused);
+        self.starts.note_input(&refused);
         self.handle(refused);
     }
 
-    fn tell(&self, node: &NodeId, command: Command) {
+    fn send_command(&self, node: &NodeId, command: Command) {
         match self.deps.links.get(node) {
-            Some(link) => link.tell(command),
-            None => tracing::warn!(%node, ?command, "node not configured any more, not told"),
+            Some(link) => link.send(command),
+            None => tracing::warn!(%node, ?command, "node no longer configured, order dropped"),
         }
     }
 
@@ -459,7 +460,7 @@ impl Objects {
         let mailbox = self.deps.mailbox.clone();
         let hold = Hold { placement, hold, mailbox };
         if let Some(reply) = self.waiters.remove(&waiter) {
-            // A request that has gone away meanwhile drops the hold, and that releases it.
+            // If the request is gone, dropping the hold releases it.
             drop(reply.send(Ok(hold)));
         }
     }

@@ -1,5 +1,5 @@
-//! Tunnel streams: one QUIC stream that an agent joins to one TCP connection inside an instance, and the endpoint
-//! that all of a shard's connections share. Knows nothing of HTTP.
+//! Tunnel streams: one QUIC stream that an agent joins to one TCP connection inside an instance; and the endpoint that
+//! all of a shard's connections share. Does not know HTTP.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -17,27 +17,27 @@ use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, RecvStream, SendStream, Tran
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Wait for an agent's answer to a tunnel header: longer than an agent tries a port that does not answer.
+/// Wait for an agent's reply to a tunnel header: longer than an agent tries to connect to a port.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes that one stream may have on their way to us: what a fast link needs, and what one slow reader may hold.
+/// Flow-control window of one stream: what a fast network needs, and the most that one slow reader occupies.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Bytes that all streams of a connection may have on their way to us: what so many slow readers may hold before they
-/// hold up everybody else. Only memory that is used counts; one download uses one stream's window.
+/// Flow-control window of a connection: what this many slow readers may occupy before they block everybody else. Only
+/// memory that is used counts; one download uses one stream's window.
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// Bytes sent and not yet acknowledged, over all streams of a connection.
 const SEND_WINDOW_BYTES: u64 = 8 << 20;
 /// Kernel buffers of the UDP socket: bursts of a whole congestion window must fit.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
-/// Packets that an agent may leave unacknowledged: fewer acknowledgements, less work on both sides.
+/// Packets that an agent may leave unacknowledged: fewer acknowledgements are less work on both sides.
 const ACK_THRESHOLD_PACKETS: u32 = 10;
-/// Longest that an acknowledgement is held back.
+/// Longest delay of an acknowledgement.
 const ACK_DELAY: Duration = Duration::from_millis(5);
 /// Largest packet that is tried: ten of them, the size of one batch, must fit into 64 KiB.
 const MTU_BYTES: u16 = 6500;
-/// Silence after which a sign of life is sent.
+/// Silence after which a keep-alive is sent.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// Silence after which a connection is given up.
+/// Silence after which a connection is lost.
 const IDLE_TIMEOUT_MS: u32 = 10_000;
 /// Round-trip time that is assumed while dialling: makes a lost first packet cost 0.3 s and not a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -47,7 +47,7 @@ const MAX_BLOB_STREAMS: u32 = 16;
 
 const IDENTIFIED: &str = "the configuration of `certs` has TLS 1.3's initial cipher suite";
 
-/// A socket for all QUIC connections of a shard.
+/// A UDP socket for all QUIC connections of a shard.
 pub(crate) fn endpoint() -> io::Result<quinn::Endpoint> {
     let socket = bind(Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))
         .or_else(|_| bind(Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))?;
@@ -68,7 +68,7 @@ fn bind(domain: Domain, address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// How one node is dialled.
+/// The QUIC configuration for dialling a node.
 pub(crate) fn client_config(credentials: &Credentials, node: &NodeId) -> quinn::ClientConfig {
     let tls = berth_certs::client_config(credentials, node);
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect(IDENTIFIED)));
@@ -76,7 +76,7 @@ pub(crate) fn client_config(credentials: &Credentials, node: &NodeId) -> quinn::
     config
 }
 
-/// How a node is dialled that fetches images: it opens the streams.
+/// The QUIC configuration for dialling a node that fetches images: there the node opens the streams.
 pub(crate) fn delivery_config(credentials: &Credentials, node: &NodeId) -> quinn::ClientConfig {
     let tls = berth_certs::client_config(credentials, node);
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect(IDENTIFIED)));
@@ -107,19 +107,19 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// Why a tunnel stream could not be had. In every case nothing reached the instance.
+/// Why a tunnel stream was not opened. In every case nothing has reached the instance.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// The connection to the node is gone: another one may do.
+    /// The connection to the node is lost: a new one may work.
     #[error("the connection to the node was lost")]
     Lost,
-    /// The agent says no.
+    /// The agent refuses.
     #[error("{0}")]
     Refused(TunnelAnswer),
-    /// The agent answers with something that this version does not know.
+    /// The agent replies with a code that this version does not know.
     #[error("the node gave the unknown answer {0:#04x}")]
     Unknown(u8),
-    /// The agent does not answer.
+    /// The agent does not reply.
     #[error("the node did not answer within {} s", OPEN_TIMEOUT.as_secs())]
     TimedOut,
 }
@@ -145,7 +145,8 @@ async fn try_open(connection: &quinn::Connection, header: TunnelHeader) -> Resul
     }
 }
 
-/// One TCP connection inside an instance, at the other end of a QUIC stream. Dropped, it is reset; `end` ends it well.
+/// One TCP connection inside an instance, at the other end of a QUIC stream. Dropping it resets it; `end` closes it
+/// cleanly.
 #[derive(Debug)]
 pub(crate) struct TunnelStream {
     send: SendStream,
@@ -154,14 +155,14 @@ pub(crate) struct TunnelStream {
 }
 
 impl TunnelStream {
-    /// Says that nothing more will be sent, instead of the reset that dropping it would be.
+    /// Finishes the sending side, instead of the reset that dropping would cause.
     pub(crate) fn end(mut self) {
         self.finish();
     }
 
     fn finish(&mut self) {
         self.ended = true;
-        // Refused only where the stream is over already.
+        // Fails only if the stream has ended already.
         let _ = self.send.finish();
     }
 }
@@ -169,7 +170,7 @@ impl TunnelStream {
 impl Drop for TunnelStream {
     fn drop(&mut self) {
         if !self.ended {
-            // An instance must not take a cut request for a whole one.
+            // A reset, so that an instance does not take a truncated request for a complete one.
             let _ = self.send.reset(VarInt::from_u32(close::RESET));
         }
         let _ = self.recv.stop(VarInt::from_u32(close::RESET));
@@ -191,7 +192,7 @@ impl AsyncWrite for TunnelStream {
         Pin::new(&mut self.send).poll_write(cx, buf).map_err(io::Error::from)
     }
 
-    /// A stream copies what it is given: telling hyper that it takes several buffers at once saves hyper's own copy.
+    /// quinn copies what it is given: claiming vectored writes saves a copy in hyper.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -202,7 +203,7 @@ impl AsyncWrite for TunnelStream {
             match Pin::new(&mut self.send).poll_write(cx, buf) {
                 Poll::Ready(Ok(taken)) if taken == buf.len() => written += taken,
                 Poll::Ready(Ok(taken)) => return Poll::Ready(Ok(written + taken)),
-                // What was written counts; the stream tells again next time why it takes no more.
+                // Bytes that were written count; the stream returns Pending again next time.
                 _ if written > 0 => return Poll::Ready(Ok(written)),
                 other => return Poll::Ready(ready!(other).map_err(io::Error::from)),
             }

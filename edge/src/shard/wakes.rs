@@ -1,4 +1,4 @@
-//! Which objects have something new to be told: each shard says so, and whoever tells hooks takes them all.
+//! Which objects have new events: the shards add them, and the hook delivery takes them all.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use berth_common::ids::ObjectId;
 use tokio::sync::Notify;
 
-/// Objects that have something new to be told.
+/// The objects with new events.
 #[derive(Clone, Default)]
 pub(crate) struct Wakes(Arc<Woken>);
 
 #[derive(Default)]
 struct Woken {
-    /// Each object at most once. The lock is held to put one in, or to take them all.
+    /// Each object at most once. The lock is held only to add one, or to take them all.
     objects: Mutex<HashSet<ObjectId>>,
     some: Notify,
 }
@@ -24,12 +24,12 @@ impl Wakes {
         self.0.some.notify_one();
     }
 
-    /// All of them; none is left.
+    /// Takes all objects.
     pub(crate) fn take(&self) -> HashSet<ObjectId> {
         std::mem::take(&mut *self.0.objects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until there are some, or may be.
+    /// Waits until there are some. May wake up without any.
     pub(crate) async fn some(&self) {
         self.0.some.notified().await;
     }

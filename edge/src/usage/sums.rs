@@ -1,7 +1,7 @@
-//! What lives of instances come to in a window of time. Pure.
+//! Sums up the usage of instances in a time window. Pure.
 //!
-//! A life that reaches over an edge of the window is cut there, and what it took in proportion. All is counted in whole
-//! numbers, so that windows side by side come to exactly what the window over both comes to.
+//! The life of an instance that crosses a boundary of the window is cut there, and its usage taken in proportion.
+//! Everything is counted in integers, so that adjacent windows add up exactly to the window over both.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use berth_common::ids::{AppName, ClassName, ObjectKey, ObjectName};
 use berth_common::metering::STEP_MS;
 use berth_engine::UsageRecord;
 
-/// Most rows of one answer: some tens of megabytes of memory, and more than anybody reads.
+/// Most rows of a response: some tens of megabytes of memory, and more than anybody reads.
 pub(crate) const MAX_ROWS: usize = 100_000;
-/// The region of nodes that do not say theirs.
+/// The region of nodes without one.
 const NO_REGION: &str = "unknown";
 
-/// A window of time, in milliseconds since 1970; its end is not part of it.
+/// A time window, in milliseconds since 1970; its end is exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) from_ms: u64,
     pub(crate) to_ms: u64,
 }
 
-/// The life of one instance, over or not.
+/// The usage of one instance, ended or running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Life {
     pub(crate) key: ObjectKey,
@@ -57,7 +57,7 @@ impl From<UsageRecord> for Life {
 }
 
 impl Life {
-    /// The same, over by this moment: clocks of two machines differ a little, and so do the moments at which they are read.
+    /// The same, with its end not after this time: the clocks of two machines differ a little.
     #[must_use]
     pub(crate) fn over_by(self, now_ms: u64) -> Self {
         let started_ms = self.started_ms.min(now_ms.saturating_sub(self.lived_ms));
@@ -65,7 +65,7 @@ impl Life {
     }
 }
 
-/// The part of a life that is in a window, from and to a moment of it, in milliseconds since its start.
+/// The part of an instance's life in a window, from and to, in milliseconds since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Part {
     from_ms: u64,
@@ -77,7 +77,7 @@ impl Window {
     fn part(self, life: &Life) -> Option<Part> {
         let end_ms = life.started_ms.saturating_add(life.lived_ms);
         let (from, to) = (self.from_ms.max(life.started_ms), self.to_ms.min(end_ms));
-        // One that took no time is where it began.
+        // A life without duration counts where it began.
         let inside = if life.lived_ms == 0 {
             (self.from_ms..self.to_ms).contains(&life.started_ms)
         } else {
@@ -93,7 +93,7 @@ impl Part {
         self.to_ms.saturating_sub(self.from_ms)
     }
 
-    /// Its share of what the whole life took: parts side by side have all of it.
+    /// The part's share of the whole usage: adjacent parts add up exactly to all of it.
     fn share(self, whole: u64) -> u64 {
         let Some(of) = Some(u128::from(self.of_ms)).filter(|of| *of > 0) else { return whole };
         let until = |ms: u64| u128::from(whole) * u128::from(ms) / of;
@@ -101,7 +101,7 @@ impl Part {
     }
 }
 
-/// What lives come to.
+/// The sums.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
     pub(crate) instances: u64,
@@ -134,15 +134,15 @@ impl Sums {
     }
 }
 
-/// What a row is for: an app, and where asked for a class of it, and an object of that.
+/// The key of a row: an app, and if grouped so a class of it, and an object of that.
 pub(crate) type RowKey = (AppName, Option<ClassName>, Option<ObjectName>);
 
-/// There would be more rows than one answer has.
+/// There would be more rows than one response may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("more than {MAX_ROWS} rows: ask for one app, for a shorter time, or by class or app")]
 pub(crate) struct TooManyRows;
 
-/// The rows of an answer, and what they come to together.
+/// The rows of a response, and their sum.
 #[derive(Debug)]
 pub(crate) struct Table {
     window: Window,
@@ -153,12 +153,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table for all apps, or for one.
+    /// A table of all apps, or of one.
     pub(crate) fn new(window: Window, by: By, app: Option<AppName>) -> Self {
         Self { window, by, app, rows: BTreeMap::new(), total: Sums::default() }
     }
 
-    /// Adds a life, as far as it is in the window and of the app.
+    /// Adds the usage of an instance, as far as it is in the window and of the app.
     pub(crate) fn add(&mut self, life: &Life) -> Result<(), TooManyRows> {
         let Some(part) = self.window.part(life).filter(|_| self.wants(&life.key)) else { return Ok(()) };
         let key = self.row_of(&life.key);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_inside_the_window_counts_whole() {
+    fn a_life_inside_the_window_counts_in_full() {
         let sums = sums(&[of(1, 5_000)], 4_000, 5_000);
         assert_eq!((sums.instances, sums.lived_ms, sums.cpu_us), (1, 1_000, 500_000));
         assert_eq!(sums.memory_byte_ms, 1_000 << 30);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_side_by_side_come_to_the_window_over_both() {
+    fn adjacent_windows_add_up_to_the_window_over_both() {
         let lives: Vec<Life> = (0..40)
             .map(|n| {
                 let ended_ms = 3_000 + u64::from(n) * 137;
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_until_now_is_not_cut_by_another_clock() {
+    fn reported_usage_is_not_cut_by_a_differing_clock() {
         let ahead = of(1, 5_000).over_by(4_990);
         assert_eq!((ahead.started_ms, ahead.lived_ms), (3_990, 1_000));
         assert_eq!(sums(&[ahead], 0, 4_990).cpu_us, 500_000);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_that_took_no_time_counts_once() {
+    fn a_life_without_duration_counts_once() {
         let none = Life { lived_ms: 0, started_ms: 5_000, cpu_us: 9, ..of(1, 6_000) };
         assert_eq!(sums(std::slice::from_ref(&none), 4_000, 5_000).instances, 0);
         let there = sums(std::slice::from_ref(&none), 5_000, 6_000);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_by_what_was_asked_for_and_of_one_app() {
+    fn rows_are_grouped_as_requested_and_filtered_by_app() {
         let mut other = of(9, 5_000);
         other.key.app = "z".parse().unwrap();
         for (by, app, expected) in

@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use crate::support::{client, soon};
 
-/// Speaks to a registry with a token.
+/// A client of a registry, with a token.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     pub(crate) token: String,
 }
 
-/// What the registry has answered.
+/// A response of the registry.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -36,7 +36,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{}: {error}", self.text()))
     }
 
-    /// The code of its error.
+    /// The code of the error.
     pub(crate) fn code(&self) -> String {
         self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
     }
@@ -68,7 +68,7 @@ impl Client {
     }
 }
 
-/// The same for whoever.
+/// The same without a token.
 pub(crate) async fn send(
     address: SocketAddr,
     method: &str,

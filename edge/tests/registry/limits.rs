@@ -1,4 +1,4 @@
-//! What is large, what is too much, what comes all at once, and what is cut off.
+//! Limits, concurrency and interruptions of the registry.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::{push, set_up, set_up_with};
 use crate::support::client as plain;
 use crate::support::image::{Image, REPOSITORY};
 
-/// Bytes of different layers.
+/// The bytes of a distinct layer.
 fn bytes(seed: u8, length: usize) -> Vec<u8> {
     (0..length).map(|n| u8::try_from(n % 251).unwrap() ^ seed).collect()
 }
 
-/// Makes everything look as if nobody had counted on it for long.
+/// Makes everything look as if it was not accessed for long.
 fn age(setup: &super::Setup) {
     for entry in std::fs::read_dir(setup.site.state("images/blobs")).unwrap() {
         let file = std::fs::File::open(entry.unwrap().path()).unwrap();
@@ -44,7 +44,7 @@ async fn a_large_layer_takes_little_memory_both_ways() {
 }
 
 #[tokio::test]
-async fn too_large_images_and_too_many_are_refused_with_what_to_do() {
+async fn too_large_and_too_many_images_are_refused_with_advice() {
     let setup = set_up_with(&["--image-limit", "6MB", "--images-limit", "8MB"]).await;
     let client = &setup.client;
     let post = async |bytes: Vec<u8>| {
@@ -62,7 +62,7 @@ async fn too_large_images_and_too_many_are_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn pushes_of_shared_layers_go_on_beside_each_other_and_beside_collections() {
+async fn concurrent_pushes_and_collections_of_shared_layers_work() {
     let setup = set_up().await;
     let shared = bytes(9, 3 << 20);
     let work = (0..8_u8).map(|n| {
@@ -92,7 +92,7 @@ async fn pushes_of_shared_layers_go_on_beside_each_other_and_beside_collections(
 }
 
 #[tokio::test]
-async fn a_kill_in_the_middle_of_a_push_leaves_nothing_and_what_was_pushed_is_there() {
+async fn a_kill_during_a_push_leaves_only_complete_images() {
     let mut setup = set_up().await;
     let image = Image::of(bytes(4, 1 << 20));
     push(&setup.client, "r", "v1", &image).await;

@@ -1,4 +1,4 @@
-//! Who may do what, and how they say who they are.
+//! Authentication and authorization of registry clients.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -45,7 +45,7 @@ async fn a_login_is_exchanged_for_a_bearer_that_ends_with_the_token() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_token_and_readers_only_read() {
+async fn a_token_is_required_and_read_tokens_cannot_write() {
     let setup = set_up().await;
     let address = setup.edge.registry;
     push(&setup.client, "r", "v1", &Image::tiny()).await;
@@ -71,6 +71,6 @@ async fn nobody_gets_in_without_a_token_and_readers_only_read() {
         let answer = send(address, method, path, &login, "").await;
         assert_eq!((answer.status, answer.code()), (403, "DENIED".to_owned()), "{method}");
     }
-    // The admin API is not served here.
+    // The admin API is not served on this listener.
     assert_eq!(setup.client.get("/v1/apps").await.status, 404);
 }

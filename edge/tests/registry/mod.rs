@@ -1,4 +1,5 @@
-//! The registry of the real edge: the protocol as clients speak it, and what a kill, a full quota and a collection leave.
+//! The registry of the real edge: the protocol as clients use it, and the state after a kill, a full quota and a
+//! collection.
 
 mod client;
 mod limits;
@@ -12,7 +13,7 @@ use self::client::Client;
 use super::support::edge::{Edge, Site, certificates};
 use super::support::image::Image;
 
-/// An edge without a node that answers, and a client that may do everything.
+/// An edge without a connected node, and a client that may do everything.
 struct Setup {
     site: Site,
     edge: Edge,
@@ -30,7 +31,7 @@ async fn set_up_with(arguments: &[&str]) -> Setup {
     Setup { site, edge, client }
 }
 
-/// A token of this scope.
+/// A token with this scope.
 async fn token(edge: &Edge, scope: &str) -> String {
     let body = json!({"name": "test", "scope": scope}).to_string();
     let made = super::support::client::request("POST", "/v1/tokens", body);

@@ -1,4 +1,4 @@
-//! Pushes, pulls, lists and deletions, as the distribution specification has them.
+//! Pushes, pulls, lists and deletions, as in the distribution specification.
 
 use berth_common::image::Digest;
 use serde_json::{Value, json};
@@ -39,36 +39,36 @@ async fn an_upload_goes_on_over_several_requests_and_is_refused_out_of_order() {
     let client = &setup.client;
     let begun = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await;
     assert_eq!((begun.status, begun.header("range")), (202, "0-0"));
-    let place_of_it = begun.header("location").to_owned();
+    let upload_path = begun.header("location").to_owned();
 
-    let piece = client.send("PATCH", &place_of_it, &[("content-range", "0-4")], "hello").await;
+    let piece = client.send("PATCH", &upload_path, &[("content-range", "0-4")], "hello").await;
     assert_eq!((piece.status, piece.header("range")), (202, "0-4"));
-    let again = client.send("PATCH", &place_of_it, &[("content-range", "0-4")], "hello").await;
+    let again = client.send("PATCH", &upload_path, &[("content-range", "0-4")], "hello").await;
     assert_eq!(
         (again.status, again.header("range"), again.code()),
         (416, "0-4", "BLOB_UPLOAD_INVALID".into())
     );
-    let status = client.get(&place_of_it).await;
+    let status = client.get(&upload_path).await;
     assert_eq!((status.status, status.header("range")), (204, "0-4"));
-    assert_eq!(client.send("PATCH", &place_of_it, &[], " wor").await.header("range"), "0-8");
-    let elsewhere = place_of_it.replace("/r/", "/other/");
+    assert_eq!(client.send("PATCH", &upload_path, &[], " wor").await.header("range"), "0-8");
+    let elsewhere = upload_path.replace("/r/", "/other/");
     assert_eq!(client.get(&elsewhere).await.code(), "BLOB_UPLOAD_UNKNOWN");
 
     let digest = Digest::of(b"hello world");
-    let end = format!("{place_of_it}?digest={digest}");
+    let end = format!("{upload_path}?digest={digest}");
     let done = client.send("PUT", &end, &[("content-range", "9-10")], "ld").await;
     assert_eq!((done.status, done.header("docker-content-digest")), (201, &*digest.to_string()));
     assert_eq!(client.get(done.header("location")).await.text(), "hello world");
-    // Most clients send all of a blob in one piece, and nothing with its end.
+    // Most clients send a blob in one piece, and an empty request at its end.
     let begun = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await.header("location").to_owned();
     assert_eq!(client.send("PATCH", &begun, &[], "hello").await.status, 202);
     let end = format!("{begun}?digest={}", Digest::of(b"hello"));
     assert_eq!(client.send("PUT", &end, &[], "").await.status, 201);
-    // Nothing is a blob too.
+    // The empty blob is valid too.
     let begun = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await.header("location").to_owned();
     let end = format!("{begun}?digest={}", Digest::of(b""));
     assert_eq!(client.send("PUT", &end, &[], "").await.status, 201);
-    assert_eq!(client.get(&place_of_it).await.status, 404);
+    assert_eq!(client.get(&upload_path).await.status, 404);
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn an_upload_that_is_cut_off_goes_on_where_it_was() {
     let mut length = 0;
     while length == 0 {
         let status = client.get(&location).await;
-        // While the rest of what has come is written.
+        // The edge may still be writing what it has received.
         if status.status == 204 {
             length = status.header("range").trim_start_matches("0-").parse::<usize>().unwrap();
         }
@@ -103,7 +103,7 @@ async fn an_upload_that_is_cut_off_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn uploads_are_cancelled_and_what_is_not_what_was_said_is_refused() {
+async fn uploads_are_cancelled_and_wrong_digests_refused() {
     let setup = set_up().await;
     let client = &setup.client;
     let location = client.send("POST", "/v2/r/blobs/uploads/", &[], "").await.header("location").to_owned();
@@ -218,7 +218,7 @@ async fn manifests_about_another_are_listed_with_it() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_is_gone_and_a_part_of_an_image_is_not_deleted() {
+async fn images_are_deleted_but_not_parts_of_an_image() {
     let setup = set_up().await;
     let (client, image) = (&setup.client, Image::tiny());
     push(client, "r", "v1", &image).await;

@@ -1,6 +1,6 @@
-//! A fake agent: the real protocol over real QUIC, and instances that are only entries in a table. Every tunnel leads to
-//! the one app of the test. Killed, it says nothing; started again, it has its table and its reset key, as a real
-//! agent's containers and state directory would give it.
+//! A fake agent: the real protocol over real QUIC, and instances that are only entries in a table. Every tunnel leads
+//! to the one app of the test. When killed, it sends nothing; when started again, it has its table and its reset key,
+//! as a real agent would get them from its containers and state directory.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,14 +25,14 @@ use tokio::sync::{broadcast, watch};
 
 const RESET_KEY: [u8; 64] = [7; 64];
 
-/// What outlives a killed agent.
+/// The state that survives a killed agent.
 pub(crate) struct Node {
     name: NodeId,
     app: SocketAddr,
     server: Arc<rustls::ServerConfig>,
     state: Mutex<State>,
     changes: broadcast::Sender<InstanceStatus>,
-    /// Grows with every call that changes something.
+    /// Increases with every call that changes something.
     calls: watch::Sender<usize>,
 }
 
@@ -82,17 +82,17 @@ impl Node {
         Agent { address: endpoint.local_addr().unwrap(), endpoint, tasks }
     }
 
-    /// The starts that were asked for, once there are so many.
+    /// The received starts, once there are at least this many.
     pub(crate) async fn starts(&self, at_least: usize) -> Vec<Start> {
         self.changed(|state| (state.starts.len() >= at_least).then(|| state.starts.clone())).await
     }
 
-    /// The stops that were asked for, once there are so many.
+    /// The received stops, once there are at least this many.
     pub(crate) async fn stops(&self, at_least: usize) -> Vec<Stop> {
         self.changed(|state| (state.stops.len() >= at_least).then(|| state.stops.clone())).await
     }
 
-    /// Returns once the node knows of exactly so many instances.
+    /// Returns once the node has exactly this many instances.
     pub(crate) async fn instances(&self, count: usize) {
         self.changed(|state| (state.instances.len() == count).then_some(())).await;
     }
@@ -207,7 +207,7 @@ impl Node {
         Answer::Done
     }
 
-    /// The instance ends as its app does by itself.
+    /// The instance ends as if its app had exited.
     pub(crate) fn exit(&self, instance: InstanceId, code: i32) {
         let status = self.state.lock().unwrap().instances.get(&instance).cloned().unwrap();
         self.change(InstanceStatus { phase: Phase::Exited(Outcome::exited(code)), ..status });
@@ -215,7 +215,7 @@ impl Node {
 
     fn change(&self, status: InstanceStatus) {
         self.state.lock().unwrap().instances.insert(status.instance, status.clone());
-        // Nobody watches while no edge is connected.
+        // There is no watcher while no edge is connected.
         let _ = self.changes.send(status);
     }
 
@@ -243,9 +243,9 @@ impl Node {
 }
 
 impl Agent {
-    /// Ends the agent as SIGKILL would: the peer hears nothing. What the agent carried is cut off.
+    /// Ends the agent as SIGKILL would: the peer receives nothing. Its tunnels are cut off.
     pub(crate) async fn kill(self) {
-        // Packets of this socket, its farewells among them, go nowhere from now on.
+        // From now on packets of this socket are dropped, its close frames among them.
         let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         self.endpoint.rebind(nowhere).unwrap();
         self.tasks.abort();
@@ -254,7 +254,7 @@ impl Agent {
     }
 }
 
-/// Says that it holds whatever it is to hold.
+/// Reports every wanted image as ready.
 async fn deliver(mut send: SendStream, mut recv: RecvStream) {
     let _ = frame::write(&mut send, &Answer::Done).await;
     while let Ok(Some(Wanted { images })) = frame::read(&mut recv).await {

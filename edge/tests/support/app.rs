@@ -1,4 +1,4 @@
-//! The web server that stands for what runs in an instance.
+//! The web server that plays the app in an instance.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 /// Length of `/big`.
 pub(crate) const BIG_BYTES: usize = 512 << 20;
 
-/// A running server, and how many connections it has taken.
+/// A running server, and the number of connections that it has accepted.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     pub(crate) connections: Arc<AtomicUsize>,
@@ -51,7 +51,7 @@ impl App {
     }
 }
 
-/// `/c/NAME/...`: what is said depends on the last part.
+/// `/c/NAME/...`: the response depends on the last part.
 async fn respond(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let last = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
     Ok(match last.as_str() {
@@ -71,7 +71,7 @@ fn text(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).boxed()
 }
 
-/// One chunk, and then silence for as long as the client stays.
+/// One chunk, and then silence until the client leaves.
 fn endless() -> Response<Body> {
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
     sender.try_send(Ok(Frame::data(Bytes::from_static(b"first")))).unwrap();
@@ -81,7 +81,7 @@ fn endless() -> Response<Body> {
     Response::new(BodyExt::boxed(StreamBody::new(body)))
 }
 
-/// So many pieces, each full of its number.
+/// This many pieces, each filled with its number.
 fn bytes(pieces: usize) -> Response<Body> {
     let pieces = (0..=127u8).cycle().take(pieces);
     let pieces = pieces.map(|piece| Ok(Frame::data(Bytes::from(vec![piece; PIECE_BYTES]))));

@@ -1,4 +1,4 @@
-//! A client of the edge, over TCP or a Unix socket, one connection a request.
+//! A client of the edge, over TCP or a Unix socket, with one connection per request.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::soon;
 
-/// A response whose body is still to be read, and the connection that it comes over: dropped, the client is gone.
+/// A response whose body is still to be read, with its connection: dropping it closes that.
 pub(crate) struct Streaming {
     pub(crate) response: Response<Incoming>,
     _connection: tokio_util::task::AbortOnDropHandle<()>,
@@ -25,7 +25,7 @@ pub(crate) async fn get(edge: SocketAddr, path: &str) -> (StatusCode, String) {
     whole(streaming).await
 }
 
-/// Sends a head and so many bytes of body after it, and reads the answer whole.
+/// Sends a head and this many bytes of body after it, and reads the whole response.
 pub(crate) async fn upload(edge: SocketAddr, path: &str, bytes: usize) -> String {
     let mut stream = TcpStream::connect(edge).await.unwrap();
     let head =
@@ -56,7 +56,7 @@ pub(crate) async fn stream(edge: SocketAddr, request: Request<Full<Bytes>>) -> S
     over(TcpStream::connect(edge).await.unwrap(), request).await
 }
 
-/// The same to the admin API.
+/// The same for the admin API.
 pub(crate) async fn admin(socket: &Path, request: Request<Full<Bytes>>) -> (StatusCode, serde_json::Value) {
     let streaming = over(UnixStream::connect(socket).await.unwrap(), request).await;
     let (status, text) = whole(streaming).await;
@@ -78,12 +78,12 @@ pub(crate) async fn stream_admin(socket: &Path, request: Request<Full<Bytes>>) -
     over(UnixStream::connect(socket).await.unwrap(), request).await
 }
 
-/// Sends bytes as they are, and reads what comes back until the edge closes the connection.
+/// Sends raw bytes, and reads until the edge closes the connection.
 pub(crate) async fn raw(edge: SocketAddr, bytes: &str) -> String {
     let mut stream = TcpStream::connect(edge).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // A connection that is reset after the answer was read is closed as well.
+    // A connection that is reset after the response was read counts as closed.
     let _ = soon("the end of the connection", stream.read_to_end(&mut answer)).await;
     String::from_utf8(answer).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The real edge, as a process of its own.
+//! The real edge, as a separate process.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use super::{client, image, soon};
 
-/// A place for an edge: certificates and state.
+/// The directories of an edge: certificates and state.
 pub(crate) struct Site {
     directory: tempfile::TempDir,
     node: SocketAddr,
@@ -25,7 +25,7 @@ pub(crate) struct Site {
 /// A running edge.
 pub(crate) struct Edge {
     pub(crate) address: SocketAddr,
-    /// Where its registry is.
+    /// The address of its registry.
     pub(crate) registry: SocketAddr,
     pub(crate) admin: PathBuf,
     process: Child,
@@ -42,7 +42,7 @@ pub(crate) fn certificates() -> tempfile::TempDir {
 }
 
 impl Site {
-    /// A place whose node `n1` is at this address.
+    /// A site whose node `n1` is at this address.
     pub(crate) fn new(certificates: tempfile::TempDir, node: SocketAddr) -> Self {
         Self { directory: certificates, node }
     }
@@ -91,7 +91,8 @@ impl Site {
     }
 }
 
-/// Reads the log up to the line that says that the edge is ready; its address and that of its registry from those before.
+/// Reads the log up to the line that says that the edge is ready; takes its address and that of its registry from
+/// earlier lines.
 async fn ready(log: &mut Lines<BufReader<ChildStderr>>) -> (SocketAddr, SocketAddr) {
     let (mut address, mut registry) = (None, None);
     while let Some(line) = log.next_line().await.unwrap() {
@@ -108,7 +109,7 @@ async fn ready(log: &mut Lines<BufReader<ChildStderr>>) -> (SocketAddr, SocketAd
 }
 
 impl Edge {
-    /// Deploys an app with the class `C` at `/c/{id}/*`, as changed.
+    /// Deploys an app with the class `C`, modified by `change`, at `/c/{id}/*`.
     pub(crate) async fn deploy(&self, change: impl Fn(&mut ClassSpec)) {
         image::push(&self.admin).await;
         let body = serde_json::to_vec(&app(change)).unwrap();
@@ -123,7 +124,7 @@ impl Edge {
         soon("a connection to the node", connected).await;
     }
 
-    /// What the admin API tells under this path.
+    /// A resource of the admin API.
     pub(crate) async fn look(&self, path: &str) -> serde_json::Value {
         let (status, answer) = client::admin(&self.admin, client::request("GET", path, "")).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
@@ -138,7 +139,7 @@ impl Edge {
         found["state"].as_str().map(str::to_owned)
     }
 
-    /// The most memory that the edge has had, in KiB.
+    /// Peak memory of the edge, in KiB.
     pub(crate) fn peak_memory_kib(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id().unwrap())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -1,4 +1,4 @@
-//! Small images, and how they are pushed.
+//! Small images, and how to push them.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::client;
 
-/// Where the image of the app under test is.
+/// The repository of the image of the app under test.
 pub(crate) const REPOSITORY: &str = "test/tiny";
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -22,9 +22,9 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// One with an empty layer.
+    /// An image with an empty layer.
     pub(crate) fn tiny() -> Self {
-        // The end of an archive, and nothing before it.
+        // The end marker of a tar archive, without any entries.
         Self::of(vec![0; 1024])
     }
 

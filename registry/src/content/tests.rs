@@ -1,4 +1,4 @@
-//! Content that is written, counted, found and swept, also by several at once and after a kill.
+//! Tests of writing, counting, finding and collecting content, also concurrently and after a kill.
 
 use std::thread;
 
@@ -31,7 +31,7 @@ fn a_blob_is_there_after_reopening_and_counts_once() {
 }
 
 #[test]
-fn what_is_not_what_was_said_leaves_nothing() {
+fn content_with_another_digest_leaves_nothing() {
     let directory = TempDir::new().unwrap();
     let content = open(&directory);
     let mut upload = content.begin().unwrap();
@@ -42,7 +42,7 @@ fn what_is_not_what_was_said_leaves_nothing() {
 }
 
 #[test]
-fn a_damaged_blob_is_noticed_and_replaced_by_a_sound_one() {
+fn a_damaged_blob_is_noticed_and_replaced() {
     let directory = TempDir::new().unwrap();
     let content = open(&directory);
     let digest = content.put(b"hello").unwrap();
@@ -69,13 +69,13 @@ fn room_is_reserved_while_writing_and_given_back() {
 }
 
 #[test]
-fn what_a_kill_has_left_is_removed_and_counts_for_nothing() {
+fn leftovers_of_a_kill_are_removed_and_not_counted() {
     let directory = TempDir::new().unwrap();
     let content = open(&directory);
     content.put(b"kept").unwrap();
     let mut upload = content.begin().unwrap();
     upload.write(b"half").unwrap();
-    // As a killed process leaves it: nobody drops it.
+    // A killed process leaves it like this: it was not dropped.
     std::mem::forget(upload);
     assert_eq!(names(&directory, "uploads"), 1);
     let content = open(&directory);
@@ -83,17 +83,17 @@ fn what_a_kill_has_left_is_removed_and_counts_for_nothing() {
 }
 
 #[test]
-fn only_what_nobody_has_counted_on_for_a_while_is_swept() {
+fn only_blobs_without_recent_access_are_collected() {
     let directory = TempDir::new().unwrap();
     let content = open(&directory);
     let old = |digest: &Digest| {
         let file = File::open(content.path(digest)).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(100)).unwrap();
     };
-    let (kept, told, unwanted) =
+    let (kept, accessed, unwanted) =
         (content.put(b"1").unwrap(), content.put(b"22").unwrap(), content.put(b"333").unwrap());
-    [kept, told, unwanted].iter().for_each(old);
-    assert_eq!(content.size(&told).unwrap(), Some(2));
+    [kept, accessed, unwanted].iter().for_each(old);
+    assert_eq!(content.size(&accessed).unwrap(), Some(2));
     let (keep, grace) = (HashSet::from([kept]), Duration::from_secs(50));
     assert_eq!(content.sweep(&keep, grace, true).unwrap(), [(unwanted, 3)]);
     assert_eq!(content.size(&kept).unwrap().zip(content.idle(&unwanted).unwrap()).map(|(n, _)| n), Some(1));
@@ -112,9 +112,9 @@ fn uploads_are_bounded() {
     content.begin().unwrap();
 }
 
-/// Whoever was told that a blob is there finds it there, and what is counted is what is there.
+/// A client that was told that a blob exists finds it, and the totals match what is stored.
 #[test]
-fn uploads_of_the_same_and_sweeps_go_on_beside_each_other() {
+fn concurrent_uploads_of_one_blob_and_collections_are_consistent() {
     let directory = TempDir::new().unwrap();
     let content = open(&directory);
     thread::scope(|scope| {
@@ -131,7 +131,7 @@ fn uploads_of_the_same_and_sweeps_go_on_beside_each_other() {
         });
     });
     assert_eq!((content.used().0, content.usage().blobs), (500, 5));
-    // Without grace everything goes.
+    // Without a grace period everything is removed.
     thread::scope(|scope| {
         scope.spawn(|| (0..100_u8).for_each(|n| assert!(content.put(&[n % 5; 100]).is_ok())));
         scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! A blob in the making: written beside its place, counted while it grows, and moved there whole.
+//! An unfinished blob: written to a temporary file, counted while it grows, and renamed when complete.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Content, ContentError, RESERVE_BYTES};
 
-/// A blob in the making. Dropped, it leaves nothing behind.
+/// An unfinished blob. Dropping it removes it.
 #[derive(Debug)]
 pub struct Upload {
     content: Content,
@@ -20,16 +20,17 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Nothing yet. Its place among the uploads is taken already.
+    /// An empty upload, which is counted already.
     pub(super) fn new(content: Content) -> Result<Self, ContentError> {
         let directory = content.shared.uploads.clone();
-        // Made before its file: dropped, it gives its place back, whatever fails.
+        // Built before its file: if that fails, the drop corrects the count.
         let mut upload = Self { content, file: None, hash: Sha256::new(), length: 0 };
         upload.file = Some(tempfile::NamedTempFile::new_in(directory)?);
         Ok(upload)
     }
 
-    /// Adds bytes. Refused for want of room (`Quota`, `Full`), it is as it was, and can be tried again.
+    /// Appends bytes. If refused for want of space (`Quota`, `Full`), nothing has changed, and the call may be
+    /// repeated.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ContentError> {
         let limits = self.content.shared.limits;
         let more = bytes.len() as u64;
@@ -47,7 +48,7 @@ impl Upload {
         }
         self.length += more;
         if let Err(error) = file.write_all(bytes) {
-            // Nobody knows how much of it was written.
+            // It is unknown how much of it was written.
             self.file = None;
             return Err(error.into());
         }
@@ -60,7 +61,7 @@ impl Upload {
         self.length
     }
 
-    /// Puts the blob to its place, durably, if it has this digest.
+    /// Verifies the digest, and adds the blob to the store, durably.
     pub fn finish(mut self, expected: &Digest) -> Result<u64, ContentError> {
         let found = Digest::from_bytes(self.hash.clone().finalize().into());
         if found != *expected {
@@ -69,16 +70,16 @@ impl Upload {
         let length = self.length;
         let file = self.file.take().ok_or_else(broken)?;
         file.as_file().sync_all()?;
-        self.place(file, expected)?;
+        self.move_to_blobs(file, expected)?;
         File::open(&self.content.shared.blobs)?.sync_all()?;
         Ok(length)
     }
 
-    /// Moves the file to its place. What was there before, which is the same, counts no more.
-    fn place(&mut self, file: tempfile::NamedTempFile, digest: &Digest) -> Result<(), ContentError> {
+    /// Renames the file to its final name. An existing blob of the same digest is replaced, and not counted any more.
+    fn move_to_blobs(&mut self, file: tempfile::NamedTempFile, digest: &Digest) -> Result<(), ContentError> {
         let path = self.content.path(digest);
         let mut used = self.content.lock();
-        // Somebody counts on it from now on, however long it was in the making.
+        // Counts as an access from now on, however long the upload took.
         file.as_file().set_modified(SystemTime::now())?;
         let before = fs::metadata(&path).map(|metadata| metadata.len()).ok();
         file.persist(&path).map_err(|error| error.error)?;
@@ -93,7 +94,7 @@ fn broken() -> ContentError {
     ContentError::Io(io::Error::other("an earlier write of this blob failed: begin it anew"))
 }
 
-/// Whether the disk takes so many bytes more.
+/// Whether the disk has space for this many more bytes.
 fn check_room(file: &File, more: u64) -> Result<(), ContentError> {
     let disk = fstatvfs(file).map_err(io::Error::from)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -102,7 +103,7 @@ fn check_room(file: &File, more: u64) -> Result<(), ContentError> {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // Before its bytes count no more.
+        // The file is removed before its bytes are subtracted.
         self.file = None;
         let mut used = self.content.lock();
         used.bytes = used.bytes.saturating_sub(self.length);

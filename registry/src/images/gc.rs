@@ -1,8 +1,9 @@
-//! Finds what nobody needs, and removes it: manifests that have no tag, that no kept version of an app uses, that no index
-//! that stays lists, and that are not about one that stays; and content that is no part of any that stays.
+//! Garbage collection of images: manifests without a tag that no kept version of an app uses, that no remaining index
+//! lists and that do not refer to a remaining one (`subject`); and content that no remaining manifest needs.
 //!
-//! Runs beside pushes and deploys. Whatever somebody has counted on within the grace stays, so that what a push has been told
-//! of is there when its manifest comes; and what is to be removed is looked at once more while nobody names anything.
+//! Runs concurrently with pushes and deployments. Everything that was accessed within the grace period is kept, so that
+//! the blobs a push was told of exist when its manifest arrives; and each removal is checked once more under the lock
+//! that excludes new names.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
@@ -16,14 +17,15 @@ use berth_store::Write;
 use super::info::is_of_the_manifest;
 use super::{Core, ImageError, Images, ROOM_PAUSE, each_manifest, each_tag};
 
-/// How long what has no name stays: longer than a push of the largest image takes from its first look to its manifest.
+/// Grace period of content without a name: longer than a push of the largest image takes from its first request to its
+/// manifest.
 const GRACE: Duration = Duration::from_secs(60 * 60);
-/// How often nobody needs to ask for it.
+/// Interval of regular collections.
 const EVERY: Duration = Duration::from_secs(60 * 60);
-/// How often it is looked for uploads that nobody goes on with.
+/// How often abandoned uploads are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Ends uploads that nobody goes on with, and removes what nobody needs from time to time, for as long as it is polled.
+/// Expires abandoned uploads and collects garbage at intervals, for as long as it is polled.
 pub async fn collect_regularly(images: Arc<Images>) {
     let mut last = Instant::now();
     loop {
@@ -34,16 +36,16 @@ pub async fn collect_regularly(images: Arc<Images>) {
         }
         last = Instant::now();
         if let Err(error) = images.gc(false).await {
-            tracing::warn!(%error, "images that nobody needs not removed");
+            tracing::warn!(%error, "unused images not removed");
         }
     }
 }
 
-/// What stays.
+/// What is to be kept.
 #[derive(Default)]
 struct Marked {
     manifests: HashSet<Digest>,
-    /// What those are made of, and themselves.
+    /// These manifests, and everything they need.
     content: HashSet<Digest>,
 }
 
@@ -57,7 +59,7 @@ impl Core {
         self.collect(grace, dry_run)
     }
 
-    /// Removes what nobody needs because there is no room, unless that was just tried.
+    /// Collects garbage because there is no space, unless that was tried a short time ago.
     pub(super) fn make_room(&self) -> Result<(), ImageError> {
         let mut last = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|last| last.elapsed() < ROOM_PAUSE) {
@@ -65,7 +67,7 @@ impl Core {
         }
         let swept = self.collect(GRACE, false)?;
         *last = Some(Instant::now());
-        tracing::info!(bytes = swept.bytes, "room made for images");
+        tracing::info!(bytes = swept.bytes, "unused images removed for a push");
         Ok(())
     }
 
@@ -124,7 +126,7 @@ impl Core {
                     work.extend(index.manifests.iter().map(|part| part.digest));
                 }
                 Ok(None) => {}
-                // Nothing can be made of it any more, whatever is kept.
+                // A damaged image cannot be used any more, whatever is kept.
                 Err(error) if is_of_the_manifest(&error) => {
                     tracing::warn!(%digest, %error, "an image is damaged: push it again");
                 }
@@ -144,13 +146,13 @@ impl Core {
         Ok(unmarked)
     }
 
-    /// Takes manifests from their repositories that nobody has counted on meanwhile.
+    /// Removes manifests from their repositories, unless they were accessed in the meantime.
     fn take_from_repositories(
         &self,
         manifests: Vec<SweptManifest>,
         grace: Duration,
     ) -> Result<Vec<SweptManifest>, ImageError> {
-        /// In one write: while it is made, nobody names anything.
+        /// In one write: the caller holds the lock that excludes new names.
         const AT_ONCE: usize = 100;
         let mut taken = Vec::new();
         for some in manifests.chunks(AT_ONCE) {

@@ -1,4 +1,4 @@
-//! What an image is made of.
+//! The parts of an image.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{Core, ImageError};
 use crate::content::ContentError;
 
 impl Core {
-    /// The manifest with this digest, and how long it is. None where it is not there.
+    /// The manifest with this digest, and its length. None if it does not exist.
     pub(super) fn manifest(&self, digest: &Digest) -> Result<Option<(Manifest, u64)>, ImageError> {
         match self.content.read(digest, MAX_DOCUMENT_BYTES)? {
             None => Ok(None),
@@ -22,7 +22,7 @@ impl Core {
 
     pub(super) fn describe(&self, digest: &Digest) -> Result<Option<ImageInfo>, ImageError> {
         let Some((manifest, length)) = self.manifest(digest)? else { return Ok(None) };
-        // Each part once: images for several machines often share some.
+        // Each part once: images for several architectures often share some.
         let mut parts = BTreeMap::from([(*digest, length)]);
         let mut images = Vec::new();
         match &manifest {
@@ -45,7 +45,7 @@ impl Core {
         Ok(Some(ImageInfo { digest: *digest, media_type, bytes, architectures, images }))
     }
 
-    /// The image, if it is one that runs.
+    /// The image, if it is one that can run.
     fn image_of(&self, digest: Digest, image: &ImageManifest) -> Result<Option<ImageOf>, ImageError> {
         let Some(config) = self.config(&image.config)? else { return Ok(None) };
         if config.diff_ids.len() != image.layers.len() {
@@ -62,7 +62,7 @@ impl Core {
         Ok(Some(ImageOf { digest, architecture, created, bytes, layers }))
     }
 
-    /// The configuration, if it is one of an image. Other things have others, and are not run.
+    /// The configuration, if it is that of an image. Artifacts have other ones, and cannot run.
     fn config(&self, of: &Descriptor) -> Result<Option<Config>, ImageError> {
         match self.content.read(&of.digest, MAX_DOCUMENT_BYTES) {
             Ok(bytes) => Ok(bytes.and_then(|bytes| Config::read(&bytes).ok())),
@@ -71,7 +71,7 @@ impl Core {
         }
     }
 
-    /// Looks at everything that the image is made of, so that nothing of it is swept for a while.
+    /// Accesses everything that the image needs, so that none of it is collected for a while.
     pub(super) fn pin(
         &self,
         repository: &Repository,
@@ -109,7 +109,7 @@ impl Core {
     }
 }
 
-/// That a manifest is damaged or is none is no reason not to look at others.
+/// Whether one damaged or invalid manifest is the cause, so that others can still be looked at.
 pub(super) fn is_of_the_manifest(error: &ImageError) -> bool {
     let content =
         |error: &ContentError| matches!(error, ContentError::Digest { .. } | ContentError::Unexpected(_));

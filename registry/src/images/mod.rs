@@ -1,7 +1,8 @@
-//! The images of this edge: their content by digest, their names in the store, and the end of those that nobody needs.
+//! The images of this edge: their content by digest, their names in the store, and their removal.
 //!
-//! `push` takes manifests, `info` tells what an image is made of, `uses` who needs it, `removal` ends names and `gc` what has
-//! none. All of that blocks on the disk; [`Images`] does it on threads for that. Knows nothing of HTTP and of nodes.
+//! `push` accepts manifests, `info` returns the parts of an image, `uses` who needs it, `removal` deletes names and
+//! `gc` what has none. All of that blocks on the disk; [`Images`] runs it on blocking threads. Does not know HTTP or
+//! nodes.
 
 mod gc;
 mod info;
@@ -27,73 +28,73 @@ use crate::sessions::{SessionError, Sessions};
 pub use self::gc::collect_regularly;
 pub use self::uses::Uses;
 
-/// Most tags, and most manifests, of an edge: each look for what nobody needs goes through all of them.
+/// Most tags, and most manifests, of an edge: each garbage collection reads all of them.
 const MAX_ENTRIES: usize = 100_000;
 /// Entries of the store that are read at once.
 const PAGE: usize = 1_000;
-/// How long after room was made in vain nobody tries again.
+/// Pause after a collection that freed too little, before a push tries one again.
 const ROOM_PAUSE: Duration = Duration::from_secs(30);
 
-/// How large images may be.
+/// Size limits of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageLimits {
-    /// Bytes of one image: its configuration and its layers, compressed as they are.
+    /// Bytes of one image: its configuration and its layers, compressed as stored.
     pub image_bytes: u64,
     /// Bytes of all images.
     pub total_bytes: u64,
 }
 
-/// Why something could not be done with an image.
+/// Why an operation on an image failed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each says what its fields are")]
 pub enum ImageError {
-    /// It is no manifest that is understood.
+    /// It is not a manifest that is understood.
     #[error("the manifest cannot be taken: {0}")]
     Manifest(#[from] ManifestError),
-    /// The kind that was said is not that of the manifest.
-    #[error("the manifest is of the kind `{found}`, not `{said}`")]
+    /// The announced media type is not that of the manifest.
+    #[error("the manifest has the media type `{found}`, not `{said}`")]
     MediaType { said: String, found: String },
-    /// A part of it is not here.
+    /// A part of it does not exist here.
     #[error("the manifest names the {what} {digest}, which is not here: push it first")]
     MissingPart { what: &'static str, digest: Digest },
-    /// A part of it is of another size than it says.
+    /// A part of it has another size than it says.
     #[error("the manifest says that {digest} has {said} bytes, and it has {found}")]
     Size { digest: Digest, said: u64, found: u64 },
-    /// It is larger than an image may be.
+    /// The image is too large.
     #[error(
         "the image has {bytes} bytes, and {limit} are allowed (--image-limit): leave out what it does not need to run"
     )]
     TooLarge { bytes: u64, limit: u64 },
-    /// There are too many names.
+    /// There are too many tags or manifests.
     #[error("there are {MAX_ENTRIES} {0}, which is the most there can be: delete some")]
     TooMany(&'static str),
-    /// There is none of that name.
+    /// There is no such image.
     #[error("{0}")]
     Unknown(String),
-    /// Versions of apps need it.
+    /// Versions of apps use it.
     #[error("{}", used(digest, uses))]
     Used { digest: Digest, uses: Vec<Use> },
-    /// A blob that an image is made of.
+    /// The blob is part of an image.
     #[error(
         "the blob {blob} is a part of {image}: delete that, and what nobody needs goes with `berth images gc`"
     )]
     Part { blob: Digest, image: String },
-    /// The upload cannot be gone on with.
+    /// The upload cannot be continued.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The content was not kept or had.
+    /// The content store failed or refused.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// The store did not do it.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The edge ends.
+    /// The edge is stopping.
     #[error("the edge is stopping")]
     Stopping,
 }
 
 fn used(digest: &Digest, uses: &[Use]) -> String {
-    /// Versions that are named at most.
+    /// Most versions that are named.
     const NAMED: usize = 10;
     let mut names: Vec<String> = uses.iter().take(NAMED).map(Use::to_string).collect();
     if uses.len() > NAMED {
@@ -108,20 +109,20 @@ fn used(digest: &Digest, uses: &[Use]) -> String {
 /// The images of an edge.
 pub struct Images(Arc<Core>);
 
-/// The same, for threads that may block.
+/// The same, for blocking threads.
 struct Core {
     content: Content,
     sessions: Sessions,
     store: Arc<dyn Store>,
     limits: ImageLimits,
-    /// Held, on threads that may block, from a look at what is there until what follows from it is durable: so that what a
-    /// manifest or an app needs does not go meanwhile.
+    /// Held, on blocking threads, from a check of what exists until the resulting write is durable: so that what a
+    /// manifest or an app needs is not removed in between.
     changing: Mutex<Counts>,
-    /// One look for what nobody needs at a time, and when the last one made room for a push.
+    /// One collection at a time, with the time of the last one that a push caused.
     collecting: Mutex<Option<Instant>>,
 }
 
-/// How many names there are.
+/// The number of names.
 #[derive(Debug, Default)]
 struct Counts {
     tags: usize,
@@ -129,9 +130,9 @@ struct Counts {
 }
 
 impl Images {
-    /// Those in this directory, which is made if it is missing.
+    /// Opens the images in this directory, which is created if missing.
     pub fn open(directory: &Path, limits: ImageLimits, store: Arc<dyn Store>) -> anyhow::Result<Arc<Self>> {
-        // How large an image is, its manifest is asked; a manifest may be as large as any.
+        // The limit of an image is checked with its manifest; a manifest itself has the largest blob limit.
         let blob_bytes = limits.image_bytes.max(MAX_DOCUMENT_BYTES as u64);
         let of_content = Limits { blob_bytes, total_bytes: limits.total_bytes };
         let content = Content::open(directory, of_content)?;
@@ -141,33 +142,33 @@ impl Images {
         Ok(Arc::new(Self(Arc::new(core))))
     }
 
-    /// Their content. Its calls block.
+    /// The content store. Its calls block.
     pub fn content(&self) -> &Content {
         &self.0.content
     }
 
-    /// Refuses an image that is larger than one may be.
+    /// Refuses an image that exceeds the size limit.
     pub fn check_size(&self, image: &ImageManifest) -> Result<(), ImageError> {
         push::check_size(image, self.0.limits.image_bytes)
     }
 
-    /// Makes room for more content, where nobody needs all that there is.
+    /// Collects garbage, so that there is space for more content.
     pub async fn make_room(&self) -> Result<(), ImageError> {
         self.on_a_thread(Core::make_room).await
     }
 
-    /// Uploads that go on over several requests. Its calls block, but not for long.
+    /// Uploads that take several requests. Its calls block, but not for long.
     pub fn sessions(&self) -> &Sessions {
         &self.0.sessions
     }
 
-    /// What has this name, if anything.
+    /// The digest behind a name, if it exists.
     pub async fn resolve(&self, image: &Named) -> Result<Option<Digest>, ImageError> {
         let image = image.clone();
         self.on_a_thread(move |core| core.resolve(&image)).await
     }
 
-    /// Keeps a manifest whose parts are all there, and gives it a tag.
+    /// Stores a manifest whose parts all exist, and tags it.
     pub async fn put_manifest(
         &self,
         repository: &Repository,
@@ -178,42 +179,42 @@ impl Images {
         self.on_a_thread(move |core| core.put_manifest(&repository, tag.as_ref(), &bytes)).await
     }
 
-    /// What the image is made of whose manifest this is, if it is there.
+    /// The parts of the image with this digest, if it exists.
     pub async fn describe(&self, digest: &Digest) -> Result<Option<ImageInfo>, ImageError> {
         let digest = *digest;
         self.on_a_thread(move |core| core.describe(&digest)).await
     }
 
-    /// Makes sure that an image stays until the app is stored that names it, and tells what it is made of. None where it is
-    /// not in its repository, or a part of it is missing.
+    /// Ensures that an image is kept until the app that names it is stored, and returns its parts. None if it is not in
+    /// its repository, or a part of it is missing.
     pub async fn pin(&self, image: &ImageRef) -> Result<Option<ImageInfo>, ImageError> {
         let (repository, digest) = (image.repository.clone(), image.digest);
         self.on_a_thread(move |core| core.pin(&repository, &digest)).await
     }
 
-    /// Ends a tag, or a manifest with all of its tags in the repository.
+    /// Deletes a tag, or a manifest with all its tags in the repository.
     pub async fn delete(&self, image: &Named, force: bool) -> Result<(), ImageError> {
         let image = image.clone();
         self.on_a_thread(move |core| core.delete(&image, force)).await
     }
 
-    /// Removes a blob that no image is made of. False where there is none.
+    /// Deletes a blob that is no part of an image. False if there is none.
     pub async fn delete_blob(&self, digest: &Digest) -> Result<bool, ImageError> {
         let digest = *digest;
         self.on_a_thread(move |core| core.delete_blob(&digest)).await
     }
 
-    /// Who uses which image.
+    /// Which app versions use which image.
     pub async fn uses(&self) -> Result<Uses, ImageError> {
         self.on_a_thread(|core| core.uses()).await
     }
 
-    /// Removes what nobody needs, or tells what that would be.
+    /// Collects garbage, or returns what would be removed.
     pub async fn gc(&self, dry_run: bool) -> Result<Swept, ImageError> {
         self.on_a_thread(move |core| core.gc(dry_run)).await
     }
 
-    /// Adds bytes to an upload; where there is no room, makes some once. The upload comes back whatever becomes of it.
+    /// Appends bytes to an upload; without space, collects garbage once. The upload is returned in every case.
     pub async fn write(
         &self,
         mut upload: Upload,
@@ -229,7 +230,7 @@ impl Images {
         }
     }
 
-    /// Does something with the images that blocks.
+    /// Runs a blocking operation on the images.
     pub async fn with_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Store, &Content) -> Result<T, ImageError> + Send + 'static,
@@ -264,12 +265,12 @@ impl Core {
 
     /// Writes, and waits until that is durable.
     fn commit(&self, writes: Vec<Write>) -> Result<(), ImageError> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.store.commit(writes, Box::new(move |result| drop(tell.send(result))));
-        Ok(told.recv().unwrap_or(Err(StoreError::Closed))?)
+        let (sender, result) = std::sync::mpsc::sync_channel(1);
+        self.store.commit(writes, Box::new(move |result| drop(sender.send(result))));
+        Ok(result.recv().unwrap_or(Err(StoreError::Closed))?)
     }
 
-    /// Does what takes room; where there is none, makes some and does it once more.
+    /// Runs an operation that needs space; without space, collects garbage and repeats it once.
     fn with_room<T>(&self, work: impl FnMut() -> Result<T, ContentError>) -> Result<T, ImageError> {
         let mut work = work;
         match work() {
@@ -289,7 +290,7 @@ fn count(store: &dyn Store) -> Result<Counts, StoreError> {
     Ok(counts)
 }
 
-/// Goes through all tags, a page at a time.
+/// Reads all tags, page by page.
 fn each_tag(store: &dyn Store, mut each: impl FnMut(berth_store::TagRecord)) -> Result<(), StoreError> {
     let mut last: Option<(Repository, Tag)> = None;
     loop {
@@ -300,7 +301,7 @@ fn each_tag(store: &dyn Store, mut each: impl FnMut(berth_store::TagRecord)) -> 
     }
 }
 
-/// Goes through all manifests, a page at a time.
+/// Reads all manifests, page by page.
 fn each_manifest(
     store: &dyn Store,
     mut each: impl FnMut(berth_store::ManifestRecord),

@@ -1,4 +1,4 @@
-//! Takes manifests: what they name must be there, and is counted on from then on.
+//! Accepts manifests: their parts must exist, and are kept from then on.
 
 use berth_common::clock::wall_ms;
 use berth_common::image::{Digest, Repository, Tag};
@@ -7,11 +7,11 @@ use berth_store::{ManifestRecord, Subject, TagRecord, Write};
 
 use super::{Core, Counts, ImageError, MAX_ENTRIES};
 
-/// How deep indexes may lie in each other: no tool makes deeper ones.
+/// Deepest nesting of indexes: no tool produces more.
 const MAX_DEPTH: usize = 2;
 
 impl Core {
-    /// Content first, and names once that is durable: no name ever leads to nothing.
+    /// Content first, and names once that is durable: a name never points to missing content.
     pub(super) fn put_manifest(
         &self,
         repository: &Repository,
@@ -55,7 +55,8 @@ impl Core {
         Ok(())
     }
 
-    /// Whether everything is there that a manifest names, as it says. What was looked at is not swept for a while.
+    /// Checks that everything that a manifest names exists, with the announced sizes. What was checked is not collected
+    /// for a while.
     pub(super) fn check_parts(
         &self,
         repository: &Repository,
@@ -85,7 +86,7 @@ impl Core {
             ImageError::Manifest(berth_images::manifest::ManifestError::Senseless(text))
         })?;
         if self.store.manifest(repository, &part.digest)?.is_none() {
-            // Of a list that comes from elsewhere only what nodes run is there.
+            // Of an index from another registry only the images that nodes can run exist here.
             if !part.may_run() {
                 return Ok(());
             }
@@ -112,7 +113,8 @@ pub(super) fn check_size(image: &ImageManifest, limit: u64) -> Result<(), ImageE
 }
 
 fn record(repository: &Repository, digest: Digest, size: u64, manifest: &Manifest) -> ManifestRecord {
-    // An artifact without a type of its own is of the type of its configuration.
+    // An artifact without a type of its own has the type of its configuration (OCI image specification,
+    // `artifactType`).
     let (artifact_type, annotations) = match manifest {
         Manifest::Image(image) => {
             let kind = image.artifact_type.clone().or_else(|| Some(image.config.media_type.clone()));

@@ -1,4 +1,4 @@
-//! Ends names of images. Their content stays until nobody needs it (`gc`).
+//! Deletes names of images. Their content is removed by the garbage collection once nothing uses it (`gc`).
 
 use berth_common::image::{Digest, Named, Pick, Repository};
 use berth_images::manifest::Manifest;
@@ -8,7 +8,7 @@ use super::info::is_of_the_manifest;
 use super::{Core, ImageError, PAGE, each_manifest};
 
 impl Core {
-    /// What a version of an app uses that is kept stays, unless it is forced; even then its content does.
+    /// An image that a kept version of an app uses is refused, unless forced; even then its content is kept.
     pub(super) fn delete(&self, image: &Named, force: bool) -> Result<(), ImageError> {
         let mut counts = self.changing();
         let digest = self.named(image)?;
@@ -48,7 +48,7 @@ impl Core {
         }
     }
 
-    /// The ends of all tags in a repository that a manifest has.
+    /// The removals of all tags of a manifest in a repository.
     fn ends_of_tags(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Write>, ImageError> {
         let (mut writes, mut last) = (Vec::new(), None);
         loop {
@@ -60,9 +60,9 @@ impl Core {
         }
     }
 
-    /// Removes a blob that is no part of any image and no manifest that has a name or is used.
+    /// Deletes a blob that is not part of an image, and not a manifest that has a name or is used.
     pub(super) fn delete_blob(&self, digest: &Digest) -> Result<bool, ImageError> {
-        // Nobody names anything that needs it meanwhile.
+        // Under this lock no new name can need it.
         let _changing = self.changing();
         if let Some(image) = self.image_with(digest)? {
             return Err(ImageError::Part { blob: *digest, image });
@@ -70,7 +70,7 @@ impl Core {
         Ok(self.content.remove(digest)?.is_some())
     }
 
-    /// An image that a blob is a part of.
+    /// An image that the blob is part of.
     fn image_with(&self, blob: &Digest) -> Result<Option<String>, ImageError> {
         let mut manifests = Vec::new();
         each_manifest(&*self.store, |of| manifests.push((of.digest, of.repository)))?;

@@ -1,4 +1,4 @@
-//! Images that are pushed, used, deleted and collected.
+//! Tests of images that are pushed, used, deleted and collected.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// What a test stands on.
+/// The images of a test.
 struct Stage {
     directory: tempfile::TempDir,
     store: Arc<dyn Store>,
@@ -43,7 +43,7 @@ impl Stage {
         (self.images.content().put(bytes).unwrap(), bytes.len())
     }
 
-    /// The manifest of an image with this layer, whose parts are there.
+    /// The manifest of an image with this layer, whose parts exist.
     fn manifest(&self, layer: &[u8]) -> Vec<u8> {
         let (layer, layer_size) = self.blob(layer);
         let config = json!({"os": "linux", "architecture": "arm64", "rootfs": {"diff_ids": [layer]}});
@@ -74,7 +74,7 @@ impl Stage {
         json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).to_string().into_bytes()
     }
 
-    /// As if nobody had counted on anything for long.
+    /// As if nothing had been accessed for long.
     fn age(&self) {
         for entry in std::fs::read_dir(self.directory.path().join("images/blobs")).unwrap() {
             let file = std::fs::File::open(entry.unwrap().path()).unwrap();
@@ -87,7 +87,7 @@ impl Stage {
         spec.classes
             .values_mut()
             .for_each(|class| class.recipe.image = ImageRef::new("r".parse().unwrap(), digest));
-        // Another version is current: one can go back to the one with the image.
+        // Another version is current: the one with the image can be rolled back to.
         let history = AppHistory::begin(spec, 1).deploy(app("shop", &[]), 2);
         self.core().commit(vec![Write::App(history)]).unwrap();
     }
@@ -139,7 +139,7 @@ fn an_image_that_is_too_large_is_refused_whatever_its_blobs_are() {
 }
 
 #[test]
-fn what_a_kept_version_uses_stays_unless_it_is_forced_and_then_its_content_does() {
+fn an_image_in_use_is_deleted_only_by_force_and_its_content_is_kept() {
     let stage = stage(LIMITS);
     let manifest = stage.manifest(b"layer");
     let digest = stage.put("r:v1", &manifest).unwrap();
@@ -162,7 +162,7 @@ fn what_a_kept_version_uses_stays_unless_it_is_forced_and_then_its_content_does(
 }
 
 #[test]
-fn what_has_no_name_goes_after_a_while_with_what_only_it_is_made_of() {
+fn an_untagged_image_is_collected_after_a_while_with_its_own_parts() {
     let stage = stage(LIMITS);
     let (kept, gone) = (stage.manifest(b"kept"), stage.manifest(b"gone"));
     stage.put("r:v1", &kept).unwrap();
@@ -182,7 +182,7 @@ fn what_has_no_name_goes_after_a_while_with_what_only_it_is_made_of() {
 }
 
 #[test]
-fn what_is_about_something_that_stays_stays_with_it() {
+fn referrers_of_a_kept_image_are_kept() {
     let stage = stage(LIMITS);
     let manifest = stage.manifest(b"layer");
     let digest = stage.put("r:v1", &manifest).unwrap();
@@ -211,7 +211,7 @@ fn a_pin_keeps_an_old_image_until_the_app_is_stored() {
 }
 
 #[test]
-fn a_push_makes_room_once_and_then_says_that_there_is_none() {
+fn a_push_collects_garbage_once_and_is_then_refused() {
     let stage = stage(ImageLimits { image_bytes: 5_000, total_bytes: 5_000 });
     stage.untagged(&stage.manifest(&[1; 3_000]));
     stage.age();
@@ -227,7 +227,7 @@ fn a_push_makes_room_once_and_then_says_that_there_is_none() {
 }
 
 #[test]
-fn pushes_beside_collections_lose_nothing() {
+fn pushes_concurrent_with_collections_lose_nothing() {
     let stage = stage(ImageLimits { total_bytes: 10_000_000, ..LIMITS });
     std::thread::scope(|scope| {
         for thread in 0..3_u8 {

@@ -1,4 +1,4 @@
-//! Who uses which image: the versions of apps that are kept, as each of them may become the current one.
+//! Which app versions use which image: all kept versions, as each may become current again.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,12 +9,12 @@ use berth_images::manifest::Manifest;
 use super::info::is_of_the_manifest;
 use super::{Core, ImageError};
 
-/// Who uses which image, by its digest.
+/// The app versions by the digest of the image that they use.
 #[derive(Debug, Default)]
 pub struct Uses(HashMap<Digest, BTreeSet<Use>>);
 
 impl Uses {
-    /// Who uses this one, directly or through an index that lists it.
+    /// The app versions that use this image, directly or through an index that lists it.
     pub fn of(&self, digest: &Digest) -> Vec<Use> {
         self.0.get(digest).into_iter().flatten().cloned().collect()
     }
@@ -25,7 +25,7 @@ impl Uses {
 }
 
 impl Core {
-    /// By what the store knows.
+    /// The uses by all kept versions in the store.
     pub(super) fn uses(&self) -> Result<Uses, ImageError> {
         let mut direct = Uses::default();
         for history in self.store.apps()? {
@@ -39,7 +39,7 @@ impl Core {
         self.with_parts(direct)
     }
 
-    /// With the images that an index lists, for whoever uses the index.
+    /// Adds the images that an index lists, for the users of the index.
     fn with_parts(&self, direct: Uses) -> Result<Uses, ImageError> {
         let mut all = Uses(direct.0.clone());
         for (digest, users) in direct.0 {

@@ -1,20 +1,20 @@
-//! How a registry wants to be told who asks: its `WWW-Authenticate`, read. Pure.
+//! Parses how a registry wants clients to authenticate (`WWW-Authenticate`). Pure.
 
 use ::http::HeaderMap;
 use ::http::header::WWW_AUTHENTICATE;
 use http_auth::{ChallengeParser, ChallengeRef};
 
-/// A way to say who asks.
+/// A way to authenticate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
-    /// With a token that is had at the realm.
+    /// With a token from the realm.
     Bearer { realm: String, service: Option<String> },
     /// With user and password.
     Basic,
 }
 
 impl Challenge {
-    /// The best way of those that an answer names: a token tells the registry less than a password.
+    /// The best of the offered ways: a token reveals less to the registry than a password.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, String> {
         let mut found = Vec::new();
         for value in headers.get_all(WWW_AUTHENTICATE) {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn unknown_challenges_are_refused() {
         for bad in ["", "Digest realm=\"x\"", "Bearer service=\"x\"", "Bearer realm=\"", "=,=;"] {
             assert!(read(&[bad]).is_err(), "{bad}");
         }

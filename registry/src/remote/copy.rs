@@ -1,4 +1,4 @@
-//! Copies an image from anywhere to anywhere: through this edge where neither is here.
+//! Copies an image between registries, through this edge if it is neither source nor destination.
 
 use std::str::FromStr;
 
@@ -11,38 +11,38 @@ use super::pull::{Destination, Pull};
 use super::push::Push;
 use super::{Login, Moved, Remote};
 
-/// What the names of this edge's images begin with.
-const HERE: &str = "berth:";
+/// The prefix of names of this edge's images.
+const LOCAL_PREFIX: &str = "berth:";
 
-/// Where an image is, or is to go: `berth:repository:tag` for one of this edge, or a reference of another registry.
+/// The source or destination of a copy: `berth:repository:tag` for this edge, or a reference in another registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum ImageLocation {
     /// An image of this edge.
-    Here(Named),
-    /// An image of another registry.
-    There(Reference),
+    Local(Named),
+    /// An image in another registry.
+    Remote(Reference),
 }
 
-impl FromStr for End {
+impl FromStr for ImageLocation {
     type Err = ImageNameError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix(HERE) {
-            Some(named) => named.parse().map(Self::Here),
-            None => text.parse().map(Self::There),
+        match text.strip_prefix(LOCAL_PREFIX) {
+            Some(named) => named.parse().map(Self::Local),
+            None => text.parse().map(Self::Remote),
         }
     }
 }
 
-/// An image that is to go somewhere else.
+/// The copy to make.
 #[derive(Debug, Clone)]
 pub struct Copy {
-    /// What is moved.
-    pub from: End,
-    /// Where it goes.
-    pub to: End,
-    /// Who asks the registry that it comes from; else whoever is known there.
+    /// The source.
+    pub from: ImageLocation,
+    /// The destination.
+    pub to: ImageLocation,
+    /// The login for the source registry; by default the stored one.
     pub from_login: Option<Login>,
-    /// The same of the registry that it goes to.
+    /// The login for the destination registry; by default the stored one.
     pub to_login: Option<Login>,
 }
 
@@ -52,14 +52,14 @@ impl Remote {
         let Copy { from, to, from_login, to_login } = copy;
         let pull = |from, into| Pull { from, login: from_login, platform: None, into };
         match (from, to) {
-            (End::Here(from), End::Here(to)) => self.name_again(&from, &to).await,
-            (End::Here(from), End::There(to)) => {
+            (ImageLocation::Local(from), ImageLocation::Local(to)) => self.retag(&from, &to).await,
+            (ImageLocation::Local(from), ImageLocation::Remote(to)) => {
                 self.push(Push { from, to, login: to_login }, progress).await
             }
-            (End::There(from), End::Here(to)) => {
+            (ImageLocation::Remote(from), ImageLocation::Local(to)) => {
                 self.pull(pull(from, Destination::Named(to)), progress).await
             }
-            (End::There(from), End::There(to)) => {
+            (ImageLocation::Remote(from), ImageLocation::Remote(to)) => {
                 let moved = self.pull(pull(from, Destination::Mirror { tag: false }), progress).await?;
                 let name = |error| RemoteError::Name { name: moved.repository.clone(), error };
                 let repository = moved.repository.parse().map_err(name)?;
@@ -70,7 +70,7 @@ impl Remote {
     }
 
     /// Gives an image of this edge another name.
-    async fn name_again(&self, from: &Named, to: &Named) -> Result<Moved, RemoteError> {
+    async fn retag(&self, from: &Named, to: &Named) -> Result<Moved, RemoteError> {
         let digest = self.images.resolve(from).await?;
         let digest = digest.ok_or_else(|| RemoteError::NotHere(from.to_string()))?;
         let (top, children) = self.documents(digest).await?;
@@ -93,9 +93,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_here_or_there() {
-        assert!(matches!("berth:a/b:c".parse(), Ok(End::Here(named)) if named.to_string() == "a/b:c"));
-        assert!(matches!("alpine".parse(), Ok(End::There(there)) if there.registry.as_str() == "docker.io"));
-        assert!("berth:".parse::<End>().is_err() && "berth:A".parse::<End>().is_err());
+    fn ends_are_local_or_remote() {
+        assert!(
+            matches!("berth:a/b:c".parse(), Ok(ImageLocation::Local(named)) if named.to_string() == "a/b:c")
+        );
+        assert!(
+            matches!("alpine".parse(), Ok(ImageLocation::Remote(there)) if there.registry.as_str() == "docker.io")
+        );
+        assert!("berth:".parse::<ImageLocation>().is_err() && "berth:A".parse::<ImageLocation>().is_err());
     }
 }

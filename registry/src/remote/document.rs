@@ -1,4 +1,4 @@
-//! A manifest, its digest known, and what several of them consist of.
+//! A manifest with its digest, and the parts of several manifests.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use berth_images::manifest::{Descriptor, MAX_DOCUMENT_BYTES, Manifest};
 use super::download::blocking;
 use super::{Remote, RemoteError};
 
-/// A manifest.
+/// A parsed manifest.
 pub(super) struct Document {
     pub(super) digest: Digest,
     pub(super) bytes: Vec<u8>,
@@ -16,7 +16,7 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// Reads one; `what` it is completes "... of the registry is refused".
+    /// Parses a manifest; `what` completes "... of the registry is refused".
     pub(super) fn read(bytes: Vec<u8>, what: &str) -> Result<Self, RemoteError> {
         let refused = |error| RemoteError::Manifest { what: what.to_owned(), error };
         let manifest = Manifest::read(&bytes).map_err(refused)?;
@@ -25,7 +25,7 @@ impl Document {
 }
 
 impl Remote {
-    /// A manifest of this edge, and those that it lists and that are here.
+    /// A manifest of this edge, and those of its children that exist here.
     pub(super) async fn documents(&self, digest: Digest) -> Result<(Document, Vec<Document>), RemoteError> {
         let top = self.document(digest).await?;
         let top = top.ok_or_else(|| RemoteError::NotHere(digest.to_string()))?;
@@ -45,7 +45,7 @@ impl Remote {
     }
 }
 
-/// All blobs of some manifests, each once.
+/// All blobs of these manifests, each once.
 pub(super) fn blobs_of<'a>(documents: impl Iterator<Item = &'a Document>) -> BTreeMap<Digest, Descriptor> {
     let mut blobs = BTreeMap::new();
     for document in documents {
@@ -56,7 +56,7 @@ pub(super) fn blobs_of<'a>(documents: impl Iterator<Item = &'a Document>) -> BTr
     blobs
 }
 
-/// Bytes of some manifests and all their blobs.
+/// Total size of these manifests and all their blobs, in bytes.
 pub(super) fn bytes_of<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> u64 {
     let blobs = blobs_of(documents.clone());
     let documents = documents.map(|document| document.bytes.len() as u64);

@@ -1,5 +1,14 @@
-//! Blobs of other registries on their way to this edge's content: each digest once at a time, however many want it; written
-//! as it comes, checked as it is written, and gone on with where it broke off.
+//! Downloads blobs from other registries into this edge's content store: each digest once at a time, however many pulls
+//! need it; written and hashed as it arrives, and resumed where it was interrupted.
+//!
+//! What fails, and what happens then:
+//!
+//! * Connection lost, too slow, or registry busy: retried with growing pauses, resumed with a `Range` request.
+//! * The registry ignores the range: started over from the beginning.
+//! * Wrong digest: discarded; downloaded once more if the bytes came from several responses, else refused.
+//! * Longer than announced: the pull fails.
+//! * No space: garbage is collected once, then the pull fails.
+//! * The pull is cancelled: the bytes are kept for a while, and the next pull resumes.
 
 use std::time::Duration;
 
@@ -15,16 +24,16 @@ use super::error::RemoteError;
 use super::exchange::Answer;
 use super::progress::Progress;
 use super::retry::Retry;
-use super::session::{Ask, Session};
+use super::session::{ApiCall, Session};
 use super::slots::{Claim, Downloads, Guard, Partial};
 use crate::images::{ImageError, Images};
 
-/// Bytes that are written at once, and that each download has in memory.
+/// Bytes that are written at once, and that each download holds in memory.
 const BATCH_BYTES: usize = 512 << 10;
-/// Longest that a batch may take: who sends more slowly would hold up a deploy for hours.
+/// Longest time for one batch: a slower registry would delay a deployment for hours.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A blob that is wanted from a repository.
+/// A blob to download from a repository.
 pub(super) struct Download<'a> {
     pub(super) session: &'a Session<'a>,
     pub(super) repository: &'a Repository,
@@ -34,14 +43,14 @@ pub(super) struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Sees to it that a blob is there.
+    /// Ensures that a blob is in the content store.
     pub(super) async fn fetch(&self, blob: &Descriptor) -> Result<(), RemoteError> {
         if self.is_there(blob).await? {
             return Ok(());
         }
         let claim = self.downloads.claim(blob.digest);
         let guard = claim.work(blob, self.progress).await;
-        // Perhaps it was this blob that somebody else has just finished.
+        // Another pull may have just completed this blob.
         if self.is_there(blob).await? {
             return Ok(());
         }
@@ -59,7 +68,7 @@ impl Download<'_> {
 
     async fn work(&self, claim: &Claim, blob: &Descriptor, mut guard: Guard) -> Result<(), RemoteError> {
         let mut retry = Retry::default();
-        let mut anew = false;
+        let mut restarted = false;
         loop {
             let before = length(&guard);
             let result;
@@ -69,17 +78,17 @@ impl Download<'_> {
             }
             match result {
                 Ok(()) => return Ok(()),
-                // What came from several answers may have been spoiled by an earlier one.
-                Err(RemoteError::Content(ContentError::Digest { .. })) if guard.answers > 1 && !anew => {
+                // Bytes from several responses may have been corrupted by an earlier one.
+                Err(RemoteError::Content(ContentError::Digest { .. })) if guard.answers > 1 && !restarted => {
                     *guard = Partial::default();
-                    anew = true;
+                    restarted = true;
                 }
                 Err(RemoteError::Content(ContentError::Digest { expected, found })) => {
                     *guard = Partial::default();
                     return Err(RemoteError::Digest { expected, found });
                 }
                 Err(error) => {
-                    if error.may_pass().is_none() {
+                    if error.retry_pause().is_none() {
                         *guard = Partial::default();
                     }
                     retry.again(error).await?;
@@ -88,7 +97,7 @@ impl Download<'_> {
         }
     }
 
-    /// One request, as far as it goes. The guard comes back but where the edge itself fails.
+    /// One request, as far as it gets. The guard is returned unless the edge itself fails.
     async fn attempt(
         &self,
         claim: &Claim,
@@ -100,7 +109,7 @@ impl Download<'_> {
             *guard = Partial { upload: Some(blocking(move || content.begin()).await??), answers: 0 };
         }
         if length(&guard) < blob.size {
-            let mut answer = match self.ask(blob, &mut guard).await {
+            let mut answer = match self.request_rest(blob, &mut guard).await {
                 Ok(answer) => answer,
                 Err(error) => return Ok((guard, Err(error))),
             };
@@ -114,25 +123,26 @@ impl Download<'_> {
         finish(guard, blob.digest).await
     }
 
-    /// Asks for what is missing.
-    async fn ask(&self, blob: &Descriptor, guard: &mut Guard) -> Result<Answer, RemoteError> {
+    /// Requests the missing bytes.
+    async fn request_rest(&self, blob: &Descriptor, guard: &mut Guard) -> Result<Answer, RemoteError> {
         let from = length(guard);
         let path = format!("/v2/{}/blobs/{}", self.repository, blob.digest);
-        let mut ask = Ask::new(Method::GET, self.session.address(path), format!("the blob {}", blob.digest));
+        let mut call =
+            ApiCall::new(Method::GET, self.session.address(path), format!("the blob {}", blob.digest));
         if from > 0 {
             let range = HeaderValue::try_from(format!("bytes={from}-"));
-            ask = ask.header(RANGE, range.map_err(|error| RemoteError::Internal(error.to_string()))?);
+            call = call.header(RANGE, range.map_err(|error| RemoteError::Internal(error.to_string()))?);
         }
-        let answer = self.session.ask(&ask).await?;
+        let answer = self.session.call(&call).await?;
         let starts = |text: &str| text.starts_with(&format!("bytes {from}-"));
         match answer.status {
             StatusCode::PARTIAL_CONTENT if answer.header(CONTENT_RANGE.as_str()).is_some_and(starts) => {
                 Ok(answer)
             }
             StatusCode::PARTIAL_CONTENT if from > 0 => {
-                Err(RemoteError::Senseless("it is another part than was asked for".to_owned()))
+                Err(RemoteError::Invalid("it is another part than was asked for".to_owned()))
             }
-            // Whoever cannot go on begins anew.
+            // A server without ranges sends everything from the start.
             StatusCode::OK => {
                 if from > 0 {
                     let content = self.images.content().clone();
@@ -140,11 +150,11 @@ impl Download<'_> {
                 }
                 Ok(answer)
             }
-            _ => Err(answer.refusal(&ask.what).await),
+            _ => Err(answer.refusal(&call.what).await),
         }
     }
 
-    /// Takes what comes, to the end or to an error.
+    /// Reads the response, to the end or to an error.
     async fn take(
         &self,
         claim: &Claim,
@@ -162,7 +172,7 @@ impl Download<'_> {
             let written;
             (guard, written) = self.append(guard, batch.freeze()).await?;
             let found = length(&guard);
-            claim.tell(found);
+            claim.publish_length(found);
             self.progress.set(Phase::Pull, blob.digest, found, blob.size);
             let expected = blob.size;
             let ended = match (written, filled) {
@@ -181,7 +191,7 @@ impl Download<'_> {
 }
 
 impl Download<'_> {
-    /// Writes; where there is no room, makes some once.
+    /// Writes a batch; without space, collects garbage once.
     async fn append(
         &self,
         guard: Guard,
@@ -204,7 +214,7 @@ fn length(guard: &Guard) -> u64 {
     guard.upload.as_ref().map_or(0, Upload::length)
 }
 
-/// Writes. Whoever waits for it may go away meanwhile: what is written stays in the slot.
+/// Writes a batch. If the waiting task is cancelled, what was written stays in the slot.
 async fn append(mut guard: Guard, batch: Bytes) -> Result<(Guard, Result<(), ContentError>), RemoteError> {
     blocking(move || {
         let written = guard.upload.as_mut().map_or(Ok(()), |upload| upload.write(&batch));
@@ -213,7 +223,7 @@ async fn append(mut guard: Guard, batch: Bytes) -> Result<(Guard, Result<(), Con
     .await
 }
 
-/// Puts the blob to its place.
+/// Adds the complete blob to the content store.
 async fn finish(mut guard: Guard, digest: Digest) -> Result<(Guard, Result<(), RemoteError>), RemoteError> {
     blocking(move || {
         let finished = guard.upload.take().map_or(Ok(0), |upload| upload.finish(&digest));
@@ -222,7 +232,7 @@ async fn finish(mut guard: Guard, digest: Digest) -> Result<(Guard, Result<(), R
     .await
 }
 
-/// Does what waits for the disk, elsewhere.
+/// Runs blocking work on another thread.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RemoteError> {

@@ -1,4 +1,4 @@
-//! One request to a server of a registry and its answer, over a connection of their own. Knows nothing of credentials and
+//! One request to a registry's server and its response, over a connection of their own. Does not know credentials, and
 //! does not follow redirects.
 
 use std::time::Duration;
@@ -13,22 +13,22 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::error::{RemoteError, Said};
+use super::error::{ErrorText, RemoteError};
 use crate::web::{Connector, WebAddress};
 
-/// Longest wait for an answer to begin, and for all of a small one.
+/// Longest wait for the head of a response, and for the whole of a small one.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest buffer for what is read, in bytes, and so largest head of an answer: tokens and signed addresses are long.
+/// Largest read buffer, in bytes, and so the largest head of a response: tokens and signed URLs are long.
 const BUFFER_BYTES: usize = 64 << 10;
-/// Most of an error's body that is read, in bytes.
+/// Most bytes of an error body that are read.
 const MAX_ERROR_BYTES: usize = 16 << 10;
-/// Longest that a registry is obeyed when it asks for patience.
+/// Longest `Retry-After` of a registry that is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// What is sent.
+/// A request body.
 pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// An answer whose body is still to be read. Dropped, it takes its connection with it.
+/// A response whose body is still to be read. Dropping it closes the connection.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -37,7 +37,7 @@ pub(super) struct Answer {
     _connection: AbortOnDropHandle<()>,
 }
 
-/// Sends a request and waits until its answer begins.
+/// Sends a request and waits for the head of the response.
 pub(super) async fn send(
     connector: &Connector,
     address: &WebAddress,
@@ -51,19 +51,19 @@ pub(super) async fn send(
     let stream = connector.connect(address).await?;
     let mut builder = http1::Builder::new();
     let (mut sender, connection) = builder.max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await?;
-    // How it ends is told to whoever reads the answer.
+    // An error of the connection is returned to the reader of the response.
     let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
     let (head, body) = Response::into_parts(sender.send_request(request).await?);
     Ok(Answer { status: head.status, headers: head.headers, body, _connection: connection })
 }
 
 impl Answer {
-    /// The text of a header.
+    /// A header as text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// All of a small answer.
+    /// The whole of a small response.
     pub(super) async fn bytes(self, most: usize, what: &str) -> Result<Bytes, RemoteError> {
         let read = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(self.body, most).collect()).await;
         match read.map_err(|_| RemoteError::TimedOut(ANSWER_TIMEOUT))? {
@@ -75,7 +75,8 @@ impl Answer {
         }
     }
 
-    /// Reads on until there is this much, or the end, which is told. What was read before an error is there.
+    /// Reads until there are this many bytes, or to the end, in which case it returns true. After an error, the bytes
+    /// read before it are kept.
     pub(super) async fn fill(&mut self, batch: &mut BytesMut, bytes: usize) -> Result<bool, hyper::Error> {
         while batch.len() < bytes {
             match self.body.frame().await {
@@ -90,12 +91,12 @@ impl Answer {
         Ok(false)
     }
 
-    /// What the registry says about an error.
-    pub(super) async fn said(self) -> Said {
-        self.bytes(MAX_ERROR_BYTES, "an error").await.map(|body| Said::of(&body)).unwrap_or_default()
+    /// The registry's own error text.
+    pub(super) async fn error_text(self) -> ErrorText {
+        self.bytes(MAX_ERROR_BYTES, "an error").await.map(|body| ErrorText::of(&body)).unwrap_or_default()
     }
 
-    /// The error that this answer is.
+    /// Converts an error response.
     pub(super) async fn refusal(self, what: &str) -> RemoteError {
         let status = self.status;
         let retry_after = self.header(RETRY_AFTER.as_str()).and_then(|text| text.parse().ok());
@@ -103,6 +104,6 @@ impl Answer {
         if status == StatusCode::NOT_FOUND {
             return RemoteError::Missing(what.to_owned());
         }
-        RemoteError::Status { what: what.to_owned(), status, said: self.said().await, retry_after }
+        RemoteError::Status { what: what.to_owned(), status, text: self.error_text().await, retry_after }
     }
 }

@@ -1,4 +1,4 @@
-//! A user and a password for a registry.
+//! Logins for registries: user and password.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use berth_common::secret::Secret;
 use berth_store::StoreError;
 use zeroize::Zeroizing;
 
-/// A user and a password. Shows nothing of the password.
+/// A user and a password. `Debug` does not show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// Who asks.
+    /// The user name.
     pub username: String,
-    /// What proves that.
+    /// The password.
     pub password: Secret,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Debug for Login {
 }
 
 impl Login {
-    /// As a header has it. None if it cannot be one, which no text in base64 is.
+    /// The value of an `Authorization: Basic` header. None if it is no valid header value, which base64 always is.
     pub(super) fn basic(&self) -> Option<HeaderValue> {
         let pair = Zeroizing::new(format!("{}:{}", self.username, self.password.expose()));
         let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
@@ -34,27 +34,27 @@ impl Login {
     }
 }
 
-/// Who is known at other registries.
+/// The stored logins for other registries.
 pub trait Logins: Send + Sync {
-    /// The user of a registry, by its canonical name, where one is known. May block on the disk.
+    /// The login for a registry, by its canonical name, if there is one. May block on the disk.
     fn login(&self, registry: &Registry) -> Result<Option<Login>, LoginError>;
 }
 
-/// Why a user that is known cannot be had.
+/// Why a stored login cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// Nothing that is kept sealed can be read now.
+    /// There are no keys to decrypt it.
     #[error("{0}")]
     Unavailable(String),
-    /// The password is of no use.
+    /// The password cannot be used.
     #[error("{0}")]
     Unreadable(String),
-    /// The store cannot say.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A header that is shown to nobody.
+/// A header value that is marked as sensitive, so that it is not logged.
 pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_told_to_registries_only() {
+    fn a_password_is_not_shown() {
         let login = Login { username: "me".to_owned(), password: Secret::new("opensesame".to_owned()) };
         let header = login.basic().unwrap();
         assert_eq!(header, "Basic bWU6b3BlbnNlc2FtZQ==");

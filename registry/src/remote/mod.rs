@@ -1,13 +1,23 @@
-//! Images of other registries: pulled from there into this edge's, and pushed there. A client of the distribution
-//! specification, on connections that are checked one by one (`web`).
+//! Transfers of images from and to other registries: a client of the OCI distribution specification, on connections
+//! whose addresses are checked (`web`).
 //!
 //! ```text
 //! pull   manifest ──▶ children that Berth runs ──▶ blobs that are missing, some at once ──▶ manifests into the catalogue
 //! push   blobs that are missing there, some at once ──▶ children ──▶ manifest
 //! ```
 //!
-//! Registries are not trusted: all that they send is bounded in bytes and time, and checked against its digest. Whoever
-//! waits for a pull or push drives it: when that goes away, so does the work, and nothing is in the catalogue that is not whole.
+//! Registries are not trusted: everything they send is limited in bytes and time, and verified by its digest. The task
+//! that waits for a transfer drives it: dropping the future cancels the work, and an image is listed only once it is
+//! complete.
+//!
+//! What fails, and what happens then:
+//!
+//! * Registry not reachable, busy, or connection lost: retried with growing pauses, at most a few times without
+//!   progress.
+//! * Credentials missing or rejected: the transfer fails, and says how to log in.
+//! * Wrong digest, size or type: the transfer fails; nothing of it is listed.
+//! * Transfer cancelled, or edge killed: complete blobs are kept for the grace period of the garbage collection.
+//! * No space: garbage is collected once, then the transfer fails.
 
 mod challenge;
 mod copy;
@@ -37,7 +47,7 @@ use berth_common::image::{Digest, Registry};
 use ipnet::IpNet;
 use rustls_pki_types::CertificateDer;
 
-use self::session::{Ask, Session};
+use self::session::{ApiCall, Session};
 use self::slots::Downloads;
 use self::tokens::Tokens;
 use crate::images::Images;
@@ -50,33 +60,33 @@ pub use self::name::{canonical, local_repository};
 pub use self::progress::Progress;
 pub use self::pull::{Destination, Pull};
 
-/// Longest that a pull or a push may take: less than what has no name yet is kept in any case, so that what was pulled first
-/// is there still at the end.
+/// Longest time of a transfer: shorter than the grace period of the garbage collection, so that the first blobs still
+/// exist at its end.
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(50 * 60);
-/// Blobs of one image that are moved at once.
+/// Blobs of one image that are transferred at once.
 const BLOBS_AT_ONCE: usize = 3;
-/// Most images of a list that are moved: one for each architecture, and some spare.
+/// Most images of an index that are transferred: one for each architecture, and some spare.
 const MAX_CHILDREN: usize = 8;
 
-/// Which registries are reached, and how.
+/// Which registries may be reached, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Networks of registries that are no public ones.
+    /// Networks of registries besides public addresses.
     pub allowed: Vec<IpNet>,
-    /// Registries that are spoken to without TLS, by their canonical names.
+    /// Registries that are reached without TLS, by their canonical names.
     pub plain: BTreeSet<Registry>,
-    /// Who is trusted besides the machine's own authorities.
+    /// Trusted certificate authorities besides those of the machine.
     pub authorities: Vec<CertificateDer<'static>>,
 }
 
-/// What became of a pull or a push.
+/// The result of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
-    /// Where the image is now, with the registry's name before it where that is another one.
+    /// The new name of the image, with the host of another registry before it.
     pub repository: String,
-    /// Of its manifest.
+    /// The digest of its manifest.
     pub digest: Digest,
-    /// Bytes of all that it consists of.
+    /// Total size of the image, in bytes.
     pub bytes: u64,
 }
 
@@ -91,7 +101,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// The way to other registries, for these images.
+    /// A client of other registries, for these images.
     pub fn new(settings: Settings, images: Arc<Images>, logins: Arc<dyn Logins>) -> Self {
         let Settings { allowed, plain, authorities } = settings;
         let connector = Connector::new(allowed, "--allow-registries-on", PlainTo::Allowed);
@@ -105,26 +115,26 @@ impl Remote {
         }
     }
 
-    /// Checks with a registry that it takes a user and a password.
+    /// Checks that a registry accepts a login.
     pub async fn check(&self, registry: &Registry, login: Login) -> Result<(), RemoteError> {
         let session = Session::new(self, registry, Some(login), Vec::new())?;
-        let answer = session.ask(&Ask::new(Method::GET, session.address("/v2/"), "its version")).await?;
+        let answer = session.call(&ApiCall::new(Method::GET, session.address("/v2/"), "its version")).await?;
         match answer.status {
             StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => {
-                Err(RemoteError::Senseless("it has no /v2/, and is no registry".to_owned()))
+                Err(RemoteError::Invalid("it has no /v2/, so it is not a registry".to_owned()))
             }
             _ => Err(answer.refusal("its version").await),
         }
     }
 
-    /// Where a registry is: by its name as `canonical` gives it.
+    /// The URL of a registry, by its canonical name.
     fn origin(&self, registry: &Registry) -> Result<WebAddress, RemoteError> {
         let scheme = if self.plain.contains(registry) { "http" } else { "https" };
         Ok(WebAddress::of(&format!("{scheme}://{}/", name::host(registry)))?)
     }
 
-    /// Who asks a registry: whoever was given, or else whoever is known there.
+    /// The login for a registry: the given one, or else the stored one.
     async fn login(&self, registry: &Registry, given: Option<Login>) -> Result<Option<Login>, RemoteError> {
         if given.is_some() {
             return Ok(given);

@@ -1,25 +1,25 @@
-//! What registries are called here and there. Pure.
+//! Names of registries, and of their repositories on this edge. Pure.
 
 use berth_common::image::{DOCKER_HUB, Registry, Repository};
 
 use super::RemoteError;
 
-/// Other names of Docker's own registry that its users know.
+/// Other names of Docker Hub that are in use.
 const DOCKER_NAMES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
-/// One name for each registry: in lower-case letters, and of Docker's names the one that references have.
+/// One name for each registry: in lower case, and for Docker Hub the one used in references.
 pub fn canonical(registry: &Registry) -> Registry {
     let lower = registry.as_str().to_ascii_lowercase();
     let name = if DOCKER_NAMES.contains(&lower.as_str()) { DOCKER_HUB.0.to_owned() } else { lower };
     Registry::try_from(name).unwrap_or_else(|_| registry.clone())
 }
 
-/// The host that a registry is reached at.
+/// The host of a registry's API.
 pub(super) fn host(registry: &Registry) -> &str {
     if registry.as_str() == DOCKER_HUB.0 { DOCKER_HUB.1 } else { registry.as_str() }
 }
 
-/// What images of a registry are below in this edge's repositories. Names of repositories have no colons.
+/// The prefix of a registry's images among this edge's repositories. Repository names have no colons.
 fn prefix(registry: &Registry) -> String {
     let registry = canonical(registry);
     let text = registry.as_str();
@@ -39,7 +39,7 @@ pub fn local_repository(registry: &Registry, there: &Repository) -> Result<Repos
     name.parse().map_err(|error| RemoteError::Name { name, error })
 }
 
-/// The repository of a registry that images in a repository of this edge were pulled from, if it was that one.
+/// The repository of a registry that the images of a local repository were pulled from, if it was that registry.
 pub(super) fn remote_repository(registry: &Registry, here: &Repository) -> Option<Repository> {
     let rest = here.as_str().strip_prefix(&prefix(registry))?;
     rest.strip_prefix('/')?.parse().ok()
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn every_registry_has_its_place_among_the_repositories() {
+    fn every_registry_has_its_own_prefix() {
         assert_eq!(local("docker.io"), "docker.io/a/b");
         assert_eq!(local("INDEX.docker.io"), "docker.io/a/b");
         assert_eq!(local("Localhost:5000"), "localhost_5000/a/b");
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn dockers_registry_is_elsewhere_than_its_name_says() {
+    fn docker_hub_has_another_host_than_its_name() {
         assert_eq!(host(&canonical(&"docker.io".parse().unwrap())), "registry-1.docker.io");
         assert_eq!(host(&canonical(&"ghcr.io".parse().unwrap())), "ghcr.io");
     }

@@ -1,5 +1,5 @@
-//! How far a pull or push is, for those who look now and then. Whoever works writes, whoever looks takes what has changed: so
-//! a slow reader holds nobody up, and costs no memory.
+//! The progress of a transfer. The transfer updates it, and a reader takes what has changed: so a slow reader delays
+//! nothing, and costs no memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use berth_api::transfers::{Phase, Step};
 use berth_common::image::Digest;
 
-/// How far all blobs are. Clones show the same.
+/// The progress of all blobs. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<Mutex<Steps>>);
 
 #[derive(Debug, Default)]
 struct Steps {
-    /// What has changed since somebody last looked.
+    /// The steps that have changed since they were last taken.
     changed: BTreeMap<(Phase, Digest), Step>,
 }
 
 impl Progress {
-    /// So much of a blob is there.
+    /// This many bytes of a blob were transferred.
     pub(super) fn set(&self, phase: Phase, blob: Digest, done: u64, total: u64) {
         self.lock().changed.insert((phase, blob), Step { phase, blob, done, total });
     }
 
-    /// What has changed since this was last asked.
+    /// Takes the steps that have changed since the last call.
     pub fn take(&self) -> Vec<Step> {
         std::mem::take(&mut self.lock().changed).into_values().collect()
     }

@@ -1,4 +1,4 @@
-//! Pulls an image: its manifests, then the blobs that are not there yet; last of all it enters the catalogue, whole.
+//! Pulls an image: its manifests, then the missing blobs; only then it is listed.
 
 use ::http::header::ACCEPT;
 use ::http::{HeaderValue, Method, StatusCode};
@@ -13,31 +13,31 @@ use super::download::Download;
 use super::error::RemoteError;
 use super::progress::Progress;
 use super::retry::Retry;
-use super::session::{Action, Ask, Session};
+use super::session::{Action, ApiCall, Session};
 use super::{BLOBS_AT_ONCE, Login, MAX_CHILDREN, Moved, Remote, WHOLE_TIMEOUT, local_repository};
 
-/// The header that tells a manifest's digest.
+/// The header with a manifest's digest.
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// An image that is wanted.
+/// The pull to make.
 #[derive(Debug, Clone)]
 pub struct Pull {
-    /// What is there.
+    /// The source.
     pub from: Reference,
-    /// Who asks; else whoever is known at the registry.
+    /// The login; by default the stored one.
     pub login: Option<Login>,
-    /// Only the one for this machine of a list.
+    /// Only the image for this architecture of an index.
     pub platform: Option<Architecture>,
-    /// Where it goes here.
+    /// The destination.
     pub into: Destination,
 }
 
-/// Where an image is pulled to.
+/// The destination of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// The repository that is named after the registry; with the tag that it had there, or without one.
+    /// The repository that is named after the registry; with the source's tag, or without.
     Mirror {
-        /// Whether it gets its tag too.
+        /// Whether it gets the tag too.
         tag: bool,
     },
     /// A repository of this edge.
@@ -76,7 +76,7 @@ impl Remote {
             downloads: &self.downloads,
             progress,
         };
-        // In a list: from an iterator the futures would be no part of a task.
+        // Collected into a list: with a lazy iterator the future would not be `Send`.
         let fetches: Vec<_> = blobs.values().map(|blob| Box::pin(downloading.fetch(blob))).collect();
         stream::iter(fetches).buffer_unordered(BLOBS_AT_ONCE).try_collect::<()>().await?;
         let bytes = bytes_of(children.iter().chain([&top]));
@@ -90,7 +90,7 @@ impl Remote {
 }
 
 impl Remote {
-    /// Refuses an image that the catalogue would refuse, before it has come.
+    /// Refuses an image that is too large before it is downloaded.
     fn check_size(&self, document: &Document) -> Result<(), RemoteError> {
         match &document.manifest {
             Manifest::Image(image) => Ok(self.images.check_size(image)?),
@@ -100,7 +100,7 @@ impl Remote {
 }
 
 impl Pull {
-    /// Where it goes, and which digest it must have.
+    /// The destination repository and tag, and the digest that the image must have.
     fn target(&self) -> Result<(Repository, Option<Tag>, Option<Digest>), RemoteError> {
         let (repository, pick) = match &self.into {
             Destination::Mirror { tag } => {
@@ -111,7 +111,7 @@ impl Pull {
         };
         Ok(match pick {
             Some(Pick::Tag(tag)) => (repository, Some(tag.clone()), None),
-            // With `platform` a list's digest leads to another one, by design.
+            // With `platform`, the digest of an index leads to that of one of its images, by design.
             Some(Pick::Digest(digest)) if self.into != (Destination::Mirror { tag: true }) => {
                 (repository, None, Some(*digest))
             }
@@ -127,7 +127,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// One manifest, its digest checked.
+    /// Fetches one manifest, and verifies its digest.
     async fn manifest(&self, pick: &Pick) -> Result<Document, RemoteError> {
         let mut retry = Retry::default();
         loop {
@@ -147,8 +147,8 @@ impl Source<'_> {
         let address = self.session.address(format!("/v2/{}/manifests/{which}", self.repository));
         let accept = HeaderValue::try_from(MANIFEST_TYPES.join(", "));
         let accept = accept.map_err(|error| RemoteError::Internal(error.to_string()))?;
-        let ask = Ask::new(Method::GET, address, what.clone()).header(ACCEPT, accept);
-        let answer = self.session.ask(&ask).await?;
+        let call = ApiCall::new(Method::GET, address, what.clone()).header(ACCEPT, accept);
+        let answer = self.session.call(&call).await?;
         if answer.status != StatusCode::OK {
             return Err(answer.refusal(&what).await);
         }
@@ -162,7 +162,7 @@ impl Source<'_> {
         Document::read(bytes, &what)
     }
 
-    /// The images of a list that Berth runs; of another manifest there are none.
+    /// The images of an index that Berth can run; empty for other manifests.
     async fn children(&self, top: &Document) -> Result<Vec<Document>, RemoteError> {
         let Manifest::Index(index) = &top.manifest else { return Ok(Vec::new()) };
         let wanted: Vec<&Descriptor> = index.manifests.iter().filter(|child| child.may_run()).collect();

@@ -13,19 +13,19 @@ use super::error::RemoteError;
 use super::name::remote_repository;
 use super::progress::Progress;
 use super::retry::Retry;
-use super::session::{Action, Ask, Payload, Session};
+use super::session::{Action, ApiCall, Payload, Session};
 use super::upload::Source;
 use super::{BLOBS_AT_ONCE, Login, Moved, Remote, WHOLE_TIMEOUT};
 use crate::web::WebAddress;
 
-/// An image that is to go elsewhere.
+/// The push to make.
 #[derive(Debug, Clone)]
 pub struct Push {
-    /// What is here.
+    /// The source.
     pub from: Named,
-    /// Where it goes.
+    /// The destination.
     pub to: Reference,
-    /// Who pushes; else whoever is known at the registry.
+    /// The login; by default the stored one.
     pub login: Option<Login>,
 }
 
@@ -40,7 +40,7 @@ impl Remote {
         let digest = self.images.resolve(&push.from).await?;
         let digest = digest.ok_or_else(|| RemoteError::NotHere(push.from.to_string()))?;
         let (top, children) = self.documents(digest).await?;
-        let top = whole(top, &children)?;
+        let top = reduce_to_existing(top, &children)?;
         if let Pick::Digest(wanted) = push.to.image.pick
             && wanted != top.digest
         {
@@ -48,7 +48,8 @@ impl Remote {
         }
         let login = self.login(&push.to.registry, push.login).await?;
         let there = &push.to.image.repository;
-        // Where it came from the same registry, that has its blobs already.
+        // If it was pulled from the same registry, that has the blobs in another repository already, and can mount
+        // them.
         let known = remote_repository(&push.to.registry, &push.from.repository);
         let known = known.filter(|known| known != there);
         let mut scopes = vec![Session::scope(there, Action::Push)];
@@ -62,8 +63,8 @@ impl Remote {
     }
 }
 
-/// A list of which some are not here as one of those that are: no registry takes it without them.
-fn whole(top: Document, children: &[Document]) -> Result<Document, RemoteError> {
+/// Reduces an index to the images that exist here: a registry refuses one with missing children.
+fn reduce_to_existing(top: Document, children: &[Document]) -> Result<Document, RemoteError> {
     let is_here = |digest| children.iter().any(|child| child.digest == digest);
     match &top.manifest {
         Manifest::Index(index) if !index.manifests.iter().all(|child| is_here(child.digest)) => {
@@ -73,7 +74,7 @@ fn whole(top: Document, children: &[Document]) -> Result<Document, RemoteError> 
     }
 }
 
-/// A list of manifests with some of its children, and all else as it was.
+/// An index with some of its children removed, and everything else unchanged.
 fn only_children(list: &[u8], keep: impl Fn(Digest) -> bool) -> Result<Vec<u8>, RemoteError> {
     let internal = |error: serde_json::Error| RemoteError::Internal(error.to_string());
     let mut list: serde_json::Value = serde_json::from_slice(list).map_err(internal)?;
@@ -89,13 +90,13 @@ struct Target<'a> {
     remote: &'a Remote,
     session: &'a Session<'a>,
     repository: &'a Repository,
-    /// Another one there that has the same blobs.
+    /// Another repository there that has the same blobs.
     known: Option<Repository>,
     progress: &'a Progress,
 }
 
 impl Target<'_> {
-    /// Puts an image there, and tells how many bytes it has.
+    /// Pushes an image, and returns its total size in bytes.
     async fn put(&self, top: &Document, children: &[Document], pick: &Pick) -> Result<u64, RemoteError> {
         let blobs = blobs_of(children.iter().chain([top]));
         let pushes: Vec<_> = blobs.values().map(|blob| Box::pin(self.blob(blob))).collect();
@@ -120,11 +121,11 @@ impl Target<'_> {
         let address = self.session.address(format!("/v2/{}/manifests/{name}", self.repository));
         let media_type = HeaderValue::try_from(document.manifest.media_type());
         let media_type = media_type.map_err(|error| RemoteError::Internal(error.to_string()))?;
-        let ask = Ask::new(Method::PUT, address, format!("room for the manifest {name}"))
+        let call = ApiCall::new(Method::PUT, address, format!("room for the manifest {name}"))
             .header(CONTENT_TYPE, media_type)
             .body(Payload::Bytes(document.bytes.clone().into()));
-        let answer = self.session.ask(&ask).await?;
-        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.refusal(&ask.what).await) }
+        let answer = self.session.call(&call).await?;
+        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.refusal(&call.what).await) }
     }
 
     async fn blob(&self, blob: &Descriptor) -> Result<(), RemoteError> {
@@ -145,26 +146,26 @@ impl Target<'_> {
         let found = blocking(move || content.get(&digest)).await??;
         let (file, length) = found.ok_or_else(|| RemoteError::NotHere(digest.to_string()))?;
         let source = Source::new(digest, file, length, self.progress.clone());
-        let ask = Ask::new(Method::PUT, address, format!("room for the blob {digest}"))
+        let call = ApiCall::new(Method::PUT, address, format!("room for the blob {digest}"))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
             .header(CONTENT_LENGTH, HeaderValue::from(length))
             .body(Payload::Blob(source));
-        let answer = self.session.ask(&ask).await?;
-        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.refusal(&ask.what).await) }
+        let answer = self.session.call(&call).await?;
+        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.refusal(&call.what).await) }
     }
 
     async fn has(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
         let address = self.session.address(format!("/v2/{}/blobs/{}", self.repository, blob.digest));
-        let ask = Ask::new(Method::HEAD, address, format!("the blob {}", blob.digest));
-        let answer = self.session.ask(&ask).await?;
+        let call = ApiCall::new(Method::HEAD, address, format!("the blob {}", blob.digest));
+        let answer = self.session.call(&call).await?;
         match answer.status {
             StatusCode::OK => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
-            _ => Err(answer.refusal(&ask.what).await),
+            _ => Err(answer.refusal(&call.what).await),
         }
     }
 
-    /// Begins an upload, and tells where it goes. None where the registry takes the blob from another repository.
+    /// Begins an upload, and returns its URL. None if the registry has mounted the blob from another repository.
     async fn begin(&self, blob: &Descriptor) -> Result<Option<WebAddress>, RemoteError> {
         let mut path = format!("/v2/{}/blobs/uploads/", self.repository);
         if let Some(known) = &self.known {
@@ -173,21 +174,21 @@ impl Target<'_> {
             path = format!("{path}?{}", query.finish());
         }
         let what = format!("room for the blob {}", blob.digest);
-        let ask = Ask::new(Method::POST, self.session.address(path), what);
-        let ask = ask.header(CONTENT_LENGTH, HeaderValue::from(0));
-        let answer = self.session.ask(&ask).await?;
+        let call = ApiCall::new(Method::POST, self.session.address(path), what);
+        let call = call.header(CONTENT_LENGTH, HeaderValue::from(0));
+        let answer = self.session.call(&call).await?;
         match answer.status {
             StatusCode::CREATED => Ok(None),
             StatusCode::ACCEPTED => {
                 let mut address =
-                    self.session.next_address(&ask.address, answer.header(LOCATION.as_str()))?;
+                    self.session.next_address(&call.address, answer.header(LOCATION.as_str()))?;
                 let sign = if address.path.contains('?') { '&' } else { '?' };
                 let digest: String =
                     form_urlencoded::byte_serialize(blob.digest.to_string().as_bytes()).collect();
                 address.path = format!("{}{sign}digest={digest}", address.path);
                 Ok(Some(address))
             }
-            _ => Err(answer.refusal(&ask.what).await),
+            _ => Err(answer.refusal(&call.what).await),
         }
     }
 }
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_cut_down_to_what_is_here() {
+    fn an_index_is_reduced_to_the_images_that_exist() {
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
         let list = format!(
             r#"{{"schemaVersion":2,"manifests":[{{"digest":"{one}","size":1,"x":7}},{{"digest":"{two}","size":1}}],"y":8}}"#

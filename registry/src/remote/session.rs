@@ -1,11 +1,20 @@
-//! What is asked of one repository of one registry: says who asks in the way that the registry wants, and follows redirects.
+//! Requests to one repository of one registry: authenticates in the way that the registry asks for, and follows
+//! redirects.
 //!
 //! ```text
-//! ask ── with the proof that there is ──▶ answer ── 401 ──▶ challenge ── realm ──▶ proof ──▶ ask again, once
-//!                                           └── redirect ──▶ ask there, without proof if it is another server
+//! call ── with the known authorization ──▶ response ── 401 ──▶ challenge ── realm ──▶ authorization ──▶ call again, once
+//!                                            └── redirect ──▶ call there, without authorization on another server
 //! ```
 //!
-//! User and password go to the registry and to the realm that it names, and nowhere else; tokens to the registry only.
+//! User and password go only to the registry and to the realm that it names; tokens only to the registry.
+//!
+//! What fails, and what happens then:
+//!
+//! * 401 with a challenge: authenticated once, and the request is repeated; a second 401 is an error.
+//! * The token has expired: replaced before it is used, or after a 401.
+//! * The realm refuses the login: an error that names registry and user.
+//! * Redirect from HTTPS to HTTP, or too many: an error.
+//! * Redirect to another server: followed without credentials.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -22,34 +31,34 @@ use super::challenge::Challenge;
 use super::error::RemoteError;
 use super::exchange::{ANSWER_TIMEOUT, Answer, Body, send};
 use super::login::Login;
-use super::tokens::{Granted, Proof, Purpose};
+use super::tokens::{Authorization, Granted, Purpose};
 use super::upload::Source;
 use crate::web::WebAddress;
 
-/// Most redirects of one request: storage of layers is one or two away.
+/// Most redirects of one request: the storage of layers is one or two away.
 const MAX_REDIRECTS: usize = 5;
-/// Largest answer of a realm, in bytes.
+/// Largest response of a realm, in bytes.
 const MAX_TOKEN_BYTES: usize = 256 << 10;
 
-/// What is to be done in a repository.
+/// The permission that is needed in a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Pull,
     Push,
 }
 
-/// Something to be asked.
+/// A request to a registry.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct ApiCall {
     pub(super) method: Method,
     pub(super) address: WebAddress,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Payload,
-    /// For people: completes "when ... is asked for".
+    /// For error texts: completes "when ... is asked for".
     pub(super) what: String,
 }
 
-/// What is sent with it. It may be sent more than once.
+/// The body of a request. It can be sent several times.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Payload {
     #[default]
@@ -68,7 +77,7 @@ impl Payload {
     }
 }
 
-impl Ask {
+impl ApiCall {
     pub(super) fn new(method: Method, address: WebAddress, what: impl Into<String>) -> Self {
         Self { method, address, headers: Vec::new(), body: Payload::Nothing, what: what.into() }
     }
@@ -85,35 +94,35 @@ impl Ask {
     fn request(
         &self,
         address: &WebAddress,
-        proof: Option<HeaderValue>,
+        authorization: Option<HeaderValue>,
     ) -> Result<Request<Body>, RemoteError> {
         let mut request = Request::builder().method(self.method.clone()).uri(&address.path);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        if let Some(proof) = proof {
-            request = request.header(AUTHORIZATION, proof);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         let made = request.body(self.body.body());
-        made.map_err(|_| RemoteError::Senseless("it leads to what is no address".to_owned()))
+        made.map_err(|_| RemoteError::Invalid("the URL is not valid".to_owned()))
     }
 }
 
-/// Work in one repository of one registry.
+/// Access to one repository of one registry.
 pub(super) struct Session<'a> {
     remote: &'a Remote,
     registry: Registry,
     origin: WebAddress,
     login: Option<Login>,
     purpose: Purpose,
-    /// Held to read or replace it only.
-    proof: Mutex<Option<Proof>>,
-    /// Held while a proof is had, by design: of several who need one, one gets it for all.
-    proving: AsyncMutex<()>,
+    /// The lock is held only to read or replace it.
+    authorization: Mutex<Option<Authorization>>,
+    /// Held while an authorization is obtained, by design: of several tasks that need one, one obtains it for all.
+    authorizing: AsyncMutex<()>,
 }
 
 impl<'a> Session<'a> {
-    /// Work in a repository, or only a look at the registry.
+    /// Access to a repository, or only to the registry itself.
     pub(super) fn new(
         remote: &'a Remote,
         registry: &Registry,
@@ -123,8 +132,16 @@ impl<'a> Session<'a> {
         let registry = super::canonical(registry);
         let origin = remote.origin(&registry)?;
         let purpose = remote.tokens.purpose(&registry, scopes, login.as_ref());
-        let proof = Mutex::new(remote.tokens.get(&purpose));
-        Ok(Self { remote, registry, origin, login, purpose, proof, proving: AsyncMutex::default() })
+        let authorization = Mutex::new(remote.tokens.get(&purpose));
+        Ok(Self {
+            remote,
+            registry,
+            origin,
+            login,
+            purpose,
+            authorization,
+            authorizing: AsyncMutex::default(),
+        })
     }
 
     /// The scope of an action in a repository.
@@ -133,37 +150,38 @@ impl<'a> Session<'a> {
         format!("repository:{repository}:{actions}")
     }
 
-    /// An address of the registry.
+    /// A URL of the registry.
     pub(super) fn address(&self, path: impl Into<String>) -> WebAddress {
         WebAddress { path: path.into(), ..self.origin.clone() }
     }
 
-    /// Where an answer from an address leads on to. Out of TLS it does not.
+    /// The URL that a response refers to. HTTPS to HTTP is refused.
     pub(super) fn next_address(
         &self,
         from: &WebAddress,
         location: Option<&str>,
     ) -> Result<WebAddress, RemoteError> {
-        let location = location.ok_or_else(|| RemoteError::Senseless("it leads on to nowhere".to_owned()))?;
+        let location =
+            location.ok_or_else(|| RemoteError::Invalid("a redirect without a Location".to_owned()))?;
         let next = from.follow(location)?;
         if next.tls || !self.origin.tls { Ok(next) } else { Err(RemoteError::Downgrade(next.authority)) }
     }
 
-    /// Asks, and gives an answer that is neither a redirect nor a question who asks.
-    pub(super) async fn ask(&self, ask: &Ask) -> Result<Answer, RemoteError> {
-        let mut address = ask.address.clone();
-        let mut asked_who = false;
+    /// Sends a request, and returns a response that is neither a redirect nor a challenge.
+    pub(super) async fn call(&self, call: &ApiCall) -> Result<Answer, RemoteError> {
+        let mut address = call.address.clone();
+        let mut authenticated = false;
         let mut redirects = 0;
         loop {
             let home = address.is_same_server(&self.origin);
-            let proof = if home { self.proof().await? } else { None };
-            let answer = self.send(ask, &address, proof.clone()).await?;
-            if answer.status == StatusCode::UNAUTHORIZED && home && !asked_who {
-                asked_who = true;
-                self.prove(answer, proof.as_ref()).await?;
+            let authorization = if home { self.authorization().await? } else { None };
+            let answer = self.send(call, &address, authorization.clone()).await?;
+            if answer.status == StatusCode::UNAUTHORIZED && home && !authenticated {
+                authenticated = true;
+                self.authorize(answer, authorization.as_ref()).await?;
             } else if answer.status == StatusCode::UNAUTHORIZED && home {
                 return Err(self.refused(answer).await);
-            } else if follows(ask, answer.status) {
+            } else if follows(call, answer.status) {
                 redirects += 1;
                 if redirects > MAX_REDIRECTS {
                     return Err(RemoteError::TooManyRedirects(MAX_REDIRECTS));
@@ -177,45 +195,45 @@ impl<'a> Session<'a> {
 
     async fn send(
         &self,
-        ask: &Ask,
+        call: &ApiCall,
         address: &WebAddress,
-        proof: Option<HeaderValue>,
+        authorization: Option<HeaderValue>,
     ) -> Result<Answer, RemoteError> {
-        let sending = send(&self.remote.connector, address, ask.request(address, proof)?);
-        match &ask.body {
+        let sending = send(&self.remote.connector, address, call.request(address, authorization)?);
+        match &call.body {
             Payload::Blob(source) => source.watch(sending).await,
             _ => within(ANSWER_TIMEOUT, sending).await,
         }
     }
 
-    /// The proof that there is, a new one in the place of one that holds no more.
-    async fn proof(&self) -> Result<Option<HeaderValue>, RemoteError> {
+    /// The current authorization; an expired one is renewed.
+    async fn authorization(&self) -> Result<Option<HeaderValue>, RemoteError> {
         let Some(known) = self.known() else { return Ok(None) };
         if known.holds() {
             return Ok(Some(known.header));
         }
-        let _proving = self.proving.lock().await;
+        let _authorizing = self.authorizing.lock().await;
         match self.known() {
             Some(newer) if newer.holds() => Ok(Some(newer.header)),
             _ => self.renew(known.challenge).await.map(Some),
         }
     }
 
-    fn known(&self) -> Option<Proof> {
-        self.proof.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn known(&self) -> Option<Authorization> {
+        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gets a proof as an answer asks for it that was not content with this one.
-    async fn prove(&self, answer: Answer, used: Option<&HeaderValue>) -> Result<(), RemoteError> {
+    /// Obtains an authorization after a response that did not accept the used one.
+    async fn authorize(&self, answer: Answer, used: Option<&HeaderValue>) -> Result<(), RemoteError> {
         let challenge = Challenge::of(&answer.headers);
         let challenge = challenge.map_err(|reason| self.not_understood(reason))?;
-        let _proving = self.proving.lock().await;
-        // Somebody else has got one meanwhile.
+        let _authorizing = self.authorizing.lock().await;
+        // Another task has obtained one in the meantime.
         if self.known().is_some_and(|known| Some(&known.header) != used) {
             return Ok(());
         }
         self.remote.tokens.forget(&self.purpose);
-        // A password is not taken twice where it was not taken once.
+        // A password that was rejected once is not sent again.
         if challenge == Challenge::Basic && (used.is_some() || self.login.is_none()) {
             return Err(self.refused(answer).await);
         }
@@ -223,33 +241,34 @@ impl<'a> Session<'a> {
     }
 
     async fn renew(&self, challenge: Challenge) -> Result<HeaderValue, RemoteError> {
-        let proof = match &challenge {
+        let authorization = match &challenge {
             Challenge::Basic => {
                 let basic = self.login.as_ref().and_then(Login::basic);
-                Proof::basic(basic.ok_or_else(|| self.not_understood("no user is known".to_owned()))?)
+                Authorization::basic(basic.ok_or_else(|| self.not_understood("no user is known".to_owned()))?)
             }
             Challenge::Bearer { realm, service } => {
                 let granted = self.token(realm, service.as_deref()).await?;
-                let proof = granted.proof(challenge.clone());
-                proof.ok_or_else(|| self.not_understood("its realm answers without a token".to_owned()))?
+                let authorization = granted.authorization(challenge.clone());
+                authorization
+                    .ok_or_else(|| self.not_understood("its realm answers without a token".to_owned()))?
             }
         };
-        self.remote.tokens.keep(self.purpose.clone(), proof.clone());
-        let header = proof.header.clone();
-        *self.proof.lock().unwrap_or_else(PoisonError::into_inner) = Some(proof);
+        self.remote.tokens.keep(self.purpose.clone(), authorization.clone());
+        let header = authorization.header.clone();
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
         Ok(header)
     }
 
-    /// Gets a token from a realm. It is led nowhere else: it is told the password.
+    /// Gets a token from a realm. Redirects are not followed: the request contains the password.
     async fn token(&self, realm: &str, service: Option<&str>) -> Result<Granted, RemoteError> {
         let mut address = WebAddress::of(realm)?;
         if self.origin.tls && !address.tls {
             return Err(RemoteError::Downgrade(address.authority));
         }
         address.path = self.query(&address.path, service);
-        let ask = Ask::new(Method::GET, address, "a token");
+        let call = ApiCall::new(Method::GET, address, "a token");
         let basic = self.login.as_ref().and_then(Login::basic);
-        let answer = self.send(&ask, &ask.address, basic).await?;
+        let answer = self.send(&call, &call.address, basic).await?;
         match answer.status {
             StatusCode::OK => {
                 let body = answer.bytes(MAX_TOKEN_BYTES, "a token").await?;
@@ -277,10 +296,10 @@ impl<'a> Session<'a> {
     }
 
     async fn refused(&self, answer: Answer) -> RemoteError {
-        let (registry, said) = (self.registry.clone(), answer.said().await);
+        let (registry, text) = (self.registry.clone(), answer.error_text().await);
         match &self.login {
-            Some(login) => RemoteError::Refused { registry, user: login.username.clone(), said },
-            None => RemoteError::LoginNeeded { registry, said },
+            Some(login) => RemoteError::Refused { registry, user: login.username.clone(), text },
+            None => RemoteError::LoginNeeded { registry, text },
         }
     }
 
@@ -289,13 +308,13 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether an answer leads on: uploads are led on by what they are told, and not by redirects.
-fn follows(ask: &Ask, status: StatusCode) -> bool {
+/// Whether a redirect is followed: those of uploads are not, as their `Location` is part of the protocol.
+fn follows(call: &ApiCall, status: StatusCode) -> bool {
     let leads = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
-    leads && matches!(ask.method, Method::GET | Method::HEAD)
+    leads && matches!(call.method, Method::GET | Method::HEAD)
 }
 
-/// At most so long.
+/// Limits the time of an operation.
 pub(super) async fn within<T>(
     time: Duration,
     work: impl Future<Output = Result<T, RemoteError>>,

@@ -1,7 +1,8 @@
-//! Blobs in the making, each once, whoever wants it.
+//! Partial downloads of blobs: one per blob, shared by all pulls that need it.
 //!
-//! A blob in the making belongs to its slot and not to whoever works on it. Who goes away leaves it there: the next one who
-//! wants the blob, or waits for it already, goes on with it. After a while in which nobody does it is removed.
+//! A partial download belongs to its slot and not to the task that works on it. A task that is cancelled leaves it
+//! there: the next task that needs the blob, or waits for it already, resumes it. After a while without work it is
+//! removed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +16,12 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use super::progress::Progress;
 use crate::content::Upload;
 
-/// How long a blob in the making is kept that nobody works on.
+/// How long a partial download is kept that no task works on.
 const KEPT: Duration = Duration::from_secs(600);
-/// Most of those: past these the ones that nobody works on are removed.
+/// Most partial downloads: with more, those that no task works on are removed.
 const MAX_SLOTS: usize = 64;
 
-/// What is there of a blob: bytes, and from how many answers they came.
+/// The bytes of a blob so far, and the number of responses that they came from.
 #[derive(Debug, Default)]
 pub(super) struct Partial {
     pub(super) upload: Option<Upload>,
@@ -29,19 +30,19 @@ pub(super) struct Partial {
 
 pub(super) type Guard = OwnedMutexGuard<Partial>;
 
-/// A blob that somebody wants, or wanted lately.
+/// A blob that is or was being downloaded.
 struct Slot {
-    /// Whoever holds it works on it, alone: for as long as it takes, by design.
+    /// The task that holds the lock works on the blob alone, for as long as it takes, by design.
     partial: Arc<AsyncMutex<Partial>>,
-    /// How far it is, for those who wait.
+    /// The length so far, for waiting tasks.
     length: watch::Sender<u64>,
 }
 
-/// All downloads of an edge. Clones are the same.
+/// All downloads of an edge. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Downloads(Arc<Mutex<HashMap<Digest, Arc<Slot>>>>);
 
-/// The slot of a blob, for as long as one wants it.
+/// A claim to the slot of a blob, for as long as a task needs it.
 pub(super) struct Claim {
     downloads: Downloads,
     digest: Digest,
@@ -59,10 +60,10 @@ impl Downloads {
         Claim { downloads: self.clone(), digest, slot }
     }
 
-    /// Removes a slot that nobody claims.
+    /// Removes a slot without claims.
     fn forget(&self, digest: &Digest) {
         let mut slots = self.lock();
-        // Those who claim it hold it too.
+        // Each claim holds a reference too.
         if slots.get(digest).is_some_and(|slot| Arc::strong_count(slot) == 1) {
             slots.remove(digest);
         }
@@ -79,12 +80,12 @@ impl Downloads {
 }
 
 impl Claim {
-    /// Tells those who wait how far it is.
-    pub(super) fn tell(&self, length: u64) {
+    /// Tells waiting tasks the length so far.
+    pub(super) fn publish_length(&self, length: u64) {
         self.slot.length.send_replace(length);
     }
 
-    /// Waits until nobody else works on the blob, and shows meanwhile how far that is.
+    /// Waits until no other task works on the blob, and updates the progress meanwhile.
     pub(super) async fn work(&self, blob: &Descriptor, progress: &Progress) -> Guard {
         let mut length = self.slot.length.subscribe();
         let waiting = Arc::clone(&self.slot.partial).lock_owned();
@@ -112,7 +113,7 @@ impl Drop for Claim {
             })),
             None => {
                 let mut slots = downloads.lock();
-                // The map's, and this one.
+                // One reference is the map's, and one is this claim's.
                 if slots.get(&digest).is_some_and(|slot| Arc::strong_count(slot) <= 2) {
                     slots.remove(&digest);
                 }

@@ -1,4 +1,4 @@
-//! Tokens of registries, kept until shortly before they expire: one for each registry, scope and user. In memory only.
+//! A cache of registry tokens, one for each registry, scope and user, until shortly before they expire. In memory only.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,13 @@ use serde::Deserialize;
 use super::challenge::Challenge;
 use super::login::{Login, sensitive};
 
-/// Most tokens that are kept: past these the ones that expire first are forgotten.
+/// Most tokens that are kept: with more, those that expire first are dropped.
 const MAX_TOKENS: usize = 512;
-/// How long a token holds whose answer does not say it, as the specification of tokens has it.
+/// Lifetime of a token without `expires_in`, as the token specification says.
 const USUAL_LIFE_S: u64 = 60;
-/// Longest that a token is used, in seconds: an hour is what the longest-lived have.
+/// Longest use of a token, in seconds: an hour is the longest common lifetime.
 const MAX_LIFE_S: u64 = 3_600;
-/// How long before its end a token is used no more: a request takes a moment to get there.
+/// How long before its expiry a token is not used any more: a request takes a moment to arrive.
 const MARGIN_S: u64 = 10;
 
 /// What a token is for.
@@ -25,21 +25,21 @@ const MARGIN_S: u64 = 10;
 pub(super) struct Purpose {
     pub(super) registry: Registry,
     pub(super) scopes: Vec<String>,
-    /// Whose it is: nothing that tells the password.
+    /// The user; reveals nothing of the password.
     who: Option<Digest>,
 }
 
-/// What says who asks, and until when.
+/// The value of an `Authorization` header, with its expiry.
 #[derive(Debug, Clone)]
-pub(super) struct Proof {
+pub(super) struct Authorization {
     pub(super) header: HeaderValue,
-    /// How another one is had.
+    /// How to obtain another one.
     pub(super) challenge: Challenge,
     until: Option<Instant>,
 }
 
-impl Proof {
-    /// User and password, which hold for good.
+impl Authorization {
+    /// User and password, which do not expire.
     pub(super) fn basic(header: HeaderValue) -> Self {
         Self { header, challenge: Challenge::Basic, until: None }
     }
@@ -49,7 +49,7 @@ impl Proof {
     }
 }
 
-/// What a realm answers.
+/// The response of a realm.
 #[derive(Deserialize)]
 pub(super) struct Granted {
     #[serde(default)]
@@ -61,19 +61,19 @@ pub(super) struct Granted {
 }
 
 impl Granted {
-    /// The proof that it is. None where it has no token that a header can hold.
-    pub(super) fn proof(self, challenge: Challenge) -> Option<Proof> {
+    /// The resulting authorization. None if there is no token in it that is a valid header value.
+    pub(super) fn authorization(self, challenge: Challenge) -> Option<Authorization> {
         let token = [self.token, self.access_token].into_iter().flatten().find(|token| !token.is_empty())?;
         let life = self.expires_in.unwrap_or(USUAL_LIFE_S).min(MAX_LIFE_S).saturating_sub(MARGIN_S);
         let until = Instant::now().checked_add(Duration::from_secs(life));
-        Some(Proof { header: sensitive(&format!("Bearer {token}"))?, challenge, until })
+        Some(Authorization { header: sensitive(&format!("Bearer {token}"))?, challenge, until })
     }
 }
 
-/// The tokens.
+/// The cached tokens.
 pub(super) struct Tokens {
-    kept: Mutex<HashMap<Purpose, Proof>>,
-    /// Mixed into what tells users apart, so that it says nothing outside of this process.
+    kept: Mutex<HashMap<Purpose, Authorization>>,
+    /// Mixed into the hash of logins, so that it means nothing outside this process.
     salt: [u8; 32],
 }
 
@@ -92,26 +92,29 @@ impl Tokens {
         Purpose { registry: registry.clone(), scopes, who }
     }
 
-    pub(super) fn get(&self, purpose: &Purpose) -> Option<Proof> {
-        self.lock().get(purpose).filter(|proof| proof.holds()).cloned()
+    pub(super) fn get(&self, purpose: &Purpose) -> Option<Authorization> {
+        self.lock().get(purpose).filter(|authorization| authorization.holds()).cloned()
     }
 
-    pub(super) fn keep(&self, purpose: Purpose, proof: Proof) {
+    pub(super) fn keep(&self, purpose: Purpose, authorization: Authorization) {
         let mut kept = self.lock();
-        kept.retain(|_, proof| proof.holds());
+        kept.retain(|_, authorization| authorization.holds());
         if kept.len() >= MAX_TOKENS {
-            let first = kept.iter().min_by_key(|(_, proof)| proof.until).map(|(purpose, _)| purpose.clone());
+            let first = kept
+                .iter()
+                .min_by_key(|(_, authorization)| authorization.until)
+                .map(|(purpose, _)| purpose.clone());
             first.map(|purpose| kept.remove(&purpose));
         }
-        kept.insert(purpose, proof);
+        kept.insert(purpose, authorization);
     }
 
-    /// One that the registry does not take any more.
+    /// Removes a token that the registry rejects.
     pub(super) fn forget(&self, purpose: &Purpose) {
         self.lock().remove(purpose);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Purpose, Proof>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Purpose, Authorization>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -122,13 +125,13 @@ mod tests {
 
     use super::*;
 
-    fn granted(text: &str) -> Option<Proof> {
+    fn granted(text: &str) -> Option<Authorization> {
         let challenge = Challenge::Bearer { realm: "https://a.example".to_owned(), service: None };
-        serde_json::from_str::<Granted>(text).ok()?.proof(challenge)
+        serde_json::from_str::<Granted>(text).ok()?.authorization(challenge)
     }
 
     #[test]
-    fn a_token_holds_for_as_long_as_it_says_and_no_longer() {
+    fn a_token_is_valid_for_its_lifetime() {
         assert!(granted(r#"{"token":"a","expires_in":300}"#).unwrap().holds());
         assert!(granted(r#"{"access_token":"a","token":""}"#).unwrap().holds());
         assert!(!granted(r#"{"token":"a","expires_in":5}"#).unwrap().holds());
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_serves_its_user_and_its_scope_only() {
+    fn a_token_is_used_only_for_its_user_and_scope() {
         let tokens = Tokens::new();
         let registry: Registry = "r.example".parse().unwrap();
         let login =
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_kept() {
+    fn the_number_of_tokens_is_limited() {
         let tokens = Tokens::new();
         let registry: Registry = "r.example".parse().unwrap();
         for n in 0..MAX_TOKENS + 10 {

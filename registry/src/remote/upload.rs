@@ -1,5 +1,5 @@
-//! A blob of this edge on its way to a registry: read as it is sent, and watched so that nobody waits for a registry that
-//! takes nothing.
+//! Uploads of blobs to a registry: read as they are sent, and watched, so that a registry that stops reading does not
+//! block the push for ever.
 
 use std::fs::File;
 use std::io;
@@ -21,12 +21,12 @@ use super::progress::Progress;
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 256 << 10;
-/// How long a registry may take nothing, in which it should take a chunk.
+/// Longest time without a chunk being read by the registry.
 const STALL: Duration = Duration::from_secs(30);
-/// How long a registry may take to keep what it was sent: some copy it once more, to other storage.
+/// Longest wait for the response after the last byte: some registries copy the blob to other storage first.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A blob to be sent.
+/// A blob to upload.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     pub(super) digest: Digest,
@@ -41,7 +41,7 @@ impl Source {
         Self { digest, file: Arc::new(file), length, progress, sent: Arc::default() }
     }
 
-    /// All of it from the start.
+    /// The whole body from the start.
     pub(super) fn body(&self) -> Body {
         self.sent.store(0, Ordering::Relaxed);
         let chunks = stream::try_unfold((self.clone(), 0), |(source, offset)| async move {
@@ -68,7 +68,7 @@ impl Source {
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
-    /// Waits for the answer for as long as it is taken.
+    /// Waits for the response for as long as the body makes progress.
     pub(super) async fn watch(
         &self,
         sending: impl Future<Output = Result<Answer, RemoteError>>,

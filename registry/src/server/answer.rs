@@ -1,4 +1,4 @@
-//! Carries a request out, once it is known who asks and what it is about.
+//! Handles a request once it is authenticated and its path is parsed.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::error::{Answered, RegistryError};
 use super::route::{Reference, Route};
 use super::{API_VERSION, Access, Registry};
 
-/// Tells that this is a registry, and that whoever asks is known to it.
+/// Says that this is a registry, and that the client is authenticated (`GET /v2/`).
 pub(super) async fn ping(State(registry): State<Arc<Registry>>, request: Request) -> Response {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return registry.refuse(RegistryError::no_method());
@@ -33,7 +33,7 @@ pub(super) async fn answer(
     }
 }
 
-/// Says what clients know a registry by.
+/// Adds the header that identifies a registry to clients.
 pub(super) fn with_version(mut response: Response) -> Response {
     response.headers_mut().insert(API_VERSION.0, HeaderValue::from_static(API_VERSION.1));
     response

@@ -1,5 +1,5 @@
-//! Short-lived tokens, as Docker's clients ask for them: they name the token that somebody has logged in with, and until
-//! when. They are signed with a key that only this process knows, so that they end with it too.
+//! Short-lived tokens for Docker's token protocol: each names the token of the edge that somebody has logged in with,
+//! and its expiry. Signed with a key that only this process has, so they become invalid with it.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -7,12 +7,12 @@ use berth_store::TokenId;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
-/// How long one holds, in milliseconds: clients get another with the same login.
+/// Lifetime, in milliseconds: clients get another one with the same login.
 pub(super) const LIFETIME_MS: u64 = 5 * 60 * 1000;
 const ID_BYTES: usize = 8;
 const PAYLOAD_BYTES: usize = ID_BYTES + size_of::<u64>();
 
-/// Makes and knows such tokens.
+/// Issues and verifies short-lived tokens.
 pub(super) struct Bearers(hmac::Key);
 
 impl Bearers {
@@ -21,7 +21,7 @@ impl Bearers {
         key.map(Self).map_err(|_| anyhow::anyhow!("the system has no random bytes"))
     }
 
-    /// One for whoever has this token.
+    /// Issues one for the owner of this token.
     pub(super) fn make(&self, id: TokenId, now_ms: u64) -> String {
         let until = now_ms.saturating_add(LIFETIME_MS);
         let payload = [id.as_bytes(), &until.to_be_bytes()].concat();
@@ -29,11 +29,11 @@ impl Bearers {
         BASE64_URL_SAFE_NO_PAD.encode([&payload, tag.as_ref()].concat())
     }
 
-    /// The token that it names, if it is from here and holds still.
+    /// The id of the token that it names, if it was issued here and has not expired.
     pub(super) fn read(&self, text: &str, now_ms: u64) -> Option<TokenId> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let (payload, tag) = bytes.split_first_chunk::<PAYLOAD_BYTES>()?;
-        // In constant time.
+        // Verified in constant time.
         hmac::verify(&self.0, payload, tag).ok()?;
         let (id, until) = payload.split_first_chunk::<ID_BYTES>()?;
         let until = u64::from_be_bytes(until.try_into().ok()?);
@@ -46,16 +46,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holds_for_a_while_and_only_where_it_was_made() {
+    fn a_bearer_expires_and_is_valid_only_where_it_was_issued() {
         let bearers = Bearers::new().unwrap();
         let id: TokenId = "0011223344556677".parse().unwrap();
         let text = bearers.make(id, 1_000);
         assert_eq!(bearers.read(&text, 1_000 + LIFETIME_MS - 1), Some(id));
         assert_eq!(bearers.read(&text, 1_000 + LIFETIME_MS), None);
         assert_eq!(Bearers::new().unwrap().read(&text, 1_000), None);
-        for place in 0..text.len() {
+        for index in 0..text.len() {
             let mut other = text.clone().into_bytes();
-            other[place] = if other[place] == b'A' { b'B' } else { b'A' };
+            other[index] = if other[index] == b'A' { b'B' } else { b'A' };
             assert_eq!(bearers.read(std::str::from_utf8(&other).unwrap(), 1_000), None);
         }
         assert_eq!(bearers.read("", 0), None);

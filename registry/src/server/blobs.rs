@@ -1,4 +1,4 @@
-//! Blobs: looked at, read, and deleted.
+//! Blobs: checked, read, and deleted.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use berth_common::image::Digest;
 use super::Registry;
 use super::error::{Answered, RegistryError};
 
-/// The header that says what is sent.
+/// The header with the digest of the content.
 pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
 
 impl Registry {
-    /// A blob, or a part of it.
+    /// A blob, or a range of it.
     pub(super) async fn blob(
         self: &Arc<Self>,
         digest: Digest,
@@ -23,7 +23,7 @@ impl Registry {
         headers: HeaderMap,
     ) -> Answered<Response> {
         let found = self.images.with_store(move |_, content| {
-            // Whoever asks counts on it from now on.
+            // Counts as an access, so that the blob is not collected for a while.
             content.size(&digest)?;
             Ok(content.get(&digest)?)
         });
@@ -58,7 +58,7 @@ impl Registry {
     }
 }
 
-/// Digests, numbers and names can all be in headers.
+/// Sets a header; digests, numbers and names are all valid header values.
 pub(super) fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
@@ -74,7 +74,7 @@ fn no_such_range(length: u64) -> RegistryError {
     }
 }
 
-/// Which part of a blob is asked for.
+/// The requested range.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
     All,
@@ -82,7 +82,7 @@ enum Asked {
     Senseless,
 }
 
-/// One range is understood; whoever asks for several gets everything, as HTTP allows.
+/// A single range is supported; a request for several gets the whole blob, as RFC 9110 §14.2 permits.
 fn range(headers: &HeaderMap, length: u64) -> Asked {
     let text = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let Some((first, last)) = text.and_then(|text| text.strip_prefix("bytes=")?.split_once('-')) else {

@@ -1,4 +1,4 @@
-//! Errors, as the specification has them.
+//! Errors in the format of the OCI distribution specification.
 
 use crate::content::ContentError;
 use crate::sessions::SessionError;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::images::ImageError;
 
-/// Seconds after which a client may find room.
+/// Seconds after which a client may retry without space (`Retry-After`).
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
 
 /// An error: a status, a code that clients know, and what to do.
@@ -21,14 +21,14 @@ pub(super) struct RegistryError {
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, HeaderValue)>,
-    want_of_room: bool,
+    out_of_space: bool,
 }
 
 pub(super) type Answered<T> = Result<T, RegistryError>;
 
 impl RegistryError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: Vec::new(), want_of_room: false }
+        Self { status, code, message: message.into(), headers: Vec::new(), out_of_space: false }
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -46,7 +46,7 @@ impl RegistryError {
     }
 
     pub(super) fn denied(needed: Scope, has: Scope) -> Self {
-        let message = format!("this takes a token of the scope `{needed}`, and this one has `{has}`");
+        let message = format!("a token with the scope `{needed}` is needed, and this one has `{has}`");
         Self::new(StatusCode::FORBIDDEN, "DENIED", message)
     }
 
@@ -62,7 +62,7 @@ impl RegistryError {
         Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "there is no such repository")
     }
 
-    /// A part of the request is not what it should be.
+    /// A part of the request is invalid.
     pub(super) fn name(what: &str, error: ImageNameError) -> Self {
         let code = match error {
             ImageNameError::Digest => "DIGEST_INVALID",
@@ -72,12 +72,12 @@ impl RegistryError {
         Self::new(StatusCode::BAD_REQUEST, code, format!("{what} {error}"))
     }
 
-    /// Whether what is sent has no room here, now or ever.
-    pub(super) fn is_for_want_of_room(&self) -> bool {
-        self.want_of_room
+    /// Whether there is no space for the content, now or ever.
+    pub(super) fn is_out_of_space(&self) -> bool {
+        self.out_of_space
     }
 
-    /// Whether somebody is not let, or there is no room for what they want.
+    /// Whether the client is not permitted, or there is no space.
     pub(super) fn is_refusal(&self) -> bool {
         let statuses = [
             StatusCode::UNAUTHORIZED,
@@ -111,7 +111,7 @@ impl From<ImageError> for RegistryError {
             ImageError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "UNKNOWN"),
         };
         let mut answer = Self::new(status, code, error.to_string());
-        answer.want_of_room = matches!(
+        answer.out_of_space = matches!(
             error,
             ImageError::Content(
                 ContentError::Quota { .. } | ContentError::Full { .. } | ContentError::TooLarge { .. }
@@ -136,7 +136,7 @@ fn of_session(error: &SessionError) -> (StatusCode, &'static str) {
 fn of_content(error: &ContentError) -> (StatusCode, &'static str) {
     match error {
         ContentError::Digest { .. } => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
-        // Not a status that clients try again at: only somebody who makes room helps.
+        // Not a status at which clients retry: only somebody who frees space helps.
         ContentError::Quota { .. } => (StatusCode::FORBIDDEN, "DENIED"),
         ContentError::TooLarge { .. } | ContentError::Unexpected(_) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID")

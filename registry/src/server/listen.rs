@@ -1,4 +1,4 @@
-//! The registry's own listener: with TLS, or on loopback only.
+//! The registry's own listener: with TLS, or only on loopback addresses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,32 +7,31 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Extension;
 use axum::middleware::from_fn_with_state;
+use berth_common::accept::accept_loop;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
 use super::login::{self, Client};
 use super::{Registry, routes};
 
-/// Most connections at once; more wait in the kernel.
+/// Most connections at once; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 256;
-/// How long a handshake may take.
+/// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the head of a request may take, and how long an idle connection is kept.
+/// Longest wait for a whole request head, and so how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take nothing of what is sent to it.
+/// How long sent bytes may stay unacknowledged by a client (TCP_USER_TIMEOUT).
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest head of a request, and most of a body that is read ahead.
+/// Largest head of a request, and most of a body that is read ahead, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Rest after the kernel refused to hand out a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where the registry is served.
+/// A bound address to serve the registry on.
 pub struct Listener {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -40,7 +39,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the address; `tls` may only be none where no other machine reaches it.
+    /// Binds the address. Without `tls` it must be a loopback address: the caller checks that.
     pub async fn bind(listen: SocketAddr, tls: Option<TlsAcceptor>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {listen} (--registry-listen)"))?;
@@ -54,22 +53,14 @@ impl Listener {
 pub async fn serve(listener: Listener, registry: Arc<Registry>) {
     let identify = from_fn_with_state(Arc::clone(&registry), login::identify);
     let routes: axum::Router = routes(registry).layer(identify);
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-        match listener.listener.accept().await {
-            Ok((stream, address)) => {
-                let client = Client { address, own_address: listener.address, tls: listener.tls.is_some() };
-                tokio::spawn(welcome(stream, listener.tls.clone(), client, routes.clone(), permit));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "connection to the registry not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    let serve = |(stream, address), permit| {
+        let client = Client { address, own_address: listener.address, tls: listener.tls.is_some() };
+        tokio::spawn(serve_client(stream, listener.tls.clone(), client, routes.clone(), permit));
+    };
+    accept_loop("registry", MAX_CONNECTIONS, || listener.listener.accept(), serve).await;
 }
 
-async fn welcome(
+async fn serve_client(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     client: Client,
@@ -83,8 +74,8 @@ async fn welcome(
     let Some(tls) = tls else { return serve_one(stream, client, routes, permit).await };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) => serve_one(stream, client, routes, permit).await,
-        Ok(Err(error)) => tracing::debug!(address = %client.address, %error, "handshake failed"),
-        Err(_) => tracing::debug!(address = %client.address, "handshake took too long"),
+        Ok(Err(error)) => tracing::debug!(address = %client.address, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(address = %client.address, "TLS handshake timed out"),
     }
 }
 

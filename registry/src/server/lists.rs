@@ -1,4 +1,5 @@
-//! Lists: of repositories, of tags, and of manifests that are about another one. In pages; a `Link` leads to the next.
+//! Lists of repositories, of tags, and of manifests that refer to another one. In pages; a `Link` header leads to the
+//! next.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,12 +14,12 @@ use super::blobs::insert;
 use super::error::{Answered, RegistryError};
 use crate::images::ImageError;
 
-/// Most entries of a page, and how many one has that is not asked for so many.
+/// Most entries of a page, and the default.
 const PAGE: usize = 1_000;
 /// Most referrers of a page: each may have many annotations.
 const REFERRERS_PAGE: usize = 100;
 
-/// Which part of a list is wanted.
+/// The requested part of a list.
 struct Wanted {
     count: usize,
     after: Option<String>,
@@ -42,13 +43,13 @@ fn wrong(message: &str) -> RegistryError {
     RegistryError::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", message)
 }
 
-/// A parameter of a query, decoded.
+/// A query parameter, decoded.
 pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// At most so many of these, and whether there are more.
+/// The first `count` of these, and whether there are more.
 fn cut<T>(mut list: Vec<T>, count: usize) -> (Vec<T>, bool) {
     let more = list.len() > count;
     list.truncate(count);
@@ -82,7 +83,7 @@ impl Registry {
         Ok(linked(Json(json!({"name": name, "tags": tags})).into_response(), next))
     }
 
-    /// The manifests of a repository that are about this one, whether it is there or not.
+    /// The manifests of a repository that refer to this one, whether it exists or not.
     pub(super) async fn referrers(
         &self,
         name: Repository,
@@ -111,7 +112,7 @@ impl Registry {
     }
 }
 
-/// One more than a page has, so that it is known whether there are more.
+/// One more than a page has, to find out whether there are more.
 fn referrers(
     store: &dyn Store,
     repository: &Repository,

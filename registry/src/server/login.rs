@@ -1,5 +1,5 @@
-//! Who asks on the registry's own listener: bearers of the edge's tokens. A token is the password of any user, or a bearer's
-//! by itself; Docker's clients exchange it for a short-lived one first.
+//! Authentication on the registry's own listener, by tokens of the edge. A token is the password of any user name, or a
+//! bearer token; Docker's clients exchange it for a short-lived one first.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,21 +20,21 @@ use super::error::{Answered, RegistryError};
 use super::route::Route;
 use super::{Access, Registry, answer};
 
-/// Where tokens are exchanged.
+/// The path where tokens are exchanged.
 const TOKEN_PATH: &str = "/v2/token";
-/// What clients ask tokens for.
+/// The service name that clients request tokens for.
 const SERVICE: &str = "berth";
 
 /// A connection to the listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client {
     pub(super) address: SocketAddr,
-    /// What the listener is, for clients that do not come through something else.
+    /// The address of the listener, for requests without a `Host` header.
     pub(super) own_address: SocketAddr,
     pub(super) tls: bool,
 }
 
-/// Finds out who asks. Whoever is nobody is told where to log in.
+/// Authenticates the client. Without valid credentials the response says where to log in.
 pub(super) async fn identify(
     State(registry): State<Arc<Registry>>,
     Extension(client): Extension<Client>,
@@ -53,7 +53,7 @@ pub(super) async fn identify(
             let given = request.headers().contains_key(header::AUTHORIZATION);
             let error = challenge(client, &request, given);
             if !given {
-                // Clients ask so where to log in.
+                // Clients ask this to find out where to log in.
                 return answer::with_version(error.into_response());
             }
             tracing::info!(address = %client.address, "login to the registry refused");
@@ -63,7 +63,7 @@ pub(super) async fn identify(
 }
 
 impl Registry {
-    /// Whoever these headers are from.
+    /// The owner of the credentials in these headers.
     fn caller(&self, headers: &HeaderMap) -> Option<(TokenId, Scope)> {
         let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let (scheme, credentials) = value.split_once(' ')?;
@@ -76,19 +76,19 @@ impl Registry {
             self.tokens.identify(credentials)
         } else {
             let id = self.bearers.read(credentials, wall_ms())?;
-            // One that was revoked meanwhile holds no more.
+            // A token that was revoked in the meantime is not valid.
             self.tokens.scope_of(id).map(|scope| (id, scope))
         }
     }
 
-    /// The password is a token; the user is whoever.
+    /// The password is a token; the user name is ignored.
     fn by_password(&self, credentials: &str) -> Option<(TokenId, Scope)> {
         let decoded = String::from_utf8(BASE64_STANDARD.decode(credentials).ok()?).ok()?;
         let (_, password) = decoded.split_once(':')?;
         self.tokens.identify(password)
     }
 
-    /// A short-lived token for a login.
+    /// Issues a short-lived token for a login.
     fn exchange(&self, client: Client, request: &Request) -> Answered<Response> {
         if request.method() != Method::GET {
             return Err(
@@ -110,7 +110,7 @@ impl Registry {
         Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
     }
 
-    /// Counts a refusal and answers with it.
+    /// Counts a refusal and returns its response.
     pub(super) fn refuse(&self, error: RegistryError) -> Response {
         if error.is_refusal() {
             self.counts.refusals.count();
@@ -119,12 +119,12 @@ impl Registry {
     }
 }
 
-/// Where and for what to get a token.
+/// The challenge: where to get a token, and for what.
 fn challenge(client: Client, request: &Request, given: bool) -> RegistryError {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let own = client.own_address.to_string();
     let host = host.filter(|host| is_host(host)).unwrap_or(&own);
-    // Something in front of a listener on loopback may be what has TLS.
+    // A reverse proxy in front of a loopback listener may add TLS.
     let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
     let scheme = if client.tls || forwarded { "https" } else { "http" };
     let mut value = format!("Bearer realm=\"{scheme}://{host}{TOKEN_PATH}\",service=\"{SERVICE}\"");
@@ -142,7 +142,7 @@ fn challenge(client: Client, request: &Request, given: bool) -> RegistryError {
     }
 }
 
-/// Whether it can be in quotes within a header.
+/// Whether the text can be put in quotes in a header.
 fn is_host(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
     !text.is_empty() && text.bytes().all(allowed)
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_challenge_says_where_and_for_what_and_repeats_nothing_that_breaks_it() {
+    fn a_challenge_has_realm_and_scope_and_no_injected_text() {
         let address = "127.0.0.1:5000".parse().unwrap();
         let client = Client { address, own_address: address, tls: false };
         let value = |method: Method, path: &str, host: &str| {

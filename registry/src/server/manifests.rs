@@ -14,7 +14,7 @@ use super::stream;
 use crate::images::ImageError;
 
 impl Registry {
-    /// Gives what is there, whatever kinds are accepted: nothing is made into something else.
+    /// Returns the stored manifest, whatever `Accept` says: manifests are not converted.
     pub(super) async fn manifest(
         &self,
         repository: Repository,
@@ -25,7 +25,7 @@ impl Registry {
         let digest = self.images.resolve(&named).await?.ok_or_else(RegistryError::no_manifest)?;
         let repository = named.repository;
         let found = self.images.with_store(move |store, content| {
-            // Whoever asks counts on it from now on.
+            // Counts as an access, so that the manifest is not collected for a while.
             let there = content.size(&digest)?.is_some();
             let record = store.manifest(&repository, &digest)?.filter(|_| there);
             let bytes = if whole { content.read(&digest, MAX_DOCUMENT_BYTES)? } else { None };
@@ -51,7 +51,7 @@ impl Registry {
         request: Request,
     ) -> Answered<Response> {
         let said = said_kind(request.headers());
-        let bytes = stream::whole(request.into_body(), MAX_DOCUMENT_BYTES).await?;
+        let bytes = stream::read_all(request.into_body(), MAX_DOCUMENT_BYTES).await?;
         let manifest = Manifest::read(&bytes).map_err(ImageError::from)?;
         if let Some(said) = said.filter(|said| said != manifest.media_type()) {
             let found = manifest.media_type().to_owned();
@@ -75,18 +75,18 @@ impl Registry {
         Ok(response)
     }
 
-    /// A tag, or a manifest with its tags. What an app uses stays.
+    /// Deletes a tag, or a manifest with its tags. An image that an app uses is refused.
     pub(super) async fn delete_manifest(&self, repository: Repository, pick: Pick) -> Answered<Response> {
         self.images.delete(&Named { repository, pick }, false).await?;
         Ok(StatusCode::ACCEPTED.into_response())
     }
 }
 
-/// The kind that a request says, where it says one.
+/// The media type of the request, if it has one.
 fn said_kind(headers: &HeaderMap) -> Option<String> {
     let said = headers.get(header::CONTENT_TYPE).and_then(|value: &HeaderValue| value.to_str().ok())?;
     let said = said.split(';').next().unwrap_or_default().trim().to_owned();
-    // Tools that say nothing in particular say one of these.
+    // Tools without a specific media type send one of these.
     let nothing = ["", "application/json", "application/octet-stream", "application/x-www-form-urlencoded"];
     let known = MANIFEST_TYPES.contains(&said.as_str());
     (known || !nothing.contains(&said.as_str())).then_some(said)

@@ -1,8 +1,9 @@
-//! The edge's registry: images over HTTP, as the distribution specification of OCI has it (1.1), on a listener of its own
-//! with logins by tokens, and below `/v2/` of the admin API.
+//! The edge's registry: the OCI distribution specification 1.1 over HTTP, on a listener of its own with logins by
+//! tokens, and below `/v2/` of the admin API.
 //!
-//! `route` reads paths, `answer` carries requests out, with `blobs`, `uploads`, `manifests` and `lists`; `login` and `bearer`
-//! say who asks on the listener, `listen`. Blobs belong to no repository: whoever may read one may read all of them.
+//! `route` parses paths, `answer` handles requests, with `blobs`, `uploads`, `manifests` and `lists`; `login` and
+//! `bearer` authenticate clients of the listener, `listen`. Blobs belong to no repository: a client that may read one
+//! may read all.
 
 mod answer;
 mod bearer;
@@ -27,18 +28,18 @@ use self::bearer::Bearers;
 pub use self::listen::{Listener, serve};
 use crate::images::Images;
 
-/// What every answer has: by it clients know a registry.
+/// A header of every response: clients recognize a registry by it.
 const API_VERSION: (&str, &str) = ("docker-distribution-api-version", "registry/2.0");
 
-/// What whoever asks may do.
+/// What the client of a request may do.
 #[derive(Debug, Clone, Copy)]
 pub struct Access(pub Scope);
 
-/// Who the bearers of the edge's tokens are.
+/// Looks up tokens of the edge.
 pub trait TokenLookup: Send + Sync {
-    /// What this token is called, and what its bearer may do.
+    /// The id of this token, and what it permits, if it is valid.
     fn identify(&self, text: &str) -> Option<(TokenId, Scope)>;
-    /// What whoever was known by this token may do still.
+    /// What the token with this id permits, if it still exists.
     fn scope_of(&self, id: TokenId) -> Option<Scope>;
 }
 
@@ -50,40 +51,40 @@ pub struct Registry {
     counts: RegistryCounts,
 }
 
-/// What was done.
+/// The counters of the registry.
 #[derive(Debug, Default)]
 pub struct RegistryCounts {
     /// Manifests that were pushed.
     pub pushes: Counter,
     /// Manifests that were pulled.
     pub pulls: Counter,
-    /// Bytes of what was pushed.
+    /// Bytes of blobs that were pushed.
     pub received_bytes: Counter,
-    /// Bytes of what was pulled.
+    /// Bytes of blobs that were pulled.
     pub sent_bytes: Counter,
     /// Requests that were refused.
     pub refusals: Counter,
 }
 
 impl Registry {
-    /// That of these images, for bearers of these tokens.
+    /// A registry of these images, for these tokens.
     pub fn new(images: Arc<Images>, tokens: Arc<dyn TokenLookup>) -> anyhow::Result<Self> {
         let (bearers, counts) = (Bearers::new()?, RegistryCounts::default());
         Ok(Self { images, tokens, bearers, counts })
     }
 
-    /// What was done.
+    /// The counters.
     pub fn counts(&self) -> &RegistryCounts {
         &self.counts
     }
 
-    /// What there is.
+    /// The totals of the content store.
     pub fn usage(&self) -> Usage {
         self.images.content().usage()
     }
 }
 
-/// What the registry answers, for those whose requests have an [`Access`].
+/// The routes of the registry, for requests that have an [`Access`].
 pub fn routes<S: Clone + Send + Sync + 'static>(registry: Arc<Registry>) -> axum::Router<S> {
     axum::Router::new()
         .route("/v2", any(answer::ping))

@@ -1,13 +1,13 @@
-//! Reads the paths below `/v2/`: names of repositories have slashes, so that what a path is about is said at its end.
+//! Parses the paths below `/v2/`. Repository names contain slashes, so a path is parsed from its end.
 
 use berth_common::image::{Digest, Pick, Repository};
 
 use super::error::{Answered, RegistryError};
 
-/// What a path is about.
+/// The resource of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// The names of all repositories.
+    /// The list of all repositories.
     Catalog,
     Tags(Repository),
     Manifest(Repository, Reference),
@@ -19,7 +19,7 @@ pub(super) enum Route {
     Upload(Repository, String),
 }
 
-/// A tag or a digest; or what cannot be either, and is the name of nothing.
+/// A tag or a digest; or an invalid one, which names nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reference {
     Sound(Pick),
@@ -27,7 +27,7 @@ pub(super) enum Reference {
 }
 
 impl Route {
-    /// Reads what follows `/v2/`.
+    /// Parses what follows `/v2/`.
     pub(super) fn read(path: &str) -> Answered<Self> {
         if path == "_catalog" {
             return Ok(Self::Catalog);
@@ -50,7 +50,7 @@ impl Route {
         }
     }
 
-    /// The repository, where it is about one.
+    /// The repository, if the path has one.
     pub(super) fn repository(&self) -> Option<&Repository> {
         match self {
             Self::Catalog => None,
@@ -68,7 +68,7 @@ fn repository(text: &str) -> Answered<Repository> {
     text.parse().map_err(|error| RegistryError::name("the repository", error))
 }
 
-/// Reads a digest that a request names.
+/// Parses a digest of a request.
 pub(super) fn digest(text: &str) -> Answered<Digest> {
     text.parse().map_err(|error| RegistryError::name("the digest", error))
 }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lead_to_what_they_are_about() {
+    fn paths_are_parsed() {
         let name = |text: &str| -> Repository { text.parse().unwrap() };
         let digest = Digest::of(b"x");
         let read = |path: &str| Route::read(path).ok();

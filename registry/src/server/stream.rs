@@ -1,4 +1,4 @@
-//! Bytes between clients and the disk, some at a time: however long a blob is, a request takes little memory.
+//! Streams bytes between clients and the disk: however large a blob is, a request takes little memory.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,30 +15,30 @@ use super::Registry;
 use super::error::{Answered, RegistryError};
 use crate::images::ImageError;
 
-/// Bytes that go to the disk, or come from it, at once.
+/// Bytes that are written to disk, or read from it, at once.
 const CHUNK_BYTES: usize = 128 * 1024;
-/// How long a client may send nothing in the middle of a body.
+/// How long a client may be silent in the middle of a body.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long the rest of a body is read that nobody wants: a client that still sends may not see the answer otherwise.
+/// How long the rest of a refused body is read: a client that is still sending might not see the response otherwise.
 const DRAIN: Duration = Duration::from_secs(10);
 
 impl Registry {
-    /// Adds a request's body to an upload. What has come stays in it, whatever happens. Goes on in a task of its own, so that
-    /// the upload is given to `alone` if nobody waits for it any more.
+    /// Appends a request's body to an upload. What was received stays in it, whatever happens. Runs in a task of its
+    /// own, so that the upload is given to `alone` if the request is cancelled.
     pub(super) async fn receive(
         self: &Arc<Self>,
         upload: Upload,
         body: Body,
         alone: impl FnOnce(Option<Upload>) + Send + 'static,
     ) -> (Option<Upload>, Answered<()>) {
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, result) = tokio::sync::oneshot::channel();
         let registry = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err((upload, _)) = tell.send(registry.add(upload, body).await) {
+            if let Err((upload, _)) = sender.send(registry.add(upload, body).await) {
                 alone(upload);
             }
         });
-        told.await.unwrap_or_else(|_| (None, Err(ImageError::Stopping.into())))
+        result.await.unwrap_or_else(|_| (None, Err(ImageError::Stopping.into())))
     }
 
     async fn add(&self, upload: Upload, mut body: Body) -> (Option<Upload>, Answered<()>) {
@@ -65,7 +65,7 @@ impl Registry {
         }
     }
 
-    /// Bytes of a file from a place on, as a body.
+    /// Part of a file as a response body.
     pub(super) fn send(self: &Arc<Self>, file: File, from: u64, length: u64) -> Body {
         let state = (Arc::clone(self), file, from, length);
         Body::from_stream(stream::try_unfold(state, |(registry, file, from, left)| async move {
@@ -80,7 +80,7 @@ impl Registry {
     }
 }
 
-/// Some bytes of a body, and whether that was its end.
+/// The next bytes of a body, and whether it has ended.
 async fn gather(body: &mut Body) -> (Vec<Bytes>, Answered<bool>) {
     let (mut gathered, mut length) = (Vec::new(), 0);
     while length < CHUNK_BYTES {
@@ -93,14 +93,14 @@ async fn gather(body: &mut Body) -> (Vec<Bytes>, Answered<bool>) {
             }
             Ok(None) => return (gathered, Ok(true)),
             Ok(Some(Err(error))) => return (gathered, Err(broken(&error.to_string()))),
-            Err(_) => return (gathered, Err(broken("nothing came for too long"))),
+            Err(_) => return (gathered, Err(broken("the client was silent for too long"))),
         }
     }
     (gathered, Ok(false))
 }
 
 fn broken(why: &str) -> RegistryError {
-    let message = format!("the body did not come whole ({why}): go on where it ended");
+    let message = format!("the body is not complete ({why}): continue where it ended");
     RegistryError::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn drain(mut body: Body) {
 }
 
 /// The whole of a short body.
-pub(super) async fn whole(mut body: Body, most: usize) -> Answered<Vec<u8>> {
+pub(super) async fn read_all(mut body: Body, most: usize) -> Answered<Vec<u8>> {
     let too_long = || {
         let message = format!("the body has more than {most} bytes, which is the most a manifest may have");
         RegistryError::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
@@ -128,7 +128,7 @@ pub(super) async fn whole(mut body: Body, most: usize) -> Answered<Vec<u8>> {
             Err(too_long())
         }
         Ok(Err(error)) => Err(broken(&error.to_string())),
-        Err(_) => Err(broken("nothing came for too long")),
+        Err(_) => Err(broken("the client was silent for too long")),
     }
 }
 

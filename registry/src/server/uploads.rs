@@ -1,4 +1,4 @@
-//! Uploads: in one request, or begun, gone on with and finished in several.
+//! Uploads: in one request, or begun, continued and finished in several.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,23 +18,23 @@ use super::route::digest;
 use super::stream::drain;
 use crate::images::ImageError;
 
-/// Random bytes of an upload's id: nobody guesses one.
+/// Random bytes of an upload's id: too many to guess.
 const ID_BYTES: usize = 16;
 
 impl Registry {
-    /// Begins an upload; or is all of it, where the request says what its body is; or none, where the blob is there already.
+    /// Begins an upload; or stores a whole blob, if the request has its digest; or mounts a blob that exists already.
     pub(super) async fn begin(self: &Arc<Self>, name: Repository, request: Request) -> Answered<Response> {
         let query = request.uri().query().unwrap_or_default().to_owned();
         if let Some(wanted) = parameter(&query, "mount") {
             let wanted = digest(&wanted)?;
-            // Blobs belong to no repository, so that it does not matter where from.
+            // Blobs belong to no repository, so it does not matter which one it is mounted from.
             if self.images.with_store(move |_, content| Ok(content.size(&wanted)?)).await?.is_some() {
                 return Ok(created(&name, &wanted));
             }
         }
         if let Some(expected) = parameter(&query, "digest") {
             let expected = digest(&expected)?;
-            return self.at_once(name, expected, request).await;
+            return self.in_one_request(name, expected, request).await;
         }
         let mut id = [0; ID_BYTES];
         let random = SystemRandom::new().fill(&mut id);
@@ -44,7 +44,7 @@ impl Registry {
         Ok(accepted(StatusCode::ACCEPTED, &name, &id, 0))
     }
 
-    async fn at_once(
+    async fn in_one_request(
         self: &Arc<Self>,
         name: Repository,
         expected: Digest,
@@ -54,17 +54,17 @@ impl Registry {
         let (upload, received) = self.receive(upload, request.into_body(), drop).await;
         received?;
         let upload = upload.ok_or(ImageError::Stopping)?;
-        self.put_in_place(upload, expected).await?;
+        self.store_blob(upload, expected).await?;
         Ok(created(&name, &expected))
     }
 
-    /// How far an upload is.
+    /// The progress of an upload.
     pub(super) fn upload(&self, name: &Repository, id: &str) -> Answered<Response> {
         let length = self.images.sessions().length(id, name, Instant::now())?;
         Ok(accepted(StatusCode::NO_CONTENT, name, id, length))
     }
 
-    /// Adds a piece.
+    /// Appends a chunk.
     pub(super) async fn go_on(
         self: &Arc<Self>,
         name: Repository,
@@ -77,7 +77,7 @@ impl Registry {
         Ok(accepted(StatusCode::ACCEPTED, &name, &id, length))
     }
 
-    /// Adds the last piece, which may be empty, and keeps the blob.
+    /// Appends the last chunk, which may be empty, and stores the blob.
     pub(super) async fn finish(
         self: &Arc<Self>,
         name: Repository,
@@ -87,9 +87,9 @@ impl Registry {
         let expected = parameter(request.uri().query().unwrap_or_default(), "digest");
         let expected = digest(&expected.unwrap_or_default())?;
         let upload = self.add_to(&name, &id, request).await?;
-        // Whether it is what was said or not: nobody goes on with it.
+        // The upload ends, whether its digest is right or wrong.
         self.images.sessions().remove(&id, &name);
-        self.put_in_place(upload, expected).await?;
+        self.store_blob(upload, expected).await?;
         Ok(created(&name, &expected))
     }
 
@@ -101,29 +101,29 @@ impl Registry {
         }
     }
 
-    /// Takes an upload and adds a request's body to it. Where that fails, what has come stays, unless there is no room for more
-    /// of it: nobody can go on with it then, and what it holds is of use to others.
+    /// Takes an upload and appends a request's body. After an error it can be continued, unless there is no space for
+    /// more: then it is dropped, as the space it holds is of use to others.
     async fn add_to(self: &Arc<Self>, name: &Repository, id: &str, request: Request) -> Answered<Upload> {
         let upload = self.images.sessions().take(id, name, Instant::now())?;
         if let Err(error) = fits(request.headers(), upload.length()) {
             let length = upload.length();
             self.images.sessions().put_back(id, upload, Instant::now());
             drain(request.into_body()).await;
-            return Err(with_place(error, name, id, length));
+            return Err(with_location(error, name, id, length));
         }
         let (registry, its_name, its_id) = (Arc::clone(self), name.clone(), id.to_owned());
         let alone = move |upload| registry.give_back(&its_name, &its_id, upload);
         match self.receive(upload, request.into_body(), alone).await {
             (Some(upload), Ok(())) => Ok(upload),
             (upload, received) => {
-                let hopeless = received.as_ref().is_err_and(RegistryError::is_for_want_of_room);
+                let hopeless = received.as_ref().is_err_and(RegistryError::is_out_of_space);
                 self.give_back(name, id, upload.filter(|_| !hopeless));
                 received.and(Err(ImageError::Stopping.into()))
             }
         }
     }
 
-    /// Puts an upload back to be gone on with. What has lost its bytes is over.
+    /// Puts an upload back so that it can be continued. One whose bytes are lost is removed.
     fn give_back(&self, name: &Repository, id: &str, upload: Option<Upload>) {
         match upload {
             Some(upload) => self.images.sessions().put_back(id, upload, Instant::now()),
@@ -131,13 +131,13 @@ impl Registry {
         }
     }
 
-    async fn put_in_place(&self, upload: Upload, expected: Digest) -> Answered<()> {
+    async fn store_blob(&self, upload: Upload, expected: Digest) -> Answered<()> {
         let placed = self.images.with_store(move |_, _| Ok(upload.finish(&expected)?)).await;
         Ok(placed.map(|_| ())?)
     }
 }
 
-/// Whether a piece begins where the one before ended, and is as long as it says, where it says so.
+/// Whether a chunk begins where the upload ends, and has the announced length, if the request says so.
 fn fits(headers: &HeaderMap, length: u64) -> Answered<()> {
     let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
     let wrong = |message: String| {
@@ -149,7 +149,7 @@ fn fits(headers: &HeaderMap, length: u64) -> Answered<()> {
     let numbers =
         text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
     let Some((first, last)): Option<(u64, u64)> = numbers else {
-        return wrong("the Content-Range is none: FIRST-LAST is expected".to_owned());
+        return wrong("the Content-Range is not valid: FIRST-LAST is expected".to_owned());
     };
     if first != length {
         return wrong(format!("the upload has {length} bytes, and the piece begins at {first}"));
@@ -161,18 +161,18 @@ fn fits(headers: &HeaderMap, length: u64) -> Answered<()> {
     }
 }
 
-fn with_place(error: RegistryError, name: &Repository, id: &str, length: u64) -> RegistryError {
-    let place = HeaderValue::from_str(&place(name, id));
+fn with_location(error: RegistryError, name: &Repository, id: &str, length: u64) -> RegistryError {
+    let location = HeaderValue::from_str(&location(name, id));
     let range = HeaderValue::from_str(&range(length));
-    let error = place.into_iter().fold(error, |error, value| error.with_header(header::LOCATION, value));
+    let error = location.into_iter().fold(error, |error, value| error.with_header(header::LOCATION, value));
     range.into_iter().fold(error, |error, value| error.with_header(header::RANGE, value))
 }
 
-fn place(name: &Repository, id: &str) -> String {
+fn location(name: &Repository, id: &str) -> String {
     format!("/v2/{name}/blobs/uploads/{id}")
 }
 
-/// Of what is there. That of nothing cannot be said, and is said as clients expect it.
+/// The range of the received bytes. An empty one cannot be expressed, and is written as clients expect it.
 fn range(length: u64) -> String {
     format!("0-{}", length.saturating_sub(1))
 }
@@ -180,7 +180,7 @@ fn range(length: u64) -> String {
 fn accepted(status: StatusCode, name: &Repository, id: &str, length: u64) -> Response {
     let mut response = status.into_response();
     let headers = response.headers_mut();
-    insert(headers, "location", &place(name, id));
+    insert(headers, "location", &location(name, id));
     insert(headers, "range", &range(length));
     insert(headers, "docker-upload-uuid", id);
     response
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_follow_each_other() {
+    fn chunks_must_be_contiguous() {
         let fits = |range: &'static str, body: u64, length: u64| {
             let mut headers =
                 HeaderMap::from_iter([(header::CONTENT_RANGE, HeaderValue::from_static(range))]);

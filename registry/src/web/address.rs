@@ -1,11 +1,11 @@
-//! Which addresses of the web may be reached: public ones, and those that the edge's owner allows. Whoever deploys an app or
-//! an image names the address, and must not reach the edge's own network by it. Pure.
+//! Which addresses may be connected to: public ones, and those that the edge's owner permits. Apps and images name
+//! URLs, and must not be able to reach the edge's own network (server-side request forgery). Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// IPv4 networks that are no part of the public internet (IANA's registry of special-purpose addresses).
+/// IPv4 networks that are not public (IANA IPv4 Special-Purpose Address Registry).
 const NOT_PUBLIC_V4: [(Ipv4Addr, u8); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -23,7 +23,7 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u8); 15] = [
     (Ipv4Addr::new(224, 0, 0, 0), 4),
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
-/// What is public of IPv6, and what of that is not after all: protocols, documentation, and ways to IPv4 addresses.
+/// The public part of IPv6, and the exceptions in it: protocol assignments, documentation, and embedded IPv4 addresses.
 const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 const NOT_PUBLIC_V6: [(Ipv6Addr, u8); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
@@ -32,14 +32,14 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u8); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// Whether this address may be reached.
+/// Whether this address may be connected to.
 pub(super) fn is_allowed(address: IpAddr, allowed: &[IpNet]) -> bool {
-    is_named(address, allowed) || is_public(address.to_canonical())
+    is_in_any(address, allowed) || is_public(address.to_canonical())
 }
 
-/// Whether these networks have this address.
-pub(super) fn is_named(address: IpAddr, networks: &[IpNet]) -> bool {
-    // An IPv4 address in the clothes of IPv6 is one.
+/// Whether one of these networks contains this address.
+pub(super) fn is_in_any(address: IpAddr, networks: &[IpNet]) -> bool {
+    // An IPv4-mapped IPv6 address counts as the IPv4 address.
     let address = address.to_canonical();
     networks.iter().any(|net| net.contains(&address))
 }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_public_addresses_are_reached_unless_others_are_allowed() {
+    fn only_public_addresses_are_permitted_unless_others_are_allowed() {
         let allowed = |text: &str, nets: &[IpNet]| is_allowed(text.parse().unwrap(), nets);
         for public in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
             assert!(allowed(public, &[]), "{public}");

@@ -1,5 +1,5 @@
-//! Connects to servers of the web. The address is looked at before it is connected to, and it is that one which is connected
-//! to: what the name becomes later makes no difference.
+//! Connects to servers by URL. The resolved address is checked and then connected to, so that a later change of the
+//! name in DNS cannot lead elsewhere (DNS rebinding).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::WebAddress;
-use super::address::{is_allowed, is_named};
+use super::address::{is_allowed, is_in_any};
 
-/// Longest wait for one connection: the other side of the world takes a third of a second, and packets are lost.
+/// Longest wait for one connection: the farthest servers take a third of a second, and packets are lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for TLS on a connection.
+/// Longest TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most addresses of one host that are tried.
 const MAX_ADDRESSES: usize = 4;
@@ -26,39 +26,39 @@ const MAX_ADDRESSES: usize = 4;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each says what its fields are")]
 pub enum WebError {
-    /// What was given is no URL of a server.
-    #[error("{0:?} is no address of the web")]
+    /// The URL is not valid.
+    #[error("{0:?} is not a URL")]
     Url(String),
-    /// The name leads to no address now.
+    /// The host name cannot be resolved now.
     #[error("the host {host} cannot be resolved: {error}")]
     Resolve { host: String, error: std::io::Error },
-    /// The address is not one that may be reached.
+    /// The address is not permitted.
     #[error(
         "{host} is {address}, which is no public address: the edge goes there only if it runs with {option} for it"
     )]
     Forbidden { host: String, address: IpAddr, option: &'static str },
-    /// The address may only be spoken to with TLS.
+    /// The address may only be connected to with TLS.
     #[error(
         "{host} is {address}, and the edge speaks to it without TLS only if it runs with {option} for that address"
     )]
     Plain { host: String, address: IpAddr, option: &'static str },
-    /// The name has no address.
+    /// The host name has no address.
     #[error("the host {0} has no address")]
     NoAddress(String),
-    /// Nobody answers there.
+    /// The connection failed.
     #[error("no connection to {address}: {error}")]
     Connect { address: SocketAddr, error: std::io::Error },
-    /// This machine trusts nobody.
+    /// This machine has no trusted certificate authorities.
     #[error(transparent)]
     NoAuthorities(#[from] NoAuthorities),
-    /// The server is not who it should be, or does not speak TLS.
+    /// The TLS handshake or the certificate check failed.
     #[error("no TLS with {host}: {error}")]
     Tls { host: String, error: std::io::Error },
 }
 
 impl WebError {
-    /// Whether it may be otherwise in a moment.
-    pub fn may_pass(&self) -> bool {
+    /// Whether a retry may succeed.
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Resolve { .. } | Self::Connect { .. })
     }
 }
@@ -68,42 +68,42 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// Which servers are spoken to without TLS where a URL says so.
+/// Which servers may be reached without TLS, if the URL says `http`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlainTo {
-    /// All that are reached.
+    /// All permitted ones.
     Anybody,
-    /// Those whose address the edge's owner allows.
+    /// Those at addresses that the edge's owner permits.
     Allowed,
 }
 
-/// Reaches public addresses, and others that are allowed.
+/// Connects to public addresses, and to others that are permitted.
 pub struct Connector {
     allowed: Vec<IpNet>,
-    /// The option that allows them, for people.
+    /// The option that permits them, for error texts.
     option: &'static str,
     plain: PlainTo,
-    /// Who is trusted besides the machine's own authorities.
+    /// Trusted certificate authorities besides those of the machine.
     authorities: Vec<CertificateDer<'static>>,
-    /// Made when the first one is needed: reading all authorities takes a while.
+    /// Built when first needed: reading all authorities takes a while.
     tls: OnceLock<TlsConnector>,
 }
 
 impl Connector {
-    /// One that reaches public addresses and these, which this option of the edge allows.
+    /// A connector for public addresses and these, which this option of the edge permits.
     pub fn new(allowed: Vec<IpNet>, option: &'static str, plain: PlainTo) -> Self {
         Self { allowed, option, plain, authorities: Vec::new(), tls: OnceLock::new() }
     }
 
-    /// One that trusts these authorities too.
+    /// The same, trusting these authorities too.
     pub fn trusting(self, authorities: Vec<CertificateDer<'static>>) -> Self {
         Self { authorities, ..self }
     }
 
-    /// Connects to the server of a server.
+    /// Connects to a server.
     pub async fn connect(&self, server: &WebAddress) -> Result<Box<dyn Stream>, WebError> {
         let stream = self.connect_first(server).await?;
-        // Requests and acknowledgements are small, and somebody waits for them.
+        // Requests and acknowledgements are small, and a client waits for them.
         let _ = stream.set_nodelay(true);
         if !server.tls {
             return Ok(Box::new(stream));
@@ -111,15 +111,15 @@ impl Connector {
         let tls = |error| WebError::Tls { host: server.host.clone(), error };
         let name = ServerName::try_from(server.host.clone()).map_err(|e| tls(std::io::Error::other(e)))?;
         let secured = tokio::time::timeout(TLS_TIMEOUT, self.tls()?.connect(name, stream)).await;
-        Ok(Box::new(secured.map_err(|_| tls(too_late())).and_then(|secured| secured.map_err(tls))?))
+        Ok(Box::new(secured.map_err(|_| tls(timed_out())).and_then(|secured| secured.map_err(tls))?))
     }
 
-    /// The first of a host's addresses that may be reached and can be.
+    /// Connects to the first permitted address that accepts.
     async fn connect_first(&self, server: &WebAddress) -> Result<TcpStream, WebError> {
         let mut failed = None;
         for address in self.addresses(server).await? {
             let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-            match connected.unwrap_or_else(|_| Err(too_late())) {
+            match connected.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failed = Some(WebError::Connect { address, error }),
             }
@@ -127,7 +127,7 @@ impl Connector {
         Err(failed.unwrap_or_else(|| WebError::NoAddress(server.host.clone())))
     }
 
-    /// The addresses of a server that may be reached: at least one.
+    /// The permitted addresses of a server: at least one.
     async fn addresses(&self, server: &WebAddress) -> Result<Vec<SocketAddr>, WebError> {
         let host = || server.host.clone();
         let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
@@ -144,7 +144,7 @@ impl Connector {
             return Ok(reached);
         }
         let plain: Vec<SocketAddr> =
-            reached.into_iter().filter(|address| is_named(address.ip(), &self.allowed)).collect();
+            reached.into_iter().filter(|address| is_in_any(address.ip(), &self.allowed)).collect();
         if plain.is_empty() { Err(WebError::Plain { host: host(), address, option }) } else { Ok(plain) }
     }
 
@@ -161,7 +161,7 @@ impl Connector {
     }
 }
 
-fn too_late() -> std::io::Error {
+fn timed_out() -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")
 }
 
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_edges_own_network_is_not_reached() {
+    fn the_edges_own_network_is_not_permitted() {
         let connector = Connector::new(Vec::new(), "--allow", PlainTo::Anybody);
         for url in [
             "http://127.0.0.1:1/",
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn some_are_spoken_to_without_tls_only_where_that_is_allowed() {
+    fn plain_http_is_permitted_only_where_it_is_allowed() {
         let loopback = vec!["127.0.0.0/8".parse().unwrap()];
         let connector = Connector::new(loopback, "--allow", PlainTo::Allowed);
         assert!(reached(&connector, "http://127.0.0.1:5000/").is_ok());

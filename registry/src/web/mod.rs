@@ -1,5 +1,5 @@
-//! Reaches servers of the web: takes their URLs apart, connects to addresses that may be reached and to no others, with TLS
-//! where the URL says so. Knows nothing of what is said there.
+//! Connects to servers on the web: parses URLs, and connects only to permitted addresses, with TLS if the URL says so.
+//! Does not know the protocol on top.
 
 mod address;
 mod connector;

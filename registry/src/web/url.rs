@@ -1,26 +1,26 @@
-//! The parts of a URL.
+//! URLs and their parts.
 
 use ::http::Uri;
 
 use super::WebError;
 
-/// Where a URL leads.
+/// A parsed URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebAddress {
-    /// Whether it is spoken to with TLS.
+    /// Whether it is `https`.
     pub tls: bool,
-    /// A name or an address, without brackets.
+    /// A host name or an address, without brackets.
     pub host: String,
-    /// The one that it is reached at.
+    /// The port to connect to.
     pub port: u16,
-    /// Host and port as the URL has them.
+    /// Host and port as in the URL.
     pub authority: String,
     /// Path and query.
     pub path: String,
 }
 
 impl WebAddress {
-    /// Reads a URL. One with a user in it is none: it would be a secret where nobody looks for one.
+    /// Parses a URL. One with user information is refused: it would hold a secret in an unexpected place.
     pub fn of(url: &str) -> Result<Self, WebError> {
         let wrong = || WebError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
@@ -40,7 +40,7 @@ impl WebAddress {
         Ok(Self { tls, host, port, authority: authority.to_string(), path })
     }
 
-    /// Where a `Location` leads that was answered here.
+    /// Resolves a `Location` header of a response from this URL.
     pub fn follow(&self, location: &str) -> Result<Self, WebError> {
         if location.starts_with('/') && !location.starts_with("//") {
             let uri: Uri = location.parse().map_err(|_| WebError::Url(location.to_owned()))?;
@@ -50,7 +50,7 @@ impl WebAddress {
         Self::of(location)
     }
 
-    /// Whether this is the same server, spoken to in the same way: who may know here what is known there.
+    /// Whether this is the same server with the same scheme: then credentials may be sent to it too.
     pub fn is_same_server(&self, other: &Self) -> bool {
         let host = self.host.eq_ignore_ascii_case(&other.host);
         host && (self.tls, self.port) == (other.tls, other.port)
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_taken_apart() {
+    fn urls_are_parsed() {
         let address = WebAddress::of("https://example.com/hook?a=b").unwrap();
         assert_eq!((address.tls, address.host.as_str(), address.port), (true, "example.com", 443));
         assert_eq!(address.path, "/hook?a=b");
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn locations_are_followed_as_they_are_meant() {
+    fn locations_are_resolved() {
         let here = WebAddress::of("https://example.com/a?b").unwrap();
         let there = here.follow("/c?d=e").unwrap();
         assert!(there.is_same_server(&here) && there.path == "/c?d=e");

@@ -1,10 +1,10 @@
-//! The versions of one app: at most so many, one of them current. Pure: what is stored and routed follows from it.
+//! The versions of one app: a limited number, one of them current. Pure: what is stored and routed follows from it.
 
 use berth_common::ids::Version;
 use berth_common::spec::{AppSpec, OfApp};
 use serde::{Deserialize, Serialize};
 
-/// Versions that are kept of each app: enough to go back behind a bad week.
+/// Versions that are kept of each app: enough to go back after a week of bad deployments.
 pub const KEPT_VERSIONS: usize = 10;
 
 /// One version of an app.
@@ -14,26 +14,26 @@ pub struct AppVersion {
     pub version: Version,
     /// When it was deployed, in milliseconds since 1970.
     pub created_ms: u64,
-    /// What was deployed.
+    /// The specification that was deployed.
     pub spec: AppSpec,
 }
 
-/// An app as the store keeps it.
+/// An app as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppHistory {
     current: Version,
-    /// The oldest first; never empty, and the current one among them.
+    /// The oldest first; never empty, and the current one is among them.
     versions: Vec<AppVersion>,
 }
 
 impl AppHistory {
-    /// The first version of an app.
+    /// The history of an app with a first version.
     pub fn begin(spec: AppSpec, now_ms: u64) -> Self {
         let version = Version(1);
         Self { current: version, versions: vec![AppVersion { version, created_ms: now_ms, spec }] }
     }
 
-    /// With one more version, which is current.
+    /// Adds a version, which becomes current.
     #[must_use]
     pub fn deploy(&self, spec: AppSpec, now_ms: u64) -> Self {
         let newest = self.versions.iter().map(|known| known.version).max().unwrap_or_default();
@@ -44,7 +44,7 @@ impl AppHistory {
         Self { current: version, versions }
     }
 
-    /// With this version as the current one: without a number, the newest that is older than the current one.
+    /// Makes this version current; without a number, the newest that is older than the current one.
     pub fn roll_back(&self, to: Option<Version>) -> Option<Self> {
         let older = || self.versions.iter().map(|known| known.version).filter(|v| *v < self.current).max();
         let to = to.or_else(older)?;
@@ -55,7 +55,7 @@ impl AppHistory {
     /// The version that requests are routed by.
     pub fn current(&self) -> &AppVersion {
         let current = self.versions.iter().find(|known| known.version == self.current);
-        // Only a store that was tampered with has none; the newest is the best there is.
+        // Only a corrupted store has none; the newest is the best substitute.
         current.unwrap_or(&self.versions[self.versions.len() - 1])
     }
 
@@ -64,12 +64,12 @@ impl AppHistory {
         self.versions.iter().map(|known| (known, known.version == self.current))
     }
 
-    /// The version with this number, where it is kept.
+    /// The version with this number, if it is kept.
     pub fn get(&self, version: Version) -> Option<&AppVersion> {
         self.versions.iter().find(|known| known.version == version)
     }
 
-    /// Its current version's specification, each class with what it has from the app.
+    /// The specification of the current version, each class with its settings from the app.
     pub fn routed(&self) -> AppSpec {
         let AppVersion { version, spec, .. } = self.current();
         let mut spec = spec.clone();
@@ -78,8 +78,8 @@ impl AppHistory {
         spec
     }
 
-    /// Whether it can be what a store holds.
-    pub fn is_sound(&self) -> bool {
+    /// Whether the history is valid.
+    pub fn is_valid(&self) -> bool {
         let name = self.versions.first().map(|first| &first.spec.name);
         self.get(self.current).is_some() && self.versions.iter().all(|v| Some(&v.spec.name) == name)
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_ten_are_kept_and_numbers_are_never_used_again() {
+    fn the_last_ten_versions_are_kept_and_numbers_are_not_reused() {
         let mut history = AppHistory::begin(app("a", &[]), 0);
         for _ in 0..11 {
             history = history.deploy(app("a", &[]), 0);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn one_goes_back_to_the_version_before_or_to_any_that_is_kept() {
+    fn the_previous_or_any_kept_version_can_be_rolled_back_to() {
         let history = AppHistory::begin(app("a", &[]), 0);
         assert_eq!(history.roll_back(None), None);
         let third = history.deploy(app("a", &[]), 1).deploy(app("a", &[]), 2);

@@ -1,4 +1,4 @@
-//! Events that hooks are still to be told.
+//! Events for hooks, with the state of their delivery.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,12 +11,12 @@ use serde_json::Value;
 /// Bytes of an event's number.
 pub const NUMBER_BYTES: usize = 10;
 
-/// Which event: the store numbers them in the order in which they are written, those of one object with the others.
+/// The id of an event. The store numbers events in the order in which they are written, over all objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
-    /// Whose event it is.
+    /// The object.
     pub object: ObjectId,
-    /// Its place among all events.
+    /// The number, big-endian.
     pub number: [u8; NUMBER_BYTES],
 }
 
@@ -37,18 +37,18 @@ impl FromStr for EventId {
     }
 }
 
-/// An event that is still to be told.
+/// An event that was not delivered yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// What happened, and who is to be told.
+    /// What happened, and where it is posted.
     pub event: Event,
-    /// Of a callback.
+    /// The callback, for an event of a callback.
     #[serde(default)]
     pub callback: Option<Due>,
-    /// How often it was tried.
+    /// How many times it was tried.
     #[serde(default)]
     pub attempts: u32,
-    /// Not before this, in milliseconds since 1970.
+    /// Not to be tried before this, in milliseconds since 1970.
     #[serde(default)]
     pub next_ms: u64,
     /// Why the last try failed.
@@ -56,12 +56,12 @@ pub struct Delivery {
     pub last_error: Option<String>,
 }
 
-/// A callback that was due.
+/// The callback that an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Due {
-    /// None for a cron.
+    /// The name of the callback; None for a cron.
     pub callback: Option<CallbackName>,
-    /// What it was declared with.
+    /// The payload of the schedule.
     pub payload: Value,
     /// When it was due, in milliseconds since 1970.
     pub scheduled_ms: u64,

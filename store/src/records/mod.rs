@@ -1,5 +1,4 @@
-//! What the store keeps, as it is kept: records and their keys, and how they are written. What is done with them is
-//! decided elsewhere.
+//! The records of the store, with their keys and their serialized form. Contains no decisions about them.
 
 mod app;
 mod event;

@@ -1,27 +1,27 @@
-//! Something that an object is to do at a time.
+//! Alarms, schedules and pending cron runs of objects.
 
 use berth_common::ids::{CallbackName, ObjectKey, ScheduleId};
 use berth_common::spec::Action;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Something that an object is to do at a time.
+/// An action of an object at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// Its name among what the object is to do.
+    /// Its id among those of the object.
     pub id: ScheduleId,
     /// The object.
     pub key: ObjectKey,
-    /// What is to be done.
+    /// The action.
     pub what: What,
-    /// What it was declared with.
+    /// The payload that it was created with.
     #[serde(default)]
     pub payload: Value,
-    /// When it is meant for, in milliseconds since 1970.
+    /// When it was scheduled for, in milliseconds since 1970.
     pub scheduled_ms: u64,
-    /// When it is tried next; None once it has been tried often enough.
+    /// When it is tried next, in milliseconds since 1970; None once it has failed too often.
     pub due_ms: Option<u64>,
-    /// How often it was tried.
+    /// How many times it was tried.
     #[serde(default)]
     pub attempts: u32,
     /// Why the last try failed.
@@ -29,23 +29,23 @@ pub struct Schedule {
     pub last_error: Option<String>,
 }
 
-/// What is done.
+/// An action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// What the object's class, as it is then, says under this name.
+    /// The callback of this name, as the object's class then declares it.
     Callback(CallbackName),
-    /// What a cron said when it was due.
+    /// The action of a cron, as declared when it was due.
     Cron(Action),
 }
 
 impl Schedule {
-    /// Whether nobody will look at it any more: a cron's next one comes by itself.
+    /// Whether it can be removed after its last failure: a cron has a next run anyway.
     pub fn is_over(&self) -> bool {
         self.due_ms.is_none() && matches!(self.what, What::Cron(_))
     }
 
-    /// Whether it is the one alarm of its object.
+    /// Whether it is the alarm of its object.
     pub fn is_alarm(&self) -> bool {
         self.id == ScheduleId::ALARM
     }

@@ -1,4 +1,4 @@
-//! Sealed secrets of apps, and passwords for registries. Nothing here can open them.
+//! Encrypted secrets of apps, and passwords for registries. Nothing here can decrypt them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Bytes of a key's id.
 pub const KEY_ID_BYTES: usize = 8;
 
-/// Names a key: the first bytes of a hash of it, which say nothing of the key. So a key under the wrong name is noticed.
+/// The id of a key: the first bytes of a hash of it, which reveal nothing of the key. So a key under a wrong id is
+/// noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyId([u8; KEY_ID_BYTES]);
@@ -23,7 +24,7 @@ impl KeyId {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// The bytes of the id.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -56,20 +57,20 @@ impl From<KeyId> for String {
     }
 }
 
-/// A secret as it is stored.
+/// A secret as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretRecord {
-    /// The app that it belongs to.
+    /// The app.
     pub app: AppName,
-    /// Its name in the app.
+    /// The name.
     pub name: SecretName,
-    /// In milliseconds since 1970.
+    /// When it was first set, in milliseconds since 1970.
     pub created_ms: u64,
-    /// When its value was put, in milliseconds since 1970.
+    /// When it was last set, in milliseconds since 1970.
     pub updated_ms: u64,
-    /// How often it was put.
+    /// How many times it was set.
     pub version: u64,
-    /// What is encrypted.
+    /// The encrypted value.
     #[serde(flatten)]
     pub sealed: Sealed,
 }
@@ -77,26 +78,26 @@ pub struct SecretRecord {
 /// An encrypted value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
-    /// What it is encrypted with.
+    /// The id of the key.
     pub key: KeyId,
-    /// What the encryption began with: never the same twice under one key.
+    /// The nonce: never the same twice with one key.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub nonce: Vec<u8>,
-    /// The value, and the tag that shows changes of it.
+    /// The ciphertext and the authentication tag.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub ciphertext: Vec<u8>,
 }
 
-/// The user of a registry, as stored.
+/// The login for a registry, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryRecord {
-    /// The registry, by its canonical name.
+    /// The canonical name of the registry.
     pub registry: Registry,
-    /// Who is known there.
+    /// The user name.
     pub username: String,
-    /// When the password was given, in milliseconds since 1970.
+    /// When the password was set, in milliseconds since 1970.
     pub updated_ms: u64,
-    /// The password.
+    /// The encrypted password.
     #[serde(flatten)]
     pub sealed: Sealed,
 }

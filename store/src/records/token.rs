@@ -1,22 +1,22 @@
-//! The bearer tokens of the edge's APIs, of which only hashes are kept.
+//! The bearer tokens of the edge's APIs. Only their hashes are stored.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What every token begins with, so that people and scanners for leaked secrets know one.
+/// The prefix of every token, by which people and secret scanners recognize one.
 pub const TOKEN_PREFIX: &str = "berth_";
 
-/// What a token allows. Each scope includes those before it.
+/// What a token permits. Each scope includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Look at everything but what is secret.
+    /// Read everything except secrets.
     Read,
-    /// Deploy apps, and start and end containers.
+    /// Also deploy apps, and start and stop containers.
     Deploy,
-    /// All, tokens too.
+    /// Everything, tokens included.
     Admin,
 }
 
@@ -30,12 +30,12 @@ impl fmt::Display for Scope {
     }
 }
 
-/// What a token is called: the first 8 bytes of its hash, which say nothing of the token.
+/// The id of a token: the first 8 bytes of its hash, which reveal nothing of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenId([u8; 8]);
 
 impl TokenId {
-    /// Its bytes.
+    /// The bytes of the id.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -72,19 +72,19 @@ impl<'de> Deserialize<'de> for TokenId {
     }
 }
 
-/// A token as it is stored.
+/// A token as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRecord {
-    /// What it is called.
+    /// Its id.
     pub id: TokenId,
-    /// What its owner calls it.
+    /// Its name, for people.
     pub name: String,
-    /// What it allows.
+    /// What it permits.
     pub scope: Scope,
-    /// SHA-256 of the token, in hexadecimal. A token is random, so that a slow hash would protect nothing.
+    /// SHA-256 of the token, in hexadecimal. A token is random, so a slow hash would add nothing.
     pub hash: String,
-    /// In milliseconds since 1970.
+    /// When it was created, in milliseconds since 1970.
     pub created_ms: u64,
-    /// The same; at most a minute behind.
+    /// When it was last used, in milliseconds since 1970, accurate to a minute.
     pub last_used_ms: Option<u64>,
 }

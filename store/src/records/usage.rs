@@ -1,4 +1,4 @@
-//! The key of the record of what one instance took.
+//! The key of an instance's usage record.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 use berth_common::ids::InstanceId;
 use berth_engine::UsageRecord;
 
-/// Names the record of one instance's life, and orders them by their ends: the same life has the same key each time that it
-/// is written.
+/// The key of the usage record of one instance, ordered by the end of the instance. Writing a record again gives the
+/// same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UsageKey {
     ended_ms: u64,
@@ -18,22 +18,22 @@ pub struct UsageKey {
 const KEY_BYTES: usize = 8 + 16;
 
 impl UsageKey {
-    /// That of this record.
+    /// The key of this record.
     pub fn of(record: &UsageRecord) -> Self {
         Self { ended_ms: record.ended_ms(), instance: record.instance }
     }
 
-    /// Before all records of lives that ended at this moment or later.
+    /// Sorts before all records of instances that ended at this time or later.
     pub fn at(ended_ms: u64) -> Self {
         Self { ended_ms, instance: InstanceId::from_bytes([0; 16]) }
     }
 
-    /// When the life ended, in milliseconds since 1970.
+    /// When the instance ended, in milliseconds since 1970.
     pub fn ended_ms(self) -> u64 {
         self.ended_ms
     }
 
-    /// As the store has it: in the order of keys.
+    /// The bytes in the store, which sort like the keys.
     pub fn to_bytes(self) -> [u8; KEY_BYTES] {
         let mut bytes = [0; KEY_BYTES];
         bytes[..8].copy_from_slice(&self.ended_ms.to_be_bytes());
@@ -48,9 +48,9 @@ impl fmt::Display for UsageKey {
     }
 }
 
-/// Not what an answer gave as `next_cursor`.
+/// The text is not a `next_cursor` of this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no cursor: give the `next_cursor` of the page before")]
+#[error("is not a cursor: give the `next_cursor` of the previous page")]
 pub struct NoCursor;
 
 impl FromStr for UsageKey {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_in_the_order_of_ends_and_survive_their_text() {
+    fn keys_sort_by_end_and_survive_a_round_trip() {
         let keys = [(255, 9), (256, 1), (256, 2), (1 << 40, 0)];
         let keys =
             keys.map(|(ended_ms, byte)| UsageKey { ended_ms, instance: InstanceId::from_bytes([byte; 16]) });

@@ -1,8 +1,8 @@
-//! Where tags and manifests of images lie in the database, and how they are listed.
+//! The layout of tags and manifests of images in the database, and their lists.
 //!
 //! ```text
 //! image_tags:      repository ‖ 0 ‖ tag         the manifest that has the tag
-//! image_manifests: repository ‖ 0 ‖ digest 32   what is known of the manifest; itself it is content
+//! image_manifests: repository ‖ 0 ‖ digest 32   the record of the manifest; its text is in the content store
 //! ```
 
 use std::ops::Bound;
@@ -14,11 +14,11 @@ use super::{SledStore, Table, failed};
 use crate::value::{self, piece_key};
 use crate::{Catalogue, ManifestRecord, StoreError, TagRecord};
 
-/// A number that no piece of a tag's value reaches, and that is before any key that the tag's own key begins: those go on
-/// with a character of another tag.
+/// A piece index that no tag's value reaches, and that sorts before every longer tag of which a tag is a prefix: those
+/// continue with a character.
 const LAST_PIECE: u16 = 0x00ff;
 
-/// Neither name holds a zero byte.
+/// Neither name contains a zero byte.
 pub(super) fn tag_key(repository: &Repository, tag: &str) -> Vec<u8> {
     [repository.as_str().as_bytes(), b"\0", tag.as_bytes()].concat()
 }
@@ -27,13 +27,13 @@ pub(super) fn manifest_key(repository: &Repository, digest: &Digest) -> Vec<u8> 
     [repository.as_str().as_bytes(), b"\0", digest.as_bytes()].concat()
 }
 
-/// Behind all keys of a repository, and before those of the next one.
+/// Sorts after all keys of a repository, and before those of the next one.
 fn behind(repository: &Repository) -> Vec<u8> {
     [repository.as_str().as_bytes(), b"\x01"].concat()
 }
 
 impl SledStore {
-    /// Values in the order of their keys, from a bound on and as long as the keys begin so, at most so many.
+    /// Values in the order of their keys, from a bound on, while the keys have the prefix; at most `limit`.
     fn listed<T: DeserializeOwned>(
         &self,
         table: Table,
@@ -48,7 +48,7 @@ impl SledStore {
                 break;
             }
             if let Some(key) = value::first_piece_of(&piece) {
-                // One that was removed meanwhile is gone.
+                // Missing if it was removed in the meantime.
                 found.extend(self.trees().read::<T>(table, key)?);
             }
         }
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_is_gone_and_another_takes_its_place() {
+    fn tags_and_manifests_are_replaced_and_removed() {
         let (_directory, store) = filled();
         let (a, v1): (Repository, Tag) = ("a".parse().unwrap(), "v1".parse().unwrap());
         let (manifest, tag) = tagged("a", "v1", b"newer");

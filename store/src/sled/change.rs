@@ -1,4 +1,4 @@
-//! The trees of the database, and what a write changes in them. Knows nothing of files and batches.
+//! The trees of the database, and the changes of a write to them. Does not know files and batches.
 
 use std::ops::Bound;
 
@@ -21,35 +21,35 @@ use crate::{EventId, NUMBER_BYTES};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Table {
     Objects,
-    /// The ids of the objects whose record says that an instance is placed.
+    /// The ids of the objects with a placed instance.
     Placed,
     Apps,
     Meta,
     Tokens,
-    /// Objects' values, by the object's id and the key behind it.
+    /// Values of objects, by object id and key.
     Kv,
-    /// Events that are to be told (`outbox`).
+    /// Events that wait for delivery (`outbox`).
     Hooks,
     /// Events that were set aside.
     Dead,
-    /// What objects are to do (`schedules`).
+    /// Schedules of objects (`schedules`).
     Schedules,
     Due,
     DueOf,
     Crons,
-    /// Sealed secrets, by app and name.
+    /// Encrypted secrets, by app and name.
     Secrets,
-    /// What instances took, by the moment of their end and the instance.
+    /// Usage records, by end and instance.
     Usage,
-    /// Users of registries, by the registry.
+    /// Logins for registries, by registry.
     Registries,
-    /// Images' tags and manifests (`catalogue`).
+    /// Tags and manifests of images (`catalogue`).
     ImageTags,
     ImageManifests,
 }
 
 impl Table {
-    /// All of them in the order of their numbers, with their names in the database.
+    /// All tables in the order of their numbers, with their names in the database.
     const ALL: [(Self, &str); 17] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
@@ -88,7 +88,7 @@ impl Trees {
         &self.0
     }
 
-    /// The value under a key.
+    /// The value of a key.
     pub(crate) fn read<T: DeserializeOwned>(
         &self,
         table: Table,
@@ -102,7 +102,7 @@ impl Trees {
         })
     }
 
-    /// Values in the order of their keys, from the first behind this key.
+    /// Values in the order of their keys, from the first after this key.
     pub(crate) fn read_all<T: DeserializeOwned>(
         &self,
         table: Table,
@@ -124,15 +124,15 @@ impl Trees {
     }
 }
 
-/// A piece of a batch, ready to be written.
+/// A part of a batch, ready to be written.
 pub(super) enum Change {
-    /// A value with its checksum, or its removal where there are no pieces.
+    /// A value with its checksum, or its removal if there are no pieces.
     Value { table: Table, key: Vec<u8>, pieces: Vec<Piece> },
-    /// A key without a value: an entry of an index, there or not.
+    /// Inserts or removes a key without a value: an entry of an index.
     Entry { table: Table, key: Vec<u8>, there: bool },
-    /// When something is due (`schedules`), in place of when it was before.
+    /// Sets or removes the due time of a schedule (`schedules`).
     Due { key: Vec<u8>, due_ms: Option<u64> },
-    /// These, where something is due then.
+    /// These changes, but only if the schedule is still due at this time.
     IfDue { key: Vec<u8>, due_ms: u64, changes: Vec<Self> },
 }
 
@@ -159,7 +159,7 @@ impl Numbers {
 }
 
 impl Change {
-    /// What a write changes.
+    /// The changes of a write.
     pub(super) fn of(write: &Write, numbers: &mut Numbers) -> Result<Vec<Self>, StoreError> {
         Ok(match write {
             Write::Record(record) => {
@@ -199,7 +199,7 @@ impl Change {
                 vec![Self::put(Table::Hooks, &event_key(id), delivery)?]
             }
             Write::Retried(id, delivery) => vec![Self::put(Table::Hooks, &event_key(*id), delivery)?],
-            Write::EventTold(id) => vec![Self::remove(Table::Hooks, &event_key(*id))],
+            Write::EventDelivered(id) => vec![Self::remove(Table::Hooks, &event_key(*id))],
             Write::SetAside(id, delivery) => vec![
                 Self::remove(Table::Hooks, &event_key(*id)),
                 Self::put(Table::Dead, &dead_key(*id), delivery)?,
@@ -249,18 +249,18 @@ impl Change {
         Ok(Self::Value { table: Table::Kv, key, pieces })
     }
 
-    /// A value in the place of what is under this key.
+    /// Inserts or replaces the value of this key.
     pub(super) fn put(table: Table, key: &[u8], value: &impl Serialize) -> Result<Self, StoreError> {
         let value = serde_json::to_vec(value).map_err(|error| StoreError::Io(error.to_string()))?;
         Ok(Self::Value { table, key: key.to_owned(), pieces: value::pieces(key, &value)? })
     }
 
-    /// Nothing under this key.
+    /// Removes this key.
     pub(super) fn remove(table: Table, key: &[u8]) -> Self {
         Self::Value { table, key: key.to_owned(), pieces: Vec::new() }
     }
 
-    /// How many bytes it writes.
+    /// The number of bytes that it writes.
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Value { pieces, .. } => {
@@ -320,7 +320,7 @@ fn set_due(
     Ok(())
 }
 
-/// Removes what is left of a longer value that was there before.
+/// Removes the further pieces of a longer value that was there before.
 fn remove_pieces_from(
     first: usize,
     key: &[u8],
@@ -335,12 +335,12 @@ fn remove_pieces_from(
     Ok(())
 }
 
-/// The key of one of an object's values.
+/// The key of an object's value.
 pub(super) fn kv_key(object: ObjectId, key: &str) -> Vec<u8> {
     [object.as_bytes(), key.as_bytes()].concat()
 }
 
-/// The key of a secret. Neither name holds a zero byte.
+/// The key of a secret. Neither name contains a zero byte.
 pub(super) fn secret_key(app: &AppName, name: &str) -> Vec<u8> {
     [app.as_str().as_bytes(), b"\0", name.as_bytes()].concat()
 }

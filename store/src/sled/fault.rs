@@ -1,4 +1,4 @@
-//! What is said of a database that cannot be opened.
+//! Errors of a database that cannot be opened.
 
 use std::path::Path;
 

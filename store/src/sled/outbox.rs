@@ -1,7 +1,7 @@
-//! Where events lie in the database that are to be told, and those that were set aside.
+//! The layout of events in the database.
 //!
 //! ```text
-//! hooks: object 16 ‖ number 10   each object's events, in their order      number: batch 8 ‖ place in it 2
+//! hooks: object 16 ‖ number 10   each object's events, in their order      number: batch 8 ‖ index in it 2
 //! dead:  number 10 ‖ object 16   those that were set aside, the oldest first
 //! ```
 
@@ -15,7 +15,7 @@ use crate::{Delivery, EventId, NUMBER_BYTES, Outbox, StoreError};
 
 const OBJECT_ID_BYTES: usize = 16;
 
-/// The key of an event that is to be told.
+/// The key of an event that waits for delivery.
 pub(super) fn event_key(id: EventId) -> Vec<u8> {
     [&id.object.as_bytes()[..], &id.number].concat()
 }
@@ -40,7 +40,7 @@ fn damaged_key() -> StoreError {
 }
 
 impl SledStore {
-    /// The keys of values from a bound on, at most so many.
+    /// Keys of a table from a bound on, at most `limit`.
     fn keys_from(&self, table: Table, from: Bound<&[u8]>, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut keys = Vec::new();
         for piece in self.trees().get(table).range::<&[u8], _>((from, Bound::Unbounded)).keys() {
@@ -63,7 +63,7 @@ impl SledStore {
         let from = last_piece.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut found = Vec::new();
         for key in self.keys_from(table, from, limit)? {
-            // One that was told meanwhile is gone.
+            // Missing if it was delivered in the meantime.
             if let Some(delivery) = self.trees().read(table, &key)? {
                 found.push((id(&key).ok_or_else(damaged_key)?, delivery));
             }
@@ -95,7 +95,7 @@ impl Outbox for SledStore {
         let mut objects = Vec::new();
         let mut last = after;
         while objects.len() < limit {
-            // Behind all keys of the object before.
+            // Sorts after all keys of the previous object.
             let behind = last.map(|object| [&object.as_bytes()[..], &[0xff; NUMBER_BYTES + 2]].concat());
             let from = behind.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let Some(key) = self.keys_from(Table::Hooks, from, 1)?.into_iter().next() else { break };
@@ -159,7 +159,7 @@ mod tests {
             let (id, first) = store.first_event(object).unwrap().unwrap();
             assert_eq!(first.event.generation.0, generation);
             assert_eq!(store.events(Some(id), 100).unwrap().len(), 4 - usize::try_from(generation).unwrap());
-            commit(&store, vec![Write::EventTold(id)]);
+            commit(&store, vec![Write::EventDelivered(id)]);
         }
         assert_eq!(store.first_event(object).unwrap(), None);
     }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_is_told_no_more_and_comes_in_the_order_of_age() {
+    fn events_set_aside_do_not_wait_and_are_listed_by_age() {
         let directory = TempDir::new().unwrap();
         let store = SledStore::open(directory.path()).unwrap();
         commit(&store, vec![event("z", 1), event("a", 2)]);

@@ -1,10 +1,10 @@
-//! Where what objects are to do lies in the database, with its index by time, and the marks of crons.
+//! The layout of schedules in the database, with their index by time, and of the marks of crons.
 //!
 //! ```text
-//! schedules: object 16 ‖ schedule 16            what is to be done
-//! due:       ms 8 ‖ object 16 ‖ schedule 16     the same in the order of time: only the first ones are ever looked at
-//! due_of:    object 16 ‖ schedule 16 ─▶ ms 8    where it stands in `due`
-//! crons:     app ‖ 0 ‖ cron                     when it was due last
+//! schedules: object 16 ‖ schedule 16            the schedule
+//! due:       ms 8 ‖ object 16 ‖ schedule 16     the index by due time: only its first entries are read
+//! due_of:    object 16 ‖ schedule 16 ─▶ ms 8    its due time in the index
+//! crons:     app ‖ 0 ‖ cron                     when it was last due
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
@@ -16,10 +16,10 @@ use super::{SledStore, Table, failed};
 use crate::value::{self, piece_key};
 use crate::{CronKey, DueEntry, Schedule, Schedules, StoreError};
 
-/// Entries that one look goes through: an object with more that is due than this waits for its own before others do.
+/// Most entries that one look-up reads: an object with more due entries than this delays other objects.
 const MAX_LOOKED_AT: usize = 10_000;
 
-/// The key of something that an object is to do.
+/// The key of a schedule.
 pub(super) fn schedule_key(object: ObjectId, id: ScheduleId) -> Vec<u8> {
     [&object.as_bytes()[..], id.as_bytes()].concat()
 }
@@ -29,7 +29,7 @@ pub(super) fn cron_key(key: &CronKey) -> Vec<u8> {
     [key.app.as_str().as_bytes(), &[0], key.cron.as_bytes()].concat()
 }
 
-/// A cron's mark as it is stored.
+/// A cron's mark as stored.
 #[derive(Serialize, Deserialize)]
 pub(super) struct CronMark {
     pub(super) key: CronKey,
@@ -53,7 +53,7 @@ fn entry_of(key: &[u8]) -> Result<DueEntry, StoreError> {
 }
 
 impl SledStore {
-    /// Everything that is to be done at a time.
+    /// All schedules of all objects.
     pub(crate) fn all_schedules(&self) -> impl Iterator<Item = Result<Schedule, StoreError>> + '_ {
         let pieces = self.trees().get(Table::Schedules).iter().keys();
         let keys = pieces.filter_map(|piece| match piece {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_comes_in_the_order_of_time_one_of_each_object() {
+    fn due_entries_are_listed_by_time_one_for_each_object() {
         let directory = TempDir::new().unwrap();
         let store = SledStore::open(directory.path()).unwrap();
         commit(&store, vec![put("a", 1, 30), put("a", 2, 10), put("b", 1, 20), put("c", 1, 40)]);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_follows_what_is_put_in_place_of_something_and_what_is_removed() {
+    fn the_index_follows_replacements_and_removals() {
         let directory = TempDir::new().unwrap();
         let store = SledStore::open(directory.path()).unwrap();
         commit(&store, vec![put("a", 1, 10)]);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_is_removed_only_if_nothing_was_put_in_its_place() {
+    fn a_schedule_is_removed_only_if_it_was_not_replaced() {
         let directory = TempDir::new().unwrap();
         let store = SledStore::open(directory.path()).unwrap();
         let id = ScheduleId::from_bytes([1; 16]);

@@ -1,4 +1,4 @@
-//! What a store holds after it was closed, killed, copied or damaged.
+//! Tests of the contents of a store after it was closed, killed, copied or damaged.
 
 use std::fs;
 
@@ -44,7 +44,7 @@ pub(crate) fn persist(store: &SledStore, record: Record) {
     commit(store, vec![Write::Record(Box::new(record))]);
 }
 
-/// Puts a value without the writer, as another version would.
+/// Writes a value without the writer, as another version would.
 fn put(store: &SledStore, table: Table, key: &[u8], value: &impl Serialize) {
     let Change::Value { pieces, .. } = Change::put(table, key, value).unwrap() else { panic!() };
     for (key, piece) in pieces {
@@ -57,7 +57,7 @@ fn names(records: &[Record]) -> Vec<&str> {
 }
 
 #[test]
-fn what_was_acknowledged_is_there_after_reopening() {
+fn acknowledged_writes_are_there_after_reopening() {
     let directory = TempDir::new().unwrap();
     let store = SledStore::open(directory.path()).unwrap();
     persist(&store, record("x", 1, true));
@@ -104,7 +104,7 @@ fn a_large_record_may_be_followed_by_a_small_one() {
 }
 
 #[test]
-fn an_app_of_the_first_format_is_its_own_first_version() {
+fn an_app_of_format_1_becomes_a_history_with_one_version() {
     let directory = TempDir::new().unwrap();
     let store = SledStore::open(directory.path()).unwrap();
     put(&store, Table::Apps, b"old", &app("old", &[]));
@@ -112,7 +112,7 @@ fn an_app_of_the_first_format_is_its_own_first_version() {
 }
 
 #[test]
-fn a_store_of_a_newer_version_is_left_alone() {
+fn a_store_of_a_newer_version_is_refused_and_unchanged() {
     let directory = TempDir::new().unwrap();
     let store = SledStore::open(directory.path()).unwrap();
     put(&store, Table::Meta, FORMAT_KEY, &(FORMAT + 1));
@@ -121,10 +121,10 @@ fn a_store_of_a_newer_version_is_left_alone() {
     assert!(matches!(opened, Err(StoreError::Newer { found: 5, known: 4, .. })));
 }
 
-/// Wherever its file is damaged, and however much is missing: what was acknowledged is there, or the store is refused
-/// and stays as it is.
+/// Wherever the file is damaged, and however much of it is missing: the acknowledged writes are there, or the store is
+/// refused and unchanged.
 #[test]
-fn a_damaged_store_is_refused_and_left_as_it_is() {
+fn a_damaged_store_is_refused_and_unchanged() {
     let parent = TempDir::new().unwrap();
     let directory = parent.path().join("store");
     let store = SledStore::open(&directory).unwrap();
@@ -181,9 +181,9 @@ fn a_damaged_record_is_an_error_and_not_another_record() {
     assert!(matches!(store.load(id), Err(StoreError::Damaged { .. })));
 }
 
-/// What a process killed in the middle of its work leaves: the file as it is at some moment, without a close.
+/// What a killed process leaves: the file as it is at some moment, without a close.
 #[test]
-fn a_copy_taken_under_writes_holds_everything_acknowledged_before() {
+fn a_copy_taken_during_writes_has_all_writes_acknowledged_before() {
     let directory = TempDir::new().unwrap();
     let store = Arc::new(SledStore::open(directory.path()).unwrap());
     for generation in 1..30 {
@@ -215,13 +215,13 @@ fn writes_after_the_close_are_refused() {
 }
 
 #[test]
-fn nothing_is_written_to_a_disk_that_is_as_good_as_full() {
+fn nothing_is_written_to_an_almost_full_disk() {
     assert!(enough(RESERVE_BYTES, needed_bytes(0)).is_ok());
     assert!(matches!(enough(RESERVE_BYTES, needed_bytes(1)), Err(StoreError::Full { .. })));
     assert!(enough(u64::MAX, needed_bytes(u64::MAX)).is_ok());
 }
 
-/// Large values make large pages, which lie in files of their own.
+/// Large values make large pages, which are in files of their own.
 #[test]
 fn large_values_are_there_after_reopening_and_their_files_are_synced() {
     let directory = TempDir::new().unwrap();

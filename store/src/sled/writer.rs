@@ -1,5 +1,6 @@
-//! The one writer of the store: takes what waits (up to a batch), writes it as one transaction, flushes, and syncs the
-//! database file through a handle of its own, because sled's flush alone does not reach the disk. Then it acknowledges.
+//! The single writer of the store: takes the waiting writes (up to a batch), writes them as one transaction, flushes,
+//! and syncs the database file through its own handle, because sled's flush alone does not reach the disk. Then it
+//! acknowledges them.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -22,16 +23,17 @@ use super::{BATCHES, EPOCH, FORMAT, FORMAT_KEY};
 
 /// Most writes in one transaction.
 const BATCH: usize = 256;
-/// Free space of its disk, in bytes, below which nothing is written: a database that meets the end of the disk in the middle
+/// Free space of the disk, in bytes, below which nothing is written: a database whose disk becomes full in the middle
 /// of a write is damaged.
 pub(super) const RESERVE_BYTES: u64 = 32 << 20;
-/// How much more than it is given the database may write: pages that the new values are in, and copies of them.
+/// The database may write this many times the bytes it is given: the pages that contain the new values, and copies of
+/// them.
 const AMPLIFICATION: u64 = 8;
-/// Where sled keeps pages that are larger than a part of its log, each in a file of its own.
+/// The directory in which sled keeps large pages, each in a file of its own.
 pub(super) const BLOBS_DIRECTORY: &str = "blobs";
 
 pub(super) enum Job {
-    /// All of it or nothing.
+    /// Writes all of it or nothing.
     Commit(Vec<Write>, Done),
     Epoch(Epoch, Done),
     Format(Done),
@@ -69,9 +71,10 @@ pub(super) struct Writer {
     pub(super) directory: PathBuf,
     pub(super) mark: Mark,
     pub(super) batches: Cell<u64>,
-    /// How a write failed in the middle. The database cannot be relied on from then on: another write may never come back.
+    /// The error of a write that failed half-way. From then on the database cannot be relied on: another write may
+    /// never return.
     pub(super) broken: OnceCell<String>,
-    /// The files of large pages that are known to be durable. A name is never used for another one.
+    /// The files of large pages that are durable. sled never uses a name twice.
     pub(super) synced_blobs: RefCell<BTreeSet<OsString>>,
     pub(super) vitals: Arc<Vitals>,
 }
@@ -92,7 +95,7 @@ impl Writer {
 
     fn write(&self, batch: Vec<Job>) {
         let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
-        let result = self.vitals.measure(writes, || self.write_if_sound(&batch));
+        let result = self.vitals.measure(writes, || self.write_if_possible(&batch));
         if let Err(error) = &result {
             tracing::error!(%error, writes = batch.len(), "store write failed");
         }
@@ -101,7 +104,7 @@ impl Writer {
         }
     }
 
-    /// Syncs the files of large pages, which sled itself does not. There are few, and mostly none.
+    /// Syncs the files of large pages, which sled does not do. There are few, and mostly none.
     fn sync_blobs(&self) -> io::Result<()> {
         let directory = self.directory.join(BLOBS_DIRECTORY);
         let mut known = self.synced_blobs.borrow_mut();
@@ -112,7 +115,7 @@ impl Writer {
             for name in fresh {
                 match File::open(directory.join(name)) {
                     Ok(file) => file.sync_data()?,
-                    // Replaced by a newer one already.
+                    // Already replaced by a newer one.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
@@ -123,8 +126,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Refuses what would fail in the middle, as far as that can be told before.
-    fn write_if_sound(&self, batch: &[Job]) -> Result<(), StoreError> {
+    /// Refuses a batch that would fail half-way, as far as that can be predicted.
+    fn write_if_possible(&self, batch: &[Job]) -> Result<(), StoreError> {
         if let Some(reason) = self.broken.get() {
             return Err(StoreError::Broken(reason.clone()));
         }
@@ -135,7 +138,7 @@ impl Writer {
             changes.extend(job.changes(&mut numbers)?);
         }
         if changes.is_empty() {
-            // The store is closed, and no more.
+            // The store is closed, and still valid.
             return Ok(());
         }
         changes.push(Change::put(Table::Meta, BATCHES, &number)?);
@@ -153,7 +156,7 @@ impl Writer {
         enough(disk.blocks_available().saturating_mul(disk.fragment_size()), needed)
     }
 
-    /// Writes a batch with its number, and marks the number once that is durable.
+    /// Writes a batch with its number, and updates the mark once that is durable.
     fn write_counted(&self, number: u64, changes: &[Change]) -> Result<(), StoreError> {
         self.commit(changes)?;
         self.batches.set(number);
@@ -185,7 +188,7 @@ impl Writer {
     }
 }
 
-/// What must be free before so many bytes are written.
+/// The free space that is needed to write this many bytes.
 pub(super) fn needed_bytes(bytes: u64) -> u64 {
     RESERVE_BYTES.saturating_add(bytes.saturating_mul(AMPLIFICATION))
 }

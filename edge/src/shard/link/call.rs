@@ -1,4 +1,4 @@
-//! One call to an agent: a stream of its own, one frame there, one frame back, within a deadline.
+//! One call to an agent: a stream of its own, one frame each way, within a deadline.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use berth_common::wire::call::{Answer, Call};
 use berth_common::wire::{STREAM_CALL, frame};
 use quinn::{Connection, RecvStream};
 
-/// Longest wait for an answer: agents answer what they have decided, not what they have finished.
+/// Longest wait for a reply: agents reply once they have decided, not once they have finished.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a call has no answer. The connection is of no more use then.
+/// Why a call has no reply. The connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     #[error("the connection was lost: {0}")]
@@ -22,11 +22,11 @@ pub(crate) enum CallError {
     NoAnswer,
     #[error("the agent did not answer within {} s", CALL_TIMEOUT.as_secs())]
     TimedOut,
-    #[error("the agent answered with something else than was asked for")]
+    #[error("the agent sent a reply of another type than expected")]
     Unexpected,
 }
 
-/// Sends a call and waits for its one answer.
+/// Sends a call and waits for its single reply.
 pub(crate) async fn ask(connection: &Connection, call: &Call) -> Result<Answer, CallError> {
     let asked = async {
         let mut recv = open(connection, call).await?;
@@ -35,13 +35,13 @@ pub(crate) async fn ask(connection: &Connection, call: &Call) -> Result<Answer, 
     tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(|_| CallError::TimedOut)?
 }
 
-/// Sends a call and leaves the reading of its answers to the caller.
+/// Sends a call and leaves reading its replies to the caller.
 pub(crate) async fn open(connection: &Connection, call: &Call) -> Result<RecvStream, CallError> {
     let (mut send, recv) = connection.open_bi().await?;
     let mut bytes = frame::encode(call)?;
     bytes.insert(0, STREAM_CALL);
     send.write_all(&bytes).await?;
-    // Refused only where the agent has stopped the stream; reading tells why.
+    // Fails only if the agent has stopped the stream; reading returns the reason.
     let _ = send.finish();
     Ok(recv)
 }

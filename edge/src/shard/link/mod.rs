@@ -1,5 +1,5 @@
-//! One shard's link to one node: dials, introduces the edge, follows the node's instances, sends what is to be told,
-//! and dials again when the connection is lost. Requests take the connection from here for their tunnel streams.
+//! One shard's link to one node: dials, introduces the edge, follows the node's instances, sends orders, and dials
+//! again when the connection is lost. Requests open their tunnel streams on its connection.
 //!
 //! ```text
 //!        ┌────────────────── lost, or broken protocol: wait a little ─────────────────┐
@@ -7,7 +7,18 @@
 //!  ──▶ Dialling ──▶ Hello/Welcome ──▶ Watch: Update* Synced ──▶ Up: send, renew, follow ──edge stops──▶ closed
 //! ```
 //!
-//! Decides nothing about objects: what the node says goes to the objects' actor as inputs.
+//! Decides nothing about objects: the node's reports go to the objects' actor as inputs.
+//!
+//! What fails, and what happens then:
+//!
+//! * Node not reachable, or no reply to dialling: dialled again after a backoff; orders wait in the outbox.
+//! * Connection lost or silent: unanswered orders stay in the outbox, and the node is dialled again.
+//! * The node reports no instances in time, or breaks the protocol: the connection is closed, and the node is dialled
+//!   again after a backoff.
+//! * Node restarted without its instances (agent and supervisor): instances that it does not report have ended.
+//! * A start never reached the node: once the node has reported all its instances, the instance is reported to the
+//!   engine as ended (`StartFailed`).
+//! * Edge stops: the connection is closed; instances run on.
 
 pub(crate) mod call;
 mod outbox;
@@ -33,15 +44,15 @@ use super::shard_of;
 use crate::nodes::Nodes;
 use crate::prepared::PreparedContainers;
 
-/// Shortest and longest wait before dialling again. A node that comes back is found within the longest.
+/// Shortest and longest backoff before dialling again. A node that comes back is found within the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
-/// Longest wait for a connection. One that does not come starts the dialling anew, with fresh packets.
+/// Longest wait for a connection. After that, dialling starts over with new packets.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an instance may live without word from its edge. Long against the restart of an edge.
+/// How long an instance may run without contact to its edge. Much longer than a restart of an edge.
 pub(crate) const TERM: Duration = Duration::from_secs(120);
 
-/// What a node is to be told.
+/// An order for a node.
 #[derive(Debug)]
 pub(crate) enum Command {
     Start(Box<Start>),
@@ -49,36 +60,37 @@ pub(crate) enum Command {
     Forget(InstanceId),
 }
 
-/// All nodes, as one shard reaches them.
+/// The links of one shard to all nodes.
 pub(crate) type Links = HashMap<NodeId, LinkHandle>;
 
-/// A link as the rest of the shard has it.
+/// A handle to a link, for the rest of the shard.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkHandle {
-    /// Not bounded by itself: the engine tells a node at most a start, a forget and a few stops for an instance, and reserves
-    /// room on the node for each instance first. More stops come only from orders, each of which waits for a write.
+    /// Not bounded by itself: the engine sends a node at most a start, a forget and a few stops per instance, and
+    /// reserves room on the node for each instance first. Further stops come only from API orders, each of which waits
+    /// for a write.
     commands: mpsc::UnboundedSender<Command>,
     unsettled: Unsettled,
     connection: watch::Receiver<Option<Connection>>,
 }
 
 impl LinkHandle {
-    /// Has the node told. What cannot be sent now is sent when the node is back.
-    pub(crate) fn tell(&self, command: Command) {
+    /// Queues an order for the node. It is sent as soon as the node is connected.
+    pub(crate) fn send(&self, command: Command) {
         if let Command::Start(start) = &command {
             self.unsettled.begin(start.instance);
         }
         if self.commands.send(command).is_err() {
-            tracing::debug!("edge stops, node not told");
+            tracing::debug!("edge stops, order dropped");
         }
     }
 
-    /// The instances whose starts the node was told, or is being told, and has not answered.
+    /// The instances whose starts were queued or sent, and that the node has not replied to.
     pub(crate) fn unsettled(&self) -> HashSet<InstanceId> {
         self.unsettled.all()
     }
 
-    /// A connection to the node that lives as far as is known, as soon as there is one.
+    /// A connection to the node that is up as far as is known, as soon as there is one.
     pub(crate) async fn connected(&self, deadline: Instant) -> Option<Connection> {
         let mut connection = self.connection.clone();
         let live = connection.wait_for(|c| c.as_ref().is_some_and(|c| c.close_reason().is_none()));
@@ -87,7 +99,7 @@ impl LinkHandle {
     }
 }
 
-/// Who this shard is to the nodes.
+/// How this shard introduces itself to nodes.
 #[derive(Debug, Clone)]
 pub(crate) struct Introduction {
     pub(crate) edge: EdgeId,
@@ -98,8 +110,8 @@ pub(crate) struct Introduction {
 }
 
 impl Introduction {
-    /// Whether an object is this shard's. Nodes tell every shard of all the edge's instances, because the number of
-    /// shards may change while instances live.
+    /// Whether an object belongs to this shard. Nodes report every shard all the edge's instances, because the number
+    /// of shards may change while instances run.
     fn is_own(&self, object: ObjectId) -> bool {
         shard_of(object, usize::from(self.shards)) == usize::from(self.shard)
     }
@@ -114,18 +126,18 @@ pub(crate) struct Link {
     config: quinn::ClientConfig,
     nodes: Arc<Nodes>,
     objects: Mailbox,
-    /// What nodes are to keep ready, where this link is the one that says so.
+    /// The prepared containers, if this link is the one that sends them.
     prepared: Option<PreparedContainers>,
     commands: mpsc::UnboundedReceiver<Command>,
     connection: watch::Sender<Option<Connection>>,
     outbox: Outbox,
     /// Number of the last connection in this epoch.
     sessions: u64,
-    /// When the last one ended on which the node had told of its instances, in milliseconds since 1970.
+    /// When the last connection ended on which the node had reported its instances, in milliseconds since 1970.
     heard_ms: Option<u64>,
 }
 
-/// What a link is given.
+/// What a link is built from.
 pub(crate) struct Dependencies {
     pub(crate) node: NodeId,
     pub(crate) address: String,
@@ -141,7 +153,7 @@ impl Link {
     pub(crate) fn new(dependencies: Dependencies) -> (Self, LinkHandle) {
         let Dependencies { node, address, introduction, endpoint, config, nodes, objects, prepared } =
             dependencies;
-        let (tell, commands) = mpsc::unbounded_channel();
+        let (sender, commands) = mpsc::unbounded_channel();
         let (connection, connected) = watch::channel(None);
         let unsettled = Unsettled::default();
         let outbox = Outbox::new(unsettled.clone());
@@ -160,10 +172,10 @@ impl Link {
             sessions: 0,
             heard_ms: None,
         };
-        (link, LinkHandle { commands: tell, unsettled, connection: connected })
+        (link, LinkHandle { commands: sender, unsettled, connection: connected })
     }
 
-    /// Keeps it up until the edge stops.
+    /// Keeps the connection up until the edge stops.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut backoff = BACKOFF.0;
         while !stop.is_cancelled() {
@@ -173,7 +185,9 @@ impl Link {
                     self.serve(connection, &stop).await;
                 }
                 Err(DialError::Stopping) => return,
-                Err(DialError::TimedOut) => tracing::debug!(node = %self.node, "no answer to dialling"),
+                Err(DialError::TimedOut) => {
+                    tracing::debug!(node = %self.node, "node not reached: no reply to dialling");
+                }
                 Err(error) => {
                     tracing::warn!(node = %self.node, address = self.address, %error, "node not reached");
                     self.pause(backoff, &stop).await;
@@ -183,12 +197,12 @@ impl Link {
         }
     }
 
-    /// Waits before the next attempt, and takes commands meanwhile.
+    /// Waits before the next attempt, and takes orders in the meantime.
     async fn pause(&mut self, backoff: Duration, stop: &CancellationToken) {
         self.meanwhile(tokio::time::sleep(backoff), stop).await;
     }
 
-    /// Takes commands until the other work is done, or the edge stops.
+    /// Takes orders until the other work is done, or the edge stops.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
         let mut work = std::pin::pin!(work);
         loop {
@@ -226,7 +240,7 @@ impl Link {
         }
     }
 
-    /// Ends a connection that is of no more use, and waits where dialling at once would be of no use either.
+    /// Closes a connection after an error, and pauses if dialling at once would fail in the same way.
     async fn give_up(&mut self, connection: &Connection, error: &SessionError, stop: &CancellationToken) {
         tracing::warn!(node = %self.node, %error, "connection to node lost");
         let lasting = connection.close_reason().is_none();

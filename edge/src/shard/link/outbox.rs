@@ -1,5 +1,5 @@
-//! What one node has still to be told, and which starts it has not answered, as other tasks of the shard see it. What is
-//! sent when is decided by `berth_protocol`.
+//! The orders that one node has still to be sent, and the starts that it has not replied to, as other tasks of the
+//! shard see them. `berth_protocol` decides what is sent when.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,9 +8,10 @@ use berth_common::ids::InstanceId;
 use berth_common::wire::call::{Call, Start, Stop};
 pub(super) use berth_protocol::edge::Asked;
 
-/// The starts that were told to a link and that its node has not answered, wherever they are on the way. Clones are the same.
+/// The starts that were given to a link and that its node has not replied to, wherever they are on the way. Clones
+/// share the set.
 ///
-/// What a node has told of all its instances is no news of these: it may be older than they are.
+/// A node's report of all its instances says nothing about these: it may be older than they are.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unsettled(Arc<Mutex<HashSet<InstanceId>>>);
 
@@ -30,13 +31,13 @@ impl Unsettled {
         self.lock().clone()
     }
 
-    /// Held to look or change only.
+    /// The lock is held only to look or to change.
     fn lock(&self) -> MutexGuard<'_, HashSet<InstanceId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What has still to be told.
+/// The orders that are still to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     orders: berth_protocol::edge::Outbox,
@@ -44,12 +45,12 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one that shares this.
+    /// An empty outbox that shares this set.
     pub(super) fn new(unsettled: Unsettled) -> Self {
         Self { orders: berth_protocol::edge::Outbox::default(), unsettled }
     }
 
-    /// Does something to the orders. Which starts are settled by that is known before anybody is told of it.
+    /// Changes the orders, and updates the set of unsettled starts before the result is used.
     fn with<T>(&mut self, act: impl FnOnce(&mut berth_protocol::edge::Outbox) -> T) -> T {
         let done = act(&mut self.orders);
         let settled = self.orders.take_settled();
@@ -63,7 +64,7 @@ impl Outbox {
         self.with(|orders| orders.start(start));
     }
 
-    /// Takes a stop. Gives back the start that it makes needless, if that was never sent.
+    /// Takes a stop. Returns the start that it makes unnecessary, if that was never sent.
     pub(super) fn stop(&mut self, stop: Stop) -> Option<Box<Start>> {
         self.with(|orders| orders.stop(stop))
     }
@@ -72,33 +73,33 @@ impl Outbox {
         self.with(|orders| orders.forget(instance));
     }
 
-    /// The next call to send, if any waits.
+    /// The next call to send, if there is one.
     pub(super) fn next(&mut self) -> Option<(Asked, Call)> {
         self.with(berth_protocol::edge::Outbox::next_call)
     }
 
-    /// The node has answered a call, with whatever. Gives back the start, where one was answered.
+    /// The node has replied to a call. Returns the start, if that was one.
     pub(super) fn answered(&mut self, asked: &Asked) -> Option<Box<Start>> {
         self.with(|orders| orders.answered(asked))
     }
 
-    /// The node has told of an instance: its start, if it was not answered yet, has arrived.
-    pub(super) fn told_of(&mut self, instance: InstanceId) {
+    /// The node has reported an instance: its start, if not replied to yet, has arrived.
+    pub(super) fn reported(&mut self, instance: InstanceId) {
         self.with(|orders| orders.told_of(instance));
     }
 
-    /// The connection is lost, and with it every answer that had not come.
+    /// The connection is lost, and all missing replies with it.
     pub(super) fn lost(&mut self) {
         self.with(berth_protocol::edge::Outbox::lost);
     }
 
-    /// A new connection has told of everything that there is. Gives back the starts that never began and are not sent
-    /// again. `lost`: since it was heard last the node has lost what it had.
+    /// On a new connection all instances were reported. Returns the starts that never reached the node and are not sent
+    /// again. `lost`: since the last connection the node has lost its instances.
     pub(super) fn synced(&mut self, lost: bool) -> Vec<Start> {
         self.with(|orders| orders.synced(lost))
     }
 
-    /// The instances whose starts are still to arrive.
+    /// The instances whose starts have not arrived yet.
     pub(super) fn starting(&self) -> HashSet<InstanceId> {
         self.orders.starting()
     }
@@ -109,13 +110,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_is_unsettled_from_the_moment_it_is_told_until_it_is_settled() {
+    fn a_start_is_unsettled_until_the_node_has_replied() {
         let unsettled = Unsettled::default();
-        let [told, answered] = [1, 2].map(|byte| InstanceId::from_bytes([byte; 16]));
-        unsettled.begin(told);
+        let [pending, answered] = [1, 2].map(|byte| InstanceId::from_bytes([byte; 16]));
+        unsettled.begin(pending);
         unsettled.begin(answered);
-        assert_eq!(unsettled.all(), HashSet::from([told, answered]));
+        assert_eq!(unsettled.all(), HashSet::from([pending, answered]));
         unsettled.settle(vec![answered]);
-        assert_eq!(unsettled.all(), HashSet::from([told]));
+        assert_eq!(unsettled.all(), HashSet::from([pending]));
     }
 }

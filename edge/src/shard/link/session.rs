@@ -24,19 +24,19 @@ use super::outbox::Asked;
 use super::{Command, Link, TERM};
 use crate::prepared::PreparedContainers;
 
-/// Longest wait for a node to tell of all its instances.
+/// Longest wait for a node to report all its instances.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(15);
-/// Most calls that wait for their answers at once.
+/// Most calls that wait for their replies at once.
 const MAX_CALLS: usize = 64;
 /// Most updates that are read ahead.
 const UPDATES: usize = 256;
-/// How often a connection is looked at for signs of life.
+/// How often a connection is checked for received packets.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Looks without a packet after which the node is asked for a sign, again and again: a node that was restarted answers
-/// that with a reset, long before the connection would be given up for its silence.
+/// Checks without a packet after which the node is pinged, again and again: a node that was restarted replies with a
+/// reset, long before the connection would time out.
 const QUIET_LOOKS: u32 = 3;
 
-/// Why a connection is of no more use.
+/// Why a connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     #[error("{0}")]
@@ -47,9 +47,9 @@ pub(super) enum SessionError {
     Refused { call: &'static str, refusal: Refusal },
     #[error("the agent says that it is the node `{0}`")]
     OtherNode(String),
-    #[error("the agent did not tell of its instances within {} s", SYNC_TIMEOUT.as_secs())]
+    #[error("the agent did not report its instances within {} s", SYNC_TIMEOUT.as_secs())]
     NotSynced,
-    #[error("the agent ended its account of its instances")]
+    #[error("the agent closed the stream of its instances")]
     WatchEnded,
 }
 
@@ -63,8 +63,8 @@ impl SessionError {
     }
 }
 
-/// What a node tells by itself.
-enum News {
+/// A message of a node that is not a reply.
+enum WatchEvent {
     Instance(InstanceStatus),
     Draining(bool),
 }
@@ -78,11 +78,11 @@ enum Sent {
 
 type Answered = (Sent, Result<Answer, CallError>);
 
-/// The parts of a session that run side by side.
+/// The concurrent parts of a session.
 struct Session {
     connection: Connection,
     calls: FuturesUnordered<BoxFuture<'static, Answered>>,
-    updates: mpsc::Receiver<Result<News, CallError>>,
+    updates: mpsc::Receiver<Result<WatchEvent, CallError>>,
     renew: Interval,
     look: Interval,
     packets: u64,
@@ -102,16 +102,16 @@ impl Link {
         if welcome.node != self.node {
             return Err(SessionError::OtherNode(welcome.node.to_string()));
         }
-        let account = account(connection);
-        let Some(account) = self.meanwhile(account, stop).await else { return Ok(()) };
-        let (told, watch) = account?;
-        self.synced(told, &welcome);
+        let initial_report = initial_report(connection);
+        let Some(initial_report) = self.meanwhile(initial_report, stop).await else { return Ok(()) };
+        let (reported, watch) = initial_report?;
+        self.synced(reported, &welcome);
         self.nodes.up(&welcome);
         self.connection.send_replace(Some(connection.clone()));
         tracing::info!(node = %self.node, version = welcome.version, "node connected");
-        // Reading a frame must not be cut off half-way, so it is done in a task of its own, which ends with the session.
-        let (tell, updates) = mpsc::channel(UPDATES);
-        let reader = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(follow(watch, tell)));
+        // Reading a frame must not be cancelled half-way, so it runs in a task of its own, which ends with the session.
+        let (sender, updates) = mpsc::channel(UPDATES);
+        let reader = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(follow(watch, sender)));
         let ended = self.up(Session::new(connection.clone(), updates), stop).await;
         drop(reader);
         ended
@@ -128,10 +128,10 @@ impl Link {
         }
     }
 
-    /// Takes what a new connection told of every instance.
-    fn synced(&mut self, told: Vec<InstanceStatus>, welcome: &Welcome) {
-        let mut instances: HashSet<InstanceId> = told.iter().map(|status| status.instance).collect();
-        for status in told {
+    /// Takes a node's report of all its instances on a new connection.
+    fn synced(&mut self, reported: Vec<InstanceStatus>, welcome: &Welcome) {
+        let mut instances: HashSet<InstanceId> = reported.iter().map(|status| status.instance).collect();
+        for status in reported {
             self.update(status);
         }
         let since_ms = welcome.kept_for_ms.map(|kept| wall_ms().saturating_sub(kept));
@@ -147,11 +147,11 @@ impl Link {
         if !self.introduction.is_own(status.object) {
             return;
         }
-        self.outbox.told_of(status.instance);
+        self.outbox.reported(status.instance);
         self.objects.input(Input::Status { node: self.node.clone(), status });
     }
 
-    /// Takes a command into the outbox.
+    /// Takes an order into the outbox.
     pub(super) fn take(&mut self, command: Command) {
         match command {
             Command::Start(start) => self.outbox.start(start),
@@ -177,7 +177,7 @@ impl Link {
     }
 
     async fn up(&mut self, mut session: Session, stop: &CancellationToken) -> Result<(), SessionError> {
-        // What is to be kept ready is told on each connection, and when it changes.
+        // The prepared containers are sent on each connection, and when they change.
         if let Some(prepared) = &mut self.prepared {
             prepared.mark_changed();
         }
@@ -193,8 +193,8 @@ impl Link {
                 Some(command) = self.commands.recv() => self.take(command),
                 Some(answered) = session.calls.next() => self.answered(answered)?,
                 update = session.updates.recv() => match update {
-                    Some(Ok(News::Instance(status))) => self.update(status),
-                    Some(Ok(News::Draining(draining))) => self.nodes.draining(&self.node, draining),
+                    Some(Ok(WatchEvent::Instance(status))) => self.update(status),
+                    Some(Ok(WatchEvent::Draining(draining))) => self.nodes.draining(&self.node, draining),
                     Some(Err(error)) => return Err(SessionError::Call { call: "watch", error }),
                     None => return Err(SessionError::WatchEnded),
                 },
@@ -237,7 +237,7 @@ impl Link {
 }
 
 impl Session {
-    fn new(connection: Connection, updates: mpsc::Receiver<Result<News, CallError>>) -> Self {
+    fn new(connection: Connection, updates: mpsc::Receiver<Result<WatchEvent, CallError>>) -> Self {
         let every = |period| {
             let mut interval = interval(period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -276,47 +276,47 @@ async fn hello(connection: &Connection, hello: Hello) -> Result<Welcome, Session
     }
 }
 
-/// Everything that a node tells of its instances when asked for the first time, and the stream that tells of changes.
-async fn account(connection: &Connection) -> Result<(Vec<InstanceStatus>, RecvStream), SessionError> {
-    let told = async {
+/// The report of all instances that a node sends first, and the stream of its changes.
+async fn initial_report(connection: &Connection) -> Result<(Vec<InstanceStatus>, RecvStream), SessionError> {
+    let reported = async {
         let mut watch = call::open(connection, &Call::Watch).await?;
-        let mut told = Vec::new();
-        while let Some(news) = next_news(&mut watch).await? {
-            let News::Instance(status) = news else { return Err(CallError::Unexpected) };
-            told.push(status);
+        let mut reported = Vec::new();
+        while let Some(event) = next_event(&mut watch).await? {
+            let WatchEvent::Instance(status) = event else { return Err(CallError::Unexpected) };
+            reported.push(status);
         }
-        Ok((told, watch))
+        Ok((reported, watch))
     };
-    let told = tokio::time::timeout(SYNC_TIMEOUT, told).await.map_err(|_| SessionError::NotSynced)?;
-    told.map_err(|error| SessionError::Call { call: "watch", error })
+    let reported = tokio::time::timeout(SYNC_TIMEOUT, reported).await.map_err(|_| SessionError::NotSynced)?;
+    reported.map_err(|error| SessionError::Call { call: "watch", error })
 }
 
-/// The next thing told, or `None` at the end of the account.
-async fn next_news(watch: &mut RecvStream) -> Result<Option<News>, CallError> {
+/// The next message of the stream, or `None` once all instances were reported (`Synced`).
+async fn next_event(watch: &mut RecvStream) -> Result<Option<WatchEvent>, CallError> {
     match frame::read(watch).await?.ok_or(CallError::NoAnswer)? {
-        Answer::Update(status) => Ok(Some(News::Instance(status))),
-        Answer::Draining(draining) => Ok(Some(News::Draining(draining))),
+        Answer::Update(status) => Ok(Some(WatchEvent::Instance(status))),
+        Answer::Draining(draining) => Ok(Some(WatchEvent::Draining(draining))),
         Answer::Synced => Ok(None),
         _ => Err(CallError::Unexpected),
     }
 }
 
-/// Reads updates until there are none, or nobody wants them.
-async fn follow(mut watch: RecvStream, tell: mpsc::Sender<Result<News, CallError>>) {
+/// Reads updates until the stream ends or the receiver is gone.
+async fn follow(mut watch: RecvStream, sender: mpsc::Sender<Result<WatchEvent, CallError>>) {
     loop {
-        let update = match next_news(&mut watch).await {
-            Ok(Some(news)) => Ok(news),
+        let update = match next_event(&mut watch).await {
+            Ok(Some(event)) => Ok(event),
             Ok(None) => Err(CallError::Unexpected),
             Err(error) => Err(error),
         };
         let ended = update.is_err();
-        if tell.send(update).await.is_err() || ended {
+        if sender.send(update).await.is_err() || ended {
             return;
         }
     }
 }
 
-/// The next that is to be kept ready; never, where another link tells it.
+/// The next list of prepared containers; never, if another link sends them.
 async fn changed(prepared: &mut Option<PreparedContainers>) -> Prepare {
     match prepared {
         Some(prepared) => prepared.changed().await,

@@ -1,4 +1,5 @@
-//! A registry that does as a test tells it: right, wrong, slowly, or not to the end. One request a connection.
+//! A fake registry that responds as a test says: correctly, wrongly, slowly, or incompletely. One request per
+//! connection.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) method: String,
@@ -17,20 +18,20 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The value of a header, by its name in lower-case letters.
+    /// The value of a header, by its lower-case name.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
-/// What is answered.
+/// A response.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
-    /// Where the connection ends, if not at the end.
+    /// The number of bytes after which the connection is closed, if not at the end.
     pub(super) cut: Option<usize>,
     /// A pause after each of this many bytes.
     pub(super) trickle: Option<(usize, Duration)>,
@@ -47,7 +48,7 @@ impl Answer {
     }
 }
 
-/// The registry.
+/// The fake registry.
 pub(super) struct Fake {
     pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -55,7 +56,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    /// One that answers like this.
+    /// Starts one that responds like this.
     pub(super) async fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -70,12 +71,12 @@ impl Fake {
         Self { address, asked, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// What it was asked.
+    /// The received requests.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// How often it was asked for something whose path ends like this.
+    /// The number of requests whose path ends like this.
     pub(super) fn count(&self, end: &str) -> usize {
         self.asked().iter().filter(|asked| asked.path.ends_with(end)).count()
     }
@@ -85,7 +86,7 @@ async fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(dyn Fn(
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
-        // That of TLS, which this one does not speak.
+        // The start of a TLS handshake, which this server does not speak.
         if head.is_empty() && byte == 0x16 {
             return;
         }

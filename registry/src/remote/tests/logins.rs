@@ -1,4 +1,4 @@
-//! Who asks, and who is told.
+//! Tests of authentication, and of who is sent credentials.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -18,7 +18,7 @@ fn unknown(challenge: String) -> Answer {
     Answer::of(401, r#"{"errors":[{"message":"who are you"}]}"#).header("www-authenticate", challenge)
 }
 
-/// A registry that wants tokens, which it gives to those with the right password.
+/// A registry that requires tokens, which it issues to those with the right password.
 async fn with_tokens(image: Image, token_life: u64) -> Fake {
     Fake::start(move |asked| {
         let host = asked.header("host").unwrap();
@@ -39,7 +39,7 @@ async fn with_tokens(image: Image, token_life: u64) -> Fake {
 }
 
 #[tokio::test]
-async fn a_token_is_had_once_and_used_until_it_ends() {
+async fn a_token_is_obtained_once_and_used_until_it_expires() {
     let image = Image::new("amd64", &[layer(1, 10)]);
     let fake = with_tokens(image.clone(), 300).await;
     let stage = Stage::new(&[&fake]);
@@ -53,7 +53,7 @@ async fn a_token_is_had_once_and_used_until_it_ends() {
     stage.remote.pull(pull, &Progress::default()).await.unwrap();
     assert_eq!(fake.asked().len(), 6, "the token is used by later pulls too");
 
-    // One that has as good as ended is renewed before it is used.
+    // A token that is about to expire is renewed before it is used.
     let fake = with_tokens(image, 1).await;
     let stage = Stage::new(&[&fake]);
     let pull = Pull { login: Some(login("right")), ..wanted(&format!("{}/a/b:v1", fake.address)) };
@@ -62,7 +62,7 @@ async fn a_token_is_had_once_and_used_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_apart_from_none() {
+async fn a_wrong_password_and_a_missing_one_are_different_errors() {
     let fake = with_tokens(Image::default(), 300).await;
     let stage = Stage::new(&[&fake]);
     let from = format!("{}/a:v1", fake.address);
@@ -80,7 +80,7 @@ async fn a_wrong_password_is_told_apart_from_none() {
 }
 
 #[tokio::test]
-async fn a_user_that_is_known_is_used() {
+async fn a_stored_login_is_used() {
     let image = Image::new("amd64", &[layer(1, 10)]);
     let fake = Fake::start(move |asked| match asked.header("authorization") {
         Some(given) if given == basic("right") => image.answer(asked),
@@ -94,7 +94,7 @@ async fn a_user_that_is_known_is_used() {
 }
 
 #[tokio::test]
-async fn neither_passwords_nor_tokens_go_to_where_a_registry_leads() {
+async fn credentials_are_not_sent_to_redirect_targets() {
     let image = Image::new("amd64", &[layer(1, 10)]);
     let served = image.clone();
     let storage = Fake::start(move |asked| served.answer(asked)).await;
@@ -115,7 +115,7 @@ async fn neither_passwords_nor_tokens_go_to_where_a_registry_leads() {
 }
 
 #[tokio::test]
-async fn a_realm_is_held_to_the_same_addresses() {
+async fn the_address_of_a_realm_is_checked_too() {
     for realm in
         ["http://10.0.0.1/token", "https://169.254.169.254/token", "file:///etc/passwd", "https://u@x/"]
     {

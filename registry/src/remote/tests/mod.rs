@@ -1,4 +1,4 @@
-//! Pulls from registries that lie, break off, lead elsewhere, and are slow.
+//! Tests of transfers with registries that respond wrongly, interrupt, redirect, and are slow.
 
 mod fake;
 mod logins;
@@ -17,10 +17,10 @@ use self::fake::{Answer, Asked, Fake};
 use super::*;
 use crate::images::ImageLimits;
 
-/// Most bytes of an image in these tests.
+/// Largest image in these tests, in bytes.
 const IMAGE_LIMIT: u64 = 8 << 20;
 
-/// Users that are known of registries.
+/// Stored logins.
 #[derive(Default)]
 struct Known(std::sync::Mutex<HashMap<Registry, Login>>);
 
@@ -30,7 +30,7 @@ impl Logins for Known {
     }
 }
 
-/// An edge's images, and the way to others.
+/// An edge's images, and its client of other registries.
 struct Stage {
     images: Arc<Images>,
     logins: Arc<Known>,
@@ -39,7 +39,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// One that may ask these registries without TLS.
+    /// One that may reach these registries without TLS.
     fn new(plain: &[&Fake]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = SledStore::open(&directory.path().join("store")).unwrap();
@@ -80,7 +80,7 @@ struct Image {
 }
 
 impl Image {
-    /// One for a machine with these layers.
+    /// An image for an architecture with these layers.
     fn new(architecture: &str, layers: &[Vec<u8>]) -> Self {
         let mut image = Self::default();
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::of(layer)).collect();
@@ -93,7 +93,7 @@ impl Image {
         image
     }
 
-    /// A list of these and of some that are nowhere.
+    /// An index of these images and of some that do not exist.
     fn list(children: &[(&str, Self)], absent: &[&str]) -> Self {
         let mut list = Self::default();
         let mut entries = Vec::new();
@@ -130,7 +130,7 @@ impl Image {
         self.digest.unwrap()
     }
 
-    /// As a registry answers: below `/v2/`, with the tag `v1` for what came last.
+    /// The response of a registry: below `/v2/`, with the tag `v1` for the last manifest.
     fn answer(&self, asked: &Asked) -> Answer {
         let Some((_, name)) = asked.path.rsplit_once('/') else { return Answer::of(404, "") };
         let digest = if name == "v1" { self.digest } else { name.parse().ok() };
@@ -145,7 +145,7 @@ impl Image {
     }
 }
 
-/// Bytes that are the same each time, and no two blocks of them alike.
+/// Deterministic bytes without repeated blocks.
 fn layer(seed: u8, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|n| u8::try_from((n / 251 + n + usize::from(seed)) % 256).unwrap()).collect()
 }

@@ -1,4 +1,4 @@
-//! Pulls.
+//! Tests of pulls.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::images::ImageError;
 use crate::web::WebError;
 
 #[tokio::test]
-async fn an_image_is_pulled_once_and_what_is_there_is_not_asked_for_again() {
+async fn existing_blobs_are_not_pulled_again() {
     let image = Image::new("amd64", &[layer(1, 3_000_000), layer(2, 10), layer(2, 10)]);
     let served = image.clone();
     let fake = Fake::start(move |asked| served.answer(asked)).await;
@@ -27,7 +27,7 @@ async fn an_image_is_pulled_once_and_what_is_there_is_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn of_a_list_comes_what_berth_runs_and_the_list_is_kept_as_it_is() {
+async fn only_runnable_images_of_an_index_are_pulled_and_the_index_is_unchanged() {
     let amd64 = Image::new("amd64", &[layer(1, 100)]);
     let arm64 = Image::new("arm64", &[layer(2, 100)]);
     let list = Image::list(&[("amd64", amd64.clone()), ("arm64", arm64.clone())], &["s390x", "unknown"]);
@@ -53,7 +53,7 @@ async fn of_a_list_comes_what_berth_runs_and_the_list_is_kept_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_where_it_was_cut_off() {
+async fn an_interrupted_download_is_resumed() {
     let bytes = layer(1, 2_000_000);
     let image = Image::new("amd64", std::slice::from_ref(&bytes));
     let (served, cuts) = (image.clone(), AtomicUsize::new(0));
@@ -84,7 +84,7 @@ async fn a_download_goes_on_where_it_was_cut_off() {
 }
 
 #[tokio::test]
-async fn who_cannot_go_on_begins_anew() {
+async fn a_download_without_range_support_starts_over() {
     let image = Image::new("amd64", &[layer(1, 2_000_000)]);
     let (served, cuts) = (image.clone(), AtomicUsize::new(0));
     let fake = Fake::start(move |asked| {
@@ -98,7 +98,7 @@ async fn who_cannot_go_on_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_pull_that_goes_away_leaves_its_bytes_to_the_next_one() {
+async fn a_cancelled_pull_is_resumed_by_the_next_one() {
     let image = Image::new("amd64", &[layer(1, 4_000_000)]);
     let served = image.clone();
     let fake = Fake::start(move |asked| {
@@ -145,7 +145,7 @@ async fn two_pulls_share_one_download() {
 }
 
 #[tokio::test]
-async fn another_content_than_was_said_is_refused_and_not_kept() {
+async fn content_with_a_wrong_digest_is_refused_and_not_kept() {
     let bytes = layer(1, 1_000);
     let image = Image::new("amd64", std::slice::from_ref(&bytes));
     let digest = Digest::of(&bytes);
@@ -172,7 +172,7 @@ async fn another_content_than_was_said_is_refused_and_not_kept() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_before_it_comes() {
+async fn too_large_images_are_refused_before_the_download() {
     // A blob that is longer than its manifest says.
     let image = Image::new("amd64", &[layer(1, 1_000)]);
     let served = image.clone();
@@ -203,7 +203,7 @@ async fn what_is_too_large_is_refused_before_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_sends_next_to_nothing_is_given_up() {
+async fn a_registry_that_is_too_slow_fails_the_pull() {
     let image = Image::new("amd64", &[layer(1, 1_000_000)]);
     let fake = Fake::start(move |asked| {
         let answer = image.answer(asked);
@@ -224,7 +224,7 @@ async fn a_registry_that_sends_next_to_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_registry_that_fails_for_a_moment_is_asked_again() {
+async fn transient_errors_are_retried() {
     let image = Image::new("amd64", &[layer(1, 10)]);
     let failures = AtomicUsize::new(0);
     let fake = Fake::start(move |asked| match failures.fetch_add(1, Ordering::SeqCst) {
@@ -242,7 +242,7 @@ async fn a_registry_that_fails_for_a_moment_is_asked_again() {
 }
 
 #[tokio::test]
-async fn redirects_are_followed_to_where_the_edge_may_go() {
+async fn redirects_are_followed_only_to_permitted_addresses() {
     let image = Image::new("amd64", &[layer(1, 10)]);
     let served = image.clone();
     let storage = Fake::start(move |asked| served.answer(asked)).await;
@@ -274,7 +274,7 @@ async fn redirects_are_followed_to_where_the_edge_may_go() {
 }
 
 #[tokio::test]
-async fn registries_are_asked_with_tls_unless_they_are_named_and_reached_where_that_is_allowed() {
+async fn tls_is_required_except_for_named_registries_at_permitted_addresses() {
     let fake = Fake::start(|_| Answer::of(200, "")).await;
     let error = Stage::new(&[]).pull(&format!("{}/a:v1", fake.address)).await.unwrap_err();
     assert!(matches!(error, RemoteError::Web(WebError::Tls { .. })), "{error}");

@@ -1,11 +1,11 @@
-//! Pushes and copies.
+//! Tests of pushes and copies.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// A registry that takes what it is sent, and remembers the paths in order.
+/// A registry that accepts everything, and records the paths in order.
 async fn taking(there: Vec<Digest>, mounts: bool) -> Fake {
     Fake::start(move |asked| {
         let known = there.iter().any(|digest| asked.path.ends_with(&digest.to_string()));
@@ -41,7 +41,7 @@ fn puts(fake: &Fake) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn only_what_the_registry_lacks_is_sent_and_the_manifest_comes_last() {
+async fn only_missing_blobs_are_sent_and_the_manifest_comes_last() {
     let (known, new) = (layer(1, 700_000), layer(2, 900_000));
     let image = Image::new("amd64", &[known.clone(), new.clone()]);
     let target = taking(vec![Digest::of(&known)], false).await;
@@ -65,7 +65,7 @@ async fn only_what_the_registry_lacks_is_sent_and_the_manifest_comes_last() {
 }
 
 #[tokio::test]
-async fn a_list_arrives_with_what_is_here_children_first() {
+async fn an_index_is_pushed_with_its_existing_images_children_first() {
     let child = Image::new("amd64", &[layer(1, 10)]);
     let list = Image::list(&[("amd64", child.clone())], &["s390x"]);
     let target = taking(Vec::new(), false).await;
@@ -91,7 +91,7 @@ async fn blobs_that_the_registry_has_elsewhere_are_mounted() {
 }
 
 #[tokio::test]
-async fn several_who_are_asked_who_they_are_at_once_all_answer() {
+async fn concurrent_requests_all_answer_their_challenges() {
     let image = Image::new("amd64", &[layer(1, 10), layer(2, 10)]);
     let target = Fake::start(|asked| match (asked.header("authorization"), asked.method.as_str()) {
         (None, _) => Answer::of(401, "").header("www-authenticate", "Basic realm=\"x\""),
@@ -107,7 +107,7 @@ async fn several_who_are_asked_who_they_are_at_once_all_answer() {
 }
 
 #[tokio::test]
-async fn an_upload_that_fails_is_begun_anew_and_one_that_is_refused_is_not() {
+async fn a_failed_upload_is_retried_and_a_refused_one_is_not() {
     let image = Image::new("amd64", &[layer(1, 10)]);
     let failures = AtomicUsize::new(0);
     let target = Fake::start(move |asked| match asked.method.as_str() {
@@ -135,7 +135,7 @@ async fn an_upload_that_fails_is_begun_anew_and_one_that_is_refused_is_not() {
 }
 
 #[tokio::test]
-async fn uploads_are_led_to_no_forbidden_address() {
+async fn uploads_do_not_follow_to_forbidden_addresses() {
     let image = Image::new("amd64", &[layer(1, 10)]);
     let target = Fake::start(|asked| match asked.method.as_str() {
         "POST" => Answer::of(202, "").header("location", "http://10.1.2.3/upload"),
@@ -148,7 +148,7 @@ async fn uploads_are_led_to_no_forbidden_address() {
 }
 
 #[tokio::test]
-async fn what_is_not_here_cannot_be_copied() {
+async fn a_missing_image_cannot_be_copied() {
     let target = taking(Vec::new(), false).await;
     let stage = Stage::new(&[&target]);
     let error = run(&stage, "berth:no:v1", &format!("{}/y", target.address)).await;

@@ -1,35 +1,35 @@
-//! Signs of life: each shard gives one every second, and whoever wants to know looks when the last one was.
+//! Heartbeats: each shard sends one every second, and the health check looks at the age of the last one.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How often a shard gives a sign of life: a small part of any watchdog's patience.
-pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// Silence after which a shard counts as stuck: several signs, for a machine that is busy.
+/// Interval of heartbeats: a small part of any watchdog's timeout.
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Silence after which a shard counts as stuck: several heartbeats, as the machine may be busy.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The last sign of life of each shard.
+/// The last heartbeat of each shard.
 #[derive(Debug)]
-pub(crate) struct Beats {
+pub(crate) struct Heartbeats {
     start: Instant,
     /// In milliseconds after the start.
     last_ms: Box<[AtomicU64]>,
 }
 
-impl Beats {
-    /// So many shards, all of which live now.
+impl Heartbeats {
+    /// For this many shards, all of which count as alive now.
     pub(crate) fn new(shards: usize) -> Self {
         Self { start: Instant::now(), last_ms: (0..shards).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// This shard lives.
+    /// Records a heartbeat of this shard.
     pub(crate) fn beat(&self, shard: usize) {
         if let Some(last) = self.last_ms.get(shard) {
             last.store(self.now_ms(), Relaxed);
         }
     }
 
-    /// The shards that live; the first of the others, if there is one.
+    /// Checks all shards; the error is the first one that is stuck.
     pub(crate) fn check(&self) -> Result<(), usize> {
         self.check_at(self.now_ms())
     }
@@ -51,12 +51,12 @@ mod tests {
 
     #[test]
     fn the_shard_that_is_silent_is_found() {
-        let beats = Beats::new(2);
-        assert_eq!(beats.check_at(10_000), Ok(()));
-        assert_eq!(beats.check_at(10_001), Err(0));
-        beats.last_ms[0].store(9_000, Relaxed);
-        assert_eq!(beats.check_at(10_001), Err(1));
-        beats.last_ms[1].store(9_000, Relaxed);
-        assert_eq!(beats.check_at(10_001), Ok(()));
+        let heartbeats = Heartbeats::new(2);
+        assert_eq!(heartbeats.check_at(10_000), Ok(()));
+        assert_eq!(heartbeats.check_at(10_001), Err(0));
+        heartbeats.last_ms[0].store(9_000, Relaxed);
+        assert_eq!(heartbeats.check_at(10_001), Err(1));
+        heartbeats.last_ms[1].store(9_000, Relaxed);
+        assert_eq!(heartbeats.check_at(10_001), Ok(()));
     }
 }

@@ -1,0 +1,123 @@
+//! The entries of an export: the lines between its first and its last one, and what each writes into a store.
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use berth_common::ids::ObjectId;
+use berth_engine::{Record, UsageRecord};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AppHistory, CronKey, Delivery, KvChange, ManifestRecord, RegistryRecord, Schedule, SecretRecord,
+    TagRecord, TokenRecord, Write,
+};
+
+/// One line of an export.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Entry {
+    App(Box<AppHistory>),
+    Token(Box<TokenRecord>),
+    Object(Box<Record>),
+    Value {
+        object: ObjectId,
+        key: String,
+        base64: String,
+    },
+    Schedule(Box<Schedule>),
+    Cron {
+        key: CronKey,
+        last_ms: u64,
+    },
+    Event(Box<Delivery>),
+    Dead {
+        id: String,
+        delivery: Box<Delivery>,
+    },
+    /// Still encrypted: it decrypts only with the edge's key file, which is not part of an export.
+    Secret(Box<SecretRecord>),
+    Usage(Box<UsageRecord>),
+    /// A login with its password, still encrypted.
+    Registry(Box<RegistryRecord>),
+    /// A manifest of a repository. The content of images is not part of an export.
+    Image(Box<ManifestRecord>),
+    Tag(TagRecord),
+}
+
+impl Entry {
+    /// The write that stores it. An error means that the export is not valid.
+    pub(super) fn into_write(self) -> Result<Write> {
+        Ok(match self {
+            Self::App(app) => {
+                ensure!(app.is_valid(), "the versions of an app do not fit together");
+                Write::App(*app)
+            }
+            Self::Token(token) => Write::Token(*token),
+            Self::Object(record) => Write::Record(record),
+            Self::Value { object, key, base64 } => {
+                let value = Some(BASE64_STANDARD.decode(base64).context("a value is not base64")?);
+                Write::Kv { object, changes: vec![KvChange { key, value }] }
+            }
+            Self::Schedule(schedule) => Write::Schedule(schedule),
+            Self::Cron { key, last_ms } => Write::CronMark(key, last_ms),
+            Self::Event(delivery) => Write::Event(delivery),
+            Self::Dead { id, delivery } => {
+                let id = id.parse().context("an event that was set aside has no id")?;
+                Write::SetAside(id, delivery)
+            }
+            Self::Secret(secret) => Write::Secret(*secret),
+            Self::Usage(record) => Write::Usage(record),
+            Self::Registry(registry) => Write::Registry(*registry),
+            Self::Image(record) => Write::ImageManifest(record),
+            Self::Tag(record) => Write::ImageTag(record),
+        })
+    }
+}
+
+/// How many entries of each kind a store has.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Contents {
+    /// Apps.
+    pub apps: u64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Values of objects.
+    pub values: u64,
+    /// Secrets.
+    pub secrets: u64,
+    /// Alarms and schedules.
+    pub schedules: u64,
+    /// Events that wait for delivery; not those that were set aside.
+    pub events: u64,
+    /// Usage records.
+    pub usage: u64,
+    /// Logins for registries.
+    pub registries: u64,
+    /// Manifests of images.
+    pub images: u64,
+    /// Tags of images.
+    pub tags: u64,
+}
+
+impl Contents {
+    /// Counts an entry.
+    pub(super) fn count(&mut self, entry: &Entry) {
+        let count = match entry {
+            Entry::App(_) => &mut self.apps,
+            Entry::Token(_) => &mut self.tokens,
+            Entry::Object(_) => &mut self.objects,
+            Entry::Value { .. } => &mut self.values,
+            Entry::Schedule(_) => &mut self.schedules,
+            Entry::Event(_) => &mut self.events,
+            Entry::Secret(_) => &mut self.secrets,
+            Entry::Usage(_) => &mut self.usage,
+            Entry::Registry(_) => &mut self.registries,
+            Entry::Image(_) => &mut self.images,
+            Entry::Tag(_) => &mut self.tags,
+            Entry::Cron { .. } | Entry::Dead { .. } => return,
+        };
+        *count += 1;
+    }
+}

@@ -1,0 +1,144 @@
+//! Tests of exports and imports: complete, damaged, and from older versions.
+
+use berth_common::ids::ObjectId;
+
+use super::*;
+use crate::fixtures::app;
+use crate::fixtures::delivery;
+use crate::fixtures::life;
+use crate::fixtures::schedule;
+use crate::fixtures::tagged;
+use crate::sled::tests::{persist, record};
+use crate::{
+    AppHistory, CronKey, EventId, KvChange, NUMBER_BYTES, RegistryRecord, Scope, SecretRecord, TokenRecord,
+    Write,
+};
+
+fn filled(directory: &Path) -> Vec<u8> {
+    let store = SledStore::open(directory).unwrap();
+    store.next_epoch().unwrap();
+    for index in 0..3 {
+        persist(&store, record(&format!("o{index}"), 1, index == 0));
+    }
+    store.commit(vec![Write::App(AppHistory::begin(app("a", &[]), 1))], Box::new(drop));
+    let token = TokenRecord {
+        id: "00112233445566ff".parse().unwrap(),
+        name: "ci".to_owned(),
+        scope: Scope::Read,
+        hash: "0".repeat(64),
+        created_ms: 1,
+        last_used_ms: None,
+    };
+    store.commit(vec![Write::Token(token)], Box::new(drop));
+    let change = KvChange { key: "a key".to_owned(), value: Some(vec![0, 255]) };
+    let object = ObjectId::from_bytes([7; 16]);
+    store.commit(vec![Write::Kv { object, changes: vec![change] }], Box::new(drop));
+    store.commit(vec![Write::Usage(Box::new(life(1, 5_000)))], Box::new(drop));
+    store.commit(vec![Write::Usage(Box::new(life(2, 4_000)))], Box::new(drop));
+    let secret = serde_json::json!({
+        "app": "a", "name": "S", "created_ms": 1, "updated_ms": 2, "version": 3,
+        "key": "0123456789abcdef", "nonce": "AAECAwQFBgcICQoL", "ciphertext": "c2VhbGVk",
+    });
+    let secret: SecretRecord = serde_json::from_value(secret).unwrap();
+    store.commit(vec![Write::Secret(secret)], Box::new(drop));
+    let registry = serde_json::json!({
+        "registry": "r.example:5000", "username": "me", "updated_ms": 2,
+        "key": "0123456789abcdef", "nonce": "AAECAwQFBgcICQoL", "ciphertext": "c2VhbGVk",
+    });
+    let registry: RegistryRecord = serde_json::from_value(registry).unwrap();
+    store.commit(vec![Write::Registry(registry)], Box::new(drop));
+    store.commit(vec![Write::Schedule(Box::new(schedule("o", 1, 100)))], Box::new(drop));
+    store.commit(vec![Write::Event(Box::new(delivery("o", 1)))], Box::new(drop));
+    let id = EventId { object, number: [1; NUMBER_BYTES] };
+    store.commit(vec![Write::SetAside(id, Box::new(delivery("o", 2)))], Box::new(drop));
+    let cron = CronKey { app: "a".parse().unwrap(), cron: "0".to_owned() };
+    store.commit(vec![Write::CronMark(cron, 7)], Box::new(drop));
+    let (image, tag) = tagged("a/b", "v1", b"m");
+    store.commit(vec![Write::ImageManifest(Box::new(image)), Write::ImageTag(tag)], Box::new(drop));
+    drop(store);
+    let mut text = Vec::new();
+    export(directory, &mut text).unwrap();
+    text
+}
+
+#[test]
+fn an_export_becomes_an_equal_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = filled(&directory.path().join("one"));
+    let two = directory.path().join("two");
+    let (contents, aside) = import(&two, &text[..], false).unwrap();
+    assert_eq!(
+        (contents, aside),
+        (
+            Contents {
+                apps: 1,
+                tokens: 1,
+                objects: 3,
+                values: 1,
+                schedules: 1,
+                events: 1,
+                secrets: 1,
+                registries: 1,
+                usage: 2,
+                images: 1,
+                tags: 1,
+            },
+            None
+        )
+    );
+    assert_eq!(verify(&two).unwrap(), contents);
+    let mut again = Vec::new();
+    export(&two, &mut again).unwrap();
+    assert_eq!(String::from_utf8(again).unwrap(), String::from_utf8(text).unwrap());
+    let store = SledStore::open(&two).unwrap();
+    assert_eq!(store.placed().unwrap().len(), 1);
+    assert_eq!(store.next_epoch().unwrap(), Epoch(2));
+    assert_eq!(sample_names(&store), 3);
+}
+
+#[test]
+fn an_export_of_an_older_version_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = String::from_utf8(filled(&directory.path().join("one"))).unwrap();
+    // Version 3 has no images, so fewer lines and another digest.
+    let lines: Vec<&str> = text.lines().collect();
+    let body: String = lines[1..lines.len() - 3].iter().map(|line| format!("{line}\n")).collect();
+    let end = End { lines: lines.len() as u64 - 4, sha256: hex::encode(Sha256::digest(&body)) };
+    let head = lines[0].replace("\"berth_store\":4", "\"berth_store\":3");
+    let old = format!("{head}\n{body}{}\n", serde_json::to_string(&end).unwrap());
+    let (contents, _) = import(&directory.path().join("two"), old.as_bytes(), false).unwrap();
+    assert_eq!((contents.apps, contents.objects, contents.images, contents.tags), (1, 3, 0, 0));
+}
+
+fn sample_names(store: &SledStore) -> usize {
+    store.records(None, 10).unwrap().len()
+}
+
+#[test]
+fn a_changed_or_truncated_export_is_refused_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = String::from_utf8(filled(&directory.path().join("one"))).unwrap();
+    let target = directory.path().join("new/store");
+    let changed = text.replacen("\"o1\"", "\"oX\"", 1);
+    let cut = &text[..text.len() / 2];
+    for bad in
+        [changed.as_str(), cut, "", "{}\n", &text.replacen("\"berth_store\":4", "\"berth_store\":5", 1)]
+    {
+        assert!(import(&target, bad.as_bytes(), false).is_err(), "{bad}");
+    }
+    assert!(!target.exists());
+    assert_eq!(fs::read_dir(directory.path().join("new")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_store_is_replaced_only_on_demand_and_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let one = directory.path().join("one");
+    let text = filled(&one);
+    assert!(import(&one, &text[..], false).unwrap_err().to_string().contains("--replace"));
+    let open = SledStore::open(&one).unwrap();
+    assert!(import(&one, &text[..], true).is_err());
+    drop(open);
+    let (_, aside) = import(&one, &text[..], true).unwrap();
+    assert_eq!(verify(&aside.unwrap()).unwrap(), verify(&one).unwrap());
+}
