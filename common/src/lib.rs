@@ -8,6 +8,8 @@
 #[cfg(feature = "runtime")]
 pub mod clock;
 pub mod cron;
+#[cfg(feature = "fixtures")]
+pub mod fixtures;
 pub mod ids;
 pub mod image;
 #[cfg(feature = "runtime")]

@@ -5,7 +5,9 @@
 //! [`Problems`]; the caller also packs the images, and then the manifest becomes an [`AppSpec`].
 
 mod assets;
+mod classes;
 mod container;
+mod environment;
 mod limits;
 mod observability;
 mod report;
@@ -32,8 +34,9 @@ pub use container::MAX_PREPARED;
 pub use report::{Position, Problem, Problems};
 pub use source::ImageSource;
 
-use container::ClassNames;
+use classes::ClassNames;
 use report::{Report, Section};
+use values::optional;
 
 /// Most classes an app may have.
 pub const MAX_CLASSES: usize = 256;
@@ -229,10 +232,10 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     }
     let sections = report.sections(root, "containers", "[[containers]]", MAX_CLASSES);
     let known = ClassNames::collect(report, &sections);
-    let vars = container::optional(root.get("vars"), |value| container::environment(report, value, "[vars]"));
-    let limits = container::optional(root.get("limits"), |value| limits::read(report, value));
-    let assets = container::optional(root.get("assets"), |value| assets::read(report, value));
-    let logs = container::optional(root.get("observability"), |value| observability::read(report, value));
+    let vars = optional(root.get("vars"), |value| environment::environment(report, value, "[vars]"));
+    let limits = optional(root.get("limits"), |value| limits::read(report, value));
+    let assets = optional(root.get("assets"), |value| assets::read(report, value));
+    let logs = optional(root.get("observability"), |value| observability::read(report, value));
     let parsed: Vec<_> = sections.iter().map(|section| container::read(report, section)).collect();
     let images = parsed.iter().filter_map(|parsed| parsed.image.clone()).collect();
     let classes: Option<Vec<_>> = parsed.into_iter().map(|parsed| parsed.class).collect();
@@ -242,24 +245,24 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     }
     let routes = route::read_all(report, root, &known);
     let crons = root.get("triggers");
-    let crons = container::optional(crons, |value| trigger::crons(report, value, &known, classes.as_deref()));
-    let parts = Parts { limits, assets, crons, logs };
-    (assemble(name, classes, routes, parts), images)
+    let crons = optional(crons, |value| trigger::crons(report, value, &known, classes.as_deref()));
+    let sections = OptionalSections { limits, assets, crons, logs };
+    (assemble(name, classes, routes, sections), images)
 }
 
 fn assemble(
     name: Option<AppName>,
     classes: Option<Vec<ClassManifest>>,
     routes: Option<Vec<RouteSpec>>,
-    Parts { limits, assets, crons, logs }: Parts,
+    OptionalSections { limits, assets, crons, logs }: OptionalSections,
 ) -> Option<Manifest> {
     let (limits, crons, logs) =
         (limits?.unwrap_or_default(), crons?.unwrap_or_default(), logs?.unwrap_or_default());
     Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets?, crons, logs })
 }
 
-/// Sections that may be there or not, each with nothing at all where it is wrong.
-struct Parts {
+/// Sections that a file may leave out: `Some(None)` if it does, `None` if the section is invalid.
+struct OptionalSections {
     limits: Option<Option<AppLimits>>,
     assets: Option<Option<AssetsSpec>>,
     crons: Option<Option<Vec<CronSpec>>>,

@@ -1,8 +1,7 @@
 //! The `[limits]` section: what the app's live instances may take together.
 
-use super::container::optional;
 use super::report::{Report, Value};
-use super::values;
+use super::values::{self, optional};
 use crate::spec::AppLimits;
 
 /// Most virtual CPUs of an app, in sixteenths: more than any fleet of this size of system has.

@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::MAX_ROUTES;
-use super::container::ClassNames;
+use super::classes::ClassNames;
 use super::report::{Report, Section, Value};
 use super::values;
 use crate::ids::{ClassName, ObjectName};

@@ -5,9 +5,10 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use super::ClassManifest;
-use super::container::{ClassNames, environment, optional};
+use super::classes::ClassNames;
+use super::environment::environment;
 use super::report::{Report, Section, Value, kind, nearest};
-use super::values;
+use super::values::{self, optional};
 use crate::cron::Cron;
 use crate::ids::{CallbackName, ClassName, ObjectName};
 use crate::spec::{

@@ -161,3 +161,14 @@ fn shown(value: &Value<'_>) -> String {
         _ => kind(value).to_owned(),
     }
 }
+
+/// Reads a key that may be absent: `Some(None)` if it is, `None` if its value is wrong.
+pub(super) fn optional<'t, 'i: 't, T>(
+    value: Option<&'t Value<'i>>,
+    read: impl FnOnce(&'t Value<'i>) -> Option<T>,
+) -> Option<Option<T>> {
+    match value {
+        None => Some(None),
+        Some(value) => read(value).map(Some),
+    }
+}

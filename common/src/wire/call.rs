@@ -24,6 +24,8 @@ use crate::spec::{LogSpec, Recipe};
 use crate::wire::images::Deliver;
 use crate::wire::logs::{LogBatch, ReadLogs};
 
+pub use crate::wire::refusal::{Refusal, RefusalCode};
+
 /// What an edge asks of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -335,39 +337,6 @@ pub enum Phase {
     Stopping,
     /// It ended, and nothing of it is left but this record.
     Exited(Outcome),
-}
-
-/// Why a call was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Refusal {
-    /// For programs.
-    pub code: RefusalCode,
-    /// For people: what was tried, on what, what to do.
-    pub message: String,
-}
-
-/// Kinds of refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefusalCode {
-    /// The node has no room.
-    Capacity,
-    /// The image is missing or damaged.
-    Image,
-    /// The call makes no sense.
-    Invalid,
-    /// The node takes no new instances.
-    Draining,
-    /// The call comes from an old session or is for an old generation.
-    Stale,
-    /// The instance belongs to another edge.
-    NotOwner,
-    /// No such instance.
-    NoInstance,
-    /// A kind that a newer version knows.
-    #[serde(other)]
-    Other,
 }
 
 #[cfg(test)]

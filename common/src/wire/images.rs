@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch};
 use crate::image::Digest;
-use crate::wire::call::Refusal;
+use crate::wire::refusal::Refusal;
 
 /// Most images that an edge wants on a node: all of them travel in one frame.
 pub const MAX_WANTED: usize = 8192;

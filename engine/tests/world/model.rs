@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::fixtures;
 use berth_common::ids::{EdgeId, InstanceId, NodeId, ObjectId, ObjectKey};
-use berth_common::image::Digest;
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::spec::{ClassSpec, HookKind, HooksSpec, ImageRef, Recipe, Resources};
+use berth_common::spec::{ClassSpec, HookKind, HooksSpec, Resources};
 use berth_common::wire::call::{Answer, Capacity, DiskCapacity, InstanceStatus, Phase, Start, Stop};
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
@@ -117,35 +117,22 @@ fn edge() -> EdgeId {
 }
 
 fn class() -> ClassSpec {
-    ClassSpec {
-        recipe: Recipe {
-            image: ImageRef::new("i".parse().unwrap(), Digest::of(b"i")),
-            entrypoint: None,
-            env: BTreeMap::new(),
-            resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
-            enable_internet: false,
-            start_boost: None,
-            capabilities: Default::default(),
-        },
+    let mut class = ClassSpec {
         max_instances: Some(MAX_INSTANCES),
-        default_port: Some(8080),
         sleep_after: Duration::from_millis(SLEEP_AFTER_MS),
         start_timeout: Duration::from_millis(START_TIMEOUT_MS),
         port_timeout: Duration::from_millis(PORT_TIMEOUT_MS),
-        stop_grace: Duration::from_secs(900),
-        prepared: 0,
-        manual_start: false,
-        required_ports: Vec::new(),
-        ping_endpoint: None,
-        secrets: Default::default(),
         hooks: Some(HooksSpec {
             url: "https://hooks".to_owned(),
             secret: "KEY".to_owned(),
             events: HookKind::USUAL.into(),
         }),
-        callbacks: Default::default(),
-        of_app: Default::default(),
-    }
+        ..fixtures::class()
+    };
+    // Little, so that only the number of instances limits a node.
+    class.recipe.resources =
+        Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false };
+    class
 }
 
 fn engine() -> Engine {
