@@ -93,13 +93,13 @@ impl<C> Instances<C> {
                 }
             }
             Effect::Reached { phase, starting } => self.counts.note(&phase, starting),
-            Effect::LetGo { instance } => {
+            Effect::Detach { instance } => {
                 if let Some(handles) = self.handles.borrow_mut().get_mut(&instance) {
                     handles.sockets = None;
                     handles.ended.cancel();
                 }
             }
-            Effect::Tell { owner, status } => self.watchers.tell(&owner, &status),
+            Effect::Report { owner, status } => self.watchers.tell(&owner, &status),
         }
     }
 

@@ -5,14 +5,14 @@
 //!                                    └─▶ tunnel ─▶ ports ─▶ splice ─▶ a socket inside the instance
 //! ```
 //!
-//! * `serve` accepts connections; `session` is one of them, `connected` what its streams share, `sessions` knows which ones
-//!   count, `stream` how what is served on them ends.
+//! * `serve` accepts connections; `session` is one of them, `connected` what its streams share, `sessions` knows which
+//!   ones count, `stream` how what is served on them ends.
 //! * `instances` is what should run and what does, by the table of `berth_protocol`; `follow` looks after one instance;
 //!   `watchers` are told.
 //! * `logs` sends an edge what instances have written.
 //! * `ports` gets connections to an instance's ports; `splice` joins them to QUIC streams.
-//! * `runtime` has containers run by the processes of `berth_shim`, and knows nothing of the network; `images` opens what
-//!   they run, and fetches it from edges; `deliver` is the connection for that.
+//! * `runtime` has containers run by the processes of `berth_shim`, and knows nothing of the network; `images` opens
+//!   what they run, and fetches it from edges; `deliver` is the connection for that.
 //! * `agent` is what all of these share; `metrics` counts and `page` shows; `berth-monitor` serves it.
 //!
 //! It knows nothing of HTTP, routes or placement: that is the edge's.

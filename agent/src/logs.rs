@@ -1,5 +1,5 @@
-//! Answers the call that reads logs: batch after batch, as fast as the edge takes them. What is slow is the edge's reader
-//! alone: instances write to files, and whatever is removed before it was read is told of.
+//! Answers the call that reads logs: batch after batch, as fast as the edge takes them. What is slow is the edge's
+//! reader alone: instances write to files, and whatever is removed before it was read is told of.
 
 use std::pin::pin;
 use std::rc::Rc;

@@ -1,6 +1,6 @@
 //! Connections to the ports of an instance. Sockets come from inside its network namespace, where they must be made; a
-//! few are kept in stock so that a request need not wait for one. Knows nothing of what is sent over them, but for the first
-//! line of the answer to a ping.
+//! few are kept in stock so that a request need not wait for one. Knows nothing of what is sent over them, but for the
+//! first line of the answer to a ping.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,4 +1,5 @@
-//! How streams of an edge's connection end: with an answer, given up by the peer, or with a breach that ends the connection.
+//! How streams of an edge's connection end: with an answer, given up by the peer, or with a breach that ends the
+//! connection.
 
 use berth_common::wire::call::Answer;
 use berth_common::wire::close;

@@ -1,5 +1,5 @@
-//! Who is told what happens to an edge's instances. A watcher that does not keep up is dropped: it connects again and is
-//! told everything anew, which is cheaper than to remember it all.
+//! Who is told what happens to an edge's instances. A watcher that does not keep up is dropped: it connects again and
+//! is told everything anew, which is cheaper than to remember it all.
 
 use std::cell::RefCell;
 

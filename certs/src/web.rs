@@ -11,8 +11,8 @@ use rustls_pki_types::CertificateDer;
 #[error("this machine has no certificates of web authorities ({0}): install the package ca-certificates")]
 pub struct NoAuthorities(String);
 
-/// Trusts what this machine trusts (its `ca-certificates`, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name), with TLS 1.2
-/// or 1.3. Reads files.
+/// Trusts what this machine trusts (its `ca-certificates`, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name), with TLS
+/// 1.2 or 1.3. Reads files.
 pub fn web_client_config() -> Result<Arc<ClientConfig>, NoAuthorities> {
     web_client_config_with(&[])
 }

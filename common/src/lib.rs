@@ -1,6 +1,6 @@
 //! What every part of Berth shares: ids, validated app specifications, the wire protocol between edge and
-//! agent, and (feature `runtime`) the time of day, values that nobody should see, the lifecycle of a daemon and its logs,
-//! and (feature `service`) what it tells the service manager.
+//! agent, and (feature `runtime`) the time of day, secret values, the lifecycle of a daemon and its logs,
+//! (feature `service`) notifications to the service manager, and (feature `fixtures`) an app and a class for tests.
 //!
 //! Knows nothing of QUIC, HTTP, files, or containers. Without the `runtime` feature it needs no async runtime,
 //! so that the pure engine can depend on it.

@@ -125,8 +125,8 @@ impl Engine {
         self.effects.pop_front()
     }
 
-    /// Objects that came into memory (true) or left it (false) since the last call. The store has everything about an object
-    /// that is not in memory: it leaves only once its record is durable.
+    /// Objects that came into memory (true) or left it (false) since the last call. The store has everything about an
+    /// object that is not in memory: it leaves only once its record is durable.
     pub fn take_moves(&mut self) -> std::vec::Drain<'_, (ObjectId, bool)> {
         self.moves.drain(..)
     }

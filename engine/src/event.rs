@@ -1,5 +1,5 @@
-//! The events of an object that its class's hook receives. Each is written in one commit with the change that it reports, and
-//! delivered by the shell.
+//! The events of an object that its class's hook receives. Each is written in one commit with the change that it
+//! reports, and delivered by the shell.
 
 use berth_common::ids::{Generation, InstanceId, ObjectKey};
 use berth_common::outcome::Outcome;

@@ -1,7 +1,7 @@
 //! Placement: the known nodes, the room reserved on them, and the choice of a node for the next instance.
 //!
-//! All shards of an edge share one fleet. A reservation only keeps the shards from overbooking a node; the agent may still
-//! refuse the start.
+//! All shards of an edge share one fleet. A reservation only keeps the shards from overbooking a node; the agent may
+//! still refuse the start.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

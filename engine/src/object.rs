@@ -16,22 +16,26 @@
 //! ```
 //!
 //! Requests wait in any state but `Healthy`. A waiter has `start_timeout` until the instance runs, and from then on
-//! `port_timeout` until its port answers. If the class's hook decides about sleep, it is asked before an idle instance is
-//! stopped (`idle`).
+//! `port_timeout` until its port answers. If the class's hook decides about sleep, it is asked before an idle instance
+//! is stopped (`idle`).
 //!
 //! What fails, and what happens then:
 //! * The record cannot be read: all waiters are refused (`Store`); the next request reads it again.
 //! * No room: all waiters are refused, and the object leaves memory.
-//! * The placement cannot be written: it ends as `StartFailed` without a start, since the write may have happened after all.
+//! * The placement cannot be written: it ends as `StartFailed` without a start, since the write may have happened after
+//!   all.
 //! * The reason for a stop cannot be written: the stop is sent all the same.
 //! * The end cannot be written: it is retried every second; the node keeps its record until then.
-//! * The node refuses the start, or the instance does not run or answer in time: waiters are refused, the instance is ended.
-//! * Instances fail in a row: the next start is delayed (`crashes`), and waiters that cannot wait that long are refused.
-//! * The node is not connected: a `Recovering` object waits; its requests are refused (`NodeUnreachable`) at their deadline.
+//! * The node refuses the start, or the instance does not run or answer in time: waiters are refused, the instance is
+//!   ended.
+//! * Instances fail in a row: the next start is delayed (`crashes`), and waiters that cannot wait that long are
+//!   refused.
+//! * The node is not connected: a `Recovering` object waits; its requests are refused (`NodeUnreachable`) at their
+//!   deadline.
 //! * The node has lost the instance: it ends as `RuntimeLost`.
 //!
-//! This file has the object's state and its requests; `placing` finds a node and waits for the store, `life` handles reports
-//! of nodes, `deadlines` timers, `metering` usage records.
+//! This file has the object's state and its requests; `placing` finds a node and waits for the store, `life` handles
+//! reports of nodes, `deadlines` timers, `metering` usage records.
 
 mod crashes;
 mod deadlines;

@@ -73,8 +73,8 @@ pub struct ObjectView {
 }
 
 impl From<&Record> for ObjectView {
-    /// For an object that is only in the store. One with an instance is in the engine; from its record alone it counts as
-    /// running.
+    /// For an object that is only in the store. One with an instance is in the engine; from its record alone it counts
+    /// as running.
     fn from(record: &Record) -> Self {
         let (state, placed, exit) = match &record.state {
             RecordState::Stopped { outcome } => (PublicState::ended(outcome.as_ref()), None, outcome.clone()),

@@ -6,8 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Upper bounds of the buckets of durations, in milliseconds: from a request that is answered at once to a container that
-/// takes half a minute to start.
+/// Upper bounds of the buckets of durations, in milliseconds: from a request that is answered at once to a container
+/// that takes half a minute to start.
 pub const BOUNDS_MS: [u16; 14] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000];
 /// All of them, and one for what is longer.
 const BUCKETS: usize = BOUNDS_MS.len() + 1;

@@ -1,5 +1,6 @@
-//! The server of a daemon's metrics, health and readiness: `GET /metrics`, `/healthz`, `/readyz`, each on a connection of
-//! its own, in bounded time. It starts no task, so that it also serves a daemon of one thread that nothing may leave.
+//! The server of a daemon's metrics, health and readiness: `GET /metrics`, `/healthz`, `/readyz`, each on a connection
+//! of its own, in bounded time. It starts no task, so that it also serves a daemon of one thread that nothing may
+//! leave.
 
 use std::convert::Infallible;
 use std::io;

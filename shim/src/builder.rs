@@ -189,8 +189,8 @@ struct App {
 }
 
 impl App {
-    /// Becomes the app, with what is only known now added to the environment that libcontainer has set. Returns only why
-    /// it did not.
+    /// Becomes the app, with what is only known now added to the environment that libcontainer has set. Returns only
+    /// why it did not.
     fn become_app(&self, spec: &Spec) -> io::Error {
         let environment = match self.environment() {
             Ok(environment) => environment,

@@ -142,8 +142,8 @@ impl ControlGroup {
         Ok(group)
     }
 
-    /// Makes its directories. On v1 cgroups-rs does, which also gives a cpuset its CPUs, and tells of no failure. On v2 it
-    /// looks first for controllers under names that it misreads, and there is no more to it than the one directory.
+    /// Makes its directories. On v1 cgroups-rs does, which also gives a cpuset its CPUs, and tells of no failure. On v2
+    /// it looks first for controllers under names that it misreads, and there is no more to it than the one directory.
     fn make(&self) -> io::Result<()> {
         if !self.cgroup.v2() {
             self.cgroup.create().map_err(|e| self.error("make it", &e))?;

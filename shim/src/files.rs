@@ -15,8 +15,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The files in the builder's stage: where each is, and where it is seen inside.
 pub(crate) type Files = Vec<(PathBuf, &'static str)>;
 
-/// Writes the files into the builder's stage, those that hold the name without it: a mounted file can still be written to,
-/// not replaced.
+/// Writes the files into the builder's stage, those that hold the name without it: a mounted file can still be written
+/// to, not replaced.
 pub(crate) fn write(resolver: Option<IpAddr>) -> io::Result<Files> {
     let directory = stage::make_in_stage("files")?;
     let files = [

@@ -183,8 +183,8 @@ pub struct ContainerConfig {
     pub log_bytes: u64,
 }
 
-/// What a shim needs to know of the instance whose container it runs. Written by the agent, read once and removed by the
-/// shim.
+/// What a shim needs to know of the instance whose container it runs. Written by the agent, read once and removed by
+/// the shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Assignment {
     /// The instance.

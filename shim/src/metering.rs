@@ -6,8 +6,8 @@
 //! sweep  ── no shim left ─▶ exit.json, estimated from the two
 //! ```
 //!
-//! A life is measured on the clock since the machine's start, suspension included. The time of day is noted once, at its
-//! start, and places it.
+//! A life is measured on the clock since the machine's start, suspension included. The time of day is noted once, at
+//! its start, and places it.
 
 use std::fs;
 use std::io;
@@ -123,7 +123,8 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// The app runs from now on. Notes it in the instance's directory, for the case that this process does not see the end.
+    /// The app runs from now on. Notes it in the instance's directory, for the case that this process does not see the
+    /// end.
     pub(crate) fn start(&mut self, directory: &Path, cpu_us: u64) -> io::Result<()> {
         let started = self.started.insert(Started::now(cpu_us));
         write_json_fast(&directory.join(STARTED), started)
@@ -169,8 +170,8 @@ impl Meter {
     }
 }
 
-/// What an instance has taken whose shim is gone, if it ran. It ends now, or where the machine was started anew, when there
-/// was the last sign of it. `total_us` is what its group has taken, if there is one.
+/// What an instance has taken whose shim is gone, if it ran. It ends now, or where the machine was started anew, when
+/// there was the last sign of it. `total_us` is what its group has taken, if there is one.
 pub fn estimate(directory: &Path, total_us: Option<u64>) -> Option<Metered> {
     let started: Started = read_json(&directory.join(STARTED)).ok().flatten()?;
     let seen = Seen::read(directory);
@@ -190,8 +191,8 @@ fn last_sign_ms(directory: &Path) -> u64 {
     [STARTED, SEEN].into_iter().filter_map(|name| written(name).ok()).map(wall_ms).max().unwrap_or_default()
 }
 
-/// For how long nothing was lost in this directory: since it was made, or since the machine was started, before which what
-/// was not yet on disk is gone.
+/// For how long nothing was lost in this directory: since it was made, or since the machine was started, before which
+/// what was not yet on disk is gone.
 pub fn kept_for(directory: &Path) -> Option<Duration> {
     let made = fs::metadata(directory).and_then(|directory| directory.created()).ok();
     let age = made.and_then(|made| made.elapsed().ok());
@@ -258,7 +259,8 @@ mod tests {
         assert_eq!((now.cpu_us, now.sent_bytes, now.estimated), (70, 3, true));
         assert_eq!(estimate(path, Some(900)).unwrap().cpu_us, 860);
 
-        // Before an earlier start of the machine (files have a coarser clock): until the last sign of life, and not a moment longer.
+        // Before an earlier start of the machine (files have a coarser clock): until the last sign of life, and not a
+        // moment longer.
         let hour = Duration::from_secs(3600);
         let started = Started {
             started_ms: wall_ms(SystemTime::now() - hour),

@@ -95,9 +95,9 @@ fn paths(paths: &[&str], on: bool) -> Vec<String> {
     if on { paths.iter().map(|path| (*path).to_owned()).collect() } else { Vec::new() }
 }
 
-/// None, unless the class asks for some: the change to the image's user has happened before the app runs, and it listens
-/// on ports that any user may take (its network namespace is its own). Those that were asked for are root's alone: other
-/// users have none, and running a program gains none.
+/// None, unless the class asks for some: the change to the image's user has happened before the app runs, and it
+/// listens on ports that any user may take (its network namespace is its own). Those that were asked for are root's
+/// alone: other users have none, and running a program gains none.
 fn capabilities(asked: &BTreeSet<Asked>) -> Result<LinuxCapabilities, OciSpecError> {
     let asked: HashSet<Capability> = asked.iter().map(capability).collect();
     LinuxCapabilitiesBuilder::default()

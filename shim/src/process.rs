@@ -1,5 +1,5 @@
-//! What a process of this crate is and makes sure of: the program that it runs, that it is not root, and that it has one
-//! thread where more would be unsound.
+//! What a process of this crate is and makes sure of: the program that it runs, that it is not root, and that it has
+//! one thread where more would be unsound.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,5 @@
-//! Files and directories of a node's state: private ones, JSON that is written whole or not at all, and what is removed.
+//! Files and directories of a node's state: private ones, JSON that is written whole or not at all, and what is
+//! removed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -180,8 +180,8 @@ impl Supervisor {
         }
     }
 
-    /// Has swept up what a shim has left, if anything: one in good order leaves the record of its instance's end, or, if it
-    /// had none, nothing.
+    /// Has swept up what a shim has left, if anything: one in good order leaves the record of its instance's end, or,
+    /// if it had none, nothing.
     fn shim_ended(&mut self, directory: &Path) -> anyhow::Result<()> {
         if self.layout.is_trash(directory) {
             // The end was taken note of: the rest is the agent's.
@@ -286,8 +286,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Empties and removes the groups that no directory knows: what a crash left between the making of the one and of the
-    /// other.
+    /// Empties and removes the groups that no directory knows: what a crash left between the making of the one and of
+    /// the other.
     fn sweep_groups(&self) -> io::Result<()> {
         let shims = self.layout.shims()?;
         let known: HashSet<PathBuf> = shims.iter().flat_map(|shim| sweep::groups(shim)).collect();

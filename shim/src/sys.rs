@@ -38,8 +38,8 @@ pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
-/// Gives a forked child the signals that programs expect: none blocked, and a broken pipe ends them. (Rust's own start-up
-/// ignores that one, which exec passes on.)
+/// Gives a forked child the signals that programs expect: none blocked, and a broken pipe ends them. (Rust's own
+/// start-up ignores that one, which exec passes on.)
 pub(crate) fn usual_signals() -> io::Result<()> {
     // SAFETY: the default action is no handler that could run anything.
     unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;

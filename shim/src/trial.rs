@@ -1,5 +1,5 @@
-//! Trials of what containers need, each in a process of its own, which leaves nothing behind: `check` and the start of an
-//! agent find out with them what this machine can do.
+//! Trials of what containers need, each in a process of its own, which leaves nothing behind: `check` and the start of
+//! an agent find out with them what this machine can do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

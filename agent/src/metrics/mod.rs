@@ -16,7 +16,8 @@ use crate::splice::Traffic;
 
 /// Phases of instances, in the order of `phase`'s numbers.
 pub(crate) const PHASES: [&str; 5] = ["starting", "running", "ready", "stopping", "exited"];
-/// Reasons of ends, as the node sees them, in the order of `reason`'s numbers. Why an edge had one ended, only that knows.
+/// Reasons of ends, as the node sees them, in the order of `reason`'s numbers. Why an edge had one ended, only that
+/// knows.
 const REASONS: [&str; 7] = ["exit", "signal", "oom", "drained", "start_failed", "runtime_lost", "other"];
 
 fn phase(phase: &Phase) -> usize {

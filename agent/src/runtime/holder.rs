@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use berth_common::ids::EdgeId;
 use berth_common::spec::{Recipe, Resources};
-use berth_common::wire::call::{RefusalCode, Stock};
+use berth_common::wire::call::{PrepareTarget, RefusalCode};
 use berth_shim::disk::Disk;
 use berth_shim::messages::{ShimCall, ShimEvent};
 use tokio::sync::{Notify, oneshot};
@@ -53,7 +53,7 @@ const SPARE_MEMORY_BYTES: u64 = 256 << 20;
 pub(crate) struct Holder {
     maker: Rc<Maker>,
     disks: Rc<Disks>,
-    wanted: RefCell<HashMap<EdgeId, Vec<Stock>>>,
+    wanted: RefCell<HashMap<EdgeId, Vec<PrepareTarget>>>,
     stock: RefCell<Vec<Held>>,
     /// The one that is being made or ended.
     busy: RefCell<Option<Busy>>,
@@ -132,7 +132,7 @@ impl Holder {
     }
 
     /// From now on these are held for this owner.
-    pub(crate) fn want(&self, owner: &EdgeId, stocks: Vec<Stock>) {
+    pub(crate) fn want(&self, owner: &EdgeId, stocks: Vec<PrepareTarget>) {
         self.wanted.borrow_mut().insert(owner.clone(), stocks);
         self.look.notify_one();
     }
@@ -162,8 +162,8 @@ impl Holder {
         })
     }
 
-    /// Lets a start wait for the disk of the one that is being made or ended, if that is as large as this and nobody else
-    /// waits for it.
+    /// Lets a start wait for the disk of the one that is being made or ended, if that is as large as this and nobody
+    /// else waits for it.
     pub(crate) fn wait_for_disk(&self, needs: &Resources) -> Option<oneshot::Receiver<Disk>> {
         let mut busy = self.busy.borrow_mut();
         let fits = |busy: &&mut Busy| busy.disk_bytes >= needs.disk_bytes && busy.waiter.is_none();

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! * Supervisor and shims are processes of their own, with one thread each: `berth_shim` is all of their code.
-//! * `shim_pool` keeps some shims that have made their namespaces and wait for a container, `holder` some that have made a
-//!   container and wait for an instance.
+//! * `shim_pool` keeps some shims that have made their namespaces and wait for a container, `holder` some that have
+//!   made a container and wait for an instance.
 //! * `logs` reads what the shims have written, and removes what is old.
 //! * `rootless` is the agent's side of both.
 
@@ -27,7 +27,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, InstanceId};
-use berth_common::wire::call::{DiskCapacity, Start, Stock, Usage};
+use berth_common::wire::call::{DiskCapacity, PrepareTarget, Start, Usage};
 use berth_shim::metering::{Carried, Ended, Seen};
 
 use crate::launch::{Launch, LaunchError};
@@ -92,7 +92,7 @@ pub trait Runtime {
     fn reserve(&self, start: &Start) -> Result<(), LaunchError>;
 
     /// Says which containers this owner would like to be made ahead of need from now on.
-    fn prepare(&self, owner: &EdgeId, stocks: Vec<Stock>);
+    fn prepare(&self, owner: &EdgeId, stocks: Vec<PrepareTarget>);
 
     /// From now on no containers are made ahead of need, and those that were are ended; or they are made again.
     fn pause(&self, paused: bool);
@@ -135,7 +135,7 @@ pub trait Container: Clone {
     /// Sends a signal to the app, which goes on unless the signal ends it.
     async fn signal(&self, signal: i32) -> io::Result<()>;
 
-    /// Sends a signal to the app; SIGKILL to all of it after the grace. Later calls shorten the grace, never prolong it.
-    /// `drained` says that the node wants it, for the record of the end.
+    /// Sends a signal to the app; SIGKILL to all of it after the grace. Later calls shorten the grace, never prolong
+    /// it. `drained` says that the node wants it, for the record of the end.
     async fn stop(&self, signal: i32, grace: Duration, drained: bool) -> io::Result<()>;
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use berth_common::ids::{EdgeId, InstanceId};
-use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock};
+use berth_common::wire::call::{DiskCapacity, PrepareTarget, RefusalCode, Start};
 use berth_shim::disk::Disk;
 use berth_shim::layout::Layout;
 use berth_shim::messages::{ShimCall, SupervisorAnswer, SupervisorCall, connect_shim};
@@ -191,8 +191,8 @@ impl Rootless {
         self.holder.wait_for_disk(resources).map(Reserved::Later).ok_or(error)
     }
 
-    /// Makes a shim, whose container is made or described, this instance's, and has it run the container. An error means
-    /// that the shim has ended.
+    /// Makes a shim, whose container is made or described, this instance's, and has it run the container. An error
+    /// means that the shim has ended.
     async fn assign(&self, prepared: Prepared, launch: &Launch) -> io::Result<(Shim, Events)> {
         let instance = launch.start.instance;
         let assignment = self.maker.assignment(&launch.start, self.logs.path(instance));
@@ -292,7 +292,7 @@ impl Runtime for Rootless {
         Ok(())
     }
 
-    fn prepare(&self, owner: &EdgeId, stocks: Vec<Stock>) {
+    fn prepare(&self, owner: &EdgeId, stocks: Vec<PrepareTarget>) {
         self.holder.want(owner, stocks);
     }
 

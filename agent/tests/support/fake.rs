@@ -13,7 +13,7 @@ use berth_agent::runtime::logs::Logs;
 use berth_agent::runtime::{Adopted, Container, Event, Events, Runtime};
 use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{DiskCapacity, Start, Stock, Usage};
+use berth_common::wire::call::{DiskCapacity, PrepareTarget, Start, Usage};
 use berth_shim::metering::{Ended, Seen};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Notify, mpsc};
@@ -26,7 +26,7 @@ pub(crate) struct Fake {
     pub(crate) forgotten: RefCell<Vec<InstanceId>>,
     pub(crate) noted: RefCell<Vec<(InstanceId, Seen)>>,
     /// What is to be kept ready, by owner.
-    pub(crate) prepared: RefCell<HashMap<EdgeId, Vec<Stock>>>,
+    pub(crate) prepared: RefCell<HashMap<EdgeId, Vec<PrepareTarget>>>,
     pub(crate) paused: Cell<bool>,
     /// Starts fail with this.
     pub(crate) failure: RefCell<Option<LaunchError>>,
@@ -131,7 +131,7 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    fn prepare(&self, owner: &EdgeId, stocks: Vec<Stock>) {
+    fn prepare(&self, owner: &EdgeId, stocks: Vec<PrepareTarget>) {
         self.0.prepared.borrow_mut().insert(owner.clone(), stocks);
     }
 

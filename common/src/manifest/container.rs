@@ -50,34 +50,34 @@ const START_TIMEOUT: Duration = SECOND.saturating_mul(8);
 const PORT_TIMEOUT: Duration = SECOND.saturating_mul(20);
 const STOP_GRACE: Duration = MINUTE.saturating_mul(15);
 
-/// Below a tenth of a second an instance would sleep between two requests of one page.
+/// At least a tenth of a second, since an instance should not sleep between two requests of one page.
 const SLEEP_AFTER_BOUNDS: Bounds = MILLISECOND.saturating_mul(100)..=DAY.saturating_mul(30);
 /// Clients do not wait longer than an hour for a first byte.
 const TIMEOUT_BOUNDS: Bounds = MILLISECOND.saturating_mul(100)..=HOUR;
 /// A boost is for the start: an app that takes longer than a minute needs a larger type.
 const BOOST_BOUNDS: Bounds = MILLISECOND..=MINUTE;
-/// None at all kills at once; a node that drains waits this long.
+/// Zero kills at once; a drain of the node may wait for the longest.
 const STOP_GRACE_BOUNDS: Bounds = Duration::ZERO..=DAY;
 
 /// Most instances of one class.
 const MAX_INSTANCES: u32 = 1_000_000;
 /// Containers that each node keeps prepared unless the class says otherwise: one, so that the next start is quick.
 const PREPARED: u32 = 1;
-/// Most of them: each takes a few megabytes and a disk, and a burst uses up any number.
+/// Most prepared containers per node: each takes a few megabytes and a disk, and a burst uses up any number.
 pub const MAX_PREPARED: u32 = 64;
-/// Most virtual CPUs of one instance, in sixteenths: more than any machine at hand has.
+/// Most virtual CPUs of one instance, in sixteenths: more than common machines have.
 const MAX_CPU_SIXTEENTHS: u32 = 16 * 256;
-/// Least and most memory of one instance, in bytes. With less no container can be made.
+/// Least and most memory of one instance, in bytes. With less no container can start.
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = (8 << 20)..=(1 << 40);
 /// Least and most disk of one instance, in bytes.
 const DISK_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(16 << 40);
 /// Most bytes of an entrypoint with its arguments.
 const MAX_ENTRYPOINT_BYTES: usize = 64 * 1024;
 
-/// What could be read of a section.
+/// The valid parts of a section.
 pub(super) struct Parsed {
     pub(super) class: Option<ClassManifest>,
-    /// Also where the rest is wrong, so that the image can be looked for.
+    /// Set even if the rest is wrong, so that the caller can check the image.
     pub(super) image: Option<DeclaredImage>,
 }
 
@@ -88,7 +88,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_, '_>) -> Parsed
     Parsed { class, image }
 }
 
-/// Reads every field before giving up on any, so that all problems show.
+/// Reads every field before it returns `None` for any, so that all problems are reported.
 fn read_class(
     report: &mut Report<'_>,
     section: &Section<'_, '_>,
@@ -157,7 +157,7 @@ fn read_class(
     })
 }
 
-/// What waits for ports is of no use to a class without one of its own.
+/// Keys about ports need a default port.
 fn refuse_ports_without_default(report: &mut Report<'_>, section: &Section<'_, '_>) {
     if section.get("default_port").is_some() {
         return;
@@ -184,7 +184,7 @@ fn image(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<DeclaredI
     Some(DeclaredImage { source, position: report.position(value.span().start), has_entrypoint })
 }
 
-/// `false`, `true`, or a boost of one's own.
+/// `false`, `true`, or a table.
 fn start_boost(report: &mut Report<'_>, value: &Value<'_>) -> Option<Option<StartBoost>> {
     match value.get_ref() {
         DeValue::Boolean(on) => Some(on.then(StartBoost::default)),
@@ -216,12 +216,12 @@ fn ports(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<u16>> {
         report.wrong(value.span().start, expected);
         return None;
     };
-    // All of them, so that all problems show.
+    // Collected first, so that all problems are reported.
     let ports: Vec<_> = items.into_iter().map(|item| values::number(report, item, 1..=u16::MAX)).collect();
     ports.into_iter().collect()
 }
 
-/// The path of a request that tells whether the app is ready.
+/// The path of the request that checks whether the app is ready.
 fn ping_endpoint(report: &mut Report<'_>, value: &Value<'_>) -> Option<String> {
     let expected = "a path such as \"/healthz\"";
     let text = values::text(report, value, expected)?;
@@ -238,7 +238,7 @@ fn capabilities(report: &mut Report<'_>, value: &Value<'_>) -> Option<BTreeSet<C
         report.wrong(value.span().start, format!("found {}; expected {expected}", kind(value)));
         return None;
     };
-    // All of them, so that all problems show.
+    // Collected first, so that all problems are reported.
     let found: Vec<_> = items.iter().map(|item| capability(report, item)).collect();
     found.into_iter().collect()
 }

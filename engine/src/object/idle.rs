@@ -7,7 +7,8 @@
 //! ```
 //!
 //! What fails, and what happens then:
-//! * The question cannot be written or delivered, or the hook does not answer within `ANSWER_TIMEOUT_MS`: it is stopped.
+//! * The question cannot be written or delivered, or the hook does not answer within `ANSWER_TIMEOUT_MS`: it is
+//!   stopped.
 //! * The answer is late or for an earlier instance: it is ignored.
 //! * The edge restarts meanwhile: once the node reports the instance ready, its idle time starts anew.
 

@@ -52,8 +52,8 @@ pub(super) enum Stage {
     /// `idle_check_ms`: when to check whether it is idle; moved only when that time has come, not at each request.
     /// `asked`: the question to its class's hook whether it may sleep; activity withdraws it.
     Healthy { idle_check_ms: Option<u64>, asked: Option<Question> },
-    /// It is ending. `unsent`: the order, while its reason is being written; `sent`: the order that the node gets, none if
-    /// the node ends it by itself.
+    /// It is ending. `unsent`: the order, while its reason is being written; `sent`: the order that the node gets, none
+    /// if the node ends it by itself.
     Stopping { unsent: Option<(PersistId, Stop)>, sent: Option<Stop> },
     /// It was placed by an earlier run of the edge; its node has not reported it yet.
     Recovering,

@@ -27,8 +27,8 @@ impl Live {
         reported.or_else(|| self.running_since_ms.map(|_| self.estimate(now_ms)))
     }
 
-    /// The estimated usage of an instance that its node does not know any more. None if it certainly never ran: it was not
-    /// seen running, and was placed after the node last lost records.
+    /// The estimated usage of an instance that its node does not know any more. None if it certainly never ran: it was
+    /// not seen running, and was placed after the node last lost records.
     pub(super) fn lost(&self, kept: Kept, now_ms: u64) -> Option<Metered> {
         let may_be_lost = kept.since_ms.is_none_or(|since| self.placed_ms <= since);
         if self.running_since_ms.is_none() && !may_be_lost {

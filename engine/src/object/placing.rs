@@ -1,5 +1,5 @@
-//! From request to start: reads the record, reserves room, persists the placement, sends the start. Also the other writes:
-//! why an instance is to end, and that it has ended.
+//! From request to start: reads the record, reserves room, persists the placement, sends the start. Also the other
+//! writes: why an instance is to end, and that it has ended.
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use berth_common::ids::{EdgeId, Epoch, InstanceId};
 use berth_common::wire::call::{Answer, Call, InstanceStatus, Start};
 use berth_engine::Kept;
-use berth_protocol::edge::{Asked, Outbox};
+use berth_protocol::edge::{Outbox, PendingCall};
 use berth_protocol::node::SessionId;
 
 use crate::node::{Node, Supply};
@@ -14,7 +14,7 @@ use crate::node::{Node, Supply};
 #[derive(Debug)]
 struct UnderWay {
     session: SessionId,
-    asked: Asked,
+    asked: PendingCall,
     call: Call,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Link {
     heard_ms: Option<u64>,
     outbox: Outbox,
     calls: VecDeque<UnderWay>,
-    answers: VecDeque<(Asked, Answer)>,
+    answers: VecDeque<(PendingCall, Answer)>,
 }
 
 impl Link {
@@ -96,7 +96,7 @@ impl Link {
 
     /// Whether the next call asks for a start.
     pub(crate) fn starts_next(&self) -> bool {
-        self.calls.front().is_some_and(|next| matches!(next.asked, Asked::Start(_)))
+        self.calls.front().is_some_and(|next| matches!(next.asked, PendingCall::Start(_)))
     }
 
     /// The next answer; with the start, where one was refused.
@@ -119,8 +119,8 @@ impl Link {
         }
     }
 
-    /// The edge was killed, and is started again: it knows nothing of what it has not written down. What it had sent may
-    /// still arrive.
+    /// The edge was killed, and is started again: it knows nothing of what it has not written down. What it had sent
+    /// may still arrive.
     pub(crate) fn crash(&mut self) {
         self.lost(0, false);
         self.heard_ms = None;

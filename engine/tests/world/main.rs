@@ -145,8 +145,8 @@ fn without_trouble_requests_are_granted() {
     assert!(world.ended_idle(0));
 }
 
-/// A start that has no answer and is to be stopped again ran on a machine that was then restarted: nobody may say that it
-/// never began.
+/// A start that has no answer and is to be stopped again ran on a machine that was then restarted: nobody may say that
+/// it never began.
 #[test]
 fn a_life_that_was_lost_before_it_was_heard_of_is_kept_as_an_estimate() {
     let mut world = World::new();

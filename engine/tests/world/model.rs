@@ -67,7 +67,8 @@ pub(crate) enum Action {
         node: usize,
         which: Index,
     },
-    /// `orders_lost`: what was sent and not yet obeyed never arrives. Otherwise it does, perhaps after it was sent again.
+    /// `orders_lost`: what was sent and not yet obeyed never arrives. Otherwise it does, perhaps after it was sent
+    /// again.
     Disconnect {
         node: usize,
         orders_lost: bool,
@@ -368,7 +369,7 @@ impl World {
     }
 
     fn hear(&mut self, node: usize, status: InstanceStatus) {
-        self.links[node].tell(|outbox| outbox.told_of(status.instance));
+        self.links[node].tell(|outbox| outbox.reported(status.instance));
         self.input(Input::Status { node: self.names[node].clone(), status });
     }
 

@@ -186,12 +186,12 @@ impl Node {
     fn carry_out(&mut self) {
         while let Some(effect) = self.table.poll_effect() {
             match effect {
-                Effect::Tell { status, .. } => self.tell(status),
+                Effect::Report { status, .. } => self.tell(status),
                 Effect::Stop { instance, order } => {
                     self.apps.entry(instance).or_default().stop = Some(order);
                     self.enforce_stop(instance);
                 }
-                Effect::Reached { .. } | Effect::LetGo { .. } => {}
+                Effect::Reached { .. } | Effect::Detach { .. } => {}
             }
         }
     }

@@ -1,16 +1,15 @@
 //! What the engine promises, by name, checked from outside by somebody who sees every input and effect.
 //!
-//! 1. `never_two_alive`: an object has one living instance at the most, on all nodes together.
-//! 2. `answered_once_in_time`: each request is granted or refused once, within its bound, and never after it left.
-//! 3. `activity_never_leaks`: what nobody holds is put to sleep once `sleep_after` has passed, not a moment later.
-//! 4. `never_asleep_under_activity`: nothing is put to sleep while a request holds it, nor sooner.
-//! 5. `durable_first`: a start only after its placement is durable, a forget only after the end is.
-//! 6. `legal_after_crash`: what was durable gives a legal state, in which all promises hold on.
-//! 7. `room_never_leaks`: exactly what may live on a node is reserved there.
-//! 8. `orders_answered_once`: whoever orders an end is told once, and no instance gets SIGTERM without order or idleness.
-//! 9. `told_in_order`: each end that is durable is told in the same write, each start before its end, generations in order.
-//! 10. `one_life_each`: each instance that ran has one record of its life once it is over, whatever crashes; one that did not
-//!     has none, but an estimated one where its node lost all that it knew.
+//! 1. `never_two_alive`: an object has one living instance at the most, on all nodes together. 2.
+//! `answered_once_in_time`: each request is granted or refused once, within its bound, and never after it left. 3.
+//! `activity_never_leaks`: what nobody holds is put to sleep once `sleep_after` has passed, not a moment later. 4.
+//! `never_asleep_under_activity`: nothing is put to sleep while a request holds it, nor sooner. 5. `durable_first`: a
+//! start only after its placement is durable, a forget only after the end is. 6. `legal_after_crash`: what was durable
+//! gives a legal state, in which all promises hold on. 7. `room_never_leaks`: exactly what may live on a node is
+//! reserved there. 8. `orders_answered_once`: whoever orders an end is told once, and no instance gets SIGTERM without
+//! order or idleness. 9. `told_in_order`: each end that is durable is told in the same write, each start before its
+//! end, generations in order. 10. `one_life_each`: each instance that ran has one record of its life once it is over,
+//! whatever crashes; one that did not has none, but an estimated one where its node lost all that it knew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

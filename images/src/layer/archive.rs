@@ -1,8 +1,8 @@
 //! The entries of a tar archive, as they come: what extended headers and long names say is put together with what an
 //! entry's own block says. Holds no more of an archive in memory than one entry's description, which is bounded.
 //!
-//! Where programs differ in what they make of an archive, it is read as Docker and containerd do. In particular the size
-//! in an extended header counts for the entry that it describes, and for nothing before that.
+//! Where programs differ in what they make of an archive, it is read as Docker and containerd do. In particular the
+//! size in an extended header counts for the entry that it describes, and for nothing before that.
 
 use std::io::{self, BufRead, Read, Write};
 

@@ -19,8 +19,8 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// What frames begin with that decoders pass over: this, with any last digit in the first byte.
 const ZSTD_SKIPPABLE: &[u8] = &[0x50, 0x2a, 0x4d, 0x18];
-/// Largest window of a frame, in bytes: it is kept in memory. `zstd` needs 8 MiB up to level 19, and the encoder that most
-/// tools for images have 32 MiB at its highest level. Only `--ultra` and `--long` ask for more.
+/// Largest window of a frame, in bytes: it is kept in memory. `zstd` needs 8 MiB up to level 19, and the encoder that
+/// most tools for images have 32 MiB at its highest level. Only `--ultra` and `--long` ask for more.
 const MAX_WINDOW_BYTES: u64 = 32 << 20;
 
 /// Begins to read a layer.

@@ -113,8 +113,8 @@ pub struct Summary {
     pub left_out: u64,
     /// The first of them, to be shown to people.
     pub notes: Vec<String>,
-    /// It can only be right where the lower layers are: it does not describe a directory that it has something in, links
-    /// to a file that is not its own, or hides all that is in the root. Only told of [`Form::Overlay`].
+    /// It can only be right where the lower layers are: it does not describe a directory that it has something in,
+    /// links to a file that is not its own, or hides all that is in the root. Only told of [`Form::Overlay`].
     pub needs_parents: bool,
     /// Hard links to files that are not its own.
     #[serde(default)]

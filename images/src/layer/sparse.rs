@@ -3,7 +3,8 @@
 use super::error::LayerError;
 use super::header::{length, number};
 
-/// Most pieces of a sparse file: each is one write, and the list is kept in memory. Images of disks have some thousands.
+/// Most pieces of a sparse file: each is one write, and the list is kept in memory. Images of disks have some
+/// thousands.
 pub(super) const MAX_PIECES: usize = 65_536;
 
 /// One piece of data.

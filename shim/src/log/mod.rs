@@ -1,8 +1,8 @@
 //! Writes the log of one instance: its output by line, with time and stream, held under a size and an age.
 //!
-//! When the file has half the size allowed, or its first line is older than lines are kept, it becomes `ID.log.1`, in place
-//! of an older one, and a new file begins: the newest half at least is always there, and the app never waits. the agent
-//! reads them; `line` has what a line looks like.
+//! When the file has half the size allowed, or its first line is older than lines are kept, it becomes `ID.log.1`, in
+//! place of an older one, and a new file begins: the newest half at least is always there, and the app never waits. the
+//! agent reads them; `line` has what a line looks like.
 
 pub mod line;
 

@@ -9,7 +9,8 @@
 //!        ─▶ wipe the disk ─▶ exit
 //! ```
 //!
-//! A container that is no instance's yet leaves no record. One that is asked to run before it was made is held for no time.
+//! A container that is no instance's yet leaves no record. One that is asked to run before it was made is held for no
+//! time.
 
 mod ending;
 

@@ -117,7 +117,8 @@ impl LayerDirectory {
     fn prepare(path: &Path, parents: &[PathBuf]) -> anyhow::Result<Self> {
         let (uids, gids) = subordinate_ids::of_this_user()?;
         DirBuilder::new().mode(0o700).create(path).with_context(|| format!("make {}", path.display()))?;
-        // The namespace's root is a user that this process cannot name outside; nobody else gets past the directory above.
+        // The namespace's root is a user that this process cannot name outside; nobody else gets past the directory
+        // above.
         fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
         namespaces::enter_user_namespace(uids, gids)?;
         let opened =

@@ -54,8 +54,8 @@ pub(crate) trait Backend: fmt::Debug {
     /// Gives a disk back. True if there is still something on it: then it must be wiped and given back again.
     fn give_back(&self, path: &Path) -> bool;
 
-    /// Takes the disks that are not empty and that nobody has taken: they must be wiped and given back. Until then nobody
-    /// else gets them, else the end of a wipe would make a disk free that has been given out meanwhile.
+    /// Takes the disks that are not empty and that nobody has taken: they must be wiped and given back. Until then
+    /// nobody else gets them, else the end of a wipe would make a disk free that has been given out meanwhile.
     fn take_dirty(&self) -> Vec<PathBuf>;
 }
 

@@ -1,7 +1,7 @@
 //! Reads the log of one instance from a place on, while it may be written and rotated.
 //!
-//! The file that is read stays open: renamed or removed, it can be read to its end. Then the file is looked for that goes
-//! on there. Where there is none any more, the reader is told how much it has missed.
+//! The file that is read stays open: renamed or removed, it can be read to its end. Then the file is looked for that
+//! goes on there. Where there is none any more, the reader is told how much it has missed.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};

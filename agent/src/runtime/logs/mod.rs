@@ -26,9 +26,11 @@ use serde::{Deserialize, Serialize};
 pub use self::reader::{Reader, Rest};
 use crate::launch::Launch;
 
-/// Most logs kept on a node, those of ended instances first to go. With their number every look through them stays short.
+/// Most logs kept on a node, those of ended instances first to go. With their number every look through them stays
+/// short.
 const MAX_LOGS: usize = 256;
-/// Most bytes that the logs of a node's ended instances take: what the output of the living may take is up to their apps.
+/// Most bytes that the logs of a node's ended instances take: what the output of the living may take is up to their
+/// apps.
 const MAX_BYTES: u64 = 4 << 30;
 /// Digits of an instance's id, with which the names of its files begin.
 const ID_DIGITS: usize = 32;
@@ -124,7 +126,8 @@ impl Logs {
         Ok(listed)
     }
 
-    /// Removes what is too old, and the oldest of what is too much. What belongs to the living is only removed for its age.
+    /// Removes what is too old, and the oldest of what is too much. What belongs to the living is only removed for its
+    /// age.
     pub(crate) fn prune(&self, living: &HashSet<InstanceId>, now: SystemTime) -> io::Result<()> {
         let mut ended = Vec::new();
         let logs = self.files()?;

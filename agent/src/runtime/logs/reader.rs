@@ -1,5 +1,5 @@
-//! Reads the logs of an object or an app, in the order of time, a batch at a time: what is there, and with `follow` what
-//! comes. Blocks for as long as the disk does; holds no more than a batch and a line of each log.
+//! Reads the logs of an object or an app, in the order of time, a batch at a time: what is there, and with `follow`
+//! what comes. Blocks for as long as the disk does; holds no more than a batch and a line of each log.
 //!
 //! ```text
 //!           ┌── a line is there ──▶ ahead (by time) ──it is its turn──▶ batch
@@ -22,8 +22,8 @@ use berth_shim::log::line::unix_ms;
 use super::cursor::{Cursor, LogLine, place_of_last};
 use super::{LogEntry, Logs};
 
-/// Bytes of text and names of a batch, after which no line is added. Written as JSON with every byte escaped, a batch with
-/// one more line of the longest kind still fits into a frame.
+/// Bytes of text and names of a batch, after which no line is added. Written as JSON with every byte escaped, a batch
+/// with one more line of the longest kind still fits into a frame.
 const BATCH_BYTES: usize = 64 * 1024;
 /// Lines of a batch.
 const BATCH_LINES: usize = 1000;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_common::ids::InstanceId;
 use berth_common::wire::call::{Call, Start, Stop};
-pub(super) use berth_protocol::edge::Asked;
+pub(super) use berth_protocol::edge::PendingCall;
 
 /// The starts that were told to a link and that its node has not answered, wherever they are on the way. Clones are the same.
 ///
@@ -73,18 +73,18 @@ impl Outbox {
     }
 
     /// The next call to send, if any waits.
-    pub(super) fn next(&mut self) -> Option<(Asked, Call)> {
+    pub(super) fn next(&mut self) -> Option<(PendingCall, Call)> {
         self.with(berth_protocol::edge::Outbox::next_call)
     }
 
     /// The node has answered a call, with whatever. Gives back the start, where one was answered.
-    pub(super) fn answered(&mut self, asked: &Asked) -> Option<Box<Start>> {
+    pub(super) fn answered(&mut self, asked: &PendingCall) -> Option<Box<Start>> {
         self.with(|orders| orders.answered(asked))
     }
 
     /// The node has told of an instance: its start, if it was not answered yet, has arrived.
     pub(super) fn told_of(&mut self, instance: InstanceId) {
-        self.with(|orders| orders.told_of(instance));
+        self.with(|orders| orders.reported(instance));
     }
 
     /// The connection is lost, and with it every answer that had not come.

@@ -158,8 +158,8 @@ impl Shim {
         outcome
     }
 
-    /// Leaves nothing of the container but its disk, and the record of its end if it was an instance's; then tells whoever
-    /// listens.
+    /// Leaves nothing of the container but its disk, and the record of its end if it was an instance's; then tells
+    /// whoever listens.
     pub(super) fn end(mut self, outcome: Outcome) -> anyhow::Result<Remains> {
         self.kill_all();
         self.meter.end();
