@@ -127,7 +127,7 @@ impl Control {
             Ok(()) => ControlAnswer::Status {
                 draining: agent.instances.is_draining(),
                 instances: agent.instances.alive().len(),
-                held: agent.runtime.held(),
+                held: agent.runtime.prepared(),
             },
             Err(error) => ControlAnswer::Failed { message: error.to_string() },
         };

@@ -103,7 +103,7 @@ impl Readiness {
 impl<R: Runtime + 'static> Followed<R> {
     async fn follow(&self, container: R::Container, carried: Carried, events: Events, orders: StopOrders) {
         let sockets = Sockets::new(container.clone(), self.agent.lifecycle.clone(), carried);
-        self.agent.instances.placed(self.instance, Rc::clone(&sockets));
+        self.agent.instances.attach(self.instance, Rc::clone(&sockets));
         let (started, has_started) = oneshot::channel();
         let never = tokio::select! {
             ended = self.until_end(events, started) => return self.end(ended.with(sockets.carried(), self.agent.region.as_deref())),

@@ -10,7 +10,8 @@
 //!
 //! What fails, and what happens then:
 //! * No edge is connected, or the transfer is cut: it is resumed where it stopped, on any edge's connection, for 30 s.
-//! * Every edge refuses the blob, or its digest or size is wrong: the image fails; wanted ones are retried with backoff.
+//! * Every edge refuses the blob, or its digest or size is wrong: the image fails; wanted ones are retried with
+//!   backoff.
 //! * The disk is full: unused layers are evicted and the layer is tried once more; then the image fails.
 //! * The unpacking process fails or is killed: the image fails, and the layer's bytes are fetched anew.
 //! * The agent is killed: partly unpacked layers are removed at the next start, spool files are resumed.

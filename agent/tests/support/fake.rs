@@ -131,15 +131,15 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    fn prepare(&self, owner: &EdgeId, stocks: Vec<PrepareTarget>) {
-        self.0.prepared.borrow_mut().insert(owner.clone(), stocks);
+    fn prepare(&self, owner: &EdgeId, targets: Vec<PrepareTarget>) {
+        self.0.prepared.borrow_mut().insert(owner.clone(), targets);
     }
 
     fn pause(&self, paused: bool) {
         self.0.paused.set(paused);
     }
 
-    fn held(&self) -> usize {
+    fn prepared(&self) -> usize {
         0
     }
 

@@ -253,7 +253,7 @@ impl Shim {
         let boosted = config.start_boost.map_or(0, |boost| boost.cpu_sixteenths);
         self.cgroup.limit_cpu(config.cpu_sixteenths.max(boosted))?;
         self.boost = config.start_boost.and_then(|boost| Instant::now().checked_add(boost.at_most));
-        go.write_all(&builder::word(assignment)?)
+        go.write_all(&builder::encode_assignment(assignment)?)
     }
 
     /// The builder and the app's process have let go of the report pipe: the app runs, or one of them failed.
