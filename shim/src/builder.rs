@@ -10,7 +10,7 @@
 //! What fails, and what happens then:
 //! * Any step before the app runs: the failure is reported through the pipe, and the builder exits.
 //! * libcontainer's own cleanup kills the builder: the shim has its logged errors, which were reported before.
-//! * The shim dies: the assignment's pipe closes, the builder gives up, and the container ends with its pid namespace.
+//! * The shim dies: the assignment's pipe closes, the builder gives up, and the supervisor has the container swept.
 //! * The app cannot be executed: its process reports that and exits.
 //!
 //! The directories of the node can only be entered by the agent's user. So the builder opens what it needs first, and

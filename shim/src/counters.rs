@@ -9,7 +9,7 @@ use crate::protection::{Layer, Protection};
 /// Where the limits of the calling process's user namespace are.
 const DIRECTORY: &str = "/proc/sys/user";
 
-/// Limits, and why.
+/// The limits.
 const LIMITS: [(&str, u32); 12] = [
     // No further namespaces: the filter of system calls denies them too.
     ("max_user_namespaces", 0),
