@@ -1,4 +1,4 @@
-//! A shell that does nothing by itself: a test says what happens, and looks at each effect.
+//! A shell that does nothing by itself: a test gives each input, and checks each effect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,10 +106,10 @@ impl Desk {
     }
 
     pub(crate) fn status(&mut self, n: u8, generation: u64, phase: Phase) -> Vec<Effect> {
-        self.told(n, generation, phase, None)
+        self.report(n, generation, phase, None)
     }
 
-    pub(crate) fn told(
+    pub(crate) fn report(
         &mut self,
         n: u8,
         generation: u64,

@@ -24,7 +24,7 @@ fn metered() -> Metered {
 fn what_a_node_measured_is_written_with_the_end_and_again_if_that_fails() {
     let mut desk = Desk::new();
     desk.healthy();
-    let effects = desk.told(1, 1, exited(), Some(metered()));
+    let effects = desk.report(1, 1, exited(), Some(metered()));
     let life = usage(&effects).unwrap();
     assert_eq!((life.started_ms, life.lived_cs, life.cpu_us), (WALL_MS + 12, 300, 7));
     assert_eq!((life.ended_ms(), life.estimated, life.reason), (WALL_MS + 3_012, false, ExitReason::Exit));
@@ -77,7 +77,7 @@ fn a_lost_instance_lived_until_its_node_was_last_heard_of() {
 }
 
 #[test]
-fn a_start_that_a_node_never_got_is_told_from_an_instance_that_it_lost() {
+fn a_start_that_a_node_never_got_is_distinguished_from_an_instance_that_it_lost() {
     for (since_ms, ran) in [(None, true), (Some(PLACED_MS), true), (Some(PLACED_MS - 1), false)] {
         let mut desk = Desk::new();
         desk.restore(placed(1, 4));
@@ -85,7 +85,7 @@ fn a_start_that_a_node_never_got_is_told_from_an_instance_that_it_lost() {
         let life = usage(&desk.synced_with(&[], kept));
         assert_eq!(life.is_some(), ran, "{kept:?}");
     }
-    // One that is known to have run did so whatever its node says.
+    // An instance that was seen running did run, whatever its node reports later.
     let mut desk = Desk::new();
     desk.restore(placed(1, 4));
     desk.status(1, 4, Phase::Ready);

@@ -48,7 +48,7 @@ impl Link {
     }
 
     /// Does something to what the node is to be told. What can be sent is.
-    pub(crate) fn tell<T>(&mut self, act: impl FnOnce(&mut Outbox) -> T) -> T {
+    pub(crate) fn with_outbox<T>(&mut self, act: impl FnOnce(&mut Outbox) -> T) -> T {
         let done = act(&mut self.outbox);
         while self.connected
             && let Some((asked, call)) = self.outbox.next_call()
@@ -82,7 +82,7 @@ impl Link {
     /// From now on calls are sent.
     pub(crate) fn up(&mut self) {
         self.connected = true;
-        self.tell(|_| ());
+        self.with_outbox(|_| ());
     }
 
     /// The node serves the next call. Its answer is heard only where the connection is still the one that it came on.
@@ -102,7 +102,7 @@ impl Link {
     /// The next answer; with the start, where one was refused.
     pub(crate) fn next_answer(&mut self) -> Option<(Answer, Option<Box<Start>>)> {
         let (asked, answer) = self.answers.pop_front()?;
-        let start = self.tell(|outbox| outbox.answered(&asked));
+        let start = self.with_outbox(|outbox| outbox.answered(&asked));
         Some((answer, start))
     }
 
