@@ -1,4 +1,5 @@
-//! What all that an agent does shares: the node's runtime, its images, its tables and its counts. Knows nothing of who uses it.
+//! The state that all parts of the agent share: the node's runtime, images, tables and counters. Knows nothing of its
+//! users.
 
 use std::rc::Rc;
 
@@ -12,7 +13,7 @@ use crate::metrics::Counts;
 use crate::runtime::Runtime;
 use crate::sessions::Sessions;
 
-/// What all connections share.
+/// The state that all connections share.
 pub(crate) struct Agent<R: Runtime> {
     pub(crate) node: NodeId,
     pub(crate) region: Option<String>,

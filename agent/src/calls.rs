@@ -1,4 +1,4 @@
-//! Answers the calls of an edge. Decisions are the table's (`instances`); work that takes time is `follow`'s.
+//! Answers the calls of an edge. The table (`instances`) decides; `follow` does what takes time.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -62,7 +62,7 @@ fn unknown_call() -> Refusal {
     Refusal { code: RefusalCode::Invalid, message }
 }
 
-/// Tells the state of all the edge's instances, and from then on what happens to them.
+/// Reports the state of all the edge's instances, and then each change.
 async fn watch<R: Runtime + 'static>(
     connected: &Connected<R>,
     mut send: SendStream,
@@ -73,15 +73,15 @@ async fn watch<R: Runtime + 'static>(
     }
     let watch = connected.agent.instances.watch(&connected.session.edge);
     let behind = watch.behind.clone();
-    let told = tokio::select! {
-        told = tell(watch, &mut send) => told,
+    let ended = tokio::select! {
+        ended = send_updates(watch, &mut send) => ended,
         () = behind.cancelled() => Err(Breach::Slow.into()),
     };
     connected.watching.set(false);
-    told
+    ended
 }
 
-async fn tell(mut watch: Watch, send: &mut SendStream) -> Result<(), StreamEnd> {
+async fn send_updates(mut watch: Watch, send: &mut SendStream) -> Result<(), StreamEnd> {
     let mut stopped = pin!(send.stopped());
     for status in watch.now {
         frame::write(send, &Answer::Update(status)).await?;
@@ -97,8 +97,8 @@ async fn tell(mut watch: Watch, send: &mut SendStream) -> Result<(), StreamEnd> 
 }
 
 impl<R: Runtime + 'static> Connected<R> {
-    /// Everything up to the instance's place in the table happens at once: a session that is current here is current
-    /// when its start takes effect.
+    /// Synchronous up to the instance's entry in the table: so the session is still current when its start takes
+    /// effect.
     fn start(self: &Rc<Self>, start: Start) -> Result<Answer, Refusal> {
         let launch = Launch { start, owner: self.session.edge.clone(), epoch: self.session.epoch };
         let reserve = || self.agent.runtime.reserve(&launch.start);
@@ -147,7 +147,7 @@ impl<R: Runtime + 'static> Connected<R> {
         Ok(Answer::Done)
     }
 
-    /// An instance stays in the table until its record is gone from disk: else it would come back with the next agent.
+    /// An instance stays in the table until its record is removed from disk: else the next agent would adopt it again.
     async fn forget_one(&self, instance: InstanceId) -> Result<(), Refusal> {
         self.agent.runtime.forget(instance).await.map_err(|error| {
             tracing::error!(%instance, %error, "cannot remove the record of an ended instance");

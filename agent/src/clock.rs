@@ -1,11 +1,11 @@
-//! The agent's clock: moments, as the pure tables take them, and back.
+//! The agent's clock: the source of the `Moment`s that the tables of `berth_protocol` work with.
 
 use std::time::Duration;
 
 use berth_protocol::Moment;
 use tokio::time::Instant;
 
-/// Counts from when it was made.
+/// Measures the time since it was made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     start: Instant,
@@ -22,7 +22,7 @@ impl Clock {
         Moment::at(self.start.elapsed())
     }
 
-    /// How long it is until then; none where that is over.
+    /// The time until then; zero if it has passed.
     pub(crate) fn until(&self, moment: Moment) -> Duration {
         moment.since(self.now())
     }

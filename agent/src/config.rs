@@ -1,5 +1,5 @@
-//! What an agent is told when it starts, read from the command line and checked as a whole: every fault is told at
-//! once. Nothing downstream sees an unchecked value.
+//! The agent's configuration, read from the command line and checked as a whole: all problems are reported at once.
+//! Later code sees only checked values.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -19,18 +19,17 @@ use crate::images::WaterMarks;
 use crate::runtime::rootless;
 use crate::site::{Site, memory_of};
 
-/// Parts of a virtual CPU that capacity is counted in.
+/// CPU capacity is counted in sixteenths of a virtual CPU.
 const SIXTEENTHS: u32 = 16;
-/// Instances that a node holds unless it is told otherwise.
+/// Default of the most instances on a node.
 const DEFAULT_MAX_INSTANCES: u32 = 256;
-/// Containers prepared unless the node is told otherwise: each takes a few megabytes, with internet access thirty more.
+/// Default size of the shim pool per kind: each shim takes a few megabytes, with internet access thirty more.
 const DEFAULT_WAITING_SHIMS: usize = 2;
-/// Most containers prepared of a kind: more would be used up by a burst as well, and take memory from instances.
+/// Most shims in the pool per kind: a burst would use up more as well, and they take memory from instances.
 const MAX_WAITING_SHIMS: usize = 64;
-/// Percentage of the machine's memory that instances get unless the node is told otherwise: the rest is for the
-/// system and the daemons.
+/// Default share of the machine's memory for instances, in percent: the rest is for the system and the daemons.
 const DEFAULT_MEMORY_PERCENT: u64 = 90;
-/// Descriptors that one tunnelled connection may need, with those kept in stock and those of everything else.
+/// Descriptors budgeted per tunnelled connection, including pooled sockets and everything else.
 const FILES_PER_TUNNEL: u64 = 2;
 
 /// The options of `berth-agent run`.
@@ -103,7 +102,7 @@ pub struct Options {
     pub without: Vec<Layer>,
 }
 
-/// Longest name of a region or location, in bytes: each instance is told them, through a pipe that takes 4 KiB at once.
+/// Longest name of a region or location, in bytes: each instance gets them through a pipe, whose atomic write is 4 KiB.
 const MAX_PLACE_NAME_BYTES: usize = 64;
 
 fn country(text: &str) -> Result<String, &'static str> {
@@ -138,9 +137,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the node's state is.
     pub state: PathBuf,
-    /// Who the agent is and whom it trusts.
+    /// The agent's certificate and key, and the CA that it trusts.
     pub credentials: Credentials,
-    /// What the node holds.
+    /// The node's capacity for instances.
     pub capacity: Capacity,
     /// Most tunnelled connections at once.
     pub max_tunnels: usize,
@@ -162,7 +161,7 @@ pub struct Config {
     pub protection: Protection,
 }
 
-/// All that is wrong with a configuration.
+/// All problems of a configuration.
 #[derive(Debug)]
 pub struct ConfigError {
     problems: Vec<String>,
@@ -177,7 +176,7 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Checks the options, and what they name.
+    /// Checks the options and the files that they name.
     pub fn load(options: &Options) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let credentials = load_credentials(options, &mut problems);
@@ -213,7 +212,7 @@ impl Config {
 }
 
 impl Config {
-    /// What the runtime must be told.
+    /// The options of the runtime.
     pub fn runtime(&self) -> rootless::Options {
         rootless::Options {
             site: self.site.clone(),
@@ -296,7 +295,7 @@ fn default_memory(problems: &mut Vec<String>) -> u64 {
     )
 }
 
-/// Raises the limit of open files as far as it goes, and tells how many tunnelled connections fit under it.
+/// Raises the limit of open files to the hard limit, and returns how many tunnelled connections fit under it.
 fn raise_open_files() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
     let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
@@ -321,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let error = Config::load(&options(&["--memory=0", "--max-instances=0"])).unwrap_err().to_string();
         for expected in ["/nowhere/ca", "--memory 0", "--max-instances 0"] {
             assert!(error.contains(expected), "{expected} is missing in: {error}");

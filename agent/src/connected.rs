@@ -1,4 +1,4 @@
-//! A connection that is served, as what is served on it sees it.
+//! The state that the streams of one connection share.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,15 +10,15 @@ use crate::agent::Agent;
 use crate::runtime::Runtime;
 use crate::sessions::Session;
 
-/// A connection that is served.
+/// An introduced connection of an edge.
 pub(crate) struct Connected<R: Runtime> {
     pub(crate) agent: Rc<Agent<R>>,
     pub(crate) session: Session,
-    /// Whether a stream of it follows the instances.
+    /// Whether one of its streams serves `Watch`.
     pub(crate) watching: Cell<bool>,
-    /// Room for those of its streams that read logs.
+    /// Limits its streams that read logs.
     pub(crate) log_readers: Semaphore,
-    /// Turns to read a call.
+    /// Limits the calls that are read at the same time.
     pub(crate) reading: Semaphore,
     pub(crate) connection: Connection,
 }

@@ -1,4 +1,4 @@
-//! The agent's control socket: how somebody on the node has it emptied, and taken into service again.
+//! The agent's control socket: `berth-agent drain` and `undrain` take the node out of service and into it again.
 //!
 //! ```text
 //!  in service ──drain──▶ draining: no new instances, SIGTERM to all ──the last has ended──▶ empty
@@ -6,8 +6,8 @@
 //!      └──────undrain───────┴────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A mark in the node's state keeps the node out of service over restarts of the agent. One frame there, one frame back,
-//! as with edges.
+//! A marker file in the node's state keeps the node out of service over restarts of the agent. One frame there, one
+//! frame back, as with edges.
 
 use std::fs::{self, File};
 use std::io;
@@ -26,14 +26,14 @@ use crate::runtime::Runtime;
 
 /// The socket, in the node's state directory.
 const SOCKET: &str = "agent.sock";
-/// Kept there while the node is out of service.
+/// The marker file, present while the node is out of service.
 const MARK: &str = "draining";
-/// How long a caller may take to say what it wants.
+/// How long a caller may take to send its call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause after a connection that could not be taken.
+/// Delay after a failed accept.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What is asked of the agent.
+/// A call to the agent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ControlCall {
@@ -41,24 +41,24 @@ pub(crate) enum ControlCall {
     Drain { grace_ms: u64 },
     /// Take instances again.
     Undrain,
-    /// Say how it is.
+    /// Report the node's state.
     Status,
 }
 
-/// What the agent answers.
+/// The agent's answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ControlAnswer {
-    /// It was done, and this is how the node is now.
+    /// The call was carried out; this is the state of the node now.
     Status {
         /// It takes no new instances.
         draining: bool,
         /// How many instances have not ended.
         instances: usize,
-        /// How many containers wait for one.
+        /// How many prepared containers there are.
         held: usize,
     },
-    /// It was not done.
+    /// The call was not carried out.
     Failed { message: String },
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Listens. By descriptor: a socket's path may be no longer than 107 bytes.
+    /// Listens. The path goes through a descriptor, because a socket's path may be no longer than 107 bytes.
     pub(crate) fn open(state: &Path) -> io::Result<Self> {
         let directory = File::open(state)?;
         let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()));
@@ -98,7 +98,7 @@ impl Control {
         self.mark.exists()
     }
 
-    /// Serves until the agent ends. One caller after the other: each has little to say, in bounded time.
+    /// Serves until the agent ends. One caller at a time is enough: calls are short and have a timeout.
     pub(crate) async fn run<R: Runtime + 'static>(self, agent: Rc<Agent<R>>) {
         loop {
             match self.listener.accept().await {
@@ -117,7 +117,7 @@ impl Control {
     }
 
     async fn serve<R: Runtime>(&self, agent: &Agent<R>, mut stream: UnixStream) -> Result<(), FrameError> {
-        // The directory is this user's alone; this is the second lock on the door.
+        // Defence in depth: other users cannot enter the directory anyway.
         let caller = stream.peer_cred().map(|caller| caller.uid()).unwrap_or(u32::MAX);
         if caller != 0 && caller != Uid::effective().as_raw() {
             return Ok(());
@@ -127,7 +127,7 @@ impl Control {
             Ok(()) => ControlAnswer::Status {
                 draining: agent.instances.is_draining(),
                 instances: agent.instances.alive().len(),
-                held: agent.runtime.held(),
+                held: agent.runtime.prepared(),
             },
             Err(error) => ControlAnswer::Failed { message: error.to_string() },
         };
@@ -161,16 +161,16 @@ pub(crate) fn set_draining<R: Runtime>(agent: &Agent<R>, draining: bool) {
     agent.runtime.pause(draining);
 }
 
-/// What is on a node.
+/// The number of instances and containers on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contents {
     /// Instances that have not ended.
     pub(crate) instances: usize,
-    /// Containers that wait for one.
+    /// Prepared containers.
     pub(crate) held: usize,
 }
 
-/// The caller's end: asks the agent of the node with this state.
+/// The caller's end: calls the agent of the node with this state directory.
 pub(crate) async fn ask(state: &Path, call: &ControlCall) -> Result<Contents, ControlError> {
     let connect = async || {
         let directory = File::open(state)?;

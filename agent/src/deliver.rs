@@ -1,5 +1,5 @@
-//! A connection over which an edge offers images: takes what the edge wants held, and tells how far it is. The images
-//! themselves come over streams that `images` opens.
+//! A connection over which an edge delivers images: receives the edge's wanted images, and reports their progress. The
+//! images themselves come over streams that `images` opens.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -17,14 +17,15 @@ use crate::images::Images;
 use crate::sessions::Session;
 use crate::stream::{Breach, StreamEnd};
 
-/// How often an edge is told how far images are: often enough for a bar that moves. Ends are told at once: somebody may wait.
-const TELL_EVERY: Duration = Duration::from_millis(200);
+/// How often progress is reported: often enough for a progress bar. Ready and failed images are reported at once,
+/// because a deployment may wait for them.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
 
-/// What the edge was told last of each image that it wants. It forgets what it does not want for a moment, however short, and
-/// must be told of it again.
+/// The last state that was sent of each wanted image. The edge forgets the state of an image that it stops wanting,
+/// even for a moment, so an image that is wanted again is reported again.
 type SentStates = RefCell<HashMap<Digest, ImageState>>;
 
-/// The edge's first call, and the stream that it came on.
+/// An introduced connection for images, with the stream of its first call.
 pub(crate) struct Offer {
     pub(crate) session: Session,
     pub(crate) send: SendStream,
@@ -39,15 +40,15 @@ pub(crate) async fn serve(
 ) -> Result<(), StreamEnd> {
     let Offer { session, mut send, mut recv } = offer;
     images.sources().add(session.edge.clone(), connection.clone());
-    let told = SentStates::default();
+    let sent = SentStates::default();
     let Err(end) = tokio::select! {
-        never = take_wants(images, &session.edge, &mut recv, &told) => never,
-        never = tell(images, &session.edge, &mut send, &told) => never,
+        never = receive_wanted(images, &session.edge, &mut recv, &sent) => never,
+        never = report(images, &session.edge, &mut send, &sent) => never,
         () = session.superseded() => {
             Err(Breach::Superseded("a newer connection for images has taken over".to_owned()).into())
         }
         reason = connection.closed() => {
-            tracing::info!(edge = %session.edge, %reason, "an edge offers no images any more");
+            tracing::info!(edge = %session.edge, %reason, "the connection for images ended");
             Err(StreamEnd::Gone)
         }
     };
@@ -58,39 +59,39 @@ pub(crate) async fn serve(
     Err(end)
 }
 
-async fn take_wants(
+async fn receive_wanted(
     images: &Rc<Images>,
     edge: &EdgeId,
     recv: &mut RecvStream,
-    told: &SentStates,
+    sent: &SentStates,
 ) -> Result<Infallible, StreamEnd> {
     loop {
         let wanted: Wanted = frame::read(recv).await?.ok_or(StreamEnd::Gone)?;
         if wanted.images.len() > MAX_WANTED {
             return Err(Breach::Protocol(format!("more than {MAX_WANTED} images are wanted")).into());
         }
-        tracing::info!(%edge, images = wanted.images.len(), "images are wanted");
+        tracing::info!(%edge, images = wanted.images.len(), "wanted images changed");
         let still: HashSet<Digest> = wanted.images.iter().copied().collect();
-        told.borrow_mut().retain(|image, _| still.contains(image));
+        sent.borrow_mut().retain(|image, _| still.contains(image));
         images.want(edge, wanted.images);
     }
 }
 
-/// Tells each change, and at first all.
-async fn tell(
+/// Reports the state of all wanted images, and then each change.
+async fn report(
     images: &Rc<Images>,
     edge: &EdgeId,
     send: &mut SendStream,
-    told: &SentStates,
+    sent: &SentStates,
 ) -> Result<Infallible, StreamEnd> {
     let mut settled = images.settled();
     loop {
         for status in images.statuses(edge) {
-            // Noted before it is sent: the edge may want something else meanwhile.
-            if told.borrow_mut().insert(status.image, status.state.clone()).as_ref() != Some(&status.state) {
+            // Recorded before it is sent: the wanted images may change while the write waits.
+            if sent.borrow_mut().insert(status.image, status.state.clone()).as_ref() != Some(&status.state) {
                 frame::write(send, &status).await?;
             }
         }
-        let _ = tokio::time::timeout(TELL_EVERY, settled.changed()).await;
+        let _ = tokio::time::timeout(REPORT_EVERY, settled.changed()).await;
     }
 }

@@ -1,5 +1,4 @@
-//! `berth-agent drain` and `undrain`: what somebody on the node types before its machine is shut down or mended, and
-//! after.
+//! `berth-agent drain` and `undrain`: the commands before and after maintenance of a node's machine.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::control::{Contents, ControlCall, ask};
 
-/// How often the agent is asked how far it is.
+/// How often the agent is asked for its state.
 const POLL: Duration = Duration::from_millis(200);
-/// How long after the end of the grace the last instance may take to be gone.
+/// How long after the end of the grace the last instance may take to end.
 const SLACK: Duration = Duration::from_secs(15);
 
 /// The options of `berth-agent drain`.
@@ -31,7 +30,7 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// Empties a node, and says how far it is.
+/// Empties a node, and prints its progress.
 pub fn main(options: &Options) -> anyhow::Result<()> {
     run(async {
         let grace_ms = u64::try_from(options.grace.as_millis()).unwrap_or(u64::MAX);
@@ -49,13 +48,13 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
 async fn until_empty(options: &Options) -> anyhow::Result<()> {
     let deadline = Instant::now().checked_add(options.grace.saturating_add(SLACK));
     println!("the node takes no new instances");
-    let mut told = None;
+    let mut printed = None;
     loop {
         let Contents { instances, held } = ask(&options.state, &ControlCall::Status).await?;
         if instances + held == 0 {
             break;
         }
-        if told.replace(instances) != Some(instances) {
+        if printed.replace(instances) != Some(instances) {
             println!("{} left", count(instances));
         }
         if deadline.is_some_and(|at| Instant::now() > at) {

@@ -1,5 +1,5 @@
-//! The agent's QUIC endpoint: its socket, its transport settings, and the key that lets a restarted agent tell edges
-//! at once that their connections are gone.
+//! The agent's QUIC endpoint: its socket, its transport settings, and the key for stateless resets (RFC 9000 §10.3), by
+//! which a restarted agent ends its predecessor's connections at once.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -20,11 +20,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 
-/// What the service manager calls the socket that it keeps.
+/// The name of the socket that is stored in the service manager.
 const SOCKET_NAME: &str = "quic";
 /// Bytes of the secret in `reset.key`.
 const RESET_KEY_BYTES: usize = 64;
-/// Asked of the kernel for each direction of the UDP socket, in bytes; it may give less.
+/// Requested buffer size of the UDP socket per direction, in bytes; the kernel may give less.
 const UDP_BUFFER_BYTES: usize = 4 << 20;
 /// Largest UDP payload, in bytes. quinn sends ten packets a batch, and a batch must stay under 64 KiB.
 const MAX_UDP_PAYLOAD_BYTES: u16 = 6500;
@@ -32,30 +32,30 @@ const MAX_UDP_PAYLOAD_BYTES: u16 = 6500;
 const ACK_THRESHOLD_PACKETS: u32 = 10;
 /// Longest that an acknowledgement is held back, in milliseconds.
 const ACK_DELAY: Duration = Duration::from_millis(5);
-/// A connection from which nothing came for so long is over, in milliseconds. Edges send signs of life.
+/// Idle timeout of a connection, in milliseconds. Edges send keep-alives.
 const IDLE_TIMEOUT_MS: u32 = 10_000;
 /// Bytes that a stream may have in flight towards this agent.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes that all streams of a connection may have in flight towards this agent together.
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
-/// Bytes that wait in memory for a connection's edge to acknowledge them.
+/// Most unacknowledged bytes that are buffered per connection.
 const SEND_WINDOW_BYTES: u64 = 8 << 20;
 /// Streams that an edge may have open on one connection: calls, and one for each tunnelled connection.
 const MAX_STREAMS: u32 = 4096;
-/// First packets that may wait to be looked at.
+/// Most connection attempts that wait to be accepted.
 const MAX_INCOMING: usize = 256;
 
 /// Why the endpoint could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error(
         "cannot listen on UDP {address}: {source}; is another agent running there, or the address not this machine's?"
     )]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The key file cannot be read or made.
@@ -63,7 +63,7 @@ pub enum EndpointError {
     ResetKey {
         /// The key file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The TLS configuration cannot be used for QUIC.
@@ -84,8 +84,8 @@ pub(crate) fn open(config: &Config) -> Result<quinn::Endpoint, EndpointError> {
         .map_err(bind)
 }
 
-/// With both the reset key and the form of connection ids kept over a restart, packets of connections from before it
-/// are recognised and answered with a reset.
+/// With the reset key and the key of connection ids both kept over a restart, packets of earlier connections are
+/// recognised and answered with a stateless reset.
 fn endpoint_config(secret: &[u8]) -> EndpointConfig {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let derived = hmac::sign(&key, b"berth connection ids");
@@ -116,12 +116,11 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// The address is not shared (no `SO_REUSEADDR`): for UDP that would let a second agent take the first one's packets.
-/// The socket of the agent before, where the service manager has kept it over the restart: packets that arrived meanwhile
-/// wait in it. Else a new one.
+/// The socket of the previous agent if the service manager has stored it, with the packets that arrived meanwhile; else
+/// a new one. Without `SO_REUSEADDR`: for UDP that would let a second agent take the first one's packets.
 fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     if let Some(socket) = kept_socket().filter(|socket| socket.local_addr().is_ok_and(|at| at == address)) {
-        tracing::debug!(%address, "took over the socket of the agent before");
+        tracing::debug!(%address, "took over the socket of the previous agent");
         return Ok(socket);
     }
     let socket = new_socket(address)?;
@@ -139,7 +138,7 @@ fn new_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // As much as the kernel allows: smaller buffers only cost speed.
+    // Best effort: smaller buffers only cost speed.
     let _ = socket.set_recv_buffer_size(UDP_BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(UDP_BUFFER_BYTES);
     socket.bind(&address.into())?;
@@ -147,7 +146,7 @@ fn new_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// The secret in the key file, which is made once.
+/// The secret in the key file, which is created if missing.
 fn reset_secret(path: &Path) -> io::Result<Vec<u8>> {
     match fs::read(path) {
         Ok(secret) if secret.len() == RESET_KEY_BYTES => Ok(secret),
@@ -160,7 +159,7 @@ fn reset_secret(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Written whole under another name first, so that a crash leaves no damaged key.
+/// Written under another name first and then renamed, so that a crash leaves no damaged key.
 fn make_secret(path: &Path) -> io::Result<Vec<u8>> {
     let mut secret = vec![0; RESET_KEY_BYTES];
     SystemRandom::new()
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_reset_key_is_told() {
+    fn a_damaged_reset_key_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("reset.key");
         fs::write(&path, b"short").unwrap();

@@ -1,5 +1,5 @@
-//! Looks after one instance from its start to its end: has it started, tells when its port is open, carries out the
-//! orders to end it, and tells how it ended. One task an instance; an agent that ends leaves it running.
+//! Follows one instance from its start to its end: has it started, reports when its ports are open, carries out the
+//! orders to end it, and reports how it ended. One task per instance; when the agent ends, the container runs on.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -18,12 +18,13 @@ use crate::launch::Launch;
 use crate::ports::Sockets;
 use crate::runtime::{Adopted, AdoptedState, Container, Event, Events, Runtime};
 
-/// How often the tunnel's bytes are noted where there were some: what they may lack after an agent was killed.
+/// How often the tunnel's byte counts are saved if they changed: counts of this interval may be lost with a killed
+/// agent.
 const NOTE_EVERY: Duration = Duration::from_secs(2);
-/// How often an instance is noted in any case: how much of its life may be missing after its machine was switched off.
+/// How often they are saved in any case: this much of an instance's life may be lost when its machine is switched off.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
 
-/// Starts an instance that has its place in the table, and follows it.
+/// Starts an instance that is entered in the table, and follows it.
 pub(crate) fn start<R: Runtime + 'static>(agent: &Rc<Agent<R>>, launch: Launch, orders: StopOrders) {
     let followed = Followed {
         agent: Rc::clone(agent),
@@ -40,7 +41,7 @@ pub(crate) fn start<R: Runtime + 'static>(agent: &Rc<Agent<R>>, launch: Launch, 
     });
 }
 
-/// Takes an instance of an earlier agent into the table, and follows it.
+/// Enters an instance of an earlier agent into the table, and follows it.
 pub(crate) fn adopt<R: Runtime + 'static>(agent: &Rc<Agent<R>>, adopted: Adopted<R::Container>) {
     let Adopted { launch, state, carried } = adopted;
     let (instance, readiness) = (launch.start.instance, Readiness::of(&launch.start));
@@ -57,7 +58,7 @@ pub(crate) fn adopt<R: Runtime + 'static>(agent: &Rc<Agent<R>>, adopted: Adopted
     }
 }
 
-/// The agent's end ends the task and nothing else: the container goes on.
+/// The task ends with the agent; the container runs on.
 fn spawn<R: Runtime + 'static>(agent: &Agent<R>, task: impl Future<Output = ()> + 'static) {
     let drain = agent.lifecycle.drain().clone();
     agent.lifecycle.spawn_local(async move {
@@ -74,7 +75,7 @@ struct Followed<R: Runtime> {
     readiness: Readiness,
 }
 
-/// What must answer before an instance counts as ready.
+/// What must answer before an instance is ready.
 struct Readiness {
     /// The first is the class's default port.
     ports: Vec<u16>,
@@ -102,13 +103,13 @@ impl Readiness {
 impl<R: Runtime + 'static> Followed<R> {
     async fn follow(&self, container: R::Container, carried: Carried, events: Events, orders: StopOrders) {
         let sockets = Sockets::new(container.clone(), self.agent.lifecycle.clone(), carried);
-        self.agent.instances.placed(self.instance, Rc::clone(&sockets));
+        self.agent.instances.attach(self.instance, Rc::clone(&sockets));
         let (started, has_started) = oneshot::channel();
         let never = tokio::select! {
             ended = self.until_end(events, started) => return self.end(ended.with(sockets.carried(), self.agent.region.as_deref())),
-            never = self.tell_ready(&container, &sockets, has_started, orders.clone()) => never,
+            never = self.report_ready(&container, &sockets, has_started, orders.clone()) => never,
             never = self.obey(&container, orders) => never,
-            never = self.take_notes(&sockets) => never,
+            never = self.save_usage(&sockets) => never,
         };
         match never {}
     }
@@ -119,18 +120,18 @@ impl<R: Runtime + 'static> Followed<R> {
             match event {
                 Event::Started => {
                     self.agent.instances.advance(self.instance, Phase::Running);
-                    // Whoever waits for it lives as long as this does.
+                    // The receiver lives as long as this future.
                     let _ = started.take().map(|started| started.send(()));
                 }
                 Event::Exited(ended) => return ended,
             }
         }
-        let message = "what looked after the container went away without a word";
+        let message = "the container's shim ended without a report";
         Outcome::because(ExitReason::RuntimeLost, message).into()
     }
 
-    /// Waits for the port once the app has started, unless it is told to end before.
-    async fn tell_ready(
+    /// Waits for the ports once the app has started, unless an order to end comes first.
+    async fn report_ready(
         &self,
         container: &R::Container,
         sockets: &Rc<Sockets<R::Container>>,
@@ -138,14 +139,14 @@ impl<R: Runtime + 'static> Followed<R> {
         mut orders: StopOrders,
     ) -> Infallible {
         let open = async {
-            // Fails only when the instance has ended, and then nobody waits for this.
+            // Fails only when the instance has ended; then this future is dropped.
             let _ = started.await;
             self.readiness.wait(sockets).await;
         };
         tokio::select! {
             () = open => {
                 self.agent.instances.advance(self.instance, Phase::Ready);
-                // Without it the boost ends by itself, a little later.
+                // A failure is harmless: the start boost also ends by itself, a little later.
                 let _ = container.ready().await;
             }
             _ = orders.wait_for(Option::is_some) => {}
@@ -153,22 +154,22 @@ impl<R: Runtime + 'static> Followed<R> {
         std::future::pending().await
     }
 
-    /// Carries out orders to end it, those that came before it was there first.
+    /// Carries out orders to end it, including those from before the container existed.
     async fn obey(&self, container: &R::Container, mut orders: StopOrders) -> Infallible {
         orders.mark_changed();
         while orders.changed().await.is_ok() {
             let Some(order) = *orders.borrow_and_update() else { continue };
             let grace = self.agent.instances.clock().until(order.deadline);
             if let Err(error) = container.stop(order.signal, grace, order.drained).await {
-                // It may have ended just now, which the events will tell.
-                tracing::warn!(instance = %self.instance, %error, "could not pass on the order to end");
+                // It may have ended just now; its events will say so.
+                tracing::warn!(instance = %self.instance, %error, "cannot pass an order to end on to the shim");
             }
         }
         std::future::pending().await
     }
 
-    /// Notes now and then what the instance takes, for whoever comes after this agent.
-    async fn take_notes(&self, sockets: &Rc<Sockets<R::Container>>) -> Infallible {
+    /// Saves the instance's usage regularly, for a later agent or for an estimate if the shim is lost.
+    async fn save_usage(&self, sockets: &Rc<Sockets<R::Container>>) -> Infallible {
         let (mut carried, mut at) = (sockets.carried(), Instant::now());
         loop {
             tokio::time::sleep(NOTE_EVERY).await;
@@ -176,10 +177,10 @@ impl<R: Runtime + 'static> Followed<R> {
                 continue;
             }
             (carried, at) = (sockets.carried(), Instant::now());
-            // It may be ending just now, which the events will tell.
+            // It may be ending just now; its events will say so.
             let Ok(seen) = sockets.seen().await else { continue };
             if let Err(error) = self.agent.runtime.note(self.instance, &seen) {
-                tracing::warn!(instance = %self.instance, %error, "could not note what the instance takes");
+                tracing::warn!(instance = %self.instance, %error, "cannot save the usage of an instance");
             }
         }
     }

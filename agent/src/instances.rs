@@ -1,7 +1,7 @@
-//! The instances of the node: the table that decides (`berth_protocol`), and what leads to those that it lists. Carries
-//! out what the table decides; does nothing to containers itself, `follow` does what stands here.
+//! The instances of the node: the table that decides (`berth_protocol`), and the handles of its instances: sockets,
+//! stop orders, end. Carries out the table's effects; `follow` acts on the containers.
 //!
-//! All methods are synchronous: between a check and what follows from it nothing else happens.
+//! All methods are synchronous, so nothing happens between a check and its consequence.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,19 +22,19 @@ use crate::metrics::{Census, InstanceCounts};
 use crate::ports::Sockets;
 use crate::watchers::{Watch, Watchers};
 
-/// Where the orders to end an instance arrive.
+/// The orders to end an instance, for the task that follows it.
 pub(crate) type StopOrders = watch::Receiver<Option<StopOrder>>;
 
-/// What became of a request to start.
+/// The result of an admitted request to start.
 #[derive(Debug)]
 pub(crate) enum Admitted {
-    /// It has a place; whoever asked now starts it.
+    /// It is entered: the caller starts it.
     New(StopOrders),
-    /// It was admitted before: there is nothing to do.
+    /// It was admitted before: nothing is left to do.
     Known,
 }
 
-/// What leads to an instance of the table.
+/// The handles of an instance of the table.
 struct Handles<C> {
     sockets: Option<Rc<Sockets<C>>>,
     orders: watch::Sender<Option<StopOrder>>,
@@ -43,13 +43,13 @@ struct Handles<C> {
 
 /// How to reach a port of an instance.
 pub(crate) struct Reach<C> {
-    /// Sockets inside it.
+    /// The source of sockets inside it.
     pub(crate) sockets: Rc<Sockets<C>>,
     /// Cancelled when it has ended.
     pub(crate) ended: CancellationToken,
 }
 
-/// The table, and what it leads to.
+/// The table, with the handles of its instances.
 pub(crate) struct Instances<C> {
     clock: Clock,
     /// Cancelled when the agent ends: nothing new may start.
@@ -72,7 +72,7 @@ impl<C> Instances<C> {
         }
     }
 
-    /// Does something to the table, and then what that has for an effect.
+    /// Applies an operation to the table, and then carries out its effects.
     fn with<T>(&self, act: impl FnOnce(&mut InstanceTable) -> T) -> T {
         let mut table = self.table.borrow_mut();
         if self.drain.is_cancelled() {
@@ -93,27 +93,27 @@ impl<C> Instances<C> {
                 }
             }
             Effect::Reached { phase, starting } => self.counts.note(&phase, starting),
-            Effect::LetGo { instance } => {
+            Effect::Detach { instance } => {
                 if let Some(handles) = self.handles.borrow_mut().get_mut(&instance) {
                     handles.sockets = None;
                     handles.ended.cancel();
                 }
             }
-            Effect::Tell { owner, status } => self.watchers.tell(&owner, &status),
+            Effect::Report { owner, status } => self.watchers.report(&owner, &status),
         }
     }
 
-    /// The clock that the orders' deadlines are of.
+    /// The clock of the orders' deadlines.
     pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// What has happened to instances so far.
+    /// The counters of instances.
     pub(crate) fn counts(&self) -> &InstanceCounts {
         &self.counts
     }
 
-    /// What there is now.
+    /// The current number and resources of instances.
     pub(crate) fn census(&self) -> Census {
         let mut census = Census::default();
         self.table.borrow().all().for_each(|(phase, resources)| census.add(phase, resources));
@@ -128,10 +128,10 @@ impl<C> Instances<C> {
         self.table.borrow().is_draining() || self.drain.is_cancelled()
     }
 
-    /// From now on the node takes no new instances, or takes them again.
+    /// Sets whether the node refuses new instances, and reports a change to all edges.
     pub(crate) fn set_draining(&self, draining: bool) {
         if self.with(|table| table.set_draining(draining)) {
-            self.watchers.tell_draining(draining);
+            self.watchers.report_draining(draining);
         }
     }
 
@@ -148,8 +148,8 @@ impl<C> Instances<C> {
         self.table.borrow().alive().collect()
     }
 
-    /// Gives a new instance its place, or says why it has none. `reserve` sets aside what else it needs, as the last
-    /// thing that can be lacking.
+    /// Enters a new instance, or refuses it. `reserve` reserves what else it needs, as the last thing that can be
+    /// lacking.
     pub(crate) fn admit(
         &self,
         launch: &Launch,
@@ -158,7 +158,7 @@ impl<C> Instances<C> {
         let Launch { start, owner, .. } = launch;
         if let Admission::Known(term) = self.with(|table| table.admit(owner, start))? {
             let age = self.clock.now().since(term.since);
-            tracing::debug!(instance = %start.instance, term = ?term.length, ?age, "asked again to start an instance");
+            tracing::debug!(instance = %start.instance, term = ?term.length, ?age, "repeated order to start an instance");
             return Ok(Admitted::Known);
         }
         reserve().map_err(|LaunchError { code, message }| Refusal { code, message })?;
@@ -167,7 +167,7 @@ impl<C> Instances<C> {
         Ok(Admitted::New(orders))
     }
 
-    /// Takes in an instance of an earlier agent, whether or not it would be admitted now.
+    /// Enters an instance of an earlier agent, whether or not it would be admitted now.
     pub(crate) fn adopt(&self, launch: &Launch, exited: Option<Ended>) -> StopOrders {
         let Launch { start, owner, .. } = launch;
         let ended = exited.map(|Ended { outcome, metered }| (outcome, metered));
@@ -183,29 +183,29 @@ impl<C> Instances<C> {
         receiver
     }
 
-    /// From now on the instance's ports can be reached.
-    pub(crate) fn placed(&self, instance: InstanceId, sockets: Rc<Sockets<C>>) {
+    /// Makes the instance's ports reachable.
+    pub(crate) fn attach(&self, instance: InstanceId, sockets: Rc<Sockets<C>>) {
         if let Some(handles) = self.handles.borrow_mut().get_mut(&instance) {
             handles.sockets = Some(sockets);
         }
     }
 
-    /// Moves an instance on to a later phase. An earlier one than it is in changes nothing.
+    /// Moves an instance on to a later phase. Ignored if it is in that phase or a later one.
     pub(crate) fn advance(&self, instance: InstanceId, phase: Phase) {
         self.with(|table| table.advance(instance, phase, self.clock.now()));
     }
 
-    /// An instance has ended.
+    /// Records that an instance has ended.
     pub(crate) fn ended(&self, instance: InstanceId, Ended { outcome, metered }: Ended) {
         self.with(|table| table.ended(instance, outcome, metered, self.clock.now()));
     }
 
-    /// Orders an instance to end. Whoever follows it carries that out.
+    /// Orders an instance to end. The task that follows it carries the order out.
     pub(crate) fn stop(&self, owner: &EdgeId, stop: &Stop) -> Result<(), Refusal> {
         self.with(|table| table.stop(owner, stop, self.clock.now()))
     }
 
-    /// Those of the instances that are here and may be forgotten; refused where one may not.
+    /// Those of the instances that are in the table and may be forgotten; refused if one may not.
     pub(crate) fn forgettable(
         &self,
         owner: &EdgeId,
@@ -220,13 +220,13 @@ impl<C> Instances<C> {
         self.handles.borrow_mut().remove(&instance);
     }
 
-    /// Starts the terms of an edge's instances anew.
+    /// Restarts the terms of an edge's instances.
     pub(crate) fn renew(&self, owner: &EdgeId, renew: &Renew) {
         let length = Duration::from_millis(renew.term_ms);
         self.with(|table| table.renew(owner, length, self.clock.now()));
     }
 
-    /// The state of all of an edge's instances, and what happens to them from now on.
+    /// Subscribes to an edge's instances: their current states, and then each change.
     pub(crate) fn watch(&self, owner: &EdgeId) -> Watch {
         self.watchers.add(owner, self.table.borrow().statuses(owner))
     }
@@ -240,7 +240,7 @@ impl<C> Instances<C> {
         Ok(Reach { sockets, ended: handles.ended.clone() })
     }
 
-    /// Where to ask what a living instance takes.
+    /// The sockets and counters of a living instance.
     pub(crate) fn sockets(&self, owner: &EdgeId, instance: InstanceId) -> Result<Rc<Sockets<C>>, Refusal> {
         self.table.borrow().check_owned(owner, instance)?;
         let sockets = self.handles.borrow().get(&instance).and_then(|handles| handles.sockets.clone());

@@ -1,10 +1,10 @@
-//! An order to start a container, and why it was not carried out.
+//! An order to start a container, and the error if it fails.
 
 use berth_common::ids::{EdgeId, Epoch};
 use berth_common::wire::call::{RefusalCode, Start};
 use serde::{Deserialize, Serialize};
 
-/// What to run, and for whom.
+/// An order to start, with its owner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
     /// The edge's request.

@@ -5,17 +5,18 @@
 //!                                    └─▶ tunnel ─▶ ports ─▶ splice ─▶ a socket inside the instance
 //! ```
 //!
-//! * `serve` accepts connections; `session` is one of them, `connected` what its streams share, `sessions` knows which ones
-//!   count, `stream` how what is served on them ends.
-//! * `instances` is what should run and what does, by the table of `berth_protocol`; `follow` looks after one instance;
-//!   `watchers` are told.
-//! * `logs` sends an edge what instances have written.
-//! * `ports` gets connections to an instance's ports; `splice` joins them to QUIC streams.
-//! * `runtime` has containers run by the processes of `berth_shim`, and knows nothing of the network; `images` opens what
-//!   they run, and fetches it from edges; `deliver` is the connection for that.
-//! * `agent` is what all of these share; `metrics` counts and `page` shows; `berth-monitor` serves it.
+//! * `serve` accepts connections; `session` is one of them, `connected` the state of its streams, `sessions` the
+//!   current session of each shard, `stream` the errors of streams.
+//! * `instances` is the table of `berth_protocol` with handles; `follow` follows one instance; `watchers` sends
+//!   reports.
+//! * `logs` sends an edge the output of instances.
+//! * `ports` connects to an instance's ports; `splice` joins the connections to QUIC streams.
+//! * `runtime` runs containers through the processes of `berth_shim`, and knows nothing of the network; `images`
+//!   fetches and unpacks images; `deliver` is the connection for that.
+//! * `agent` is the state that all of these share; `metrics` has the counters and `page` shows them; `berth-monitor`
+//!   serves the page.
 //!
-//! It knows nothing of HTTP, routes or placement: that is the edge's.
+//! It knows nothing of HTTP, routes or placement, which are the edge's part.
 
 mod agent;
 mod calls;

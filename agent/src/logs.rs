@@ -1,5 +1,5 @@
-//! Answers the call that reads logs: batch after batch, as fast as the edge takes them. What is slow is the edge's reader
-//! alone: instances write to files, and whatever is removed before it was read is told of.
+//! Answers the call that reads logs: batch after batch, as fast as the edge reads. A slow reader delays no instance,
+//! since they write to files; output that is removed before it was read is reported as a gap.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::runtime::Runtime;
 use crate::runtime::logs::{Reader, Rest};
 use crate::stream::{StreamEnd, answer};
 
-/// How often a follower's files are looked at: with what the way takes, a line is there within 200 ms.
+/// How often a follower's files are polled: with the latency of the network, a line arrives within 200 ms.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Serves one reader to its end.
@@ -35,7 +35,7 @@ pub(crate) async fn serve<R: Runtime + 'static>(
     };
     match read {
         Ok(()) => {
-            // Refused only where the stream is over already.
+            // Fails only if the stream has ended already.
             let _ = send.finish();
             Ok(())
         }
@@ -55,7 +55,7 @@ fn refuse<T>(code: RefusalCode, message: impl Into<String>) -> Result<T, Refusal
     Err(Refusal { code, message: message.into() })
 }
 
-/// Sends what there is, and what comes. The inner error is for the edge, the outer one says that it is gone.
+/// Sends existing and new output. The inner error is sent to the edge, the outer one says that the stream is gone.
 async fn read<R: Runtime + 'static>(
     connected: &Connected<R>,
     ask: ReadLogs,
@@ -68,7 +68,7 @@ async fn read<R: Runtime + 'static>(
         Err(refusal) => return Ok(Err(refusal)),
     };
     loop {
-        // Before the files are looked at: what ends meanwhile is looked at once more.
+        // Taken before the files are read: an instance that ends meanwhile is read once more.
         let alive = connected.agent.instances.alive().into_iter().collect();
         let next = blocking(move || reader.batch(&alive).map(|next| (reader, next))).await;
         let (batch, rest);
@@ -90,7 +90,7 @@ async fn read<R: Runtime + 'static>(
     }
 }
 
-/// Does what waits for the disk where nobody else waits for it.
+/// Runs work that waits for the disk on a blocking thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {

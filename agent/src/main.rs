@@ -1,4 +1,4 @@
-//! `berth-agent`: the daemon of a node, in its modes. Parses the command line, and calls what the library has.
+//! `berth-agent`: the daemon of a node and its commands. Parses the command line, and calls the library.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::task::LocalSet;
 
-/// How long tasks may take to end after the signal: the edges are told, and nothing else is worth waiting for.
+/// How long tasks may take to end after the signal: enough to close the connections to edges.
 const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The daemon of a Berth node
@@ -201,11 +201,11 @@ async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
         never = service::keep_alive(|| Some(status())) => match never {},
         never = monitor => match never {},
     };
-    tracing::info!(?ending, "agent stopped; its containers go on");
+    tracing::info!(?ending, "agent stopped; its containers run on");
     Ok(())
 }
 
-/// Shows the agent to whoever watches it, where there is an address for that.
+/// Serves metrics, health and readiness, if an address is configured.
 async fn monitored(
     address: Option<SocketAddr>,
     watched: impl Watched,

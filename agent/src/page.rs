@@ -1,4 +1,4 @@
-//! What the agent shows. `docs/metrics.md` lists all of it.
+//! The agent's page of metrics, listed in `docs/metrics.md`, with its health and readiness.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use crate::images::ImageCounts;
 use crate::metrics::{Census, PHASES};
 use crate::runtime::Runtime;
 
-/// An agent, as it is watched.
+/// The monitor's view of an agent.
 pub(crate) struct Watch<R: Runtime> {
     pub(crate) agent: Rc<Agent<R>>,
     pub(crate) process: Process,
@@ -64,7 +64,7 @@ impl<R: Runtime> Watch<R> {
         page.gauge("berth_agent_disk_slots_used", "Disk slots that are taken or being wiped")
             .is(self.agent.runtime.disks_taken());
         page.gauge("berth_agent_held_containers", "Containers that are made and wait for an instance")
-            .is(self.agent.runtime.held());
+            .is(self.agent.runtime.prepared());
     }
 }
 

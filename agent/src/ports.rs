@@ -1,6 +1,6 @@
-//! Connections to the ports of an instance. Sockets come from inside its network namespace, where they must be made; a
-//! few are kept in stock so that a request need not wait for one. Knows nothing of what is sent over them, but for the first
-//! line of the answer to a ping.
+//! Connections to the ports of an instance. Sockets must be made inside its network namespace; a small pool of them is
+//! kept so that a request need not wait for one. Knows nothing of what is sent over them, except the status line of the
+//! response to a ping.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,20 +22,20 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::runtime::Container;
 use crate::splice::Traffic;
 
-/// Sockets kept in stock for each instance.
-const STOCK_SOCKETS: usize = 4;
-/// How long a port may take to take a connection. Edges wait longer than this for an answer.
+/// Sockets in the pool of each instance.
+const POOL_SOCKETS: usize = 4;
+/// How long a port may take to accept a connection. Edges wait longer than this for an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a socket for the stock may take to come.
-const STOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the shim may take to read some counters.
+/// How long the shim may take to make a socket for the pool.
+const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the shim may take to report usage.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pause before a port that did not answer is tried again, at first.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-/// The longest such pause: each is twice the one before.
-const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// First delay before a port that did not answer is tried again; it doubles each time.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(1);
+/// Longest such delay.
+const MAX_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Why a port was not reached.
+/// Why connecting to a port failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     /// Nothing listens there.
@@ -44,7 +44,7 @@ pub(crate) enum ConnectError {
     /// It did not answer.
     #[error("the port did not take the connection within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
-    /// There was no socket to connect.
+    /// No socket could be made inside the instance.
     #[error("no socket inside the instance could be had: {0}")]
     NoSocket(io::Error),
 }
@@ -62,27 +62,27 @@ impl From<&ConnectError> for TunnelAnswer {
 /// Sockets inside one instance.
 pub(crate) struct Sockets<C> {
     container: C,
-    stock: RefCell<VecDeque<OwnedFd>>,
-    stocking: Cell<bool>,
+    pool: RefCell<VecDeque<OwnedFd>>,
+    filling: Cell<bool>,
     traffic: Traffic,
     lifecycle: Lifecycle,
 }
 
 impl<C: Container + 'static> Sockets<C> {
-    /// `carried`: what earlier agents have.
+    /// `carried`: bytes that earlier agents have carried.
     pub(crate) fn new(container: C, lifecycle: Lifecycle, carried: Carried) -> Rc<Self> {
-        let (stock, stocking) = (RefCell::default(), Cell::new(false));
+        let (pool, filling) = (RefCell::default(), Cell::new(false));
         let traffic =
             Traffic { received: Cell::new(carried.received_bytes), sent: Cell::new(carried.sent_bytes) };
-        Rc::new(Self { container, stock, stocking, traffic, lifecycle })
+        Rc::new(Self { container, pool, filling, traffic, lifecycle })
     }
 
-    /// What has been sent over connections to the ports.
+    /// Bytes of connections to the ports.
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
     }
 
-    /// What the instance takes, with what has been sent over connections to its ports.
+    /// The instance's usage, including the bytes of connections to its ports.
     pub(crate) async fn usage(&self) -> io::Result<Usage> {
         let usage = tokio::time::timeout(USAGE_TIMEOUT, self.container.usage()).await;
         let mut usage = usage.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -91,12 +91,12 @@ impl<C: Container + 'static> Sockets<C> {
         Ok(usage)
     }
 
-    /// What has been sent over connections to its ports, by all agents that it has had.
+    /// Bytes of connections to its ports, of all agents so far.
     pub(crate) fn carried(&self) -> Carried {
         Carried { received_bytes: self.traffic.received.get(), sent_bytes: self.traffic.sent.get() }
     }
 
-    /// What there is to be noted of it.
+    /// The usage that is saved in the instance's directory.
     pub(crate) async fn seen(&self) -> io::Result<Seen> {
         let usage = tokio::time::timeout(USAGE_TIMEOUT, self.container.usage()).await;
         let Usage { cpu_us, received_bytes, sent_bytes, .. } =
@@ -104,32 +104,32 @@ impl<C: Container + 'static> Sockets<C> {
         Ok(Seen { carried: self.carried(), cpu_us, received_bytes, sent_bytes })
     }
 
-    /// Connects to a port, on whichever loopback address something listens.
+    /// Connects to a port on the loopback address where something listens, IPv4 or IPv6.
     pub(crate) async fn connect(self: &Rc<Self>, port: u16) -> Result<TcpStream, ConnectError> {
         tokio::time::timeout(CONNECT_TIMEOUT, self.try_addresses(port))
             .await
             .unwrap_or(Err(ConnectError::TimedOut))
     }
 
-    /// Waits until a port takes a connection, for as long as that takes. There is nothing that would tell: it is tried.
+    /// Waits until a port accepts a connection, without a limit. Polls, because nothing notifies of a new listener.
     pub(crate) async fn wait_until_open(self: &Rc<Self>, port: u16) {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_RETRY_DELAY;
         while self.connect(port).await.is_err() {
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            pause = (pause * 2).min(MAX_RETRY_DELAY);
         }
     }
 
-    /// Waits until a path is answered in HTTP, by a status that does not say that the app is not ready.
+    /// Waits until a path is answered over HTTP with a status below 500.
     pub(crate) async fn wait_until_answered(self: &Rc<Self>, port: u16, path: &str) {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_RETRY_DELAY;
         while !matches!(tokio::time::timeout(CONNECT_TIMEOUT, self.ping(port, path)).await, Ok(Ok(true))) {
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            pause = (pause * 2).min(MAX_RETRY_DELAY);
         }
     }
 
-    /// Asks for a path and reads no more of the answer than its first line's status.
+    /// Requests a path and reads only the status of the response.
     async fn ping(self: &Rc<Self>, port: u16, path: &str) -> io::Result<bool> {
         let mut stream = self.connect(port).await.map_err(io::Error::other)?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -159,29 +159,29 @@ impl<C: Container + 'static> Sockets<C> {
     }
 
     async fn take(self: &Rc<Self>) -> io::Result<OwnedFd> {
-        let stocked = self.stock.borrow_mut().pop_front();
-        self.restock();
-        match stocked {
+        let pooled = self.pool.borrow_mut().pop_front();
+        self.refill();
+        match pooled {
             Some(socket) => Ok(socket),
             None => self.container.socket().await,
         }
     }
 
-    /// Fills the stock in the background.
-    fn restock(self: &Rc<Self>) {
-        if self.stocking.replace(true) {
+    /// Fills the pool in the background.
+    fn refill(self: &Rc<Self>) {
+        if self.filling.replace(true) {
             return;
         }
         let sockets = Rc::clone(self);
         self.lifecycle.spawn_local(async move {
-            while sockets.stock.borrow().len() < STOCK_SOCKETS {
-                match tokio::time::timeout(STOCK_TIMEOUT, sockets.container.socket()).await {
-                    Ok(Ok(socket)) => sockets.stock.borrow_mut().push_back(socket),
-                    // Whoever needs a socket next will hear why there is none.
+            while sockets.pool.borrow().len() < POOL_SOCKETS {
+                match tokio::time::timeout(POOL_TIMEOUT, sockets.container.socket()).await {
+                    Ok(Ok(socket)) => sockets.pool.borrow_mut().push_back(socket),
+                    // The next request makes a socket itself and gets the error.
                     Ok(Err(_)) | Err(_) => break,
                 }
             }
-            sockets.stocking.set(false);
+            sockets.filling.set(false);
         });
     }
 }
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_went_wrong_is_told_apart() {
+    async fn errors_are_distinguished() {
         let test = async {
             let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
             for domain in [Domain::IPV4, Domain::IPV6] {
@@ -274,18 +274,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stock_is_kept_and_bounded() {
+    async fn a_pool_is_kept_and_bounded() {
         let test = async {
             let sockets = sockets(Some(Domain::IPV4));
             let taken = sockets.take().await.unwrap();
             assert!(taken.as_fd().try_clone_to_owned().is_ok());
-            while sockets.stocking.get() {
+            while sockets.filling.get() {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(sockets.stock.borrow().len(), STOCK_SOCKETS);
-            assert_eq!(sockets.container.1.get(), STOCK_SOCKETS + 1);
+            assert_eq!(sockets.pool.borrow().len(), POOL_SOCKETS);
+            assert_eq!(sockets.container.1.get(), POOL_SOCKETS + 1);
             sockets.take().await.unwrap();
-            assert!(sockets.stock.borrow().len() >= STOCK_SOCKETS - 1);
+            assert!(sockets.pool.borrow().len() >= POOL_SOCKETS - 1);
         };
         LocalSet::new().run_until(test).await;
     }

@@ -1,5 +1,5 @@
-//! The agent as a whole: takes back what an earlier agent left running, then accepts connections of edges until it is
-//! told to stop. Containers go on when it does.
+//! The agent as a whole: adopts the containers of an earlier agent, then accepts connections of edges until it is
+//! stopped. Containers run on when it stops.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,13 +27,13 @@ use crate::{follow, session};
 
 /// Connections at once. An edge has one for each of its shards.
 const MAX_CONNECTIONS: usize = 1024;
-/// Handshakes at once: they cost CPU before it is known who asks.
+/// Handshakes at once: they cost CPU before the peer is authenticated.
 const MAX_HANDSHAKES: usize = 64;
-/// With fewer than this many handshakes free, peers must first show that their address is theirs.
+/// With fewer than this many handshakes free, peers must first validate their address (QUIC Retry, RFC 9000 §8.1.2).
 const CALM_HANDSHAKES: usize = 32;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the word that the agent stops may take to reach the edges.
+/// How long closing the connections may take when the agent stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why an agent could not start.
@@ -42,10 +42,10 @@ pub enum ServeError {
     /// The endpoint could not be made.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// Nobody on the node could control the agent.
+    /// The control socket could not be made.
     #[error("cannot make the control socket: {0}")]
     Control(io::Error),
-    /// What an earlier agent left could not be taken back.
+    /// The containers of an earlier agent could not be adopted.
     #[error("cannot take back what runs on this node: {0}")]
     Adopt(io::Error),
 }
@@ -59,7 +59,7 @@ pub struct Server<R: Runtime> {
 }
 
 impl<R: Runtime + 'static> Server<R> {
-    /// Takes back what runs, then listens: edges that connect are told all of it.
+    /// Adopts running containers, then listens: edges that connect get reports of all of them.
     pub async fn start(
         config: Config,
         runtime: R,
@@ -92,7 +92,7 @@ impl<R: Runtime + 'static> Server<R> {
         Ok(Self { agent, endpoint, address, control })
     }
 
-    /// How the agent is, in words, now and later.
+    /// A function that gives the agent's status as text, for the service manager.
     pub fn status(&self) -> impl Fn() -> String + use<R> {
         let agent = Rc::clone(&self.agent);
         move || {
@@ -101,7 +101,7 @@ impl<R: Runtime + 'static> Server<R> {
         }
     }
 
-    /// What is shown of the agent to whoever watches it.
+    /// The source of the monitor's page, health and readiness.
     pub fn watch(&self, process: Process) -> impl Watched + use<R> {
         Watch { agent: Rc::clone(&self.agent), process }
     }
@@ -111,7 +111,7 @@ impl<R: Runtime + 'static> Server<R> {
         self.address
     }
 
-    /// Serves until the lifecycle drains, then tells the edges and ends.
+    /// Serves until the lifecycle drains, then closes all connections.
     pub async fn run(self) {
         let Self { agent, endpoint, control, .. } = self;
         let control = control.run(Rc::clone(&agent));
@@ -120,7 +120,7 @@ impl<R: Runtime + 'static> Server<R> {
             () = control => {}
         }
         endpoint.close(VarInt::from_u32(close::SHUTDOWN), b"the agent is stopping");
-        // An edge that does not answer finds out by itself.
+        // An edge that does not answer notices by its idle timeout.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
     }
 }
@@ -146,7 +146,7 @@ fn admit<R: Runtime + 'static>(
     connections: &Arc<Semaphore>,
 ) {
     if handshakes.available_permits() < CALM_HANDSHAKES && incoming.may_retry() {
-        // Fails only where a retry is not allowed, which was asked.
+        // Fails only if a retry is not allowed, which was checked.
         let _ = incoming.retry();
         return;
     }

@@ -6,8 +6,16 @@
 //!                            a breach · a newer session · edge or agent closes · silence ────────┘
 //! ```
 //!
-//! Streams are served each in its own task. A peer that breaks the protocol loses its connection, and nobody else
-//! notices.
+//! Each stream is served in its own task.
+//!
+//! What fails, and what happens then:
+//! * No Hello in time, a wrong certificate or an older session: the connection is closed with the reason.
+//! * The peer breaks the protocol on any stream: its connection is closed; other connections are not affected.
+//! * The peer reads its updates too slowly: its connection is closed (`SLOW`); it connects again and gets all states
+//!   anew.
+//! * A stream's first bytes do not arrive in time: only the stream is reset.
+//! * The edge is silent: the idle timeout ends the connection. Its instances run on.
+//! * A newer session of the shard connects: this one is closed, and its pending starts are refused.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -35,11 +43,11 @@ use crate::{calls, tunnel};
 
 /// How long an edge may take to introduce itself.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an edge may take to say what a stream is for.
+/// How long the first message of a stream may take.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls that are read at a time on one connection: each may take as much memory as a frame may be long.
+/// Calls that are read at once on one connection: each may take the memory of a whole frame.
 const CALLS_READ_AT_ONCE: usize = 16;
-/// Stands for a shard where a connection is for images: no shard has it, because they are counted from 0.
+/// The shard number of connections for images: no shard has it, because shards are numbered from 0.
 const DELIVERY_SHARD: u16 = u16::MAX;
 /// Readers of logs at once on one connection: each may have as many files open as the node has logs.
 const MAX_LOG_READERS: usize = 16;
@@ -58,20 +66,20 @@ pub(crate) async fn serve<R: Runtime + 'static>(agent: Rc<Agent<R>>, connection:
 }
 
 fn close(connection: &Connection, breach: &Breach) {
-    // The first reason counts: streams of one connection may find the same fault.
+    // Several streams may find the same fault: only the first one closes and logs.
     if connection.close_reason().is_none() {
         tracing::warn!(remote = %connection.remote_address(), %breach, "closing a connection");
         connection.close(VarInt::from_u32(breach.code()), breach.to_string().as_bytes());
     }
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 enum Introduced {
     Shard(Session),
     Images(Offer),
 }
 
-/// Takes the first call, which says what the connection is for, and answers it.
+/// Reads and answers the first call, which decides the purpose of the connection.
 async fn introduce<R: Runtime + 'static>(
     agent: &Agent<R>,
     connection: &Connection,
@@ -107,20 +115,20 @@ async fn introduce<R: Runtime + 'static>(
     Ok(Introduced::Shard(session))
 }
 
-/// Of connections that are for images an edge has one, as if it were one more shard's.
+/// An edge has one connection for images, which is treated as that of one more shard.
 fn of_delivery(deliver: Deliver) -> Hello {
     let Deliver { edge, epoch, session, version } = deliver;
     Hello { edge, epoch, shard: DELIVERY_SHARD, session, version }
 }
 
 async fn serve_images<R: Runtime>(agent: Rc<Agent<R>>, offer: Offer, connection: Connection) {
-    tracing::info!(edge = %offer.session.edge, remote = %connection.remote_address(), "an edge offers images");
+    tracing::info!(edge = %offer.session.edge, remote = %connection.remote_address(), "edge connected for images");
     if let Err(StreamEnd::Breach(breach)) = deliver::serve(&agent.images, offer, &connection).await {
         close(&connection, &breach);
     }
 }
 
-/// Who the peer's certificate says it is. The handshake has checked that our CA says so.
+/// The identity in the peer's certificate. The handshake has verified that our CA signed it.
 fn identify(connection: &Connection) -> Result<Identity, Breach> {
     let shown =
         connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
@@ -174,7 +182,7 @@ async fn serve_streams<R: Runtime + 'static>(agent: Rc<Agent<R>>, session: Sessi
     }
 }
 
-/// What a stream is for.
+/// The purpose of a stream.
 enum Purpose {
     Call(Result<Call, FrameError>),
     Tunnel(TunnelHeader),
@@ -192,7 +200,7 @@ async fn serve_stream<R: Runtime + 'static>(
         }
         Ok(Err(end)) => Err(end),
         Err(_) => {
-            // A path that loses packets may be the cause: only the stream is given up.
+            // Packet loss may be the cause, so this is no breach: only the stream is reset.
             let _ = send.reset(VarInt::from_u32(close::PROTOCOL));
             let _ = recv.stop(VarInt::from_u32(close::PROTOCOL));
             return;
@@ -213,7 +221,7 @@ async fn purpose(reading: &Semaphore, recv: &mut RecvStream) -> Result<Purpose, 
     }
 }
 
-/// Reads a call. One that is well-formed but of a kind that only a newer version knows is left to be answered.
+/// Reads a call. A well-formed one of an unknown kind, as from a newer version, is answered with a refusal.
 async fn read_call(
     reading: &Semaphore,
     recv: &mut RecvStream,

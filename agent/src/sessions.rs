@@ -1,4 +1,4 @@
-//! Which connections of an edge count: those that `berth_protocol` says do; the others are told to end.
+//! The current sessions of edges, by the table of `berth_protocol`. Superseded ones are cancelled.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use berth_common::wire::call::Hello;
 use berth_protocol::node::{HelloError, SessionId, SessionTable};
 use tokio_util::sync::CancellationToken;
 
-/// One connection's claim to speak for a shard of an edge. Clones are the same claim.
+/// The session of a connection. Clones are the same session.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     /// The edge.
@@ -19,12 +19,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Whether what comes on this connection still counts.
+    /// Whether calls on this session still take effect.
     pub(crate) fn is_current(&self) -> bool {
         !self.superseded.is_cancelled()
     }
 
-    /// Ends when a newer session takes over.
+    /// Completes when a newer session supersedes this one.
     pub(crate) async fn superseded(&self) {
         self.superseded.cancelled().await;
     }
@@ -34,12 +34,12 @@ impl Session {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     table: RefCell<SessionTable>,
-    /// Cancelled when a session counts no more.
+    /// Cancelled when a session is superseded.
     superseded: RefCell<HashMap<SessionId, CancellationToken>>,
 }
 
 impl Sessions {
-    /// Takes a session as its shard's current one, where it is the newest.
+    /// Makes a session its shard's current one, if it is the newest.
     pub(crate) fn enter(&self, hello: &Hello) -> Result<Session, HelloError> {
         let id = SessionId::of(hello);
         let older = self.table.borrow_mut().enter(&id)?;
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_count_no_more_are_told_to_end() {
+    fn superseded_sessions_are_cancelled() {
         let sessions = Sessions::default();
         let first = sessions.enter(&hello("e", 1, 0, 1)).unwrap();
         let other_shard = sessions.enter(&hello("e", 1, 1, 1)).unwrap();

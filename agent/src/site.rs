@@ -1,8 +1,8 @@
-//! The node itself: its name and where it is, as its containers are told, and the memory of its machine.
+//! The node itself: its name and location, which its containers get as variables, and the memory of its machine.
 
 use berth_common::ids::NodeId;
 
-/// Which node this is and where it is, as its containers are told.
+/// The node's name and location.
 #[derive(Debug, Clone)]
 pub struct Site {
     /// The node's name.
@@ -16,7 +16,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// What every container on the node is told, by the names that follow each prefix.
+    /// The environment variables of every container on the node; the names are without prefix.
     pub(crate) fn variables(&self) -> [(&'static str, &str); 4] {
         [
             ("COUNTRY_A2", &self.country),

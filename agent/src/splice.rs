@@ -8,8 +8,15 @@
 //!                                                  (read no more)   ◀───── stop
 //! ```
 //!
-//! Each direction is as fast as its slower end: what one does not take, the other is not asked for. A direction that
-//! carries nothing holds no buffer.
+//! Each direction has backpressure: nothing is read while the other end does not take it. An idle direction holds no
+//! buffer.
+//!
+//! What fails, and what happens then:
+//! * Either side resets, or the edge's connection is lost: both sides are reset.
+//! * The app stops reading: the stream's upload is stopped; what the app wrote before is still delivered.
+//! * The edge stops reading: nothing more is read from the app; TCP has no such signal, so the app learns of it when
+//!   the connection is closed.
+//! * The instance ends: the last bytes have a few seconds to be delivered, then both sides are reset.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -29,14 +36,14 @@ use tokio_util::sync::CancellationToken;
 
 /// Chunks handed to the socket in one system call. A packet is one chunk at most.
 const CHUNKS: usize = 16;
-/// Smallest buffer that the socket is read into, in bytes: a usual answer fits.
+/// Smallest buffer that the socket is read into, in bytes: a typical response fits.
 const MIN_READ_BYTES: usize = 4 << 10;
 /// Largest such buffer, in bytes. Buffers grow while they are filled and shrink while they are not.
 const MAX_READ_BYTES: usize = 64 << 10;
-/// How long after its instance's end a connection may take to deliver what the app wrote last.
+/// How long after its instance's end a connection may take to deliver the app's last bytes.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes that pairs have carried so far: those of an instance, or of the node.
+/// Bytes carried so far, of an instance or of the whole node.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     /// To the app.
@@ -52,7 +59,7 @@ fn add(counts: [&Cell<u64>; 2], bytes: usize) {
     }
 }
 
-/// Why a pair was cut, where it did not end well on both sides.
+/// Why a connection was cut, if it did not end normally on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Cut {
     /// The edge reset its stream, or its connection is gone.
@@ -76,7 +83,7 @@ pub(crate) async fn splice(
 ) -> Result<(), Cut> {
     let carried = carry(&mut tcp, &mut send, &mut recv, ended, traffic).await;
     if carried.is_err() {
-        // Closed with this, the connection is reset. All three may be over already, which is as good.
+        // With a linger time of zero the close sends a reset. All three calls fail if that side has ended already.
         let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
         let _ = send.reset(VarInt::from_u32(close::RESET));
         let _ = recv.stop(VarInt::from_u32(close::RESET));
@@ -104,7 +111,7 @@ async fn carry(
     }
 }
 
-/// Ends some time after the instance has.
+/// Completes some time after the instance's end.
 async fn last_bytes(ended: &CancellationToken) {
     ended.cancelled().await;
     tokio::time::sleep(LAST_BYTES_TIMEOUT).await;
@@ -120,14 +127,14 @@ async fn upload(
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     loop {
         let Some(filled) = recv.read_chunks(&mut chunks).await.map_err(|_| Cut::ByEdge)? else {
-            // It fails where the app has closed its end, which `download` finds out.
+            // It fails if the app has closed its end, which `download` detects.
             let _ = tcp.shutdown().await;
             return Ok(());
         };
         add(counts, chunks[..filled].iter().map(Bytes::len).sum());
         if let Err(error) = write_all(&mut tcp, &mut chunks[..filled]).await {
-            // The app reads no more, but what it wrote before is still to be delivered. Where it closed in good order
-            // the error is a broken pipe; after a reset, the end that `download` will see is none.
+            // The app reads no more, but what it wrote before must still be delivered. After a normal close the error
+            // is EPIPE; after a reset, the end of file that `download` will see is not a normal end.
             app_reset.set(error.kind() != io::ErrorKind::BrokenPipe);
             let _ = recv.stop(VarInt::from_u32(close::RESET));
             return Ok(());
@@ -135,7 +142,7 @@ async fn upload(
     }
 }
 
-/// Writes all chunks and lets go of each as soon as it is written.
+/// Writes all chunks, and frees each as soon as it is written.
 async fn write_all(tcp: &mut WriteHalf<'_>, chunks: &mut [Bytes]) -> io::Result<()> {
     let mut done = 0;
     while done < chunks.len() {
@@ -148,13 +155,13 @@ async fn write_all(tcp: &mut WriteHalf<'_>, chunks: &mut [Bytes]) -> io::Result<
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        done += let_go(left, written);
+        done += advance(left, written);
     }
     Ok(())
 }
 
-/// Takes the first `written` bytes off the chunks, and tells how many are empty now.
-fn let_go(chunks: &mut [Bytes], mut written: usize) -> usize {
+/// Removes the first `written` bytes of the chunks, and returns how many chunks are empty now.
+fn advance(chunks: &mut [Bytes], mut written: usize) -> usize {
     let mut empty = 0;
     for chunk in chunks {
         let taken = written.min(chunk.len());
@@ -187,7 +194,7 @@ async fn download(
             if app_reset.get() {
                 return Err(Cut::ByApp);
             }
-            // Refused only where the stream is over already.
+            // Fails only if the stream has ended already.
             let _ = send.finish();
             return Ok(());
         }
@@ -199,8 +206,8 @@ async fn download(
     }
 }
 
-/// The edge wants no more of the app's bytes. TCP cannot say so to the app until the other direction has ended too:
-/// then the connection is closed, and what the app still writes is answered by a reset.
+/// The edge stops reading the app's bytes. TCP cannot signal that to the app until the other direction has ended too:
+/// then the connection is closed, and later writes of the app are answered by a reset.
 fn edge_stopped(in_order: bool, send: &mut SendStream) -> Result<(), Cut> {
     if !in_order {
         return Err(Cut::ByEdge);
@@ -209,7 +216,7 @@ fn edge_stopped(in_order: bool, send: &mut SendStream) -> Result<(), Cut> {
     Ok(())
 }
 
-/// Reads once there is something to read; none at the end. The buffer exists only while bytes are there for it.
+/// Reads once there is something to read; empty at the end. The buffer is allocated only when bytes are available.
 async fn read_some(tcp: &mut ReadHalf<'_>, size: &mut usize) -> io::Result<Bytes> {
     let mut buffer = poll_fn(|cx| {
         ready!(tcp.as_ref().poll_read_ready(cx))?;

@@ -1,4 +1,5 @@
-//! How streams of an edge's connection end: with an answer, given up by the peer, or with a breach that ends the connection.
+//! How streams of an edge's connection end: with an answer, abandoned by the peer, or with a breach of the protocol
+//! that closes the connection.
 
 use berth_common::wire::call::Answer;
 use berth_common::wire::close;
@@ -8,7 +9,7 @@ use quinn::{ReadError, ReadExactError, SendStream, WriteError};
 /// Why a connection is closed by the agent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Breach {
-    /// The peer does not keep to the protocol.
+    /// The peer broke the protocol.
     #[error("the protocol was broken: {0}")]
     Protocol(String),
     /// The peer is not who it says it is.
@@ -37,10 +38,10 @@ impl Breach {
 /// Why a stream ended before its work was done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StreamEnd {
-    /// The peer gave up the stream or is gone: nothing is left to do.
+    /// The peer abandoned the stream or is gone: nothing is left to do.
     #[error("the stream is gone")]
     Gone,
-    /// The whole connection is to be closed.
+    /// The whole connection must be closed.
     #[error(transparent)]
     Breach(#[from] Breach),
 }
@@ -64,7 +65,7 @@ impl From<ReadExactError> for StreamEnd {
 }
 
 impl From<FrameError> for StreamEnd {
-    /// The text of a wrong body is left out: it may quote what should not be seen.
+    /// The text of a wrong body is left out: it may quote secrets.
     fn from(error: FrameError) -> Self {
         let text = match error {
             FrameError::Io(_) => return Self::Gone,
@@ -80,7 +81,7 @@ impl From<FrameError> for StreamEnd {
 /// Sends the last or only answer of a stream.
 pub(crate) async fn answer(send: &mut SendStream, answer: &Answer) -> Result<(), StreamEnd> {
     frame::write(send, answer).await?;
-    // Refused only where the stream is over already.
+    // Fails only if the stream has ended already.
     let _ = send.finish();
     Ok(())
 }

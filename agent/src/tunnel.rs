@@ -67,7 +67,7 @@ async fn connect<R: Runtime + 'static>(
         }
         TunnelAnswer::from(&error)
     })?;
-    // Without it, small writes wait for acknowledgements. A connection that refuses it is over already.
+    // Disables Nagle's algorithm, which delays small writes. Fails only if the connection has ended already.
     let _ = tcp.set_nodelay(true);
     Ok((tcp, reach))
 }
@@ -75,7 +75,7 @@ async fn connect<R: Runtime + 'static>(
 async fn refuse(mut send: SendStream, header: &TunnelHeader, answer: TunnelAnswer) -> Result<(), StreamEnd> {
     tracing::debug!(instance = %header.instance, port = header.port, %answer, "tunnel refused");
     send.write_all(&[answer as u8]).await?;
-    // Refused only where the stream is over already.
+    // Fails only if the stream has ended already.
     let _ = send.finish();
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Who is told what happens to an edge's instances. A watcher that does not keep up is dropped: it connects again and is
-//! told everything anew, which is cheaper than to remember it all.
+//! The subscribers to reports about an edge's instances. A watcher that does not keep up is dropped: it connects again
+//! and gets all states anew, which is cheaper than an unbounded queue.
 
 use std::cell::RefCell;
 
@@ -8,16 +8,16 @@ use berth_common::wire::call::{Answer, InstanceStatus};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Updates that a watcher may be behind. An instance has five at most, so this is many instances' whole lives.
+/// Updates that may be queued for a watcher. An instance has five at most, so this is many instances' whole lives.
 const WATCH_QUEUE: usize = 1024;
 
-/// What one watcher is told.
+/// A subscription.
 pub(crate) struct Watch {
     /// The state of all of the edge's instances.
     pub(crate) now: Vec<InstanceStatus>,
-    /// What happened to them since.
+    /// Later changes.
     pub(crate) updates: mpsc::Receiver<Answer>,
-    /// Cancelled when it was too slow and is told nothing more.
+    /// Cancelled when the watcher was too slow and is dropped.
     pub(crate) behind: CancellationToken,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// Adds a watcher, which is told what happens after `now`.
+    /// Adds a watcher, which gets `now` and then each change.
     pub(crate) fn add(&self, owner: &EdgeId, now: Vec<InstanceStatus>) -> Watch {
         let (sender, updates) = mpsc::channel(WATCH_QUEUE);
         let behind = CancellationToken::new();
@@ -45,19 +45,19 @@ impl Watchers {
         Watch { now, updates, behind }
     }
 
-    /// Tells an edge's watchers. One that is gone, or has no room, is told nothing more.
-    pub(crate) fn tell(&self, owner: &EdgeId, status: &InstanceStatus) {
-        self.tell_those(|watcher| watcher.owner == *owner, &Answer::Update(status.clone()));
+    /// Sends a status to its owner's watchers. One that is gone, or whose queue is full, is dropped.
+    pub(crate) fn report(&self, owner: &EdgeId, status: &InstanceStatus) {
+        self.send(|watcher| watcher.owner == *owner, &Answer::Update(status.clone()));
     }
 
-    /// Tells everybody whether the node takes new instances.
-    pub(crate) fn tell_draining(&self, draining: bool) {
-        self.tell_those(|_| true, &Answer::Draining(draining));
+    /// Tells all watchers whether the node refuses new instances.
+    pub(crate) fn report_draining(&self, draining: bool) {
+        self.send(|_| true, &Answer::Draining(draining));
     }
 
-    fn tell_those(&self, which: impl Fn(&Watcher) -> bool, what: &Answer) {
-        let told = |watcher: &Watcher| !which(watcher) || watcher.updates.try_send(what.clone()).is_ok();
-        self.all.borrow_mut().retain(|watcher| !watcher.updates.is_closed() && told(watcher));
+    fn send(&self, which: impl Fn(&Watcher) -> bool, what: &Answer) {
+        let keeps_up = |watcher: &Watcher| !which(watcher) || watcher.updates.try_send(what.clone()).is_ok();
+        self.all.borrow_mut().retain(|watcher| !watcher.updates.is_closed() && keeps_up(watcher));
     }
 }
 
@@ -78,14 +78,14 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_that_falls_behind_is_told_nothing_more() {
+    fn a_watcher_that_falls_behind_is_dropped() {
         let (watchers, owner) = (Watchers::default(), "e".parse().unwrap());
         let mut slow = watchers.add(&owner, Vec::new());
         for round in 0..WATCH_QUEUE {
-            watchers.tell(&owner, &status(round));
+            watchers.report(&owner, &status(round));
         }
         assert!(!slow.behind.is_cancelled());
-        watchers.tell(&owner, &status(WATCH_QUEUE));
+        watchers.report(&owner, &status(WATCH_QUEUE));
         assert!(slow.behind.is_cancelled());
         for round in 0..WATCH_QUEUE {
             assert_eq!(slow.updates.try_recv().unwrap(), Answer::Update(status(round)));
@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn edges_are_told_of_their_own_instances_only() {
+    fn edges_get_reports_of_their_own_instances_only() {
         let (watchers, owner) = (Watchers::default(), "e".parse().unwrap());
         let mut strangers = watchers.add(&"f".parse().unwrap(), Vec::new());
         let mut own = watchers.add(&owner, Vec::new());
-        watchers.tell(&owner, &status(1));
+        watchers.report(&owner, &status(1));
         assert_eq!(own.updates.try_recv().unwrap(), Answer::Update(status(1)));
         assert!(strangers.updates.try_recv().is_err());
-        watchers.tell_draining(true);
+        watchers.report_draining(true);
         assert_eq!(strangers.updates.try_recv().unwrap(), Answer::Draining(true));
     }
 }

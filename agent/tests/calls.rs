@@ -1,4 +1,4 @@
-//! What edges may ask of an agent, over real QUIC: lives of instances, sessions, ownership, refusals, broken peers.
+//! The calls of edges to an agent, over real QUIC: lives of instances, sessions, ownership, refusals, broken peers.
 #![allow(clippy::unwrap_used, reason = "what fails in a test's own machinery fails the test")]
 
 mod support;
@@ -56,7 +56,7 @@ fn an_instance_lives_from_start_to_forget() {
     });
 }
 
-/// What a further connection of the edge is told.
+/// The reports on a further connection of the edge.
 async fn world_watch(world: &World, session: u64) -> (Vec<Phase>, Edge) {
     let edge = world.connect("e1").await;
     edge.hello("e1", 1, 0, session).await;
@@ -65,7 +65,7 @@ async fn world_watch(world: &World, session: u64) -> (Vec<Phase>, Edge) {
 }
 
 #[test]
-fn an_ended_instance_is_told_of_until_it_is_forgotten() {
+fn an_ended_instance_is_reported_until_it_is_forgotten() {
     run(async {
         let world = World::new().await;
         let edge = world.edge().await;
@@ -212,7 +212,7 @@ fn broken_streams() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn a_peer_that_breaks_the_protocol_loses_its_connection_and_nobody_else_does() {
+fn a_peer_that_breaks_the_protocol_loses_its_own_connection_only() {
     run(async {
         let world = World::new().await;
         let good = world.introduced("e2").await;
@@ -265,7 +265,7 @@ fn a_connection_watches_once_at_a_time() {
         let (_, watch) = edge.watch().await;
         assert_eq!(edge.refused(&Call::Watch).await, RefusalCode::Invalid);
         drop(watch);
-        // The agent hears of the stream's end some time later.
+        // The agent notices the stream's end some time later.
         while matches!(edge.call(&Call::Watch).await, Answer::Refused(_)) {}
     });
 }
@@ -298,7 +298,7 @@ fn a_watcher_that_does_not_read_loses_its_connection() {
 }
 
 #[test]
-fn what_an_earlier_agent_left_is_taken_back() {
+fn containers_of_an_earlier_agent_are_adopted() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let before = support::fake::Fake::default();
@@ -339,7 +339,7 @@ fn what_an_earlier_agent_left_is_taken_back() {
 }
 
 #[test]
-fn an_edge_of_another_authority_gets_nowhere() {
+fn an_edge_of_another_authority_is_refused() {
     run(async {
         let world = World::new().await;
         let foreign = tempfile::tempdir().unwrap();
@@ -362,7 +362,7 @@ fn an_edge_of_another_authority_gets_nowhere() {
 }
 
 #[test]
-fn an_agent_that_stops_tells_its_edges_and_leaves_containers_running() {
+fn an_agent_that_stops_closes_its_connections_and_leaves_containers_running() {
     run(async {
         let world = World::new().await;
         let edge = world.edge().await;

@@ -1,4 +1,4 @@
-//! Edges that read what instances have written, over real QUIC and from real files.
+//! Edges that read the output of instances, over real QUIC and from real files.
 #![allow(clippy::unwrap_used, reason = "what fails in a test's own machinery fails the test")]
 
 mod support;
@@ -128,7 +128,7 @@ fn a_follower_has_lines_at_once_and_the_next_instances_too() {
 }
 
 #[test]
-fn a_reader_that_comes_back_gets_what_is_behind_its_places() {
+fn a_reader_that_resumes_gets_the_lines_after_its_offsets() {
     run(async {
         let world = World::new().await;
         let edge = world.edge().await;
@@ -152,7 +152,7 @@ fn a_reader_that_comes_back_gets_what_is_behind_its_places() {
 }
 
 #[test]
-fn readers_are_bounded_and_give_their_room_back() {
+fn readers_are_bounded_and_release_their_permits() {
     run(async {
         let world = World::new().await;
         let edge = world.edge().await;
@@ -174,7 +174,7 @@ fn readers_are_bounded_and_give_their_room_back() {
 }
 
 #[test]
-fn absurd_wishes_are_refused() {
+fn invalid_requests_are_refused() {
     run(async {
         let world = World::new().await;
         let edge = world.edge().await;

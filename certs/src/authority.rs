@@ -1,4 +1,5 @@
-//! The app owner's certificate authority: a key and a certificate in one directory, and what it issues.
+//! The app owner's certificate authority: a key and a certificate in one directory, and the certificates that it
+//! issues.
 //!
 //! Files: `ca.pem`, `ca.key`, and for each daemon `ROLE-NAME.pem` and `ROLE-NAME.key`. Nothing is ever overwritten.
 
@@ -16,21 +17,21 @@ use time::OffsetDateTime;
 use crate::files::{self, FileError};
 use crate::identity::{self, Identity, IdentityError, Role};
 
-/// Longest life of a certificate, in days; also the CA's own.
+/// Longest validity of a certificate, in days; also the CA's own.
 pub const MAX_VALIDITY_DAYS: u32 = 3650;
-/// How far back a new certificate is already valid, so that a node whose clock is behind takes it.
+/// How far a certificate's validity is backdated, so that a node whose clock is behind accepts it.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const CA_CERTIFICATE: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
 
-/// From when until when a certificate holds.
+/// The validity period of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// Not before this.
+    /// Not valid before this.
     pub not_before: SystemTime,
-    /// Not after this.
+    /// Not valid after this.
     pub not_after: SystemTime,
 }
 
@@ -48,13 +49,13 @@ impl Validity {
 /// Why the CA could not be made, opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// A file is missing, damaged, exposed or in the way.
+    /// A file is missing, damaged, readable by others, or exists already.
     #[error(transparent)]
     File(#[from] FileError),
     /// A name or role that does not exist.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// A life that is too short or too long.
+    /// A validity that is too short or too long.
     #[error("{0} days: a certificate holds for 1 to {MAX_VALIDITY_DAYS} days")]
     Days(u32),
     /// The certificate would outlive the CA.
@@ -81,10 +82,10 @@ pub enum AuthorityError {
     Signing(#[from] rcgen::Error),
 }
 
-/// Where an issued certificate and its key lie.
+/// The files of an issued certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
-    /// Whose it is.
+    /// The identity of its holder.
     pub identity: Identity,
     /// The certificate.
     pub certificate: PathBuf,
@@ -99,7 +100,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// Tells where it lies, never the key.
+/// Shows its directory, never the key.
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("directory", &self.directory).finish_non_exhaustive()
@@ -107,7 +108,7 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Makes a new CA in a directory, which is made if missing. Refuses where any part of a CA is there already.
+    /// Makes a new CA in a directory, which is created if missing. Refuses if any part of a CA exists already.
     pub fn create(directory: &Path) -> Result<Self, AuthorityError> {
         let validity = Validity::days(MAX_VALIDITY_DAYS)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -166,10 +167,10 @@ impl Authority {
 fn ca_params(key: &KeyPair, validity: Validity) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    // The first bytes of the key's identifier tell two CAs of the same owner apart.
+    // The first bytes of the key's identifier distinguish two CAs of the same owner.
     let mark: String = params.key_identifier(key).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     params.distinguished_name.push(DnType::CommonName, format!("Berth CA {mark}"));
-    // It signs daemons' certificates and no other CA's.
+    // Path length 0: it may sign daemons' certificates, but no other CA's.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = validity.not_before.into();

@@ -14,7 +14,7 @@ use crate::files::{self, FileError};
 use crate::identity::{self, Identity, IdentityError, Role, peer_identity};
 use crate::verify::EdgeVerifier;
 
-/// What a daemon proves its identity with, and whom it trusts. Clones share the key.
+/// A daemon's certificate and key, and the CA that it trusts. Clones share the key.
 #[derive(Clone)]
 pub struct Credentials {
     pub(crate) identity: Identity,
@@ -24,7 +24,7 @@ pub struct Credentials {
     pub(crate) key: Arc<CertifiedKey>,
 }
 
-/// Tells who it is, never the key.
+/// Shows the identity, never the key.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("identity", &self.identity).finish_non_exhaustive()
@@ -34,10 +34,10 @@ impl fmt::Debug for Credentials {
 /// Why credentials could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A file is missing, damaged or exposed.
+    /// A file is missing, damaged or readable by others.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The CA file holds something that is not a CA's certificate.
+    /// The CA file has something else than a CA's certificate.
     #[error("{0} is not a CA's certificate: give the ca.pem that `berth certs init` made")]
     NotAuthority(PathBuf),
     /// The certificate does not say who its holder is.
@@ -58,7 +58,7 @@ pub enum LoadError {
         key: PathBuf,
         /// The certificate file.
         certificate: PathBuf,
-        /// What rustls says.
+        /// rustls's error.
         source: rustls::Error,
     },
     /// The trusted certificates cannot be used.
@@ -66,7 +66,7 @@ pub enum LoadError {
     Trust {
         /// The CA file.
         path: PathBuf,
-        /// What rustls says.
+        /// rustls's error.
         reason: String,
     },
     /// The daemon was given another role's certificate.
@@ -74,9 +74,9 @@ pub enum LoadError {
         "the certificate is that of {found}; an {expected} needs one made by `berth certs issue {expected}`"
     )]
     Role {
-        /// Whose it is.
+        /// The identity in the certificate.
         found: Identity,
-        /// Which role was needed.
+        /// The expected role.
         expected: Role,
     },
 }
@@ -93,7 +93,7 @@ impl Credentials {
         Ok(Self { identity, provider, roots, edges, key: Arc::new(key) })
     }
 
-    /// Who these credentials belong to.
+    /// The identity of these credentials.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }

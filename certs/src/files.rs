@@ -1,5 +1,4 @@
-//! Certificates and keys on disk. Keys are made readable by their owner only, from their first moment on, and are
-//! refused when others can read them.
+//! Certificates and keys on disk. Keys are created readable by their owner only, and refused if others can read them.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,7 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Largest file read, in bytes: a bundle of many certificates is far smaller.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Permissions that nobody but the owner of a key file may have.
+/// Permission bits that a key file must not have: any for group and others.
 const OTHERS: u32 = 0o077;
 const KEY_MODE: u32 = 0o600;
 const CERTIFICATE_MODE: u32 = 0o644;
@@ -27,10 +26,10 @@ pub enum FileError {
         action: &'static str,
         /// On which file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Something is there already, and is never overwritten.
+    /// The file exists already, and is never overwritten.
     #[error("{0} exists and is not overwritten: move it away first if a new one is wanted")]
     Exists(PathBuf),
     /// The key can be read by others.
@@ -43,13 +42,13 @@ pub enum FileError {
         /// Its permissions.
         mode: u32,
     },
-    /// The file is far too large for what it should be.
+    /// The file is too large for certificates or a key.
     #[error("{0} is larger than {MAX_FILE_BYTES} bytes: it is not a PEM file of certificates or a key")]
     TooLarge(PathBuf),
-    /// No certificate in it.
+    /// It has no certificate.
     #[error("{0} holds no PEM block `CERTIFICATE`, or a damaged one")]
     NoCertificate(PathBuf),
-    /// No key in it.
+    /// It has no key.
     #[error("{0} holds no PEM block `PRIVATE KEY`, or a damaged one")]
     NoKey(PathBuf),
 }
@@ -71,7 +70,7 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
         .map_err(FileError::io("make the directory", path))
 }
 
-/// Writes a key and its certificate, both new. Whatever fails, nothing half-made stays behind.
+/// Writes a new key and its certificate, both or neither.
 pub(crate) fn write_pair(
     key: (&Path, &str),
     certificate: (&Path, &str),
@@ -83,12 +82,12 @@ pub(crate) fn write_pair(
     write_new(key.0, key.1, KEY_MODE)?;
     let rest = write_new(certificate.0, certificate.1, CERTIFICATE_MODE).and_then(|()| sync(directory));
     rest.inspect_err(|_| {
-        // The key was made by this call, so removing it loses nothing; a failure to do so changes nothing either.
+        // The key was made by this call, so removing it loses nothing; a failure to remove it is harmless.
         let _ = std::fs::remove_file(key.0);
     })
 }
 
-/// The mode is given at creation, so there is no moment at which it is wider.
+/// Sets the mode at creation, so that the file is never readable by others.
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -121,7 +120,8 @@ pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError>
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| FileError::NoKey(path.to_owned()))
 }
 
-/// Reads a file that only its owner may read. The permissions are those of the very file that is read.
+/// Reads a file that only its owner may read. Checks the permissions of the opened file, not of its path, which could
+/// be replaced in between.
 pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
     let file = open(path)?;
     let mode = file.metadata().map_err(FileError::io("look at", path))?.permissions().mode() & 0o7777;

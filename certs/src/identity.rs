@@ -1,4 +1,4 @@
-//! What a certificate says about its holder, and the strict reading of it.
+//! The identity in a certificate, and its strict parsing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,17 +11,17 @@ use x509_parser::prelude::FromDer;
 
 const SCHEME: &str = "berth://";
 
-/// What a daemon is.
+/// The role of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Takes requests and owns objects; dials agents, so its certificate is a client's.
+    /// Serves requests and owns objects; dials agents, so its certificate is a client's.
     Edge,
     /// Runs containers on a node; is dialled, so its certificate is a server's.
     Agent,
 }
 
 impl Role {
-    /// The role as it stands in certificates, file names and commands.
+    /// The role as written in certificates, file names and commands.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Edge => "edge",
@@ -47,19 +47,19 @@ impl FromStr for Role {
     }
 }
 
-/// Who the holder of a certificate is.
+/// The identity of a certificate's holder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// What it is.
+    /// Its role.
     pub role: Role,
     /// Its name: an edge's or a node's.
     pub name: String,
 }
 
 impl Identity {
-    /// An identity with a checked name: what an edge or node may be called.
+    /// An identity with a checked name.
     pub fn new(role: Role, name: &str) -> Result<Self, IdentityError> {
-        // Edges and nodes share one rule for names.
+        // Edge ids and node ids have the same rules.
         let name = NodeId::new(name)
             .map_err(|reason| IdentityError::Name { name: name.to_owned(), reason })?
             .to_string();
@@ -84,7 +84,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Why a certificate does not say who its holder is.
+/// Why a certificate has no valid identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// Not a certificate at all.
@@ -109,7 +109,7 @@ pub enum IdentityError {
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The violated rule.
         reason: IdError,
     },
     /// The certificate is not for the use that its role needs.
@@ -117,7 +117,7 @@ pub enum IdentityError {
     Usage(Role),
 }
 
-/// Reads who a certificate's holder is. Does not check who signed it: the TLS handshake has done that.
+/// Parses the identity in a certificate. Does not verify its signature, which the TLS handshake has done.
 pub fn peer_identity(certificate: &CertificateDer<'_>) -> Result<Identity, IdentityError> {
     let parsed = parse(certificate)?;
     refuse_authority(&parsed)?;
@@ -136,7 +136,7 @@ pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certi
     if rest.is_empty() { Ok(parsed) } else { Err(IdentityError::Malformed) }
 }
 
-/// A constraint that cannot be read counts as a CA's: only a plain leaf passes.
+/// An unreadable constraint counts as a CA's, so that only a plain leaf certificate passes.
 fn refuse_authority(parsed: &X509Certificate<'_>) -> Result<(), IdentityError> {
     match parsed.basic_constraints() {
         Ok(None) => Ok(()),
@@ -153,7 +153,7 @@ fn only_uri<'a>(parsed: &'a X509Certificate<'_>) -> Result<&'a str, IdentityErro
     }
 }
 
-/// The usage must be exactly the role's: a certificate good for both roles would let an agent pose as an edge.
+/// The extended key usage must be exactly the role's: a certificate for both would let an agent act as an edge.
 fn check_usage(parsed: &X509Certificate<'_>, role: Role) -> Result<(), IdentityError> {
     let usage = parsed.extended_key_usage().ok().flatten().ok_or(IdentityError::Usage(role))?.value;
     let (client, server) = (usage.client_auth && !usage.any, usage.server_auth && !usage.any);

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Both sides check the chain to the CA, the role and, where one is expected, the name. TLS 1.3 only, no session
-//! resumption and no early data, so that every connection is a full check. For servers of the web there is a configuration of
-//! its own (`web_client_config`). Knows nothing of QUIC or of what is sent.
+//! resumption and no early data, so that every connection is a full check. For servers of the web there is a
+//! configuration of its own (`web_client_config`). Knows nothing of QUIC or of what is sent.
 
 mod authority;
 mod credentials;

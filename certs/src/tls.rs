@@ -1,4 +1,4 @@
-//! The TLS configurations of both sides: TLS 1.3 only, both sides show certificates, every connection a full handshake.
+//! The TLS configurations of both sides: TLS 1.3 only, mutual authentication, a full handshake for every connection.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::credentials::Credentials;
 use crate::identity::{Identity, Role};
 use crate::verify::AgentVerifier;
 
-/// The server name that edges send when they dial. It means nothing: an agent is known by its certificate's URI.
+/// The server name that edges send when they dial. It is ignored: the URI in its certificate identifies an agent.
 pub const SERVER_NAME: &str = "agent.berth.internal";
 
 const PROVIDER_HAS_TLS13: &str = "the ring provider has cipher suites of TLS 1.3";
 
-/// How an edge dials one node: the other side must be an agent of our CA with exactly this node's name.
+/// The client side of an edge that dials one node: the peer must be an agent of our CA with exactly this node's name.
 pub fn client_config(credentials: &Credentials, expect: &NodeId) -> Arc<ClientConfig> {
     let verifier = AgentVerifier {
         roots: Arc::clone(&credentials.roots),
@@ -33,13 +33,13 @@ pub fn client_config(credentials: &Credentials, expect: &NodeId) -> Arc<ClientCo
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(resolver(credentials));
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // A resumed session skips the certificate, and with it the check that it has not expired.
+    // A resumed session would skip the certificate and its expiry check.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Arc::new(config)
 }
 
-/// How an agent is dialled: the other side must be an edge of our CA.
+/// The server side of an agent: the peer must be an edge of our CA.
 pub fn server_config(credentials: &Credentials) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&credentials.provider))
         .with_protocol_versions(&[&TLS13])

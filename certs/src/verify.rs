@@ -1,5 +1,5 @@
-//! The checks of the other side's certificate during the TLS handshake: the chain to the CA by webpki, then role and
-//! name by our own reading of the one URI in it.
+//! Verifies the peer's certificate during the TLS handshake: the chain to the CA by webpki, then role and name from the
+//! URI in it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::identity::{Identity, IdentityError, Role, peer_identity};
 
-/// Why a certificate that the CA signed is still not the right one.
+/// Why a certificate of the CA is not accepted.
 #[derive(thiserror::Error)]
 enum Mismatch {
     #[error(transparent)]
@@ -28,7 +28,7 @@ enum Mismatch {
     Chain(usize),
 }
 
-/// The words for people: rustls shows the reason of a failed handshake by this form only.
+/// rustls shows the reason of a failed handshake only by `Debug`, so this is the text for people.
 impl fmt::Debug for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -41,7 +41,7 @@ impl From<Mismatch> for Error {
     }
 }
 
-/// What rustls asks of every verifier besides the certificate: signatures, of TLS 1.3 alone.
+/// The signature checks that rustls requires of every verifier, for TLS 1.3 only.
 macro_rules! tls13_signatures {
     () => {
         fn verify_tls12_signature(
@@ -68,7 +68,7 @@ macro_rules! tls13_signatures {
     };
 }
 
-/// The edge's check of an agent: the CA's, an agent's, and that of the one node that was dialled.
+/// The edge's verifier: accepts only the agent of the node that was dialled.
 #[derive(Debug)]
 pub(crate) struct AgentVerifier {
     pub(crate) roots: Arc<RootCertStore>,
@@ -98,7 +98,7 @@ impl ServerCertVerifier for AgentVerifier {
     tls13_signatures!();
 }
 
-/// The agent's check of an edge: the CA's, and an edge's. Which edge it is, the agent reads after the handshake.
+/// The agent's verifier: accepts any edge of the CA. The agent reads which one after the handshake.
 #[derive(Debug)]
 pub(crate) struct EdgeVerifier {
     pub(crate) chain: Arc<dyn ClientCertVerifier>,
@@ -128,7 +128,7 @@ impl ClientCertVerifier for EdgeVerifier {
     tls13_signatures!();
 }
 
-/// The CA signs leaves itself; whoever sends more tries to pass a leaf off as a CA.
+/// The CA signs leaf certificates directly: intermediate certificates would mean that a leaf acts as a CA.
 fn refuse_chain(intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
     match intermediates.len() {
         0 => Ok(()),

@@ -1,4 +1,4 @@
-//! The TLS configuration for servers of the web, which the machine's own authorities vouch for.
+//! The TLS configuration for web servers, which trusts the machine's certificate authorities.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use rustls::crypto::ring::default_provider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-/// No server of the web can be trusted.
+/// The machine has no certificate authorities.
 #[derive(Debug, thiserror::Error)]
 #[error("this machine has no certificates of web authorities ({0}): install the package ca-certificates")]
 pub struct NoAuthorities(String);
 
-/// Trusts what this machine trusts (its `ca-certificates`, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name), with TLS 1.2
-/// or 1.3. Reads files.
+/// Trusts what this machine trusts (its `ca-certificates`, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name), with TLS
+/// 1.2 or 1.3. Reads files.
 pub fn web_client_config() -> Result<Arc<ClientConfig>, NoAuthorities> {
     web_client_config_with(&[])
 }
 
-/// The same, and trusts these authorities too.
+/// Like `web_client_config`, and trusts these authorities too.
 pub fn web_client_config_with(
     authorities: &[CertificateDer<'static>],
 ) -> Result<Arc<ClientConfig>, NoAuthorities> {

@@ -1,4 +1,5 @@
-//! Cron expressions: five fields (minute, hour, day of month, month, day of week), in UTC. Times are milliseconds since 1970.
+//! Cron expressions: five fields (minute, hour, day of month, month, day of week), in UTC. Times are milliseconds since
+//! 1970.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +8,10 @@ use chrono::{DateTime, Utc};
 use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
 
-/// Longest expression, in bytes: every minute of a day listed by itself is shorter.
+/// Longest expression, in bytes. Enough for one that lists every minute by itself.
 const MAX_BYTES: usize = 512;
 
-/// A cron expression that has been read.
+/// A parsed cron expression.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cron {
@@ -18,19 +19,19 @@ pub struct Cron {
     schedule: croner::Cron,
 }
 
-/// Why a text is no cron expression.
+/// Why a text is not a cron expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error("is no cron expression of five fields, such as \"*/5 * * * *\": {0}")]
     Syntax(String),
-    /// It can be read, and no moment fits it.
+    /// It is valid, but matches no time.
     #[error("never comes: no day is like that")]
     Never,
 }
 
 impl Cron {
-    /// Reads an expression.
+    /// Parses an expression.
     pub fn new(text: &str) -> Result<Self, CronError> {
         if text.len() > MAX_BYTES {
             return Err(CronError::Syntax(format!("it is longer than {MAX_BYTES} bytes")));
@@ -41,12 +42,12 @@ impl Cron {
         cron.after(0).map(|_| cron.clone()).ok_or(CronError::Never)
     }
 
-    /// The first moment behind this one, if there is one.
+    /// The first matching time after this one, if there is one.
     pub fn after(&self, ms: u64) -> Option<u64> {
         self.schedule.find_next_occurrence(&moment(ms)?, false).ok().and_then(millis)
     }
 
-    /// The last moment up to this one, if there is one.
+    /// The last matching time up to and including this one, if there is one.
     pub fn last(&self, ms: u64) -> Option<u64> {
         self.schedule.find_previous_occurrence(&moment(ms)?, true).ok().and_then(millis)
     }

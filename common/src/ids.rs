@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Longest object name, in bytes of UTF-8: names come from URLs, and a URL part is seldom longer.
+/// Longest object name, in bytes of UTF-8: names come from URLs, whose path segments are rarely longer.
 pub const MAX_OBJECT_NAME_BYTES: usize = 1024;
 /// Longest app, class, node or edge name, in bytes: they become file names, certificate names and labels.
 pub const MAX_LABEL_BYTES: usize = 63;
@@ -49,7 +49,7 @@ fn check_object_name(text: &str) -> Result<(), IdError> {
     text.chars().find(|c| c.is_control()).map_or(Ok(()), |c| Err(IdError::Character(c)))
 }
 
-/// Names that every shell takes for a variable's: ASCII letters, digits and `_`, not starting with a digit.
+/// Names that every shell accepts for a variable: ASCII letters, digits and `_`, not starting with a digit.
 fn check_variable(text: &str) -> Result<(), IdError> {
     check_length(text, MAX_VARIABLE_BYTES)?;
     let bad =
@@ -123,7 +123,7 @@ name!(
     ClassName, check_label
 );
 name!(
-    /// Something that a class can do when it is due.
+    /// A callback of a class: what alarms and schedules run.
     CallbackName, check_label
 );
 name!(
@@ -207,12 +207,12 @@ id128!(
     ObjectId
 );
 id128!(
-    /// One running container: drawn at random at each start and never used again (also its deployment id).
+    /// One running container: random, new at each start and never reused (also its deployment id).
     InstanceId
 );
 
 id128!(
-    /// Something that an object is to do at a time: drawn at random, but for its one alarm.
+    /// A schedule of an object: random, except for the object's one alarm.
     ScheduleId
 );
 
@@ -233,16 +233,16 @@ impl ScheduleId {
 }
 
 impl ScheduleId {
-    /// The alarm of an object, of which it has one.
+    /// The id of an object's one alarm.
     pub const ALARM: Self = Self([0; 16]);
 }
 
-/// What an object is called: app, class and name.
+/// The full name of an object: app, class and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectKey {
     /// The app that declares the class.
     pub app: AppName,
-    /// The class that says what runs.
+    /// The class, which configures what runs.
     pub class: ClassName,
     /// The name within the class.
     pub name: ObjectName,
@@ -282,12 +282,12 @@ impl Generation {
     }
 }
 
-/// How many times an edge's process has started: drawn from its store, larger at each start.
+/// How many times an edge has started: counted in its store, larger at each start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
-/// One deployment of an app: counted from 1, never used again. 0 is what was never deployed.
+/// One deployment of an app: counted from 1, never reused. 0 means never deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(pub u64);

@@ -1,4 +1,4 @@
-//! What images are called: digests, repositories, tags, references, and the machines that they run on.
+//! The names of images: digests, repositories, tags and references; and the architectures that they run on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,18 +6,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Longest name of a repository, in bytes: clients of registries take no longer ones.
+/// Longest name of a repository, in bytes: clients of registries accept no longer ones.
 pub const MAX_REPOSITORY_BYTES: usize = 255;
-/// Longest tag, in bytes, as the distribution specification has it.
+/// Longest tag, in bytes, by the OCI distribution specification.
 pub const MAX_TAG_BYTES: usize = 128;
-/// What names Docker's own registry in references that name none, and where it really is.
+/// The name of Docker's registry in references, and the host that serves it.
 pub const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
-/// Where Docker's registry keeps images that are nobody's in particular.
+/// The namespace of Docker's official images.
 const DOCKER_LIBRARY: &str = "library";
 /// The tag of a reference that has none.
 const DEFAULT_TAG: &str = "latest";
 
-/// Why a text is not what it should be.
+/// Why a text is not a valid digest or name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageNameError {
     /// Not a digest.
@@ -47,7 +47,7 @@ pub enum ImageNameError {
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// What texts of digests begin with.
+    /// The prefix of a digest's text.
     const PREFIX: &'static str = "sha256:";
 
     /// The digest of these bytes.
@@ -76,7 +76,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = text.strip_prefix(Self::PREFIX).ok_or(ImageNameError::Digest)?;
         let mut bytes = [0; 32];
-        // One digest, one text: names of files are made from it.
+        // Upper case is refused, so that a digest has only one text: file names are made from it.
         let lower = !digits.bytes().any(|byte| byte.is_ascii_uppercase());
         let read = hex::decode_to_slice(digits, &mut bytes).is_ok();
         if lower && read { Ok(Self(bytes)) } else { Err(ImageNameError::Digest) }
@@ -105,13 +105,13 @@ pub struct Repository(String);
 #[serde(try_from = "String", into = "String")]
 pub struct Tag(String);
 
-/// A registry: a host, with a port where it is not the usual one.
+/// A registry: a host, with a port if it is not the default one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Registry(String);
 
 impl Repository {
-    /// Stands for the repository of an image that was never in one.
+    /// Placeholder for the repository of an image that has none.
     pub fn none() -> Self {
         Self("none".to_owned())
     }
@@ -120,7 +120,7 @@ impl Repository {
 macro_rules! text_type {
     ($name:ident, $check:path, $error:expr) => {
         impl $name {
-            /// It as text.
+            /// Its text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -203,17 +203,17 @@ fn is_registry(text: &str) -> bool {
     sound && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0))
 }
 
-/// Which of a repository's images is meant.
+/// Selects an image of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Pick {
-    /// The one that has this tag now.
+    /// The one with this tag at the time.
     Tag(Tag),
-    /// This one.
+    /// The one with this digest.
     Digest(Digest),
 }
 
 impl fmt::Display for Pick {
-    /// With the sign before it: `:tag` or `@sha256:...`.
+    /// As in a reference, with its separator: `:tag` or `@sha256:...`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tag(tag) => write!(f, ":{tag}"),
@@ -235,7 +235,7 @@ impl FromStr for Named {
     type Err = ImageNameError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some((name, digest)) = text.split_once('@') {
-            // A tag before a digest says nothing more, but must be one.
+            // A tag before a digest is redundant, but must be valid.
             let name = match name.rsplit_once(':') {
                 Some((name, tag)) => tag.parse::<Tag>().map(|_| name)?,
                 None => name,
@@ -253,18 +253,18 @@ impl fmt::Display for Named {
     }
 }
 
-/// An image of a registry somewhere: `host/repository:tag` or `host/repository@sha256:...`.
+/// An image in some registry: `host/repository:tag` or `host/repository@sha256:...`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Reference {
-    /// The registry, as people name it.
+    /// The registry, as users name it (`docker.io`).
     pub registry: Registry,
-    /// What is meant there.
+    /// The image in it.
     pub image: Named,
 }
 
 impl Reference {
-    /// Whether a text names a registry: its first part is a host, and not that of a path.
+    /// Whether a text starts with a registry's host, and is not a path.
     pub fn names_a_registry(text: &str) -> bool {
         let first = text.split_once('/').map(|(first, _)| first);
         let host = |part: &str| part.contains(['.', ':']) || part == "localhost";
@@ -274,7 +274,7 @@ impl Reference {
 
 impl FromStr for Reference {
     type Err = ImageNameError;
-    /// Reads also what Docker's users leave out: `alpine` is `docker.io/library/alpine:latest`.
+    /// Parses Docker's short form too: `alpine` is `docker.io/library/alpine:latest`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (registry, rest) = match text.split_once('/') {
             Some((registry, rest)) if Self::names_a_registry(text) => (registry, rest.to_owned()),
@@ -318,10 +318,10 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// That of this program.
+    /// The architecture of this program.
     pub const HERE: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 };
 
-    /// The one with this name in images.
+    /// The architecture with this name in image manifests.
     pub fn of_name(name: &str) -> Option<Self> {
         match name {
             "amd64" => Some(Self::Amd64),

@@ -1,6 +1,6 @@
 //! What every part of Berth shares: ids, validated app specifications, the wire protocol between edge and agent, and
 //! (feature `runtime`) the time of day, secret values, the loop that accepts connections, the lifecycle of a daemon and
-//! its logs, and (feature `service`) what it tells the service manager.
+//! its logs, (feature `service`) notifications to the service manager, and (feature `fixtures`) an app and a class for tests.
 //!
 //! Knows nothing of QUIC, HTTP, files, or containers. Without the `runtime` feature it needs no async runtime,
 //! so that the pure engine can depend on it.
@@ -10,6 +10,8 @@ pub mod accept;
 #[cfg(feature = "runtime")]
 pub mod clock;
 pub mod cron;
+#[cfg(feature = "fixtures")]
+pub mod fixtures;
 pub mod ids;
 pub mod image;
 #[cfg(feature = "runtime")]

@@ -5,6 +5,10 @@
 //! ```
 //!
 //! Draining: accept nothing new, finish what is in flight. Stopped: cancel the rest, close, flush.
+//!
+//! What fails, and what happens then:
+//! * Work does not end within the grace: it is cancelled, and the daemon ends with `Ending::Cut`.
+//! * A second signal comes: the same, at once.
 
 use std::future::Future;
 use std::time::Duration;
@@ -21,7 +25,7 @@ pub enum Ending {
     Forced,
 }
 
-/// The two tokens and the tracker that every long-lived task hangs on. Clones share them.
+/// The cancellation tokens and the task tracker of a daemon. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
     drain: CancellationToken,
@@ -30,12 +34,12 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A daemon that runs.
+    /// The lifecycle of a running daemon.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancelled when nothing new may be accepted.
+    /// Cancelled when draining begins: nothing new may be accepted.
     pub fn drain(&self) -> &CancellationToken {
         &self.drain
     }
@@ -45,7 +49,7 @@ impl Lifecycle {
         &self.stop
     }
 
-    /// Spawns a task that is finished before the daemon ends, or cut off when it stops.
+    /// Spawns a task that the daemon waits for while draining, and cancels when it stops.
     pub fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -59,7 +63,7 @@ impl Lifecycle {
         });
     }
 
-    /// Like `spawn`, for a task that cannot leave this thread. Needs a `LocalSet` around it.
+    /// Like `spawn`, for a task that is not `Send`. Must be called within a `LocalSet`.
     pub fn spawn_local<F>(&self, task: F)
     where
         F: Future<Output = ()> + 'static,
@@ -94,7 +98,7 @@ impl Lifecycle {
     }
 }
 
-/// SIGTERM and SIGINT, which mean the same.
+/// SIGTERM and SIGINT, which are treated alike.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,

@@ -1,11 +1,13 @@
-//! Reads `berth.toml`: from text to a checked [`Manifest`], with every error at once, each with its place and what is
-//! expected there.
+//! Parses `berth.toml`: from text to a checked [`Manifest`]. Reports all problems at once, each with its position and
+//! what is expected there.
 //!
-//! Touches no file. Whether an image exists is for the caller to find out, who adds what is missing to the same
-//! [`Problems`]; the caller also packs the images, and then the manifest becomes an [`AppSpec`].
+//! Touches no file. The caller checks whether the images exist, adds what is missing to the same [`Problems`], and
+//! packs the images; then the manifest becomes an [`AppSpec`].
 
 mod assets;
+mod classes;
 mod container;
+mod environment;
 mod limits;
 mod observability;
 mod report;
@@ -32,12 +34,13 @@ pub use container::MAX_PREPARED;
 pub use report::{Position, Problem, Problems};
 pub use source::ImageSource;
 
-use container::ClassNames;
+use classes::ClassNames;
 use report::{Report, Section};
+use values::optional;
 
 /// Most classes an app may have.
 pub const MAX_CLASSES: usize = 256;
-/// Most routes an app may have: each request walks through them.
+/// Most routes an app may have: each request is matched against them in order.
 pub const MAX_ROUTES: usize = 1024;
 
 /// A checked `berth.toml`.
@@ -49,11 +52,11 @@ pub struct Manifest {
     pub classes: Vec<ClassManifest>,
     /// Its routes, in the order of the file.
     pub routes: Vec<RouteSpec>,
-    /// What its live instances may take together.
+    /// The limits of all its live instances together.
     pub limits: AppLimits,
     /// Its static files, with the directory as in the file.
     pub assets: Option<AssetsSpec>,
-    /// What is done again and again.
+    /// Its crons.
     pub crons: Vec<CronSpec>,
     /// How the output of its instances is kept.
     pub logs: LogSpec,
@@ -74,7 +77,7 @@ pub struct ClassManifest {
     pub secrets: Secrets,
     /// Limits of each instance.
     pub resources: Resources,
-    /// More CPU than that until the port answers.
+    /// Extra CPU until the port answers.
     pub start_boost: Option<StartBoost>,
     /// Most instances that may live at once, if limited.
     pub max_instances: Option<u32>,
@@ -86,13 +89,13 @@ pub struct ClassManifest {
     pub start_timeout: Duration,
     /// How long they then wait for its port.
     pub port_timeout: Duration,
-    /// How long after the signal to end an instance is killed.
+    /// The grace period between the signal to end and SIGKILL.
     pub stop_grace: Duration,
     /// Whether instances may reach the internet.
     pub enable_internet: bool,
-    /// What the root of instances may do, besides what any user may.
+    /// Capabilities of root inside its containers.
     pub capabilities: BTreeSet<Capability>,
-    /// How many containers each node keeps made and waiting.
+    /// How many prepared containers each node keeps.
     pub prepared: u32,
     /// Whether requests to a stopped object are refused instead of starting it.
     pub manual_start: bool,
@@ -100,9 +103,9 @@ pub struct ClassManifest {
     pub required_ports: Vec<u16>,
     /// A path that must be answered on the default port before requests are sent.
     pub ping_endpoint: Option<String>,
-    /// Who is told of the lives of its objects.
+    /// The hook that receives events of its objects.
     pub hooks: Option<HooksSpec>,
-    /// What its objects can do when it is due.
+    /// The callbacks that alarms and schedules of its objects can run.
     pub callbacks: Callbacks,
 }
 
@@ -152,26 +155,26 @@ impl ClassManifest {
 /// An image as the file names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredImage {
-    /// What it is made of.
+    /// Where it comes from.
     pub source: ImageSource,
-    /// Where the file names it.
+    /// Its position in the file.
     pub position: Position,
-    /// Whether its class also says what to run in it.
+    /// Whether its class also sets an entrypoint.
     pub has_entrypoint: bool,
 }
 
-/// What was found in a file, right or wrong.
+/// A parsed file, with or without problems.
 #[derive(Debug)]
 pub struct Reading {
     /// The images that it names.
     pub images: Vec<DeclaredImage>,
-    /// What is wrong with it. The caller may add to it.
+    /// Its problems. The caller may add more.
     pub problems: Problems,
     manifest: Option<Manifest>,
 }
 
 impl Reading {
-    /// The manifest, if nothing at all is wrong.
+    /// The manifest, if there are no problems.
     pub fn finish(self) -> Result<Manifest, Problems> {
         match self.manifest {
             Some(manifest) if self.problems.is_empty() => Ok(manifest),
@@ -181,12 +184,12 @@ impl Reading {
 }
 
 impl Manifest {
-    /// Reads the text of a file; the path is only shown in problems.
+    /// Parses the text of a file; the path is only for messages.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
         Self::read(file, text).finish()
     }
 
-    /// Like [`Manifest::parse`], but lets the caller look at the images also of a file with problems.
+    /// Like [`Manifest::parse`], but gives the images also of a file with problems, so that the caller can check them.
     pub fn read(file: &Path, text: &str) -> Reading {
         let (table, syntax) = toml::de::DeTable::parse_recoverable(text);
         let mut report = Report::new(text);
@@ -196,7 +199,7 @@ impl Manifest {
         Reading { images, problems: report.into_problems(file), manifest }
     }
 
-    /// The app with its packed images, which the caller supplies class by class.
+    /// The app with its packed images, which the caller supplies for each class.
     pub fn to_spec<E>(
         &self,
         mut image_of: impl FnMut(&ClassManifest) -> Result<ImageRef, E>,
@@ -229,10 +232,10 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     }
     let sections = report.sections(root, "containers", "[[containers]]", MAX_CLASSES);
     let known = ClassNames::collect(report, &sections);
-    let vars = container::optional(root.get("vars"), |value| container::environment(report, value, "[vars]"));
-    let limits = container::optional(root.get("limits"), |value| limits::read(report, value));
-    let assets = container::optional(root.get("assets"), |value| assets::read(report, value));
-    let logs = container::optional(root.get("observability"), |value| observability::read(report, value));
+    let vars = optional(root.get("vars"), |value| environment::environment(report, value, "[vars]"));
+    let limits = optional(root.get("limits"), |value| limits::read(report, value));
+    let assets = optional(root.get("assets"), |value| assets::read(report, value));
+    let logs = optional(root.get("observability"), |value| observability::read(report, value));
     let parsed: Vec<_> = sections.iter().map(|section| container::read(report, section)).collect();
     let images = parsed.iter().filter_map(|parsed| parsed.image.clone()).collect();
     let classes: Option<Vec<_>> = parsed.into_iter().map(|parsed| parsed.class).collect();
@@ -242,31 +245,31 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     }
     let routes = route::read_all(report, root, &known);
     let crons = root.get("triggers");
-    let crons = container::optional(crons, |value| trigger::crons(report, value, &known, classes.as_deref()));
-    let parts = Parts { limits, assets, crons, logs };
-    (assemble(name, classes, routes, parts), images)
+    let crons = optional(crons, |value| trigger::crons(report, value, &known, classes.as_deref()));
+    let sections = OptionalSections { limits, assets, crons, logs };
+    (assemble(name, classes, routes, sections), images)
 }
 
 fn assemble(
     name: Option<AppName>,
     classes: Option<Vec<ClassManifest>>,
     routes: Option<Vec<RouteSpec>>,
-    Parts { limits, assets, crons, logs }: Parts,
+    OptionalSections { limits, assets, crons, logs }: OptionalSections,
 ) -> Option<Manifest> {
     let (limits, crons, logs) =
         (limits?.unwrap_or_default(), crons?.unwrap_or_default(), logs?.unwrap_or_default());
     Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets?, crons, logs })
 }
 
-/// Sections that may be there or not, each with nothing at all where it is wrong.
-struct Parts {
+/// Sections that a file may leave out: `Some(None)` if it does, `None` if the section is invalid.
+struct OptionalSections {
     limits: Option<Option<AppLimits>>,
     assets: Option<Option<AssetsSpec>>,
     crons: Option<Option<Vec<CronSpec>>>,
     logs: Option<Option<LogSpec>>,
 }
 
-/// The variables of the whole app are those of each class that does not set them itself.
+/// Adds the app's variables to each class that does not set them itself.
 fn with_vars(mut classes: Vec<ClassManifest>, vars: &BTreeMap<String, String>) -> Vec<ClassManifest> {
     for class in &mut classes {
         let secret = |name: &str| class.secrets.keys().any(|variable| variable.as_str() == name);

@@ -1,18 +1,18 @@
-//! What an instance has taken over its whole life, as its node has measured it.
+//! The usage of an instance over its whole life, as measured by its node.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Length of one step of an instance's life, in milliseconds: what is not told apart.
+/// The resolution of lifetimes, in milliseconds.
 pub const STEP_MS: u64 = 10;
 
-/// What an instance that ran has taken, from the start of its app to the end of its first process.
+/// The usage of an instance that ran, from the start of its app to the end of its first process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metered {
-    /// When the app was started, in milliseconds since 1970. Places the life in time, and measures nothing.
+    /// When the app was started, in milliseconds since 1970. Durations are not computed from it: this clock may jump.
     pub started_ms: u64,
-    /// How long it lived, in steps of 10 ms, on a clock that counts the machine's sleep and never jumps.
+    /// How long it lived, in steps of 10 ms, on the boot-time clock, which counts suspension and never jumps.
     pub lived_cs: u64,
     /// CPU time, in microseconds.
     #[serde(default)]
@@ -26,13 +26,13 @@ pub struct Metered {
     /// The region of its node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Whoever measures it was gone at the end: how long it lived is as near as can be told.
+    /// The end is an estimate, because its shim was gone by then.
     #[serde(default)]
     pub estimated: bool,
 }
 
 impl Metered {
-    /// A life of this length of which nothing else is known.
+    /// An estimated life of this length, without other usage.
     pub fn estimate(started_ms: u64, lived: Duration) -> Self {
         Self {
             started_ms,
@@ -46,7 +46,7 @@ impl Metered {
     }
 }
 
-/// A length of time in steps of 10 ms, to the nearest.
+/// A duration in steps of 10 ms, rounded.
 pub fn steps(length: Duration) -> u64 {
     u64::try_from((length.as_micros() + 5_000) / 10_000).unwrap_or(u64::MAX)
 }

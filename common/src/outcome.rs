@@ -1,4 +1,4 @@
-//! How an instance ended, as typed values that every part reports in the same words.
+//! How an instance ended: the types that nodes, edges and the admin API share.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// An end without code or signal, told in words.
+    /// An end without code or signal, with a message.
     pub fn because(reason: ExitReason, message: impl Into<String>) -> Self {
         Self { reason, code: None, signal: None, message: Some(message.into()) }
     }

@@ -1,20 +1,20 @@
-//! A value that nobody should see.
+//! The value of a secret.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// The value of a secret: wiped when it is dropped. Shows nothing of itself, and is never written anywhere.
+/// The value of a secret: wiped from memory when dropped, hidden in `Debug`, without serialization.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text, which is not copied.
+    /// Takes ownership of the text without copying it.
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The value itself: for what becomes of it, and never for a message.
+    /// The value itself. Never put it into a message or log.
     pub fn expose(&self) -> &str {
         &self.0
     }

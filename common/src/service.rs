@@ -1,5 +1,5 @@
-//! What a daemon tells the service manager that started it (systemd, where there is one): that it is ready, how it is, and
-//! that it lives. Without one nothing is told to anybody.
+//! Notifications to the service manager that started a daemon (systemd): ready, status, watchdog, stopping. Without a
+//! service manager they do nothing.
 
 #[cfg(feature = "runtime")]
 use std::convert::Infallible;
@@ -8,22 +8,21 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// Looks at a daemon's state and signs of life in each period that the service manager waits for one: more than one, so
-/// that a late one is not the end.
+/// Watchdog notifications sent per watchdog period: several, so that a single late one does not end the daemon.
 const LOOKS_PER_PERIOD: u32 = 3;
 
-/// Tells that the daemon does its work now, and in words how it is.
+/// Notifies that the daemon is ready, with a status text.
 pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Tells that the daemon is about to end.
+/// Notifies that the daemon is ending.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells how the daemon is, again and again, for as long as it is well (`Some`). One that does not say so in time is ended
-/// and started again by the service manager.
+/// Sends watchdog notifications with a status text for as long as the daemon is healthy (`Some`). Without them in time
+/// the service manager restarts the daemon.
 #[cfg(feature = "runtime")]
 pub async fn keep_alive(state: impl Fn() -> Option<String>) -> Infallible {
     let Some(period) = period() else { return std::future::pending().await };
@@ -41,7 +40,7 @@ fn period() -> Option<Duration> {
 
 fn tell(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(what) {
-        tracing::warn!(%error, "the service manager was not told");
+        tracing::warn!(%error, "cannot notify the service manager");
     }
 }
 
@@ -53,17 +52,17 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// For a daemon that has just told that it is ready.
+    /// For a daemon that has just notified that it is ready.
     pub fn new() -> Self {
         Self { period: period(), next: Instant::now() }
     }
 
-    /// When it must be told next that the daemon lives, if ever.
+    /// When the next watchdog notification is due, if the service manager wants any.
     pub fn next(&self) -> Option<Instant> {
         self.period.map(|_| self.next)
     }
 
-    /// Tells that the daemon lives, if it is time to.
+    /// Sends a watchdog notification if it is due.
     pub fn beat(&mut self, status: impl FnOnce() -> String) {
         let Some(period) = self.period.filter(|_| Instant::now() >= self.next) else { return };
         self.next = Instant::now() + period;
@@ -77,15 +76,15 @@ impl Default for Heartbeat {
     }
 }
 
-/// Has the service manager keep a socket open over a restart of this daemon.
+/// Stores a socket in the service manager (systemd's FDSTORE), so that it stays open over a restart of this daemon.
 pub fn keep_socket(name: &str, socket: BorrowedFd<'_>) {
     let kept = sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[socket]);
     if let Err(error) = kept {
-        tracing::debug!(%error, "the service manager does not keep the socket");
+        tracing::debug!(%error, "the service manager did not store the socket");
     }
 }
 
-/// The number of a descriptor that it has kept under this name.
+/// The number of the descriptor that the service manager has stored under this name.
 pub fn kept_socket(name: &str) -> Option<RawFd> {
     let mut kept = sd_notify::listen_fds_with_names().ok()?;
     kept.find(|(_, known)| known == name).map(|(fd, _)| fd)

@@ -1,5 +1,5 @@
-//! What an app is, once checked: classes, their limits and images, and routes. Nothing downstream of here sees an
-//! unchecked value; `manifest` reads `berth.toml` into these types.
+//! The checked form of an app: classes, their limits and images, and routes. Later code sees only checked values;
+//! `manifest` parses `berth.toml` into these types.
 
 mod logs;
 mod route;
@@ -27,19 +27,19 @@ pub const MAX_ENV_BYTES: usize = 256 * 1024;
 
 /// Most secrets of an app, and of one class.
 pub const MAX_SECRETS: usize = 256;
-/// Longest value of a secret, in bytes: half of what Linux takes of one variable.
+/// Longest value of a secret, in bytes: half of what Linux allows for one variable (`MAX_ARG_STRLEN`).
 pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 
-/// Which of the app's secrets containers get, by the variables that they become. Names only: the values are added to what
-/// a node is told, and are nowhere else.
+/// The secrets of a class: variables and the names of the secrets that set them. The values are added only to what is
+/// sent to a node.
 pub type Secrets = BTreeMap<VariableName, SecretName>;
 
-/// Most ports that a class may wait for, besides its default one: each is tried again and again while an instance starts.
+/// Most required ports of a class, besides its default one: each is polled while an instance starts.
 pub const MAX_REQUIRED_PORTS: usize = 16;
 /// Longest path that is put into requests, in bytes.
 const MAX_PATH_BYTES: usize = 1024;
 
-/// What is wrong with a path that becomes part of requests as it is, if anything.
+/// What is wrong with a path that is put into requests unchanged, if anything.
 pub fn path_fault(path: &str) -> Option<&'static str> {
     if !path.starts_with('/') {
         Some("must start with `/`")
@@ -154,7 +154,8 @@ pub struct ClassSpec {
     /// Most instances that may live at once, if limited.
     #[serde(default)]
     pub max_instances: Option<u32>,
-    /// TCP port that requests go to unless their route says otherwise. An instance without one is ready as soon as it runs.
+    /// TCP port that requests go to unless their route says otherwise. An instance without one is ready as soon as it
+    /// runs.
     #[cfg_attr(feature = "schema", schema(minimum = 1))]
     #[serde(default)]
     pub default_port: Option<u16>,
@@ -204,7 +205,7 @@ pub struct ClassSpec {
 }
 
 impl ClassSpec {
-    /// The secrets that it names: those that its containers get, and the one that its events are signed with.
+    /// All secrets that it uses: those of its containers, and the one that signs its hook's events.
     pub fn secret_names(&self) -> impl Iterator<Item = SecretName> {
         let signing = self.hooks.as_ref().and_then(|hooks| hooks.secret.parse().ok());
         self.secrets.values().cloned().chain(signing)
@@ -251,8 +252,8 @@ impl fmt::Debug for Recipe {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageRef {
-    /// The repository that it was pushed to. Apps and instances of versions that knew no repositories have a made-up one: they are
-    /// still read, and their images have to be deployed again.
+    /// The repository that it was pushed to. Apps and instances of versions that knew no repositories have a made-up
+    /// one: they are still read, and their images have to be deployed again.
     #[serde(default = "Repository::none")]
     #[cfg_attr(feature = "schema", schema(value_type = String, max_length = 255))]
     pub repository: Repository,
@@ -269,7 +270,7 @@ pub struct ImageRef {
 }
 
 impl ImageRef {
-    /// An image of which no more is known.
+    /// An image whose reference and architectures are not known.
     pub fn new(repository: Repository, digest: Digest) -> Self {
         Self { repository, digest, name: None, architectures: BTreeSet::new() }
     }
@@ -324,7 +325,7 @@ impl Capability {
         ("setuid", Self::Setuid),
     ];
 
-    /// The one with this name.
+    /// The capability with this name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, capability)| *capability)
     }
@@ -380,7 +381,7 @@ impl Resources {
     }
 }
 
-/// A path with parameters: `/container/{id}` takes `/container/7`; with `/*` at its end also all below.
+/// A path with parameters: `/container/{id}` matches `/container/7`; with `/*` at its end also all paths below.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PathPattern {
@@ -400,22 +401,22 @@ pub enum PatternError {
     /// It does not start with a slash.
     #[error("must start with `/`")]
     NoSlash,
-    /// `*` anywhere but as the last part.
+    /// `*` elsewhere than as the last segment.
     #[error("`*` is only allowed as the last part, as in `/files/*`")]
     Star,
-    /// Braces that do not enclose a whole part.
+    /// Braces that do not enclose a whole segment.
     #[error("`{0}`: a parameter is a whole part in braces, as in `/container/{{id}}`")]
     Braces(String),
     /// A parameter's name twice.
     #[error("the parameter `{0}` appears twice")]
     Twice(String),
-    /// A character that no path holds.
+    /// A character that is not allowed in a path.
     #[error("holds the character {0:?}, which a path cannot hold")]
     Character(char),
 }
 
 impl PathPattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     pub fn new(text: &str) -> Result<Self, PatternError> {
         let rest = text.strip_prefix('/').ok_or(PatternError::NoSlash)?;
         if let Some(c) = rest.chars().find(|c| c.is_control() || c.is_whitespace() || "?#".contains(*c)) {
@@ -448,7 +449,7 @@ impl PathPattern {
         self.prefix
     }
 
-    /// This path, which the pattern takes, with another text in place of all that comes before what `/*` takes.
+    /// A path that the pattern matches, with another prefix in place of what comes before the part that `/*` matches.
     pub fn rewrite(&self, path: &str, text: &str) -> String {
         let rest: Vec<&str> = path.split('/').skip(1 + self.segments.len()).collect();
         let text = text.trim_end_matches('/');
@@ -459,7 +460,7 @@ impl PathPattern {
         }
     }
 
-    /// The parameters' raw (percent-encoded) values where the pattern takes this path.
+    /// The parameters' raw (percent-encoded) values if the pattern matches this path.
     pub fn captures<'p, 'a>(&'p self, path: &'a str) -> Option<Vec<(&'p str, &'a str)>> {
         let mut parts = path.strip_prefix('/')?.split('/');
         let mut captured = Vec::new();

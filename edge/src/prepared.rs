@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use berth_common::ids::{AppName, ClassName};
 use berth_common::spec::{AppSpec, Secrets as Bindings};
-use berth_common::wire::call::{Prepare, Stock};
+use berth_common::wire::call::{Prepare, PrepareTarget};
 use berth_common::wire::frame::MAX_FRAME_BYTES;
 use tokio::sync::watch;
 
@@ -23,7 +23,7 @@ const MAX_PREPARE_BYTES: usize = MAX_FRAME_BYTES - 1024;
 pub(crate) struct PreparedClass {
     app: AppName,
     class: ClassName,
-    stock: Stock,
+    stock: PrepareTarget,
     secrets: Bindings,
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn wanted(apps: &BTreeMap<AppName, AppSpec>) -> Vec<PreparedClass> {
         .map(|(app, name, class)| PreparedClass {
             app: app.clone(),
             class: name.clone(),
-            stock: Stock { recipe: class.recipe.clone(), count: class.prepared },
+            stock: PrepareTarget { recipe: class.recipe.clone(), count: class.prepared },
             secrets: class.secrets.clone(),
         })
         .collect()

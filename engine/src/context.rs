@@ -1,4 +1,4 @@
-//! What an object is given with each input: the time, the settings, where its effects go, and ids that were never drawn before.
+//! What an object gets with each input: the time, the settings, the queue of effects and a source of unique ids.
 
 use std::collections::VecDeque;
 
@@ -9,26 +9,26 @@ use crate::input::Now;
 /// Settings of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// How long an instance may live without word from this edge, in milliseconds.
+    /// The term of an instance in milliseconds: how long its node keeps it without hearing from this edge.
     pub term_ms: u64,
     /// How many requests may wait for one object.
     pub max_waiters_per_object: usize,
-    /// The pauses between instances that fail.
+    /// The delays between instances that fail.
     pub backoff: Backoff,
 }
 
-/// The pauses before an object's next instance, when those before it failed in a row.
+/// The delay before an object's next instance after several failed in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// After the second one, in milliseconds; then twice as long after each.
+    /// After the second failure, in milliseconds; it doubles with each further one.
     pub first_ms: u64,
     /// The longest, in milliseconds.
     pub max_ms: u64,
-    /// How long after the end of a pause, in milliseconds, nothing is known of it any more.
+    /// How long after the end of a delay the failures are forgotten, in milliseconds.
     pub forget_ms: u64,
 }
 
-/// Draws ids.
+/// Issues ids, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Ids(u64);
 

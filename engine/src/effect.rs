@@ -1,4 +1,4 @@
-//! What the engine wants done, in this order.
+//! The effects that the engine emits, to be carried out in order.
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
 use berth_common::spec::Secrets;
@@ -22,11 +22,11 @@ pub struct Placement {
     pub instance: InstanceId,
     /// Its generation.
     pub generation: Generation,
-    /// The port that its class had when it was started: a newer version may say another.
+    /// The default port of its class when it was started: a newer version of the app may have another.
     pub default_port: Option<u16>,
 }
 
-/// Something to do. Whatever follows a `Persist` waits in the engine until that is `Persisted`.
+/// Something for the shell to do. The engine emits nothing that depends on a `Persist` before its `Persisted`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Read an object's record; answer with `Loaded`.
@@ -45,7 +45,7 @@ pub enum Effect {
         /// The node.
         node: NodeId,
     },
-    /// Make a record durable, and with it what hooks are told of that; answer with `Persisted`.
+    /// Make a record durable, in one commit with its hook events; answer with `Persisted`.
     Persist {
         /// The object.
         object: ObjectId,
@@ -53,9 +53,9 @@ pub enum Effect {
         persist: PersistId,
         /// What to write.
         record: Record,
-        /// What an instance that has ended took, to be written with it.
+        /// What the ended instance used, written in the same commit.
         usage: Option<Box<UsageRecord>>,
-        /// What hooks are told, in this order.
+        /// The events to deliver to hooks, in this order.
         events: Vec<Event>,
     },
     /// Have a node start an instance.
@@ -64,7 +64,7 @@ pub enum Effect {
         node: NodeId,
         /// The instance.
         start: Box<Start>,
-        /// What is to be added to its environment: names of secrets, whose values are none of the engine's business.
+        /// The secrets to add to its environment, by name: the engine never sees their values.
         secrets: Secrets,
     },
     /// Have a node end an instance.
@@ -74,7 +74,7 @@ pub enum Effect {
         /// The instance, and how.
         stop: Stop,
     },
-    /// Let a node forget an instance that has ended.
+    /// Have a node forget an instance that has ended.
     Forget {
         /// The node.
         node: NodeId,
@@ -90,9 +90,9 @@ pub enum Effect {
         /// Where to go.
         placement: Placement,
     },
-    /// An order to end an instance has been written and sent, or there was none to end.
+    /// An order to end an instance has been persisted and sent, or there was no instance to end.
     Ordered {
-        /// Who asked.
+        /// The request that gave the order.
         waiter: WaiterId,
     },
     /// A request cannot be served.

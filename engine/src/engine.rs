@@ -1,4 +1,4 @@
-//! All objects of one shard: gives each input to its object, keeps the effects and the deadlines.
+//! All objects of one shard: passes each input to its object, queues the effects and keeps the deadlines.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -19,14 +19,14 @@ use crate::view::{ObjectView, PublicState};
 pub struct Engine {
     config: Config,
     objects: HashMap<ObjectId, Slot>,
-    /// Objects by the node of their instance, so that what a node tells is compared with these alone.
+    /// Objects by the node of their instance, so that a node's full report is compared with these alone.
     placed: BTreeMap<NodeId, HashSet<ObjectId>>,
     timers: Timers,
     effects: VecDeque<Effect>,
-    /// Objects as they became, while somebody wants to know.
+    /// Changed objects, collected only while `watched`.
     changes: VecDeque<ObjectView>,
     watched: bool,
-    /// Objects that came into memory or left it, in this order.
+    /// Objects that came into memory (true) or left it (false), in this order.
     moves: Vec<(ObjectId, bool)>,
     ids: Ids,
 }
@@ -34,9 +34,9 @@ pub struct Engine {
 #[derive(Debug)]
 struct Slot {
     object: Object,
-    /// The node under which it stands in `placed`, so that a request need not copy or compare more than this.
+    /// The node under which `placed` lists it, so that a request updates that index only when this changes.
     placed_on: Option<NodeId>,
-    /// What was last shown of it.
+    /// Its public state at the last change, to detect the next one.
     shown: Option<(PublicState, Generation)>,
 }
 
@@ -62,8 +62,8 @@ impl Engine {
         }
     }
 
-    /// Takes an object whose record says that it may have an instance, when the edge starts. All of them must be
-    /// restored before the first input: an instance of an object that is not in memory will be ended.
+    /// Adds an object whose record says that it may have an instance, when the edge starts. All of them must be
+    /// restored before the first input: a reported instance of an object that is not in memory is ended.
     pub fn restore(&mut self, now: Now, record: Record) {
         let id = record.key.id();
         self.objects.insert(id, Object::restored(now, record).into());
@@ -125,18 +125,18 @@ impl Engine {
         self.effects.pop_front()
     }
 
-    /// Objects that came into memory (true) or left it since this was last asked. Whoever looks for an object that is not
-    /// in memory finds all of it in the store: it leaves only once that is durable.
+    /// Objects that came into memory (true) or left it (false) since the last call. The store has everything about an
+    /// object that is not in memory: it leaves only once its record is durable.
     pub fn take_moves(&mut self) -> std::vec::Drain<'_, (ObjectId, bool)> {
         self.moves.drain(..)
     }
 
-    /// Whether somebody wants to know how objects change.
+    /// Turns the collection of changes (`poll_change`) on or off.
     pub fn watch(&mut self, watched: bool) {
         self.watched = watched;
     }
 
-    /// An object that has changed, as it became.
+    /// The next object that has changed, in its new state.
     pub fn poll_change(&mut self) -> Option<ObjectView> {
         self.changes.pop_front()
     }
@@ -157,16 +157,16 @@ impl Engine {
     }
 
     fn status(&mut self, now: Now, node: NodeId, status: InstanceStatus) {
-        let standing = self.objects.get(&status.object).map_or(Standing::Stranger, |slot| {
+        let standing = self.objects.get(&status.object).map_or(Standing::Unknown, |slot| {
             slot.object.standing(&node, status.instance, status.generation)
         });
         match (standing, &status.phase) {
             (Standing::Current, _) => {
                 self.with(now, status.object, |object, cx| object.status(status.phase, status.metered, cx));
             }
-            // The node is told to forget it once that is persisted.
+            // Its `Forget` is sent once the end is persisted.
             (Standing::Ending, Phase::Exited(_)) => {}
-            (Standing::Ending | Standing::Stranger, _) => self.effects.push_back(dispose(node, status)),
+            (Standing::Ending | Standing::Unknown, _) => self.effects.push_back(dispose(node, status)),
         }
     }
 
@@ -177,10 +177,10 @@ impl Engine {
         }
     }
 
-    /// Lets an object do something, and keeps the books afterwards.
+    /// Applies an input to an object, and then updates the indexes and timers.
     fn with(&mut self, now: Now, id: ObjectId, act: impl FnOnce(&mut Object, &mut Context<'_>)) {
         let Self { config, objects, effects, ids, .. } = self;
-        // An answer that comes late finds nothing: the object was forgotten meanwhile.
+        // A late answer: the object was removed from memory meanwhile.
         let Some(slot) = objects.get_mut(&id) else { return };
         act(&mut slot.object, &mut Context { now, config, effects, ids });
         self.settle(id);
@@ -212,7 +212,7 @@ impl Engine {
     }
 }
 
-/// What to do with an instance that no object has: never two instances for an object.
+/// Ends or forgets an instance that belongs to no object, so that an object never has two.
 fn dispose(node: NodeId, status: InstanceStatus) -> Effect {
     match status.phase {
         Phase::Exited(_) => Effect::Forget { node, instance: status.instance },

@@ -1,37 +1,38 @@
-//! What a class's hook is told of an object. Written in one commit with what it tells of, and delivered by the shell.
+//! The events of an object that its class's hook receives. Each is written in one commit with the change that it
+//! reports, and delivered by the shell.
 
 use berth_common::ids::{Generation, InstanceId, ObjectKey};
 use berth_common::outcome::Outcome;
 use berth_common::spec::{ClassSpec, HookKind};
 use serde::{Deserialize, Serialize};
 
-/// Something that happened to an object.
+/// One event in an object's life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// What.
+    /// Its kind.
     pub kind: HookKind,
-    /// To which object.
+    /// The object.
     pub key: ObjectKey,
     /// Its instance.
     pub instance: Option<InstanceId>,
     /// The instance's generation.
     pub generation: Generation,
-    /// When, in milliseconds since 1970.
+    /// When it happened, in milliseconds since 1970.
     pub time_ms: u64,
-    /// How the instance ended, where it did.
+    /// How the instance ended, if it did.
     #[serde(default)]
     pub outcome: Option<Outcome>,
-    /// Where it is told.
+    /// The hook's URL.
     pub url: String,
-    /// The name of the secret that it is signed with.
+    /// The name of the secret that the request to the hook is signed with.
     pub secret: String,
 }
 
 impl Event {
-    /// The event, where the class wants to be told of its kind.
-    pub(crate) fn wanted(class: &ClassSpec, event: impl FnOnce() -> Happening) -> Option<Self> {
+    /// The event, if the class's hook subscribes to its kind.
+    pub(crate) fn for_hook(class: &ClassSpec, details: impl FnOnce() -> EventDetails) -> Option<Self> {
         let hooks = class.hooks.as_ref()?;
-        let Happening { kind, key, instance, generation, time_ms, outcome } = event();
+        let EventDetails { kind, key, instance, generation, time_ms, outcome } = details();
         hooks.events.contains(&kind).then(|| Self {
             kind,
             key,
@@ -45,8 +46,8 @@ impl Event {
     }
 }
 
-/// What an event is made of, besides who is told.
-pub(crate) struct Happening {
+/// An event without its receiver.
+pub(crate) struct EventDetails {
     pub(crate) kind: HookKind,
     pub(crate) key: ObjectKey,
     pub(crate) instance: InstanceId,

@@ -1,7 +1,7 @@
-//! Placement: which nodes there are, what is reserved on them, and where the next instance goes.
+//! Placement: the known nodes, the room reserved on them, and the choice of a node for the next instance.
 //!
-//! The nodes of an edge are shared by all its shards. What is reserved here is a promise among the shards; the agent
-//! has the last word when it is asked to start.
+//! All shards of an edge share one fleet. A reservation only keeps the shards from overbooking a node; the agent may
+//! still refuse the start.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -13,29 +13,29 @@ use berth_common::wire::call::{Capacity, DiskCapacity, DiskLimit, DiskSlots};
 
 use crate::refused::Refused;
 
-/// Room that is wanted for one instance.
+/// The room that one instance needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
     /// The object.
     pub object: ObjectId,
     /// The generation that the instance will be.
     pub generation: Generation,
-    /// What the instance takes.
+    /// The limits of the instance, all of which are reserved.
     pub resources: Resources,
     /// Its class, for the class's limit.
     pub class: (AppName, ClassName),
     /// Most instances that the class may have.
     pub max_instances: Option<u32>,
-    /// What all instances of the app may take together.
+    /// The limits of all instances of the app together.
     pub limits: AppLimits,
-    /// What it is made from.
+    /// Its image.
     pub image: Digest,
-    /// The machines that this runs on; empty where that is not known.
+    /// The architectures that the image runs on; empty if not known.
     pub architectures: BTreeSet<Architecture>,
 }
 
 impl Demand {
-    /// What an instance of this class takes for this object.
+    /// The demand of an instance of this class for this object.
     pub fn of(key: &ObjectKey, generation: Generation, class: &ClassSpec) -> Self {
         Self {
             object: key.id(),
@@ -50,7 +50,7 @@ impl Demand {
     }
 }
 
-/// The nodes and what is reserved on them.
+/// The nodes and the reservations on them.
 #[derive(Debug, Default)]
 pub struct Fleet {
     nodes: BTreeMap<NodeId, Node>,
@@ -59,7 +59,7 @@ pub struct Fleet {
     apps: HashMap<AppName, AppUse>,
 }
 
-/// What the instances of one app take.
+/// The resources reserved for all instances of one app.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct AppUse {
     memory_bytes: u64,
@@ -69,13 +69,13 @@ struct AppUse {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Known while the node is connected.
+    /// `None` while the node is not connected.
     capacity: Option<Capacity>,
     disk: DiskCapacity,
     draining: bool,
-    /// What its programs are made for, where it says so.
+    /// The architecture of its programs, if reported.
     architecture: Option<Architecture>,
-    /// The images that it holds.
+    /// The images that it has.
     images: HashSet<Digest>,
     used: Used,
 }
@@ -85,7 +85,7 @@ struct Used {
     memory_bytes: u64,
     cpu_sixteenths: u32,
     instances: u32,
-    /// How many disks of which size, those in memory left out.
+    /// Number of disks by size in bytes, without those in memory.
     disks: BTreeMap<u64, u32>,
 }
 
@@ -101,7 +101,7 @@ impl Fleet {
         Self::default()
     }
 
-    /// A node is connected and has this capacity.
+    /// Records that a node is connected and has this capacity.
     pub fn node_up(&mut self, id: NodeId, capacity: Capacity, disk: DiskCapacity, draining: bool) {
         let node = self.nodes.entry(id).or_default();
         node.capacity = Some(capacity);
@@ -109,21 +109,21 @@ impl Fleet {
         node.draining = draining;
     }
 
-    /// A node takes no new instances any more, or takes them again.
+    /// Records whether a node accepts new instances.
     pub fn node_draining(&mut self, id: &NodeId, draining: bool) {
         if let Some(node) = self.nodes.get_mut(id) {
             node.draining = draining;
         }
     }
 
-    /// What a node's programs are made for.
+    /// Records the architecture of a node.
     pub fn node_is(&mut self, id: &NodeId, architecture: Option<Architecture>) {
         if let Some(node) = self.nodes.get_mut(id) {
             node.architecture = architecture;
         }
     }
 
-    /// A node holds an image, or does not any more.
+    /// Records whether a node has an image.
     pub fn node_holds(&mut self, id: &NodeId, image: Digest, holds: bool) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         if holds {
@@ -133,21 +133,22 @@ impl Fleet {
         }
     }
 
-    /// A node is not connected. What is reserved on it stays so: its instances may live.
+    /// Records that a node is not connected. Its reservations stay: its instances may still run.
     pub fn node_down(&mut self, id: &NodeId) {
         if let Some(node) = self.nodes.get_mut(id) {
             node.capacity = None;
         }
     }
 
-    /// Counts an instance that is on a node already.
+    /// Reserves room for an instance that is on a node already.
     pub fn restore(&mut self, demand: &Demand, node: &NodeId) {
         self.release(demand.object, Generation(u64::MAX));
         self.book(demand.clone(), node.clone());
     }
 
-    /// Finds a node with room, and reserves it: of those that have it one that holds the image before one that must fetch
-    /// it, and of those the one with the fewest instances, so that instances spread. An object has one reservation at the most; an older one is given back.
+    /// Chooses a node with room and reserves it. Nodes that have the image come before those that must fetch it; among
+    /// equals the one with the fewest instances wins, so that instances spread. An object has one reservation at most:
+    /// an older one is released.
     pub fn reserve(&mut self, demand: &Demand) -> Result<NodeId, Refused> {
         self.release(demand.object, Generation(u64::MAX));
         if let Some(limit) = demand.max_instances
@@ -164,7 +165,7 @@ impl Fleet {
         Ok(node)
     }
 
-    /// Gives back what an object has reserved for this or an earlier generation.
+    /// Releases the reservation of an object for this or an earlier generation.
     pub fn release(&mut self, object: ObjectId, generation: Generation) {
         let Entry::Occupied(held) = self.reservations.entry(object) else { return };
         if held.get().demand.generation > generation {
@@ -174,9 +175,9 @@ impl Fleet {
         self.unbook(&demand, &node);
     }
 
-    /// The reverse of `book`: what that has counted is there.
+    /// The reverse of `book`.
     fn unbook(&mut self, demand: &Demand, node: &NodeId) {
-        let node = self.nodes.get_mut(node).expect("a reservation is on a node that is known");
+        let node = self.nodes.get_mut(node).expect("a reservation is on a known node");
         node.used.subtract(&demand.resources);
         let count = self.classes.get_mut(&demand.class).expect("a reservation counts for its class");
         *count -= 1;
@@ -226,7 +227,7 @@ impl Fleet {
 }
 
 impl Node {
-    /// What there would be too little of.
+    /// The resource that is lacking for this demand, if any.
     fn lacks(&self, capacity: &Capacity, demand: &Demand) -> Option<String> {
         let made_for = &demand.architectures;
         let runs = self.architecture.is_none_or(|own| made_for.is_empty() || made_for.contains(&own));
@@ -255,7 +256,7 @@ impl AppUse {
         }
     }
 
-    /// What is more than the app may have, and how much that is.
+    /// The resource and limit that are exceeded, if any.
     fn exceeds(self, limits: &AppLimits) -> Option<String> {
         if self.memory_bytes > limits.memory_bytes {
             Some(format!("{} bytes of memory", limits.memory_bytes))
@@ -294,7 +295,7 @@ impl Used {
         }
     }
 
-    /// What there would be too little of.
+    /// The resource that is lacking for this demand, if any.
     fn lacks(&self, capacity: &Capacity, disk: &DiskCapacity, resources: &Resources) -> Option<String> {
         let mut with = self.clone();
         with.add(resources);
@@ -325,7 +326,7 @@ impl Used {
         }
     }
 
-    /// Whether every disk finds a slot that is large enough: each, the smallest first, takes the smallest that is left.
+    /// Whether every disk finds a slot that is large enough: disks in ascending size each take the smallest free slot.
     fn disks_fit(&self, slots: &[DiskSlots]) -> bool {
         let mut left = slots.iter().map(|slots| (slots.bytes, slots.count));
         let mut free = left.next();

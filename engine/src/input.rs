@@ -1,4 +1,4 @@
-//! What the engine is told.
+//! The inputs of the engine.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,70 +11,70 @@ use crate::ids::{HoldId, PersistId, WaiterId};
 use crate::record::Record;
 use crate::refused::Refused;
 
-/// The time, twice.
+/// The current time on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds on a clock that never goes back: deadlines are measured on it.
+    /// Monotonic, in milliseconds: for deadlines.
     pub mono_ms: u64,
-    /// Milliseconds since 1970: only shown to people.
+    /// Milliseconds since 1970: for records and people, never for deadlines.
     pub wall_ms: u64,
 }
 
-/// How somebody wants an instance ended.
+/// How a user wants an instance ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndOrder {
-    /// With a signal, and SIGKILL after a while.
+    /// With a signal, and with SIGKILL after a grace period.
     Stop {
-        /// Number of the signal; SIGTERM unless given.
+        /// Number of the signal; SIGTERM if not given.
         signal: Option<i32>,
-        /// How long after it SIGKILL follows, in milliseconds; as the class says unless given.
+        /// The grace period in milliseconds; the class's `stop_grace` if not given.
         grace_ms: Option<u64>,
     },
     /// With SIGKILL, now.
     Destroy,
 }
 
-/// What is known of the time before a node told of its instances, in milliseconds since 1970.
+/// How reliable a node's report is about instances that it leaves out. Times in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Kept {
-    /// Since when it has lost nothing, where it says so.
+    /// Since when the node has lost no record of an instance, if it reports that.
     pub since_ms: Option<u64>,
-    /// Until when it was connected before.
+    /// When the node was last connected before this report.
     pub heard_ms: Option<u64>,
 }
 
 impl Kept {
-    /// Whether it is known that the node has lost what it had since it was heard last.
+    /// Whether the node certainly lost records after it was last connected.
     pub fn lost_since_heard(&self) -> bool {
         self.since_ms.zip(self.heard_ms).is_some_and(|(since, heard)| since >= heard)
     }
 }
 
-/// The store could not read or write.
+/// A read or write of the store failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreFailure(String);
 
 impl StoreFailure {
-    /// A failure with its text.
+    /// A failure with this message.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-/// Something that happened.
+/// Something that happened outside the engine.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A request wants an instance of an object.
     Acquire {
         /// The object.
         key: ObjectKey,
-        /// Its class as it is now; an instance that runs keeps the one that it was started with.
+        /// Its class as deployed now; a running instance keeps the one that it was started with.
         class: Arc<ClassSpec>,
         /// The request.
         waiter: WaiterId,
     },
-    /// A request has gone away before it was answered.
+    /// A request was cancelled before it was answered.
     Cancel {
         /// The object that it waited for.
         object: ObjectId,
@@ -88,20 +88,20 @@ pub enum Input {
         /// Its hold.
         hold: HoldId,
     },
-    /// Somebody wants the object's instance ended; answered with `Ordered`.
+    /// A user orders the object's instance to end; answered with `Ordered`.
     End {
         /// The object.
         object: ObjectId,
         /// How.
         order: EndOrder,
-        /// Who asks.
+        /// The request that gives the order.
         waiter: WaiterId,
     },
     /// Activity that holds nothing: a message on a WebSocket.
     Touch {
         /// The object.
         object: ObjectId,
-        /// The instance; activity of an earlier one means nothing.
+        /// The instance; activity of an earlier one is ignored.
         instance: InstanceId,
     },
     /// The class's hook has answered whether an instance without activity may end.
@@ -110,7 +110,7 @@ pub enum Input {
         object: ObjectId,
         /// The instance that was asked about.
         instance: InstanceId,
-        /// The event's time, which tells one question from another.
+        /// The time of the event that asked, which identifies the question.
         asked_ms: u64,
         /// Whether it is to be kept.
         renew: bool,
@@ -119,7 +119,7 @@ pub enum Input {
     Loaded {
         /// The object.
         object: ObjectId,
-        /// What the store has, if anything.
+        /// The stored record, if there is one.
         record: Result<Option<Record>, StoreFailure>,
     },
     /// Answers `Reserve`.
@@ -135,12 +135,12 @@ pub enum Input {
     Persisted {
         /// The object.
         object: ObjectId,
-        /// Which one.
+        /// The write.
         persist: PersistId,
-        /// Whether it is durable now.
+        /// Whether the record is durable now.
         result: Result<(), StoreFailure>,
     },
-    /// The node will not start the instance; nothing of it exists.
+    /// The node refused to start the instance, which therefore does not exist.
     StartRefused {
         /// The object.
         object: ObjectId,
@@ -149,20 +149,20 @@ pub enum Input {
         /// Why.
         refusal: Refusal,
     },
-    /// A node tells the state of an instance.
+    /// A node reports the state of an instance.
     Status {
         /// The node.
         node: NodeId,
         /// The state.
         status: InstanceStatus,
     },
-    /// A node has told everything since it was connected.
+    /// A node has reported all of its instances since it was connected.
     Synced {
         /// The node.
         node: NodeId,
-        /// What it told of, and what it is still to be asked to start.
+        /// The reported ones, and those whose start is still to be sent.
         instances: HashSet<InstanceId>,
-        /// What can be said of those that it did not tell of.
+        /// What the report says about instances that it leaves out.
         kept: Kept,
     },
 }

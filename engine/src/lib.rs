@@ -1,7 +1,7 @@
-//! The heart of an edge, pure: what each object does next, and on which node it may run.
+//! The state machine of all objects and the placement on nodes, pure.
 //!
-//! Takes the time and an input, and returns effects for a shell to carry out. Knows nothing of clocks, threads,
-//! sockets, files or randomness, so that every order of events can be tried in a test.
+//! Takes the time and an input, and emits effects for a shell to carry out. Knows nothing of clocks, threads,
+//! sockets, files or randomness, so that tests can try every order of events.
 
 mod context;
 mod effect;

@@ -10,17 +10,32 @@
 //!     └──────────────────────── Ending ◀──── Exited, lost, refused (from any state below) ──┐    ▼
 //!            (or Delayed, after    (the end is persisted; then Forget)                         ├─ Healthy
 //!                                                                                           │    │ idle, ordered,
-//! (restart of the edge) ─▶ Recovering ── the node tells: Starting, Running, Healthy ... ────┤    ▼ or too late
+//! (restart of the edge) ─▶ Recovering ── the node reports: Starting, Running, Healthy ... ──┤    ▼ or too late
 //!                                                                                           └─ Stopping
 //!                                                                       (why is persisted; then Stop is sent)
 //! ```
 //!
 //! Requests wait in any state but `Healthy`. A waiter has `start_timeout` until the instance runs, and from then on
-//! `port_timeout` until its port answers.
+//! `port_timeout` until its port answers. If the class's hook decides about sleep, it is asked before an idle instance
+//! is stopped (`idle`).
 //!
-//! A healthy one whose hook decides is asked before it is stopped for want of activity (`idle`). Here: what an object is, and
-//! its requests. `placing` has the way to an instance and what waits for the store,
-//! `life` what nodes tell, `deadlines` what time does, `metering` what instances take.
+//! What fails, and what happens then:
+//! * The record cannot be read: all waiters are refused (`Store`); the next request reads it again.
+//! * No room: all waiters are refused, and the object leaves memory.
+//! * The placement cannot be written: it ends as `StartFailed` without a start, since the write may have happened after
+//!   all.
+//! * The reason for a stop cannot be written: the stop is sent all the same.
+//! * The end cannot be written: it is retried every second; the node keeps its record until then.
+//! * The node refuses the start, or the instance does not run or answer in time: waiters are refused, the instance is
+//!   ended.
+//! * Instances fail in a row: the next start is delayed (`crashes`), and waiters that cannot wait that long are
+//!   refused.
+//! * The node is not connected: a `Recovering` object waits; its requests are refused (`NodeUnreachable`) at their
+//!   deadline.
+//! * The node has lost the instance: it ends as `RuntimeLost`.
+//!
+//! This file has the object's state and its requests; `placing` finds a node and waits for the store, `life` handles
+//! reports of nodes, `deadlines` timers, `metering` usage records.
 
 mod crashes;
 mod deadlines;
@@ -62,7 +77,7 @@ pub(crate) struct Object {
     generation: Generation,
     last_change_ms: u64,
     exit: Option<Outcome>,
-    /// How its instances failed of late, if they did.
+    /// The recent failures of its instances, if any.
     crashes: Option<Crashes>,
     waiters: Waiters,
     state: State,
@@ -72,13 +87,13 @@ pub(crate) struct Object {
 enum State {
     /// Its record is being read.
     Loading,
-    /// Its instances failed in a row: requests wait for the next try.
+    /// Its instances failed in a row: requests wait for the next start.
     Delayed { until_ms: u64 },
-    /// Room is being looked for.
+    /// A reservation was asked for.
     Reserving { class: Arc<ClassSpec> },
     /// It has, or may have, an instance.
     Live(Live),
-    /// Its instance is gone; that is being persisted, with what its hook is told of it and what it took.
+    /// Its instance has ended; that is being persisted, with its hook events and its usage.
     Ending {
         node: NodeId,
         instance: InstanceId,
@@ -86,13 +101,13 @@ enum State {
         retry_ms: Option<u64>,
         extras: CommitExtras,
     },
-    /// Nothing more to do: to be forgotten.
+    /// It has no instance and nothing pending: it can leave memory.
     Gone,
 }
 
 impl State {
-    /// The instance, where the caller knows that there is one: anything else is a fault of the engine, and a shard that
-    /// goes on with it could start a second instance.
+    /// The instance, if the caller knows that there is one. Anything else is a bug: a shard that went on could start a
+    /// second instance, so it panics.
     #[track_caller]
     fn live(&self) -> &Live {
         match self {
@@ -101,7 +116,7 @@ impl State {
         }
     }
 
-    /// As `live`, to be changed.
+    /// Like `live`, but mutable.
     #[track_caller]
     fn live_mut(&mut self) -> &mut Live {
         match self {
@@ -110,7 +125,7 @@ impl State {
         }
     }
 
-    /// Its name alone: what it holds may be a customer's.
+    /// Its name without its contents, which may be a customer's data.
     fn name(&self) -> &'static str {
         match self {
             Self::Loading => "Loading",
@@ -123,15 +138,15 @@ impl State {
     }
 }
 
-/// What an instance that a node tells of is to an object.
+/// How a reported instance relates to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// The object's instance.
     Current,
     /// The one whose end is being persisted.
     Ending,
-    /// None of the object's.
-    Stranger,
+    /// Not one of the object's.
+    Unknown,
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -153,7 +168,7 @@ impl Object {
         }
     }
 
-    /// An object as its record says. If that has an instance, what has become of it is still to be told.
+    /// An object from its record. If that has an instance, its node will report its state.
     pub(crate) fn restored(now: Now, record: Record) -> Self {
         let mut object = Self::unknown(record.key.id(), record.key.clone());
         object.read(record, now.mono_ms);
@@ -170,7 +185,7 @@ impl Object {
             }
             RecordState::Placed { node, instance, class, stop_reason, announced, placed_ms } => {
                 let mut live = Live::new(node, instance, Arc::from(class), Stage::Recovering, now_ms);
-                // An earlier version has not written when.
+                // An earlier version of the edge did not write `placed_ms`.
                 live.placed_ms = if placed_ms == 0 { record.last_change_ms } else { placed_ms };
                 live.stop_reason = stop_reason;
                 live.announced = announced;
@@ -188,18 +203,18 @@ impl Object {
             State::Live(live) => (&live.node, live.instance, Standing::Current),
             State::Ending { node, instance, .. } => (node, *instance, Standing::Ending),
             State::Loading | State::Delayed { .. } | State::Reserving { .. } | State::Gone => {
-                return Standing::Stranger;
+                return Standing::Unknown;
             }
         };
         let same = of == node && own == instance && self.generation == generation;
-        if same { standing } else { Standing::Stranger }
+        if same { standing } else { Standing::Unknown }
     }
 
     pub(crate) fn is_forgettable(&self) -> bool {
         matches!(self.state, State::Gone) && self.waiters.is_empty() && self.crashes.is_none()
     }
 
-    /// What tells one state from the next, for those who watch.
+    /// What watchers see: a change of it is worth a notification.
     pub(crate) fn shown(&self) -> Option<(PublicState, Generation)> {
         let state = match &self.state {
             State::Loading => return None,
@@ -251,7 +266,7 @@ impl Object {
                 self.state = State::Loading;
                 cx.emit(Effect::Load { object: self.id });
             }
-            // The class may be of another version, which need not wait.
+            // The backoff is for one version of the app: this request may be for another.
             State::Delayed { .. } => self.begin(cx),
             _ => {}
         }

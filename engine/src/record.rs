@@ -1,4 +1,4 @@
-//! What must survive of an object.
+//! What the store keeps of an object.
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 /// An object as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// What it is called.
+    /// App, class and name.
     pub key: ObjectKey,
     /// Its newest generation.
     pub generation: Generation,
     /// Whether it may have an instance.
     pub state: RecordState,
-    /// When that changed, in milliseconds since 1970.
+    /// When its state last changed, in milliseconds since 1970.
     pub last_change_ms: u64,
 }
 
@@ -33,12 +33,12 @@ pub enum RecordState {
         node: NodeId,
         /// The instance.
         instance: InstanceId,
-        /// The class as it was when the instance was started: what it runs, and by which rules it sleeps.
+        /// The class as it was when the instance was started.
         class: Box<ClassSpec>,
-        /// Why it was told to end, if it was.
+        /// Why it was ordered to end, if it was.
         #[serde(default)]
         stop_reason: Option<ExitReason>,
-        /// Whether its class's hook has been told, or will be, that it takes requests.
+        /// Whether the hook's start event was written, so that it is sent once.
         #[serde(default)]
         announced: bool,
         /// When it was placed, in milliseconds since 1970.

@@ -13,22 +13,22 @@ pub enum Refused {
     /// All nodes are full.
     #[error("no node has room: {what}")]
     NoCapacity {
-        /// What there is too little of.
+        /// Which resource is lacking.
         what: String,
     },
-    /// The class has as many instances as it may.
+    /// The class has reached its limit of instances.
     #[error("the class has its {limit} instances (max_instances)")]
     ClassLimit {
-        /// How many it may have.
+        /// The limit.
         limit: u32,
     },
-    /// The app's instances take as much as they may.
+    /// The app's instances have reached its limit of a resource.
     #[error("the app's instances have the {what} that they may have together (`limits` in its berth.toml)")]
     AppLimit {
-        /// What there is no more of, and how much that is.
+        /// The resource and its limit.
         what: String,
     },
-    /// Its instances failed again and again, and the next try is later than the request can wait.
+    /// Its instances failed several times in a row, and the next start is later than the request can wait.
     #[error(
         "the object's container failed {failures} times in a row; it is started again in {} s at the earliest",
         retry_ms.div_ceil(1000)
@@ -36,21 +36,21 @@ pub enum Refused {
     CrashLoop {
         /// How many times.
         failures: u32,
-        /// When the next try may be, in milliseconds from now.
+        /// When the next start may be, in milliseconds from now.
         retry_ms: u64,
     },
-    /// Only an order starts instances of this class.
+    /// Requests do not start instances of this class, only an order does.
     #[error(
         "the object is stopped, and requests do not start it (manual_start): start it with `berth containers start`"
     )]
     ManualStart,
-    /// Somebody ended the instance while the request waited for it.
+    /// A user ended the instance while the request waited for it.
     #[error("the instance was ended on request before it answered")]
     Ended,
     /// The instance was not started in time.
     #[error("the instance was not started in time (start_timeout)")]
     StartTimeout,
-    /// The instance runs but its port took no connection in time.
+    /// The instance runs, but its port accepted no connection in time.
     #[error("the instance runs, but nothing listened on its port {port} in time (port_timeout)")]
     PortTimeout {
         /// The port.
@@ -59,19 +59,19 @@ pub enum Refused {
     /// The instance ended while it was being started.
     #[error("the instance could not be started: {}", describe(.0))]
     StartFailed(Outcome),
-    /// The node would not start it.
+    /// The node refused to start it.
     #[error("the node refused to start the instance: {0}")]
     StartRefused(Refusal),
     /// Too many requests wait for the object.
     #[error("too many requests wait for this object")]
     Overloaded,
-    /// The instance is ending and did not do so in time for a new one.
+    /// The instance is stopping and has not ended in time for a new one.
     #[error("the instance is stopping; a new one starts once it has ended")]
     Stopping,
     /// The instance's node is not connected.
     #[error("node {0}, which runs the instance, is not connected")]
     NodeUnreachable(NodeId),
-    /// The edge's store cannot be used.
+    /// A read or write of the edge's store failed.
     #[error("the edge could not read or write the object's state")]
     Store,
 }

@@ -1,27 +1,27 @@
-//! When each object wants to be looked at again, and why. One entry an object, its first timer, in the order of time.
+//! The next deadline of each object and what it is for, ordered by time. One entry per object, its first timer.
 
 use std::collections::{BTreeSet, HashMap};
 
 use berth_common::ids::ObjectId;
 
-/// What a deadline is for. Of those that come at once, the ones about the instance come first.
+/// What a deadline is for. Of two at the same time, the one about the instance comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// The instance must run.
+    /// The instance must be running.
     Start,
     /// Its port must answer.
     Port,
-    /// It may have been idle for long enough.
+    /// It may have been idle long enough to sleep.
     Idle,
-    /// Whoever was asked whether it may end should have answered.
+    /// The hook that decides whether it may sleep must have answered.
     Decide,
-    /// An instance may be started after failures.
+    /// The next instance may be started after failures.
     Backoff,
-    /// Failures are long enough ago.
+    /// Failures are forgotten.
     Forget,
-    /// A write that failed is tried again.
+    /// A failed write is retried.
     StoreRetry,
-    /// The first request that waits must be answered.
+    /// The first waiting request must be answered.
     Waiter,
 }
 

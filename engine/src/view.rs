@@ -1,5 +1,4 @@
-//! What is shown of an object.
-
+//! Objects as users and the admin API see them.
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey, Version};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::Resources;
@@ -7,24 +6,24 @@ use serde::Serialize;
 
 use crate::record::{Record, RecordState};
 
-/// The state of an object, in the words of its users.
+/// The state of an object as shown to users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PublicState {
     /// It has no instance.
     Stopped,
-    /// Its instance is started or runs, and is not yet known to answer.
+    /// Its instance is starting or running, and not yet known to answer.
     Running,
     /// Its instance answers.
     Healthy,
-    /// Its instance was told to end.
+    /// Its instance was ordered to end.
     Stopping,
-    /// It has no instance, and the last one ended by itself with a code other than 0.
+    /// It has no instance, and the last one exited by itself with a code other than 0.
     StoppedWithCode,
 }
 
 impl PublicState {
-    /// The state of an object whose last instance ended so.
+    /// The state of an object whose last instance had this outcome.
     pub(crate) fn ended(outcome: Option<&Outcome>) -> Self {
         match outcome {
             Some(Outcome { reason: ExitReason::Exit, code: Some(code), .. }) if *code != 0 => {
@@ -38,18 +37,18 @@ impl PublicState {
 /// An object whose instances failed several times in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct CrashLoop {
-    /// How many times.
+    /// How many in a row.
     pub failures: u32,
     /// When the next one may be started, in milliseconds since 1970.
     pub next_try_ms: u64,
 }
 
-/// What is shown of an object.
+/// An object as shown to users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectView {
     /// Its id.
     pub id: ObjectId,
-    /// What it is called.
+    /// App, class and name.
     pub key: ObjectKey,
     /// Its state.
     pub state: PublicState,
@@ -59,7 +58,7 @@ pub struct ObjectView {
     pub instance: Option<InstanceId>,
     /// Its newest generation.
     pub generation: Generation,
-    /// When its state changed, in milliseconds since 1970.
+    /// When its state last changed, in milliseconds since 1970.
     pub last_change_ms: u64,
     /// How its last instance ended.
     pub exit: Option<Outcome>,
@@ -67,14 +66,15 @@ pub struct ObjectView {
     pub version: Option<Version>,
     /// Since when its instance is known to run, in milliseconds since 1970.
     pub running_since_ms: Option<u64>,
-    /// What its instance may take.
+    /// The limits of its instance.
     pub resources: Option<Resources>,
-    /// Its instances fail again and again.
+    /// Set if its instances failed several times in a row.
     pub crash_loop: Option<CrashLoop>,
 }
 
 impl From<&Record> for ObjectView {
-    /// An object that is only in the store. One with an instance is in the engine; here it counts as running.
+    /// For an object that is only in the store. One with an instance is in the engine; from its record alone it counts
+    /// as running.
     fn from(record: &Record) -> Self {
         let (state, placed, exit) = match &record.state {
             RecordState::Stopped { outcome } => (PublicState::ended(outcome.as_ref()), None, outcome.clone()),

@@ -1,5 +1,5 @@
-//! What images are made of: manifests and configurations, content that is kept by its digest, and layers that are
-//! unpacked. Nothing in an image is trusted: everything is bounded, and every digest is checked.
+//! The parts of images: manifests, configurations and layers. Images are untrusted: all sizes are bounded, and every
+//! digest is checked.
 //!
 //! Knows nothing of HTTP, of QUIC, of apps and of containers.
 

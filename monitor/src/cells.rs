@@ -1,28 +1,28 @@
-//! Counts that any thread may add to without a lock or an allocation. They are read now and then, each by itself: what
-//! belongs together may be one apart for a moment.
+//! Lock-free counters, gauges and histograms without allocation. Each is read separately, so related values may briefly
+//! differ by one.
 //!
-//! The histogram of the metrics library has a lock around it, which is why this one is here.
+//! Own code, because the histogram of the metrics library has a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Upper bounds of the buckets of durations, in milliseconds: from a request that is answered at once to a container that
-/// takes half a minute to start.
+/// Upper bounds of the buckets of durations, in milliseconds: from a request that is answered at once to a container
+/// that takes half a minute to start.
 pub const BOUNDS_MS: [u16; 14] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000];
-/// All of them, and one for what is longer.
+/// Number of buckets, with one for longer durations.
 const BUCKETS: usize = BOUNDS_MS.len() + 1;
 
-/// A number that only grows.
+/// A counter.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Adds one.
     pub fn count(&self) {
         self.add(1);
     }
 
-    /// So many more.
+    /// Adds this many.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Relaxed);
     }
@@ -33,17 +33,17 @@ impl Counter {
     }
 }
 
-/// How many there are now. One thread may add what another takes away, so of several of these only the sum counts.
+/// A gauge. One thread may increment it and another decrement its own, so only the sum over threads is meaningful.
 #[derive(Debug, Default)]
 pub struct Level(AtomicU64);
 
 impl Level {
-    /// One more.
+    /// Adds one.
     pub fn enter(&self) {
         self.0.fetch_add(1, Relaxed);
     }
 
-    /// One less, of those that entered.
+    /// Subtracts one that entered before.
     pub fn leave(&self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -54,7 +54,7 @@ impl Level {
     }
 }
 
-/// How long things took.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub struct Durations {
     buckets: [AtomicU64; BUCKETS],
@@ -62,15 +62,15 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// One more, that took so long.
+    /// Adds a duration.
     pub fn note(&self, took: Duration) {
         let bucket = BOUNDS_MS.iter().position(|bound| took <= Duration::from_millis(u64::from(*bound)));
         self.buckets[bucket.unwrap_or(BUCKETS - 1)].fetch_add(1, Relaxed);
-        // Enough for centuries of it.
+        // Overflows only after centuries.
         self.sum_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// What was noted so far.
+    /// The current values.
     pub fn read(&self) -> Histogram {
         Histogram {
             buckets: std::array::from_fn(|index| self.buckets[index].load(Relaxed)),
@@ -79,7 +79,7 @@ impl Durations {
     }
 }
 
-/// Durations that were noted.
+/// A snapshot of a histogram.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Histogram {
     buckets: [u64; BUCKETS],
@@ -92,12 +92,12 @@ impl Histogram {
         self.buckets.iter().sum()
     }
 
-    /// How long all of them took together, in seconds.
+    /// The sum of all durations, in seconds.
     pub fn sum_s(&self) -> f64 {
         self.sum.as_secs_f64()
     }
 
-    /// Upper bounds in seconds, and how many there are up to each that are above the one before.
+    /// Upper bounds in seconds, each with the number of durations in its bucket (not cumulative).
     pub fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = BOUNDS_MS.iter().map(|bound| f64::from(*bound) / 1000.0).chain([f64::INFINITY]);
         bounds.zip(self.buckets).collect()

@@ -1,8 +1,7 @@
-//! What a daemon shows of itself: counts that are cheap to keep (`cells`), the page that Prometheus reads (`page`), what
-//! the kernel knows of the process (`process`), and the small HTTP server that shows all of it with health and readiness
-//! (`server`).
+//! Monitoring of a daemon: cheap counters (`cells`), the Prometheus page (`page`), process metrics of the kernel
+//! (`process`), and the small HTTP server for metrics, health and readiness (`server`).
 //!
-//! Knows nothing of what is counted: which metrics there are, and when a daemon is ready, is the daemons' own.
+//! The daemons define their metrics, and when they are healthy and ready.
 
 pub mod cells;
 pub mod page;

@@ -1,5 +1,5 @@
-//! The page that Prometheus reads: families of series, in the text format that every collector of metrics understands.
-//! A page is made anew for each reader, from what was counted until then.
+//! The metrics page in the text format of Prometheus: families of series. Rendered for each request from current
+//! values.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::cells::Histogram;
 
 /// The format of a page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// What names of counters end with.
+/// Suffix of the names of counters.
 const TOTAL: &str = "_total";
 
 /// Names and values of labels.
 pub type Labels<'a> = &'a [(&'static str, &'a str)];
 
-/// What is shown.
+/// A metrics page.
 #[derive(Debug, Default)]
 pub struct Page(Vec<Family>);
 
@@ -93,17 +93,17 @@ impl From<Histogram> for Value {
 }
 
 impl Page {
-    /// Numbers that only grow; the name ends with `_total`.
+    /// Adds a counter; its name ends with `_total`.
     pub fn counter(&mut self, name: &'static str, help: &'static str) -> &mut Family {
         self.family(name, help, Kind::Counter)
     }
 
-    /// Numbers as they are now.
+    /// Adds a gauge.
     pub fn gauge(&mut self, name: &'static str, help: &'static str) -> &mut Family {
         self.family(name, help, Kind::Gauge)
     }
 
-    /// Durations, in seconds.
+    /// Adds a histogram of durations, in seconds.
     pub fn histogram(&mut self, name: &'static str, help: &'static str) -> &mut Family {
         self.family(name, help, Kind::Histogram)
     }
@@ -117,7 +117,7 @@ impl Page {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
         let mut text = String::new();
-        // Writing to a text does not fail.
+        // Writing to a `String` does not fail.
         let _ = prometheus_text::encode(&mut text, &registry);
         text
     }
@@ -141,7 +141,7 @@ impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for Family { name, help, kind, series } in &self.0 {
             let (name, kind) = match kind {
-                // The encoder says it again.
+                // The encoder appends the suffix again.
                 Kind::Counter => (name.strip_suffix(TOTAL).unwrap_or(name), MetricType::Counter),
                 Kind::Gauge => (*name, MetricType::Gauge),
                 Kind::Histogram => (*name, MetricType::Histogram),

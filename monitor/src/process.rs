@@ -1,5 +1,5 @@
-//! What the kernel knows of this process, under the names that every exporter uses for it. What cannot be read is left
-//! out.
+//! Process metrics from the kernel, under Prometheus's standard names (`process_*`). Values that cannot be read are
+//! left out.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +21,7 @@ impl Process {
         Self { started: SystemTime::now() }
     }
 
-    /// Adds what is known of it.
+    /// Adds its metrics to a page.
     pub fn add_to(&self, page: &mut Page) {
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         page.gauge("process_start_time_seconds", "When the process started, in seconds since 1970")
@@ -41,7 +41,7 @@ impl Process {
             page.gauge("process_threads", "Threads of the process").is(threads);
         }
         if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-            // One of them is for looking.
+            // One of them is the directory's own descriptor.
             let open = entries.count().saturating_sub(1);
             page.gauge("process_open_fds", "File descriptors that are open").is(open);
         }

@@ -1,5 +1,6 @@
-//! The server of a daemon's metrics, health and readiness: `GET /metrics`, `/healthz`, `/readyz`, each on a connection of
-//! its own, in bounded time. It starts no task, so that it also serves a daemon of one thread that nothing may leave.
+//! The HTTP server of a daemon's metrics, health and readiness: `GET /metrics`, `/healthz`, `/readyz`, one request per
+//! connection, with timeouts. It spawns no tasks, so that it also works in a single-threaded daemon whose state is not
+//! `Send`.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,50 +23,50 @@ use tokio::time::timeout;
 
 use crate::page::{self, Page};
 
-/// Most connections at once; more wait in the kernel. A handful of collectors asks every few seconds.
+/// Most connections at once; more wait in the kernel. A few collectors ask every few seconds.
 const MAX_CONNECTIONS: usize = 64;
-/// How long a request's head may take: whoever says nothing makes room soon for those that wait.
+/// How long a request's head may take, so that silent connections do not block others.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long it may take to gather what is shown. Collectors give up after ten seconds.
+/// How long rendering a response may take. Collectors time out after ten seconds.
 const GATHER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may last, with a reader that is slow.
+/// Longest duration of a connection, for slow readers.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
-/// Largest head of a request, in bytes: the smallest that hyper can be held to.
+/// Largest head of a request, in bytes: the smallest limit that hyper allows.
 const HEAD_BYTES: usize = 8 * 1024;
-/// Rest after the kernel refused to hand out a connection.
+/// Delay after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A daemon, as it is watched.
+/// A monitored daemon.
 #[allow(async_fn_in_trait, reason = "it is polled where it was made, on whatever thread that is")]
 pub trait Watched {
-    /// What it has counted.
+    /// Renders its metrics.
     async fn page(&self) -> Page;
 
-    /// Whether its threads give signs of life; if not, why.
+    /// Whether its threads are alive; if not, why.
     fn health(&self) -> Result<(), String>;
 
-    /// Whether it takes work; if not, why.
+    /// Whether it accepts work; if not, why.
     async fn readiness(&self) -> Result<(), String>;
 }
 
-/// The server, which listens.
+/// The listening server.
 #[derive(Debug)]
 pub struct Monitor(TcpListener);
 
 impl Monitor {
-    /// Listens at this address.
+    /// Binds this address.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         tracing::info!(address = %listener.local_addr()?, "metrics, health and readiness");
         Ok(Self(listener))
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
-    /// Serves for as long as it is polled.
+    /// Serves forever.
     pub async fn serve(self, watched: &impl Watched) -> Infallible {
         let mut connections = FuturesUnordered::new();
         loop {

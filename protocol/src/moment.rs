@@ -2,23 +2,24 @@
 
 use std::time::Duration;
 
-/// A moment of a clock that never goes back, as the time since a start of its own. Only moments of one clock are compared.
+/// A point in time on a monotonic clock, as the time since that clock's start. Only moments of one clock are
+/// comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// So long after the clock's start.
+    /// The moment this long after the clock's start.
     pub const fn at(since_start: Duration) -> Self {
         Self(since_start)
     }
 
-    /// So much later, or the end of time.
+    /// The moment this much later, saturating.
     #[must_use]
     pub const fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(time))
     }
 
-    /// The time from another moment to this one; none where that is later.
+    /// The time from an earlier moment to this one; zero if that one is later.
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

@@ -2,10 +2,16 @@
 //!
 //! ```text
 //! fork ─▶ join the cgroup ─▶ own mount namespace ─▶ open layers and disk (as the agent's user)
-//!      ─▶ become root inside ─▶ tmpfs, binds, overlay ─▶ libcontainer create ─▶ tell the shim
-//!      ─▶ wait for the shim's word, which may take long: whose container it is ─▶ give it its name
+//!      ─▶ become root inside ─▶ tmpfs, binds, overlay ─▶ libcontainer create ─▶ report to the shim
+//!      ─▶ wait for the shim's assignment, which may take long: the instance ─▶ set the host name
 //!      ─▶ libcontainer start ─▶ exit: the app is now the shim's child
 //! ```
+//!
+//! What fails, and what happens then:
+//! * Any step before the app runs: the failure is reported through the pipe, and the builder exits.
+//! * libcontainer's own cleanup kills the builder: the shim has its logged errors, which were reported before.
+//! * The shim dies: the assignment's pipe closes, the builder gives up, and the supervisor has the container swept.
+//! * The app cannot be executed: its process reports that and exits.
 //!
 //! The directories of the node can only be entered by the agent's user. So the builder opens what it needs first, and
 //! mounts it below a tmpfs of its own once it has become the container's root. All that libcontainer writes lies in
@@ -35,14 +41,14 @@ use crate::files::Files;
 use crate::messages::{Assignment, ContainerConfig};
 use crate::{files, oci, process, rlimits, stage, sys, user};
 
-/// Characters of the instance's id that are its host name: as many as tell instances apart at a glance.
+/// Characters of the instance's id that make its host name: enough to distinguish instances.
 const HOSTNAME_CHARACTERS: usize = 12;
 /// Characters of an instance's id.
 const INSTANCE_ID_CHARACTERS: usize = 32;
-/// What libcontainer calls the container: its state is seen by nobody else.
+/// The container's id for libcontainer. Constant, because its state directory is private to the builder.
 const LIBCONTAINER_ID: &str = "container";
 
-/// What builder, and the app's process until it is the app, tell the shim: JSON, one a line. When the last copy of
+/// Reports of the builder, and of the app's process before exec, to the shim: JSON, one per line. When the last copy of
 /// the pipe closes without a failure, the app runs.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,8 +57,8 @@ pub(crate) enum Report {
     Created { pid: i32 },
     /// It could not be made or started.
     Failed { message: String },
-    /// An error that libcontainer logged. Its own results say little; and when it cleans up after a failure it ends
-    /// everything in the cgroup, the builder too, before that can say anything.
+    /// An error that libcontainer logged. Its results have little detail; and its cleanup after a failure kills
+    /// everything in the cgroup, including the builder, before that could report.
     #[serde(untagged)]
     Logged { fields: BTreeMap<String, serde_json::Value> },
 }
@@ -61,8 +67,8 @@ pub(crate) enum Report {
 pub(crate) struct Pipes {
     /// Reports go here. Closed by exec.
     pub(crate) reports: File,
-    /// The shim's word comes here when the app may start. The builder reads the instance's id, the app's first process
-    /// the rest.
+    /// The assignment is read from here when the app may start. The builder reads the instance's id, the app's first
+    /// process the rest.
     pub(crate) go: File,
     /// The app's standard output.
     pub(crate) stdout: OwnedFd,
@@ -70,8 +76,8 @@ pub(crate) struct Pipes {
     pub(crate) stderr: OwnedFd,
 }
 
-/// The shim's word that a container is this instance's and may start.
-pub(crate) fn word(assignment: &Assignment) -> io::Result<Vec<u8>> {
+/// Encodes the assignment of a container to an instance, after which its app may start.
+pub(crate) fn encode_assignment(assignment: &Assignment) -> io::Result<Vec<u8>> {
     let mut word = assignment.instance.to_string().into_bytes();
     serde_json::to_writer(&mut word, &assignment.env).map_err(io::Error::other)?;
     Ok(word)
@@ -137,7 +143,7 @@ fn build(config: &ContainerConfig, location: &Location<'_>, pipes: Pipes) -> Res
     contain(&stage, &files, pipes)
 }
 
-/// Creates the container, waits for the shim's word, and starts it.
+/// Creates the container, waits for the assignment, and starts it.
 fn contain(stage: &Stage, files: &Files, pipes: Pipes) -> Result<(), String> {
     process::require_one_thread().map_err(|e| format!("make the container: {e}"))?;
     let Pipes { mut reports, mut go, stdout, stderr } = pipes;
@@ -161,7 +167,7 @@ fn contain(stage: &Stage, files: &Files, pipes: Pipes) -> Result<(), String> {
     container.start().map_err(|e| format!("start the container: {}", chain(&e)))
 }
 
-/// An error with its causes: libcontainer's own texts say little.
+/// An error with its causes: libcontainer's own texts have little detail.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -181,7 +187,7 @@ fn report(to: &mut File, report: &Report) -> io::Result<()> {
     to.write_all(&line)
 }
 
-/// What becomes the app: reads the rest of the shim's word, and tells the shim if the app cannot be run.
+/// The container's first process before exec: reads the rest of the assignment, and reports if the app cannot be run.
 #[derive(Clone)]
 struct App {
     reports: RawFd,
@@ -189,8 +195,8 @@ struct App {
 }
 
 impl App {
-    /// Becomes the app, with what is only known now added to the environment that libcontainer has set. Returns only why
-    /// it did not.
+    /// Executes the app, with the instance's variables added to the environment that libcontainer has set. Returns only
+    /// on failure.
     fn become_app(&self, spec: &Spec) -> io::Error {
         let environment = match self.environment() {
             Ok(environment) => environment,
@@ -237,7 +243,7 @@ impl Executor for App {
     }
 }
 
-/// A disk, within reach of the container's root.
+/// A disk that was opened as the agent's user, for use as the container's root.
 enum OpenDisk {
     Directory(OwnedFd),
     Memory { bytes: u64 },
@@ -247,7 +253,7 @@ fn open_disk(disk: &Disk, shim: &Path) -> io::Result<OpenDisk> {
     match (disk, disk.path(shim)) {
         (Disk::Memory { bytes }, _) => Ok(OpenDisk::Memory { bytes: *bytes }),
         (_, Some(path)) => Ok(OpenDisk::Directory(stage::open_directory(&path)?)),
-        (_, None) => Err(io::Error::other("it is nowhere")),
+        (_, None) => Err(io::Error::other("it has no directory")),
     }
 }
 
@@ -264,7 +270,7 @@ impl OpenDisk {
     }
 }
 
-/// The builder's tmpfs and what lies in it.
+/// The builder's tmpfs and its contents.
 struct Stage {
     bundle: PathBuf,
     state: PathBuf,

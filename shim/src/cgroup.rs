@@ -1,5 +1,5 @@
-//! Control groups, of instances and of the processes that serve them: made and limited before there is a process in
-//! them, read, and removed.
+//! Control groups of instances and of the processes that serve them: created and limited before a process is in them,
+//! read, and removed.
 //!
 //! Works alike on v1 (one directory in each mounted hierarchy) and v2 (one directory). The parent was delegated to
 //! this user by root or by systemd.
@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use crate::layout::ShimName;
 
-/// Most processes and threads in an instance: enough for any server, far from what hurts a node.
+/// Most processes and threads in an instance: enough for any server, and harmless for a node.
 pub(crate) const INSTANCE_PIDS: u32 = 1024;
 /// The hierarchies of v1: libcontainer moves containers in each of them that is mounted.
 const V1_CONTROLLERS: [&str; 12] = [
@@ -43,16 +43,16 @@ const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 const CPU_PERIOD_US: u64 = 100_000;
 /// How long killed processes may take to leave the group.
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Limits of the group that is made to try out delegation.
+/// Limits of the group that tests the delegation.
 const PROBE_LIMITS: Limits = Limits { memory_bytes: 16 << 20, pids: 16 };
-/// Start of the names of containers' groups.
+/// Prefix of the names of containers' groups.
 const CONTAINER: &str = "container-";
-/// Start of the names of networks' groups.
+/// Prefix of the names of networks' groups.
 const NETWORK: &str = "net-";
-/// Pause between two looks at a group that is being emptied.
+/// Poll interval while a group is being emptied.
 const EMPTY_POLL: Duration = Duration::from_millis(2);
 
-/// What the processes of a group may take together.
+/// The limits of a group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Memory in bytes. There is no swap.
@@ -66,7 +66,7 @@ pub fn of_container(delegated: &Path, shim: ShimName) -> PathBuf {
     delegated.join(format!("{CONTAINER}{shim}"))
 }
 
-/// The group of what serves its network.
+/// The group of the processes that serve its network.
 pub fn of_network(delegated: &Path, shim: ShimName) -> PathBuf {
     delegated.join(format!("{NETWORK}{shim}"))
 }
@@ -99,7 +99,7 @@ pub(crate) fn claim(given: Option<&Path>) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Makes a group with limits in this one, and removes it.
+/// Tests a group: makes a limited group in it, and removes that.
 pub fn try_out(path: &Path) -> io::Result<()> {
     let probe = path.join(format!("probe-{}", std::process::id()));
     ControlGroup::create(&probe, &PROBE_LIMITS)?.destroy()
@@ -113,8 +113,8 @@ fn own_unified_group() -> io::Result<PathBuf> {
     })
 }
 
-/// On v2 a group with processes of its own cannot hand out controllers: this process moves into a group beside the
-/// instances' first.
+/// On v2 a group with processes cannot enable controllers for its children ("no internal processes" rule): so this
+/// process moves into a sibling of the instances' groups first.
 fn enable_controllers(path: &Path) -> io::Result<()> {
     let root = Path::new("/sys/fs/cgroup").join(path.strip_prefix("/").unwrap_or(path));
     let own = root.join("supervisor");
@@ -142,8 +142,8 @@ impl ControlGroup {
         Ok(group)
     }
 
-    /// Makes its directories. On v1 cgroups-rs does, which also gives a cpuset its CPUs, and tells of no failure. On v2 it
-    /// looks first for controllers under names that it misreads, and there is no more to it than the one directory.
+    /// Makes its directories. On v1 by cgroups-rs, which also sets up cpusets, but reports no failure. On v2 directly:
+    /// only one directory is needed, and cgroups-rs misreads the names of controllers there.
     fn make(&self) -> io::Result<()> {
         if !self.cgroup.v2() {
             self.cgroup.create().map_err(|e| self.error("make it", &e))?;
@@ -167,7 +167,7 @@ impl ControlGroup {
         let bytes = i64::try_from(limits.memory_bytes).map_err(io::Error::other)?;
         let memory = self.controller::<MemController>("memory")?;
         memory.set_limit(bytes).map_err(|e| self.error("limit memory", &e))?;
-        // v1 counts memory and swap together, v2 swap alone: both say that there is none.
+        // v1 limits memory plus swap, v2 swap alone: either way no swap is allowed.
         let swap = if self.cgroup.v2() { 0 } else { bytes };
         memory.set_memswap_limit(swap).map_err(|e| self.error("forbid swap", &e))?;
         let pids = self.controller::<PidController>("pids")?;
@@ -182,9 +182,9 @@ impl ControlGroup {
             .map_err(|e| self.error("limit CPU", &e))
     }
 
-    /// On v2, moves the calling process into the group: libcontainer, as the container's root, may not. (On v1 it can,
-    /// and the builder had better not be inside: after a failure libcontainer kills everything in the group before it
-    /// tells what was wrong.)
+    /// On v2, moves the calling process into the group, because libcontainer, as the container's root, may not. On v1
+    /// it can, and the builder must stay outside: after a failure libcontainer kills everything in the group before it
+    /// reports the error.
     pub(crate) fn join(&self) -> io::Result<()> {
         if self.cgroup.v2() { self.enter() } else { Ok(()) }
     }
@@ -195,8 +195,8 @@ impl ControlGroup {
         self.cgroup.add_task_by_tgid(me).map_err(|e| self.error("enter it", &e))
     }
 
-    /// On v1, lets the container's root move its own processes into the group, which libcontainer insists on doing,
-    /// or ends that again. The kernel lets it move no others. (On v2 libcontainer does without.)
+    /// On v1, grants or revokes the container's root the right to move its own processes into the group, which
+    /// libcontainer always does. The kernel lets it move no others. On v2 libcontainer does not need it.
     pub(crate) fn open_to_container(&self, open: bool) -> io::Result<()> {
         if self.cgroup.v2() {
             return Ok(());
@@ -208,7 +208,7 @@ impl ControlGroup {
         Ok(())
     }
 
-    /// How many of its processes the kernel has ended for want of memory.
+    /// How many of its processes the kernel's OOM killer has ended.
     pub(crate) fn oom_kills(&self) -> u64 {
         let Ok(memory) = self.controller::<MemController>("memory") else { return 0 };
         let file = if self.cgroup.v2() { "memory.events" } else { "memory.oom_control" };
@@ -217,7 +217,7 @@ impl ControlGroup {
         count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// CPU time that its processes have taken so far, in microseconds.
+    /// CPU time of its processes so far, in microseconds.
     pub(crate) fn cpu_us(&self) -> u64 {
         if self.cgroup.v2() {
             let text = self.read("cpu", "cpu.stat");
@@ -226,13 +226,13 @@ impl ControlGroup {
         self.read("cpuacct", "cpuacct.usage").trim().parse::<u64>().unwrap_or(0) / 1000
     }
 
-    /// Memory that its processes take now, caches included, in bytes.
+    /// Memory of its processes now, including caches, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let file = if self.cgroup.v2() { "memory.current" } else { "memory.usage_in_bytes" };
         self.read("memory", file).trim().parse().unwrap_or(0)
     }
 
-    /// A file of the group; empty where there is none.
+    /// The contents of a file of the group; empty if it is missing.
     fn read(&self, controller: &str, file: &str) -> String {
         let mut directories = self.directories().into_iter();
         let directory =
@@ -249,7 +249,7 @@ impl ControlGroup {
         }
     }
 
-    /// Ends every process in the group, waits until they are gone, and removes it. Nothing to do where there is none.
+    /// Kills every process in the group, waits until they are gone, and removes it. Does nothing if it does not exist.
     pub(crate) fn destroy(&self) -> io::Result<()> {
         let deadline = Instant::now() + EMPTY_TIMEOUT;
         loop {
@@ -271,7 +271,7 @@ impl ControlGroup {
         pids.filter_map(|p| i32::try_from(p.pid).ok()).filter(|p| *p > 0).map(Pid::from_raw).collect()
     }
 
-    /// The directories stay busy for a moment after the last process.
+    /// Retries, because the kernel keeps the directories busy for a moment after the last process.
     fn remove(&self, deadline: Instant) -> io::Result<()> {
         for directory in self.directories() {
             loop {
@@ -321,7 +321,7 @@ fn is_in_hierarchy(directory: &Path, controller: &str) -> bool {
     names.is_some_and(|names| names.as_os_str().to_string_lossy().split(',').any(|name| name == controller))
 }
 
-/// The number after a key, one a line.
+/// The number after a key, one per line.
 fn number_of(key: &str, text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
 }

@@ -1,5 +1,5 @@
-//! What the kernel counts for each user, bounded inside the user namespace of one container. All containers of a node
-//! share the host's users, and with them the host's own counters: without these, one could take all there is.
+//! Limits of the kernel's per-user counters (ucounts) inside the user namespace of one container. All containers of a
+//! node share the host's subordinate ids and their counters: without these limits one container could use them up.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use crate::protection::{Layer, Protection};
 /// Where the limits of the calling process's user namespace are.
 const DIRECTORY: &str = "/proc/sys/user";
 
-/// Limits, and why.
+/// The limits.
 const LIMITS: [(&str, u32); 12] = [
     // No further namespaces: the filter of system calls denies them too.
     ("max_user_namespaces", 0),
@@ -20,7 +20,7 @@ const LIMITS: [(&str, u32); 12] = [
     ("max_uts_namespaces", 0),
     ("max_cgroup_namespaces", 0),
     ("max_time_namespaces", 0),
-    // A server with its file watchers and development tools needs some; the host has 128 for each user by default.
+    // File watchers of servers and development tools need some; the host allows a user 128 by default.
     ("max_inotify_instances", 64),
     // Directories of a large source tree; each takes up to 1 KiB of the kernel's memory.
     ("max_inotify_watches", 65_536),
@@ -29,8 +29,8 @@ const LIMITS: [(&str, u32); 12] = [
     ("max_fanotify_marks", 0),
 ];
 
-/// Sets the limits of the user namespace that the calling process is in. To be done once the container's own namespaces
-/// are made. One that the kernel does not have needs no limit; one that cannot be set is an error.
+/// Sets the limits of the calling process's user namespace. Call it after the container's namespaces are made. A
+/// counter that the kernel does not have is skipped; a limit that cannot be set is an error.
 pub(crate) fn bound(layers: Protection) -> io::Result<()> {
     if !layers.has(Layer::UserCounters) {
         return Ok(());

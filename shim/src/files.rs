@@ -1,5 +1,4 @@
-//! Files that tell a container about itself: its name and how names are resolved. They are mounted over whatever the
-//! image has there, read-only.
+//! The container's `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`, mounted read-only over those of the image.
 
 use std::fs;
 use std::io;
@@ -12,10 +11,10 @@ const HOSTNAME: &str = "/etc/hostname";
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The files in the builder's stage: where each is, and where it is seen inside.
+/// The files in the builder's stage: the path of each, and its path inside the container.
 pub(crate) type Files = Vec<(PathBuf, &'static str)>;
 
-/// Writes the files into the builder's stage, those that hold the name without it: a mounted file can still be written to,
+/// Writes the files into the builder's stage, still without the host name: a mounted file can be written to later, but
 /// not replaced.
 pub(crate) fn write(resolver: Option<IpAddr>) -> io::Result<Files> {
     let directory = stage::make_in_stage("files")?;
@@ -30,7 +29,7 @@ pub(crate) fn write(resolver: Option<IpAddr>) -> io::Result<Files> {
     Ok(files.into())
 }
 
-/// Writes the container's name, once it has one, into the files that hold it.
+/// Writes the host name into the files, once the container is assigned to an instance.
 pub(crate) fn name(files: &Files, hostname: &str) -> io::Result<()> {
     for (path, inside) in files {
         match *inside {

@@ -1,5 +1,5 @@
-//! Keeps a process to its own files, where the kernel can (Landlock). One layer more around what reads hostile input;
-//! nothing depends on it.
+//! Restricts a process to its own files with Landlock, if the kernel has it. Defence in depth for processes that read
+//! untrusted input; nothing depends on it.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use landlock::{
 
 use crate::sys;
 
-/// The newest version whose rights are all asked for; older kernels give what they have.
+/// The newest ABI version whose rights are requested; older kernels enforce those that they know.
 const VERSION: ABI = ABI::V5;
 
-/// The version that the kernel has, if any.
+/// The kernel's ABI version, if it has Landlock.
 pub fn version() -> Option<i32> {
     sys::landlock_version().ok()
 }
 
-/// What a process may still do with files.
+/// The files that a process keeps access to.
 pub(crate) struct Files<'a> {
     /// Everything below these.
     pub(crate) own: &'a [&'a Path],
@@ -26,8 +26,8 @@ pub(crate) struct Files<'a> {
     pub(crate) read: &'a [&'a Path],
 }
 
-/// From now on this process, and all that it starts, can open and change nothing else. Tells whether the kernel sees to
-/// it. What is not there needs no right.
+/// Restricts this process, and all that it starts, to these files. Returns whether the kernel enforces it. Missing
+/// paths are skipped.
 pub(crate) fn keep_to(files: &Files<'_>) -> Result<bool, RulesetError> {
     let all = AccessFs::from_all(VERSION);
     let rules = Ruleset::default().handle_access(all)?.create()?;

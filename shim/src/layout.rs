@@ -1,27 +1,27 @@
-//! Where a node keeps what: the files and folders under its state directory.
+//! The layout of a node's state directory.
 //!
 //! ```text
 //! STATE/                  0700, the agent's user
 //!   supervisor.sock       the supervisor listens here
-//!   supervisor.lock       held by the living supervisor
-//!   agent.sock            the agent listens here for those who empty the node
-//!   agent.lock            held by the living agent
-//!   draining              there while the node takes no new instances
-//!   spares/NAME/          one for each shim that waits for an instance; becomes instances/ID
-//!     spare.json          what its namespaces are made from
-//!     shim.json           0600, what its container is made from; removed once the shim has read it
-//!     disk.json           where the container's writable layer is
-//!   instances/ID/         one for each instance until its end was taken note of
+//!   supervisor.lock       locked by the running supervisor
+//!   agent.sock            the agent's control socket: drain, undrain
+//!   agent.lock            locked by the running agent
+//!   draining              exists while the node is out of service
+//!   spares/NAME/          one for each shim without an instance; becomes instances/ID
+//!     spare.json          `ShimSetup`: the shim's namespaces and network
+//!     shim.json           0600, `ContainerConfig`; removed once the shim has read it
+//!     disk.json           the disk of the container
+//!   instances/ID/         one for each instance until its edge has it forgotten
 //!     spare.json          as above
-//!     launch.json         what was asked for, without the environment
+//!     launch.json         the order to start, without the environment
 //!     shim.json           as above
-//!     run.json            what the container is told of its instance; removed once the shim has read it
+//!     run.json            0600, `Assignment`: the instance; removed once the shim has read it
 //!     shim.sock           the shim listens here
 //!     disk.json           as above
-//!     disk/               the writable layer, where it is in no slot; belongs to the container's users
+//!     disk/               the writable layer, if it is not in a slot; belongs to the container's users
 //!     started.json        when its app was started
-//!     seen.json           what the agent last saw that it had taken
-//!     exit.json           how it ended and what it had taken; written once, at the very end
+//!     seen.json           its usage as last saved by the agent
+//!     exit.json           its outcome and usage; written once, at the very end
 //!   layers/, images/      images: see `images::layers`
 //!   logs/                 output of instances, also of ended ones: see `logs`
 //! ```
@@ -37,10 +37,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::state_files::make_private_dir;
 
-/// Start of the names of instances' folders that are being removed.
+/// Prefix of the names of instances' directories that are being removed.
 const TRASH: &str = "removed-";
 
-/// The name of a shim's directory until it is an instance's.
+/// The name of a shim's directory until it becomes an instance's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ShimName(pub u64);
 
@@ -57,7 +57,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout under this directory, which is made if it is missing and must belong to this user alone.
+    /// Opens the layout under this directory, which is created if missing and must be private to this user.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         make_private_dir(&root)?;
@@ -80,32 +80,32 @@ impl Layout {
         self.root.join("supervisor.sock")
     }
 
-    /// The file that the living supervisor holds locked.
+    /// The file that the running supervisor holds locked.
     pub fn supervisor_lock(&self) -> PathBuf {
         self.root.join("supervisor.lock")
     }
 
-    /// The folder of all instances.
+    /// The directory of all instances.
     pub fn instances(&self) -> PathBuf {
         self.root.join("instances")
     }
 
-    /// The folder of one instance.
+    /// The directory of one instance.
     pub fn instance(&self, id: InstanceId) -> PathBuf {
         self.instances().join(id.to_string())
     }
 
-    /// The folder of all shims that wait for a container.
+    /// The directory of all shims without an instance.
     pub fn waiting_shims(&self) -> PathBuf {
         self.root.join("spares")
     }
 
-    /// The folder of one of them.
+    /// The directory of one of them.
     pub fn waiting_shim(&self, name: ShimName) -> PathBuf {
         self.waiting_shims().join(name.to_string())
     }
 
-    /// The folders of all shims, those of instances and those that wait for one.
+    /// The directories of all shims, with and without an instance.
     pub fn shims(&self) -> io::Result<Vec<PathBuf>> {
         let mut shims: Vec<_> = self.instance_ids()?.into_iter().map(|id| self.instance(id)).collect();
         for entry in fs::read_dir(self.waiting_shims())? {
@@ -114,18 +114,18 @@ impl Layout {
         Ok(shims)
     }
 
-    /// Where the folder of an instance goes to be removed.
+    /// The name to which an instance's directory is renamed for removal.
     pub fn trash(&self, id: InstanceId) -> PathBuf {
         self.instances().join(format!("{TRASH}{id}"))
     }
 
-    /// Whether a folder has gone there.
+    /// Whether a directory has such a name.
     pub fn is_trash(&self, path: &Path) -> bool {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         path.starts_with(self.instances()) && name.is_some_and(|name| name.starts_with(TRASH))
     }
 
-    /// What an agent that was killed has not removed.
+    /// Directories whose removal a killed agent has not finished.
     pub fn all_trash(&self) -> io::Result<Vec<PathBuf>> {
         let mut trash = Vec::new();
         for entry in fs::read_dir(self.instances())? {
@@ -137,17 +137,17 @@ impl Layout {
         Ok(trash)
     }
 
-    /// The folder of unpacked layers.
+    /// The directory of unpacked layers.
     pub fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }
 
-    /// The folder of logs.
+    /// The directory of logs.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }
 
-    /// Ids of the instances that have a folder.
+    /// Ids of the instances that have a directory.
     pub fn instance_ids(&self) -> io::Result<Vec<InstanceId>> {
         let mut ids = Vec::new();
         for entry in fs::read_dir(self.instances())? {

@@ -1,20 +1,20 @@
-//! The processes of a node that have one thread each: what runs containers, and what must fork or enter namespaces.
+//! The single-threaded processes of a node: they run containers, fork and enter namespaces.
 //!
 //! ```text
 //! agent ── supervisor.sock ──▶ supervisor ── fork+exec ──▶ shim (one a container) ── fork ──▶ builder ─▶ app
 //!   └───── instances/ID/shim.sock ─────────────────────────▶┘
-//!   └───── as processes of their own: unpack (a layer), sweep (after a shim that is gone), trial (of the machine)
+//!   └───── separate processes: unpack (a layer), sweep (after a dead shim), trial (of the machine)
 //! ```
 //!
-//! * `supervisor` outlives the agent, starts shims and ends what a dead shim leaves behind.
+//! * `supervisor` outlives the agent, starts shims and has the remains of dead shims swept.
 //! * `shim` makes the namespaces and the network, has `builder` call libcontainer, hands out sockets, writes the log,
-//!   waits for the end, wipes the disk and writes down how it ended.
-//! * `messages` is what these and the agent say to each other, `layout` where a node keeps what.
-//! * `metering` is what instances take, as all of these write it down; `log` is their output, as it is written.
-//! * `process` is what a process of this crate makes sure of before it does anything; `sys` alone has unsafe code.
+//!   waits for the end, wipes the disk and records the outcome.
+//! * `messages` has the messages between these and the agent, `layout` the files of a node's state.
+//! * `metering` measures the usage of instances; `log` writes their output.
+//! * `process` has the checks at the start of each process; `sys` alone has unsafe code.
 //!
-//! Knows nothing of the network between edges and agents, and has no async runtime: no thread but the first is ever
-//! started here, so that forking, entering namespaces and libcontainer are sound.
+//! Knows nothing of the network between edges and agents, and has no async runtime: no second thread is ever started
+//! here, so that forking, entering namespaces and libcontainer are sound.
 
 mod builder;
 pub mod cgroup;

@@ -1,7 +1,7 @@
-//! What agent, supervisor and shim say to each other over sequenced-packet sockets: one JSON value a packet.
+//! The messages between agent, supervisor and shim over sequenced-packet sockets: one JSON value per packet.
 //!
-//! Unknown fields are skipped and unknown kinds answered with `failed`, so that an agent of the next version can
-//! talk to the supervisor and the shims of this one.
+//! Unknown fields are skipped and unknown kinds answered with `failed`, so that an agent of a newer version works with
+//! a supervisor and shims of this one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -38,7 +38,7 @@ pub enum SupervisorCall {
         #[serde(rename = "spare")]
         shim: ShimName,
     },
-    /// Say who is there.
+    /// Ask for the supervisor's version and cgroup.
     Ping,
 }
 
@@ -46,9 +46,9 @@ pub enum SupervisorCall {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SupervisorAnswer {
-    /// The shim is being started; its socket takes connections.
+    /// The shim is being started; its socket accepts connections.
     Spawned,
-    /// The supervisor is there, and makes instances in a cgroup.
+    /// The supervisor's version and cgroup.
     Pong {
         /// The supervisor's version.
         version: String,
@@ -57,7 +57,7 @@ pub enum SupervisorAnswer {
     },
     /// The call was not carried out.
     Failed {
-        /// For people: why.
+        /// The reason, for people.
         message: String,
     },
 }
@@ -66,10 +66,10 @@ pub enum SupervisorAnswer {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShimCall {
-    /// Make the container that is described in the shim's directory, and hold it until it is to run.
+    /// Make the container that is configured in the shim's directory, and wait before starting its app.
     Create,
-    /// The shim's directory has become an instance's, which is described in it: run its container, which is made first
-    /// if it was not.
+    /// The shim's directory has become an instance's and has its assignment: run the container, making it first if
+    /// needed.
     Run,
     /// Make a socket in the instance's network namespace.
     Socket,
@@ -79,78 +79,76 @@ pub enum ShimCall {
         signal: i32,
         /// The grace, in milliseconds.
         grace_ms: u64,
-        /// The node wants it, to be empty.
+        /// Whether the node's drain ordered it.
         #[serde(default)]
         drained: bool,
     },
-    /// Send a signal, and no more.
+    /// Send a signal without ending the container.
     Signal {
         /// The signal's number.
         signal: i32,
     },
-    /// The app's port has answered: the start boost is over.
+    /// The instance is ready: end the start boost.
     Ready,
-    /// Tell what the instance takes.
+    /// Report the usage of the instance.
     Usage,
 }
 
-/// Shim to agent. `Socket`, `Usage` and `Failed` answer the calls for them in their order; the others come by
-/// themselves.
+/// Shim to agent. `Socket`, `Usage` and `Failed` answer calls in order; the others are sent unasked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShimEvent {
-    /// The namespaces are there: a container can be run. Or not: then the shim is about to end.
+    /// The namespaces and network are made, or could not be made: then the shim is about to end.
     Prepared {
-        /// Why they are not.
+        /// The reason, if they could not be made.
         error: Option<String>,
     },
-    /// The container is made, and waits to be run.
+    /// The container is made, and waits for `Run`.
     Held,
     /// A socket travels with this packet.
     Socket,
-    /// What the instance takes.
+    /// The usage of the instance.
     Usage(Usage),
     /// The call could not be carried out.
     Failed {
-        /// For people: why.
+        /// The reason, for people.
         message: String,
     },
-    /// The app was started. Told to each agent that connects after it.
+    /// The app was started. Also sent to each agent that connects later.
     Started,
-    /// Everything is over, and the record of it is on disk.
+    /// The container has ended, and its record is on disk.
     Exited {
         /// How it ended.
         outcome: Outcome,
-        /// What it took, if its app ran.
+        /// Its usage, if its app ran.
         #[serde(default)]
         metered: Option<Metered>,
     },
 }
 
-/// What a shim needs to know to make ready for a container. Stays in its directory: whoever sweeps up after it must
-/// know what there is.
+/// What a shim needs to make its namespaces and network. Stays in its directory for a sweep after a dead shim.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShimSetup {
     /// First host uid and number of uids of the container.
     pub uids: IdRange,
     /// First host gid and number of gids of the container.
     pub gids: IdRange,
-    /// With a way to the internet; else loopback only.
+    /// Internet access, if any; else loopback only.
     pub internet: Option<Internet>,
     /// Cgroup of its container, relative to the root of each hierarchy.
     pub cgroup: PathBuf,
-    /// The same of what serves its network.
+    /// Cgroup of the processes that serve its network.
     pub network_cgroup: PathBuf,
-    /// The layers of protection that are on: all of them.
+    /// The layers of protection that are on: all of them, except in tests.
     #[serde(default)]
     pub protection: Protection,
 }
 
-/// What a shim needs to know to make one container. Written by the agent, read once and removed by the shim: it holds
-/// the environment, and thereby secrets.
+/// What a shim needs to make one container. Written by the agent, read once and removed by the shim: the environment
+/// may have secrets.
 #[derive(Serialize, Deserialize)]
 pub struct ContainerConfig {
-    /// Where it writes.
+    /// Its writable disk.
     pub disk: Disk,
     /// Directories of the image's layers, the topmost first.
     pub layers: Vec<PathBuf>,
@@ -160,40 +158,40 @@ pub struct ContainerConfig {
     pub memory_bytes: u64,
     /// CPU limit in sixteenths of a virtual CPU.
     pub cpu_sixteenths: u32,
-    /// More CPU than that at first.
+    /// Extra CPU until it is ready.
     pub start_boost: Option<StartBoost>,
-    /// Where it finds names resolved, if anywhere.
+    /// The name server as seen inside, if any.
     pub resolver: Option<IpAddr>,
-    /// The layers of protection that are on: all of them.
+    /// The layers of protection that are on: all of them, except in tests.
     #[serde(default)]
     pub protection: Protection,
     /// The program and its arguments.
     pub args: Vec<String>,
-    /// The environment, as far as it does not depend on the instance.
+    /// The environment without the variables of the instance.
     pub env: BTreeMap<String, String>,
     /// The working directory.
     pub cwd: PathBuf,
-    /// What the container's root may do.
+    /// The capabilities of root in the container.
     pub capabilities: BTreeSet<Capability>,
     /// The image's user: empty, `user`, `user:group`, by number or name.
     pub user: String,
     /// The directory of logs.
     pub logs: PathBuf,
-    /// Most bytes of log kept, for a shim of a version that did not learn it with its instance.
+    /// Most bytes of log kept, for a shim of an older version, which does not read it from the assignment.
     pub log_bytes: u64,
 }
 
-/// What a shim needs to know of the instance whose container it runs. Written by the agent, read once and removed by the
-/// shim.
+/// The instance of a shim's container. Written by the agent, read once and removed by the shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Assignment {
     /// The instance.
     pub instance: InstanceId,
-    /// Added to the environment where that does not say otherwise. Short: it goes through a pipe in one piece.
+    /// Variables added to the environment unless it sets them. Short, because they go through a pipe in one atomic
+    /// write.
     pub env: BTreeMap<String, String>,
     /// The log file.
     pub log: PathBuf,
-    /// How it is kept.
+    /// How the output is kept.
     #[serde(default)]
     pub logs: LogSpec,
 }
@@ -204,7 +202,7 @@ pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, with: &[BorrowedFd
     sys::send_packet(socket, &bytes, with)
 }
 
-/// Receives one message and the descriptor that may come with it; `None` when the peer has closed.
+/// Receives one message with its descriptor, if any; `None` when the peer has closed.
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Option<OwnedFd>)>> {
     let Some(packet) = sys::receive_packet(socket, MAX_PACKET_BYTES)? else { return Ok(None) };
     let message =
@@ -212,7 +210,8 @@ pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
     Ok(Some((message, packet.descriptors.into_iter().next())))
 }
 
-/// Connects to the shim in an instance's directory. (By descriptor: a socket's path may be no longer than 107 bytes.)
+/// Connects to the shim in an instance's directory, through a descriptor: a socket's path may be no longer than 107
+/// bytes.
 pub fn connect_shim(directory: &Path) -> io::Result<OwnedFd> {
     connect_in(directory, "shim.sock")
 }

@@ -1,13 +1,12 @@
-//! What an instance takes, written down where it outlives whoever measures it.
+//! Measures the usage of an instance, and saves it so that it survives a crash of the process that measures it.
 //!
 //! ```text
 //! shim   ── the app runs ─▶ started.json        ── its first process is reaped ─▶ exit.json, with the outcome
-//! agent  ── now and then ─▶ seen.json           (the tunnel's bytes, which only it knows; and a sign of life)
-//! sweep  ── no shim left ─▶ exit.json, estimated from the two
+//! agent  ── regularly ────▶ seen.json           (tunnel bytes, which only the agent knows; and a sign of life)
+//! sweep  ── dead shim ────▶ exit.json, estimated from the two
 //! ```
 //!
-//! A life is measured on the clock since the machine's start, suspension included. The time of day is noted once, at its
-//! start, and places it.
+//! A life is measured on `CLOCK_BOOTTIME`, which includes suspension. The time of day is recorded once, at its start.
 
 use std::fs;
 use std::io;
@@ -23,18 +22,18 @@ use crate::state_files::{read_json, write_json_fast};
 
 /// The start of an instance's app.
 const STARTED: &str = "started.json";
-/// What the agent last saw of it.
+/// The usage as last saved by the agent.
 const SEEN: &str = "seen.json";
-/// Another text after each start of the machine.
+/// A random id that the kernel makes at each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// How an instance ended, and what it has taken if its app was started: `exit.json`.
+/// How an instance ended, and its usage if its app was started: `exit.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// What it has taken, but for what went through the tunnel.
+    /// Its usage without the bytes of tunnels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metered: Option<Metered>,
 }
@@ -46,7 +45,7 @@ impl From<Outcome> for Ended {
 }
 
 impl Ended {
-    /// The same with what the agent knows: the bytes that went through the tunnel, and its region.
+    /// Adds what the agent knows: the bytes of tunnels, and its region.
     #[must_use]
     pub fn with(mut self, carried: Carried, region: Option<&str>) -> Self {
         if let Some(metered) = &mut self.metered {
@@ -58,7 +57,7 @@ impl Ended {
     }
 }
 
-/// Bytes that went through the tunnel, to the app and from it.
+/// Bytes of tunnels to and from the app.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// To the app.
@@ -67,11 +66,11 @@ pub struct Carried {
     pub sent_bytes: u64,
 }
 
-/// What the agent last saw of a running instance.
+/// The usage of a running instance as saved by the agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Seen {
-    /// Through the tunnel, by all agents that it has had.
+    /// Bytes of tunnels, of all agents so far.
     pub carried: Carried,
     /// CPU time since the start of its app, in microseconds.
     pub cpu_us: u64,
@@ -82,12 +81,12 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What was last seen of the instance in this directory; nothing, where nobody has looked.
+    /// Reads the file in an instance's directory; zeros if it is missing.
     pub fn read(directory: &Path) -> Self {
         read_json(&directory.join(SEEN)).ok().flatten().unwrap_or_default()
     }
 
-    /// Keeps it, unless the machine crashes.
+    /// Writes it without syncing: it may be lost in a crash of the machine.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         write_json_fast(&directory.join(SEEN), self)
     }
@@ -98,11 +97,11 @@ impl Seen {
 struct Started {
     /// In milliseconds since 1970.
     started_ms: u64,
-    /// Since the machine's start.
+    /// On `CLOCK_BOOTTIME`.
     uptime: Duration,
-    /// Which start of the machine that was.
+    /// The boot id.
     boot: String,
-    /// CPU time that the making of its container took, which is none of its own, in microseconds.
+    /// CPU time used to make the container, which does not count, in microseconds.
     cpu_us: u64,
 }
 
@@ -116,43 +115,43 @@ impl Started {
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     started: Option<Started>,
-    /// When its first process was reaped, since the machine's start.
+    /// When its first process was reaped, on `CLOCK_BOOTTIME`.
     ended: Option<Duration>,
-    /// To and from the internet: of a network that is gone, nothing can be read any more.
+    /// Bytes to and from the internet, cached because they cannot be read after the network is gone.
     traffic: (u64, u64),
 }
 
 impl Meter {
-    /// The app runs from now on. Notes it in the instance's directory, for the case that this process does not see the end.
+    /// Records the start of the app, also in the instance's directory in case this process dies.
     pub(crate) fn start(&mut self, directory: &Path, cpu_us: u64) -> io::Result<()> {
         let started = self.started.insert(Started::now(cpu_us));
         write_json_fast(&directory.join(STARTED), started)
     }
 
-    /// Its first process is gone from now on. The first time counts.
+    /// Records the end of its first process. Only the first call counts.
     pub(crate) fn end(&mut self) {
         self.ended.get_or_insert_with(uptime);
     }
 
-    /// Takes the counters of the network, which never go back.
+    /// Updates the counters of the network; the maximum is kept.
     pub(crate) fn network(&mut self, (received, sent): (u64, u64)) -> (u64, u64) {
         self.traffic = (self.traffic.0.max(received), self.traffic.1.max(sent));
         self.traffic
     }
 
-    /// CPU time since the app's start, of what its group has taken in all.
+    /// CPU time since the app's start, from the total of its cgroup.
     pub(crate) fn cpu_us(&self, total_us: u64) -> u64 {
         self.started.as_ref().map_or(total_us, |started| total_us.saturating_sub(started.cpu_us))
     }
 
-    /// When the app was started, in milliseconds since 1970, and how long it has lived, in steps; if it was.
+    /// When the app was started, in milliseconds since 1970, and its lifetime in steps, if it was started.
     pub(crate) fn life(&self) -> Option<(u64, u64)> {
         let started = self.started.as_ref()?;
         let end = self.ended.unwrap_or_else(uptime);
         Some((started.started_ms, steps(end.saturating_sub(started.uptime))))
     }
 
-    /// What it has taken, if it ran, of what its group has taken in all.
+    /// Its usage if it ran, from the total of its cgroup.
     pub(crate) fn metered(&self, total_us: u64) -> Option<Metered> {
         let (started_ms, lived_cs) = self.life()?;
         let (received_bytes, sent_bytes) = self.traffic;
@@ -169,8 +168,8 @@ impl Meter {
     }
 }
 
-/// What an instance has taken whose shim is gone, if it ran. It ends now, or where the machine was started anew, when there
-/// was the last sign of it. `total_us` is what its group has taken, if there is one.
+/// The estimated usage of an instance whose shim is gone, if it ran. Its end is now, or after a reboot the time of its
+/// last saved usage. `total_us`: the CPU time of its cgroup, if it still exists.
 pub fn estimate(directory: &Path, total_us: Option<u64>) -> Option<Metered> {
     let started: Started = read_json(&directory.join(STARTED)).ok().flatten()?;
     let seen = Seen::read(directory);
@@ -190,17 +189,17 @@ fn last_sign_ms(directory: &Path) -> u64 {
     [STARTED, SEEN].into_iter().filter_map(|name| written(name).ok()).map(wall_ms).max().unwrap_or_default()
 }
 
-/// For how long nothing was lost in this directory: since it was made, or since the machine was started, before which what
-/// was not yet on disk is gone.
+/// For how long no file of this directory was lost: since it was made, or since the boot, because a crash may have lost
+/// files that were not synced.
 pub fn kept_for(directory: &Path) -> Option<Duration> {
     let made = fs::metadata(directory).and_then(|directory| directory.created()).ok();
     let age = made.and_then(|made| made.elapsed().ok());
     Some(age.map_or_else(uptime, |age| age.min(uptime())))
 }
 
-/// Since the start of the machine, suspension included.
+/// `CLOCK_BOOTTIME`.
 fn uptime() -> Duration {
-    // The clock is there on every Linux that Berth runs on.
+    // This clock exists on every Linux that Berth supports.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
@@ -258,7 +257,8 @@ mod tests {
         assert_eq!((now.cpu_us, now.sent_bytes, now.estimated), (70, 3, true));
         assert_eq!(estimate(path, Some(900)).unwrap().cpu_us, 860);
 
-        // Before an earlier start of the machine (files have a coarser clock): until the last sign of life, and not a moment longer.
+        // Before an earlier start of the machine (files have a coarser clock): until the last sign of life, and not a
+        // moment longer.
         let hour = Duration::from_secs(3600);
         let started = Started {
             started_ms: wall_ms(SystemTime::now() - hour),

@@ -1,4 +1,4 @@
-//! Enters a user namespace of its own whose ids are this user's subordinate ids.
+//! Enters a new user namespace whose ids are this user's subordinate ids.
 //!
 //! The calling process keeps its uid on the host, which is *not* mapped inside: it has every capability over the
 //! namespace and can still use its own files, while the container's root is a subordinate uid that owns nothing.
@@ -15,10 +15,10 @@ use nix::unistd::{Pid, getpid};
 use crate::subordinate_ids::{CONTAINER_IDS, IdRange};
 use crate::sys;
 
-/// Where Debian and its kin put the two programs.
+/// Where distributions install newuidmap and newgidmap.
 const MAPPER_DIRS: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
 
-/// Settings of a container's network: any of its users may listen on any port and may ping, without a capability.
+/// Sysctls of a container's network: any of its users may listen on any port and send pings, without a capability.
 const SETTINGS: [(&str, &str); 2] = [
     ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
     ("/proc/sys/net/ipv4/ping_group_range", "0 65535"),
@@ -41,7 +41,7 @@ pub(crate) fn enter_user_namespace(uids: IdRange, gids: IdRange) -> io::Result<(
     mappers.into_iter().try_for_each(Mapper::finish)
 }
 
-/// Moves the calling process into a new network namespace that has nothing but a loopback interface.
+/// Moves the calling process into a new network namespace with only a loopback interface.
 pub(crate) fn enter_network_namespace() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|e| io::Error::other(format!("cannot make a network namespace: {e}")))?;
@@ -52,8 +52,8 @@ pub(crate) fn enter_network_namespace() -> io::Result<()> {
     })
 }
 
-/// A child, forked before the namespace exists, that runs newuidmap or newgidmap once it does. The programs are
-/// setuid root and would gain nothing inside. Both run at the same time: together they are the slowest step.
+/// A child, forked before the namespace exists, that runs newuidmap or newgidmap once it does: the programs are setuid
+/// root, which has no effect inside. Both run concurrently, because they are the slowest step.
 struct Mapper {
     name: &'static str,
     pid: Pid,

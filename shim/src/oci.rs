@@ -1,4 +1,4 @@
-//! The OCI runtime specification of an instance, written out in full: nothing is left to a default.
+//! The OCI runtime specification of a container, complete: nothing is left to defaults.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::protection::{Layer, Protection};
 use crate::seccomp;
 use crate::user::ImageUser;
 
-/// Paths of /proc and /sys that show the machine to whoever can read them: covered.
+/// Paths of /proc and /sys that reveal details of the machine: masked.
 const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -30,10 +30,10 @@ const MASKED_PATHS: [&str; 12] = [
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
-/// Paths of /proc through which the machine could be changed: read-only.
+/// Paths of /proc that could change the machine: read-only.
 const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// What is particular to one container.
+/// The parts that differ between containers.
 pub(crate) struct Particulars<'a> {
     pub(crate) rootfs: &'a Path,
     pub(crate) cgroup: &'a Path,
@@ -43,7 +43,7 @@ pub(crate) struct Particulars<'a> {
     pub(crate) user: ImageUser,
     pub(crate) capabilities: &'a BTreeSet<Asked>,
     pub(crate) rlimits: Vec<PosixRlimit>,
-    /// Files of the instance's own, and where they are seen inside: read-only.
+    /// Files to bind read-only, and their paths inside.
     pub(crate) files: &'a [(PathBuf, &'static str)],
     pub(crate) protection: Protection,
 }
@@ -77,7 +77,7 @@ pub(crate) fn spec(of: &Particulars<'_>) -> Result<Spec, OciSpecError> {
     if on(Layer::Seccomp) {
         linux.set_seccomp(Some(seccomp::profile()?));
     }
-    // The builder's default is not none, and with any libcontainer wants to write the devices controller as root.
+    // The default is not empty, and with any device rule libcontainer writes the devices controller, which needs root.
     linux.set_resources(None);
     let mut spec = SpecBuilder::default()
         .version("1.0.2")
@@ -86,7 +86,7 @@ pub(crate) fn spec(of: &Particulars<'_>) -> Result<Spec, OciSpecError> {
         .mounts(mounts(of.files, on(Layer::ReadOnlySys))?)
         .linux(linux)
         .build()?;
-    // The builder gives the name, later, in the namespace that it has made for it.
+    // Unset: the builder sets the host name later, in its own UTS namespace.
     spec.set_hostname(None);
     Ok(spec)
 }
@@ -95,9 +95,9 @@ fn paths(paths: &[&str], on: bool) -> Vec<String> {
     if on { paths.iter().map(|path| (*path).to_owned()).collect() } else { Vec::new() }
 }
 
-/// None, unless the class asks for some: the change to the image's user has happened before the app runs, and it listens
-/// on ports that any user may take (its network namespace is its own). Those that were asked for are root's alone: other
-/// users have none, and running a program gains none.
+/// Empty, unless the class requests some: libcontainer changes to the image's user before the app runs, and any user
+/// may listen on any port of the network namespace. Requested ones are root's alone: other users have none, and
+/// executing a program gains none.
 fn capabilities(asked: &BTreeSet<Asked>) -> Result<LinuxCapabilities, OciSpecError> {
     let asked: HashSet<Capability> = asked.iter().map(capability).collect();
     LinuxCapabilitiesBuilder::default()
@@ -121,7 +121,7 @@ fn capability(asked: &Asked) -> Capability {
     }
 }
 
-/// What an app has in a test that shows what having none is good for.
+/// All capabilities, for tests that show what dropping them prevents.
 fn all_capabilities() -> Result<LinuxCapabilities, OciSpecError> {
     use Capability::{DacOverride, Mknod, NetAdmin, NetRaw, Setgid, Setuid, SysAdmin, SysChroot, SysPtrace};
     let all = || {

@@ -1,5 +1,5 @@
-//! What a process of this crate is and makes sure of: the program that it runs, that it is not root, and that it has one
-//! thread where more would be unsound.
+//! Checks and helpers of this crate's processes: their own program, that they are not root, and that they are
+//! single-threaded where more threads would be unsound.
 
 use std::fs;
 use std::io;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 pub use crate::sys::inherited;
 
-/// The program that a process runs, even if its file has been replaced since by another version.
+/// The program of the current process, even if its file has been replaced by another version since.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
-/// Where the programs are that networks are made with.
+/// Where pasta and nft are searched.
 const PROGRAM_DIRS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-/// One entry for each thread of this process.
+/// Has one entry for each thread of this process.
 const THREADS: &str = "/proc/self/task";
 
-/// Fails for root: nothing of the runtime may have more power over the machine than an ordinary user.
+/// Fails for root: the runtime must not have more privileges than an ordinary user.
 pub fn refuse_root() -> anyhow::Result<()> {
     anyhow::ensure!(
         !nix::unistd::Uid::effective().is_root(),
@@ -24,8 +24,8 @@ pub fn refuse_root() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails where the calling process has more than one thread, or where that cannot be found out. libcontainer forks and
-/// goes on in the child without exec, which may wait for ever there for a lock that another thread held.
+/// Fails if the calling process has more than one thread, or if that cannot be determined. libcontainer forks without
+/// exec, and the child could wait forever for a lock that another thread held.
 pub(crate) fn require_one_thread() -> io::Result<()> {
     match threads(Path::new(THREADS))? {
         1 => Ok(()),
@@ -47,7 +47,7 @@ fn threads(tasks: &Path) -> io::Result<usize> {
     Ok(count)
 }
 
-/// Finds a program in the usual places, whatever the environment says.
+/// Finds a program in the usual directories, independent of `PATH`.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
 }

@@ -1,13 +1,13 @@
-//! The layers of protection around a container, by name, so that tests can show what each is good for: an attack that a
+//! The layers of protection around a container, by name, so that tests can show what each prevents: an attack that a
 //! layer stops must succeed without it.
 //!
-//! Only builds with debug assertions, such as tests are, can switch a layer off. In all others every layer is on,
-//! whatever a configuration says.
+//! Only builds with debug assertions can switch a layer off. In all others every layer is on, whatever the
+//! configuration.
 
 use serde::{Deserialize, Serialize};
 
-/// One layer. Namespaces and limits of the cgroup are not among them: without them nothing could be started, or what
-/// an attack does without them is known.
+/// One layer. Namespaces and cgroup limits are not included: containers cannot start without namespaces, and the effect
+/// of missing limits is obvious.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
@@ -32,12 +32,12 @@ pub enum Layer {
 /// Which layers are on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protection {
-    /// Those that are off, a bit each.
+    /// Bit set of the layers that are off.
     off: u32,
 }
 
 impl Protection {
-    /// All but these. In a build without debug assertions, all.
+    /// All layers except these. In a build without debug assertions, all.
     pub fn without(off: &[Layer]) -> Self {
         let off = off.iter().fold(0, |bits, layer| bits | 1 << *layer as u32);
         if cfg!(debug_assertions) { Self { off } } else { Self::default() }

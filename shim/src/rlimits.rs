@@ -5,7 +5,7 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 
-/// A limit at first, and the most that a process may give itself.
+/// A soft and a hard limit.
 struct Limit {
     kind: PosixRlimitType,
     resource: Resource,
@@ -16,7 +16,7 @@ struct Limit {
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// Limits, and why.
+/// The limits.
 const LIMITS: [Limit; 5] = [
     // Open files: a busy server raises its own limit.
     Limit {
@@ -25,9 +25,9 @@ const LIMITS: [Limit; 5] = [
         soft: 1024,
         hard: 65_536,
     },
-    // Nobody reads core files of an ephemeral disk, and the host's handler of them must not be fed from inside.
+    // Core files on an ephemeral disk are useless, and containers must not trigger the host's core dump handler.
     Limit { kind: PosixRlimitType::RlimitCore, resource: Resource::RLIMIT_CORE, soft: 0, hard: 0 },
-    // These three are counted for the host's user, and thereby for all containers together.
+    // The kernel counts these three per host user, and thereby for all containers together.
     Limit {
         kind: PosixRlimitType::RlimitMsgqueue,
         resource: Resource::RLIMIT_MSGQUEUE,
@@ -48,7 +48,7 @@ const LIMITS: [Limit; 5] = [
     },
 ];
 
-/// The limits for a container's first process; none is above this process's own, which cannot give more.
+/// The limits for a container's first process, capped at this process's own, which it cannot exceed.
 pub(crate) fn of_container() -> io::Result<Vec<PosixRlimit>> {
     LIMITS.iter().map(Limit::within_own).collect()
 }

@@ -1,7 +1,7 @@
-//! The system calls that a container may make: a list of what is allowed; all else fails.
+//! The seccomp filter of containers: an allow list of system calls; all others fail.
 //!
-//! What software tries and does without is answered as an old kernel would (ENOSYS), what it must not have is denied
-//! (EPERM). Programs for other architectures than the machine's own are killed at their first call.
+//! Unknown calls fail as on an old kernel (ENOSYS), so that software falls back; forbidden ones fail with EPERM.
+//! Programs for another architecture than the machine's are killed at their first call.
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
@@ -39,8 +39,8 @@ const ALLOWED: &str = "
     timer_settime timerfd_create timerfd_gettime timerfd_settime times tkill truncate umask uname unlink unlinkat utime
     utimensat utimes vfork vmsplice wait4 waitid write writev";
 
-/// Denied, by name: what administers the machine, makes namespaces or mounts, reaches into others, or has been the way
-/// out of containers.
+/// Forbidden calls: they administer the machine, make namespaces or mounts, access other processes, or were used to
+/// escape from containers.
 const DENIED: &str = "
     acct add_key bpf chroot clock_settime create_module delete_module fanotify_init finit_module fsconfig fsmount
     fsopen fspick get_kernel_syms get_mempolicy init_module io_uring_enter io_uring_register io_uring_setup ioperm
@@ -60,12 +60,12 @@ const NAMESPACE_FLAGS: [u64; 7] = [
     0x2000_0000, // pid
     0x4000_0000, // network
 ];
-/// Kinds of sockets that apps have: Unix, IPv4, IPv6.
+/// Address families of sockets: Unix, IPv4, IPv6.
 const SOCKET_FAMILIES: [u64; 3] = [1, 2, 10];
-/// The kernel's own messages, of which apps need those on addresses and routes.
+/// Netlink, of which apps need the protocol for addresses and routes.
 const NETLINK_FAMILY: u64 = 16;
 const NETLINK_ROUTE: u64 = 0;
-/// Execution domains: Linux, and the variants that only change what `uname` says; and the question which it is.
+/// Values of `personality`: Linux, the variants that only change `uname`, and the query.
 const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 const EPERM: u32 = 1;
@@ -89,7 +89,7 @@ pub(crate) fn profile() -> Result<LinuxSeccomp, OciSpecError> {
         .build()
 }
 
-/// A list of allowed kinds: numbers with bits that the kernel would not look at are none of them.
+/// Compares all 64 bits, including those that the kernel ignores, so that no other value passes.
 fn sockets() -> Result<Vec<LinuxSyscall>, OciSpecError> {
     let mut rules = Vec::new();
     for family in 0..NETLINK_FAMILY {
@@ -108,8 +108,8 @@ fn sockets() -> Result<Vec<LinuxSyscall>, OciSpecError> {
     Ok(rules)
 }
 
-/// Processes and threads, but no namespaces. (`clone3` hides its flags from filters: programs that learn that it is not
-/// there take `clone`.)
+/// Processes and threads, but no namespaces. `clone3` has its flags in memory, where filters cannot check them: it
+/// fails with ENOSYS, and programs fall back to `clone`.
 fn clones() -> Result<Vec<LinuxSyscall>, OciSpecError> {
     let all = NAMESPACE_FLAGS.iter().fold(0, |all, flag| all | flag);
     let mut rules = vec![allow("clone", Some(vec![masked(0, all, 0)?]))?];
@@ -152,9 +152,9 @@ fn greater(index: usize, value: u64) -> Result<LinuxSeccompArg, OciSpecError> {
     LinuxSeccompArgBuilder::default().index(index).value(value).op(LinuxSeccompOperator::ScmpCmpGt).build()
 }
 
-/// Those bits of the argument that are in the mask have this value. libcontainer takes the value from the first field
-/// and the mask from the second, other than the runtime specification has it; should that change, nothing matches and
-/// no process can be made: it fails closed, and every test with it.
+/// Matches if the masked bits of the argument have this value. libcontainer takes the value from the first field and
+/// the mask from the second, unlike the runtime specification. Should that change, nothing matches and no process can
+/// be made: it fails closed, and every test with it.
 fn masked(index: usize, mask: u64, value: u64) -> Result<LinuxSeccompArg, OciSpecError> {
     LinuxSeccompArgBuilder::default()
         .index(index)

@@ -1,5 +1,5 @@
-//! A mount namespace with a tmpfs over `/tmp`: the place where a process that has become a container's root mounts
-//! what it could only open before.
+//! A mount namespace with a tmpfs over `/tmp`, where a process that has become a container's root mounts the
+//! directories that it could only open as the agent's user.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,15 +12,15 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
-/// Where it lies. Every Linux system has the directory.
+/// Its mount point, which every Linux system has.
 pub(crate) const STAGE: &str = "/tmp";
 /// It holds a few small files and mount points.
 const OPTIONS: &str = "size=1m,mode=0755";
 /// Longest overlay option string, in bytes: the kernel takes one page.
 const MAX_OVERLAY_OPTIONS_BYTES: usize = 4095;
 
-/// Moves into a mount namespace of its own and opens directories there. They can be bound later, by a user who could
-/// not have opened them.
+/// Enters a new mount namespace and opens directories there, so that they can be bound later by a user who could not
+/// open them.
 pub(crate) fn open_directories<P: AsRef<Path>>(
     paths: impl IntoIterator<Item = P>,
 ) -> io::Result<Vec<OwnedFd>> {
@@ -35,7 +35,7 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     open(path, flags, Mode::empty()).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))
 }
 
-/// Mounts the tmpfs. Nothing of it, nor of what is mounted in it, is seen outside the namespace.
+/// Mounts the tmpfs. It and the mounts in it are not visible outside the namespace.
 pub(crate) fn mount_stage() -> io::Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -56,23 +56,23 @@ pub(crate) fn bind_in_stage(from: &OwnedFd, name: &str) -> io::Result<PathBuf> {
     Ok(to)
 }
 
-/// Binds layers to directories in the stage. Their names are short: the options of an overlay have all of them.
+/// Binds layers to directories in the stage, with short names, because an overlay's options must list all of them.
 pub(crate) fn bind_layers(layers: &[OwnedFd]) -> io::Result<Vec<PathBuf>> {
     layers.iter().enumerate().map(|(index, layer)| bind_in_stage(layer, &index.to_string())).collect()
 }
 
-/// Protection and what changes over them, as one file system.
+/// An overlay of layers with a writable upper directory.
 pub(crate) struct Overlay<'a> {
     /// The layers, the topmost first.
     pub(crate) lower: &'a [PathBuf],
-    /// A directory that is made for what changes.
+    /// The upper directory, which is created.
     pub(crate) upper: PathBuf,
-    /// A directory that is made for the kernel's use.
+    /// The work directory, which is created.
     pub(crate) work: PathBuf,
 }
 
 impl Overlay<'_> {
-    /// Mounts it. Its root is as the topmost layer's.
+    /// Mounts it. Its root directory has the attributes of the topmost layer's.
     pub(crate) fn mount(&self, at: &Path) -> io::Result<()> {
         DirBuilder::new().mode(0o755).create(&self.upper)?;
         DirBuilder::new().mode(0o700).create(&self.work)?;

@@ -1,4 +1,4 @@
-//! Files and directories of a node's state: private ones, JSON that is written whole or not at all, and what is removed.
+//! Files and directories of a node's state: private directories, atomically written JSON, and removal.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::removal::remove_tree;
 
-/// Makes a directory that only this user can enter, unless it is there.
+/// Makes a directory that only this user can enter, unless it exists.
 pub fn make_private_dir(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -18,15 +18,15 @@ pub fn make_private_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a value as a private file, all of it or nothing, on disk before it returns.
+/// Writes a value as a private file, atomically and durably.
 pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     write_partial(path, value)?.sync_all()?;
     fs::rename(partial(path), path)?;
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
-/// Writes a value as a private file, all of it or nothing; it may be lost when the machine crashes, together with
-/// the container that it is about.
+/// Writes a value as a private file, atomically but not durably: a crash of the machine loses it together with the
+/// container that it is about.
 pub fn write_json_fast(path: &Path, value: &impl Serialize) -> io::Result<()> {
     write_partial(path, value)?;
     fs::rename(partial(path), path)
@@ -43,7 +43,7 @@ fn write_partial(path: &Path, value: &impl Serialize) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a value, or `None` where there is no file.
+/// Reads a value, or `None` if there is no file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
@@ -54,7 +54,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     }
 }
 
-/// Removes a directory and all below, unless it is not there.
+/// Removes a directory with its contents, if it exists.
 pub(crate) fn wipe(path: &Path) -> io::Result<()> {
     remove_tree(path).map_err(|error| io::Error::other(format!("remove {}: {error}", path.display())))
 }

@@ -1,4 +1,4 @@
-//! The ids that containers of this user have outside: ranges of uids and gids that the machine's owner gave the user.
+//! The subordinate ids of this user: the ranges of host uids and gids that its containers use.
 
 use std::io;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 
-/// Uids and gids that a container has: what images may use.
+/// Number of uids and gids of a container.
 pub(crate) const CONTAINER_IDS: u32 = 65_536;
 
 /// A range of subordinate ids.

@@ -1,8 +1,8 @@
-//! The supervisor: a small single-threaded process that outlives the agent. It owns the delegated cgroup, starts a
-//! shim for each container, and has what a dead shim leaves behind swept up.
+//! The supervisor: a small single-threaded process that outlives the agent. It owns the delegated cgroup, starts a shim
+//! for each container, and has the remains of dead shims swept.
 //!
-//! It holds one end of a pipe, the lifeline, whose other end every shim holds: when the supervisor ends, however it
-//! ends, the shims end their containers. It keeps no state that could be lost: what runs is told by the shims.
+//! It holds one end of a pipe, the lifeline, whose other end every shim holds: when the supervisor ends, for whatever
+//! reason, the shims end their containers. It has no state that could be lost: the shims know what runs.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -25,17 +25,17 @@ use crate::messages::{self, SupervisorAnswer, SupervisorCall};
 use crate::process::OWN_PROGRAM;
 use crate::{cgroup, process, sweep, sys, wait};
 
-/// Callers that may be connected at once: the agent makes a connection for each call, one for each start under way.
+/// Most connected callers: the agent makes one connection for each call, and a call for each pending start.
 const MAX_AGENTS: usize = 256;
-/// Connections that may wait to be taken.
+/// Most connections that wait to be accepted.
 const BACKLOG: i32 = 64;
-/// How long the shims may take to end their containers when the supervisor is told to end: their own grace for the
-/// apps, and time to clean up.
+/// How long the shims may take to end their containers when the supervisor ends: their grace for the apps, and time to
+/// clean up.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// The only environment that shims get.
+/// The whole environment of shims.
 const SHIM_ENV: [&str; 1] = ["PATH=/usr/bin:/bin"];
 
-/// What the supervisor was told on its command line.
+/// The options of `berth-agent supervisor`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The node's state directory.
@@ -96,10 +96,10 @@ struct Supervisor {
     signals: SignalFd,
     /// The shims' end of the lifeline.
     lifeline: OwnedFd,
-    /// The supervisor's end; letting go of it ends all containers.
+    /// The supervisor's end; closing it ends all containers.
     held: Option<OwnedFd>,
     agents: Vec<OwnedFd>,
-    /// Each with its directory, which the agent may have moved.
+    /// The shims by pid, each with its directory, which the agent may have renamed.
     shims: HashMap<Pid, OwnedFd>,
     sweepers: Vec<Pid>,
     watch_stdin: bool,
@@ -180,14 +180,14 @@ impl Supervisor {
         }
     }
 
-    /// Has swept up what a shim has left, if anything: one in good order leaves the record of its instance's end, or, if it
-    /// had none, nothing.
+    /// Has the remains of a shim swept, if needed: normally a shim leaves only the record of its instance's end, or
+    /// nothing if it had no instance.
     fn shim_ended(&mut self, directory: &Path) -> anyhow::Result<()> {
         if self.layout.is_trash(directory) {
-            // The end was taken note of: the rest is the agent's.
+            // Already forgotten: the agent removes the rest.
             return Ok(());
         }
-        // One whose container was no instance's has only emptied its directory: it could do no more.
+        // A shim without an instance has only emptied its directory, since it may not remove it.
         if fs::remove_dir(directory).is_ok() || !directory.exists() || directory.join("exit.json").exists() {
             return Ok(());
         }
@@ -211,7 +211,7 @@ impl Supervisor {
         }
     }
 
-    /// Carries out what an agent asks. An error means that it is gone.
+    /// Carries out an agent's call. An error means that the agent is gone.
     fn serve_agent(&mut self, agent: BorrowedFd<'_>) -> io::Result<()> {
         loop {
             let answer = match messages::receive::<SupervisorCall>(agent) {
@@ -246,7 +246,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a shim; its socket takes connections from here on.
+    /// Starts a shim; its socket accepts connections from here on.
     fn spawn(&mut self, name: ShimName) -> io::Result<()> {
         let directory = OwnedFd::from(File::open(self.layout.waiting_shim(name))?);
         let socket = PathBuf::from(format!("/proc/self/fd/{}/shim.sock", directory.as_raw_fd()));
@@ -254,7 +254,7 @@ impl Supervisor {
         let pid = sys::fork(|| {
             let run = || -> io::Result<()> {
                 sys::usual_signals()?;
-                // Above the fixed numbers, so that none of them is overwritten before it is placed.
+                // Moved above the fixed numbers, so that none is overwritten before it is placed.
                 let [lifeline, control, directory] =
                     [&self.lifeline, &control, &directory].map(sys::duplicate_high);
                 sys::place(&lifeline?, 0)?;
@@ -275,7 +275,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Sweeps what shims of an earlier supervisor have left, unless they are still at it themselves.
+    /// Sweeps the remains of shims of an earlier supervisor, unless they are still ending.
     fn sweep_leftovers(&mut self) -> anyhow::Result<()> {
         for directory in self.layout.shims()? {
             let ended = directory.join("exit.json").exists();
@@ -286,21 +286,20 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Empties and removes the groups that no directory knows: what a crash left between the making of the one and of the
-    /// other.
+    /// Empties and removes groups that belong to no directory, left by a crash.
     fn sweep_groups(&self) -> io::Result<()> {
         let shims = self.layout.shims()?;
         let known: HashSet<PathBuf> = shims.iter().flat_map(|shim| sweep::groups(shim)).collect();
         for group in cgroup::groups_of_shims(&self.cgroup) {
             if !known.contains(&group) {
-                tracing::warn!(group = %group.display(), "removing a cgroup that nobody knows");
+                tracing::warn!(group = %group.display(), "removing a cgroup without a shim");
                 cgroup::ControlGroup::load(&group).destroy()?;
             }
         }
         Ok(())
     }
 
-    /// Leaves the sweeping to a process of its own, which must enter a user namespace.
+    /// Sweeps in a separate process, because it must enter a user namespace.
     fn sweep(&mut self, directory: &Path) -> anyhow::Result<()> {
         let pid = sys::fork(|| match sweep::sweep(directory) {
             Ok(()) => 0,

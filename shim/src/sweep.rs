@@ -1,4 +1,4 @@
-//! Sweeps up after a container whose shim is gone: processes, cgroup and disk; and writes down that it was lost.
+//! Cleans up after a container whose shim is gone: processes, cgroup and disk; and records that it was lost.
 
 use std::fs;
 use std::io;
@@ -19,22 +19,21 @@ pub fn main(directory: &Path) -> anyhow::Result<()> {
     Ok(sweep(directory)?)
 }
 
-/// The groups of the container of the shim with this directory and of what serves its network. The configuration says
-/// where they are; without one there are none yet.
+/// The cgroups of a shim's container and network, from its `spare.json`; none if that does not exist yet.
 pub(crate) fn groups(directory: &Path) -> Vec<PathBuf> {
     let config = read_json::<ShimSetup>(&directory.join("spare.json")).ok().flatten();
     config.map_or_else(Vec::new, |config| vec![config.cgroup, config.network_cgroup])
 }
 
-/// Leaves nothing of a container but, if it was an instance's, a record that says that it was lost. For a
-/// single-threaded process, which is in a user namespace afterwards.
+/// Removes everything of a container; if it was an instance, leaves a record that it was lost. For a single-threaded
+/// process, which is in a user namespace afterwards.
 pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
     let groups = groups(directory);
-    // Before the group goes, and with it the count.
+    // Before the group is removed with its counters.
     let cpu_us = groups.first().map(|container| ControlGroup::load(container).cpu_us());
     groups.iter().try_for_each(|group| ControlGroup::load(group).destroy())?;
     if let Some(disk) = read_json::<Disk>(&directory.join("disk.json"))? {
-        // What the container wrote belongs to its users, over whom there is power only inside.
+        // The container's files belong to its users, so they can only be deleted inside a user namespace.
         let (uids, gids) = subordinate_ids::of_this_user()?;
         namespaces::enter_user_namespace(uids, gids)?;
         disk::wipe(&disk, directory)?;
@@ -42,7 +41,7 @@ pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
     if !directory.join("launch.json").exists() {
         return wipe(directory);
     }
-    // What its shim has not come to read: it holds the environment.
+    // Not read by its shim any more, and the environment may hold secrets.
     for unread in ["shim.json", "shim.partial", "run.json", "run.partial"] {
         match fs::remove_file(directory.join(unread)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -50,7 +49,7 @@ pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
         }
     }
     let exit = directory.join("exit.json");
-    // No directory: somebody else has swept, and the agent has taken note of it.
+    // No directory: it was swept already, and the agent has forgotten it.
     if exit.exists() || !directory.exists() {
         return Ok(());
     }

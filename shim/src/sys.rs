@@ -1,4 +1,4 @@
-//! The system-call corner: everything of the runtime that needs `unsafe`, each block with its reason.
+//! System calls: all `unsafe` code of the runtime, each block with its reason.
 //!
 //! Supervisor, shim and builder are single-threaded processes; forking without exec is sound only there.
 #![allow(unsafe_code)]
@@ -24,7 +24,7 @@ pub(crate) const DIRECTORY_FD: RawFd = 4;
 
 /// Runs `child` in a forked process, which exits with what it returns. Returns its pid.
 ///
-/// Only for single-threaded processes: the child shares locks that other threads may hold forever.
+/// Only for single-threaded processes: in the child, locks of other threads would stay locked forever.
 pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
     // SAFETY: the caller's process has one thread, so the child may run any code (checked by its name: shim, builder,
     // supervisor and unpacker start no threads).
@@ -38,8 +38,8 @@ pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
-/// Gives a forked child the signals that programs expect: none blocked, and a broken pipe ends them. (Rust's own start-up
-/// ignores that one, which exec passes on.)
+/// Resets the signals of a forked child to what programs expect: none blocked, and SIGPIPE not ignored, as Rust's
+/// startup has set it, which exec would inherit.
 pub(crate) fn usual_signals() -> io::Result<()> {
     // SAFETY: the default action is no handler that could run anything.
     unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
@@ -61,7 +61,7 @@ pub(crate) fn exec(program: &Path, args: &[&str], env: &[&str]) -> io::Error {
 
 /// Takes over a descriptor that the parent process placed at a fixed number.
 ///
-/// To be called once per number, at the start of a process.
+/// Call it once per number, at the start of a process.
 pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the borrow only lives for the check below, and nothing in this process closes descriptors yet.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -70,7 +70,7 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Puts a descriptor at a fixed number, open across exec. For the moment between fork and exec.
+/// Puts a descriptor at a fixed number, open across exec. For use between fork and exec.
 pub(crate) fn place(fd: &OwnedFd, at: RawFd) -> io::Result<()> {
     // SAFETY: dup2 is given an open descriptor; the target number is one that the child is about to hand to a program.
     let result = unsafe { libc::dup2(fd.as_raw_fd(), at) };
@@ -82,7 +82,7 @@ pub(crate) fn place(fd: &OwnedFd, at: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// A copy of a descriptor whose number is out of the way of the fixed ones.
+/// A copy of a descriptor with a number above the fixed ones.
 pub(crate) fn duplicate_high(fd: &OwnedFd) -> io::Result<OwnedFd> {
     let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(DIRECTORY_FD + 1))?;
     // SAFETY: the kernel has just made this descriptor for us.
@@ -102,7 +102,7 @@ pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
 #[allow(clippy::cast_possible_truncation, reason = "the flag is 1")]
 const UP: libc::c_short = libc::IFF_UP as libc::c_short;
 
-/// What is asked of `ioctl`, in the type that it takes, which differs between C libraries.
+/// Requests of `ioctl`, in its argument type, which differs between C libraries.
 #[allow(clippy::cast_possible_truncation, reason = "both numbers have 16 bits")]
 const GET_FLAGS: libc::Ioctl = libc::SIOCGIFFLAGS as libc::Ioctl;
 #[allow(clippy::cast_possible_truncation, reason = "as above")]
@@ -126,7 +126,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
-/// The version of Landlock that the kernel has.
+/// The kernel's Landlock ABI version.
 pub(crate) fn landlock_version() -> io::Result<i32> {
     const ASK_VERSION: libc::c_int = 1;
     // SAFETY: with this flag the kernel takes no attributes and makes no descriptor.
@@ -136,7 +136,7 @@ pub(crate) fn landlock_version() -> io::Result<i32> {
     i32::try_from(Errno::result(version)?).map_err(io::Error::other)
 }
 
-/// Gives the calling (single-threaded) process the root identity of its user namespace and no other groups.
+/// Makes the calling (single-threaded) process root of its user namespace, without supplementary groups.
 pub(crate) fn become_root() -> io::Result<()> {
     nix::unistd::setgroups(&[])?;
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
@@ -150,7 +150,7 @@ pub(crate) fn set_dumpable(on: bool) -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(on)?)
 }
 
-/// Orphans among the descendants become children of this process.
+/// Makes this process the parent of orphaned descendants (child subreaper).
 pub(crate) fn adopt_orphans() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
@@ -165,7 +165,7 @@ pub(crate) struct Packet {
 /// Descriptors that one packet may carry.
 const MAX_DESCRIPTORS: usize = 4;
 
-/// Sends one packet. `WouldBlock` where the socket does not block and is full.
+/// Sends one packet. `WouldBlock` if the socket is non-blocking and full.
 pub(crate) fn send_packet(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -222,7 +222,7 @@ pub(crate) fn connect(path: &Path) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Takes one waiting connection of a listening socket, or `None`.
+/// Accepts one waiting connection, or `None`.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     match nix::sys::socket::accept4(listener.as_raw_fd(), flags) {
@@ -253,14 +253,14 @@ pub(crate) fn tcp_socket() -> io::Result<OwnedFd> {
     }
 }
 
-/// Writes to a descriptor that a parent process left open for us, as far as possible: the caller is about to end.
+/// Writes to a descriptor that a parent process left open, ignoring errors, because the caller is about to exit.
 pub(crate) fn write_to_inherited(fd: RawFd, bytes: &[u8]) {
     // SAFETY: at worst the number is not open and the write fails; the descriptor is not closed here.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     let _ = nix::unistd::write(borrowed, bytes);
 }
 
-/// Reads to the end of a descriptor that a parent process left open for us.
+/// Reads a descriptor that a parent process left open, to its end.
 pub(crate) fn read_inherited(fd: RawFd) -> io::Result<Vec<u8>> {
     // SAFETY: at worst the number is not open and the read fails; the descriptor is not closed here.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };

@@ -1,5 +1,5 @@
-//! Trials of what containers need, each in a process of its own, which leaves nothing behind: `check` and the start of an
-//! agent find out with them what this machine can do.
+//! Trials of what containers need, each in a separate process, which leaves nothing behind. `check` and the start of an
+//! agent use them to find out what this machine supports.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use crate::network::{Internet, Network, Plan, resolver};
 use crate::protection::Protection;
 use crate::{namespaces, process, stage, subordinate_ids, sys};
 
-/// Size of the disk in memory that is tried out, in bytes.
+/// Size of the trial's disk in memory, in bytes.
 const DISK_BYTES: u64 = 1 << 20;
 
 /// What is tried.
@@ -51,11 +51,11 @@ pub fn main(trial: Trial, paths: &Paths) -> anyhow::Result<()> {
         Trial::MemoryDisk => memory_disk(),
         Trial::Internet => internet(paths.cgroup.as_deref().context("--cgroup is missing")?),
     };
-    // In one line, for whoever has had it tried.
+    // In one line, which `run` reads.
     tried.map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
-/// Has a trial made by a process of its own; the error is what it said.
+/// Runs a trial in a separate process; the error is its message.
 pub fn run(trial: Trial, paths: &Paths) -> Result<(), String> {
     let mut command = Command::new(process::OWN_PROGRAM);
     let name = clap::ValueEnum::to_possible_value(&trial);
@@ -92,7 +92,7 @@ fn namespaces_trial() -> anyhow::Result<()> {
 fn overlay(directory: &Path) -> anyhow::Result<()> {
     let disk = tempfile_in(directory)?;
     let tried = try_overlay(&disk);
-    // What the trial wrote belongs to the containers' root, over whom this process has power now.
+    // The files belong to the containers' root, which this process has the capabilities to delete now.
     let removed = fs::remove_dir_all(&disk).context("remove what the trial wrote");
     tried.and(removed)
 }
@@ -129,7 +129,7 @@ fn memory_disk() -> anyhow::Result<()> {
     use_overlay(&disk)
 }
 
-/// Does with a root filesystem what images and apps do: hides a file and replaces a directory of the image.
+/// Uses a root filesystem as images and apps do: deletes a file and replaces a directory of the image.
 fn use_overlay(disk: &Path) -> anyhow::Result<()> {
     let (lower, root) = (stage::make_in_stage("lower")?, stage::make_in_stage("root")?);
     let (upper, work) = (disk.join("upper"), disk.join("work"));
@@ -175,7 +175,7 @@ fn report(result: anyhow::Result<()>) -> i32 {
 fn await_child(child: nix::unistd::Pid) -> anyhow::Result<()> {
     use nix::sys::wait::{WaitStatus, waitpid};
     let status = waitpid(child, None)?;
-    // What was wrong it has said itself; the process's own error would hide that.
+    // The child has printed its error; this process's own would hide it.
     if !matches!(status, WaitStatus::Exited(_, 0)) {
         std::process::exit(1);
     }

@@ -1,4 +1,4 @@
-//! The user that an image names: by number, or by name as the image's own `/etc/passwd` and `/etc/group` say.
+//! The user of an image: by number, or by name from the image's `/etc/passwd` and `/etc/group`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 /// Most bytes read of an image's passwd or group file: an image is not trusted.
 const MAX_DATABASE_BYTES: u64 = 1 << 20;
 
-/// Who the app runs as, inside its user namespace.
+/// The user that the app runs as, inside its user namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageUser {
     pub(crate) uid: u32,
@@ -49,7 +49,7 @@ fn lookup(text: &str, passwd: &str, group: &str) -> io::Result<ImageUser> {
         }
         None => entry.as_ref().and_then(|f| number(f[3])).unwrap_or(0),
     };
-    // As elsewhere, an image that names its group has no supplementary ones.
+    // As in Docker, an explicit group means no supplementary groups.
     let groups =
         if explicit_group.is_some() || name.is_empty() { Vec::new() } else { memberships(name, gid, group) };
     Ok(ImageUser { uid, gid, groups })
@@ -71,7 +71,7 @@ fn unknown(kind: &str, name: &str, file: &str) -> io::Error {
     ))
 }
 
-/// Reads a file of the image without ever leaving the image, whatever symbolic links it holds. Empty if missing.
+/// Reads a file of the image without following symbolic links out of the image. Empty if missing.
 fn read_inside(rootfs: &Path, path: &str) -> io::Result<String> {
     let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Waits until one of the descriptors can be read or has an error, or until the deadline. Tells which, in their order;
-/// those that are `None` never are.
+/// Waits until one of the descriptors is readable or has an error, or until the deadline. Returns which are, in order;
+/// false for those that are `None`.
 pub(crate) fn wait(sources: &[Option<BorrowedFd<'_>>], deadline: Option<Instant>) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> =
         sources.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();

@@ -2,71 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
+pub use berth_common::fixtures::{app, class};
 use berth_common::ids::{Generation, InstanceId, ObjectKey, ScheduleId};
 use berth_common::image::{Digest, Repository};
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::spec::{
-    AppSpec, ClassSpec, HookKind, ImageRef, NameSource, PathPattern, Recipe, Resources, RouteSpec,
-};
+use berth_common::spec::HookKind;
 use berth_engine::{Event, UsageRecord};
 use serde_json::Value;
 
 use crate::{Delivery, ManifestRecord, Schedule, TagRecord, What};
-
-/// An app with one class and routes with these paths and ports; the object's name is in `{id}` or constant.
-pub fn app(name: &str, routes: &[(&str, Option<u16>)]) -> AppSpec {
-    let route = |(path, port): &(&str, Option<u16>)| {
-        let path = PathPattern::new(path).unwrap();
-        let object = if path.has_parameter("id") {
-            NameSource::PathParameter("id".to_owned())
-        } else {
-            NameSource::Constant("only".parse().unwrap())
-        };
-        let class = "Class".parse().unwrap();
-        RouteSpec { hosts: Vec::new(), methods: Vec::new(), path, class, object, port: *port, rewrite: None }
-    };
-    AppSpec {
-        limits: Default::default(),
-        assets: None,
-        crons: Vec::new(),
-        logs: Default::default(),
-        name: name.parse().unwrap(),
-        classes: BTreeMap::from([("Class".parse().unwrap(), class())]),
-        routes: routes.iter().map(route).collect(),
-    }
-}
-
-/// A minimal class.
-pub fn class() -> ClassSpec {
-    ClassSpec {
-        recipe: Recipe {
-            image: ImageRef::new("x".parse().unwrap(), Digest::of(b"x")),
-            entrypoint: None,
-            env: BTreeMap::new(),
-            resources: Resources::of_type("lite").unwrap(),
-            enable_internet: false,
-            start_boost: None,
-            capabilities: Default::default(),
-        },
-        max_instances: None,
-        default_port: Some(8080),
-        sleep_after: Duration::from_secs(600),
-        start_timeout: Duration::from_secs(8),
-        port_timeout: Duration::from_secs(20),
-        stop_grace: Duration::from_secs(900),
-        prepared: 0,
-        manual_start: false,
-        required_ports: Vec::new(),
-        ping_endpoint: None,
-        secrets: Default::default(),
-        hooks: None,
-        callbacks: Default::default(),
-        of_app: Default::default(),
-    }
-}
 
 /// The usage record of the instance with this number, which ended at this time and ran for a second.
 pub fn life(n: u32, ended_ms: u64) -> UsageRecord {

@@ -1,5 +1,5 @@
-//! `berth-agent check`: what this machine can and cannot do for containers, found out by trying, with the command that
-//! mends it.
+//! `berth-agent check`: tries what containers need on this machine, and prints what is missing with the command that
+//! fixes it.
 
 mod rows;
 
@@ -52,21 +52,21 @@ impl State {
     }
 }
 
-/// One thing that containers need.
+/// The result of one check.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     pub(crate) what: &'static str,
     pub(crate) state: State,
     /// What was found.
     pub(crate) found: String,
-    /// What it is good for.
+    /// What it is needed for.
     pub(crate) why: &'static str,
-    /// What mends it, where it needs mending.
+    /// The command that fixes it, if something is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fix: Option<String>,
 }
 
-/// Prints all rows; fails if instances cannot run.
+/// Prints all rows. Fails if containers cannot run.
 pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
     if Uid::effective().is_root() {
         return as_user(options);
@@ -81,7 +81,7 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if runs { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Agents do not run as root, and root can do what they cannot.
+/// Runs the check as the agents' user: root can do what agents cannot.
 fn as_user(options: &Options) -> anyhow::Result<ExitCode> {
     let user = User::from_name(&options.user)?.with_context(|| {
         format!("there is no user `{}`: `berth-agent prepare` makes one, --user names another", options.user)

@@ -1,4 +1,4 @@
-//! The rows of the table, each found out by its own function.
+//! The checks, one function per row.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
@@ -24,7 +24,7 @@ const KERNEL: (u32, u32) = (5, 11);
 
 const PREPARE: &str = "berth-agent prepare";
 
-/// All of them, in the order in which they build upon each other.
+/// All rows, each after those that it depends on.
 pub(super) fn all(options: &Options) -> Vec<Row> {
     let mut rows =
         vec![kernel(), subordinate_ids(), mappers(), namespaces(), cgroup(options), overlay(options)];
@@ -73,7 +73,7 @@ fn mappers() -> Row {
     let check = |name: &str| {
         let path = find_program(name).ok_or_else(|| format!("{name} is not installed"))?;
         let mode = fs::metadata(&path).map_err(|e| e.to_string())?.permissions().mode();
-        // Some systems give them capabilities instead.
+        // Some systems use file capabilities instead.
         if mode & SETUID == 0 {
             Ok(format!("{} (not setuid)", path.display()))
         } else {

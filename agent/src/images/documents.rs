@@ -1,4 +1,5 @@
-//! Manifests, indexes and configurations on disk, by their digests. What does not match its digest is as good as not there.
+//! Manifests, indexes and configurations on disk, by their digests. A file that does not match its digest counts as
+//! missing.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,14 +10,14 @@ use berth_common::image::Digest;
 
 use berth_shim::state_files::make_private_dir;
 
-/// See the module.
+/// The manifests, indexes and configurations on disk.
 #[derive(Debug)]
 pub(super) struct Documents {
     directory: PathBuf,
 }
 
 impl Documents {
-    /// Those under this directory, which is made if it is missing.
+    /// Opens those under this directory, which is created if missing.
     pub(super) fn open(images: &Path) -> io::Result<Self> {
         make_private_dir(images)?;
         let directory = images.join("documents");
@@ -24,13 +25,13 @@ impl Documents {
         Ok(Self { directory })
     }
 
-    /// One that is there and undamaged.
+    /// Reads one, if it is there and undamaged.
     pub(super) fn read(&self, digest: &Digest) -> Option<Vec<u8>> {
         let bytes = fs::read(self.path(digest)).ok()?;
         (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
-    /// Keeps one, whole or not at all. Lost in a crash of the machine it is fetched again.
+    /// Writes one atomically. If it is lost in a crash of the machine, it is fetched again.
     pub(super) fn write(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(digest);
         let partial = path.with_extension("partial");
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_damaged_document_is_not_there() {
+    fn a_damaged_document_counts_as_missing() {
         let dir = tempfile::tempdir().unwrap();
         let documents = Documents::open(dir.path()).unwrap();
         let digest = Digest::of(b"good");

@@ -1,4 +1,4 @@
-//! Work that is done once for all who want the same at the same time. It goes on when some or all of them go away.
+//! Deduplicates concurrent work by name: all callers share one result. The work goes on even if all of them go away.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use futures_util::future::{LocalBoxFuture, Shared};
 
 type Flight<T> = Shared<LocalBoxFuture<'static, T>>;
 
-/// What is on its way, by name.
+/// Pending work by name.
 pub(super) struct Flights<T: Clone> {
     flying: Rc<RefCell<HashMap<String, Flight<T>>>>,
 }
@@ -28,7 +28,7 @@ impl<T: Clone> fmt::Debug for Flights<T> {
 }
 
 impl<T: Clone + 'static> Flights<T> {
-    /// What comes of the work with this name, which is begun if it is not on its way.
+    /// Joins the pending work with this name, or starts it.
     pub(super) fn join(&self, name: String, work: impl FnOnce() -> LocalBoxFuture<'static, T>) -> Flight<T> {
         if let Some(flight) = self.flying.borrow().get(&name) {
             return flight.clone();
@@ -45,7 +45,7 @@ impl<T: Clone + 'static> Flights<T> {
         flight
     }
 
-    /// Whether it is on its way.
+    /// Whether work with this name is pending.
     pub(super) fn has(&self, name: &str) -> bool {
         self.flying.borrow().contains_key(name)
     }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
-    async fn work_is_done_once_for_all_and_again_for_later_ones() {
+    async fn concurrent_callers_share_the_work_and_later_ones_start_it_again() {
         tokio::task::LocalSet::new()
             .run_until(async {
                 let (flights, begun) = (Flights::default(), Rc::new(Cell::new(0)));

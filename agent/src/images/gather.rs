@@ -1,5 +1,5 @@
-//! How an image comes together: its manifest and configuration first, then its layers side by side, then those that need
-//! what is below them.
+//! Assembles an image: fetches its manifest and configuration, then its layers concurrently, then merges the layers
+//! that depend on those below them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -15,41 +15,41 @@ use tokio::time::Instant;
 
 use super::layers::{LayerName, Unpacked, chain_of};
 use super::modes::{Job, Unpacker};
-use super::spool::{Spool, Transfer, lacking};
+use super::spool::{Spool, Transfer, not_fetched};
 use super::{Failure, Image, Images, LAYERS_AT_ONCE};
 
-/// How long a manifest or configuration may take, with the wait for an edge that has it.
+/// How long a manifest or configuration may take, including the wait for an edge that has it.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest image, in bytes as they are fetched: what its manifest says is believed only up to here.
+/// Largest image, in compressed bytes as its manifest declares them.
 const MAX_IMAGE_BYTES: u64 = 64 << 30;
 
-/// How far an image is.
+/// The progress of an image.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Each layer's bytes, and those of them that are there.
+    /// The size of each layer, and how many of its bytes were fetched.
     layers: RefCell<Vec<(u64, Rc<Cell<u64>>)>>,
     names: RefCell<Vec<LayerName>>,
 }
 
 impl Progress {
-    /// Bytes that are there, and bytes in all: 0 while that is not known.
+    /// Fetched bytes and total bytes; the total is 0 while not known.
     pub(super) fn bytes(&self) -> (u64, u64) {
         let layers = self.layers.borrow();
         layers.iter().fold((0, 0), |(done, total), (size, here)| (done + here.get().min(*size), total + size))
     }
 
-    /// The layers that it has, as far as they are known.
+    /// Its layers, as far as they are known.
     pub(super) fn names(&self) -> Vec<LayerName> {
         self.names.borrow().clone()
     }
 }
 
-/// A layer of an image, and what is known of it.
+/// A layer of an image.
 #[derive(Debug, Clone)]
 struct Layer {
     blob: Descriptor,
     diff: Digest,
-    /// Of it and all below it.
+    /// The chain id of it and all layers below it.
     chain: Digest,
 }
 
@@ -61,16 +61,16 @@ struct Plan {
 
 impl Plan {
     fn of(manifest: &ImageManifest, config: Config) -> Result<Self, Failure> {
-        let parts = manifest.layers_of(&config).map_err(|error| Failure::lasting(error.to_string()))?;
+        let parts = manifest.layers_of(&config).map_err(|error| Failure::permanent(error.to_string()))?;
         if config.architecture != Architecture::HERE {
             let (image, here) = (config.architecture, Architecture::HERE);
-            return Err(Failure::lasting(format!(
+            return Err(Failure::permanent(format!(
                 "it is for linux/{image}, and this node runs linux/{here}"
             )));
         }
         let bytes = manifest.bytes();
         if bytes > MAX_IMAGE_BYTES {
-            return Err(Failure::lasting(format!(
+            return Err(Failure::permanent(format!(
                 "it has {bytes} bytes; at most {MAX_IMAGE_BYTES} are allowed"
             )));
         }
@@ -106,14 +106,14 @@ impl Images {
                     "its lowest layer {} has hard links to files that it does not have",
                     layer.blob.digest
                 );
-                return Err(Failure::lasting(text));
+                return Err(Failure::permanent(text));
             }
             let whole = if alone.summary.needs_parents && !below.is_empty() {
                 self.layer(layer.clone(), LayerName::chained(&layer.chain), below.clone()).await?
             } else {
                 alone
             };
-            // The topmost first.
+            // The topmost layer comes first.
             below.insert(0, whole.files);
         }
         for layer in &plan.layers {
@@ -122,7 +122,7 @@ impl Images {
         Ok(Rc::new(describe(below, plan.config)))
     }
 
-    /// An image of which all is there.
+    /// The image, if all of it is on disk.
     pub(super) fn assemble(&self, digest: &Digest) -> Option<Rc<Image>> {
         let plan = self.plan_here(digest)?;
         let mut below: Vec<PathBuf> = Vec::new();
@@ -138,7 +138,7 @@ impl Images {
         Some(Rc::new(describe(below, plan.config)))
     }
 
-    /// The documents that an image is described by, as far as they are there.
+    /// The digests of an image's manifests and configuration, as far as they are on disk.
     pub(super) fn documents_of(&self, digest: &Digest) -> Vec<Digest> {
         let mut found = vec![*digest];
         let mut manifest = self.documents.read(digest).and_then(|bytes| Manifest::read(&bytes).ok());
@@ -169,19 +169,19 @@ impl Images {
             let here = Architecture::HERE;
             let chosen = index
                 .choose(here)
-                .ok_or_else(|| Failure::lasting(format!("it has nothing for linux/{here}")))?;
+                .ok_or_else(|| Failure::permanent(format!("it has nothing for linux/{here}")))?;
             manifest = self.manifest(&chosen.digest).await?;
         }
         let Manifest::Image(image) = manifest else {
-            return Err(Failure::lasting("its indexes are nested too deeply".to_owned()));
+            return Err(Failure::permanent("its indexes are nested too deeply".to_owned()));
         };
         let config = self.document(&image.config.digest).await?;
-        let config =
-            Config::read(&config).map_err(|error| Failure::lasting(format!("its configuration: {error}")))?;
+        let config = Config::read(&config)
+            .map_err(|error| Failure::permanent(format!("its configuration: {error}")))?;
         Plan::of(&image, config)
     }
 
-    /// The same, of what is there.
+    /// Like `plan`, but only from documents on disk.
     fn plan_here(&self, digest: &Digest) -> Option<Plan> {
         let read = |digest: &Digest| Manifest::read(&self.documents.read(digest)?).ok();
         let image = match read(digest)? {
@@ -197,7 +197,7 @@ impl Images {
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest, Failure> {
         let bytes = self.document(digest).await?;
-        Manifest::read(&bytes).map_err(|error| Failure::lasting(format!("its manifest {digest}: {error}")))
+        Manifest::read(&bytes).map_err(|error| Failure::permanent(format!("its manifest {digest}: {error}")))
     }
 
     async fn document(&self, digest: &Digest) -> Result<Vec<u8>, Failure> {
@@ -205,24 +205,24 @@ impl Images {
             return Ok(bytes);
         }
         let ask = ReadBlob { digest: *digest, from: 0 };
-        let coming = self.sources.read(&ask, Instant::now() + DOCUMENT_TIMEOUT).await;
-        let mut coming = coming.map_err(|error| lacking(&ask, &error))?;
+        let response = self.sources.read(&ask, Instant::now() + DOCUMENT_TIMEOUT).await;
+        let mut response = response.map_err(|error| not_fetched(&ask, &error))?;
         let bytes =
-            tokio::time::timeout(DOCUMENT_TIMEOUT, coming.bytes.read_to_end(MAX_DOCUMENT_BYTES)).await;
+            tokio::time::timeout(DOCUMENT_TIMEOUT, response.bytes.read_to_end(MAX_DOCUMENT_BYTES)).await;
         let bytes = bytes
             .ok()
             .and_then(Result::ok)
-            .ok_or_else(|| Failure::lasting(format!("{digest} did not come whole")))?;
+            .ok_or_else(|| Failure::permanent(format!("{digest} did not come whole")))?;
         let found = Digest::of(&bytes);
         if found != *digest {
-            return Err(Failure::lasting(format!("{digest} is damaged: its digest is {found}")));
+            return Err(Failure::permanent(format!("{digest} is damaged: its digest is {found}")));
         }
         self.counts.fetched_bytes.add(bytes.len() as u64);
         self.documents.write(digest, &bytes)?;
         Ok(bytes)
     }
 
-    /// A layer by this name, fetched and unpacked once for all that want it: alone, or onto those below it.
+    /// Fetches and unpacks a layer, shared with concurrent callers: alone, or onto the layers below it.
     async fn layer(
         self: &Rc<Self>,
         layer: Layer,
@@ -230,30 +230,30 @@ impl Images {
         below: Vec<PathBuf>,
     ) -> Result<Unpacked, Failure> {
         let (images, key) = (Rc::clone(self), name.as_str().to_owned());
-        self.unpacking.join(key, || Box::pin(images.fly(layer, name, below))).await
+        self.unpacking.join(key, || Box::pin(images.fetch_layer(layer, name, below))).await
     }
 
-    async fn fly(
+    async fn fetch_layer(
         self: Rc<Self>,
         layer: Layer,
         name: LayerName,
         below: Vec<PathBuf>,
     ) -> Result<Unpacked, Failure> {
         let done = Rc::clone(self.done.borrow_mut().entry(layer.blob.digest).or_default());
-        let brought = match self.layers.get(&name) {
+        let result = match self.layers.get(&name) {
             Some(there) => Ok(there),
-            None => self.bring(&layer, &name, &below, &done).await,
+            None => self.fetch_and_unpack(&layer, &name, &below, &done).await,
         };
-        if let Ok(unpacked) = &brought {
+        if let Ok(unpacked) = &result {
             done.set(layer.blob.size);
             self.layers.touch(std::slice::from_ref(&unpacked.files));
         }
         self.done.borrow_mut().remove(&layer.blob.digest);
-        brought
+        result
     }
 
-    /// Fetches and unpacks, and where that needs room that can be made, does so once more.
-    async fn bring(
+    /// Fetches and unpacks a layer; if the disk is full, evicts unused layers and tries once more.
+    async fn fetch_and_unpack(
         &self,
         layer: &Layer,
         name: &LayerName,
@@ -265,14 +265,14 @@ impl Images {
         if self.is_full() {
             self.make_room(self.marks.low).await;
         }
-        let brought = self.attempt(layer, name, below, done).await;
-        if brought.is_err() && self.is_full() && self.make_room(self.marks.low).await {
+        let result = self.attempt(layer, name, below, done).await;
+        if result.is_err() && self.is_full() && self.make_room(self.marks.low).await {
             return self.attempt(layer, name, below, done).await;
         }
-        brought
+        result
     }
 
-    /// One try, of which nothing is left where it fails but what came of the layer.
+    /// One attempt. If it fails, only the fetched bytes stay on disk.
     async fn attempt(
         &self,
         layer: &Layer,
@@ -280,14 +280,14 @@ impl Images {
         below: &[PathBuf],
         done: &Cell<u64>,
     ) -> Result<Unpacked, Failure> {
-        let brought = self.try_bring(layer, name, below, done).await;
-        if brought.is_err() {
+        let result = self.try_fetch_and_unpack(layer, name, below, done).await;
+        if result.is_err() {
             self.layers.give_up(name).await;
         }
-        brought
+        result
     }
 
-    async fn try_bring(
+    async fn try_fetch_and_unpack(
         &self,
         layer: &Layer,
         name: &LayerName,
@@ -311,29 +311,29 @@ impl Images {
         let summary = match unpacker.finish().await {
             Ok(summary) => summary,
             Err(failure) => {
-                // Whatever is wrong may be in what was fetched.
+                // The fault may be in the fetched bytes: they are not reused.
                 spool.remove()?;
-                return Err(Failure::lasting(format!("layer {}: {failure}", blob.digest)));
+                return Err(Failure::permanent(format!("layer {}: {failure}", blob.digest)));
             }
         };
         let unpacked = self.layers.keep(name, summary)?;
         self.counts.layers.count();
         if below.is_empty() && unpacked.summary.needs_parents {
-            // Its bytes may be needed once more.
+            // The compressed bytes are needed again if it has to be unpacked onto its parents.
             return Ok(unpacked);
         }
         spool.remove()?;
         tracing::info!(layer = %blob.digest, bytes = blob.size, "unpacked a layer");
         if unpacked.summary.left_out > 0 {
             tracing::warn!(layer = %blob.digest, entries = unpacked.summary.left_out, notes = ?unpacked.summary.notes,
-                "entries of a layer were left out");
+                "some entries of a layer were not unpacked");
         }
         Ok(unpacked)
     }
 }
 
-/// An image of these layers, the topmost first. One that is there twice counts once, at its higher place: an overlay takes
-/// none twice, and what the lower one says the higher says again.
+/// An image of these layers, the topmost first. A layer that occurs twice is used once, at its higher position:
+/// overlayfs refuses duplicates, and the higher one hides the lower one anyway.
 fn describe(mut layers: Vec<PathBuf>, config: Config) -> Image {
     let mut seen = HashSet::new();
     layers.retain(|layer| seen.insert(layer.clone()));

@@ -1,14 +1,14 @@
-//! Unpacked layers on disk: each in a directory of its own, shared by all images and containers that have it.
+//! Unpacked layers on disk: each in a directory of its own, shared by all images and containers that use it.
 //!
 //! ```text
 //! STATE/layers/DIFF           a layer by the digest of its archive: fs/ and summary.json
-//! STATE/layers/chain-CHAIN    one that cannot stand alone, unpacked onto those below it, by the chain of their digests
+//! STATE/layers/chain-CHAIN    one that depends on the layers below it, unpacked onto them, by its chain id
 //! STATE/layers/*.partial      one that is being unpacked
 //! STATE/layers/removed-*      one that is being removed
-//! STATE/images/spool/BLOB.DIFF  the compressed bytes of one that is on its way
+//! STATE/images/spool/BLOB.DIFF  the compressed bytes of one that is being fetched
 //! ```
 //!
-//! The time of a directory's last change says when its layer was used last.
+//! A directory's modification time is the time of its layer's last use.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -36,12 +36,12 @@ const FILES: &str = "fs";
 pub(super) struct LayerName(String);
 
 impl LayerName {
-    /// That of a layer that stands alone.
+    /// The name of a layer that was unpacked alone.
     pub(super) fn alone(diff: &Digest) -> Self {
         Self(diff.hex())
     }
 
-    /// That of one that was unpacked onto others.
+    /// The name of a layer that was unpacked onto others.
     pub(super) fn chained(chain: &Digest) -> Self {
         Self(format!("chain-{}", chain.hex()))
     }
@@ -51,23 +51,23 @@ impl LayerName {
     }
 }
 
-/// The chain of a layer that lies on others: a digest of all of them.
+/// The chain id of a layer on top of others, as the OCI image specification defines it.
 pub(super) fn chain_of(below: Option<&Digest>, diff: &Digest) -> Digest {
     below.map_or(*diff, |below| Digest::of(format!("{below} {diff}").as_bytes()))
 }
 
-/// What is written of a layer beside it.
+/// The metadata file of a layer.
 #[derive(Serialize, Deserialize)]
 struct Note {
     #[serde(flatten)]
     summary: Summary,
-    /// The boot of the machine in which it was unpacked, while its files may not be on the disk: after a crash of the machine
-    /// nobody knows what is in them.
+    /// The boot id of the machine, set while the layer's files may not be synced to disk: after a crash of the machine
+    /// their contents are undefined, so a note with another boot id is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unsynced_in: Option<String>,
 }
 
-/// Writes a note whole or not at all, and durably where it says that the layer is.
+/// Writes a note atomically, and durably if it says that the layer is synced.
 fn write_note(directory: &Path, note: &Note) -> io::Result<()> {
     let partial = directory.join(NOTE_PARTIAL);
     let file = File::create(&partial)?;
@@ -78,9 +78,9 @@ fn write_note(directory: &Path, note: &Note) -> io::Result<()> {
     fs::rename(partial, directory.join(SUMMARY))
 }
 
-/// The same, on a thread that may wait for the disk. One that was removed meanwhile needs it no more.
-fn settle_later(directory: PathBuf, summary: Summary) {
-    tokio::task::spawn_blocking(move || match settle(&directory, summary) {
+/// Like `sync`, on a blocking thread. A layer that was removed meanwhile is no error.
+fn sync_later(directory: PathBuf, summary: Summary) {
+    tokio::task::spawn_blocking(move || match sync(&directory, summary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(layer = %directory.display(), %error, "a layer may have to be fetched again after a crash");
         }
@@ -88,19 +88,19 @@ fn settle_later(directory: PathBuf, summary: Summary) {
     });
 }
 
-/// Has a layer's files, and its place, on the disk, and notes that.
-fn settle(directory: &Path, summary: Summary) -> io::Result<()> {
+/// Syncs a layer's files and its directory entry to disk, and notes that.
+fn sync(directory: &Path, summary: Summary) -> io::Result<()> {
     nix::unistd::syncfs(File::open(directory)?)?;
     write_note(directory, &Note { summary, unsynced_in: None })?;
     File::open(directory)?.sync_all()
 }
 
-/// What this boot of the machine is called.
+/// The boot id of the machine.
 fn this_boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// A layer that is there.
+/// An unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unpacked {
     /// Its files.
@@ -108,19 +108,19 @@ pub(super) struct Unpacked {
     pub(super) summary: Summary,
 }
 
-/// See the module.
+/// The unpacked layers of a node.
 #[derive(Debug)]
 pub(super) struct Layers {
     directory: PathBuf,
     spool: PathBuf,
-    /// How many layers were set aside.
+    /// How many layers were renamed for removal, for unique names.
     removed: Cell<u64>,
-    /// Which boot of the machine this is.
+    /// The boot id of the machine.
     boot: String,
 }
 
 impl Layers {
-    /// Those in a node's state directory.
+    /// Opens those in a node's state directory.
     pub(super) fn open(state: &Path) -> io::Result<Self> {
         let layers = Self {
             directory: state.join("layers"),
@@ -130,53 +130,53 @@ impl Layers {
         };
         make_private_dir(&layers.directory)?;
         make_private_dir(&layers.spool)?;
-        // Mounts of containers name the layers by where they really are.
+        // Mounts of containers show resolved paths.
         Ok(Self { directory: layers.directory.canonicalize()?, ..layers })
     }
 
-    /// A layer that is there whole.
+    /// A completely unpacked layer.
     pub(super) fn get(&self, name: &LayerName) -> Option<Unpacked> {
         let directory = self.path(name);
         let summary = self.note(&directory)?.summary;
         Some(Unpacked { files: directory.join(FILES), summary })
     }
 
-    /// What is noted of a layer of which all is there.
+    /// The note of a complete layer.
     fn note(&self, directory: &Path) -> Option<Note> {
         let note: Note = serde_json::from_slice(&fs::read(directory.join(SUMMARY)).ok()?).ok()?;
         note.unsynced_in.as_ref().is_none_or(|boot| *boot == self.boot).then_some(note)
     }
 
-    /// Where one is unpacked that is not there yet: nothing is left of earlier attempts.
+    /// Prepares the unpacking of a layer: removes what earlier attempts left, and returns the target directory.
     pub(super) async fn begin(&self, name: &LayerName) -> Result<PathBuf, Failure> {
         let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
         wipe(&partial).await?;
-        // One without its summary is of no use, and would stand in the way.
+        // A directory without a valid note is useless and would block the rename in `keep`.
         self.remove(name).await?;
         Ok(partial)
     }
 
-    /// Puts one to its place that was unpacked. It can be used at once; that it is on the disk follows by itself.
+    /// Moves an unpacked layer to its final name. It can be used at once; it is synced to disk in the background.
     pub(super) fn keep(&self, name: &LayerName, summary: Summary) -> io::Result<Unpacked> {
         let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
         fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         let note = Note { summary, unsynced_in: Some(self.boot.clone()) };
         write_note(&partial, &note)?;
-        let place = self.path(name);
-        fs::rename(&partial, &place)?;
-        settle_later(place.clone(), note.summary.clone());
-        Ok(Unpacked { files: place.join(FILES), summary: note.summary })
+        let directory = self.path(name);
+        fs::rename(&partial, &directory)?;
+        sync_later(directory.clone(), note.summary.clone());
+        Ok(Unpacked { files: directory.join(FILES), summary: note.summary })
     }
 
-    /// Removes what came of an attempt that failed.
+    /// Removes the files of a failed attempt.
     pub(super) async fn give_up(&self, name: &LayerName) {
         let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
         if let Err(error) = wipe(&partial).await {
-            tracing::warn!(directory = %partial.display(), %error, "cannot remove a layer that was not unpacked");
+            tracing::warn!(directory = %partial.display(), %error, "cannot remove a partly unpacked layer");
         }
     }
 
-    /// Removes a layer, if it is there. From its first moment on it is not.
+    /// Removes a layer, if it exists. It is gone for other callers before its files are deleted.
     pub(super) async fn remove(&self, name: &LayerName) -> Result<(), Failure> {
         match self.set_aside(name)? {
             Some(trash) => wipe(&trash).await,
@@ -184,9 +184,10 @@ impl Layers {
         }
     }
 
-    /// Takes a layer away in one step; what is left is to be wiped. None where it is not there.
+    /// Renames a layer for removal, atomically; the caller deletes the returned directory. `None` if there is no such
+    /// layer.
     pub(super) fn set_aside(&self, name: &LayerName) -> io::Result<Option<PathBuf>> {
-        // A number, because what was set aside before may not be wiped yet.
+        // Numbered, because an earlier one of the same name may not be deleted yet.
         let count = self.removed.get();
         self.removed.set(count + 1);
         let trash = self.directory.join(format!("{REMOVED}{}-{count}-{}", std::process::id(), name.0));
@@ -196,17 +197,17 @@ impl Layers {
         }
     }
 
-    /// Notes that layers are used.
+    /// Records that layers are used now.
     pub(super) fn touch(&self, files: &[PathBuf]) {
         for directory in files.iter().filter_map(|files| files.parent()) {
             let touched = File::open(directory).and_then(|file| file.set_modified(SystemTime::now()));
             if let Err(error) = touched {
-                tracing::debug!(layer = %directory.display(), %error, "cannot note that a layer is used");
+                tracing::debug!(layer = %directory.display(), %error, "cannot record the use of a layer");
             }
         }
     }
 
-    /// All that are there whole, the one first that was used least recently.
+    /// All complete layers, the least recently used first.
     pub(super) fn by_last_use(&self) -> io::Result<Vec<LayerName>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
@@ -226,13 +227,13 @@ impl Layers {
         Some(LayerName(name.to_str()?.to_owned()))
     }
 
-    /// Where the compressed bytes of a layer come in.
+    /// The spool file of a layer's compressed bytes.
     pub(super) fn spool_of(&self, blob: &Digest, diff: &Digest) -> PathBuf {
         self.spool.join(format!("{}.{}", blob.hex(), diff.hex()))
     }
 
-    /// Removes what an agent has left that was killed, but for layers that were on their way and can go on. None of it is
-    /// in use by this one.
+    /// Removes what a killed agent left behind, except for spool files that can be resumed. Must run before this agent
+    /// uses any of it.
     pub(super) async fn tidy(&self) -> Result<(), Failure> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -240,7 +241,7 @@ impl Layers {
             if name.ends_with(PARTIAL) || name.starts_with(REMOVED) {
                 wipe(&entry.path()).await?;
             } else if let Some(Note { summary, unsynced_in: Some(_) }) = self.note(&entry.path()) {
-                settle_later(entry.path(), summary);
+                sync_later(entry.path(), summary);
             }
         }
         for entry in fs::read_dir(&self.spool)? {
@@ -256,7 +257,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Removes the bytes of layers that have not come any further for so long.
+    /// Removes spool files that have not grown for this long.
     pub(super) fn drop_old_spools(&self, age: Duration) -> io::Result<()> {
         for entry in fs::read_dir(&self.spool)? {
             let entry = entry?;
@@ -267,7 +268,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Removes what is left of the compressed bytes of a layer.
+    /// Removes a layer's spool file, if there is one.
     pub(super) fn drop_spool(&self, blob: &Digest, diff: &Digest) -> io::Result<()> {
         match fs::remove_file(self.spool_of(blob, diff)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -275,7 +276,7 @@ impl Layers {
         }
     }
 
-    /// The directory that all are in.
+    /// The directory of all layers.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -290,7 +291,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_layer_that_a_crash_of_the_machine_may_have_damaged_is_not_there() {
+    async fn a_layer_that_was_not_synced_before_a_crash_of_the_machine_counts_as_missing() {
         let dir = tempfile::tempdir().unwrap();
         make_private_dir(&dir.path().join("images")).unwrap();
         let mut layers = Layers::open(dir.path()).unwrap();
@@ -302,19 +303,19 @@ mod tests {
         assert!(layers.get(&name).is_some());
         layers.boot = "another".to_owned();
         assert!(layers.get(&name).is_none());
-        settle(&directory, Summary::default()).unwrap();
+        sync(&directory, Summary::default()).unwrap();
         assert!(layers.get(&name).is_some());
     }
 
     #[test]
-    fn chains_are_as_the_image_specification_has_them() {
+    fn chain_ids_are_those_of_the_image_specification() {
         let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
         assert_eq!(chain_of(None, &a), a);
         assert_eq!(chain_of(Some(&a), &b), Digest::of(format!("{a} {b}").as_bytes()));
     }
 
     #[tokio::test]
-    async fn only_whole_layers_are_there_and_the_least_used_comes_first() {
+    async fn only_complete_layers_are_listed_the_least_recently_used_first() {
         let dir = tempfile::tempdir().unwrap();
         make_private_dir(&dir.path().join("images")).unwrap();
         let layers = Layers::open(dir.path()).unwrap();

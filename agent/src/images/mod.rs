@@ -1,15 +1,24 @@
-//! The node's images: fetched from edges by digest, each part once, and unpacked once. `runtime` asks for one to be
-//! opened; edges say which are to be held.
+//! The node's images: fetched from edges by digest and unpacked, each layer once. `runtime` opens images to run them;
+//! edges set the wanted images, which are fetched ahead of need.
 //!
 //! ```text
-//!              manifest, configuration    layers, several at once           those that need what is below them
-//! (wanted) ──▶ documents ───────────────▶ fetching ⇄ unpacking ───────────▶ merged ───▶ ready ──no room, not used──▶ gone
-//!     ▲            │ no edge, cut: again, from where it was     │
-//!     └────────────┴─────── refused, damaged, no room ──────────┘ failed: told, and tried again later
+//!              manifest, configuration    layers, several at once          those that depend on others
+//! (wanted) ──▶ documents ───────────────▶ fetching ⇄ unpacking ──────────▶ merged ──▶ ready ──full, unused──▶ evicted
+//!     ▲            │ no edge, or cut: resumed                   │
+//!     └────────────┴─────── refused, damaged, disk full ────────┘ failed: reported, and retried later
 //! ```
 //!
-//! `sources` is where blobs come from, `documents` and `layers` what is on disk, `spool` a layer on its way, `gather` how
-//! an image comes together, `wanted` what edges want held, `reclaim` makes room.
+//! What fails, and what happens then:
+//! * No edge is connected, or the transfer is cut: it is resumed where it stopped, on any edge's connection, for 30 s.
+//! * Every edge refuses the blob, or its digest or size is wrong: the image fails; wanted ones are retried with
+//!   backoff.
+//! * The disk is full: unused layers are evicted and the layer is tried once more; then the image fails.
+//! * The unpacking process fails or is killed: the image fails, and the layer's bytes are fetched anew.
+//! * The agent is killed: partly unpacked layers are removed at the next start, spool files are resumed.
+//! * The machine crashes: layers that were not synced to disk count as missing and are fetched again.
+//!
+//! `sources` fetches blobs, `documents` and `layers` are on disk, `spool` is a layer being fetched, `gather` assembles
+//! an image, `wanted` fetches ahead of need, `reclaim` evicts.
 
 mod documents;
 mod flights;
@@ -42,12 +51,12 @@ use self::sources::Sources;
 use self::wanted::WantedImages;
 use crate::launch::LaunchError;
 
-/// Layers that are fetched or unpacked at once: they share the link and the processors.
+/// Layers that are fetched or unpacked at once: they share the network and the CPUs.
 const LAYERS_AT_ONCE: usize = 4;
-/// Images remembered as opened without being used. More than a node has at once; those not in use are forgotten then.
+/// Cache size of opened images: more than a node uses at once. Above it, unused ones are dropped.
 const MAX_OPENED: usize = 1024;
 
-/// An image, ready to be run. As long as somebody has it, its layers stay.
+/// An image that is ready to run. Its layers are not evicted while an `Rc` of it exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// Directories of its unpacked layers, the topmost first.
@@ -62,30 +71,30 @@ pub struct Image {
     pub user: String,
 }
 
-/// Why an image cannot be had.
+/// Why an image is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct Failure {
     text: String,
-    /// It may be otherwise in a moment, without anybody doing anything.
-    passing: bool,
+    /// Whether it is expected to go away by itself, such as a lost connection.
+    transient: bool,
 }
 
 impl Failure {
-    /// Something that somebody has to see to.
-    fn lasting(text: impl Into<String>) -> Self {
-        Self { text: text.into(), passing: false }
+    /// A failure that needs a person, or a new image.
+    fn permanent(text: impl Into<String>) -> Self {
+        Self { text: text.into(), transient: false }
     }
 
-    /// Such as a connection that was lost.
-    fn passing(text: impl Into<String>) -> Self {
-        Self { text: text.into(), passing: true }
+    /// A failure such as a lost connection.
+    fn transient(text: impl Into<String>) -> Self {
+        Self { text: text.into(), transient: true }
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::lasting(match error.kind() {
+        Self::permanent(match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 format!(
                     "the disk of the node's state is full ({error}): make room, or lower --image-high-water"
@@ -96,16 +105,16 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What was fetched and unpacked.
+/// Counters of fetched and unpacked images.
 #[derive(Debug, Default)]
 pub(crate) struct ImageCounts {
     /// Bytes that came from edges.
     pub(crate) fetched_bytes: Counter,
-    /// Layers that came whole.
+    /// Layers that were fetched and unpacked.
     pub(crate) layers: Counter,
-    /// Images that could not be had.
+    /// Images that failed.
     pub(crate) failed: Counter,
-    /// Layers that went to make room.
+    /// Layers that were evicted.
     pub(crate) evicted: Counter,
 }
 
@@ -117,25 +126,25 @@ pub struct Images {
     sources: Sources,
     marks: WaterMarks,
     opened: RefCell<HashMap<Digest, Rc<Image>>>,
-    /// Images on their way.
+    /// Images that are being fetched.
     images: Flights<Result<Rc<Image>, Failure>>,
-    /// How far they are.
+    /// The progress of those.
     progress: RefCell<HashMap<Digest, Rc<Progress>>>,
-    /// Layers on their way, by the name of their directory.
+    /// Layers that are being fetched and unpacked, by the name of their directory.
     unpacking: Flights<Result<Unpacked, Failure>>,
-    /// How many bytes of a blob are there that is on its way.
+    /// Fetched bytes of each blob in progress.
     done: RefCell<HashMap<Digest, Rc<Cell<u64>>>>,
     room: Semaphore,
     wanted: WantedImages,
-    /// Something may have become reclaimable, or room scarce.
+    /// Wakes `reclaim`: a layer may be evictable, or the disk full.
     look: Notify,
-    /// There are containers whose images are not known: nothing is reclaimed.
+    /// Some adopted containers use images that could not be read: no layer is evicted.
     unknown_in_use: Cell<bool>,
     counts: ImageCounts,
 }
 
 impl Images {
-    /// The images in the node's state directory, which is made if it is missing.
+    /// Opens the images in the node's state directory, which is created if missing.
     pub fn open(state: &Path, marks: WaterMarks) -> io::Result<Rc<Self>> {
         make_private_dir(state)?;
         Ok(Rc::new(Self {
@@ -156,21 +165,21 @@ impl Images {
         }))
     }
 
-    /// Begins to hold what is wanted, and to remove what is not needed: only once the images of all containers of an earlier
-    /// agent were adopted.
+    /// Starts to fetch wanted images and to evict unused layers. Call it only after the images of all containers of an
+    /// earlier agent were adopted, or their layers could be evicted.
     pub(crate) fn begin(self: &Rc<Self>) {
         tokio::task::spawn_local(Rc::clone(self).keep_tidy());
-        tokio::task::spawn_local(Rc::clone(self).hold_wanted());
+        tokio::task::spawn_local(Rc::clone(self).fetch_wanted());
     }
 
-    /// Opens an image, fetching what is not there yet. Concurrent calls share the work.
+    /// Opens an image, fetching what is missing. Concurrent calls share the work.
     pub(crate) async fn get(self: &Rc<Self>, digest: &Digest) -> Result<Rc<Image>, LaunchError> {
         self.fetch(*digest)
             .await
             .map_err(|failure| LaunchError::new(RefusalCode::Image, format!("image {digest}: {failure}")))
     }
 
-    /// An image that a container of an earlier agent was made from, so that its layers stay.
+    /// The image of a container of an earlier agent, so that its layers are not evicted.
     pub(crate) fn adopt(&self, digest: &Digest) -> Option<Rc<Image>> {
         let image = self.known(digest).or_else(|| self.assemble(digest));
         match &image {
@@ -180,7 +189,7 @@ impl Images {
         image
     }
 
-    /// Where images come from.
+    /// The sources of blobs.
     pub(crate) fn sources(&self) -> &Sources {
         &self.sources
     }
@@ -205,7 +214,7 @@ impl Images {
         match &gathered {
             Ok(image) => self.remember(digest, Rc::clone(image)),
             Err(failure) => {
-                tracing::warn!(image = %digest, %failure, "cannot have an image");
+                tracing::warn!(image = %digest, %failure, "cannot fetch an image");
                 self.counts.failed.count();
             }
         }
@@ -226,7 +235,7 @@ impl Images {
         opened.insert(digest, image);
     }
 
-    /// The names of the layers that must stay: those of containers, of images on their way, and of wanted ones.
+    /// The names of layers that must not be evicted: those of containers, of images in progress, and of wanted images.
     fn needed(&self) -> HashSet<LayerName> {
         let wanted = self.wanted.all();
         let opened = self.opened.borrow();

@@ -1,4 +1,5 @@
-//! Work on unpacked layers: done by processes of their own, because their files belong to the containers' users.
+//! Starts the processes that unpack and delete layers: separate ones, because the files belong to the containers'
+//! users.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,25 +12,25 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::Failure;
 
-/// A layer to be unpacked.
+/// A layer to unpack.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
-    /// The directory that is made.
+    /// The directory to create.
     pub(super) target: &'a Path,
-    /// The file that the compressed layer comes into.
+    /// The spool file of the compressed layer.
     pub(super) blob: &'a Path,
     pub(super) digest: Digest,
     pub(super) length: u64,
     /// The digest before compression.
     pub(super) diff: Digest,
-    /// What it is unpacked onto, the topmost first; alone without.
+    /// The layers that it is unpacked onto, the topmost first; empty to unpack it alone.
     pub(super) parents: &'a [PathBuf],
 }
 
-/// A process that unpacks a layer while it arrives.
+/// A process that unpacks a layer while it is being fetched.
 pub(super) struct Unpacker {
     child: Child,
-    bell: Option<ChildStdin>,
+    progress: Option<ChildStdin>,
 }
 
 impl Unpacker {
@@ -41,38 +42,38 @@ impl Unpacker {
             command.arg("--parent").arg(parent);
         }
         let mut child = command.stdin(Stdio::piped()).spawn()?;
-        let bell = child.stdin.take();
-        Ok(Self { child, bell })
+        let progress = child.stdin.take();
+        Ok(Self { child, progress })
     }
 
-    /// Tells how many bytes of the layer are there. False where it has ended already: it says why when it is waited for.
-    pub(super) async fn tell(&mut self, there: u64) -> bool {
-        match &mut self.bell {
-            Some(bell) => bell.write_all(&there.to_be_bytes()).await.is_ok(),
+    /// Reports how many bytes of the layer are in the spool. False if the process has ended: `finish` gives the reason.
+    pub(super) async fn advance(&mut self, there: u64) -> bool {
+        match &mut self.progress {
+            Some(progress) => progress.write_all(&there.to_be_bytes()).await.is_ok(),
             None => false,
         }
     }
 
     /// Waits for its end.
     pub(super) async fn finish(mut self) -> Result<Summary, Failure> {
-        self.bell = None;
+        self.progress = None;
         let output = self.child.wait_with_output().await?;
         if !output.status.success() {
-            return Err(said(&output.stderr));
+            return Err(failure_of(&output.stderr));
         }
         serde_json::from_slice(&output.stdout).map_err(|error| {
-            Failure::lasting(format!("the unpacking process said something else than expected: {error}"))
+            Failure::permanent(format!("the unpacking process wrote an unexpected result: {error}"))
         })
     }
 }
 
-/// Removes a directory whose contents belong to the containers' users.
+/// Deletes a directory whose contents belong to the containers' users.
 pub(super) async fn wipe(path: &Path) -> Result<(), Failure> {
     if !path.exists() {
         return Ok(());
     }
     let output = mode("wipe", path).stdin(Stdio::null()).output().await?;
-    if output.status.success() { Ok(()) } else { Err(said(&output.stderr)) }
+    if output.status.success() { Ok(()) } else { Err(failure_of(&output.stderr)) }
 }
 
 /// A hidden mode of this program, on a directory.
@@ -80,13 +81,13 @@ fn mode(name: &str, directory: &Path) -> Command {
     let mut command = Command::new(berth_shim::process::OWN_PROGRAM);
     command.arg(name).arg("--directory").arg(directory).kill_on_drop(true);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    // What it says on failure is shown to people.
+    // Its error text is shown to users, without a backtrace.
     command.env("RUST_BACKTRACE", "0");
     command
 }
 
-fn said(stderr: &[u8]) -> Failure {
+fn failure_of(stderr: &[u8]) -> Failure {
     let text = String::from_utf8_lossy(stderr);
     let text = text.trim().strip_prefix("Error: ").unwrap_or(text.trim());
-    Failure::lasting(text.replace("\n\nCaused by:\n   ", ":").replace("\n   ", ""))
+    Failure::permanent(text.replace("\n\nCaused by:\n   ", ":").replace("\n   ", ""))
 }

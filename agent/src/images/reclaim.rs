@@ -1,5 +1,5 @@
-//! Makes room when the disk fills up: layers that nobody needs go, the one first that was used least recently. Never one of
-//! a container, of an image on its way, or of one that an edge wants held.
+//! Evicts unused layers when the disk fills up, the least recently used first. Never one of a container, of an image in
+//! progress, or of a wanted image.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -10,49 +10,49 @@ use nix::sys::statvfs::statvfs;
 use super::modes::wipe;
 use super::{Image, Images, LayerName};
 
-/// How often the disk is looked at without a reason.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// How long the bytes of a layer may lie there without any more coming.
+/// How often the disk's usage is checked.
+const CHECK_EVERY: Duration = Duration::from_secs(60);
+/// Age at which a spool file that no longer grows is removed.
 const OLD_SPOOL: Duration = Duration::from_secs(600);
 
 /// How full the disk of the node's state may become, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaterMarks {
-    /// From here on room is made.
+    /// Eviction starts here.
     pub high: u8,
-    /// Until here, as far as there is something that nobody needs.
+    /// Eviction stops here, or when no layer is unused.
     pub low: u8,
 }
 
 impl Images {
-    /// Tidies up after an earlier agent, and then looks after the disk for as long as the agent lives.
+    /// Cleans up after an earlier agent, and then evicts layers as needed for as long as the agent lives.
     pub(super) async fn keep_tidy(self: Rc<Self>) {
         if let Err(error) = self.layers.tidy().await {
-            tracing::warn!(%error, "cannot remove what an earlier agent has left of images");
+            tracing::warn!(%error, "cannot clean up images of an earlier agent");
         }
         loop {
             if self.is_full() {
                 self.make_room(self.marks.low).await;
             }
             if let Err(error) = self.layers.drop_old_spools(OLD_SPOOL) {
-                tracing::warn!(%error, "cannot remove what came of layers that nobody fetches any more");
+                tracing::warn!(%error, "cannot remove old spool files");
             }
-            let _ = tokio::time::timeout(LOOK_EVERY, self.look.notified()).await;
+            let _ = tokio::time::timeout(CHECK_EVERY, self.look.notified()).await;
         }
     }
 
-    /// Whether the disk is as full as it may become.
+    /// Whether the disk has reached the high water mark.
     pub(super) fn is_full(&self) -> bool {
         self.used_percent().is_some_and(|used| used >= u64::from(self.marks.high))
     }
 
-    /// Removes layers until the disk is no fuller than this, or nothing is left to remove; whether it removed any.
+    /// Evicts layers until the disk is no fuller than this or no unused layer is left. Returns whether it evicted any.
     pub(super) async fn make_room(&self, low: u8) -> bool {
         let mut removed = false;
         let layers = match self.layers.by_last_use() {
             Ok(layers) => layers,
             Err(error) => {
-                tracing::error!(%error, "cannot look for layers to remove");
+                tracing::error!(%error, "cannot list layers to evict");
                 return false;
             }
         };
@@ -60,7 +60,7 @@ impl Images {
             if self.unknown_in_use.get() || self.used_percent().is_none_or(|used| used <= u64::from(low)) {
                 break;
             }
-            // Between this look and the step that takes it away nobody can come.
+            // No await between this check and the rename, so no container can start to use the layer.
             if self.needed().contains(&name) || self.unpacking.has(name.as_str()) {
                 continue;
             }
@@ -70,12 +70,12 @@ impl Images {
                     self.forget_images_with(&name);
                     removed = true;
                     self.counts.evicted.count();
-                    tracing::info!(layer = name.as_str(), "removed a layer that nobody needs, to make room");
+                    tracing::info!(layer = name.as_str(), "evicted an unused layer");
                     if let Err(error) = wipe(&trash).await {
-                        tracing::error!(directory = %trash.display(), %error, "cannot remove a layer");
+                        tracing::error!(directory = %trash.display(), %error, "cannot evict a layer");
                     }
                 }
-                Err(error) => tracing::error!(layer = name.as_str(), %error, "cannot remove a layer"),
+                Err(error) => tracing::error!(layer = name.as_str(), %error, "cannot evict a layer"),
             }
         }
         self.drop_documents();
@@ -89,7 +89,7 @@ impl Images {
         self.opened.borrow_mut().retain(|_, image| !has(image));
     }
 
-    /// Removes what describes images that are not there any more.
+    /// Removes the documents of images that are gone.
     fn drop_documents(&self) {
         let mut kept = HashSet::new();
         let wanted = self.wanted.all();
@@ -105,7 +105,7 @@ impl Images {
     fn used_percent(&self) -> Option<u64> {
         let disk = statvfs(self.layers.directory()).ok()?;
         let used = disk.blocks().checked_sub(disk.blocks_free())?;
-        // What only root may use counts as used by nobody.
+        // As `df` counts: blocks reserved for root are neither used nor available.
         (used * 100).div_ceil(1.max(used + disk.blocks_available())).into()
     }
 }

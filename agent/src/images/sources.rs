@@ -1,4 +1,4 @@
-//! Where images come from: the connections of edges that offer them. What comes is checked by whoever asked.
+//! The sources of images: the connections of edges that deliver them. The caller verifies what it reads.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,43 +15,43 @@ use tokio::time::Instant;
 /// How long a blob's first bytes may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long after edges that did not answer they are asked again, unless one connects before.
+/// Delay before edges that did not answer are asked again, unless one connects earlier.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Why a blob does not come from anywhere.
+/// Why a blob could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SourceError {
-    /// An edge may come back.
+    /// No edge is connected, or none answered: it may come back.
     #[error("no edge that has it is connected")]
     Nowhere,
-    /// Every edge that is connected says no.
+    /// Every connected edge refused.
     #[error("{0}")]
     Refused(Refusal),
 }
 
-/// See the module.
+/// The connections of edges that deliver images.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     connections: RefCell<BTreeMap<EdgeId, Connection>>,
     changed: Notify,
 }
 
-/// A blob that comes.
-pub(super) struct Coming {
+/// The response of an edge that sends a blob.
+pub(super) struct BlobResponse {
     /// Bytes of the whole blob.
     pub(super) length: u64,
-    /// Its bytes from where they were asked for.
+    /// Its bytes from the requested offset on.
     pub(super) bytes: RecvStream,
 }
 
 impl Sources {
-    /// From now on images come from this connection too.
+    /// Adds a connection, in place of an older one of the same edge.
     pub(crate) fn add(&self, edge: EdgeId, connection: Connection) {
         self.connections.borrow_mut().insert(edge, connection);
         self.changed.notify_waiters();
     }
 
-    /// Not from this one any more.
+    /// Removes a connection.
     pub(crate) fn remove(&self, edge: &EdgeId, connection: &Connection) {
         let mut connections = self.connections.borrow_mut();
         if connections.get(edge).is_some_and(|known| known.stable_id() == connection.stable_id()) {
@@ -59,14 +59,14 @@ impl Sources {
         }
     }
 
-    /// Asks every edge, one after the other; waits for one to come until the deadline.
-    pub(super) async fn read(&self, ask: &ReadBlob, deadline: Instant) -> Result<Coming, SourceError> {
+    /// Asks every edge in turn. If none has the blob or answers, waits for another to connect, until the deadline.
+    pub(super) async fn read(&self, ask: &ReadBlob, deadline: Instant) -> Result<BlobResponse, SourceError> {
         loop {
             let changed = self.changed.notified();
             let refused = match self.read_now(ask).await {
                 Err(SourceError::Nowhere) => None,
                 Err(SourceError::Refused(refusal)) => Some(refusal),
-                Ok(coming) => return Ok(coming),
+                Ok(response) => return Ok(response),
             };
             if let Some(refusal) = refused {
                 return Err(SourceError::Refused(refusal));
@@ -78,14 +78,14 @@ impl Sources {
         }
     }
 
-    async fn read_now(&self, ask: &ReadBlob) -> Result<Coming, SourceError> {
+    async fn read_now(&self, ask: &ReadBlob) -> Result<BlobResponse, SourceError> {
         let connections: Vec<Connection> = self.connections.borrow().values().cloned().collect();
         let mut refused = None;
         for connection in connections {
             match tokio::time::timeout(ANSWER_TIMEOUT, open(&connection, ask)).await {
-                Ok(Some(Ok(coming))) => return Ok(coming),
+                Ok(Some(Ok(response))) => return Ok(response),
                 Ok(Some(Err(refusal))) => refused = Some(refusal),
-                // Lost, or as good as that: it comes back as another connection.
+                // The connection is lost or stuck: the edge will open another one.
                 Ok(None) | Err(_) => {}
             }
         }
@@ -93,15 +93,15 @@ impl Sources {
     }
 }
 
-async fn open(connection: &Connection, ask: &ReadBlob) -> Option<Result<Coming, Refusal>> {
+async fn open(connection: &Connection, ask: &ReadBlob) -> Option<Result<BlobResponse, Refusal>> {
     let (mut send, mut bytes) = connection.open_bi().await.ok()?;
     let mut request = frame::encode(ask).ok()?;
     request.insert(0, STREAM_BLOB);
     send.write_all(&request).await.ok()?;
-    // Refused only where the edge has stopped the stream; reading tells why.
+    // Fails only if the edge has stopped the stream; reading gives the reason.
     let _ = send.finish();
     match frame::read::<BlobAnswer>(&mut bytes).await.ok()?? {
-        BlobAnswer::Here { length } => Some(Ok(Coming { length, bytes })),
+        BlobAnswer::Here { length } => Some(Ok(BlobResponse { length, bytes })),
         BlobAnswer::Refused(refusal) => Some(Err(refusal)),
     }
 }

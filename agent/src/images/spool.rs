@@ -1,5 +1,5 @@
-//! A layer on its way: its compressed bytes go to a file as fast as they come, and from there to the process that unpacks
-//! them. A transfer that was cut goes on where the file ends.
+//! A layer that is being fetched: its compressed bytes are written to a spool file, from which the unpacking process
+//! reads. An interrupted transfer is resumed at the end of the file.
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
@@ -19,16 +19,16 @@ use super::Failure;
 use super::modes::Unpacker;
 use super::sources::{SourceError, Sources};
 
-/// Bytes that are written at once. What was received and not yet written when the agent is killed is fetched again.
+/// Size of one write. Bytes that were received but not written when the agent is killed are fetched again.
 const CHUNK_BYTES: usize = 256 << 10;
-/// How long no byte may come before the transfer is asked for anew.
+/// How long a transfer may stall before it is requested again.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long no byte may come, over any number of tries, before it is given up: an edge that restarts is back by then.
+/// How long a transfer may stall over all attempts before it fails: long enough for an edge to restart.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Rest after a try that brought nothing.
+/// Delay after a failed attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// See the module.
+/// The spool file of a layer.
 #[derive(Debug)]
 pub(super) struct Spool {
     path: PathBuf,
@@ -37,7 +37,7 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// The spool at this path, with what came before. One that is longer than its blob is none of it.
+    /// Opens the spool at this path, with the bytes that it has. One that is longer than its blob is emptied.
     pub(super) fn open(path: PathBuf, length: u64) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
@@ -53,7 +53,7 @@ impl Spool {
         &self.path
     }
 
-    /// Removes it: it has come whole and is unpacked, or is no good.
+    /// Removes it, once it is unpacked or found to be damaged.
     pub(super) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
@@ -67,30 +67,30 @@ impl Spool {
     }
 }
 
-/// A transfer.
+/// The transfer of a blob into a spool.
 pub(super) struct Transfer<'a> {
     pub(super) sources: &'a Sources,
     pub(super) blob: &'a Descriptor,
     pub(super) fetched: &'a Counter,
-    /// Shown while it lasts.
+    /// Its progress in bytes.
     pub(super) done: &'a Cell<u64>,
 }
 
-/// Why a try has ended.
+/// Why an attempt has ended.
 enum Cut {
-    /// Nobody needs the rest: the process that unpacks has ended.
+    /// The unpacking process has ended: the rest is not needed.
     Unwanted,
-    /// It may be asked for anew.
+    /// The stream was lost: it may be requested again.
     Lost,
     Failed(Failure),
 }
 
 impl Transfer<'_> {
-    /// Brings what is missing. Ends early where the unpacking process has.
+    /// Fetches the missing bytes. Ends early if the unpacking process has ended.
     pub(super) async fn run(&self, spool: &mut Spool, unpacker: &mut Unpacker) -> Result<(), Failure> {
         let mut until = Instant::now() + PATIENCE;
         self.done.set(spool.there);
-        let mut wanted = unpacker.tell(spool.there).await;
+        let mut wanted = unpacker.advance(spool.there).await;
         while wanted && spool.there < self.blob.size {
             let before = spool.there;
             match self.attempt(spool, unpacker, until).await {
@@ -102,7 +102,7 @@ impl Transfer<'_> {
             if spool.there > before {
                 until = Instant::now() + PATIENCE;
             } else if wanted && Instant::now() >= until {
-                return Err(Failure::passing(format!(
+                return Err(Failure::transient(format!(
                     "no byte of {} came for {} s",
                     self.blob.digest,
                     PATIENCE.as_secs()
@@ -114,23 +114,23 @@ impl Transfer<'_> {
 
     async fn attempt(&self, spool: &mut Spool, unpacker: &mut Unpacker, until: Instant) -> Result<(), Cut> {
         let ask = ReadBlob { digest: self.blob.digest, from: spool.there };
-        let coming =
-            self.sources.read(&ask, until).await.map_err(|error| Cut::Failed(lacking(&ask, &error)))?;
-        if coming.length != self.blob.size {
+        let response =
+            self.sources.read(&ask, until).await.map_err(|error| Cut::Failed(not_fetched(&ask, &error)))?;
+        if response.length != self.blob.size {
             let text = format!(
                 "its manifest says that {} has {} bytes, and it has {}",
-                self.blob.digest, self.blob.size, coming.length
+                self.blob.digest, self.blob.size, response.length
             );
-            return Err(Cut::Failed(Failure::lasting(text)));
+            return Err(Cut::Failed(Failure::permanent(text)));
         }
-        let (mut stream, mut buffer) = (coming.bytes, vec![0; CHUNK_BYTES]);
+        let (mut stream, mut buffer) = (response.bytes, vec![0; CHUNK_BYTES]);
         while spool.there < self.blob.size {
             let left = usize::try_from(self.blob.size - spool.there).unwrap_or(usize::MAX);
             let (count, cut) = fill(&mut stream, &mut buffer[..left.min(CHUNK_BYTES)]).await;
             buffer = spool.append(buffer, count).await.map_err(|error| Cut::Failed(error.into()))?;
             self.fetched.add(count as u64);
             self.done.set(spool.there);
-            if !unpacker.tell(spool.there).await {
+            if !unpacker.advance(spool.there).await {
                 return Err(Cut::Unwanted);
             }
             if cut {
@@ -141,16 +141,16 @@ impl Transfer<'_> {
     }
 }
 
-/// What a person is told whose image has a part that no edge gives.
-pub(super) fn lacking(ask: &ReadBlob, error: &SourceError) -> Failure {
+/// The failure of an image with a blob that no edge sends.
+pub(super) fn not_fetched(ask: &ReadBlob, error: &SourceError) -> Failure {
     let text = format!("{} cannot be fetched: {error}", ask.digest);
     match error {
-        SourceError::Nowhere => Failure::passing(text),
-        SourceError::Refused(_) => Failure::lasting(text),
+        SourceError::Nowhere => Failure::transient(text),
+        SourceError::Refused(_) => Failure::permanent(text),
     }
 }
 
-/// Reads until the buffer is full; true where the stream has ended or rests before that.
+/// Reads until the buffer is full. True if the stream ended or stalled before that.
 async fn fill(stream: &mut RecvStream, buffer: &mut [u8]) -> (usize, bool) {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_spool_goes_on_where_it_ended_and_never_with_what_is_none_of_its_blob() {
+    async fn a_spool_resumes_at_its_end_and_is_emptied_if_it_is_longer_than_its_blob() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("spool");
         let mut spool = Spool::open(path.clone(), 10).unwrap();

@@ -1,4 +1,4 @@
-//! What edges want held: fetched ahead of need, tried again where it failed, and told how far it is.
+//! The wanted images of edges: fetched ahead of need, retried after failures, with their state for reports.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -13,20 +13,20 @@ use tokio::time::Instant;
 
 use super::{Failure, Images};
 
-/// Images that are fetched ahead of need at once: starts come first, and share the link with them.
+/// Images that are fetched ahead of need at once. Few, because starts share the network with them.
 const IMAGES_AT_ONCE: usize = 2;
-/// First and longest pause before an image is tried again that could not be had.
+/// First and longest delay before a failed image is retried.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-/// How often it is looked whether something is due to be tried again.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often due retries are checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is wanted, and what has become of it.
+/// The wanted images and their states.
 #[derive(Debug)]
 pub(super) struct WantedImages {
-    by: RefCell<BTreeMap<EdgeId, Vec<Digest>>>,
-    held: RefCell<BTreeMap<Digest, Held>>,
+    by_edge: RefCell<BTreeMap<EdgeId, Vec<Digest>>>,
+    states: RefCell<BTreeMap<Digest, State>>,
     changed: Notify,
-    /// Tells of each image that is there now, or cannot be had.
+    /// Notifies when an image becomes ready or fails.
     settled: watch::Sender<()>,
     room: Rc<Semaphore>,
 }
@@ -35,17 +35,23 @@ impl Default for WantedImages {
     fn default() -> Self {
         let room = Rc::new(Semaphore::new(IMAGES_AT_ONCE));
         let settled = watch::Sender::default();
-        Self { by: RefCell::default(), held: RefCell::default(), changed: Notify::new(), settled, room }
+        Self {
+            by_edge: RefCell::default(),
+            states: RefCell::default(),
+            changed: Notify::new(),
+            settled,
+            room,
+        }
     }
 }
 
-/// What has become of an image that is wanted.
+/// The state of a wanted image.
 #[derive(Debug, Clone)]
-enum Held {
-    /// On its way, or about to be.
-    Coming,
+enum State {
+    /// Being fetched, or about to be.
+    Fetching,
     Ready,
-    /// Without a message where it passes by itself: for whoever asks it is on its way.
+    /// Without a message if the failure is transient: it is reported as still fetching.
     Failed {
         tries: u32,
         message: Option<String>,
@@ -54,53 +60,53 @@ enum Held {
 }
 
 impl WantedImages {
-    /// All that is wanted by anybody.
+    /// The wanted images of all edges.
     pub(super) fn all(&self) -> HashSet<Digest> {
-        self.by.borrow().values().flatten().copied().collect()
+        self.by_edge.borrow().values().flatten().copied().collect()
     }
 
-    /// Takes those that are to be begun now.
+    /// Takes the images whose fetch is due now, with the number of earlier tries.
     fn due(&self) -> Vec<(Digest, u32)> {
         let (wanted, now) = (self.all(), Instant::now());
-        let mut held = self.held.borrow_mut();
-        held.retain(|digest, _| wanted.contains(digest));
+        let mut states = self.states.borrow_mut();
+        states.retain(|digest, _| wanted.contains(digest));
         let mut due = Vec::new();
         for digest in wanted {
-            let tries = match held.get(&digest) {
+            let tries = match states.get(&digest) {
                 None => 0,
-                Some(Held::Failed { tries, again, .. }) if *again <= now => *tries,
+                Some(State::Failed { tries, again, .. }) if *again <= now => *tries,
                 Some(_) => continue,
             };
-            held.insert(digest, Held::Coming);
+            states.insert(digest, State::Fetching);
             due.push((digest, tries));
         }
         due
     }
 
     fn done(&self, digest: Digest, tries: u32, result: Result<(), Failure>) {
-        let held = match result {
-            Ok(()) => Held::Ready,
-            Err(failure) if failure.passing => {
-                Held::Failed { tries, message: None, again: Instant::now() + RETRY.0 }
+        let state = match result {
+            Ok(()) => State::Ready,
+            Err(failure) if failure.transient => {
+                State::Failed { tries, message: None, again: Instant::now() + RETRY.0 }
             }
             Err(failure) => {
                 let pause = RETRY.0.saturating_mul(1 << tries.min(16)).min(RETRY.1);
                 let message = Some(failure.to_string());
-                Held::Failed { tries: tries + 1, message, again: Instant::now() + pause }
+                State::Failed { tries: tries + 1, message, again: Instant::now() + pause }
             }
         };
-        self.held.borrow_mut().insert(digest, held);
+        self.states.borrow_mut().insert(digest, state);
         self.settled.send_replace(());
     }
 }
 
 impl Images {
-    /// From now on these are held for this edge.
+    /// Replaces the wanted images of this edge.
     pub(crate) fn want(&self, edge: &EdgeId, images: Vec<Digest>) {
-        self.wanted.by.borrow_mut().insert(edge.clone(), images);
-        // What failed is tried at once: it may be why it is wanted anew.
-        for held in self.wanted.held.borrow_mut().values_mut() {
-            if let Held::Failed { again, .. } = held {
+        self.wanted.by_edge.borrow_mut().insert(edge.clone(), images);
+        // Failed images are retried at once: a user may have fixed the cause and deployed again.
+        for state in self.wanted.states.borrow_mut().values_mut() {
+            if let State::Failed { again, .. } = state {
                 *again = Instant::now();
             }
         }
@@ -108,22 +114,22 @@ impl Images {
         self.look.notify_one();
     }
 
-    /// Tells whenever an image that is wanted has come, or cannot be had.
+    /// Notifies whenever a wanted image becomes ready or fails.
     pub(crate) fn settled(&self) -> watch::Receiver<()> {
         self.wanted.settled.subscribe()
     }
 
-    /// How far each is that an edge wants.
+    /// The states of an edge's wanted images.
     pub(crate) fn statuses(&self, edge: &EdgeId) -> Vec<ImageStatus> {
-        let by = self.wanted.by.borrow();
-        let wanted = by.get(edge).map_or(&[][..], Vec::as_slice);
+        let by_edge = self.wanted.by_edge.borrow();
+        let wanted = by_edge.get(edge).map_or(&[][..], Vec::as_slice);
         wanted.iter().map(|image| ImageStatus { image: *image, state: self.state(image) }).collect()
     }
 
     fn state(&self, image: &Digest) -> ImageState {
-        match self.wanted.held.borrow().get(image) {
-            Some(Held::Ready) => ImageState::Ready,
-            Some(Held::Failed { message: Some(message), .. }) => {
+        match self.wanted.states.borrow().get(image) {
+            Some(State::Ready) => ImageState::Ready,
+            Some(State::Failed { message: Some(message), .. }) => {
                 ImageState::Failed { message: message.clone() }
             }
             _ => {
@@ -134,8 +140,8 @@ impl Images {
         }
     }
 
-    /// Fetches what is wanted, for as long as the agent lives.
-    pub(super) async fn hold_wanted(self: Rc<Self>) {
+    /// Fetches wanted images, for as long as the agent lives.
+    pub(super) async fn fetch_wanted(self: Rc<Self>) {
         loop {
             for (digest, tries) in self.wanted.due() {
                 let (images, room) = (Rc::clone(&self), Rc::clone(&self.wanted.room));
@@ -146,7 +152,7 @@ impl Images {
                     images.wanted.done(digest, tries, fetched);
                 });
             }
-            let _ = tokio::time::timeout(LOOK_EVERY, self.wanted.changed.notified()).await;
+            let _ = tokio::time::timeout(CHECK_EVERY, self.wanted.changed.notified()).await;
         }
     }
 }
@@ -156,23 +162,23 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn failures_are_tried_again_later_and_later_and_what_is_unwanted_is_forgotten() {
+    async fn failures_are_retried_with_backoff_and_unwanted_images_are_forgotten() {
         let images = WantedImages::default();
         let image = Digest::of(b"x");
-        images.by.borrow_mut().insert("e".parse().unwrap(), vec![image]);
+        images.by_edge.borrow_mut().insert("e".parse().unwrap(), vec![image]);
         assert_eq!(images.due(), [(image, 0)]);
         assert!(images.due().is_empty());
-        images.done(image, 0, Err(Failure::lasting("no")));
+        images.done(image, 0, Err(Failure::permanent("no")));
         assert!(images.due().is_empty());
         tokio::time::advance(RETRY.0).await;
         assert_eq!(images.due(), [(image, 1)]);
-        images.done(image, 1, Err(Failure::lasting("no")));
+        images.done(image, 1, Err(Failure::permanent("no")));
         tokio::time::advance(RETRY.0).await;
         assert!(images.due().is_empty());
         tokio::time::advance(RETRY.0).await;
         assert_eq!(images.due(), [(image, 2)]);
         images.done(image, 2, Ok(()));
-        images.by.borrow_mut().clear();
-        assert!(images.due().is_empty() && images.held.borrow().is_empty());
+        images.by_edge.borrow_mut().clear();
+        assert!(images.due().is_empty() && images.states.borrow().is_empty());
     }
 }

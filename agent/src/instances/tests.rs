@@ -1,4 +1,4 @@
-//! What the table's decisions lead to. What it decides is tested where it is, in `berth_protocol`.
+//! How the table's effects are carried out. Its decisions are tested in `berth_protocol`.
 
 use berth_common::ids::{Epoch, Generation};
 use berth_common::outcome::Outcome;
@@ -32,7 +32,7 @@ fn is_new(admitted: Result<Admitted, Refusal>) -> bool {
 }
 
 #[test]
-fn only_the_owners_watchers_are_told() {
+fn only_the_owners_watchers_get_reports() {
     let table = table();
     let one = launch("e", 1, "1", 1);
     let mut watch = table.watch(&one.owner);
@@ -41,14 +41,14 @@ fn only_the_owners_watchers_are_told() {
     table.advance(one.start.instance, Phase::Ready);
     let updates = std::iter::from_fn(|| watch.updates.try_recv().ok());
     let phase = |update| if let Answer::Update(status) = update { Some(status.phase) } else { None };
-    let told: Vec<_> = updates.filter_map(phase).collect();
-    assert_eq!(told, [Phase::Starting, Phase::Ready]);
+    let reported: Vec<_> = updates.filter_map(phase).collect();
+    assert_eq!(reported, [Phase::Starting, Phase::Ready]);
     assert!(strangers.updates.try_recv().is_err());
     assert_eq!(table.watch(&one.owner).now[0].phase, Phase::Ready);
 }
 
 #[tokio::test(start_paused = true)]
-async fn orders_to_end_reach_whoever_follows_the_instance() {
+async fn orders_to_end_reach_the_task_that_follows_the_instance() {
     let table = table();
     let one = launch("e", 1, "1", 1);
     let Ok(Admitted::New(orders)) = table.admit(&one, || Ok(())) else { panic!("not admitted") };
@@ -70,7 +70,7 @@ async fn orders_to_end_reach_whoever_follows_the_instance() {
 }
 
 #[test]
-fn nothing_leads_to_an_instance_without_sockets_nor_to_one_that_has_ended() {
+fn an_instance_without_sockets_or_that_has_ended_cannot_be_reached() {
     let table = table();
     let one = launch("e", 1, "1", 7);
     assert!(is_new(table.admit(&one, || Ok(()))));
@@ -87,7 +87,7 @@ fn nothing_leads_to_an_instance_without_sockets_nor_to_one_that_has_ended() {
 }
 
 #[test]
-fn a_node_that_stops_takes_nothing_new() {
+fn an_agent_that_is_ending_admits_nothing_new() {
     let table = table();
     let known = launch("e", 1, "1", 1);
     assert!(is_new(table.admit(&known, || Ok(()))));
@@ -97,7 +97,7 @@ fn a_node_that_stops_takes_nothing_new() {
 }
 
 #[test]
-fn what_cannot_be_set_aside_is_not_admitted() {
+fn an_instance_is_not_admitted_if_the_reservation_fails() {
     let table = table();
     let lacking = || Err(LaunchError::new(RefusalCode::Capacity, "no disk"));
     assert_eq!(code(table.admit(&launch("e", 1, "1", 1), lacking)), RefusalCode::Capacity);

@@ -1,4 +1,4 @@
-//! What the agent counts, all on its one thread. `page` shows it with what the others know when they are asked.
+//! The agent's counters, all on its one thread. `page` shows them together with current values of other modules.
 
 mod show;
 
@@ -16,7 +16,8 @@ use crate::splice::Traffic;
 
 /// Phases of instances, in the order of `phase`'s numbers.
 pub(crate) const PHASES: [&str; 5] = ["starting", "running", "ready", "stopping", "exited"];
-/// Reasons of ends, as the node sees them, in the order of `reason`'s numbers. Why an edge had one ended, only that knows.
+/// Reasons of ends, as the node sees them, in the order of `reason`'s numbers. Only the edge knows why it ended an
+/// instance.
 const REASONS: [&str; 7] = ["exit", "signal", "oom", "drained", "start_failed", "runtime_lost", "other"];
 
 fn phase(phase: &Phase) -> usize {
@@ -45,24 +46,24 @@ fn reason(reason: ExitReason) -> usize {
     }
 }
 
-/// What has happened to instances.
+/// Counters of the lives of instances.
 #[derive(Debug, Default)]
 pub(crate) struct InstanceCounts {
     ready: Counter,
     failed: Counter,
     refused: Counter,
-    /// From the moment that one was admitted until it was ready.
+    /// Time from admission until ready.
     took: Durations,
     ends: [Counter; REASONS.len()],
 }
 
 impl InstanceCounts {
-    /// A start was refused.
+    /// Counts a refused start.
     pub(crate) fn refused(&self) {
         self.refused.count();
     }
 
-    /// An instance has come to a phase; it has been starting for so long, until it was ready or over.
+    /// Counts an instance that reached a phase. `starting`: how long it took until it was ready or ended.
     pub(crate) fn note(&self, phase: &Phase, starting: Option<Duration>) {
         match phase {
             Phase::Ready => {
@@ -82,7 +83,7 @@ impl InstanceCounts {
     }
 }
 
-/// The instances that there are.
+/// The current instances.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     /// In the order of `PHASES`.
@@ -92,7 +93,7 @@ pub(crate) struct Census {
 }
 
 impl Census {
-    /// One more. One that has ended takes nothing.
+    /// Adds an instance. An ended one takes no resources.
     pub(crate) fn add(&mut self, in_phase: &Phase, resources: &Resources) {
         self.phases[phase(in_phase)] += 1;
         if !matches!(in_phase, Phase::Exited(_)) {
@@ -102,14 +103,14 @@ impl Census {
     }
 }
 
-/// What else is counted.
+/// Counters of connections and tunnels.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// Most tunnels at once.
     max_tunnels: usize,
     /// Tunnels that reached their port.
     pub(crate) tunnels: Counter,
-    /// Those that did not.
+    /// Tunnels that did not.
     pub(crate) tunnels_refused: Counter,
     /// Bytes of all tunnels.
     pub(crate) traffic: Traffic,
@@ -122,7 +123,7 @@ impl Counts {
         Self { max_tunnels, ..Self::default() }
     }
 
-    /// An edge has connected; the connection counts for as long as the result lives.
+    /// Counts a connection of an edge for as long as the result lives.
     pub(crate) fn connected(&self, edge: &EdgeId) -> Connection<'_> {
         *self.edges.borrow_mut().entry(edge.clone()).or_default() += 1;
         Connection { counts: self, edge: edge.clone() }

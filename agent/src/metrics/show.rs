@@ -1,4 +1,4 @@
-//! How the counts are shown.
+//! Writes the counters to the page.
 
 use berth_monitor::Page;
 

@@ -1,5 +1,5 @@
-//! What root does once so that everything else can run as an ordinary user: the user, its subordinate ids, its state
-//! directories, its delegated cgroups, the slots for disks. May be run again at any time.
+//! `berth-agent prepare`: root's one-time setup so that everything else can run as an ordinary user: the user, its
+//! subordinate ids, state directories, delegated cgroups and disk slots. May be run again at any time.
 
 mod slots;
 
@@ -15,16 +15,16 @@ use nix::unistd::{Uid, User};
 
 pub use self::slots::{Backend, SlotOptions, SlotSpec};
 
-/// Ids that a container has.
+/// Ids of a container.
 const CONTAINER_IDS: u32 = 65_536;
-/// First subordinate id given out where nobody has any: as Debian's useradd does.
+/// First subordinate id if no user has any, as Debian's useradd has it.
 const FIRST_SUBORDINATE_ID: u32 = 100_000;
 /// Inotify instances for all containers of a user: 64 for each of 256.
 const INOTIFY_INSTANCES: u32 = 16_384;
 const INOTIFY_SETTING: &str = "/proc/sys/fs/inotify/max_user_instances";
-/// Where the setting is kept across restarts of the machine.
+/// The file that keeps the setting across restarts of the machine.
 const SYSCTL_FILE: &str = "/etc/sysctl.d/60-berth.conf";
-/// Where cgroups are.
+/// The root of the cgroup hierarchies.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// What to prepare.
@@ -42,7 +42,7 @@ pub struct Options {
     pub remove_disks: bool,
 }
 
-/// Prepares this machine, saying what is done.
+/// Prepares this machine, and prints what it does.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(
         Uid::effective().is_root(),
@@ -74,7 +74,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Containers' networks are made of a device that any user may open, on most systems.
+/// Containers' networks need the TUN device, which any user may open on most systems.
 fn open_tunnel_device() -> anyhow::Result<()> {
     let device = Path::new("/dev/net/tun");
     if !device.exists() {
@@ -87,7 +87,7 @@ fn open_tunnel_device() -> anyhow::Result<()> {
     fs::set_permissions(device, fs::Permissions::from_mode(0o666)).context("open /dev/net/tun to all users")
 }
 
-/// What containers watch is counted for the agents' user as a whole, and few systems allow it more than 128.
+/// The kernel counts inotify instances of all containers for the agents' user, and most systems allow a user only 128.
 fn raise_inotify_limit() -> anyhow::Result<()> {
     let current = fs::read_to_string(INOTIFY_SETTING).context("read the limit of inotify instances")?;
     if current.trim().parse::<u32>().is_ok_and(|limit| limit >= INOTIFY_INSTANCES) {
@@ -140,7 +140,7 @@ fn parse_range(line: &str) -> Option<(&str, u32, u32)> {
 
 fn make_state(path: &Path, user: &User) -> anyhow::Result<()> {
     fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
-    // Only the last part: its parents may hold others' things.
+    // Only the last directory changes its owner: its parents may be shared.
     chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     Ok(())
@@ -158,7 +158,7 @@ fn delegate(cgroup: &Path, user: &User) -> anyhow::Result<()> {
     let mut delegated = 0;
     for entry in fs::read_dir(root).context("read /sys/fs/cgroup")? {
         let hierarchy = entry?.path();
-        // The hybrid's unified hierarchy has no controllers; named hierarchies are not limits.
+        // In hybrid mode the unified hierarchy has no controllers; named hierarchies (name=...) have none either.
         let legacy = hierarchy.join("cgroup.sane_behavior").exists() && !hierarchy.is_symlink();
         if legacy && !hierarchy.ends_with("systemd") {
             delegate_legacy(&hierarchy, &hierarchy.join(cgroup), user)?;
@@ -176,7 +176,7 @@ fn delegate_legacy(hierarchy: &Path, group: &Path, user: &User) -> anyhow::Resul
         if !at.exists() {
             fs::create_dir(&at).with_context(|| format!("make {}", at.display()))?;
         }
-        // A cpuset without CPUs and memory nodes takes no processes.
+        // A cpuset without CPUs and memory nodes accepts no processes.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             inherit(&at, file)?;
         }

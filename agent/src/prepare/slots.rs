@@ -1,12 +1,12 @@
-//! Disk slots, made by root: directories that belong to the agents' user and cannot hold more than their size.
+//! Creates disk slots, as root: directories that belong to the agents' user and cannot hold more than their size.
 //!
 //! ```text
 //! /var/lib/berth-disks/NODE-DIGEST/      root's
 //!   2000000000-0/                        a slot: the mount point of its image, or a directory with a quota
-//!   images/2000000000-0.img              root's, as large as the slot, made whole before it has this name
+//!   images/2000000000-0.img              root's, as large as the slot, renamed to this once complete
 //! ```
 //!
-//! The directories lie outside the node's state, whose owner could otherwise put a link in root's way.
+//! The directories lie outside the node's state: its owner could place symbolic links there, which root would follow.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -25,21 +25,21 @@ use nix::unistd::User;
 use super::command;
 use crate::runtime::disks::slots_directory;
 
-/// Room that a file system takes for itself: so much of its size, and so many bytes.
+/// Overhead of a file system: this share of its size, plus this many bytes.
 const OVERHEAD_PERCENT: u64 = 4;
 const OVERHEAD_BYTES: u64 = 8 << 20;
-/// Files that a slot may hold, one for so many bytes: as `mkfs.ext4` does for itself.
+/// Bytes per inode of a slot, the default of `mkfs.ext4`.
 const BYTES_PER_FILE: u64 = 16 * 1024;
-/// Smallest slot, in bytes: below it the file system's own tables are all that there is.
+/// Smallest slot, in bytes: below it there is only room for the file system's own tables.
 const MIN_BYTES: u64 = 16 << 20;
 /// Most slots of a size.
 const MAX_COUNT: u32 = 4096;
-/// Project ids of quotas are counted up from here; distributions begin lower, and user ids are none.
+/// First project id of quotas: above those that distributions use.
 const FIRST_PROJECT: u32 = 1_900_000_000;
-/// Options of the slots' mounts: no privilege comes out of what an image or an app puts there.
+/// Options of the slots' mounts: neither setuid programs nor device nodes work there.
 const MOUNT_OPTIONS: &str = "loop,nosuid,nodev,noatime";
 
-/// So many slots of this size: `16x2GB`.
+/// A number of slots of one size: `16x2GB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotSpec {
     count: u32,
@@ -73,20 +73,20 @@ pub enum Backend {
     Loop,
 }
 
-/// What to do about the slots of one node.
+/// The options for the slots of one node.
 #[derive(Debug, Clone)]
 pub struct SlotOptions {
-    /// Which slots there shall be at least.
+    /// The slots that must exist at least.
     pub slots: Vec<SlotSpec>,
     /// How they are limited.
     pub backend: Backend,
-    /// Images take room only as they are written. For trying out: a full disk then shows as errors inside.
+    /// Sparse images. For trials only: if the disk fills up, instances see I/O errors.
     pub sparse: bool,
-    /// Only say what would be done.
+    /// Only print what would be done.
     pub dry_run: bool,
 }
 
-/// Makes the slots that are missing, and mounts those that are not mounted.
+/// Creates missing slots, and mounts those that are not mounted.
 pub(super) fn make(state: &Path, user: &User, options: &SlotOptions) -> anyhow::Result<()> {
     let directory = slots_directory(&state.canonicalize().unwrap_or_else(|_| state.to_owned()));
     let wanted = names(&options.slots);
@@ -98,7 +98,7 @@ pub(super) fn make(state: &Path, user: &User, options: &SlotOptions) -> anyhow::
         directory.display()
     );
     if options.dry_run {
-        return tell(&directory, &wanted, quota);
+        return print_plan(&directory, &wanted, quota);
     }
     make_root_directory(&directory)?;
     if quota {
@@ -117,7 +117,7 @@ fn names(specs: &[SlotSpec]) -> Vec<(String, u64)> {
     specs.iter().flat_map(|spec| (0..spec.count).map(move |number| name(spec.bytes, number))).collect()
 }
 
-fn tell(directory: &Path, wanted: &[(String, u64)], quota: bool) -> anyhow::Result<()> {
+fn print_plan(directory: &Path, wanted: &[(String, u64)], quota: bool) -> anyhow::Result<()> {
     let how = if quota { "project quotas" } else { "image files" };
     println!("would see to these disk slots in {}, limited by {how}:", directory.display());
     for (name, bytes) in wanted {
@@ -127,7 +127,7 @@ fn tell(directory: &Path, wanted: &[(String, u64)], quota: bool) -> anyhow::Resu
     Ok(())
 }
 
-/// A directory that root alone can change, with all above it.
+/// Creates a directory that only root can change, like all its parents.
 fn make_root_directory(path: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -142,7 +142,7 @@ fn make_root_directory(path: &Path) -> anyhow::Result<()> {
 
 fn image_bytes(bytes: u64) -> u64 {
     let whole = bytes + bytes / 100 * OVERHEAD_PERCENT + OVERHEAD_BYTES;
-    // In whole mebibytes: whatever the block size, it fits.
+    // Whole mebibytes are a multiple of every block size.
     whole.next_multiple_of(1 << 20)
 }
 
@@ -150,7 +150,7 @@ fn image(directory: &Path, name: &str) -> PathBuf {
     directory.join("images").join(format!("{name}.img"))
 }
 
-/// All or nothing: nobody is helped by half of the slots on a full disk.
+/// Checks before anything is created, so that a full disk does not leave half of the slots.
 fn check_room(directory: &Path, wanted: &[(String, u64)], sparse: bool) -> anyhow::Result<()> {
     let missing = wanted.iter().filter(|(name, _)| !image(directory, name).exists());
     let needed: u64 = missing.map(|(_, bytes)| image_bytes(*bytes)).sum();
@@ -173,7 +173,8 @@ fn make_loop_slot(directory: &Path, name: &str, bytes: u64, user: &User, sparse:
         return Ok(());
     }
     if image.exists() {
-        // Unmounted by a restart of the machine, perhaps in the middle of a write: there is nothing in it to keep.
+        // A restart of the machine may have damaged its file system; slots hold nothing to keep, so it is formatted
+        // anew.
         println!("making the file system of the disk slot {} anew", slot.display());
         format(&image, bytes, user)?;
     } else {
@@ -187,7 +188,7 @@ fn make_loop_slot(directory: &Path, name: &str, bytes: u64, user: &User, sparse:
     give(&slot, user)
 }
 
-/// Under another name until it is whole.
+/// Creates it under another name and renames it when complete.
 fn make_image(image: &Path, bytes: u64, user: &User, sparse: bool) -> anyhow::Result<()> {
     let partial = image.with_extension("partial");
     let mut options = OpenOptions::new();
@@ -208,7 +209,7 @@ fn format(image: &Path, bytes: u64, user: &User) -> anyhow::Result<()> {
     let files = (bytes / BYTES_PER_FILE).to_string();
     let owner = format!("root_owner={}:{},nodiscard", user.uid, user.gid);
     let path = image.to_string_lossy().into_owned();
-    // No journal: what an instance wrote is gone with it, and a machine that restarts has no instances.
+    // No journal: an instance's disk does not outlive the instance or a restart of the machine.
     command("mkfs.ext4", ["-q", "-F", "-m", "0", "-O", "^has_journal", "-N", &files, "-E", &owner, &path])
         .context("make a file system in a disk slot; on Debian: apt-get install e2fsprogs")
 }
@@ -223,7 +224,7 @@ fn make_quota_slot(slot: &Path, bytes: u64, user: &User) -> anyhow::Result<()> {
         println!("making the disk slot {} of {}", slot.display(), ByteSize(bytes));
         make_root_directory(slot)?;
     }
-    // The inode's number is as good as any, and stays the directory's own.
+    // The project id is derived from the inode's number, which is unique and stable.
     let inode = u32::try_from(fs::metadata(slot)?.ino() % 100_000_000)?;
     let project = (FIRST_PROJECT + inode).to_string();
     let path = slot.to_string_lossy().into_owned();
@@ -235,7 +236,7 @@ fn make_quota_slot(slot: &Path, bytes: u64, user: &User) -> anyhow::Result<()> {
     give(slot, user)
 }
 
-/// Whether limits can be set for projects where the directory is, or will be.
+/// Whether the file system of the directory, which may not exist yet, has project quotas.
 fn has_project_quota(directory: &Path) -> bool {
     let Some(there) = directory.ancestors().find(|path| path.exists()) else { return false };
     let mount = mount_point(there).map(|path| path.to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! The one piece of unsafe code of the agent: sockets of supervisor and shims, waited for without a thread.
+//! The only unsafe code of the agent: registers the sockets of supervisor and shims with the async runtime.
 #![allow(unsafe_code)]
 
 use std::io;

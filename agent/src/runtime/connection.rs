@@ -1,4 +1,4 @@
-//! The agent's ends of its connections with the supervisor and with the shims.
+//! The agent's ends of its connections to the supervisor and to the shims.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,42 +18,42 @@ use tokio::sync::{mpsc, oneshot};
 use super::async_fd::register;
 use super::{Container, Event};
 
-/// How long the supervisor may take to answer: it forks once, and does nothing else that could wait.
+/// How long the supervisor may take to answer: it only forks, and never waits for anything else.
 const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the answer to a call goes.
+/// A call to a shim that is not answered yet, with the receiver of its answer.
 #[derive(Debug)]
-enum Asked {
+enum PendingCall {
     Socket(oneshot::Sender<io::Result<OwnedFd>>),
     Usage(oneshot::Sender<io::Result<Usage>>),
 }
 
-/// Calls not yet answered, in order.
-type Waiting = Rc<RefCell<VecDeque<Asked>>>;
+/// Calls that are not answered yet, in order.
+type PendingCalls = Rc<RefCell<VecDeque<PendingCall>>>;
 
 /// A container, by the connection to its shim.
 #[derive(Debug, Clone)]
 pub struct Shim {
     socket: Rc<AsyncFd<OwnedFd>>,
-    waiting: Waiting,
+    pending: PendingCalls,
 }
 
 impl Shim {
     /// The container of the shim at the other end.
     pub(crate) fn connected(socket: AsyncFd<OwnedFd>) -> Self {
-        Self { socket: Rc::new(socket), waiting: Rc::default() }
+        Self { socket: Rc::new(socket), pending: Rc::default() }
     }
 
-    /// Lets go of everybody who waits for an answer: there will be none.
-    pub(crate) fn answer_no_more(&self) {
-        self.waiting.borrow_mut().clear();
+    /// Fails all pending calls: there will be no more answers.
+    pub(crate) fn fail_pending(&self) {
+        self.pending.borrow_mut().clear();
     }
 
     async fn call(&self, call: &ShimCall) -> io::Result<()> {
         self.socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), call, &[])).await
     }
 
-    /// Hands out what the shim sends, until it tells the end or is gone.
+    /// Passes on the shim's events and answers, until it reports the end or is gone.
     pub(crate) async fn listen(&self, events: &mpsc::Sender<Event>) -> Option<Ended> {
         loop {
             let received = self
@@ -61,11 +61,11 @@ impl Shim {
                 .async_io(Interest::READABLE, |fd| messages::receive::<ShimEvent>(fd.as_fd()))
                 .await;
             match received {
-                Ok(Some((ShimEvent::Socket, Some(socket)))) => self.answer(Ok(Given::Socket(socket))),
+                Ok(Some((ShimEvent::Socket, Some(socket)))) => self.answer(Ok(ShimAnswer::Socket(socket))),
                 Ok(Some((ShimEvent::Socket, None))) => {
-                    self.answer(Err(io::Error::other("the socket got lost")));
+                    self.answer(Err(io::Error::other("the shim sent no socket with its answer")));
                 }
-                Ok(Some((ShimEvent::Usage(usage), _))) => self.answer(Ok(Given::Usage(usage))),
+                Ok(Some((ShimEvent::Usage(usage), _))) => self.answer(Ok(ShimAnswer::Usage(usage))),
                 Ok(Some((ShimEvent::Failed { message }, _))) => self.answer(Err(io::Error::other(message))),
                 Ok(Some((ShimEvent::Prepared { .. } | ShimEvent::Held, _))) => {}
                 Ok(Some((ShimEvent::Started, _))) => drop(events.send(Event::Started).await),
@@ -73,14 +73,14 @@ impl Shim {
                     return Some(Ended { outcome, metered });
                 }
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    tracing::warn!(%error, "skipping what a shim of another version said");
+                    tracing::warn!(%error, "ignoring an unknown message of a shim of another version");
                 }
                 Ok(None) | Err(_) => return None,
             }
         }
     }
 
-    /// Has it run its container, which an earlier agent had described.
+    /// Has it run its container, whose configuration an earlier agent has written.
     pub(crate) async fn run(&self) -> io::Result<()> {
         self.call(&ShimCall::Run).await
     }
@@ -91,43 +91,43 @@ impl Shim {
         while let Ok(Some(_)) = self.socket.async_io(Interest::READABLE, receive).await {}
     }
 
-    /// Passes an answer on. Whoever asked may have gone away: then it is dropped.
-    fn answer(&self, answer: io::Result<Given>) {
-        let asked = self.waiting.borrow_mut().pop_front();
-        match (asked, answer) {
-            (Some(Asked::Socket(to)), Ok(Given::Socket(socket))) => drop(to.send(Ok(socket))),
-            (Some(Asked::Usage(to)), Ok(Given::Usage(usage))) => drop(to.send(Ok(usage))),
-            (Some(Asked::Socket(to)), answer) => drop(to.send(Err(not_given(answer)))),
-            (Some(Asked::Usage(to)), answer) => drop(to.send(Err(not_given(answer)))),
-            (None, _) => tracing::warn!("a shim answered what nobody asked"),
+    /// Passes an answer to its call. It is dropped if the caller has gone away.
+    fn answer(&self, answer: io::Result<ShimAnswer>) {
+        let pending = self.pending.borrow_mut().pop_front();
+        match (pending, answer) {
+            (Some(PendingCall::Socket(to)), Ok(ShimAnswer::Socket(socket))) => drop(to.send(Ok(socket))),
+            (Some(PendingCall::Usage(to)), Ok(ShimAnswer::Usage(usage))) => drop(to.send(Ok(usage))),
+            (Some(PendingCall::Socket(to)), answer) => drop(to.send(Err(unexpected(answer)))),
+            (Some(PendingCall::Usage(to)), answer) => drop(to.send(Err(unexpected(answer)))),
+            (None, _) => tracing::warn!("a shim sent an answer without a call"),
         }
     }
 
     async fn ask<T>(
         &self,
         call: &ShimCall,
-        asked: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Asked,
+        pending: impl FnOnce(oneshot::Sender<io::Result<T>>) -> PendingCall,
     ) -> io::Result<T> {
-        let (to, given) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(asked(to));
+        let (to, answer) = oneshot::channel();
+        self.pending.borrow_mut().push_back(pending(to));
         self.call(call).await?;
-        given.await.map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the instance has ended"))?
+        answer.await.map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the instance has ended"))?
     }
 }
 
-/// What a shim answers with.
-enum Given {
+/// The answer of a shim.
+enum ShimAnswer {
     Socket(OwnedFd),
     Usage(Usage),
 }
 
-fn not_given(answer: io::Result<Given>) -> io::Error {
+fn unexpected(answer: io::Result<ShimAnswer>) -> io::Error {
     answer.err().unwrap_or_else(|| io::Error::other("the shim answered another call"))
 }
 
 impl Container for Shim {
     async fn socket(&self) -> io::Result<OwnedFd> {
-        self.ask(&ShimCall::Socket, Asked::Socket).await
+        self.ask(&ShimCall::Socket, PendingCall::Socket).await
     }
 
     async fn ready(&self) -> io::Result<()> {
@@ -135,7 +135,7 @@ impl Container for Shim {
     }
 
     async fn usage(&self) -> io::Result<Usage> {
-        self.ask(&ShimCall::Usage, Asked::Usage).await
+        self.ask(&ShimCall::Usage, PendingCall::Usage).await
     }
 
     async fn signal(&self, signal: i32) -> io::Result<()> {
@@ -148,7 +148,7 @@ impl Container for Shim {
     }
 }
 
-/// Asks the node's supervisor, and waits for its answer.
+/// Calls the node's supervisor, and waits for its answer.
 pub(crate) async fn ask_supervisor(layout: &Layout, call: &SupervisorCall) -> io::Result<SupervisorAnswer> {
     let socket = messages::connect_supervisor(layout).map_err(|e| {
         let path = layout.supervisor_socket();

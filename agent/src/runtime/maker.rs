@@ -1,4 +1,4 @@
-//! Has containers made: tells a prepared shim what to make one from. Knows recipes and shims, no instances.
+//! Writes the configuration of a container for a shim of the pool. Knows recipes and shims, but no instances.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,21 +13,21 @@ use berth_shim::network::resolver::forwarder_of;
 use berth_shim::protection::Protection;
 use berth_shim::state_files::write_json_fast;
 
-use super::shim_pool::{Kind, Prepared, ShimPool};
+use super::shim_pool::{PooledShim, ShimKind, ShimPool};
 use crate::images::{Image, Images};
 use crate::launch::LaunchError;
 use crate::site::Site;
 
-/// Where programs are looked for when the image does not say.
+/// The default `PATH`, if the image sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What Berth calls a variable, for those who know it from elsewhere and for those who do not.
+/// Prefixes of Berth's variables: its own, and the one of the platform that Berth's app model is compatible with.
 const VARIABLE_PREFIXES: [&str; 2] = ["BERTH_", "CLOUDFLARE_"];
-/// Known only once there is an instance.
+/// The instance's id, known only once there is an instance.
 const DEPLOYMENT_ID: &str = "DEPLOYMENT_ID";
-/// The same: the object and the generation of it that the instance is.
+/// The object's id and generation, known only then too.
 const PLACEMENT_ID: &str = "PLACEMENT_ID";
 
-/// See the module.
+/// Configures containers.
 #[derive(Debug)]
 pub(crate) struct Maker {
     pub(crate) site: Site,
@@ -38,18 +38,18 @@ pub(crate) struct Maker {
 }
 
 impl Maker {
-    /// A prepared shim that has been told what to make its container from.
-    pub(crate) async fn describe(&self, recipe: &Recipe, disk: &Disk) -> Result<Prepared, LaunchError> {
+    /// Takes a shim of the pool and writes its container's configuration.
+    pub(crate) async fn configure(&self, recipe: &Recipe, disk: &Disk) -> Result<PooledShim, LaunchError> {
         let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("prepare a container: {e}"));
-        let (image, prepared) =
+        let (image, shim) =
             tokio::join!(self.images.get(&recipe.image.digest), self.shims.take(kind_of(recipe)));
-        let (image, mut prepared) = (image?, prepared.map_err(failed)?);
-        let config = self.config(recipe, disk, &image, &prepared)?;
-        let written = write_json_fast(&prepared.directory.join("disk.json"), disk)
-            .and_then(|()| write_json_fast(&prepared.directory.join("shim.json"), &config));
+        let (image, mut shim) = (image?, shim.map_err(failed)?);
+        let config = self.config(recipe, disk, &image, &shim)?;
+        let written = write_json_fast(&shim.directory.join("disk.json"), disk)
+            .and_then(|()| write_json_fast(&shim.directory.join("shim.json"), &config));
         written.map_err(failed)?;
-        prepared.image = Some(image);
-        Ok(prepared)
+        shim.image = Some(image);
+        Ok(shim)
     }
 
     fn config(
@@ -57,7 +57,7 @@ impl Maker {
         recipe: &Recipe,
         disk: &Disk,
         image: &Image,
-        prepared: &Prepared,
+        shim: &PooledShim,
     ) -> Result<ContainerConfig, LaunchError> {
         let args = recipe.entrypoint.clone().unwrap_or_else(|| image.args.clone());
         if args.is_empty() {
@@ -66,12 +66,12 @@ impl Maker {
             return Err(LaunchError::new(RefusalCode::Image, text));
         }
         let env = self.environment(recipe, image);
-        refuse_what_no_process_can_have(&args, &env)?;
-        let resolver = prepared.internet.as_ref().and_then(|internet| internet.resolver);
+        check_args_and_env(&args, &env)?;
+        let resolver = shim.internet.as_ref().and_then(|internet| internet.resolver);
         Ok(ContainerConfig {
             disk: disk.clone(),
             layers: image.layers.clone(),
-            cgroup: prepared.cgroup.clone(),
+            cgroup: shim.cgroup.clone(),
             memory_bytes: recipe.resources.memory_bytes,
             cpu_sixteenths: recipe.resources.cpu_sixteenths,
             start_boost: recipe.start_boost,
@@ -87,7 +87,7 @@ impl Maker {
         })
     }
 
-    /// The image's environment, what Berth tells every container, and on top what the class says.
+    /// The image's environment, overridden by Berth's own variables, overridden by the class's.
     fn environment(&self, recipe: &Recipe, image: &Image) -> BTreeMap<String, String> {
         let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
         env.extend(image.env.clone());
@@ -95,7 +95,7 @@ impl Maker {
             for (name, value) in self.site.variables() {
                 env.insert(format!("{prefix}{name}"), value.to_owned());
             }
-            // Else an image's own values would stand in the way of the instance's.
+            // Else the image's own values would override the instance's.
             env.remove(&format!("{prefix}{DEPLOYMENT_ID}"));
             env.remove(&format!("{prefix}{PLACEMENT_ID}"));
         }
@@ -103,11 +103,11 @@ impl Maker {
         env
     }
 
-    /// What a container is told that becomes this instance's.
+    /// The values that a container gets when it becomes this instance.
     pub(crate) fn assignment(&self, start: &Start, log: PathBuf) -> Assignment {
         let placement = format!("{}-{}", start.object.id(), start.generation.0);
-        let told = [(DEPLOYMENT_ID, start.instance.to_string()), (PLACEMENT_ID, placement)];
-        let named = |prefix: &str| told.clone().map(|(name, value)| (format!("{prefix}{name}"), value));
+        let variables = [(DEPLOYMENT_ID, start.instance.to_string()), (PLACEMENT_ID, placement)];
+        let named = |prefix: &str| variables.clone().map(|(name, value)| (format!("{prefix}{name}"), value));
         Assignment {
             instance: start.instance,
             env: VARIABLE_PREFIXES.into_iter().flat_map(named).collect(),
@@ -117,15 +117,12 @@ impl Maker {
     }
 }
 
-/// The kind of shim that such a container needs.
-pub(crate) fn kind_of(recipe: &Recipe) -> Kind {
-    if recipe.enable_internet { Kind::Internet } else { Kind::Alone }
+/// The kind of shim that a recipe needs.
+pub(crate) fn kind_of(recipe: &Recipe) -> ShimKind {
+    if recipe.enable_internet { ShimKind::Internet } else { ShimKind::Loopback }
 }
 
-fn refuse_what_no_process_can_have(
-    args: &[String],
-    env: &BTreeMap<String, String>,
-) -> Result<(), LaunchError> {
+fn check_args_and_env(args: &[String], env: &BTreeMap<String, String>) -> Result<(), LaunchError> {
     let has_nul = |text: &String| text.contains('\0');
     let good_variable = |(name, value): (&String, &String)| {
         !has_nul(name) && !has_nul(value) && !name.is_empty() && !name.contains('=')

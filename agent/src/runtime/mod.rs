@@ -1,5 +1,5 @@
-//! What runs containers on this node, behind two traits: the layers above see launches, events and sockets, and know
-//! nothing of namespaces, cgroups or image files.
+//! Runs containers on this node, behind two traits: other modules see launches, events and sockets, and know nothing of
+//! namespaces, cgroups or image files.
 //!
 //! ```text
 //! agent ── Runtime ──▶ rootless::Rootless ── supervisor.sock ──▶ supervisor ── fork+exec ──▶ shim (one a container)
@@ -7,17 +7,17 @@
 //! ```
 //!
 //! * Supervisor and shims are processes of their own, with one thread each: `berth_shim` is all of their code.
-//! * `shim_pool` keeps some shims that have made their namespaces and wait for a container, `holder` some that have made a
-//!   container and wait for an instance.
-//! * `logs` reads what the shims have written, and removes what is old.
+//! * `shim_pool` keeps shims that have made their namespaces and wait for a container; `prepared` keeps prepared
+//!   containers, which wait for an instance.
+//! * `logs` reads the logs that the shims write, and removes old ones.
 //! * `rootless` is the agent's side of both.
 
 mod async_fd;
 pub mod connection;
 pub(crate) mod disks;
-mod holder;
 pub mod logs;
 mod maker;
+mod prepared;
 mod reclaim;
 pub mod rootless;
 mod shim_pool;
@@ -27,20 +27,20 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, InstanceId};
-use berth_common::wire::call::{DiskCapacity, Start, Stock, Usage};
+use berth_common::wire::call::{DiskCapacity, PrepareTarget, Start, Usage};
 use berth_shim::metering::{Carried, Ended, Seen};
 
 use crate::launch::{Launch, LaunchError};
 
-/// Events that one container may have waiting for its reader. There are only two kinds, each told once.
+/// Queue length of one container's events. There are only two kinds, each sent once.
 pub const EVENT_QUEUE: usize = 4;
 
-/// Something that happened to a container.
+/// An event of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The app was started.
     Started,
-    /// It is over. Always last; nothing of the container is left but its record.
+    /// It has ended. Always last; only the container's record is left.
     Exited(Ended),
 }
 
@@ -50,25 +50,25 @@ pub type Events = tokio::sync::mpsc::Receiver<Event>;
 /// A container of an earlier agent, or its record.
 #[derive(Debug)]
 pub struct Adopted<C> {
-    /// What it was started with.
+    /// Its order to start.
     pub launch: Launch,
-    /// What has become of it.
+    /// Its state.
     pub state: AdoptedState<C>,
-    /// What earlier agents had carried to and from it.
+    /// Bytes that earlier agents carried through tunnels.
     pub carried: Carried,
 }
 
-/// What has become of a container of an earlier agent.
+/// The state of a container of an earlier agent.
 #[derive(Debug)]
 pub enum AdoptedState<C> {
-    /// It lives.
+    /// It has not ended.
     Running {
         /// The container.
         container: C,
-        /// What happens to it from now on. `Started` comes (again) if it was started.
+        /// Its events from now on. `Started` is sent (again) if it was started.
         events: Events,
     },
-    /// It is over.
+    /// It has ended.
     Exited(Ended),
 }
 
@@ -78,41 +78,41 @@ pub trait Runtime {
     /// A container that was started.
     type Container: Container;
 
-    /// Which disks there are.
+    /// The disks of the node.
     fn disks(&self) -> DiskCapacity;
 
-    /// How many of the slots are taken, those of containers that were made ahead of need included.
+    /// How many disk slots are taken, including those of prepared containers.
     fn disks_taken(&self) -> u32;
 
-    /// Fails where no container could be started.
+    /// Fails if no container could be started now.
     async fn check(&self) -> io::Result<()>;
 
-    /// Sets aside what there is only so much of, for an instance that will be started, or says what is lacking. What
-    /// was set aside is given back by itself when the start fails or the container has ended.
+    /// Reserves limited resources, such as a disk, for an instance that will be started, or fails with what is lacking.
+    /// They are released automatically when the start fails or the container has ended.
     fn reserve(&self, start: &Start) -> Result<(), LaunchError>;
 
-    /// Says which containers this owner would like to be made ahead of need from now on.
-    fn prepare(&self, owner: &EdgeId, stocks: Vec<Stock>);
+    /// Sets which containers to keep prepared for this owner from now on.
+    fn prepare(&self, owner: &EdgeId, targets: Vec<PrepareTarget>);
 
-    /// From now on no containers are made ahead of need, and those that were are ended; or they are made again.
+    /// Pauses or resumes the preparation of containers. Pausing ends the prepared ones.
     fn pause(&self, paused: bool);
 
-    /// How many containers are there that were made ahead of need.
-    fn held(&self) -> usize;
+    /// The number of prepared containers.
+    fn prepared(&self) -> usize;
 
-    /// What instances have written.
+    /// The logs of instances.
     fn logs(&self) -> logs::Logs;
 
-    /// Starts a container. Returns once something on this node looks after it; its fate arrives as events.
+    /// Starts a container. Returns once a shim runs it; what happens then arrives as events.
     async fn start(&self, launch: Launch) -> Result<(Self::Container, Events), LaunchError>;
 
-    /// Finds what earlier agents left: containers that run, and records of those that ended.
+    /// Finds the containers of earlier agents: those that run, and records of those that ended.
     async fn adopt(&self) -> io::Result<Vec<Adopted<Self::Container>>>;
 
-    /// For how long nothing was lost of what was started here, where that is known.
+    /// For how long no record of a started instance was lost, if known.
     fn kept_for(&self) -> Option<Duration>;
 
-    /// Notes what was seen of a running instance, for whoever has to tell of it later.
+    /// Saves the usage of a running instance, for an estimate if its shim is lost.
     fn note(&self, instance: InstanceId, seen: &Seen) -> io::Result<()>;
 
     /// Removes the record of a container that ended.
@@ -126,16 +126,16 @@ pub trait Container: Clone {
     /// to reach IPv4 where the kernel has IPv6, else of the IPv4 family.
     async fn socket(&self) -> io::Result<OwnedFd>;
 
-    /// The app's port has answered: it starts no longer.
+    /// Ends the start boost, because the instance is ready.
     async fn ready(&self) -> io::Result<()>;
 
-    /// What it takes now.
+    /// Its current usage.
     async fn usage(&self) -> io::Result<Usage>;
 
-    /// Sends a signal to the app, which goes on unless the signal ends it.
+    /// Sends a signal to the app, which runs on unless the signal ends it.
     async fn signal(&self, signal: i32) -> io::Result<()>;
 
-    /// Sends a signal to the app; SIGKILL to all of it after the grace. Later calls shorten the grace, never prolong it.
-    /// `drained` says that the node wants it, for the record of the end.
+    /// Sends a signal to the app, and SIGKILL to the whole container after the grace. Later calls can only shorten the
+    /// grace. `drained`: the node's drain ordered it, for the record of the end.
     async fn stop(&self, signal: i32, grace: Duration, drained: bool) -> io::Result<()>;
 }

@@ -1,5 +1,5 @@
-//! What an agent does after containers: finds out how those ended whose shim is gone, and gets their disks back. What
-//! needs power over the containers' users is done by processes of their own (`sweep`).
+//! Cleans up after containers: determines how those ended whose shim is gone, and frees their disks. What needs the ids
+//! of the containers' users is done by separate processes (`sweep`, `wipe`).
 
 use std::io;
 use std::path::Path;
@@ -14,14 +14,14 @@ use berth_shim::state_files::{read_json, write_json};
 
 use super::disks::Disks;
 
-/// How a container ended whose shim is gone: as the shim wrote down, or else as lost, once it has been swept up.
+/// The end of a container whose shim is gone: as the shim recorded it, or else as lost, after a sweep.
 pub(crate) async fn recorded_end(directory: &Path) -> Ended {
     let path = directory.join("exit.json");
     if let Ok(Some(ended)) = read_json(&path) {
         return ended;
     }
     if let Err(error) = run_sweep(directory).await {
-        tracing::error!(directory = %directory.display(), %error, "could not sweep up after a lost container");
+        tracing::error!(directory = %directory.display(), %error, "cannot clean up after a lost container");
     }
     match read_json(&path) {
         Ok(Some(ended)) => ended,
@@ -34,14 +34,14 @@ pub(crate) async fn recorded_end(directory: &Path) -> Ended {
     }
 }
 
-/// Gives the disk of an ended instance back.
+/// Releases the disk of an ended instance.
 pub(crate) async fn release(disks: &Disks, instance: InstanceId) {
     if let Some(dirty) = disks.release(instance) {
         wipe(disks, &dirty).await;
     }
 }
 
-/// Wipes a disk whose shim has not. One that cannot be wiped is not given out again.
+/// Wipes a disk that its shim has not wiped. One that cannot be wiped is never used again.
 pub(crate) async fn wipe(disks: &Disks, path: &Path) {
     let done = run_wipe(path).await;
     if let Err(error) = &done {
@@ -52,7 +52,7 @@ pub(crate) async fn wipe(disks: &Disks, path: &Path) {
     }
 }
 
-/// Removes a directory in which there may be files of the container's users.
+/// Removes a directory that may contain files of the container's users.
 pub(crate) async fn remove(directory: &Path) -> io::Result<()> {
     match remove_tree(directory) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => run_wipe(directory).await,

@@ -1,4 +1,5 @@
-//! The agent's side of supervisor and shims: prepares an instance's directory, has its shim started, and follows it.
+//! The runtime of rootless containers, the agent's side of supervisor and shims: prepares an instance's directory, has
+//! its shim run the container, and follows it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use berth_common::ids::{EdgeId, InstanceId};
-use berth_common::wire::call::{DiskCapacity, RefusalCode, Start, Stock};
+use berth_common::wire::call::{DiskCapacity, PrepareTarget, RefusalCode, Start};
 use berth_shim::disk::Disk;
 use berth_shim::layout::Layout;
 use berth_shim::messages::{ShimCall, SupervisorAnswer, SupervisorCall, connect_shim};
@@ -28,19 +29,19 @@ use tokio_util::sync::CancellationToken;
 use super::async_fd::register;
 use super::connection::{Shim, ask_supervisor};
 use super::disks::Disks;
-use super::holder::{Held, Holder};
 use super::logs::{LogEntry, Logs};
 use super::maker::Maker;
+use super::prepared::{PreparedContainer, PreparedContainers};
 use super::reclaim::{recorded_end, release, remove, wipe};
-use super::shim_pool::{Prepared, ShimFactory, ShimPool, Tools};
+use super::shim_pool::{PooledShim, ShimFactory, ShimPool, Tools};
 use super::{Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Runtime};
 use crate::images::{Image, Images};
 use crate::launch::{Launch, LaunchError};
 use crate::site::Site;
 
-/// Prepared shims that one start may use up.
+/// Shims of the pool that one start may try.
 const MAX_SHIMS: usize = 3;
-/// How often logs are looked through for those that are too old or too many, at most and at least.
+/// Shortest and longest time between two searches for old logs.
 const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The one real runtime: rootless containers through libcontainer.
@@ -48,40 +49,40 @@ const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 pub struct Rootless {
     layout: Layout,
     maker: Rc<Maker>,
-    holder: Rc<Holder>,
+    prepared: Rc<PreparedContainers>,
     disks: Rc<Disks>,
-    /// Shims that are followed: cancelled when they have ended.
+    /// Shims that are followed. The token is cancelled when the shim has ended.
     followed: Rc<RefCell<HashMap<InstanceId, CancellationToken>>>,
-    /// How the instances come by their containers that have a place and are not yet started.
-    reserved: RefCell<HashMap<InstanceId, Reserved>>,
+    /// Reservations of admitted instances that are not started yet.
+    reserved: RefCell<HashMap<InstanceId, Reservation>>,
     logs: Logs,
-    /// Has logs looked through soon.
+    /// Wakes the search for old logs.
     prune: Rc<Notify>,
 }
 
-/// How an instance comes by its container.
+/// How an instance gets its container.
 #[derive(Debug)]
-enum Reserved {
-    /// By being made.
+enum Reservation {
+    /// A new one is made.
     New,
-    /// By taking one that is held.
-    Held(Held),
-    /// By being made, on the disk of one that is held and must go first.
-    InPlaceOf(Held),
-    /// By being made, on a disk that is about to be free.
-    Later(oneshot::Receiver<Disk>),
+    /// A prepared one is taken.
+    Prepared(PreparedContainer),
+    /// A new one is made, on the disk of a prepared one that is ended first.
+    InPlaceOf(PreparedContainer),
+    /// A new one is made, on a disk that is about to be free.
+    AwaitDisk(oneshot::Receiver<Disk>),
 }
 
-/// What the runtime is told when it is opened.
+/// Options of the runtime.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The node's name, and where it is.
+    /// The node's name and location.
     pub site: Site,
     /// The directory of its state.
     pub state: PathBuf,
     /// Whether instances whose disk cannot be limited are refused.
     pub enforce_disks: bool,
-    /// How many shims of each kind are kept prepared.
+    /// How many shims of each kind are kept in the pool.
     pub waiting_shims: usize,
     /// The name server for instances, if not the machine's.
     pub name_server: Option<IpAddr>,
@@ -102,7 +103,7 @@ impl Rootless {
         let (uids, gids) = subordinate_ids::of_this_user()?;
         let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
         let SupervisorAnswer::Pong { version, cgroup } = answer else {
-            return Err(io::Error::other(format!("the supervisor answered strangely: {answer:?}")));
+            return Err(io::Error::other(format!("unexpected answer of the supervisor: {answer:?}")));
         };
         tracing::info!(supervisor = %version, cgroup = %cgroup.display(), "found the supervisor");
         let tools = Tools {
@@ -118,95 +119,95 @@ impl Rootless {
         )?);
         let shims = ShimPool::new(factory, waiting_shims);
         let maker = Rc::new(Maker { site, logs: layout.logs(), images, protection, shims });
-        let holder = Holder::new(Rc::clone(&maker), Rc::clone(&disks));
+        let prepared = PreparedContainers::new(Rc::clone(&maker), Rc::clone(&disks));
         let (logs, prune) = (Logs::at(layout.logs()), Rc::new(Notify::new()));
         tokio::task::spawn_local(keep_pruned(layout.clone(), logs.clone(), Rc::clone(&prune)));
         let (followed, reserved) = (Rc::default(), RefCell::default());
-        Ok(Self { layout, maker, holder, disks, followed, reserved, logs, prune })
+        Ok(Self { layout, maker, prepared, disks, followed, reserved, logs, prune })
     }
 
     async fn try_start(&self, launch: &Launch) -> Result<(Shim, Events), LaunchError> {
         let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}"));
         let instance = launch.start.instance;
-        let reserved = self.reserved.borrow_mut().remove(&instance).unwrap_or(Reserved::New);
+        let reserved = self.reserved.borrow_mut().remove(&instance).unwrap_or(Reservation::New);
         match reserved {
-            Reserved::New => {}
-            Reserved::InPlaceOf(held) => held.end().await,
-            Reserved::Later(free) => {
+            Reservation::New => {}
+            Reservation::InPlaceOf(held) => held.end().await,
+            Reservation::AwaitDisk(free) => {
                 let disk = free.await.ok();
                 let disk = disk.map_or_else(|| self.disks.take(&launch.start.recipe.resources), Ok)?;
                 self.disks.give(instance, disk);
             }
-            Reserved::Held(held) => match self.assign(held.into_prepared(), launch).await {
+            Reservation::Prepared(held) => match self.assign(held.into_shim(), launch).await {
                 Ok(started) => return Ok(started),
-                Err(error) => self.make_up_for(instance, launch, &error).await?,
+                Err(error) => self.replace_lost(instance, launch, &error).await?,
             },
         }
         let disk = self.disks.of(instance);
-        let disk = disk.ok_or_else(|| LaunchError::new(RefusalCode::Other, "no disk was set aside"))?;
+        let disk = disk.ok_or_else(|| LaunchError::new(RefusalCode::Other, "no disk was reserved"))?;
         let mut last = None;
         for _ in 0..MAX_SHIMS {
-            let made = self.maker.describe(&launch.start.recipe, &disk).await?;
+            let made = self.maker.configure(&launch.start.recipe, &disk).await?;
             match self.assign(made, launch).await {
                 Ok(started) => return Ok(started),
                 Err(error) => {
-                    tracing::warn!(%instance, %error, "a prepared shim is gone; taking another");
+                    tracing::warn!(%instance, %error, "a pooled shim has ended; taking another");
                     remove(&self.layout.instance(instance)).await.map_err(failed)?;
                     last = Some(error);
                 }
             }
         }
-        Err(failed(last.unwrap_or_else(|| io::Error::other("no shim could be had"))))
+        Err(failed(last.unwrap_or_else(|| io::Error::other("no shim is available"))))
     }
 
-    /// A container that was held is gone, as one is whose network's process was killed: its disk cannot be had until it
-    /// is wiped, so another is taken.
-    async fn make_up_for(
+    /// A prepared container has died, for example because its pasta process was killed. Its disk must be wiped first,
+    /// so another one is taken.
+    async fn replace_lost(
         &self,
         instance: InstanceId,
         launch: &Launch,
         error: &io::Error,
     ) -> Result<(), LaunchError> {
-        tracing::warn!(%instance, %error, "a container that was held is gone; making another");
+        tracing::warn!(%instance, %error, "a prepared container has ended; making another");
         release(&self.disks, instance).await;
         self.disks.give(instance, self.disks.take(&launch.start.recipe.resources)?);
         let cleared = remove(&self.layout.instance(instance)).await;
         cleared.map_err(|e| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}")))
     }
 
-    /// Sets a disk aside, that of a container that is held where no other is free.
-    fn reserve_disk(&self, start: &Start) -> Result<Reserved, LaunchError> {
+    /// Reserves a disk; if none is free, that of a prepared container.
+    fn reserve_disk(&self, start: &Start) -> Result<Reservation, LaunchError> {
         let resources = &start.recipe.resources;
         let error = match self.disks.take(resources) {
             Ok(disk) => {
                 self.disks.give(start.instance, disk);
-                return Ok(Reserved::New);
+                return Ok(Reservation::New);
             }
             Err(error) => error,
         };
-        if let Some(held) = self.holder.take_for_disk(resources.disk_bytes) {
+        if let Some(held) = self.prepared.take_for_disk(resources.disk_bytes) {
             self.disks.give(start.instance, held.disk().clone());
-            return Ok(Reserved::InPlaceOf(held));
+            return Ok(Reservation::InPlaceOf(held));
         }
-        self.holder.wait_for_disk(resources).map(Reserved::Later).ok_or(error)
+        self.prepared.wait_for_disk(resources).map(Reservation::AwaitDisk).ok_or(error)
     }
 
-    /// Makes a shim, whose container is made or described, this instance's, and has it run the container. An error means
-    /// that the shim has ended.
-    async fn assign(&self, prepared: Prepared, launch: &Launch) -> io::Result<(Shim, Events)> {
+    /// Assigns a shim with its prepared or configured container to this instance, and has it run the container. An
+    /// error means that the shim has ended.
+    async fn assign(&self, shim: PooledShim, launch: &Launch) -> io::Result<(Shim, Events)> {
         let instance = launch.start.instance;
         let assignment = self.maker.assignment(&launch.start, self.logs.path(instance));
         if launch.start.logs.enabled {
             self.logs.enter(&LogEntry::of(launch))?;
         }
-        write_json_fast(&prepared.directory.join("launch.json"), &without_env(launch))?;
-        write_json_fast(&prepared.directory.join("run.json"), &assignment)?;
-        fs::rename(&prepared.directory, self.layout.instance(instance))?;
-        prepared.call(&ShimCall::Run).await?;
-        Ok(self.follow(instance, prepared.socket, prepared.image))
+        write_json_fast(&shim.directory.join("launch.json"), &without_env(launch))?;
+        write_json_fast(&shim.directory.join("run.json"), &assignment)?;
+        fs::rename(&shim.directory, self.layout.instance(instance))?;
+        shim.call(&ShimCall::Run).await?;
+        Ok(self.follow(instance, shim.socket, shim.image))
     }
 
-    /// Follows a shim whose socket is connected. Its image's layers stay until it has gone.
+    /// Follows a connected shim. Its image is kept, so that its layers are not evicted, until it has ended.
     fn follow(
         &self,
         instance: InstanceId,
@@ -224,7 +225,7 @@ impl Rootless {
                 Some(ended) => ended,
                 None => recorded_end(&directory).await,
             };
-            followed.answer_no_more();
+            followed.fail_pending();
             let _ = events.send(Event::Exited(ended)).await;
             followed.until_gone().await;
             drop(image);
@@ -253,7 +254,8 @@ impl Rootless {
                 let image = self.maker.images.adopt(&launch.start.recipe.image.digest);
                 let (container, events) = self.follow(instance, register(socket)?, image);
                 if directory.join("run.json").exists() {
-                    // The earlier agent came no further. A shim that has begun meanwhile says so, and goes on.
+                    // The earlier agent was killed before it sent `Run`. If the shim has begun meanwhile, the second
+                    // call is refused and has no effect.
                     container.run().await?;
                 }
                 AdoptedState::Running { container, events }
@@ -281,10 +283,10 @@ impl Runtime for Rootless {
     }
 
     fn reserve(&self, start: &Start) -> Result<(), LaunchError> {
-        let reserved = match self.holder.take(&start.recipe) {
+        let reserved = match self.prepared.take(&start.recipe) {
             Some(held) => {
                 self.disks.give(start.instance, held.disk().clone());
-                Reserved::Held(held)
+                Reservation::Prepared(held)
             }
             None => self.reserve_disk(start)?,
         };
@@ -292,16 +294,16 @@ impl Runtime for Rootless {
         Ok(())
     }
 
-    fn prepare(&self, owner: &EdgeId, stocks: Vec<Stock>) {
-        self.holder.want(owner, stocks);
+    fn prepare(&self, owner: &EdgeId, targets: Vec<PrepareTarget>) {
+        self.prepared.set_targets(owner, targets);
     }
 
     fn pause(&self, paused: bool) {
-        self.holder.pause(paused);
+        self.prepared.pause(paused);
     }
 
-    fn held(&self) -> usize {
-        self.holder.count()
+    fn prepared(&self) -> usize {
+        self.prepared.count()
     }
 
     fn logs(&self) -> Logs {
@@ -341,13 +343,13 @@ impl Runtime for Rootless {
 
     async fn forget(&self, instance: InstanceId) -> io::Result<()> {
         let trash = self.layout.trash(instance);
-        // In one step: the supervisor must not see a directory without its record and take the container for lost.
+        // Renamed first: the supervisor must not see a directory without its record and take the container for lost.
         match fs::rename(self.layout.instance(instance), &trash) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         }
         self.prune.notify_one();
-        // Whatever takes long is nobody's business any more; what is not done when the agent ends, the next one does.
+        // Deleted in the background, since it may take long. If this agent ends before, the next one does it.
         let gone = self.followed.borrow().get(&instance).cloned();
         tokio::task::spawn_local(async move {
             if let Some(gone) = gone {
@@ -361,7 +363,7 @@ impl Runtime for Rootless {
     }
 }
 
-/// Removes logs that are too old or too many, now and then and after ends, for as long as the agent lives.
+/// Removes logs that are too old or too many, regularly and after ends, for as long as the agent lives.
 async fn keep_pruned(layout: Layout, logs: Logs, wanted: Rc<Notify>) {
     loop {
         let (layout, logs) = (layout.clone(), logs.clone());
@@ -377,7 +379,7 @@ async fn keep_pruned(layout: Layout, logs: Logs, wanted: Rc<Notify>) {
     }
 }
 
-/// The launch as it is kept on disk: the environment may hold secrets, and nobody needs it again.
+/// The launch as written to disk, without the environment: it may hold secrets, and is not needed again.
 fn without_env(launch: &Launch) -> Launch {
     let mut kept = launch.clone();
     kept.start.recipe.env.clear();

@@ -1,14 +1,22 @@
-//! Shims that wait for a container: the agent keeps a few of each kind, so that a start need not wait for namespaces
-//! and networks to be made.
+//! The shim pool: a few shims of each kind whose namespaces and network are made, so that a start need not wait for
+//! that.
 //!
 //! ```text
 //!           supervisor: spawn       shim: prepared             taken
-//! (wanted) ──────────────────▶ making ────────────▶ in stock ─────────▶ an instance's
-//!                                │ failed               │ its shim has ended, or the host's name server is another
+//! (wanted) ──────────────────▶ making ────────────▶ pooled ───────────▶ a container's
+//!                                │ failed               │ its shim has ended, or the host's name server has changed
 //!                                └──────────────────────┴─────────────▶ (none)
 //! ```
 //!
-//! Where none is in stock, whoever takes one waits for it to be made.
+//! If the pool is empty, the caller waits until a shim is made.
+//!
+//! What fails, and what happens then:
+//! * A shim cannot be prepared, or not in time: its directory is removed; the pool tries again after `RETRY_DELAY` or
+//!   with the next start; a start that waits for it fails.
+//! * A pooled shim dies: it is skipped when one is taken.
+//! * The host's name server changes: pooled shims with the old one are dropped, which ends them.
+//! * The supervisor does not answer: as a shim that cannot be prepared.
+//! * The agent ends: pooled shims lose their connection and end by themselves.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -39,12 +47,12 @@ use crate::images::Image;
 
 /// How long a shim may take to be prepared: pasta takes up to a second on a loaded machine.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long after a start the stock is filled up: the start itself comes first.
+/// Delay before the pool is refilled after a start, so that the start itself has the CPU.
 const REFILL_DELAY: Duration = Duration::from_millis(300);
-/// Pause after a shim that could not be prepared.
+/// Delay after a shim that could not be prepared.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// What networks are made with.
+/// The programs and settings that networks are made with.
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
     /// The name server, if not the host's.
@@ -53,7 +61,7 @@ pub(crate) struct Tools {
     pub(crate) nft: Option<PathBuf>,
 }
 
-/// What all shims of a node have in common.
+/// Makes shims; has what all shims of a node have in common.
 #[derive(Debug)]
 pub(crate) struct ShimFactory {
     pub(crate) layout: Layout,
@@ -64,78 +72,78 @@ pub(crate) struct ShimFactory {
     pub(crate) protection: Protection,
 }
 
-/// A prepared shim.
+/// A shim whose namespaces and network are made.
 #[derive(Debug)]
-pub(crate) struct Prepared {
-    /// Its directory for now.
+pub(crate) struct PooledShim {
+    /// Its directory until it is an instance's.
     pub(crate) directory: PathBuf,
-    /// The group that its container will be in.
+    /// The cgroup of its container.
     pub(crate) cgroup: PathBuf,
     /// The connection to it.
     pub(crate) socket: AsyncFd<OwnedFd>,
-    /// Its way out, if it has one.
+    /// Its internet access, if it has any.
     pub(crate) internet: Option<Internet>,
-    /// What its container is made from, once that was said.
+    /// The image of its container, once configured.
     pub(crate) image: Option<Rc<Image>>,
 }
 
-/// The stock.
+/// The shim pool.
 #[derive(Debug)]
 pub(crate) struct ShimPool {
     factory: ShimFactory,
-    /// How many of each kind there shall be.
+    /// The target size for each kind.
     target: usize,
-    stock: RefCell<HashMap<Kind, VecDeque<Prepared>>>,
-    filling: RefCell<HashMap<Kind, Rc<Cell<bool>>>>,
+    pooled: RefCell<HashMap<ShimKind, VecDeque<PooledShim>>>,
+    filling: RefCell<HashMap<ShimKind, Rc<Cell<bool>>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    /// With nothing but loopback.
-    Alone,
-    /// With a way to the internet.
+pub(crate) enum ShimKind {
+    /// With a loopback interface only.
+    Loopback,
+    /// With internet access.
     Internet,
 }
 
 impl ShimPool {
     pub(crate) fn new(factory: ShimFactory, target: usize) -> Rc<Self> {
-        let pool = Rc::new(Self { factory, target, stock: RefCell::default(), filling: RefCell::default() });
-        for kind in [Kind::Alone, Kind::Internet] {
+        let pool = Rc::new(Self { factory, target, pooled: RefCell::default(), filling: RefCell::default() });
+        for kind in [ShimKind::Loopback, ShimKind::Internet] {
             pool.refill(kind, Duration::ZERO);
         }
         pool
     }
 
-    /// Takes a prepared shim out of the stock, or has one made.
-    pub(crate) async fn take(self: &Rc<Self>, kind: Kind) -> io::Result<Prepared> {
+    /// Takes a shim from the pool, or has one made.
+    pub(crate) async fn take(self: &Rc<Self>, kind: ShimKind) -> io::Result<PooledShim> {
         let internet = self.factory.internet(kind)?;
-        let found = self.take_from_stock(kind, &internet);
+        let found = self.take_pooled(kind, &internet);
         self.refill(kind, REFILL_DELAY);
         match found {
-            Some(prepared) => Ok(prepared),
+            Some(shim) => Ok(shim),
             None => self.factory.make(internet).await,
         }
     }
 
-    fn take_from_stock(&self, kind: Kind, internet: &Option<Internet>) -> Option<Prepared> {
-        let mut stock = self.stock.borrow_mut();
-        let stock = stock.entry(kind).or_default();
+    fn take_pooled(&self, kind: ShimKind, internet: &Option<Internet>) -> Option<PooledShim> {
+        let mut pooled = self.pooled.borrow_mut();
+        let pooled = pooled.entry(kind).or_default();
         loop {
-            let prepared = stock.pop_front()?;
-            // Letting go of the others ends them.
-            if prepared.internet == *internet && prepared.is_alive() {
-                return Some(prepared);
+            let shim = pooled.pop_front()?;
+            // Dropping the others ends them.
+            if shim.internet == *internet && shim.is_alive() {
+                return Some(shim);
             }
         }
     }
 
-    /// Whether a shim is there and has a network as it would be made now.
-    pub(crate) fn is_good(&self, prepared: &Prepared, kind: Kind) -> bool {
-        self.factory.internet(kind).is_ok_and(|now| now == prepared.internet) && prepared.is_alive()
+    /// Whether a shim is alive and its network is as it would be made now.
+    pub(crate) fn is_current(&self, shim: &PooledShim, kind: ShimKind) -> bool {
+        self.factory.internet(kind).is_ok_and(|now| now == shim.internet) && shim.is_alive()
     }
 
-    /// Fills the stock up in the background.
-    fn refill(self: &Rc<Self>, kind: Kind, delay: Duration) {
+    /// Refills the pool in the background.
+    fn refill(self: &Rc<Self>, kind: ShimKind, delay: Duration) {
         let filling = Rc::clone(self.filling.borrow_mut().entry(kind).or_default());
         if filling.replace(true) {
             return;
@@ -154,21 +162,21 @@ impl ShimPool {
         });
     }
 
-    fn lacks(&self, kind: Kind) -> bool {
-        self.stock.borrow().get(&kind).map_or(0, VecDeque::len) < self.target
+    fn lacks(&self, kind: ShimKind) -> bool {
+        self.pooled.borrow().get(&kind).map_or(0, VecDeque::len) < self.target
     }
 
-    async fn add(&self, kind: Kind) -> io::Result<()> {
+    async fn add(&self, kind: ShimKind) -> io::Result<()> {
         let internet = self.factory.internet(kind)?;
-        let prepared = self.factory.make(internet).await?;
-        self.stock.borrow_mut().entry(kind).or_default().push_back(prepared);
+        let shim = self.factory.make(internet).await?;
+        self.pooled.borrow_mut().entry(kind).or_default().push_back(shim);
         Ok(())
     }
 }
 
 impl ShimFactory {
-    fn internet(&self, kind: Kind) -> io::Result<Option<Internet>> {
-        if kind == Kind::Alone {
+    fn internet(&self, kind: ShimKind) -> io::Result<Option<Internet>> {
+        if kind == ShimKind::Loopback {
             return Ok(None);
         }
         let found = |program: &Option<PathBuf>, name: &str, package: &str| {
@@ -185,7 +193,7 @@ impl ShimFactory {
         Ok(Some(Internet { resolver, pasta, nft }))
     }
 
-    async fn make(&self, internet: Option<Internet>) -> io::Result<Prepared> {
+    async fn make(&self, internet: Option<Internet>) -> io::Result<PooledShim> {
         let name = ShimName(random()?);
         let directory = self.layout.waiting_shim(name);
         make_private_dir(&directory)?;
@@ -195,7 +203,7 @@ impl ShimFactory {
             Err(io::Error::new(io::ErrorKind::TimedOut, text))
         });
         if made.is_err() {
-            // Most often the shim has removed it itself.
+            // Usually the shim has removed it itself.
             let _ = fs::remove_dir_all(&directory);
         }
         made
@@ -206,7 +214,7 @@ impl ShimFactory {
         name: ShimName,
         directory: &Path,
         internet: Option<Internet>,
-    ) -> io::Result<Prepared> {
+    ) -> io::Result<PooledShim> {
         let config = ShimSetup {
             uids: self.uids,
             gids: self.gids,
@@ -220,12 +228,18 @@ impl ShimFactory {
             SupervisorAnswer::Spawned => {}
             SupervisorAnswer::Failed { message } => return Err(io::Error::other(message)),
             answer => {
-                return Err(io::Error::other(format!("the supervisor answered strangely: {answer:?}")));
+                return Err(io::Error::other(format!("unexpected answer of the supervisor: {answer:?}")));
             }
         }
         let socket = register(connect_shim(directory)?)?;
         until_prepared(&socket).await?;
-        Ok(Prepared { directory: directory.to_owned(), cgroup: config.cgroup, socket, internet, image: None })
+        Ok(PooledShim {
+            directory: directory.to_owned(),
+            cgroup: config.cgroup,
+            socket,
+            internet,
+            image: None,
+        })
     }
 }
 
@@ -243,24 +257,24 @@ async fn until_prepared(socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
         Some((ShimEvent::Prepared { error: None }, _)) => Ok(()),
         Some((ShimEvent::Prepared { error: Some(error) }, _)) => Err(io::Error::other(error)),
         other => {
-            let told = other.map(|(event, _)| event);
-            Err(io::Error::other(format!("the shim ended before it was prepared (it said: {told:?})")))
+            let event = other.map(|(event, _)| event);
+            Err(io::Error::other(format!("the shim ended before it was prepared (its message: {event:?})")))
         }
     }
 }
 
-impl Prepared {
+impl PooledShim {
     pub(crate) async fn call(&self, call: &ShimCall) -> io::Result<()> {
         self.socket.async_io(Interest::WRITABLE, |fd| messages::send(fd.as_fd(), call, &[])).await
     }
 
-    /// What the shim says next; `None` once it has ended.
+    /// The shim's next message; `None` once it has ended.
     pub(crate) async fn next_event(&self) -> io::Result<Option<ShimEvent>> {
         let receive = |fd: &OwnedFd| messages::receive::<ShimEvent>(fd.as_fd());
         Ok(self.socket.async_io(Interest::READABLE, receive).await?.map(|(event, _)| event))
     }
 
-    /// Whether its shim is there: it says nothing until it is given something to do, so only an end can be read.
+    /// Whether the shim is alive. It sends nothing until it gets a call, so only its end makes the socket readable.
     fn is_alive(&self) -> bool {
         let read = messages::receive::<ShimEvent>(self.socket.get_ref().as_fd());
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)

@@ -1,5 +1,5 @@
 //! A runtime without containers: their network namespace is this machine's, their apps are the test's own listeners,
-//! and their events are what the test says.
+//! and the test sends their events.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -13,26 +13,26 @@ use berth_agent::runtime::logs::Logs;
 use berth_agent::runtime::{Adopted, Container, Event, Events, Runtime};
 use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{DiskCapacity, Start, Stock, Usage};
+use berth_common::wire::call::{DiskCapacity, PrepareTarget, Start, Usage};
 use berth_shim::metering::{Ended, Seen};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Notify, mpsc};
 
-/// What the agent did to the runtime, and what the runtime is to do.
+/// Records of the agent's calls, and the configured behaviour of the runtime.
 #[derive(Default)]
 pub(crate) struct Fake {
     pub(crate) launched: RefCell<Vec<Launch>>,
     pub(crate) adopted: RefCell<Vec<Adopted<FakeContainer>>>,
     pub(crate) forgotten: RefCell<Vec<InstanceId>>,
     pub(crate) noted: RefCell<Vec<(InstanceId, Seen)>>,
-    /// What is to be kept ready, by owner.
-    pub(crate) prepared: RefCell<HashMap<EdgeId, Vec<Stock>>>,
+    /// The containers to keep prepared, by owner.
+    pub(crate) prepared: RefCell<HashMap<EdgeId, Vec<PrepareTarget>>>,
     pub(crate) paused: Cell<bool>,
     /// Starts fail with this.
     pub(crate) failure: RefCell<Option<LaunchError>>,
-    /// Starts wait until it is let go.
+    /// Starts wait until `release`.
     pub(crate) held: Cell<bool>,
-    /// Where instances' output is.
+    /// The directory of instances' logs.
     logs: OnceCell<tempfile::TempDir>,
     changed: Notify,
     events: RefCell<HashMap<InstanceId, mpsc::Sender<Event>>>,
@@ -47,7 +47,7 @@ struct Stops {
 }
 
 impl Fake {
-    /// Where instances' output is.
+    /// The directory of instances' logs.
     pub(crate) fn logs(&self) -> &std::path::Path {
         self.logs.get_or_init(|| tempfile::tempdir().unwrap()).path()
     }
@@ -131,15 +131,15 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    fn prepare(&self, owner: &EdgeId, stocks: Vec<Stock>) {
-        self.0.prepared.borrow_mut().insert(owner.clone(), stocks);
+    fn prepare(&self, owner: &EdgeId, targets: Vec<PrepareTarget>) {
+        self.0.prepared.borrow_mut().insert(owner.clone(), targets);
     }
 
     fn pause(&self, paused: bool) {
         self.0.paused.set(paused);
     }
 
-    fn held(&self) -> usize {
+    fn prepared(&self) -> usize {
         0
     }
 

@@ -10,7 +10,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 
-use super::{ANSWER_TIMEOUT, Client, ClientError, Refusal, whole};
+use super::{ANSWER_TIMEOUT, Client, ClientError, Refusal, read_response};
 
 /// Longest silence. An edge sends a line to each follower more often than that; one that does not is gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ impl Client {
             |source| ClientError::TimedOut { what: self.endpoint.to_string(), limit: ANSWER_TIMEOUT, source };
         let answer = answer.map_err(late)??;
         if !answer.status().is_success() {
-            let (status, bytes) = whole(answer).await?;
+            let (status, bytes) = read_response(answer).await?;
             return Err(ClientError::Refused(Refusal::of(status, &bytes)));
         }
         Ok(Lines { body: answer.into_body(), pending: Vec::new() })

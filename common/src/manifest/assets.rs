@@ -1,7 +1,7 @@
 //! The `[assets]` section: static files that the edge serves itself.
 
-use super::container::optional;
 use super::report::{Report, Value, nearest};
+use super::values::optional;
 use super::{route, values};
 use crate::spec::{AssetsSpec, NotFound};
 

@@ -1,17 +1,18 @@
 //! One `[[containers]]` section: a class.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::report::{Position, Report, Section, Value, kind, nearest};
+use super::environment::environment;
+use super::report::{Report, Section, Value, kind, nearest};
 use super::secrets;
 use super::source::{IMAGE_EXPECTED, image_source};
-use super::values::{self, Bounds};
+use super::values::{self, Bounds, optional};
 use super::{ClassManifest, DeclaredImage, trigger};
 use crate::ids::ClassName;
-use crate::spec::{Capability, MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, StartBoost, path_fault};
+use crate::spec::{Capability, MAX_REQUIRED_PORTS, Resources, StartBoost, path_fault};
 
 const KEYS: [&str; 22] = [
     "class_name",
@@ -49,94 +50,35 @@ const START_TIMEOUT: Duration = SECOND.saturating_mul(8);
 const PORT_TIMEOUT: Duration = SECOND.saturating_mul(20);
 const STOP_GRACE: Duration = MINUTE.saturating_mul(15);
 
-/// Below a tenth of a second an instance would sleep between two requests of one page.
+/// At least a tenth of a second, since an instance should not sleep between two requests of one page.
 const SLEEP_AFTER_BOUNDS: Bounds = MILLISECOND.saturating_mul(100)..=DAY.saturating_mul(30);
 /// Clients do not wait longer than an hour for a first byte.
 const TIMEOUT_BOUNDS: Bounds = MILLISECOND.saturating_mul(100)..=HOUR;
 /// A boost is for the start: an app that takes longer than a minute needs a larger type.
 const BOOST_BOUNDS: Bounds = MILLISECOND..=MINUTE;
-/// None at all kills at once; a node that drains waits this long.
+/// Zero kills at once; a drain of the node may wait for the longest.
 const STOP_GRACE_BOUNDS: Bounds = Duration::ZERO..=DAY;
 
 /// Most instances of one class.
 const MAX_INSTANCES: u32 = 1_000_000;
 /// Containers that each node keeps prepared unless the class says otherwise: one, so that the next start is quick.
 const PREPARED: u32 = 1;
-/// Most of them: each takes a few megabytes and a disk, and a burst uses up any number.
+/// Most prepared containers per node: each takes a few megabytes and a disk, and a burst uses up any number.
 pub const MAX_PREPARED: u32 = 64;
-/// Most virtual CPUs of one instance, in sixteenths: more than any machine at hand has.
+/// Most virtual CPUs of one instance, in sixteenths: more than common machines have.
 const MAX_CPU_SIXTEENTHS: u32 = 16 * 256;
-/// Least and most memory of one instance, in bytes. With less no container can be made.
+/// Least and most memory of one instance, in bytes. With less no container can start.
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = (8 << 20)..=(1 << 40);
 /// Least and most disk of one instance, in bytes.
 const DISK_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(16 << 40);
 /// Most bytes of an entrypoint with its arguments.
 const MAX_ENTRYPOINT_BYTES: usize = 64 * 1024;
 
-/// What could be read of a section.
+/// The valid parts of a section.
 pub(super) struct Parsed {
     pub(super) class: Option<ClassManifest>,
-    /// Also where the rest is wrong, so that the image can be looked for.
+    /// Set even if the rest is wrong, so that the caller can check the image.
     pub(super) image: Option<DeclaredImage>,
-}
-
-/// The classes that a file declares, for its routes.
-pub(super) struct ClassNames<'t> {
-    names: Vec<(&'t str, Position)>,
-    /// Those that say no port of their own.
-    without_port: Vec<&'t str>,
-}
-
-impl<'t> ClassNames<'t> {
-    /// Takes the names of all sections, also of those with problems, and reports those that are there twice.
-    pub(super) fn collect(report: &mut Report<'_>, sections: &[Section<'t, '_>]) -> Self {
-        let mut names: Vec<(&str, Position)> = Vec::new();
-        for value in sections.iter().filter_map(|section| section.get("class_name")) {
-            let Some(name) = value.get_ref().as_str() else { continue };
-            let at = report.position(value.span().start);
-            match names.iter().find(|(known, _)| *known == name) {
-                Some((_, first)) => report.wrong(
-                    value.span().start,
-                    format!(
-                        "the class {name:?} is there already, in line {}; expected another class_name",
-                        first.line
-                    ),
-                ),
-                None => names.push((name, at)),
-            }
-        }
-        let portless = sections.iter().filter(|section| section.get("default_port").is_none());
-        let without_port =
-            portless.filter_map(|section| section.get("class_name")?.get_ref().as_str()).collect();
-        Self { names, without_port }
-    }
-
-    /// Whether requests to the class must say which port they are for.
-    pub(super) fn is_without_port(&self, name: &ClassName) -> bool {
-        self.without_port.contains(&name.as_str())
-    }
-
-    /// The class, where there is only one.
-    pub(super) fn only(&self) -> Option<&'t str> {
-        match self.names.as_slice() {
-            [(name, _)] => Some(name),
-            _ => None,
-        }
-    }
-
-    /// Whether a class is declared; if not, what to say about it.
-    pub(super) fn check(&self, name: &str) -> Result<(), String> {
-        let known: Vec<&str> = self.names.iter().map(|(name, _)| *name).collect();
-        if known.contains(&name) {
-            return Ok(());
-        }
-        let hint = match nearest(name, &known) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None if known.is_empty() => "expected such a section".to_owned(),
-            None => format!("expected one of the class_names in this file: {}", known.join(", ")),
-        };
-        Err(format!("no [[containers]] section has the class_name {name:?}; {hint}"))
-    }
 }
 
 pub(super) fn read(report: &mut Report<'_>, section: &Section<'_, '_>) -> Parsed {
@@ -146,7 +88,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_, '_>) -> Parsed
     Parsed { class, image }
 }
 
-/// Reads every field before giving up on any, so that all problems show.
+/// Reads every field before it returns `None` for any, so that all problems are reported.
 fn read_class(
     report: &mut Report<'_>,
     section: &Section<'_, '_>,
@@ -215,7 +157,7 @@ fn read_class(
     })
 }
 
-/// What waits for ports is of no use to a class without one of its own.
+/// Keys about ports need a default port.
 fn refuse_ports_without_default(report: &mut Report<'_>, section: &Section<'_, '_>) {
     if section.get("default_port").is_some() {
         return;
@@ -225,17 +167,6 @@ fn refuse_ports_without_default(report: &mut Report<'_>, section: &Section<'_, '
             report
                 .wrong(value.span().start, format!("{key} only goes with a default_port; expected also one"));
         }
-    }
-}
-
-/// Nothing there is fine (`Some(None)`); something wrong is not (`None`).
-pub(super) fn optional<'t, 'i: 't, T>(
-    value: Option<&'t Value<'i>>,
-    read: impl FnOnce(&'t Value<'i>) -> Option<T>,
-) -> Option<Option<T>> {
-    match value {
-        None => Some(None),
-        Some(value) => read(value).map(Some),
     }
 }
 
@@ -253,7 +184,7 @@ fn image(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<DeclaredI
     Some(DeclaredImage { source, position: report.position(value.span().start), has_entrypoint })
 }
 
-/// `false`, `true`, or a boost of one's own.
+/// `false`, `true`, or a table.
 fn start_boost(report: &mut Report<'_>, value: &Value<'_>) -> Option<Option<StartBoost>> {
     match value.get_ref() {
         DeValue::Boolean(on) => Some(on.then(StartBoost::default)),
@@ -285,12 +216,12 @@ fn ports(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<u16>> {
         report.wrong(value.span().start, expected);
         return None;
     };
-    // All of them, so that all problems show.
+    // Collected first, so that all problems are reported.
     let ports: Vec<_> = items.into_iter().map(|item| values::number(report, item, 1..=u16::MAX)).collect();
     ports.into_iter().collect()
 }
 
-/// The path of a request that tells whether the app is ready.
+/// The path of the request that checks whether the app is ready.
 fn ping_endpoint(report: &mut Report<'_>, value: &Value<'_>) -> Option<String> {
     let expected = "a path such as \"/healthz\"";
     let text = values::text(report, value, expected)?;
@@ -307,7 +238,7 @@ fn capabilities(report: &mut Report<'_>, value: &Value<'_>) -> Option<BTreeSet<C
         report.wrong(value.span().start, format!("found {}; expected {expected}", kind(value)));
         return None;
     };
-    // All of them, so that all problems show.
+    // Collected first, so that all problems are reported.
     let found: Vec<_> = items.iter().map(|item| capability(report, item)).collect();
     found.into_iter().collect()
 }
@@ -383,51 +314,4 @@ fn entrypoint(report: &mut Report<'_>, value: &Value<'_>) -> Option<Vec<String>>
         return None;
     }
     Some(words)
-}
-
-pub(super) fn environment(
-    report: &mut Report<'_>,
-    value: &Value<'_>,
-    name: &'static str,
-) -> Option<BTreeMap<String, String>> {
-    let section = report.section(value, name)?;
-    let read: Vec<_> = section
-        .entries()
-        .map(|(name, value)| {
-            let name_is_good = variable_name(report, name.span().start, name.get_ref());
-            let text = variable_value(report, name.get_ref(), value)?;
-            name_is_good.then(|| (name.get_ref().to_string(), text.to_owned()))
-        })
-        .collect();
-    let env: BTreeMap<String, String> = read.into_iter().collect::<Option<_>>()?;
-    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes > MAX_ENV_BYTES {
-        report.wrong(
-            section.at,
-            format!("the environment takes {bytes} bytes; expected at most {MAX_ENV_BYTES} for all names and values"),
-        );
-        return None;
-    }
-    Some(env)
-}
-
-fn variable_name(report: &mut Report<'_>, at: usize, name: &str) -> bool {
-    let good = !name.is_empty() && !name.contains(['=', '\0']);
-    if !good {
-        report.wrong(
-            at,
-            format!("{name:?} cannot name a variable; expected a name without `=` and zero bytes"),
-        );
-    }
-    good
-}
-
-/// Never shows the value: it may be a secret.
-fn variable_value<'t>(report: &mut Report<'_>, name: &str, value: &'t Value<'_>) -> Option<&'t str> {
-    let text = values::text(report, value, "the value")?;
-    if text.contains('\0') {
-        report.wrong(value.span().start, format!("the value of {name} holds a zero byte; expected none"));
-        return None;
-    }
-    Some(text)
 }

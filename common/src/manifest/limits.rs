@@ -1,11 +1,10 @@
-//! The `[limits]` section: what the app's live instances may take together.
+//! The `[limits]` section: the limits of all live instances of the app together.
 
-use super::container::optional;
 use super::report::{Report, Value};
-use super::values;
+use super::values::{self, optional};
 use crate::spec::AppLimits;
 
-/// Most virtual CPUs of an app, in sixteenths: more than any fleet of this size of system has.
+/// Most virtual CPUs of an app, in sixteenths: more than the fleets have that Berth is made for.
 const MAX_CPU_SIXTEENTHS: u32 = 16 * 1_000_000;
 /// Least and most memory and disk of an app, in bytes.
 const BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 50);

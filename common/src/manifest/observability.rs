@@ -1,8 +1,7 @@
 //! The `[observability]` section: how the output of the app's containers is kept.
 
-use super::container::optional;
 use super::report::{Report, Value};
-use super::values;
+use super::values::{self, optional};
 use crate::spec::{LOG_BYTES, LOG_RETENTION, LogSpec};
 
 pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Option<LogSpec> {

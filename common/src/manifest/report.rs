@@ -1,4 +1,5 @@
-//! Collects what is wrong with a file, each with its place, and walks its tables. Knows nothing of what they mean.
+//! Collects the problems of a file with their positions, and gives access to its tables. Knows nothing of their
+//! meaning.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,10 +7,10 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-/// Most problems shown of one file: past these a person starts with the first ones anyway.
+/// Most problems shown of one file: more would not help.
 const MAX_PROBLEMS: usize = 100;
 
-/// A place in a file, counted from 1; columns in characters.
+/// A position in a file. Counted from 1; columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
@@ -18,16 +19,16 @@ pub struct Position {
     pub column: usize,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where.
+    /// Its position.
     pub position: Position,
-    /// What is wrong; what is expected.
+    /// What is wrong, and what is expected.
     pub message: String,
 }
 
-/// All that is wrong with one file, shown one a line as `file:line:column: what is wrong; what is expected`.
+/// All problems of one file, displayed one per line as `file:line:column: what is wrong; what is expected`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     file: PathBuf,
@@ -35,16 +36,16 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// None yet.
+    /// Without problems.
     pub fn new(file: &Path) -> Self {
         Self { file: file.to_owned(), found: Vec::new() }
     }
 
-    /// Adds one in its place.
+    /// Adds one, in the order of positions.
     pub fn add(&mut self, position: Position, message: impl Into<String>) {
         let problem = Problem { position, message: message.into() };
-        let place = self.found.partition_point(|other| *other <= problem);
-        self.found.insert(place, problem);
+        let index = self.found.partition_point(|other| *other <= problem);
+        self.found.insert(index, problem);
     }
 
     /// Whether there are none.
@@ -52,7 +53,7 @@ impl Problems {
         self.found.is_empty()
     }
 
-    /// They, in the order of the file.
+    /// The problems in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.found.iter()
     }
@@ -77,14 +78,14 @@ impl std::error::Error for Problems {}
 /// One table of the file.
 #[derive(Clone, Copy)]
 pub(super) struct Section<'t, 'i> {
-    /// What problems call it.
+    /// Its name in messages.
     pub(super) name: &'static str,
     pub(super) table: &'t DeTable<'i>,
-    /// Offset in the text, for what is missing in it.
+    /// Its offset in the text, where missing keys are reported.
     pub(super) at: usize,
 }
 
-/// A value with its place.
+/// A value with its span.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 impl<'t, 'i> Section<'t, 'i> {
@@ -97,7 +98,7 @@ impl<'t, 'i> Section<'t, 'i> {
     }
 }
 
-/// What has been found so far, in one text.
+/// The problems found so far in one text.
 pub(super) struct Report<'s> {
     text: &'s str,
     line_starts: Vec<usize>,
@@ -106,7 +107,7 @@ pub(super) struct Report<'s> {
 
 struct Found {
     problem: Problem,
-    /// What a line that could not be read may have caused: a key that seems missing or in the wrong section.
+    /// A missing or misplaced key: a line with a syntax error elsewhere may be the cause.
     doubtful: bool,
 }
 
@@ -160,7 +161,7 @@ impl<'s> Report<'s> {
         }
     }
 
-    /// The tables of an array such as `[[containers]]`. None where the key is not there.
+    /// The tables of an array such as `[[containers]]`; empty if there is no such key.
     pub(super) fn sections<'t, 'i>(
         &mut self,
         root: &Section<'t, 'i>,
@@ -197,18 +198,17 @@ impl<'s> Report<'s> {
         }
     }
 
-    /// Takes the parser's own complaints. With any, only those of ours count that a line which could not be read
-    /// cannot have caused.
+    /// Adds the parser's syntax errors. If there are any, drops our problems that such a line may have caused.
     pub(super) fn syntax(&mut self, errors: &[toml::de::Error]) {
-        let unread: Vec<(usize, String)> = errors
+        let syntax_errors: Vec<(usize, String)> = errors
             .iter()
             .map(|error| (error.span().map_or(0, |span| span.start), error.message().replace('\n', "; ")))
             .collect();
-        let lines: Vec<usize> = unread.iter().map(|(offset, _)| self.position(*offset).line).collect();
+        let lines: Vec<usize> = syntax_errors.iter().map(|(offset, _)| self.position(*offset).line).collect();
         if !lines.is_empty() {
             self.found.retain(|found| !found.doubtful && !lines.contains(&found.problem.position.line));
         }
-        for (offset, message) in unread {
+        for (offset, message) in syntax_errors {
             self.wrong(offset, message);
         }
     }
@@ -222,7 +222,7 @@ impl<'s> Report<'s> {
     }
 }
 
-/// What a value is, for people.
+/// The kind of a value, for messages.
 pub(super) fn kind(value: &Value<'_>) -> &'static str {
     match value.get_ref() {
         DeValue::String(_) => "a text",
@@ -235,7 +235,7 @@ pub(super) fn kind(value: &Value<'_>) -> &'static str {
     }
 }
 
-/// The known word that was most likely meant, if one is near.
+/// The known word that was most likely meant, if one is similar.
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let allowed = (word.chars().count() / 3).max(1);
     let longer = || known.iter().copied().find(|candidate| word.len() >= 3 && candidate.starts_with(word));

@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::MAX_ROUTES;
-use super::container::ClassNames;
+use super::classes::ClassNames;
 use super::report::{Report, Section, Value};
 use super::values;
 use crate::ids::{ClassName, ObjectName};
@@ -13,7 +13,7 @@ const OBJECT: &str = "a parameter of the path or host such as \"{id}\", or a con
 const SOURCE: &str = "one of { header = \"x-user\" }, { cookie = \"user\" }, { query = \"user\" }, { random = 3 }, { least_loaded = 3 }";
 /// Most hosts and most methods of one route.
 const MAX_ITEMS: usize = 64;
-/// Longest method, in bytes: longer than any that is registered.
+/// Longest method, in bytes: longer than any registered one.
 const MAX_METHOD_BYTES: usize = 32;
 
 pub(super) fn read_all(
@@ -28,10 +28,10 @@ pub(super) fn read_all(
     routes.into_iter().collect()
 }
 
-/// Which requests a route takes: its hosts, methods and path.
+/// Which requests a route matches: its hosts, methods and path.
 type Taken = (Vec<HostPattern>, Vec<String>, PathPattern);
 
-/// What a route takes, also where the rest of it is wrong, and the route.
+/// The matcher of a route (set even if the rest is wrong), and the route.
 fn read(
     report: &mut Report<'_>,
     section: &Section<'_, '_>,
@@ -90,7 +90,7 @@ fn pattern(report: &mut Report<'_>, value: &Value<'_>) -> Option<PathPattern> {
         .ok()
 }
 
-/// What takes the place of the part of the path before `/*`.
+/// The replacement for the part of the path before `/*`.
 fn rewrite(report: &mut Report<'_>, value: &Value<'_>, path: Option<&PathPattern>) -> Option<String> {
     let expected = "a path such as \"/\", for a route whose path ends with `/*`";
     let text = values::text(report, value, expected)?;
@@ -106,7 +106,7 @@ fn rewrite(report: &mut Report<'_>, value: &Value<'_>, path: Option<&PathPattern
 fn class_name(report: &mut Report<'_>, value: &Value<'_>, classes: &ClassNames<'_>) -> Option<ClassName> {
     let text = values::text(report, value, "a class_name")?;
     match classes.check(text) {
-        // A name that is wrong in itself was reported where it is declared.
+        // An invalid name was reported at its declaration.
         Ok(()) => text.parse().ok(),
         Err(message) => {
             report.wrong(value.span().start, message);
@@ -129,7 +129,7 @@ fn list<T>(
         report.wrong(value.span().start, format!("expected {expected}, with 1 to {MAX_ITEMS} items"));
         return None;
     };
-    // All of them, so that all problems show.
+    // Collected first, so that all problems are reported.
     let read: Vec<_> = items.into_iter().map(|item| read(report, item)).collect();
     read.into_iter().collect()
 }
@@ -228,7 +228,7 @@ fn source_in_request(report: &mut Report<'_>, value: &Value<'_>) -> Option<NameS
     }
 }
 
-/// The second of two routes for the same requests would never be reached.
+/// Reports a route with the same matcher as an earlier one: it would never be reached.
 fn refuse_twins(report: &mut Report<'_>, sections: &[Section<'_, '_>], taken: &[Option<Taken>]) {
     for (i, own) in taken.iter().enumerate() {
         let twin = taken[..i].iter().position(|earlier| earlier.is_some() && earlier == own);

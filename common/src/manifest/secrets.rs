@@ -1,5 +1,5 @@
-//! The secrets of a class: `secrets = ["API_KEY"]`, each becoming a variable of its own name, or a table of variables and
-//! the secrets that become them.
+//! The secrets of a class: a list such as `secrets = ["API_KEY"]`, where each secret sets the variable of the same
+//! name, or a table of variables and secrets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::spec::{MAX_SECRETS, Secrets};
 
 const EXPECTED: &str = "a list such as [\"API_KEY\"], or a table such as { KEY = \"API_KEY\" }";
 
-/// Reads them. None of the variables may also be in `env`.
+/// Parses them. No variable may also be in `env`.
 pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>, env: Option<&Value<'_>>) -> Option<Secrets> {
     let named = match value.get_ref() {
         DeValue::Array(items) => items.iter().map(|item| alone(report, item)).collect(),
@@ -36,7 +36,7 @@ pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>, env: Option<&Valu
     distinct(report, named, env)
 }
 
-/// One secret, the variable that it becomes, and where the file says so.
+/// One secret, the variable that it sets, and its offset in the file.
 struct Named {
     variable: VariableName,
     secret: SecretName,

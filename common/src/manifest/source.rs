@@ -1,4 +1,4 @@
-//! What an image is made of, as `image` in a file says it.
+//! The sources of an image, as written in `image`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,27 +6,27 @@ use std::str::FromStr;
 
 use crate::image::{ImageNameError, Named, Reference};
 
-/// What an image may be, for people.
+/// The possible sources, for messages.
 pub(super) const IMAGE_EXPECTED: &str = "a path (static binary, root directory, Dockerfile), \"oci:\" or \"docker-archive:\" and a \
                               path, a reference such as \"ghcr.io/me/app:1\", or \"berth:\" and an image of the edge";
 
-/// What an image is made of. Paths are as in the file: relative ones start at its directory.
+/// The source of an image. Paths are as in the file; relative ones start at the file's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageSource {
-    /// A static binary, a root directory, a Dockerfile or a directory that holds one, which only a look at it can tell.
+    /// A static binary, a root directory, a Dockerfile or a directory with one; the caller finds out which.
     Path(PathBuf),
     /// An OCI image layout directory (`oci:` before the path).
     Layout(PathBuf),
     /// An archive as `docker save` writes it (`docker-archive:` before the path).
     DockerArchive(PathBuf),
-    /// An image of a registry somewhere (`host/repository:tag`, or `docker://` before what Docker's users write).
+    /// An image in some registry (`host/repository:tag`, or `docker://` before Docker's short form).
     Registry(Reference),
     /// An image of the edge's own registry (`berth:` before repository and tag).
     Edge(Named),
 }
 
 impl ImageSource {
-    /// The path to look at, where it has one.
+    /// Its path, if it has one.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Path(path) | Self::Layout(path) | Self::DockerArchive(path) => Some(path),
@@ -37,7 +37,7 @@ impl ImageSource {
 
 impl FromStr for ImageSource {
     type Err = String;
-    /// Reads what `image` in the file may be.
+    /// Parses the value of `image`.
     fn from_str(text: &str) -> Result<Self, String> {
         image_source(text).map_err(|fault| format!("{fault}; expected {}", IMAGE_EXPECTED))
     }
@@ -55,7 +55,7 @@ impl fmt::Display for ImageSource {
     }
 }
 
-/// Reads what `image` may be.
+/// Parses the value of `image`.
 pub(super) fn image_source(text: &str) -> Result<ImageSource, String> {
     let path = |text: &str| match text {
         "" => Err("is not a path".to_owned()),

@@ -1,27 +1,28 @@
-//! What happens to objects by itself: `[containers.hooks]`, `[containers.callbacks.NAME]` and the crons of `[triggers]`.
+//! Hooks, callbacks and crons: `[containers.hooks]`, `[containers.callbacks.NAME]` and `[triggers]`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 
 use super::ClassManifest;
-use super::container::{ClassNames, environment, optional};
+use super::classes::ClassNames;
+use super::environment::environment;
 use super::report::{Report, Section, Value, kind, nearest};
-use super::values;
+use super::values::{self, optional};
 use crate::cron::Cron;
 use crate::ids::{CallbackName, ClassName, ObjectName};
 use crate::spec::{
     Action, Callbacks, CronSpec, HookKind, HooksSpec, MAX_CALLBACKS, MAX_CRONS, RequestAction,
 };
 
-/// The keys that say what is done.
+/// The keys of an action.
 const ACTION_KEYS: [&str; 7] = ["path", "method", "body", "port", "start", "env", "hook"];
 const CRON_KEYS: [&str; 10] =
     ["cron", "class", "object", "path", "method", "body", "port", "start", "env", "hook"];
 const ACTION: &str = "one of path = \"/run\", start = true, hook = true";
 const CRON: &str =
     "an expression such as \"*/5 * * * *\", or { cron = \"*/5 * * * *\", class = \"Job\", path = \"/run\" }";
-/// The object that a cron is for where it does not say.
+/// The object of a cron that names none.
 const CRON_OBJECT: &str = "cron";
 
 pub(super) fn hooks(report: &mut Report<'_>, value: &Value<'_>) -> Option<HooksSpec> {
@@ -47,7 +48,7 @@ fn events(report: &mut Report<'_>, value: &Value<'_>) -> Option<BTreeSet<HookKin
         report.wrong(value.span().start, format!("found {}; expected {expected}", kind(value)));
         return None;
     };
-    // All of them, so that all problems show.
+    // Collected first, so that all problems are reported.
     let found: Vec<_> = items.iter().map(|item| event(report, item)).collect();
     found.into_iter().collect()
 }
@@ -103,7 +104,7 @@ fn name_of<N: FromStr<Err: Display>>(report: &mut Report<'_>, at: usize, text: &
     parsed.map_err(|reason| report.wrong(at, format!("the name {text:?} {reason}"))).ok()
 }
 
-/// What is done, as the keys of a section say.
+/// The action that the keys of a section describe.
 fn action(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<Action> {
     let hook = optional(section.get("hook"), |value| values::boolean(report, value));
     let start = optional(section.get("start"), |value| values::boolean(report, value));
@@ -134,7 +135,7 @@ fn action(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<Action> 
     refuse(report, section, action.fault()).then_some(action)
 }
 
-/// Reports a fault at the key that has it. True where there is none.
+/// Reports a fault at its key. True if there is none.
 fn refuse(report: &mut Report<'_>, section: &Section<'_, '_>, fault: Option<(&'static str, String)>) -> bool {
     let Some((key, fault)) = fault else { return true };
     let at = section.get(key).map_or(section.at, |value| value.span().start);

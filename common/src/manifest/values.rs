@@ -1,4 +1,4 @@
-//! Single values: names, numbers within bounds, durations, sizes. Each reports what is wrong and gives nothing then.
+//! Single values: names, numbers within bounds, durations, sizes. Each reports a wrong value and returns `None`.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -10,7 +10,7 @@ use toml::de::{DeFloat, DeInteger, DeValue};
 
 use super::report::{Report, Value, kind};
 
-/// Shortest and longest duration of one kind.
+/// Shortest and longest allowed duration.
 pub(super) type Bounds = RangeInclusive<Duration>;
 
 pub(super) fn text<'t>(report: &mut Report<'_>, value: &'t Value<'_>, expected: &str) -> Option<&'t str> {
@@ -100,7 +100,7 @@ fn within(report: &mut Report<'_>, value: &Value<'_>, found: Duration, bounds: &
 pub(super) fn size(report: &mut Report<'_>, value: &Value<'_>, bounds: RangeInclusive<u64>) -> Option<u64> {
     let expected = "a size such as \"512MiB\" or \"2GB\"";
     let text = text(report, value, expected)?;
-    // A bare number would parse as bytes; nobody means that.
+    // A bare number would parse as bytes, which is most likely a mistake.
     let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
     let Some(size) = text.parse::<ByteSize>().ok().filter(|_| has_unit) else {
         report.wrong(value.span().start, format!("{text:?} is not a size; expected {expected}"));
@@ -132,7 +132,7 @@ pub(super) fn sixteenths(report: &mut Report<'_>, value: &Value<'_>, most: u32) 
     found
 }
 
-/// A number in sixteenths, where it is a whole number of them.
+/// A number in sixteenths, if it is a whole number of them.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -152,12 +152,23 @@ fn float(float: &DeFloat<'_>) -> Option<f64> {
     float.as_str().parse().ok()
 }
 
-/// A value as it stands in the file.
+/// A value as written in the file.
 fn shown(value: &Value<'_>) -> String {
     match value.get_ref() {
         DeValue::String(text) => format!("{text:?}"),
         DeValue::Integer(n) => n.as_str().to_owned(),
         DeValue::Float(n) => n.as_str().to_owned(),
         _ => kind(value).to_owned(),
+    }
+}
+
+/// Reads a key that may be absent: `Some(None)` if it is, `None` if its value is wrong.
+pub(super) fn optional<'t, 'i: 't, T>(
+    value: Option<&'t Value<'i>>,
+    read: impl FnOnce(&'t Value<'i>) -> Option<T>,
+) -> Option<Option<T>> {
+    match value {
+        None => Some(None),
+        Some(value) => read(value).map(Some),
     }
 }

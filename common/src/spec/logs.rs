@@ -10,9 +10,9 @@ use super::millis;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = HOUR.saturating_mul(24);
 
-/// How long output may be kept: an hour is the least that anybody looks back, and a node's disk is no archive.
+/// How long output may be kept: less than an hour is of little use, and a node's disk is no archive.
 pub const LOG_RETENTION: RangeInclusive<Duration> = HOUR..=DAY.saturating_mul(30);
-/// How many bytes of it an instance may have. Below the least, a busy app's output is gone before anybody reads it.
+/// How many bytes of output are kept per instance. With less, a busy app's output is gone before it can be read.
 pub const LOG_BYTES: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 
 /// How the output of an app's instances is kept.
@@ -49,7 +49,7 @@ impl LogSpec {
         }
     }
 
-    /// The same within bounds: what a peer of another version may be told.
+    /// The same, clamped to the bounds: a peer of another version may have others.
     #[must_use]
     pub fn bounded(self) -> Self {
         Self {

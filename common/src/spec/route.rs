@@ -1,4 +1,4 @@
-//! Which requests a route takes, and where it finds the object's name in them.
+//! Which requests a route matches, and where it finds the object's name in them.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::PathPattern;
 use crate::ids::{ClassName, ObjectName};
 
-/// Most objects that a route chooses from by itself: each may have an instance.
+/// Most interchangeable objects of a route: each may have an instance.
 pub const MAX_INTERCHANGEABLE: u32 = 10_000;
 /// Longest name of a host, in bytes, as DNS has it.
 const MAX_HOST_BYTES: usize = 253;
@@ -62,7 +62,8 @@ pub enum NameSource {
     Constant(ObjectName),
 }
 
-/// A host, with or without a first label of any kind: `example.com`, `*.example.com`, `{room}.example.com`.
+/// A host pattern whose first label may be a wildcard or parameter: `example.com`, `*.example.com`,
+/// `{room}.example.com`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostPattern {
@@ -80,13 +81,13 @@ enum FirstLabel {
 /// Why a text is not a host pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// It is too long, or a label is empty or holds what no host name does.
+    /// It is too long, or a label is empty or has characters that are not allowed in host names.
     #[error("{0:?} is not the name of a host, without a port")]
     Name(String),
 }
 
 impl HostPattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     pub fn new(text: &str) -> Result<Self, HostError> {
         let (label, after) = text.split_once('.').unwrap_or((text, ""));
         let parameter = label.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
@@ -111,7 +112,8 @@ impl HostPattern {
         matches!(&self.first, Some(FirstLabel::Parameter(known)) if known == name)
     }
 
-    /// The label in the place of the first one (empty where that is fixed), if the pattern takes this host.
+    /// The host's label that the first one of the pattern stands for (empty if that is fixed), if the pattern matches
+    /// it.
     pub fn capture<'h>(&self, host: &'h str) -> Option<&'h str> {
         if self.first.is_none() {
             return host.eq_ignore_ascii_case(&self.rest).then_some("");

@@ -1,4 +1,4 @@
-//! What happens to objects by itself: hooks that are told of their lives, callbacks that alarms and schedules name, and crons.
+//! Hooks that receive events of objects, callbacks that alarms and schedules run, and crons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -47,17 +47,17 @@ pub enum HookKind {
 }
 
 impl HookKind {
-    /// Those that a class chooses from, by their names in `berth.toml`.
+    /// The kinds that a class can subscribe to, by their names in `berth.toml`.
     pub const NAMES: [(&'static str, Self); 4] = [
         ("start", Self::Start),
         ("stop", Self::Stop),
         ("error", Self::Error),
         ("activity_expired", Self::ActivityExpired),
     ];
-    /// Those that are told unless the class says otherwise.
+    /// The kinds that a class subscribes to by default.
     pub const USUAL: [Self; 3] = [Self::Start, Self::Stop, Self::Error];
 
-    /// Its name, as JSON has it.
+    /// Its name in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -153,7 +153,7 @@ impl Action {
 
 impl RequestAction {
     fn fault(&self) -> Option<(&'static str, String)> {
-        // Placeholders are replaced by what a path may hold.
+        // Values of placeholders have only characters that are allowed in a path.
         let path = fill(&self.path, 0);
         if let Some(fault) = super::path_fault(&path) {
             return Some(("path", fault.to_owned()));
@@ -171,8 +171,8 @@ impl RequestAction {
     }
 }
 
-/// A text with the moment that something was due at in place of `{scheduled_time}` (RFC 3339, in UTC) and `{scheduled_ms}`
-/// (milliseconds since 1970).
+/// Replaces the placeholders `{scheduled_time}` (RFC 3339, in UTC) and `{scheduled_ms}` (milliseconds since 1970) with
+/// the time that the action was due.
 pub fn fill(text: &str, scheduled_ms: u64) -> String {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(scheduled_ms);
     let time = humantime::format_rfc3339_seconds(time).to_string();
@@ -194,7 +194,7 @@ impl HooksSpec {
     }
 }
 
-/// What is wrong with the address of a hook, as far as that can be told without resolving it.
+/// What is wrong with the URL of a hook, as far as can be checked without resolving its host.
 fn url_fault(url: &str) -> Option<&'static str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let Some(rest) = rest else { return Some("must start with https:// or http://") };

@@ -1,16 +1,16 @@
-//! The messages of call streams, edge to agent. One call a stream.
+//! The messages of call streams, edge to agent. One call per stream.
 //!
 //! ```text
-//! Hello  -> Welcome            first on every connection: who, and which session of it
+//! Hello  -> Welcome            first on every connection: introduces both sides and the session
 //! Watch  -> Update* Synced (Update | Draining)*   for as long as the connection lives: the state of every instance of
 //!                              this owner, and whether the node takes new ones
-//! Start  -> Accepted | Refused the instance's further fate arrives as Updates
+//! Start  -> Accepted | Refused later states of the instance arrive as Updates
 //! Stop   -> Done               signal, then SIGKILL after the grace
 //! Forget -> Done               the edge has stored how these instances ended: the agent may forget them
-//! Renew  -> Done               the owner lives: its instances' terms start anew
-//! Usage  -> Usage | Refused    what one instance takes
-//! Logs   -> Logs* | Refused    what instances have written, and with `follow` what they write from then on
-//! Prepare -> Done              the containers to be kept ready from now on; never an obligation
+//! Renew  -> Done               the owner is alive: restarts the terms of its instances
+//! Usage  -> Usage | Refused    current usage of one instance
+//! Logs   -> Logs* | Refused    output of instances, and with `follow` their later output
+//! Prepare -> Done              the containers to keep prepared from now on; best effort
 //! Deliver -> Done ...          instead of Hello, on a connection for images: see `images`
 //! ```
 
@@ -24,35 +24,37 @@ use crate::spec::{LogSpec, Recipe};
 use crate::wire::images::Deliver;
 use crate::wire::logs::{LogBatch, ReadLogs};
 
-/// What an edge asks of an agent.
+pub use crate::wire::refusal::{Refusal, RefusalCode};
+
+/// An order or question of an edge to an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
     /// Introduces the edge; must be the first call of a connection.
     Hello(Hello),
-    /// Follows the state of this edge's instances.
+    /// Subscribes to the state of this edge's instances.
     Watch,
     /// Starts an instance.
     Start(Box<Start>),
     /// Ends an instance.
     Stop(Stop),
-    /// Sends an instance a signal, and no more.
+    /// Sends a signal to an instance without ending it.
     Signal(Signal),
     /// Forgets ended instances.
     Forget(Forget),
-    /// Prolongs the terms of this edge's instances.
+    /// Renews the terms of this edge's instances.
     Renew(Renew),
-    /// Asks what an instance takes now.
+    /// Asks for the current usage of an instance.
     Usage(AskUsage),
-    /// Reads what instances have written.
+    /// Reads the output of instances.
     Logs(ReadLogs),
-    /// Says which containers are likely to be wanted.
+    /// Sets which containers the node should keep prepared.
     Prepare(Prepare),
-    /// Offers images; the first and only call of a connection for them.
+    /// Introduces a connection for images, on which it is the only call.
     Deliver(Deliver),
 }
 
-/// What an agent answers.
+/// An agent's answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
@@ -60,11 +62,11 @@ pub enum Answer {
     Welcome(Welcome),
     /// To `Watch`: the state of one instance.
     Update(InstanceStatus),
-    /// To `Watch`: everything that was there has been told.
+    /// To `Watch`: all existing instances have been reported.
     Synced,
-    /// To `Watch`: from now on the node takes no new instances, or takes them again.
+    /// To `Watch`: whether the node refuses new instances from now on.
     Draining(bool),
-    /// To `Start`: it will be started, or is already.
+    /// To `Start`: the instance will be started, or was started already.
     Accepted,
     /// It was done.
     Done,
@@ -76,14 +78,14 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// An edge introduces itself.
+/// Introduces an edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The edge's name; must be the one in its certificate.
     pub edge: EdgeId,
     /// Its epoch.
     pub epoch: Epoch,
-    /// Which of the edge's shards this connection serves. One connection a shard.
+    /// Which of the edge's shards this connection serves. One connection per shard.
     pub shard: u16,
     /// Number of this connection among those of the shard in this epoch. The agent closes lower ones
     /// and refuses their pending starts, so that nothing sent on an old connection takes effect late.
@@ -92,28 +94,28 @@ pub struct Hello {
     pub version: String,
 }
 
-/// An agent introduces itself.
+/// Introduces an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The node's name; must be the one in its certificate.
     pub node: NodeId,
     /// Version of the agent's software, for logs.
     pub version: String,
-    /// What the node can hold in all.
+    /// The node's total capacity.
     pub capacity: Capacity,
-    /// Which disks its instances can have.
+    /// The disks that it has for instances.
     #[serde(default)]
     pub disk: DiskCapacity,
-    /// Whether the node takes new instances.
+    /// Whether the node refuses new instances.
     pub draining: bool,
-    /// For how long, in milliseconds, it has lost nothing: an instance that was started since and that it does not know
-    /// never ran.
+    /// For how long, in milliseconds, it has lost no records: an instance that was started since then and that it does
+    /// not know never ran.
     #[serde(default)]
     pub kept_for_ms: Option<u64>,
-    /// The region that it is in.
+    /// Its region.
     #[serde(default)]
     pub region: Option<String>,
-    /// What its programs are made for; an agent that does not say it is taken for one that runs everything.
+    /// The architecture of its programs. If an older agent does not report it, every image is taken to run there.
     #[serde(default)]
     pub architecture: Option<Architecture>,
 }
@@ -194,18 +196,18 @@ pub struct Start {
     pub object: ObjectKey,
     /// The object's generation that this instance is.
     pub generation: Generation,
-    /// How long the instance may live without word from its owner, in milliseconds.
+    /// How long the instance may live without hearing from its owner, in milliseconds.
     pub term_ms: u64,
     /// What its container is made from.
     #[serde(flatten)]
     pub recipe: Recipe,
-    /// The port that must take a connection before the instance counts as ready. Without one it does as soon as it runs.
+    /// The port that must accept a connection before the instance is ready. Without one it is ready as soon as it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_port: Option<u16>,
-    /// Other ports of which the same holds.
+    /// Further ports that must accept a connection before that.
     #[serde(default)]
     pub required_ports: Vec<u16>,
-    /// A path on the first port that must be answered in HTTP, by any status below 500.
+    /// A path on the first port that must be answered over HTTP with a status below 500 before that.
     #[serde(default)]
     pub ping_endpoint: Option<String>,
     /// How its output is kept.
@@ -225,16 +227,16 @@ impl std::fmt::Debug for Start {
     }
 }
 
-/// The containers that an edge would like each node to keep ready, in place of those of its last call.
+/// The containers that a node should keep prepared. Replaces the edge's last call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prepare {
-    /// One for each kind.
-    pub stocks: Vec<Stock>,
+    /// One for each recipe.
+    pub stocks: Vec<PrepareTarget>,
 }
 
-/// Containers of one kind.
+/// How many containers of one recipe to keep prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stock {
+pub struct PrepareTarget {
     /// What they are made from.
     #[serde(flatten)]
     pub recipe: Recipe,
@@ -242,7 +244,7 @@ pub struct Stock {
     pub count: u32,
 }
 
-/// Sends a signal to an instance that goes on, if the signal lets it.
+/// Sends a signal to an instance, which runs on unless the signal ends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal {
     /// The instance.
@@ -269,28 +271,28 @@ pub struct Forget {
     pub instances: Vec<InstanceId>,
 }
 
-/// Prolongs terms.
+/// Renews terms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renew {
-    /// The new length of each term, from the moment this was sent, in milliseconds.
+    /// The length of each new term, from the time this was sent, in milliseconds.
     pub term_ms: u64,
 }
 
-/// Asks what an instance takes now.
+/// Asks for the current usage of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskUsage {
     /// The instance.
     pub instance: InstanceId,
 }
 
-/// What an instance takes and has taken since it was started.
+/// The current usage of an instance, and its totals since it was started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// CPU time, in microseconds.
     pub cpu_us: u64,
     /// Memory now, in bytes, caches of files included.
     pub memory_bytes: u64,
-    /// Writable disk now, in bytes, where the node can tell.
+    /// Writable disk now, in bytes, if the node can measure it.
     #[serde(default)]
     pub disk_bytes: Option<u64>,
     /// Received from the internet and through the tunnel, in bytes.
@@ -300,7 +302,7 @@ pub struct Usage {
     /// When its app was started, in milliseconds since 1970, if it was.
     #[serde(default)]
     pub started_ms: Option<u64>,
-    /// How long ago that is, in steps of 10 ms, on a clock that never jumps.
+    /// How long ago that was, in steps of 10 ms, on a monotonic clock.
     #[serde(default)]
     pub lived_cs: Option<u64>,
 }
@@ -314,60 +316,27 @@ pub struct InstanceStatus {
     pub object: ObjectId,
     /// The object's generation that it is.
     pub generation: Generation,
-    /// Where it is in its life.
+    /// Its phase.
     pub phase: Phase,
-    /// What it has taken, told with its end if it ran.
+    /// Its usage, set with `Exited` if it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metered: Option<Metered>,
 }
 
-/// Where an instance is in its life. Goes from one to the next or to `Exited`, never back.
+/// The phase of an instance's life. It goes on to a later one or to `Exited`, never back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Being made.
+    /// Its container is being made.
     Starting,
     /// The app runs; its port does not answer yet.
     Running,
-    /// The port took a connection.
+    /// The required ports and the ping endpoint answer.
     Ready,
     /// A signal to end was sent.
     Stopping,
-    /// It ended, and nothing of it is left but this record.
+    /// It ended; only this record is left.
     Exited(Outcome),
-}
-
-/// Why a call was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Refusal {
-    /// For programs.
-    pub code: RefusalCode,
-    /// For people: what was tried, on what, what to do.
-    pub message: String,
-}
-
-/// Kinds of refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefusalCode {
-    /// The node has no room.
-    Capacity,
-    /// The image is missing or damaged.
-    Image,
-    /// The call makes no sense.
-    Invalid,
-    /// The node takes no new instances.
-    Draining,
-    /// The call comes from an old session or is for an old generation.
-    Stale,
-    /// The instance belongs to another edge.
-    NotOwner,
-    /// No such instance.
-    NoInstance,
-    /// A kind that a newer version knows.
-    #[serde(other)]
-    Other,
 }
 
 #[cfg(test)]

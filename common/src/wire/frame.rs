@@ -1,18 +1,18 @@
-//! Frames: a length of four bytes, big-endian, and as many bytes of JSON.
+//! Frames: a length of four bytes, big-endian, and that many bytes of JSON.
 //!
-//! JSON because it describes itself: a peer of the next version may add fields, and this one skips them.
+//! JSON because it is self-describing: a peer of a newer version may add fields, and this one skips them.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Longest body of a frame, in bytes. The largest message is the start of an instance with its environment,
-/// which is itself held under half of this.
+/// which is limited to less than half of this.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
 /// Bytes of the length before a body.
 pub const PREFIX_BYTES: usize = 4;
 
-/// Why bytes are not a frame.
+/// Why a frame could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The peer announces more than a frame may hold.
@@ -29,7 +29,7 @@ pub enum FrameError {
     Io(#[from] std::io::Error),
 }
 
-/// The frame of a message.
+/// Encodes a message as a frame.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let mut frame = vec![0; PREFIX_BYTES];
     serde_json::to_writer(&mut frame, message)?;
@@ -71,7 +71,7 @@ pub async fn write<T: Serialize>(
     Ok(to.flush().await?)
 }
 
-/// Reads one message, or `None` where the stream ended in good order before a frame.
+/// Reads one message, or `None` if the stream ended at a frame's boundary.
 #[cfg(feature = "runtime")]
 pub async fn read<T: DeserializeOwned>(
     from: &mut (impl tokio::io::AsyncRead + Unpin),
@@ -88,7 +88,7 @@ pub async fn read<T: DeserializeOwned>(
     from.read_exact(&mut prefix[1..]).await.map_err(truncated)?;
     let mut body = Vec::new();
     let length = body_length(prefix)?;
-    // `take` grows the buffer with what really arrives: an announced length alone takes no memory.
+    // `take` grows the buffer only with bytes that arrive: an announced length alone allocates nothing.
     from.take(length as u64).read_to_end(&mut body).await?;
     if body.len() < length {
         return Err(FrameError::Truncated);

@@ -1,9 +1,9 @@
-//! How nodes come by images: over a connection of its own, so that bulk never stands before requests.
+//! Delivery of images to nodes, on a connection of its own, so that bulk data never delays requests.
 //!
 //! ```text
 //! edge opens   0x01 call   Deliver -> Done, then for as long as the connection lives
-//!                          edge -> agent: Wanted*        the images that the node is to hold, each time all of them
-//!                          agent -> edge: ImageStatus*   what has become of each
+//!                          edge -> agent: Wanted*        the complete set of images that the node should have
+//!                          agent -> edge: ImageStatus*   the progress of each
 //! agent opens  0x03 blob   ReadBlob -> Here, then the blob's bytes from there to its end | Refused
 //! ```
 
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch};
 use crate::image::Digest;
-use crate::wire::call::Refusal;
+use crate::wire::refusal::Refusal;
 
-/// Most images that an edge wants on a node: all of them travel in one frame.
+/// Most wanted images of an edge on a node: all of them travel in one frame.
 pub const MAX_WANTED: usize = 8192;
 
-/// An edge offers images. Must be the first call of the connection.
+/// Introduces an edge that delivers images. Must be the first call of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deliver {
     /// The edge's name; must be the one in its certificate.
@@ -29,41 +29,41 @@ pub struct Deliver {
     pub version: String,
 }
 
-/// The images that a node is to hold from now on.
+/// The images that a node should have from now on; replaces the last set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// Digests of their manifests or indexes.
     pub images: Vec<Digest>,
 }
 
-/// What has become of an image on a node.
+/// The state of a wanted image on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageStatus {
-    /// The digest that was wanted.
+    /// Its digest, as in `Wanted`.
     pub image: Digest,
-    /// How far it is.
+    /// Its state.
     pub state: ImageState,
 }
 
-/// How far an image is on a node.
+/// The state of an image on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageState {
     /// It is being fetched and unpacked.
     Fetching {
-        /// Bytes that are there, those of layers that were there before included.
+        /// Bytes that the node has, including layers that it had before.
         done_bytes: u64,
-        /// Bytes in all; 0 while that is not known.
+        /// Total bytes; 0 while not known.
         total_bytes: u64,
     },
-    /// It can be started.
+    /// Containers can be started from it.
     Ready,
-    /// It cannot be had. Tried again after a while.
+    /// It could not be fetched or unpacked. The node retries later.
     Failed {
         /// Why.
         message: String,
     },
-    /// Something that a newer version knows.
+    /// A state that a newer version knows.
     #[serde(other)]
     Unknown,
 }
@@ -73,11 +73,11 @@ pub enum ImageState {
 pub struct ReadBlob {
     /// The blob.
     pub digest: Digest,
-    /// The first byte that is wanted.
+    /// The offset to start at, in bytes.
     pub from: u64,
 }
 
-/// What comes before a blob's bytes.
+/// The answer before a blob's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlobAnswer {
@@ -86,6 +86,6 @@ pub enum BlobAnswer {
         /// Length of the whole blob, in bytes.
         length: u64,
     },
-    /// They do not.
+    /// The blob is not sent.
     Refused(Refusal),
 }

@@ -1,49 +1,49 @@
-//! The call that reads what instances have written, and its answers.
+//! The call that reads the output of instances, and its answers.
 //!
-//! The output of one instance is a sequence of bytes that only grows at its end; places in it are counted from its
-//! beginning, also where the oldest are not kept any more. So a reader whose connection was lost goes on exactly where
+//! The output of one instance is a sequence of bytes that only grows at its end. Offsets in it are counted from its
+//! beginning, also when the oldest bytes were removed. So a reader whose connection was lost can resume exactly where
 //! it was.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, InstanceId, ObjectId, ObjectKey};
 
-/// Most places that a reader may name: with them a call stays far below the size of a frame.
+/// Most offsets that a reader may name: with them a call stays far below the size of a frame.
 pub const MAX_LOG_PLACES: usize = 4096;
-/// Most lines that a reader may ask back for.
+/// Most last lines that a reader may ask for.
 pub const MAX_LOG_TAIL: u32 = 10_000;
 
-/// Asks for the output of instances of this edge, also of ended ones.
+/// Asks for the output of instances of this edge, including ended ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadLogs {
-    /// Of which.
+    /// Whose output.
     pub of: LogsOf,
-    /// Only from this moment on, in milliseconds since 1970.
+    /// Only lines from this time on, in milliseconds since 1970.
     #[serde(default)]
     pub since_ms: u64,
-    /// Only the last lines, so many of all together.
+    /// Only this many last lines, of all instances together.
     #[serde(default)]
     pub tail: Option<u32>,
-    /// Whether to go on with what is written later.
+    /// Whether to continue with lines that are written later.
     #[serde(default)]
     pub follow: bool,
-    /// Where an earlier call came to: of these instances everything behind these places is wanted.
+    /// The offsets where an earlier call ended: of these instances, everything after them is read.
     #[serde(default)]
     pub after: Vec<LogPlace>,
 }
 
-/// Whose output.
+/// The scope of the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogsOf {
-    /// One object's.
+    /// One object.
     Object(ObjectId),
-    /// That of all classes of an app.
+    /// All classes of an app.
     App(AppName),
 }
 
 impl LogsOf {
-    /// Whether an object's output is meant.
+    /// Whether an object's output is included.
     pub fn wants(&self, key: &ObjectKey) -> bool {
         match self {
             Self::Object(id) => key.id() == *id,
@@ -52,12 +52,12 @@ impl LogsOf {
     }
 }
 
-/// A place in the output of an instance.
+/// An offset in the output of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPlace {
     /// The instance.
     pub instance: InstanceId,
-    /// Bytes from the beginning of what was kept of its output.
+    /// Bytes from the beginning of its output.
     pub at: u64,
 }
 
@@ -66,7 +66,7 @@ pub struct LogPlace {
 pub struct LogBatch {
     /// The lines.
     pub records: Vec<LogRecord>,
-    /// All that was there has been sent: where each instance's output ended. Sent once, before what is written later.
+    /// Set once, when all existing output has been sent and before later lines: the offset of each instance's end.
     #[serde(default)]
     pub caught_up: Option<Vec<LogPlace>>,
 }
@@ -80,11 +80,11 @@ pub struct LogRecord {
     pub object: ObjectKey,
     /// The instance of it.
     pub instance: InstanceId,
-    /// What it was written to.
+    /// The stream that it was written to.
     pub stream: LogStream,
-    /// The text without its line break; what is no UTF-8 has been replaced.
+    /// The text without its line break; invalid UTF-8 is replaced.
     pub text: String,
-    /// The place behind it.
+    /// The offset after it.
     pub next: u64,
 }
 
@@ -115,7 +115,7 @@ impl LogStream {
         }
     }
 
-    /// The one with this name.
+    /// The stream with this name.
     pub fn of_name(name: &[u8]) -> Option<Self> {
         [Self::Stdout, Self::Stderr, Self::Berth].into_iter().find(|known| known.name().as_bytes() == name)
     }

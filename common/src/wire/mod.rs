@@ -1,6 +1,6 @@
-//! The protocol between edge and agent: what travels on the streams of one QUIC connection.
+//! The protocol between edge and agent: the messages on the streams of one QUIC connection.
 //!
-//! Every stream is bidirectional, opened by the edge but for those of blobs, and starts with one byte that says what it is:
+//! Every stream is bidirectional and starts with one byte for its kind. The edge opens all but those of blobs:
 //!
 //! ```text
 //! 0x01  call    then frames (see `frame`): a `Call`, answered by `Answer` frames (see `call`)
@@ -8,12 +8,13 @@
 //! 0x03  blob    then a frame, answered by one, then the bytes of a part of an image (see `images`)
 //! ```
 //!
-//! `docs/protocol.md` describes it for people who write a peer.
+//! `docs/protocol.md` describes it for implementers of a peer.
 
 pub mod call;
 pub mod frame;
 pub mod images;
 pub mod logs;
+pub mod refusal;
 pub mod tunnel;
 
 /// The application protocol that both sides offer in the TLS handshake. The number grows only with a change that
@@ -24,21 +25,21 @@ pub const ALPN: &[u8] = b"berth/1";
 pub const STREAM_CALL: u8 = 0x01;
 /// First byte of a stream that is tunnelled to a port of an instance.
 pub const STREAM_TUNNEL: u8 = 0x02;
-/// First byte of a stream that brings a node a blob of an image.
+/// First byte of a stream on which a node reads a blob of an image.
 pub const STREAM_BLOB: u8 = 0x03;
 
 /// QUIC application error codes, given when a connection or stream is closed.
 pub mod close {
-    /// The daemon is stopping in good order.
+    /// The daemon is shutting down.
     pub const SHUTDOWN: u32 = 0;
     /// The peer broke the protocol.
     pub const PROTOCOL: u32 = 1;
-    /// The peer is not allowed to do what it tried.
+    /// The peer is not allowed to do this.
     pub const FORBIDDEN: u32 = 2;
-    /// A newer session of the same peer has taken over.
+    /// A newer session of the same peer has superseded this one.
     pub const SUPERSEDED: u32 = 3;
     /// The other end of a tunnelled connection was reset.
     pub const RESET: u32 = 4;
-    /// The peer reads too slowly what it asked to be told: it should connect again and start afresh.
+    /// The peer reads the updates that it subscribed to too slowly: it should connect again and start anew.
     pub const SLOW: u32 = 5;
 }

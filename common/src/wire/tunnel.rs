@@ -28,13 +28,13 @@ pub struct TunnelHeader {
     pub port: u16,
 }
 
-/// Why bytes are not a tunnel header.
+/// Why bytes are not a valid tunnel header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// Another kind of stream.
     #[error("stream kind {0:#04x} is not a tunnel")]
     Kind(u8),
-    /// A reserved byte is in use: the peer wants something that this version cannot do.
+    /// A reserved byte is not zero: the peer uses something that this version does not know.
     #[error("the reserved byte of a tunnel header is {0:#04x}, not zero")]
     Reserved(u8),
     /// Nothing can listen on port 0.
@@ -75,7 +75,7 @@ impl TunnelHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[repr(u8)]
 pub enum TunnelAnswer {
-    /// The stream is now the connection.
+    /// The stream carries the connection from here on.
     #[error("connected")]
     Connected = 0,
     /// No such instance runs on this node.
@@ -87,7 +87,7 @@ pub enum TunnelAnswer {
     /// Nothing listens on the port.
     #[error("nothing listens on the port")]
     Refused = 3,
-    /// The port did not take the connection in time.
+    /// The port did not accept the connection in time.
     #[error("the port did not take the connection in time")]
     TimedOut = 4,
     /// The instance belongs to another edge.

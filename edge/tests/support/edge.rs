@@ -7,9 +7,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use berth_certs::{Authority, Role, Validity};
-use berth_common::spec::{
-    AppSpec, ClassSpec, ImageRef, NameSource, PathPattern, Recipe, Resources, RouteSpec,
-};
+use berth_common::spec::{AppSpec, ClassSpec, ImageRef};
+use berth_store::fixtures;
 use http::StatusCode;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -160,48 +159,11 @@ impl Edge {
 }
 
 pub(crate) fn app(change: impl Fn(&mut ClassSpec)) -> AppSpec {
-    let mut class = ClassSpec {
-        recipe: Recipe {
-            image: ImageRef::new(image::REPOSITORY.parse().unwrap(), image::Image::tiny().digest()),
-            entrypoint: None,
-            env: BTreeMap::new(),
-            resources: Resources::of_type("lite").unwrap(),
-            enable_internet: false,
-            start_boost: None,
-            capabilities: Default::default(),
-        },
-        max_instances: None,
-        default_port: Some(8080),
-        sleep_after: Duration::from_secs(600),
-        start_timeout: Duration::from_secs(20),
-        port_timeout: Duration::from_secs(20),
-        stop_grace: Duration::from_secs(900),
-        prepared: 0,
-        manual_start: false,
-        required_ports: Vec::new(),
-        ping_endpoint: None,
-        secrets: Default::default(),
-        hooks: None,
-        callbacks: Default::default(),
-        of_app: Default::default(),
-    };
+    let mut class = ClassSpec { start_timeout: Duration::from_secs(20), ..fixtures::class() };
+    class.recipe.image = ImageRef::new(image::REPOSITORY.parse().unwrap(), image::Image::tiny().digest());
     change(&mut class);
-    let route = RouteSpec {
-        path: PathPattern::new("/c/{id}/*").unwrap(),
-        class: "C".parse().unwrap(),
-        hosts: Vec::new(),
-        methods: Vec::new(),
-        object: NameSource::PathParameter("id".to_owned()),
-        port: None,
-        rewrite: None,
-    };
-    AppSpec {
-        limits: Default::default(),
-        crons: Vec::new(),
-        assets: None,
-        logs: Default::default(),
-        name: "test".parse().unwrap(),
-        classes: BTreeMap::from([("C".parse().unwrap(), class)]),
-        routes: vec![route],
-    }
+    let mut app = fixtures::app("test", &[("/c/{id}/*", None)]);
+    app.routes[0].class = "C".parse().unwrap();
+    app.classes = BTreeMap::from([("C".parse().unwrap(), class)]);
+    app
 }

@@ -1,12 +1,16 @@
-//! How an object's instances failed, one after the other, and when the next one may be started.
+//! The failures of an object's instances in a row, and the backoff before the next start.
 //!
 //! ```text
 //!            fails                  fails                         fails
 //!  (none) ──────────▶ 1: at once ──────────▶ 2: after first_ms ──────────▶ 3: twice as long ... max_ms
 //!     ▲                    │                        │                            │
 //!     └────────────────────┴────────────────────────┴────────────────────────────┘
-//!        an instance ends as it was asked to, another version is deployed, or nothing happens for forget_ms
+//!        an instance ends as ordered, another version is deployed, or nothing happens for forget_ms
 //! ```
+//!
+//! What fails, and what happens then:
+//! * The edge restarts: the failures are forgotten, they are only in memory; the next instance starts at once.
+//! * A request cannot wait until the next start: it is refused with the time of that start (`CrashLoop`).
 
 use berth_common::ids::Version;
 use berth_common::outcome::{ExitReason, Outcome};
@@ -16,7 +20,7 @@ use crate::input::Now;
 use crate::refused::Refused;
 use crate::view::CrashLoop;
 
-/// An instance that answered for so long, in milliseconds, before it failed, is the first to fail.
+/// A failure after the instance was healthy for this long, in milliseconds, counts as the first one.
 const STABLE_MS: u64 = 60_000;
 
 /// Failures in a row.
@@ -26,11 +30,11 @@ pub(super) struct Crashes {
     version: Version,
     retry_ms: u64,
     forget_ms: u64,
-    /// The same moment as `retry_ms`, for people.
+    /// `retry_ms` in wall-clock time, for people.
     retry_wall_ms: u64,
 }
 
-/// Whether an instance that ended so has failed.
+/// Whether an instance with this outcome has failed.
 pub(super) fn failed(outcome: &Outcome, starting: bool) -> bool {
     match outcome.reason {
         ExitReason::Exit => starting || outcome.code != Some(0),
@@ -40,7 +44,7 @@ pub(super) fn failed(outcome: &Outcome, starting: bool) -> bool {
 }
 
 impl Crashes {
-    /// One more failure, of an instance that has answered since then, if ever.
+    /// One more failure, of an instance that was healthy since then, if ever.
     pub(super) fn after(
         earlier: Option<Self>,
         version: Version,
@@ -50,7 +54,7 @@ impl Crashes {
     ) -> Self {
         let stable = healthy_since_ms.is_some_and(|since| now.mono_ms.saturating_sub(since) >= STABLE_MS);
         let count = earlier.filter(|_| !stable).map_or(0, |earlier| earlier.count).saturating_add(1);
-        // The first one costs nothing: most failures are alone.
+        // No delay after a single failure: most are not repeated.
         let pause_ms = match count.checked_sub(2) {
             None => 0,
             Some(doubled) => backoff.first_ms.saturating_mul(1 << doubled.min(30)).min(backoff.max_ms),
@@ -73,7 +77,7 @@ impl Crashes {
         Refused::CrashLoop { failures: self.count, retry_ms: self.retry_ms.saturating_sub(now_ms) }
     }
 
-    /// What is shown of it: one failure is no loop.
+    /// What users see; a single failure is no crash loop.
     pub(super) fn view(&self) -> Option<CrashLoop> {
         (self.count > 1).then_some(CrashLoop { failures: self.count, next_try_ms: self.retry_wall_ms })
     }

@@ -1,4 +1,4 @@
-//! What an object does when time has passed. Which timer it wants next follows from its state alone.
+//! The timers of an object. The next one follows from its state alone.
 
 use berth_common::outcome::ExitReason;
 
@@ -29,7 +29,7 @@ impl Object {
         own.into_iter().chain(waiter).min()
     }
 
-    /// One of its timers has come.
+    /// Handles an expired timer.
     pub(crate) fn expired(&mut self, timer: Timer, cx: &mut Context<'_>) {
         match timer {
             Timer::Start => self.give_up(&Refused::StartTimeout, cx),
@@ -57,7 +57,7 @@ impl Object {
         let refused = match &self.state {
             State::Loading | State::Ending { .. } => Refused::Store,
             State::Delayed { .. } | State::Reserving { .. } | State::Gone => Refused::StartTimeout,
-            State::Live(live) => late(live),
+            State::Live(live) => timeout_reason(live),
         };
         for waiter in self.waiters.take_late(cx.now.mono_ms) {
             cx.emit(Effect::Refuse { waiter, refused: refused.clone() });
@@ -65,8 +65,8 @@ impl Object {
     }
 }
 
-/// What a request that has waited for too long is told of the instance.
-fn late(live: &Live) -> Refused {
+/// Why a request is refused that has waited too long for the instance.
+fn timeout_reason(live: &Live) -> Refused {
     match live.stage {
         Stage::Placing { .. } => Refused::Store,
         Stage::Recovering => Refused::NodeUnreachable(live.node.clone()),

@@ -1,10 +1,16 @@
-//! An instance without activity: it is put to sleep, unless its class's hook decides and wants to keep it.
+//! An instance without activity is put to sleep, unless its class's hook decides to keep it.
 //!
 //! ```text
 //! Healthy ── sleep_after without activity ─▶ (hook asked?) ──no──▶ Stopping, idle
 //!    ▲                                          │ yes
 //!    └── renew, or activity meanwhile ◀───── Healthy, asked ── another answer, or none in time ──▶ Stopping, idle
 //! ```
+//!
+//! What fails, and what happens then:
+//! * The question cannot be written or delivered, or the hook does not answer within `ANSWER_TIMEOUT_MS`: it is
+//!   stopped.
+//! * The answer is late or for an earlier instance: it is ignored.
+//! * The edge restarts meanwhile: once the node reports the instance ready, its idle time starts anew.
 
 use berth_common::ids::InstanceId;
 use berth_common::outcome::ExitReason;
@@ -14,7 +20,7 @@ use super::live::{Question, Stage};
 use super::{Object, State};
 use crate::context::Context;
 
-/// How long a hook may take to decide, in milliseconds: as long as it may take to answer, and once to be tried again.
+/// How long a hook may take to decide, in milliseconds: its answer timeout and one retry.
 const ANSWER_TIMEOUT_MS: u64 = 30_000;
 
 impl Object {
@@ -22,7 +28,7 @@ impl Object {
         let live = self.state.live_mut();
         let idle_at = live.idle_at_ms();
         if !live.holds.is_empty() {
-            // The last release looks again.
+            // The last release schedules the next check.
             live.stage = Stage::Healthy { idle_check_ms: None, asked: None };
         } else if idle_at > cx.now.mono_ms {
             live.stage = Stage::Healthy { idle_check_ms: Some(idle_at), asked: None };
@@ -45,7 +51,7 @@ impl Object {
 
     /// The class's hook has answered.
     pub(crate) fn decided(&mut self, instance: InstanceId, asked_ms: u64, renew: bool, cx: &mut Context<'_>) {
-        // Late: the instance that was asked about has ended.
+        // A late answer: the instance that it is about has ended.
         let State::Live(live) = &mut self.state else { return };
         let current =
             matches!(live.stage, Stage::Healthy { asked: Some(asked), .. } if asked.asked_ms == asked_ms);
@@ -59,7 +65,7 @@ impl Object {
         }
     }
 
-    /// Nobody wants to keep it, unless somebody holds it meanwhile.
+    /// No decision to keep it: stops it, unless a request holds it by now.
     pub(super) fn undecided(&mut self, cx: &mut Context<'_>) {
         let live = self.state.live_mut();
         if live.holds.is_empty() {

@@ -1,4 +1,4 @@
-//! What becomes of an instance: what its node tells of it, its readiness, its end.
+//! The life of an instance after its start is sent: the reports of its node, its readiness, its end.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use super::placing::CommitExtras;
 use super::{Object, State, grant, ms};
 use crate::context::Context;
 use crate::effect::Effect;
-use crate::event::{Event, Happening};
+use crate::event::{Event, EventDetails};
 use crate::ids::WaiterId;
 use crate::input::{EndOrder, Kept};
 use crate::record::RecordState;
@@ -34,7 +34,7 @@ impl Object {
         self.end(outcome, None, cx);
     }
 
-    /// Its node tells where its instance is in its life, and of one that has ended what it took.
+    /// Handles a report of its node: the phase of its instance, and with its end what it used.
     pub(crate) fn status(&mut self, phase: Phase, metered: Option<Metered>, cx: &mut Context<'_>) {
         let live = self.state.live_mut();
         if matches!(phase, Phase::Running | Phase::Ready) {
@@ -59,7 +59,7 @@ impl Object {
                 Phase::Stopping,
                 Stage::Recovering | Stage::Starting { .. } | Stage::Running { .. } | Stage::Healthy { .. },
             ) => self.stopping(cx),
-            // Told again, or late: nothing new.
+            // A repeated or late report.
             (Phase::Starting | Phase::Running | Phase::Ready | Phase::Stopping, _) => {}
         }
     }
@@ -80,7 +80,7 @@ impl Object {
         live.stage = Stage::Healthy { idle_check_ms: None, asked: None };
         live.healthy_since_ms = Some(cx.now.mono_ms);
         live.active(cx.now.mono_ms);
-        // If the edge decided to end it and restarted before it said so, that no longer holds.
+        // An earlier run of the edge decided to end it but died before the order was sent: the decision is dropped.
         live.stop_reason = None;
         self.last_change_ms = cx.now.wall_ms;
         for waiter in self.waiters.take_all() {
@@ -89,7 +89,7 @@ impl Object {
         self.announce(cx);
     }
 
-    /// Has the class's hook told that the instance takes requests, once.
+    /// Emits the hook's start event, once per instance.
     fn announce(&mut self, cx: &mut Context<'_>) {
         if self.state.live().announced {
             return;
@@ -98,14 +98,14 @@ impl Object {
         let live = self.state.live_mut();
         live.announced = true;
         let record = live.record();
-        // Nothing waits for it: if it is not written, the next run of the edge finds the instance not announced.
+        // Nothing waits for this write: if it fails, the next run of the edge sends the event.
         self.persist(cx.ids.persist(), record, event.into(), cx);
     }
 
-    /// What the class's hook is told, if it wants to be.
+    /// An event for the class's hook, if it subscribes to the kind.
     pub(super) fn event(&self, kind: HookKind, outcome: Option<&Outcome>, cx: &Context<'_>) -> Option<Event> {
         let live = self.state.live();
-        Event::wanted(&live.class, || Happening {
+        Event::for_hook(&live.class, || EventDetails {
             kind,
             key: self.key.clone(),
             instance: live.instance,
@@ -115,18 +115,18 @@ impl Object {
         })
     }
 
-    /// What it is told of the end: of a failure first.
+    /// The events of an end: the error, if it was one, before the stop.
     fn events_of_end(&self, outcome: &Outcome, cx: &Context<'_>) -> Vec<Event> {
         let lost = matches!(outcome.reason, ExitReason::RuntimeLost | ExitReason::NodeLost);
         let error = lost || crashes::failed(outcome, false);
         let error = error.then(|| self.event(HookKind::Error, Some(outcome), cx)).flatten();
-        // One that could not be started did not stop.
+        // An instance that never started has no stop event.
         let stopped = outcome.reason != ExitReason::StartFailed;
         let stop = stopped.then(|| self.event(HookKind::Stop, Some(outcome), cx)).flatten();
         error.into_iter().chain(stop).collect()
     }
 
-    /// It is ending without word from this run of the edge: as one before it ordered, or as its node does by itself.
+    /// It is stopping without an order of this run of the edge: an earlier run gave it, or the node drains.
     fn stopping(&mut self, cx: &mut Context<'_>) {
         let live = self.state.live_mut();
         let recovering = matches!(live.stage, Stage::Recovering);
@@ -137,20 +137,20 @@ impl Object {
         }
     }
 
-    /// Its node has told of everything it has and will have.
-    pub(crate) fn synced(&mut self, told: &HashSet<InstanceId>, kept: Kept, cx: &mut Context<'_>) {
+    /// Its node has reported all its instances.
+    pub(crate) fn synced(&mut self, reported: &HashSet<InstanceId>, kept: Kept, cx: &mut Context<'_>) {
         let live = self.state.live();
         match &live.stage {
-            // Not asked for yet.
+            // Its start was not sent yet.
             Stage::Placing { .. } => {}
-            _ if !told.contains(&live.instance) => {
+            _ if !reported.contains(&live.instance) => {
                 let lost =
                     Outcome::because(ExitReason::RuntimeLost, "the node does not have the instance any more");
                 let metered = live.lost(kept, cx.now.wall_ms);
                 self.exited(lost, metered, cx);
             }
             Stage::Stopping { unsent: None, sent: Some(sent) } => {
-                // The connection was lost, and perhaps this with it.
+                // The order may have been lost with the connection.
                 cx.emit(Effect::Stop { node: live.node.clone(), stop: sent.clone() });
             }
             _ => {}
@@ -161,7 +161,7 @@ impl Object {
         let live = self.state.live();
         let outcome = live.explain(outcome);
         let starting = matches!(live.stage, Stage::Starting { .. } | Stage::Running { .. });
-        // One without a port may have done its work before it was seen to run.
+        // An instance without a port may do its work and exit before its node reports it running.
         let done = starting && live.class.default_port.is_none() && outcome.code == Some(0);
         let starting = starting && !done;
         self.crashes = crashes::failed(&outcome, starting).then(|| {
@@ -176,7 +176,7 @@ impl Object {
         self.end(outcome, metered, cx);
     }
 
-    /// The instance is gone: persists that, with what it took if it ran, and then lets the node forget it.
+    /// The instance has ended: persists that with its usage, and then has the node forget it.
     pub(super) fn end(&mut self, outcome: Outcome, metered: Option<Metered>, cx: &mut Context<'_>) {
         let live = self.state.live();
         let (node, instance) = (live.node.clone(), live.instance);
@@ -186,14 +186,14 @@ impl Object {
         self.last_change_ms = cx.now.wall_ms;
         self.exit = Some(outcome.clone());
         cx.emit(Effect::Unreserve { object: self.id, generation: self.generation, node: node.clone() });
-        self.tell_ordered(cx);
+        self.confirm_orders(cx);
         self.state = State::Ending { node, instance, persist, retry_ms: None, extras: extras.clone() };
         self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, extras, cx);
     }
 
-    /// Ends the instance because somebody wants it.
+    /// Ends the instance as a user ordered.
     pub(crate) fn end_as_ordered(&mut self, order: EndOrder, waiter: WaiterId, cx: &mut Context<'_>) {
-        // Requests that came before the order would start it again at once.
+        // Else requests from before the order would start it again at once.
         if !matches!(self.state, State::Ending { .. }) {
             self.refuse_all(&Refused::Ended, cx);
         }
@@ -211,15 +211,15 @@ impl Object {
         }
     }
 
-    /// Tells those who ordered its end that this is as good as done.
-    pub(super) fn tell_ordered(&mut self, cx: &mut Context<'_>) {
+    /// Confirms all orders to end it: they are persisted and sent.
+    pub(super) fn confirm_orders(&mut self, cx: &mut Context<'_>) {
         let live = self.state.live_mut();
         for waiter in live.orders.drain(..) {
             cx.emit(Effect::Ordered { waiter });
         }
     }
 
-    /// Ends the instance: persists why, and then tells the node.
+    /// Ends the instance: persists the reason, and then sends the order to the node.
     pub(super) fn stop(&mut self, reason: ExitReason, cx: &mut Context<'_>) {
         let live = self.state.live();
         let stop = live.order(reason);

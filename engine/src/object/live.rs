@@ -1,4 +1,4 @@
-//! One instance as the edge knows it, from its placement to its end: where it is in its life and what holds it.
+//! One instance as the edge knows it, from its placement to its end: its stage and its holds.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::input::EndOrder;
 use crate::record::RecordState;
 use crate::view::PublicState;
 
-/// An instance that lives, or may live.
+/// An instance that runs, or may run.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) node: NodeId,
@@ -28,38 +28,38 @@ pub(super) struct Live {
     pub(super) running_since_ms: Option<u64>,
     /// When its port first answered.
     pub(super) healthy_since_ms: Option<u64>,
-    /// Why it was told to end.
+    /// Why it was ordered to end.
     pub(super) stop_reason: Option<ExitReason>,
-    /// Who ordered its end and is still to be told that this is written.
+    /// Orders to end it that are not confirmed yet.
     pub(super) orders: Vec<WaiterId>,
-    /// It is to end as soon as its placement is written, and never to be started.
+    /// An order came while its placement is being written: it ends then, without being started.
     pub(super) cancelled: Option<ExitReason>,
-    /// What was said of the failure that made Berth end it.
+    /// The message of the failure that made Berth end it.
     pub(super) message: Option<String>,
-    /// Whether its class's hook is told that it takes requests.
+    /// Whether the hook's start event was emitted.
     pub(super) announced: bool,
 }
 
-/// Where an instance is in its life.
+/// The stage of an instance's life.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Its placement is being written.
     Placing { persist: PersistId },
-    /// It was asked for, and must run by then.
+    /// Its start was sent; it must run by the deadline.
     Starting { deadline_ms: u64 },
-    /// It runs, and its port must answer by then.
+    /// It runs; its port must answer by the deadline.
     Running { deadline_ms: u64 },
-    /// `idle_check_ms`: when to look whether it is idle; moved only when that time has come, not at each request.
-    /// `asked`: its class's hook decides whether it may end, unless there is activity before.
+    /// `idle_check_ms`: when to check whether it is idle; moved only when that time has come, not at each request.
+    /// `asked`: the question to its class's hook whether it may sleep; activity withdraws it.
     Healthy { idle_check_ms: Option<u64>, asked: Option<Question> },
-    /// It is to end. `unsent`: the order, while the reason for it is being written; `sent`: the order that the node
-    /// has, none where the node ends it by itself.
+    /// It is ending. `unsent`: the order, while its reason is being written; `sent`: the order that the node gets, none
+    /// if the node ends it by itself.
     Stopping { unsent: Option<(PersistId, Stop)>, sent: Option<Stop> },
-    /// It was there when the edge ended; what has become of it, its node will tell.
+    /// It was placed by an earlier run of the edge; its node has not reported it yet.
     Recovering,
 }
 
-/// What a class's hook was asked, and until when its answer counts.
+/// A question to the class's hook, and until when its answer counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Question {
     /// In milliseconds since 1970.
@@ -94,7 +94,7 @@ impl Live {
         }
     }
 
-    /// What is written of it.
+    /// Its record.
     pub(super) fn record(&self) -> RecordState {
         RecordState::Placed {
             node: self.node.clone(),
@@ -120,7 +120,7 @@ impl Live {
         self.last_activity_ms.saturating_add(ms(self.class.sleep_after))
     }
 
-    /// There was activity until now. If nothing holds the instance, it will be looked at when it may be idle.
+    /// Records activity until now, and schedules the idle check if nothing holds the instance.
     pub(super) fn active(&mut self, now_ms: u64) {
         self.last_activity_ms = now_ms;
         let idle_at = self.idle_at_ms();
@@ -146,7 +146,7 @@ impl Live {
         }
     }
 
-    /// The order to end it for this reason: at once where it never served, otherwise with time to finish.
+    /// The order to end it for this reason: at once if it never served, otherwise with the class's grace.
     pub(super) fn order(&self, reason: ExitReason) -> Stop {
         let (signal, grace_ms) = match reason {
             ExitReason::StartFailed => (SIGKILL, 0),
@@ -155,24 +155,24 @@ impl Live {
         Stop { instance: self.instance, signal, grace_ms }
     }
 
-    /// What somebody's order says to the node, and the reason that the end will have.
+    /// What a user's order sends to the node, and the reason that the end will have.
     pub(super) fn ordered(&self, order: EndOrder) -> (ExitReason, Stop) {
         let instance = self.instance;
         let killed = matches!(self.stop_reason, Some(ExitReason::Destroyed | ExitReason::StartFailed));
         match order {
-            // What is killed already must not be asked kindly instead: the later order takes the place of the earlier.
+            // A later order replaces an earlier one on the node: a stop must not turn a kill into a signal with grace.
             EndOrder::Stop { .. } if killed => self.ordered(EndOrder::Destroy),
             EndOrder::Destroy => (ExitReason::Destroyed, Stop { instance, signal: SIGKILL, grace_ms: 0 }),
             EndOrder::Stop { signal, grace_ms } => {
                 let usual = self.order(ExitReason::Stopped);
                 let (signal, grace_ms) = (signal.unwrap_or(usual.signal), grace_ms.unwrap_or(usual.grace_ms));
-                // One that is ending already keeps the reason that it has.
+                // An instance that is ending already keeps its reason.
                 (self.stop_reason.unwrap_or(ExitReason::Stopped), Stop { instance, signal, grace_ms })
             }
         }
     }
 
-    /// An end that Berth asked for has Berth's reason; how the app answered stays with it.
+    /// The outcome with Berth's reason if Berth ended the instance; exit code and signal stay.
     pub(super) fn explain(&self, outcome: Outcome) -> Outcome {
         let own = matches!(outcome.reason, ExitReason::Exit | ExitReason::Signal | ExitReason::Stopped);
         match self.stop_reason {

@@ -1,4 +1,4 @@
-//! What is kept of an instance's life when it has ended: what its node measured, or what can be told without it.
+//! The usage of an ended instance: measured by its node, or estimated if the node cannot report it.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use crate::input::Kept;
 use crate::usage::UsageRecord;
 
 impl Live {
-    /// It runs, as its node tells.
+    /// Records when its node first reported it running.
     pub(super) fn note_running(&mut self, now_ms: u64) {
         self.running_since_ms.get_or_insert(now_ms);
     }
 
-    /// Since when it runs, as far as is known: of one that an earlier run of the edge has placed, since then.
+    /// Since when it runs, as far as is known: for one that an earlier run of the edge placed, since its placement.
     pub(super) fn runs_since_ms(&self) -> Option<u64> {
         let recovering = matches!(self.stage, Stage::Recovering);
         self.running_since_ms.or_else(|| recovering.then_some(self.placed_ms))
     }
 
-    /// What it took, of whose end its node tells. A node of an earlier version does not measure.
-    pub(super) fn metered(&self, told: Option<Metered>, now_ms: u64) -> Option<Metered> {
-        told.or_else(|| self.running_since_ms.map(|_| self.estimate(now_ms)))
+    /// Its usage as reported with its end; estimated if its node is of an earlier version, which does not measure.
+    pub(super) fn metered(&self, reported: Option<Metered>, now_ms: u64) -> Option<Metered> {
+        reported.or_else(|| self.running_since_ms.map(|_| self.estimate(now_ms)))
     }
 
-    /// What it took, that its node does not know any more. What was placed since the node last lost anything, and did not run
-    /// as far as is known, never did.
+    /// The estimated usage of an instance that its node does not know any more. None if it certainly never ran: it was
+    /// not seen running, and was placed after the node last lost records.
     pub(super) fn lost(&self, kept: Kept, now_ms: u64) -> Option<Metered> {
         let may_be_lost = kept.since_ms.is_none_or(|since| self.placed_ms <= since);
         if self.running_since_ms.is_none() && !may_be_lost {
@@ -46,7 +46,7 @@ impl Live {
 }
 
 impl Object {
-    /// What is kept of an instance that took this.
+    /// The usage record of an instance.
     pub(super) fn usage(&self, live: &Live, metered: Metered, outcome: &Outcome) -> Box<UsageRecord> {
         let resources = live.class.recipe.resources;
         Box::new(UsageRecord {

@@ -1,5 +1,5 @@
-//! The way to an instance: the record is read, room is found, the placement is written, the start is sent. And what
-//! else waits for the store: why an instance is to end, and that it has.
+//! From request to start: reads the record, reserves room, persists the placement, sends the start. Also the other
+//! writes: why an instance is to end, and that it has ended.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use crate::record::{Record, RecordState};
 use crate::refused::Refused;
 use crate::usage::UsageRecord;
 
-/// How long after a failed write of an end it is tried again.
+/// Delay before the failed write of an end is retried, in milliseconds.
 const PERSIST_RETRY_MS: u64 = 1_000;
 
 /// What is written in one commit with a record.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CommitExtras {
-    /// What hooks are told, in this order.
+    /// Events for hooks, in this order.
     pub(super) events: Vec<Event>,
-    /// What an instance took that has ended.
+    /// The usage of an ended instance.
     pub(super) usage: Option<Box<UsageRecord>>,
 }
 
@@ -57,7 +57,7 @@ impl Object {
         }
     }
 
-    /// Starts anew if requests wait that may start it; otherwise there is nothing to do.
+    /// Starts an instance if requests wait that may start one.
     pub(super) fn begin(&mut self, cx: &mut Context<'_>) {
         let Some(class) = self.waiters.class().map(Arc::clone) else {
             self.refuse_all(&Refused::ManualStart, cx);
@@ -73,7 +73,7 @@ impl Object {
         self.state = State::Reserving { class };
     }
 
-    /// Has those requests wait that can, and tells the others when to come again.
+    /// Keeps the requests that can wait for the next start, and refuses the others with its time.
     fn delay(&mut self, until_ms: u64, crashes: &Crashes, cx: &mut Context<'_>) {
         let refused = crashes.refusal(cx.now.mono_ms);
         for waiter in self.waiters.take_late(until_ms) {
@@ -88,7 +88,7 @@ impl Object {
         result: Result<(NodeId, InstanceId), Refused>,
         cx: &mut Context<'_>,
     ) {
-        // Late: the requests have gone away, or an order has ended the wait.
+        // A late answer: all requests were cancelled, or an order ended the wait.
         let State::Reserving { class } = &self.state else { return };
         if generation != self.generation.next() {
             return;
@@ -103,7 +103,7 @@ impl Object {
                 self.state = State::Live(live);
                 self.persist_live(cx);
             }
-            // Everybody has gone meanwhile.
+            // All requests were cancelled meanwhile.
             Ok((node, _)) => {
                 cx.emit(Effect::Unreserve { object: self.id, generation, node });
                 self.state = State::Gone;
@@ -125,7 +125,7 @@ impl Object {
         self.persist(persist, live.record(), CommitExtras::default(), cx);
     }
 
-    /// Emits a persist, with what is written extras the record.
+    /// Emits a persist of the record with what is written in the same commit.
     pub(super) fn persist(
         &self,
         persist: PersistId,
@@ -155,11 +155,11 @@ impl Object {
                 Stage::Stopping { unsent, .. }
                     if unsent.as_ref().is_some_and(|(persist, _)| *persist == id) =>
                 {
-                    // Even if it could not be written why: the instance must end.
+                    // Also if the reason could not be written: the instance must end.
                     if let Some((_, stop)) = unsent.take() {
                         cx.emit(Effect::Stop { node: live.node.clone(), stop });
                     }
-                    self.tell_ordered(cx);
+                    self.confirm_orders(cx);
                 }
                 _ => {}
             },
@@ -175,7 +175,7 @@ impl Object {
         }
     }
 
-    /// The placement is durable, or it is not known to be.
+    /// The write of the placement has succeeded or failed.
     fn placed(&mut self, durable: bool, cx: &mut Context<'_>) {
         let live = self.state.live_mut();
         if let Some(reason) = live.cancelled.filter(|_| durable) {
@@ -189,7 +189,7 @@ impl Object {
             cx.emit(Effect::Start { node, start: Box::new(start), secrets });
             return;
         }
-        // The write may have happened after all: what is written now says that nothing was started.
+        // A write that failed may have happened after all: an end is written over it, since nothing was started.
         let outcome =
             Outcome::because(ExitReason::StartFailed, "the placement could not be written to the store");
         self.refuse_all(&Refused::Store, cx);

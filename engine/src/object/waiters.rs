@@ -1,4 +1,4 @@
-//! The requests that wait for one object, in the order in which they came, and when the first must be answered.
+//! The requests that wait for one object, in order of arrival, and their first deadline.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::ids::WaiterId;
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     queue: VecDeque<Waiter>,
-    /// The smallest deadline in the queue, kept so that one more request does not look at all of them.
+    /// The smallest deadline in the queue, cached so that a new request does not scan the queue.
     first_deadline_ms: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Waiters {
         self.first_deadline_ms
     }
 
-    /// The class as the first request knows it that may start an instance.
+    /// The class of the first request that may start an instance.
     pub(super) fn class(&self) -> Option<&Arc<ClassSpec>> {
         self.queue.iter().map(|waiter| &waiter.class).find(|class| !class.manual_start)
     }
@@ -51,7 +51,7 @@ impl Waiters {
         self.find_first();
     }
 
-    /// Gives all of them this deadline.
+    /// Sets the deadline of all.
     pub(super) fn set_deadline(&mut self, deadline_ms: u64) {
         for waiter in &mut self.queue {
             waiter.deadline_ms = deadline_ms;

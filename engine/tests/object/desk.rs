@@ -1,13 +1,12 @@
-//! A shell that does nothing by itself: a test says what happens, and looks at each effect.
+//! A shell that does nothing by itself: a test gives each input, and checks each effect.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::fixtures;
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
-use berth_common::image::Digest;
 use berth_common::metering::Metered;
-use berth_common::spec::{ClassSpec, ImageRef, Recipe, Resources};
+use berth_common::spec::ClassSpec;
 use berth_common::wire::call::{InstanceStatus, Phase};
 use berth_engine::{
     Backoff, Config, Effect, Engine, HoldId, Input, Kept, Now, ObjectView, PersistId, Record, RecordState,
@@ -41,31 +40,7 @@ pub(crate) fn instance(n: u8) -> InstanceId {
 }
 
 pub(crate) fn class() -> ClassSpec {
-    ClassSpec {
-        recipe: Recipe {
-            image: ImageRef::new("i".parse().unwrap(), Digest::of(b"i")),
-            entrypoint: None,
-            env: BTreeMap::new(),
-            resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
-            enable_internet: false,
-            start_boost: None,
-            capabilities: Default::default(),
-        },
-        max_instances: None,
-        default_port: Some(8080),
-        sleep_after: Duration::from_secs(60),
-        start_timeout: Duration::from_secs(8),
-        port_timeout: Duration::from_secs(20),
-        stop_grace: Duration::from_secs(900),
-        prepared: 0,
-        manual_start: false,
-        required_ports: Vec::new(),
-        ping_endpoint: None,
-        secrets: Default::default(),
-        hooks: None,
-        callbacks: Default::default(),
-        of_app: Default::default(),
-    }
+    ClassSpec { sleep_after: Duration::from_secs(60), ..fixtures::class() }
 }
 
 /// A record that places an instance of the object.
@@ -131,10 +106,10 @@ impl Desk {
     }
 
     pub(crate) fn status(&mut self, n: u8, generation: u64, phase: Phase) -> Vec<Effect> {
-        self.told(n, generation, phase, None)
+        self.report(n, generation, phase, None)
     }
 
-    pub(crate) fn told(
+    pub(crate) fn report(
         &mut self,
         n: u8,
         generation: u64,

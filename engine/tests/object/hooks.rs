@@ -1,4 +1,4 @@
-//! What a class's hook is told, and what it decides.
+//! The events that a class's hook receives, and its decisions.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const SIGTERM: i32 = 15;
 const SLEEP_AFTER_MS: u64 = 60_000;
 const ANSWER_TIMEOUT_MS: u64 = 30_000;
 
-fn told_of(events: &[HookKind]) -> ClassSpec {
+fn subscribed_to(events: &[HookKind]) -> ClassSpec {
     let (url, secret) = ("https://hooks".to_owned(), "KEY".to_owned());
     let hooks = HooksSpec { url, secret, events: events.iter().copied().collect() };
     ClassSpec { hooks: Some(hooks), ..class() }
@@ -23,7 +23,7 @@ fn portless() -> ClassSpec {
     ClassSpec { default_port: None, ..class() }
 }
 
-/// What is written to be told.
+/// The events that are written.
 fn events(effects: &[Effect]) -> Vec<Event> {
     let events = effects.iter().filter_map(|effect| match effect {
         Effect::Persist { events, .. } => Some(events.clone()),
@@ -52,7 +52,7 @@ fn starting(desk: &mut Desk, class: ClassSpec) {
     desk.persisted(persist);
 }
 
-/// Has instance 1 of this class healthy, with nobody holding it, at 0 ms. Gives what happened when it became so.
+/// Has instance 1 of this class healthy, without holds, at 0 ms. Returns the effects of becoming so.
 fn idle(desk: &mut Desk, class: ClassSpec) -> Vec<Effect> {
     starting(desk, class);
     desk.status(1, 1, Phase::Running);
@@ -65,7 +65,7 @@ fn idle(desk: &mut Desk, class: ClassSpec) -> Vec<Effect> {
 
 /// Has it asked whether the instance may end. Gives the question's time.
 fn asked(desk: &mut Desk) -> u64 {
-    idle(desk, told_of(&[HookKind::ActivityExpired]));
+    idle(desk, subscribed_to(&[HookKind::ActivityExpired]));
     let effects = desk.at(SLEEP_AFTER_MS);
     assert_eq!(kinds(&effects), [HookKind::ActivityExpired]);
     assert_eq!(stops(&effects), []);
@@ -76,16 +76,16 @@ fn decided(desk: &mut Desk, asked_ms: u64, renew: bool) -> Vec<Effect> {
     desk.input(Input::Decided { object: object(), instance: instance(1), asked_ms, renew })
 }
 
-/// Whether the instance is told to end once that is written.
+/// Whether the order to end is sent once that is written.
 fn sleeps(desk: &mut Desk, effects: &[Effect]) -> bool {
     let effects = desk.persisted(persist(effects));
     stops(&effects).first().is_some_and(|(of, signal, _)| (*of, *signal) == (instance(1), SIGTERM))
 }
 
 #[test]
-fn a_start_is_told_once_however_often_the_edge_restarts() {
+fn a_start_event_is_written_once_however_often_the_edge_restarts() {
     let mut desk = Desk::new();
-    let effects = idle(&mut desk, told_of(&[HookKind::Start]));
+    let effects = idle(&mut desk, subscribed_to(&[HookKind::Start]));
     assert_eq!(kinds(&effects), [HookKind::Start]);
     let Some(Effect::Persist { record, .. }) = effects.iter().find(|e| matches!(e, Effect::Persist { .. }))
     else {
@@ -99,16 +99,16 @@ fn a_start_is_told_once_however_often_the_edge_restarts() {
 
     let mut unannounced = placed(1, 1);
     let RecordState::Placed { class, .. } = &mut unannounced.state else { unreachable!() };
-    **class = told_of(&[HookKind::Start]);
+    **class = subscribed_to(&[HookKind::Start]);
     let mut again = Desk::new();
     again.restore(unannounced);
     assert_eq!(kinds(&again.status(1, 1, Phase::Ready)), [HookKind::Start]);
 }
 
 #[test]
-fn an_end_is_told_with_its_reason_in_the_write_of_the_end() {
+fn an_end_event_is_written_with_the_end() {
     let all = [HookKind::Start, HookKind::Stop, HookKind::Error];
-    for (outcome, told) in [
+    for (outcome, expected) in [
         (Outcome::exited(0), vec![HookKind::Stop]),
         (Outcome::exited(3), vec![HookKind::Error, HookKind::Stop]),
         (Outcome::because(ExitReason::Oom, "m"), vec![HookKind::Error, HookKind::Stop]),
@@ -117,17 +117,17 @@ fn an_end_is_told_with_its_reason_in_the_write_of_the_end() {
         (Outcome::because(ExitReason::StartFailed, "m"), vec![HookKind::Error]),
     ] {
         let mut desk = Desk::new();
-        idle(&mut desk, told_of(&all));
+        idle(&mut desk, subscribed_to(&all));
         let effects = desk.status(1, 1, Phase::Exited(outcome.clone()));
-        assert_eq!(kinds(&effects), told, "{outcome:?}");
+        assert_eq!(kinds(&effects), expected, "{outcome:?}");
         assert!(events(&effects).iter().all(|event| event.outcome.as_ref() == Some(&outcome)));
     }
 }
 
 #[test]
-fn an_end_that_was_not_written_is_told_with_the_next_try() {
+fn an_end_event_that_was_not_written_is_in_the_retry() {
     let mut desk = Desk::new();
-    idle(&mut desk, told_of(&[HookKind::Stop]));
+    idle(&mut desk, subscribed_to(&[HookKind::Stop]));
     let effects = desk.status(1, 1, Phase::Exited(Outcome::exited(0)));
     let result = Err(berth_engine::StoreFailure::new("full"));
     desk.input(Input::Persisted { object: object(), persist: persist(&effects), result });
@@ -135,9 +135,9 @@ fn an_end_that_was_not_written_is_told_with_the_next_try() {
 }
 
 #[test]
-fn whoever_is_not_asked_for_is_not_told() {
+fn events_of_other_kinds_are_not_written() {
     let mut desk = Desk::new();
-    idle(&mut desk, told_of(&[HookKind::Start]));
+    idle(&mut desk, subscribed_to(&[HookKind::Start]));
     assert_eq!(kinds(&desk.status(1, 1, Phase::Exited(Outcome::exited(1)))), []);
     let mut desk = Desk::new();
     assert_eq!(kinds(&idle(&mut desk, class())), []);

@@ -39,7 +39,7 @@ fn concurrent_first_requests_share_one_start() {
 }
 
 #[test]
-fn a_start_runs_what_the_record_says() {
+fn a_start_runs_the_recorded_class() {
     let mut desk = Desk::new();
     desk.acquire(1);
     desk.loaded(None);
@@ -68,7 +68,7 @@ fn only_so_many_requests_wait() {
 }
 
 #[test]
-fn nobody_waits_any_more_when_room_is_found() {
+fn all_requests_are_cancelled_before_room_is_found() {
     let mut desk = Desk::new();
     desk.acquire(1);
     desk.loaded(None);
@@ -79,7 +79,7 @@ fn nobody_waits_any_more_when_room_is_found() {
 }
 
 #[test]
-fn no_room_is_told_to_all_who_wait() {
+fn no_room_refuses_all_waiting_requests() {
     let mut desk = Desk::new();
     desk.acquire(1);
     desk.acquire(2);
@@ -112,7 +112,7 @@ fn an_instance_that_does_not_run_in_time_is_killed() {
 }
 
 #[test]
-fn an_instance_that_nobody_waits_for_must_run_in_time_too() {
+fn an_instance_without_waiting_requests_must_run_in_time_too() {
     let mut desk = Desk::new();
     desk.starting();
     desk.input(Input::Cancel { object: object(), waiter: WaiterId(1) });
@@ -121,7 +121,7 @@ fn an_instance_that_nobody_waits_for_must_run_in_time_too() {
 }
 
 #[test]
-fn a_port_that_never_answers_is_told_with_its_number() {
+fn a_refusal_names_the_port_that_never_answers() {
     let mut desk = Desk::new();
     desk.starting();
     desk.now_ms = 7_999;
@@ -140,7 +140,7 @@ fn a_port_that_never_answers_is_told_with_its_number() {
 }
 
 #[test]
-fn an_exit_while_starting_is_told_with_its_code() {
+fn a_refusal_names_the_code_of_an_exit_while_starting() {
     let mut desk = Desk::new();
     desk.starting();
     let effects = desk.status(1, 1, Phase::Exited(Outcome::exited(3)));
@@ -195,14 +195,14 @@ fn a_request_does_not_wait_for_the_whole_grace() {
 }
 
 #[test]
-fn an_end_by_itself_while_serving_is_told_as_it_was() {
+fn an_end_by_itself_while_serving_keeps_its_outcome() {
     let mut desk = Desk::new();
     let hold = desk.healthy();
     let effects = desk.status(1, 1, Phase::Exited(Outcome::exited(3)));
     assert_eq!(desk.acquire(2), []);
     assert_eq!(desk.view().state, PublicState::StoppedWithCode);
     assert!(matches!(desk.persisted(persist(&effects))[..], [Effect::Forget { .. }, Effect::Reserve(_)]));
-    // The request that held it ends later; that means nothing to the next instance.
+    // The request that held it ends later, without effect on the next instance.
     persist(&desk.reserved(2, Ok(2)));
     assert_eq!(desk.release(hold), []);
 }
@@ -273,7 +273,7 @@ fn an_end_is_written_again_until_it_is() {
 }
 
 #[test]
-fn after_a_restart_requests_wait_for_the_node_to_tell() {
+fn after_a_restart_requests_wait_for_the_nodes_report() {
     let mut desk = Desk::new();
     desk.restore(placed(1, 4));
     assert_eq!(desk.view().state, PublicState::Running);
@@ -365,15 +365,15 @@ fn order(desk: &mut Desk, waiter: u64, order: EndOrder) -> Vec<Effect> {
 const STOP: EndOrder = EndOrder::Stop { signal: None, grace_ms: None };
 
 #[test]
-fn an_ordered_stop_is_durable_before_it_is_sent_and_told() {
+fn an_ordered_stop_is_durable_before_it_is_sent_and_confirmed() {
     let mut desk = Desk::new();
     desk.healthy();
     let effects = order(&mut desk, 9, STOP);
-    let told = Effect::Ordered { waiter: WaiterId(9) };
-    assert!(!effects.contains(&told));
+    let confirmed = Effect::Ordered { waiter: WaiterId(9) };
+    assert!(!effects.contains(&confirmed));
     let effects = desk.persisted(persist(&effects));
     assert_eq!(stops(&effects), [(instance(1), SIGTERM, 900_000)]);
-    assert_eq!(effects.last(), Some(&told));
+    assert_eq!(effects.last(), Some(&confirmed));
     desk.status(1, 1, Phase::Exited(Outcome::exited(0)));
     let exit = desk.view().exit.unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::Stopped, Some(0)));
@@ -410,7 +410,7 @@ fn an_order_ends_also_what_is_being_placed_and_refuses_who_waited_for_it() {
 }
 
 #[test]
-fn an_order_for_what_does_not_run_is_told_at_once() {
+fn an_order_for_what_does_not_run_is_confirmed_at_once() {
     let mut desk = Desk::new();
     assert_eq!(order(&mut desk, 9, EndOrder::Destroy), [Effect::Ordered { waiter: WaiterId(9) }]);
     assert_eq!(desk.engine.view(object()), None);
@@ -471,7 +471,7 @@ fn instances_that_fail_in_a_row_are_started_later_and_later() {
 }
 
 #[test]
-fn requests_that_cannot_wait_for_the_next_try_are_told_when_it_is() {
+fn requests_that_cannot_wait_for_the_next_start_are_refused_with_its_time() {
     let mut desk = Desk::new();
     fail(&mut desk, 1);
     for n in 2..7 {
@@ -480,8 +480,8 @@ fn requests_that_cannot_wait_for_the_next_try_are_told_when_it_is() {
     }
     fail(&mut desk, 7);
     desk.acquire(1);
-    let told = Refused::CrashLoop { failures: 7, retry_ms: 32_000 };
-    assert_eq!(refused(&desk.loaded(stopped(7))), [(1, told)]);
+    let crash_loop = Refused::CrashLoop { failures: 7, retry_ms: 32_000 };
+    assert_eq!(refused(&desk.loaded(stopped(7))), [(1, crash_loop)]);
     // What is deployed meanwhile is not to blame.
     let mut newer = class();
     newer.of_app.version = Version(2);

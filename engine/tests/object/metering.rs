@@ -1,4 +1,4 @@
-//! What is kept of the lives of instances.
+//! The usage records of instances.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{Phase, Refusal, RefusalCode};
 use berth_engine::{Input, Kept, StoreFailure};
 
-use crate::desk::{Desk, PLACED_MS, instance, object, persist, placed, usage};
+use crate::desk::{Desk, PLACED_MS, class, instance, object, persist, placed, usage};
 
 /// The time of day when a desk's own clock says 0.
 const WALL_MS: u64 = 1_000_000;
@@ -24,11 +24,14 @@ fn metered() -> Metered {
 fn what_a_node_measured_is_written_with_the_end_and_again_if_that_fails() {
     let mut desk = Desk::new();
     desk.healthy();
-    let effects = desk.told(1, 1, exited(), Some(metered()));
+    let effects = desk.report(1, 1, exited(), Some(metered()));
     let life = usage(&effects).unwrap();
     assert_eq!((life.started_ms, life.lived_cs, life.cpu_us), (WALL_MS + 12, 300, 7));
     assert_eq!((life.ended_ms(), life.estimated, life.reason), (WALL_MS + 3_012, false, ExitReason::Exit));
-    assert_eq!((life.instance, life.memory_bytes, life.cpu_sixteenths), (instance(1), 1, 1));
+    let limits = class().recipe.resources;
+    assert_eq!(life.instance, instance(1));
+    assert_eq!((life.memory_bytes, life.cpu_sixteenths), (limits.memory_bytes, limits.cpu_sixteenths));
+    assert_eq!(life.disk_bytes, limits.disk_bytes);
     let persist = persist(&effects);
     desk.input(Input::Persisted { object: object(), persist, result: Err(StoreFailure::new("full")) });
     assert_eq!(usage(&desk.at(1_000)), Some(life));
@@ -77,7 +80,7 @@ fn a_lost_instance_lived_until_its_node_was_last_heard_of() {
 }
 
 #[test]
-fn a_start_that_a_node_never_got_is_told_from_an_instance_that_it_lost() {
+fn a_start_that_a_node_never_got_is_distinguished_from_an_instance_that_it_lost() {
     for (since_ms, ran) in [(None, true), (Some(PLACED_MS), true), (Some(PLACED_MS - 1), false)] {
         let mut desk = Desk::new();
         desk.restore(placed(1, 4));
@@ -85,7 +88,7 @@ fn a_start_that_a_node_never_got_is_told_from_an_instance_that_it_lost() {
         let life = usage(&desk.synced_with(&[], kept));
         assert_eq!(life.is_some(), ran, "{kept:?}");
     }
-    // One that is known to have run did so whatever its node says.
+    // An instance that was seen running did run, whatever its node reports later.
     let mut desk = Desk::new();
     desk.restore(placed(1, 4));
     desk.status(1, 4, Phase::Ready);

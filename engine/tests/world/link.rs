@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use berth_common::ids::{EdgeId, Epoch, InstanceId};
 use berth_common::wire::call::{Answer, Call, InstanceStatus, Start};
 use berth_engine::Kept;
-use berth_protocol::edge::{Asked, Outbox};
+use berth_protocol::edge::{Outbox, PendingCall};
 use berth_protocol::node::SessionId;
 
 use crate::node::{Node, Supply};
@@ -14,7 +14,7 @@ use crate::node::{Node, Supply};
 #[derive(Debug)]
 struct UnderWay {
     session: SessionId,
-    asked: Asked,
+    asked: PendingCall,
     call: Call,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Link {
     heard_ms: Option<u64>,
     outbox: Outbox,
     calls: VecDeque<UnderWay>,
-    answers: VecDeque<(Asked, Answer)>,
+    answers: VecDeque<(PendingCall, Answer)>,
 }
 
 impl Link {
@@ -48,7 +48,7 @@ impl Link {
     }
 
     /// Does something to what the node is to be told. What can be sent is.
-    pub(crate) fn tell<T>(&mut self, act: impl FnOnce(&mut Outbox) -> T) -> T {
+    pub(crate) fn with_outbox<T>(&mut self, act: impl FnOnce(&mut Outbox) -> T) -> T {
         let done = act(&mut self.outbox);
         while self.connected
             && let Some((asked, call)) = self.outbox.next_call()
@@ -82,7 +82,7 @@ impl Link {
     /// From now on calls are sent.
     pub(crate) fn up(&mut self) {
         self.connected = true;
-        self.tell(|_| ());
+        self.with_outbox(|_| ());
     }
 
     /// The node serves the next call. Its answer is heard only where the connection is still the one that it came on.
@@ -96,13 +96,13 @@ impl Link {
 
     /// Whether the next call asks for a start.
     pub(crate) fn starts_next(&self) -> bool {
-        self.calls.front().is_some_and(|next| matches!(next.asked, Asked::Start(_)))
+        self.calls.front().is_some_and(|next| matches!(next.asked, PendingCall::Start(_)))
     }
 
     /// The next answer; with the start, where one was refused.
     pub(crate) fn next_answer(&mut self) -> Option<(Answer, Option<Box<Start>>)> {
         let (asked, answer) = self.answers.pop_front()?;
-        let start = self.tell(|outbox| outbox.answered(&asked));
+        let start = self.with_outbox(|outbox| outbox.answered(&asked));
         Some((answer, start))
     }
 
@@ -119,8 +119,8 @@ impl Link {
         }
     }
 
-    /// The edge was killed, and is started again: it knows nothing of what it has not written down. What it had sent may
-    /// still arrive.
+    /// The edge was killed, and is started again: it knows nothing of what it has not written down. What it had sent
+    /// may still arrive.
     pub(crate) fn crash(&mut self) {
         self.lost(0, false);
         self.heard_ms = None;

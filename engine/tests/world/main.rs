@@ -51,7 +51,7 @@ fn work() -> impl Strategy<Value = Action> {
         10 => Just(Action::StoreWrites),
         3 => Just(Action::StoreReads),
         10 => (0..NODES).prop_map(Action::NodeObeys),
-        10 => (0..NODES).prop_map(Action::NodeTells),
+        10 => (0..NODES).prop_map(Action::NodeReports),
         8 => (0..NODES, any::<Index>()).prop_map(|(node, which)| Action::Progress { node, which }),
     ]
 }
@@ -85,7 +85,7 @@ fn healthy(world: &mut World, requests: usize) {
     for node in 0..NODES {
         for _ in 0..3 {
             world.act(Action::NodeObeys(node));
-            world.act(Action::NodeTells(node));
+            world.act(Action::NodeReports(node));
             world.progress_all(node);
         }
     }
@@ -145,8 +145,8 @@ fn without_trouble_requests_are_granted() {
     assert!(world.ended_idle(0));
 }
 
-/// A start that has no answer and is to be stopped again ran on a machine that was then restarted: nobody may say that it
-/// never began.
+/// A start that has no answer and is to be stopped again ran on a machine that was then restarted: nobody may say that
+/// it never began.
 #[test]
 fn a_life_that_was_lost_before_it_was_heard_of_is_kept_as_an_estimate() {
     let mut world = World::new();

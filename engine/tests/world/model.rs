@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::fixtures;
 use berth_common::ids::{EdgeId, InstanceId, NodeId, ObjectId, ObjectKey};
-use berth_common::image::Digest;
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::spec::{ClassSpec, HookKind, HooksSpec, ImageRef, Recipe, Resources};
+use berth_common::spec::{ClassSpec, HookKind, HooksSpec, Resources};
 use berth_common::wire::call::{Answer, Capacity, DiskCapacity, InstanceStatus, Phase, Start, Stop};
 use berth_engine::fleet::{Demand, Fleet};
 use berth_engine::{
@@ -45,13 +45,13 @@ pub(crate) enum Action {
     Advance(u64),
     StoreWrites,
     StoreReads,
-    /// `applied`: the write happened although it is told to have failed.
+    /// `applied`: the write happened although it is reported as failed.
     StoreFailsToWrite {
         applied: bool,
     },
     StoreFailsToRead,
     NodeObeys(usize),
-    NodeTells(usize),
+    NodeReports(usize),
     NodeRefuses(usize),
     Progress {
         node: usize,
@@ -67,7 +67,8 @@ pub(crate) enum Action {
         node: usize,
         which: Index,
     },
-    /// `orders_lost`: what was sent and not yet obeyed never arrives. Otherwise it does, perhaps after it was sent again.
+    /// `orders_lost`: what was sent and not yet obeyed never arrives. Otherwise it does, perhaps after it was sent
+    /// again.
     Disconnect {
         node: usize,
         orders_lost: bool,
@@ -117,35 +118,22 @@ fn edge() -> EdgeId {
 }
 
 fn class() -> ClassSpec {
-    ClassSpec {
-        recipe: Recipe {
-            image: ImageRef::new("i".parse().unwrap(), Digest::of(b"i")),
-            entrypoint: None,
-            env: BTreeMap::new(),
-            resources: Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
-            enable_internet: false,
-            start_boost: None,
-            capabilities: Default::default(),
-        },
+    let mut class = ClassSpec {
         max_instances: Some(MAX_INSTANCES),
-        default_port: Some(8080),
         sleep_after: Duration::from_millis(SLEEP_AFTER_MS),
         start_timeout: Duration::from_millis(START_TIMEOUT_MS),
         port_timeout: Duration::from_millis(PORT_TIMEOUT_MS),
-        stop_grace: Duration::from_secs(900),
-        prepared: 0,
-        manual_start: false,
-        required_ports: Vec::new(),
-        ping_endpoint: None,
-        secrets: Default::default(),
         hooks: Some(HooksSpec {
             url: "https://hooks".to_owned(),
             secret: "KEY".to_owned(),
             events: HookKind::USUAL.into(),
         }),
-        callbacks: Default::default(),
-        of_app: Default::default(),
-    }
+        ..fixtures::class()
+    };
+    // Little, so that only the number of instances limits a node.
+    class.recipe.resources =
+        Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false };
+    class
 }
 
 fn engine() -> Engine {
@@ -207,7 +195,7 @@ impl World {
             Action::StoreReads => self.store_reads(true),
             Action::StoreFailsToRead => self.store_reads(false),
             Action::NodeObeys(node) => self.links[node].deliver(&mut self.nodes[node], Supply::Enough),
-            Action::NodeTells(node) => self.tell(node),
+            Action::NodeReports(node) => self.report(node),
             Action::NodeRefuses(node) => self.refuse(node),
             Action::Progress { node, which } => self.on_one(node, which, Node::progress),
             Action::Exit { node, which, code } => {
@@ -238,7 +226,7 @@ impl World {
                 self.act(Action::NodeObeys(node));
                 self.progress_all(node);
                 self.nodes[node].end_stopping();
-                self.act(Action::NodeTells(node));
+                self.act(Action::NodeReports(node));
             }
             self.act(Action::StoreReads);
             self.act(Action::StoreWrites);
@@ -335,7 +323,7 @@ impl World {
             return;
         };
         if applied {
-            self.promises.told(&record, &events);
+            self.promises.events_written(&record, &events);
             self.durable.insert(object, record.clone());
             self.keep(usage);
         }
@@ -367,21 +355,21 @@ impl World {
         }
     }
 
-    /// The edge hears the next news, and before that the answers that have come.
-    fn tell(&mut self, node: usize) {
+    /// The edge receives the next report, and before that all answers that have arrived.
+    fn report(&mut self, node: usize) {
         while let Some((answer, start)) = self.links[node].next_answer() {
             if let (Answer::Refused(refusal), Some(start)) = (answer, start) {
                 let (object, instance) = (start.object.id(), start.instance);
                 self.input(Input::StartRefused { object, instance, refusal });
             }
         }
-        if let Some(status) = self.nodes[node].next_news() {
+        if let Some(status) = self.nodes[node].next_report() {
             self.hear(node, status);
         }
     }
 
     fn hear(&mut self, node: usize, status: InstanceStatus) {
-        self.links[node].tell(|outbox| outbox.told_of(status.instance));
+        self.links[node].with_outbox(|outbox| outbox.reported(status.instance));
         self.input(Input::Status { node: self.names[node].clone(), status });
     }
 
@@ -398,15 +386,15 @@ impl World {
         self.fleet.node_down(&self.names[node]);
     }
 
-    /// As a link does it: all that the node tells, then what of the starts is still to come.
+    /// As a link does it: handles all reports of the node, then the starts that are still pending.
     fn connect(&mut self, node: usize) {
         if self.links[node].is_connected() {
             return;
         }
-        let told = self.links[node].hello(&mut self.nodes[node]);
+        let reported = self.links[node].hello(&mut self.nodes[node]);
         self.fleet.node_up(self.names[node].clone(), CAPACITY, DiskCapacity::default(), false);
-        let mut instances: HashSet<InstanceId> = told.iter().map(|status| status.instance).collect();
-        for status in told {
+        let mut instances: HashSet<InstanceId> = reported.iter().map(|status| status.instance).collect();
+        for status in reported {
             self.hear(node, status);
         }
         let kept = self.links[node].kept(self.nodes[node].kept_since_ms());
@@ -425,7 +413,7 @@ impl World {
         let done = written.index(self.writes.len() + 1);
         let writes = std::mem::take(&mut self.writes);
         for Written { object, record, events, usage, .. } in writes.into_iter().take(done) {
-            self.promises.told(&record, &events);
+            self.promises.events_written(&record, &events);
             self.durable.insert(object, record);
             self.keep(usage);
         }
@@ -469,12 +457,12 @@ impl World {
                 }
                 Effect::Start { node, start, .. } => {
                     self.promises.starting(&start, self.acknowledged.get(&start.object.id()));
-                    self.link(&node).tell(|outbox| outbox.start(start));
+                    self.link(&node).with_outbox(|outbox| outbox.start(start));
                 }
                 Effect::Stop { node, stop } => self.stop(&node, stop),
                 Effect::Forget { node, instance } => {
                     self.promises.forgetting(instance, self.durable.values());
-                    self.link(&node).tell(|outbox| outbox.forget(instance));
+                    self.link(&node).with_outbox(|outbox| outbox.forget(instance));
                 }
                 Effect::Grant { waiter, hold, placement } => self.promises.granted(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.promises.ordered(waiter),
@@ -499,7 +487,7 @@ impl World {
     /// A stop for a start that was never sent drops both.
     fn stop(&mut self, node: &NodeId, stop: Stop) {
         self.promises.stopping(&stop);
-        if let Some(start) = self.link(node).tell(|outbox| outbox.stop(stop)) {
+        if let Some(start) = self.link(node).with_outbox(|outbox| outbox.stop(stop)) {
             let status = never_began(&start);
             self.engine.handle(self.now, Input::Status { node: node.clone(), status });
         }

@@ -41,8 +41,8 @@ pub(crate) struct Node {
     sessions: SessionTable,
     table: InstanceTable,
     apps: BTreeMap<InstanceId, App>,
-    /// What is told on the connection that there is, if there is one.
-    news: Option<VecDeque<InstanceStatus>>,
+    /// Unread reports on the current connection, if there is one.
+    reports: Option<VecDeque<InstanceStatus>>,
 }
 
 impl Node {
@@ -56,7 +56,7 @@ impl Node {
             sessions: SessionTable::default(),
             table: InstanceTable::new(capacity),
             apps: BTreeMap::new(),
-            news: None,
+            reports: None,
         }
     }
 
@@ -85,21 +85,21 @@ impl Node {
 
     // ---- the edge
 
-    /// A new connection: what is told first on it.
+    /// A new connection. Returns its first reports.
     pub(crate) fn hello(&mut self, session: &SessionId) -> Vec<InstanceStatus> {
         self.sessions.enter(session).expect("each connection is newer than the one before");
-        self.news = Some(VecDeque::new());
+        self.reports = Some(VecDeque::new());
         self.statuses()
     }
 
-    /// The connection is gone, with the news that were under way.
+    /// Loses the connection, with its unread reports.
     pub(crate) fn hang_up(&mut self) {
-        self.news = None;
+        self.reports = None;
     }
 
     /// The next thing that the edge hears.
-    pub(crate) fn next_news(&mut self) -> Option<InstanceStatus> {
-        self.news.as_mut()?.pop_front()
+    pub(crate) fn next_report(&mut self) -> Option<InstanceStatus> {
+        self.reports.as_mut()?.pop_front()
     }
 
     /// Serves a call of a connection, which may be over by now.
@@ -186,23 +186,23 @@ impl Node {
     fn carry_out(&mut self) {
         while let Some(effect) = self.table.poll_effect() {
             match effect {
-                Effect::Tell { status, .. } => self.tell(status),
+                Effect::Report { status, .. } => self.report(status),
                 Effect::Stop { instance, order } => {
                     self.apps.entry(instance).or_default().stop = Some(order);
                     self.enforce_stop(instance);
                 }
-                Effect::Reached { .. } | Effect::LetGo { .. } => {}
+                Effect::Reached { .. } | Effect::Detach { .. } => {}
             }
         }
     }
 
-    fn tell(&mut self, status: InstanceStatus) {
+    fn report(&mut self, status: InstanceStatus) {
         if status.phase == Phase::Running {
             self.ran.insert(status.instance);
             self.apps.entry(status.instance).or_default().running_since_ms = Some(self.now_ms);
         }
-        if let Some(news) = &mut self.news {
-            news.push_back(status);
+        if let Some(reports) = &mut self.reports {
+            reports.push_back(status);
         }
     }
 

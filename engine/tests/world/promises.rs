@@ -1,16 +1,19 @@
-//! What the engine promises, by name, checked from outside by somebody who sees every input and effect.
+//! What the engine promises, by name, checked from outside on every input and effect.
 //!
 //! 1. `never_two_alive`: an object has one living instance at the most, on all nodes together.
 //! 2. `answered_once_in_time`: each request is granted or refused once, within its bound, and never after it left.
-//! 3. `activity_never_leaks`: what nobody holds is put to sleep once `sleep_after` has passed, not a moment later.
+//! 3. `activity_never_leaks`: an instance without holds is put to sleep once `sleep_after` has passed, not a moment
+//!    later.
 //! 4. `never_asleep_under_activity`: nothing is put to sleep while a request holds it, nor sooner.
 //! 5. `durable_first`: a start only after its placement is durable, a forget only after the end is.
 //! 6. `legal_after_crash`: what was durable gives a legal state, in which all promises hold on.
 //! 7. `room_never_leaks`: exactly what may live on a node is reserved there.
-//! 8. `orders_answered_once`: whoever orders an end is told once, and no instance gets SIGTERM without order or idleness.
-//! 9. `told_in_order`: each end that is durable is told in the same write, each start before its end, generations in order.
-//! 10. `one_life_each`: each instance that ran has one record of its life once it is over, whatever crashes; one that did not
-//!     has none, but an estimated one where its node lost all that it knew.
+//! 8. `orders_answered_once`: each order to end is answered once, and no instance gets SIGTERM without order or
+//!    idleness.
+//! 9. `events_in_order`: each end that is durable has its event in the same write, each start before its end,
+//!    generations in order.
+//! 10. `one_life_each`: each instance that ran has one record of its life once it is over, whatever crashes; one that
+//!     did not has none, but an estimated one where its node lost all that it knew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -34,17 +37,17 @@ pub(crate) struct Promises {
     /// Waiting requests, and when each must be answered.
     waiting: BTreeMap<WaiterId, (ObjectId, u64)>,
     holds: Vec<(HoldId, Placement)>,
-    /// Instances that are healthy as far as the engine was told, and when there was activity on each.
+    /// Instances that are healthy as far as the engine knows, and the last activity of each.
     active_ms: HashMap<InstanceId, u64>,
     /// Instances that were rightly found to be idle.
     idle: HashSet<InstanceId>,
-    /// Who ordered an end and was not told yet.
+    /// Orders to end that are not answered yet.
     orders: HashSet<WaiterId>,
     /// Instances whose end was ordered.
     ordered: HashSet<InstanceId>,
     started: HashMap<ObjectId, Generation>,
-    /// What hooks were told last of each object: of which generation, and whether of its end.
-    told: HashMap<ObjectId, (Generation, bool)>,
+    /// The last event of each object: its generation, and whether it was its end.
+    last_event: HashMap<ObjectId, (Generation, bool)>,
     granted: usize,
     refused: usize,
 }
@@ -209,14 +212,14 @@ impl Promises {
         self.orders.len()
     }
 
-    // ---- 9, told_in_order
+    // ---- 9, events_in_order
 
     /// What is durable from now on, all at once.
-    pub(crate) fn told(&mut self, record: &Record, events: &[Event]) {
+    pub(crate) fn events_written(&mut self, record: &Record, events: &[Event]) {
         for event in events {
             let end = event.kind != HookKind::Start;
             let next = (event.generation, end);
-            let before = self.told.insert(event.key.id(), next);
+            let before = self.last_event.insert(event.key.id(), next);
             assert!(before.is_none_or(|before| before <= next), "told {next:?} after {before:?}");
         }
         if let RecordState::Stopped { outcome: Some(outcome) } = &record.state {

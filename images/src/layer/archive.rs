@@ -1,8 +1,8 @@
-//! The entries of a tar archive, as they come: what extended headers and long names say is put together with what an
-//! entry's own block says. Holds no more of an archive in memory than one entry's description, which is bounded.
+//! The entries of a tar archive as a stream: extended headers and long names are combined with an entry's own header.
+//! Holds only one entry's header in memory, which is bounded.
 //!
-//! Where programs differ in what they make of an archive, it is read as Docker and containerd do. In particular the size
-//! in an extended header counts for the entry that it describes, and for nothing before that.
+//! Where tar implementations differ, archives are read as by Docker and containerd. In particular the size in an
+//! extended header applies only to the entry that it describes.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -11,12 +11,12 @@ use super::header::{BLOCK_BYTES, Header, text};
 use super::pax::{Pax, PaxSparse, Time, decimal};
 use super::sparse::{self, Map};
 
-/// Longest long name and extended header, in bytes: they are kept in memory. Other tools have the same bound.
+/// Longest long name and extended header, in bytes: they are kept in memory. Other tools have the same limit.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
-/// Longest line of a sparse file's map: as many digits as a number has, and a line feed.
+/// Longest line of a sparse file's map: the digits of a number and a line feed.
 const MAX_LINE_BYTES: usize = 21;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
@@ -28,7 +28,7 @@ pub(super) enum Kind {
     Device,
     /// Named pipes.
     Fifo,
-    /// Something that means nothing here.
+    /// Any other kind.
     Other(u8),
 }
 
@@ -43,22 +43,22 @@ pub(super) struct Entry {
     pub(super) gid: i64,
     pub(super) mtime: Time,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Bytes that it has once it is unpacked.
+    /// Its size once unpacked, in bytes.
     pub(super) size: u64,
 }
 
-/// An archive that is read.
+/// A reader of an archive.
 pub(super) struct Archive<R> {
     from: R,
-    /// Bytes of the current entry's data that were not yet read, and of what fills its last block.
+    /// Unread bytes of the current entry's data, and of the padding of its last block.
     left: u64,
     padding: u64,
-    /// Blocks that describe something: how many more may come.
+    /// How many more header blocks are allowed.
     entries_left: u64,
     max_entries: u64,
 }
 
-/// What blocks before an entry's own say of it.
+/// Metadata of an entry from the headers before its own.
 #[derive(Default)]
 struct Said {
     path: Option<Vec<u8>>,
@@ -71,7 +71,7 @@ impl<R: BufRead> Archive<R> {
         Self { from, left: 0, padding: 0, entries_left: max_entries, max_entries }
     }
 
-    /// The next entry. What was not read of the last one's data is passed over.
+    /// The next entry. Skips unread data of the last one.
     pub(super) fn next(&mut self) -> Result<Option<Entry>, LayerError> {
         let mut said = Said::default();
         loop {
@@ -86,7 +86,7 @@ impl<R: BufRead> Archive<R> {
                 b'L' => once(&mut said.path, text(&self.extension(&header)?).to_vec())?,
                 b'K' => once(&mut said.link, text(&self.extension(&header)?).to_vec())?,
                 b'x' => once(&mut said.pax, Pax::read(&self.extension(&header)?)?)?,
-                // Meant for all entries; nothing that it may say is wanted.
+                // A global header: none of its keys is used.
                 b'g' => self.begin_data(header.size()?),
                 _ => return self.entry(&header, said).map(Some),
             }
@@ -99,7 +99,7 @@ impl<R: BufRead> Archive<R> {
         self.copy_some(all, to)
     }
 
-    /// Copies so many bytes of the current entry's data.
+    /// Copies this many bytes of the current entry's data.
     pub(super) fn copy_some(&mut self, mut count: u64, to: &mut impl Write) -> Result<(), CopyError> {
         debug_assert!(count <= self.left, "the map of a sparse file was checked");
         while count > 0 {
@@ -121,7 +121,7 @@ impl<R: BufRead> Archive<R> {
         &mut self.entries_left
     }
 
-    /// Reads what follows the archive, which counts for the digests.
+    /// Reads the bytes after the archive, which are part of the digests.
     pub(super) fn drain(&mut self) -> Result<(), LayerError> {
         io::copy(&mut self.from, &mut io::sink()).map(|_| ()).map_err(LayerError::read)
     }
@@ -149,7 +149,7 @@ impl<R: BufRead> Archive<R> {
         self.padding = (block - length % block) % block;
     }
 
-    /// The next block that describes something. None at the end, which may lack the blocks that mark it.
+    /// The next header block; `None` at the end, with or without the end-of-archive blocks.
     fn header(&mut self) -> Result<Option<Header>, LayerError> {
         if self.from.fill_buf().map_err(LayerError::read)?.is_empty() {
             return Ok(None);
@@ -182,7 +182,7 @@ impl<R: BufRead> Archive<R> {
         let Pax { path, link, size, uid, gid, mtime, xattrs, sparse } = said.pax.unwrap_or_default();
         let stored = size.map_or_else(|| header.size(), Ok)?;
         let kind = header.kind();
-        // Some programs give links and directories a size, but none of them data.
+        // Some programs write a size for links and directories, which have no data.
         self.begin_data(if matches!(kind, b'1'..=b'6') { 0 } else { stored });
         let path = said.path.or(path).unwrap_or_else(|| header.path());
         let (kind, path) = self.kind(header, path, sparse)?;
@@ -200,7 +200,7 @@ impl<R: BufRead> Archive<R> {
         })
     }
 
-    /// What an entry is, and its real path.
+    /// The kind of an entry, and its full path.
     fn kind(
         &mut self,
         header: &Header,
@@ -208,7 +208,7 @@ impl<R: BufRead> Archive<R> {
         sparse: PaxSparse,
     ) -> Result<(Kind, Vec<u8>), LayerError> {
         let kind = match header.kind() {
-            // Very old programs have no kind for directories.
+            // v7 tar has no type for directories: their names end with a slash.
             0 | b'0' if path.ends_with(b"/") => Kind::Directory,
             0 | b'0' | b'7' => match sparse.size {
                 Some(size) => {
@@ -229,7 +229,7 @@ impl<R: BufRead> Archive<R> {
         Ok((kind, path))
     }
 
-    /// The map of GNU's own form: it goes on in blocks before the data.
+    /// The map of GNU's old format, which continues in blocks before the data.
     fn gnu_map(&mut self, header: &Header) -> Result<Map, LayerError> {
         let (pieces, mut more, size) = header.sparse()?;
         let mut numbers = Vec::new();
@@ -242,7 +242,7 @@ impl<R: BufRead> Archive<R> {
         Map::new(&numbers, size, self.left)
     }
 
-    /// The map at the start of the data: numbers in lines, how many pieces first, filled up to a block.
+    /// The map at the start of the data (PAX 1.0): decimal numbers in lines, the count first, padded to a block.
     fn map_in_data(&mut self) -> Result<Vec<u64>, LayerError> {
         let before = self.left;
         let count = self.line()?;
@@ -279,10 +279,10 @@ impl<R: BufRead> Archive<R> {
     }
 }
 
-/// Bytes of a block with nothing but pieces that are these.
+/// The byte length of these pieces.
 const GNU_PIECES_BYTES: usize = 504;
 
-/// Why data could not be copied: because of the layer, or of where they should go.
+/// Why data could not be copied: reading the layer failed, or writing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyError {
     #[error(transparent)]

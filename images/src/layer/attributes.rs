@@ -1,4 +1,4 @@
-//! What files have besides their data: owner, mode, time, extended attributes.
+//! The metadata of files: owner, mode, time, extended attributes.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -13,9 +13,9 @@ use super::error::Problem;
 use super::pax::Time;
 use super::{Owners, Target};
 
-/// Attributes that an image may have: those that any user may set.
+/// Prefix of the extended attributes that are unpacked: any user may set them.
 const ALLOWED_XATTRS: &[u8] = b"user.";
-/// But not these: overlay file systems, mounted as ours are, obey them.
+/// Except these, which control overlay file systems mounted with `userxattr`.
 const OVERLAY_XATTRS: &[u8] = b"user.overlay.";
 
 /// Owner, mode and time.
@@ -27,7 +27,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// What an entry says, if there are such owners.
+    /// The metadata of an entry, if its owners are valid ids.
     pub(super) fn of(entry: &Entry, target: &Target, ids: u32) -> Result<Self, Problem> {
         let id = |id: i64| u32::try_from(id).ok().filter(|id| *id < ids).ok_or(Problem::Owner(id, ids));
         let owner = (id(entry.uid)?, id(entry.gid)?);
@@ -35,7 +35,7 @@ impl Attributes {
         Ok(Self { owner, mode: entry.mode, mtime: entry.mtime })
     }
 
-    /// Gives them to a file or directory. The owner first: the system takes setuid away from what changes hands.
+    /// Applies them to a file or directory. The owner first, because chown clears the setuid bit.
     pub(super) fn set(&self, file: &impl AsFd) -> Result<(), Errno> {
         if let Some((uid, gid)) = self.owner {
             fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
@@ -44,7 +44,7 @@ impl Attributes {
         futimens(file, &self.times())
     }
 
-    /// Gives them to a symbolic link, which has no mode.
+    /// Applies them to a symbolic link, which has no mode.
     pub(super) fn set_link(&self, within: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         if let Some((uid, gid)) = self.owner {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -59,7 +59,7 @@ impl Attributes {
     }
 }
 
-/// Sets the extended attributes of a file or directory, and tells the names of those that were left out.
+/// Sets the extended attributes of a file or directory, and returns the names of those that were left out.
 pub(super) fn set_xattrs<'a>(file: &OwnedFd, entry: &'a Entry) -> Result<Vec<&'a [u8]>, Errno> {
     let mut left_out = Vec::new();
     for (name, value) in &entry.xattrs {
@@ -69,7 +69,7 @@ pub(super) fn set_xattrs<'a>(file: &OwnedFd, entry: &'a Entry) -> Result<Vec<&'a
         }
         match fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
             Ok(()) => {}
-            // Not every file system has them.
+            // Not every file system supports them.
             Err(Errno::NOTSUP | Errno::PERM) => left_out.push(name.as_slice()),
             Err(error) => return Err(error),
         }

@@ -1,5 +1,5 @@
-//! Takes the compression off a layer, whatever its media type says: gzip, zstd and none are told by their first bytes.
-//! What comes out is counted, and hashed where somebody wants its digest.
+//! Decompresses a layer. Detects gzip, zstd and none by the first bytes, not by the media type. Counts the output, and
+//! hashes it if its digest is needed.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -11,19 +11,19 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::LayerError;
 
-/// Bytes read at once of what is compressed, and of what is not: larger ones brought nothing.
+/// Buffer sizes for compressed and decompressed data: larger ones were not faster.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
-/// What gzip begins with.
+/// Magic number of gzip.
 const GZIP: &[u8] = &[0x1f, 0x8b];
-/// What frames of zstd begin with.
+/// Magic number of zstd frames.
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// What frames begin with that decoders pass over: this, with any last digit in the first byte.
+/// Magic number of skippable zstd frames, whose first byte's low half may be anything (RFC 8878 §3.1.2).
 const ZSTD_SKIPPABLE: &[u8] = &[0x50, 0x2a, 0x4d, 0x18];
-/// Largest window of a frame, in bytes: it is kept in memory. `zstd` needs 8 MiB up to level 19, and the encoder that most
-/// tools for images have 32 MiB at its highest level. Only `--ultra` and `--long` ask for more.
+/// Largest window of a frame, in bytes: it is kept in memory. `zstd` needs 8 MiB up to level 19, and the encoder that
+/// most tools for images have 32 MiB at its highest level. Only `--ultra` and `--long` ask for more.
 const MAX_WINDOW_BYTES: u64 = 32 << 20;
 
-/// Begins to read a layer.
+/// Starts to read a layer.
 pub(super) fn decompress<'a>(layer: impl Read + 'a) -> Result<Box<dyn Read + 'a>, LayerError> {
     let mut from = BufReader::with_capacity(BUFFER_BYTES, layer);
     let start = first_bytes(&mut from).map_err(LayerError::read)?;
@@ -39,7 +39,7 @@ pub(super) fn decompress<'a>(layer: impl Read + 'a) -> Result<Box<dyn Read + 'a>
     }
 }
 
-/// As many of the first bytes as tell the compression. They may come one by one.
+/// Reads the first bytes, which determine the compression. Short reads are possible.
 fn first_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     from.take(ZSTD.len() as u64).read_to_end(&mut start)?;
@@ -52,7 +52,7 @@ fn is_zstd(start: &[u8]) -> bool {
     start == ZSTD || skippable
 }
 
-/// All frames of a zstd stream, one after the other.
+/// A decoder of all frames of a zstd stream.
 struct Zstd<R> {
     from: R,
     frame: FrameDecoder,
@@ -65,7 +65,7 @@ impl<R: BufRead> Zstd<R> {
         Self { from, frame }
     }
 
-    /// Begins the next frame that has something in it. False at the end of the stream.
+    /// Begins the next data frame. False at the end of the stream.
     fn next_frame(&mut self) -> io::Result<bool> {
         while !self.from.fill_buf()?.is_empty() {
             match self.frame.reset(&mut self.from) {
@@ -85,7 +85,7 @@ impl<R: BufRead> Zstd<R> {
         if skipped < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
-    /// Decodes until there is something to give. False at the end of the stream.
+    /// Decodes until there is output. False at the end of the stream.
     fn fill(&mut self) -> io::Result<bool> {
         while self.frame.can_collect() == 0 {
             if self.frame.is_finished() {
@@ -107,7 +107,7 @@ impl<R: BufRead> Read for Zstd<R> {
     }
 }
 
-/// Counts what is read, and hashes it if that is wanted. More than the limit is an error, not an end.
+/// Counts what is read, and hashes it if needed. Exceeding the limit is an error, not an end of file.
 pub(super) struct Counted<R> {
     from: R,
     left: u64,
@@ -115,7 +115,7 @@ pub(super) struct Counted<R> {
     hash: Option<Sha256>,
 }
 
-/// There is more than the limit.
+/// The limit was exceeded.
 #[derive(Debug, thiserror::Error)]
 #[error("more than {0} bytes")]
 struct TooLarge(u64);
@@ -125,7 +125,7 @@ impl<R: Read> Counted<R> {
         Self { from, left: limit, limit, hash: hash.then(Sha256::new) }
     }
 
-    /// The digest of all that was read.
+    /// The digest of all bytes read.
     pub(super) fn digest(self) -> Option<Digest> {
         self.hash.map(|hash| Digest::from_bytes(hash.finalize().into()))
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-/// Longest part of a name that an error shows, in bytes: names come from the image, and errors are read by people.
+/// Longest part of an image's name that an error shows, in bytes.
 const MAX_SHOWN_BYTES: usize = 200;
 
 /// Why a layer could not be unpacked.
@@ -15,10 +15,10 @@ pub enum LayerError {
     /// It ends too early.
     #[error("the layer is cut off: it ends in the middle of an entry")]
     Truncated,
-    /// There is nothing.
+    /// It has no bytes.
     #[error("the layer is empty")]
     Empty,
-    /// It is no archive, or a broken one.
+    /// It is not a valid archive.
     #[error("the layer is not a sound archive: {0}")]
     Archive(&'static str),
     /// It has too many entries.
@@ -46,7 +46,7 @@ pub enum LayerError {
 /// What is wrong with an entry.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// It would be outside.
+    /// Its path leads out of the image.
     #[error("the path leads out of the image")]
     LeadsOut,
     /// Its path is too long.
@@ -55,7 +55,7 @@ pub enum Problem {
     /// Its path has too many parts.
     #[error("the path is more than {0} directories deep")]
     TooDeep(usize),
-    /// There is a NUL in its path.
+    /// Its path has a NUL byte.
     #[error("the path has a NUL in it")]
     Nul,
     /// It has no name.
@@ -64,34 +64,34 @@ pub enum Problem {
     /// A whiteout of nothing.
     #[error("a whiteout without a name")]
     Whiteout,
-    /// A whiteout with something in it.
+    /// An entry inside a whiteout.
     #[error("names that begin with `.wh.` are whiteouts, and nothing can be inside one")]
     InWhiteout,
-    /// It belongs to nobody.
+    /// Its owner is not a valid id.
     #[error(
         "it belongs to the user or group {0}, and containers have only the ids 0 to {most}: give it another owner where \
          the image is built (chown)", most = u64::from(*.1).saturating_sub(1)
     )]
     Owner(i64, u32),
-    /// A kind of entry that means nothing here.
+    /// An unsupported kind of entry.
     #[error("an archive entry of the kind `{kind}` is not supported", kind = char::from(*.0).escape_default())]
     Kind(u8),
-    /// What a hard link links to is not there.
+    /// The target of a hard link is missing.
     #[error("it is a hard link to {0}, which is not there")]
     LinkTarget(Name),
-    /// Something on its path is no directory.
+    /// A component of its path is not a directory.
     #[error("{0} is not a directory")]
     NotADirectory(Name),
     /// It is too large.
     #[error("it would make the layer unpack to more than {0} bytes")]
     Bytes(u64),
-    /// There would be too much.
+    /// There would be too many entries.
     #[error("it would make the layer have more than {0} entries, with the directories that it does not name")]
     Entries(u64),
     /// The system refused.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The archive is to blame, not the entry.
+    /// The archive is invalid, not the entry.
     #[error("{0}")]
     Layer(#[source] Box<LayerError>),
 }
@@ -108,7 +108,7 @@ impl From<LayerError> for Problem {
     }
 }
 
-/// A name from an image, shown without control characters and not at any length.
+/// A name from an image, escaped and shortened for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(Vec<u8>);
 

@@ -1,31 +1,31 @@
-//! One block of a tar archive that describes an entry: v7, ustar and GNU. Knows nothing of what other blocks say.
+//! One header block of a tar archive: v7, ustar and GNU. Knows nothing of other blocks.
 
 use super::error::LayerError;
 
 /// Bytes of a block. Everything in an archive begins at a multiple of it.
 pub(super) const BLOCK_BYTES: usize = 512;
 
-/// Where the sum over all others is.
+/// The checksum field.
 const CHECKSUM: std::ops::Range<usize> = 148..156;
-/// What is where GNU's archives and others say which they are.
+/// The magic field, which distinguishes GNU and ustar.
 const GNU_MAGIC: &[u8] = b"ustar  \0";
 const USTAR_MAGIC: &[u8] = b"ustar\0";
-/// Where GNU's sparse files have their first pieces, and how many bytes these take.
+/// Where GNU's sparse headers have their first pieces, and the size of one.
 pub(super) const SPARSE_PIECES: std::ops::Range<usize> = 386..482;
 const SPARSE_MORE: usize = 482;
 const SPARSE_SIZE: std::ops::Range<usize> = 483..495;
 
-/// A block whose checksum is right.
+/// A header block with a valid checksum.
 pub(super) struct Header(Box<[u8; BLOCK_BYTES]>);
 
 impl Header {
-    /// Checks a block. `None` is a block of zeros, with which an archive ends.
+    /// Checks a block. `None` for a block of zeros, which ends an archive.
     pub(super) fn new(block: Box<[u8; BLOCK_BYTES]>) -> Result<Option<Self>, LayerError> {
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
         let said = number(&block[CHECKSUM])?;
-        // Its own field counts as spaces. Some old programs took the bytes as signed.
+        // The checksum field itself counts as spaces. Some old programs summed signed bytes.
         let spaces = i64::from(b' ') * 8;
         let sum = |value: fn(u8) -> i64| -> i64 {
             let of = |bytes: &[u8]| bytes.iter().map(|byte| value(*byte)).sum::<i64>();
@@ -43,7 +43,7 @@ impl Header {
         self.0[156]
     }
 
-    /// The path, joined from its two parts where there are two.
+    /// The path, joined from prefix and name.
     pub(super) fn path(&self) -> Vec<u8> {
         let name = text(&self.0[..100]);
         let prefix = if self.0[257..].starts_with(USTAR_MAGIC) { text(&self.0[345..500]) } else { b"" };
@@ -87,7 +87,7 @@ impl Header {
     }
 }
 
-/// What is before the first NUL.
+/// The bytes before the first NUL.
 pub(super) fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
@@ -97,7 +97,7 @@ pub(super) fn length(number: i64) -> Result<u64, LayerError> {
     u64::try_from(number).map_err(|_| LayerError::Archive("a length is negative"))
 }
 
-/// A number: octal digits, or, where the first bit is set, as in two's complement.
+/// A number: octal digits, or base-256 in two's complement if the first bit is set.
 pub(super) fn number(field: &[u8]) -> Result<i64, LayerError> {
     match field.first() {
         Some(first) if first & 0x80 != 0 => binary(field),
@@ -117,7 +117,7 @@ fn octal(field: &[u8]) -> Result<i64, LayerError> {
 }
 
 fn binary(field: &[u8]) -> Result<i64, LayerError> {
-    // The first bit is the mark, the second the sign.
+    // The first bit marks base-256, the second is the sign.
     let first = i64::from((field[0] << 1).cast_signed() >> 1);
     field[1..].iter().try_fold(first, |sum, byte| {
         let shifted = sum.checked_mul(256).ok_or(LayerError::Archive("a number is too large"))?;

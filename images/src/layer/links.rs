@@ -1,4 +1,4 @@
-//! Puts links to their places. Symbolic ones are kept as they are, wherever they lead; hard ones link to what is in the
+//! Creates links. Symbolic ones are created unchanged, whatever their target; hard ones only link to files in the
 //! directory.
 
 use rustix::fs::{AtFlags, linkat, symlinkat};
@@ -42,7 +42,7 @@ impl Unpacker<'_> {
     ) -> Result<(), Problem> {
         let target = Clean::new(&entry.link)?;
         let (above, target_name) = target.split().ok_or(Problem::Root)?;
-        // The name's own directory may be the one that was found last, and is needed after this.
+        // This replaces the cached directory; `parent`, which may be that one, is still needed below.
         let found = match self.tree.directory(&above, &mut MakeNothing) {
             Err(Problem::NotADirectory(_)) => None,
             found => found?,
@@ -61,7 +61,7 @@ impl Unpacker<'_> {
         })
     }
 
-    /// A hard link to a file that only lower layers can have.
+    /// A hard link to a file that can only be in a lower layer.
     fn without_target(&mut self, target: &Clean) -> Result<(), Problem> {
         if self.target.form == Form::Merged {
             return Err(Problem::LinkTarget(target.name()));

@@ -1,14 +1,14 @@
-//! Unpacks one layer of an image into a directory: a tar archive, compressed or not, that nobody has checked.
+//! Unpacks one layer of an image into a directory: an untrusted tar archive, compressed or not.
 //!
 //! ```text
 //! stream ─▶ compression ─▶ archive (header, pax, sparse) ─▶ unpacker ─▶ tree, on disk
-//!                                                            path: what a name means     own: what is this layer's
+//!                                                            path: parses names          own: this layer's own paths
 //! ```
 //!
-//! Nothing outside the directory is read or changed, whatever an archive says; what it may take is bounded. What a
-//! container could not have anyway is left out and told: device nodes, attributes that need a privilege.
+//! Nothing outside the directory is read or changed, whatever the archive contains; all sizes are bounded. Entries that
+//! an unprivileged container cannot have are left out and reported: device nodes, privileged attributes.
 //!
-//! Knows nothing of namespaces: owners are set as the caller's process can set them.
+//! Knows nothing of namespaces: owners are set with the rights of the calling process.
 
 mod archive;
 mod attributes;
@@ -113,8 +113,8 @@ pub struct Summary {
     pub left_out: u64,
     /// The first of them, to be shown to people.
     pub notes: Vec<String>,
-    /// It can only be right where the lower layers are: it does not describe a directory that it has something in, links
-    /// to a file that is not its own, or hides all that is in the root. Only told of [`Form::Overlay`].
+    /// It can only be right where the lower layers are: it does not describe a directory that it has something in,
+    /// links to a file that is not its own, or hides all that is in the root. Only told of [`Form::Overlay`].
     pub needs_parents: bool,
     /// Hard links to files that are not its own.
     #[serde(default)]

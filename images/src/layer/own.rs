@@ -1,12 +1,12 @@
-//! Remembers what a layer has unpacked: whiteouts concern only what lower layers have.
+//! Tracks the paths that a layer has unpacked, because whiteouts only apply to lower layers.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use super::path::Clean;
 
-/// Paths, as fingerprints: an image may have a million, each of some thousand bytes. The keys of the two hashes are
-/// random, so that no image can have two paths with the same.
+/// A set of paths as fingerprints, to save memory: an image may have a million long paths. The two hashes have random
+/// keys, so that an image cannot cause collisions.
 #[derive(Default)]
 pub(super) struct Paths {
     keys: (RandomState, RandomState),
@@ -40,7 +40,7 @@ impl Paths {
     }
 }
 
-/// What a layer has of its own.
+/// The paths of a layer itself.
 #[derive(Default)]
 pub(super) struct Own {
     entries: Paths,
@@ -64,7 +64,7 @@ impl Own {
         self.above.prints.len()
     }
 
-    /// Whether the layer has this itself, or something in it.
+    /// Whether the layer has this path itself, or something in it.
     pub(super) fn has(&self, path: &Clean) -> bool {
         self.entries.contains(path.bytes()) || self.above.contains(path.bytes())
     }

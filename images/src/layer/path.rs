@@ -1,24 +1,24 @@
-//! Names in an archive, as paths below the root of the image. Pure: says nothing of what is there.
+//! Parses names in an archive as paths below the root of the image. Pure: does not access the file system.
 
 use super::error::{Name, Problem};
 
-/// Longest path of an entry and longest target of a link, in bytes: the kernel takes no longer ones.
+/// Longest path of an entry and longest target of a link, in bytes: the kernel's limit (PATH_MAX).
 pub(super) const MAX_PATH_BYTES: usize = 4095;
-/// Most parts of a path, each of which may cost a directory. Trees of packages have some dozens.
+/// Most components of a path, each of which may create a directory. Deep package trees have some dozens.
 pub(super) const MAX_DEPTH: usize = 256;
 /// A file whose name starts with this hides the lower layers' file with the rest of the name.
 const WHITEOUT: &[u8] = b".wh.";
 /// A file of this name makes its directory hide what lower layers have in it.
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Names that start with this were the bookkeeping of a union file system, and belong to no image.
+/// Prefix of AUFS's own metadata, which is not part of an image.
 const BOOKKEEPING: &[u8] = b".wh..wh.";
 
-/// A path without `.`, `..` and needless slashes, relative to the root. Empty is the root itself.
+/// A normalized path without `.`, `..` and redundant slashes, relative to the root. Empty for the root itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Clean(Vec<u8>);
 
 impl Clean {
-    /// Reads a name as an archive has it. An absolute one is below the root of the image too.
+    /// Parses a name of an archive. Absolute names are relative to the root of the image too.
     pub(super) fn new(name: &[u8]) -> Result<Self, Problem> {
         if name.len() > MAX_PATH_BYTES {
             return Err(Problem::TooLong(MAX_PATH_BYTES));
@@ -40,7 +40,7 @@ impl Clean {
         Ok(Self(parts.join(&b'/')))
     }
 
-    /// The same, where it is known that the path is clean.
+    /// From a path that is known to be normalized.
     pub(super) fn of_parts(parts: &[&[u8]]) -> Self {
         Self(parts.join(&b'/'))
     }
@@ -53,7 +53,7 @@ impl Clean {
         self.0.is_empty()
     }
 
-    /// The directory that it is in, and its name there. None for the root.
+    /// Its parent directory and its name there. `None` for the root.
     pub(super) fn split(&self) -> Option<(Self, &[u8])> {
         match self.0.iter().rposition(|byte| *byte == b'/') {
             Some(slash) => Some((Self(self.0[..slash].to_vec()), &self.0[slash + 1..])),
@@ -62,7 +62,7 @@ impl Clean {
         }
     }
 
-    /// What has this name in it.
+    /// The child with this name.
     pub(super) fn join(&self, name: &[u8]) -> Self {
         if self.is_root() { Self(name.to_vec()) } else { Self([&self.0, &b"/"[..], name].concat()) }
     }
@@ -71,28 +71,28 @@ impl Clean {
         self.0.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
     }
 
-    /// The directories above it, the nearest first, the root not among them.
+    /// Its ancestors, the nearest first, without the root.
     pub(super) fn ancestors(&self) -> impl Iterator<Item = &[u8]> {
         let slashes = self.0.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
         slashes.map(|(at, _)| &self.0[..at])
     }
 }
 
-/// What the name of an entry makes of it.
+/// The meaning of an entry's name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meaning<'a> {
-    /// Something of the image.
+    /// A file, directory or link of the image.
     Content,
-    /// What lower layers have of this name is gone.
+    /// A whiteout: hides this name of lower layers.
     Whiteout(&'a [u8]),
-    /// What lower layers have in the directory is gone.
+    /// An opaque whiteout: hides the contents of the directory in lower layers.
     Opaque,
-    /// Nothing that belongs to the image.
+    /// Metadata that is not part of the image.
     Bookkeeping,
 }
 
 impl Clean {
-    /// What its name means.
+    /// The meaning of its name.
     pub(super) fn meaning(&self) -> Result<Meaning<'_>, Problem> {
         let mut parts = self.parts();
         let name = parts.next_back().unwrap_or_default();

@@ -1,12 +1,12 @@
-//! The records of a PAX extended header: what an entry's own block has no room for. The last record of a kind counts,
-//! and an empty one takes back what was said.
+//! The records of a PAX extended header, for values that do not fit an entry's own header. The last record of a key
+//! counts, and an empty value removes earlier ones.
 
 use super::error::LayerError;
 use super::header::length;
 
-/// What records of extended attributes begin with.
+/// Prefix of keys of extended attributes.
 const XATTR: &[u8] = b"SCHILY.xattr.";
-/// What records of sparse files begin with.
+/// Prefix of keys of sparse files.
 const SPARSE: &[u8] = b"GNU.sparse.";
 /// Most extended attributes of an entry: each is looked for among the others. Files have a few.
 const MAX_XATTRS: usize = 256;
@@ -18,7 +18,7 @@ pub(super) struct Time {
     pub(super) nanoseconds: u32,
 }
 
-/// What an extended header says.
+/// The values of an extended header.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
@@ -31,13 +31,13 @@ pub(super) struct Pax {
     pub(super) sparse: PaxSparse,
 }
 
-/// What it says about a sparse file.
+/// Its values about a sparse file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PaxSparse {
     /// Whether the map is at the start of the data (version 1.0).
     pub(super) map_in_data: bool,
     pub(super) name: Option<Vec<u8>>,
-    /// With the holes.
+    /// The size including holes.
     pub(super) size: Option<u64>,
     /// The map: offsets and lengths in turn (versions 0.0 and 0.1).
     pub(super) map: Vec<u64>,
@@ -102,8 +102,8 @@ impl PaxSparse {
 
 const MALFORMED: LayerError = LayerError::Archive("an extended header is malformed");
 
-/// The first record, as key and value, and what follows it: `LENGTH KEY=VALUE` and a line feed. The value is as long as
-/// it is said to be: it may have line feeds of its own.
+/// The first record (`LENGTH KEY=VALUE` and a line feed) as key and value, and the rest. The length is authoritative: a
+/// value may contain line feeds.
 fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = bytes.iter().take(MAX_LENGTH_DIGITS).position(|byte| *byte == b' ')?;
     let (record, rest) = bytes.split_at_checked(std::str::from_utf8(&bytes[..space]).ok()?.parse().ok()?)?;
@@ -132,7 +132,7 @@ fn time(value: &[u8]) -> Result<Time, LayerError> {
     };
     let (seconds, nanoseconds) = (decimal(whole)?, nanoseconds(fraction)?);
     if whole.starts_with(b"-") && nanoseconds > 0 {
-        // The fraction of a time before 1970 leads further back; a file's leads on from the second before.
+        // The fraction of a negative time counts backwards; a file's nanoseconds count forwards from the second before.
         return Ok(Time { seconds: seconds.saturating_sub(1), nanoseconds: NANOSECONDS - nanoseconds });
     }
     Ok(Time { seconds, nanoseconds })

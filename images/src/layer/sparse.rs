@@ -1,9 +1,10 @@
-//! Where the data of a sparse file belong: GNU's own form, and the three in PAX headers.
+//! The maps of sparse files: GNU's old format, and the three versions in PAX headers.
 
 use super::error::LayerError;
 use super::header::{length, number};
 
-/// Most pieces of a sparse file: each is one write, and the list is kept in memory. Images of disks have some thousands.
+/// Most pieces of a sparse file: each is one write, and the list is kept in memory. Images of disks have some
+/// thousands.
 pub(super) const MAX_PIECES: usize = 65_536;
 
 /// One piece of data.
@@ -13,7 +14,7 @@ pub(super) struct Piece {
     pub(super) length: u64,
 }
 
-/// All pieces, in order, none overlapping another; and the size with the holes.
+/// All pieces, in order and without overlaps; and the size including holes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Map {
     pub(super) pieces: Vec<Piece>,
@@ -23,7 +24,7 @@ pub(super) struct Map {
 const UNSOUND: LayerError = LayerError::Archive("the map of a sparse file contradicts itself");
 
 impl Map {
-    /// A map of offsets and lengths in turn, for so many bytes of data.
+    /// From alternating offsets and lengths, for this many bytes of data.
     pub(super) fn new(numbers: &[u64], size: u64, data: u64) -> Result<Self, LayerError> {
         if !numbers.len().is_multiple_of(2) {
             return Err(UNSOUND);
@@ -47,10 +48,10 @@ impl Map {
     }
 }
 
-/// Bytes of one piece in GNU's own form.
+/// Size of one piece in GNU's old format, in bytes.
 const PIECE_BYTES: usize = 24;
 
-/// Adds the pieces of one block of GNU's own form. An empty one is the last.
+/// Adds the pieces of one block in GNU's old format. An empty one is the last.
 pub(super) fn gnu_pieces(block: &[u8], numbers: &mut Vec<u64>) -> Result<(), LayerError> {
     for piece in block.chunks_exact(PIECE_BYTES).take_while(|piece| piece[0] != 0 && piece[12] != 0) {
         numbers.push(length(number(&piece[..12])?)?);

@@ -1,5 +1,5 @@
-//! The directory that a layer is unpacked into. Paths are followed part by part without ever leaving it: symbolic links
-//! are read and followed here, as if the directory were the root of the system, and never by the kernel.
+//! The directory that a layer is unpacked into. Paths are resolved component by component without ever leaving it:
+//! symbolic links are resolved here as if the directory were the root of the system, and never by the kernel.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -13,41 +13,41 @@ use rustix::io::Errno;
 use super::error::Problem;
 use super::path::{Clean, MAX_DEPTH};
 
-/// Most symbolic links that lead to one directory, as the kernel has it.
+/// Most symbolic links in the resolution of one path: the kernel's limit.
 const MAX_LINKS: usize = 40;
-/// How directories are opened on the way.
+/// Flags to open directories during resolution.
 const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// How directories are opened to be read and changed.
+/// Flags to open directories to read and change them.
 const USE: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// How a path without links is opened in one step.
+/// Flags to open a path without links in one step.
 const PLAIN: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
-/// A directory that was found.
+/// A resolved directory.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// Where it really is: no part of this is a link.
+    /// Its real path, without links.
     pub(super) path: Clean,
-    /// It, to name things in; not to be read.
+    /// Its descriptor, opened with `O_PATH`: for `*at` calls only.
     pub(super) fd: OwnedFd,
 }
 
-/// Where a layer goes.
+/// The root directory of a layer.
 pub(super) struct Tree {
     root: OwnedFd,
-    /// The directory that was looked for last: entries come directory by directory.
+    /// Cache of the last resolved directory, since archives are ordered by directory.
     last: Option<(Clean, Rc<Directory>)>,
 }
 
-/// What is made on the way to a directory.
+/// Whether missing directories are created during resolution.
 pub(super) trait Make {
-    /// May a missing directory be made? It is made then, and told by [`Make::made`].
+    /// Whether a missing directory may be created. If so, it is created and reported by [`Make::made`].
     fn may_make(&mut self) -> Result<bool, Problem>;
-    /// A directory was made.
+    /// Called for each created directory.
     fn made(&mut self, path: Clean);
 }
 
-/// Nothing is made.
+/// Creates nothing.
 pub(super) struct MakeNothing;
 
 impl Make for MakeNothing {
@@ -66,12 +66,12 @@ impl Tree {
         &self.root
     }
 
-    /// Something was removed: what was found before may not be where it was.
+    /// Drops the cache, because something was removed.
     pub(super) fn forget(&mut self) {
         self.last = None;
     }
 
-    /// The directory at a path. None if it is not there and may not be made.
+    /// Resolves a directory. `None` if it is missing and may not be created.
     pub(super) fn directory(
         &mut self,
         path: &Clean,
@@ -124,7 +124,7 @@ impl Tree {
     }
 }
 
-/// The way to a directory: those above it, each with its name.
+/// A resolution in progress: the ancestors, each with its name.
 struct Walk<'a> {
     tree: &'a Tree,
     above: Vec<(Vec<u8>, OwnedFd)>,
@@ -169,7 +169,7 @@ impl Walk<'_> {
         Ok(Step::Entered)
     }
 
-    /// What a link says, if it is one. A whiteout is replaced by a directory that hides what the whiteout hid.
+    /// The target, if it is a symbolic link. A whiteout is replaced by an opaque directory.
     fn follow(&mut self, name: &[u8], make: &mut impl Make) -> Result<Step, Problem> {
         match readlinkat(self.here(), name, Vec::new()) {
             Ok(target) if self.links < MAX_LINKS => {
@@ -203,7 +203,7 @@ impl Walk<'_> {
     }
 }
 
-/// Makes a directory that the layer does not describe, as others do.
+/// Creates a directory that the layer has no entry for, with the usual mode.
 fn make_directory(within: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     mkdirat(within, name, Mode::from_raw_mode(0o755))
 }
@@ -213,7 +213,7 @@ pub(super) fn open_in(within: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> 
     openat(within, name, USE, Mode::empty())
 }
 
-/// What is there, whatever it is.
+/// The metadata of a name, without following links.
 pub(super) fn look(within: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Errno> {
     match statat(within, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => Ok(Some(found)),
@@ -226,12 +226,12 @@ pub(super) fn is_directory(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::Directory
 }
 
-/// Whether it is what overlay file systems take for «nothing is here».
+/// Whether it is an overlay's whiteout: a character device 0/0.
 pub(super) fn is_whiteout(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && found.st_rdev == 0
 }
 
-/// Makes a directory hide what lower layers have in it.
+/// Makes a directory opaque: it hides its contents in lower layers.
 pub(super) fn set_opaque(directory: &OwnedFd) -> Result<(), Errno> {
     rustix::fs::fsetxattr(directory, c"user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty())
 }
@@ -248,7 +248,7 @@ pub(super) fn names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
-/// Removes something with all that is in it, following no links. It is no error if it is not there.
+/// Removes a name recursively without following links. A missing one is no error.
 pub(super) fn remove(within: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match unlinkat(within, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),

@@ -1,4 +1,4 @@
-//! Puts entries to their places, one after the other. A later one wins over an earlier of the same name.
+//! Unpacks entries one after the other. A later one replaces an earlier one of the same name.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,9 +18,9 @@ use super::sparse::Map;
 use super::tree::{self, Directory, Make, Tree};
 use super::{Form, Limits, Summary, Target};
 
-/// Most bytes of the paths of directories, which are kept to the end. Large images have some megabytes.
+/// Most bytes of the paths of directories, which are kept in memory to the end. Large images have some megabytes.
 const MAX_DIRECTORY_PATHS_BYTES: usize = 256 << 20;
-/// Most notes: they are shown to people.
+/// Most notes for people.
 const MAX_NOTES: usize = 8;
 
 /// A layer that is being unpacked.
@@ -28,17 +28,17 @@ pub(super) struct Unpacker<'a> {
     pub(super) target: &'a Target,
     pub(super) tree: Tree,
     limits: &'a Limits,
-    /// In a merged root: what is this layer's.
+    /// In a merged root: the paths of this layer.
     pub(super) own: Own,
-    /// Directories that no entry describes, as of yet.
+    /// Created directories that have had no entry so far.
     undescribed: Paths,
-    /// What directories get at the end: unpacking into them changes their times.
+    /// Metadata of directories, applied at the end because unpacking into them changes their times.
     directories: BTreeMap<Clean, Attributes>,
     directory_paths_bytes: usize,
     pub(super) summary: Summary,
 }
 
-/// Makes directories on the way, as long as there may be more.
+/// Creates missing directories within the limit of entries.
 struct MakeCounted<'a> {
     entries_left: &'a mut u64,
     max_entries: u64,
@@ -128,7 +128,7 @@ impl<'a> Unpacker<'a> {
         self.remember(&real)
     }
 
-    /// The directory that something goes into, made if it is missing.
+    /// The parent directory of an entry, created if missing.
     pub(super) fn parent(
         &mut self,
         path: &Clean,
@@ -177,7 +177,7 @@ impl<'a> Unpacker<'a> {
         }
         let directory = tree::open_in(&parent.fd, name)?;
         if replaces && self.target.form == Form::Overlay {
-            // What was here hid what lower layers have, and it stays hidden.
+            // The replaced whiteout hid the contents of lower layers, which must stay hidden.
             tree::set_opaque(&directory)?;
         }
         self.undescribed.remove(real.bytes());
@@ -240,7 +240,7 @@ impl<'a> Unpacker<'a> {
     ) -> Result<(), Problem> {
         let mode = Mode::RUSR | Mode::WUSR;
         self.replacing(parent, name, || mknodat(&parent.fd, name, FileType::Fifo, mode, 0))?;
-        // Without waiting for somebody at its other end.
+        // Non-blocking, because opening a FIFO would wait for a peer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fifo = openat(&parent.fd, name, flags, Mode::empty())?;
         self.set_xattrs(&parent.path.join(name), &fifo, entry)?;
@@ -249,7 +249,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Makes something, after what was there is removed.
+    /// Creates an entry after removing an existing one.
     pub(super) fn replacing<T>(
         &mut self,
         parent: &Directory,
@@ -265,7 +265,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Removes something, and what was to be done with it at the end.
+    /// Removes an entry with its pending metadata.
     pub(super) fn remove(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Problem> {
         tree::remove(parent.fd.as_fd(), name)?;
         self.tree.forget();
@@ -303,7 +303,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// The deepest first: a directory may not let its owner in any more.
+    /// Applies the deepest first: a parent may get a mode that denies access.
     fn finish_directories(&self) -> Result<(), LayerError> {
         for (path, attributes) in self.directories.iter().rev() {
             let set = self.tree.open(path).and_then(|directory| attributes.set(&directory));

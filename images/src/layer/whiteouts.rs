@@ -1,5 +1,5 @@
-//! What a layer hides of those below it: marked where it stands alone, removed where it is unpacked over them. What the
-//! layer has itself stays, in whichever order it comes.
+//! Whiteouts: written as overlay whiteouts if the layer is unpacked alone, applied as removals if it is unpacked over
+//! lower layers. The layer's own entries are kept, independent of their order.
 
 use std::io::BufRead;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use super::tree::{self, Directory, MakeNothing};
 use super::unpacker::Unpacker;
 
 impl Unpacker<'_> {
-    /// What lower layers have of one name is gone.
+    /// Hides one name of lower layers.
     pub(super) fn whiteout(
         &mut self,
         path: &Clean,
@@ -31,7 +31,7 @@ impl Unpacker<'_> {
         }
     }
 
-    /// What lower layers have in a directory is gone.
+    /// Hides the contents of a directory in lower layers.
     pub(super) fn opaque(
         &mut self,
         path: &Clean,
@@ -42,7 +42,7 @@ impl Unpacker<'_> {
         let Some(directory) = self.hiding(&directory, archive)? else { return Ok(()) };
         match self.target.form {
             Form::Merged => self.clear_within(&directory),
-            // Overlay file systems look for the mark everywhere but in the root.
+            // Overlay file systems ignore the opaque attribute on the root.
             Form::Overlay if directory.path.is_root() => {
                 self.summary.needs_parents = true;
                 Ok(())
@@ -51,7 +51,8 @@ impl Unpacker<'_> {
         }
     }
 
-    /// The directory that something is hidden in. A mark needs one; where there is none, nothing can be removed.
+    /// The directory of a hidden name, created for an overlay whiteout. For a removal a missing one means nothing to
+    /// do.
     fn hiding(
         &mut self,
         path: &Clean,
@@ -66,7 +67,7 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Removes something but for what is the layer's own.
+    /// Removes a name except for the layer's own entries.
     fn clear(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Problem> {
         let real = parent.path.join(name);
         if !self.own.has(&real) {
@@ -90,11 +91,11 @@ impl Unpacker<'_> {
     }
 }
 
-/// Marks a name as hiding what lower layers have of it.
+/// Creates an overlay whiteout.
 fn mark(parent: &Directory, hidden: &[u8]) -> Result<(), Problem> {
     match mknodat(&parent.fd, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
         Err(Errno::EXIST) => match tree::look(&parent.fd, hidden)? {
-            // The layer has a directory of its own there, which must not show what lower ones have in theirs.
+            // The layer has a directory of that name, which is made opaque instead.
             Some(found) if tree::is_directory(&found) => {
                 Ok(tree::set_opaque(&tree::open_in(&parent.fd, hidden)?)?)
             }

@@ -1,4 +1,4 @@
-//! Configurations: what an image says about running it. Each program that builds images leaves out something else.
+//! Image configurations: how to run an image. Parsed tolerantly, since each build tool leaves out other fields.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::{MAX_DOCUMENT_BYTES, MAX_LAYERS, ManifestError, bounded};
 
-/// What an image says about running it.
+/// The configuration of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The machine that it runs on.
+    /// The architecture that it runs on.
     pub architecture: Architecture,
     /// Digests of the layers before compression, the lowest first.
     pub diff_ids: Vec<Digest>,
@@ -22,7 +22,7 @@ pub struct Config {
     pub cwd: String,
     /// Its user: empty, `user`, `user:group`, by number or name.
     pub user: String,
-    /// When it was made, as its maker says.
+    /// When it was built, as declared.
     pub created: Option<String>,
 }
 
@@ -53,7 +53,7 @@ struct Run {
     working_dir: Option<String>,
 }
 
-/// A command: words, or, in old images, one.
+/// A command: a list, or in old images a single string.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Words {
@@ -71,7 +71,7 @@ impl Words {
 }
 
 impl Config {
-    /// Reads one.
+    /// Parses a configuration.
     pub fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
         if bytes.len() > MAX_DOCUMENT_BYTES {
             return Err(ManifestError::TooLarge(bytes.len()));
@@ -102,7 +102,7 @@ impl Config {
     }
 }
 
-/// Working directories that are not absolute are below the root.
+/// Relative working directories are below the root.
 fn absolute(directory: &str) -> String {
     if directory.starts_with('/') { directory.to_owned() } else { format!("/{directory}") }
 }

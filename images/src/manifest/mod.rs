@@ -1,7 +1,7 @@
-//! Manifests, indexes and configurations, OCI's and Docker's: read with bounds, and reduced to what Berth needs.
+//! Manifests, indexes and configurations, OCI's and Docker's: parsed with limits, reduced to what Berth needs.
 //!
-//! What can be read can be kept; only what [`ImageManifest::layers_of`] accepts can be run. Signatures and the like are
-//! manifests too, and need no layers that anybody could unpack.
+//! Every valid manifest can be stored; only one that [`ImageManifest::layers_of`] accepts can be run. Signatures and
+//! other artifacts are manifests too, without layers to unpack.
 
 mod config;
 
@@ -12,13 +12,13 @@ use serde::{Deserialize, Deserializer};
 
 pub use self::config::Config;
 
-/// Largest manifest, index or configuration, in bytes: they are kept in memory whole.
+/// Largest manifest, index or configuration, in bytes: they are held in memory.
 pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
-/// Most layers of an image: overlay file systems are mounted from one page of options.
+/// Most layers of an image: the mount options of an overlay must fit one page.
 pub const MAX_LAYERS: usize = 127;
 /// Most manifests of an index.
 pub const MAX_MANIFESTS: usize = 256;
-/// Most indexes on the way to a manifest: an index may name indexes, and these may not. Layouts on disk are made so.
+/// Deepest nesting of indexes: an index may list indexes, as OCI layouts do, but those may not.
 pub const MAX_INDEXES: usize = 2;
 
 /// Media types of manifests.
@@ -29,10 +29,10 @@ pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// The same.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-/// All that are understood, the first the most wanted.
+/// All supported ones, the preferred first.
 pub const MANIFEST_TYPES: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
 
-/// Media types of layers that can be unpacked. Which compression a layer has, its first bytes tell.
+/// Media types of layers that can be unpacked. The compression is detected from the first bytes.
 const LAYER_TYPES: [&str; 6] = [
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -41,28 +41,28 @@ const LAYER_TYPES: [&str; 6] = [
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
 ];
-/// What media types of layers have in them that registries may not hand out.
+/// Part of the media types of layers that registries may not distribute.
 const WITHHELD: [&str; 2] = [".nondistributable.", ".foreign."];
 
-/// Why a document is refused.
+/// Why a manifest, index or configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// It is too large.
     #[error("it has {0} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")]
     TooLarge(usize),
-    /// It is not what it should be.
+    /// It is not valid.
     #[error("it is not what it should be: {0}")]
     Json(#[from] serde_json::Error),
-    /// It is a kind that is not understood.
+    /// Its media type is not supported.
     #[error("its media type `{0}` is not understood")]
     MediaType(String),
-    /// It has too many parts.
+    /// It lists too many items.
     #[error("it has {0} {1}; at most {2} are allowed")]
     TooMany(usize, &'static str, usize),
-    /// Something that it names is too large.
+    /// A descriptor's size is too large.
     #[error("it names something of {0} bytes where at most {1} are allowed")]
     PartTooLarge(u64, usize),
-    /// It has a layer that nobody can unpack.
+    /// It has a layer that cannot be unpacked.
     #[error(
         "its layer {digest} is of the kind `{media_type}`, which cannot be unpacked: tar archives are, plain or with gzip or \
          zstd; is it an image?"
@@ -73,7 +73,7 @@ pub enum ManifestError {
         /// Its kind.
         media_type: String,
     },
-    /// It has a layer that is somewhere else.
+    /// It has a layer that is stored elsewhere.
     #[error(
         "its layer {0} may only be fetched from its maker (it is «foreign» or «nondistributable»): build the image on one \
          without such layers"
@@ -82,15 +82,15 @@ pub enum ManifestError {
     /// Manifest and configuration contradict each other.
     #[error("it has {0} layers, and its configuration speaks of {1}: build the image again")]
     LayerCount(usize, usize),
-    /// It has nothing in it.
+    /// It has no layers.
     #[error("it has no layers: there is nothing to run")]
     NoLayers,
-    /// It says something that cannot be.
+    /// A value is impossible.
     #[error("{0}")]
     Senseless(String),
 }
 
-/// Something that a manifest names.
+/// A descriptor: a reference to content.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -101,13 +101,13 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Its length, in bytes.
     pub size: u64,
-    /// What it runs on, in indexes.
+    /// Its platform, in indexes.
     #[serde(default)]
     pub platform: Option<Platform>,
 }
 
 impl Descriptor {
-    /// Whether a node may run what this is in an index. One that does not say what it is for is for all.
+    /// Whether nodes can run it. A descriptor without a platform is for all.
     pub fn may_run(&self) -> bool {
         let runs = |platform: &Platform| {
             platform.os == "linux" && Architecture::of_name(&platform.architecture).is_some()
@@ -116,7 +116,7 @@ impl Descriptor {
     }
 }
 
-/// What an image runs on.
+/// The platform of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Platform {
     /// `linux`
@@ -125,12 +125,12 @@ pub struct Platform {
     /// `amd64` or `arm64`
     #[serde(default, deserialize_with = "null_is_default")]
     pub architecture: String,
-    /// `v3`: a machine that has more than the architecture promises
+    /// `v3`: extensions of the architecture
     #[serde(default)]
     pub variant: Option<String>,
 }
 
-/// Some programs write null where they have nothing to say.
+/// Some tools write null for missing values.
 fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
@@ -144,26 +144,26 @@ pub struct ImageManifest {
     pub config: Descriptor,
     /// Its layers, the lowest first.
     pub layers: Vec<Descriptor>,
-    /// What it is about, where it is about another manifest.
+    /// The manifest that it refers to, as a signature does.
     pub subject: Option<Descriptor>,
-    /// What it is, where it is no image.
+    /// Its artifact type, if it is no image.
     pub artifact_type: Option<String>,
-    /// What its maker says of it.
+    /// Its annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
 impl ImageManifest {
-    /// Configuration and layers: all that it needs.
+    /// Configuration and layers.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.config).chain(&self.layers)
     }
 
-    /// Bytes of all that it needs. [`Manifest::read`] has seen to it that there are not too many to be counted.
+    /// Total bytes of configuration and layers. [`Manifest::read`] has checked that the sum does not overflow.
     pub fn bytes(&self) -> u64 {
         self.blobs().fold(0, |sum, blob| sum.saturating_add(blob.size))
     }
 
-    /// Its layers, the lowest first, each with its digest before compression; or why it cannot be run.
+    /// Its layers, the lowest first, each with its diff id; or why it cannot be run.
     pub fn layers_of<'a>(
         &'a self,
         config: &'a Config,
@@ -190,27 +190,27 @@ fn can_be_unpacked(layer: &Descriptor) -> Result<(), ManifestError> {
     }
 }
 
-/// A list of manifests, for several machines.
+/// An index: manifests for several platforms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
     /// Its kind.
     pub media_type: String,
-    /// What it lists.
+    /// Its manifests.
     pub manifests: Vec<Descriptor>,
-    /// What it is about, where it is about another manifest.
+    /// The manifest that it refers to, as a signature does.
     pub subject: Option<Descriptor>,
-    /// What it is, where it lists no images.
+    /// Its artifact type, if it lists no images.
     pub artifact_type: Option<String>,
-    /// What its maker says of it.
+    /// Its annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What a digest of an image leads to.
+/// The document that an image's digest identifies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manifest {
-    /// One image.
+    /// The manifest of one image.
     Image(ImageManifest),
-    /// One for each of several machines.
+    /// An index of images for several platforms.
     Index(Index),
 }
 
@@ -235,7 +235,7 @@ struct Document {
 }
 
 impl Manifest {
-    /// Reads one.
+    /// Parses a document.
     pub fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
         if bytes.len() > MAX_DOCUMENT_BYTES {
             return Err(ManifestError::TooLarge(bytes.len()));
@@ -280,7 +280,7 @@ impl Manifest {
         }
     }
 
-    /// What it is about, where it is about another manifest.
+    /// The manifest that it refers to, as a signature does.
     pub fn subject(&self) -> Option<&Descriptor> {
         match self {
             Self::Image(image) => image.subject.as_ref(),
@@ -301,7 +301,7 @@ fn bounded(count: usize, what: &'static str, most: usize) -> Result<(), Manifest
     if count > most { Err(ManifestError::TooMany(count, what, most)) } else { Ok(()) }
 }
 
-/// What is read whole must not be too large for that.
+/// Checks the size of a document that is held in memory.
 fn is_document(of: &Descriptor) -> Result<(), ManifestError> {
     match usize::try_from(of.size) {
         Ok(size) if size <= MAX_DOCUMENT_BYTES => Ok(()),
@@ -316,17 +316,17 @@ fn countable<'a>(mut parts: impl Iterator<Item = &'a Descriptor>) -> Result<(), 
 }
 
 impl Index {
-    /// The manifest for a machine, or an index that may have it. What does not say what it is for is for all.
+    /// The manifest for an architecture, or an index that may have it. A descriptor without a platform is for all.
     pub fn choose(&self, architecture: Architecture) -> Option<&Descriptor> {
         let manifests = || self.manifests.iter().filter(|of| leads_to_an_image(of));
         let fits = |of: &&Descriptor| of.platform.as_ref().is_some_and(|it| it.fits(architecture));
-        // Programs for a better machine than usual may not run on this one.
+        // A variant may need CPU extensions that this machine lacks.
         let plain = manifests().filter(fits).find(|of| of.platform.as_ref().is_some_and(Platform::is_plain));
         plain.or_else(|| manifests().find(fits)).or_else(|| manifests().find(|of| of.platform.is_none()))
     }
 }
 
-/// Indexes name other things too.
+/// Indexes may list other artifacts too.
 fn leads_to_an_image(of: &Descriptor) -> bool {
     of.media_type.is_empty() || MANIFEST_TYPES.contains(&of.media_type.as_str())
 }
@@ -336,7 +336,7 @@ impl Platform {
         self.os == "linux" && Architecture::of_name(&self.architecture) == Some(architecture)
     }
 
-    /// Whether every machine of the architecture is meant. All with 64 bits have `v8` of ARM.
+    /// Whether the variant is the baseline of its architecture. Every 64-bit ARM machine has `v8`.
     fn is_plain(&self) -> bool {
         matches!(self.variant.as_deref(), None | Some("" | "v1" | "v8"))
     }

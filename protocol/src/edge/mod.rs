@@ -1,5 +1,5 @@
-//! The edge's end: what a node has still to be told.
+//! The edge's end: the orders that a node has still to get.
 
 mod outbox;
 
-pub use self::outbox::{Asked, Outbox};
+pub use self::outbox::{Outbox, PendingCall};

@@ -1,15 +1,23 @@
-//! What one node has still to be told, in a form that survives the loss of the connection.
+//! The pending orders to one node, which survive the loss of the connection.
 //!
-//! A start goes through these states; everything else is sent, and sent again after a loss, until it is answered.
+//! A start goes through these states; stops and forgets are sent, and sent again after a loss, until they are answered.
 //!
 //! ```text
-//!            connection lost, and the next one does not know it (the agent refuses what it had not begun)
+//!            connection lost, and not reported on the next one (the agent refuses pending starts of the old one)
 //!          ┌───────────────────────────────────────────────┐
 //!          ▼                                               │
-//!  ──▶ Waiting ──sent──▶ Sent ──answered, or told of by the node──▶ gone from here
-//!         │ stop           └ stop ──▶ kept back until the start is answered, so that it cannot overtake it
-//!         └──▶ dropped: the instance never was
+//!  ──▶ Waiting ──sent──▶ Sent ──answered, or reported by the node──▶ settled: removed from here
+//!         │ stop           └ stop ──▶ held back until the start is answered, so that it cannot overtake it
+//!         └──▶ dropped: the instance never existed
 //! ```
+//!
+//! What fails, and what happens then:
+//! * The connection is lost: unanswered stops and forgets are queued again at once, starts once the node has reported.
+//! * A start was lost: the node does not report it on the next connection, and it is sent again; if a stop waits for
+//!   it, it is dropped and returned to the caller instead.
+//! * The node lost its records: a start with a waiting stop is dropped, but not returned, since it may have run.
+//! * A call is refused: that is an answer like any other here; the caller looks at it.
+//! * The edge dies: nothing of this survives; the engine's records and the node's reports replace it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
@@ -19,9 +27,9 @@ use berth_common::wire::call::{Call, Forget, Start, Stop};
 /// Most instances that one call asks to forget.
 const FORGET_BATCH: usize = 256;
 
-/// A call that waits for its answer.
+/// A call that was sent and not yet answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Asked {
+pub enum PendingCall {
     /// To start this instance.
     Start(InstanceId),
     /// To end it.
@@ -37,10 +45,10 @@ struct PendingStart {
     stop: Option<Stop>,
 }
 
-/// What has still to be told. See the module.
+/// The pending orders to one node.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Starts that were answered, or never were, and of which that was not told yet.
+    /// Starts that were answered or dropped since the last `take_settled`.
     settled: Vec<InstanceId>,
     starts: BTreeMap<InstanceId, PendingStart>,
     waiting_starts: VecDeque<InstanceId>,
@@ -52,18 +60,18 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The starts that were answered since this was asked last, or that never were begun.
+    /// The starts that were answered or dropped since the last call of this.
     pub fn take_settled(&mut self) -> Vec<InstanceId> {
         std::mem::take(&mut self.settled)
     }
 
-    /// Takes a start.
+    /// Queues a start.
     pub fn start(&mut self, start: Box<Start>) {
         self.waiting_starts.push_back(start.instance);
         self.starts.insert(start.instance, PendingStart { start, sent: false, stop: None });
     }
 
-    /// Takes a stop. Gives back the start that it makes needless, if that was never sent.
+    /// Queues a stop. If the instance's start was not sent yet, both are dropped and the start is returned.
     pub fn stop(&mut self, stop: Stop) -> Option<Box<Start>> {
         let instance = stop.instance;
         match self.starts.get_mut(&instance) {
@@ -83,49 +91,49 @@ impl Outbox {
         }
     }
 
-    /// Takes an instance that the node is to forget.
+    /// Queues a forget.
     pub fn forget(&mut self, instance: InstanceId) {
         self.waiting_forgets.insert(instance);
     }
 
-    /// The next call to send, if any waits.
-    pub fn next_call(&mut self) -> Option<(Asked, Call)> {
+    /// The next call to send, if any is queued.
+    pub fn next_call(&mut self) -> Option<(PendingCall, Call)> {
         self.next_start().or_else(|| self.next_stop()).or_else(|| self.next_forget())
     }
 
-    fn next_start(&mut self) -> Option<(Asked, Call)> {
+    fn next_start(&mut self) -> Option<(PendingCall, Call)> {
         let instance = self.waiting_starts.pop_front()?;
         let pending = self.starts.get_mut(&instance)?;
         pending.sent = true;
-        Some((Asked::Start(instance), Call::Start(pending.start.clone())))
+        Some((PendingCall::Start(instance), Call::Start(pending.start.clone())))
     }
 
-    fn next_stop(&mut self) -> Option<(Asked, Call)> {
+    fn next_stop(&mut self) -> Option<(PendingCall, Call)> {
         let instance = self.waiting_stops.pop_front()?;
         let stop = self.stops.get(&instance)?.clone();
-        Some((Asked::Stop(instance), Call::Stop(stop)))
+        Some((PendingCall::Stop(instance), Call::Stop(stop)))
     }
 
-    fn next_forget(&mut self) -> Option<(Asked, Call)> {
+    fn next_forget(&mut self) -> Option<(PendingCall, Call)> {
         let instances: Vec<_> = self.waiting_forgets.iter().take(FORGET_BATCH).copied().collect();
         for instance in &instances {
             self.waiting_forgets.remove(instance);
             self.sent_forgets.insert(*instance);
         }
         let call = Call::Forget(Forget { instances: instances.clone() });
-        (!instances.is_empty()).then_some((Asked::Forget(instances), call))
+        (!instances.is_empty()).then_some((PendingCall::Forget(instances), call))
     }
 
-    /// The node has answered a call, with whatever. Gives back the start, where one was answered.
-    pub fn answered(&mut self, asked: &Asked) -> Option<Box<Start>> {
+    /// Records that the node has answered a call, in whatever way. Returns the start if the call was one.
+    pub fn answered(&mut self, asked: &PendingCall) -> Option<Box<Start>> {
         match asked {
-            Asked::Start(instance) => return self.settle_start(*instance),
-            // A later stop of the same instance may wait by now.
-            Asked::Stop(instance) if !self.waiting_stops.contains(instance) => {
+            PendingCall::Start(instance) => return self.settle_start(*instance),
+            // A later stop of the same instance may be queued by now.
+            PendingCall::Stop(instance) if !self.waiting_stops.contains(instance) => {
                 self.stops.remove(instance);
             }
-            Asked::Stop(_) => {}
-            Asked::Forget(instances) => {
+            PendingCall::Stop(_) => {}
+            PendingCall::Forget(instances) => {
                 for instance in instances {
                     self.sent_forgets.remove(instance);
                 }
@@ -134,8 +142,8 @@ impl Outbox {
         None
     }
 
-    /// The node has told of an instance: its start, if it was not answered yet, has arrived.
-    pub fn told_of(&mut self, instance: InstanceId) {
+    /// Records that the node has reported an instance: its start has arrived, even if the answer has not.
+    pub fn reported(&mut self, instance: InstanceId) {
         drop(self.settle_start(instance));
     }
 
@@ -156,16 +164,16 @@ impl Outbox {
         self.stops.insert(stop.instance, stop);
     }
 
-    /// The connection is lost, and with it every answer that had not come.
+    /// Records that the connection is lost, and with it all pending answers.
     pub fn lost(&mut self) {
         self.waiting_stops = self.stops.keys().copied().collect();
         self.waiting_forgets.append(&mut self.sent_forgets);
     }
 
-    /// A new connection has told of everything that there is: starts that it did not tell of never began. They are
-    /// sent again, unless they were to be stopped: those are given back. `lost`: since it was heard last the node has lost
-    /// what it had. A start that was sent may have run there and must not begin a second time, and nobody may say that it never
-    /// began: the engine, which finds it missing, ends it as lost.
+    /// Records that the node has reported all its instances on a new connection. Starts that it did not report never
+    /// began: they are sent again, or dropped and returned if a stop waits for them. `lost`: the node has lost records
+    /// since the last connection. A start that was sent may then have run: it is neither sent again nor returned, and the
+    /// engine, which finds the instance missing, ends it as lost.
     pub fn synced(&mut self, lost: bool) -> Vec<Start> {
         let over = |pending: &PendingStart| pending.stop.is_some() || (lost && pending.sent);
         let dropped = self.starts.extract_if(.., |_, pending| over(pending));
@@ -178,7 +186,7 @@ impl Outbox {
         if lost { Vec::new() } else { dropped }
     }
 
-    /// The instances whose starts are still to arrive.
+    /// The instances whose starts are not settled.
     pub fn starting(&self) -> HashSet<InstanceId> {
         self.starts.keys().copied().collect()
     }
@@ -202,14 +210,14 @@ mod tests {
         outbox.synced(false);
         assert_eq!(outbox.take_settled(), []);
         outbox.answered(&asked);
-        outbox.told_of(id(2));
-        outbox.told_of(id(2));
+        outbox.reported(id(2));
+        outbox.reported(id(2));
         assert_eq!(outbox.take_settled(), [id(1), id(2)]);
         assert_eq!(outbox.take_settled(), []);
     }
 
     #[test]
-    fn a_start_that_never_was_begun_is_settled_too() {
+    fn a_start_that_is_dropped_is_settled_too() {
         let mut outbox = Outbox::default();
         outbox.start(start(1));
         outbox.stop(stop(1, 9));
@@ -260,7 +268,7 @@ mod tests {
         Stop { instance: id(byte), signal, grace_ms: 0 }
     }
 
-    fn sent(outbox: &mut Outbox) -> Vec<Asked> {
+    fn sent(outbox: &mut Outbox) -> Vec<PendingCall> {
         std::iter::from_fn(|| outbox.next_call()).map(|(asked, _)| asked).collect()
     }
 
@@ -277,11 +285,11 @@ mod tests {
     fn a_stop_does_not_overtake_its_start() {
         let mut outbox = Outbox::default();
         outbox.start(start(1));
-        assert_eq!(sent(&mut outbox), [Asked::Start(id(1))]);
+        assert_eq!(sent(&mut outbox), [PendingCall::Start(id(1))]);
         assert!(outbox.stop(stop(1, 9)).is_none());
         assert_eq!(sent(&mut outbox), []);
-        outbox.answered(&Asked::Start(id(1)));
-        assert_eq!(sent(&mut outbox), [Asked::Stop(id(1))]);
+        outbox.answered(&PendingCall::Start(id(1)));
+        assert_eq!(sent(&mut outbox), [PendingCall::Stop(id(1))]);
     }
 
     #[test]
@@ -293,11 +301,14 @@ mod tests {
         outbox.forget(id(4));
         assert_eq!(sent(&mut outbox).len(), 4);
         outbox.lost();
-        outbox.told_of(id(1));
+        outbox.reported(id(1));
         assert!(outbox.synced(false).is_empty());
         assert_eq!(outbox.starting(), HashSet::from([id(2)]));
         let again = sent(&mut outbox);
-        assert_eq!(again, [Asked::Start(id(2)), Asked::Stop(id(3)), Asked::Forget(vec![id(4)])]);
+        assert_eq!(
+            again,
+            [PendingCall::Start(id(2)), PendingCall::Stop(id(3)), PendingCall::Forget(vec![id(4)])]
+        );
         for asked in &again {
             outbox.answered(asked);
         }
@@ -315,14 +326,14 @@ mod tests {
         outbox.stop(stop(1, 9));
         outbox.stop(stop(2, 9));
         outbox.lost();
-        outbox.told_of(id(2));
+        outbox.reported(id(2));
         let dropped: Vec<_> = outbox.synced(false).iter().map(|start| start.instance).collect();
         assert_eq!(dropped, [id(1)]);
-        assert_eq!(sent(&mut outbox), [Asked::Stop(id(2))]);
+        assert_eq!(sent(&mut outbox), [PendingCall::Stop(id(2))]);
     }
 
     #[test]
-    fn nobody_says_of_a_start_that_it_never_began_if_the_node_may_have_lost_it() {
+    fn a_start_is_not_returned_as_never_begun_if_the_node_may_have_lost_it() {
         let mut outbox = Outbox::default();
         outbox.start(start(1));
         sent(&mut outbox);
@@ -342,11 +353,11 @@ mod tests {
         outbox.start(start(2));
         assert_eq!(outbox.synced(true), []);
         assert_eq!(outbox.take_settled(), [id(1)]);
-        assert_eq!(sent(&mut outbox), [Asked::Start(id(2))]);
+        assert_eq!(sent(&mut outbox), [PendingCall::Start(id(2))]);
     }
 
     #[test]
-    fn a_later_stop_takes_the_place_of_the_first() {
+    fn a_later_stop_replaces_the_first() {
         let mut outbox = Outbox::default();
         outbox.stop(stop(1, 15));
         outbox.stop(stop(1, 9));

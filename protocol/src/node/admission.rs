@@ -1,4 +1,5 @@
-//! Whether an instance may start: what makes no sense on any node, what the node has had, and what it has room for.
+//! Whether an instance may start: checks of the request itself, of the object's other instances, and of the node's
+//! room.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +9,15 @@ use berth_common::wire::call::{Capacity, Refusal, RefusalCode, Start};
 
 use super::entry::{Entry, Term};
 
-/// Instances kept in the table, those that ended and whose owners have not yet taken note included.
+/// Most instances in the table, including ended ones that their owners have not forgotten yet.
 const MAX_RECORDS: usize = 4096;
 
-/// What becomes of a request to start.
+/// The result of an admitted request to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It may have a place: once what else it needs is set aside, it is entered.
+    /// It may be entered, once the caller has reserved what else it needs.
     New,
-    /// It was admitted before, and has this term: there is nothing to do.
+    /// It was admitted before and has this term: nothing is left to do.
     Known(Term),
 }
 
@@ -28,7 +29,7 @@ pub(super) fn not_owner<T>(instance: InstanceId) -> Result<T, Refusal> {
     refuse(RefusalCode::NotOwner, format!("the instance {instance} belongs to another edge"))
 }
 
-/// A start that comes again, as after a lost answer, changes nothing.
+/// A repeated start, as after a lost answer, changes nothing.
 pub(super) fn same_start(known: &Entry, owner: &EdgeId, start: &Start) -> Result<Admission, Refusal> {
     if known.owner != *owner {
         return not_owner(start.instance);
@@ -39,7 +40,7 @@ pub(super) fn same_start(known: &Entry, owner: &EdgeId, start: &Start) -> Result
     Ok(Admission::Known(known.term))
 }
 
-/// Checks what makes no sense on any node.
+/// Refuses what no node can run.
 pub(super) fn check_start(start: &Start) -> Result<(), Refusal> {
     let env_bytes: usize = start.recipe.env.iter().map(|(name, value)| name.len() + value.len()).sum();
     let ping_fault = start.ping_endpoint.as_deref().and_then(path_fault);
@@ -80,7 +81,7 @@ pub(super) fn check_object(
     Ok(())
 }
 
-/// What lives and what is wanted never take more together than the node has.
+/// Refuses if living instances and the new one together would exceed the node's capacity.
 pub(super) fn check_capacity(
     entries: &BTreeMap<InstanceId, Entry>,
     limit: Capacity,

@@ -1,4 +1,4 @@
-//! What the table knows of one instance.
+//! The table's entry of one instance.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use berth_common::wire::call::{InstanceStatus, Phase, Start};
 use super::stop::StopOrder;
 use crate::Moment;
 
-/// How long an instance may live without word from its owner.
+/// How long an instance may live without hearing from its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Term {
-    /// How long.
+    /// Its length.
     pub length: Duration,
-    /// From when on.
+    /// When it began.
     pub since: Moment,
 }
 
 impl Term {
-    /// When it is over.
+    /// When it ends.
     pub fn ends(&self) -> Moment {
         self.since.after(self.length)
     }
@@ -33,12 +33,12 @@ pub(super) struct Entry {
     pub(super) generation: Generation,
     pub(super) resources: Resources,
     pub(super) phase: Phase,
-    /// What it has taken, once it has ended, if it ran.
+    /// Its usage, once it has ended, if it ran.
     pub(super) metered: Option<Metered>,
-    /// When it was admitted, until it is ready; not known of those of an earlier agent.
+    /// When it was admitted, until it is ready; `None` for instances of an earlier agent.
     pub(super) starting: Option<Moment>,
     pub(super) term: Term,
-    /// All orders to end it, as one.
+    /// All orders to end it, merged.
     pub(super) stop: Option<StopOrder>,
 }
 

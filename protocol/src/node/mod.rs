@@ -1,4 +1,4 @@
-//! The node's end: which connections count, and what stands in the table of instances.
+//! The node's end: the current sessions of edges, and the table of instances.
 
 mod admission;
 mod entry;

@@ -1,20 +1,26 @@
-//! Which connections of an edge count. Each shard of an edge has one; a newer one takes over from an older one, and a
-//! newer epoch of the edge from all of an older epoch. What comes on a connection that does not count has no effect.
+//! The current session of each shard of each edge. A newer session supersedes an older one of its shard, and a newer
+//! epoch supersedes all sessions of an older epoch. Calls on a superseded session have no effect.
 //!
 //! ```text
 //!  Hello ──newer than all of its shard──▶ current ──newer Hello, or newer epoch──▶ superseded
 //!    └─────not newer──▶ refused
 //! ```
+//!
+//! What fails, and what happens then:
+//! * A connection is lost: its session stays current, so that nothing sent on an older one can take effect later.
+//! * An edge restarts: its new epoch supersedes all of its sessions.
+//! * An edge loses its state directory: its epoch starts anew and its Hello is refused until the agent restarts.
+//! * The agent restarts: the table starts empty; edges connect again with newer sessions.
 
 use std::collections::BTreeMap;
 
 use berth_common::ids::{EdgeId, Epoch};
 use berth_common::wire::call::Hello;
 
-/// Shards that one edge may have: far more than a machine has CPUs.
+/// Most shards of one edge: far more than a machine has CPUs.
 const MAX_SHARDS: usize = 1024;
 
-/// Names a session: the connections of a shard are counted, in each epoch of its edge.
+/// The id of a session: within an epoch of an edge, the connections of each shard are numbered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionId {
     /// The edge.
@@ -28,7 +34,7 @@ pub struct SessionId {
 }
 
 impl SessionId {
-    /// The session that this introduces.
+    /// The session that a Hello introduces.
     pub fn of(hello: &Hello) -> Self {
         Self { edge: hello.edge.clone(), epoch: hello.epoch, shard: hello.shard, number: hello.session }
     }
@@ -37,7 +43,7 @@ impl SessionId {
 /// Why a Hello was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
-    /// It is not newer than what is there.
+    /// It is not newer than the current session.
     #[error(
         "a session of this edge's shard that is as new or newer was here before (was the edge's state directory lost?)"
     )]
@@ -56,12 +62,12 @@ pub struct SessionTable {
 #[derive(Debug)]
 struct EdgeSessions {
     epoch: Epoch,
-    /// Numbers of the newest connections.
+    /// The number of each shard's current session.
     shards: BTreeMap<u16, u64>,
 }
 
 impl EdgeSessions {
-    /// Forgets the sessions of the epoch that is over.
+    /// Removes and returns all sessions of the epoch.
     fn supersede_all(&mut self, edge: &EdgeId) -> Vec<SessionId> {
         let epoch = self.epoch;
         let id = |(shard, number)| SessionId { edge: edge.clone(), epoch, shard, number };
@@ -70,7 +76,7 @@ impl EdgeSessions {
 }
 
 impl SessionTable {
-    /// Takes a session as its shard's current one, where it is the newest. Tells which do not count any more.
+    /// Makes a session its shard's current one, if it is the newest. Returns the superseded ones.
     pub fn enter(&mut self, session: &SessionId) -> Result<Vec<SessionId>, HelloError> {
         let SessionId { edge, epoch, shard, number } = session;
         let known = self
@@ -96,7 +102,7 @@ impl SessionTable {
         Ok(superseded)
     }
 
-    /// Whether what comes on this connection still counts.
+    /// Whether calls on this session still take effect.
     pub fn is_current(&self, session: &SessionId) -> bool {
         self.edges.get(&session.edge).is_some_and(|known| {
             known.epoch == session.epoch && known.shards.get(&session.shard) == Some(&session.number)

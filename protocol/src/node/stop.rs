@@ -1,4 +1,4 @@
-//! Orders to end an instance, and how a later one joins an earlier one.
+//! Orders to end an instance, and how a later one is merged with an earlier one.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use berth_common::wire::call::{Refusal, RefusalCode, Stop};
 
 use crate::Moment;
 
-/// Longest time between a signal to end and SIGKILL: moments a day ahead are safe to reckon with.
+/// Longest time between a signal to end and SIGKILL. Bounds what an edge may ask for, so that sums of times do not
+/// overflow.
 const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Signals that Linux has.
 pub const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
@@ -20,12 +21,12 @@ pub struct StopOrder {
     pub signal: i32,
     /// When SIGKILL follows.
     pub deadline: Moment,
-    /// The node asks for it, to be empty.
+    /// Whether the node's drain ordered it.
     pub drained: bool,
 }
 
 impl StopOrder {
-    /// What an edge asks for. Refused where there is no such signal.
+    /// An edge's order. Refused if there is no such signal.
     pub(super) fn of_edge(stop: &Stop, now: Moment) -> Result<Self, Refusal> {
         if !SIGNALS.contains(&stop.signal) {
             let message = format!("{} is not the number of a signal", stop.signal);
@@ -35,13 +36,13 @@ impl StopOrder {
         Ok(Self { signal: stop.signal, deadline: now.after(grace), drained: false })
     }
 
-    /// What a node asks for that is emptied: SIGTERM, and SIGKILL after the grace.
+    /// The order of a node's drain: SIGTERM, and SIGKILL after the grace.
     pub(super) fn of_drain(grace: Duration, now: Moment) -> Self {
         Self { signal: SIGTERM, deadline: now.after(grace.min(MAX_GRACE)), drained: true }
     }
 
-    /// This order, on top of an earlier one: a grace once given is only ever shortened.
-    pub(super) fn joined_with(self, earlier: Option<Self>) -> Self {
+    /// This order merged with an earlier one: the grace is only ever shortened.
+    pub(super) fn merged_with(self, earlier: Option<Self>) -> Self {
         let Some(earlier) = earlier else { return self };
         let signal = if earlier.signal == SIGKILL { SIGKILL } else { self.signal };
         Self {

@@ -1,5 +1,5 @@
-//! The table of instances: what should run and what does. Decides at once and in one place whether an instance may start;
-//! does nothing itself, its effects are carried out by whoever has it.
+//! The table of instances: what should run and what does. Decides in one place whether an instance may start; does
+//! nothing itself, its caller carries out the effects.
 //!
 //! ```text
 //!          Start                Started            port took a connection
@@ -8,6 +8,15 @@
 //!                     └────────────────────▶└───────────▶ Stopping ◀────────┘
 //!                  from anywhere, at the container's end ──▶ Exited ── Forget ──▶ (none)
 //! ```
+//!
+//! What fails, and what happens then:
+//! * A call is for another owner's instance, an older generation or an invalid request: it is refused, and nothing
+//!   changes.
+//! * A start arrives twice, as after a lost answer: the second one is accepted and changes nothing.
+//! * The container cannot be started, or its shim dies: it goes to `Exited` with the reason.
+//! * The owner never comes back: its ended instances stay, up to `MAX_RECORDS`; then starts are refused. A term that is
+//!   over ends nothing.
+//! * The agent restarts: instances that still run are adopted and begin in `Starting` again.
 //!
 //! Only its owner may do anything to an instance.
 
@@ -26,62 +35,62 @@ use super::entry::{Entry, Term, rank};
 use super::stop::StopOrder;
 use crate::Moment;
 
-/// What is to be done because of what was decided, in this order.
+/// What the caller must do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Have the instance end as this says, whatever was said before.
+    /// End the instance as this order says. It replaces earlier ones.
     Stop {
         /// The instance.
         instance: InstanceId,
-        /// All orders to end it, as one.
+        /// All orders to end it, merged.
         order: StopOrder,
     },
-    /// Count it: an instance has come to a phase.
+    /// Count it: an instance has reached a phase.
     Reached {
         /// The phase.
         phase: Phase,
-        /// How long it has been starting until it was ready, or over before that. Told once; not known of instances of an
-        /// earlier agent.
+        /// How long it took from its admission until it was ready, or ended before that. Set once per instance; never
+        /// for those of an earlier agent.
         starting: Option<Duration>,
     },
-    /// Nothing leads to the instance any more: it has ended.
-    LetGo {
+    /// Close the tunnels and sockets of the instance: it has ended.
+    Detach {
         /// The instance.
         instance: InstanceId,
     },
-    /// Tell its owner how an instance is.
-    Tell {
+    /// Report an instance's status to its owner.
+    Report {
         /// The owner.
         owner: EdgeId,
-        /// How it is.
+        /// The status.
         status: InstanceStatus,
     },
 }
 
-/// The table.
+/// The table of a node's instances.
 #[derive(Debug)]
 pub struct InstanceTable {
     capacity: Capacity,
-    /// The node is being emptied, or kept empty.
+    /// The node is drained: it takes no new instances.
     draining: bool,
-    /// The agent ends.
+    /// The agent is ending: nothing new may start.
     closed: bool,
     entries: BTreeMap<InstanceId, Entry>,
     effects: VecDeque<Effect>,
 }
 
 impl InstanceTable {
-    /// An empty one, of a node that has room for this.
+    /// An empty table of a node with this capacity.
     pub fn new(capacity: Capacity) -> Self {
         Self { capacity, draining: false, closed: false, entries: BTreeMap::new(), effects: VecDeque::new() }
     }
 
-    /// The next thing to do, until there is none.
+    /// The next effect, until there is none.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// What the node has room for.
+    /// The node's capacity.
     pub fn capacity(&self) -> Capacity {
         self.capacity
     }
@@ -91,17 +100,17 @@ impl InstanceTable {
         self.draining || self.closed
     }
 
-    /// From now on the node takes no new instances, or takes them again. Tells whether that is news.
+    /// Sets whether the node takes no new instances. Returns whether that changed.
     pub fn set_draining(&mut self, draining: bool) -> bool {
         std::mem::replace(&mut self.draining, draining) != draining
     }
 
-    /// The agent ends: nothing new may start.
+    /// Refuses all new instances from now on, because the agent is ending.
     pub fn close(&mut self) {
         self.closed = true;
     }
 
-    /// The phase of each instance, and what it takes while it lives.
+    /// The phase and the resources of each instance.
     pub fn all(&self) -> impl Iterator<Item = (&Phase, &Resources)> {
         self.entries.values().map(|entry| (&entry.phase, &entry.resources))
     }
@@ -111,8 +120,8 @@ impl InstanceTable {
         self.entries.iter().filter(|(_, entry)| entry.is_alive()).map(|(instance, _)| *instance)
     }
 
-    /// Whether a new instance may have a place here, or why it may not. Changes nothing: what else it needs is set aside
-    /// next, as the last thing that can be lacking, and then it is entered.
+    /// Whether an instance may be entered, or why not. Changes nothing: the caller first reserves what else the
+    /// instance needs, as the last thing that can be lacking, and then enters it.
     pub fn admit(&self, owner: &EdgeId, start: &Start) -> Result<Admission, Refusal> {
         if let Some(known) = self.entries.get(&start.instance) {
             return same_start(known, owner, start);
@@ -126,13 +135,13 @@ impl InstanceTable {
         Ok(Admission::New)
     }
 
-    /// Gives an instance its place that was just admitted.
+    /// Enters an instance that was just admitted.
     pub fn enter(&mut self, owner: &EdgeId, start: &Start, now: Moment) {
         let entry = Entry::new(owner, start, Phase::Starting, now);
         self.insert(start.instance, Entry { starting: Some(now), ..entry });
     }
 
-    /// Takes in an instance of an earlier agent, whether or not it would be admitted now; with how it ended, if it has.
+    /// Enters an instance of an earlier agent, whether or not it would be admitted now; with its end, if it has ended.
     pub fn adopt(
         &mut self,
         owner: &EdgeId,
@@ -150,10 +159,10 @@ impl InstanceTable {
     fn insert(&mut self, instance: InstanceId, entry: Entry) {
         let (owner, status) = (entry.owner.clone(), entry.status(instance));
         self.entries.insert(instance, entry);
-        self.effects.push_back(Effect::Tell { owner, status });
+        self.effects.push_back(Effect::Report { owner, status });
     }
 
-    /// Moves an instance on to a later phase. An earlier one than it is in changes nothing.
+    /// Moves an instance on to a later phase. Ignored if it is in that phase or a later one.
     pub fn advance(&mut self, instance: InstanceId, phase: Phase, now: Moment) {
         let Some(entry) = self.entries.get_mut(&instance) else { return };
         if rank(&phase) <= rank(&entry.phase) {
@@ -164,13 +173,13 @@ impl InstanceTable {
         entry.phase = phase.clone();
         self.effects.push_back(Effect::Reached { phase, starting });
         if !entry.is_alive() {
-            self.effects.push_back(Effect::LetGo { instance });
+            self.effects.push_back(Effect::Detach { instance });
         }
         let (owner, status) = (entry.owner.clone(), entry.status(instance));
-        self.effects.push_back(Effect::Tell { owner, status });
+        self.effects.push_back(Effect::Report { owner, status });
     }
 
-    /// An instance has ended, and has taken this if its app ran.
+    /// Records that an instance has ended, with its usage if its app ran.
     pub fn ended(&mut self, instance: InstanceId, outcome: Outcome, metered: Option<Metered>, now: Moment) {
         if let Some(entry) = self.entries.get_mut(&instance).filter(|entry| entry.is_alive()) {
             entry.metered = metered;
@@ -200,12 +209,12 @@ impl InstanceTable {
 
     fn order(&mut self, instance: InstanceId, order: StopOrder) {
         let Some(entry) = self.entries.get_mut(&instance) else { return };
-        let order = order.joined_with(entry.stop);
+        let order = order.merged_with(entry.stop);
         entry.stop = Some(order);
         self.effects.push_back(Effect::Stop { instance, order });
     }
 
-    /// Those of the instances that are here and may be forgotten; refused where one may not.
+    /// Those of the instances that are in the table and may be forgotten; refused if one may not.
     pub fn forgettable(&self, owner: &EdgeId, asked: &[InstanceId]) -> Result<Vec<InstanceId>, Refusal> {
         let mut forgettable = Vec::new();
         for instance in asked {
@@ -229,13 +238,13 @@ impl InstanceTable {
         self.entries.remove(&instance);
     }
 
-    /// Starts the terms of an edge's instances anew.
+    /// Restarts the terms of an edge's instances.
     pub fn renew(&mut self, owner: &EdgeId, length: Duration, now: Moment) {
         let owned = self.entries.values_mut().filter(|entry| entry.owner == *owner);
         owned.for_each(|entry| entry.term = Term { length, since: now });
     }
 
-    /// When the first term of a living instance is over. Nothing ends because of that.
+    /// When the first term of a living instance ends. Nothing happens then: terms are only observed.
     pub fn next_deadline(&self) -> Option<Moment> {
         self.entries.values().filter(|entry| entry.is_alive()).map(|entry| entry.term.ends()).min()
     }

@@ -120,8 +120,8 @@ fn phases_never_go_back_and_each_is_told_once() {
         table.advance(one.start.instance, phase, at_ms(0));
     }
     let phase = |effect| match effect {
-        Effect::Tell { owner, status } if owner == one.owner => Some(status.phase),
-        Effect::Tell { owner, .. } => panic!("{owner} was told of another's instance"),
+        Effect::Report { owner, status } if owner == one.owner => Some(status.phase),
+        Effect::Report { owner, .. } => panic!("{owner} was told of another's instance"),
         _ => None,
     };
     let told: Vec<_> = effects(&mut table).into_iter().filter_map(phase).collect();
@@ -159,7 +159,7 @@ fn what_has_ended_is_let_go_of_before_that_is_told() {
     end(&mut table, &one);
     let done = effects(&mut table);
     assert!(
-        matches!(done[..], [Effect::Reached { .. }, Effect::LetGo { .. }, Effect::Tell { .. }]),
+        matches!(done[..], [Effect::Reached { .. }, Effect::Detach { .. }, Effect::Report { .. }]),
         "{done:?}"
     );
 }

@@ -1,5 +1,5 @@
-//! Disks in memory: a tmpfs as the writable layer. Older kernels' tmpfs lacks what an overlay needs, so it is tried out
-//! (`trial`) before it is offered.
+//! Disks in memory: a tmpfs as the writable layer. The tmpfs of older kernels lacks the user xattrs that an overlay
+//! needs, so it is tested (`trial`) before it is offered.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The writable disk of one container: where it is, how much of it is used, and that nothing is left on it.
+//! The writable disk of one container: its location, its used bytes, and its wipe.
 
 pub(crate) mod memory;
 
@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::state_files;
 
-/// Where root keeps the slots of this machine's nodes. Nobody else may write there.
+/// The directory of all disk slots of this machine. Only root may write there.
 pub const SLOTS_ROOT: &str = "/var/lib/berth-disks";
-/// Name of the directory in a slot that an instance writes to. While it is there the slot is in use.
+/// Name of the directory in a slot that an instance writes to. While it exists the slot is in use.
 pub const USED: &str = "disk";
 /// The disk of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Disk {
-    /// A directory of its shim's own directory, which is made for it and wiped after it.
+    /// A directory in its shim's directory, made for it and wiped after it.
     Own,
     /// The same in a slot.
     Directory {
@@ -33,7 +33,7 @@ pub enum Disk {
 }
 
 impl Disk {
-    /// The directory that is written to, where there is one; the shim's directory is this.
+    /// The directory that is written to, if any. `shim` is the shim's directory.
     pub fn path(&self, shim: &Path) -> Option<PathBuf> {
         match self {
             Self::Own => Some(shim.join(USED)),
@@ -43,7 +43,7 @@ impl Disk {
     }
 }
 
-/// Removes what an instance has left, unless nothing is there. For a process in the containers' user namespace.
+/// Removes the data of an instance, if any. For a process in the containers' user namespace.
 pub(crate) fn wipe(disk: &Disk, shim: &Path) -> io::Result<()> {
     disk.path(shim).map_or(Ok(()), |path| state_files::wipe(&path))
 }

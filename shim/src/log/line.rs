@@ -1,9 +1,9 @@
-//! Lines of a log file, as they are written and read.
+//! The format of lines in a log file.
 //!
 //! ```text
-//! 2026-01-31T12:00:00.123Z stdout text               what the app has written
-//! 2026-01-31T12:00:00.123Z berth [3 lines dropped]   a remark
-//! 2026-01-31T12:00:00.123Z berth goes on at byte 4711   first in a file that is not the log's first
+//! 2026-01-31T12:00:00.123Z stdout text               output of the app
+//! 2026-01-31T12:00:00.123Z berth [3 lines dropped]   a remark of Berth
+//! 2026-01-31T12:00:00.123Z berth goes on at byte 4711   the first line of every file but the log's first
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -11,41 +11,41 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use berth_common::wire::logs::LogStream;
 
-/// How the first line of a file goes on that is not the first of its log.
+/// The text of the first line of a later file, before the offset.
 const GOES_ON: &str = "goes on at byte ";
 
-/// What a line holds.
+/// A parsed line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParsedLine<'a> {
-    /// What was written when, to what.
+    /// Output or a remark.
     Text {
         /// In milliseconds since 1970.
         time_ms: u64,
-        /// To what.
+        /// The stream.
         stream: LogStream,
-        /// Without the line break.
+        /// The text without the line break.
         text: &'a [u8],
     },
-    /// Where the file begins in its log.
+    /// The start of a later file of the log.
     Start {
-        /// In bytes.
+        /// The offset of the file in the log, in bytes.
         at: u64,
     },
-    /// Something else, as after a disk that was full or a machine that crashed.
+    /// Not a valid line, as after a full disk or a crash of the machine.
     Torn,
 }
 
-/// What comes before the text of every line of one moment.
+/// The prefix of the lines that were written at one time.
 pub fn prefix(time: SystemTime, stream: LogStream) -> String {
     format!("{} {} ", humantime::format_rfc3339_millis(time), stream.name())
 }
 
-/// The first line of a file that begins at this place of its log.
+/// The first line of a file that begins at this offset of its log.
 pub fn start(time: SystemTime, at: u64) -> String {
     format!("{}{GOES_ON}{at}\n", prefix(time, LogStream::Berth))
 }
 
-/// Reads a line, which comes without its line break.
+/// Parses a line without its line break.
 pub fn parse(line: &[u8]) -> ParsedLine<'_> {
     read(line).unwrap_or(ParsedLine::Torn)
 }
@@ -68,7 +68,7 @@ fn word(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-/// Where the name of a log's older file comes from.
+/// The path of a log's older file.
 pub fn older(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }

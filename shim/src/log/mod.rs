@@ -1,8 +1,8 @@
-//! Writes the log of one instance: its output by line, with time and stream, held under a size and an age.
+//! Writes the log of one instance: its output by line, with time and stream, limited in size and age.
 //!
-//! When the file has half the size allowed, or its first line is older than lines are kept, it becomes `ID.log.1`, in place
-//! of an older one, and a new file begins: the newest half at least is always there, and the app never waits. the agent
-//! reads them; `line` has what a line looks like.
+//! When the file has half the size allowed, or its first line is older than lines are kept, it becomes `ID.log.1`, in
+//! place of an older one, and a new file begins: the newest half at least is always there, and the app never waits. The
+//! agent reads them; `line` has the format of a line.
 
 pub mod line;
 
@@ -19,43 +19,43 @@ use self::line::older;
 
 /// Longest line kept in one piece, in bytes; longer ones are split.
 const MAX_LINE_BYTES: usize = 16 * 1024;
-/// Lines and bytes that an instance may log in a second. What is more is read and dropped: writing it would cost the
-/// node more than it costs the app, and push out what came before.
+/// Most lines and bytes that an instance may log per second. More is read and dropped: writing it would cost the node
+/// more than the app, and displace earlier output.
 const MAX_LINES_PER_SECOND: u32 = 10_000;
 const MAX_BYTES_PER_SECOND: usize = 2 << 20;
-/// Length of the time that is counted over.
+/// The period of that budget.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Where output goes.
 pub struct Log {
-    /// Nothing is kept where there is none.
+    /// `None` if output is not kept.
     kept: Option<Kept>,
     budget: Budget,
 }
 
-/// The file that is written to.
+/// The current log file.
 struct Kept {
     path: PathBuf,
     file: File,
-    /// Where it begins in the log.
+    /// Its offset in the log.
     start: u64,
     written: u64,
     half: u64,
     retention: Duration,
-    /// When its first line was written, and the last one. Times of lines never go back, whatever the clock does.
+    /// Times of its first and last line. Times of lines never go back, even if the clock does.
     first: Option<SystemTime>,
     last: SystemTime,
 }
 
 impl Log {
-    /// A new log, or none at all, as this says.
+    /// A new log, or one that drops all output, as the spec says.
     pub fn create(path: &Path, spec: &LogSpec) -> io::Result<Self> {
         let kept = if spec.enabled { Some(Kept::create(path, spec)?) } else { None };
         Ok(Self { kept, budget: Budget::new() })
     }
 
-    /// Writes lines of the same moment, those that the budget allows. Errors are the log's alone: a full disk must not
-    /// stop the instance.
+    /// Writes lines of one time, as far as the budget allows. Write errors are ignored: a full disk must not stop the
+    /// instance.
     fn write<'a>(&mut self, stream: LogStream, lines: impl Iterator<Item = &'a [u8]>) {
         let Some(kept) = &mut self.kept else { return lines.for_each(drop) };
         let now = SystemTime::now().max(kept.last);
@@ -78,14 +78,14 @@ impl Log {
         self.budget.lost += lost + kept.append(&mut entries, now);
     }
 
-    /// Tells what was dropped and is not told yet: nothing comes any more.
+    /// Writes the remark about dropped lines, if any, at the end of the output.
     pub fn finish(&mut self) {
         self.budget.end();
         self.write(LogStream::Berth, std::iter::empty());
     }
 }
 
-/// Lines on their way to the file.
+/// Formatted lines to be written.
 #[derive(Default)]
 struct Entries {
     text: Vec<u8>,
@@ -123,7 +123,7 @@ impl Kept {
         self.written + bytes as u64 <= self.half
     }
 
-    /// Writes lines, all of them or none; gives the number of those that are lost.
+    /// Writes lines, all of them or none. Returns how many were lost.
     fn append(&mut self, entries: &mut Entries, now: SystemTime) -> u64 {
         let Entries { text, count } = std::mem::take(entries);
         if count == 0 {
@@ -135,7 +135,7 @@ impl Kept {
             return count;
         }
         if self.file.write_all(&text).is_err() {
-            // Without the half that went there, or readers' places would be wrong.
+            // Removes the partial write, else readers' offsets would be wrong.
             let _ = self.file.set_len(self.written);
             return count;
         }
@@ -145,7 +145,7 @@ impl Kept {
         0
     }
 
-    /// The new file is there with its first line before it takes its place.
+    /// The new file is complete with its first line before it is renamed.
     fn rotate(&mut self, now: SystemTime) -> io::Result<()> {
         let start = self.start + self.written;
         let first = line::start(now, start);
@@ -172,19 +172,19 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// Cuts one stream into lines.
+/// Splits one stream into lines.
 pub struct Lines {
     stream: LogStream,
     pending: Vec<u8>,
 }
 
 impl Lines {
-    /// Nothing yet, of this stream.
+    /// An empty splitter for this stream.
     pub fn new(stream: LogStream) -> Self {
         Self { stream, pending: Vec::new() }
     }
 
-    /// Takes what was read, and writes the lines that are complete.
+    /// Adds bytes, and writes the lines that are complete.
     pub fn push(&mut self, bytes: &[u8], log: &mut Log) {
         self.pending.extend_from_slice(bytes);
         let mut used = 0;
@@ -198,7 +198,7 @@ impl Lines {
         self.pending.drain(..used);
     }
 
-    /// Writes what is left without a newline.
+    /// Writes the rest without a newline.
     pub fn finish(&mut self, log: &mut Log) {
         if !self.pending.is_empty() {
             log.write(self.stream, std::iter::once(self.pending.as_slice()));
@@ -215,15 +215,15 @@ fn next_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
     }
 }
 
-/// What may still be logged in this second.
+/// The budget of the current second.
 struct Budget {
     since: Instant,
     lines: u32,
     bytes: usize,
     dropped: u64,
-    /// Not written, and not yet told.
+    /// Dropped in this second.
     lost: u64,
-    /// Dropped in seconds that are over, and not yet told.
+    /// Dropped in earlier seconds, and not yet in a remark.
     untold: u64,
 }
 

@@ -1,5 +1,5 @@
-//! The host's own addresses, followed from inside a container's network namespace through a socket that was opened
-//! outside: the firewall closes each of them, also one that the host gets later.
+//! The host's own addresses, watched from inside a container's network namespace through a netlink socket that was
+//! opened outside: the firewall blocks each of them, including those that the host gets later.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 const GROUPS: u32 = (1 << 4) | (1 << 8);
 /// How long the kernel may take to list the addresses, in milliseconds.
 const ANSWER_TIMEOUT_MS: u16 = 2_000;
-/// Lists that are begun at most for one change: each one that was disturbed by a further change is begun anew.
+/// Most attempts to list the addresses for one change: an attempt that a further change disturbs is repeated.
 const MAX_TRIES: usize = 16;
 
 /// The addresses of the network namespace that it was opened in.
@@ -28,7 +28,7 @@ pub(super) struct HostAddresses {
 }
 
 impl HostAddresses {
-    /// Begins to follow the addresses of the network namespace that the calling process is in now.
+    /// Starts to watch the addresses of the calling process's current network namespace.
     pub(super) fn watch() -> io::Result<Self> {
         let said = |e: io::Error| io::Error::other(format!("cannot follow the host's addresses: {e}"));
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(said)?;
@@ -48,15 +48,15 @@ impl HostAddresses {
         Err(io::Error::other("the host's addresses change faster than they can be read"))
     }
 
-    /// The addresses, if they are others than before.
+    /// The addresses, if they have changed.
     pub(super) fn changed(&mut self) -> io::Result<Option<BTreeSet<IpAddr>>> {
         let before = self.known.clone();
         let now = self.read()?;
         Ok((now != before).then_some(now))
     }
 
-    /// One complete list; `None` if a notification was lost meanwhile. What was told of changes before the list began
-    /// is in it; a change told while it is read may or may not be, and leaves the socket readable or begins another.
+    /// One complete list; `None` if a notification was lost meanwhile. It includes all changes from before it began. A
+    /// change during the list may be missing, but leaves the socket readable or causes another list.
     fn list(&self) -> io::Result<Option<BTreeSet<IpAddr>>> {
         self.ask()?;
         let mut addresses = BTreeSet::new();
@@ -123,7 +123,7 @@ impl AsFd for HostAddresses {
     }
 }
 
-/// Number of our requests: notifications have 0.
+/// Sequence number of our requests; notifications have 0.
 const SEQUENCE: u32 = 1;
 
 fn messages(mut bytes: &[u8]) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
@@ -135,13 +135,13 @@ fn messages(mut bytes: &[u8]) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessa
             break;
         }
         messages.push(message);
-        // Messages begin at multiples of four bytes.
+        // Netlink messages are aligned to four bytes.
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(messages)
 }
 
-/// The host's end of an address, and where it is a point-to-point link both.
+/// The local address, and on a point-to-point link also the peer's.
 fn addresses_of(message: &AddressMessage) -> impl Iterator<Item = IpAddr> {
     message.attributes.iter().filter_map(|attribute| match attribute {
         AddressAttribute::Local(address) | AddressAttribute::Address(address) => Some(*address),

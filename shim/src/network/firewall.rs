@@ -1,5 +1,5 @@
-//! The rules inside a container's network namespace: what may leave it. The app cannot change them, since it has no
-//! capabilities and can make no namespaces.
+//! The nftables rules inside a container's network namespace, for outgoing packets. The app cannot change them, since
+//! it has no capabilities and can make no namespaces.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -35,19 +35,19 @@ const CLOSED_V4: [&str; 15] = [
     "224.0.0.0/4",
     "240.0.0.0/4",
 ];
-/// The IPv6 range that global addresses are given out from: all others are closed.
+/// The IPv6 range of global unicast addresses: all others are closed.
 const OPEN_V6: &str = "2000::/3";
 /// Ranges within it that are not the internet, or that carry IPv4 addresses of any kind: protocol assignments with
 /// Teredo, documentation, 6to4.
 const CLOSED_V6: [&str; 4] = ["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"];
 
-/// Longest message of the program that is shown, in bytes.
+/// Longest error output of nft that is shown, in bytes.
 const MAX_SAID_BYTES: u64 = 2048;
 
 /// Sets the rules of the network namespace that the calling process is in.
 pub(super) struct Firewall {
     nft: PathBuf,
-    /// Never false but in tests that show what the rules are good for.
+    /// False only in tests that show what the rules prevent.
     on: bool,
 }
 
@@ -56,7 +56,7 @@ impl Firewall {
         Self { nft: nft.to_owned(), on }
     }
 
-    /// Sets all rules. To be done before there is an interface.
+    /// Sets all rules. Call it before there is an interface.
     pub(super) fn close(&self, host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> io::Result<()> {
         self.apply(&rules(host, resolver))
     }
@@ -87,7 +87,7 @@ impl Firewall {
         })
     }
 
-    /// Runs the program as the namespace's root, which alone may set rules.
+    /// Runs nft as the namespace's root, which alone may set rules.
     fn run(&self, script: &str) -> io::Result<()> {
         let (input, mut to_input) = pipe2(OFlag::O_CLOEXEC).map(|(r, w)| (r, File::from(w)))?;
         let (said, output) = pipe2(OFlag::O_CLOEXEC)?;
@@ -106,7 +106,7 @@ impl Firewall {
             127
         })?;
         drop((input, output));
-        // A program that is not there reads nothing: the reason is what it says.
+        // The write fails if the program could not be executed: its error output has the reason.
         let written = to_input.write_all(script.as_bytes());
         drop(to_input);
         let mut text = String::new();
@@ -118,7 +118,7 @@ impl Firewall {
     }
 }
 
-/// The way to the name server: what is sent to the address inside goes to it, and may.
+/// The rules for the name server: redirect the address inside to it, and allow it.
 fn resolution(resolver: Option<IpAddr>) -> (String, String) {
     let Some(resolver) = resolver else { return (String::new(), String::new()) };
     let family = if resolver.is_ipv4() { "ip" } else { "ip6" };

@@ -1,12 +1,12 @@
-//! The network of one container: a namespace of its own, with nothing but loopback, or with a way out to the internet.
+//! The network of one container: a network namespace with only loopback, or with internet access.
 //!
 //! ```text
 //! app ─▶ eth0 ─▶ firewall (nftables, inside) ─▶ pasta, a process of the agent's user on the host ─▶ internet
 //!                  └ closed: the node's own addresses, private, link-local and reserved ranges
 //! ```
 //!
-//! Everything is made before there is an app: rules first, then the interface. What cannot be set up is an error, and
-//! then nothing is started. Nothing gets in but through sockets that the shim makes inside.
+//! Everything is made before the app: rules first, then the interface. A failure of any step is an error, and no app is
+//! started. Connections into the container go only through sockets that the shim makes inside.
 
 mod addresses;
 mod firewall;
@@ -31,20 +31,20 @@ use crate::namespaces;
 use crate::protection::{Layer, Protection};
 use crate::subordinate_ids::IdRange;
 
-/// What a network is made from.
+/// The configuration of a network.
 pub(crate) struct Plan<'a> {
     pub(crate) uids: IdRange,
     pub(crate) gids: IdRange,
-    /// With a way out; else loopback only.
+    /// Internet access, if any; else loopback only.
     pub(crate) internet: Option<&'a Internet>,
     /// Cgroup of the processes that serve the network, relative to the root of each hierarchy.
     pub(crate) cgroup: &'a Path,
     pub(crate) protection: Protection,
 }
 
-/// A network that was made. The calling process is in its user and network namespaces.
+/// A network. The calling process is in its user and network namespaces.
 pub(crate) struct Network {
-    /// Where there is a way out.
+    /// Set if it has internet access.
     out: Option<Out>,
 }
 
@@ -62,7 +62,8 @@ impl Network {
             enter(plan)?;
             return Ok(Self { out: None });
         };
-        // What must come from outside is taken along: a view of the host's addresses, and a child that becomes pasta.
+        // Opened before the namespaces are entered: the watch of the host's addresses, and the child that becomes
+        // pasta.
         let host = HostAddresses::watch()?;
         let cgroup = ControlGroup::create(plan.cgroup, &pasta::LIMITS)?;
         cgroup.limit_cpu(pasta::CPU_SIXTEENTHS)?;
@@ -95,7 +96,7 @@ impl Network {
         self.out.as_ref().map(|out| out.host.as_fd())
     }
 
-    /// Closes what the host has come to be reached at. On an error the container must end: it might reach the host.
+    /// Blocks new addresses of the host. On an error the container must end: it could reach the host.
     pub(crate) fn follow_host(&mut self) -> io::Result<()> {
         let Some(out) = &mut self.out else { return Ok(()) };
         match out.host.changed()? {
@@ -104,22 +105,22 @@ impl Network {
         }
     }
 
-    /// Whether this process carried the network.
+    /// Whether the network depends on this process (pasta).
     pub(crate) fn needs(&self, pid: Pid) -> bool {
         self.out.as_ref().is_some_and(|out| out.pasta.contains(&pid))
     }
 
-    /// Bytes that came in from, and went out to, the internet.
+    /// Bytes received from and sent to the internet.
     pub(crate) fn traffic(&self) -> (u64, u64) {
         if self.out.is_none() {
             return (0, 0);
         }
-        // Of the process's own network namespace, which is the container's.
+        // The file is about the reading process's own network namespace, which is the container's.
         let text = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
         traffic_of(INTERFACE, &text).unwrap_or((0, 0))
     }
 
-    /// Ends what serves it.
+    /// Ends the processes that serve it.
     pub(crate) fn end(&self) -> io::Result<()> {
         self.out.as_ref().map_or(Ok(()), |out| out.cgroup.destroy())
     }

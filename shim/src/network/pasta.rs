@@ -1,4 +1,4 @@
-//! Has pasta connect a network namespace with the host's sockets. It runs as the agent's user, in a cgroup of its own.
+//! Runs pasta, which connects a network namespace with the host's sockets, as the agent's user, in a cgroup of its own.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,13 +12,13 @@ use super::internet::{INTERFACE, Internet};
 use crate::cgroup::{ControlGroup, Limits};
 use crate::sys;
 
-/// It holds buffers of 30 MB; a container must not make it take more than it needs at the most.
+/// Limits of pasta: it has buffers of 30 MB, and a container must not make it use much more.
 pub(super) const LIMITS: Limits = Limits { memory_bytes: 128 << 20, pids: 16 };
 /// CPU that a container's traffic may cost the node, in sixteenths of a virtual CPU: enough for hundreds of megabits a
 /// second.
 pub(super) const CPU_SIXTEENTHS: u32 = 8;
 
-/// The same addresses in every container: nothing of the host's network shows inside.
+/// The same addresses in every container, so that the host's network is not visible inside.
 const ADDRESS_V4: &str = "10.0.2.100";
 const PREFIX_V4: &str = "24";
 const GATEWAY_V4: &str = "10.0.2.2";
@@ -26,8 +26,8 @@ const ADDRESS_V6: &str = "fd00:2::100";
 const GATEWAY_V6: &str = "fe80::2";
 /// The gateway's link address, from the locally administered range.
 const GATEWAY_MAC: &str = "9a:55:9a:55:9a:55";
-/// No port leads in, nor from inside to the host's loopback, not even through the gateway's address. Only IP, without
-/// any service.
+/// No ports are forwarded in, nor from inside to the host's loopback, not even through the gateway's address. No DHCP,
+/// NDP or other services.
 const CLOSED: [&str; 14] = [
     "--tcp-ports",
     "none",
@@ -44,7 +44,7 @@ const CLOSED: [&str; 14] = [
     "--dns",
     "none",
 ];
-/// Longest message of it that is shown, in bytes.
+/// Longest error output of it that is shown, in bytes.
 const MAX_SAID_BYTES: u64 = 4096;
 
 /// A child that was forked on the host and waits for its namespace.
@@ -55,7 +55,7 @@ pub(super) struct Pasta {
 }
 
 impl Pasta {
-    /// Forks the child. To be done before the calling process enters its namespaces.
+    /// Forks the child. Call it before the calling process enters its namespaces.
     pub(super) fn fork(internet: &Internet, cgroup: &ControlGroup) -> io::Result<Self> {
         let args = arguments(getpid());
         let (wait, gate) = pipe2(OFlag::O_CLOEXEC)?;
@@ -65,7 +65,7 @@ impl Pasta {
         let pid = sys::fork(|| {
             let _ = nix::unistd::close(writer);
             let _ = nix::unistd::close(held);
-            // Nothing comes where the namespaces could not be made.
+            // The pipe is closed without a byte if the namespaces could not be made.
             if nix::unistd::read(&wait, &mut [0]) != Ok(1) {
                 return 0;
             }
@@ -85,8 +85,8 @@ impl Pasta {
         Ok(Self { pid, gate, said })
     }
 
-    /// Has it join the namespaces of the calling process, and returns once packets flow: it goes into the background
-    /// when it is ready.
+    /// Has it join the namespaces of the calling process, and returns once it is ready: then it forks into the
+    /// background.
     pub(super) fn start(self) -> io::Result<()> {
         let Self { pid, mut gate, said } = self;
         gate.write_all(&[1])?;
@@ -116,7 +116,7 @@ fn arguments(target: Pid) -> Vec<String> {
         option("--address", ADDRESS_V6.into());
         option("--gateway", GATEWAY_V6.into());
     } else {
-        // A machine without a way out now, such as one in a vehicle, may have one later.
+        // A machine without a default route now, such as one in a vehicle, may have one later.
         option("--interface", "lo".into());
     }
     option("--userns", format!("/proc/{target}/ns/user"));
@@ -124,21 +124,21 @@ fn arguments(target: Pid) -> Vec<String> {
     args
 }
 
-/// Whether the host knows a way to the internet now.
+/// Whether the host has a default route now.
 fn has_default_route() -> bool {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let v4 = read("/proc/net/route").lines().any(is_default_v4);
     v4 || read("/proc/net/ipv6_route").lines().any(is_default_v6)
 }
 
-/// Interface, destination, gateway, flags, three counters, mask.
+/// Columns of /proc/net/route: interface, destination, gateway, flags, three counters, mask.
 fn is_default_v4(line: &str) -> bool {
     let fields: Vec<&str> = line.split_whitespace().collect();
     fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")
 }
 
-/// Destination, its length, source, its length, next hop, metric, counters, flags, interface. The kernel's own entry
-/// for what has no route is on the loopback interface.
+/// Columns of /proc/net/ipv6_route: destination, its length, source, its length, next hop, metric, counters, flags,
+/// interface. The kernel's own unreachable default route is on the loopback interface.
 fn is_default_v6(line: &str) -> bool {
     let fields: Vec<&str> = line.split_whitespace().collect();
     fields.get(1) == Some(&"00") && fields.last().is_some_and(|interface| *interface != "lo")

@@ -1,20 +1,20 @@
-//! Which name server of the host resolves the containers' names, and at which address they see it.
+//! The host's name server that containers use, and its address as seen inside.
 //!
-//! What they send to that address goes to the name server: a rule in their network namespace changes the destination.
-//! So the address inside stays the same wherever the host is.
+//! A NAT rule in their network namespace redirects that address to the name server, so the address inside stays the
+//! same even if the host's name server changes.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Where containers find names resolved, if the host's name server has an IPv4 address.
+/// The name server's address inside, if the host's name server has an IPv4 address.
 pub const FORWARDER_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 53);
 /// The same for one with an IPv6 address.
 pub const FORWARDER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x53);
 
-/// Where the host says which name servers it uses. A stub on its loopback names the real ones in the second file.
+/// The files with the host's name servers. The second has the real ones behind the local stub of systemd-resolved.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// The address at which containers find this name server.
+/// The address inside for this name server.
 pub fn forwarder_of(resolver: IpAddr) -> IpAddr {
     match resolver {
         IpAddr::V4(_) => FORWARDER_V4.into(),
@@ -22,7 +22,7 @@ pub fn forwarder_of(resolver: IpAddr) -> IpAddr {
     }
 }
 
-/// The host's name server, if it has one that is not on its loopback interface: those cannot be asked from outside.
+/// The host's first name server that is not on its loopback interface, which containers cannot reach.
 pub fn of_host() -> Option<IpAddr> {
     FILES.iter().find_map(|path| first_resolver(&fs::read_to_string(path).unwrap_or_default()))
 }

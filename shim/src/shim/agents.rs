@@ -1,4 +1,4 @@
-//! The agents that are connected with a shim: one, and for a moment its successor.
+//! The agents that are connected to a shim: one, and briefly also its successor.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,10 +8,10 @@ use crate::sys;
 
 /// Agents that may be connected at once.
 const MAX_AGENTS: usize = 4;
-/// Calls taken from one agent before others have their turn.
+/// Most calls of one agent that are read before those of others.
 const MAX_CALLS: usize = 64;
 
-/// Names a connected agent.
+/// The id of a connected agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AgentId(u64);
 
@@ -20,7 +20,7 @@ pub(super) struct Agents {
     listener: OwnedFd,
     connected: Vec<(AgentId, OwnedFd)>,
     next: u64,
-    /// Told to each that connects.
+    /// Sent to each agent that connects.
     greeting: Option<ShimEvent>,
 }
 
@@ -33,13 +33,13 @@ impl Agents {
         self.connected.is_empty()
     }
 
-    /// What to wait for; `serve` takes the results.
+    /// The descriptors to wait for; pass the result to `serve`.
     pub(super) fn sources(&self) -> Vec<Option<BorrowedFd<'_>>> {
         let connected = self.connected.iter().map(|(_, socket)| socket.as_fd());
         [self.listener.as_fd()].into_iter().chain(connected).map(Some).collect()
     }
 
-    /// Takes calls and connections. Agents that are gone are forgotten.
+    /// Reads calls and accepts connections. Drops agents that are gone.
     pub(super) fn serve(&mut self, ready: &[bool]) -> Vec<(AgentId, ShimCall)> {
         let (incoming, ready) = ready.split_first().map_or((false, ready), |(first, rest)| (*first, rest));
         let mut calls = Vec::new();
@@ -49,7 +49,7 @@ impl Agents {
             }
         }
         if incoming {
-            // Whoever could not be taken may try again.
+            // A failed accept is ignored: the agent may connect again.
             let _ = self.accept();
         }
         calls
@@ -68,19 +68,19 @@ impl Agents {
         Ok(())
     }
 
-    /// Tells all agents, and every one that connects from now on.
+    /// Sends an event to all agents, and to every one that connects from now on.
     pub(super) fn greet(&mut self, event: ShimEvent) {
-        self.tell(&event);
+        self.send(&event);
         self.greeting = Some(event);
     }
 
-    /// Tells no agent anything when it connects.
-    pub(super) fn greet_no_more(&mut self) {
+    /// Stops sending events to agents when they connect.
+    pub(super) fn clear_greeting(&mut self) {
         self.greeting = None;
     }
 
-    /// Tells all agents.
-    pub(super) fn tell(&mut self, event: &ShimEvent) {
+    /// Sends an event to all agents.
+    pub(super) fn send(&mut self, event: &ShimEvent) {
         self.connected.retain(|(_, socket)| messages::send(socket.as_fd(), event, &[]).is_ok());
     }
 
@@ -90,13 +90,13 @@ impl Agents {
             .retain(|(id, socket)| *id != to || messages::send(socket.as_fd(), event, with).is_ok());
     }
 
-    /// Answers one agent that its call could not be carried out.
+    /// Answers one agent that its call failed.
     pub(super) fn refuse(&mut self, to: AgentId, message: &str) {
         self.answer(to, &ShimEvent::Failed { message: message.to_owned() }, &[]);
     }
 }
 
-/// Reads what an agent has sent. An error means that it is gone.
+/// Reads the calls of an agent. An error means that it is gone.
 fn receive(id: AgentId, socket: &OwnedFd, calls: &mut Vec<(AgentId, ShimCall)>) -> io::Result<()> {
     for _ in 0..MAX_CALLS {
         match messages::receive::<ShimCall>(socket.as_fd()) {

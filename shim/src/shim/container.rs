@@ -5,11 +5,19 @@
 //! Making ───────────────▶ Created (held) ─────▶ Created ────────────────────▶ Running ─────────────▶ Ended
 //!   │ builder: failed        │ no agent left       │ builder or exec: failed        │ stop: signal, then
 //!   └────────────────────────┴─────────────────────┴──────────▶ Ended ◀────────────┘ SIGKILL after the grace
-//! Ended: empty the cgroup ─▶ drain the output ─▶ remove the cgroup ─▶ end the network ─▶ exit.json ─▶ tell agents
+//! Ended: empty the cgroup ─▶ drain the output ─▶ remove the cgroup ─▶ end the network ─▶ exit.json ─▶ report to agents
 //!        ─▶ wipe the disk ─▶ exit
 //! ```
 //!
-//! A container that is no instance's yet leaves no record. One that is asked to run before it was made is held for no time.
+//! A container without an instance leaves no record. If `Run` comes before the container is made, it is not held.
+//!
+//! What fails, and what happens then:
+//! * The builder or exec fails: the container ends as `StartFailed` with the builder's message.
+//! * The agent dies: an instance's container runs on and serves the next agent; a prepared one ends.
+//! * The supervisor dies: the lifeline closes; the app gets SIGTERM, and SIGKILL after `ORPHAN_GRACE`.
+//! * pasta dies, or a new address of the host cannot be blocked: the container is ended.
+//! * The log cannot be written, as on a full disk: lines are lost, the app runs on.
+//! * This process is killed: the supervisor has the container's processes, cgroup and disk swept.
 
 mod ending;
 
@@ -43,10 +51,10 @@ use crate::network::Network;
 use crate::wait::wait;
 use crate::{counters, sys};
 
-/// How long the app has to end when what it needs has: as long as leaving `berth dev` may take.
+/// Grace of the app when the supervisor or its network has ended: bounds how long leaving `berth dev` takes.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 
-/// Makes a container in the network that the calling process is in, and looks after it to its end.
+/// Makes a container in the network of the calling process, and serves it to its end.
 pub(super) fn run(
     directory: Directory,
     signals: SignalFd,
@@ -54,7 +62,7 @@ pub(super) fn run(
     network: Network,
     Order { config, assignment }: Order,
 ) -> anyhow::Result<()> {
-    agents.greet_no_more();
+    agents.clear_greeting();
     let mut shim = Shim {
         output: Output::new(),
         cgroup: ControlGroup::load(&config.cgroup),
@@ -64,12 +72,12 @@ pub(super) fn run(
         network,
         assignment: None,
         state: State::Making,
-        go: None,
+        start_pipe: None,
         has_disk: false,
         boost: None,
         stop: None,
         drained: false,
-        asked: None,
+        pending_signal: None,
         lost: None,
         meter: Meter::default(),
     };
@@ -80,16 +88,16 @@ pub(super) fn run(
     };
     let remains = shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
     let directory = remains.directory.path();
-    // Nobody need wait for this: whoever looks for the disk's next user sees that it is not empty. What it has not made
-    // itself may be another's.
+    // After the report, so that nothing waits for it: the agent does not reuse a disk that is not empty. Only a disk
+    // that this shim has made is wiped: another may belong to another shim.
     if remains.has_disk {
         disk::wipe(&config.disk, &directory)?;
     }
     if remains.has_record { Ok(()) } else { Ok(empty(&directory)?) }
 }
 
-/// Only the container's root writes to it, which is no user that this process could name; nobody else can come by the
-/// directory above.
+/// World-writable, because the container's root is a user that this process cannot name; the parent directory keeps all
+/// others out.
 fn make_disk(disk: &Disk, shim: &Path) -> io::Result<()> {
     let Some(path) = disk.path(shim) else { return Ok(()) };
     let said = |e: io::Error| io::Error::other(format!("make the disk {}: {e}", path.display()));
@@ -104,7 +112,7 @@ enum State {
     Running { init: Pid },
 }
 
-/// What `make` leaves to `run`.
+/// The result of `make`, for `run`.
 struct Made {
     builder: Pid,
     reports: Reports,
@@ -117,24 +125,24 @@ struct Shim {
     network: Network,
     cgroup: ControlGroup,
     output: Output,
-    /// Whose the container is.
+    /// The instance of the container, once assigned.
     assignment: Option<Assignment>,
     state: State,
-    /// Where the word goes that the app may start, until it is said.
-    go: Option<File>,
-    /// The disk was made by this shim.
+    /// The pipe for the assignment, until it is sent.
+    start_pipe: Option<File>,
+    /// Whether this shim has made the disk.
     has_disk: bool,
     /// When the start boost ends.
     boost: Option<Instant>,
     /// When SIGKILL follows.
     stop: Option<Instant>,
-    /// The node wanted the end.
+    /// Whether the node's drain ordered the end.
     drained: bool,
-    /// A signal that was asked for before the app ran.
-    asked: Option<i32>,
-    /// What the container needed and is gone.
+    /// A signal that was requested before the app ran.
+    pending_signal: Option<i32>,
+    /// The process that the container needed and that has ended.
     lost: Option<String>,
-    /// What it takes while it is an instance's.
+    /// Measures its usage as an instance.
     meter: Meter,
 }
 
@@ -142,7 +150,8 @@ impl Shim {
     fn make(&mut self, config: &ContainerConfig) -> io::Result<Made> {
         let limits = Limits { memory_bytes: config.memory_bytes, pids: INSTANCE_PIDS };
         self.cgroup = ControlGroup::create(&config.cgroup, &limits)?;
-        // It is not moved before the container is made, and another mount namespace knows no paths by descriptor.
+        // It is not moved before the container is made, and paths through /proc/self/fd do not work in another mount
+        // namespace.
         let directory = self.directory.name()?;
         make_disk(&config.disk, &directory)?;
         self.has_disk = true;
@@ -160,7 +169,8 @@ impl Shim {
         let agents = self.agents.sources().into_iter().flatten().map(|fd| fd.as_raw_fd());
         let own: Vec<_> = agents.chain([reports.as_raw_fd(), go.as_raw_fd()]).collect();
         let builder = sys::fork(|| {
-            // The parent's ends: a copy here would hide from agents and from the app's process that the shim is gone.
+            // Closes the shim's ends: with copies here, agents and the app's process would not notice that the shim is
+            // gone.
             for fd in &own {
                 let _ = nix::unistd::close(*fd);
             }
@@ -173,24 +183,24 @@ impl Shim {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         self.output.attach(stdout, stderr);
-        self.go = Some(File::from(go));
+        self.start_pipe = Some(File::from(go));
         Ok(Made { builder, reports: Reports::new(File::from(reports)) })
     }
 
-    /// The builder, which must mount, is on its way: from here on the shim needs little more than what is its own.
+    /// Applies Landlock to the shim, once the builder, which must mount, is forked.
     fn keep_to_own_files(&self, config: &ContainerConfig) -> io::Result<()> {
         let directory = self.directory.path();
         let disk = config.disk.path(&directory);
         let slot = disk.as_deref().and_then(Path::parent).unwrap_or(&directory);
         let kernel = ["/proc", "/sys/fs/cgroup", "/dev/null"].map(Path::new);
         let own: Vec<&Path> = [&directory, config.logs.as_path(), slot].into_iter().chain(kernel).collect();
-        // For the program that sets firewall rules.
+        // For executing nft.
         let read = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"].map(Path::new);
         let kept = landlock::keep_to(&Files { own: &own, read: &read });
         kept.map(drop).map_err(|e| io::Error::other(format!("keep the shim to its files: {e}")))
     }
 
-    /// Serves until the container has ended, and tells how it did.
+    /// Serves until the container has ended, and returns its outcome.
     fn run(&mut self, made: Made, config: &ContainerConfig) -> io::Result<Outcome> {
         let Made { builder, mut reports } = made;
         loop {
@@ -227,35 +237,35 @@ impl Shim {
         }
     }
 
-    /// The container waits to be started.
+    /// The builder has created the container.
     fn created(&mut self, pid: Pid, config: &ContainerConfig) -> io::Result<()> {
         self.state = State::Created { init: pid };
         self.cgroup.open_to_container(false)?;
         counters::bound(config.protection)?;
         if self.assignment.is_none() {
-            self.agents.tell(&ShimEvent::Held);
+            self.agents.send(&ShimEvent::Held);
         }
         self.begin(config)
     }
 
-    /// The container is an instance's.
+    /// Assigns the container to an instance.
     fn assign(&mut self, assignment: Assignment) -> io::Result<()> {
         self.output.write_to(&assignment.log, &assignment.logs.bounded())?;
         self.assignment = Some(assignment);
         Ok(())
     }
 
-    /// Has the app started, once the container is made and an instance's: from here on its CPU limit holds.
+    /// Starts the app, once the container is made and assigned. From here on its CPU limit is enforced.
     fn begin(&mut self, config: &ContainerConfig) -> io::Result<()> {
         let (State::Created { .. }, Some(assignment)) = (self.state, &self.assignment) else { return Ok(()) };
-        let Some(mut go) = self.go.take() else { return Ok(()) };
+        let Some(mut start_pipe) = self.start_pipe.take() else { return Ok(()) };
         let boosted = config.start_boost.map_or(0, |boost| boost.cpu_sixteenths);
         self.cgroup.limit_cpu(config.cpu_sixteenths.max(boosted))?;
         self.boost = config.start_boost.and_then(|boost| Instant::now().checked_add(boost.at_most));
-        go.write_all(&builder::word(assignment)?)
+        start_pipe.write_all(&builder::encode_assignment(assignment)?)
     }
 
-    /// The builder and the app's process have let go of the report pipe: the app runs, or one of them failed.
+    /// The builder and the app's process have closed the report pipe: the app runs, or one of them failed.
     fn reports_closed(&mut self, reports: &Reports) -> Option<Outcome> {
         if let Some(message) = reports.failure() {
             self.kill_all();
@@ -265,7 +275,7 @@ impl Shim {
             self.state = State::Running { init };
             self.note_start();
             self.agents.greet(ShimEvent::Started);
-            if let Some(signal) = self.asked.take() {
+            if let Some(signal) = self.pending_signal.take() {
                 self.signal(signal);
             }
         }
@@ -293,7 +303,7 @@ impl Shim {
         })
     }
 
-    /// Ends the container, which cannot go on without what is gone.
+    /// Ends the container, because something that it needs has ended.
     fn lose(&mut self, what: &str) {
         if self.lost.is_none() {
             self.lost = Some(what.to_owned());
@@ -302,7 +312,7 @@ impl Shim {
         }
     }
 
-    /// The host's addresses may have changed. What cannot be closed to the app must not go on with it open.
+    /// Blocks new addresses of the host. If that fails, the container is ended.
     fn follow_host(&mut self) {
         if let Err(error) = self.network.follow_host() {
             self.give_up(&format!("the host's new addresses could not be closed to the instance: {error}"));
@@ -315,7 +325,7 @@ impl Shim {
         self.stop(Signal::SIGKILL as i32, Duration::ZERO);
     }
 
-    /// Carries out what an agent asks.
+    /// Carries out an agent's call.
     fn carry_out(&mut self, agent: AgentId, call: ShimCall, config: &ContainerConfig) -> io::Result<()> {
         match call {
             ShimCall::Run if self.assignment.is_none() => {
@@ -372,7 +382,7 @@ impl Shim {
     }
 }
 
-/// What a wait has found.
+/// The result of a wait.
 struct Ready {
     lifeline: bool,
     network: bool,

@@ -1,4 +1,4 @@
-//! A shim's directory, by its descriptor: the agent moves it when it becomes an instance's.
+//! A shim's directory, by descriptor: the agent renames it when it becomes an instance's.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::state_files::read_json;
 
-/// A shim's directory, which the agent may move.
+/// A shim's directory, which the agent may rename.
 pub(super) struct Directory(OwnedFd);
 
 impl Directory {
@@ -17,21 +17,21 @@ impl Directory {
         Self(descriptor)
     }
 
-    /// A path that leads to it wherever it is, for this process and its children.
+    /// A path through the descriptor, valid after a rename, for this process and its children.
     pub(super) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
 
-    /// Where it is now: for people, and for what a path by way of a descriptor does not do.
+    /// Its current path: for messages, and where a path through a descriptor does not work.
     pub(super) fn name(&self) -> io::Result<PathBuf> {
         fs::read_link(self.path())
     }
 
-    /// Reads what the agent has put there, and removes it.
+    /// Reads a file of the agent, and removes it.
     pub(super) fn take<T: DeserializeOwned>(&self, name: &str) -> io::Result<T> {
         let path = self.path().join(name);
         let value = read_json(&path);
-        // Also where it could not be read: it may hold secrets.
+        // Also if it could not be read: it may hold secrets.
         fs::remove_file(&path)?;
         value?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing")))
     }

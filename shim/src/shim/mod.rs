@@ -1,4 +1,4 @@
-//! The shim: one small single-threaded process for each container, from before it exists until nothing of it is left.
+//! The shim: one small single-threaded process per container, from before it is made until nothing of it is left.
 //!
 //! ```text
 //!            network made            agent: create, or run
@@ -7,12 +7,17 @@
 //!     └────────────────────────┴───────────────────▶ exit, nothing left
 //! ```
 //!
-//! Making namespaces, and a way to the internet even more, takes longer than a request should wait: so shims are
-//! prepared before they are needed, and given a container later.
+//! Making namespaces and a network takes longer than a request should wait: so shims are prepared before they are
+//! needed, and get a container later.
 //!
-//! Its uid on the host stays the agent's, so that it can write the log and the record of the end; it has every
-//! capability over the container's namespaces, and the container's users have none over it.
-//! Loses its supervisor: ends the container. Loses its agent: carries on, once its container is an instance's.
+//! Its uid on the host stays the agent's, so that it can write the log and the record of the end. It has all
+//! capabilities over the container's namespaces, and the container's users have none over it.
+//!
+//! What fails, and what happens then:
+//! * The network cannot be made: the error is sent to the agent, and the shim exits.
+//! * The supervisor dies: the shim ends its container and exits.
+//! * The agent dies: a shim without an instance exits; one with an instance goes on, and the next agent connects to it.
+//! * A process of the network dies before there is a container: the shim exits, so that the pool drops it.
 
 mod agents;
 mod container;
@@ -39,7 +44,7 @@ use crate::state_files::{read_json, wipe};
 use crate::sys;
 use crate::wait::wait;
 
-/// How long a shim waits for the agent that asked for it: it connects at once.
+/// How long a shim waits for its agent, which normally connects at once.
 const FIRST_AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Entry of the hidden `shim` mode: standard input is the supervisor's lifeline, descriptor 3 the listening control
@@ -50,7 +55,7 @@ pub fn main() -> anyhow::Result<()> {
     sys::close_on_exec_from(3)?;
     let signals = watch_children()?;
     sys::adopt_orphans()?;
-    // Wherever the supervisor was started: no directory is kept in use, and libcontainer wants one that exists.
+    // Leaves the supervisor's working directory, so that it is not kept busy; libcontainer needs one that exists.
     std::env::set_current_dir("/")?;
     let directory = Directory::new(directory);
     let mut waiting = WaitingShim { directory, signals, agents: Agents::new(listener), has_agent: false };
@@ -60,7 +65,7 @@ pub fn main() -> anyhow::Result<()> {
             None => waiting.discard(Some(&network)),
         },
         Err(error) => {
-            waiting.tell_failure(&error);
+            waiting.report_failure(&error);
             waiting.discard(None)?;
             Err(error.into())
         }
@@ -70,7 +75,7 @@ pub fn main() -> anyhow::Result<()> {
 fn watch_children() -> io::Result<SignalFd> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
-    // Only the supervisor's lifeline and the agent's calls end a shim in good order.
+    // Signals to end are ignored: only the supervisor's lifeline and the agent's calls end a shim.
     for ignored in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
         mask.add(ignored);
     }
@@ -80,7 +85,7 @@ fn watch_children() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
-/// A shim that has no container yet.
+/// A shim without a container.
 struct WaitingShim {
     directory: Directory,
     signals: SignalFd,
@@ -101,7 +106,7 @@ impl WaitingShim {
         })
     }
 
-    /// Waits until it is given a container; `None` when nobody can do that any more.
+    /// Waits for the order to make a container; `None` if no agent is left that could send it.
     fn until_order(&mut self, network: &Network) -> io::Result<Option<Order>> {
         self.agents.greet(ShimEvent::Prepared { error: None });
         let deadline = Instant::now() + FIRST_AGENT_TIMEOUT;
@@ -110,7 +115,7 @@ impl WaitingShim {
             let mut sources = vec![Some(lifeline.as_fd()), Some(self.signals.as_fd())];
             sources.extend(self.agents.sources());
             let ready = wait(&sources, (!self.has_agent).then_some(deadline))?;
-            // Nothing may be left of the network's processes if one of them has ended.
+            // If a process of the network has ended, the shim ends and removes the rest of the network.
             if ready[0] || (ready[1] && self.has_lost(network)?) {
                 return Ok(None);
             }
@@ -138,8 +143,8 @@ impl WaitingShim {
         Ok(lost)
     }
 
-    /// Tells the agent that asked for it why there is no container.
-    fn tell_failure(&mut self, error: &io::Error) {
+    /// Sends the error to the agent, if it connects in time.
+    fn report_failure(&mut self, error: &io::Error) {
         self.agents.greet(ShimEvent::Prepared { error: Some(error.to_string()) });
         let deadline = Instant::now() + FIRST_AGENT_TIMEOUT;
         while self.agents.is_empty() && Instant::now() < deadline {
@@ -150,7 +155,7 @@ impl WaitingShim {
 
     fn discard(self, network: Option<&Network>) -> anyhow::Result<()> {
         let ended = network.map_or(Ok(()), Network::end);
-        // The last to be seen: a directory cannot be removed by way of its descriptor.
+        // By its current path: a directory cannot be removed through its descriptor.
         wipe(&self.directory.name()?)?;
         Ok(ended?)
     }

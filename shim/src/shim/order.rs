@@ -1,20 +1,20 @@
-//! What a shim is asked to do, as the agent has written it down.
+//! The order of a shim, read from the files that the agent has written.
 
 use std::io;
 
 use super::directory::Directory;
 use crate::messages::{Assignment, ContainerConfig};
 
-/// What to do for a container.
+/// The order to make a container.
 pub(super) struct Order {
-    /// What to make it from.
+    /// The container's configuration.
     pub(super) config: ContainerConfig,
-    /// Whose it is, where that is known.
+    /// Its instance, if already assigned.
     pub(super) assignment: Option<Assignment>,
 }
 
 impl Order {
-    /// Takes what the agent has put in the shim's directory; `assigned`: the container is an instance's from the start.
+    /// Reads and removes the files in the shim's directory. `assigned`: the container is an instance's from the start.
     pub(super) fn take(directory: &Directory, assigned: bool) -> io::Result<Self> {
         let config = directory.take("shim.json")?;
         let assignment = if assigned { Some(directory.take("run.json")?) } else { None };

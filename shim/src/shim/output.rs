@@ -1,4 +1,4 @@
-//! The app's output: read from its pipes, written to the log by line. The app never waits for more than this.
+//! The app's output: read from its pipes and written to the log by line. The app never waits longer than for this.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,12 +13,12 @@ use crate::wait::wait;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How long output is still read after the end, should a descriptor of it have escaped.
+/// How long output is read after the end, in case another process still has the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Both streams of one app.
 pub(super) struct Output {
-    /// There from before the app runs.
+    /// Set before the app runs.
     log: Option<Log>,
     streams: [Source; 2],
 }
@@ -34,7 +34,7 @@ impl Output {
         Self { log: None, streams: [source(LogStream::Stdout), source(LogStream::Stderr)] }
     }
 
-    /// Writes to a new log, or reads what comes and keeps nothing, as this says.
+    /// Sets the log, which the spec may disable; output is read in any case.
     pub(super) fn write_to(&mut self, log: &Path, spec: &LogSpec) -> io::Result<()> {
         self.log = Some(Log::create(log, spec)?);
         Ok(())
@@ -46,7 +46,7 @@ impl Output {
         self.streams[1].pipe = Some(stderr);
     }
 
-    /// What to wait for; `read` takes the results. Nothing is written before there is a log.
+    /// The descriptors to wait for; pass the result to `read`. None before there is a log.
     pub(super) fn sources(&self) -> [Option<BorrowedFd<'_>>; 2] {
         if self.log.is_none() {
             return [None, None];
@@ -64,7 +64,7 @@ impl Output {
         }
     }
 
-    /// Reads what the app had still written when it ended.
+    /// Reads the rest of the output after the end.
     pub(super) fn drain(&mut self) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         while self.sources().iter().any(Option::is_some) && Instant::now() < deadline {

@@ -1,4 +1,4 @@
-//! What a builder reports through its pipe, read as it comes.
+//! The reports of a builder, read from its pipe.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use crate::builder::Report;
 /// Longest report of the builder, in bytes; longer ones are cut.
 const MAX_REPORT_BYTES: usize = 8 * 1024;
 
-/// The shim's end of the pipe, and what came out of it.
+/// The shim's end of the pipe, and the bytes read so far.
 pub(super) struct Reports {
     pipe: Option<File>,
     bytes: Vec<u8>,
@@ -27,7 +27,7 @@ impl Reports {
         self.pipe.as_ref().map(File::as_fd)
     }
 
-    /// Reads what there is; tells whether the other ends are closed now, and then closes this one.
+    /// Reads the available bytes. True if the other ends are closed; then this one is closed too.
     pub(super) fn read(&mut self) -> io::Result<bool> {
         let Some(pipe) = &mut self.pipe else { return Ok(false) };
         let mut chunk = [0; 1024];
@@ -51,12 +51,12 @@ impl Reports {
         self.bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
     }
 
-    /// The container's first process, once it was made.
+    /// The pid of the container's first process, once created.
     pub(super) fn created(&self) -> Option<Pid> {
         self.all().find_map(|r| if let Report::Created { pid } = r { Some(Pid::from_raw(pid)) } else { None })
     }
 
-    /// Why the container could not be made or started, if it was told: outright, or by the first error that was logged.
+    /// Why the container could not be made or started, if reported: a failure, or else the first logged error.
     pub(super) fn failure(&self) -> Option<String> {
         let told =
             self.all().find_map(|r| if let Report::Failed { message } = r { Some(message) } else { None });

@@ -5,9 +5,9 @@
 //!   ─▶ bind, or mount the lower layers with this one above ─▶ Landlock ─▶ chroot ─▶ unpack ─▶ digests
 //! ```
 //!
-//! Runs as a process of its own (hidden mode `unpack`), which may begin while the layer is still fetched. An image is
-//! not trusted: `berth_images::layer` bounds what a layer takes and keeps to its directory; this process can reach
-//! little else should that fail. What it has made is only to be used if it succeeds.
+//! Runs as a separate process (hidden mode `unpack`), which may begin while the layer is still being fetched. Images
+//! are not trusted: `berth_images::layer` limits a layer and stays in its directory; should that fail, this process can
+//! access little else. Its result may only be used if it succeeds.
 
 mod spool;
 
@@ -63,13 +63,13 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks the digests. Whatever is wrong with a damaged layer, the damage is what people should be told of.
+/// Checks the digests. If the layer is damaged, that is reported rather than errors that follow from the damage.
 fn checked(
     layer: &mut Hashed<impl Read>,
     unpacked: Result<Summary, layer::LayerError>,
     options: &Options,
 ) -> anyhow::Result<Summary> {
-    // What follows the archive counts for the digest too.
+    // Bytes after the archive are part of the digest too.
     io::copy(layer, &mut io::sink())?;
     let (found, expected) = (layer.digest(), options.digest);
     ensure!(found == expected, "the layer has the digest {found}, not {expected}: the image is damaged");
@@ -84,7 +84,7 @@ fn checked(
     Ok(summary)
 }
 
-/// Counts what it reads into a digest.
+/// A reader that computes the digest of what it reads.
 struct Hashed<R> {
     from: R,
     hash: Sha256,
@@ -104,20 +104,21 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Where the layer goes, as the process sees it that has nothing else any more.
+/// The layer's directory, as seen after the chroot.
 struct LayerDirectory {
     target: Target,
-    /// The directory that was made, with `fs` and perhaps `work` in it.
+    /// The created directory, with `fs` and perhaps `work` in it.
     directory: File,
 }
 
 impl LayerDirectory {
-    /// Makes the directory, and moves the process into it. Afterwards it is root in a user namespace, and sees only the
-    /// root of the layer.
+    /// Creates the directory, and moves the process into it. Afterwards it is root in a user namespace, and sees only
+    /// the root of the layer.
     fn prepare(path: &Path, parents: &[PathBuf]) -> anyhow::Result<Self> {
         let (uids, gids) = subordinate_ids::of_this_user()?;
         DirBuilder::new().mode(0o700).create(path).with_context(|| format!("make {}", path.display()))?;
-        // The namespace's root is a user that this process cannot name outside; nobody else gets past the directory above.
+        // World-writable, because the namespace's root is a user that this process cannot name outside; the parent
+        // directory keeps all others out.
         fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
         namespaces::enter_user_namespace(uids, gids)?;
         let opened =
@@ -143,20 +144,20 @@ impl LayerDirectory {
         Ok(Self { target: Target::open(Path::new("/"), form, Owners::Said)?, directory })
     }
 
-    /// Leaves nothing but the layer. Whoever keeps it sees to it that it is on the disk.
+    /// Removes everything but the layer. The caller syncs it to disk.
     fn finish(self) -> anyhow::Result<()> {
         drop(self.target);
         Ok(layer::remove(&self.directory, "work")?)
     }
 }
 
-/// The layer's root where it stands alone.
+/// The root for a layer that is unpacked alone.
 fn alone(fs: &Path) -> io::Result<PathBuf> {
     DirBuilder::new().mode(0o755).create(fs)?;
     Ok(fs.to_owned())
 }
 
-/// Its root where it is unpacked over others. What changes there is in `fs`.
+/// The root for a layer that is unpacked over others; its changes are in `fs`.
 fn over(lower: &[PathBuf], directory: &Path, fs: PathBuf) -> io::Result<PathBuf> {
     let root = stage::make_in_stage("root")?;
     stage::Overlay { lower, upper: fs, work: directory.join("work") }.mount(&root)?;

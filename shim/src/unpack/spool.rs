@@ -1,18 +1,18 @@
-//! A file that is still being written by another process, which tells how much of it is there.
+//! A file that another process is still writing, and that reports its length so far.
 
 use std::fs::File;
 use std::io::{self, Read};
 
-/// Bytes of one total.
+/// Size of one reported length, in bytes.
 const TOTAL_BYTES: usize = 8;
-/// Bytes read at once of the totals: only the last one counts.
+/// Most bytes of reports read at once: only the last report counts.
 const TOTALS_BYTES: usize = 512 * TOTAL_BYTES;
 
-/// Reads a file to its final length, and waits for what is not there yet.
+/// Reads a file to its final length, and waits for bytes that are not written yet.
 pub(super) struct Spool<T> {
     file: File,
     totals: T,
-    /// Bytes of a total that has not come whole.
+    /// Bytes of an incomplete report.
     begun: Vec<u8>,
     at: u64,
     there: u64,
@@ -20,12 +20,12 @@ pub(super) struct Spool<T> {
 }
 
 impl<T: Read> Spool<T> {
-    /// The file, what tells how much of it is there, and how long it will be.
+    /// The file, the reports of its length so far, and its final length.
     pub(super) fn new(file: File, totals: T, length: u64) -> Self {
         Self { file, totals, begun: Vec::new(), at: 0, there: 0, length }
     }
 
-    /// Waits until there is more.
+    /// Waits until more is written.
     fn wait(&mut self) -> io::Result<()> {
         let mut totals = [0; TOTALS_BYTES];
         let read = self.totals.read(&mut totals)?;

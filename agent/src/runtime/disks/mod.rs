@@ -1,14 +1,21 @@
-//! The writable disks of a node's instances: a fresh one for each, held to its size.
+//! The writable disks of a node's instances: a fresh one for each, limited to its size.
 //!
 //! ```text
 //!           reserve          start, shim makes `disk`      end, shim wipes it       shim gone
 //! Free ──────────────▶ Reserved ─────────────────▶ In use ───────────────▶ Wiped ─────────────▶ Free
-//!                         │ not started                                       │ something is left: wiped once more;
+//!                         │ not started                                       │ not empty: wiped once more;
 //!                         └──────────▶ Free                                   └ if that fails, never used again
 //! ```
 //!
-//! Whether a size is enforced is the backend's: slots that root has prepared, or nothing at all where the node's owner
-//! said so. Disks in memory need no backend; they are charged to the instance's memory.
+//! The backend enforces sizes: slots that root has prepared, or none if the node's owner chose so. Disks in memory need
+//! no backend; they are charged to the instance's memory.
+//!
+//! What fails, and what happens then:
+//! * No slot is large enough and free: the start is refused (`Capacity`), unless a prepared container can be ended for
+//!   it.
+//! * The shim dies before it has wiped its disk: the agent wipes it; until then no other instance gets it.
+//! * The wipe fails: the slot stays taken until the agent restarts, which tries again.
+//! * A slot is not limited any more, as after a restart of the machine: it is not used.
 
 pub(crate) mod slots;
 mod unenforced;
@@ -34,28 +41,28 @@ use crate::launch::LaunchError;
 /// Bytes of a state directory's digest in the name of its slots' directory.
 const NAME_DIGEST_BYTES: usize = 8;
 
-/// Where the disks come from. Remembers what is taken; all methods are quick.
+/// A source of disks. Tracks which are taken; no method blocks for long.
 pub(crate) trait Backend: fmt::Debug {
-    /// What holds a disk to its size.
+    /// How the size of a disk is enforced.
     fn limit(&self) -> DiskLimit;
 
-    /// The disks that there are.
+    /// The disks by size.
     fn slots(&self) -> Vec<DiskSlots>;
 
     /// How many of them are taken.
     fn taken(&self) -> u32;
 
-    /// Takes a free disk of at least this size; `None` where there is none.
+    /// Takes a free disk of at least this size, if there is one.
     fn take(&self, bytes: u64) -> Option<Disk>;
 
-    /// Takes the disk in this directory, which an instance of an earlier agent has.
+    /// Marks the disk in this directory as taken: an instance of an earlier agent has it.
     fn adopt(&self, path: &Path);
 
-    /// Gives a disk back. True if there is still something on it: then it must be wiped and given back again.
+    /// Returns a disk. True if it is not empty: then the caller must wipe it and return it again.
     fn give_back(&self, path: &Path) -> bool;
 
-    /// Takes the disks that are not empty and that nobody has taken: they must be wiped and given back. Until then nobody
-    /// else gets them, else the end of a wipe would make a disk free that has been given out meanwhile.
+    /// Takes all disks that are not empty and not taken: the caller must wipe and return them. They are marked as
+    /// taken, else the end of a wipe could free a disk that another instance has taken meanwhile.
     fn take_dirty(&self) -> Vec<PathBuf>;
 }
 
@@ -68,7 +75,7 @@ pub(crate) struct Disks {
 }
 
 impl Disks {
-    /// Looks what there is. Without enforcement, disks are directories below the node's state.
+    /// Finds the disks. Without enforcement, they are directories below the node's state.
     pub(crate) fn open(layout: &Layout, enforced: bool, in_memory: bool) -> io::Result<Self> {
         let backend: Box<dyn Backend> = if enforced {
             Box::new(Slots::probe(&slots_directory(layout.root()))?)
@@ -79,12 +86,12 @@ impl Disks {
         let DiskCapacity { limit, slots, .. } = disks.capacity();
         tracing::info!(%limit, in_memory, ?slots, "disks");
         if limit == DiskLimit::None {
-            tracing::warn!("no disk can be limited on this node: {}", ways_out(layout.root()));
+            tracing::warn!("no disk can be limited on this node: {}", advice(layout.root()));
         }
         Ok(disks)
     }
 
-    /// What there is in all.
+    /// All disks of the node.
     pub(crate) fn capacity(&self) -> DiskCapacity {
         DiskCapacity { limit: self.backend.limit(), in_memory: self.in_memory, slots: self.backend.slots() }
     }
@@ -94,7 +101,7 @@ impl Disks {
         self.backend.taken()
     }
 
-    /// Sets a disk aside.
+    /// Takes a free disk.
     pub(crate) fn take(&self, resources: &Resources) -> Result<Disk, LaunchError> {
         match (resources.disk_in_memory, self.in_memory) {
             (true, true) => Ok(Disk::Memory { bytes: resources.disk_bytes }),
@@ -109,7 +116,7 @@ impl Disks {
         }
     }
 
-    /// A disk that was set aside is this instance's.
+    /// Assigns a disk that was taken to an instance.
     pub(crate) fn give(&self, instance: InstanceId, disk: Disk) {
         self.given.borrow_mut().insert(instance, disk);
     }
@@ -126,12 +133,12 @@ impl Disks {
         LaunchError::new(RefusalCode::Capacity, text)
     }
 
-    /// The disk that was set aside.
+    /// The disk of an instance.
     pub(crate) fn of(&self, instance: InstanceId) -> Option<Disk> {
         self.given.borrow().get(&instance).cloned()
     }
 
-    /// An instance of an earlier agent has this disk.
+    /// Assigns a disk to an instance of an earlier agent.
     pub(crate) fn adopt(&self, instance: InstanceId, disk: Disk) {
         if let Disk::Directory { path } = &disk {
             self.backend.adopt(path);
@@ -139,24 +146,24 @@ impl Disks {
         self.give(instance, disk);
     }
 
-    /// An instance has ended, and whoever looked after it: its disk is free, unless it must be wiped first.
+    /// Releases the disk of an instance whose shim has ended. Returns its path if it must be wiped first.
     pub(crate) fn release(&self, instance: InstanceId) -> Option<PathBuf> {
         let disk = self.given.borrow_mut().remove(&instance)?;
         self.give_back(disk)
     }
 
-    /// The same for a disk that is no instance's.
+    /// Like `release`, for a disk that is assigned to no instance.
     pub(crate) fn give_back(&self, disk: Disk) -> Option<PathBuf> {
         let Disk::Directory { path } = disk else { return None };
         self.backend.give_back(&path).then_some(path)
     }
 
-    /// Has been wiped; tells whether it is free now.
+    /// Returns a disk that was wiped. False if it is still not empty.
     pub(crate) fn wiped(&self, path: &Path) -> bool {
         !self.backend.give_back(path)
     }
 
-    /// What is left of instances that nobody knows any more, to be wiped.
+    /// Takes the disks with data of unknown instances, to be wiped.
     pub(crate) fn take_dirty(&self) -> Vec<PathBuf> {
         self.backend.take_dirty()
     }
@@ -169,7 +176,7 @@ pub(crate) fn slots_directory(state: &Path) -> PathBuf {
     Path::new(SLOTS_ROOT).join(format!("{name}-{}", hex::encode(&digest[..NAME_DIGEST_BYTES])))
 }
 
-fn ways_out(state: &Path) -> String {
+fn advice(state: &Path) -> String {
     format!(
         "instances are refused unless their class has disk_in_memory = true. As root, `berth-agent prepare --state {} \
          --disk-slots 16x2GB` makes disks of a size; --disk-limit unenforced does without",

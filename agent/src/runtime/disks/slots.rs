@@ -1,5 +1,5 @@
-//! Slots: directories that root has made, each of which cannot hold more than its size, by a quota or because it is a
-//! file system of its own. Their names are `BYTES-NUMBER`. None is used that does not prove to be limited.
+//! Slots: directories that root has made, each limited to its size by a quota or because it is a file system of its
+//! own. Their names are `BYTES-NUMBER`. A slot is used only if it is found to be limited.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,10 +15,10 @@ use nix::unistd::Uid;
 
 use super::Backend;
 
-/// How much larger than its name says a slot may be: a file system needs room for its own tables.
+/// How much larger than its nominal size a slot may be: a file system needs room for its own tables.
 const MOST_PERCENT: u64 = 125;
 const MOST_MORE_BYTES: u64 = 64 << 20;
-/// How much smaller what it shows as its size may be.
+/// How much smaller its reported size may be.
 const LEAST_PERCENT: u64 = 90;
 
 /// The slots of a node.
@@ -37,7 +37,7 @@ struct Slot {
 }
 
 impl Slots {
-    /// Takes in all slots in the directory that are limited.
+    /// Finds all limited slots in the directory.
     pub(crate) fn probe(directory: &Path) -> io::Result<Self> {
         let mut slots = Vec::new();
         let mut limit = DiskLimit::None;
@@ -57,14 +57,14 @@ impl Slots {
     }
 }
 
-/// The size in a slot's name.
+/// The size in a slot's name, in bytes.
 fn nominal_bytes(path: &Path) -> Option<u64> {
     let (bytes, number) = path.file_name()?.to_str()?.split_once('-')?;
     number.parse::<u32>().ok()?;
     bytes.parse().ok()
 }
 
-/// What limits a slot; or why it is none.
+/// How a slot is limited; or why it cannot be used.
 fn limit_of(slot: &Path, bytes: u64) -> Result<DiskLimit, String> {
     let fault = |e: io::Error| e.to_string();
     let parent = slot.parent().ok_or("it has no parent")?;
@@ -104,7 +104,7 @@ impl Backend for Slots {
         u32::try_from(taken).unwrap_or(u32::MAX)
     }
 
-    /// The smallest that is large enough: they are in order.
+    /// Takes the smallest that is large enough: they are sorted by size.
     fn take(&self, bytes: u64) -> Option<Disk> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.iter_mut().find(|slot| !slot.taken && slot.bytes >= bytes && !slot.used.exists())?;
@@ -166,21 +166,21 @@ mod tests {
         assert_eq!(take(1), None);
         fs::create_dir(&first).unwrap();
         assert!(slots.give_back(&first));
-        assert_eq!(take(1), None, "what is not empty is not given out");
+        assert_eq!(take(1), None, "a slot that is not empty is not given out");
         fs::remove_dir(&first).unwrap();
         assert!(!slots.give_back(&first));
         assert_eq!(take(1), Some(first));
     }
 
     #[test]
-    fn what_is_being_wiped_is_nobodys_even_once_it_is_empty() {
+    fn a_slot_that_is_being_wiped_stays_taken_even_once_it_is_empty() {
         let directory = tempfile::tempdir().unwrap();
         let slots = slots(directory.path(), &["100-0"]);
         let used = directory.path().join("100-0").join(USED);
         fs::create_dir(&used).unwrap();
         assert_eq!(slots.take_dirty(), std::slice::from_ref(&used));
         assert_eq!(slots.take_dirty(), [] as [PathBuf; 0], "one wipe is enough");
-        // The wipe is through, but its end is not known yet.
+        // The wipe is done, but the agent does not know yet.
         fs::remove_dir(&used).unwrap();
         assert_eq!(slots.take(1), None);
         assert!(!slots.give_back(&used));

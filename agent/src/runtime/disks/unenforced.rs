@@ -1,4 +1,4 @@
-//! Disks that are as large as the node's own: for machines whose owner trusts what runs there.
+//! Disks without a limit, for nodes whose owner trusts the apps.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ impl Backend for Unenforced {
 
     fn adopt(&self, _path: &Path) {}
 
-    /// What is left goes with the shim's own directory.
+    /// Always false: the disk is removed with the shim's directory.
     fn give_back(&self, _path: &Path) -> bool {
         false
     }

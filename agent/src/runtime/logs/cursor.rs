@@ -1,7 +1,7 @@
-//! Reads the log of one instance from a place on, while it may be written and rotated.
+//! Reads the log of one instance from an offset on, while it may be written and rotated.
 //!
-//! The file that is read stays open: renamed or removed, it can be read to its end. Then the file is looked for that goes
-//! on there. Where there is none any more, the reader is told how much it has missed.
+//! The current file stays open, so it can be read to its end even if it is renamed or removed. Then the file that
+//! continues at that offset is opened. If that was removed already, the number of missed bytes is reported.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use berth_common::wire::logs::LogStream;
 use berth_shim::log::line::{self, ParsedLine, older};
 
-/// Bytes read at once: every log that is followed has so many.
+/// Size of the read buffer, which every followed log has.
 const BUFFER_BYTES: usize = 8 * 1024;
-/// Longest line that is read in one piece: longer than any that is written.
+/// Longest line that is read in one piece: longer than any that the shim writes.
 const MAX_LINE_BYTES: usize = 64 * 1024;
-/// Bytes looked at at once on the way back from a log's end.
+/// Bytes read at once when searching backwards from a log's end.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// One line of a log.
@@ -24,22 +24,22 @@ pub(super) struct LogLine {
     pub(super) time_ms: u64,
     pub(super) stream: LogStream,
     pub(super) text: Vec<u8>,
-    /// The place behind it.
+    /// The offset after it.
     pub(super) next: u64,
 }
 
-/// A place in a log that is read.
+/// A position in a log.
 #[derive(Debug)]
 pub(super) struct Cursor {
     path: PathBuf,
     open: Option<Open>,
-    /// How far was read, if the beginning of what there is was left behind.
+    /// The offset of the next byte; `None` before anything was read.
     at: Option<u64>,
-    /// A line whose end was not written yet.
+    /// A line whose end is not written yet.
     partial: Vec<u8>,
     /// The time of the last line.
     last_ms: u64,
-    /// What is to be told before the next line.
+    /// Missed bytes to report before the next line.
     missed: u64,
 }
 
@@ -49,24 +49,24 @@ struct Open {
     id: FileId,
 }
 
-/// Which file it is, whatever it is called.
+/// Device and inode: identifies a file whatever its name.
 type FileId = (u64, u64);
 
 /// A file of a log.
 struct Candidate {
     file: File,
     id: FileId,
-    /// Where it begins in its log.
+    /// The offset of its beginning in the log.
     start: u64,
 }
 
 impl Cursor {
-    /// At this place of the log in this file, or at the beginning of what there is.
+    /// At this offset, or at the oldest byte that exists.
     pub(super) fn new(path: PathBuf, at: Option<u64>) -> Self {
         Self { path, open: None, at, partial: Vec::new(), last_ms: 0, missed: 0 }
     }
 
-    /// The next line, or `None` where nothing more is there yet.
+    /// The next line, or `None` if no more is written yet.
     pub(super) fn next(&mut self) -> io::Result<Option<LogLine>> {
         if self.open.is_none() && !self.open_next(None)? {
             return Ok(None);
@@ -76,7 +76,7 @@ impl Cursor {
                 return Ok(Some(said));
             }
             let Some(id) = self.replaced()? else { return Ok(None) };
-            // Nothing is written to it any more, and something may have been just before.
+            // It was replaced, so no more is written to it, but something may have been written just before.
             if let Some(said) = self.read_on()? {
                 return Ok(Some(said));
             }
@@ -87,12 +87,12 @@ impl Cursor {
         }
     }
 
-    /// The place behind the last line.
+    /// The offset after the last line.
     pub(super) fn place(&self) -> u64 {
         self.at.unwrap_or(0).saturating_sub(self.partial.len() as u64)
     }
 
-    /// Lets go of the file. Reading goes on at the same place.
+    /// Closes the file. Reading continues at the same offset.
     pub(super) fn close(&mut self) {
         self.at = self.at.map(|_| self.place());
         self.partial.clear();
@@ -101,7 +101,7 @@ impl Cursor {
 
     fn read_on(&mut self) -> io::Result<Option<LogLine>> {
         while let Some(bytes) = self.read_line()? {
-            if let Some(said) = self.understand(bytes) {
+            if let Some(said) = self.parse_line(bytes) {
                 return Ok(Some(said));
             }
         }
@@ -124,7 +124,7 @@ impl Cursor {
         Ok(Some(line))
     }
 
-    fn understand(&mut self, bytes: Vec<u8>) -> Option<LogLine> {
+    fn parse_line(&mut self, bytes: Vec<u8>) -> Option<LogLine> {
         let next = self.at.unwrap_or(0);
         let said = match line::parse(&bytes) {
             ParsedLine::Start { .. } => return None,
@@ -139,23 +139,24 @@ impl Cursor {
         Some(said)
     }
 
-    /// How many bytes were gone before they could be read, once.
+    /// How many bytes were removed before they could be read; resets the number.
     pub(super) fn take_missed(&mut self) -> u64 {
         std::mem::take(&mut self.missed)
     }
 
-    /// The file that is read, if another one has taken its place.
+    /// The id of the current file, if another one has replaced it.
     fn replaced(&self) -> io::Result<Option<FileId>> {
         let Some(open) = &self.open else { return Ok(None) };
         match fs::metadata(&self.path) {
             Ok(now) => Ok((id(&now) != open.id).then_some(open.id)),
-            // Between two names, or removed for good.
+            // In the middle of a rotation, or removed for good.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Opens the file with the place that is wanted, but for the one that was read to its end; or else the next one.
+    /// Opens the file that contains the current offset, except the one that was read to its end; or else the next newer
+    /// one.
     fn open_next(&mut self, exhausted: Option<FileId>) -> io::Result<bool> {
         let mut candidates = files(&self.path)?;
         candidates.retain(|candidate| Some(candidate.id) != exhausted);
@@ -178,7 +179,8 @@ fn id(metadata: &fs::Metadata) -> FileId {
     (metadata.dev(), metadata.ino())
 }
 
-/// The files of a log that hold anything, the older one first: what is renamed meanwhile is found twice, not missed.
+/// The files of a log that are not empty, the older one first: in this order a concurrent rename shows a file twice
+/// rather than not at all.
 fn files(path: &Path) -> io::Result<Vec<Candidate>> {
     let mut found = Vec::new();
     for path in [older(path), path.to_owned()] {
@@ -206,24 +208,24 @@ fn candidate(mut file: File) -> io::Result<Option<Candidate>> {
     Ok(Some(Candidate { file, id, start }))
 }
 
-/// The place from which on a log has so many lines, or `None` where it has no more than that.
+/// The offset from which on a log has this many lines, or `None` if it has no more than that.
 pub(super) fn place_of_last(path: &Path, mut lines: u64) -> io::Result<Option<u64>> {
     for mut candidate in files(path)?.into_iter().rev() {
         match last_lines(&mut candidate.file, lines)? {
             Back::Found(offset) => return Ok(Some(candidate.start + offset)),
-            // The first line of a file that is not the first holds nothing of the app.
+            // Later files of a log begin with a line of Berth's, which is not counted.
             Back::Only(found) => lines -= found.saturating_sub(u64::from(candidate.start > 0)).min(lines),
         }
     }
     Ok(None)
 }
 
-/// What a look back in one file has come to.
+/// The result of searching one file backwards.
 #[derive(Debug, PartialEq, Eq)]
 enum Back {
-    /// Behind this offset there are as many lines as were wanted.
+    /// From this offset on there are as many lines as wanted.
     Found(u64),
-    /// It has only so many lines.
+    /// It has fewer: this many lines.
     Only(u64),
 }
 
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_too_slow_is_told_how_much_it_missed() {
+    fn a_reader_that_is_too_slow_gets_the_size_of_the_gap() {
         let mut writer = Writer::new(2000);
         let mut cursor = writer.cursor();
         writer.say(0..5);
@@ -320,10 +322,10 @@ mod tests {
         let mut late = numbers(&mut cursor);
         let missed = cursor.take_missed();
         assert!(missed > 0, "nothing was missed");
-        // The file that was open is read to its end, whatever became of it; then there is one gap.
+        // The open file is read to its end although it was removed; then there is one gap.
         let gaps = late.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
         assert!(gaps == 1 && late.pop() == Some(499), "{gaps} gaps");
-        // A reader that comes back from elsewhere: the place that it names is long gone.
+        // A reader that resumes at an offset that was removed long ago.
         let mut back = Cursor::new(writer.path.clone(), Some(place));
         let first = back.next().unwrap().unwrap();
         let length = first.next - place - back.take_missed();
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_comes_back_goes_on_where_it_was() {
+    fn a_reader_resumes_where_it_was() {
         let mut writer = Writer::new(4000);
         writer.say(0..10);
         let mut cursor = writer.cursor();

@@ -1,11 +1,11 @@
-//! The logs of a node's instances: which there are, whose, and for how long they are kept. The shims
-//! write them (`berth_shim::log`); `reader` reads them, for edges.
+//! The logs of a node's instances: their index and their retention. The shims write them (`berth_shim::log`); `reader`
+//! reads them, for edges.
 //!
 //! ```text
-//! logs/ID.json      whose log it is, since when, and for how long it is kept; written before the instance runs
-//! logs/ID.log       what it writes now
-//! logs/ID.log.1     what it wrote before
-//! logs/ID.log.next  the next file, for the moment before it takes its place
+//! logs/ID.json      its entry: owner, object, start and retention; written before the instance runs
+//! logs/ID.log       the current file
+//! logs/ID.log.1     the file before
+//! logs/ID.log.next  the next file, only during a rotation
 //! ```
 
 mod cursor;
@@ -26,11 +26,11 @@ use serde::{Deserialize, Serialize};
 pub use self::reader::{Reader, Rest};
 use crate::launch::Launch;
 
-/// Most logs kept on a node, those of ended instances first to go. With their number every look through them stays short.
+/// Most logs kept on a node; those of ended instances are removed first. Bounds the time of each search through them.
 const MAX_LOGS: usize = 256;
-/// Most bytes that the logs of a node's ended instances take: what the output of the living may take is up to their apps.
+/// Most bytes of the logs of a node's ended instances. Those of living ones are bounded by their apps' settings.
 const MAX_BYTES: u64 = 4 << 30;
-/// Digits of an instance's id, with which the names of its files begin.
+/// Digits of an instance's id, which its file names begin with.
 const ID_DIGITS: usize = 32;
 
 /// The directory of a node's logs.
@@ -39,16 +39,16 @@ pub struct Logs {
     directory: PathBuf,
 }
 
-/// Whose a log is.
+/// The entry of a log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogEntry {
     /// The instance.
     pub instance: InstanceId,
     /// The object that it was for.
     pub object: ObjectKey,
-    /// Which of the object's instances it was.
+    /// Its generation.
     pub generation: Generation,
-    /// The edge that it belongs to.
+    /// The edge that owns it.
     pub owner: EdgeId,
     /// When it was started, in milliseconds since 1970.
     pub started_ms: u64,
@@ -57,7 +57,7 @@ pub struct LogEntry {
 }
 
 impl LogEntry {
-    /// That of an instance that is started now.
+    /// The entry of an instance that is started now.
     pub fn of(launch: &Launch) -> Self {
         let retention = launch.start.logs.bounded().retention;
         Self {
@@ -71,7 +71,7 @@ impl LogEntry {
     }
 }
 
-/// What a look through the directory has found.
+/// The logs found in the directory.
 #[derive(Debug, Default)]
 struct Listed {
     present: HashSet<InstanceId>,
@@ -85,7 +85,7 @@ struct Files {
     bytes: u64,
     /// When one of them was last written.
     written: Option<SystemTime>,
-    /// The same of the older one.
+    /// When the older one was last written.
     older: Option<(PathBuf, SystemTime)>,
 }
 
@@ -95,7 +95,7 @@ impl Logs {
         Self { directory: directory.into() }
     }
 
-    /// The log of one instance.
+    /// The log file of one instance.
     pub(crate) fn path(&self, instance: InstanceId) -> PathBuf {
         self.directory.join(format!("{instance}.log"))
     }
@@ -104,12 +104,12 @@ impl Logs {
         self.directory.join(format!("{instance}.json"))
     }
 
-    /// Says whose a log is, before anything is written to it.
+    /// Writes the entry of a log, before anything is written to the log.
     pub fn enter(&self, entry: &LogEntry) -> io::Result<()> {
         write_json_fast(&self.entry_path(entry.instance), entry)
     }
 
-    /// Which logs there are; whose, of those that are not known.
+    /// All logs in the directory; and the entries of those that are not known yet.
     fn entries(&self, known: &HashSet<InstanceId>) -> io::Result<Listed> {
         let mut listed = Listed::default();
         for found in fs::read_dir(&self.directory)? {
@@ -117,14 +117,15 @@ impl Logs {
             let Some(instance) = instance_of(&path).filter(|_| is_entry(&path)) else { continue };
             listed.present.insert(instance);
             if !known.contains(&instance) {
-                // One that is removed just now, or was written by another version, is not there.
+                // An entry that was removed just now, or was written by another version, is skipped.
                 listed.new.extend(read_json::<LogEntry>(&path).ok().flatten());
             }
         }
         Ok(listed)
     }
 
-    /// Removes what is too old, and the oldest of what is too much. What belongs to the living is only removed for its age.
+    /// Removes logs that are too old, and the oldest ones if there are too many. Those of living instances are only
+    /// removed by age.
     pub(crate) fn prune(&self, living: &HashSet<InstanceId>, now: SystemTime) -> io::Result<()> {
         let mut ended = Vec::new();
         let logs = self.files()?;
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_go_when_they_are_older_than_their_app_wants() {
+    fn logs_older_than_their_retention_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let logs = Logs::at(directory.path());
         let gone = log(&logs, 1, 2 * DAY, DAY);
@@ -252,14 +253,14 @@ mod tests {
             logs.path(living).exists() && !older(&logs.path(living)).exists(),
             "only its old file is too old"
         );
-        // What no version of this has written is left alone.
+        // Other files are left alone.
         fs::write(directory.path().join("notes"), "x").unwrap();
         logs.prune(&HashSet::new(), SystemTime::now() + 40 * DAY).unwrap();
         assert!(left(&logs).is_empty() && fs::read_dir(directory.path()).unwrap().count() == 1);
     }
 
     #[test]
-    fn the_oldest_of_too_many_go_and_none_of_the_living() {
+    fn the_oldest_of_too_many_are_removed_and_none_of_living_instances() {
         let directory = tempfile::tempdir().unwrap();
         let logs = Logs::at(directory.path());
         let all: Vec<_> = (0..u16::try_from(MAX_LOGS).unwrap() + 3)
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_a_word_whose_it_is_goes_like_the_others() {
+    fn a_log_without_an_entry_is_removed_like_the_others() {
         let directory = tempfile::tempdir().unwrap();
         let logs = Logs::at(directory.path());
         let id = log(&logs, 1, 8 * DAY, DAY);

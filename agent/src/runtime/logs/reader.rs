@@ -1,12 +1,12 @@
-//! Reads the logs of an object or an app, in the order of time, a batch at a time: what is there, and with `follow` what
-//! comes. Blocks for as long as the disk does; holds no more than a batch and a line of each log.
+//! Reads the logs of an object or an app, merged by time, in batches: existing lines, and with `follow` new ones.
+//! Blocks on disk reads; holds no more than a batch and one line of each log.
 //!
 //! ```text
-//!           ┌── a line is there ──▶ ahead (by time) ──it is its turn──▶ batch
-//! log ──────┤                          ▲
-//!           └── nothing yet ──▶ idle ──┘ looked at again at the next batch
-//!                                │ its instance has ended, or nobody follows
-//!                                └──────────────────▶ done
+//!           ┌── has a line ───▶ ahead (by time) ──earliest of all──▶ batch
+//! log ──────┤                      ▲
+//!           └── nothing yet ▶ idle ┘ checked again with the next batch
+//!                               │ its instance has ended, or without `follow`
+//!                               └──────────────────▶ done
 //! ```
 
 use std::cmp::Reverse;
@@ -22,61 +22,61 @@ use berth_shim::log::line::unix_ms;
 use super::cursor::{Cursor, LogLine, place_of_last};
 use super::{LogEntry, Logs};
 
-/// Bytes of text and names of a batch, after which no line is added. Written as JSON with every byte escaped, a batch with
-/// one more line of the longest kind still fits into a frame.
+/// Bytes of text and names after which a batch is full. As JSON with every byte escaped, such a batch and one more line
+/// of the greatest length still fit into a frame.
 const BATCH_BYTES: usize = 64 * 1024;
-/// Lines of a batch.
+/// Most lines of a batch.
 const BATCH_LINES: usize = 1000;
-/// Lines that are looked at for one batch, wanted or not: a reader that is given up stops soon.
+/// Most lines read for one batch, including skipped ones, so that an abandoned reader stops soon.
 const MAX_LOOKS: usize = 50_000;
-/// For how long a directory's time does not tell a change from the one before: file systems count it coarsely.
+/// Resolution of a directory's modification time, with a margin: within it, two changes may have the same time.
 const COARSE: Duration = Duration::from_secs(1);
 
-/// What there may be after a batch.
+/// What follows a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// More, at once.
+    /// More lines are available.
     More,
-    /// More, once it is written.
+    /// More lines may be written later.
     Later,
-    /// Nothing ever.
+    /// No more lines will come.
     Nothing,
 }
 
-/// A reader.
+/// A reader of merged logs.
 #[derive(Debug)]
 pub struct Reader {
     logs: Logs,
     owner: EdgeId,
     ask: ReadLogs,
-    /// Lines behind this moment are not wanted, or come later.
+    /// Lines after this time are new: skipped without `follow`, else sent after the existing ones.
     opened_ms: u64,
-    /// Where an earlier reader came to.
+    /// The offsets where an earlier reader ended.
     after: HashMap<InstanceId, u64>,
     sources: BTreeMap<usize, Source>,
-    /// Numbers them.
+    /// The number of sources so far, used as the key of the next one.
     added: usize,
-    /// Those whose next line is known, or that may have one no earlier than this.
+    /// Sources by the time of their next line, or a lower bound of it.
     ahead: BinaryHeap<Reverse<(u64, usize)>>,
     idle: Vec<usize>,
-    /// Lines to be left out before the first that is wanted.
+    /// Lines to skip before the first one that is sent.
     skip: u64,
     caught_up: bool,
-    /// When the directory was last changed, as far as is known.
+    /// The directory's modification time at the last search.
     seen: Option<SystemTime>,
 }
 
-/// A log that is read.
+/// A log that is being read.
 #[derive(Debug)]
 struct Source {
     entry: LogEntry,
     cursor: Cursor,
     next: Option<LogLine>,
-    /// How far it was read, or its lines are not wanted.
+    /// The offset up to which its lines were sent or skipped.
     place: u64,
-    /// Nothing comes any more.
+    /// No more lines will come.
     done: bool,
-    /// From which moment on its lines are wanted.
+    /// Lines before this time are skipped.
     since_ms: u64,
 }
 
@@ -109,7 +109,7 @@ impl Reader {
         }
     }
 
-    /// How many lines there are. Those behind a place that was named count as none: all of them are wanted.
+    /// Counts the lines. Lines after a resume offset do not count: all of them are sent.
     fn count(mut self) -> io::Result<u64> {
         let mut count = 0;
         loop {
@@ -122,7 +122,7 @@ impl Reader {
         }
     }
 
-    /// The next lines. `alive` are the instances that may still write: as they were before this was called.
+    /// The next lines. `alive`: the instances that may still write, determined before this call.
     pub fn batch(&mut self, alive: &HashSet<InstanceId>) -> io::Result<(LogBatch, Rest)> {
         self.look_for_logs()?;
         let mut looks = 0;
@@ -149,25 +149,25 @@ impl Reader {
         Ok((LogBatch { records, caught_up }, rest))
     }
 
-    /// Takes a source's next line, with a remark before it where others were missed.
+    /// Takes a source's next line, after a remark if bytes before it were missed.
     fn take(&mut self, index: usize) -> Vec<LogRecord> {
         let Some(source) = self.sources.get_mut(&index) else { return Vec::new() };
-        let Some(said) = source.next.take() else { return Vec::new() };
-        source.place = said.next;
+        let Some(line) = source.next.take() else { return Vec::new() };
+        source.place = line.next;
         let missed = source.cursor.take_missed();
-        let remark = (missed > 0).then(|| source.remark(&said, missed));
+        let remark = (missed > 0).then(|| source.remark(&line, missed));
         let free = !self.after.contains_key(&source.entry.instance);
-        if free && self.skip > 0 && said.stream != LogStream::Berth {
+        if free && self.skip > 0 && line.stream != LogStream::Berth {
             self.skip -= 1;
             return Vec::new();
         }
-        let record = source.record(said);
-        // Before the first line that is wanted, remarks are not either.
+        let record = source.record(line);
+        // Skipped lines have no remarks.
         let wanted = self.skip == 0 || !free;
         remark.into_iter().chain([record]).filter(|_| wanted).collect()
     }
 
-    /// Finds a source's next line that is wanted, and gives it its place.
+    /// Finds a source's next line that is not skipped, and queues the source by its time.
     fn advance(&mut self, index: usize, alive: &HashSet<InstanceId>, looks: &mut usize) -> io::Result<()> {
         let Some(source) = self.sources.get_mut(&index) else { return Ok(()) };
         loop {
@@ -181,27 +181,27 @@ impl Reader {
                     }
                     return Ok(());
                 }
-                Some(said) if said.time_ms > self.opened_ms && !self.ask.follow => {
+                Some(line) if line.time_ms > self.opened_ms && !self.ask.follow => {
                     source.end();
                     return Ok(());
                 }
-                Some(said) if said.time_ms < source.since_ms => {
-                    source.place = said.next;
+                Some(line) if line.time_ms < source.since_ms => {
+                    source.place = line.next;
                     if *looks >= MAX_LOOKS {
-                        self.ahead.push(Reverse((said.time_ms, index)));
+                        self.ahead.push(Reverse((line.time_ms, index)));
                         return Ok(());
                     }
                 }
-                Some(said) => {
-                    self.ahead.push(Reverse((said.time_ms, index)));
-                    source.next = Some(said);
+                Some(line) => {
+                    self.ahead.push(Reverse((line.time_ms, index)));
+                    source.next = Some(line);
                     return Ok(());
                 }
             }
         }
     }
 
-    /// Takes in the logs that are wanted and not known yet.
+    /// Adds the matching logs that are not known yet.
     fn look_for_logs(&mut self) -> io::Result<()> {
         if self.seen.is_some() && !self.ask.follow {
             return Ok(());
@@ -214,7 +214,7 @@ impl Reader {
         self.seen = Some(changed);
         let known: HashSet<_> = self.sources.values().map(|source| source.entry.instance).collect();
         let listed = self.logs.entries(&known)?;
-        // A reader that stays for months meets any number of them.
+        // Ended sources are dropped, since a follower may run for months.
         self.sources.retain(|_, source| !source.done || listed.present.contains(&source.entry.instance));
         for entry in listed.new {
             if entry.owner == self.owner && self.ask.of.wants(&entry.object) {
@@ -229,12 +229,12 @@ impl Reader {
         let now_ms = unix_ms(SystemTime::now());
         let (at, since_ms) = match (self.after.get(&entry.instance), self.ask.tail) {
             (Some(at), _) => (Some(*at), 0),
-            // What begins later is wanted from its beginning.
+            // A log that begins later is read from its beginning.
             (None, Some(tail)) if !self.caught_up => (place_of_last(&path, tail.into())?, self.ask.since_ms),
             (None, _) => (None, self.ask.since_ms),
         };
         let since_ms = since_ms.max(now_ms.saturating_sub(entry.retention_ms));
-        // No line of it is earlier, but for those of a clock that was set back.
+        // A lower bound of its first line's time, unless the clock was set back.
         self.ahead.push(Reverse((entry.started_ms, self.added)));
         let (cursor, place) = (Cursor::new(path, at), at.unwrap_or(0));
         self.sources.insert(self.added, Source { entry, cursor, next: None, place, done: false, since_ms });
@@ -242,7 +242,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Where each log was read to; of too many, the newest.
+    /// The offset of each log; if there are too many, of the newest ones.
     fn places(&self) -> Vec<LogPlace> {
         let place = |source: &Source| LogPlace { instance: source.entry.instance, at: source.place };
         let mut sources: Vec<_> = self.sources.values().collect();
@@ -257,8 +257,8 @@ impl Source {
         self.done = true;
     }
 
-    fn record(&self, said: LogLine) -> LogRecord {
-        let LogLine { time_ms, stream, text, next } = said;
+    fn record(&self, line: LogLine) -> LogRecord {
+        let LogLine { time_ms, stream, text, next } = line;
         let text = String::from_utf8_lossy(&text).into_owned();
         LogRecord {
             time_ms,
@@ -273,9 +273,9 @@ impl Source {
     fn remark(&self, before: &LogLine, missed: u64) -> LogRecord {
         let text =
             format!("[{missed} bytes of output are missing: they were removed before they could be read]");
-        let said =
+        let line =
             LogLine { time_ms: before.time_ms, stream: LogStream::Berth, text: text.into_bytes(), next: 0 };
-        self.record(said)
+        self.record(line)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_common::ids::InstanceId;
 use berth_common::wire::call::{Call, Start, Stop};
-pub(super) use berth_protocol::edge::Asked;
+pub(super) use berth_protocol::edge::PendingCall;
 
 /// The starts that were given to a link and that its node has not replied to, wherever they are on the way. Clones
 /// share the set.
@@ -74,18 +74,18 @@ impl Outbox {
     }
 
     /// The next call to send, if there is one.
-    pub(super) fn next(&mut self) -> Option<(Asked, Call)> {
+    pub(super) fn next(&mut self) -> Option<(PendingCall, Call)> {
         self.with(berth_protocol::edge::Outbox::next_call)
     }
 
     /// The node has replied to a call. Returns the start, if that was one.
-    pub(super) fn answered(&mut self, asked: &Asked) -> Option<Box<Start>> {
+    pub(super) fn answered(&mut self, asked: &PendingCall) -> Option<Box<Start>> {
         self.with(|orders| orders.answered(asked))
     }
 
     /// The node has reported an instance: its start, if not replied to yet, has arrived.
     pub(super) fn reported(&mut self, instance: InstanceId) {
-        self.with(|orders| orders.told_of(instance));
+        self.with(|orders| orders.reported(instance));
     }
 
     /// The connection is lost, and all missing replies with it.

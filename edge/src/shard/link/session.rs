@@ -20,7 +20,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{self, CallError};
-use super::outbox::Asked;
+use super::outbox::PendingCall;
 use super::{Command, Link, TERM};
 use crate::prepared::PreparedContainers;
 
@@ -71,7 +71,7 @@ enum WatchEvent {
 
 /// A call that was sent.
 enum Sent {
-    Order(Asked),
+    Order(PendingCall),
     Renew,
     Prepare,
 }
@@ -326,9 +326,9 @@ async fn changed(prepared: &mut Option<PreparedContainers>) -> Prepare {
 
 fn name(sent: &Sent) -> &'static str {
     match sent {
-        Sent::Order(Asked::Start(_)) => "start",
-        Sent::Order(Asked::Stop(_)) => "stop",
-        Sent::Order(Asked::Forget(_)) => "forget",
+        Sent::Order(PendingCall::Start(_)) => "start",
+        Sent::Order(PendingCall::Stop(_)) => "stop",
+        Sent::Order(PendingCall::Forget(_)) => "forget",
         Sent::Renew => "renew",
         Sent::Prepare => "prepare",
     }

@@ -1,4 +1,5 @@
-//! Layers that want out, or that two programs would read differently. Each test looks at what lies beside the directory.
+//! Layers that want out, or that two programs would read differently. Each test looks at what lies beside the
+//! directory.
 
 use super::archive::{block, number};
 use super::*;
@@ -136,8 +137,8 @@ fn kinds_that_mean_nothing_are_refused() {
     }
 }
 
-/// The size in an extended header counts for the file, and only for it: a program that read another one would find other
-/// entries.
+/// The size in an extended header counts for the file, and only for it: a program that read another one would find
+/// other entries.
 #[test]
 fn sizes_are_read_in_one_way() {
     let inner = Tar::default().file("smuggled", "x").cut(1024);

@@ -1,4 +1,4 @@
-//! How a container ends: signals, the kill, what the end of each process says, and what is left.
+//! The end of a container: signals, the kill, the outcome from its processes' exits, and the cleanup.
 
 use std::fs;
 use std::io;
@@ -20,19 +20,19 @@ use crate::metering::Ended;
 use crate::state_files::wipe;
 use crate::state_files::write_json;
 
-/// Pause before everything is killed once more, should a process have been forked away meanwhile.
+/// Delay before everything is killed again, in case a process was forked meanwhile.
 const KILL_AGAIN: Duration = Duration::from_millis(500);
 
-/// What a shim's directory holds at its end.
+/// What remains after a container's end.
 pub(super) struct Remains {
-    /// Their connections end with the shim, and tell them that the disk is wiped.
+    /// Their connections are closed when the shim exits, which signals that the disk is wiped.
     _agents: Agents,
     pub(super) directory: Directory,
     pub(super) has_disk: bool,
     pub(super) has_record: bool,
 }
 
-/// Leaves the directory itself, which lies in one that this process may not change any more, to the supervisor.
+/// Empties the directory. The supervisor removes it, because Landlock denies this process changes to its parent.
 pub(super) fn empty(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -47,7 +47,7 @@ pub(super) fn failed(message: String) -> Outcome {
 
 impl Shim {
     pub(super) fn stop(&mut self, signal: i32, grace: Duration) {
-        // The end of time is as good as a grace that overflows it.
+        // A grace that overflows never expires.
         let at = Instant::now().checked_add(grace);
         self.stop = match (self.stop, at) {
             (Some(earlier), Some(at)) => Some(earlier.min(at)),
@@ -60,7 +60,7 @@ impl Shim {
         match (self.state, Signal::try_from(signal)) {
             (_, Ok(Signal::SIGKILL)) => self.stop = Some(Instant::now()),
             (State::Running { init }, Ok(signal)) => drop(kill(init, signal)),
-            (State::Making | State::Created { .. }, Ok(_)) => self.asked = Some(signal),
+            (State::Making | State::Created { .. }, Ok(_)) => self.pending_signal = Some(signal),
             (_, Err(_)) => {}
         }
     }
@@ -73,16 +73,17 @@ impl Shim {
     }
 
     pub(super) fn kill_all(&mut self) {
-        // A builder that waits for this word gives up without it, and leaves the container's first process to the shim.
-        self.go = None;
+        // A builder that waits for the assignment gives up when its pipe closes, and the shim inherits the first
+        // process.
+        self.start_pipe = None;
         if let State::Created { init } | State::Running { init } = self.state {
-            // Its pid namespace dies with it, and so do all processes in it.
+            // Killing the first process ends all processes of its pid namespace.
             let _ = kill(init, Signal::SIGKILL);
         }
         self.cgroup.kill();
     }
 
-    /// Reaps whatever has ended; tells how the app did once it has.
+    /// Reaps ended processes. Returns the app's outcome once it has ended.
     pub(super) fn reap(&mut self, builder: Pid) -> io::Result<Option<Outcome>> {
         while self.signals.read_signal()?.is_some() {}
         let mut outcome = None;
@@ -99,7 +100,7 @@ impl Shim {
         }
     }
 
-    /// What the end of a process says of the container.
+    /// The container's outcome from the exit of a process, if it is decisive.
     fn ended(&self, status: WaitStatus, builder: Pid) -> Option<Outcome> {
         let init = match self.state {
             State::Created { init } | State::Running { init } => Some(init),
@@ -120,26 +121,26 @@ impl Shim {
         }
     }
 
-    /// The app runs, and its life is measured from here on.
+    /// Records the start of the app, from which its usage is measured.
     pub(super) fn note_start(&mut self) {
         let cpu_us = self.cgroup.cpu_us();
         if let Err(error) = self.meter.start(&self.directory.path(), cpu_us) {
-            // As long as this process lives, it knows.
+            // Only needed if this process dies.
             eprintln!("note the start of an instance: {error}");
         }
     }
 
-    /// Its first process is gone.
+    /// Records the end of its first process.
     pub(super) fn note_end(&mut self, outcome: &Outcome, reports: &Reports) {
-        let was_let_go = self.assignment.is_some() && self.go.is_none() && outcome.code.is_some();
-        // It ran and ended before this process came to see that it ran.
-        if matches!(self.state, State::Created { .. }) && was_let_go && reports.failure().is_none() {
+        let was_started = self.assignment.is_some() && self.start_pipe.is_none() && outcome.code.is_some();
+        // It ran and ended before this process noticed that it ran.
+        if matches!(self.state, State::Created { .. }) && was_started && reports.failure().is_none() {
             self.note_start();
         }
         self.meter.end();
     }
 
-    /// Puts the real reason in place of a symptom.
+    /// Replaces a symptom by its cause.
     pub(super) fn explain(&self, outcome: Outcome, reports: &Reports) -> Outcome {
         if let Some(message) = reports.failure() {
             return failed(message);
@@ -158,8 +159,8 @@ impl Shim {
         outcome
     }
 
-    /// Leaves nothing of the container but its disk, and the record of its end if it was an instance's; then tells whoever
-    /// listens.
+    /// Removes everything of the container except its disk, records its end if it was an instance, and then reports it
+    /// to all agents.
     pub(super) fn end(mut self, outcome: Outcome) -> anyhow::Result<Remains> {
         self.kill_all();
         self.meter.end();
@@ -177,7 +178,7 @@ impl Shim {
             let ended = Ended { outcome: outcome.clone(), metered: metered.clone() };
             write_json(&self.directory.path().join("exit.json"), &ended)?;
         }
-        self.agents.tell(&ShimEvent::Exited { outcome, metered });
+        self.agents.send(&ShimEvent::Exited { outcome, metered });
         results.into_iter().collect::<io::Result<()>>()?;
         Ok(Remains { _agents: self.agents, directory: self.directory, has_disk: self.has_disk, has_record })
     }

@@ -1,0 +1,339 @@
+//! PooledShim containers, made ahead of need up to the start of their app: an instance of the same recipe takes one and
+//! runs within a few milliseconds.
+//!
+//! ```text
+//!           room: disk and memory     shim: held            an instance of an equal recipe
+//! (wanted) ──────────────────▶ making ───────────▶ ready ────────────────────────────────▶ the instance's
+//!     ▲                           │ failed            │ surplus; its shim has ended; the host's name server has changed;
+//!     └───────────────────────────┴───────────────────┘ a start needs its disk
+//! ```
+//!
+//! A prepared container takes a disk and a few megabytes of memory, and is ended if a start needs its disk. It is used
+//! only for an equal recipe, so an image, variable or limit that has changed since is never served.
+//!
+//! What fails, and what happens then:
+//! * A container cannot be made, or not in time: its disk is freed, the other recipes go on, and all are tried again
+//!   after `RETRY_DELAY`.
+//! * No disk or memory is free: nothing is made; this is checked again every few seconds.
+//! * A prepared container dies: it is discarded at the next check, or skipped when one is taken.
+//! * The agent ends: prepared containers lose their connection and end by themselves.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use berth_common::ids::EdgeId;
+use berth_common::spec::{Recipe, Resources};
+use berth_common::wire::call::{PrepareTarget, RefusalCode};
+use berth_shim::disk::Disk;
+use berth_shim::messages::{ShimCall, ShimEvent};
+use tokio::sync::{Notify, oneshot};
+
+use super::disks::Disks;
+use super::maker::{Maker, kind_of};
+use super::reclaim::wipe;
+use super::shim_pool::PooledShim;
+use crate::launch::LaunchError;
+use crate::site::memory_of;
+
+/// Most prepared containers of a node: a burst uses up any number, and each takes memory from instances.
+const MAX_PREPARED: usize = 64;
+/// How long a container may take to be made: a loaded machine takes a second or two.
+const MAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a prepared container may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Delay before containers are prepared after a start, so that starts have the CPU.
+const REFILL_DELAY: Duration = Duration::from_millis(300);
+/// How often all are checked: shims may have ended, disks and memory may be free.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// Delay after a container that could not be made.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
+/// Number of SIGKILL.
+const SIGKILL: i32 = 9;
+/// Bytes of the machine's memory that must stay available beyond the limit of a new prepared container.
+const FREE_MEMORY_BYTES: u64 = 256 << 20;
+
+/// The prepared containers of a node.
+#[derive(Debug)]
+pub(crate) struct PreparedContainers {
+    maker: Rc<Maker>,
+    disks: Rc<Disks>,
+    targets: RefCell<HashMap<EdgeId, Vec<PrepareTarget>>>,
+    ready: RefCell<Vec<PreparedContainer>>,
+    /// The one that is being made or ended.
+    busy: RefCell<Option<Busy>>,
+    /// No containers are to be prepared.
+    paused: Cell<bool>,
+    look: Notify,
+}
+
+/// A container that is being made or ended: its disk may be free soon.
+#[derive(Debug)]
+struct Busy {
+    disk_bytes: u64,
+    /// A start that waits for the disk.
+    waiter: Option<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    needs: Resources,
+    sender: oneshot::Sender<Disk>,
+}
+
+/// A prepared container. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct PreparedContainer {
+    recipe: Recipe,
+    disk: Disk,
+    shim: PooledShim,
+}
+
+impl PreparedContainer {
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    pub(crate) fn into_shim(self) -> PooledShim {
+        self.shim
+    }
+
+    /// Ends it, and waits until its shim has wiped its disk and ended.
+    pub(crate) async fn end(self) {
+        let ended = async {
+            self.shim.call(&ShimCall::Stop { signal: SIGKILL, grace_ms: 0, drained: false }).await?;
+            while self.shim.next_event().await?.is_some() {}
+            Ok::<_, io::Error>(())
+        };
+        // If it does not end in time, `give_back` sees that the disk is not empty.
+        let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+    }
+}
+
+async fn until_created(shim: &PooledShim) -> io::Result<()> {
+    match shim.next_event().await? {
+        Some(ShimEvent::Held) => Ok(()),
+        Some(ShimEvent::Exited { outcome, .. }) => {
+            Err(io::Error::other(outcome.message.unwrap_or_else(|| format!("{:?}", outcome.reason))))
+        }
+        other => Err(io::Error::other(format!("its shim ended (its message: {other:?})"))),
+    }
+}
+
+impl PreparedContainers {
+    /// Starts empty, and prepares containers in the background. Must be called within a `LocalSet`.
+    pub(crate) fn new(maker: Rc<Maker>, disks: Rc<Disks>) -> Rc<Self> {
+        let prepared = Rc::new(Self {
+            maker,
+            disks,
+            targets: RefCell::default(),
+            ready: RefCell::default(),
+            busy: RefCell::default(),
+            paused: Cell::new(false),
+            look: Notify::new(),
+        });
+        tokio::task::spawn_local(Rc::clone(&prepared).run());
+        prepared
+    }
+
+    /// Replaces the targets of this owner.
+    pub(crate) fn set_targets(&self, owner: &EdgeId, targets: Vec<PrepareTarget>) {
+        self.targets.borrow_mut().insert(owner.clone(), targets);
+        self.look.notify_one();
+    }
+
+    /// Pauses or resumes preparation. Pausing ends the prepared containers.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.set(paused);
+        self.look.notify_one();
+    }
+
+    /// How many there are, including one that is being made or ended.
+    pub(crate) fn count(&self) -> usize {
+        self.ready.borrow().len() + usize::from(self.busy.borrow().is_some())
+    }
+
+    /// Takes one of this recipe.
+    pub(crate) fn take(&self, recipe: &Recipe) -> Option<PreparedContainer> {
+        let held = self.take_where(|held| held.recipe == *recipe && self.is_usable(held))?;
+        self.look.notify_one();
+        Some(held)
+    }
+
+    /// Takes one to be ended, because a start needs its disk of at least this size.
+    pub(crate) fn take_for_disk(&self, bytes: u64) -> Option<PreparedContainer> {
+        self.take_where(|held| {
+            matches!(held.disk, Disk::Directory { .. }) && held.recipe.resources.disk_bytes >= bytes
+        })
+    }
+
+    /// Lets a start wait for the disk of the container that is being made or ended, if it is large enough and no other
+    /// start waits for it.
+    pub(crate) fn wait_for_disk(&self, needs: &Resources) -> Option<oneshot::Receiver<Disk>> {
+        let mut busy = self.busy.borrow_mut();
+        let fits = |busy: &&mut Busy| busy.disk_bytes >= needs.disk_bytes && busy.waiter.is_none();
+        let busy = busy.as_mut().filter(fits)?;
+        let (sender, receiver) = oneshot::channel();
+        busy.waiter = Some(Waiter { needs: *needs, sender });
+        Some(receiver)
+    }
+
+    fn take_where(&self, fits: impl Fn(&PreparedContainer) -> bool) -> Option<PreparedContainer> {
+        let mut ready = self.ready.borrow_mut();
+        let index = ready.iter().position(fits)?;
+        Some(ready.remove(index))
+    }
+
+    fn is_usable(&self, held: &PreparedContainer) -> bool {
+        self.maker.shims.is_current(&held.shim, kind_of(&held.recipe))
+    }
+
+    async fn run(self: Rc<Self>) {
+        loop {
+            while let Some(held) = self.take_surplus() {
+                self.discard(held).await;
+            }
+            let pause = match self.add_one_each().await {
+                Added::Some => continue,
+                Added::None => CHECK_EVERY,
+                Added::Failed => RETRY_DELAY,
+            };
+            let _ = tokio::time::timeout(pause, self.look.notified()).await;
+            tokio::time::sleep(REFILL_DELAY).await;
+        }
+    }
+
+    /// Takes one that is not usable any more, or of which there are too many.
+    fn take_surplus(&self) -> Option<PreparedContainer> {
+        let mut ready = self.ready.borrow_mut();
+        let many = |recipe| count(&ready, recipe) > self.target(recipe);
+        let index = ready.iter().position(|held| !self.is_usable(held) || many(&held.recipe))?;
+        Some(ready.remove(index))
+    }
+
+    async fn discard(&self, held: PreparedContainer) {
+        let PreparedContainer { recipe, disk, .. } = &held;
+        self.begin(recipe, disk);
+        let disk = disk.clone();
+        held.end().await;
+        self.give_back(disk).await;
+    }
+
+    fn begin(&self, recipe: &Recipe, disk: &Disk) {
+        let disk_bytes = if matches!(disk, Disk::Directory { .. }) { recipe.resources.disk_bytes } else { 0 };
+        self.busy.replace(Some(Busy { disk_bytes, waiter: None }));
+    }
+
+    /// Finishes what `begin` began: frees the disk, or passes it to the start that waits for it.
+    async fn give_back(&self, disk: Disk) {
+        if let Some(dirty) = self.disks.give_back(disk) {
+            wipe(&self.disks, &dirty).await;
+        }
+        if let Some(Waiter { needs, sender }) = self.busy.take().and_then(|busy| busy.waiter)
+            && let Ok(disk) = self.disks.take(&needs)
+            && let Err(disk) = sender.send(disk)
+        {
+            // The start was cancelled; nothing was written to the disk.
+            self.disks.give_back(disk);
+        }
+    }
+
+    /// Finishes what `begin` began: the container is ready, unless a start waits for its disk.
+    async fn keep(&self, held: PreparedContainer) {
+        if self.busy.borrow().as_ref().is_some_and(|busy| busy.waiter.is_some()) {
+            let disk = held.disk.clone();
+            held.end().await;
+            return self.give_back(disk).await;
+        }
+        self.busy.take();
+        self.ready.borrow_mut().push(held);
+    }
+
+    /// The target for a recipe: the sum over all owners, since each may use all of its own.
+    fn target(&self, recipe: &Recipe) -> usize {
+        if self.paused.get() {
+            return 0;
+        }
+        let targets = self.targets.borrow();
+        let targets = targets.values().flatten().filter(|target| target.recipe == *recipe);
+        targets
+            .map(|target| usize::try_from(target.count).unwrap_or(usize::MAX))
+            .fold(0, usize::saturating_add)
+    }
+
+    /// The recipes with fewer containers than their target.
+    fn lacking(&self) -> Vec<Recipe> {
+        let ready = self.ready.borrow();
+        let targets = self.targets.borrow();
+        let targets = targets.values().flatten();
+        let lacking = targets.filter(|target| count(&ready, &target.recipe) < self.target(&target.recipe));
+        lacking.map(|target| target.recipe.clone()).collect()
+    }
+
+    /// Makes one for each lacking recipe. A failure does not keep the others from being made.
+    async fn add_one_each(&self) -> Added {
+        let (mut added, mut failed) = (false, false);
+        for recipe in self.lacking() {
+            match self.add(recipe).await {
+                Ok(did) => added |= did,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot prepare a container");
+                    failed = true;
+                }
+            }
+        }
+        match (failed, added) {
+            (true, _) => Added::Failed,
+            (false, true) => Added::Some,
+            (false, false) => Added::None,
+        }
+    }
+
+    /// Makes one; false if there is no room.
+    async fn add(&self, recipe: Recipe) -> Result<bool, LaunchError> {
+        let needed = recipe.resources.memory_bytes.saturating_add(FREE_MEMORY_BYTES);
+        if self.ready.borrow().len() >= MAX_PREPARED || available_memory().is_none_or(|free| free < needed) {
+            return Ok(false);
+        }
+        let Ok(disk) = self.disks.take(&recipe.resources) else { return Ok(false) };
+        self.begin(&recipe, &disk);
+        match self.make(&recipe, &disk).await {
+            Ok(shim) => self.keep(PreparedContainer { recipe, disk, shim }).await,
+            Err(error) => {
+                self.give_back(disk).await;
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn make(&self, recipe: &Recipe, disk: &Disk) -> Result<PooledShim, LaunchError> {
+        let shim = self.maker.configure(recipe, disk).await?;
+        let held = async {
+            shim.call(&ShimCall::Create).await?;
+            until_created(&shim).await
+        };
+        let text = |why: String| LaunchError::new(RefusalCode::Other, format!("prepare a container: {why}"));
+        let held = tokio::time::timeout(MAKE_TIMEOUT, held).await;
+        let held = held.map_err(|_| text(format!("not made within {} s", MAKE_TIMEOUT.as_secs())))?;
+        held.map(|()| shim).map_err(|error| text(error.to_string()))
+    }
+}
+
+/// The result of a round.
+enum Added {
+    Some,
+    None,
+    Failed,
+}
+
+fn count(ready: &[PreparedContainer], recipe: &Recipe) -> usize {
+    ready.iter().filter(|held| held.recipe == *recipe).count()
+}
+
+/// Available memory of the machine, in bytes.
+fn available_memory() -> Option<u64> {
+    memory_of("MemAvailable", &std::fs::read_to_string("/proc/meminfo").ok()?)
+}

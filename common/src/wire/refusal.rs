@@ -1,0 +1,36 @@
+//! Why a request was refused: the same on call and on blob streams.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a call was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what was tried, on what, what to do.
+    pub message: String,
+}
+
+/// Kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The node has no room.
+    Capacity,
+    /// The image is missing or damaged.
+    Image,
+    /// The call makes no sense.
+    Invalid,
+    /// The node takes no new instances.
+    Draining,
+    /// The call comes from an old session or is for an old generation.
+    Stale,
+    /// The instance belongs to another edge.
+    NotOwner,
+    /// No such instance.
+    NoInstance,
+    /// A kind that a newer version knows.
+    #[serde(other)]
+    Other,
+}
