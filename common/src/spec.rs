@@ -154,8 +154,7 @@ pub struct ClassSpec {
     /// Most instances that may live at once, if limited.
     #[serde(default)]
     pub max_instances: Option<u32>,
-    /// TCP port that requests go to unless their route says otherwise. An instance without one is ready as soon as it
-    /// runs.
+    /// TCP port that requests go to unless their route says otherwise. An instance without one is ready as soon as it runs.
     #[cfg_attr(feature = "schema", schema(minimum = 1))]
     #[serde(default)]
     pub default_port: Option<u16>,
@@ -252,8 +251,8 @@ impl fmt::Debug for Recipe {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageRef {
-    /// The repository that it was pushed to. Apps and instances of versions that knew no repositories have a made-up
-    /// one: they are still read, and their images have to be deployed again.
+    /// The repository that it was pushed to. Apps and instances of versions that knew no repositories have a made-up one: they are
+    /// still read, and their images have to be deployed again.
     #[serde(default = "Repository::none")]
     #[cfg_attr(feature = "schema", schema(value_type = String, max_length = 255))]
     pub repository: Repository,
