@@ -1,5 +1,6 @@
 //! The parts of a shard: its objects (`objects`), its links to the nodes (`link`), the streams over them (`tunnel`) and
-//! its heartbeats (`beats`). And the queue of work for its thread: work for an object runs on the object's shard.
+//! its heartbeats (`heartbeats`), and who is woken by new events (`wakes`). And the queue of work for its thread: work for
+//! an object runs on the object's shard.
 //!
 //! Does not know HTTP, or what the queued work does.
 

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::FileFailurePersistence;
 
-/// Cases of each property where the environment does not say otherwise: a few seconds in all.
+/// Cases of each property where the environment does not say otherwise: about a minute in all, as tests are built.
 const CASES: u32 = 3_000;
 
 fn config() -> ProptestConfig {
