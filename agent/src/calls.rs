@@ -9,7 +9,7 @@ use berth_common::wire::frame::{self, FrameError};
 use berth_protocol::node::SIGNALS;
 use quinn::SendStream;
 
-use crate::connected::Connected;
+use crate::connected::{Carries, Connected};
 use crate::instances::Admitted;
 use crate::launch::Launch;
 use crate::runtime::Runtime;
@@ -24,8 +24,11 @@ pub(crate) async fn serve<R: Runtime + 'static>(
     mut send: SendStream,
 ) -> Result<(), StreamEnd> {
     let answered = match call {
-        Ok(Call::Hello(_) | Call::Deliver(_)) => {
+        Ok(Call::Hello(_) | Call::Deliver(_) | Call::Attach(_)) => {
             return Err(Breach::Protocol("the connection was introduced twice".to_owned()).into());
+        }
+        Ok(call) if connected.carries == Carries::Data && !is_question(&call) => {
+            return Err(Breach::Protocol("orders belong on the session's own connection".to_owned()).into());
         }
         Ok(Call::Watch) => return watch(connected, send).await,
         Ok(_) if !connected.session.is_current() => Err(stale()),
@@ -46,6 +49,11 @@ pub(crate) async fn serve<R: Runtime + 'static>(
         Err(_) => Err(unknown_call()),
     };
     answer(&mut send, &answered.unwrap_or_else(Answer::Refused)).await
+}
+
+/// Whether a call is about one instance or the output of some: people ask such, and as often as they like.
+fn is_question(call: &Call) -> bool {
+    matches!(call, Call::Logs(_) | Call::Usage(_) | Call::Signal(_))
 }
 
 fn stale() -> Refusal {

@@ -23,6 +23,7 @@ use crate::metrics::Counts;
 use crate::page::Watch;
 use crate::runtime::Runtime;
 use crate::sessions::Sessions;
+use crate::tunnels::Tunnels;
 use crate::{follow, session};
 
 /// Connections at once. An edge has one for each of its shards.
@@ -70,7 +71,6 @@ impl<R: Runtime + 'static> Server<R> {
         let endpoint = endpoint::open(&config)?;
         let address =
             endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
-        let max_tunnels = config.max_tunnels.min(Semaphore::MAX_PERMITS);
         let agent = Rc::new(Agent {
             node: config.site.node,
             region: Some(config.site.region).filter(|region| !region.is_empty()),
@@ -78,9 +78,9 @@ impl<R: Runtime + 'static> Server<R> {
             images,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),
-            tunnels: Semaphore::new(max_tunnels),
+            tunnels: Tunnels::new(config.max_tunnels),
             lifecycle,
-            counts: Counts::new(max_tunnels),
+            counts: Counts::default(),
         });
         for adopted in agent.runtime.adopt().await.map_err(ServeError::Adopt)? {
             follow::adopt(&agent, adopted);

@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod attack;
 pub mod bench;
 pub mod client;
 pub mod cluster;

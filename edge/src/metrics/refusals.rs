@@ -24,6 +24,8 @@ pub(crate) enum Reason {
     NodeUnreachable,
     Store,
     Tunnel,
+    Connections,
+    Unread,
     BrokenOff,
     BadUpgrade,
     ClientGone,
@@ -32,7 +34,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::NoName,
@@ -52,6 +54,8 @@ impl Reason {
         Self::NodeUnreachable,
         Self::Store,
         Self::Tunnel,
+        Self::Connections,
+        Self::Unread,
         Self::BrokenOff,
         Self::BadUpgrade,
         Self::ClientGone,
@@ -80,6 +84,8 @@ impl Reason {
             Self::NodeUnreachable => "node_unreachable",
             Self::Store => "store",
             Self::Tunnel => "tunnel",
+            Self::Connections => "connections",
+            Self::Unread => "unread",
             Self::BrokenOff => "broken_off",
             Self::BadUpgrade => "bad_upgrade",
             Self::ClientGone => "client_gone",

@@ -44,7 +44,8 @@ use crate::metrics::{Arrival, InFlight, Metrics};
 use crate::shard::Shards;
 use crate::shard::link::Links;
 use crate::shard::objects::{Hold, Mailbox};
-use crate::shard::tunnel::{self, OpenError, TunnelStream};
+use crate::shard::streams::AppKey;
+use crate::shard::tunnel::{OpenError, TunnelStream};
 
 type Reply = Result<Response<ResponseBody>, ProxyError>;
 
@@ -128,9 +129,9 @@ impl Proxy {
         if let Some(path) = path {
             set_path(&mut request, &path)?;
         }
-        let deadline = class.start_timeout;
+        let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
         let hold = self.acquire(object, key, class).await?;
-        let target = UpstreamTarget::of(hold.placement(), port, deadline)?;
+        let target = UpstreamTarget::of(hold.placement(), app, port, deadline)?;
         let (mut response, upstream) = self.exchange(&target, request).await?;
         if let Some(load) = &load {
             load.answered();
@@ -158,14 +159,14 @@ impl Proxy {
             None => Box::new(request),
             Some(upstream) => match upstream.send(request).await {
                 Err(SendError::Unsent(request)) => request,
-                Err(SendError::Broken(error)) => return Err(ProxyError::Upstream(error)),
+                Err(SendError::Broken(error)) => return Err(ProxyError::broken_off(error)),
                 Ok(answer) => return Ok(answer),
             },
         };
         let fresh = self.connect(target).await?;
         match fresh.send(*unsent).await {
             Ok(answer) => Ok(answer),
-            Err(SendError::Broken(error)) => Err(ProxyError::Upstream(error)),
+            Err(SendError::Broken(error)) => Err(ProxyError::broken_off(error)),
             Err(SendError::Unsent(_)) => Err(target.unreached(OpenError::Lost)),
         }
     }
@@ -183,7 +184,7 @@ impl Proxy {
         let header = TunnelHeader { instance: *instance, generation: *generation, port: target.port };
         loop {
             let connection = link.connected(target.deadline).await.ok_or_else(unreachable)?;
-            match tunnel::open(&connection, header).await {
+            match link.open(&connection, header, target.app).await {
                 Ok(stream) => return Ok(stream),
                 // The connection was lost, perhaps because the node is gone: the next attempt will show.
                 Err(OpenError::Lost) if connection.close_reason().is_some() => {}
@@ -243,6 +244,7 @@ fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
 /// A port of a held instance, and the deadline for reaching it.
 pub(crate) struct UpstreamTarget<'a> {
     placement: &'a Placement,
+    app: AppKey,
     port: u16,
     deadline: Instant,
 }
@@ -250,11 +252,12 @@ pub(crate) struct UpstreamTarget<'a> {
 impl<'a> UpstreamTarget<'a> {
     pub(crate) fn of(
         placement: &'a Placement,
+        app: AppKey,
         port: Option<u16>,
         wait: Duration,
     ) -> Result<Self, ProxyError> {
         let port = port.or(placement.default_port).ok_or(ProxyError::NoPort)?;
-        Ok(Self { placement, port, deadline: Instant::now() + wait })
+        Ok(Self { placement, app, port, deadline: Instant::now() + wait })
     }
 
     fn instance_port(&self) -> InstancePort {

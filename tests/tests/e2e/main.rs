@@ -7,6 +7,7 @@ mod dev;
 mod failures;
 mod images;
 mod main_job;
+mod neighbours;
 mod node_check;
 mod node_disk;
 mod node_drain;

@@ -1,4 +1,4 @@
-//! One connection of a link, from its Hello to its end.
+//! One session of a link, from its Hello to its end, over its connection for calls; `data` is the other one.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,9 +20,11 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{self, CallError};
+use super::data::{DataConnection, DataDial};
 use super::outbox::PendingCall;
-use super::{Command, Link, TERM};
+use super::{Command, DialError, Link, TERM};
 use crate::prepared::PreparedContainers;
+use crate::shard::tunnel;
 
 /// Longest wait for a node to report all its instances.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(15);
@@ -51,12 +53,18 @@ pub(super) enum SessionError {
     NotSynced,
     #[error("the agent closed the stream of its instances")]
     WatchEnded,
+    #[error("no data connection: {0}")]
+    Data(DialError),
+    #[error("the data connection was lost: {0}")]
+    DataLost(quinn::ConnectionError),
 }
 
 impl SessionError {
     pub(super) fn close_code(&self) -> u32 {
         match self {
-            Self::Connection(_) | Self::NotSynced | Self::WatchEnded => close::SHUTDOWN,
+            Self::Connection(_) | Self::NotSynced | Self::WatchEnded | Self::Data(_) | Self::DataLost(_) => {
+                close::SHUTDOWN
+            }
             Self::Call { .. } | Self::OtherNode(_) => close::PROTOCOL,
             Self::Refused { .. } => close::FORBIDDEN,
         }
@@ -81,6 +89,8 @@ type Answered = (Sent, Result<Answer, CallError>);
 /// The concurrent parts of a session.
 struct Session {
     connection: Connection,
+    /// None if the agent knows only one connection.
+    data: Option<DataConnection>,
     calls: FuturesUnordered<BoxFuture<'static, Answered>>,
     updates: mpsc::Receiver<Result<WatchEvent, CallError>>,
     renew: Interval,
@@ -102,17 +112,19 @@ impl Link {
         if welcome.node != self.node {
             return Err(SessionError::OtherNode(welcome.node.to_string()));
         }
-        let initial_report = initial_report(connection);
-        let Some(initial_report) = self.meanwhile(initial_report, stop).await else { return Ok(()) };
-        let (reported, watch) = initial_report?;
+        let data = self.data(&welcome);
+        let prepared = async { tokio::try_join!(initial_report(connection), data) };
+        let Some(prepared) = self.meanwhile(prepared, stop).await else { return Ok(()) };
+        let ((reported, watch), data) = prepared?;
         self.synced(reported, &welcome);
         self.nodes.up(&welcome);
-        self.connection.send_replace(Some(connection.clone()));
+        let for_tunnels = data.as_ref().map_or(connection, DataConnection::get);
+        self.connection.send_replace(Some(for_tunnels.clone()));
         tracing::info!(node = %self.node, version = welcome.version, "node connected");
         // Reading a frame must not be cancelled half-way, so it runs in a task of its own, which ends with the session.
         let (sender, updates) = mpsc::channel(UPDATES);
         let reader = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(follow(watch, sender)));
-        let ended = self.up(Session::new(connection.clone(), updates), stop).await;
+        let ended = self.up(Session::new(connection.clone(), data, updates), stop).await;
         drop(reader);
         ended
     }
@@ -125,6 +137,26 @@ impl Link {
             shard: introduction.shard,
             session: self.sessions,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            attach: true,
+        }
+    }
+
+    /// The session's data connection, if the agent has offered one.
+    fn data(
+        &self,
+        welcome: &Welcome,
+    ) -> impl Future<Output = Result<Option<DataConnection>, SessionError>> + use<> {
+        let to = DataDial {
+            endpoint: self.endpoint.clone(),
+            config: self.data_config.clone(),
+            address: self.address.clone(),
+        };
+        let (hello, key) = (self.hello(), welcome.attach);
+        async move {
+            match key {
+                Some(key) => DataConnection::attach(to, hello, key).await.map(Some),
+                None => Ok(None),
+            }
         }
     }
 
@@ -181,6 +213,10 @@ impl Link {
         if let Some(prepared) = &mut self.prepared {
             prepared.mark_changed();
         }
+        if session.data.is_none() {
+            tracing::warn!(node = %self.node, "its agent is older: tunnels and calls share a connection until it is upgraded");
+            tunnel::widen(&session.connection);
+        }
         loop {
             while session.calls.len() < MAX_CALLS
                 && let Some((asked, call)) = self.outbox.next()
@@ -190,6 +226,7 @@ impl Link {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 error = session.connection.closed() => return Err(error.into()),
+                error = data_lost(&session.data) => return Err(SessionError::DataLost(error)),
                 Some(command) = self.commands.recv() => self.take(command),
                 Some(answered) = session.calls.next() => self.answered(answered)?,
                 update = session.updates.recv() => match update {
@@ -237,14 +274,18 @@ impl Link {
 }
 
 impl Session {
-    fn new(connection: Connection, updates: mpsc::Receiver<Result<WatchEvent, CallError>>) -> Self {
+    fn new(
+        connection: Connection,
+        data: Option<DataConnection>,
+        updates: mpsc::Receiver<Result<WatchEvent, CallError>>,
+    ) -> Self {
         let every = |period| {
             let mut interval = interval(period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         };
         let (renew, look) = (every(TERM / 3), every(LOOK_EVERY));
-        Self { connection, calls: FuturesUnordered::new(), updates, renew, look, packets: 0, quiet: 0 }
+        Self { connection, data, calls: FuturesUnordered::new(), updates, renew, look, packets: 0, quiet: 0 }
     }
 
     fn send(&self, sent: Sent, call: Call) {
@@ -264,6 +305,14 @@ impl Session {
         if self.quiet >= QUIET_LOOKS {
             self.renew();
         }
+    }
+}
+
+/// Completes when the data connection is lost, if there is one.
+async fn data_lost(data: &Option<DataConnection>) -> quinn::ConnectionError {
+    match data {
+        Some(data) => data.get().closed().await,
+        None => std::future::pending().await,
     }
 }
 
