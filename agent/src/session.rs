@@ -92,7 +92,7 @@ async fn introduce<R: Runtime + 'static>(
     agent: &Agent<R>,
     connection: &Connection,
 ) -> Result<Introduced, StreamEnd> {
-    let identity = identify(connection)?;
+    let peer = identify(connection)?;
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| StreamEnd::Gone)?;
     let mut kind = [0];
     recv.read_exact(&mut kind).await?;
@@ -100,18 +100,18 @@ async fn introduce<R: Runtime + 'static>(
     let hello = match call {
         Some(Call::Hello(hello)) => hello,
         Some(Call::Deliver(deliver)) => {
-            let session = enter(agent, &identity, &of_delivery(deliver))?;
+            let session = enter(agent, &peer, &of_delivery(deliver))?;
             frame::write(&mut send, &Answer::Done).await?;
             return Ok(Introduced::Images(Offer { session, send, recv }));
         }
         Some(Call::Attach(attach)) => {
-            let session = add_data(agent, &identity, &attach)?;
+            let session = add_data(agent, &peer, &attach)?;
             answer(&mut send, &Answer::Done).await?;
             return Ok(Introduced::Edge(session, Carries::Data));
         }
         _ => return Err(Breach::Protocol("the first stream must carry Hello".to_owned()).into()),
     };
-    let session = enter(agent, &identity, &hello)?;
+    let session = enter(agent, &peer, &hello)?;
     tracing::info!(edge = %hello.edge, shard = hello.shard, epoch = hello.epoch.0, session = hello.session,
         version = %hello.version.escape_debug(), remote = %connection.remote_address(), "edge connected");
     let welcome = Welcome {
@@ -130,8 +130,8 @@ async fn introduce<R: Runtime + 'static>(
 }
 
 /// The session of a data connection.
-fn add_data<R: Runtime>(agent: &Agent<R>, identity: &Identity, attach: &Attach) -> Result<Session, Breach> {
-    check_name(identity, &attach.edge)?;
+fn add_data<R: Runtime>(agent: &Agent<R>, peer: &Peer, attach: &Attach) -> Result<Session, Breach> {
+    check_name(&peer.identity, &attach.edge)?;
     let session = agent.sessions.attach(attach).ok_or_else(|| {
         Breach::Superseded("the session that this connection is for is not the current one".to_owned())
     })?;
@@ -152,13 +152,22 @@ async fn serve_images<R: Runtime>(agent: Rc<Agent<R>>, offer: Offer, connection:
     }
 }
 
-/// The identity in the peer's certificate. The handshake has verified that our CA signed it.
-fn identify(connection: &Connection) -> Result<Identity, Breach> {
+/// What the peer's certificate says.
+struct Peer {
+    identity: Identity,
+    /// When it was issued, in seconds since 1970.
+    issued_s: i64,
+}
+
+/// What the peer's certificate says. The handshake has verified that our CA signed it.
+fn identify(connection: &Connection) -> Result<Peer, Breach> {
     let shown =
         connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let leaf = shown.as_deref().and_then(|chain| chain.first());
     let leaf = leaf.ok_or_else(|| Breach::Forbidden("no certificate was shown".to_owned()))?;
-    berth_certs::peer_identity(leaf).map_err(|error| Breach::Forbidden(error.to_string()))
+    let read = berth_certs::peer_identity(leaf)
+        .and_then(|identity| Ok(Peer { identity, issued_s: berth_certs::issued_at_s(leaf)? }));
+    read.map_err(|error| Breach::Forbidden(error.to_string()))
 }
 
 fn check_name(identity: &Identity, edge: &EdgeId) -> Result<(), Breach> {
@@ -168,10 +177,10 @@ fn check_name(identity: &Identity, edge: &EdgeId) -> Result<(), Breach> {
     Ok(())
 }
 
-fn enter<R: Runtime>(agent: &Agent<R>, identity: &Identity, hello: &Hello) -> Result<Session, Breach> {
-    check_name(identity, &hello.edge)?;
-    agent.sessions.enter(hello).map_err(|error| match error {
-        HelloError::Old => Breach::Superseded(error.to_string()),
+fn enter<R: Runtime>(agent: &Agent<R>, peer: &Peer, hello: &Hello) -> Result<Session, Breach> {
+    check_name(&peer.identity, &hello.edge)?;
+    agent.sessions.enter(hello, peer.issued_s).map_err(|error| match error {
+        HelloError::Old | HelloError::OldCertificate => Breach::Superseded(error.to_string()),
         HelloError::Shards => Breach::Protocol(error.to_string()),
     })
 }

@@ -66,9 +66,10 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Makes a session its shard's current one, if it is the newest.
-    pub(crate) fn enter(&self, hello: &Hello) -> Result<Session, HelloError> {
+    /// `issued_s`: when its certificate was issued.
+    pub(crate) fn enter(&self, hello: &Hello, issued_s: i64) -> Result<Session, HelloError> {
         let id = SessionId::of(hello);
-        let older = self.table.borrow_mut().enter(&id)?;
+        let older = self.table.borrow_mut().enter(&id, issued_s)?;
         let mut current = self.current.borrow_mut();
         for session in older.iter().filter_map(|session| current.remove(session)) {
             session.superseded.cancel();
@@ -117,12 +118,12 @@ mod tests {
     #[test]
     fn superseded_sessions_are_cancelled() {
         let sessions = Sessions::default();
-        let first = sessions.enter(&hello("e", 1, 0, 1)).unwrap();
-        let other_shard = sessions.enter(&hello("e", 1, 1, 1)).unwrap();
-        let second = sessions.enter(&hello("e", 1, 0, 2)).unwrap();
+        let first = sessions.enter(&hello("e", 1, 0, 1), 7).unwrap();
+        let other_shard = sessions.enter(&hello("e", 1, 1, 1), 7).unwrap();
+        let second = sessions.enter(&hello("e", 1, 0, 2), 7).unwrap();
         assert!(!first.is_current() && second.is_current() && other_shard.is_current());
-        assert_eq!(sessions.enter(&hello("e", 1, 0, 2)).unwrap_err(), HelloError::Old);
-        let new = sessions.enter(&hello("e", 2, 0, 1)).unwrap();
+        assert_eq!(sessions.enter(&hello("e", 1, 0, 2), 7).unwrap_err(), HelloError::Old);
+        let new = sessions.enter(&hello("e", 2, 0, 1), 7).unwrap();
         assert!(!second.is_current() && !other_shard.is_current() && new.is_current());
         assert_eq!(sessions.current.borrow().len(), 1, "nothing is kept of those that are over");
     }
@@ -131,7 +132,7 @@ mod tests {
     fn a_data_connection_ends_with_its_session_and_before_a_newer_one() {
         let sessions = Sessions::default();
         let said = hello("e", 1, 0, 1);
-        let session = sessions.enter(&said).unwrap();
+        let session = sessions.enter(&said, 7).unwrap();
         let first = sessions.attach(&attach(&said, session.key)).unwrap();
         let second = sessions.attach(&attach(&said, session.key)).unwrap();
         assert!(!first.is_current() && second.is_current());
@@ -140,9 +141,9 @@ mod tests {
         assert!(sessions.attach(&attach(&said, session.key)).is_none(), "it is over");
 
         let later = hello("e", 1, 0, 2);
-        let session = sessions.enter(&later).unwrap();
+        let session = sessions.enter(&later, 7).unwrap();
         let data = sessions.attach(&attach(&later, session.key)).unwrap();
-        sessions.enter(&hello("e", 1, 0, 3)).unwrap();
+        sessions.enter(&hello("e", 1, 0, 3), 7).unwrap();
         assert!(!data.is_current());
     }
 
@@ -150,7 +151,7 @@ mod tests {
     fn nobody_attaches_to_another_session_or_without_its_key() {
         let sessions = Sessions::default();
         let said = hello("e", 1, 0, 2);
-        let session = sessions.enter(&said).unwrap();
+        let session = sessions.enter(&said, 7).unwrap();
         for (other, key) in [
             (said.clone(), AttachKey::random()),
             (hello("f", 1, 0, 2), session.key),

@@ -123,6 +123,17 @@ impl World {
         Edge::connect(self.directory.path(), name, self.address, TransportConfig::default()).await
     }
 
+    /// Issues an edge another certificate. The one before is kept under the name `old`.
+    pub(crate) fn issue_again(&self, name: &str) {
+        let directory = self.directory.path();
+        for ending in ["pem", "key"] {
+            let file = |name: &str| directory.join(format!("edge-{name}.{ending}"));
+            std::fs::rename(file(name), file("old")).unwrap();
+        }
+        let authority = Authority::open(directory).unwrap();
+        authority.issue(Role::Edge, name, Validity::days(1).unwrap()).unwrap();
+    }
+
     /// Edge `e1`, introduced as epoch 1, shard 0, session 1.
     pub(crate) async fn edge(&self) -> Edge {
         self.introduced("e1").await
