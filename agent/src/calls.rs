@@ -1,7 +1,9 @@
 //! Answers the calls of an edge. The table (`instances`) decides; `follow` does what takes time.
 
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use berth_common::ids::InstanceId;
 use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalCode, Signal, Start, Stop};
@@ -16,6 +18,10 @@ use crate::runtime::Runtime;
 use crate::stream::{Breach, StreamEnd, answer};
 use crate::watchers::Watch;
 use crate::{follow, logs};
+
+/// How long the record of one instance may take to be removed: an edge that has no answer in time ends the session, which
+/// must not happen because of one instance.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Serves one call to its end.
 pub(crate) async fn serve<R: Runtime + 'static>(
@@ -157,7 +163,8 @@ impl<R: Runtime + 'static> Connected<R> {
 
     /// An instance stays in the table until its record is removed from disk: else the next agent would adopt it again.
     async fn forget_one(&self, instance: InstanceId) -> Result<(), Refusal> {
-        self.agent.runtime.forget(instance).await.map_err(|error| {
+        let forgotten = tokio::time::timeout(FORGET_TIMEOUT, self.agent.runtime.forget(instance)).await;
+        forgotten.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
             tracing::error!(%instance, %error, "cannot remove the record of an ended instance");
             Refusal {
                 code: RefusalCode::Other,

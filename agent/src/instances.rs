@@ -174,7 +174,7 @@ impl<C> Instances<C> {
     /// Enters an instance of an earlier agent, whether or not it would be admitted now.
     pub(crate) fn adopt(&self, launch: &Launch, exited: Option<Ended>) -> StopOrders {
         let Launch { start, owner, .. } = launch;
-        let ended = exited.map(|Ended { outcome, metered }| (outcome, metered));
+        let ended = exited.map(|Ended { outcome, metered }| (outcome.bounded(), metered));
         let orders = self.handle(start);
         self.with(|table| table.adopt(owner, start, ended, self.clock.now()));
         orders
@@ -202,7 +202,7 @@ impl<C> Instances<C> {
 
     /// Records that an instance has ended.
     pub(crate) fn ended(&self, instance: InstanceId, Ended { outcome, metered }: Ended) {
-        self.with(|table| table.ended(instance, outcome, metered, self.clock.now()));
+        self.with(|table| table.ended(instance, outcome.bounded(), metered, self.clock.now()));
     }
 
     /// Orders an instance to end. The task that follows it carries the order out.

@@ -21,6 +21,7 @@ pub mod guide;
 pub mod host;
 pub mod image;
 pub mod isolated;
+pub mod liar;
 pub mod machine;
 pub mod metrics;
 pub mod packages;

@@ -6,6 +6,7 @@ mod bulk;
 mod dev;
 mod failures;
 mod images;
+mod liars;
 mod main_job;
 mod neighbours;
 mod node_check;

@@ -17,6 +17,7 @@
 //! * The agent is of a version without data connections: everything flows on the first connection.
 //! * The node reports no instances in time, or breaks the protocol: the connection is closed, and the node is dialled
 //!   again after a backoff.
+//! * The node reports more than an honest one can have to say (`trust`): the same, and each time the backoff is longer.
 //! * Node restarted without its instances (agent and supervisor): instances that it does not report have ended.
 //! * A start never reached the node: once the node has reported all its instances, the instance is reported to the
 //!   engine as ended (`StartFailed`).
@@ -26,6 +27,7 @@ pub(crate) mod call;
 mod data;
 mod outbox;
 mod session;
+pub(crate) mod trust;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -43,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::outbox::{Outbox, Unsettled};
 use self::session::SessionError;
+use self::trust::Known;
 use super::objects::Mailbox;
 use super::shard_of;
 use super::streams::{AppKey, Shared, Tenant};
@@ -55,6 +58,9 @@ use crate::prepared::PreparedContainers;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// Longest wait for a connection. After that, dialling starts over with new packets.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest backoff after sessions that the node ended by a breach of the protocol, one after the other.
+const MAX_PENALTY: Duration = Duration::from_secs(30);
 
 /// How long an instance may run without contact to its edge. Much longer than a restart of an edge.
 pub(crate) const TERM: Duration = Duration::from_secs(120);
@@ -155,6 +161,10 @@ pub(crate) struct Link {
     /// The one for tunnels, for the rest of the shard.
     connection: watch::Sender<Option<Connection>>,
     outbox: Outbox,
+    /// What the node may report in this session.
+    known: Known,
+    /// How long it is left alone after its next breach.
+    penalty: Duration,
     /// Number of the last connection in this epoch.
     sessions: u64,
     /// When the last connection ended on which the node had reported its instances, in milliseconds since 1970.
@@ -201,6 +211,8 @@ impl Link {
             commands,
             connection,
             outbox,
+            known: Known::default(),
+            penalty: BACKOFF.1,
             sessions: 0,
             heard_ms: None,
         };
@@ -278,7 +290,12 @@ impl Link {
         tracing::warn!(node = %self.node, %error, "connection to node lost");
         let lasting = connection.close_reason().is_none();
         connection.close(VarInt::from_u32(error.close_code()), b"");
-        if lasting {
+        let penalty = std::mem::replace(&mut self.penalty, BACKOFF.1);
+        if error.is_excess() {
+            tracing::warn!(node = %self.node, ?penalty, "the node is left alone for a while: is it compromised?");
+            self.penalty = (penalty * 2).min(MAX_PENALTY);
+            self.pause(penalty, stop).await;
+        } else if lasting {
             self.pause(BACKOFF.1, stop).await;
         }
     }
