@@ -1,14 +1,14 @@
 //! What one tenant's clients can do to a line that all share: uploads that nobody reads, downloads that they do not read
 //! themselves, and more WebSockets than anyone needs. Raw sockets, to the edge on loopback only.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::client::Client;
@@ -17,8 +17,21 @@ use crate::client::Client;
 const AT_ONCE: usize = 64;
 /// Longest answer's head that is looked at, in bytes.
 const HEAD_BYTES: usize = 4096;
+/// How long an answer may take that was sent before an upload failed.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause between two requests of somebody else.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Addresses of loopback that an attacker's connections come from, so that no limit for one address stops them.
+const SOURCES: usize = 16;
+
+/// Connects as the attacker's connection of this number.
+async fn connect(edge: SocketAddr, number: usize) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    let last = u8::try_from(number % SOURCES + 2)?;
+    socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
+    socket.connect(edge).await.context("connect to the edge")
+}
 
 /// Uploads that the app never reads. Dropped, they end.
 #[derive(Debug)]
@@ -28,8 +41,8 @@ impl Uploads {
     /// Begins so many to a path that answers without reading.
     pub async fn begin(edge: SocketAddr, path: &str, count: usize) -> Result<Self> {
         let mut uploads = JoinSet::new();
-        for _ in 0..count {
-            let mut stream = TcpStream::connect(edge).await?;
+        for number in 0..count {
+            let mut stream = connect(edge, number).await?;
             let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 1099511627776\r\n\r\n");
             stream.write_all(head.as_bytes()).await?;
             uploads.spawn(push(stream));
@@ -56,9 +69,14 @@ async fn push(stream: TcpStream) -> String {
             answer.truncate(HEAD_BYTES);
         }
     };
+    let failing = async {
+        sending.await;
+        // What was answered before may still be unread.
+        tokio::time::sleep(ANSWER_TIMEOUT).await;
+    };
     tokio::select! {
         () = reading => {}
-        ((), ()) = async { tokio::join!(sending, tokio::time::sleep(Duration::from_secs(1))) } => {}
+        () = failing => {}
     }
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -66,21 +84,27 @@ async fn push(stream: TcpStream) -> String {
 /// Begins so many downloads of a path that nobody reads.
 pub async fn unread_downloads(edge: SocketAddr, path: &str, count: usize) -> Result<Vec<TcpStream>> {
     let mut streams = Vec::new();
-    for _ in 0..count {
-        let mut stream = TcpStream::connect(edge).await?;
+    for number in 0..count {
+        let mut stream = connect(edge, number).await?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await?;
         streams.push(stream);
     }
     Ok(streams)
 }
 
-/// Asks for so many WebSockets. Returns those that opened, and how many were refused with 503 and `Retry-After`.
-pub async fn websockets(edge: SocketAddr, path: &str, count: usize) -> Result<(Vec<TcpStream>, usize)> {
+/// Asks for so many WebSockets, of so many objects of the app with this prefix. Returns those that opened, and how many
+/// were refused with 503 and `Retry-After`.
+pub async fn websockets(
+    edge: SocketAddr,
+    prefix: &str,
+    objects: usize,
+    count: usize,
+) -> Result<(Vec<TcpStream>, usize)> {
     let (mut open, mut refused, mut asked) = (Vec::new(), 0, 0);
     let mut asking = FuturesUnordered::new();
     while asked < count || !asking.is_empty() {
         while asked < count && asking.len() < AT_ONCE {
-            asking.push(websocket(edge, path));
+            asking.push(websocket(edge, format!("/{prefix}/{}/ws", asked % objects + 1), asked));
             asked += 1;
         }
         match asking.next().await.context("nothing was asked")?? {
@@ -91,8 +115,8 @@ pub async fn websockets(edge: SocketAddr, path: &str, count: usize) -> Result<(V
     Ok((open, refused))
 }
 
-async fn websocket(edge: SocketAddr, path: &str) -> Result<Option<TcpStream>> {
-    let mut stream = TcpStream::connect(edge).await.context("connect to the edge")?;
+async fn websocket(edge: SocketAddr, path: String, number: usize) -> Result<Option<TcpStream>> {
+    let mut stream = connect(edge, number).await?;
     let head = format!(
         "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -173,8 +173,9 @@ impl Speaker {
             phase,
             metered: None,
         };
-        frame::write(send, &Answer::Update(status)).await?;
+        // Before it is sent: the edge may not even let it be sent whole.
         self.told.fetch_add(1, Ordering::Relaxed);
+        frame::write(send, &Answer::Update(status)).await?;
         Ok(())
     }
 

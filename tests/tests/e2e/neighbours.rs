@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use berth_api::containers::ContainerView;
 use berth_tests::app::App;
 use berth_tests::attack::{Uploads, requests_of_another, unread_downloads, websockets};
 use berth_tests::cluster::{Cluster, Setup};
@@ -12,6 +13,8 @@ use serde_json::json;
 
 /// The longest that anybody else's request, or an order, may take.
 const SOON: Duration = Duration::from_secs(1);
+/// Containers of the attacked app that have WebSockets: each may have some thousand files open.
+const OBJECTS: usize = 6;
 /// How long the first uploads and downloads may take to be cut once the shares are used up: the edge's patience, and the
 /// time to notice.
 const CUT_TIMEOUT: Duration = Duration::from_secs(25);
@@ -58,7 +61,8 @@ async fn expect_others_served(cluster: &mut Cluster) -> Result<()> {
 /// The id of the attacked object.
 async fn object_id(cluster: &Cluster) -> Result<String> {
     let there = cluster.admin().objects().await?;
-    let greedy = there.iter().find(|view| view.app.as_str() == "greedy").context("it has no object")?;
+    let is_attacked = |view: &&ContainerView| view.app.as_str() == "greedy" && view.name.as_str() == "1";
+    let greedy = there.iter().find(is_attacked).context("it has no object")?;
     Ok(greedy.id.to_string())
 }
 
@@ -67,9 +71,9 @@ fn uploads_that_an_app_never_reads_and_thousands_of_websockets_hurt_nobody_else(
     scenario(Setup { log: "info", ..Setup::nodes(1) }, async |cluster| {
         deploy(cluster).await?;
         let uploads = Uploads::begin(cluster.address(), "/greedy/1/slow/600", 70).await?;
-        let (open, refused) = websockets(cluster.address(), "/greedy/1/ws", 5000).await?;
+        let (open, refused) = websockets(cluster.address(), "greedy", OBJECTS, 5000).await?;
         println!("{} WebSockets opened, {refused} were refused", open.len());
-        ensure!(open.len() > 1000 && refused > 3000, "{} opened, {refused} were refused", open.len());
+        ensure!(open.len() > 4000, "{} opened, {refused} were refused", open.len());
         expect_others_served(cluster).await?;
         drop((uploads, open));
         Ok(())
