@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use crate::wait;
 
 /// How long an earlier one may take to leave its port.
-const PORT_TIMEOUT: Duration = Duration::from_secs(5);
+const PORT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What it lies about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +46,14 @@ pub enum Lie {
 #[derive(Debug)]
 pub struct Liar {
     told: Arc<AtomicU64>,
+    endpoint: Endpoint,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Liar {
     fn drop(&mut self) {
+        // Without it, the port would stay taken for as long as the edge dials it.
+        self.endpoint.close(0_u32.into(), b"");
         self.task.abort();
     }
 }
@@ -67,10 +70,10 @@ impl Liar {
             wait::until("the port", PORT_TIMEOUT, async || Ok(Endpoint::server(config.clone(), at)?)).await?;
         let told = Arc::new(AtomicU64::new(0));
         let told_by = Arc::clone(&told);
-        let node: NodeId = node.parse()?;
+        let (node, listening): (NodeId, _) = (node.parse()?, endpoint.clone());
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
-            while let Some(incoming) = endpoint.accept().await {
+            while let Some(incoming) = listening.accept().await {
                 let speaker = Speaker { node: node.clone(), lie, told: Arc::clone(&told_by) };
                 connections.spawn(async move {
                     if let Ok(connection) = incoming.await {
@@ -79,7 +82,7 @@ impl Liar {
                 });
             }
         });
-        Ok(Self { told, task })
+        Ok(Self { told, endpoint, task })
     }
 
     /// How many lies were told.

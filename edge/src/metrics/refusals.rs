@@ -29,12 +29,13 @@ pub(crate) enum Reason {
     BrokenOff,
     BadUpgrade,
     ClientGone,
+    BodyIdle,
     EdgeStopping,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 26] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::NoName,
@@ -59,6 +60,7 @@ impl Reason {
         Self::BrokenOff,
         Self::BadUpgrade,
         Self::ClientGone,
+        Self::BodyIdle,
         Self::EdgeStopping,
     ];
 
@@ -89,6 +91,7 @@ impl Reason {
             Self::BrokenOff => "broken_off",
             Self::BadUpgrade => "bad_upgrade",
             Self::ClientGone => "client_gone",
+            Self::BodyIdle => "body_idle",
             Self::EdgeStopping => "edge_stopping",
         }
     }

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::router::RouteError;
+use super::upload;
 use crate::http::headers::BadRequest;
 use crate::metrics::Reason;
 use crate::shard::ShardStopped;
@@ -36,6 +37,9 @@ pub(crate) enum ProxyError {
     /// The connection was lost after the request or part of it was sent.
     #[error("the instance ended the connection without an answer: {0}")]
     Upstream(hyper::Error),
+    /// The request is incomplete, and came no further.
+    #[error("{}", upload::Idle)]
+    BodyIdle,
     /// The instance did not read the request's body, and has its share of unread bytes.
     #[error("the instance does not read what it is sent, and has its share of unread requests already")]
     Unread,
@@ -55,7 +59,13 @@ pub(crate) enum ProxyError {
 impl ProxyError {
     /// Why a connection to an instance broke off after the request or part of it was sent.
     pub(crate) fn broken_off(error: hyper::Error) -> Self {
-        if tunnel::is_unread(&error) { Self::Unread } else { Self::Upstream(error) }
+        if upload::Idle::caused(&error) {
+            Self::BodyIdle
+        } else if tunnel::is_unread(&error) {
+            Self::Unread
+        } else {
+            Self::Upstream(error)
+        }
     }
 }
 
@@ -81,7 +91,7 @@ impl ProxyError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientGone | Self::BodyIdle => StatusCode::REQUEST_TIMEOUT,
             Self::Route(RouteError::NoRoute) => StatusCode::NOT_FOUND,
             Self::Route(_) => StatusCode::BAD_REQUEST,
             Self::Refused(refused) => refused_status(refused),
@@ -95,7 +105,7 @@ impl ProxyError {
     /// Who is at fault.
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::BadRequest(_) | Self::Route(_) | Self::ClientGone => Fault::Client,
+            Self::BadRequest(_) | Self::Route(_) | Self::ClientGone | Self::BodyIdle => Fault::Client,
             Self::Refused(refused) => fault_of(refused),
             Self::NodeUnreachable(_) | Self::Stopping => Fault::Cluster,
             Self::Tunnel { .. }
@@ -125,6 +135,7 @@ impl ProxyError {
             | Self::Upstream(_)
             | Self::Upgrade
             | Self::ClientGone
+            | Self::BodyIdle
             | Self::Signal(_) => false,
         }
     }
@@ -142,6 +153,7 @@ impl ProxyError {
             }
             Self::Tunnel { .. } | Self::NoPort | Self::Signal(_) => Reason::Tunnel,
             Self::Unread => Reason::Unread,
+            Self::BodyIdle => Reason::BodyIdle,
             Self::Upstream(_) => Reason::BrokenOff,
             Self::Upgrade => Reason::BadUpgrade,
             Self::ClientGone => Reason::ClientGone,

@@ -14,6 +14,7 @@ pub(crate) mod load;
 pub(crate) mod pool;
 pub(crate) mod router;
 mod socket;
+pub(crate) mod upload;
 pub(crate) mod upstream;
 mod websocket;
 
@@ -27,6 +28,7 @@ use berth_common::lifecycle::Lifecycle;
 use berth_common::spec::ClassSpec;
 use berth_common::wire::tunnel::TunnelHeader;
 use berth_engine::{Placement, Refused, WaiterId};
+use http::header::UPGRADE;
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -37,7 +39,8 @@ use self::claim::Claim;
 use self::error::ProxyError;
 use self::pool::Pool;
 use self::router::{CurrentRouter, Matched, RouteError};
-use self::upstream::{InstancePort, SendError, Upstream};
+use self::upload::Upload;
+use self::upstream::{InstancePort, RequestBody, SendError, Upstream};
 use self::websocket::Tunnelled;
 use crate::http::headers::{self, BadRequest};
 use crate::metrics::{Arrival, InFlight, Metrics};
@@ -120,10 +123,8 @@ impl Proxy {
     async fn serve(&self, job: Job) -> Reply {
         let Job { mut request, peer, matched, object, in_flight } = job;
         let upgrade = headers::wanted_upgrade(&request);
-        let websocket =
-            upgrade.as_ref().map(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         headers::prepare_request(&mut request, peer, upgrade)?;
-        let client = websocket.map(|_| hyper::upgrade::on(&mut request));
 
         let Matched { key, class, port, path, load, .. } = matched;
         if let Some(path) = path {
@@ -132,7 +133,7 @@ impl Proxy {
         let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
         let hold = self.acquire(object, key, class).await?;
         let target = UpstreamTarget::of(hold.placement(), app, port, deadline)?;
-        let (mut response, upstream) = self.exchange(&target, request).await?;
+        let (mut response, upstream) = self.exchange(&target, request.map(Upload::new)).await?;
         if let Some(load) = &load {
             load.answered();
         }
@@ -140,8 +141,9 @@ impl Proxy {
 
         headers::prepare_response(&mut response);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let (client, websocket) = client.zip(websocket).ok_or(ProxyError::Upgrade)?;
-            return self.switch(response, client, websocket, upstream, claim).await;
+            let agreed = response.headers().get(UPGRADE).is_some_and(headers::is_websocket);
+            let client = client.filter(|_| agreed).ok_or(ProxyError::Upgrade)?;
+            return self.switch(response, client, upstream, claim).await;
         }
         let (head, body) = response.into_parts();
         let body = InstanceBody::new(body, upstream, claim, Arc::clone(&self.pool)).await;
@@ -153,7 +155,7 @@ impl Proxy {
     async fn exchange(
         &self,
         target: &UpstreamTarget<'_>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Upstream), ProxyError> {
         let unsent = match self.pool.checkout(target.instance_port()).await {
             None => Box::new(request),
@@ -193,19 +195,18 @@ impl Proxy {
         }
     }
 
-    /// Passes a protocol upgrade on, and then bytes in both directions. The hold ends here.
+    /// Passes the upgrade to WebSocket on, and then bytes in both directions. The hold ends here.
     async fn switch(
         &self,
         response: Response<Incoming>,
         client: OnUpgrade,
-        websocket: bool,
         upstream: Upstream,
         claim: Claim,
     ) -> Reply {
         let (stream, early) = upstream.into_stream().await.ok_or(ProxyError::Upgrade)?;
         let Claim { hold, load, in_flight } = claim;
-        let open = in_flight.filter(|_| websocket).map(InFlight::into_websocket);
-        let tunnelled = Tunnelled::of(stream, early, websocket, hold, load);
+        let open = in_flight.map(InFlight::into_websocket);
+        let tunnelled = Tunnelled::of(stream, early, true, hold, load);
         self.lifecycle.spawn(async move {
             websocket::carry(client, tunnelled).await;
             drop(open);
