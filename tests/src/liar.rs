@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::Result;
 use berth_certs::{Credentials, server_config};
@@ -20,12 +19,8 @@ use berth_common::wire::images::{ImageState, ImageStatus};
 use berth_common::wire::{STREAM_CALL, frame};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-use crate::wait;
-
-/// How long an earlier one may take to leave its port.
-const PORT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What it lies about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,46 +41,51 @@ pub enum Lie {
 #[derive(Debug)]
 pub struct Liar {
     told: Arc<AtomicU64>,
-    endpoint: Endpoint,
+    lies: watch::Sender<Lie>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Liar {
     fn drop(&mut self) {
-        // Without it, the port would stay taken for as long as the edge dials it.
-        self.endpoint.close(0_u32.into(), b"");
         self.task.abort();
     }
 }
 
 impl Liar {
     /// Listens with the certificate of this node.
-    pub async fn listen(authority: &Path, node: &str, at: SocketAddr, lie: Lie) -> Result<Self> {
+    pub fn listen(authority: &Path, node: &str, at: SocketAddr, lie: Lie) -> Result<Self> {
         let file = |ending| authority.join(format!("agent-{node}.{ending}"));
         let credentials = Credentials::load(&authority.join("ca.pem"), &file("pem"), &file("key"))?;
         let tls = QuicServerConfig::try_from(server_config(&credentials))?;
-        let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        // The one before may still be leaving its port.
-        let endpoint =
-            wait::until("the port", PORT_TIMEOUT, async || Ok(Endpoint::server(config.clone(), at)?)).await?;
-        let told = Arc::new(AtomicU64::new(0));
-        let told_by = Arc::clone(&told);
-        let (node, listening): (NodeId, _) = (node.parse()?, endpoint.clone());
+        let endpoint = Endpoint::server(quinn::ServerConfig::with_crypto(Arc::new(tls)), at)?;
+        let (told, lies) = (Arc::new(AtomicU64::new(0)), watch::Sender::new(lie));
+        let (told_by, node, heard): (_, NodeId, _) = (Arc::clone(&told), node.parse()?, lies.subscribe());
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
-            while let Some(incoming) = listening.accept().await {
-                let speaker = Speaker { node: node.clone(), lie, told: Arc::clone(&told_by) };
+            while let Some(incoming) = endpoint.accept().await {
+                let (node, told, mut lies) = (node.clone(), Arc::clone(&told_by), heard.clone());
                 connections.spawn(async move {
+                    let lie = *lies.borrow_and_update();
                     if let Ok(connection) = incoming.await {
-                        serve(speaker, connection).await;
+                        let speaker = Speaker { node, lie, told };
+                        tokio::select! {
+                            () = serve(speaker, &connection) => {}
+                            _ = lies.changed() => connection.close(0_u32.into(), b"another lie"),
+                        }
                     }
                 });
             }
         });
-        Ok(Self { told, endpoint, task })
+        Ok(Self { told, lies, task })
     }
 
-    /// How many lies were told.
+    /// Ends all connections, and tells this lie from then on.
+    pub fn tell(&self, lie: Lie) {
+        self.lies.send_replace(lie);
+        self.told.store(0, Ordering::Relaxed);
+    }
+
+    /// How many lies of the last kind were told.
     pub fn told(&self) -> u64 {
         self.told.load(Ordering::Relaxed)
     }
@@ -98,7 +98,7 @@ struct Speaker {
     told: Arc<AtomicU64>,
 }
 
-async fn serve(speaker: Speaker, connection: Connection) {
+async fn serve(speaker: Speaker, connection: &Connection) {
     let mut streams = JoinSet::new();
     while let Ok((send, recv)) = connection.accept_bi().await {
         let speaker = speaker.clone();
