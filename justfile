@@ -62,6 +62,11 @@ bench-images:
     cargo build --profile measure --workspace --bins
     "${CARGO_TARGET_DIR:-target}/measure/bench-images"
 
+# latency of one app's requests while another's clients attack; writes target/bench/neighbours.json
+bench-neighbours:
+    cargo build --profile measure --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/measure/bench-neighbours"
+
 # requests/s through edge and agent, beside nginx; writes target/bench/proxy.json
 bench-proxy:
     cargo build --profile measure --workspace --bins

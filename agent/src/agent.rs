@@ -5,13 +5,13 @@ use std::rc::Rc;
 
 use berth_common::ids::NodeId;
 use berth_common::lifecycle::Lifecycle;
-use tokio::sync::Semaphore;
 
 use crate::images::Images;
 use crate::instances::Instances;
 use crate::metrics::Counts;
 use crate::runtime::Runtime;
 use crate::sessions::Sessions;
+use crate::tunnels::Tunnels;
 
 /// The state that all connections share.
 pub(crate) struct Agent<R: Runtime> {
@@ -21,7 +21,7 @@ pub(crate) struct Agent<R: Runtime> {
     pub(crate) images: Rc<Images>,
     pub(crate) instances: Instances<R::Container>,
     pub(crate) sessions: Sessions,
-    pub(crate) tunnels: Semaphore,
+    pub(crate) tunnels: Tunnels,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) counts: Counts,
 }

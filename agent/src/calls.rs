@@ -1,7 +1,9 @@
 //! Answers the calls of an edge. The table (`instances`) decides; `follow` does what takes time.
 
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use berth_common::ids::InstanceId;
 use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalCode, Signal, Start, Stop};
@@ -9,13 +11,17 @@ use berth_common::wire::frame::{self, FrameError};
 use berth_protocol::node::SIGNALS;
 use quinn::SendStream;
 
-use crate::connected::Connected;
+use crate::connected::{Carries, Connected};
 use crate::instances::Admitted;
 use crate::launch::Launch;
 use crate::runtime::Runtime;
 use crate::stream::{Breach, StreamEnd, answer};
 use crate::watchers::Watch;
 use crate::{follow, logs};
+
+/// How long the record of one instance may take to be removed: an edge that has no answer in time ends the session, which
+/// must not happen because of one instance.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Serves one call to its end.
 pub(crate) async fn serve<R: Runtime + 'static>(
@@ -24,8 +30,11 @@ pub(crate) async fn serve<R: Runtime + 'static>(
     mut send: SendStream,
 ) -> Result<(), StreamEnd> {
     let answered = match call {
-        Ok(Call::Hello(_) | Call::Deliver(_)) => {
+        Ok(Call::Hello(_) | Call::Deliver(_) | Call::Attach(_)) => {
             return Err(Breach::Protocol("the connection was introduced twice".to_owned()).into());
+        }
+        Ok(call) if connected.carries == Carries::Data && !is_question(&call) => {
+            return Err(Breach::Protocol("orders belong on the session's own connection".to_owned()).into());
         }
         Ok(Call::Watch) => return watch(connected, send).await,
         Ok(_) if !connected.session.is_current() => Err(stale()),
@@ -46,6 +55,11 @@ pub(crate) async fn serve<R: Runtime + 'static>(
         Err(_) => Err(unknown_call()),
     };
     answer(&mut send, &answered.unwrap_or_else(Answer::Refused)).await
+}
+
+/// Whether a call is about one instance or the output of some: people ask such, and as often as they like.
+fn is_question(call: &Call) -> bool {
+    matches!(call, Call::Logs(_) | Call::Usage(_) | Call::Signal(_))
 }
 
 fn stale() -> Refusal {
@@ -149,7 +163,8 @@ impl<R: Runtime + 'static> Connected<R> {
 
     /// An instance stays in the table until its record is removed from disk: else the next agent would adopt it again.
     async fn forget_one(&self, instance: InstanceId) -> Result<(), Refusal> {
-        self.agent.runtime.forget(instance).await.map_err(|error| {
+        let forgotten = tokio::time::timeout(FORGET_TIMEOUT, self.agent.runtime.forget(instance)).await;
+        forgotten.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
             tracing::error!(%instance, %error, "cannot remove the record of an ended instance");
             Refusal {
                 code: RefusalCode::Other,

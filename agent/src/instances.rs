@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use berth_common::ids::{EdgeId, InstanceId};
-use berth_common::wire::call::{Capacity, Phase, Refusal, RefusalCode, Renew, Stop};
+use berth_common::ids::{AppName, EdgeId, InstanceId};
+use berth_common::wire::call::{Capacity, Phase, Refusal, RefusalCode, Renew, Start, Stop};
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
 use berth_protocol::node::{Admission, Effect, InstanceTable, StopOrder};
 use berth_shim::metering::Ended;
@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::launch::{Launch, LaunchError};
 use crate::metrics::{Census, InstanceCounts};
 use crate::ports::Sockets;
+use crate::tunnels::Tenant;
 use crate::watchers::{Watch, Watchers};
 
 /// The orders to end an instance, for the task that follows it.
@@ -36,6 +37,7 @@ pub(crate) enum Admitted {
 
 /// The handles of an instance of the table.
 struct Handles<C> {
+    app: AppName,
     sockets: Option<Rc<Sockets<C>>>,
     orders: watch::Sender<Option<StopOrder>>,
     ended: CancellationToken,
@@ -47,6 +49,8 @@ pub(crate) struct Reach<C> {
     pub(crate) sockets: Rc<Sockets<C>>,
     /// Cancelled when it has ended.
     pub(crate) ended: CancellationToken,
+    /// Whose share its tunnels take.
+    pub(crate) tenant: Tenant,
 }
 
 /// The table, with the handles of its instances.
@@ -162,7 +166,7 @@ impl<C> Instances<C> {
             return Ok(Admitted::Known);
         }
         reserve().map_err(|LaunchError { code, message }| Refusal { code, message })?;
-        let orders = self.handle(start.instance);
+        let orders = self.handle(start);
         self.with(|table| table.enter(owner, start, self.clock.now()));
         Ok(Admitted::New(orders))
     }
@@ -170,16 +174,17 @@ impl<C> Instances<C> {
     /// Enters an instance of an earlier agent, whether or not it would be admitted now.
     pub(crate) fn adopt(&self, launch: &Launch, exited: Option<Ended>) -> StopOrders {
         let Launch { start, owner, .. } = launch;
-        let ended = exited.map(|Ended { outcome, metered }| (outcome, metered));
-        let orders = self.handle(start.instance);
+        let ended = exited.map(|Ended { outcome, metered }| (outcome.bounded(), metered));
+        let orders = self.handle(start);
         self.with(|table| table.adopt(owner, start, ended, self.clock.now()));
         orders
     }
 
-    fn handle(&self, instance: InstanceId) -> StopOrders {
+    fn handle(&self, start: &Start) -> StopOrders {
         let (orders, receiver) = watch::channel(None);
-        let handles = Handles { sockets: None, orders, ended: CancellationToken::new() };
-        self.handles.borrow_mut().insert(instance, handles);
+        let app = start.object.app.clone();
+        let handles = Handles { app, sockets: None, orders, ended: CancellationToken::new() };
+        self.handles.borrow_mut().insert(start.instance, handles);
         receiver
     }
 
@@ -197,7 +202,7 @@ impl<C> Instances<C> {
 
     /// Records that an instance has ended.
     pub(crate) fn ended(&self, instance: InstanceId, Ended { outcome, metered }: Ended) {
-        self.with(|table| table.ended(instance, outcome, metered, self.clock.now()));
+        self.with(|table| table.ended(instance, outcome.bounded(), metered, self.clock.now()));
     }
 
     /// Orders an instance to end. The task that follows it carries the order out.
@@ -237,7 +242,8 @@ impl<C> Instances<C> {
         let handles = self.handles.borrow();
         let handles = handles.get(&header.instance).ok_or(TunnelAnswer::NoInstance)?;
         let sockets = handles.sockets.clone().ok_or(TunnelAnswer::Refused)?;
-        Ok(Reach { sockets, ended: handles.ended.clone() })
+        let tenant = Tenant { instance: header.instance, app: handles.app.clone() };
+        Ok(Reach { sockets, ended: handles.ended.clone(), tenant })
     }
 
     /// The sockets and counters of a living instance.

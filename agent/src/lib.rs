@@ -45,4 +45,5 @@ pub mod site;
 mod splice;
 mod stream;
 mod tunnel;
+mod tunnels;
 mod watchers;

@@ -25,7 +25,7 @@ impl<R: Runtime> Watched for Watch<R> {
             .is(agent.instances.is_draining());
         agent.instances.counts().show(&mut page);
         self.room(&mut page, &agent.instances.census());
-        agent.counts.show(agent.tunnels.available_permits(), &mut page);
+        agent.counts.show(agent.tunnels.count(), &mut page);
         agent.images.counts().show(&mut page);
         self.process.add_to(&mut page);
         page

@@ -1,17 +1,17 @@
 //! The agent as a whole: adopts the containers of an earlier agent, then accepts connections of edges until it is
 //! stopped. Containers run on when it stops.
 
+use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::close;
 use berth_monitor::{Process, Watched};
+use berth_protocol::Shares;
 use quinn::{Endpoint, Incoming, VarInt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::agent::Agent;
 use crate::config::Config;
@@ -23,14 +23,15 @@ use crate::metrics::Counts;
 use crate::page::Watch;
 use crate::runtime::Runtime;
 use crate::sessions::Sessions;
+use crate::tunnels::Tunnels;
 use crate::{follow, session};
 
-/// Connections at once. An edge has one for each of its shards.
-const MAX_CONNECTIONS: usize = 1024;
-/// Handshakes at once: they cost CPU before the peer is authenticated.
-const MAX_HANDSHAKES: usize = 64;
+/// Connections at once. An edge has two for each of its shards. One address never has more than are still free.
+const MAX_CONNECTIONS: usize = 2048;
+/// Handshakes at once: they cost CPU before the peer is authenticated. One address never has more than are still free.
+const MAX_HANDSHAKES: usize = 128;
 /// With fewer than this many handshakes free, peers must first validate their address (QUIC Retry, RFC 9000 §8.1.2).
-const CALM_HANDSHAKES: usize = 32;
+const CALM_HANDSHAKES: usize = 96;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closing the connections may take when the agent stops.
@@ -70,7 +71,6 @@ impl<R: Runtime + 'static> Server<R> {
         let endpoint = endpoint::open(&config)?;
         let address =
             endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
-        let max_tunnels = config.max_tunnels.min(Semaphore::MAX_PERMITS);
         let agent = Rc::new(Agent {
             node: config.site.node,
             region: Some(config.site.region).filter(|region| !region.is_empty()),
@@ -78,9 +78,9 @@ impl<R: Runtime + 'static> Server<R> {
             images,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),
-            tunnels: Semaphore::new(max_tunnels),
+            tunnels: Tunnels::new(config.max_tunnels),
             lifecycle,
-            counts: Counts::new(max_tunnels),
+            counts: Counts::default(),
         });
         for adopted in agent.runtime.adopt().await.map_err(ServeError::Adopt)? {
             follow::adopt(&agent, adopted);
@@ -125,10 +125,32 @@ impl<R: Runtime + 'static> Server<R> {
     }
 }
 
+/// What is shared by addresses, so that no stranger can keep the edges out.
+type ByAddress = Rc<RefCell<Shares<IpAddr>>>;
+
+/// One unit of an address's share, given back when dropped.
+struct Turn {
+    of: ByAddress,
+    address: IpAddr,
+}
+
+impl Turn {
+    fn take(of: &ByAddress, address: IpAddr) -> Option<Self> {
+        let taken = of.borrow_mut().take(&address);
+        taken.then(|| Self { of: Rc::clone(of), address })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.of.borrow_mut().give(&self.address);
+    }
+}
+
 /// Takes connections until the agent ends.
 async fn accept<R: Runtime + 'static>(agent: &Rc<Agent<R>>, endpoint: &Endpoint) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let shares = |total| Rc::new(RefCell::new(Shares::new(total, usize::MAX)));
+    let (handshakes, connections) = (shares(MAX_HANDSHAKES), shares(MAX_CONNECTIONS));
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
@@ -142,18 +164,18 @@ async fn accept<R: Runtime + 'static>(agent: &Rc<Agent<R>>, endpoint: &Endpoint)
 fn admit<R: Runtime + 'static>(
     agent: &Rc<Agent<R>>,
     incoming: Incoming,
-    handshakes: &Arc<Semaphore>,
-    connections: &Arc<Semaphore>,
+    handshakes: &ByAddress,
+    connections: &ByAddress,
 ) {
-    if handshakes.available_permits() < CALM_HANDSHAKES && incoming.may_retry() {
+    let under_way = handshakes.borrow().taken();
+    if MAX_HANDSHAKES - under_way < CALM_HANDSHAKES && incoming.may_retry() {
         // Fails only if a retry is not allowed, which was checked.
         let _ = incoming.retry();
         return;
     }
-    let handshake = Arc::clone(handshakes).try_acquire_owned();
-    let connection = Arc::clone(connections).try_acquire_owned();
-    match (handshake, connection) {
-        (Ok(handshake), Ok(connection)) => {
+    let address = incoming.remote_address().ip();
+    match (Turn::take(handshakes, address), Turn::take(connections, address)) {
+        (Some(handshake), Some(connection)) => {
             let shared = Rc::clone(agent);
             agent.lifecycle.spawn_local(shake_hands(shared, incoming, handshake, connection));
         }
@@ -167,8 +189,8 @@ fn admit<R: Runtime + 'static>(
 async fn shake_hands<R: Runtime + 'static>(
     agent: Rc<Agent<R>>,
     incoming: Incoming,
-    handshake: OwnedSemaphorePermit,
-    _connection: OwnedSemaphorePermit,
+    handshake: Turn,
+    _connection: Turn,
 ) {
     let remote = incoming.remote_address();
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, incoming).await {

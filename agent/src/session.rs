@@ -1,12 +1,14 @@
 //! One connection of an edge, from its handshake to its end.
 //!
 //! ```text
-//!  connected ──Hello, in time, by its certificate's holder, newest of its shard──▶ serving ──▶ closed
-//!      └───────────────────────anything else───────────────────────────────────────────────────▶ ▲
-//!                            a breach · a newer session · edge or agent closes · silence ────────┘
+//!  connected ──Hello, in time, by its certificate's holder, newest of its shard──▶ serving calls ───▶ closed
+//!      ├───────Attach, with the key of a session whose connection lives──────────▶ serving tunnels ─▶ ▲
+//!      └───────────────────────anything else────────────────────────────────────────────────────────▶ ▲
+//!              a breach · a newer session · edge or agent closes · silence · the end of its session ──┘
 //! ```
 //!
-//! Each stream is served in its own task.
+//! Each stream is served in its own task. A session has two connections, so that tenants, whose bytes flow on the one,
+//! can never delay the edge's calls on the other.
 //!
 //! What fails, and what happens then:
 //! * No Hello in time, a wrong certificate or an older session: the connection is closed with the reason.
@@ -16,13 +18,17 @@
 //! * A stream's first bytes do not arrive in time: only the stream is reset.
 //! * The edge is silent: the idle timeout ends the connection. Its instances run on.
 //! * A newer session of the shard connects: this one is closed, and its pending starts are refused.
+//! * A session's connection is lost: its data connection is closed. Without its data connection the session goes on, until
+//!   the edge ends it or attaches another.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use berth_certs::{Identity, Role};
+use berth_common::ids::EdgeId;
 use berth_common::image::Architecture;
+use berth_common::wire::attach::Attach;
 use berth_common::wire::call::{Answer, Call, Hello, Welcome};
 use berth_common::wire::frame::{self, FrameError};
 use berth_common::wire::images::Deliver;
@@ -31,20 +37,22 @@ use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, close};
 use berth_protocol::node::HelloError;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::agent::Agent;
-use crate::connected::Connected;
+use crate::connected::{Carries, Connected};
 use crate::deliver::{self, Offer};
 use crate::runtime::Runtime;
 use crate::sessions::Session;
 use crate::stream::{Breach, StreamEnd, answer};
-use crate::{calls, tunnel};
+use crate::{calls, endpoint, tunnel};
 
 /// How long an edge may take to introduce itself.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the first message of a stream may take.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that are served at once on one connection: more than an edge makes. One above that is reset.
+const MAX_CALLS: usize = 128;
 /// Calls that are read at once on one connection: each may take the memory of a whole frame.
 const CALLS_READ_AT_ONCE: usize = 16;
 /// The shard number of connections for images: no shard has it, because shards are numbered from 0.
@@ -58,7 +66,7 @@ pub(crate) async fn serve<R: Runtime + 'static>(agent: Rc<Agent<R>>, connection:
     let introduced = tokio::time::timeout(HELLO_TIMEOUT, introduce(&agent, &connection)).await;
     let silent = || Breach::Protocol(format!("no Hello within {} s", HELLO_TIMEOUT.as_secs()));
     match introduced.unwrap_or_else(|_| Err(silent().into())) {
-        Ok(Introduced::Shard(session)) => serve_streams(agent, session, connection).await,
+        Ok(Introduced::Edge(session, carries)) => serve_streams(agent, session, carries, connection).await,
         Ok(Introduced::Images(offer)) => serve_images(agent, offer, connection).await,
         Err(StreamEnd::Breach(breach)) => close(&connection, &breach),
         Err(StreamEnd::Gone) => tracing::debug!(%remote, "a connection ended before its Hello"),
@@ -75,7 +83,7 @@ fn close(connection: &Connection, breach: &Breach) {
 
 /// The purpose of a connection.
 enum Introduced {
-    Shard(Session),
+    Edge(Session, Carries),
     Images(Offer),
 }
 
@@ -84,7 +92,7 @@ async fn introduce<R: Runtime + 'static>(
     agent: &Agent<R>,
     connection: &Connection,
 ) -> Result<Introduced, StreamEnd> {
-    let identity = identify(connection)?;
+    let peer = identify(connection)?;
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| StreamEnd::Gone)?;
     let mut kind = [0];
     recv.read_exact(&mut kind).await?;
@@ -92,13 +100,18 @@ async fn introduce<R: Runtime + 'static>(
     let hello = match call {
         Some(Call::Hello(hello)) => hello,
         Some(Call::Deliver(deliver)) => {
-            let session = enter(agent, &identity, &of_delivery(deliver))?;
+            let session = enter(agent, &peer, &of_delivery(deliver))?;
             frame::write(&mut send, &Answer::Done).await?;
             return Ok(Introduced::Images(Offer { session, send, recv }));
         }
+        Some(Call::Attach(attach)) => {
+            let session = add_data(agent, &peer, &attach)?;
+            answer(&mut send, &Answer::Done).await?;
+            return Ok(Introduced::Edge(session, Carries::Data));
+        }
         _ => return Err(Breach::Protocol("the first stream must carry Hello".to_owned()).into()),
     };
-    let session = enter(agent, &identity, &hello)?;
+    let session = enter(agent, &peer, &hello)?;
     tracing::info!(edge = %hello.edge, shard = hello.shard, epoch = hello.epoch.0, session = hello.session,
         version = %hello.version.escape_debug(), remote = %connection.remote_address(), "edge connected");
     let welcome = Welcome {
@@ -109,16 +122,27 @@ async fn introduce<R: Runtime + 'static>(
         draining: agent.instances.is_draining(),
         region: agent.region.clone(),
         architecture: Some(Architecture::HERE),
+        attach: hello.attach.then_some(session.key),
         kept_for_ms: agent.runtime.kept_for().and_then(|kept| u64::try_from(kept.as_millis()).ok()),
     };
     answer(&mut send, &Answer::Welcome(welcome)).await?;
-    Ok(Introduced::Shard(session))
+    Ok(Introduced::Edge(session, if hello.attach { Carries::Calls } else { Carries::Both }))
+}
+
+/// The session of a data connection.
+fn add_data<R: Runtime>(agent: &Agent<R>, peer: &Peer, attach: &Attach) -> Result<Session, Breach> {
+    check_name(&peer.identity, &attach.edge)?;
+    let session = agent.sessions.attach(attach).ok_or_else(|| {
+        Breach::Superseded("the session that this connection is for is not the current one".to_owned())
+    })?;
+    tracing::debug!(edge = %attach.edge, shard = attach.shard, session = attach.session, "data connection attached");
+    Ok(session)
 }
 
 /// An edge has one connection for images, which is treated as that of one more shard.
 fn of_delivery(deliver: Deliver) -> Hello {
     let Deliver { edge, epoch, session, version } = deliver;
-    Hello { edge, epoch, shard: DELIVERY_SHARD, session, version }
+    Hello { edge, epoch, shard: DELIVERY_SHARD, session, version, attach: false }
 }
 
 async fn serve_images<R: Runtime>(agent: Rc<Agent<R>>, offer: Offer, connection: Connection) {
@@ -128,50 +152,80 @@ async fn serve_images<R: Runtime>(agent: Rc<Agent<R>>, offer: Offer, connection:
     }
 }
 
-/// The identity in the peer's certificate. The handshake has verified that our CA signed it.
-fn identify(connection: &Connection) -> Result<Identity, Breach> {
+/// What the peer's certificate says.
+struct Peer {
+    identity: Identity,
+    /// When it was issued, in seconds since 1970.
+    issued_s: i64,
+}
+
+/// What the peer's certificate says. The handshake has verified that our CA signed it.
+fn identify(connection: &Connection) -> Result<Peer, Breach> {
     let shown =
         connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let leaf = shown.as_deref().and_then(|chain| chain.first());
     let leaf = leaf.ok_or_else(|| Breach::Forbidden("no certificate was shown".to_owned()))?;
-    berth_certs::peer_identity(leaf).map_err(|error| Breach::Forbidden(error.to_string()))
+    let read = berth_certs::peer_identity(leaf)
+        .and_then(|identity| Ok(Peer { identity, issued_s: berth_certs::issued_at_s(leaf)? }));
+    read.map_err(|error| Breach::Forbidden(error.to_string()))
 }
 
-fn enter<R: Runtime>(agent: &Agent<R>, identity: &Identity, hello: &Hello) -> Result<Session, Breach> {
-    if identity.role != Role::Edge || identity.name != hello.edge.as_str() {
-        return Err(Breach::Forbidden(format!(
-            "the certificate is that of {identity}, not of edge {}",
-            hello.edge
-        )));
+fn check_name(identity: &Identity, edge: &EdgeId) -> Result<(), Breach> {
+    if identity.role != Role::Edge || identity.name != edge.as_str() {
+        return Err(Breach::Forbidden(format!("the certificate is that of {identity}, not of edge {edge}")));
     }
-    agent.sessions.enter(hello).map_err(|error| match error {
-        HelloError::Old => Breach::Superseded(error.to_string()),
+    Ok(())
+}
+
+fn enter<R: Runtime>(agent: &Agent<R>, peer: &Peer, hello: &Hello) -> Result<Session, Breach> {
+    check_name(&peer.identity, &hello.edge)?;
+    agent.sessions.enter(hello, peer.issued_s).map_err(|error| match error {
+        HelloError::Old | HelloError::OldCertificate => Breach::Superseded(error.to_string()),
         HelloError::Shards => Breach::Protocol(error.to_string()),
     })
 }
 
-async fn serve_streams<R: Runtime + 'static>(agent: Rc<Agent<R>>, session: Session, connection: Connection) {
+async fn serve_streams<R: Runtime + 'static>(
+    agent: Rc<Agent<R>>,
+    session: Session,
+    carries: Carries,
+    connection: Connection,
+) {
+    if carries != Carries::Calls {
+        endpoint::widen(&connection);
+    }
     let counting = Rc::clone(&agent);
     let _counted = counting.counts.connected(&session.edge);
     let connected = Rc::new(Connected {
         agent,
         session,
+        carries,
         watching: Cell::new(false),
         log_readers: Semaphore::new(MAX_LOG_READERS),
+        calls: Semaphore::new(MAX_CALLS),
         reading: Semaphore::new(CALLS_READ_AT_ONCE),
         connection,
     });
+    accept_streams(&connected).await;
+    connected.session.end();
+}
+
+/// Serves the streams that the edge opens, until the connection ends.
+async fn accept_streams<R: Runtime + 'static>(connected: &Rc<Connected<R>>) {
     loop {
         let accepted = tokio::select! {
             accepted = connected.connection.accept_bi() => accepted,
             () = connected.session.superseded() => {
-                let text = "a newer session of this edge's shard has taken over";
+                let text = match connected.carries {
+                    Carries::Data => "the session is over, or has another data connection",
+                    Carries::Calls | Carries::Both => "a newer session of this edge's shard has taken over",
+                };
                 return close(&connected.connection, &Breach::Superseded(text.to_owned()));
             }
         };
         match accepted {
             Ok((send, recv)) => {
-                let task = serve_stream(Rc::clone(&connected), send, recv);
+                let task = serve_stream(Rc::clone(connected), send, recv);
                 connected.agent.lifecycle.spawn_local(task);
             }
             Err(reason) => {
@@ -183,8 +237,9 @@ async fn serve_streams<R: Runtime + 'static>(agent: Rc<Agent<R>>, session: Sessi
 }
 
 /// The purpose of a stream.
-enum Purpose {
-    Call(Result<Call, FrameError>),
+enum Purpose<'a> {
+    /// A call, with its turn among those that are served at once.
+    Call(Result<Call, FrameError>, SemaphorePermit<'a>),
     Tunnel(TunnelHeader),
 }
 
@@ -193,8 +248,11 @@ async fn serve_stream<R: Runtime + 'static>(
     mut send: SendStream,
     mut recv: RecvStream,
 ) {
-    let served = match tokio::time::timeout(STREAM_TIMEOUT, purpose(&connected.reading, &mut recv)).await {
-        Ok(Ok(Purpose::Call(call))) => calls::serve(&connected, call, send).await,
+    let served = match tokio::time::timeout(STREAM_TIMEOUT, purpose(&connected, &mut recv)).await {
+        Ok(Ok(Purpose::Call(call, _turn))) => calls::serve(&connected, call, send).await,
+        Ok(Ok(Purpose::Tunnel(_))) if connected.carries == Carries::Calls => {
+            Err(Breach::Protocol("tunnels belong on the data connection".to_owned()).into())
+        }
         Ok(Ok(Purpose::Tunnel(header))) => {
             tunnel::serve(&connected.agent, &connected.session.edge, header, send, recv).await
         }
@@ -211,11 +269,17 @@ async fn serve_stream<R: Runtime + 'static>(
     }
 }
 
-async fn purpose(reading: &Semaphore, recv: &mut RecvStream) -> Result<Purpose, StreamEnd> {
+async fn purpose<'a, R: Runtime>(
+    connected: &'a Connected<R>,
+    recv: &mut RecvStream,
+) -> Result<Purpose<'a>, StreamEnd> {
     let mut kind = [0];
     recv.read_exact(&mut kind).await?;
     match kind[0] {
-        STREAM_CALL => read_call(reading, recv).await.map(Purpose::Call),
+        STREAM_CALL => {
+            let turn = connected.calls.try_acquire().map_err(|_| StreamEnd::Gone)?;
+            read_call(&connected.reading, recv).await.map(|call| Purpose::Call(call, turn))
+        }
         STREAM_TUNNEL => tunnel::read_header(recv).await.map(Purpose::Tunnel),
         kind => Err(Breach::Protocol(format!("stream kind {kind:#04x} is not known")).into()),
     }

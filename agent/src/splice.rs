@@ -16,13 +16,15 @@
 //! * The app stops reading: the stream's upload is stopped; what the app wrote before is still delivered.
 //! * The edge stops reading: nothing more is read from the app; TCP has no such signal, so the app learns of it when
 //!   the connection is closed.
+//! * The app does not read for a while, and its instance's share of unread bytes is used up: both sides are reset
+//!   (`UNREAD`).
 //! * The instance ends: the last bytes have a few seconds to be delivered, then both sides are reset.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::pin;
-use std::task::ready;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use berth_common::wire::close;
@@ -34,6 +36,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio_util::sync::CancellationToken;
 
+use crate::tunnels::{Tenant, Tunnels};
+
 /// Chunks handed to the socket in one system call. A packet is one chunk at most.
 const CHUNKS: usize = 16;
 /// Smallest buffer that the socket is read into, in bytes: a typical response fits.
@@ -43,6 +47,9 @@ const MAX_READ_BYTES: usize = 64 << 10;
 /// How long after its instance's end a connection may take to deliver the app's last bytes.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an app may take to read what has arrived before it counts as unread.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Bytes carried so far, of an instance or of the whole node.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
@@ -50,6 +57,14 @@ pub(crate) struct Traffic {
     pub(crate) received: Cell<u64>,
     /// From it.
     pub(crate) sent: Cell<u64>,
+}
+
+/// Where a connection is counted, and whose share its unread bytes take.
+pub(crate) struct Account<'a> {
+    /// Of the instance, and of the node.
+    pub(crate) traffic: [&'a Traffic; 2],
+    pub(crate) tunnels: &'a Tunnels,
+    pub(crate) tenant: &'a Tenant,
 }
 
 /// Adds to each.
@@ -71,22 +86,32 @@ pub(crate) enum Cut {
     /// The instance is gone.
     #[error("the instance has ended")]
     Ended,
+    /// The app does not read, and what may be unread of its instance is used up.
+    #[error("the app does not read, and its instance has its share of unread bytes already")]
+    Unread,
+}
+
+impl Cut {
+    /// The code that the stream is reset with.
+    fn code(self) -> VarInt {
+        VarInt::from_u32(if self == Self::Unread { close::UNREAD } else { close::RESET })
+    }
 }
 
 /// Carries bytes both ways until both directions have ended or one was cut.
 pub(crate) async fn splice(
     mut tcp: TcpStream,
-    mut send: SendStream,
+    send: &mut SendStream,
     mut recv: RecvStream,
     ended: &CancellationToken,
-    traffic: [&Traffic; 2],
+    account: &Account<'_>,
 ) -> Result<(), Cut> {
-    let carried = carry(&mut tcp, &mut send, &mut recv, ended, traffic).await;
-    if carried.is_err() {
+    let carried = carry(&mut tcp, send, &mut recv, ended, account).await;
+    if let Err(cut) = carried {
         // With a linger time of zero the close sends a reset. All three calls fail if that side has ended already.
         let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
-        let _ = send.reset(VarInt::from_u32(close::RESET));
-        let _ = recv.stop(VarInt::from_u32(close::RESET));
+        let _ = send.reset(cut.code());
+        let _ = recv.stop(cut.code());
     }
     carried
 }
@@ -96,13 +121,13 @@ async fn carry(
     send: &mut SendStream,
     recv: &mut RecvStream,
     ended: &CancellationToken,
-    traffic: [&Traffic; 2],
+    account: &Account<'_>,
 ) -> Result<(), Cut> {
     let (from_app, to_app) = tcp.split();
     let app_reset = Cell::new(false);
     let both = async {
-        let upload = upload(recv, to_app, &app_reset, traffic.map(|traffic| &traffic.received));
-        let download = download(from_app, send, &app_reset, traffic.map(|traffic| &traffic.sent));
+        let upload = upload(recv, to_app, &app_reset, account);
+        let download = download(from_app, send, &app_reset, account.traffic.map(|traffic| &traffic.sent));
         tokio::try_join!(upload, download).map(|_| ())
     };
     tokio::select! {
@@ -122,8 +147,9 @@ async fn upload(
     recv: &mut RecvStream,
     mut tcp: WriteHalf<'_>,
     app_reset: &Cell<bool>,
-    counts: [&Cell<u64>; 2],
+    account: &Account<'_>,
 ) -> Result<(), Cut> {
+    let counts = account.traffic.map(|traffic| &traffic.received);
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     loop {
         let Some(filled) = recv.read_chunks(&mut chunks).await.map_err(|_| Cut::ByEdge)? else {
@@ -132,7 +158,7 @@ async fn upload(
             return Ok(());
         };
         add(counts, chunks[..filled].iter().map(Bytes::len).sum());
-        if let Err(error) = write_all(&mut tcp, &mut chunks[..filled]).await {
+        if let Err(error) = write_patiently(&mut tcp, &mut chunks[..filled], account).await? {
             // The app reads no more, but what it wrote before must still be delivered. After a normal close the error
             // is EPIPE; after a reset, the end of file that `download` will see is not a normal end.
             app_reset.set(error.kind() != io::ErrorKind::BrokenPipe);
@@ -140,6 +166,26 @@ async fn upload(
             return Ok(());
         }
     }
+}
+
+/// Writes all chunks. While the app does not take them, the connection counts as one with unread bytes, and is cut if
+/// there are too many of those already: the newest goes, and those that were there before stay.
+async fn write_patiently(
+    tcp: &mut WriteHalf<'_>,
+    chunks: &mut [Bytes],
+    account: &Account<'_>,
+) -> Result<io::Result<()>, Cut> {
+    let mut write = pin!(write_all(tcp, chunks));
+    // The usual case, without a timer.
+    if let Poll::Ready(written) = poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await {
+        return Ok(written);
+    }
+    tokio::select! {
+        written = &mut write => return Ok(written),
+        () = tokio::time::sleep(PATIENCE) => {}
+    }
+    let _unread = account.tunnels.unread(account.tenant).ok_or(Cut::Unread)?;
+    Ok(write.await)
 }
 
 /// Writes all chunks, and frees each as soon as it is written.

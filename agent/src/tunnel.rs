@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use crate::agent::Agent;
 use crate::instances::Reach;
 use crate::ports::ConnectError;
-use crate::runtime::Runtime;
-use crate::splice::splice;
+use crate::runtime::{Container, Runtime};
+use crate::splice::{Account, Cut, splice};
 use crate::stream::{Breach, StreamEnd};
 
 /// Reads the rest of the header, whose first byte has been read.
@@ -31,32 +31,48 @@ pub(crate) async fn serve<R: Runtime + 'static>(
     mut send: SendStream,
     recv: RecvStream,
 ) -> Result<(), StreamEnd> {
-    let Ok(_room) = agent.tunnels.try_acquire() else {
-        agent.counts.tunnels_refused.count();
-        return refuse(send, &header, TunnelAnswer::Exhausted).await;
+    let carried = match agent.instances.reach(edge, &header) {
+        Ok(reach) => carry(agent, &reach, &header, &mut send, recv).await?,
+        Err(answer) => Err(answer),
     };
-    let (tcp, reach) = match connect(agent, edge, &header).await {
-        Ok(connected) => connected,
-        Err(answer) => {
-            agent.counts.tunnels_refused.count();
-            return refuse(send, &header, answer).await;
-        }
+    let Err(answer) = carried else { return Ok(()) };
+    agent.counts.tunnels_refused.count();
+    refuse(send, &header, answer).await
+}
+
+/// Connects and carries bytes to the end, within the shares of the instance. The inner error is for the edge.
+async fn carry<R: Runtime + 'static>(
+    agent: &Agent<R>,
+    reach: &Reach<R::Container>,
+    header: &TunnelHeader,
+    send: &mut SendStream,
+    recv: RecvStream,
+) -> Result<Result<(), TunnelAnswer>, StreamEnd> {
+    let Some(_room) = agent.tunnels.open(&reach.tenant) else { return Ok(Err(TunnelAnswer::Share)) };
+    let tcp = match connect(reach, header).await {
+        Ok(tcp) => tcp,
+        Err(answer) => return Ok(Err(answer)),
     };
     agent.counts.tunnels.count();
     send.write_all(&[TunnelAnswer::Connected as u8]).await?;
-    let traffic = [reach.sockets.traffic(), &agent.counts.traffic];
-    if let Err(cut) = splice(tcp, send, recv, &reach.ended, traffic).await {
+    let account = Account {
+        traffic: [reach.sockets.traffic(), &agent.counts.traffic],
+        tunnels: &agent.tunnels,
+        tenant: &reach.tenant,
+    };
+    if let Err(cut) = splice(tcp, send, recv, &reach.ended, &account).await {
         tracing::debug!(instance = %header.instance, port = header.port, %cut, "tunnel cut");
+        if cut == Cut::Unread {
+            agent.counts.tunnels_unread.count();
+        }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
-async fn connect<R: Runtime + 'static>(
-    agent: &Agent<R>,
-    edge: &EdgeId,
+async fn connect<C: Container + 'static>(
+    reach: &Reach<C>,
     header: &TunnelHeader,
-) -> Result<(TcpStream, Reach<R::Container>), TunnelAnswer> {
-    let reach = agent.instances.reach(edge, header)?;
+) -> Result<TcpStream, TunnelAnswer> {
     let connected = tokio::select! {
         connected = reach.sockets.connect(header.port) => connected,
         () = reach.ended.cancelled() => return Err(TunnelAnswer::NoInstance),
@@ -69,7 +85,7 @@ async fn connect<R: Runtime + 'static>(
     })?;
     // Disables Nagle's algorithm, which delays small writes. Fails only if the connection has ended already.
     let _ = tcp.set_nodelay(true);
-    Ok((tcp, reach))
+    Ok(tcp)
 }
 
 async fn refuse(mut send: SendStream, header: &TunnelHeader, answer: TunnelAnswer) -> Result<(), StreamEnd> {

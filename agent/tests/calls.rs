@@ -377,3 +377,27 @@ fn an_agent_that_stops_closes_its_connections_and_leaves_containers_running() {
         assert!(!world.fake.was_stopped());
     });
 }
+
+#[test]
+fn a_huge_epoch_of_an_older_certificate_does_not_lock_the_edge_out() {
+    run(async {
+        let world = World::new().await;
+        let thief = world.connect("e1").await;
+        thief.hello("e1", u64::MAX, 0, u64::MAX).await;
+        let edge = world.connect("e1").await;
+        let _refused = edge.open_call(&hello("e1", 5, 0, 1)).await;
+        assert_eq!(edge.closed().await, close::SUPERSEDED, "with the certificate that was stolen");
+
+        // The CA dates certificates to the second.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        world.issue_again("e1");
+        let edge = world.connect("e1").await;
+        edge.hello("e1", 6, 0, 1).await;
+        assert_eq!(thief.closed().await, close::SUPERSEDED);
+        assert!(edge.is_served().await);
+        let again = world.connect("old").await;
+        let _refused = again.open_call(&hello("e1", u64::MAX, 1, 1)).await;
+        assert_eq!(again.closed().await, close::SUPERSEDED, "an older certificate");
+        assert!(edge.is_served().await);
+    });
+}

@@ -126,6 +126,12 @@ pub fn peer_identity(certificate: &CertificateDer<'_>) -> Result<Identity, Ident
     Ok(identity)
 }
 
+/// When a certificate was issued, as its CA has written into it (`notBefore`), in seconds since 1970. Its holder cannot
+/// change that, so it tells an old certificate from a newer one.
+pub fn issued_at_s(certificate: &CertificateDer<'_>) -> Result<i64, IdentityError> {
+    Ok(parse(certificate)?.validity().not_before.timestamp())
+}
+
 /// Whether a certificate is a CA's.
 pub(crate) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     parse(certificate).is_ok_and(|parsed| parsed.is_ca())

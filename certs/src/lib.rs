@@ -23,6 +23,6 @@ mod web;
 pub use authority::{Authority, AuthorityError, Issued, MAX_VALIDITY_DAYS, Validity};
 pub use credentials::{Credentials, LoadError};
 pub use files::FileError;
-pub use identity::{Identity, IdentityError, Role, peer_identity};
+pub use identity::{Identity, IdentityError, Role, issued_at_s, peer_identity};
 pub use tls::{SERVER_NAME, client_config, server_config};
 pub use web::{NoAuthorities, web_client_config, web_client_config_with};

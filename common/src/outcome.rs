@@ -49,10 +49,28 @@ pub struct Outcome {
     pub message: Option<String>,
 }
 
+/// Longest message of an outcome or a refusal, in characters: enough for a reason and what to do. It is stored, shown, and
+/// may be another's.
+pub const MAX_MESSAGE_CHARS: usize = 2000;
+
+/// A message no longer than it may be; `…` is where the rest was.
+pub fn shortened(message: String) -> String {
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
+    }
+}
+
 impl Outcome {
     /// An end without code or signal, with a message.
     pub fn because(reason: ExitReason, message: impl Into<String>) -> Self {
-        Self { reason, code: None, signal: None, message: Some(message.into()) }
+        Self { reason, code: None, signal: None, message: Some(shortened(message.into())) }
+    }
+
+    /// The same with a message that is no longer than it may be.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        Self { message: self.message.map(shortened), ..self }
     }
 
     /// The app exited with this code.
@@ -63,5 +81,20 @@ impl Outcome {
     /// A signal ended the app.
     pub fn signalled(signal: i32) -> Self {
         Self { reason: ExitReason::Signal, code: None, signal: Some(signal), message: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_between_characters() {
+        let long = Outcome { message: Some("é".repeat(MAX_MESSAGE_CHARS + 1)), ..Outcome::exited(1) };
+        let message = long.bounded().message.unwrap();
+        assert_eq!(message.chars().count(), MAX_MESSAGE_CHARS + 1);
+        assert!(message.ends_with("é…"));
+        let exact = "é".repeat(MAX_MESSAGE_CHARS);
+        assert_eq!(shortened(exact.clone()), exact);
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod attack;
 pub mod bench;
 pub mod client;
 pub mod cluster;
@@ -20,6 +21,7 @@ pub mod guide;
 pub mod host;
 pub mod image;
 pub mod isolated;
+pub mod liar;
 pub mod machine;
 pub mod metrics;
 pub mod packages;

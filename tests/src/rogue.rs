@@ -53,7 +53,15 @@ impl Rogue {
     /// Introduces itself as an edge.
     pub async fn hello(&self, edge: &str) -> Result<Answer> {
         let (edge, epoch) = (EdgeId::new(edge)?, Epoch(1));
-        self.call(&Call::Hello(Hello { edge, epoch, shard: 0, session: 1, version: "test".into() })).await
+        self.call(&Call::Hello(Hello {
+            edge,
+            epoch,
+            shard: 0,
+            session: 1,
+            version: "test".into(),
+            attach: false,
+        }))
+        .await
     }
 
     /// Waits for the agent to close the connection, and returns its code.

@@ -106,12 +106,12 @@ impl Census {
 /// Counters of connections and tunnels.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Most tunnels at once.
-    max_tunnels: usize,
     /// Tunnels that reached their port.
     pub(crate) tunnels: Counter,
     /// Tunnels that did not.
     pub(crate) tunnels_refused: Counter,
+    /// Tunnels that were cut because too much in them was not read.
+    pub(crate) tunnels_unread: Counter,
     /// Bytes of all tunnels.
     pub(crate) traffic: Traffic,
     /// Connections of each edge.
@@ -119,10 +119,6 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(crate) fn new(max_tunnels: usize) -> Self {
-        Self { max_tunnels, ..Self::default() }
-    }
-
     /// Counts a connection of an edge for as long as the result lives.
     pub(crate) fn connected(&self, edge: &EdgeId) -> Connection<'_> {
         *self.edges.borrow_mut().entry(edge.clone()).or_default() += 1;

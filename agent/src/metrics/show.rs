@@ -23,12 +23,16 @@ impl InstanceCounts {
 }
 
 impl Counts {
-    pub(crate) fn show(&self, tunnels_left: usize, page: &mut Page) {
+    pub(crate) fn show(&self, tunnels_open: usize, page: &mut Page) {
         page.counter("berth_agent_tunnels_total", "Connections to ports of instances").is(self.tunnels.get());
         page.counter("berth_agent_tunnels_refused_total", "Connections that did not reach their port")
             .is(self.tunnels_refused.get());
-        page.gauge("berth_agent_tunnels_open", "Connections that are open or being made")
-            .is(self.max_tunnels.saturating_sub(tunnels_left));
+        page.counter(
+            "berth_agent_tunnels_unread_total",
+            "Connections cut as instances did not read enough of them",
+        )
+        .is(self.tunnels_unread.get());
+        page.gauge("berth_agent_tunnels_open", "Connections that are open or being made").is(tunnels_open);
         page.counter("berth_agent_tunnel_received_bytes_total", "Bytes from edges to instances")
             .is(self.traffic.received.get());
         page.counter("berth_agent_tunnel_sent_bytes_total", "Bytes from instances to edges")

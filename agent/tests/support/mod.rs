@@ -20,6 +20,7 @@ use berth_certs::{Authority, Credentials, Role, SERVER_NAME, Validity, client_co
 use berth_common::ids::{Epoch, Generation, InstanceId};
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::STREAM_CALL;
+use berth_common::wire::attach::{Attach, AttachKey};
 use berth_common::wire::call::{
     Answer, Call, Capacity, Forget, Hello, InstanceStatus, Phase, RefusalCode, Start, Stop, Welcome,
 };
@@ -81,7 +82,7 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         state: directory.to_owned(),
         credentials: credentials(directory, "agent-n1"),
         capacity: CAPACITY,
-        max_tunnels: 100,
+        max_tunnels: 1000,
         disk_limit: DiskLimits::Unenforced,
         water_marks: WaterMarks { high: 100, low: 100 },
         waiting_shims: 0,
@@ -122,9 +123,38 @@ impl World {
         Edge::connect(self.directory.path(), name, self.address, TransportConfig::default()).await
     }
 
+    /// Issues an edge another certificate. The one before is kept under the name `old`.
+    pub(crate) fn issue_again(&self, name: &str) {
+        let directory = self.directory.path();
+        for ending in ["pem", "key"] {
+            let file = |name: &str| directory.join(format!("edge-{name}.{ending}"));
+            std::fs::rename(file(name), file("old")).unwrap();
+        }
+        let authority = Authority::open(directory).unwrap();
+        authority.issue(Role::Edge, name, Validity::days(1).unwrap()).unwrap();
+    }
+
     /// Edge `e1`, introduced as epoch 1, shard 0, session 1.
     pub(crate) async fn edge(&self) -> Edge {
         self.introduced("e1").await
+    }
+
+    /// Edge `e1` with both connections of a session: the one for calls, and the one for tunnels.
+    pub(crate) async fn attached(&self) -> (Edge, Edge) {
+        let (calls, key) = self.welcomed("e1", 1, 1).await;
+        let data = self.connect("e1").await;
+        assert_eq!(data.call(&attach("e1", 1, 1, key)).await, Answer::Done);
+        (calls, data)
+    }
+
+    /// A session of shard 0 that means to attach a data connection, with its key.
+    pub(crate) async fn welcomed(&self, name: &str, epoch: u64, session: u64) -> (Edge, AttachKey) {
+        let edge = self.connect(name).await;
+        let Call::Hello(said) = hello(name, epoch, 0, session) else { panic!("a Hello") };
+        let Answer::Welcome(welcome) = edge.call(&Call::Hello(Hello { attach: true, ..said })).await else {
+            panic!("not welcome")
+        };
+        (edge, welcome.attach.expect("the agent offers a data connection"))
     }
 
     pub(crate) async fn introduced(&self, name: &str) -> Edge {
@@ -283,7 +313,19 @@ impl Watch {
 
 pub(crate) fn hello(edge: &str, epoch: u64, shard: u16, session: u64) -> Call {
     let version = "test".to_owned();
-    Call::Hello(Hello { edge: edge.parse().unwrap(), epoch: Epoch(epoch), shard, session, version })
+    Call::Hello(Hello {
+        edge: edge.parse().unwrap(),
+        epoch: Epoch(epoch),
+        shard,
+        session,
+        version,
+        attach: false,
+    })
+}
+
+pub(crate) fn attach(edge: &str, epoch: u64, session: u64, key: AttachKey) -> Call {
+    let (edge, epoch) = (edge.parse().unwrap(), Epoch(epoch));
+    Call::Attach(Attach { edge, epoch, shard: 0, session, key })
 }
 
 /// A request for instance `id` of the object with the same number, a third of the node's room.

@@ -12,6 +12,7 @@
 //! Logs   -> Logs* | Refused    output of instances, and with `follow` their later output
 //! Prepare -> Done              the containers to keep prepared from now on; best effort
 //! Deliver -> Done ...          instead of Hello, on a connection for images: see `images`
+//! Attach -> Done               instead of Hello, on the data connection of a session: see `attach`
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use crate::image::Architecture;
 use crate::metering::Metered;
 use crate::outcome::Outcome;
 use crate::spec::{LogSpec, Recipe};
+use crate::wire::attach::{Attach, AttachKey};
 use crate::wire::images::Deliver;
 use crate::wire::logs::{LogBatch, ReadLogs};
 
@@ -52,6 +54,8 @@ pub enum Call {
     Prepare(Prepare),
     /// Introduces a connection for images, on which it is the only call.
     Deliver(Deliver),
+    /// Introduces the data connection of a session.
+    Attach(Attach),
 }
 
 /// An agent's answer.
@@ -92,6 +96,9 @@ pub struct Hello {
     pub session: u64,
     /// Version of the edge's software, for logs.
     pub version: String,
+    /// Whether it will attach a data connection, and so sends tunnels and questions on that one only.
+    #[serde(default)]
+    pub attach: bool,
 }
 
 /// Introduces an agent.
@@ -115,6 +122,10 @@ pub struct Welcome {
     /// Its region.
     #[serde(default)]
     pub region: Option<String>,
+    /// The key for attaching a data connection, if the edge means to do so. An older agent gives none: then everything
+    /// flows on this connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach: Option<AttachKey>,
     /// The architecture of its programs. If an older agent does not report it, every image is taken to run there.
     #[serde(default)]
     pub architecture: Option<Architecture>,

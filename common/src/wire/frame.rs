@@ -15,8 +15,8 @@ pub const PREFIX_BYTES: usize = 4;
 /// Why a frame could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// The peer announces more than a frame may hold.
-    #[error("a frame of {0} bytes was announced; at most {MAX_FRAME_BYTES} are allowed")]
+    /// The peer announces more than a frame, or a frame at this place, may hold.
+    #[error("a frame of {0} bytes was announced, and is longer than allowed there")]
     TooLong(usize),
     /// The body is not the message that was expected.
     #[error("a frame does not hold the expected message: {0}")]
@@ -76,6 +76,15 @@ pub async fn write<T: Serialize>(
 pub async fn read<T: DeserializeOwned>(
     from: &mut (impl tokio::io::AsyncRead + Unpin),
 ) -> Result<Option<T>, FrameError> {
+    read_within(from, MAX_FRAME_BYTES).await
+}
+
+/// Reads one message whose body has at most this many bytes, or `None` if the stream ended at a frame's boundary.
+#[cfg(feature = "runtime")]
+pub async fn read_within<T: DeserializeOwned>(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    most_bytes: usize,
+) -> Result<Option<T>, FrameError> {
     use tokio::io::AsyncReadExt;
     let mut prefix = [0; PREFIX_BYTES];
     if from.read(&mut prefix[..1]).await? == 0 {
@@ -88,6 +97,9 @@ pub async fn read<T: DeserializeOwned>(
     from.read_exact(&mut prefix[1..]).await.map_err(truncated)?;
     let mut body = Vec::new();
     let length = body_length(prefix)?;
+    if length > most_bytes {
+        return Err(FrameError::TooLong(length));
+    }
     // `take` grows the buffer only with bytes that arrive: an announced length alone allocates nothing.
     from.take(length as u64).read_to_end(&mut body).await?;
     if body.len() < length {
@@ -122,6 +134,14 @@ mod tests {
     #[test]
     fn an_absurd_length_is_refused() {
         assert!(matches!(split(&[0xff; 8]), Err(FrameError::TooLong(_))));
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_is_too_long_for_its_place_is_refused_before_it_is_read() {
+        let frame = encode(&"hello").unwrap();
+        assert_eq!(read_within::<String>(&mut &frame[..], 7).await.unwrap().as_deref(), Some("hello"));
+        let announced = &frame[..PREFIX_BYTES];
+        assert!(matches!(read_within::<String>(&mut &announced[..], 6).await, Err(FrameError::TooLong(7))));
     }
 
     #[tokio::test]

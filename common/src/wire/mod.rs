@@ -1,4 +1,4 @@
-//! The protocol between edge and agent: the messages on the streams of one QUIC connection.
+//! The protocol between edge and agent: the messages on the streams of QUIC connections.
 //!
 //! Every stream is bidirectional and starts with one byte for its kind. The edge opens all but those of blobs:
 //!
@@ -10,6 +10,7 @@
 //!
 //! `docs/protocol.md` describes it for implementers of a peer.
 
+pub mod attach;
 pub mod call;
 pub mod frame;
 pub mod images;
@@ -42,4 +43,6 @@ pub mod close {
     pub const RESET: u32 = 4;
     /// The peer reads the updates that it subscribed to too slowly: it should connect again and start anew.
     pub const SLOW: u32 = 5;
+    /// (Streams) Nobody reads what was sent, and the share of the instance for such bytes is used up.
+    pub const UNREAD: u32 = 6;
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::outcome::shortened;
+
 /// Why a call was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -33,4 +35,12 @@ pub enum RefusalCode {
     /// A kind that a newer version knows.
     #[serde(other)]
     Other,
+}
+
+impl Refusal {
+    /// The same with a message that is no longer than it may be.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        Self { message: shortened(self.message), ..self }
+    }
 }

@@ -96,13 +96,18 @@ pub enum TunnelAnswer {
     /// The node is out of sockets or of room for streams.
     #[error("the node has no room for another connection")]
     Exhausted = 6,
+    /// The instance or its app has as many connections as its share of the node's.
+    #[error("as many connections to the instance or its app are open as one may have")]
+    Share = 7,
 }
 
 impl TunnelAnswer {
     /// The answer with this code, if this version knows it.
     pub fn from_code(code: u8) -> Option<Self> {
-        use TunnelAnswer::{Connected, Exhausted, NoInstance, NotOwner, Refused, StaleGeneration, TimedOut};
-        [Connected, NoInstance, StaleGeneration, Refused, TimedOut, NotOwner, Exhausted]
+        use TunnelAnswer::{
+            Connected, Exhausted, NoInstance, NotOwner, Refused, Share, StaleGeneration, TimedOut,
+        };
+        [Connected, NoInstance, StaleGeneration, Refused, TimedOut, NotOwner, Exhausted, Share]
             .into_iter()
             .find(|answer| *answer as u8 == code)
     }

@@ -1,10 +1,11 @@
 //! The image inventory: which images nodes hold, and their progress with fetching others, as they report it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_common::ids::NodeId;
 use berth_common::image::Digest;
+use berth_common::outcome::shortened;
 use berth_common::wire::images::{ImageState, ImageStatus};
 use tokio::sync::watch;
 
@@ -29,7 +30,17 @@ pub(crate) struct ImageInventory {
 #[derive(Default)]
 struct Node {
     connected: bool,
+    /// The images that it is to hold: what it says of others is not kept.
+    wanted: BTreeSet<Digest>,
     images: BTreeMap<Digest, ImageState>,
+}
+
+/// A state with a message of a bounded length: it is shown.
+fn bounded(state: ImageState) -> ImageState {
+    match state {
+        ImageState::Failed { message } => ImageState::Failed { message: shortened(message) },
+        other => other,
+    }
 }
 
 impl ImageInventory {
@@ -54,8 +65,14 @@ impl ImageInventory {
     /// A node has reported an image.
     pub(crate) fn reported(&self, id: &NodeId, status: ImageStatus) {
         let ImageStatus { image, state } = status;
+        let mut inventory = self.lock();
+        let node = inventory.entry(id.clone()).or_default();
+        if !node.wanted.contains(&image) {
+            return;
+        }
         self.nodes.holds(id, image, state == ImageState::Ready);
-        self.lock().entry(id.clone()).or_default().images.insert(image, state);
+        node.images.insert(image, bounded(state));
+        drop(inventory);
         self.changed.send_replace(());
     }
 
@@ -63,7 +80,9 @@ impl ImageInventory {
     pub(crate) fn wanted(&self, id: &NodeId, images: &[Digest]) {
         let mut state = self.lock();
         let node = state.entry(id.clone()).or_default();
-        let gone: Vec<Digest> = node.images.keys().filter(|known| !images.contains(known)).copied().collect();
+        node.wanted = images.iter().copied().collect();
+        let gone: Vec<Digest> =
+            node.images.keys().filter(|known| !node.wanted.contains(known)).copied().collect();
         for image in gone {
             node.images.remove(&image);
             self.nodes.holds(id, image, false);

@@ -18,7 +18,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_common::ids::{EdgeId, Epoch, NodeId};
 use berth_common::image::Digest;
@@ -32,6 +32,7 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use super::wanted::MadeFor;
 use super::{Delivery, blobs};
 use crate::shard::link;
+use crate::shard::link::trust::{MAX_STATUS_BYTES, Pace};
 
 /// Shortest and longest backoff before dialling again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
@@ -169,8 +170,11 @@ impl ImageLink {
     }
 
     async fn receive_reports(&self, mut recv: RecvStream) -> Result<Infallible, ImageLinkError> {
+        let mut pace = Pace::starting(Instant::now());
         loop {
-            let status: ImageStatus = frame::read(&mut recv).await?.ok_or(ImageLinkError::Unexpected)?;
+            tokio::time::sleep(pace.wait(Instant::now())).await;
+            let status = frame::read_within(&mut recv, MAX_STATUS_BYTES).await?;
+            let status: ImageStatus = status.ok_or(ImageLinkError::Unexpected)?;
             self.deps.delivery.inventory.reported(&self.deps.node, status);
         }
     }

@@ -166,6 +166,7 @@ mod tests {
                 kept_for_ms: None,
                 region: None,
                 architecture: Some(*architecture),
+                attach: None,
             });
         }
         let inventory = Arc::new(ImageInventory::new(Arc::clone(&known)));

@@ -27,6 +27,7 @@ use crate::secrets::Secrets;
 use crate::shard::heartbeats::{HEARTBEAT_INTERVAL, Heartbeats};
 use crate::shard::link::{self, Introduction, Link, Links};
 use crate::shard::objects::{self, Change, Inbox, Mailbox, Objects};
+use crate::shard::unread::Unread;
 use crate::shard::wakes::Wakes;
 use crate::shard::{Shards, WorkQueue, tunnel};
 
@@ -82,7 +83,9 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
     let lifecycle = shared.lifecycle.clone();
     let endpoint = tunnel::endpoint().context("a UDP socket for the connections to the nodes")?;
     let mut parts = JoinSet::new();
-    let links = Arc::new(start_links(&shared, &own, &endpoint, &mut parts));
+    let unread = Unread::new();
+    let links = Arc::new(start_links(&shared, &own, &endpoint, &unread, &mut parts));
+    parts.spawn(async move { unread.look().await });
     let pool = Arc::new(Pool::default());
 
     let connections = Arc::clone(&pool);
@@ -141,6 +144,7 @@ fn start_links(
     shared: &Shared,
     own: &PerShard,
     endpoint: &quinn::Endpoint,
+    unread: &Arc<Unread>,
     parts: &mut JoinSet<()>,
 ) -> Links {
     let mut links = Links::new();
@@ -150,7 +154,9 @@ fn start_links(
             address: address.clone(),
             introduction: own.introduction.clone(),
             endpoint: endpoint.clone(),
-            config: tunnel::client_config(&shared.config.credentials, node),
+            config: tunnel::calls_config(&shared.config.credentials, node),
+            data_config: tunnel::data_config(&shared.config.credentials, node),
+            unread: Arc::clone(unread),
             nodes: Arc::clone(&shared.nodes),
             objects: own.mailbox.clone(),
             // One link per node sends the prepared containers; any shard's will do.

@@ -14,6 +14,8 @@
 
 /// Longest frame header: two bytes, eight of length, four of mask.
 const HEADER_BYTES: usize = 14;
+/// A close frame with the code 1013, "try again later", as a server sends it.
+pub(crate) const CLOSE_TRY_AGAIN: [u8; 4] = [0x88, 2, 0x03, 0xf5];
 /// Set in the second byte if a mask follows.
 const MASKED: u8 = 0x80;
 /// Set in the opcode of control frames.
@@ -45,6 +47,11 @@ impl FrameScanner {
             }
         }
         active
+    }
+
+    /// Whether the next byte begins a frame.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.used == 0 && self.payload == 0
     }
 
     /// True if this byte ends the header of a data frame.

@@ -55,10 +55,18 @@ pub(crate) enum BadRequest {
     Target,
 }
 
-/// The protocol that a valid upgrade request asks for.
+/// The protocol that a valid upgrade request asks for, if it is WebSocket. No other is passed on: after an upgrade to `h2c`,
+/// requests would flow past everything that the edge checks. The request itself goes on without the upgrade, as servers may
+/// always answer it (RFC 9110 §7.8).
 pub(crate) fn wanted_upgrade<B>(request: &Request<B>) -> Option<HeaderValue> {
     let named = request.version() == Version::HTTP_11 && nominates(request.headers(), UPGRADE.as_str());
-    named.then(|| request.headers().get(UPGRADE).cloned()).flatten()
+    let wanted = named.then(|| request.headers().get(UPGRADE)).flatten()?;
+    is_websocket(wanted).then(|| wanted.clone())
+}
+
+/// Whether a protocol that is asked for, or agreed to, is WebSocket.
+pub(crate) fn is_websocket(protocol: &HeaderValue) -> bool {
+    protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
 }
 
 /// Turns a client's request into the one that is sent to the instance.

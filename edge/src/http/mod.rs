@@ -1,8 +1,7 @@
-//! HTTP on the wire: request framing, header rewriting, WebSocket frames, single exchanges, TLS for listeners. Does not
+//! HTTP on the wire: header rewriting, WebSocket frames, single exchanges, TLS for listeners. Does not
 //! know objects, nodes, or routes.
 
 pub(crate) mod exchange;
 pub(crate) mod frames;
-pub(crate) mod framing;
 pub(crate) mod headers;
 pub(crate) mod tls;

@@ -171,7 +171,9 @@ impl NodeReader {
 
     async fn take(&mut self, batch: LogBatch) -> Result<(), ReaderGone> {
         self.warned = false;
-        let LogBatch { records, caught_up } = batch;
+        let LogBatch { mut records, caught_up } = batch;
+        // A node that lies must not put words into another app's mouth.
+        records.retain(|record| self.ask.of.wants(&record.object));
         let places: Vec<_> =
             records.iter().map(|record| LogPlace { instance: record.instance, at: record.next }).collect();
         if !records.is_empty() {

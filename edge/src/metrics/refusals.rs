@@ -24,15 +24,18 @@ pub(crate) enum Reason {
     NodeUnreachable,
     Store,
     Tunnel,
+    Connections,
+    Unread,
     BrokenOff,
     BadUpgrade,
     ClientGone,
+    BodyIdle,
     EdgeStopping,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 26] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::NoName,
@@ -52,9 +55,12 @@ impl Reason {
         Self::NodeUnreachable,
         Self::Store,
         Self::Tunnel,
+        Self::Connections,
+        Self::Unread,
         Self::BrokenOff,
         Self::BadUpgrade,
         Self::ClientGone,
+        Self::BodyIdle,
         Self::EdgeStopping,
     ];
 
@@ -80,9 +86,12 @@ impl Reason {
             Self::NodeUnreachable => "node_unreachable",
             Self::Store => "store",
             Self::Tunnel => "tunnel",
+            Self::Connections => "connections",
+            Self::Unread => "unread",
             Self::BrokenOff => "broken_off",
             Self::BadUpgrade => "bad_upgrade",
             Self::ClientGone => "client_gone",
+            Self::BodyIdle => "body_idle",
             Self::EdgeStopping => "edge_stopping",
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::error::ProxyError;
 use super::websocket::{self, Tunnelled};
 use super::{Proxy, UpstreamTarget};
+use crate::shard::streams::AppKey;
 
 /// A request to exchange bytes with a port of an object's instance.
 pub(crate) struct Connect {
@@ -30,9 +31,9 @@ impl Proxy {
     pub(crate) async fn carry_bytes(&self, connect: Connect) {
         let Connect { key, class, port, client, mut answer, permit: _permit } = connect;
         let reached = async {
-            let deadline = class.start_timeout;
+            let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
             let hold = self.acquire(key.id(), key, class).await?;
-            let stream = self.open(&UpstreamTarget::of(hold.placement(), port, deadline)?).await?;
+            let stream = self.open(&UpstreamTarget::of(hold.placement(), app, port, deadline)?).await?;
             Ok(Tunnelled::of(stream, Bytes::new(), false, hold, None))
         };
         let reached = tokio::select! {

@@ -9,10 +9,11 @@ use http::{Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::router::RouteError;
+use super::upload;
 use crate::http::headers::BadRequest;
 use crate::metrics::Reason;
 use crate::shard::ShardStopped;
-use crate::shard::tunnel::OpenError;
+use crate::shard::tunnel::{self, OpenError};
 
 /// Seconds after which a client may retry (`Retry-After`).
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
@@ -36,6 +37,12 @@ pub(crate) enum ProxyError {
     /// The connection was lost after the request or part of it was sent.
     #[error("the instance ended the connection without an answer: {0}")]
     Upstream(hyper::Error),
+    /// The request is incomplete, and came no further.
+    #[error("{}", upload::Idle)]
+    BodyIdle,
+    /// The instance did not read the request's body, and has its share of unread bytes.
+    #[error("the instance does not read what it is sent, and has its share of unread requests already")]
+    Unread,
     #[error("the instance changed the protocol without being asked to")]
     Upgrade,
     /// Nobody will read this response.
@@ -47,6 +54,19 @@ pub(crate) enum ProxyError {
     /// The edge is stopping.
     #[error("the edge is stopping")]
     Stopping,
+}
+
+impl ProxyError {
+    /// Why a connection to an instance broke off after the request or part of it was sent.
+    pub(crate) fn broken_off(error: hyper::Error) -> Self {
+        if upload::Idle::caused(&error) {
+            Self::BodyIdle
+        } else if tunnel::is_unread(&error) {
+            Self::Unread
+        } else {
+            Self::Upstream(error)
+        }
+    }
 }
 
 impl From<ShardStopped> for ProxyError {
@@ -71,11 +91,11 @@ impl ProxyError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientGone | Self::BodyIdle => StatusCode::REQUEST_TIMEOUT,
             Self::Route(RouteError::NoRoute) => StatusCode::NOT_FOUND,
             Self::Route(_) => StatusCode::BAD_REQUEST,
             Self::Refused(refused) => refused_status(refused),
-            Self::NodeUnreachable(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NodeUnreachable(_) | Self::Stopping | Self::Unread => StatusCode::SERVICE_UNAVAILABLE,
             Self::Tunnel { error, .. } => tunnel_status(error),
             Self::NoPort => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Upstream(_) | Self::Upgrade | Self::Signal(_) => StatusCode::BAD_GATEWAY,
@@ -85,22 +105,28 @@ impl ProxyError {
     /// Who is at fault.
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::BadRequest(_) | Self::Route(_) | Self::ClientGone => Fault::Client,
+            Self::BadRequest(_) | Self::Route(_) | Self::ClientGone | Self::BodyIdle => Fault::Client,
             Self::Refused(refused) => fault_of(refused),
             Self::NodeUnreachable(_) | Self::Stopping => Fault::Cluster,
-            Self::Tunnel { .. } | Self::NoPort | Self::Upstream(_) | Self::Upgrade | Self::Signal(_) => {
-                Fault::App
-            }
+            Self::Tunnel { .. }
+            | Self::NoPort
+            | Self::Upstream(_)
+            | Self::Unread
+            | Self::Upgrade
+            | Self::Signal(_) => Fault::App,
         }
     }
 
     /// Whether the same request may be retried: none of it has reached an instance, and it may succeed soon.
     pub(crate) fn is_retry_safe(&self) -> bool {
         match self {
-            Self::NodeUnreachable(_) | Self::Stopping => true,
+            // Part of an unread request was sent, but it was not taken.
+            Self::NodeUnreachable(_) | Self::Stopping | Self::Unread => true,
             Self::Refused(refused) => is_transient(refused),
             Self::Tunnel { error, .. } => match error {
-                OpenError::Lost | OpenError::Refused(TunnelAnswer::Exhausted) => true,
+                OpenError::Lost
+                | OpenError::Share
+                | OpenError::Refused(TunnelAnswer::Exhausted | TunnelAnswer::Share) => true,
                 OpenError::Refused(_) | OpenError::Unknown(_) | OpenError::TimedOut => false,
             },
             Self::BadRequest(_)
@@ -109,6 +135,7 @@ impl ProxyError {
             | Self::Upstream(_)
             | Self::Upgrade
             | Self::ClientGone
+            | Self::BodyIdle
             | Self::Signal(_) => false,
         }
     }
@@ -121,7 +148,12 @@ impl ProxyError {
             Self::Route(_) => Reason::NoName,
             Self::Refused(refused) => reason_of(refused),
             Self::NodeUnreachable(_) => Reason::NodeUnreachable,
+            Self::Tunnel { error: OpenError::Share | OpenError::Refused(TunnelAnswer::Share), .. } => {
+                Reason::Connections
+            }
             Self::Tunnel { .. } | Self::NoPort | Self::Signal(_) => Reason::Tunnel,
+            Self::Unread => Reason::Unread,
+            Self::BodyIdle => Reason::BodyIdle,
             Self::Upstream(_) => Reason::BrokenOff,
             Self::Upgrade => Reason::BadUpgrade,
             Self::ClientGone => Reason::ClientGone,
@@ -215,7 +247,11 @@ pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
 
 fn tunnel_status(error: &OpenError) -> StatusCode {
     match error {
-        OpenError::Lost | OpenError::Refused(TunnelAnswer::Exhausted) => StatusCode::SERVICE_UNAVAILABLE,
+        OpenError::Lost
+        | OpenError::Share
+        | OpenError::Refused(TunnelAnswer::Exhausted | TunnelAnswer::Share) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         OpenError::Refused(_) | OpenError::Unknown(_) => StatusCode::BAD_GATEWAY,
         OpenError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
     }

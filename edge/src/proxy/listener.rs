@@ -24,7 +24,6 @@ use super::Proxy;
 use super::body::ResponseBody;
 use super::error::ProxyError;
 use super::socket::ClientSocket;
-use crate::http::framing::Guarded;
 
 /// Most connections of clients that one shard serves at once; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 8192;
@@ -78,7 +77,7 @@ async fn serve(
         let (proxy, socket) = (Arc::clone(&proxy), socket.clone());
         async move { Ok::<_, Infallible>(respond(&proxy, request, peer, &socket).await) }
     });
-    let io = TokioIo::new(Guarded::new(socket.clone()));
+    let io = TokioIo::new(socket.clone());
     let mut connection = pin!(server().serve_connection(io, service).with_upgrades());
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -116,7 +115,7 @@ async fn respond(
         }
     };
     if asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        // What follows on this connection was not followed by its guard.
+        // What follows may be of the protocol that the client asked for.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

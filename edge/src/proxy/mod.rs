@@ -14,6 +14,7 @@ pub(crate) mod load;
 pub(crate) mod pool;
 pub(crate) mod router;
 mod socket;
+pub(crate) mod upload;
 pub(crate) mod upstream;
 mod websocket;
 
@@ -27,6 +28,7 @@ use berth_common::lifecycle::Lifecycle;
 use berth_common::spec::ClassSpec;
 use berth_common::wire::tunnel::TunnelHeader;
 use berth_engine::{Placement, Refused, WaiterId};
+use http::header::UPGRADE;
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -37,14 +39,16 @@ use self::claim::Claim;
 use self::error::ProxyError;
 use self::pool::Pool;
 use self::router::{CurrentRouter, Matched, RouteError};
-use self::upstream::{InstancePort, SendError, Upstream};
+use self::upload::Upload;
+use self::upstream::{InstancePort, RequestBody, SendError, Upstream};
 use self::websocket::Tunnelled;
 use crate::http::headers::{self, BadRequest};
 use crate::metrics::{Arrival, InFlight, Metrics};
 use crate::shard::Shards;
 use crate::shard::link::Links;
 use crate::shard::objects::{Hold, Mailbox};
-use crate::shard::tunnel::{self, OpenError, TunnelStream};
+use crate::shard::streams::AppKey;
+use crate::shard::tunnel::{OpenError, TunnelStream};
 
 type Reply = Result<Response<ResponseBody>, ProxyError>;
 
@@ -119,19 +123,17 @@ impl Proxy {
     async fn serve(&self, job: Job) -> Reply {
         let Job { mut request, peer, matched, object, in_flight } = job;
         let upgrade = headers::wanted_upgrade(&request);
-        let websocket =
-            upgrade.as_ref().map(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         headers::prepare_request(&mut request, peer, upgrade)?;
-        let client = websocket.map(|_| hyper::upgrade::on(&mut request));
 
         let Matched { key, class, port, path, load, .. } = matched;
         if let Some(path) = path {
             set_path(&mut request, &path)?;
         }
-        let deadline = class.start_timeout;
+        let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
         let hold = self.acquire(object, key, class).await?;
-        let target = UpstreamTarget::of(hold.placement(), port, deadline)?;
-        let (mut response, upstream) = self.exchange(&target, request).await?;
+        let target = UpstreamTarget::of(hold.placement(), app, port, deadline)?;
+        let (mut response, upstream) = self.exchange(&target, request.map(Upload::new)).await?;
         if let Some(load) = &load {
             load.answered();
         }
@@ -139,8 +141,9 @@ impl Proxy {
 
         headers::prepare_response(&mut response);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let (client, websocket) = client.zip(websocket).ok_or(ProxyError::Upgrade)?;
-            return self.switch(response, client, websocket, upstream, claim).await;
+            let agreed = response.headers().get(UPGRADE).is_some_and(headers::is_websocket);
+            let client = client.filter(|_| agreed).ok_or(ProxyError::Upgrade)?;
+            return self.switch(response, client, upstream, claim).await;
         }
         let (head, body) = response.into_parts();
         let body = InstanceBody::new(body, upstream, claim, Arc::clone(&self.pool)).await;
@@ -152,20 +155,20 @@ impl Proxy {
     async fn exchange(
         &self,
         target: &UpstreamTarget<'_>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Upstream), ProxyError> {
         let unsent = match self.pool.checkout(target.instance_port()).await {
             None => Box::new(request),
             Some(upstream) => match upstream.send(request).await {
                 Err(SendError::Unsent(request)) => request,
-                Err(SendError::Broken(error)) => return Err(ProxyError::Upstream(error)),
+                Err(SendError::Broken(error)) => return Err(ProxyError::broken_off(error)),
                 Ok(answer) => return Ok(answer),
             },
         };
         let fresh = self.connect(target).await?;
         match fresh.send(*unsent).await {
             Ok(answer) => Ok(answer),
-            Err(SendError::Broken(error)) => Err(ProxyError::Upstream(error)),
+            Err(SendError::Broken(error)) => Err(ProxyError::broken_off(error)),
             Err(SendError::Unsent(_)) => Err(target.unreached(OpenError::Lost)),
         }
     }
@@ -183,7 +186,7 @@ impl Proxy {
         let header = TunnelHeader { instance: *instance, generation: *generation, port: target.port };
         loop {
             let connection = link.connected(target.deadline).await.ok_or_else(unreachable)?;
-            match tunnel::open(&connection, header).await {
+            match link.open(&connection, header, target.app).await {
                 Ok(stream) => return Ok(stream),
                 // The connection was lost, perhaps because the node is gone: the next attempt will show.
                 Err(OpenError::Lost) if connection.close_reason().is_some() => {}
@@ -192,19 +195,18 @@ impl Proxy {
         }
     }
 
-    /// Passes a protocol upgrade on, and then bytes in both directions. The hold ends here.
+    /// Passes the upgrade to WebSocket on, and then bytes in both directions. The hold ends here.
     async fn switch(
         &self,
         response: Response<Incoming>,
         client: OnUpgrade,
-        websocket: bool,
         upstream: Upstream,
         claim: Claim,
     ) -> Reply {
         let (stream, early) = upstream.into_stream().await.ok_or(ProxyError::Upgrade)?;
         let Claim { hold, load, in_flight } = claim;
-        let open = in_flight.filter(|_| websocket).map(InFlight::into_websocket);
-        let tunnelled = Tunnelled::of(stream, early, websocket, hold, load);
+        let open = in_flight.map(InFlight::into_websocket);
+        let tunnelled = Tunnelled::of(stream, early, true, hold, load);
         self.lifecycle.spawn(async move {
             websocket::carry(client, tunnelled).await;
             drop(open);
@@ -243,6 +245,7 @@ fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
 /// A port of a held instance, and the deadline for reaching it.
 pub(crate) struct UpstreamTarget<'a> {
     placement: &'a Placement,
+    app: AppKey,
     port: u16,
     deadline: Instant,
 }
@@ -250,11 +253,12 @@ pub(crate) struct UpstreamTarget<'a> {
 impl<'a> UpstreamTarget<'a> {
     pub(crate) fn of(
         placement: &'a Placement,
+        app: AppKey,
         port: Option<u16>,
         wait: Duration,
     ) -> Result<Self, ProxyError> {
         let port = port.or(placement.default_port).ok_or(ProxyError::NoPort)?;
-        Ok(Self { placement, port, deadline: Instant::now() + wait })
+        Ok(Self { placement, app, port, deadline: Instant::now() + wait })
     }
 
     fn instance_port(&self) -> InstancePort {

@@ -18,6 +18,9 @@ use crate::metrics::{Metrics, ShardCounts};
 /// Silence after which the kernel probes a client (TCP keepalive), and unacknowledged time after which it closes the
 /// connection.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Bytes that the kernel may keep for a client beyond what is on its way: without a limit, megabytes for each that reads
+/// slowly, whose progress would then only be seen every few of them.
+const MAX_UNSENT_BYTES: u32 = 128 << 10;
 /// How often a connection that is not read from is checked for a close by the client.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -41,6 +44,7 @@ impl ClientSocket {
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 4))?;
         socket.set_tcp_user_timeout(Some(SILENCE))?;
+        socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
         Ok(Self(Arc::new(Inner { stream, metrics, shard })))
     }
 

@@ -1,5 +1,6 @@
 //! Upgraded connections, WebSockets above all: bytes pass in both directions until both sides have ended. Such a
-//! connection has no hold; each message on it is a moment of activity.
+//! connection has no hold; each message on it is a moment of activity. Where the instance has its share of unread bytes
+//! and is cut, a WebSocket is closed with the code 1013.
 
 use std::io;
 use std::pin::pin;
@@ -13,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::load::LoadGuard;
-use crate::http::frames::FrameScanner;
+use crate::http::frames::{CLOSE_TRY_AGAIN, FrameScanner};
 use crate::shard::objects::{Activity, Hold};
-use crate::shard::tunnel::TunnelStream;
+use crate::shard::tunnel::{self, TunnelStream};
 
 /// Buffer of each direction.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -68,8 +69,9 @@ async fn pass_both_ways(client: impl AsyncRead + AsyncWrite + Unpin, instance: T
     let pulse = Pulse::new(activity);
     let (client_reader, mut client_writer) = tokio::io::split(client);
     let (instance_reader, instance_writer) = tokio::io::split(stream);
-    let mut down = Direction { scanner: websocket.then(FrameScanner::default), pulse: &pulse };
-    let up = Direction { scanner: websocket.then(FrameScanner::default), pulse: &pulse };
+    let scanner = || websocket.then(FrameScanner::default);
+    let mut down = Direction { scanner: scanner(), pulse: &pulse, to_client: true };
+    let up = Direction { scanner: scanner(), pulse: &pulse, to_client: false };
     if !early.is_empty() {
         down.note(&early);
         client_writer.write_all(&early).await?;
@@ -102,6 +104,7 @@ async fn until_both_end(
 struct Direction<'a> {
     scanner: Option<FrameScanner>,
     pulse: &'a Pulse,
+    to_client: bool,
 }
 
 impl Direction<'_> {
@@ -112,13 +115,29 @@ impl Direction<'_> {
     ) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            let read = from.read(&mut buffer).await?;
-            if read == 0 {
-                return to.shutdown().await;
-            }
+            let read = match from.read(&mut buffer).await {
+                Ok(0) => return to.shutdown().await,
+                Ok(read) => read,
+                Err(error) if tunnel::is_unread(&error) => return self.close_for_now(to, error).await,
+                Err(error) => return Err(error),
+            };
             self.note(&buffer[..read]);
-            to.write_all(&buffer[..read]).await?;
+            match to.write_all(&buffer[..read]).await {
+                // The other direction tells the client, whose bytes nobody will read: it must not be reset before.
+                Err(error) if tunnel::is_unread(&error) => return drain(from, &mut buffer).await,
+                written => written?,
+            }
         }
+    }
+
+    /// Tells a client why the instance's side was cut, if a frame can be told from what was sent before.
+    async fn close_for_now(&self, mut to: impl AsyncWrite + Unpin, error: io::Error) -> io::Result<()> {
+        let between = self.scanner.as_ref().is_some_and(FrameScanner::is_between_frames);
+        if !self.to_client || !between {
+            return Err(error);
+        }
+        to.write_all(&CLOSE_TRY_AGAIN).await?;
+        to.shutdown().await
     }
 
     fn note(&mut self, bytes: &[u8]) {
@@ -126,6 +145,12 @@ impl Direction<'_> {
             self.pulse.beat();
         }
     }
+}
+
+/// Reads to the end, and drops what comes.
+async fn drain(mut from: impl AsyncRead + Unpin, buffer: &mut [u8]) -> io::Result<()> {
+    while from.read(buffer).await? > 0 {}
+    Ok(())
 }
 
 /// Reports activity, with a minimum interval.

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use crate::http::exchange::exchange;
 use crate::proxy::error::ProxyError;
 use crate::proxy::{Proxy, UpstreamTarget};
+use crate::shard::streams::AppKey;
 
 /// Most bytes of a response body that are read: it is ignored, but the app should be able to finish it.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -32,10 +33,10 @@ impl InternalCall {
     /// Carries it out, and returns the status of the response, if there was a request.
     pub(super) async fn carry_out(self, proxy: &Proxy) -> Result<Option<StatusCode>, ProxyError> {
         let Self { key, class, port, request } = self;
-        let deadline = class.start_timeout;
+        let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
         let hold = proxy.acquire(key.id(), key, class).await?;
         let Some(request) = request else { return Ok(None) };
-        let stream = proxy.open(&UpstreamTarget::of(hold.placement(), port, deadline)?).await?;
+        let stream = proxy.open(&UpstreamTarget::of(hold.placement(), app, port, deadline)?).await?;
         // Only the status counts, even if the body fails.
         let take = async |response: Response<Incoming>| {
             let status = response.status();

@@ -13,18 +13,29 @@ use berth_common::ids::NodeId;
 use berth_common::wire::close;
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, MtuDiscoveryConfig, ReadError, SendStream, TransportConfig, VarInt, WriteError,
+};
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::streams::Permit;
+use super::unread::{Reading, Unread};
 
 /// Wait for an agent's reply to a tunnel header: longer than an agent tries to connect to a port.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Flow-control window of one stream: what a fast network needs, and the most that one slow reader occupies.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Flow-control window of a connection: what this many slow readers may occupy before they block everybody else. Only
-/// memory that is used counts; one download uses one stream's window.
-const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+/// Flow-control window of a tunnel stream: 25 MB/s over a round trip of 20 ms, and the most that one slow reader occupies.
+const STREAM_WINDOW_BYTES: u32 = 512 << 10;
+/// Flow-control window of a connection for tunnels: as much as all streams that an agent allows may hold, so that what one
+/// client does not read never stops another. It is a promise and no memory; unread bytes have shares (`unread`).
+const CONNECTION_WINDOW_BYTES: u64 = 16_384 * STREAM_WINDOW_BYTES as u64;
+/// The same for calls: answers and reports are short, and a node is not trusted with more of the edge's memory.
+const CALL_WINDOW_BYTES: u32 = 128 << 10;
+/// Flow-control window of a connection for calls: that of as many calls as an agent serves at once.
+const CALLS_WINDOW_BYTES: u32 = 128 * CALL_WINDOW_BYTES;
+/// Flow-control window of a connection for images, on which a node sends reports and short requests.
+const IMAGES_WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes sent and not yet acknowledged, over all streams of a connection.
 const SEND_WINDOW_BYTES: u64 = 8 << 20;
 /// Kernel buffers of the UDP socket: bursts of a whole congestion window must fit.
@@ -68,22 +79,49 @@ fn bind(domain: Domain, address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// The QUIC configuration for dialling a node.
-pub(crate) fn client_config(credentials: &Credentials, node: &NodeId) -> quinn::ClientConfig {
-    let tls = berth_certs::client_config(credentials, node);
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect(IDENTIFIED)));
-    config.transport_config(Arc::new(transport()));
-    config
+/// The QUIC configuration for dialling a node for calls.
+pub(crate) fn calls_config(credentials: &Credentials, node: &NodeId) -> quinn::ClientConfig {
+    let mut transport = transport();
+    transport
+        .stream_receive_window(VarInt::from_u32(CALL_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CALLS_WINDOW_BYTES));
+    client_config(credentials, node, transport)
+}
+
+/// The QUIC configuration for dialling a node for tunnels.
+pub(crate) fn data_config(credentials: &Credentials, node: &NodeId) -> quinn::ClientConfig {
+    let mut transport = transport();
+    transport.receive_window(data_window());
+    client_config(credentials, node, transport)
 }
 
 /// The QUIC configuration for dialling a node that fetches images: there the node opens the streams.
 pub(crate) fn delivery_config(credentials: &Credentials, node: &NodeId) -> quinn::ClientConfig {
+    let mut transport = transport();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_BLOB_STREAMS))
+        .receive_window(VarInt::from_u32(IMAGES_WINDOW_BYTES));
+    client_config(credentials, node, transport)
+}
+
+fn client_config(
+    credentials: &Credentials,
+    node: &NodeId,
+    transport: TransportConfig,
+) -> quinn::ClientConfig {
     let tls = berth_certs::client_config(credentials, node);
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect(IDENTIFIED)));
-    let mut transport = transport();
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(MAX_BLOB_STREAMS));
     config.transport_config(Arc::new(transport));
     config
+}
+
+/// Lets a connection for calls carry tunnels too, to an agent that knows no other.
+pub(crate) fn widen(connection: &quinn::Connection) {
+    connection.set_receive_window(data_window());
+}
+
+fn data_window() -> VarInt {
+    VarInt::from_u64(CONNECTION_WINDOW_BYTES).expect("QUIC's numbers have 62 bits")
 }
 
 fn transport() -> TransportConfig {
@@ -97,7 +135,6 @@ fn transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .ack_frequency_config(Some(acks))
         .mtu_discovery_config(Some(mtu))
@@ -113,6 +150,9 @@ pub(crate) enum OpenError {
     /// The connection to the node is lost: a new one may work.
     #[error("the connection to the node was lost")]
     Lost,
+    /// The instance or its app has as many streams over the link as its share.
+    #[error("as many connections to the instance or its app are open as one may have")]
+    Share,
     /// The agent refuses.
     #[error("{0}")]
     Refused(TunnelAnswer),
@@ -124,20 +164,29 @@ pub(crate) enum OpenError {
     TimedOut,
 }
 
-/// Opens a stream to a port of an instance.
-pub(crate) async fn open(
+/// Opens a stream to a port of an instance, with a unit of its share.
+pub(super) async fn open(
     connection: &quinn::Connection,
     header: TunnelHeader,
+    permit: Permit,
+    unread: &Unread,
 ) -> Result<TunnelStream, OpenError> {
-    tokio::time::timeout(OPEN_TIMEOUT, try_open(connection, header)).await.map_err(|_| OpenError::TimedOut)?
+    let opened = try_open(connection, header, permit, unread);
+    tokio::time::timeout(OPEN_TIMEOUT, opened).await.map_err(|_| OpenError::TimedOut)?
 }
 
-async fn try_open(connection: &quinn::Connection, header: TunnelHeader) -> Result<TunnelStream, OpenError> {
+async fn try_open(
+    connection: &quinn::Connection,
+    header: TunnelHeader,
+    permit: Permit,
+    unread: &Unread,
+) -> Result<TunnelStream, OpenError> {
     let (send, recv) = connection.open_bi().await.map_err(|_| OpenError::Lost)?;
-    let mut stream = TunnelStream { send, recv, ended: false };
+    let recv = unread.watch(recv, permit.tenant());
+    let mut stream = TunnelStream { send, recv, ended: false, _permit: permit };
     stream.send.write_all(&header.encode()).await.map_err(|_| OpenError::Lost)?;
     let mut answer = [0];
-    stream.recv.read_exact(&mut answer).await.map_err(|_| OpenError::Lost)?;
+    stream.read_exact(&mut answer).await.map_err(|_| OpenError::Lost)?;
     match TunnelAnswer::from_code(answer[0]) {
         Some(TunnelAnswer::Connected) => Ok(stream),
         Some(refused) => Err(OpenError::Refused(refused)),
@@ -150,8 +199,30 @@ async fn try_open(connection: &quinn::Connection, header: TunnelHeader) -> Resul
 #[derive(Debug)]
 pub(crate) struct TunnelStream {
     send: SendStream,
-    recv: RecvStream,
+    recv: Reading,
     ended: bool,
+    /// Given back with the stream.
+    _permit: Permit,
+}
+
+/// Whether an error on a tunnel stream, or one that was caused by it, says that the instance did not read what it was
+/// sent, and had its share of that already.
+pub(crate) fn is_unread(error: &(dyn std::error::Error + 'static)) -> bool {
+    let unread = |code: &VarInt| *code == VarInt::from_u32(close::UNREAD);
+    let here = |error: &(dyn std::error::Error + 'static)| {
+        let read = matches!(error.downcast_ref(), Some(ReadError::Reset(code)) if unread(code));
+        read || matches!(error.downcast_ref(), Some(WriteError::Stopped(code)) if unread(code))
+    };
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An `io::Error` has the source of what it wraps for its own.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if here(error) || wrapped.is_some_and(|wrapped| here(wrapped)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 impl TunnelStream {
@@ -173,17 +244,12 @@ impl Drop for TunnelStream {
             // A reset, so that an instance does not take a truncated request for a complete one.
             let _ = self.send.reset(VarInt::from_u32(close::RESET));
         }
-        let _ = self.recv.stop(VarInt::from_u32(close::RESET));
     }
 }
 
 impl AsyncRead for TunnelStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.recv.poll_read_buf(cx, buf).map_err(io::Error::from)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.recv.poll_read(cx, buf)
     }
 }
 

@@ -147,6 +147,7 @@ impl Node {
             }
             Call::Renew(_) | Call::Prepare(_) | Call::Signal(_) => Answer::Done,
             Call::Deliver(_) => return deliver(send, recv).await,
+            Call::Attach(_) => Answer::Done,
             Call::Usage(_) => Answer::Usage(Usage::default()),
             Call::Logs(_) => Answer::Logs(LogBatch::default()),
         };
@@ -165,6 +166,7 @@ impl Node {
             kept_for_ms: None,
             region: None,
             architecture: None,
+            attach: None,
         }
     }
 

@@ -70,8 +70,8 @@ impl Link {
     }
 
     /// Everything was heard that the node tells first. Gives back the starts that never began.
-    pub(crate) fn synced(&mut self, kept: Kept) -> Vec<Start> {
-        self.outbox.synced(kept.lost_since_heard())
+    pub(crate) fn synced(&mut self, kept: Kept, instances: &HashSet<InstanceId>) -> Vec<Start> {
+        self.outbox.synced(kept.lost_since_heard(), instances)
     }
 
     /// The instances whose starts are still to arrive.

@@ -398,7 +398,7 @@ impl World {
             self.hear(node, status);
         }
         let kept = self.links[node].kept(self.nodes[node].kept_since_ms());
-        for start in self.links[node].synced(kept) {
+        for start in self.links[node].synced(kept, &instances) {
             let status = never_began(&start);
             self.input(Input::Status { node: self.names[node].clone(), status });
         }

@@ -87,7 +87,7 @@ impl Node {
 
     /// A new connection. Returns its first reports.
     pub(crate) fn hello(&mut self, session: &SessionId) -> Vec<InstanceStatus> {
-        self.sessions.enter(session).expect("each connection is newer than the one before");
+        self.sessions.enter(session, 0).expect("each connection is newer than the one before");
         self.reports = Some(VecDeque::new());
         self.statuses()
     }

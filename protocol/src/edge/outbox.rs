@@ -13,6 +13,8 @@
 //!
 //! What fails, and what happens then:
 //! * The connection is lost: unanswered stops and forgets are queued again at once, starts once the node has reported.
+//! * The node does not report an instance any more: there is nothing to stop or to forget, and both orders are dropped. So
+//!   a node that reports ever other instances leaves no more orders behind than it reports at once.
 //! * A start was lost: the node does not report it on the next connection, and it is sent again; if a stop waits for
 //!   it, it is dropped and returned to the caller instead.
 //! * The node lost its records: a start with a waiting stop is dropped, but not returned, since it may have run.
@@ -170,11 +172,14 @@ impl Outbox {
         self.waiting_forgets.append(&mut self.sent_forgets);
     }
 
-    /// Records that the node has reported all its instances on a new connection. Starts that it did not report never
+    /// Records that the node has reported all its instances, these, on a new connection. Starts that it did not report never
     /// began: they are sent again, or dropped and returned if a stop waits for them. `lost`: the node has lost records
     /// since the last connection. A start that was sent may then have run: it is neither sent again nor returned, and the
     /// engine, which finds the instance missing, ends it as lost.
-    pub fn synced(&mut self, lost: bool) -> Vec<Start> {
+    pub fn synced(&mut self, lost: bool, reported: &HashSet<InstanceId>) -> Vec<Start> {
+        self.stops.retain(|instance, _| reported.contains(instance));
+        self.waiting_stops.retain(|instance| reported.contains(instance));
+        self.waiting_forgets.retain(|instance| reported.contains(instance));
         let over = |pending: &PendingStart| pending.stop.is_some() || (lost && pending.sent);
         let dropped = self.starts.extract_if(.., |_, pending| over(pending));
         let dropped: Vec<Start> = dropped.map(|(_, pending)| *pending.start).collect();
@@ -184,6 +189,16 @@ impl Outbox {
             pending.sent = false;
         }
         if lost { Vec::new() } else { dropped }
+    }
+
+    /// How many orders are pending.
+    pub fn len(&self) -> usize {
+        self.starts.len() + self.stops.len() + self.waiting_forgets.len() + self.sent_forgets.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The instances whose starts are not settled.
@@ -207,7 +222,7 @@ mod tests {
         outbox.start(start(2));
         let (asked, _) = outbox.next_call().unwrap();
         outbox.lost();
-        outbox.synced(false);
+        outbox.synced(false, &all());
         assert_eq!(outbox.take_settled(), []);
         outbox.answered(&asked);
         outbox.reported(id(2));
@@ -227,12 +242,33 @@ mod tests {
         outbox.stop(stop(2, 9));
         outbox.lost();
         assert_eq!(outbox.take_settled(), []);
-        outbox.synced(false);
+        outbox.synced(false, &all());
         assert_eq!(outbox.take_settled(), [id(2)]);
     }
 
     fn id(byte: u8) -> InstanceId {
         InstanceId::from_bytes([byte; 16])
+    }
+
+    /// Whatever the node could report.
+    fn all() -> HashSet<InstanceId> {
+        (0..=u8::MAX).map(id).collect()
+    }
+
+    #[test]
+    fn orders_for_what_a_node_reports_no_more_are_dropped() {
+        let mut outbox = Outbox::default();
+        outbox.start(start(1));
+        outbox.stop(stop(2, 9));
+        outbox.stop(stop(3, 9));
+        outbox.forget(id(4));
+        outbox.forget(id(5));
+        sent(&mut outbox);
+        outbox.lost();
+        outbox.synced(false, &HashSet::from([id(2), id(4)]));
+        let again = [PendingCall::Start(id(1)), PendingCall::Stop(id(2)), PendingCall::Forget(vec![id(4)])];
+        assert_eq!(sent(&mut outbox), again);
+        assert_eq!(outbox.len(), 3);
     }
 
     fn start(byte: u8) -> Box<Start> {
@@ -302,7 +338,7 @@ mod tests {
         assert_eq!(sent(&mut outbox).len(), 4);
         outbox.lost();
         outbox.reported(id(1));
-        assert!(outbox.synced(false).is_empty());
+        assert!(outbox.synced(false, &all()).is_empty());
         assert_eq!(outbox.starting(), HashSet::from([id(2)]));
         let again = sent(&mut outbox);
         assert_eq!(
@@ -313,7 +349,7 @@ mod tests {
             outbox.answered(asked);
         }
         outbox.lost();
-        outbox.synced(false);
+        outbox.synced(false, &all());
         assert_eq!(sent(&mut outbox), []);
     }
 
@@ -327,7 +363,7 @@ mod tests {
         outbox.stop(stop(2, 9));
         outbox.lost();
         outbox.reported(id(2));
-        let dropped: Vec<_> = outbox.synced(false).iter().map(|start| start.instance).collect();
+        let dropped: Vec<_> = outbox.synced(false, &all()).iter().map(|start| start.instance).collect();
         assert_eq!(dropped, [id(1)]);
         assert_eq!(sent(&mut outbox), [PendingCall::Stop(id(2))]);
     }
@@ -339,7 +375,7 @@ mod tests {
         sent(&mut outbox);
         outbox.stop(stop(1, 9));
         outbox.lost();
-        assert_eq!(outbox.synced(true), []);
+        assert_eq!(outbox.synced(true, &all()), []);
         assert_eq!(outbox.take_settled(), [id(1)]);
         assert!(outbox.starting().is_empty());
     }
@@ -351,7 +387,7 @@ mod tests {
         sent(&mut outbox);
         outbox.lost();
         outbox.start(start(2));
-        assert_eq!(outbox.synced(true), []);
+        assert_eq!(outbox.synced(true, &all()), []);
         assert_eq!(outbox.take_settled(), [id(1)]);
         assert_eq!(sent(&mut outbox), [PendingCall::Start(id(2))]);
     }

@@ -9,6 +9,9 @@ use quinn::{Connection, RecvStream};
 /// Longest wait for a reply: agents reply once they have decided, not once they have finished.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest reply to a call that has one, in bytes.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+
 /// Why a call has no reply. The connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
@@ -30,9 +33,18 @@ pub(crate) enum CallError {
 pub(crate) async fn ask(connection: &Connection, call: &Call) -> Result<Answer, CallError> {
     let asked = async {
         let mut recv = open(connection, call).await?;
-        frame::read(&mut recv).await?.ok_or(CallError::NoAnswer)
+        let answer = frame::read_within(&mut recv, MAX_ANSWER_BYTES).await?;
+        answer.map(bounded).ok_or(CallError::NoAnswer)
     };
     tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(|_| CallError::TimedOut)?
+}
+
+/// A reply with a text of a bounded length: it is stored and shown.
+fn bounded(answer: Answer) -> Answer {
+    match answer {
+        Answer::Refused(refusal) => Answer::Refused(refusal.bounded()),
+        other => other,
+    }
 }
 
 /// Sends a call and leaves reading its replies to the caller.

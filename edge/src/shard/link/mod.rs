@@ -1,10 +1,11 @@
 //! One shard's link to one node: dials, introduces the edge, follows the node's instances, sends orders, and dials
-//! again when the connection is lost. Requests open their tunnel streams on its connection.
+//! again when a connection is lost. Requests open their tunnel streams on the session's second connection (`data`), so
+//! that what they leave unread, or how many they are, cannot delay its calls.
 //!
 //! ```text
-//!        ┌────────────────── lost, or broken protocol: wait a little ─────────────────┐
-//!        ▼                                                                            │
-//!  ──▶ Dialling ──▶ Hello/Welcome ──▶ Watch: Update* Synced ──▶ Up: send, renew, follow ──edge stops──▶ closed
+//!        ┌──────────────────── one of both lost, or broken protocol: wait a little ──────────────────────┐
+//!        ▼                                                                                               │
+//!  ──▶ Dialling ──▶ Hello/Welcome ──▶ Watch: Update* Synced, and Attach ──▶ Up: send, renew, follow ──edge stops──▶ closed
 //! ```
 //!
 //! Decides nothing about objects: the node's reports go to the objects' actor as inputs.
@@ -12,17 +13,21 @@
 //! What fails, and what happens then:
 //!
 //! * Node not reachable, or no reply to dialling: dialled again after a backoff; orders wait in the outbox.
-//! * Connection lost or silent: unanswered orders stay in the outbox, and the node is dialled again.
+//! * Either connection lost or silent: both end. Unanswered orders stay in the outbox, and the node is dialled again.
+//! * The agent is of a version without data connections: everything flows on the first connection.
 //! * The node reports no instances in time, or breaks the protocol: the connection is closed, and the node is dialled
 //!   again after a backoff.
+//! * The node reports more than an honest one can have to say (`trust`): the same, and each time the backoff is longer.
 //! * Node restarted without its instances (agent and supervisor): instances that it does not report have ended.
 //! * A start never reached the node: once the node has reported all its instances, the instance is reported to the
 //!   engine as ended (`StartFailed`).
 //! * Edge stops: the connection is closed; instances run on.
 
 pub(crate) mod call;
+mod data;
 mod outbox;
 mod session;
+pub(crate) mod trust;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -32,6 +37,7 @@ use berth_common::clock::wall_ms;
 use berth_common::ids::{EdgeId, Epoch, InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{Start, Stop};
 use berth_common::wire::close;
+use berth_common::wire::tunnel::TunnelHeader;
 use quinn::{Connection, Endpoint, VarInt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -39,8 +45,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::outbox::{Outbox, Unsettled};
 use self::session::SessionError;
+use self::trust::Known;
 use super::objects::Mailbox;
 use super::shard_of;
+use super::streams::{AppKey, Shared, Tenant};
+use super::tunnel::{self, OpenError, TunnelStream};
+use super::unread::Unread;
 use crate::nodes::Nodes;
 use crate::prepared::PreparedContainers;
 
@@ -48,6 +58,9 @@ use crate::prepared::PreparedContainers;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// Longest wait for a connection. After that, dialling starts over with new packets.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest backoff after sessions that the node ended by a breach of the protocol, one after the other.
+const MAX_PENALTY: Duration = Duration::from_secs(30);
 
 /// How long an instance may run without contact to its edge. Much longer than a restart of an edge.
 pub(crate) const TERM: Duration = Duration::from_secs(120);
@@ -71,7 +84,11 @@ pub(crate) struct LinkHandle {
     /// for a write.
     commands: mpsc::UnboundedSender<Command>,
     unsettled: Unsettled,
+    /// That for tunnels and questions.
     connection: watch::Receiver<Option<Connection>>,
+    /// The shares of the tunnel streams on it.
+    streams: Arc<Shared>,
+    unread: Arc<Unread>,
 }
 
 impl LinkHandle {
@@ -90,7 +107,18 @@ impl LinkHandle {
         self.unsettled.all()
     }
 
-    /// A connection to the node that is up as far as is known, as soon as there is one.
+    /// Opens a stream to a port of an instance of this app, on a connection that `connected` has given.
+    pub(crate) async fn open(
+        &self,
+        connection: &Connection,
+        header: TunnelHeader,
+        app: AppKey,
+    ) -> Result<TunnelStream, OpenError> {
+        let permit = self.streams.take(Tenant { instance: header.instance, app }).ok_or(OpenError::Share)?;
+        tunnel::open(connection, header, permit, &self.unread).await
+    }
+
+    /// A connection to the node, for tunnels and questions, that is up as far as is known, as soon as there is one.
     pub(crate) async fn connected(&self, deadline: Instant) -> Option<Connection> {
         let mut connection = self.connection.clone();
         let live = connection.wait_for(|c| c.as_ref().is_some_and(|c| c.close_reason().is_none()));
@@ -117,20 +145,26 @@ impl Introduction {
     }
 }
 
-/// One shard's connections to one node, of which there is one at a time.
+/// One shard's sessions with one node, of which there is one at a time.
 pub(crate) struct Link {
     node: NodeId,
     address: String,
     introduction: Introduction,
     endpoint: Endpoint,
     config: quinn::ClientConfig,
+    data_config: quinn::ClientConfig,
     nodes: Arc<Nodes>,
     objects: Mailbox,
     /// The prepared containers, if this link is the one that sends them.
     prepared: Option<PreparedContainers>,
     commands: mpsc::UnboundedReceiver<Command>,
+    /// The one for tunnels, for the rest of the shard.
     connection: watch::Sender<Option<Connection>>,
     outbox: Outbox,
+    /// What the node may report in this session.
+    known: Known,
+    /// How long it is left alone after its next breach.
+    penalty: Duration,
     /// Number of the last connection in this epoch.
     sessions: u64,
     /// When the last connection ended on which the node had reported its instances, in milliseconds since 1970.
@@ -143,16 +177,23 @@ pub(crate) struct Dependencies {
     pub(crate) address: String,
     pub(crate) introduction: Introduction,
     pub(crate) endpoint: Endpoint,
+    /// For the connection for calls.
     pub(crate) config: quinn::ClientConfig,
+    /// For that for tunnels.
+    pub(crate) data_config: quinn::ClientConfig,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) objects: Mailbox,
     pub(crate) prepared: Option<PreparedContainers>,
+    /// Watches the streams of all of the shard's links.
+    pub(crate) unread: Arc<Unread>,
 }
 
 impl Link {
     pub(crate) fn new(dependencies: Dependencies) -> (Self, LinkHandle) {
-        let Dependencies { node, address, introduction, endpoint, config, nodes, objects, prepared } =
-            dependencies;
+        let Dependencies {
+            node, address, introduction, endpoint, config, data_config, nodes, objects, ..
+        } = dependencies;
+        let Dependencies { prepared, unread, .. } = dependencies;
         let (sender, commands) = mpsc::unbounded_channel();
         let (connection, connected) = watch::channel(None);
         let unsettled = Unsettled::default();
@@ -163,16 +204,20 @@ impl Link {
             introduction,
             endpoint,
             config,
+            data_config,
             nodes,
             objects,
             prepared,
             commands,
             connection,
             outbox,
+            known: Known::default(),
+            penalty: BACKOFF.1,
             sessions: 0,
             heard_ms: None,
         };
-        (link, LinkHandle { commands: sender, unsettled, connection: connected })
+        let streams = Shared::streams();
+        (link, LinkHandle { commands: sender, unsettled, connection: connected, streams, unread })
     }
 
     /// Keeps the connection up until the edge stops.
@@ -245,7 +290,12 @@ impl Link {
         tracing::warn!(node = %self.node, %error, "connection to node lost");
         let lasting = connection.close_reason().is_none();
         connection.close(VarInt::from_u32(error.close_code()), b"");
-        if lasting {
+        let penalty = std::mem::replace(&mut self.penalty, BACKOFF.1);
+        if error.is_excess() {
+            tracing::warn!(node = %self.node, ?penalty, "the node is left alone for a while: is it compromised?");
+            self.penalty = (penalty * 2).min(MAX_PENALTY);
+            self.pause(penalty, stop).await;
+        } else if lasting {
             self.pause(BACKOFF.1, stop).await;
         }
     }

@@ -93,10 +93,10 @@ impl Outbox {
         self.with(berth_protocol::edge::Outbox::lost);
     }
 
-    /// On a new connection all instances were reported. Returns the starts that never reached the node and are not sent
+    /// On a new connection all instances, these, were reported. Returns the starts that never reached the node and are not sent
     /// again. `lost`: since the last connection the node has lost its instances.
-    pub(super) fn synced(&mut self, lost: bool) -> Vec<Start> {
-        self.with(|orders| orders.synced(lost))
+    pub(super) fn synced(&mut self, lost: bool, reported: &HashSet<InstanceId>) -> Vec<Start> {
+        self.with(|orders| orders.synced(lost, reported))
     }
 
     /// The instances whose starts have not arrived yet.

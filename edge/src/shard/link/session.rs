@@ -1,7 +1,7 @@
-//! One connection of a link, from its Hello to its end.
+//! One session of a link, from its Hello to its end, over its connection for calls; `data` is the other one.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_common::clock::wall_ms;
 use berth_common::ids::InstanceId;
@@ -9,6 +9,7 @@ use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{
     Answer, Call, Hello, InstanceStatus, Phase, Prepare, Refusal, Renew, Start, Welcome,
 };
+use berth_common::wire::frame::FrameError;
 use berth_common::wire::{close, frame};
 use berth_engine::{Input, Kept};
 use futures_util::StreamExt;
@@ -20,9 +21,12 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{self, CallError};
+use super::data::{DataConnection, DataDial};
 use super::outbox::PendingCall;
-use super::{Command, Link, TERM};
+use super::trust::{self, Excess, Known, MAX_STATUS_BYTES, Pace, Report};
+use super::{Command, DialError, Link, TERM};
 use crate::prepared::PreparedContainers;
+use crate::shard::tunnel;
 
 /// Longest wait for a node to report all its instances.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(15);
@@ -51,14 +55,32 @@ pub(super) enum SessionError {
     NotSynced,
     #[error("the agent closed the stream of its instances")]
     WatchEnded,
+    #[error("no data connection: {0}")]
+    Data(DialError),
+    #[error("{0}")]
+    Excess(#[from] Excess),
+    #[error("the data connection was lost: {0}")]
+    DataLost(quinn::ConnectionError),
 }
 
 impl SessionError {
     pub(super) fn close_code(&self) -> u32 {
         match self {
-            Self::Connection(_) | Self::NotSynced | Self::WatchEnded => close::SHUTDOWN,
-            Self::Call { .. } | Self::OtherNode(_) => close::PROTOCOL,
+            Self::Connection(_) | Self::NotSynced | Self::WatchEnded | Self::Data(_) | Self::DataLost(_) => {
+                close::SHUTDOWN
+            }
+            Self::Call { .. } | Self::OtherNode(_) | Self::Excess(_) => close::PROTOCOL,
             Self::Refused { .. } => close::FORBIDDEN,
+        }
+    }
+
+    /// Whether the node has said more than an honest one can.
+    pub(super) fn is_excess(&self) -> bool {
+        let too_long = |error: &CallError| matches!(error, CallError::Frame(FrameError::TooLong(_)));
+        match self {
+            Self::Excess(_) => true,
+            Self::Call { error, .. } => too_long(error),
+            _ => false,
         }
     }
 }
@@ -81,6 +103,8 @@ type Answered = (Sent, Result<Answer, CallError>);
 /// The concurrent parts of a session.
 struct Session {
     connection: Connection,
+    /// None if the agent knows only one connection.
+    data: Option<DataConnection>,
     calls: FuturesUnordered<BoxFuture<'static, Answered>>,
     updates: mpsc::Receiver<Result<WatchEvent, CallError>>,
     renew: Interval,
@@ -98,21 +122,23 @@ impl Link {
     ) -> Result<(), SessionError> {
         let hello = hello(connection, self.hello());
         let Some(welcome) = self.meanwhile(hello, stop).await else { return Ok(()) };
-        let welcome = welcome?;
+        let welcome = trust::welcome(welcome?)?;
         if welcome.node != self.node {
             return Err(SessionError::OtherNode(welcome.node.to_string()));
         }
-        let initial_report = initial_report(connection);
-        let Some(initial_report) = self.meanwhile(initial_report, stop).await else { return Ok(()) };
-        let (reported, watch) = initial_report?;
+        let data = self.data(&welcome);
+        let prepared = async { tokio::try_join!(initial_report(connection), data) };
+        let Some(prepared) = self.meanwhile(prepared, stop).await else { return Ok(()) };
+        let ((reported, watch), data) = prepared?;
         self.synced(reported, &welcome);
         self.nodes.up(&welcome);
-        self.connection.send_replace(Some(connection.clone()));
+        let for_tunnels = data.as_ref().map_or(connection, DataConnection::get);
+        self.connection.send_replace(Some(for_tunnels.clone()));
         tracing::info!(node = %self.node, version = welcome.version, "node connected");
         // Reading a frame must not be cancelled half-way, so it runs in a task of its own, which ends with the session.
         let (sender, updates) = mpsc::channel(UPDATES);
         let reader = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(follow(watch, sender)));
-        let ended = self.up(Session::new(connection.clone(), updates), stop).await;
+        let ended = self.up(Session::new(connection.clone(), data, updates), stop).await;
         drop(reader);
         ended
     }
@@ -125,18 +151,40 @@ impl Link {
             shard: introduction.shard,
             session: self.sessions,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            attach: true,
+        }
+    }
+
+    /// The session's data connection, if the agent has offered one.
+    fn data(
+        &self,
+        welcome: &Welcome,
+    ) -> impl Future<Output = Result<Option<DataConnection>, SessionError>> + use<> {
+        let to = DataDial {
+            endpoint: self.endpoint.clone(),
+            config: self.data_config.clone(),
+            address: self.address.clone(),
+        };
+        let (hello, key) = (self.hello(), welcome.attach);
+        async move {
+            match key {
+                Some(key) => DataConnection::attach(to, hello, key).await.map(Some),
+                None => Ok(None),
+            }
         }
     }
 
     /// Takes a node's report of all its instances on a new connection.
     fn synced(&mut self, reported: Vec<InstanceStatus>, welcome: &Welcome) {
         let mut instances: HashSet<InstanceId> = reported.iter().map(|status| status.instance).collect();
+        self.known = Known::default();
         for status in reported {
+            self.known.add(status.instance);
             self.update(status);
         }
         let since_ms = welcome.kept_for_ms.map(|kept| wall_ms().saturating_sub(kept));
         let kept = Kept { since_ms, heard_ms: self.heard_ms };
-        for start in self.outbox.synced(kept.lost_since_heard()) {
+        for start in self.outbox.synced(kept.lost_since_heard(), &instances) {
             self.never_began(&start);
         }
         instances.extend(self.outbox.starting());
@@ -149,6 +197,15 @@ impl Link {
         }
         self.outbox.reported(status.instance);
         self.objects.input(Input::Status { node: self.node.clone(), status });
+    }
+
+    /// Takes a report that the node makes after the first ones.
+    fn hear(&mut self, status: InstanceStatus) -> Result<(), SessionError> {
+        if self.introduction.is_own(status.object) {
+            self.known.expect(status.instance)?;
+            self.update(status);
+        }
+        Ok(())
     }
 
     /// Takes an order into the outbox.
@@ -181,19 +238,27 @@ impl Link {
         if let Some(prepared) = &mut self.prepared {
             prepared.mark_changed();
         }
+        if session.data.is_none() {
+            tracing::warn!(node = %self.node, "its agent is older: tunnels and calls share a connection until it is upgraded");
+            tunnel::widen(&session.connection);
+        }
         loop {
             while session.calls.len() < MAX_CALLS
                 && let Some((asked, call)) = self.outbox.next()
             {
+                if let PendingCall::Start(instance) = asked {
+                    self.known.add(instance);
+                }
                 session.send(Sent::Order(asked), call);
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 error = session.connection.closed() => return Err(error.into()),
+                error = data_lost(&session.data) => return Err(SessionError::DataLost(error)),
                 Some(command) = self.commands.recv() => self.take(command),
                 Some(answered) = session.calls.next() => self.answered(answered)?,
                 update = session.updates.recv() => match update {
-                    Some(Ok(WatchEvent::Instance(status))) => self.update(status),
+                    Some(Ok(WatchEvent::Instance(status))) => self.hear(status)?,
                     Some(Ok(WatchEvent::Draining(draining))) => self.nodes.draining(&self.node, draining),
                     Some(Err(error)) => return Err(SessionError::Call { call: "watch", error }),
                     None => return Err(SessionError::WatchEnded),
@@ -212,7 +277,12 @@ impl Link {
         let call = name(&sent);
         let answer = answer.map_err(|error| SessionError::Call { call, error })?;
         let start = match &sent {
-            Sent::Order(asked) => self.outbox.answered(asked),
+            Sent::Order(asked) => {
+                if let (PendingCall::Forget(instances), Answer::Done) = (asked, &answer) {
+                    self.known.remove(instances);
+                }
+                self.outbox.answered(asked)
+            }
             Sent::Renew | Sent::Prepare => None,
         };
         match (answer, start) {
@@ -237,14 +307,18 @@ impl Link {
 }
 
 impl Session {
-    fn new(connection: Connection, updates: mpsc::Receiver<Result<WatchEvent, CallError>>) -> Self {
+    fn new(
+        connection: Connection,
+        data: Option<DataConnection>,
+        updates: mpsc::Receiver<Result<WatchEvent, CallError>>,
+    ) -> Self {
         let every = |period| {
             let mut interval = interval(period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         };
         let (renew, look) = (every(TERM / 3), every(LOOK_EVERY));
-        Self { connection, calls: FuturesUnordered::new(), updates, renew, look, packets: 0, quiet: 0 }
+        Self { connection, data, calls: FuturesUnordered::new(), updates, renew, look, packets: 0, quiet: 0 }
     }
 
     fn send(&self, sent: Sent, call: Call) {
@@ -267,6 +341,14 @@ impl Session {
     }
 }
 
+/// Completes when the data connection is lost, if there is one.
+async fn data_lost(data: &Option<DataConnection>) -> quinn::ConnectionError {
+    match data {
+        Some(data) => data.get().closed().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn hello(connection: &Connection, hello: Hello) -> Result<Welcome, SessionError> {
     match call::ask(connection, &Call::Hello(hello)).await {
         Ok(Answer::Welcome(welcome)) => Ok(welcome),
@@ -279,31 +361,39 @@ async fn hello(connection: &Connection, hello: Hello) -> Result<Welcome, Session
 /// The report of all instances that a node sends first, and the stream of its changes.
 async fn initial_report(connection: &Connection) -> Result<(Vec<InstanceStatus>, RecvStream), SessionError> {
     let reported = async {
-        let mut watch = call::open(connection, &Call::Watch).await?;
-        let mut reported = Vec::new();
-        while let Some(event) = next_event(&mut watch).await? {
-            let WatchEvent::Instance(status) = event else { return Err(CallError::Unexpected) };
-            reported.push(status);
+        let mut watch = call::open(connection, &Call::Watch).await.map_err(watch_failed)?;
+        let mut reported = Report::default();
+        while let Some(event) = next_event(&mut watch).await.map_err(watch_failed)? {
+            let WatchEvent::Instance(status) = event else { return Err(watch_failed(CallError::Unexpected)) };
+            reported.add(status)?;
         }
-        Ok((reported, watch))
+        Ok((reported.all(), watch))
     };
-    let reported = tokio::time::timeout(SYNC_TIMEOUT, reported).await.map_err(|_| SessionError::NotSynced)?;
-    reported.map_err(|error| SessionError::Call { call: "watch", error })
+    tokio::time::timeout(SYNC_TIMEOUT, reported).await.map_err(|_| SessionError::NotSynced)?
+}
+
+fn watch_failed(error: CallError) -> SessionError {
+    SessionError::Call { call: "watch", error }
 }
 
 /// The next message of the stream, or `None` once all instances were reported (`Synced`).
 async fn next_event(watch: &mut RecvStream) -> Result<Option<WatchEvent>, CallError> {
-    match frame::read(watch).await?.ok_or(CallError::NoAnswer)? {
-        Answer::Update(status) => Ok(Some(WatchEvent::Instance(status))),
+    match frame::read_within(watch, MAX_STATUS_BYTES).await?.ok_or(CallError::NoAnswer)? {
+        Answer::Update(status) => Ok(Some(WatchEvent::Instance(trust::status(status)))),
         Answer::Draining(draining) => Ok(Some(WatchEvent::Draining(draining))),
         Answer::Synced => Ok(None),
         _ => Err(CallError::Unexpected),
     }
 }
 
-/// Reads updates until the stream ends or the receiver is gone.
+/// Reads updates, at a pace, until the stream ends or the receiver is gone.
 async fn follow(mut watch: RecvStream, sender: mpsc::Sender<Result<WatchEvent, CallError>>) {
+    let mut pace = Pace::starting(Instant::now());
     loop {
+        let wait = pace.wait(Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         let update = match next_event(&mut watch).await {
             Ok(Some(event)) => Ok(event),
             Ok(None) => Err(CallError::Unexpected),
