@@ -14,6 +14,7 @@ use nix::sys::utsname::uname;
 
 use super::{Options, Row, State};
 use crate::runtime::disks::slots_of;
+use crate::runtime::ranges;
 
 /// Open files that a node with many connections needs.
 const OPEN_FILES: u64 = 65_536;
@@ -28,6 +29,7 @@ const PREPARE: &str = "berth-agent prepare";
 pub(super) fn all(options: &Options) -> Vec<Row> {
     let mut rows =
         vec![kernel(), subordinate_ids(), mappers(), namespaces(), cgroup(options), overlay(options)];
+    rows.extend([disk_shares(options)]);
     rows.extend([
         seccomp(),
         landlock(),
@@ -35,7 +37,14 @@ pub(super) fn all(options: &Options) -> Vec<Row> {
         program("pasta", "passt"),
         program("nft", "nftables"),
     ]);
-    rows.extend([internet(options), disks(options), memory_disks(), inotify(), open_files()]);
+    rows.extend([
+        internet(options),
+        disks(options),
+        id_ranges(options),
+        memory_disks(),
+        inotify(),
+        open_files(),
+    ]);
     rows
 }
 
@@ -108,6 +117,20 @@ fn cgroup(options: &Options) -> Row {
         result,
         State::Missing,
         format!("{PREPARE} --cgroup {}", shown(options.cgroup.as_deref())),
+    )
+}
+
+fn disk_shares(options: &Options) -> Row {
+    let why = "a container that keeps the disk busy leaves its neighbours their share of it";
+    let Some(cgroup) = &options.cgroup else { return unnamed("disk shares", why, "--cgroup PATH") };
+    let result =
+        if groups::shares_disks(cgroup) { Ok("by weight".to_owned()) } else { Err("none".to_owned()) };
+    row(
+        "disk shares",
+        why,
+        result,
+        State::Degraded,
+        "cgroup v2 with the io controller delegated (Delegate=io)",
     )
 }
 
@@ -198,6 +221,8 @@ fn disks(options: &Options) -> Row {
             .collect();
         if capacity.limit == DiskLimit::None {
             Err("no slots".to_owned())
+        } else if capacity.broken > 0 {
+            Err(format!("{} of them could not be wiped: prepare makes them anew", capacity.broken))
         } else {
             Ok(format!("{} {}", capacity.limit, slots.join(", ")))
         }
@@ -207,6 +232,22 @@ fn disks(options: &Options) -> Row {
         state.display()
     );
     row("disks", why, result, State::Degraded, fix)
+}
+
+fn id_ranges(options: &Options) -> Row {
+    let why =
+        "each container has host users of its own, so that none uses up what the kernel counts for another's";
+    let Some(state) = &options.state else { return unnamed("ranges of ids", why, "--state DIR") };
+    let result = match ranges::usable(state) {
+        Ok(0) => Err("none: all containers share one".to_owned()),
+        Ok(count) => Ok(count.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let fix = format!(
+        "{PREPARE} --state {} --id-ranges 64 (Linux 5.19 or later; the state on ext4, xfs or btrfs)",
+        state.display()
+    );
+    row("ranges of ids", why, result, State::Degraded, fix)
 }
 
 fn memory_disks() -> Row {

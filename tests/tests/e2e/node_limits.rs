@@ -94,6 +94,45 @@ fn one_instance_cannot_take_the_inotify_instances_of_another() -> Outcome {
 }
 
 #[test]
+fn what_waits_in_sockets_is_limited_with_the_memory() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { memory: "64MiB", ..app() }).await?;
+        // 900 sockets take some 150 MiB if nothing limits them.
+        let kept: usize = bomb(cluster, "datagrams", 900).await?.parse()?;
+        ensure!(kept > 1 << 20, "only {kept} bytes waited: the bomb is too small");
+        ensure!(kept < 64 << 20, "{kept} bytes waited in the sockets of an instance with 64 MiB");
+        Ok(())
+    })
+}
+
+#[test]
+fn terminals_are_limited_to_a_share_of_the_nodes() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let reply = bomb(cluster, "terminals", 100).await?;
+        ensure!(reply == "12 ENOSPC", "{reply}");
+        let neighbour = cluster.client().get("/container/neighbour/bomb/terminals/5").await?.success()?.text;
+        ensure!(neighbour == "5 ok", "the neighbour has no terminals left: {neighbour}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_app_ends_before_the_machines_own_and_ignores_no_signal() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let client = cluster.client();
+        let look = async |what: &str| client.get(&format!("/container/a/look/{what}")).await?.success();
+        let score = look("read?/proc/1/oom_score_adj").await?.text;
+        ensure!(score == "ok 500", "the app's score is {score}");
+        // Bit 13 is the probe's own, as of every program in Rust: SIGPIPE.
+        let ignored = look("status?SigIgn").await?.text;
+        ensure!(ignored == "ok 0000000000001000", "the app was started with these ignored: {ignored}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_flood_of_output_is_dropped_and_blocks_no_other() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&app()).await?;
