@@ -20,6 +20,8 @@ use crate::runtime::ranges;
 const OPEN_FILES: u64 = 65_536;
 /// Inotify instances of the agents' user that serve a few dozen containers.
 const INOTIFY_INSTANCES: u64 = 1024;
+/// Their watches.
+const INOTIFY_WATCHES: u64 = 1 << 20;
 /// The first kernel with overlays in user namespaces.
 const KERNEL: (u32, u32) = (5, 11);
 
@@ -257,10 +259,15 @@ fn memory_disks() -> Row {
 }
 
 fn inotify() -> Row {
-    let path = "/proc/sys/fs/inotify/max_user_instances";
-    let limit = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
-    let result = if limit >= INOTIFY_INSTANCES { Ok(limit.to_string()) } else { Err(limit.to_string()) };
-    row("inotify", "all containers share this user's instances", result, State::Degraded, PREPARE)
+    let limit = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).unwrap_or_default();
+        text.trim().parse::<u64>().unwrap_or(0)
+    };
+    let (instances, watches) = (limit("max_user_instances"), limit("max_user_watches"));
+    let found = format!("{instances}, {watches} watches");
+    let result =
+        if instances >= INOTIFY_INSTANCES && watches >= INOTIFY_WATCHES { Ok(found) } else { Err(found) };
+    row("inotify", "all containers share what this user may have", result, State::Degraded, PREPARE)
 }
 
 fn open_files() -> Row {

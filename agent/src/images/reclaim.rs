@@ -12,8 +12,8 @@ use super::{Failure, Image, Images, LayerName};
 
 /// How often the disk's usage is checked.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
-/// How often it is checked while a layer is unpacked: a fast disk takes a few hundred megabytes in between.
-const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// How often it is checked while a layer is unpacked: a fast disk takes some tens of megabytes in between.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// Age at which a spool file that no longer grows is removed.
 const OLD_SPOOL: Duration = Duration::from_secs(600);
 

@@ -59,7 +59,8 @@ pub(super) fn give_shared(user: &User) -> anyhow::Result<()> {
 
 /// Sees to it that the node has this many ranges at least, each with its mount of the layers.
 pub(super) fn make(state: &Path, user: &User, count: u32) -> anyhow::Result<()> {
-    let directory = ranges_directory(&state.canonicalize().unwrap_or_else(|_| state.to_owned()));
+    let state = &state.canonicalize().unwrap_or_else(|_| state.to_owned());
+    let directory = ranges_directory(state);
     if count == 0 && !directory.exists() {
         return Ok(());
     }

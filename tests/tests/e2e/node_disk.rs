@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
+use berth_tests::cgroup;
 use berth_tests::client::{Answer, Client};
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::machine;
@@ -101,7 +102,10 @@ fn a_slot_as_deep_as_it_gets_is_free_again() -> Outcome {
             client.get("/container/next").await?.success().map(drop)
         })
         .await?;
-        println!("free after {} ms", ended.elapsed().as_millis());
+        // Not by the container any more, which has ended, nor by what serves requests.
+        let cpu = cgroup::cpu_time(&cluster.nodes()[0].cgroup().join("helpers"))?;
+        ensure!(!cpu.is_zero(), "the disk was wiped outside the group of helpers");
+        println!("free after {} ms, {} ms of CPU", ended.elapsed().as_millis(), cpu.as_millis());
         Ok(())
     })
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
@@ -12,9 +13,12 @@ use berth_tests::machine;
 use berth_tests::programs::PROBE;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::slots;
+use berth_tests::wait;
 
 /// Host ids of a container.
 const CONTAINER_IDS: u32 = 65_536;
+/// How long what an instance leaves may be there.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// More descriptors than a user may have in flight.
 const MANY: usize = 5000;
 
@@ -98,6 +102,40 @@ fn descriptors_in_flight_of_one_container_are_not_counted_for_another() -> Outco
         let few = client.get("/container/neighbour/bomb/in-flight/100").await?.success()?.text;
         ensure!(few == "100 ok", "the neighbour got {few}");
         Ok(())
+    })
+}
+
+#[test]
+fn without_limits_on_disks_containers_have_ranges_too_and_leave_nothing() -> Outcome {
+    if !machine::is_root() {
+        println!("not root: cannot make ranges of ids");
+        return Ok(());
+    }
+    let agent_options = vec!["--disk-limit", "unenforced"];
+    let setup = Setup { disk_slots: Some("1x64MiB"), agent_options, ..Setup::nodes(1) };
+    scenario(setup, async |cluster| {
+        cluster.deploy(&App { more: "prepared = 0", ..app() }).await?;
+        for name in ["a", "b"] {
+            ensure!(look(&cluster.client(), name, "put?/etc/new").await? == "ok", "{name} wrote nothing");
+        }
+        ensure!(ranges(cluster)?.len() == 2, "they share a range");
+        // One ends by itself; what the other leaves is swept.
+        let id = cluster.admin().object("a").await?.id;
+        cluster.admin().post(&format!("/v1/containers/{id}/destroy"), &serde_json::Value::Null).await?;
+        wait::until("the first to be gone", GONE_WITHIN, async || {
+            let left = cluster.instance_directories(0)?;
+            ensure!(left.len() == 1, "{left:?}");
+            Ok(())
+        })
+        .await?;
+        cluster.kill_shims(0)?;
+        wait::until("the second to be gone", GONE_WITHIN, async || {
+            let left = cluster.instance_directories(0)?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+        .await?;
+        look(&cluster.client(), "b", "owner?/").await.map(drop)
     })
 }
 
