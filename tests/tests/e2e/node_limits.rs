@@ -1,12 +1,15 @@
 //! Apps that use as much as they can get are held to their limits: the node and other containers keep answering.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use berth_api::containers::ContainerState;
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
+use berth_tests::cgroup;
 use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::machine;
 use berth_tests::programs::PROBE;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait;
@@ -101,6 +104,23 @@ fn what_waits_in_sockets_is_limited_with_the_memory() -> Outcome {
         let kept: usize = bomb(cluster, "datagrams", 900).await?.parse()?;
         ensure!(kept > 1 << 20, "only {kept} bytes waited: the bomb is too small");
         ensure!(kept < 64 << 20, "{kept} bytes waited in the sockets of an instance with 64 MiB");
+        Ok(())
+    })
+}
+
+#[test]
+fn all_containers_together_leave_processes_to_the_machine() -> Outcome {
+    if !machine::is_root() {
+        println!("not root: cannot delegate a group");
+        return Ok(());
+    }
+    scenario(Setup::nodes(1), async |cluster| {
+        let delegated = cluster.nodes()[0].cgroup().parent().context("a node's group is in another")?;
+        let limits = cgroup::directories(delegated);
+        let limits = limits.iter().filter_map(|group| fs::read_to_string(group.join("pids.max")).ok());
+        let limit: u64 = limits.last().context("no limit of processes")?.trim().parse()?;
+        let most: u64 = fs::read_to_string("/proc/sys/kernel/threads-max")?.trim().parse()?;
+        ensure!(limit > 0 && limit <= most / 4 * 3, "{limit} of {most}");
         Ok(())
     })
 }
