@@ -117,8 +117,8 @@ fn all_containers_together_leave_processes_to_the_machine() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let delegated = cluster.nodes()[0].cgroup().parent().context("a node's group is in another")?;
         let limits = cgroup::directories(delegated);
-        let limits = limits.iter().filter_map(|group| fs::read_to_string(group.join("pids.max")).ok());
-        let limit: u64 = limits.last().context("no limit of processes")?.trim().parse()?;
+        let mut limits = limits.iter().filter_map(|group| fs::read_to_string(group.join("pids.max")).ok());
+        let limit: u64 = limits.next().context("no limit of processes")?.trim().parse()?;
         let most: u64 = fs::read_to_string("/proc/sys/kernel/threads-max")?.trim().parse()?;
         ensure!(limit > 0 && limit <= most / 4 * 3, "{limit} of {most}");
         Ok(())
