@@ -77,7 +77,10 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     supervisor.sweep_leftovers()?;
     tracing::info!(cgroup = %supervisor.cgroup.display(), socket = %socket.display(), "supervisor ready");
     service::ready(&status(0));
-    supervisor.run()
+    let ended = supervisor.run();
+    // An agent's helpers that are still in it work for nobody any more.
+    cgroup::ControlGroup::load(&cgroup::of_helpers(&supervisor.cgroup)).destroy()?;
+    ended
 }
 
 fn watch_signals() -> io::Result<SignalFd> {
