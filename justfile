@@ -52,7 +52,7 @@ bench-cold:
     cargo build --profile measure --workspace --bins
     "${CARGO_TARGET_DIR:-target}/measure/bench-cold"
 
-# memory of idle daemons and of each container, and the agent's size; writes target/bench/footprint.json
+# memory of idle daemons and of each container, what a hostile one costs, and the agent's size; writes target/bench/footprint.json
 bench-footprint:
     cargo build --profile measure --workspace --bins
     tests/bench-footprint

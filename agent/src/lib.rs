@@ -29,6 +29,7 @@ mod deliver;
 pub mod drain;
 mod endpoint;
 mod follow;
+mod helpers;
 pub mod images;
 mod instances;
 pub mod launch;

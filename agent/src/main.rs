@@ -92,7 +92,10 @@ enum Mode {
         /// Let disks take room only as they are written, which a full disk of this machine turns into errors inside
         #[arg(long)]
         sparse_disk_slots: bool,
-        /// Remove all disks of these state directories, and do nothing else
+        /// Ranges of ids for each state directory, one for each container that lives at once [default: 32 more than disks]
+        #[arg(long, value_name = "N")]
+        id_ranges: Option<u32>,
+        /// Remove all disks and ranges of ids of these state directories, and do nothing else
         #[arg(long, conflicts_with = "disk_slots")]
         remove_disk_slots: bool,
         /// Only say which disks would be made or removed
@@ -150,6 +153,7 @@ fn main() -> anyhow::Result<ExitCode> {
             disk_slots,
             disk_backend,
             sparse_disk_slots,
+            id_ranges,
             remove_disk_slots,
             dry_run,
         } => {
@@ -159,7 +163,8 @@ fn main() -> anyhow::Result<ExitCode> {
                 sparse: sparse_disk_slots,
                 dry_run,
             };
-            prepare::run(&prepare::Options { user, state, cgroup, disks, remove_disks: remove_disk_slots })
+            let remove_disks = remove_disk_slots;
+            prepare::run(&prepare::Options { user, state, cgroup, disks, id_ranges, remove_disks })
         }
         Mode::Drain(options) => drain::main(&options),
         Mode::Undrain { state } => drain::undo(&state),

@@ -59,8 +59,11 @@ impl<R: Runtime> Watch<R> {
         page.gauge("berth_agent_vcpus", "Virtual CPUs for all instances").is(vcpus(capacity.cpu_sixteenths));
         page.gauge("berth_agent_vcpus_reserved", "Virtual CPUs that living instances may take")
             .is(vcpus(census.cpu_sixteenths));
-        let slots: u32 = self.agent.runtime.disks().slots.iter().map(|slots| slots.count).sum();
+        let disks = self.agent.runtime.disks();
+        let slots: u32 = disks.slots.iter().map(|slots| slots.count).sum();
         page.gauge("berth_agent_disk_slots", "Disk slots").is(slots);
+        page.gauge("berth_agent_disk_slots_broken", "Disk slots that could not be wiped and are not used")
+            .is(disks.broken);
         page.gauge("berth_agent_disk_slots_used", "Disk slots that are taken or being wiped")
             .is(self.agent.runtime.disks_taken());
         page.gauge("berth_agent_held_containers", "Containers that are made and wait for an instance")

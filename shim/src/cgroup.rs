@@ -45,10 +45,25 @@ const CPU_PERIOD_US: u64 = 100_000;
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limits of the group that tests the delegation.
 const PROBE_LIMITS: Limits = Limits { memory_bytes: 16 << 20, pids: 16 };
+/// Share of a group's memory that buffers of its sockets may take on v1, which counts them apart: a quarter beside the
+/// memory itself. On v2 they are part of the memory.
+const SOCKET_SHARE: u64 = 4;
+/// Least for the buffers of sockets, in bytes: a few connections at full speed.
+const MIN_SOCKET_BYTES: u64 = 4 << 20;
 /// Prefix of the names of containers' groups.
 const CONTAINER: &str = "container-";
 /// Prefix of the names of networks' groups.
 const NETWORK: &str = "net-";
+/// Name of the group of helpers.
+const HELPERS: &str = "helpers";
+/// Their share of each CPU, in sixteenths.
+const HELPERS_SIXTEENTHS_A_CPU: usize = 12;
+/// The part of the machine's memory that they may take, with what the kernel keeps of the files that they write; and the
+/// least: four unpackers with the largest windows of zstd.
+const HELPERS_MEMORY_SHARE: u64 = 4;
+const MIN_HELPERS_BYTES: u64 = 256 << 20;
+/// Most processes: each helper has two more while its user namespace is made.
+const HELPERS_PIDS: u32 = 256;
 /// Poll interval while a group is being emptied.
 const EMPTY_POLL: Duration = Duration::from_millis(2);
 
@@ -69,6 +84,24 @@ pub fn of_container(delegated: &Path, shim: ShimName) -> PathBuf {
 /// The group of the processes that serve its network.
 pub fn of_network(delegated: &Path, shim: ShimName) -> PathBuf {
     delegated.join(format!("{NETWORK}{shim}"))
+}
+
+/// The group of the processes that unpack and delete for all containers below a delegated group.
+pub fn of_helpers(delegated: &Path) -> PathBuf {
+    delegated.join(HELPERS)
+}
+
+/// Makes that group. Three quarters of the CPUs: unpacking stays fast, and what containers and requests need stays free.
+fn make_helpers(delegated: &Path) -> io::Result<()> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total_kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let total_kib: u64 = total_kib.unwrap_or(0);
+    let memory_bytes = (total_kib * 1024 / HELPERS_MEMORY_SHARE).max(MIN_HELPERS_BYTES);
+    let group = ControlGroup::create(&of_helpers(delegated), &Limits { memory_bytes, pids: HELPERS_PIDS })?;
+    group.limit_cpu(u32::try_from(cpus * HELPERS_SIXTEENTHS_A_CPU).unwrap_or(u32::MAX))
 }
 
 /// The groups of containers and networks below the delegated one, in whichever hierarchy.
@@ -96,6 +129,7 @@ pub(crate) fn claim(given: Option<&Path>) -> io::Result<PathBuf> {
         enable_controllers(&path)?;
     }
     try_out(&path)?;
+    make_helpers(&path)?;
     Ok(path)
 }
 
@@ -122,7 +156,18 @@ fn enable_controllers(path: &Path) -> io::Result<()> {
         |e: io::Error| io::Error::other(format!("{}: {e}; was it delegated to this user?", root.display()));
     fs::create_dir_all(&own).map_err(said)?;
     fs::write(own.join("cgroup.procs"), std::process::id().to_string()).map_err(said)?;
-    fs::write(root.join("cgroup.subtree_control"), "+cpu +memory +pids").map_err(said)
+    fs::write(root.join("cgroup.subtree_control"), "+cpu +memory +pids").map_err(said)?;
+    // With it each container has an equal share of a busy disk (`io.weight` is 100 by itself). Kernels may be without it, and
+    // so may what was delegated: `shares_disks` tells.
+    let _ = fs::write(root.join("cgroup.subtree_control"), "+io");
+    Ok(())
+}
+
+/// Whether the groups below this one share a busy disk by weight.
+pub fn shares_disks(path: &Path) -> bool {
+    let group = Path::new("/sys/fs/cgroup").join(path.strip_prefix("/").unwrap_or(path));
+    let controllers = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
+    hierarchies::auto().v2() && controllers.split_whitespace().any(|name| name == "io")
 }
 
 /// A control group.
@@ -148,7 +193,12 @@ impl ControlGroup {
         if !self.cgroup.v2() {
             self.cgroup.create().map_err(|e| self.error("make it", &e))?;
         }
-        self.directories().iter().try_for_each(fs::create_dir_all).map_err(|e| self.error("make it", &e))
+        let open = |directory: &PathBuf| {
+            fs::create_dir_all(directory)?;
+            // Whatever the umask: on v1 the container's root moves its own processes in.
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
+        };
+        self.directories().iter().try_for_each(open).map_err(|e| self.error("make it", &e))
     }
 
     /// A group that may or may not exist.
@@ -170,8 +220,24 @@ impl ControlGroup {
         // v1 limits memory plus swap, v2 swap alone: either way no swap is allowed.
         let swap = if self.cgroup.v2() { 0 } else { bytes };
         memory.set_memswap_limit(swap).map_err(|e| self.error("forbid swap", &e))?;
+        self.limit_sockets(limits.memory_bytes)?;
         let pids = self.controller::<PidController>("pids")?;
         pids.set_pid_max(MaxValue::Value(limits.pids.into())).map_err(|e| self.error("limit processes", &e))
+    }
+
+    /// On v1, limits the buffers of TCP and UDP sockets, which its limit of memory leaves out.
+    fn limit_sockets(&self, memory_bytes: u64) -> io::Result<()> {
+        if self.cgroup.v2() {
+            return Ok(());
+        }
+        let bytes = (memory_bytes / SOCKET_SHARE).max(MIN_SOCKET_BYTES);
+        let memory = self.controller::<MemController>("memory")?;
+        let file = cgroups_rs::Controller::path(memory).join("memory.kmem.tcp.limit_in_bytes");
+        match fs::write(file, bytes.to_string()) {
+            // A kernel that was built without it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|e| self.error("limit the buffers of sockets", &e)),
+        }
     }
 
     /// Limits CPU to this many sixteenths of a virtual CPU.

@@ -1,5 +1,6 @@
-//! Limits of the kernel's per-user counters (ucounts) inside the user namespace of one container. All containers of a
-//! node share the host's subordinate ids and their counters: without these limits one container could use them up.
+//! Limits of the kernel's per-user counters (ucounts) inside the user namespace of one container. The kernel counts them
+//! for the user who made the namespace too, which is the agents' for all containers: each gets a share of what that
+//! user may have.
 
 use std::fs;
 use std::io;
@@ -8,26 +9,62 @@ use crate::protection::{Layer, Protection};
 
 /// Where the limits of the calling process's user namespace are.
 const DIRECTORY: &str = "/proc/sys/user";
+/// Containers that the node's limits are divided among.
+const SHARES: u32 = 256;
 
-/// The limits.
-const LIMITS: [(&str, u32); 12] = [
-    // No further namespaces: the filter of system calls denies them too.
-    ("max_user_namespaces", 0),
-    ("max_mnt_namespaces", 0),
-    ("max_net_namespaces", 0),
-    ("max_pid_namespaces", 0),
-    ("max_ipc_namespaces", 0),
-    ("max_uts_namespaces", 0),
-    ("max_cgroup_namespaces", 0),
-    ("max_time_namespaces", 0),
-    // File watchers of servers and development tools need some; the host allows a user 128 by default.
-    ("max_inotify_instances", 64),
-    // Directories of a large source tree; each takes up to 1 KiB of the kernel's memory.
-    ("max_inotify_watches", 65_536),
-    // For the machine's administration.
-    ("max_fanotify_groups", 0),
-    ("max_fanotify_marks", 0),
+/// What nobody needs inside a container. No further namespaces: the filter of system calls denies them too; fanotify is
+/// for the machine's administration.
+const NONE: [&str; 10] = [
+    "max_user_namespaces",
+    "max_mnt_namespaces",
+    "max_net_namespaces",
+    "max_pid_namespaces",
+    "max_ipc_namespaces",
+    "max_uts_namespaces",
+    "max_cgroup_namespaces",
+    "max_time_namespaces",
+    "max_fanotify_groups",
+    "max_fanotify_marks",
 ];
+
+/// What containers share.
+struct Shared {
+    name: &'static str,
+    /// The limit of each user of the host.
+    of_host: &'static str,
+    /// Least for a container, on a machine that root has not prepared.
+    least: u32,
+    /// Most that one needs.
+    most: u32,
+}
+
+const SHARED: [Shared; 2] = [
+    // File watchers of servers and development tools need some; the host allows a user 128 by default.
+    Shared {
+        name: "max_inotify_instances",
+        of_host: "/proc/sys/fs/inotify/max_user_instances",
+        least: 8,
+        most: 64,
+    },
+    // Directories of a large source tree; each takes up to 1 KiB of the container's memory.
+    Shared {
+        name: "max_inotify_watches",
+        of_host: "/proc/sys/fs/inotify/max_user_watches",
+        least: 4096,
+        most: 65_536,
+    },
+];
+
+impl Shared {
+    fn limit(&self) -> u32 {
+        let text = fs::read_to_string(self.of_host).unwrap_or_default();
+        self.share_of(text.trim().parse().unwrap_or(0))
+    }
+
+    fn share_of(&self, all: u32) -> u32 {
+        (all / SHARES).clamp(self.least, self.most)
+    }
+}
 
 /// Sets the limits of the calling process's user namespace. Call it after the container's namespaces are made. A
 /// counter that the kernel does not have is skipped; a limit that cannot be set is an error.
@@ -35,7 +72,8 @@ pub(crate) fn bound(layers: Protection) -> io::Result<()> {
     if !layers.has(Layer::UserCounters) {
         return Ok(());
     }
-    LIMITS.iter().try_for_each(|(name, limit)| set(name, *limit))
+    NONE.iter().try_for_each(|name| set(name, 0))?;
+    SHARED.iter().try_for_each(|shared| set(shared.name, shared.limit()))
 }
 
 fn set(name: &str, limit: u32) -> io::Result<()> {
@@ -44,5 +82,20 @@ fn set(name: &str, limit: u32) -> io::Result<()> {
             Err(io::Error::other(format!("cannot limit {name} inside the instance: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_container_has_its_share_of_what_the_node_has() {
+        let [instances, watches] = SHARED;
+        assert_eq!(instances.share_of(16_384), 64);
+        assert_eq!(instances.share_of(4096), 16);
+        assert_eq!(instances.share_of(128), 8);
+        assert_eq!(watches.share_of(16_777_216), 65_536);
+        assert_eq!(watches.share_of(192_908), 4096);
     }
 }

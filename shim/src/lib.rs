@@ -21,6 +21,8 @@ pub mod cgroup;
 mod counters;
 pub mod disk;
 mod files;
+pub mod helpers;
+pub mod idmap;
 pub mod landlock;
 pub mod layout;
 pub mod log;

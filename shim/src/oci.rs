@@ -30,6 +30,9 @@ const MASKED_PATHS: [&str; 12] = [
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
+/// Terminals of a container: the kernel has 4,096, of which 1,024 are kept for the machine itself, and the rest are for 256
+/// containers.
+const MAX_TERMINALS: &str = "max=12";
 /// Paths of /proc that could change the machine: read-only.
 const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -160,7 +163,7 @@ fn mounts(files: &[(PathBuf, &'static str)], read_only_sys: bool) -> Result<Vec<
         mount(
             "/dev/pts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", MAX_TERMINALS],
         )?,
         mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=64m"])?,
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,

@@ -12,6 +12,10 @@ pub const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Where pasta and nft are searched.
 const PROGRAM_DIRS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// What the kernel adds when it looks for the process to end for lack of memory, in thousandths of the machine's.
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+/// That of containers and of what serves them: above all daemons of the machine, which have 0 or less.
+const ENDED_FIRST: i32 = 500;
 /// Has one entry for each thread of this process.
 const THREADS: &str = "/proc/self/task";
 
@@ -22,6 +26,13 @@ pub fn refuse_root() -> anyhow::Result<()> {
         "this does not run as root: start it as an ordinary user (`berth-agent prepare`, run once as root, makes one)"
     );
     Ok(())
+}
+
+/// Has the kernel end this process, and all that it starts, before the machine's own when memory runs out.
+pub(crate) fn end_first() -> io::Result<()> {
+    let current: i32 = fs::read_to_string(OOM_SCORE)?.trim().parse().map_err(io::Error::other)?;
+    // Lower than it is may be forbidden, and is not wanted.
+    if current < ENDED_FIRST { fs::write(OOM_SCORE, ENDED_FIRST.to_string()) } else { Ok(()) }
 }
 
 /// Fails if the calling process has more than one thread, or if that cannot be determined. libcontainer forks without

@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 use crate::layout::{Layout, ShimName};
 use crate::messages::{self, SupervisorAnswer, SupervisorCall};
 use crate::process::OWN_PROGRAM;
-use crate::{cgroup, process, sweep, sys, wait};
+use crate::{cgroup, helpers, process, sweep, sys, wait};
 
 /// Most connected callers: the agent makes one connection for each call, and a call for each pending start.
 const MAX_AGENTS: usize = 256;
@@ -77,7 +77,10 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     supervisor.sweep_leftovers()?;
     tracing::info!(cgroup = %supervisor.cgroup.display(), socket = %socket.display(), "supervisor ready");
     service::ready(&status(0));
-    supervisor.run()
+    let ended = supervisor.run();
+    // An agent's helpers that are still in it work for nobody any more.
+    cgroup::ControlGroup::load(&cgroup::of_helpers(&supervisor.cgroup)).destroy()?;
+    ended
 }
 
 fn watch_signals() -> io::Result<SignalFd> {
@@ -301,7 +304,8 @@ impl Supervisor {
 
     /// Sweeps in a separate process, because it must enter a user namespace.
     fn sweep(&mut self, directory: &Path) -> anyhow::Result<()> {
-        let pid = sys::fork(|| match sweep::sweep(directory) {
+        let cgroup = &self.cgroup;
+        let pid = sys::fork(|| match helpers::enter(cgroup).and_then(|()| sweep::sweep(directory)) {
             Ok(()) => 0,
             Err(error) => {
                 eprintln!("sweep {}: {error}", directory.display());

@@ -11,18 +11,22 @@ use crate::disk::{self, Disk};
 use crate::messages::ShimSetup;
 use crate::metering::{self, Ended};
 use crate::state_files::{read_json, wipe, write_json};
-use crate::{namespaces, process, subordinate_ids};
+use crate::{helpers, namespaces, process, subordinate_ids};
 
 /// Entry of the hidden `sweep` mode, which the agent runs as a process of its own.
 pub fn main(directory: &Path) -> anyhow::Result<()> {
     process::refuse_root()?;
+    helpers::become_one()?;
     Ok(sweep(directory)?)
 }
 
 /// The cgroups of a shim's container and network, from its `spare.json`; none if that does not exist yet.
 pub(crate) fn groups(directory: &Path) -> Vec<PathBuf> {
-    let config = read_json::<ShimSetup>(&directory.join("spare.json")).ok().flatten();
-    config.map_or_else(Vec::new, |config| vec![config.cgroup, config.network_cgroup])
+    setup(directory).map_or_else(Vec::new, |setup| vec![setup.cgroup, setup.network_cgroup])
+}
+
+fn setup(directory: &Path) -> Option<ShimSetup> {
+    read_json(&directory.join("spare.json")).ok().flatten()
 }
 
 /// Removes everything of a container; if it was an instance, leaves a record that it was lost. For a single-threaded
@@ -33,8 +37,11 @@ pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
     let cpu_us = groups.first().map(|container| ControlGroup::load(container).cpu_us());
     groups.iter().try_for_each(|group| ControlGroup::load(group).destroy())?;
     if let Some(disk) = read_json::<Disk>(&directory.join("disk.json"))? {
-        // The container's files belong to its users, so they can only be deleted inside a user namespace.
-        let (uids, gids) = subordinate_ids::of_this_user()?;
+        // The container's files belong to its users, so they can only be deleted inside a user namespace of its range.
+        let (uids, gids) = match setup(directory) {
+            Some(setup) => (setup.uids, setup.gids),
+            None => subordinate_ids::of_this_user()?,
+        };
         namespaces::enter_user_namespace(uids, gids)?;
         disk::wipe(&disk, directory)?;
     }
@@ -61,7 +68,8 @@ pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
 /// Entry of the hidden `wipe` mode: removes a directory whose contents belong to the container's users.
 pub fn wipe_main(directory: &Path) -> anyhow::Result<()> {
     process::refuse_root()?;
-    let (uids, gids) = subordinate_ids::of_this_user()?;
+    helpers::become_one()?;
+    let (uids, gids) = subordinate_ids::of_files_in(directory)?;
     namespaces::enter_user_namespace(uids, gids)?;
     Ok(wipe(directory)?)
 }

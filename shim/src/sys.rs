@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg,
     sendmsg,
@@ -21,6 +21,10 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 pub(crate) const CONTROL_FD: RawFd = 3;
 /// Descriptor at which a shim finds its instance's directory.
 pub(crate) const DIRECTORY_FD: RawFd = 4;
+
+/// `AT_EMPTY_PATH`: what is meant is the descriptor itself.
+#[allow(clippy::cast_sign_loss, reason = "the flag is 0x1000")]
+const EMPTY_PATH: libc::c_uint = libc::AT_EMPTY_PATH as libc::c_uint;
 
 /// Runs `child` in a forked process, which exits with what it returns. Returns its pid.
 ///
@@ -38,11 +42,13 @@ pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
-/// Resets the signals of a forked child to what programs expect: none blocked, and SIGPIPE not ignored, as Rust's
-/// startup has set it, which exec would inherit.
+/// Resets the signals of a forked child to what programs expect: none blocked, and none ignored, which exec would inherit.
+/// Rust's startup ignores SIGPIPE, and so does systemd; others ignore SIGHUP.
 pub(crate) fn usual_signals() -> io::Result<()> {
-    // SAFETY: the default action is no handler that could run anything.
-    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default action is no handler that could run anything. It is refused for a few that cannot be ignored.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     Ok(SigSet::all().thread_unblock()?)
 }
 
@@ -150,6 +156,17 @@ pub(crate) fn set_dumpable(on: bool) -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(on)?)
 }
 
+/// Lets other processes of the same group have the CPU first.
+pub(crate) fn yield_cpu() -> io::Result<()> {
+    /// Half way from the usual to the last.
+    const NICENESS: libc::c_int = 10;
+    Errno::clear();
+    // SAFETY: the call takes a number and changes only this process's priority.
+    let niceness = unsafe { libc::nice(NICENESS) };
+    // -1 may be a niceness too.
+    if niceness == -1 && Errno::last_raw() != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Makes this process the parent of orphaned descendants (child subreaper).
 pub(crate) fn adopt_orphans() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)
@@ -253,6 +270,61 @@ pub(crate) fn tcp_socket() -> io::Result<OwnedFd> {
     }
 }
 
+/// A copy of the mount that this directory is in, with this directory as its root, which is attached nowhere yet.
+pub(crate) fn copy_mount(directory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | EMPTY_PATH;
+    // SAFETY: the path is a string that outlives the call; the kernel makes a descriptor or does not.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), c"".as_ptr(), flags) };
+    let fd = RawFd::try_from(Errno::result(fd)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has a mount that is attached nowhere show ids as the user namespace maps them, and makes it read-only.
+pub(crate) fn map_ids(mount: &OwnedFd, user_namespace: &impl AsRawFd) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP
+            | libc::MOUNT_ATTR_RDONLY
+            | libc::MOUNT_ATTR_NOSUID
+            | libc::MOUNT_ATTR_NODEV,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(user_namespace.as_raw_fd()).map_err(io::Error::other)?,
+    };
+    let size = size_of::<libc::mount_attr>();
+    // SAFETY: the kernel reads one structure of this size, and the path, which outlive the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            EMPTY_PATH,
+            std::ptr::from_ref(&attributes),
+            size,
+        )
+    };
+    Ok(Errno::result(done).map(drop)?)
+}
+
+/// Attaches a mount to a directory.
+pub(crate) fn attach_mount(mount: &OwnedFd, at: &Path) -> io::Result<()> {
+    /// `MOVE_MOUNT_F_EMPTY_PATH`: the mount is named by its descriptor alone.
+    const FROM_DESCRIPTOR: libc::c_uint = 0x4;
+    let at = CString::new(at.as_os_str().as_encoded_bytes())?;
+    // SAFETY: both paths are strings that outlive the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            at.as_ptr(),
+            FROM_DESCRIPTOR,
+        )
+    };
+    Ok(Errno::result(done).map(drop)?)
+}
+
 /// Writes to a descriptor that a parent process left open, ignoring errors, because the caller is about to exit.
 pub(crate) fn write_to_inherited(fd: RawFd, bytes: &[u8]) {
     // SAFETY: at worst the number is not open and the write fails; the descriptor is not closed here.
@@ -270,5 +342,29 @@ pub(crate) fn read_inherited(fd: RawFd) -> io::Result<Vec<u8>> {
             0 => return Ok(all),
             n => all.extend_from_slice(&chunk[..n]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_ignores_no_signal() {
+        let child = fork(|| {
+            for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGPIPE, 40] {
+                // SAFETY: no handler is installed that could run anything.
+                unsafe { libc::signal(signal, libc::SIG_IGN) };
+            }
+            let reset = usual_signals();
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
+            let ignored = line.and_then(|mask| u64::from_str_radix(mask, 16).ok());
+            // 32 and 33 are the C library's own.
+            let none = ignored.is_some_and(|mask| mask & !(0b11 << 31) == 0);
+            i32::from(reset.is_err() || !none)
+        });
+        let ended = nix::sys::wait::waitpid(child.unwrap(), None).unwrap();
+        assert!(matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0)), "{ended:?}");
     }
 }

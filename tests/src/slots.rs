@@ -40,12 +40,20 @@ pub fn of(state: &Path) -> Result<Vec<PathBuf>> {
     let mut slots = Vec::new();
     for entry in fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))? {
         let path = entry?.path();
-        if path.file_name().is_some_and(|name| name != "images") {
+        if path.file_name().is_some_and(|name| name != "images" && name != "ranges") {
             slots.push(path);
         }
     }
     slots.sort();
     Ok(slots)
+}
+
+/// Where the layers of the node with this state are mounted for ranges of ids.
+pub fn ranges_of(state: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory_of(state)?.join("ranges"))?;
+    let mut ranges = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    ranges.sort();
+    Ok(ranges)
 }
 
 fn sha256_prefix(path: &Path) -> String {

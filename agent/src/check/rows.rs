@@ -14,11 +14,14 @@ use nix::sys::utsname::uname;
 
 use super::{Options, Row, State};
 use crate::runtime::disks::slots_of;
+use crate::runtime::ranges;
 
 /// Open files that a node with many connections needs.
 const OPEN_FILES: u64 = 65_536;
 /// Inotify instances of the agents' user that serve a few dozen containers.
 const INOTIFY_INSTANCES: u64 = 1024;
+/// Their watches.
+const INOTIFY_WATCHES: u64 = 1 << 20;
 /// The first kernel with overlays in user namespaces.
 const KERNEL: (u32, u32) = (5, 11);
 
@@ -28,6 +31,7 @@ const PREPARE: &str = "berth-agent prepare";
 pub(super) fn all(options: &Options) -> Vec<Row> {
     let mut rows =
         vec![kernel(), subordinate_ids(), mappers(), namespaces(), cgroup(options), overlay(options)];
+    rows.extend([disk_shares(options)]);
     rows.extend([
         seccomp(),
         landlock(),
@@ -35,7 +39,14 @@ pub(super) fn all(options: &Options) -> Vec<Row> {
         program("pasta", "passt"),
         program("nft", "nftables"),
     ]);
-    rows.extend([internet(options), disks(options), memory_disks(), inotify(), open_files()]);
+    rows.extend([
+        internet(options),
+        disks(options),
+        id_ranges(options),
+        memory_disks(),
+        inotify(),
+        open_files(),
+    ]);
     rows
 }
 
@@ -108,6 +119,20 @@ fn cgroup(options: &Options) -> Row {
         result,
         State::Missing,
         format!("{PREPARE} --cgroup {}", shown(options.cgroup.as_deref())),
+    )
+}
+
+fn disk_shares(options: &Options) -> Row {
+    let why = "a container that keeps the disk busy leaves its neighbours their share of it";
+    let Some(cgroup) = &options.cgroup else { return unnamed("disk shares", why, "--cgroup PATH") };
+    let result =
+        if groups::shares_disks(cgroup) { Ok("by weight".to_owned()) } else { Err("none".to_owned()) };
+    row(
+        "disk shares",
+        why,
+        result,
+        State::Degraded,
+        "cgroup v2 with the io controller delegated (Delegate=io)",
     )
 }
 
@@ -198,6 +223,8 @@ fn disks(options: &Options) -> Row {
             .collect();
         if capacity.limit == DiskLimit::None {
             Err("no slots".to_owned())
+        } else if capacity.broken > 0 {
+            Err(format!("{} of them could not be wiped: prepare makes them anew", capacity.broken))
         } else {
             Ok(format!("{} {}", capacity.limit, slots.join(", ")))
         }
@@ -209,6 +236,22 @@ fn disks(options: &Options) -> Row {
     row("disks", why, result, State::Degraded, fix)
 }
 
+fn id_ranges(options: &Options) -> Row {
+    let why =
+        "each container has host users of its own, so that none uses up what the kernel counts for another's";
+    let Some(state) = &options.state else { return unnamed("ranges of ids", why, "--state DIR") };
+    let result = match ranges::usable(state) {
+        Ok(0) => Err("none: all containers share one".to_owned()),
+        Ok(count) => Ok(count.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let fix = format!(
+        "{PREPARE} --state {} --id-ranges 64 (Linux 5.19 or later; the state on ext4, xfs or btrfs)",
+        state.display()
+    );
+    row("ranges of ids", why, result, State::Degraded, fix)
+}
+
 fn memory_disks() -> Row {
     let result = try_out(Trial::MemoryDisk, None, None);
     let why = "classes with disk_in_memory = true need it";
@@ -216,10 +259,15 @@ fn memory_disks() -> Row {
 }
 
 fn inotify() -> Row {
-    let path = "/proc/sys/fs/inotify/max_user_instances";
-    let limit = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
-    let result = if limit >= INOTIFY_INSTANCES { Ok(limit.to_string()) } else { Err(limit.to_string()) };
-    row("inotify", "all containers share this user's instances", result, State::Degraded, PREPARE)
+    let limit = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).unwrap_or_default();
+        text.trim().parse::<u64>().unwrap_or(0)
+    };
+    let (instances, watches) = (limit("max_user_instances"), limit("max_user_watches"));
+    let found = format!("{instances}, {watches} watches");
+    let result =
+        if instances >= INOTIFY_INSTANCES && watches >= INOTIFY_WATCHES { Ok(found) } else { Err(found) };
+    row("inotify", "all containers share what this user may have", result, State::Degraded, PREPARE)
 }
 
 fn open_files() -> Row {

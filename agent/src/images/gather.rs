@@ -307,8 +307,16 @@ impl Images {
         };
         let mut unpacker = Unpacker::start(&job)?;
         let transfer = Transfer { sources: &self.sources, blob, fetched: &self.counts.fetched_bytes, done };
-        transfer.run(&mut spool, &mut unpacker).await?;
-        let summary = match unpacker.finish().await {
+        let work = async {
+            transfer.run(&mut spool, &mut unpacker).await?;
+            Ok::<_, Failure>(unpacker.finish().await)
+        };
+        // The unpacking process is killed where it is dropped.
+        let finished = tokio::select! {
+            finished = work => finished?,
+            full = self.until_full() => return Err(full),
+        };
+        let summary = match finished {
             Ok(summary) => summary,
             Err(failure) => {
                 // The fault may be in the fetched bytes: they are not reused.

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::Failure;
+use crate::helpers;
 
 /// A layer to unpack.
 #[derive(Debug)]
@@ -78,9 +79,8 @@ pub(super) async fn wipe(path: &Path) -> Result<(), Failure> {
 
 /// A hidden mode of this program, on a directory.
 fn mode(name: &str, directory: &Path) -> Command {
-    let mut command = Command::new(berth_shim::process::OWN_PROGRAM);
-    command.arg(name).arg("--directory").arg(directory).kill_on_drop(true);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = helpers::command(name, directory);
+    command.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped());
     // Its error text is shown to users, without a backtrace.
     command.env("RUST_BACKTRACE", "0");
     command

@@ -8,10 +8,12 @@ use std::time::Duration;
 use nix::sys::statvfs::statvfs;
 
 use super::modes::wipe;
-use super::{Image, Images, LayerName};
+use super::{Failure, Image, Images, LayerName};
 
 /// How often the disk's usage is checked.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
+/// How often it is checked while a layer is unpacked: a fast disk takes some tens of megabytes in between.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// Age at which a spool file that no longer grows is removed.
 const OLD_SPOOL: Duration = Duration::from_secs(600);
 
@@ -44,6 +46,25 @@ impl Images {
     /// Whether the disk has reached the high water mark.
     pub(super) fn is_full(&self) -> bool {
         self.used_percent().is_some_and(|used| used >= u64::from(self.marks.high))
+    }
+
+    /// Returns once the disk is so full that unpacking has to stop: at the high water mark, or, where it was beyond that
+    /// before, once half of the rest is used up.
+    pub(super) async fn until_full(&self) -> Failure {
+        let stop_at = self.stop_at();
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            if let Some(used) = self.used_percent().filter(|used| *used >= stop_at) {
+                return Failure::permanent(format!(
+                    "unpacking stopped because the disk of the node's state is full ({used} %): make room, or raise \
+                     --image-high-water"
+                ));
+            }
+        }
+    }
+
+    fn stop_at(&self) -> u64 {
+        stop_mark(self.used_percent().unwrap_or(0), u64::from(self.marks.high))
     }
 
     /// Evicts layers until the disk is no fuller than this or no unused layer is left. Returns whether it evicted any.
@@ -107,5 +128,24 @@ impl Images {
         let used = disk.blocks().checked_sub(disk.blocks_free())?;
         // As `df` counts: blocks reserved for root are neither used nor available.
         (used * 100).div_ceil(1.max(used + disk.blocks_available())).into()
+    }
+}
+
+/// The percentage at which unpacking stops that begins at this one.
+fn stop_mark(used: u64, high: u64) -> u64 {
+    if used < high { high } else { used + (100_u64.saturating_sub(used)).div_ceil(2).max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unpacking_stops_at_the_mark_or_half_way_from_there_to_full() {
+        assert_eq!(stop_mark(19, 85), 85);
+        assert_eq!(stop_mark(84, 85), 85);
+        assert_eq!(stop_mark(85, 85), 93);
+        assert_eq!(stop_mark(99, 85), 100);
+        assert_eq!(stop_mark(100, 85), 101);
     }
 }

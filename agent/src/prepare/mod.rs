@@ -1,11 +1,12 @@
 //! `berth-agent prepare`: root's one-time setup so that everything else can run as an ordinary user: the user, its
 //! subordinate ids, state directories, delegated cgroups and disk slots. May be run again at any time.
 
+mod ids;
 mod slots;
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,15 +16,19 @@ use nix::unistd::{Uid, User};
 
 pub use self::slots::{Backend, SlotOptions, SlotSpec};
 
-/// Ids of a container.
-const CONTAINER_IDS: u32 = 65_536;
-/// First subordinate id if no user has any, as Debian's useradd has it.
-const FIRST_SUBORDINATE_ID: u32 = 100_000;
-/// Inotify instances for all containers of a user: 64 for each of 256.
-const INOTIFY_INSTANCES: u32 = 16_384;
-const INOTIFY_SETTING: &str = "/proc/sys/fs/inotify/max_user_instances";
-/// The file that keeps the setting across restarts of the machine.
+/// What the kernel has for all containers together, so that each of 256 gets its share.
+const SETTINGS: [(&str, u64); 3] = [
+    // 64 each.
+    ("fs/inotify/max_user_instances", 16_384),
+    // 65,536 each. What is used counts as the container's memory.
+    ("fs/inotify/max_user_watches", 16_777_216),
+    // Far more than 1,024 each, so that processes of the machine itself always have some: what systemd sets.
+    ("kernel/pid_max", 4_194_304),
+];
+/// The file that keeps the settings across restarts of the machine.
 const SYSCTL_FILE: &str = "/etc/sysctl.d/60-berth.conf";
+/// Share of the machine's processes that all containers together may be.
+const PROCESSES_PERCENT: u64 = 75;
 /// The root of the cgroup hierarchies.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
@@ -38,6 +43,8 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// The disk slots of each of these states.
     pub disks: SlotOptions,
+    /// Ranges of ids for containers of each of these states; by default, some more than disk slots.
+    pub id_ranges: Option<u32>,
     /// Remove all disk slots of these states instead, and do nothing else.
     pub remove_disks: bool,
 }
@@ -59,15 +66,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         return options.state.iter().try_for_each(|state| slots::make(state, &user, &options.disks));
     }
     let user = make_user(&options.user)?;
-    give_subordinate_ids(&user.name)?;
+    ids::give_shared(&user)?;
     for state in &options.state {
         make_state(state, &user)?;
         if !options.disks.slots.is_empty() {
             slots::make(state, &user, &options.disks)?;
         }
+        ids::make(state, &user, ids::count_for(options.disks.count(), options.id_ranges))?;
     }
     open_tunnel_device()?;
-    raise_inotify_limit()?;
+    raise_settings()?;
     if let Some(cgroup) = &options.cgroup {
         delegate(cgroup.strip_prefix("/").unwrap_or(cgroup), &user)?;
     }
@@ -87,20 +95,39 @@ fn open_tunnel_device() -> anyhow::Result<()> {
     fs::set_permissions(device, fs::Permissions::from_mode(0o666)).context("open /dev/net/tun to all users")
 }
 
-/// The kernel counts inotify instances of all containers for the agents' user, and most systems allow a user only 128.
-fn raise_inotify_limit() -> anyhow::Result<()> {
-    let current = fs::read_to_string(INOTIFY_SETTING).context("read the limit of inotify instances")?;
-    if current.trim().parse::<u32>().is_ok_and(|limit| limit >= INOTIFY_INSTANCES) {
+/// Raises what is lower than containers need, now and for later starts of the machine.
+fn raise_settings() -> anyhow::Result<()> {
+    let mut raised = String::new();
+    for (name, needed) in SETTINGS {
+        let path = Path::new("/proc/sys").join(name);
+        let current = number_in(&path)?;
+        if current >= needed && !is_in_file(name) {
+            continue;
+        }
+        let setting = name.replace('/', ".");
+        if current < needed {
+            println!("raising {setting} to {needed}");
+            fs::write(&path, needed.to_string()).with_context(|| format!("raise {setting}"))?;
+        }
+        let _ = writeln!(raised, "{setting} = {}", needed.max(current));
+    }
+    if raised.is_empty() {
         return Ok(());
     }
-    println!("raising fs.inotify.max_user_instances to {INOTIFY_INSTANCES}");
-    fs::write(INOTIFY_SETTING, INOTIFY_INSTANCES.to_string())
-        .context("raise the limit of inotify instances")?;
     fs::create_dir_all("/etc/sysctl.d")?;
-    let text = format!(
-        "# Containers of Berth share one user's inotify instances.\nfs.inotify.max_user_instances = {INOTIFY_INSTANCES}\n"
-    );
+    let text = format!("# Containers of Berth share what these allow.\n{raised}");
     fs::write(SYSCTL_FILE, text).with_context(|| format!("write {SYSCTL_FILE}"))
+}
+
+fn number_in(path: &Path) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    text.trim().parse().with_context(|| format!("{} says {text:?}", path.display()))
+}
+
+/// Whether an earlier run has raised a setting for good.
+fn is_in_file(name: &str) -> bool {
+    let text = fs::read_to_string(SYSCTL_FILE).unwrap_or_default();
+    text.lines().any(|line| line.starts_with(&name.replace('/', ".")))
 }
 
 fn make_user(name: &str) -> anyhow::Result<User> {
@@ -114,28 +141,17 @@ fn make_user(name: &str) -> anyhow::Result<User> {
     User::from_name(name)?.with_context(|| format!("`{name}` was made but cannot be found"))
 }
 
-fn give_subordinate_ids(user: &str) -> anyhow::Result<()> {
-    for (file, option) in [("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")] {
-        let mut text = String::new();
-        if let Ok(mut file) = fs::File::open(file) {
-            file.read_to_string(&mut text)?;
-        }
-        let ranges: Vec<(&str, u32, u32)> = text.lines().filter_map(parse_range).collect();
-        if ranges.iter().any(|(owner, _, count)| *owner == user && *count >= CONTAINER_IDS) {
-            continue;
-        }
-        let first =
-            ranges.iter().map(|(_, first, count)| first + count).max().unwrap_or(0).max(FIRST_SUBORDINATE_ID);
-        let last = first.checked_add(CONTAINER_IDS - 1).with_context(|| format!("{file} has no room"))?;
-        println!("giving `{user}` the ids {first}-{last} in {file}");
-        command("usermod", [option, &format!("{first}-{last}"), user])?;
-    }
+/// Creates a directory that only root can change, like all its parents.
+fn make_root_directory(path: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .with_context(|| format!("make {}", path.display()))?;
+    let about = fs::symlink_metadata(path)?;
+    let safe = about.is_dir() && about.uid() == 0 && about.mode() & 0o022 == 0;
+    ensure!(safe, "{} must be a directory that only root can write to", path.display());
     Ok(())
-}
-
-fn parse_range(line: &str) -> Option<(&str, u32, u32)> {
-    let mut parts = line.trim().split(':');
-    Some((parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn make_state(path: &Path, user: &User) -> anyhow::Result<()> {
@@ -169,6 +185,18 @@ fn delegate(cgroup: &Path, user: &User) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Leaves processes to the machine itself, whatever containers do. A group without the controller is left as it is.
+fn limit_processes(group: &Path) -> anyhow::Result<()> {
+    let file = group.join("pids.max");
+    if !file.exists() {
+        return Ok(());
+    }
+    let [pids, threads] =
+        ["pid_max", "threads-max"].map(|name| number_in(&Path::new("/proc/sys/kernel").join(name)));
+    let limit = pids?.min(threads?) / 100 * PROCESSES_PERCENT;
+    fs::write(&file, limit.to_string()).with_context(|| format!("write {}", file.display()))
+}
+
 fn delegate_legacy(hierarchy: &Path, group: &Path, user: &User) -> anyhow::Result<()> {
     let mut at = hierarchy.to_owned();
     for part in group.strip_prefix(hierarchy)?.components() {
@@ -181,6 +209,7 @@ fn delegate_legacy(hierarchy: &Path, group: &Path, user: &User) -> anyhow::Resul
             inherit(&at, file)?;
         }
     }
+    limit_processes(group)?;
     for file in [".", "cgroup.procs", "tasks"] {
         chown(group.join(file), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
@@ -202,7 +231,10 @@ fn delegate_unified(group: &Path, user: &User) -> anyhow::Result<()> {
     for parent in parents.into_iter().rev() {
         let control = parent.join("cgroup.subtree_control");
         fs::write(&control, "+cpu +memory +pids").with_context(|| format!("write {}", control.display()))?;
+        // For the weights of containers; kernels may be without it.
+        let _ = fs::write(&control, "+io");
     }
+    limit_processes(group)?;
     for file in [".", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
         chown(group.join(file), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
@@ -217,15 +249,4 @@ fn command<'a>(program: &str, args: impl IntoIterator<Item = &'a str>) -> anyhow
         bail!("`{program}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_read() {
-        assert_eq!(parse_range("berth:100000:65536"), Some(("berth", 100_000, 65_536)));
-        assert_eq!(parse_range("# comment"), None);
-    }
 }

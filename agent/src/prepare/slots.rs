@@ -8,22 +8,25 @@
 //!
 //! The directories lie outside the node's state: its owner could place symbolic links there, which root would follow.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
+use berth_shim::disk::{BROKEN, USED};
+use berth_shim::removal::remove_tree;
 use bytesize::ByteSize;
 use clap::ValueEnum;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::User;
 
-use super::command;
+use super::{command, ids, make_root_directory};
 use crate::runtime::disks::slots_directory;
+use crate::runtime::ranges::ranges_directory;
 
 /// Overhead of a file system: this share of its size, plus this many bytes.
 const OVERHEAD_PERCENT: u64 = 4;
@@ -86,6 +89,13 @@ pub struct SlotOptions {
     pub dry_run: bool,
 }
 
+impl SlotOptions {
+    /// How many slots there are to be.
+    pub(super) fn count(&self) -> usize {
+        self.slots.iter().map(|spec| spec.count as usize).sum()
+    }
+}
+
 /// Creates missing slots, and mounts those that are not mounted.
 pub(super) fn make(state: &Path, user: &User, options: &SlotOptions) -> anyhow::Result<()> {
     let directory = slots_directory(&state.canonicalize().unwrap_or_else(|_| state.to_owned()));
@@ -127,19 +137,6 @@ fn print_plan(directory: &Path, wanted: &[(String, u64)], quota: bool) -> anyhow
     Ok(())
 }
 
-/// Creates a directory that only root can change, like all its parents.
-fn make_root_directory(path: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .with_context(|| format!("make {}", path.display()))?;
-    let about = fs::symlink_metadata(path)?;
-    let safe = about.is_dir() && about.uid() == 0 && about.mode() & 0o022 == 0;
-    ensure!(safe, "{} must be a directory that only root can write to", path.display());
-    Ok(())
-}
-
 fn image_bytes(bytes: u64) -> u64 {
     let whole = bytes + bytes / 100 * OVERHEAD_PERCENT + OVERHEAD_BYTES;
     // Whole mebibytes are a multiple of every block size.
@@ -169,10 +166,19 @@ fn check_room(directory: &Path, wanted: &[(String, u64)], sparse: bool) -> anyho
 
 fn make_loop_slot(directory: &Path, name: &str, bytes: u64, user: &User, sparse: bool) -> anyhow::Result<()> {
     let (slot, image) = (directory.join(name), image(directory, name));
+    let broken = is_broken(&slot);
     if is_mounted(&slot)? {
-        return Ok(());
+        if !broken {
+            return Ok(());
+        }
+        command("umount", [slot.to_string_lossy().as_ref()])
+            .context("unmount a disk slot that cannot be wiped")?;
     }
-    if image.exists() {
+    if broken {
+        // In a new file: a mount namespace somewhere may still have the old one.
+        println!("making the disk slot {} anew: it could not be wiped", slot.display());
+        make_image(&image, bytes, user, sparse)?;
+    } else if image.exists() {
         // A restart of the machine may have damaged its file system; slots hold nothing to keep, so it is formatted
         // anew.
         println!("making the file system of the disk slot {} anew", slot.display());
@@ -186,6 +192,11 @@ fn make_loop_slot(directory: &Path, name: &str, bytes: u64, user: &User, sparse:
     command("mount", ["-t", "ext4", "-o", MOUNT_OPTIONS, &paths[0], &paths[1]])
         .context("mount a disk slot; has this machine loop devices (`modprobe loop`)?")?;
     give(&slot, user)
+}
+
+/// Whether the agent has found that it cannot wipe it. Its owner may put anything there, so only the name counts.
+fn is_broken(slot: &Path) -> bool {
+    fs::symlink_metadata(slot.join(BROKEN)).is_ok()
 }
 
 /// Creates it under another name and renames it when complete.
@@ -229,6 +240,12 @@ fn make_quota_slot(slot: &Path, bytes: u64, user: &User) -> anyhow::Result<()> {
     let project = (FIRST_PROJECT + inode).to_string();
     let path = slot.to_string_lossy().into_owned();
     let (blocks, files) = ((bytes / 1024).to_string(), (bytes / BYTES_PER_FILE).to_string());
+    if is_broken(slot) {
+        println!("emptying the disk slot {}: it could not be wiped", slot.display());
+        for name in [USED, BROKEN] {
+            remove_tree(&slot.join(name)).with_context(|| format!("empty {}", slot.display()))?;
+        }
+    }
     let mount = mount_point(slot)?.to_string_lossy().into_owned();
     command("setquota", ["-P", &project, "0", &blocks, "0", &files, &mount])
         .context("limit a project; on Debian: apt-get install quota")?;
@@ -263,6 +280,9 @@ pub(super) fn remove(state: &Path, dry_run: bool) -> anyhow::Result<()> {
     if !directory.exists() {
         println!("{} has no disk slots", state.display());
         return Ok(());
+    }
+    if !dry_run {
+        ids::remove(&ranges_directory(&state))?;
     }
     for entry in fs::read_dir(&directory)? {
         let path = entry?.path();

@@ -32,6 +32,8 @@ const PLACEMENT_ID: &str = "PLACEMENT_ID";
 pub(crate) struct Maker {
     pub(crate) site: Site,
     pub(crate) logs: PathBuf,
+    /// The layers on disk.
+    pub(crate) layers: PathBuf,
     pub(crate) images: Rc<Images>,
     pub(crate) protection: Protection,
     pub(crate) shims: Rc<ShimPool>,
@@ -40,7 +42,11 @@ pub(crate) struct Maker {
 impl Maker {
     /// Takes a shim of the pool and writes its container's configuration.
     pub(crate) async fn configure(&self, recipe: &Recipe, disk: &Disk) -> Result<PooledShim, LaunchError> {
-        let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("prepare a container: {e}"));
+        let failed = |e: io::Error| {
+            let busy = e.kind() == io::ErrorKind::ResourceBusy;
+            let code = if busy { RefusalCode::Capacity } else { RefusalCode::Other };
+            LaunchError::new(code, format!("prepare a container: {e}"))
+        };
         let (image, shim) =
             tokio::join!(self.images.get(&recipe.image.digest), self.shims.take(kind_of(recipe)));
         let (image, mut shim) = (image?, shim.map_err(failed)?);
@@ -70,7 +76,7 @@ impl Maker {
         let resolver = shim.internet.as_ref().and_then(|internet| internet.resolver);
         Ok(ContainerConfig {
             disk: disk.clone(),
-            layers: image.layers.clone(),
+            layers: self.layers_for(shim, image)?,
             cgroup: shim.cgroup.clone(),
             memory_bytes: recipe.resources.memory_bytes,
             cpu_sixteenths: recipe.resources.cpu_sixteenths,
@@ -85,6 +91,14 @@ impl Maker {
             logs: self.logs.clone(),
             log_bytes: LogSpec::default().bytes,
         })
+    }
+
+    /// The image's layers, where their files belong to the shim's ids.
+    fn layers_for(&self, shim: &PooledShim, image: &Image) -> Result<Vec<PathBuf>, LaunchError> {
+        let Some(mount) = &shim.layers else { return Ok(image.layers.clone()) };
+        let there = |layer: &PathBuf| layer.strip_prefix(&self.layers).map(|layer| mount.join(layer));
+        let all: Result<_, _> = image.layers.iter().map(there).collect();
+        all.map_err(|_| LaunchError::new(RefusalCode::Other, "a layer is not among the node's layers"))
     }
 
     /// The image's environment, overridden by Berth's own variables, overridden by the class's.

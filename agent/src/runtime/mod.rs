@@ -9,6 +9,7 @@
 //! * Supervisor and shims are processes of their own, with one thread each: `berth_shim` is all of their code.
 //! * `shim_pool` keeps shims that have made their namespaces and wait for a container; `prepared` keeps prepared
 //!   containers, which wait for an instance.
+//! * `ranges` has the ranges of ids, of which each container gets one; `disks` the disks.
 //! * `logs` reads the logs that the shims write, and removes old ones.
 //! * `rootless` is the agent's side of both.
 
@@ -18,6 +19,7 @@ pub(crate) mod disks;
 pub mod logs;
 mod maker;
 mod prepared;
+pub(crate) mod ranges;
 mod reclaim;
 pub mod rootless;
 mod shim_pool;

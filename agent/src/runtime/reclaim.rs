@@ -8,11 +8,11 @@ use std::process::Stdio;
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_shim::metering::{self, Ended};
-use berth_shim::process::OWN_PROGRAM;
 use berth_shim::removal::remove_tree;
 use berth_shim::state_files::{read_json, write_json};
 
 use super::disks::Disks;
+use crate::helpers;
 
 /// The end of a container whose shim is gone: as the shim recorded it, or else as lost, after a sweep.
 pub(crate) async fn recorded_end(directory: &Path) -> Ended {
@@ -41,15 +41,19 @@ pub(crate) async fn release(disks: &Disks, instance: InstanceId) {
     }
 }
 
-/// Wipes a disk that its shim has not wiped. One that cannot be wiped is never used again.
+/// Wipes a disk that its shim has not wiped. One that cannot be wiped is not used until root has made it anew.
 pub(crate) async fn wipe(disks: &Disks, path: &Path) {
     let done = run_wipe(path).await;
     if let Err(error) = &done {
         tracing::error!(disk = %path.display(), %error, "cannot wipe a disk");
     }
-    if !disks.wiped(path) && done.is_ok() {
+    if disks.wiped(path) {
+        return;
+    }
+    if done.is_ok() {
         tracing::error!(disk = %path.display(), "a disk is not empty after it was wiped");
     }
+    disks.set_broken(path);
 }
 
 /// Removes a directory that may contain files of the container's users.
@@ -61,14 +65,11 @@ pub(crate) async fn remove(directory: &Path) -> io::Result<()> {
 }
 
 async fn run_wipe(directory: &Path) -> io::Result<()> {
-    let mut command = tokio::process::Command::new(OWN_PROGRAM);
-    let status = command.arg("wipe").arg("--directory").arg(directory).stdin(Stdio::null()).status().await?;
+    let status = helpers::command("wipe", directory).stdin(Stdio::null()).status().await?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("the wipe ended with {status}"))) }
 }
 
 async fn run_sweep(directory: &Path) -> io::Result<()> {
-    let mut command = tokio::process::Command::new(OWN_PROGRAM);
-    command.arg("sweep").arg("--directory").arg(directory);
-    let status = command.stdin(Stdio::null()).status().await?;
+    let status = helpers::command("sweep", directory).stdin(Stdio::null()).status().await?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("the sweep ended with {status}"))) }
 }

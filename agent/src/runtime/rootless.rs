@@ -20,7 +20,6 @@ use berth_shim::metering::{self, Seen};
 use berth_shim::process::find_program;
 use berth_shim::protection::Protection;
 use berth_shim::state_files::{read_json, write_json_fast};
-use berth_shim::subordinate_ids;
 use berth_shim::trial::{self, Trial};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -32,9 +31,11 @@ use super::disks::Disks;
 use super::logs::{LogEntry, Logs};
 use super::maker::Maker;
 use super::prepared::{PreparedContainer, PreparedContainers};
+use super::ranges::Ranges;
 use super::reclaim::{recorded_end, release, remove, wipe};
 use super::shim_pool::{PooledShim, ShimFactory, ShimPool, Tools};
 use super::{Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Runtime};
+use crate::helpers;
 use crate::images::{Image, Images};
 use crate::launch::{Launch, LaunchError};
 use crate::site::Site;
@@ -100,25 +101,27 @@ impl Rootless {
         let Options { site, state, enforce_disks, waiting_shims, name_server, pasta, nft, protection } =
             options;
         let layout = Layout::open(&state)?;
-        let (uids, gids) = subordinate_ids::of_this_user()?;
+        let ranges = Ranges::open(&layout)?;
         let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
         let SupervisorAnswer::Pong { version, cgroup } = answer else {
             return Err(io::Error::other(format!("unexpected answer of the supervisor: {answer:?}")));
         };
+        helpers::keep_below(&cgroup);
         tracing::info!(supervisor = %version, cgroup = %cgroup.display(), "found the supervisor");
         let tools = Tools {
             name_server,
             pasta: pasta.or_else(|| find_program("pasta")),
             nft: nft.or_else(|| find_program("nft")),
         };
-        let factory = ShimFactory { layout: layout.clone(), cgroup, uids, gids, tools, protection };
+        let factory = ShimFactory { layout: layout.clone(), cgroup, ranges, tools, protection };
         let disks = Rc::new(Disks::open(
             &layout,
             enforce_disks,
             trial::run(Trial::MemoryDisk, &trial::Paths { directory: None, cgroup: None }).is_ok(),
         )?);
         let shims = ShimPool::new(factory, waiting_shims);
-        let maker = Rc::new(Maker { site, logs: layout.logs(), images, protection, shims });
+        let maker =
+            Rc::new(Maker { site, logs: layout.logs(), layers: layout.layers(), images, protection, shims });
         let prepared = PreparedContainers::new(Rc::clone(&maker), Rc::clone(&disks));
         let (logs, prune) = (Logs::at(layout.logs()), Rc::new(Notify::new()));
         tokio::task::spawn_local(keep_pruned(layout.clone(), logs.clone(), Rc::clone(&prune)));

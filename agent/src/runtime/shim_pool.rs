@@ -11,6 +11,7 @@
 //! If the pool is empty, the caller waits until a shim is made.
 //!
 //! What fails, and what happens then:
+//! * No range of ids is free: as a shim that cannot be prepared.
 //! * A shim cannot be prepared, or not in time: its directory is removed; the pool tries again after `RETRY_DELAY` or
 //!   with the next start; a start that waits for it fails.
 //! * A pooled shim dies: it is skipped when one is taken.
@@ -36,13 +37,13 @@ use berth_shim::messages::{
 use berth_shim::network::{Internet, resolver};
 use berth_shim::protection::Protection;
 use berth_shim::state_files::{make_private_dir, write_json_fast};
-use berth_shim::subordinate_ids::IdRange;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::async_fd::register;
 use super::connection::ask_supervisor;
+use super::ranges::Ranges;
 use crate::images::Image;
 
 /// How long a shim may take to be prepared: pasta takes up to a second on a loaded machine.
@@ -66,8 +67,7 @@ pub(crate) struct Tools {
 pub(crate) struct ShimFactory {
     pub(crate) layout: Layout,
     pub(crate) cgroup: PathBuf,
-    pub(crate) uids: IdRange,
-    pub(crate) gids: IdRange,
+    pub(crate) ranges: Ranges,
     pub(crate) tools: Tools,
     pub(crate) protection: Protection,
 }
@@ -81,6 +81,8 @@ pub(crate) struct PooledShim {
     pub(crate) cgroup: PathBuf,
     /// The connection to it.
     pub(crate) socket: AsyncFd<OwnedFd>,
+    /// Where the layers' files belong to its ids, if that is not where they are on disk.
+    pub(crate) layers: Option<PathBuf>,
     /// Its internet access, if it has any.
     pub(crate) internet: Option<Internet>,
     /// The image of its container, once configured.
@@ -215,9 +217,10 @@ impl ShimFactory {
         directory: &Path,
         internet: Option<Internet>,
     ) -> io::Result<PooledShim> {
+        let ids = self.ranges.take(directory)?;
         let config = ShimSetup {
-            uids: self.uids,
-            gids: self.gids,
+            uids: ids.uids,
+            gids: ids.gids,
             internet: internet.clone(),
             cgroup: cgroup::of_container(&self.cgroup, name),
             network_cgroup: cgroup::of_network(&self.cgroup, name),
@@ -237,6 +240,7 @@ impl ShimFactory {
             directory: directory.to_owned(),
             cgroup: config.cgroup,
             socket,
+            layers: ids.layers,
             internet,
             image: None,
         })

@@ -44,7 +44,8 @@ fn row(view: &NodeView) -> Vec<String> {
 fn disk(disk: &DiskCapacity) -> String {
     let slots =
         disk.slots.iter().map(|slots| format!(" {}x{}", slots.count, ByteSize(slots.bytes).display().si()));
-    format!("{}{}", disk.limit, slots.collect::<String>())
+    let broken = if disk.broken > 0 { format!(" {} broken", disk.broken) } else { String::new() };
+    format!("{}{}{broken}", disk.limit, slots.collect::<String>())
 }
 
 #[cfg(test)]
@@ -63,6 +64,8 @@ mod tests {
             up,
             ["n1", "127.0.0.1:1", "connected", "2 of 64", "1.5", "1.0 GiB", "loop 16x2.0 GB", "0.1.0"]
         );
+        let broken = DiskCapacity { broken: 1, ..DiskCapacity::default() };
+        assert_eq!(disk(&broken), "unenforced 1 broken");
         let down = node(
             r#"{"node":"n2","address":"127.0.0.1:2","connected":false,"version":null,"capacity":null,
                 "instances":0,"draining":false}"#,

@@ -155,6 +155,14 @@ pub struct DiskCapacity {
     /// How many disks of which size there are, the smallest first.
     #[serde(default)]
     pub slots: Vec<DiskSlots>,
+    /// How many of them could not be wiped, and are not used until root has made them anew.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub broken: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Disks of one size.

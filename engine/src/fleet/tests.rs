@@ -218,8 +218,12 @@ fn absurd_demands_are_refused_and_not_wrapped() {
 #[test]
 fn disks_find_slots_that_are_large_enough() {
     let slots = |bytes, count| DiskSlots { bytes, count };
-    let disk =
-        DiskCapacity { limit: DiskLimit::Loop, in_memory: true, slots: vec![slots(2, 1), slots(4, 2)] };
+    let disk = DiskCapacity {
+        limit: DiskLimit::Loop,
+        in_memory: true,
+        slots: vec![slots(2, 1), slots(4, 2)],
+        broken: 0,
+    };
     let mut fleet = Fleet::new();
     let capacity = Capacity { memory_bytes: 9 * GIB, cpu_sixteenths: 99, instances: 10 };
     fleet.node_up(node("a"), capacity, disk, false);
@@ -242,7 +246,7 @@ fn disks_find_slots_that_are_large_enough() {
 
 #[test]
 fn a_node_that_limits_no_disk_takes_only_those_in_memory() {
-    let disk = DiskCapacity { limit: DiskLimit::None, in_memory: true, slots: Vec::new() };
+    let disk = DiskCapacity { limit: DiskLimit::None, in_memory: true, slots: Vec::new(), broken: 0 };
     let mut fleet = Fleet::new();
     let capacity = Capacity { memory_bytes: 9 * GIB, cpu_sixteenths: 99, instances: 10 };
     fleet.node_up(node("a"), capacity, disk, false);

@@ -14,6 +14,8 @@ use crate::state_files;
 pub const SLOTS_ROOT: &str = "/var/lib/berth-disks";
 /// Name of the directory in a slot that an instance writes to. While it exists the slot is in use.
 pub const USED: &str = "disk";
+/// Name of the file in a slot that says that what is in it could not be removed: root makes such a slot anew.
+pub const BROKEN: &str = "broken";
 /// The disk of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

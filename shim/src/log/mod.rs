@@ -23,6 +23,8 @@ const MAX_LINE_BYTES: usize = 16 * 1024;
 /// more than the app, and displace earlier output.
 const MAX_LINES_PER_SECOND: u32 = 10_000;
 const MAX_BYTES_PER_SECOND: usize = 2 << 20;
+/// Below this many bytes the budget counts as used up.
+const USUAL_LINE_BYTES: usize = 1024;
 /// The period of that budget.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -76,6 +78,12 @@ impl Log {
             entries.push(&prefix, line);
         }
         self.budget.lost += lost + kept.append(&mut entries, now);
+    }
+
+    /// Whether nothing more is kept at present.
+    fn is_closed(&mut self) -> bool {
+        self.budget.renew(Instant::now());
+        self.kept.is_none() || self.budget.is_spent()
     }
 
     /// Writes the remark about dropped lines, if any, at the end of the output.
@@ -176,16 +184,24 @@ fn open(path: &Path) -> io::Result<File> {
 pub struct Lines {
     stream: LogStream,
     pending: Vec<u8>,
+    /// The rest of a line of which the beginning was dropped is dropped too.
+    in_dropped: bool,
 }
 
 impl Lines {
     /// An empty splitter for this stream.
     pub fn new(stream: LogStream) -> Self {
-        Self { stream, pending: Vec::new() }
+        Self { stream, pending: Vec::new(), in_dropped: false }
     }
 
-    /// Adds bytes, and writes the lines that are complete.
-    pub fn push(&mut self, bytes: &[u8], log: &mut Log) {
+    /// Adds bytes, and writes the lines that are complete. Where nothing is kept any more, for the second or at all, they
+    /// are dropped as they are, without a look at each line; then it is false.
+    pub fn push(&mut self, bytes: &[u8], log: &mut Log) -> bool {
+        if log.is_closed() {
+            self.drop_all(bytes, log);
+            return false;
+        }
+        let bytes = self.after_dropped(bytes, log);
         self.pending.extend_from_slice(bytes);
         let mut used = 0;
         let pending = &self.pending;
@@ -196,6 +212,29 @@ impl Lines {
         });
         log.write(self.stream, lines);
         self.pending.drain(..used);
+        true
+    }
+
+    fn drop_all(&mut self, bytes: &[u8], log: &mut Log) {
+        // The compiler makes this as fast as the bytes can be read.
+        let ends = bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
+        log.budget.dropped += ends;
+        self.pending.clear();
+        self.in_dropped = bytes.last().is_some_and(|byte| *byte != b'\n');
+    }
+
+    /// What follows a line that was dropped; all of it, if the line has no end nearby.
+    fn after_dropped<'a>(&mut self, bytes: &'a [u8], log: &mut Log) -> &'a [u8] {
+        if !std::mem::take(&mut self.in_dropped) {
+            return bytes;
+        }
+        match next_line(bytes) {
+            Some((line, length)) if length > line.len() => {
+                log.budget.dropped += 1;
+                &bytes[length..]
+            }
+            _ => bytes,
+        }
     }
 
     /// Writes the rest without a newline.
@@ -255,6 +294,11 @@ impl Budget {
         Some(std::mem::take(&mut self.untold)).filter(|dropped| *dropped > 0)
     }
 
+    /// Whether not even one more line of a usual length is allowed.
+    fn is_spent(&self) -> bool {
+        self.lines == 0 || self.bytes < USUAL_LINE_BYTES
+    }
+
     fn allows(&mut self, bytes: usize) -> bool {
         let left = self.lines.checked_sub(1).zip(self.bytes.checked_sub(bytes));
         match left {
@@ -309,6 +353,24 @@ mod tests {
         assert!(text.lines().next_back().unwrap().contains(" berth [1 lines dropped"), "the end is not told");
         let told = text.lines().nth(kept).unwrap();
         assert!(told.contains(&format!("[{} lines dropped", 2 * MAX_LINES_PER_SECOND)), "{told}");
+    }
+
+    #[test]
+    fn what_is_dropped_by_the_chunk_is_counted_and_ends_with_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(64 << 20)).unwrap();
+        let mut lines = Lines::new(LogStream::Stdout);
+        assert!(lines.push(&b"\n".repeat(MAX_LINES_PER_SECOND as usize), &mut log));
+        assert!(!lines.push(b"lost\nlost too\nbegun and ", &mut log), "the budget is used up");
+        log.budget.since -= SECOND;
+        assert!(lines.push(b"lost\nkept\n", &mut log));
+        let text = fs::read_to_string(&path).unwrap();
+        let said: Vec<_> = text.lines().skip(MAX_LINES_PER_SECOND as usize).collect();
+        assert!(
+            said.len() == 2 && said[0].contains("[2 lines dropped") && said[1].ends_with(" kept"),
+            "{said:?}"
+        );
     }
 
     #[test]

@@ -41,6 +41,9 @@ const OPEN_V6: &str = "2000::/3";
 /// Teredo, documentation, 6to4.
 const CLOSED_V6: [&str; 4] = ["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"];
 
+/// Lowest source port of UDP. pasta binds it on the host, so that it would be taken from a service there, the agent's own
+/// included, while that is restarted. Programs that let the kernel choose get higher ones.
+const LOWEST_UDP_SOURCE: u16 = 32_768;
 /// Longest error output of nft that is shown, in bytes.
 const MAX_SAID_BYTES: u64 = 2048;
 
@@ -127,6 +130,23 @@ fn resolution(resolver: Option<IpAddr>) -> (String, String) {
     (redirect, format!("    {} accept\n", to(resolver)))
 }
 
+/// What the kernel keeps an entry for in its table of connections, which is one for the machine: only what the redirection
+/// of names needs. As the ports of one address are, these are bounded.
+fn tracking(resolver: Option<IpAddr>) -> String {
+    let keep = |direction: &str, address: IpAddr, port: &str| {
+        let family = if address.is_ipv4() { "ip" } else { "ip6" };
+        format!("    {family} {direction} {address} meta l4proto {{ tcp, udp }} th {port} 53 return\n")
+    };
+    let out = resolver.map_or_else(String::new, |to| keep("daddr", forwarder_of(to), "dport"));
+    let back = resolver.map_or_else(String::new, |from| keep("saddr", from, "sport"));
+    let chain = |name: &str, hook: &str, kept: String| {
+        format!(
+            "  chain {name} {{\n    type filter hook {hook} priority -300; policy accept;\n{kept}    notrack\n  }}\n"
+        )
+    };
+    chain("tracked_out", "output", out) + &chain("tracked_in", "prerouting", back)
+}
+
 /// The whole table.
 fn rules(host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> String {
     let (redirect, resolve) = resolution(resolver);
@@ -141,9 +161,9 @@ fn rules(host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> String {
         set("host6", "ipv6_addr", elements(host, false)),
     ];
     format!(
-        "table inet berth {{\n{}  chain names {{\n    type nat hook output priority -100; policy accept;\n{redirect}  }}\n  \
+        "table inet berth {{\n{}{}  chain names {{\n    type nat hook output priority -100; policy accept;\n{redirect}  }}\n  \
          chain output {{\n    type filter hook output priority 0; policy drop;\n    \
-         oifname \"lo\" accept\n{resolve}    \
+         oifname \"lo\" accept\n    udp sport < {LOWEST_UDP_SOURCE} reject with icmpx admin-prohibited\n{resolve}    \
          icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept\n    \
          ip daddr @closed4 reject with icmpx admin-prohibited\n    \
          ip daddr @host4 reject with icmpx admin-prohibited\n    \
@@ -152,7 +172,8 @@ fn rules(host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> String {
          ip6 daddr @host6 reject with icmpx admin-prohibited\n    \
          meta nfproto {{ ipv4, ipv6 }} accept\n  }}\n  \
          chain forward {{\n    type filter hook forward priority 0; policy drop;\n  }}\n}}\n",
-        sets.concat()
+        sets.concat(),
+        tracking(resolver)
     )
 }
 
@@ -184,6 +205,22 @@ mod tests {
             "set host6 { type ipv6_addr; flags interval; auto-merge; elements = { 2620:fe::2 }; }"
         ));
         assert!(rules.contains("policy drop"));
+        assert!(rules.contains("udp sport < 32768 reject"));
+    }
+
+    #[test]
+    fn only_names_are_tracked() {
+        let rules = |resolver| rules(&BTreeSet::new(), resolver);
+        let v4 = rules(Some([192, 168, 1, 1].into()));
+        assert!(
+            v4.contains("ip daddr 169.254.1.53 meta l4proto { tcp, udp } th dport 53 return\n    notrack"),
+            "{v4}"
+        );
+        assert!(
+            v4.contains("ip saddr 192.168.1.1 meta l4proto { tcp, udp } th sport 53 return\n    notrack"),
+            "{v4}"
+        );
+        assert!(!rules(None).contains("return"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use nix::unistd::{Pid, getpid, pipe2};
 
 use super::internet::{INTERFACE, Internet};
 use crate::cgroup::{ControlGroup, Limits};
-use crate::sys;
+use crate::{process, sys};
 
 /// Limits of pasta: it has buffers of 30 MB, and a container must not make it use much more.
 pub(super) const LIMITS: Limits = Limits { memory_bytes: 128 << 20, pids: 16 };
@@ -72,6 +72,7 @@ impl Pasta {
             let run = || -> io::Result<()> {
                 cgroup.enter()?;
                 sys::usual_signals()?;
+                process::end_first()?;
                 let null = File::options().read(true).write(true).open("/dev/null")?;
                 sys::place(&null.into(), 0)?;
                 sys::place(&output, 1)?;

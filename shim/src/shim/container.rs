@@ -49,7 +49,7 @@ use crate::messages::{Assignment, ContainerConfig, ShimCall, ShimEvent};
 use crate::metering::Meter;
 use crate::network::Network;
 use crate::wait::wait;
-use crate::{counters, sys};
+use crate::{counters, helpers, process, sys};
 
 /// Grace of the app when the supervisor or its network has ended: bounds how long leaving `berth dev` takes.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -91,9 +91,18 @@ pub(super) fn run(
     // After the report, so that nothing waits for it: the agent does not reuse a disk that is not empty. Only a disk
     // that this shim has made is wiped: another may belong to another shim.
     if remains.has_disk {
+        enter_helpers(&config.cgroup);
         disk::wipe(&config.disk, &directory)?;
     }
     if remains.has_record { Ok(()) } else { Ok(empty(&directory)?) }
+}
+
+/// What an app has written may take long to delete: no more CPU is spent on it than helpers have.
+fn enter_helpers(container: &Path) {
+    if let Some(Err(error)) = container.parent().map(helpers::enter) {
+        // A supervisor of an earlier version has made no group.
+        eprintln!("wipe a disk outside the group of helpers: {error}");
+    }
 }
 
 /// World-writable, because the container's root is a user that this process cannot name; the parent directory keeps all
@@ -174,7 +183,7 @@ impl Shim {
             for fd in &own {
                 let _ = nix::unistd::close(*fd);
             }
-            let Ok(()) = sys::usual_signals() else { return 1 };
+            let Ok(()) = sys::usual_signals().and_then(|()| process::end_first()) else { return 1 };
             let location = builder::Location { directory: &directory, cgroup: &self.cgroup };
             pipes.take().map_or(1, |pipes| builder::run(config, &location, pipes))
         })?;
@@ -292,7 +301,7 @@ impl Shim {
         ];
         sources.extend(self.output.sources());
         sources.extend(self.agents.sources());
-        let deadline = [self.stop, self.boost].into_iter().flatten().min();
+        let deadline = [self.stop, self.boost, self.output.pause_end()].into_iter().flatten().min();
         let ready = wait(&sources, deadline)?;
         Ok(Ready {
             lifeline: ready[0],

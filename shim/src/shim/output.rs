@@ -16,11 +16,21 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// How long output is read after the end, in case another process still has the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Pause after a chunk that was kept: many small writes are read together.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Pause after a chunk that was dropped: an app that writes more than it may log costs at most 200 reads a second, however
+/// small its writes are.
+const FLOOD_PAUSE: Duration = Duration::from_millis(5);
+
 /// Both streams of one app.
 pub(super) struct Output {
     /// Set before the app runs.
     log: Option<Log>,
     streams: [Source; 2],
+    /// Nothing is read until then.
+    paused: Option<Instant>,
+    /// What is read goes here first.
+    chunk: Vec<u8>,
 }
 
 struct Source {
@@ -31,7 +41,8 @@ struct Source {
 impl Output {
     pub(super) fn new() -> Self {
         let source = |stream| Source { pipe: None, lines: Lines::new(stream) };
-        Self { log: None, streams: [source(LogStream::Stdout), source(LogStream::Stderr)] }
+        let streams = [source(LogStream::Stdout), source(LogStream::Stderr)];
+        Self { log: None, streams, paused: None, chunk: vec![0; CHUNK_BYTES] }
     }
 
     /// Sets the log, which the spec may disable; output is read in any case.
@@ -46,9 +57,14 @@ impl Output {
         self.streams[1].pipe = Some(stderr);
     }
 
-    /// The descriptors to wait for; pass the result to `read`. None before there is a log.
+    /// When a pause ends.
+    pub(super) fn pause_end(&self) -> Option<Instant> {
+        self.paused.filter(|until| *until > Instant::now())
+    }
+
+    /// The descriptors to wait for; pass the result to `read`. None before there is a log, and in a pause.
     pub(super) fn sources(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        if self.log.is_none() {
+        if self.log.is_none() || self.pause_end().is_some() {
             return [None, None];
         }
         [&self.streams[0], &self.streams[1]].map(|source| source.pipe.as_ref().map(OwnedFd::as_fd))
@@ -57,17 +73,27 @@ impl Output {
     /// Reads a chunk of each that is ready.
     pub(super) fn read(&mut self, ready: &[bool]) {
         let Some(log) = &mut self.log else { return };
+        if !ready.contains(&true) {
+            return;
+        }
+        let mut kept = true;
         for (source, ready) in self.streams.iter_mut().zip(ready) {
             if *ready {
-                source.read(log);
+                kept &= source.read(log, &mut self.chunk);
             }
         }
+        self.paused = Some(Instant::now() + if kept { PAUSE } else { FLOOD_PAUSE });
     }
 
     /// Reads the rest of the output after the end.
     pub(super) fn drain(&mut self) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
-        while self.sources().iter().any(Option::is_some) && Instant::now() < deadline {
+        loop {
+            // The rest is in the pipes: it comes to an end.
+            self.paused = None;
+            if self.sources().iter().all(Option::is_none) || Instant::now() >= deadline {
+                break;
+            }
             let Ok(ready) = wait(&self.sources(), Some(deadline)) else { break };
             self.read(&ready);
         }
@@ -80,16 +106,17 @@ impl Output {
 }
 
 impl Source {
-    fn read(&mut self, log: &mut Log) {
-        let Some(pipe) = &self.pipe else { return };
-        let mut chunk = vec![0; CHUNK_BYTES];
-        match nix::unistd::read(pipe, &mut chunk) {
+    /// False if what was read had to be dropped.
+    fn read(&mut self, log: &mut Log, chunk: &mut [u8]) -> bool {
+        let Some(pipe) = &self.pipe else { return true };
+        match nix::unistd::read(pipe, chunk) {
             Ok(0) => {
                 self.lines.finish(log);
                 self.pipe = None;
+                true
             }
             Ok(n) => self.lines.push(&chunk[..n], log),
-            Err(_) => {}
+            Err(_) => true,
         }
     }
 }

@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::spool::Spool;
 use crate::landlock::{self, Files};
-use crate::{namespaces, process, stage, subordinate_ids, sys};
+use crate::{helpers, namespaces, process, stage, subordinate_ids, sys};
 
 /// What is to be unpacked, and where.
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,7 @@ pub struct Options {
 /// Entry of the hidden `unpack` mode. Prints a [`Summary`], as one line of JSON.
 pub fn main(options: &Options) -> anyhow::Result<()> {
     process::refuse_root()?;
+    helpers::become_one()?;
     let blob = File::open(&options.blob).with_context(|| format!("open {}", options.blob.display()))?;
     let prepared = LayerDirectory::prepare(&options.directory, &options.parents)?;
     let mut layer =

@@ -2,7 +2,11 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
 
 use super::sys;
 
@@ -10,6 +14,9 @@ use super::sys;
 const STUBBORN: &str = "IGNORE_SIGTERM";
 /// Size of one write of a flood, in bytes.
 const FLOOD_BYTES: usize = 1 << 20;
+/// Size of a datagram, in bytes, and how many are sent to a socket: more than its buffer takes by default.
+const DATAGRAM_BYTES: usize = 8 << 10;
+const DATAGRAMS: usize = 40;
 
 /// Signals without a handler do not end the first process of a pid namespace (pid_namespaces(7)); this one logs it, and
 /// exits unless it was asked to ignore it.
@@ -40,6 +47,10 @@ pub(crate) fn drop(name: &str, count: usize) -> String {
             Ok(file) => until_refused(count, || sys::leak_descriptor(&file)),
             Err(error) => error.to_string(),
         },
+        "in-flight" => in_flight(count),
+        "terminals" => until_refused(count, sys::leak_terminal),
+        "datagrams" => datagrams(count),
+        "drip" => drip(count),
         "flood" => flood(count),
         "orphans" => orphans(count),
         "levels" => levels(count),
@@ -88,6 +99,66 @@ fn until_refused(count: usize, mut take: impl FnMut() -> sys::Outcome) -> String
         }
     }
     format!("{count} ok")
+}
+
+/// Descriptors that were sent and never received: through pairs of sockets of which each holds a few.
+fn in_flight(count: usize) -> String {
+    let file = match File::open("/") {
+        Ok(file) => file,
+        Err(error) => return error.to_string(),
+    };
+    let mut pairs = Vec::new();
+    let answer = until_refused(count, || match pairs.last() {
+        Some(pair) if sys::send_descriptor(pair, &file) == Ok(()) => Ok(()),
+        _ => {
+            let pair = UnixDatagram::pair().map_err(|_| Errno::EMFILE)?;
+            sys::send_descriptor(&pair, &file)?;
+            pairs.push(pair);
+            Ok(())
+        }
+    });
+    std::mem::forget(pairs);
+    answer
+}
+
+/// Datagrams that wait in so many sockets to be read; tells how many bytes the kernel kept.
+fn datagrams(count: usize) -> String {
+    let sockets: std::io::Result<Vec<_>> = (0..count).map(|_| filled_socket()).collect();
+    let sockets = match sockets {
+        Ok(sockets) => sockets,
+        Err(error) => return error.to_string(),
+    };
+    let mut buffer = vec![0; DATAGRAM_BYTES];
+    let kept: usize = sockets
+        .iter()
+        .map(|socket| std::iter::from_fn(|| socket.recv(&mut buffer).ok()).sum::<usize>())
+        .sum();
+    kept.to_string()
+}
+
+/// A socket that has sent to itself more than it takes.
+fn filled_socket() -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(socket.local_addr()?)?;
+    socket.set_nonblocking(true)?;
+    for _ in 0..DATAGRAMS {
+        // Those that find no room are dropped without an error.
+        let _ = socket.send(&[0; DATAGRAM_BYTES]);
+    }
+    Ok(socket)
+}
+
+/// Short lines on standard output, each written by itself, for so many seconds.
+fn drip(seconds: usize) -> String {
+    let end = Instant::now() + Duration::from_secs(seconds as u64);
+    let mut count = 0_u64;
+    while Instant::now() < end {
+        if std::io::stdout().write_all(b"drip\n").is_err() {
+            return "broken".to_owned();
+        }
+        count += 1;
+    }
+    count.to_string()
 }
 
 /// So many mebibytes of empty lines on standard output.

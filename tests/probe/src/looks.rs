@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -48,6 +49,11 @@ fn find(name: &str, argument: &str) -> io::Result<String> {
         "abstract" => {
             abstract_name(argument).and_then(|name| UnixStream::connect_addr(&name)).map(|_| nothing)
         }
+        "read" => fs::read_to_string(argument),
+        "udp-from" => udp_from(argument).map(|()| nothing),
+        "owner" => fs::metadata(argument).map(|about| format!("{} {}", about.uid(), about.gid())),
+        "touch" => fs::OpenOptions::new().append(true).open(argument).map(|_| nothing),
+        "chown" => std::os::unix::fs::chown(argument, Some(1234), Some(2345)).map(|()| nothing),
         "put" => fs::File::create(argument).and_then(|mut file| file.write_all(b"x")).map(|()| nothing),
         "listen" => listen(argument).map(|()| nothing),
         "listen-abstract" => listen_abstract(argument).map(|()| nothing),
@@ -113,6 +119,13 @@ fn connect(address: &str) -> io::Result<()> {
 
 fn abstract_name(name: &str) -> io::Result<UnixAddr> {
     UnixAddr::from_abstract_name(name)
+}
+
+/// Sends a datagram from this port to `ADDRESS:PORT` behind a comma.
+fn udp_from(argument: &str) -> io::Result<()> {
+    let (port, to) = argument.split_once(',').ok_or(io::ErrorKind::InvalidInput)?;
+    let port = port.parse().map_err(io::Error::other)?;
+    UdpSocket::bind(("0.0.0.0", port))?.send_to(b"x", to).map(drop)
 }
 
 /// Until the app ends.

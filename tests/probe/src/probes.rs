@@ -132,6 +132,12 @@ fn device(path: &str) -> Outcome {
     io(File::open(path).map(drop))
 }
 
+/// A context of the kernel's older asynchronous I/O.
+fn io_setup() -> Outcome {
+    let mut context: usize = 0;
+    attempt(libc::SYS_io_setup, [1, std::ptr::from_mut(&mut context) as usize, 0, 0, 0, 0])
+}
+
 /// All probes.
 pub(crate) const ALL: &[Probe] = &[
     ("mount-tmpfs", mount),
@@ -195,6 +201,7 @@ pub(crate) const ALL: &[Probe] = &[
     ("socket-netfilter", || sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER).map(drop)),
     ("socket-inet", || sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0).map(drop)),
     ("add-address", sys::add_address),
+    ("io-setup", io_setup),
     ("inotify", sys::leak_inotify),
     ("inotify-100", || (0..100).try_for_each(|_| sys::leak_inotify())),
     ("write-ip-forward", || write_to("/proc/sys/net/ipv4/ip_forward", "1")),

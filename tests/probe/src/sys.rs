@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -113,10 +114,26 @@ pub(crate) fn leak_inotify() -> Outcome {
     Errno::result(unsafe { libc::inotify_init1(0) }).map(drop)
 }
 
+/// A terminal that is never closed.
+pub(crate) fn leak_terminal() -> Outcome {
+    // SAFETY: the path is a string that outlives the call; the kernel makes a descriptor or does not.
+    Errno::result(unsafe { libc::open(c"/dev/ptmx".as_ptr(), libc::O_RDWR | libc::O_NOCTTY) }).map(drop)
+}
+
 /// A descriptor that is never closed.
 pub(crate) fn leak_descriptor(file: &std::fs::File) -> Outcome {
     // SAFETY: duplicates an open descriptor.
     Errno::result(unsafe { libc::dup(file.as_raw_fd()) }).map(drop)
+}
+
+/// Sends a descriptor from one end of a pair to the other, which does not receive it. Does not wait for room.
+pub(crate) fn send_descriptor(pair: &(UnixDatagram, UnixDatagram), file: &std::fs::File) -> Outcome {
+    use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+    let descriptors = [file.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let bytes = [std::io::IoSlice::new(b"x")];
+    let (from, flags) = (pair.0.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+    sendmsg::<UnixAddr>(from, &bytes, &rights, flags, None).map(drop)
 }
 
 /// Forks; true in the child.

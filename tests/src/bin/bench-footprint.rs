@@ -1,4 +1,5 @@
-//! What Berth itself takes: the daemons while nothing happens, and each running container besides what its app takes.
+//! What Berth itself takes: the daemons while nothing happens, each running container besides what its app takes, and what a
+//! hostile one costs the node besides its own limits: a flood of output, and a disk that is hard to wipe.
 //! `bench-footprint [CONTAINERS]`. Of the programs that are handed out, where `./dev dist` has made them.
 
 use std::path::Path;
@@ -8,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::bench::report::Report;
 use berth_tests::cluster::{Cluster, Setup};
-use berth_tests::{cgroup, host, wait};
+use berth_tests::programs::PROBE;
+use berth_tests::{cgroup, host, machine, wait};
 
 /// Containers over which the rest is shared out: what they share counts once.
 const CONTAINERS: usize = 24;
@@ -16,6 +18,11 @@ const CONTAINERS: usize = 24;
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long the node's prepared containers may take to be removed or made.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a disk may take to be wiped on a busy machine.
+const WIPE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Depth of the directories that are removed, and seconds of the flood of output.
+const LEVELS: usize = 100_000;
+const FLOOD_SECONDS: u32 = 5;
 const MIB: f64 = (1 << 20) as f64;
 
 #[tokio::main(flavor = "current_thread")]
@@ -30,7 +37,41 @@ async fn main() -> Result<()> {
     let cluster = Cluster::start(setup).await?;
     let measured = measure(&cluster, count).await;
     cluster.end()?;
-    measured?.finish()
+    let mut report = measured?;
+    hostile(&mut report).await?;
+    report.finish()
+}
+
+/// What a hostile container costs the node. Its disk is a slot, as on a node.
+async fn hostile(report: &mut Report) -> Result<()> {
+    if !machine::is_root() {
+        report.remark("not root: without slots, hostile containers are not measured");
+        return Ok(());
+    }
+    let agent_options = vec!["--spares", "0"];
+    let setup =
+        Setup { log: "warn", shards: None, agent_options, disk_slots: Some("2x2GB"), ..Setup::nodes(1) };
+    let cluster = Cluster::start(setup).await?;
+    let measured = measure_hostile(&cluster).await;
+    cluster.end()?;
+    let (flood, wipe) = measured?;
+    report.value("log_flood_cpu_ratio", flood);
+    report.value("wipe_100k_levels_cpu_s", wipe);
+    Ok(())
+}
+
+async fn measure_hostile(cluster: &Cluster) -> Result<(f64, f64)> {
+    let app = App {
+        name: "hostile",
+        prefix: "hostile",
+        program: PROBE,
+        memory: "1GiB",
+        disk: "2GB",
+        more: "prepared = 0",
+        ..App::default()
+    };
+    cluster.deploy(&app).await?;
+    Ok((flood(cluster).await?, wipe(cluster).await?))
 }
 
 async fn measure(cluster: &Cluster, count: usize) -> Result<Report> {
@@ -84,6 +125,38 @@ async fn per_container(cluster: &Cluster, count: usize, internet: bool) -> Resul
     let kernel: u64 = groups.iter().flatten().map(|group| cgroup::kernel_memory(group)).sum();
     end_all(cluster, name, count).await?;
     Ok((own + kernel) as f64 / count as f64)
+}
+
+/// CPU that the shim takes for each second of CPU of an app that writes far more than it may log, in small writes.
+async fn flood(cluster: &Cluster) -> Result<f64> {
+    let client = cluster.client();
+    client.get("/hostile/flood").await?.success()?;
+    let shims = host::children(cluster.supervisor(0)?.pid());
+    let of_shims = || shims.iter().map(|pid| host::cpu_time(*pid)).sum::<Result<Duration>>();
+    let before = (cluster.cpu_of_instances(0)?, of_shims()?);
+    client.get(&format!("/hostile/flood/bomb/drip/{FLOOD_SECONDS}")).await?.success()?;
+    let app = cluster.cpu_of_instances(0)?.saturating_sub(before.0).as_secs_f64();
+    let shim = of_shims()?.saturating_sub(before.1).as_secs_f64();
+    Ok(shim / app.max(f64::EPSILON))
+}
+
+/// CPU that it takes to remove as many directories as fit on a disk, each in the one before.
+async fn wipe(cluster: &Cluster) -> Result<f64> {
+    let made = cluster.client().get(&format!("/hostile/deep/bomb/levels/{LEVELS}")).await?.success()?.text;
+    ensure!(made == format!("{LEVELS} ok"), "{made}");
+    let helpers = cluster.nodes()[0].cgroup().join("helpers");
+    let before = cgroup::cpu_time(&helpers)?;
+    for name in ["deep", "flood"] {
+        let id = cluster.admin().object(name).await?.id;
+        cluster.admin().post(&format!("/v1/containers/{id}/destroy"), &serde_json::Value::Null).await?;
+    }
+    wait::until("the disk to be wiped", WIPE_TIMEOUT, async || {
+        ensure!(cluster.instance_groups(0).is_empty(), "a container is left");
+        ensure!(host::children(cluster.supervisor(0)?.pid()).is_empty(), "a shim is left");
+        Ok(())
+    })
+    .await?;
+    Ok(cgroup::cpu_time(&helpers)?.saturating_sub(before).as_secs_f64())
 }
 
 async fn end_all(cluster: &Cluster, name: &str, count: usize) -> Result<()> {

@@ -92,6 +92,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("socket-netfilter", "EPROTONOSUPPORT", SECCOMP, "ok"),
     row("socket-inet", "ok", NOTHING, "-"),
     row("add-address", "EPERM", CAPABILITIES, "ok"),
+    row("io-setup", "ENOSYS", SECCOMP, "ok"),
     row("inotify", "ok", NOTHING, "-"),
     row("inotify-100", "EMFILE", USER_COUNTERS, "ok"),
     row("write-ip-forward", "EACCES", CAPABILITIES, "EROFS"),

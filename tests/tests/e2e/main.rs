@@ -12,6 +12,7 @@ mod neighbours;
 mod node_check;
 mod node_disk;
 mod node_drain;
+mod node_ids;
 mod node_images;
 mod node_limits;
 mod node_network;

@@ -1,10 +1,14 @@
 //! Disks: fresh at every start, held to their size, and gone afterwards.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
+use berth_tests::cgroup;
 use berth_tests::client::{Answer, Client};
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::machine;
@@ -17,7 +21,7 @@ const MIB: usize = 1 << 20;
 /// How long a slot may take to be free again.
 const FREE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for one in which an instance has made as many directories as it could, each in the one before.
-const DEEP_FREE_TIMEOUT: Duration = Duration::from_secs(10);
+const DEEP_FREE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How deep: far beyond the descriptors of a process, and about as many directories as the slot has inodes.
 const LEVELS: usize = 100_000;
 
@@ -98,8 +102,65 @@ fn a_slot_as_deep_as_it_gets_is_free_again() -> Outcome {
             client.get("/container/next").await?.success().map(drop)
         })
         .await?;
-        println!("free after {} ms", ended.elapsed().as_millis());
+        // Not by the container any more, which has ended, nor by what serves requests.
+        let cpu = cgroup::cpu_time(&cluster.nodes()[0].cgroup().join("helpers"))?;
+        ensure!(!cpu.is_zero(), "the disk was wiped outside the group of helpers");
+        println!("free after {} ms, {} ms of CPU", ended.elapsed().as_millis(), cpu.as_millis());
         Ok(())
+    })
+}
+
+/// Some file below a directory.
+fn some_file(directory: &Path) -> Result<PathBuf> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            return Ok(path);
+        }
+        if let Ok(found) = some_file(&path) {
+            return Ok(found);
+        }
+    }
+    bail!("no file in {}", directory.display())
+}
+
+#[test]
+fn a_slot_that_cannot_be_wiped_is_told_of_and_made_anew_by_root() -> Outcome {
+    with_slots("1x64MiB", async |cluster| {
+        cluster.deploy(&App { more: "prepared = 0", ..app() }).await?;
+        let client = cluster.client();
+        fill(&client, "first", MIB).await?.success()?;
+        let slot = cluster.slots(0)?.pop().context("no slot")?;
+        // Not even the namespace's root can remove it now.
+        let stuck = some_file(&slot.join("disk/upper"))?;
+        let done = Command::new("chattr").arg("+i").arg(&stuck).status().context("run chattr")?;
+        ensure!(done.success(), "chattr +i {}: {done}", stuck.display());
+        let id = cluster.admin().object("first").await?.id;
+        cluster.admin().post(&format!("/v1/containers/{id}/destroy"), &serde_json::Value::Null).await?;
+        wait::until("the slot to be found broken", FREE_TIMEOUT, async || {
+            ensure!(slot.join("broken").exists(), "it has no mark");
+            Ok(())
+        })
+        .await?;
+        let refused = client.get("/container/second").await?;
+        ensure!(refused.status.as_u16() == 503, "answered {}: {}", refused.status, refused.text);
+        cluster.end_agent(0)?;
+        cluster.start_agent(0)?;
+        cluster.until_connected().await?;
+        wait::until("the edge to be told", FREE_TIMEOUT, async || {
+            let disk = cluster.admin().nodes().await?.pop().and_then(|node| node.disk);
+            ensure!(disk.as_ref().is_some_and(|disk| disk.broken == 1), "{disk:?}");
+            Ok(())
+        })
+        .await?;
+        let state = cluster.nodes()[0].state.clone();
+        let owner = berth_cluster::Owner::of_this_process()?;
+        slots::make(&cluster.program("berth-agent"), owner.user(), &state, "1x64MiB")?;
+        ensure!(!slot.join("broken").exists() && !slot.join("disk").exists(), "the slot was not made anew");
+        wait::until("the slot to serve again", FREE_TIMEOUT, async || {
+            client.get("/container/second").await?.success().map(drop)
+        })
+        .await
     })
 }
 

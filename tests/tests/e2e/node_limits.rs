@@ -1,12 +1,15 @@
 //! Apps that use as much as they can get are held to their limits: the node and other containers keep answering.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use berth_api::containers::ContainerState;
 use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
+use berth_tests::cgroup;
 use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::machine;
 use berth_tests::programs::PROBE;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait;
@@ -89,6 +92,62 @@ fn one_instance_cannot_take_the_inotify_instances_of_another() -> Outcome {
         ensure!(reply == "64 EMFILE", "{reply}");
         let neighbour = cluster.client().get("/container/neighbour/probe/inotify").await?.success()?.text;
         ensure!(neighbour == "ok", "the neighbour has none left: {neighbour}");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_waits_in_sockets_is_limited_with_the_memory() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { memory: "64MiB", ..app() }).await?;
+        // 900 sockets take some 150 MiB if nothing limits them.
+        let kept: usize = bomb(cluster, "datagrams", 900).await?.parse()?;
+        ensure!(kept > 1 << 20, "only {kept} bytes waited: the bomb is too small");
+        ensure!(kept < 64 << 20, "{kept} bytes waited in the sockets of an instance with 64 MiB");
+        Ok(())
+    })
+}
+
+#[test]
+fn all_containers_together_leave_processes_to_the_machine() -> Outcome {
+    if !machine::is_root() {
+        println!("not root: cannot delegate a group");
+        return Ok(());
+    }
+    scenario(Setup::nodes(1), async |cluster| {
+        let delegated = cluster.nodes()[0].cgroup().parent().context("a node's group is in another")?;
+        let limits = cgroup::directories(delegated);
+        let mut limits = limits.iter().filter_map(|group| fs::read_to_string(group.join("pids.max")).ok());
+        let limit: u64 = limits.next().context("no limit of processes")?.trim().parse()?;
+        let most: u64 = fs::read_to_string("/proc/sys/kernel/threads-max")?.trim().parse()?;
+        ensure!(limit > 0 && limit <= most / 4 * 3, "{limit} of {most}");
+        Ok(())
+    })
+}
+
+#[test]
+fn terminals_are_limited_to_a_share_of_the_nodes() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let reply = bomb(cluster, "terminals", 100).await?;
+        ensure!(reply == "12 ENOSPC", "{reply}");
+        let neighbour = cluster.client().get("/container/neighbour/bomb/terminals/5").await?.success()?.text;
+        ensure!(neighbour == "5 ok", "the neighbour has no terminals left: {neighbour}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_app_ends_before_the_machines_own_and_ignores_no_signal() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&app()).await?;
+        let client = cluster.client();
+        let look = async |what: &str| client.get(&format!("/container/a/look/{what}")).await?.success();
+        let score = look("read?/proc/1/oom_score_adj").await?.text;
+        ensure!(score == "ok 500", "the app's score is {score}");
+        // Bit 13 is the probe's own, as of every program in Rust: SIGPIPE.
+        let ignored = look("status?SigIgn").await?.text;
+        ensure!(ignored == "ok 0000000000001000", "the app was started with these ignored: {ignored}");
         Ok(())
     })
 }

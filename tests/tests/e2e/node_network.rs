@@ -118,6 +118,30 @@ fn expect_nobody_came(listeners: &[TcpListener]) -> Result<()> {
 }
 
 #[test]
+fn datagrams_leave_from_high_ports_only() -> Outcome {
+    in_world(async |cluster| {
+        let program = berth_tests::programs::PROBE;
+        cluster.deploy(&App { program, ..online() }).await?;
+        let client = cluster.client();
+        let send = async |from: u16| {
+            let path = format!("/container/net/look/udp-from?{from},{}:{PORT}", world::PUBLIC[0]);
+            Ok::<_, anyhow::Error>(client.get(&path).await?.success()?.text)
+        };
+        for low in [53, 4400, 32_767] {
+            let sent = send(low).await?;
+            ensure!(sent == "EPERM", "from port {low}: {sent}");
+        }
+        let sent = send(40_000).await?;
+        ensure!(sent == "ok", "from port 40000: {sent}");
+        // Nor is the table of connections, which is one for the machine, filled with them.
+        let path = "/container/net/look/read?/proc/sys/net/netfilter/nf_conntrack_count";
+        let tracked = client.get(path).await?.success()?.text;
+        ensure!(tracked == "ok 0", "tracked connections: {tracked}");
+        Ok(())
+    })
+}
+
+#[test]
 fn an_address_that_the_node_gets_later_is_closed_too() -> Outcome {
     in_world(async |cluster| {
         let world = cluster.world()?;

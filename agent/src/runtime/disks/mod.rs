@@ -4,7 +4,7 @@
 //!           reserve          start, shim makes `disk`      end, shim wipes it       shim gone
 //! Free ──────────────▶ Reserved ─────────────────▶ In use ───────────────▶ Wiped ─────────────▶ Free
 //!                         │ not started                                       │ not empty: wiped once more;
-//!                         └──────────▶ Free                                   └ if that fails, never used again
+//!                         └──────────▶ Free                                   └ if that fails: Broken
 //! ```
 //!
 //! The backend enforces sizes: slots that root has prepared, or none if the node's owner chose so. Disks in memory need
@@ -14,7 +14,8 @@
 //! * No slot is large enough and free: the start is refused (`Capacity`), unless a prepared container can be ended for
 //!   it.
 //! * The shim dies before it has wiped its disk: the agent wipes it; until then no other instance gets it.
-//! * The wipe fails: the slot stays taken until the agent restarts, which tries again.
+//! * The wipe fails: the slot is broken, which a file in it says. The next agent tries again; root's `prepare`, which a unit
+//!   runs for it, makes it anew. Until then it is not given out, and edges are told how many there are.
 //! * A slot is not limited any more, as after a restart of the machine: it is not used.
 
 pub(crate) mod slots;
@@ -51,6 +52,12 @@ pub(crate) trait Backend: fmt::Debug {
 
     /// How many of them are taken.
     fn taken(&self) -> u32;
+
+    /// How many could not be wiped, and are not used.
+    fn broken(&self) -> u32;
+
+    /// Marks the disk in this directory as one that cannot be wiped, until it is empty or root has made it anew.
+    fn set_broken(&self, path: &Path) -> io::Result<()>;
 
     /// Takes a free disk of at least this size, if there is one.
     fn take(&self, bytes: u64) -> Option<Disk>;
@@ -93,7 +100,9 @@ impl Disks {
 
     /// All disks of the node.
     pub(crate) fn capacity(&self) -> DiskCapacity {
-        DiskCapacity { limit: self.backend.limit(), in_memory: self.in_memory, slots: self.backend.slots() }
+        let backend = &self.backend;
+        let (limit, slots, broken) = (backend.limit(), backend.slots(), backend.broken());
+        DiskCapacity { limit, in_memory: self.in_memory, slots, broken }
     }
 
     /// How many slots are taken.
@@ -163,6 +172,13 @@ impl Disks {
         !self.backend.give_back(path)
     }
 
+    /// Marks a disk as one that cannot be wiped.
+    pub(crate) fn set_broken(&self, path: &Path) {
+        if let Err(error) = self.backend.set_broken(path) {
+            tracing::error!(disk = %path.display(), %error, "cannot mark a broken disk slot for root");
+        }
+    }
+
     /// Takes the disks with data of unknown instances, to be wiped.
     pub(crate) fn take_dirty(&self) -> Vec<PathBuf> {
         self.backend.take_dirty()
@@ -187,5 +203,6 @@ fn advice(state: &Path) -> String {
 /// The slots of the node with this state.
 pub(crate) fn slots_of(state: &Path) -> io::Result<DiskCapacity> {
     let slots = Slots::probe(&slots_directory(&state.canonicalize().unwrap_or_else(|_| state.to_owned())))?;
-    Ok(DiskCapacity { limit: slots.limit(), in_memory: false, slots: slots.slots() })
+    let (limit, broken) = (slots.limit(), slots.broken());
+    Ok(DiskCapacity { limit, in_memory: false, slots: slots.slots(), broken })
 }

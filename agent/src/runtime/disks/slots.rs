@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use berth_common::wire::call::{DiskLimit, DiskSlots};
-use berth_shim::disk::{Disk, USED};
+use berth_shim::disk::{BROKEN, Disk, USED};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Uid;
 
@@ -34,6 +34,31 @@ struct Slot {
     used: PathBuf,
     bytes: u64,
     taken: bool,
+    /// It could not be wiped.
+    broken: bool,
+}
+
+impl Slot {
+    fn at(path: &Path, bytes: u64) -> Self {
+        Self { used: path.join(USED), bytes, taken: false, broken: path.join(BROKEN).exists() }
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.used.with_file_name(BROKEN)
+    }
+
+    /// Whether an instance can have it. One that was broken can once root has made it anew, which removes the mark.
+    fn is_free(&mut self) -> bool {
+        if self.broken && !self.mark().exists() && !self.used.exists() && self.is_limited() {
+            (self.broken, self.taken) = (false, false);
+        }
+        !self.taken && !self.broken && !self.used.exists()
+    }
+
+    /// While root makes it anew, there is only a directory in its place.
+    fn is_limited(&self) -> bool {
+        self.used.parent().is_some_and(|slot| limit_of(slot, self.bytes).is_ok())
+    }
 }
 
 impl Slots {
@@ -47,7 +72,7 @@ impl Slots {
             match limit_of(&path, bytes) {
                 Ok(found) => {
                     limit = found;
-                    slots.push(Slot { used: path.join(USED), bytes, taken: false });
+                    slots.push(Slot::at(&path, bytes));
                 }
                 Err(why) => tracing::warn!(slot = %path.display(), %why, "this disk slot is not used"),
             }
@@ -100,14 +125,25 @@ impl Backend for Slots {
     }
 
     fn taken(&self) -> u32 {
-        let taken = self.slots.borrow().iter().filter(|slot| slot.taken).count();
-        u32::try_from(taken).unwrap_or(u32::MAX)
+        self.count(|slot| slot.taken && !slot.broken)
+    }
+
+    fn broken(&self) -> u32 {
+        self.count(|slot| slot.broken)
+    }
+
+    fn set_broken(&self, path: &Path) -> io::Result<()> {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.iter_mut().find(|slot| slot.used == path) else { return Ok(()) };
+        slot.broken = true;
+        fs::write(slot.mark(), "")
     }
 
     /// Takes the smallest that is large enough: they are sorted by size.
     fn take(&self, bytes: u64) -> Option<Disk> {
         let mut slots = self.slots.borrow_mut();
-        let slot = slots.iter_mut().find(|slot| !slot.taken && slot.bytes >= bytes && !slot.used.exists())?;
+        let mut fitting = slots.iter_mut().filter(|slot| slot.bytes >= bytes);
+        let slot = fitting.find_map(|slot| slot.is_free().then_some(slot))?;
         slot.taken = true;
         Some(Disk::Directory { path: slot.used.clone() })
     }
@@ -119,6 +155,9 @@ impl Backend for Slots {
     fn give_back(&self, path: &Path) -> bool {
         let dirty = path.exists();
         self.set(path, dirty);
+        if !dirty {
+            self.mend(path);
+        }
         dirty
     }
 
@@ -134,6 +173,23 @@ impl Backend for Slots {
 }
 
 impl Slots {
+    fn count(&self, which: impl Fn(&Slot) -> bool) -> u32 {
+        let count = self.slots.borrow().iter().filter(|slot| which(slot)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// It could be wiped after all.
+    fn mend(&self, path: &Path) {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.iter_mut().find(|slot| slot.broken && slot.used == path) else { return };
+        match fs::remove_file(slot.mark()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(slot = %path.display(), %error, "cannot remove the mark of a broken slot");
+            }
+            _ => slot.broken = false,
+        }
+    }
+
     fn set(&self, path: &Path, taken: bool) {
         if let Some(slot) = self.slots.borrow_mut().iter_mut().find(|slot| slot.used == path) {
             slot.taken = taken;
@@ -149,7 +205,7 @@ mod tests {
         let slot = |name: &&str| {
             let path = directory.join(name);
             fs::create_dir(&path).unwrap();
-            Slot { bytes: nominal_bytes(&path).unwrap(), used: path.join(USED), taken: false }
+            Slot::at(&path, nominal_bytes(&path).unwrap())
         };
         Slots { limit: DiskLimit::Loop, slots: RefCell::new(names.iter().map(slot).collect()) }
     }
@@ -185,6 +241,30 @@ mod tests {
         assert_eq!(slots.take(1), None);
         assert!(!slots.give_back(&used));
         assert_eq!(slots.take(1), Some(Disk::Directory { path: used }));
+    }
+
+    #[test]
+    fn a_slot_that_cannot_be_wiped_is_counted_apart_and_not_given_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let slots = slots(directory.path(), &["100-0", "100-1"]);
+        let used = directory.path().join("100-0").join(USED);
+        assert!(slots.take(1).is_some());
+        fs::create_dir(&used).unwrap();
+        assert!(slots.give_back(&used));
+        slots.set_broken(&used).unwrap();
+        assert_eq!((slots.broken(), slots.taken()), (1, 0));
+        assert_eq!(slots.slots(), [DiskSlots { bytes: 100, count: 2 }]);
+        assert!(slots.take(1).is_some() && slots.take(1).is_none());
+        // Another agent finds it broken too, tries again, and succeeds.
+        let later = Slots {
+            limit: DiskLimit::Loop,
+            slots: RefCell::new(vec![Slot::at(used.parent().unwrap(), 100)]),
+        };
+        assert_eq!((later.broken(), later.take_dirty()), (1, vec![used.clone()]));
+        fs::remove_dir(&used).unwrap();
+        assert!(!later.give_back(&used));
+        assert_eq!(later.broken(), 0);
+        assert!(later.take(1).is_some());
     }
 
     #[test]

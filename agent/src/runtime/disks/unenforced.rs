@@ -1,5 +1,6 @@
 //! Disks without a limit, for nodes whose owner trusts the apps.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use berth_common::wire::call::{DiskLimit, DiskSlots};
@@ -23,6 +24,14 @@ impl Backend for Unenforced {
 
     fn taken(&self) -> u32 {
         0
+    }
+
+    fn broken(&self) -> u32 {
+        0
+    }
+
+    fn set_broken(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
     }
 
     fn take(&self, _bytes: u64) -> Option<Disk> {

@@ -28,7 +28,8 @@ use crate::launch::Launch;
 
 /// Most logs kept on a node; those of ended instances are removed first. Bounds the time of each search through them.
 const MAX_LOGS: usize = 256;
-/// Most bytes of the logs of a node's ended instances. Those of living ones are bounded by their apps' settings.
+/// Most bytes of the logs of a node's instances. Those of living ones, which their apps' settings bound, count, and those of
+/// ended ones make room for them.
 const MAX_BYTES: u64 = 4 << 30;
 /// Digits of an instance's id, which its file names begin with.
 const ID_DIGITS: usize = 32;
@@ -130,6 +131,7 @@ impl Logs {
         let mut ended = Vec::new();
         let logs = self.files()?;
         let mut count = logs.len();
+        let mut bytes: u64 = logs.values().map(|files| files.bytes).sum();
         for (instance, files) in logs {
             let retention = self.retention(instance);
             let expired = |time| now.duration_since(time).is_ok_and(|age| age > retention);
@@ -139,12 +141,12 @@ impl Logs {
             } else if files.written.is_none_or(expired) {
                 files.paths.iter().try_for_each(|path| remove(path))?;
                 count -= 1;
+                bytes -= files.bytes;
             } else {
                 ended.push(files);
             }
         }
         ended.sort_by_key(|files| files.written);
-        let mut bytes: u64 = ended.iter().map(|files| files.bytes).sum();
         for files in ended {
             if count <= MAX_LOGS && bytes <= MAX_BYTES {
                 break;

@@ -14,6 +14,9 @@ use super::{app, config, program, refusal, until_swept};
 /// How deeply indexes are nested.
 const NESTED: usize = 200;
 
+/// The disk of a node, in MiB.
+const NODE_MIB: u32 = 800;
+
 /// A cluster with one node and a registry that anything may be sent to.
 fn with_registry(steps: impl AsyncFnOnce(&mut Cluster, Registry) -> Result<()>) -> Outcome {
     let (address, edge_options) = Registry::free_address()?;
@@ -138,6 +141,22 @@ fn lies(cluster: &Cluster) -> Result<Vec<Lie>> {
         plain("no-archive", b"this is no archive".repeat(100), ""),
         plain("cut-archive", honest[..2000].to_vec(), ""),
     ])
+}
+
+#[test]
+fn a6_an_image_of_a_few_megabytes_does_not_fill_a_nodes_disk() -> Outcome {
+    scenario(Setup { node_disk_mib: Some(NODE_MIB), ..Setup::nodes(1) }, async |cluster| {
+        let layout = Layout::create(&cluster.make_directory("image-bomb")?)?;
+        let bytes = zeros(2 << 30)?;
+        ensure!(bytes.len() < 16 << 20, "it has {} bytes before it is unpacked", bytes.len());
+        let layer = layout.blob(TAR_GZIP, &bytes)?;
+        let diff_ids = vec![json!(digest(b"never reached"))];
+        let image = layout.image_of(&[layer], diff_ids, &config(), architecture())?;
+        let app = app("bomb", layout.finish(&image)?);
+        let error = refusal(&cluster.try_deploy(&app, &["--wait-timeout", "20s"]).await?)?;
+        ensure!(error.contains("unpacking stopped"), "{error}");
+        cluster.expect_all_alive()
+    })
 }
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
