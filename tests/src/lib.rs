@@ -14,6 +14,7 @@ pub mod app;
 pub mod bench;
 pub mod client;
 pub mod cluster;
+pub mod crowd;
 pub mod debian;
 pub mod disk;
 pub mod guide;

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use berth_common::connections::Connections;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::close;
 use berth_engine::Record;
@@ -17,6 +18,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::http::forwarded::Trust;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::prepared::PreparedContainers;
@@ -41,6 +43,9 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) router: Arc<CurrentRouter>,
+    pub(crate) trust: Arc<Trust>,
+    /// The places of all clients' connections.
+    pub(crate) connections: Arc<Connections>,
     /// The containers that nodes are to keep prepared.
     pub(crate) prepared: PreparedContainers,
     pub(crate) secrets: Arc<Secrets>,
@@ -105,6 +110,7 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
     parts.spawn(beat(Arc::clone(&shared.heartbeats), own.index));
     let proxy = Arc::new(Proxy {
         shard: own.index,
+        trust: shared.trust,
         router: shared.router,
         shards: shared.shards,
         objects: own.mailbox,
@@ -116,7 +122,7 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
     });
     parts.spawn(own.work.serve(lifecycle.clone(), Arc::clone(&proxy)));
     let listener = tokio::net::TcpListener::from_std(own.listener).context("the listening socket")?;
-    lifecycle.spawn(listener::listen(listener, proxy, lifecycle.clone()));
+    lifecycle.spawn(listener::listen(listener, shared.connections, proxy, lifecycle.clone()));
 
     let ended = tokio::select! {
         // When the edge stops, tasks end by themselves; only an earlier end is an error.

@@ -1,23 +1,19 @@
 //! Rewrites headers on the way through: hop-by-hop headers are removed in both directions (RFC 9110 §7.6.1), and
 //! headers that only the edge may set (who the client is) are replaced. Everything else passes unchanged.
 
-use std::net::{IpAddr, SocketAddr};
-
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
+
+use super::forwarded::Client;
 
 /// Headers of callbacks, which the scheduler sets. Removed from requests of clients.
 pub(crate) const CALLBACK: HeaderName = HeaderName::from_static("berth-callback");
 pub(crate) const SCHEDULED_MS: HeaderName = HeaderName::from_static("berth-scheduled-ms");
 pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("berth-attempt");
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Hop-by-hop headers. `trailer` stays: it announces the trailers of a chunked body, which pass through.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -32,12 +28,11 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Headers of clients that must not be trusted, or that the edge handles itself.
-const NOT_FROM_CLIENTS: [HeaderName; 9] = [
+const NOT_FROM_CLIENTS: [HeaderName; 8] = [
     ATTEMPT,
     CALLBACK,
     SCHEDULED_MS,
     HeaderName::from_static("cf-container-target-port"),
-    FORWARDED,
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-server"),
     HeaderName::from_static("x-real-ip"),
@@ -64,7 +59,7 @@ pub(crate) fn wanted_upgrade<B>(request: &Request<B>) -> Option<HeaderValue> {
 /// Turns a client's request into the one that is sent to the instance.
 pub(crate) fn prepare_request<B>(
     request: &mut Request<B>,
-    peer: SocketAddr,
+    client: &Client,
     upgrade: Option<HeaderValue>,
 ) -> Result<(), BadRequest> {
     if request.method() == http::Method::CONNECT {
@@ -78,9 +73,7 @@ pub(crate) fn prepare_request<B>(
     for name in &NOT_FROM_CLIENTS {
         headers.remove(name);
     }
-    headers.insert(X_FORWARDED_FOR, forwarded_for(peer.ip()));
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    headers.insert(X_FORWARDED_HOST, host);
+    client.describe(headers, host);
     if let Some(protocol) = upgrade {
         insert_upgrade(headers, protocol);
     }
@@ -131,12 +124,6 @@ fn to_origin_form(uri: &mut Uri) {
     }
 }
 
-fn forwarded_for(peer: IpAddr) -> HeaderValue {
-    // An address consists of letters, digits, dots and colons: always a valid header value.
-    HeaderValue::from_str(&peer.to_canonical().to_string())
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-}
-
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         for name in nominated(headers) {
@@ -167,7 +154,12 @@ fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forwarded::Trust;
     use super::*;
+
+    fn client(peer: &str) -> Client {
+        Trust::default().client(peer.parse().unwrap(), &HeaderMap::new())
+    }
 
     fn request(headers: &[(&str, &str)]) -> Request<()> {
         let mut builder = Request::builder().uri("/a%2Fb/../c?x=%20&y");
@@ -180,7 +172,7 @@ mod tests {
     fn prepared(headers: &[(&str, &str)]) -> Request<()> {
         let mut request = request(headers);
         let upgrade = wanted_upgrade(&request);
-        prepare_request(&mut request, "[::ffff:192.0.2.7]:1".parse().unwrap(), upgrade).unwrap();
+        prepare_request(&mut request, &client("::ffff:192.0.2.7"), upgrade).unwrap();
         request
     }
 
@@ -231,7 +223,7 @@ mod tests {
     fn an_absolute_target_becomes_the_origins() {
         let mut request = request(&[("host", "other")]);
         *request.uri_mut() = "http://real:8/p?q".parse().unwrap();
-        prepare_request(&mut request, "192.0.2.1:1".parse().unwrap(), None).unwrap();
+        prepare_request(&mut request, &client("192.0.2.1"), None).unwrap();
         assert_eq!(
             (request.uri().to_string().as_str(), &request.headers()["host"]),
             ("/p?q", &HeaderValue::from_static("real:8"))
@@ -240,13 +232,13 @@ mod tests {
 
     #[test]
     fn a_host_is_there_exactly_once() {
-        let peer = "192.0.2.1:1".parse().unwrap();
-        assert_eq!(prepare_request(&mut request(&[]), peer, None), Err(BadRequest::Host));
+        let peer = client("192.0.2.1");
+        assert_eq!(prepare_request(&mut request(&[]), &peer, None), Err(BadRequest::Host));
         let mut two = request(&[("host", "a"), ("host", "b")]);
-        assert_eq!(prepare_request(&mut two, peer, None), Err(BadRequest::Host));
+        assert_eq!(prepare_request(&mut two, &peer, None), Err(BadRequest::Host));
         let mut old = request(&[]);
         *old.version_mut() = Version::HTTP_10;
-        assert_eq!(prepare_request(&mut old, peer, None), Ok(()));
+        assert_eq!(prepare_request(&mut old, &peer, None), Ok(()));
     }
 
     #[test]

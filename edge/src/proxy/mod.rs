@@ -17,7 +17,7 @@ mod socket;
 pub(crate) mod upstream;
 mod websocket;
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -39,6 +39,7 @@ use self::pool::Pool;
 use self::router::{CurrentRouter, Matched, RouteError};
 use self::upstream::{InstancePort, SendError, Upstream};
 use self::websocket::Tunnelled;
+use crate::http::forwarded::{Client, Trust};
 use crate::http::headers::{self, BadRequest};
 use crate::metrics::{Arrival, InFlight, Metrics};
 use crate::shard::Shards;
@@ -51,7 +52,7 @@ type Reply = Result<Response<ResponseBody>, ProxyError>;
 /// A request with its destination.
 pub(crate) struct Job {
     request: Request<Incoming>,
-    peer: SocketAddr,
+    client: Client,
     matched: Matched,
     object: ObjectId,
     in_flight: Option<InFlight>,
@@ -60,6 +61,8 @@ pub(crate) struct Job {
 /// The proxy of one shard.
 pub(crate) struct Proxy {
     pub(crate) shard: usize,
+    /// The proxies whose word on their clients counts.
+    pub(crate) trust: Arc<Trust>,
     pub(crate) router: Arc<CurrentRouter>,
     /// All shards: a request runs on the shard of its object.
     pub(crate) shards: Shards<Self>,
@@ -73,11 +76,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Responds to a request, in every case.
-    pub(crate) async fn respond(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> Response<ResponseBody> {
+    pub(crate) async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
         let mut arrival = self.metrics.shard(self.shard).arrival();
         let answer = self.route(request, peer, &mut arrival).await;
@@ -91,7 +90,7 @@ impl Proxy {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr, arrival: &mut Arrival<'_>) -> Reply {
+    async fn route(&self, request: Request<Incoming>, peer: IpAddr, arrival: &mut Arrival<'_>) -> Reply {
         let router = self.router.get();
         if let Some(found) = router.asset(&request) {
             arrival.for_file();
@@ -109,7 +108,8 @@ impl Proxy {
         };
         let object = matched.key.id();
         let in_flight = router.counts(matched.route, self.shard).map(|counts| arrival.for_class(counts));
-        let job = Job { request, peer, matched, object, in_flight };
+        let client = self.trust.client(peer, request.headers());
+        let job = Job { request, client, matched, object, in_flight };
         match self.shards.of(object) {
             here if here == self.shard => self.serve(job).await,
             elsewhere => self.hand_over(job, elsewhere).await,
@@ -117,11 +117,11 @@ impl Proxy {
     }
 
     async fn serve(&self, job: Job) -> Reply {
-        let Job { mut request, peer, matched, object, in_flight } = job;
+        let Job { mut request, client: from, matched, object, in_flight } = job;
         let upgrade = headers::wanted_upgrade(&request);
         let websocket =
             upgrade.as_ref().map(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        headers::prepare_request(&mut request, peer, upgrade)?;
+        headers::prepare_request(&mut request, &from, upgrade)?;
         let client = websocket.map(|_| hyper::upgrade::on(&mut request));
 
         let Matched { key, class, port, path, load, .. } = matched;
