@@ -3,6 +3,7 @@
 
 mod logs;
 mod route;
+mod start_rate;
 mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use crate::image::{Architecture, Digest, Repository};
 
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
+pub use start_rate::{RATE, Rate, StartRates};
 pub use trigger::{
     ACTION_METHODS, Action, Callbacks, CronSpec, HookKind, HooksSpec, MAX_ACTION_BODY_BYTES, MAX_CALLBACKS,
     MAX_CRONS, RequestAction, fill,
@@ -67,6 +69,9 @@ pub struct AppSpec {
     /// What all its live instances may take together.
     #[serde(default)]
     pub limits: AppLimits,
+    /// How many new objects requests may start.
+    #[serde(default)]
+    pub start_rate: StartRates,
     /// Files that the edge serves itself.
     #[serde(default)]
     pub assets: Option<AssetsSpec>,

@@ -195,6 +195,7 @@ impl Edge {
             trust,
             prepared: PreparedContainers::new(apps.wanted(), Arc::clone(&secrets)),
             secrets: Arc::clone(&secrets),
+            start_limits: Arc::default(),
             changes: broadcast::Sender::new(CHANGES),
             wakes: Wakes::default(),
             heartbeats: Arc::new(Heartbeats::new(count)),

@@ -18,6 +18,7 @@ mod proxy;
 mod scheduler;
 mod secrets;
 mod shard;
+mod start_rate;
 mod tokens;
 mod usage;
 

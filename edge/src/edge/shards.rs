@@ -31,6 +31,7 @@ use crate::shard::link::{self, Introduction, Link, Links};
 use crate::shard::objects::{self, Change, Inbox, Mailbox, Objects};
 use crate::shard::wakes::Wakes;
 use crate::shard::{Shards, WorkQueue, tunnel};
+use crate::start_rate::StartLimits;
 
 /// Longest wait for the close of the connections to reach the nodes.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     /// The containers that nodes are to keep prepared.
     pub(crate) prepared: PreparedContainers,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) start_limits: Arc<StartLimits>,
     /// Receives changed objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     /// Wakes the hook delivery for objects with new events.
@@ -98,6 +100,7 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
         links: Arc::clone(&links),
         gone: Box::new(move |instance| connections.forget(instance)),
         secrets: Arc::clone(&shared.secrets),
+        start_limits: shared.start_limits,
         changes: shared.changes.clone(),
         wakes: shared.wakes.clone(),
         metrics: Arc::clone(&shared.metrics),

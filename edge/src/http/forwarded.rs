@@ -110,14 +110,15 @@ impl Trust {
 }
 
 impl Client {
-    /// Its address: what limits by address go by.
-    pub(crate) fn address(&self) -> IpAddr {
+    /// Its address.
+    fn address(&self) -> IpAddr {
         self.said.as_ref().and_then(|said| said.hops.last()).copied().unwrap_or(self.peer)
     }
 
-    /// Whether a trusted proxy has sent the request.
-    pub(crate) fn is_forwarded(&self) -> bool {
-        self.said.is_some()
+    /// The address that limits are for; none for a process of this machine that is not trusted to speak for others.
+    pub(crate) fn limited(&self) -> Option<IpAddr> {
+        let local = self.said.is_none() && self.peer.is_loopback();
+        (!local).then(|| self.address())
     }
 
     /// Sets the headers that tell the app where the request comes from; `host` is the host that it names itself.

@@ -13,6 +13,7 @@ pub(crate) enum Reason {
     ClassLimit,
     AppLimit,
     CrashLoop,
+    StartRate,
     ManualStart,
     Ended,
     StartTimeout,
@@ -32,7 +33,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::NoName,
@@ -41,6 +42,7 @@ impl Reason {
         Self::ClassLimit,
         Self::AppLimit,
         Self::CrashLoop,
+        Self::StartRate,
         Self::ManualStart,
         Self::Ended,
         Self::StartTimeout,
@@ -69,6 +71,7 @@ impl Reason {
             Self::ClassLimit => "class_limit",
             Self::AppLimit => "app_limit",
             Self::CrashLoop => "crash_loop",
+            Self::StartRate => "start_rate",
             Self::ManualStart => "manual_start",
             Self::Ended => "ended",
             Self::StartTimeout => "start_timeout",

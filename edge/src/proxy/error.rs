@@ -132,7 +132,7 @@ impl ProxyError {
     /// The value of `Retry-After`, in seconds.
     fn retry_after(&self) -> HeaderValue {
         match self {
-            Self::Refused(Refused::CrashLoop { retry_ms, .. }) => retry_ms.div_ceil(1000).max(1).into(),
+            Self::Refused(Refused::CrashLoop { retry_ms, .. } | Refused::StartRate { retry_ms, .. }) => retry_ms.div_ceil(1000).max(1).into(),
             _ => RETRY_AFTER_S,
         }
     }
@@ -160,6 +160,7 @@ fn fault_of(refused: &Refused) -> Fault {
         | Refused::Stopping
         | Refused::NodeUnreachable(_)
         | Refused::Store => Fault::Cluster,
+        Refused::StartRate { .. } => Fault::Client,
         Refused::CrashLoop { .. }
         | Refused::ManualStart
         | Refused::Ended
@@ -177,6 +178,7 @@ fn is_transient(refused: &Refused) -> bool {
         | Refused::ClassLimit { .. }
         | Refused::AppLimit { .. }
         | Refused::CrashLoop { .. }
+        | Refused::StartRate { .. }
         | Refused::StartTimeout
         | Refused::Overloaded
         | Refused::ManualStart
@@ -195,6 +197,7 @@ fn reason_of(refused: &Refused) -> Reason {
         Refused::ClassLimit { .. } => Reason::ClassLimit,
         Refused::AppLimit { .. } => Reason::AppLimit,
         Refused::CrashLoop { .. } => Reason::CrashLoop,
+        Refused::StartRate { .. } => Reason::StartRate,
         Refused::ManualStart => Reason::ManualStart,
         Refused::Ended => Reason::Ended,
         Refused::StartTimeout => Reason::StartTimeout,
@@ -210,7 +213,11 @@ fn reason_of(refused: &Refused) -> Reason {
 
 /// The HTTP status of a refusal by the engine.
 pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
-    if is_transient(refused) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR }
+    match refused {
+        Refused::StartRate { .. } => StatusCode::TOO_MANY_REQUESTS,
+        refused if is_transient(refused) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }
 
 fn tunnel_status(error: &OpenError) -> StatusCode {
@@ -237,10 +244,11 @@ mod tests {
     fn each_error_says_whose_fault_it_is() {
         let node: NodeId = "n1".parse().unwrap();
         let refusal = Refusal { code: RefusalCode::Image, message: "no such image".to_owned() };
-        let cases: [(u16, ProxyError); 14] = [
+        let cases: [(u16, ProxyError); 15] = [
             (400, BadRequest::Host.into()),
             (400, RouteError::Encoding("path").into()),
             (404, RouteError::NoRoute.into()),
+            (429, Refused::StartRate { whose: "one client address", retry_ms: 1500 }.into()),
             (503, Refused::NoNode.into()),
             (503, Refused::StartTimeout.into()),
             (503, Refused::Overloaded.into()),
@@ -256,8 +264,9 @@ mod tests {
         for (status, error) in cases {
             let response = error.response();
             assert_eq!(response.status().as_u16(), status, "{error}");
-            assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503, "{error}");
-            assert_eq!(error.is_retry_safe(), status == 503, "{error}");
+            let again = status == 503 || status == 429;
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), again, "{error}");
+            assert_eq!(error.is_retry_safe(), again, "{error}");
             assert_eq!(error.fault() == Fault::Client, (400..500).contains(&status), "{error}");
         }
     }

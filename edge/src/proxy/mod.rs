@@ -46,6 +46,7 @@ use crate::shard::Shards;
 use crate::shard::link::Links;
 use crate::shard::objects::{Hold, Mailbox};
 use crate::shard::tunnel::{self, OpenError, TunnelStream};
+use crate::start_rate::Asker;
 
 type Reply = Result<Response<ResponseBody>, ProxyError>;
 
@@ -124,12 +125,13 @@ impl Proxy {
         headers::prepare_request(&mut request, &from, upgrade)?;
         let client = websocket.map(|_| hyper::upgrade::on(&mut request));
 
-        let Matched { key, class, port, path, load, .. } = matched;
+        let Matched { key, class, rates, port, path, load, .. } = matched;
         if let Some(path) = path {
             set_path(&mut request, &path)?;
         }
         let deadline = class.start_timeout;
-        let hold = self.acquire(object, key, class).await?;
+        let asker = rates.map(|rates| Asker { address: from.limited(), rates });
+        let hold = self.acquire(object, key, class, asker).await?;
         let target = UpstreamTarget::of(hold.placement(), port, deadline)?;
         let (mut response, upstream) = self.exchange(&target, request).await?;
         if let Some(load) = &load {
@@ -218,15 +220,17 @@ impl Proxy {
         served.unwrap_or_else(|stopped| Err(stopped.into()))
     }
 
-    /// Waits for an instance of an object of this shard that accepts requests, and holds it.
+    /// Waits for an instance of an object of this shard that accepts requests, and holds it. A new object is started
+    /// for an `asker` only within limits.
     pub(crate) async fn acquire(
         &self,
         object: ObjectId,
         key: ObjectKey,
         class: Arc<ClassSpec>,
+        asker: Option<Asker>,
     ) -> Result<Hold, Refused> {
         let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
-        self.objects.acquire(waiter, object, key, class).await
+        self.objects.acquire(waiter, object, key, class, asker).await
     }
 }
 

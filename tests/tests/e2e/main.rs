@@ -22,4 +22,5 @@ mod objects;
 mod recovery;
 mod security;
 mod sleep;
+mod start_rate;
 mod websocket;
