@@ -16,6 +16,7 @@ pub mod cron;
 pub mod fixtures;
 pub mod ids;
 pub mod image;
+pub mod internet;
 #[cfg(feature = "runtime")]
 pub mod lifecycle;
 pub mod manifest;

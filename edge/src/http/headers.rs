@@ -2,7 +2,7 @@
 //! headers that only the edge may set (who the client is) are replaced. Everything else passes unchanged.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
@@ -27,17 +27,13 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// Headers of clients that must not be trusted, or that the edge handles itself.
-const NOT_FROM_CLIENTS: [HeaderName; 8] = [
-    ATTEMPT,
-    CALLBACK,
-    SCHEDULED_MS,
-    HeaderName::from_static("cf-container-target-port"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
-    EXPECT,
-];
+/// Beginnings of names that only the edge, or something before it that is trusted, may set: callbacks' headers, what
+/// Cloudflare tells of a client, and where a request comes from.
+const NOT_FROM_CLIENTS_PREFIXES: [&str; 3] = ["berth-", "cf-", "x-forwarded-"];
+
+/// Other names of that kind, and what the edge handles itself. (`Proxy` becomes the variable `HTTP_PROXY` in CGI.)
+const NOT_FROM_CLIENTS: [&str; 7] =
+    ["expect", "forwarded", "proxy", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-real-ip"];
 
 /// Why a request is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,9 +66,7 @@ pub(crate) fn prepare_request<B>(
     *request.version_mut() = Version::HTTP_11;
     let headers = request.headers_mut();
     strip_hop_by_hop(headers);
-    for name in &NOT_FROM_CLIENTS {
-        headers.remove(name);
-    }
+    strip_untrusted(headers);
     client.describe(headers, host);
     if let Some(protocol) = upgrade {
         insert_upgrade(headers, protocol);
@@ -124,6 +118,35 @@ fn to_origin_form(uri: &mut Uri) {
     }
 }
 
+/// Filters a client's trailers as its headers are: a server may merge them.
+pub(crate) fn prepare_request_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    strip_untrusted(trailers);
+    trailers.remove(HOST);
+}
+
+/// Filters an instance's trailers.
+pub(crate) fn prepare_response_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+}
+
+/// Removes what clients must not set.
+fn strip_untrusted(headers: &mut HeaderMap) {
+    let untrusted = |name: &&HeaderName| !may_come_from_clients(name.as_str());
+    let names: Vec<HeaderName> = headers.keys().filter(untrusted).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Whether clients may set this header. One with anything but letters, digits and `-` in its name they may not: servers
+/// that make variables of names (CGI, WSGI, Rack, PHP) take `x_forwarded_for` for `x-forwarded-for`.
+fn may_come_from_clients(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !NOT_FROM_CLIENTS.contains(&name)
+        && !NOT_FROM_CLIENTS_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         for name in nominated(headers) {
@@ -154,7 +177,7 @@ fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::forwarded::Trust;
+    use super::super::forwarded::{Trust, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
     use super::*;
 
     fn client(peer: &str) -> Client {
@@ -210,6 +233,56 @@ mod tests {
         assert_eq!(value("x-forwarded-proto"), Some("http"));
         assert_eq!(value("x-forwarded-host"), Some("h:81"));
         assert_eq!((value("forwarded"), value("cf-container-target-port")), (None, None));
+    }
+
+    /// As servers name variables after headers.
+    fn variable(name: &str) -> String {
+        name.to_uppercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), "_")
+    }
+
+    #[test]
+    fn no_name_that_the_edge_sets_or_removes_comes_from_a_client_in_any_spelling() {
+        let own = [CALLBACK, SCHEDULED_MS, ATTEMPT, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+        let more = [
+            "forwarded",
+            "x-forwarded-port",
+            "x-forwarded-server",
+            "x-forwarded-ssl",
+            "x-real-ip",
+            "true-client-ip",
+            "cf-connecting-ip",
+            "cf-container-target-port",
+            "proxy",
+        ];
+        for name in own.iter().map(HeaderName::as_str).chain(more) {
+            let first = name.replacen('-', "_", 1);
+            let spellings =
+                [name.to_owned(), name.to_uppercase(), first, name.replace('-', "_"), name.replace('-', ".")];
+            for spelling in &spellings {
+                let mut request = prepared(&[("host", "h"), (spelling, "forged"), ("x-kept", "yes")]);
+                let forged = |headers: &HeaderMap| headers.values().any(|value| value == "forged");
+                assert!(!forged(request.headers()), "{spelling}: {:?}", request.headers());
+                let edges = request.headers().keys().filter(|key| variable(key.as_str()) == variable(name));
+                assert!(edges.count() <= 1, "{spelling}");
+                assert_eq!(request.headers()["x-kept"], "yes");
+                let spelling = HeaderName::from_bytes(spelling.as_bytes()).unwrap();
+                request.headers_mut().insert(spelling, HeaderValue::from_static("forged"));
+                prepare_request_trailers(request.headers_mut());
+                assert!(!forged(request.headers()), "{name} as a trailer");
+            }
+        }
+    }
+
+    #[test]
+    fn trailers_hold_no_hop_by_hop_headers() {
+        for prepare in [prepare_request_trailers, prepare_response_trailers] {
+            let mut trailers = HeaderMap::new();
+            for name in ["connection", "transfer-encoding", "keep-alive", "x-checksum", "x-hop"] {
+                trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("x-hop"));
+            }
+            prepare(&mut trailers);
+            assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-checksum"]);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use super::claim::Claim;
 use super::pool::Pool;
 use super::upstream::Upstream;
+use crate::http::headers;
 
 /// The body of any response.
 pub(crate) enum ResponseBody {
@@ -71,6 +73,44 @@ impl Body for ResponseBody {
     }
 }
 
+/// The body of a client's request, whose trailers are filtered as its headers are.
+#[derive(Debug)]
+pub(crate) struct ClientBody(Incoming);
+
+impl ClientBody {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        Self(incoming)
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut frame = ready!(Pin::new(&mut self.0).poll_frame(cx));
+        if let Some(trailers) = trailers_of(&mut frame) {
+            headers::prepare_request_trailers(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+fn trailers_of(frame: &mut Option<Result<Frame<Bytes>, hyper::Error>>) -> Option<&mut HeaderMap> {
+    frame.as_mut()?.as_mut().ok()?.trailers_mut()
+}
+
 /// The body of an instance's response, with its connection and the hold. Dropped before the end, the connection is
 /// reset and the hold released.
 pub(crate) struct InstanceBody {
@@ -119,13 +159,19 @@ impl InstanceBody {
 
     /// Reads the next frame; if there is none, drives the connection and looks again.
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let frame @ Poll::Ready(_) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            return frame;
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        if frame.is_pending() {
+            if let Some(exchange) = &mut self.exchange {
+                let _ = exchange.upstream.drive(cx);
+            }
+            frame = Pin::new(&mut self.incoming).poll_frame(cx);
         }
-        if let Some(exchange) = &mut self.exchange {
-            let _ = exchange.upstream.drive(cx);
-        }
-        Pin::new(&mut self.incoming).poll_frame(cx)
+        frame.map(|mut frame| {
+            if let Some(trailers) = trailers_of(&mut frame) {
+                headers::prepare_response_trailers(trailers);
+            }
+            frame
+        })
     }
 
     /// The response is complete: the connection may carry the next request, and the hold ends.

@@ -32,7 +32,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use self::body::{InstanceBody, ResponseBody};
+use self::body::{ClientBody, InstanceBody, ResponseBody};
 use self::claim::Claim;
 use self::error::ProxyError;
 use self::pool::Pool;
@@ -133,7 +133,7 @@ impl Proxy {
         let asker = rates.map(|rates| Asker { address: from.limited(), rates });
         let hold = self.acquire(object, key, class, asker).await?;
         let target = UpstreamTarget::of(hold.placement(), port, deadline)?;
-        let (mut response, upstream) = self.exchange(&target, request).await?;
+        let (mut response, upstream) = self.exchange(&target, request.map(ClientBody::new)).await?;
         if let Some(load) = &load {
             load.answered();
         }
@@ -154,7 +154,7 @@ impl Proxy {
     async fn exchange(
         &self,
         target: &UpstreamTarget<'_>,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
     ) -> Result<(Response<Incoming>, Upstream), ProxyError> {
         let unsent = match self.pool.checkout(target.instance_port()).await {
             None => Box::new(request),

@@ -12,13 +12,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
+use super::body::ClientBody;
 use crate::shard::tunnel::TunnelStream;
 
 /// Largest read buffer, and so the largest head of a response, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The future that drives hyper over a tunnel stream.
-type Driven = Connection<TokioIo<TunnelStream>, Incoming>;
+type Driven = Connection<TokioIo<TunnelStream>, ClientBody>;
 
 /// A port of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +31,7 @@ pub(crate) struct InstancePort {
 /// A connection that can carry one request at a time.
 pub(crate) struct Upstream {
     port: InstancePort,
-    sender: SendRequest<Incoming>,
+    sender: SendRequest<ClientBody>,
     /// None once the connection has ended with a request unanswered.
     connection: Option<Driven>,
     /// The connection has ended and must not be polled again.
@@ -41,7 +42,7 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) enum SendError {
     /// None of the request was sent; here it is for a retry.
-    Unsent(Box<Request<Incoming>>),
+    Unsent(Box<Request<ClientBody>>),
     /// The instance may have received it.
     Broken(hyper::Error),
 }
@@ -73,7 +74,7 @@ impl Upstream {
     /// Sends a request and drives the connection until the head of the response is complete.
     pub(crate) async fn send(
         mut self,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
     ) -> Result<(Response<Incoming>, Self), SendError> {
         let mut answer = pin!(self.sender.try_send_request(request));
         let (connection, over) = (&mut self.connection, &mut self.over);

@@ -18,12 +18,13 @@ use nix::unistd::Pid;
 /// How long a proxy may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What a client claims about itself.
-const FORGED: [&str; 5] = [
+const FORGED: [&str; 6] = [
     "X-Forwarded-For: 6.6.6.6",
     "X-Forwarded-Proto: gopher",
     "X-Forwarded-Host: evil.example",
     "Forwarded: for=6.6.6.6;proto=gopher;host=evil.example",
     "X-Real-IP: 6.6.6.6",
+    "X_Forwarded_For: 6.6.6.6",
 ];
 
 /// A proxy's process; ended with this value.
