@@ -26,6 +26,7 @@ pub mod outcome;
 pub mod secret;
 #[cfg(feature = "service")]
 pub mod service;
+pub mod shown;
 pub mod spec;
 #[cfg(feature = "runtime")]
 pub mod telemetry;

@@ -55,7 +55,7 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", berth_common::shown::shown_lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

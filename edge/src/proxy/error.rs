@@ -2,6 +2,7 @@
 //! gets. The one place where refusals and errors become statuses.
 
 use berth_common::ids::NodeId;
+use berth_common::shown::shown;
 use berth_common::wire::tunnel::TunnelAnswer;
 use berth_engine::Refused;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -132,14 +133,16 @@ impl ProxyError {
     /// The value of `Retry-After`, in seconds.
     fn retry_after(&self) -> HeaderValue {
         match self {
-            Self::Refused(Refused::CrashLoop { retry_ms, .. } | Refused::StartRate { retry_ms, .. }) => retry_ms.div_ceil(1000).max(1).into(),
+            Self::Refused(Refused::CrashLoop { retry_ms, .. } | Refused::StartRate { retry_ms, .. }) => {
+                retry_ms.div_ceil(1000).max(1).into()
+            }
             _ => RETRY_AFTER_S,
         }
     }
 
     /// The whole response.
     pub(crate) fn response(&self) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::text(format!("{self}\n")));
+        let mut response = Response::new(ResponseBody::text(format!("{}\n", shown(&self.to_string()))));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -279,6 +282,16 @@ mod tests {
         let Ok(body) = response.into_body().collect().await else { panic!("no body") };
         let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
         assert!(text.contains("image x is not on node n1"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn texts_of_others_steer_no_terminal() {
+        let message = "no file \x1b[2J\r\nerror: \u{202e}x".to_owned();
+        let refusal = Refusal { code: RefusalCode::Image, message };
+        let response = ProxyError::from(Refused::StartRefused(refusal)).response();
+        let Ok(body) = response.into_body().collect().await else { panic!("no body") };
+        let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+        assert!(text.ends_with("\\u{1b}[2J\\r\\nerror: \\u{202e}x\n"), "{text}");
     }
 
     #[test]
