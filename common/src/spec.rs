@@ -347,6 +347,27 @@ pub struct StartBoost {
     pub at_most: Duration,
 }
 
+/// Most CPU of a boost where four times what the instance has is less, in sixteenths: the usual boost.
+const SMALL_BOOST_SIXTEENTHS: u32 = 16;
+/// Most that a boost may be of what the instance has.
+const BOOST_FACTOR: u32 = 4;
+
+impl StartBoost {
+    /// What is wrong with it for an instance with these resources, if anything.
+    pub fn fault(&self, resources: &Resources) -> Option<String> {
+        let most = resources.cpu_sixteenths.saturating_mul(BOOST_FACTOR).max(SMALL_BOOST_SIXTEENTHS);
+        (self.cpu_sixteenths > most).then(|| {
+            let (most, has) = (f64::from(most) / 16.0, f64::from(resources.cpu_sixteenths) / 16.0);
+            format!("a container with {has} vCPU may start with {most} vCPU at most: others share the node")
+        })
+    }
+
+    /// The boost within the limits of the app: an instance that starts takes no more than all of them may together.
+    pub fn within(self, limits: &AppLimits) -> Self {
+        Self { cpu_sixteenths: self.cpu_sixteenths.min(limits.cpu_sixteenths), ..self }
+    }
+}
+
 impl Default for StartBoost {
     /// One virtual CPU for ten seconds.
     fn default() -> Self {

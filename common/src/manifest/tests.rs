@@ -96,6 +96,10 @@ fn a_start_boost_is_off_or_of_ones_own() {
     assert_eq!(boost("true").unwrap(), Some(StartBoost::default()));
     let own = StartBoost { cpu_sixteenths: 8, at_most: Duration::from_secs(3) };
     assert_eq!(boost("{ vcpu = 0.5, at_most = \"3s\" }").unwrap(), Some(own));
+    // Of a container with 1/16 vCPU.
+    assert!(boost("{ vcpu = 1, at_most = \"3s\" }").is_ok());
+    let said = boost("{ vcpu = 250, at_most = \"3s\" }").unwrap_err().to_string();
+    assert!(said.contains("with 0.0625 vCPU may start with 1 vCPU at most"), "{said}");
     let said = boost("{ vcpu = 0.3, at_most = \"2m\", x = 1 }").unwrap_err().to_string();
     assert_eq!(said.lines().count(), 3, "{said}");
 }
