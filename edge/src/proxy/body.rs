@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -73,44 +72,6 @@ impl Body for ResponseBody {
     }
 }
 
-/// The body of a client's request, whose trailers are filtered as its headers are.
-#[derive(Debug)]
-pub(crate) struct ClientBody(Incoming);
-
-impl ClientBody {
-    pub(crate) fn new(incoming: Incoming) -> Self {
-        Self(incoming)
-    }
-}
-
-impl Body for ClientBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut frame = ready!(Pin::new(&mut self.0).poll_frame(cx));
-        if let Some(trailers) = trailers_of(&mut frame) {
-            headers::prepare_request_trailers(trailers);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}
-
-fn trailers_of(frame: &mut Option<Result<Frame<Bytes>, hyper::Error>>) -> Option<&mut HeaderMap> {
-    frame.as_mut()?.as_mut().ok()?.trailers_mut()
-}
-
 /// The body of an instance's response, with its connection and the hold. Dropped before the end, the connection is
 /// reset and the hold released.
 pub(crate) struct InstanceBody {
@@ -167,7 +128,9 @@ impl InstanceBody {
             frame = Pin::new(&mut self.incoming).poll_frame(cx);
         }
         frame.map(|mut frame| {
-            if let Some(trailers) = trailers_of(&mut frame) {
+            if let Some(Ok(frame)) = &mut frame
+                && let Some(trailers) = frame.trailers_mut()
+            {
                 headers::prepare_response_trailers(trailers);
             }
             frame

@@ -7,6 +7,7 @@
 pub(crate) mod assets;
 pub(crate) mod body;
 mod claim;
+mod client_body;
 pub(crate) mod connect;
 pub(crate) mod error;
 pub(crate) mod listener;
@@ -32,8 +33,9 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use self::body::{ClientBody, InstanceBody, ResponseBody};
+use self::body::{InstanceBody, ResponseBody};
 use self::claim::Claim;
+use self::client_body::ClientBody;
 use self::error::ProxyError;
 use self::pool::Pool;
 use self::router::{CurrentRouter, Matched, RouteError};

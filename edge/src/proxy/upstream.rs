@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use super::body::ClientBody;
+use super::client_body::ClientBody;
 use crate::shard::tunnel::TunnelStream;
 
 /// Largest read buffer, and so the largest head of a response, in bytes.

@@ -87,7 +87,7 @@ async fn logs(cluster: &Cluster, args: &[&str]) -> Result<Vec<String>> {
 async fn on_a_terminal(cluster: &Cluster, option: &str) -> Result<String> {
     let program = cluster.program("berth");
     let line = format!("{} logs hello/Hello/a {option}", program.display());
-    let mut command = tokio::process::Command::new("script");
+    let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).env("BERTH_ADMIN_SOCKET", cluster.admin().socket());
     let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await??;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
