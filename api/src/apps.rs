@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use berth_common::ids::{AppName, SecretName, Version};
-use berth_common::spec::AppSpec;
 use serde::{Deserialize, Serialize};
+
+use crate::specs::AppSpecView;
 
 /// How long a deployment waits for nodes unless it says otherwise: enough to fetch a large image over a slow network.
 pub const PREFETCH_TIMEOUT: Duration = Duration::from_secs(600);
@@ -20,8 +21,8 @@ pub struct AppView {
     pub version: Version,
     /// When that version was deployed, in milliseconds since 1970.
     pub created_ms: u64,
-    /// Its specification. Values of environment variables are left out: they may be secrets.
-    pub spec: AppSpec,
+    /// Its specification, without values that may be secrets.
+    pub spec: AppSpecView,
 }
 
 /// The apps of an edge.

@@ -25,6 +25,7 @@ pub mod problem;
 pub mod registries;
 pub mod schedules;
 pub mod secrets;
+pub mod specs;
 pub mod tokens;
 pub mod transfers;
 pub mod usage;

@@ -1,5 +1,6 @@
 //! The static files of an app, copied to where the edge serves them from: under a name that holds their digest, so that
-//! those of a version that is deployed are never changed.
+//! those of a version that is deployed are never changed. Beside each file of text comes a compressed one, as the edge
+//! compresses nothing itself.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use berth_common::ids::AppName;
 use berth_common::spec::MAX_ASSETS;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::image::layout::Hashed;
@@ -24,6 +27,30 @@ const DIRECTORY_MODE: u32 = 0o755;
 /// Digits of the digest in the directory's name.
 const DIGEST_DIGITS: usize = 16;
 
+/// Least and most size of a file that is compressed, in bytes: a smaller one fits a packet or two, and one that is larger
+/// would keep whoever deploys waiting.
+const COMPRESSED_BYTES: std::ops::RangeInclusive<u64> = 1024..=(32 << 20);
+/// Endings of files that become much smaller. All others are compressed already, or unknown.
+const TEXTS: [&str; 15] = [
+    "css",
+    "csv",
+    "htm",
+    "html",
+    "ico",
+    "js",
+    "json",
+    "map",
+    "md",
+    "mjs",
+    "svg",
+    "txt",
+    "wasm",
+    "webmanifest",
+    "xml",
+];
+/// Part of the digest: directories that an earlier version made lack the compressed files.
+const FORMAT: &[u8] = b"with .gz";
+
 /// Checks the files, and returns their number.
 pub(crate) fn look_at(source: &Path) -> Result<usize> {
     Ok(list(source)?.len())
@@ -34,6 +61,7 @@ pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
     let files = list(source)?;
     let staging = tempfile::Builder::new().prefix(".assets-").tempdir_in(to)?;
     let mut digest = Sha256::new();
+    digest.update(FORMAT);
     for name in &files {
         let path = staging.path().join(name);
         fs::create_dir_all(path.parent().unwrap_or(staging.path()))?;
@@ -42,6 +70,11 @@ pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
         digest.update((name.as_os_str().len() as u64).to_be_bytes());
         digest.update(name.as_os_str().as_encoded_bytes());
         digest.update(copied);
+        let beside = beside(name);
+        if is_text(name) && files.binary_search(&beside).is_err() {
+            let to = staging.path().join(beside);
+            compress(&path, &to).with_context(|| format!("cannot compress {}", from.display()))?;
+        }
     }
     let digits: String = hex::encode(digest.finalize()).chars().take(DIGEST_DIGITS).collect();
     let path = to.join(format!("{app}-assets-{digits}"));
@@ -52,6 +85,35 @@ pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
     // Also for one that exists already: the process that made it may have been killed before this step.
     File::open(to)?.sync_all()?;
     Ok(path)
+}
+
+/// The name of the compressed file beside one.
+fn beside(name: &Path) -> PathBuf {
+    let mut beside = name.as_os_str().to_owned();
+    beside.push(".gz");
+    beside.into()
+}
+
+fn is_text(name: &Path) -> bool {
+    let ending = name.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
+    ending.is_some_and(|ending| TEXTS.contains(&ending.as_str()))
+}
+
+/// Writes a compressed copy durably, unless it would save less than a tenth.
+fn compress(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = File::open(from)?;
+    let bytes = from.metadata()?.len();
+    if !COMPRESSED_BYTES.contains(&bytes) {
+        return Ok(());
+    }
+    let mut encoder = GzEncoder::new(File::create(to)?, Compression::best());
+    io::copy(&mut from, &mut encoder)?;
+    let file = encoder.finish()?;
+    if file.metadata()?.len() > bytes - bytes / 10 {
+        return fs::remove_file(to);
+    }
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    file.sync_all()
 }
 
 /// Copies one file durably, and returns its digest.
@@ -142,6 +204,31 @@ mod tests {
         fs::write(source.path().join("index.html"), "z").unwrap();
         assert_ne!(pack(source.path(), &app, to.path()).unwrap(), first);
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn texts_have_a_compressed_file_beside_them_where_that_is_worth_it() {
+        let (source, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let text = "let x = 1;\n".repeat(1000);
+        let noise: Vec<u8> = (0..4000_u32).flat_map(|n| Sha256::digest(n.to_be_bytes()).to_vec()).collect();
+        for (name, content) in [("a.JS", text.as_bytes()), ("a.bin", text.as_bytes()), ("b.js", b"short")] {
+            fs::write(source.path().join(name), content).unwrap();
+        }
+        fs::write(source.path().join("noise.txt"), noise).unwrap();
+        fs::write(source.path().join("own.css"), &text).unwrap();
+        fs::write(source.path().join("own.css.gz"), "own").unwrap();
+        let made = pack(source.path(), &"a".parse().unwrap(), to.path()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(&made)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["a.JS", "a.JS.gz", "a.bin", "b.js", "noise.txt", "own.css", "own.css.gz"]);
+        assert_eq!(fs::read_to_string(made.join("own.css.gz")).unwrap(), "own");
+        let mut unpacked = String::new();
+        let file = File::open(made.join("a.JS.gz")).unwrap();
+        io::Read::read_to_string(&mut flate2::read::GzDecoder::new(file), &mut unpacked).unwrap();
+        assert_eq!(unpacked, text);
     }
 
     #[test]

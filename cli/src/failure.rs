@@ -28,11 +28,11 @@ pub(crate) fn exit_code(outcome: Result<(), Error>) -> ExitCode {
     }
     match error.downcast_ref::<BadInput>() {
         Some(BadInput(text)) => {
-            eprintln!("{text}");
+            crate::output::note!("{text}");
             ExitCode::from(BAD_INPUT)
         }
         None => {
-            eprintln!("error: {error:#}");
+            crate::output::note!("error: {error:#}");
             ExitCode::from(FAILED)
         }
     }

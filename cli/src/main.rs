@@ -3,6 +3,9 @@
 //! A client of the edge's admin API and a starter of the daemons; it holds no state of its own and makes no decision
 //! that a daemon could make.
 
+// What is written for people goes through `output`, which escapes what would steer their terminal.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod admin;
 mod app;
 mod args;

@@ -1,24 +1,56 @@
-//! Results on standard output: lines, tables and JSON. Progress goes to standard error, and is written by other
-//! modules.
+//! Everything that is written for people: results on standard output as lines, tables and JSON, and notes on standard
+//! error. It may hold texts of others, so that here, and nowhere else, what would steer a terminal is escaped; the lints
+//! against printing hold all other modules to it.
 
-use std::io::{self, Write};
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use berth_common::shown::{shown, shown_json, shown_lines};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-/// Writes one line. A reader that has gone away is an error that ends the command quietly.
-pub(crate) fn line(text: impl std::fmt::Display) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{text}")
+/// Writes a note for the user, as `eprintln!` does.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::output::remark(format_args!($($text)*)) };
+}
+pub(crate) use note;
+
+/// Writes one line, or several. A reader that has gone away is an error that ends the command quietly.
+pub(crate) fn line(text: impl Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{}", shown_lines(&text.to_string()))
+}
+
+/// Writes a note on standard error. Nobody reads it if that fails.
+pub(crate) fn remark(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{}", shown_lines(&text.to_string()));
+}
+
+/// Asks the user something: the answer is on the same line.
+pub(crate) fn question(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "{}", shown(text)).and_then(|()| stderr.flush());
+}
+
+/// Writes a value as it is; on a terminal as text, since it is of others.
+pub(crate) fn bytes(value: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if stdout.is_terminal() {
+        return write!(stdout, "{}", shown_lines(&String::from_utf8_lossy(value)));
+    }
+    stdout.write_all(value)
 }
 
 /// Writes a value as indented JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    Ok(line(serde_json::to_string_pretty(value)?)?)
+    let text = serde_json::to_string_pretty(value)?;
+    Ok(writeln!(io::stdout().lock(), "{}", shown_json(&text))?)
 }
 
 /// Writes rows under headings.
 pub(crate) fn table(headings: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+    let cell = |cell: String| shown(&cell).into_owned();
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headings.to_vec()).add_rows(rows);
     table.column_iter_mut().for_each(|column| {

@@ -99,7 +99,7 @@ impl Deployed {
     pub(crate) fn warn(&self) {
         let app = &self.0.app;
         for name in &self.0.missing_secrets {
-            eprintln!(
+            crate::output::note!(
                 "warning: {app} has no secret {name}, and containers that need it do not start: `berth secret put {name} --app \
                  {app}` puts it"
             );

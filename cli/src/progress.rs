@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use berth_common::shown::shown;
 use bytesize::ByteSize;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -47,7 +48,7 @@ impl Transfers {
 
     /// Shows one more.
     pub(crate) fn begin(&self, name: &str, total: u64) -> Transfer {
-        let bar = self.bars.add(ProgressBar::new(total).with_prefix(name.to_owned()));
+        let bar = self.bars.add(ProgressBar::new(total).with_prefix(shown(name).into_owned()));
         if let Ok(style) = ProgressStyle::with_template(TRANSFER_STYLE) {
             bar.set_style(style);
         }
@@ -74,7 +75,7 @@ impl Transfer {
 
     /// What happens to it.
     pub(crate) fn say(&self, text: &str) {
-        self.bar.set_message(text.to_owned());
+        self.bar.set_message(shown(text).into_owned());
     }
 
     /// Moves the bar by the bytes of a report.
@@ -94,9 +95,9 @@ impl Transfer {
         };
         if self.terminal {
             // A terminal that has gone away needs no line.
-            let _ = self.all.println(line);
+            let _ = self.all.println(shown(&line));
         } else {
-            eprintln!("{line}");
+            crate::output::note!("{line}");
         }
     }
 }
@@ -122,7 +123,7 @@ impl Steps {
 
     /// Shows what is worked on now.
     pub(crate) fn working_on(self, what: impl Display) -> Self {
-        self.0.set_message(what.to_string());
+        self.0.set_message(shown(&what.to_string()).into_owned());
         self
     }
 }

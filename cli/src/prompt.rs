@@ -34,7 +34,7 @@ pub(crate) async fn ask(question: &str, undone: &str) -> Result<Vec<u8>> {
     // From here on an interrupt ends the question and not the process, which would leave the terminal without echo.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let hidden = Hidden::begin().context("the terminal cannot be kept from showing the value")?;
-    eprint!("{question}");
+    crate::output::question(question);
     io::stderr().flush()?;
     let (sender, receiver) = oneshot::channel();
     // A thread of its own, because a read of standard input cannot be cancelled; it ends with the process.
@@ -48,7 +48,7 @@ pub(crate) async fn ask(question: &str, undone: &str) -> Result<Vec<u8>> {
         line = receiver => line.context("standard input")??,
         _ = interrupts.recv() => {
             drop(hidden);
-            eprintln!();
+            crate::output::remark("");
             bail!("interrupted; {undone}");
         }
     };

@@ -34,7 +34,7 @@ pub(crate) async fn pull(admin: &Admin, reference: &Reference, tag: bool) -> Res
 /// The same, for a version of an app, which holds it by its digest.
 pub(crate) async fn image(admin: &Admin, reference: &Reference) -> Result<ImageRef> {
     let moved = pull(admin, reference, false).await?;
-    eprintln!("{reference}: {}", describe(&moved));
+    crate::output::note!("{reference}: {}", describe(&moved));
     let repository: Repository = moved.repository.parse()?;
     Ok(ImageRef { name: Some(reference.to_string()), ..ImageRef::new(repository, moved.digest) })
 }
@@ -62,7 +62,10 @@ async fn known_for(side: &str) -> Result<Option<Credentials>> {
 async fn known(reference: &Reference) -> Option<Credentials> {
     let found = docker_config::credentials(reference).await;
     found.unwrap_or_else(|error| {
-        eprintln!("warning: no credentials for {} from this machine: {error:#}", reference.registry);
+        crate::output::note!(
+            "warning: no credentials for {} from this machine: {error:#}",
+            reference.registry
+        );
         None
     })
 }

@@ -94,7 +94,7 @@ impl Maker {
         let image =
             self.make(local, name).await.with_context(|| format!("cannot make an image of {source}"))?;
         for note in &image.contents.notes {
-            eprintln!("note: {source}: {note}");
+            crate::output::note!("note: {source}: {note}");
         }
         let image = Arc::new(image);
         self.made.push((source.clone(), image.clone()));
@@ -108,7 +108,7 @@ impl Maker {
                 None => Builder::find().await?,
             };
             let builder = self.builder.insert(builder);
-            eprintln!("building {name} from {} ...", dockerfile.file.display());
+            crate::output::note!("building {name} from {} ...", dockerfile.file.display());
             return builder.build(&dockerfile, &format!("{BUILT}/{}", part(name)), &self.args).await;
         }
         let _shown = Steps::new("packing", 1).working_on(name);
@@ -163,7 +163,7 @@ impl<'a> Supply<'a> {
 }
 
 fn report(image: ImageRef, pushed: &Pushed) -> Result<ImageRef> {
-    eprintln!("{}@{}: {}", image.repository, image.digest, pushed.describe());
+    crate::output::note!("{}@{}: {}", image.repository, image.digest, pushed.describe());
     Ok(image)
 }
 

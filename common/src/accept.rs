@@ -1,36 +1,102 @@
-//! The loop that accepts connections of any kind, with a bound on how many are served at once.
+//! The loop that accepts connections of any kind, each with a place among those of its listener, and a stream that tells
+//! its place when bytes arrive.
 //!
 //! Does not know sockets, TLS, or what is served on a connection.
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::connections::{Connections, Place, SWEEP_INTERVAL};
 
 /// Pause after a failed accept. It mostly fails for want of file descriptors, and would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections for as long as it is polled, and passes each to `serve`, which must not block. A connection
-/// counts as served until its permit is dropped; with `max_connections` of them, more wait in the kernel's backlog.
-/// `listener` names the listener in the log.
+/// Accepts connections for as long as it is polled, and passes each to `serve`, which must not block. One without a
+/// place is closed at once. `accept` is dropped and called again, and must not lose a connection by that; it returns
+/// the client's address too, or none for a process of this machine.
 pub async fn accept_loop<C, F>(
-    listener: &'static str,
-    max_connections: usize,
+    connections: &Arc<Connections>,
     accept: impl Fn() -> F,
-    serve: impl Fn(C, OwnedSemaphorePermit),
+    serve: impl Fn(C, Arc<Place>),
 ) where
-    F: Future<Output = io::Result<C>>,
+    F: Future<Output = io::Result<(C, Option<IpAddr>)>>,
 {
-    let permits = Arc::new(Semaphore::new(max_connections));
-    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        match accept().await {
-            Ok(connection) => serve(connection, permit),
-            Err(error) => {
-                tracing::warn!(listener, %error, "connection not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+    let listener = connections.listener();
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            accepted = accept() => match accepted {
+                Ok((connection, address)) => match connections.admit(address) {
+                    Some(place) => serve(connection, place),
+                    None => tracing::debug!(listener, ?address, "no place for a connection"),
+                },
+                Err(error) => {
+                    tracing::warn!(listener, %error, "connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            _ = sweeps.tick() => connections.sweep(),
         }
+    }
+}
+
+/// A stream that tells its place when bytes arrive, and has it for as long as it lives.
+pub struct Placed<S> {
+    stream: S,
+    place: Arc<Place>,
+}
+
+impl<S> Placed<S> {
+    /// The stream of this place.
+    pub fn new(stream: S, place: Arc<Place>) -> Self {
+        Self { stream, place }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.place.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

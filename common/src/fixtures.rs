@@ -22,6 +22,7 @@ pub fn app(name: &str, routes: &[(&str, Option<u16>)]) -> AppSpec {
     };
     AppSpec {
         limits: Default::default(),
+        start_rate: Default::default(),
         assets: None,
         crons: Vec::new(),
         logs: Default::default(),

@@ -14,6 +14,7 @@ mod report;
 mod route;
 mod secrets;
 mod source;
+mod start_rate;
 #[cfg(test)]
 mod tests;
 mod trigger;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use crate::ids::{AppName, ClassName};
 use crate::spec::{
     AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef, LogSpec,
-    MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, Secrets, StartBoost,
+    MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, Secrets, StartBoost, StartRates,
 };
 
 pub use container::MAX_PREPARED;
@@ -54,6 +55,8 @@ pub struct Manifest {
     pub routes: Vec<RouteSpec>,
     /// The limits of all its live instances together.
     pub limits: AppLimits,
+    /// How many new objects requests may start.
+    pub start_rate: StartRates,
     /// Its static files, with the directory as in the file.
     pub assets: Option<AssetsSpec>,
     /// Its crons.
@@ -213,6 +216,7 @@ impl Manifest {
             classes,
             routes: self.routes.clone(),
             limits: self.limits,
+            start_rate: self.start_rate,
             assets: self.assets.clone(),
             crons: self.crons.clone(),
             logs: self.logs,
@@ -223,7 +227,17 @@ impl Manifest {
 fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifest>, Vec<DeclaredImage>) {
     report.refuse_unknown_keys(
         root,
-        &["name", "vars", "limits", "assets", "triggers", "observability", "containers", "routes"],
+        &[
+            "name",
+            "vars",
+            "limits",
+            "start_rate",
+            "assets",
+            "triggers",
+            "observability",
+            "containers",
+            "routes",
+        ],
     );
     let name = report.required(root, "name", "the app's name, such as name = \"hello\"");
     let name = name.and_then(|value| values::name::<AppName>(report, value));
@@ -234,6 +248,7 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     let known = ClassNames::collect(report, &sections);
     let vars = optional(root.get("vars"), |value| environment::environment(report, value, "[vars]"));
     let limits = optional(root.get("limits"), |value| limits::read(report, value));
+    let start_rate = optional(root.get("start_rate"), |value| start_rate::read(report, value));
     let assets = optional(root.get("assets"), |value| assets::read(report, value));
     let logs = optional(root.get("observability"), |value| observability::read(report, value));
     let parsed: Vec<_> = sections.iter().map(|section| container::read(report, section)).collect();
@@ -246,7 +261,7 @@ fn read_root(report: &mut Report<'_>, root: &Section<'_, '_>) -> (Option<Manifes
     let routes = route::read_all(report, root, &known);
     let crons = root.get("triggers");
     let crons = optional(crons, |value| trigger::crons(report, value, &known, classes.as_deref()));
-    let sections = OptionalSections { limits, assets, crons, logs };
+    let sections = OptionalSections { limits, start_rate, assets, crons, logs };
     (assemble(name, classes, routes, sections), images)
 }
 
@@ -254,16 +269,26 @@ fn assemble(
     name: Option<AppName>,
     classes: Option<Vec<ClassManifest>>,
     routes: Option<Vec<RouteSpec>>,
-    OptionalSections { limits, assets, crons, logs }: OptionalSections,
+    OptionalSections { limits, start_rate, assets, crons, logs }: OptionalSections,
 ) -> Option<Manifest> {
-    let (limits, crons, logs) =
-        (limits?.unwrap_or_default(), crons?.unwrap_or_default(), logs?.unwrap_or_default());
-    Some(Manifest { name: name?, classes: classes?, routes: routes?, limits, assets: assets?, crons, logs })
+    let (limits, start_rate) = (limits?.unwrap_or_default(), start_rate?.unwrap_or_default());
+    let (crons, logs) = (crons?.unwrap_or_default(), logs?.unwrap_or_default());
+    Some(Manifest {
+        name: name?,
+        classes: classes?,
+        routes: routes?,
+        limits,
+        start_rate,
+        assets: assets?,
+        crons,
+        logs,
+    })
 }
 
 /// Sections that a file may leave out: `Some(None)` if it does, `None` if the section is invalid.
 struct OptionalSections {
     limits: Option<Option<AppLimits>>,
+    start_rate: Option<Option<StartRates>>,
     assets: Option<Option<AssetsSpec>>,
     crons: Option<Option<Vec<CronSpec>>>,
     logs: Option<Option<LogSpec>>,

@@ -3,6 +3,7 @@
 
 mod logs;
 mod route;
+mod start_rate;
 mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use crate::image::{Architecture, Digest, Repository};
 
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
+pub use start_rate::{RATE, Rate, StartRates};
 pub use trigger::{
     ACTION_METHODS, Action, Callbacks, CronSpec, HookKind, HooksSpec, MAX_ACTION_BODY_BYTES, MAX_CALLBACKS,
     MAX_CRONS, RequestAction, fill,
@@ -67,6 +69,9 @@ pub struct AppSpec {
     /// What all its live instances may take together.
     #[serde(default)]
     pub limits: AppLimits,
+    /// How many new objects requests may start.
+    #[serde(default)]
+    pub start_rate: StartRates,
     /// Files that the edge serves itself.
     #[serde(default)]
     pub assets: Option<AssetsSpec>,
@@ -340,6 +345,27 @@ pub struct StartBoost {
     #[serde(with = "millis")]
     #[cfg_attr(feature = "schema", schema(value_type = u64))]
     pub at_most: Duration,
+}
+
+/// Most CPU of a boost where four times what the instance has is less, in sixteenths: the usual boost.
+const SMALL_BOOST_SIXTEENTHS: u32 = 16;
+/// Most that a boost may be of what the instance has.
+const BOOST_FACTOR: u32 = 4;
+
+impl StartBoost {
+    /// What is wrong with it for an instance with these resources, if anything.
+    pub fn fault(&self, resources: &Resources) -> Option<String> {
+        let most = resources.cpu_sixteenths.saturating_mul(BOOST_FACTOR).max(SMALL_BOOST_SIXTEENTHS);
+        (self.cpu_sixteenths > most).then(|| {
+            let (most, has) = (f64::from(most) / 16.0, f64::from(resources.cpu_sixteenths) / 16.0);
+            format!("a container with {has} vCPU may start with {most} vCPU at most: others share the node")
+        })
+    }
+
+    /// The boost within the limits of the app: an instance that starts takes no more than all of them may together.
+    pub fn within(self, limits: &AppLimits) -> Self {
+        Self { cpu_sixteenths: self.cpu_sixteenths.min(limits.cpu_sixteenths), ..self }
+    }
 }
 
 impl Default for StartBoost {

@@ -174,6 +174,9 @@ impl Apps {
     pub(crate) async fn checked(&self, mut spec: AppSpec, expect: Expect) -> Result<AppSpec, DeployError> {
         expect.check(self.get(&spec.name).map(|known| known.current().version))?;
         let mut faults = faults(&spec, &self.assets);
+        for class in spec.classes.values_mut() {
+            class.recipe.start_boost = class.recipe.start_boost.map(|boost| boost.within(&spec.limits));
+        }
         faults.extend(images::pin(&self.images, &mut spec).await?);
         if faults.is_empty() { Ok(spec) } else { Err(DeployError::Invalid(faults)) }
     }
@@ -308,6 +311,7 @@ fn class_faults(class: &ClassSpec) -> Faults {
     });
     let resources = &class.recipe.resources;
     let ping = class.ping_endpoint.as_deref().and_then(path_fault);
+    let boost = class.recipe.start_boost.and_then(|boost| boost.fault(resources));
     let durations = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
     let twice = class.secrets.keys().find(|variable| class.recipe.env.contains_key(variable.as_str()));
     let checks = [
@@ -323,6 +327,7 @@ fn class_faults(class: &ClassSpec) -> Faults {
             "resources",
             "cpu and memory must be more than nothing".to_owned(),
         ),
+        (boost.is_none(), "start_boost", boost.unwrap_or_default()),
         (words, "entrypoint", "names no program, or holds a zero byte".to_owned()),
         (names, "env", "holds a name that is empty or has `=` in it, or a zero byte".to_owned()),
         (

@@ -3,7 +3,7 @@
 mod registries;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -100,6 +100,10 @@ pub(crate) struct RunArgs {
     /// A node and where its agent listens. Once for each node.
     #[arg(long = "node", value_name = "NAME=ADDR:PORT", value_parser = node, required = true)]
     nodes: Vec<(NodeId, String)>,
+    /// Addresses of reverse proxies in front of this edge, whose X-Forwarded-For, -Proto and -Host, or Forwarded, are
+    /// believed. Once for each. From anybody else these headers are replaced.
+    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    trust_proxy: Vec<IpNet>,
     /// Threads that serve requests. Default: half of the CPUs.
     #[arg(long)]
     shards: Option<NonZeroU16>,
@@ -191,6 +195,7 @@ impl RegistryAddress {
 pub(crate) struct Config {
     pub(crate) name: EdgeId,
     pub(crate) listen: SocketAddr,
+    pub(crate) trust_proxy: Vec<IpNet>,
     pub(crate) state: PathBuf,
     pub(crate) nodes: BTreeMap<NodeId, String>,
     pub(crate) shards: NonZeroU16,
@@ -247,6 +252,7 @@ impl RunArgs {
             images: ImageLimits { image_bytes: self.image_limit, total_bytes: self.images_limit },
             name: self.name,
             listen: self.listen,
+            trust_proxy: self.trust_proxy,
             state,
             credentials,
         })
@@ -256,6 +262,12 @@ impl RunArgs {
 fn size(text: &str) -> Result<u64, String> {
     let read = text.parse::<ByteSize>().map(|size| size.as_u64());
     read.map_err(|_| format!("`{text}` is not a size such as 2GB or 512MiB"))
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| format!("`{text}` is neither an address nor a network such as 10.0.0.0/8"))
 }
 
 fn node(text: &str) -> Result<(NodeId, String), String> {
@@ -319,6 +331,13 @@ mod tests {
     fn sizes_have_units() {
         assert_eq!((size("2GB"), size("512MiB"), size("7")), (Ok(2_000_000_000), Ok(512 << 20), Ok(7)));
         assert!(size("much").is_err());
+    }
+
+    #[test]
+    fn a_network_may_be_one_address() {
+        assert_eq!(network("10.1.0.0/16").unwrap().to_string(), "10.1.0.0/16");
+        assert_eq!(network("::1").unwrap().to_string(), "::1/128");
+        assert!(network("proxy.lan").is_err() && network("").is_err());
     }
 
     #[test]

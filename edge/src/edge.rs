@@ -1,5 +1,6 @@
 //! The whole daemon: opens the store, recovers its state, starts the shards and the admin API, and stops them all.
 
+mod places;
 mod shards;
 
 use std::convert::Infallible;
@@ -13,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use berth_common::connections::Connections;
 use berth_common::ids::Epoch;
 use berth_common::lifecycle::{Ending, Lifecycle};
 use berth_common::service;
@@ -26,12 +28,14 @@ use berth_store::{SledStore, Store, Vitals};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, broadcast};
 
+use self::places::Places;
 use self::shards::{PerShard, Shared};
 use crate::admin::{self, Admin, Listeners};
 use crate::apps::{self, Apps};
 use crate::config::{Config, RegistryAddress};
 use crate::delivery::{self, Delivery};
 use crate::hooks;
+use crate::http::forwarded::Trust;
 use crate::http::tls;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -101,6 +105,7 @@ struct Edge {
     own: BackgroundWork,
     config: Arc<Config>,
     watch: Arc<MonitorView>,
+    places: Places,
 }
 
 /// The state on disk.
@@ -178,14 +183,19 @@ impl Edge {
         let (shards, queues) = Shards::new(count);
         let ends: Vec<ShardInputs> = queues.into_iter().zip(records).map(ShardInputs::new).collect();
         let mailboxes: Vec<Mailbox> = ends.iter().map(|ends| ends.mailbox.clone()).collect();
+        let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
+        let places = Places::new(count, &trust);
         let shared = Shared {
             config: Arc::clone(&config),
             lifecycle: lifecycle.clone(),
             store: Arc::clone(&store),
             nodes: Arc::clone(&nodes),
             router,
+            connections: Arc::clone(&places.clients),
+            trust,
             prepared: PreparedContainers::new(apps.wanted(), Arc::clone(&secrets)),
             secrets: Arc::clone(&secrets),
+            start_limits: Arc::default(),
             changes: broadcast::Sender::new(CHANGES),
             wakes: Wakes::default(),
             heartbeats: Arc::new(Heartbeats::new(count)),
@@ -198,7 +208,7 @@ impl Edge {
         let own = BackgroundWork::of(&shared, &apps, &mailboxes);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
         let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
-        let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process));
+        let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process, places.all()));
         let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(&secrets) as _);
         let admin = Admin {
             apps,
@@ -221,7 +231,7 @@ impl Edge {
             waiters: Default::default(),
             watchers: admin::watchers(),
         };
-        Ok(Self { shards, admin, own, config, watch })
+        Ok(Self { shards, admin, own, config, watch, places })
     }
 
     /// Serves until told to stop, then stops in phases.
@@ -238,9 +248,10 @@ impl Edge {
             }
             None => None,
         };
-        let registry =
-            registry.map(|listener| tokio::spawn(server::serve(listener, Arc::clone(&self.admin.registry))));
-        let admin = tokio::spawn(admin::serve(listeners, self.admin));
+        let Places { registry: places, admin: admin_places, .. } = self.places;
+        let registry = registry
+            .map(|listener| tokio::spawn(server::serve(listener, places, Arc::clone(&self.admin.registry))));
+        let admin = tokio::spawn(admin::serve(listeners, admin_places, self.admin));
         let own_work = [
             tokio::spawn(hooks::run(self.own.hooks, lifecycle.drain().clone())),
             tokio::spawn(scheduler::run(self.own.scheduler, lifecycle.drain().clone())),
@@ -277,8 +288,10 @@ fn watch(
     registry: &Arc<Registry>,
     store: Arc<Vitals>,
     process: Process,
+    connections: Vec<Arc<Connections>>,
 ) -> MonitorView {
     MonitorView {
+        connections,
         registry: Arc::clone(registry),
         metrics: Arc::clone(&shared.metrics),
         nodes: Arc::clone(&shared.nodes),

@@ -18,6 +18,7 @@ mod proxy;
 mod scheduler;
 mod secrets;
 mod shard;
+mod start_rate;
 mod tokens;
 mod usage;
 
@@ -54,7 +55,7 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", berth_common::shown::shown_lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

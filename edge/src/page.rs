@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::connections::Connections;
 use berth_common::lifecycle::Lifecycle;
 use berth_engine::PublicState;
 use berth_monitor::{Page, Process, Watched};
@@ -34,6 +35,8 @@ pub(crate) struct MonitorView {
     pub(crate) store: Arc<Vitals>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) heartbeats: Arc<Heartbeats>,
+    /// The connections of each listener.
+    pub(crate) connections: Vec<Arc<Connections>>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) process: Process,
 }
@@ -45,6 +48,7 @@ impl Watched for MonitorView {
             .with(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
         page.gauge("berth_edge_draining", "Whether the edge is told to end").is(self.is_draining());
         self.metrics.add_to(&mut page);
+        self.connections(&mut page);
         self.objects(&mut page).await;
         self.nodes(&mut page);
         self.store(&mut page);
@@ -69,6 +73,28 @@ impl Watched for MonitorView {
 impl MonitorView {
     fn is_draining(&self) -> bool {
         self.lifecycle.drain().is_cancelled()
+    }
+
+    fn connections(&self, page: &mut Page) {
+        let figures: Vec<_> = self.connections.iter().map(|connections| connections.figures()).collect();
+        let open = page.gauge("berth_edge_connections", "Open connections, by listener");
+        for of in &figures {
+            open.with(&[("listener", of.listener)], of.open);
+        }
+        let refused = page.counter(
+            "berth_edge_connections_refused_total",
+            "Connections that were closed at once, since the client or the listener had as many as it may",
+        );
+        for of in &figures {
+            refused.with(&[("listener", of.listener)], of.refused);
+        }
+        let closed = page.counter(
+            "berth_edge_connections_closed_total",
+            "Connections without a request that were closed, for another or since they waited too long",
+        );
+        for of in &figures {
+            closed.with(&[("listener", of.listener)], of.closed);
+        }
     }
 
     async fn objects(&self, page: &mut Page) {

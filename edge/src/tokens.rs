@@ -74,11 +74,6 @@ impl Tokens {
         self.lock().values().cloned().collect()
     }
 
-    /// What a token permits, if it is valid.
-    pub(crate) fn scope(&self, text: &str) -> Option<Scope> {
-        self.identify(text).map(|(_, scope)| scope)
-    }
-
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TokenId, TokenRecord>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,6 +113,10 @@ mod tests {
 
     use super::*;
 
+    fn scope(tokens: &Tokens, text: &str) -> Option<Scope> {
+        tokens.identify(text).map(|(_, scope)| scope)
+    }
+
     #[tokio::test]
     async fn a_token_is_valid_until_revoked_and_only_its_hash_is_stored() {
         let directory = tempfile::tempdir().unwrap();
@@ -127,12 +126,12 @@ mod tests {
         assert!(
             text.len() == TOKEN_PREFIX.len() + 64 && !format!("{:?}", store.tokens()).contains(&text[6..])
         );
-        assert_eq!(tokens.scope(&text), Some(Scope::Deploy));
-        assert_eq!((tokens.scope(""), tokens.scope(&text[..60])), (None, None));
+        assert_eq!(scope(&tokens, &text), Some(Scope::Deploy));
+        assert_eq!((scope(&tokens, ""), scope(&tokens, &text[..60])), (None, None));
         let again = Tokens::load(Arc::clone(&store) as Arc<dyn Store>).unwrap();
-        assert_eq!(again.scope(&text), Some(Scope::Deploy));
+        assert_eq!(scope(&again, &text), Some(Scope::Deploy));
         assert!(tokens.revoke(view.id).await.unwrap() && !tokens.revoke(view.id).await.unwrap());
-        assert_eq!(tokens.scope(&text), None);
+        assert_eq!(scope(&tokens, &text), None);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
+use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::wire::call::{InstanceStatus, Phase, Stop};
 
 use crate::context::{Config, Context, Ids};
 use crate::effect::Effect;
+use crate::ids::WaiterId;
 use crate::input::{Input, Kept, Now};
 use crate::object::{Object, SIGKILL, Standing};
 use crate::record::Record;
@@ -144,6 +145,16 @@ impl Engine {
     /// One object, if it is in memory.
     pub fn view(&self, id: ObjectId) -> Option<ObjectView> {
         self.objects.get(&id).and_then(|slot| slot.object.view())
+    }
+
+    /// The name of an object, if it is in memory.
+    pub fn key(&self, id: ObjectId) -> Option<&ObjectKey> {
+        self.objects.get(&id).map(|slot| slot.object.key())
+    }
+
+    /// The requests that wait for an object, in order of arrival, each with whether it may start an instance.
+    pub fn waiting(&self, id: ObjectId) -> Vec<(WaiterId, bool)> {
+        self.objects.get(&id).map(|slot| slot.object.waiting()).unwrap_or_default()
     }
 
     /// All objects in memory.

@@ -272,6 +272,14 @@ impl Object {
         }
     }
 
+    pub(crate) fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    pub(crate) fn waiting(&self) -> Vec<(WaiterId, bool)> {
+        self.waiters.all().collect()
+    }
+
     pub(crate) fn cancel(&mut self, id: WaiterId) {
         self.waiters.cancel(id);
     }

@@ -28,6 +28,17 @@ pub enum Refused {
         /// The resource and its limit.
         what: String,
     },
+    /// Too many objects that have never run were started.
+    #[error(
+        "this object has never run, and {whose} has started as many new ones as it may (start_rate); try again in {} s",
+        retry_ms.div_ceil(1000)
+    )]
+    StartRate {
+        /// Whose limit it is, in words.
+        whose: &'static str,
+        /// When one more may be started, in milliseconds from now.
+        retry_ms: u64,
+    },
     /// Its instances failed several times in a row, and the next start is later than the request can wait.
     #[error(
         "the object's container failed {failures} times in a row; it is started again in {} s at the earliest",

@@ -6,8 +6,10 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use berth_common::connections::{Connections, Limits, Place, SWEEP_INTERVAL};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -17,16 +19,21 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::page::{self, Page};
 
-/// Most connections at once; more wait in the kernel. A few collectors ask every few seconds.
-const MAX_CONNECTIONS: usize = 64;
-/// How long a request's head may take, so that silent connections do not block others.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Places of connections. A few collectors ask every few seconds, each with a connection of its own; one that asks for
+/// nothing has little time, and makes room for the next.
+const LIMITS: Limits = Limits {
+    total: 64,
+    per_client: 16,
+    anonymous: None,
+    head: Duration::from_secs(2),
+    idle: Duration::from_secs(2),
+};
 /// How long rendering a response may take. Collectors time out after ten seconds.
 const GATHER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest duration of a connection, for slow readers.
@@ -68,29 +75,45 @@ impl Monitor {
 
     /// Serves forever.
     pub async fn serve(self, watched: &impl Watched) -> Infallible {
+        let places = Connections::new("monitor", LIMITS, Box::new(|_| false));
         let mut connections = FuturesUnordered::new();
+        let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
-                accepted = self.0.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => connections.push(serve_one(stream, watched)),
+                accepted = self.0.accept() => match accepted {
+                    Ok((stream, peer)) => match places.admit(Some(peer.ip())) {
+                        Some(place) => connections.push(serve_one(stream, place, watched)),
+                        None => tracing::debug!(%peer, "no place for a connection to the monitor"),
+                    },
                     Err(error) => {
                         tracing::warn!(%error, "connection to the monitor not accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
                 Some(()) = connections.next() => {}
+                _ = sweeps.tick() => places.sweep(),
             }
         }
     }
 }
 
 /// Serves one request.
-async fn serve_one(stream: TcpStream, watched: &impl Watched) {
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(respond(&request, watched).await) });
+async fn serve_one(stream: TcpStream, place: Arc<Place>, watched: &impl Watched) {
+    let service = service_fn(|request| {
+        // To the end of the connection, which this is the only request of.
+        place.request().for_ever();
+        async move { Ok::<_, Infallible>(respond(&request, watched).await) }
+    });
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    server.header_read_timeout(None);
     server.max_buf_size(HEAD_BYTES).keep_alive(false);
     let served = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let served = async {
+        tokio::select! {
+            served = served => served.map_err(|error| error.to_string()),
+            () = place.lost() => Err("it waited too long, or made room for another".to_owned()),
+        }
+    };
     match timeout(CONNECTION_LIMIT, served).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "connection to the monitor ended"),
@@ -144,8 +167,6 @@ fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -228,12 +249,14 @@ mod tests {
     async fn those_who_say_nothing_make_room() {
         with_server(Daemon { ready: Ok(()) }, async |address| {
             let mut silent = Vec::new();
-            for _ in 0..MAX_CONNECTIONS {
+            for _ in 0..LIMITS.total * 2 {
                 silent.push(TcpStream::connect(address).await.unwrap());
             }
-            let began = Instant::now();
             assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-            assert!(began.elapsed() < HEAD_TIMEOUT * 2, "{:?}", began.elapsed());
+            let mut byte = [0];
+            for mut stream in silent {
+                assert_eq!(stream.read(&mut byte).await.unwrap_or(0), 0, "it has no time for ever");
+            }
         })
         .await;
     }

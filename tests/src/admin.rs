@@ -60,6 +60,14 @@ impl Admin {
         Ok(answer)
     }
 
+    /// What is at a path, where that is no JSON.
+    pub async fn text(&self, path: &str) -> Result<String> {
+        let ask = Ask::new(Method::GET, path, Bytes::new()).waiting(PATIENCE);
+        let (status, bytes) = self.client.exchange(ask).await?;
+        ensure!(status.is_success(), "GET {path}: {status}");
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Puts something at a path.
     pub async fn put(&self, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
         self.call(Method::PUT, path, body).await

@@ -33,6 +33,8 @@ pub struct App {
     pub entrypoint: Option<Vec<&'static str>>,
     /// Whether it may reach the internet.
     pub internet: bool,
+    /// Sections of its own, before all others.
+    pub first: &'static str,
     /// Lines of its own, in the class's section.
     pub more: &'static str,
     /// Memory of all instances together.
@@ -56,6 +58,7 @@ impl Default for App {
             max_instances: None,
             entrypoint: None,
             internet: false,
+            first: "",
             more: "",
             limit_memory: "100TB",
             env: BTreeMap::new(),
@@ -76,12 +79,13 @@ impl App {
             memory,
             disk,
             internet,
+            first,
             more,
             limit_memory,
             ..
         } = self;
         let mut text = format!(
-            "name = \"{name}\"\n\n[limits]\nmemory = \"{limit_memory}\"\nvcpu = 1000\ndisk = \"100TB\"\n\n[[containers]]\nclass_name = \"Hello\"\nimage = {image:?}\n\
+            "name = \"{name}\"\n\n{first}\n\n[limits]\nmemory = \"{limit_memory}\"\nvcpu = 1000\ndisk = \"100TB\"\n\n[[containers]]\nclass_name = \"Hello\"\nimage = {image:?}\n\
              instance_type = {{ vcpu = {vcpu}, memory = \"{memory}\", disk = \"{disk}\" }}\ndefault_port = 8080\n\
              sleep_after = \"{sleep_after}\"\nport_timeout = \"{port_timeout}\"\nenable_internet = {internet}\n{more}\n"
         );

@@ -75,20 +75,29 @@ impl Client {
 
     /// A whole answer to a request with any body.
     pub async fn exchange(&self, method: Method, path: &str, body: Body) -> Result<Answer> {
-        let response = self.send(method, path, body).await?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.with_context(|| format!("{path}: the answer broke off"))?.to_bytes();
-        let text = String::from_utf8_lossy(&body).into_owned();
-        Ok(Answer { status: head.status, headers: head.headers, text })
+        whole(path, self.send(method, path, body).await?).await
+    }
+
+    /// A whole answer over a connection that was made elsewhere, with headers of the request.
+    pub async fn over(
+        stream: std::net::TcpStream,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Answer> {
+        stream.set_nonblocking(true)?;
+        let mut request = Request::builder().uri(path).header(HOST, stream.peer_addr()?.to_string());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::new().boxed())?;
+        whole(path, send(TcpStream::from_std(stream)?, request).await?).await
     }
 
     /// An answer whose body is still to come. Dropping it closes the connection.
     pub async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>> {
         let stream = TcpStream::connect(self.address).await.context("connect to the edge")?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
         let request = Request::builder().method(&method).uri(path).header(HOST, self.address.to_string());
-        sender.send_request(request.body(body)?).await.with_context(|| format!("{method} {path}"))
+        send(stream, request.body(body)?).await.with_context(|| format!("{method} {path}"))
     }
 
     /// Sends bytes as they are, and reads until the server closes the connection.
@@ -101,4 +110,17 @@ impl Client {
         read.with_context(|| format!("the connection stayed open after {answer:?}"))??;
         Ok(answer)
     }
+}
+
+async fn send(stream: TcpStream, request: Request<Body>) -> Result<Response<Incoming>> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
+}
+
+async fn whole(path: &str, response: Response<Incoming>) -> Result<Answer> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.with_context(|| format!("{path}: the answer broke off"))?.to_bytes();
+    let text = String::from_utf8_lossy(&body).into_owned();
+    Ok(Answer { status: head.status, headers: head.headers, text })
 }

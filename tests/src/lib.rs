@@ -15,6 +15,7 @@ pub mod attack;
 pub mod bench;
 pub mod client;
 pub mod cluster;
+pub mod crowd;
 pub mod debian;
 pub mod disk;
 pub mod guide;

@@ -23,7 +23,7 @@ pub const PROBE: &str = "probe";
 pub const ALL: [&str; 5] = ["berth", "berth-agent", "berth-edge", HELLO, PROBE];
 
 /// The top of the repository.
-pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Where the programs were built.
 #[derive(Debug, Clone)]

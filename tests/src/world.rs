@@ -174,7 +174,7 @@ fn path(namespace: &str) -> PathBuf {
     PathBuf::from(NAMES).join(namespace)
 }
 
-fn add_address(namespace: &str, link: &str, address: &str) -> Result<()> {
+pub(crate) fn add_address(namespace: &str, link: &str, address: &str) -> Result<()> {
     let mut args = vec!["-n", namespace, "addr", "add", address, "dev", link];
     if address.contains(':') {
         // Usable at once, without duplicate address detection: there is no other machine.
@@ -183,7 +183,7 @@ fn add_address(namespace: &str, link: &str, address: &str) -> Result<()> {
     ip(&args)
 }
 
-fn ip(args: &[&str]) -> Result<()> {
+pub(crate) fn ip(args: &[&str]) -> Result<()> {
     let output =
         Command::new("ip").args(args).output().context("run `ip`; on Debian: apt-get install iproute2")?;
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -192,7 +192,10 @@ fn ip(args: &[&str]) -> Result<()> {
 }
 
 /// Runs a function on a thread that is in a namespace. Sockets that it opens stay in that namespace.
-fn within<T: Send + 'static>(namespace: &str, act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) fn within<T: Send + 'static>(
+    namespace: &str,
+    act: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let path = path(namespace);
     let thread = thread::spawn(move || {
         setns(File::open(&path)?, CloneFlags::CLONE_NEWNET)?;

@@ -266,7 +266,9 @@ impl Images {
             self.make_room(self.marks.low).await;
         }
         let result = self.attempt(layer, name, below, done).await;
-        if result.is_err() && self.is_full() && self.make_room(self.marks.low).await {
+        // What the attempt had unpacked is gone by now: the disk need not be full any more.
+        let full = result.as_ref().is_err_and(|failure| failure.full || self.is_full());
+        if full && self.make_room(self.marks.low).await {
             return self.attempt(layer, name, below, done).await;
         }
         result

@@ -78,30 +78,35 @@ pub(crate) struct Failure {
     text: String,
     /// Whether it is expected to go away by itself, such as a lost connection.
     transient: bool,
+    /// Whether there was no room, so that eviction may help.
+    full: bool,
 }
 
 impl Failure {
     /// A failure that needs a person, or a new image.
     fn permanent(text: impl Into<String>) -> Self {
-        Self { text: text.into(), transient: false }
+        Self { text: text.into(), transient: false, full: false }
     }
 
     /// A failure such as a lost connection.
     fn transient(text: impl Into<String>) -> Self {
-        Self { text: text.into(), transient: true }
+        Self { text: text.into(), transient: true, full: false }
+    }
+
+    /// The node's disk has no room.
+    fn full(text: impl Into<String>) -> Self {
+        Self { text: text.into(), transient: false, full: true }
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::permanent(match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                format!(
-                    "the disk of the node's state is full ({error}): make room, or lower --image-high-water"
-                )
-            }
-            _ => format!("the disk of the node's state failed: {error}"),
-        })
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::full(format!(
+                "the disk of the node's state is full ({error}): make room, or lower --image-high-water"
+            )),
+            _ => Self::permanent(format!("the disk of the node's state failed: {error}")),
+        }
     }
 }
 

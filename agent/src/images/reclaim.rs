@@ -55,7 +55,7 @@ impl Images {
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
             if let Some(used) = self.used_percent().filter(|used| *used >= stop_at) {
-                return Failure::permanent(format!(
+                return Failure::full(format!(
                     "unpacking stopped because the disk of the node's state is full ({used} %): make room, or raise \
                      --image-high-water"
                 ));

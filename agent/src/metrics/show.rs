@@ -39,7 +39,7 @@ impl Counts {
             .is(self.traffic.sent.get());
         let edges = self.edges.borrow();
         page.gauge("berth_agent_edges_connected", "Edges that are connected").is(edges.len());
-        page.gauge("berth_agent_edge_connections", "Their connections: one for each shard")
+        page.gauge("berth_agent_edge_connections", "Their connections: two for each shard")
             .is(edges.values().sum::<usize>());
     }
 }

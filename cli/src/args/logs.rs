@@ -24,6 +24,9 @@ pub(crate) struct Logs {
     /// Only the last lines, so many in all: up to 10000
     #[arg(long, value_name = "N")]
     pub(crate) tail: Option<u32>,
+    /// On a terminal too, pass on what containers write as it is, colours and control characters included
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) show: Show,
 }

@@ -47,7 +47,7 @@ async fn one(
     let Some(admin) = admin else { return Ok(digest.to_string()) };
     let repository = repository_of(&app.manifest.name, &class.name)?;
     let pushed = push(admin, &image, &repository, args.tag.as_ref()).await?;
-    eprintln!("{repository}@{digest}: {}", pushed.describe());
+    output::note!("{repository}@{digest}: {}", pushed.describe());
     let tag = args.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
     Ok(format!("{repository}{tag}@{digest}"))
 }

@@ -15,7 +15,7 @@ pub(crate) fn run(args: Certs) -> Result<()> {
             let key = certificate.with_extension("key");
             output::line(certificate.display())?;
             output::line(key.display())?;
-            eprintln!(
+            output::note!(
                 "Keep {} secret and backed up: whoever has it can let nodes and edges in.",
                 key.display()
             );

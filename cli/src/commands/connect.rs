@@ -66,6 +66,6 @@ async fn carry(admin: Admin, object: ObjectId, port: u16, mut client: TcpStream)
         anyhow::Ok(())
     };
     if let Err(error) = carried.await {
-        eprintln!("berth port-forward: {error:#}");
+        output::note!("berth port-forward: {error:#}");
     }
 }

@@ -16,7 +16,7 @@ pub(crate) async fn run(args: &Deploy) -> Result<()> {
     let app = App::in_directory(&args.dir)?;
     let admin = args.admin.edge()?;
     // Without --admin-socket the edge was found by search: show which one is changed.
-    eprintln!("deploying {} to the edge at {} ...", app.manifest.name, admin);
+    output::note!("deploying {} to the edge at {} ...", app.manifest.name, admin);
     let prefetch = Prefetch { nodes: args.wait_for, timeout: args.wait_timeout };
     let terms = Terms { prefetch, ..(&args.terms).into() };
     let deployed = interruptible(app.deploy(&admin, terms), LEFT).await?;

@@ -33,12 +33,12 @@ pub(crate) fn run(args: &Init) -> Result<()> {
     let source: Option<ImageSource> = args.image.parse().ok();
     let missing = matches!(source, Some(ImageSource::Path(path)) if !args.dir.join(&path).exists());
     if missing {
-        eprintln!(
+        output::note!(
             "next: put a static binary at {}, or name another image in it; then: berth dev",
             args.image
         );
     } else {
-        eprintln!("next: berth dev {}", args.dir.display());
+        output::note!("next: berth dev {}", args.dir.display());
     }
     Ok(())
 }

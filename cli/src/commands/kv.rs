@@ -1,6 +1,6 @@
 //! `berth kv`: the stored values of objects.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use anyhow::{Context, Result};
 use berth_api::client::encode;
@@ -18,7 +18,7 @@ pub(crate) async fn run(command: Kv) -> Result<()> {
     match command {
         Kv::Get(key) => {
             let value = key.admin.edge()?.bytes(&path(&key)?).await?;
-            Ok(io::stdout().write_all(&value)?)
+            Ok(output::bytes(&value)?)
         }
         Kv::Put { key, value } => {
             let value = value.map_or_else(from_stdin, |value| Ok(value.into_bytes()))?;

@@ -1,9 +1,8 @@
 //! `berth logs`: the output of containers, past and live.
 //!
-//! Containers may write anything, and it is shown on a terminal: control characters are shown as their codes. `--json`
-//! passes everything on unchanged.
+//! Containers may write anything: on a terminal control characters are shown as their codes, unless `--raw` asks for
+//! them. Elsewhere, and with `--json`, everything is passed on unchanged.
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use berth_api::client::encode;
 use berth_api::logs::{LogLine, LogObject};
 use berth_common::ids::AppName;
+use berth_common::shown::shown;
 use berth_common::wire::logs::LogStream;
 
 use super::containers::object_id;
@@ -47,12 +47,12 @@ fn path(args: &Logs) -> Result<String> {
 
 async fn show(admin: &Admin, path: &str, args: &Logs) -> Result<()> {
     let mut lines = admin.lines(path).await?;
-    let colours = colours();
+    let look = Look { escapes: io::stdout().is_terminal() && !args.raw, ..Look::of_stdout() };
     loop {
         let next = lines.next().await;
         match next.with_context(|| format!("the edge at {admin} is gone"))? {
             Some(lines) if args.show.json => print(lines.iter().map(|line| line_of(line)))?,
-            Some(lines) => print(lines.iter().map(|line| human(line, colours, true)))?,
+            Some(lines) => print(lines.iter().map(|line| human(line, look, true)))?,
             None if args.follow => bail!("the edge at {admin} is gone: it ended the answer"),
             None => return Ok(()),
         }
@@ -85,32 +85,45 @@ pub(crate) async fn follow_app(admin: &Admin, app: &AppName) {
 
 async fn follow_once(admin: &Admin, path: &str) -> Result<()> {
     let mut lines = admin.lines(path).await?;
-    let colours = colours();
+    let look = Look::of_stdout();
     while let Some(lines) = lines.next().await? {
-        print(lines.iter().map(|line| human(line, colours, false)))?;
+        print(lines.iter().map(|line| human(line, look, false)))?;
     }
     Ok(())
 }
 
-/// Whether to use colours: standard output is a terminal, and NO_COLOR is not set.
-fn colours() -> bool {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stdout().is_terminal() && !unwanted
+/// How lines are shown.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    colours: bool,
+    /// Control characters are shown as their codes.
+    escapes: bool,
+}
+
+impl Look {
+    /// Both on a terminal; colours only unless NO_COLOR is set.
+    fn of_stdout() -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let terminal = io::stdout().is_terminal();
+        Self { colours: terminal && !unwanted, escapes: terminal }
+    }
 }
 
 /// A line for people.
-fn human(line: &[u8], colours: bool, with_time: bool) -> Result<String> {
+fn human(line: &[u8], look: Look, with_time: bool) -> Result<String> {
     let line: LogLine =
         serde_json::from_slice(line).context("a line of the answer is not what this version expects")?;
     let whose = match &line.object {
         Some(LogObject { class, name, .. }) => format!("{class}/{name}"),
         None => line.node.to_string(),
     };
-    let (whose, text, stream) = (escape_controls(&whose), escape_controls(&line.text), line.stream.name());
+    let text = if look.escapes { shown(&line.text) } else { line.text.as_str().into() };
+    let (whose, stream) =
+        (if look.escapes { shown(&whose) } else { whose.as_str().into() }, line.stream.name());
     let time = UNIX_EPOCH.checked_add(Duration::from_millis(line.time_ms)).filter(|_| with_time);
     let time = time.map(|time| format!("{} ", humantime::format_rfc3339_millis(time))).unwrap_or_default();
     let (before, behind) = match line.stream {
-        _ if !colours => ("", ""),
+        _ if !look.colours => ("", ""),
         LogStream::Stderr => (STDERR, PLAIN),
         LogStream::Berth => (REMARK, PLAIN),
         _ => ("", ""),
@@ -118,24 +131,15 @@ fn human(line: &[u8], colours: bool, with_time: bool) -> Result<String> {
     Ok(format!("{before}{time}{whose} {stream} {text}{behind}"))
 }
 
-/// A text with control characters and marks of writing direction replaced by their escapes.
-fn escape_controls(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(affects_terminal) {
-        return text.into();
-    }
-    let shown = |c: char| if affects_terminal(c) { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect::<String>().into()
-}
-
-fn affects_terminal(c: char) -> bool {
-    let direction =
-        matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    (c.is_control() && c != '\t') || direction
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PIPE: Look = Look { colours: false, escapes: false };
+
+    fn terminal() -> Look {
+        Look { colours: true, escapes: true }
+    }
 
     fn line(stream: &str, text: &str) -> Vec<u8> {
         let line = serde_json::json!({
@@ -147,20 +151,22 @@ mod tests {
 
     #[test]
     fn a_line_is_shown_with_its_time_object_and_stream() {
-        let shown = human(&line("stdout", "hi"), false, true).unwrap();
+        let shown = human(&line("stdout", "hi"), PIPE, true).unwrap();
         assert_eq!(shown, "2026-01-31T12:00:00.123Z Hello/7 stdout hi");
-        assert_eq!(human(&line("stdout", "hi"), true, false).unwrap(), "Hello/7 stdout hi");
-        assert_eq!(human(&line("stderr", "hi"), true, false).unwrap(), "\x1b[33mHello/7 stderr hi\x1b[0m");
+        assert_eq!(human(&line("stdout", "hi"), terminal(), false).unwrap(), "Hello/7 stdout hi");
+        assert_eq!(
+            human(&line("stderr", "hi"), terminal(), false).unwrap(),
+            "\x1b[33mHello/7 stderr hi\x1b[0m"
+        );
         let remark = br#"{"time_ms":0,"stream":"berth","text":"gone","node":"n1"}"#;
-        assert_eq!(human(remark, false, false).unwrap(), "n1 berth gone");
+        assert_eq!(human(remark, PIPE, false).unwrap(), "n1 berth gone");
     }
 
     #[test]
-    fn a_container_does_not_steer_the_terminal() {
-        let hostile = "a\x1b]0;title\x07\x1b[2J\r\u{9b}31mb\u{202e}c\td\u{7f}";
-        let shown = escape_controls(hostile);
-        assert_eq!(shown, r"a\u{1b}]0;title\u{7}\u{1b}[2J\r\u{9b}31mb\u{202e}c".to_owned() + "\td\\u{7f}");
-        assert!(matches!(escape_controls("größe 日本\t✓"), Cow::Borrowed(_)));
+    fn a_container_does_not_steer_the_terminal_unless_its_bytes_are_wanted() {
+        let hostile = line("stdout", "a\x1b[2J\u{202e}b");
+        assert_eq!(human(&hostile, terminal(), false).unwrap(), r"Hello/7 stdout a\u{1b}[2J\u{202e}b");
+        assert_eq!(human(&hostile, PIPE, false).unwrap(), "Hello/7 stdout a\x1b[2J\u{202e}b");
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn ask_user() -> Result<String> {
             "which user? Name it with --username, and give the password by --password-stdin"
         )));
     }
-    eprint!("user: ");
+    output::question("user: ");
     io::stderr().flush()?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;

@@ -31,7 +31,7 @@ async fn create(name: &str, scope: ScopeArg, show: &Show) -> Result<()> {
     if show.json {
         return output::json(&made);
     }
-    eprintln!(
+    output::note!(
         "Keep it secret; it is not shown again. Give it to berth in BERTH_ADMIN_TOKEN or --admin-token-file."
     );
     Ok(output::line(made["token"].as_str().unwrap_or_default())?)

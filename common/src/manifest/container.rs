@@ -109,6 +109,7 @@ fn read_class(
     let disk_in_memory = section.get("disk_in_memory");
     let disk_in_memory = optional(disk_in_memory, |value| values::boolean(report, value));
     let start_boost = optional(section.get("start_boost"), |value| start_boost(report, value));
+    refuse_large_boost(report, section.get("start_boost"), start_boost, resources);
     let enable_internet = section.get("enable_internet");
     let enable_internet = optional(enable_internet, |value| values::boolean(report, value));
     let manual_start = section.get("manual_start");
@@ -194,6 +195,21 @@ fn start_boost(report: &mut Report<'_>, value: &Value<'_>) -> Option<Option<Star
             report.wrong(value.span().start, format!("found {}; expected {expected}", kind(value)));
             None
         }
+    }
+}
+
+/// A boost is bounded by what the container has afterwards.
+fn refuse_large_boost(
+    report: &mut Report<'_>,
+    value: Option<&Value<'_>>,
+    boost: Option<Option<Option<StartBoost>>>,
+    resources: Option<Option<Resources>>,
+) {
+    let resources = resources.map(|resources| resources.or_else(|| Resources::of_type("lite")));
+    if let (Some(value), Some(Some(Some(boost))), Some(Some(resources))) = (value, boost, resources)
+        && let Some(fault) = boost.fault(&resources)
+    {
+        report.wrong(value.span().start, format!("start_boost: {fault}"));
     }
 }
 

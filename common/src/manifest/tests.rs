@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::image::Digest;
-use crate::spec::{Action, NameSource, RouteSpec};
+use crate::spec::{Action, NameSource, Rate, RouteSpec};
 
 fn parse(text: &str) -> Result<Manifest, Problems> {
     Manifest::parse(Path::new("berth.toml"), text)
@@ -96,6 +96,10 @@ fn a_start_boost_is_off_or_of_ones_own() {
     assert_eq!(boost("true").unwrap(), Some(StartBoost::default()));
     let own = StartBoost { cpu_sixteenths: 8, at_most: Duration::from_secs(3) };
     assert_eq!(boost("{ vcpu = 0.5, at_most = \"3s\" }").unwrap(), Some(own));
+    // Of a container with 1/16 vCPU.
+    assert!(boost("{ vcpu = 1, at_most = \"3s\" }").is_ok());
+    let said = boost("{ vcpu = 250, at_most = \"3s\" }").unwrap_err().to_string();
+    assert!(said.contains("with 0.0625 vCPU may start with 1 vCPU at most"), "{said}");
     let said = boost("{ vcpu = 0.3, at_most = \"2m\", x = 1 }").unwrap_err().to_string();
     assert_eq!(said.lines().count(), 3, "{said}");
 }
@@ -435,6 +439,27 @@ fn variables_of_the_app_are_those_of_each_class_that_has_no_own() {
     let manifest = with("env = { A = \"own\" }", "[vars]\nA = \"all\"\nB = \"all\"").unwrap();
     let env = &manifest.classes[0].env;
     assert_eq!((env["A"].as_str(), env["B"].as_str()), ("own", "all"));
+}
+
+#[test]
+fn new_objects_have_a_rate_that_can_be_changed_and_turned_off() {
+    let of = |text: &str| with("", &format!("[start_rate]\n{text}")).map(|manifest| manifest.start_rate);
+    let rate = |per_minute, burst| Some(Rate { per_minute, burst });
+    assert_eq!(with("", "").unwrap().start_rate, StartRates::default());
+    assert_eq!(StartRates::default().per_address, rate(60, 120));
+    let all =
+        of("per_address = \"off\"\nper_class = { per_minute = 5 }\nper_app = { per_minute = 7, burst = 1 }");
+    let expected = StartRates { per_address: None, per_class: rate(5, 10), per_app: rate(7, 1) };
+    assert_eq!(all.unwrap(), expected);
+    for bad in [
+        "per_address = 60",
+        "per_address = \"on\"",
+        "per_app = { burst = 1 }",
+        "per_class = { per_minute = 0 }",
+        "x = 1",
+    ] {
+        assert!(of(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]

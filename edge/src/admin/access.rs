@@ -8,7 +8,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use berth_registry::server;
+use berth_common::connections::Place;
+use berth_registry::server::{self, TokenLookup};
 use berth_store::Scope;
 
 use super::Admin;
@@ -31,10 +32,11 @@ pub(super) struct Caller(Scope);
 pub(super) async fn identify(
     State(admin): State<Arc<Admin>>,
     Extension(peer): Extension<Peer>,
+    Extension(place): Extension<Arc<Place>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match caller(&admin, peer, request.headers()) {
+    match caller(&admin, peer, &place, request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -43,7 +45,7 @@ pub(super) async fn identify(
     }
 }
 
-fn caller(admin: &Admin, peer: Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
+fn caller(admin: &Admin, peer: Peer, place: &Arc<Place>, headers: &HeaderMap) -> Result<Caller, Problem> {
     match peer {
         Peer::Local { uid } if uid == 0 || uid == nix::unistd::geteuid().as_raw() => Ok(Caller(Scope::Admin)),
         Peer::Local { uid } => {
@@ -54,14 +56,24 @@ fn caller(admin: &Admin, peer: Peer, headers: &HeaderMap) -> Result<Caller, Prob
         Peer::Network => {
             let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
             let token = token.and_then(|value| value.strip_prefix("Bearer "));
-            let scope = token.and_then(|token| admin.tokens.scope(token.trim()));
-            scope.map(Caller).ok_or_else(|| {
-                let detail = "a token is needed: `berth token create` makes one, on the edge's machine";
-                Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail)
-                    .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"berth\""))
-            })
+            let known = token.and_then(|token| admin.tokens.identify(token.trim()));
+            let (id, scope) = known.ok_or_else(no_token)?;
+            // From now on the connection counts as the token's, and not as a stranger's.
+            if place.authenticated(id.number()) { Ok(Caller(scope)) } else { Err(too_many_connections()) }
         }
     }
+}
+
+fn no_token() -> Problem {
+    let detail = "a token is needed: `berth token create` makes one, on the edge's machine";
+    Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail)
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"berth\""))
+}
+
+fn too_many_connections() -> Problem {
+    let detail = "the token has as many connections as one may have: close some, or use another token";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many connections", detail)
+        .with_header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 /// Passes the client's scope on to the registry.

@@ -23,10 +23,8 @@ type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
 /// The representation of an app.
 fn view(history: &AppHistory) -> AppView {
     let current = history.current();
-    let mut spec = current.spec.clone();
-    let values = spec.classes.values_mut().flat_map(|class| class.recipe.env.values_mut());
-    values.for_each(String::clear);
-    AppView { name: spec.name.clone(), version: current.version, created_ms: current.created_ms, spec }
+    let (version, created_ms) = (current.version, current.created_ms);
+    AppView { name: current.spec.name.clone(), version, created_ms, spec: (&current.spec).into() }
 }
 
 /// Lists the apps that are deployed.
@@ -166,16 +164,38 @@ impl Admin {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use berth_common::spec::{Action, CronSpec, RequestAction};
     use berth_store::fixtures::app;
 
     use super::*;
 
     #[test]
-    fn values_of_the_environment_are_not_shown() {
+    fn values_are_not_shown_wherever_they_are() {
         let mut spec = app("a", &[]);
-        let class = spec.classes.values_mut().next().unwrap();
-        class.recipe.env.insert("KEY".to_owned(), "very secret".to_owned());
-        let shown = serde_json::to_string(&view(&AppHistory::begin(spec, 1))).unwrap();
-        assert!(shown.contains("KEY") && !shown.contains("very secret"));
+        let (name, class) = spec.classes.iter_mut().next().unwrap();
+        let env = |name: &str| BTreeMap::from([(name.to_owned(), "very secret".to_owned())]);
+        class.recipe.env = env("OF_CLASS");
+        class.callbacks.insert("clean".parse().unwrap(), Action::Start { env: env("OF_CALLBACK") });
+        let (method, path) = ("POST".to_owned(), "/run".to_owned());
+        let body = Some("very secret".to_owned());
+        let request = Action::Request(RequestAction { method, path, body, port: None });
+        class.callbacks.insert("ask".parse().unwrap(), request);
+        let action = Action::Start { env: env("OF_CRON") };
+        let (class, object) = (name.clone(), "o".parse().unwrap());
+        spec.crons.push(CronSpec { cron: "* * * * *".parse().unwrap(), class, object, action });
+        let whole = serde_json::to_value(&spec).unwrap();
+        let shown = serde_json::to_value(view(&AppHistory::begin(spec, 1))).unwrap();
+        let text = shown.to_string();
+        assert!(
+            ["OF_CLASS", "OF_CALLBACK", "OF_CRON", "/run"].iter().all(|name| text.contains(name)),
+            "{text}"
+        );
+        assert!(!text.contains("very secret"), "{text}");
+        // But for the values, both have one shape, which clients of earlier versions read.
+        let without = whole.to_string().replace("very secret", "");
+        let read: AppSpec = serde_json::from_value(shown["spec"].clone()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), serde_json::from_str::<Value>(&without).unwrap());
     }
 }

@@ -96,7 +96,7 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, Body(order): Body<Sta
         allow(order.on(state(view.state)))?;
     }
     let class = apply(order, class)?;
-    let hold = admin.mailbox(id).acquire(admin.waiters.next(), id, key, Arc::new(class)).await?;
+    let hold = admin.mailbox(id).acquire(admin.waiters.next(), id, key, Arc::new(class), None).await?;
     // The hold ends here; the container sleeps as after any request.
     drop(hold);
     admin.view(id).await

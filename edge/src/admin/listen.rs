@@ -12,13 +12,10 @@ use anyhow::Context;
 use axum::Extension;
 use axum::middleware::{from_fn, from_fn_with_state};
 use berth_common::accept::accept_loop;
+use berth_common::connections::{Anonymous, Connections, Limits, Place, StandsForMany};
 use berth_registry::server;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
 use super::Admin;
@@ -29,14 +26,34 @@ use crate::http::tls;
 
 /// Mode of the socket: only its owner may connect.
 const SOCKET_MODE: u32 = 0o600;
-/// Most connections at once of each listener; more wait in the kernel's backlog.
-const MAX_CONNECTIONS: usize = 512;
-/// Longest TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for a whole request head, and so how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest head of a request, in bytes.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Places of the network listener's connections. People and programs with tokens have a few each, watchers among them;
+/// the bound on all of them is that on descriptors and buffers, and one token has no more than half.
+const NETWORK_LIMITS: Limits = Limits {
+    total: 512,
+    per_client: 256,
+    anonymous: Some(Anonymous { total: 128, per_address: 32 }),
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(60),
+};
+/// Places of the socket's connections, which only the edge's own user and root can make.
+const LOCAL_LIMITS: Limits = Limits { anonymous: None, ..NETWORK_LIMITS };
+
+/// The connections of both listeners.
+#[derive(Clone)]
+pub(crate) struct Places {
+    pub(crate) local: Arc<Connections>,
+    pub(crate) network: Arc<Connections>,
+}
+
+impl Places {
+    /// None so far; those of addresses that stand for many clients are not limited by address.
+    pub(crate) fn new(stands_for_many: StandsForMany) -> Self {
+        Self {
+            local: Connections::new("admin_socket", LOCAL_LIMITS, Box::new(|_| true)),
+            network: Connections::new("admin", NETWORK_LIMITS, stands_for_many),
+        }
+    }
+}
 
 /// The bound listeners.
 pub(crate) struct Listeners {
@@ -84,7 +101,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves the API for as long as it is polled.
-pub(crate) async fn serve(listeners: Listeners, admin: Admin) {
+pub(crate) async fn serve(listeners: Listeners, places: Places, admin: Admin) {
     let admin = Arc::new(admin);
     let images = server::routes(Arc::clone(&admin.registry)).layer(from_fn(access::to_registry));
     let routes = super::router()
@@ -97,53 +114,50 @@ pub(crate) async fn serve(listeners: Listeners, admin: Admin) {
         .layer(from_fn_with_state(Arc::clone(&admin), metrics::count))
         .with_state(admin);
     let Listeners { local, network } = listeners;
-    let local = accept_local(local, routes.clone());
+    let local = accept_local(local, &places.local, routes.clone());
     match network {
         None => local.await,
-        Some((listener, tls)) => drop(tokio::join!(local, accept_network(listener, tls, routes))),
+        Some((listener, tls)) => {
+            tokio::join!(local, accept_network(listener, tls, &places.network, routes));
+        }
     }
 }
 
-async fn accept_local(listener: UnixListener, routes: axum::Router) {
+async fn accept_local(listener: UnixListener, places: &Arc<Connections>, routes: axum::Router) {
     let accept = async || {
         let (stream, _) = listener.accept().await?;
-        Ok((stream.peer_cred()?.uid(), stream))
+        Ok(((stream.peer_cred()?.uid(), stream), None))
     };
-    let serve = |(uid, stream), permit| {
-        tokio::spawn(serve_one(stream, Peer::Local { uid }, routes.clone(), permit));
+    let serve = |(uid, stream), place| {
+        tokio::spawn(serve_one(stream, None, Peer::Local { uid }, place, routes.clone()));
     };
-    accept_loop("admin socket", MAX_CONNECTIONS, accept, serve).await;
+    accept_loop(places, accept, serve).await;
 }
 
-async fn accept_network(listener: TcpListener, tls: TlsAcceptor, routes: axum::Router) {
-    let serve = |(stream, address), permit| {
-        let (handshake, routes) = (tls.accept(stream), routes.clone());
-        tokio::spawn(async move {
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                Ok(Ok(stream)) => serve_one(stream, Peer::Network, routes, permit).await,
-                Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(%address, "TLS handshake timed out"),
-            }
-        });
+async fn accept_network(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    places: &Arc<Connections>,
+    routes: axum::Router,
+) {
+    let accept = async || {
+        let (stream, address) = listener.accept().await?;
+        Ok((stream, Some(address.ip())))
     };
-    accept_loop("admin TLS", MAX_CONNECTIONS, || listener.accept(), serve).await;
+    let serve = |stream, place| {
+        tokio::spawn(serve_one(stream, Some(tls.clone()), Peer::Network, place, routes.clone()));
+    };
+    accept_loop(places, accept, serve).await;
 }
 
 async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    tls: Option<TlsAcceptor>,
     peer: Peer,
+    place: Arc<Place>,
     routes: axum::Router,
-    _permit: OwnedSemaphorePermit,
 ) {
-    let service = TowerToHyperService::new(routes.layer(Extension(peer)));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
+    if let Err(error) = server::serve_connection(stream, tls, place, routes.layer(Extension(peer))).await {
         tracing::debug!(?peer, %error, "connection to the admin API ended");
     }
 }

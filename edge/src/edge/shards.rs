@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use berth_common::connections::Connections;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::close;
 use berth_engine::Record;
@@ -17,6 +18,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::http::forwarded::Trust;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::prepared::PreparedContainers;
@@ -30,6 +32,7 @@ use crate::shard::objects::{self, Change, Inbox, Mailbox, Objects};
 use crate::shard::unread::Unread;
 use crate::shard::wakes::Wakes;
 use crate::shard::{Shards, WorkQueue, tunnel};
+use crate::start_rate::StartLimits;
 
 /// Longest wait for the close of the connections to reach the nodes.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -42,9 +45,13 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) router: Arc<CurrentRouter>,
+    pub(crate) trust: Arc<Trust>,
+    /// The places of all clients' connections.
+    pub(crate) connections: Arc<Connections>,
     /// The containers that nodes are to keep prepared.
     pub(crate) prepared: PreparedContainers,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) start_limits: Arc<StartLimits>,
     /// Receives changed objects.
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     /// Wakes the hook delivery for objects with new events.
@@ -96,6 +103,7 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
         links: Arc::clone(&links),
         gone: Box::new(move |instance| connections.forget(instance)),
         secrets: Arc::clone(&shared.secrets),
+        start_limits: shared.start_limits,
         changes: shared.changes.clone(),
         wakes: shared.wakes.clone(),
         metrics: Arc::clone(&shared.metrics),
@@ -108,6 +116,7 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
     parts.spawn(beat(Arc::clone(&shared.heartbeats), own.index));
     let proxy = Arc::new(Proxy {
         shard: own.index,
+        trust: shared.trust,
         router: shared.router,
         shards: shared.shards,
         objects: own.mailbox,
@@ -119,7 +128,7 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
     });
     parts.spawn(own.work.serve(lifecycle.clone(), Arc::clone(&proxy)));
     let listener = tokio::net::TcpListener::from_std(own.listener).context("the listening socket")?;
-    lifecycle.spawn(listener::listen(listener, proxy, lifecycle.clone()));
+    lifecycle.spawn(listener::listen(listener, shared.connections, proxy, lifecycle.clone()));
 
     let ended = tokio::select! {
         // When the edge stops, tasks end by themselves; only an earlier end is an error.

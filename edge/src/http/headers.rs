@@ -1,23 +1,19 @@
 //! Rewrites headers on the way through: hop-by-hop headers are removed in both directions (RFC 9110 §7.6.1), and
 //! headers that only the edge may set (who the client is) are replaced. Everything else passes unchanged.
 
-use std::net::{IpAddr, SocketAddr};
-
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
+
+use super::forwarded::Client;
 
 /// Headers of callbacks, which the scheduler sets. Removed from requests of clients.
 pub(crate) const CALLBACK: HeaderName = HeaderName::from_static("berth-callback");
 pub(crate) const SCHEDULED_MS: HeaderName = HeaderName::from_static("berth-scheduled-ms");
 pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("berth-attempt");
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Hop-by-hop headers. `trailer` stays: it announces the trailers of a chunked body, which pass through.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -31,18 +27,13 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// Headers of clients that must not be trusted, or that the edge handles itself.
-const NOT_FROM_CLIENTS: [HeaderName; 9] = [
-    ATTEMPT,
-    CALLBACK,
-    SCHEDULED_MS,
-    HeaderName::from_static("cf-container-target-port"),
-    FORWARDED,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
-    EXPECT,
-];
+/// Beginnings of names that only the edge, or something before it that is trusted, may set: callbacks' headers, what
+/// Cloudflare tells of a client, and where a request comes from.
+const NOT_FROM_CLIENTS_PREFIXES: [&str; 3] = ["berth-", "cf-", "x-forwarded-"];
+
+/// Other names of that kind, and what the edge handles itself. (`Proxy` becomes the variable `HTTP_PROXY` in CGI.)
+const NOT_FROM_CLIENTS: [&str; 7] =
+    ["expect", "forwarded", "proxy", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-real-ip"];
 
 /// Why a request is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +63,7 @@ pub(crate) fn is_websocket(protocol: &HeaderValue) -> bool {
 /// Turns a client's request into the one that is sent to the instance.
 pub(crate) fn prepare_request<B>(
     request: &mut Request<B>,
-    peer: SocketAddr,
+    client: &Client,
     upgrade: Option<HeaderValue>,
 ) -> Result<(), BadRequest> {
     if request.method() == http::Method::CONNECT {
@@ -83,12 +74,8 @@ pub(crate) fn prepare_request<B>(
     *request.version_mut() = Version::HTTP_11;
     let headers = request.headers_mut();
     strip_hop_by_hop(headers);
-    for name in &NOT_FROM_CLIENTS {
-        headers.remove(name);
-    }
-    headers.insert(X_FORWARDED_FOR, forwarded_for(peer.ip()));
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    headers.insert(X_FORWARDED_HOST, host);
+    strip_untrusted(headers);
+    client.describe(headers, host);
     if let Some(protocol) = upgrade {
         insert_upgrade(headers, protocol);
     }
@@ -139,10 +126,33 @@ fn to_origin_form(uri: &mut Uri) {
     }
 }
 
-fn forwarded_for(peer: IpAddr) -> HeaderValue {
-    // An address consists of letters, digits, dots and colons: always a valid header value.
-    HeaderValue::from_str(&peer.to_canonical().to_string())
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+/// Filters a client's trailers as its headers are: a server may merge them.
+pub(crate) fn prepare_request_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    strip_untrusted(trailers);
+    trailers.remove(HOST);
+}
+
+/// Filters an instance's trailers.
+pub(crate) fn prepare_response_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+}
+
+/// Removes what clients must not set.
+fn strip_untrusted(headers: &mut HeaderMap) {
+    let untrusted = |name: &&HeaderName| !may_come_from_clients(name.as_str());
+    let names: Vec<HeaderName> = headers.keys().filter(untrusted).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Whether clients may set this header. One with anything but letters, digits and `-` in its name they may not: servers
+/// that make variables of names (CGI, WSGI, Rack, PHP) take `x_forwarded_for` for `x-forwarded-for`.
+fn may_come_from_clients(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !NOT_FROM_CLIENTS.contains(&name)
+        && !NOT_FROM_CLIENTS_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -175,7 +185,12 @@ fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forwarded::{Trust, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
     use super::*;
+
+    fn client(peer: &str) -> Client {
+        Trust::default().client(peer.parse().unwrap(), &HeaderMap::new())
+    }
 
     fn request(headers: &[(&str, &str)]) -> Request<()> {
         let mut builder = Request::builder().uri("/a%2Fb/../c?x=%20&y");
@@ -188,7 +203,7 @@ mod tests {
     fn prepared(headers: &[(&str, &str)]) -> Request<()> {
         let mut request = request(headers);
         let upgrade = wanted_upgrade(&request);
-        prepare_request(&mut request, "[::ffff:192.0.2.7]:1".parse().unwrap(), upgrade).unwrap();
+        prepare_request(&mut request, &client("::ffff:192.0.2.7"), upgrade).unwrap();
         request
     }
 
@@ -228,6 +243,56 @@ mod tests {
         assert_eq!((value("forwarded"), value("cf-container-target-port")), (None, None));
     }
 
+    /// As servers name variables after headers.
+    fn variable(name: &str) -> String {
+        name.to_uppercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), "_")
+    }
+
+    #[test]
+    fn no_name_that_the_edge_sets_or_removes_comes_from_a_client_in_any_spelling() {
+        let own = [CALLBACK, SCHEDULED_MS, ATTEMPT, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+        let more = [
+            "forwarded",
+            "x-forwarded-port",
+            "x-forwarded-server",
+            "x-forwarded-ssl",
+            "x-real-ip",
+            "true-client-ip",
+            "cf-connecting-ip",
+            "cf-container-target-port",
+            "proxy",
+        ];
+        for name in own.iter().map(HeaderName::as_str).chain(more) {
+            let first = name.replacen('-', "_", 1);
+            let spellings =
+                [name.to_owned(), name.to_uppercase(), first, name.replace('-', "_"), name.replace('-', ".")];
+            for spelling in &spellings {
+                let mut request = prepared(&[("host", "h"), (spelling, "forged"), ("x-kept", "yes")]);
+                let forged = |headers: &HeaderMap| headers.values().any(|value| value == "forged");
+                assert!(!forged(request.headers()), "{spelling}: {:?}", request.headers());
+                let edges = request.headers().keys().filter(|key| variable(key.as_str()) == variable(name));
+                assert!(edges.count() <= 1, "{spelling}");
+                assert_eq!(request.headers()["x-kept"], "yes");
+                let spelling = HeaderName::from_bytes(spelling.as_bytes()).unwrap();
+                request.headers_mut().insert(spelling, HeaderValue::from_static("forged"));
+                prepare_request_trailers(request.headers_mut());
+                assert!(!forged(request.headers()), "{name} as a trailer");
+            }
+        }
+    }
+
+    #[test]
+    fn trailers_hold_no_hop_by_hop_headers() {
+        for prepare in [prepare_request_trailers, prepare_response_trailers] {
+            let mut trailers = HeaderMap::new();
+            for name in ["connection", "transfer-encoding", "keep-alive", "x-checksum", "x-hop"] {
+                trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("x-hop"));
+            }
+            prepare(&mut trailers);
+            assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-checksum"]);
+        }
+    }
+
     #[test]
     fn host_path_and_query_pass_unchanged() {
         let request = prepared(&[("host", "Some.Host:99")]);
@@ -239,7 +304,7 @@ mod tests {
     fn an_absolute_target_becomes_the_origins() {
         let mut request = request(&[("host", "other")]);
         *request.uri_mut() = "http://real:8/p?q".parse().unwrap();
-        prepare_request(&mut request, "192.0.2.1:1".parse().unwrap(), None).unwrap();
+        prepare_request(&mut request, &client("192.0.2.1"), None).unwrap();
         assert_eq!(
             (request.uri().to_string().as_str(), &request.headers()["host"]),
             ("/p?q", &HeaderValue::from_static("real:8"))
@@ -248,13 +313,13 @@ mod tests {
 
     #[test]
     fn a_host_is_there_exactly_once() {
-        let peer = "192.0.2.1:1".parse().unwrap();
-        assert_eq!(prepare_request(&mut request(&[]), peer, None), Err(BadRequest::Host));
+        let peer = client("192.0.2.1");
+        assert_eq!(prepare_request(&mut request(&[]), &peer, None), Err(BadRequest::Host));
         let mut two = request(&[("host", "a"), ("host", "b")]);
-        assert_eq!(prepare_request(&mut two, peer, None), Err(BadRequest::Host));
+        assert_eq!(prepare_request(&mut two, &peer, None), Err(BadRequest::Host));
         let mut old = request(&[]);
         *old.version_mut() = Version::HTTP_10;
-        assert_eq!(prepare_request(&mut old, peer, None), Ok(()));
+        assert_eq!(prepare_request(&mut old, &peer, None), Ok(()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! know objects, nodes, or routes.
 
 pub(crate) mod exchange;
+pub(crate) mod forwarded;
 pub(crate) mod frames;
 pub(crate) mod headers;
 pub(crate) mod tls;

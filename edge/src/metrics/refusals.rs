@@ -13,6 +13,7 @@ pub(crate) enum Reason {
     ClassLimit,
     AppLimit,
     CrashLoop,
+    StartRate,
     ManualStart,
     Ended,
     StartTimeout,
@@ -35,7 +36,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 27] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::NoName,
@@ -44,6 +45,7 @@ impl Reason {
         Self::ClassLimit,
         Self::AppLimit,
         Self::CrashLoop,
+        Self::StartRate,
         Self::ManualStart,
         Self::Ended,
         Self::StartTimeout,
@@ -75,6 +77,7 @@ impl Reason {
             Self::ClassLimit => "class_limit",
             Self::AppLimit => "app_limit",
             Self::CrashLoop => "crash_loop",
+            Self::StartRate => "start_rate",
             Self::ManualStart => "manual_start",
             Self::Ended => "ended",
             Self::StartTimeout => "start_timeout",

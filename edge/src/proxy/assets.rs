@@ -14,7 +14,6 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use tower_http::compression::Compression;
 use tower_http::services::ServeFile;
 
 use super::body::ResponseBody;
@@ -25,6 +24,8 @@ const INDEX: &str = "index.html";
 const NOT_FOUND_PAGE: &str = "/404.html";
 /// Deepest nesting of directories.
 const MAX_DEPTH: usize = 32;
+/// Most files: those of an app, and a compressed one beside each.
+const MAX_FILES: usize = 2 * MAX_ASSETS;
 
 /// The static files of one app.
 #[derive(Debug)]
@@ -106,7 +107,7 @@ fn collect(
         let path = format!("{prefix}/{name}");
         match entry.file_type()? {
             kind if kind.is_dir() && depth < MAX_DEPTH => collect(&entry.path(), &path, depth + 1, files)?,
-            kind if kind.is_file() && files.len() < MAX_ASSETS => drop(files.insert(path, entry.path())),
+            kind if kind.is_file() && files.len() < MAX_FILES => drop(files.insert(path, entry.path())),
             _ => {}
         }
     }
@@ -114,7 +115,8 @@ fn collect(
 }
 
 impl Found {
-    /// Responds with the file; tower-http handles conditions, ranges and encodings.
+    /// Responds with the file; tower-http handles conditions, ranges and encodings. Nothing is compressed here, on a
+    /// thread that many requests share: `berth deploy` puts a compressed file beside each for which that is worth it.
     pub(crate) async fn respond(self, request: Request<Incoming>) -> Response<ResponseBody> {
         let (file, status) = match self {
             Self::Redirect(to) => return redirect(&to),
@@ -125,7 +127,7 @@ impl Found {
             // A page that replaces others is always sent whole and unconditionally.
             head.headers.clear();
         }
-        let service = Compression::new(ServeFile::new(file).precompressed_br().precompressed_gzip());
+        let service = ServeFile::new(file).precompressed_br().precompressed_gzip();
         let request = Request::from_parts(head, Empty::<bytes::Bytes>::new());
         let Ok(mut response) = TowerToHyperService::new(service).call(request).await;
         if status != StatusCode::OK && response.status() == StatusCode::OK {

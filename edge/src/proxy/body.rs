@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use super::claim::Claim;
 use super::pool::Pool;
 use super::upstream::Upstream;
+use crate::http::headers;
 
 /// The body of any response.
 pub(crate) enum ResponseBody {
@@ -119,13 +120,21 @@ impl InstanceBody {
 
     /// Reads the next frame; if there is none, drives the connection and looks again.
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let frame @ Poll::Ready(_) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            return frame;
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        if frame.is_pending() {
+            if let Some(exchange) = &mut self.exchange {
+                let _ = exchange.upstream.drive(cx);
+            }
+            frame = Pin::new(&mut self.incoming).poll_frame(cx);
         }
-        if let Some(exchange) = &mut self.exchange {
-            let _ = exchange.upstream.drive(cx);
-        }
-        Pin::new(&mut self.incoming).poll_frame(cx)
+        frame.map(|mut frame| {
+            if let Some(Ok(frame)) = &mut frame
+                && let Some(trailers) = frame.trailers_mut()
+            {
+                headers::prepare_response_trailers(trailers);
+            }
+            frame
+        })
     }
 
     /// The response is complete: the connection may carry the next request, and the hold ends.

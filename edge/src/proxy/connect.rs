@@ -32,7 +32,7 @@ impl Proxy {
         let Connect { key, class, port, client, mut answer, permit: _permit } = connect;
         let reached = async {
             let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
-            let hold = self.acquire(key.id(), key, class).await?;
+            let hold = self.acquire(key.id(), key, class, None).await?;
             let stream = self.open(&UpstreamTarget::of(hold.placement(), app, port, deadline)?).await?;
             Ok(Tunnelled::of(stream, Bytes::new(), false, hold, None))
         };

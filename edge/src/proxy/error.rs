@@ -2,6 +2,7 @@
 //! gets. The one place where refusals and errors become statuses.
 
 use berth_common::ids::NodeId;
+use berth_common::shown::shown;
 use berth_common::wire::tunnel::TunnelAnswer;
 use berth_engine::Refused;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -164,14 +165,16 @@ impl ProxyError {
     /// The value of `Retry-After`, in seconds.
     fn retry_after(&self) -> HeaderValue {
         match self {
-            Self::Refused(Refused::CrashLoop { retry_ms, .. }) => retry_ms.div_ceil(1000).max(1).into(),
+            Self::Refused(Refused::CrashLoop { retry_ms, .. } | Refused::StartRate { retry_ms, .. }) => {
+                retry_ms.div_ceil(1000).max(1).into()
+            }
             _ => RETRY_AFTER_S,
         }
     }
 
     /// The whole response.
     pub(crate) fn response(&self) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::text(format!("{self}\n")));
+        let mut response = Response::new(ResponseBody::text(format!("{}\n", shown(&self.to_string()))));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -192,6 +195,7 @@ fn fault_of(refused: &Refused) -> Fault {
         | Refused::Stopping
         | Refused::NodeUnreachable(_)
         | Refused::Store => Fault::Cluster,
+        Refused::StartRate { .. } => Fault::Client,
         Refused::CrashLoop { .. }
         | Refused::ManualStart
         | Refused::Ended
@@ -209,6 +213,7 @@ fn is_transient(refused: &Refused) -> bool {
         | Refused::ClassLimit { .. }
         | Refused::AppLimit { .. }
         | Refused::CrashLoop { .. }
+        | Refused::StartRate { .. }
         | Refused::StartTimeout
         | Refused::Overloaded
         | Refused::ManualStart
@@ -227,6 +232,7 @@ fn reason_of(refused: &Refused) -> Reason {
         Refused::ClassLimit { .. } => Reason::ClassLimit,
         Refused::AppLimit { .. } => Reason::AppLimit,
         Refused::CrashLoop { .. } => Reason::CrashLoop,
+        Refused::StartRate { .. } => Reason::StartRate,
         Refused::ManualStart => Reason::ManualStart,
         Refused::Ended => Reason::Ended,
         Refused::StartTimeout => Reason::StartTimeout,
@@ -242,7 +248,11 @@ fn reason_of(refused: &Refused) -> Reason {
 
 /// The HTTP status of a refusal by the engine.
 pub(crate) fn refused_status(refused: &Refused) -> StatusCode {
-    if is_transient(refused) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR }
+    match refused {
+        Refused::StartRate { .. } => StatusCode::TOO_MANY_REQUESTS,
+        refused if is_transient(refused) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }
 
 fn tunnel_status(error: &OpenError) -> StatusCode {
@@ -273,10 +283,11 @@ mod tests {
     fn each_error_says_whose_fault_it_is() {
         let node: NodeId = "n1".parse().unwrap();
         let refusal = Refusal { code: RefusalCode::Image, message: "no such image".to_owned() };
-        let cases: [(u16, ProxyError); 14] = [
+        let cases: [(u16, ProxyError); 15] = [
             (400, BadRequest::Host.into()),
             (400, RouteError::Encoding("path").into()),
             (404, RouteError::NoRoute.into()),
+            (429, Refused::StartRate { whose: "one client address", retry_ms: 1500 }.into()),
             (503, Refused::NoNode.into()),
             (503, Refused::StartTimeout.into()),
             (503, Refused::Overloaded.into()),
@@ -292,8 +303,9 @@ mod tests {
         for (status, error) in cases {
             let response = error.response();
             assert_eq!(response.status().as_u16(), status, "{error}");
-            assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503, "{error}");
-            assert_eq!(error.is_retry_safe(), status == 503, "{error}");
+            let again = status == 503 || status == 429;
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), again, "{error}");
+            assert_eq!(error.is_retry_safe(), again, "{error}");
             assert_eq!(error.fault() == Fault::Client, (400..500).contains(&status), "{error}");
         }
     }
@@ -306,6 +318,16 @@ mod tests {
         let Ok(body) = response.into_body().collect().await else { panic!("no body") };
         let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
         assert!(text.contains("image x is not on node n1"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn texts_of_others_steer_no_terminal() {
+        let message = "no file \x1b[2J\r\nerror: \u{202e}x".to_owned();
+        let refusal = Refusal { code: RefusalCode::Image, message };
+        let response = ProxyError::from(Refused::StartRefused(refusal)).response();
+        let Ok(body) = response.into_body().collect().await else { panic!("no body") };
+        let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+        assert!(text.ends_with("\\u{1b}[2J\\r\\nerror: \\u{202e}x\n"), "{text}");
     }
 
     #[test]

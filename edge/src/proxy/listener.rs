@@ -3,37 +3,44 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use berth_common::accept::accept_loop;
+use berth_common::accept::{Placed, accept_loop};
+use berth_common::connections::{Busy, Connections, Limits, Place, StandsForMany};
 use berth_common::lifecycle::Lifecycle;
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Proxy;
-use super::body::ResponseBody;
+use super::body::{BoxError, ResponseBody};
 use super::error::ProxyError;
 use super::socket::ClientSocket;
 
-/// Most connections of clients that one shard serves at once; more wait in the kernel's backlog.
-const MAX_CONNECTIONS: usize = 8192;
+/// Most connections of clients for each shard.
+const CONNECTIONS_PER_SHARD: usize = 8192;
+/// Most connections of one client. Far more than a browser has, so that some hundred people behind one address are
+/// served, and few enough that their buffers stay below 40 MiB.
+const CONNECTIONS_PER_CLIENT: usize = 512;
+/// Longest time for a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time between two requests: as long as proxies keep their connections, so that they rarely send a request
+/// on one that is just being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections that may wait in the kernel's backlog of a shard.
 const BACKLOG: i32 = 1024;
 /// Largest head of a request, and largest read buffer, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Longest wait for a whole request head, counted from the end of the last response: so idle connections are closed
-/// too.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Binds a shard's socket. Several shards share one address; the kernel spreads connections over them.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
@@ -49,14 +56,41 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// Serves connections until the edge drains.
-pub(crate) async fn listen(listener: TcpListener, proxy: Arc<Proxy>, lifecycle: Lifecycle) {
-    let serve = |(stream, peer), permit| {
-        lifecycle.spawn(serve(stream, peer, Arc::clone(&proxy), lifecycle.clone(), permit));
+/// The places of the connections to all shards; `descriptors` is how many files the edge may have open. Those of
+/// addresses that stand for many clients are not limited by address.
+pub(crate) fn connections(
+    shards: usize,
+    descriptors: usize,
+    stands_for_many: StandsForMany,
+) -> Arc<Connections> {
+    // The other half is for the store, images, and everything else.
+    let total = (CONNECTIONS_PER_SHARD * shards).min(descriptors / 2);
+    let limits = Limits {
+        total,
+        per_client: CONNECTIONS_PER_CLIENT.min(total / 2),
+        anonymous: None,
+        head: HEAD_TIMEOUT,
+        idle: IDLE_TIMEOUT,
     };
-    let accepting = accept_loop("proxy", MAX_CONNECTIONS, || listener.accept(), serve);
+    Connections::new("clients", limits, stands_for_many)
+}
+
+/// Serves connections until the edge drains.
+pub(crate) async fn listen(
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    proxy: Arc<Proxy>,
+    lifecycle: Lifecycle,
+) {
+    let accept = async || {
+        let (stream, peer) = listener.accept().await?;
+        Ok(((stream, peer), Some(peer.ip())))
+    };
+    let serve = |(stream, peer), place| {
+        lifecycle.spawn(serve(stream, peer, Arc::clone(&proxy), lifecycle.clone(), place));
+    };
     tokio::select! {
-        () = accepting => {}
+        () = accept_loop(&connections, accept, serve) => {}
         () = lifecycle.drain().cancelled() => {}
     }
 }
@@ -67,33 +101,37 @@ async fn serve(
     peer: SocketAddr,
     proxy: Arc<Proxy>,
     lifecycle: Lifecycle,
-    _permit: OwnedSemaphorePermit,
+    place: Arc<Place>,
 ) {
     let socket = match ClientSocket::new(stream, Arc::clone(&proxy.metrics), proxy.shard) {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "client disconnected before it was served"),
     };
     let service = service_fn(|request| {
-        let (proxy, socket) = (Arc::clone(&proxy), socket.clone());
-        async move { Ok::<_, Infallible>(respond(&proxy, request, peer, &socket).await) }
+        let (proxy, socket, busy) = (Arc::clone(&proxy), socket.clone(), place.request());
+        async move { Ok::<_, Infallible>(respond(&proxy, request, peer, &socket, busy).await) }
     });
-    let io = TokioIo::new(socket.clone());
+    let io = TokioIo::new(Placed::new(socket.clone(), Arc::clone(&place)));
     let mut connection = pin!(server().serve_connection(io, service).with_upgrades());
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = lifecycle.drain().cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let served = async {
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            () = lifecycle.drain().cancelled() => connection.as_mut().graceful_shutdown(),
         }
+        connection.await
     };
-    if let Err(error) = served {
-        tracing::debug!(%peer, %error, "connection of client ended");
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!(%peer, %error, "connection of client ended");
+        },
+        () = place.lost() => tracing::debug!(%peer, "connection of client waited too long, or made room"),
     }
 }
 
 fn server() -> http1::Builder {
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    // Without timers of its own: a connection that waits too long loses its place.
+    server.header_read_timeout(None);
     server.max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
     server
 }
@@ -104,13 +142,14 @@ async fn respond(
     request: Request<Incoming>,
     peer: SocketAddr,
     socket: &ClientSocket,
-) -> Response<ResponseBody> {
+    busy: Busy,
+) -> Response<Served> {
     let asks_for_upgrade = request.headers().contains_key(UPGRADE);
     let mut response = if request.body().is_end_stream() {
-        proxy.respond(request, peer).await
+        proxy.respond(request, peer.ip()).await
     } else {
         tokio::select! {
-            response = proxy.respond(request, peer) => response,
+            response = proxy.respond(request, peer.ip()) => response,
             () = socket.closed() => ProxyError::ClientGone.response(),
         }
     };
@@ -118,5 +157,38 @@ async fn respond(
         // What follows may be of the protocol that the client asked for.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    let busy = match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            busy.for_ever();
+            None
+        }
+        _ => Some(busy),
+    };
+    response.map(|body| Served { body, _busy: busy })
+}
+
+/// The body of a response; the request is under way until it is dropped.
+struct Served {
+    body: ResponseBody,
+    _busy: Option<Busy>,
+}
+
+impl Body for Served {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod assets;
 pub(crate) mod body;
 mod claim;
+mod client_body;
 pub(crate) mod connect;
 pub(crate) mod error;
 pub(crate) mod listener;
@@ -18,7 +19,7 @@ pub(crate) mod upload;
 pub(crate) mod upstream;
 mod websocket;
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,12 +37,14 @@ use tokio::time::Instant;
 
 use self::body::{InstanceBody, ResponseBody};
 use self::claim::Claim;
+use self::client_body::ClientBody;
 use self::error::ProxyError;
 use self::pool::Pool;
 use self::router::{CurrentRouter, Matched, RouteError};
 use self::upload::Upload;
 use self::upstream::{InstancePort, RequestBody, SendError, Upstream};
 use self::websocket::Tunnelled;
+use crate::http::forwarded::{Client, Trust};
 use crate::http::headers::{self, BadRequest};
 use crate::metrics::{Arrival, InFlight, Metrics};
 use crate::shard::Shards;
@@ -49,13 +52,14 @@ use crate::shard::link::Links;
 use crate::shard::objects::{Hold, Mailbox};
 use crate::shard::streams::AppKey;
 use crate::shard::tunnel::{OpenError, TunnelStream};
+use crate::start_rate::Asker;
 
 type Reply = Result<Response<ResponseBody>, ProxyError>;
 
 /// A request with its destination.
 pub(crate) struct Job {
     request: Request<Incoming>,
-    peer: SocketAddr,
+    client: Client,
     matched: Matched,
     object: ObjectId,
     in_flight: Option<InFlight>,
@@ -64,6 +68,8 @@ pub(crate) struct Job {
 /// The proxy of one shard.
 pub(crate) struct Proxy {
     pub(crate) shard: usize,
+    /// The proxies whose word on their clients counts.
+    pub(crate) trust: Arc<Trust>,
     pub(crate) router: Arc<CurrentRouter>,
     /// All shards: a request runs on the shard of its object.
     pub(crate) shards: Shards<Self>,
@@ -77,11 +83,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Responds to a request, in every case.
-    pub(crate) async fn respond(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> Response<ResponseBody> {
+    pub(crate) async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
         let mut arrival = self.metrics.shard(self.shard).arrival();
         let answer = self.route(request, peer, &mut arrival).await;
@@ -95,7 +97,7 @@ impl Proxy {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr, arrival: &mut Arrival<'_>) -> Reply {
+    async fn route(&self, request: Request<Incoming>, peer: IpAddr, arrival: &mut Arrival<'_>) -> Reply {
         let router = self.router.get();
         if let Some(found) = router.asset(&request) {
             arrival.for_file();
@@ -113,7 +115,8 @@ impl Proxy {
         };
         let object = matched.key.id();
         let in_flight = router.counts(matched.route, self.shard).map(|counts| arrival.for_class(counts));
-        let job = Job { request, peer, matched, object, in_flight };
+        let client = self.trust.client(peer, request.headers());
+        let job = Job { request, client, matched, object, in_flight };
         match self.shards.of(object) {
             here if here == self.shard => self.serve(job).await,
             elsewhere => self.hand_over(job, elsewhere).await,
@@ -121,19 +124,21 @@ impl Proxy {
     }
 
     async fn serve(&self, job: Job) -> Reply {
-        let Job { mut request, peer, matched, object, in_flight } = job;
+        let Job { mut request, client: from, matched, object, in_flight } = job;
         let upgrade = headers::wanted_upgrade(&request);
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        headers::prepare_request(&mut request, peer, upgrade)?;
+        headers::prepare_request(&mut request, &from, upgrade)?;
 
-        let Matched { key, class, port, path, load, .. } = matched;
+        let Matched { key, class, rates, port, path, load, .. } = matched;
         if let Some(path) = path {
             set_path(&mut request, &path)?;
         }
         let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
-        let hold = self.acquire(object, key, class).await?;
+        let asker = rates.map(|rates| Asker { address: from.limited(), rates });
+        let hold = self.acquire(object, key, class, asker).await?;
         let target = UpstreamTarget::of(hold.placement(), app, port, deadline)?;
-        let (mut response, upstream) = self.exchange(&target, request.map(Upload::new)).await?;
+        let body = |body| Upload::new(ClientBody::new(body));
+        let (mut response, upstream) = self.exchange(&target, request.map(body)).await?;
         if let Some(load) = &load {
             load.answered();
         }
@@ -220,15 +225,17 @@ impl Proxy {
         served.unwrap_or_else(|stopped| Err(stopped.into()))
     }
 
-    /// Waits for an instance of an object of this shard that accepts requests, and holds it.
+    /// Waits for an instance of an object of this shard that accepts requests, and holds it. A new object is started
+    /// for an `asker` only within limits.
     pub(crate) async fn acquire(
         &self,
         object: ObjectId,
         key: ObjectKey,
         class: Arc<ClassSpec>,
+        asker: Option<Asker>,
     ) -> Result<Hold, Refused> {
         let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
-        self.objects.acquire(waiter, object, key, class).await
+        self.objects.acquire(waiter, object, key, class, asker).await
     }
 }
 

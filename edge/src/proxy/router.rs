@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_common::ids::{AppName, IdError, ObjectKey, ObjectName};
-use berth_common::spec::{AppSpec, AssetsSpec, ClassSpec, NameSource, RouteSpec};
+use berth_common::spec::{AppSpec, AssetsSpec, ClassSpec, NameSource, RouteSpec, StartRates};
 use http::Request;
 use http::header::{COOKIE, HOST};
 
@@ -25,6 +25,8 @@ pub(crate) struct Router {
 struct Route {
     app: AppName,
     class: Arc<ClassSpec>,
+    /// How many new objects requests may start; none where clients do not choose the names.
+    rates: Option<StartRates>,
     spec: RouteSpec,
     /// The load of its objects, if the least loaded one is chosen.
     loads: Option<Arc<Loads>>,
@@ -37,6 +39,8 @@ struct Route {
 pub(crate) struct Matched {
     pub(crate) key: ObjectKey,
     pub(crate) class: Arc<ClassSpec>,
+    /// How many new objects of the app requests may start; none where clients do not choose the names.
+    pub(crate) rates: Option<StartRates>,
     /// Overrides the default port of the class that the instance was started with.
     pub(crate) port: Option<u16>,
     /// Replaces the request's own path.
@@ -93,7 +97,8 @@ impl Router {
             .iter()
             .enumerate()
             .find_map(|(index, route)| Some((index, route, route.takes(request)?)));
-        let (route, Route { app, class, spec, loads, .. }, captures) = taken.ok_or(RouteError::NoRoute)?;
+        let (route, Route { app, class, rates, spec, loads, .. }, captures) =
+            taken.ok_or(RouteError::NoRoute)?;
         let load = loads.as_ref().map(Loads::choose);
         let name = match &load {
             Some(load) => numbered(load.index())?,
@@ -101,7 +106,7 @@ impl Router {
         };
         let key = ObjectKey { app: app.clone(), class: spec.class.clone(), name };
         let path = spec.rewrite.as_ref().map(|text| spec.path.rewrite(request.uri().path(), text));
-        Ok(Matched { key, class: Arc::clone(class), port: spec.port, path, load, route })
+        Ok(Matched { key, class: Arc::clone(class), rates: *rates, port: spec.port, path, load, route })
     }
 
     /// The counters of a shard for the requests that matched a route.
@@ -226,7 +231,12 @@ fn routes(app: &AppSpec, metrics: &Metrics) -> Vec<Route> {
             _ => None,
         };
         let counts = metrics.class(&app.name, &spec.class);
-        Some(Route { app: app.name.clone(), class, spec: spec.clone(), loads, counts })
+        let chosen_here = matches!(
+            spec.object,
+            NameSource::LeastLoaded(_) | NameSource::Random(_) | NameSource::Constant(_)
+        );
+        let rates = (!chosen_here).then_some(app.start_rate);
+        Some(Route { app: app.name.clone(), class, rates, spec: spec.clone(), loads, counts })
     };
     app.routes.iter().filter_map(route).collect()
 }

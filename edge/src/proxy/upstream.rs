@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
+use super::client_body::ClientBody;
 use super::upload::Upload;
 use crate::shard::tunnel::TunnelStream;
 
@@ -22,7 +23,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 type Driven = Connection<TokioIo<TunnelStream>, RequestBody>;
 
 /// The body of a request to an instance.
-pub(crate) type RequestBody = Upload<Incoming>;
+pub(crate) type RequestBody = Upload<ClientBody>;
 
 /// A port of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

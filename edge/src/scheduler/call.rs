@@ -34,7 +34,7 @@ impl InternalCall {
     pub(super) async fn carry_out(self, proxy: &Proxy) -> Result<Option<StatusCode>, ProxyError> {
         let Self { key, class, port, request } = self;
         let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
-        let hold = proxy.acquire(key.id(), key, class).await?;
+        let hold = proxy.acquire(key.id(), key, class, None).await?;
         let Some(request) = request else { return Ok(None) };
         let stream = proxy.open(&UpstreamTarget::of(hold.placement(), app, port, deadline)?).await?;
         // Only the status counts, even if the body fails.

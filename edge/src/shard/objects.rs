@@ -25,6 +25,7 @@ use crate::nodes::Nodes;
 use crate::secrets::Secrets;
 use crate::shard::link::{Command, Links, TERM};
 use crate::shard::wakes::Wakes;
+use crate::start_rate::{Asker, StartLimits, TooMany};
 
 /// Most requests that may wait for one object to be ready.
 const MAX_WAITERS_PER_OBJECT: usize = 1024;
@@ -36,7 +37,7 @@ const BATCH: usize = 64;
 
 /// A message to the actor.
 pub(crate) enum Message {
-    Acquire { key: ObjectKey, class: Arc<ClassSpec>, reply: Reply, waiter: WaiterId },
+    Acquire { key: ObjectKey, class: Arc<ClassSpec>, asker: Option<Asker>, reply: Reply, waiter: WaiterId },
     Cancel { object: ObjectId, waiter: WaiterId },
     Input(Input),
     End { object: ObjectId, order: EndOrder, waiter: WaiterId, done: Done },
@@ -78,15 +79,17 @@ pub(crate) fn mailbox() -> (Mailbox, Inbox) {
 
 impl Mailbox {
     /// Waits for an instance of the object that accepts requests, and holds it. Dropping the future cancels the wait.
+    /// An object that has never run is started for an `asker` only within the limits of its app; without one, always.
     pub(crate) async fn acquire(
         &self,
         waiter: WaiterId,
         object: ObjectId,
         key: ObjectKey,
         class: Arc<ClassSpec>,
+        asker: Option<Asker>,
     ) -> Result<Hold, Refused> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Acquire { key, class, reply, waiter });
+        self.send(Message::Acquire { key, class, asker, reply, waiter });
         let mut waiting = Waiting { mailbox: self, object, waiter, over: false };
         let answer = answer.await;
         waiting.over = true;
@@ -213,6 +216,7 @@ pub(crate) struct Dependencies {
     /// Notified of instances that have ended, so that connections to them are closed.
     pub(crate) gone: Box<dyn Fn(InstanceId) + Send>,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) start_limits: Arc<StartLimits>,
     /// Wakes the hook delivery for objects with new events.
     pub(crate) wakes: Wakes,
     /// Receives changes, if there are subscribers.
@@ -220,10 +224,16 @@ pub(crate) struct Dependencies {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// A request that waits for its answer.
+struct Request {
+    reply: Reply,
+    asker: Option<Asker>,
+}
+
 /// The one owner of a shard's engine.
 pub(crate) struct Objects {
     engine: Engine,
-    waiters: HashMap<WaiterId, Reply>,
+    waiters: HashMap<WaiterId, Request>,
     orders: HashMap<WaiterId, Done>,
     starts: Starts,
     deps: Dependencies,
@@ -315,8 +325,8 @@ impl Objects {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Acquire { key, class, reply, waiter } => {
-                self.waiters.insert(waiter, reply);
+            Message::Acquire { key, class, asker, reply, waiter } => {
+                self.waiters.insert(waiter, Request { reply, asker });
                 self.handle(Input::Acquire { key, class, waiter });
             }
             Message::Cancel { object, waiter } => {
@@ -327,6 +337,7 @@ impl Objects {
             }
             Message::Input(mut input) => {
                 self.add_unsettled(&mut input);
+                self.limit_new(&input);
                 self.notice_end(&input);
                 self.starts.note_input(&input);
                 self.handle(input);
@@ -351,6 +362,24 @@ impl Objects {
             if let Some(link) = self.deps.links.get(node) {
                 instances.extend(link.unsettled());
             }
+        }
+    }
+
+    /// Before an object that has no record is started: the first request that its limits permit has it started. Those
+    /// before it are refused, while nothing is written and only this request knows of the object.
+    fn limit_new(&mut self, input: &Input) {
+        let Input::Loaded { object, record: Ok(None) } = input else { return };
+        for (waiter, may_start) in self.engine.waiting(*object) {
+            if !may_start {
+                continue;
+            }
+            let Some(asker) = self.waiters.get(&waiter).and_then(|request| request.asker) else { return };
+            let Some(key) = self.engine.key(*object) else { return };
+            let Err(TooMany { whose, retry }) = self.deps.start_limits.admit(&asker, key) else { return };
+            if let Some(request) = self.waiters.remove(&waiter) {
+                drop(request.reply.send(Err(Refused::StartRate { whose, retry_ms: whole_ms(retry) })));
+            }
+            self.handle(Input::Cancel { object: *object, waiter });
         }
     }
 
@@ -398,7 +427,7 @@ impl Objects {
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
                 Effect::Refuse { waiter, refused } => match self.waiters.remove(&waiter) {
-                    Some(reply) => drop(reply.send(Err(refused))),
+                    Some(request) => drop(request.reply.send(Err(refused))),
                     None => self.answer_order(waiter, Err(refused)),
                 },
             }
@@ -459,9 +488,9 @@ impl Objects {
     fn grant(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
         let mailbox = self.deps.mailbox.clone();
         let hold = Hold { placement, hold, mailbox };
-        if let Some(reply) = self.waiters.remove(&waiter) {
+        if let Some(request) = self.waiters.remove(&waiter) {
             // If the request is gone, dropping the hold releases it.
-            drop(reply.send(Ok(hold)));
+            drop(request.reply.send(Ok(hold)));
         }
     }
 }

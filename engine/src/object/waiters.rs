@@ -46,6 +46,11 @@ impl Waiters {
         self.queue.iter().map(|waiter| &waiter.class).find(|class| !class.manual_start)
     }
 
+    /// All of them, each with whether it may start an instance.
+    pub(super) fn all(&self) -> impl Iterator<Item = (WaiterId, bool)> {
+        self.queue.iter().map(|waiter| (waiter.id, !waiter.class.manual_start))
+    }
+
     pub(super) fn cancel(&mut self, id: WaiterId) {
         self.queue.retain(|waiter| waiter.id != id);
         self.find_first();

@@ -8,28 +8,31 @@ use anyhow::Context;
 use axum::Extension;
 use axum::middleware::from_fn_with_state;
 use berth_common::accept::accept_loop;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use berth_common::connections::{Anonymous, Connections, Limits, Place, StandsForMany};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
+use super::connection::serve_connection;
 use super::login::{self, Client};
 use super::{Registry, routes};
 
-/// Most connections at once; more wait in the kernel's backlog.
-const MAX_CONNECTIONS: usize = 256;
-/// Longest TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for a whole request head, and so how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Places of the listener's connections. Clients of registries fetch a few blobs at a time; the bound on all of them is
+/// that on descriptors and buffers, and one token has no more than half.
+const LIMITS: Limits = Limits {
+    total: 256,
+    per_client: 128,
+    anonymous: Some(Anonymous { total: 64, per_address: 32 }),
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(60),
+};
 /// How long sent bytes may stay unacknowledged by a client (TCP_USER_TIMEOUT).
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest head of a request, and most of a body that is read ahead, in bytes.
-const BUFFER_BYTES: usize = 64 * 1024;
+
+/// No connections so far; those of addresses that stand for many clients are not limited by address.
+pub fn connections(stands_for_many: StandsForMany) -> Arc<Connections> {
+    Connections::new("registry", LIMITS, stands_for_many)
+}
 
 /// A bound address to serve the registry on.
 pub struct Listener {
@@ -50,49 +53,33 @@ impl Listener {
 }
 
 /// Serves the registry for as long as it is polled.
-pub async fn serve(listener: Listener, registry: Arc<Registry>) {
+pub async fn serve(listener: Listener, connections: Arc<Connections>, registry: Arc<Registry>) {
     let identify = from_fn_with_state(Arc::clone(&registry), login::identify);
     let routes: axum::Router = routes(registry).layer(identify);
-    let serve = |(stream, address), permit| {
-        let client = Client { address, own_address: listener.address, tls: listener.tls.is_some() };
-        tokio::spawn(serve_client(stream, listener.tls.clone(), client, routes.clone(), permit));
+    let accept = async || {
+        let (stream, address) = listener.listener.accept().await?;
+        Ok(((stream, address), Some(address.ip())))
     };
-    accept_loop("registry", MAX_CONNECTIONS, || listener.listener.accept(), serve).await;
+    let serve = |(stream, address), place| {
+        let client = Client { address, own_address: listener.address, tls: listener.tls.is_some() };
+        let routes = routes.clone().layer(Extension(client));
+        tokio::spawn(serve_client(stream, listener.tls.clone(), address, routes, place));
+    };
+    accept_loop(&connections, accept, serve).await;
 }
 
 async fn serve_client(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    client: Client,
+    address: SocketAddr,
     routes: axum::Router,
-    permit: OwnedSemaphorePermit,
+    place: Arc<Place>,
 ) {
     if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(SEND_TIMEOUT)) {
         tracing::debug!(%error, "connection to the registry ended");
         return;
     }
-    let Some(tls) = tls else { return serve_one(stream, client, routes, permit).await };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => serve_one(stream, client, routes, permit).await,
-        Ok(Err(error)) => tracing::debug!(address = %client.address, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(address = %client.address, "TLS handshake timed out"),
-    }
-}
-
-async fn serve_one(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    client: Client,
-    routes: axum::Router,
-    _permit: OwnedSemaphorePermit,
-) {
-    let service = TowerToHyperService::new(routes.layer(Extension(client)));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(address = %client.address, %error, "connection to the registry ended");
+    if let Err(error) = serve_connection(stream, tls, place, routes).await {
+        tracing::debug!(%address, %error, "connection to the registry ended");
     }
 }

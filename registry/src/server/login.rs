@@ -12,6 +12,7 @@ use axum::{Extension, Json};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use berth_common::clock::wall_ms;
+use berth_common::connections::Place;
 use berth_store::{Scope, TOKEN_PREFIX, TokenId};
 use serde_json::json;
 
@@ -38,6 +39,7 @@ pub(super) struct Client {
 pub(super) async fn identify(
     State(registry): State<Arc<Registry>>,
     Extension(client): Extension<Client>,
+    Extension(place): Extension<Arc<Place>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -45,6 +47,7 @@ pub(super) async fn identify(
         return registry.exchange(client, &request).unwrap_or_else(|error| registry.refuse(error));
     }
     match registry.caller(request.headers()) {
+        Some((id, _)) if !place.authenticated(id.number()) => registry.refuse(too_many_connections()),
         Some((_, scope)) => {
             request.extensions_mut().insert(Access(scope));
             next.run(request).await
@@ -60,6 +63,12 @@ pub(super) async fn identify(
             registry.refuse(error)
         }
     }
+}
+
+fn too_many_connections() -> RegistryError {
+    let message = "the token has as many connections as one may have: close some, or use another token";
+    RegistryError::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message)
+        .with_header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 impl Registry {

@@ -2,12 +2,13 @@
 //! tokens, and below `/v2/` of the admin API.
 //!
 //! `route` parses paths, `answer` handles requests, with `blobs`, `uploads`, `manifests` and `lists`; `login` and
-//! `bearer` authenticate clients of the listener, `listen`. Blobs belong to no repository: a client that may read one
+//! `bearer` authenticate clients of the listener, `listen`, whose connections `connection` serves. Blobs belong to no repository: a client that may read one
 //! may read all.
 
 mod answer;
 mod bearer;
 mod blobs;
+mod connection;
 mod error;
 mod listen;
 mod lists;
@@ -25,7 +26,8 @@ use berth_monitor::cells::Counter;
 use berth_store::{Scope, TokenId};
 
 use self::bearer::Bearers;
-pub use self::listen::{Listener, serve};
+pub use self::connection::serve_connection;
+pub use self::listen::{Listener, connections, serve};
 use crate::images::Images;
 
 /// A header of every response: clients recognize a registry by it.

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::WebAddress;
-use super::address::{is_allowed, is_in_any};
+use super::address::{is_allowed, is_in_any, own_addresses};
 
 /// Longest wait for one connection: the farthest servers take a third of a second, and packets are lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,9 +32,12 @@ pub enum WebError {
     /// The host name cannot be resolved now.
     #[error("the host {host} cannot be resolved: {error}")]
     Resolve { host: String, error: std::io::Error },
+    /// The addresses of this machine are not known, so that none can be told from them.
+    #[error("the addresses of this machine cannot be listed: {0}")]
+    OwnAddresses(std::io::Error),
     /// The address is not permitted.
     #[error(
-        "{host} is {address}, which is no public address: the edge goes there only if it runs with {option} for it"
+        "{host} is {address}, which is no public address, or one of the edge's machine: the edge goes there only if it runs with {option} for it"
     )]
     Forbidden { host: String, address: IpAddr, option: &'static str },
     /// The address may only be connected to with TLS.
@@ -135,7 +138,8 @@ impl Connector {
             found.map_err(|error| WebError::Resolve { host: host(), error })?.collect();
         let Some(first) = found.first().copied() else { return Err(WebError::NoAddress(host())) };
         let (address, option) = (first.ip(), self.option);
-        let allowed = found.into_iter().filter(|address| is_allowed(address.ip(), &self.allowed));
+        let own = own_addresses().map_err(WebError::OwnAddresses)?;
+        let allowed = found.into_iter().filter(|address| is_allowed(address.ip(), &self.allowed, &own));
         let reached: Vec<SocketAddr> = allowed.take(MAX_ADDRESSES).collect();
         if reached.is_empty() {
             return Err(WebError::Forbidden { host: host(), address, option });

@@ -2,44 +2,20 @@
 //! it has no capabilities and can make no namespaces.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use berth_common::internet::{CLOSED_V4, CLOSED_V6, OPEN_V6};
 use nix::fcntl::OFlag;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::pipe2;
 
 use super::resolver::forwarder_of;
 use crate::sys;
-
-/// IPv4 ranges that are not the internet: "this network", private, shared (carrier-grade), loopback, link-local (with
-/// the metadata address), protocol assignments, documentation, relays, benchmarks, multicast, reserved and broadcast.
-const CLOSED_V4: [&str; 15] = [
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.0.2.0/24",
-    "192.88.99.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-];
-/// The IPv6 range of global unicast addresses: all others are closed.
-const OPEN_V6: &str = "2000::/3";
-/// Ranges within it that are not the internet, or that carry IPv4 addresses of any kind: protocol assignments with
-/// Teredo, documentation, 6to4.
-const CLOSED_V6: [&str; 4] = ["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"];
 
 /// Lowest source port of UDP. pasta binds it on the host, so that it would be taken from a service there, the agent's own
 /// included, while that is restarted. Programs that let the kernel choose get higher ones.
@@ -155,8 +131,8 @@ fn rules(host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> String {
         format!("  set {name} {{ type {kind}; flags interval; auto-merge;{elements} }}\n")
     };
     let sets = [
-        set("closed4", "ipv4_addr", CLOSED_V4.join(", ")),
-        set("closed6", "ipv6_addr", CLOSED_V6.join(", ")),
+        set("closed4", "ipv4_addr", ranges(&CLOSED_V4)),
+        set("closed6", "ipv6_addr", ranges(&CLOSED_V6)),
         set("host4", "ipv4_addr", elements(host, true)),
         set("host6", "ipv6_addr", elements(host, false)),
     ];
@@ -167,14 +143,19 @@ fn rules(host: &BTreeSet<IpAddr>, resolver: Option<IpAddr>) -> String {
          icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept\n    \
          ip daddr @closed4 reject with icmpx admin-prohibited\n    \
          ip daddr @host4 reject with icmpx admin-prohibited\n    \
-         ip6 daddr != {OPEN_V6} reject with icmpx admin-prohibited\n    \
+         ip6 daddr != {open_v6} reject with icmpx admin-prohibited\n    \
          ip6 daddr @closed6 reject with icmpx admin-prohibited\n    \
          ip6 daddr @host6 reject with icmpx admin-prohibited\n    \
          meta nfproto {{ ipv4, ipv6 }} accept\n  }}\n  \
          chain forward {{\n    type filter hook forward priority 0; policy drop;\n  }}\n}}\n",
         sets.concat(),
-        tracking(resolver)
+        tracking(resolver),
+        open_v6 = ranges(&[OPEN_V6]),
     )
+}
+
+fn ranges<A: Display>(networks: &[(A, u8)]) -> String {
+    networks.iter().map(|(network, bits)| format!("{network}/{bits}")).collect::<Vec<_>>().join(", ")
 }
 
 fn elements(host: &BTreeSet<IpAddr>, v4: bool) -> String {

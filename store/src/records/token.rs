@@ -40,6 +40,11 @@ impl TokenId {
         &self.0
     }
 
+    /// The id as a number.
+    pub fn number(&self) -> u64 {
+        u64::from_be_bytes(self.0)
+    }
+
     /// The id with these bytes.
     pub fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)

@@ -23,6 +23,7 @@ pub use self::node::Node;
 use crate::admin::Admin;
 use crate::app::App;
 use crate::client::Client;
+use crate::crowd::Crowd;
 use crate::disk::Small;
 use crate::run::Run;
 use crate::world::World;
@@ -49,6 +50,8 @@ pub struct Setup {
     pub log: &'static str,
     /// Whether the nodes are in a world of their own instead of this machine's network.
     pub world: bool,
+    /// Clients with addresses of their own; the edge listens on all of this machine's addresses then. Needs root.
+    pub crowd: Option<u8>,
     /// Disk slots of every node, such as `4x64MiB`; without, disks are not limited. Needs root.
     pub disk_slots: Option<&'static str>,
     /// Whether the edge reaches each node through a wire that can be cut.
@@ -73,6 +76,7 @@ impl Default for Setup {
             shards: Some(2),
             log: LOG,
             world: false,
+            crowd: None,
             disk_slots: None,
             relays: false,
             edge_disk_mib: None,
@@ -105,6 +109,7 @@ pub struct Cluster {
     edge_disk: Option<Small>,
     address: SocketAddr,
     world: Option<World>,
+    crowd: Option<Crowd>,
     ended: bool,
 }
 
@@ -127,6 +132,11 @@ impl Cluster {
     /// The world that the nodes are in.
     pub fn world(&self) -> Result<&World> {
         self.world.as_ref().context("the cluster was set up without a world")
+    }
+
+    /// The clients with addresses of their own.
+    pub fn crowd(&self) -> Result<&Crowd> {
+        self.crowd.as_ref().context("the cluster was set up without a crowd")
     }
 
     /// The file system that the edge's state has to itself.

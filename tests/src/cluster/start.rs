@@ -1,6 +1,7 @@
 //! How a cluster is started: directories and certificates, then each node's supervisor and agent, then the edge.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +12,7 @@ use berth_cluster::certificates::{Certificates, Credentials};
 use berth_cluster::{Group, Launch, Process, StateDir, ready};
 
 use super::{Cluster, EDGE, Node, Setup};
+use crate::crowd::Crowd;
 use crate::disk::Small;
 use crate::programs;
 use crate::relay::Relay;
@@ -59,7 +61,9 @@ impl Cluster {
         let environment = [("PATH", PATH), ("BERTH_LOG", setup.log)];
         let launch = Launch::new(state, run.machine().owner().clone()).with_environment(&environment);
         let address = ports::free_address()?;
-        let world = setup.world.then(|| World::make(&format!("berth-{}-{label}", run.name()))).transpose()?;
+        let name = format!("berth-{}-{label}", run.name());
+        let crowd = setup.crowd.map(|size| Crowd::make(&name, size)).transpose()?;
+        let world = setup.world.then(|| World::make(&name)).transpose()?;
         let (nodes, edge, ended) = (Vec::new(), None, false);
         Ok(Self {
             run,
@@ -73,6 +77,7 @@ impl Cluster {
             edge_disk,
             address,
             world,
+            crowd,
             ended,
         })
     }
@@ -183,7 +188,11 @@ impl Cluster {
     pub fn start_edge(&mut self) -> Result<()> {
         let through = |node: &Node| node.relay.as_ref().map_or(node.address, Relay::address);
         let nodes: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), through(node))).collect();
-        let mut command = self.launch.edge(EDGE, self.address, &self.credentials, &nodes);
+        let mut listen = self.address;
+        if self.crowd.is_some() {
+            listen.set_ip(Ipv4Addr::UNSPECIFIED.into());
+        }
+        let mut command = self.launch.edge(EDGE, listen, &self.credentials, &nodes);
         if let Some(shards) = self.setup.shards {
             command.arg("--shards").arg(shards.to_string());
         }

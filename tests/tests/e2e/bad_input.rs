@@ -27,6 +27,8 @@ colour = "red"
 const FAULTS: [(u32, &str); 5] =
     [(1, "did you mean `name`"), (4, "nowhere"), (6, "duration"), (7, "size"), (9, "colour")];
 
+/// An archive whose list names a file that is not there, with characters that steer a terminal.
+const HOSTILE_NAME: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}x.tar";
 /// How long the edge may wait for more of a body: a minute, and time to notice.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a container may take to sleep after that.
@@ -183,5 +185,53 @@ fn a_missing_berth_toml_is_reported_with_its_path() -> Outcome {
         ensure!(output.status.code() == Some(2), "{}: {stderr}", output.status);
         ensure!(stderr.contains(&*directory.join("berth.toml").to_string_lossy()), "{stderr}");
         Ok(())
+    })
+}
+
+/// Fails if the text has a character that steers a terminal.
+fn expect_harmless(what: &str, text: &str) -> Result<()> {
+    let steers =
+        |c: char| c.is_control() && !matches!(c, '\n' | '\t') || ('\u{202a}'..='\u{202e}').contains(&c);
+    ensure!(!text.contains(steers), "{what} would steer a terminal: {text:?}");
+    Ok(())
+}
+
+#[test]
+fn texts_of_others_steer_no_terminal() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let more = r#"entrypoint = ["/bin/\u001b[2J\u202enone"]"#;
+        cluster.deploy(&App { more, ..App::default() }).await?;
+        let answer = cluster.client().get("/container/1").await?;
+        ensure!(answer.status == 500 && answer.text.contains("\\u{1b}[2J"), "{answer:?}");
+        expect_harmless("the answer", &answer.text)?;
+        for args in [
+            &["containers", "list"][..],
+            &["containers", "list", "--json"],
+            &["containers", "info", "hello/Hello/1"],
+        ] {
+            let output = cluster.berth(args).await?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            expect_harmless("the list", &String::from_utf8_lossy(&output.stdout))?;
+        }
+
+        let directory = cluster.make_directory("hostile")?;
+        let list = format!("[{{\"Config\": {HOSTILE_NAME:?}, \"RepoTags\": [], \"Layers\": []}}]");
+        let list =
+            list.replace("\\u{1b}", "\\u001b").replace("\\u{7}", "\\u0007").replace("\\u{202e}", "\\u202e");
+        fs::write(directory.join("manifest.json"), list)?;
+        let archive = directory.join("x.tar");
+        let packed = std::process::Command::new("tar")
+            .arg("-cf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&directory)
+            .arg("manifest.json")
+            .status()?;
+        ensure!(packed.success(), "tar: {packed}");
+        let app = App { image: Some(format!("docker-archive:{}", archive.display())), ..App::default() };
+        let output = cluster.try_deploy(&app, &[]).await?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && said.contains("owned"), "{said}");
+        expect_harmless("the error", &said)
     })
 }

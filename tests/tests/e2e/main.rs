@@ -2,7 +2,9 @@
 //! module, so that `just e2e NAME` runs one group or one scenario.
 
 mod bad_input;
+mod behind_proxy;
 mod bulk;
+mod crowds;
 mod dev;
 mod failures;
 mod images;
@@ -23,4 +25,5 @@ mod objects;
 mod recovery;
 mod security;
 mod sleep;
+mod start_rate;
 mod websocket;

@@ -219,3 +219,35 @@ async fn dial_as_rogue(cluster: &Cluster) -> Result<Rogue> {
     // A valid certificate: only its manners are wrong.
     Rogue::dial(&cluster.authority(), "edge", "rogue", "n1", address).await
 }
+
+/// Headers that only the edge sets, in spellings that servers take for the same.
+const FORGED: [(&str, &str); 8] = [
+    ("berth-callback", "clean"),
+    ("berth_callback", "clean"),
+    ("x_forwarded_for", "6.6.6.6"),
+    ("X_FORWARDED-PROTO", "gopher"),
+    ("cf_container_target_port", "22"),
+    ("cf-connecting-ip", "6.6.6.6"),
+    ("true-client-ip", "6.6.6.6"),
+    ("x.forwarded.for", "6.6.6.6"),
+];
+
+#[test]
+fn a_client_sets_no_header_of_the_edges_in_any_spelling_nor_as_a_trailer() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App::default()).await?;
+        let lines: String = FORGED.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request = format!(
+            "GET /container/1/headers HTTP/1.1\r\nhost: h\r\nx-kept: 1\r\nconnection: close\r\n{lines}\r\n"
+        );
+        let seen = cluster.client().raw(request.as_bytes()).await?.to_lowercase();
+        ensure!(seen.contains("x-kept: 1") && seen.contains("x-forwarded-for: 127.0.0.1"), "{seen}");
+        for (name, value) in FORGED {
+            ensure!(
+                !seen.contains(&format!("{}: {value}", name.to_lowercase())),
+                "{name} was passed: {seen}"
+            );
+        }
+        Ok(())
+    })
+}

@@ -52,7 +52,7 @@ async fn take_over(state: &StateDir) -> Result<Lock> {
             }
             tokio::time::sleep(INTERVAL).await;
         }
-        eprintln!("warning: after {signal}, `berth dev` did not end within {patience:?}");
+        output::note!("warning: after {signal}, `berth dev` did not end within {patience:?}");
     }
     bail!("{} is still held", state.path().join("lock").display())
 }

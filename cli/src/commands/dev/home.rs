@@ -117,7 +117,7 @@ impl Home {
         command: std::process::Command,
         daemons: &'a mut Daemons,
     ) -> Result<&'a mut Process> {
-        eprintln!("starting {name}");
+        crate::output::note!("starting {name}");
         let log = self.state().log(name);
         // The logs of an earlier start are not needed any more.
         let _ = std::fs::remove_file(&log);
@@ -150,7 +150,7 @@ fn lock(state: &StateDir) -> Result<Lock> {
 pub(super) fn sweep(state: &StateDir) {
     let find = || leftovers::daemons_running(&state.programs());
     for process in leftovers::sweep(find, EARLIER_TIMEOUT) {
-        eprintln!("warning: still there, and killed: {process}");
+        crate::output::note!("warning: still there, and killed: {process}");
     }
 }
 
@@ -163,7 +163,7 @@ fn make_disks(state: &StateDir, owner: &Owner, nodes: &[String], slots: Option<&
     match nodes.iter().filter(|_| is_root()).try_for_each(make) {
         Ok(()) => Disks::Enforced,
         Err(error) => {
-            eprintln!("warning: containers' disks are not limited here: {error:#}");
+            crate::output::note!("warning: containers' disks are not limited here: {error:#}");
             Disks::Unenforced
         }
     }

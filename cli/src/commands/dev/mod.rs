@@ -65,7 +65,7 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
     };
     if let Err(error) = &outcome {
         // Printed first, because ending everything takes a moment.
-        eprintln!("berth dev: {error:#}");
+        output::note!("berth dev: {error:#}");
     }
     stop(&mut daemons, &mut signals).await;
     outcome.map_err(|_| anyhow!("everything that was started has been ended"))
@@ -76,9 +76,9 @@ async fn stop(daemons: &mut Daemons, signals: &mut Signals) {
     if daemons.have_ended() {
         return;
     }
-    eprintln!("ending edge, agents and containers ... (Ctrl-C again to do it at once)");
+    output::note!("ending edge, agents and containers ... (Ctrl-C again to do it at once)");
     for late in daemons.stop(signals.next()).await {
-        eprintln!("{late}; it was killed");
+        output::note!("{late}; it was killed");
     }
 }
 
@@ -113,7 +113,7 @@ async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> 
     home.start(listen, daemons).await?;
     let admin = Admin::at(home.state().admin_socket());
     wait_until_ready(&admin, args.nodes, daemons).await?;
-    eprintln!("packing and deploying {} ...", app.manifest.name);
+    output::note!("packing and deploying {} ...", app.manifest.name);
     tokio::select! {
         deployed = app.deploy(&admin, Terms::default()) => deployed?.warn(),
         died = daemons.first_death() => return Err(died),
@@ -132,7 +132,7 @@ async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut D
     } else {
         "Ctrl-C ends everything"
     };
-    eprintln!("logs are in {}; {hint}", home.state().logs().display());
+    output::note!("logs are in {}; {hint}", home.state().logs().display());
     tokio::select! {
         died = daemons.first_death() => Err(died),
         () = rebuild_on_demand(args, admin, &mut keys) => Ok(()),
@@ -149,13 +149,13 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
                 Key::Quit => return,
                 Key::Rebuild => {}
             },
-            () = changed(&args.at.dir, &seen) => eprintln!("files have changed"),
+            () = changed(&args.at.dir, &seen) => output::note!("files have changed"),
         }
         seen = Stamp::of(&args.at.dir);
         match rebuild(args, admin).await {
-            Ok(line) => eprintln!("{line}"),
+            Ok(line) => output::note!("{line}"),
             // The user can correct it while everything keeps running.
-            Err(error) => eprintln!("{error:#}"),
+            Err(error) => output::note!("{error:#}"),
         }
     }
 }
@@ -198,7 +198,7 @@ async fn changed(directory: &Path, seen: &Stamp) {
 
 /// Waits until the edge answers and every node is connected to it.
 async fn wait_until_ready(admin: &Admin, nodes: u16, daemons: &mut Daemons) -> Result<()> {
-    eprintln!("waiting for the edge and {nodes} node(s) ...");
+    output::note!("waiting for the edge and {nodes} node(s) ...");
     let connected = async || {
         admin.health().await?;
         Ok(admin.nodes().await?.nodes.iter().filter(|node| node.connected).count())

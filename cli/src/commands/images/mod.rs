@@ -60,7 +60,7 @@ async fn push_one(admin: &Admin, source: &ImageSource, name: &Named) -> Result<(
     let image = Maker::default().image(source, &name.repository.to_string()).await?;
     let image = image.context("it is not on this machine")?;
     let pushed = push::push(admin, &image, &name.repository, Some(tag)).await?;
-    eprintln!("{}", pushed.describe());
+    crate::output::note!("{}", pushed.describe());
     Ok(output::line(format_args!("{name}@{}", image.digest()?))?)
 }
 

@@ -16,7 +16,7 @@ use crate::output;
 
 pub(super) async fn init(place: &KeyPlace) -> Result<()> {
     let made = edge_program(&["init"], place, &[]).await?;
-    eprintln!(
+    output::note!(
         "Keep a copy of it in a safe place, and not beside copies of the store: without it no secret can be read."
     );
     Ok(output::line(made)?)
@@ -41,7 +41,7 @@ pub(super) async fn rotate(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
         .await
         .context("the new key is in the file, and the old ones too: do it again")?;
     for SecretOfApp { app, name } in &done.unreadable {
-        eprintln!("warning: the secret {name} of {app} cannot be read, and stays as it is");
+        output::note!("warning: the secret {name} of {app} cannot be read, and stays as it is");
     }
     let (again, dropped) = (before.rotated + done.rotated, before.dropped + done.dropped);
     Ok(output::line(format_args!(

@@ -130,7 +130,7 @@ pub(crate) async fn tell_what_stays(admin: &Admin, app: &AppName) {
     {
         let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();
         let names = names.join(", ");
-        eprintln!("its secrets stay: {names}; `berth secret delete NAME --app {app}` deletes one");
+        output::note!("its secrets stay: {names}; `berth secret delete NAME --app {app}` deletes one");
     }
 }
 

@@ -122,13 +122,16 @@ fn show(by: By, table: &UsageTable) -> Result<()> {
     }
     output::table(&headings, rows)?;
     if table.total.estimated > 0 {
-        eprintln!(
+        output::note!(
             "the end of {} of them is estimated: what looked after them was gone",
             table.total.estimated
         );
     }
     if table.untold > 0 {
-        eprintln!("{} live on nodes that do not tell: their CPU time and bytes are missing", table.untold);
+        output::note!(
+            "{} live on nodes that do not tell: their CPU time and bytes are missing",
+            table.untold
+        );
     }
     Ok(())
 }

@@ -83,6 +83,16 @@ async fn logs(cluster: &Cluster, args: &[&str]) -> Result<Vec<String>> {
     Ok(berth(cluster, &args).await?.lines().map(str::to_owned).collect())
 }
 
+/// What `berth logs` of the object `a` writes to a terminal.
+async fn on_a_terminal(cluster: &Cluster, option: &str) -> Result<String> {
+    let program = cluster.program("berth");
+    let line = format!("{} logs hello/Hello/a {option}", program.display());
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("BERTH_ADMIN_SOCKET", cluster.admin().socket());
+    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await??;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 async fn until_gone(cluster: &Cluster, name: &str) -> Result<()> {
     wait::until("the container to be gone", PATIENCE, async || {
         let object = cluster.admin().object(name).await?;
@@ -111,7 +121,12 @@ fn f1_output_is_shown_within_a_second_and_cannot_steer_a_terminal() -> Outcome {
             app.until(&format!("err {round}"), SHOWN_WITHIN).await?;
         }
         say(cluster, "a", "say", "\x1b[2Jhidden\x07\n").await?;
-        one.until(r"\u{1b}[2Jhidden\u{7}", SHOWN_WITHIN).await?;
+        // To a pipe as it is, to a terminal only if that is asked for.
+        one.until("\x1b[2Jhidden\x07", SHOWN_WITHIN).await?;
+        let shown = on_a_terminal(cluster, "").await?;
+        ensure!(shown.contains(r"\u{1b}[2Jhidden\u{7}") && !shown.contains("\x1b[2J"), "{shown:?}");
+        let shown = on_a_terminal(cluster, "--raw").await?;
+        ensure!(shown.contains("\x1b[2Jhidden\x07"), "{shown:?}");
         let raw: Value = serde_json::from_str(&app.until("hidden", SHOWN_WITHIN).await?)?;
         ensure!(raw["text"] == "\x1b[2Jhidden\x07" && raw["stream"] == "stdout", "{raw}");
         ensure!(raw["app"] == "hello" && raw["class"] == "Hello" && raw["name"] == "a", "{raw}");

@@ -168,7 +168,7 @@ fn f2_starts_instances_nodes_and_the_store_are_counted() -> Outcome {
             ("berth_agent_vcpus_reserved", &[], 2.0),
             ("berth_agent_disk_slots", &[], 0.0),
             ("berth_agent_edges_connected", &[], 1.0),
-            ("berth_agent_edge_connections", &[], 2.0),
+            ("berth_agent_edge_connections", &[], 4.0),
             ("berth_agent_draining", &[], 0.0),
         ] {
             expect(&page, name, labels, value)?;
