@@ -6,11 +6,10 @@ use std::fs;
 use std::io;
 
 use crate::protection::{Layer, Protection};
+use crate::rlimits::SHARES;
 
 /// Where the limits of the calling process's user namespace are.
 const DIRECTORY: &str = "/proc/sys/user";
-/// Containers that the node's limits are divided among.
-const SHARES: u32 = 256;
 
 /// What nobody needs inside a container. No further namespaces: the filter of system calls denies them too; fanotify is
 /// for the machine's administration.

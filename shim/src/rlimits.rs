@@ -1,4 +1,7 @@
 //! The resource limits of a container's processes.
+//!
+//! Some of them the kernel counts for the user who made the container's user namespace too, up to that user's own limit
+//! (`set_userns_rlimit_max`). That user is the agents', for all containers: each gets a share of what this process may have.
 
 use std::io;
 
@@ -11,7 +14,12 @@ struct Limit {
     resource: Resource,
     soft: u64,
     hard: u64,
+    /// Whether the kernel counts all containers together.
+    shared: bool,
 }
+
+/// Containers that limits which they share are divided among.
+pub(crate) const SHARES: u32 = 256;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -24,27 +32,39 @@ const LIMITS: [Limit; 5] = [
         resource: Resource::RLIMIT_NOFILE,
         soft: 1024,
         hard: 65_536,
+        shared: false,
     },
     // Core files on an ephemeral disk are useless, and containers must not trigger the host's core dump handler.
-    Limit { kind: PosixRlimitType::RlimitCore, resource: Resource::RLIMIT_CORE, soft: 0, hard: 0 },
-    // The kernel counts these three per host user, and thereby for all containers together.
+    Limit {
+        kind: PosixRlimitType::RlimitCore,
+        resource: Resource::RLIMIT_CORE,
+        soft: 0,
+        hard: 0,
+        shared: false,
+    },
+    // POSIX message queues.
     Limit {
         kind: PosixRlimitType::RlimitMsgqueue,
         resource: Resource::RLIMIT_MSGQUEUE,
         soft: 64 * KIB,
         hard: 64 * KIB,
+        shared: true,
     },
+    // Timers, each of which has a signal ready, and queued signals.
     Limit {
         kind: PosixRlimitType::RlimitSigpending,
         resource: Resource::RLIMIT_SIGPENDING,
         soft: 4096,
         hard: 4096,
+        shared: true,
     },
+    // Counted for each process.
     Limit {
         kind: PosixRlimitType::RlimitMemlock,
         resource: Resource::RLIMIT_MEMLOCK,
         soft: 8 * MIB,
         hard: 8 * MIB,
+        shared: false,
     },
 ];
 
@@ -55,7 +75,8 @@ pub(crate) fn of_container() -> io::Result<Vec<PosixRlimit>> {
 
 impl Limit {
     fn within_own(&self) -> io::Result<PosixRlimit> {
-        let (_, most) = getrlimit(self.resource)?;
+        let (of_namespace, own) = getrlimit(self.resource)?;
+        let most = if self.shared { of_namespace / u64::from(SHARES) } else { own };
         PosixRlimitBuilder::default()
             .typ(self.kind)
             .soft(self.soft.min(most))
@@ -75,5 +96,13 @@ mod tests {
         let limits = of_container().unwrap();
         assert!(limits.iter().all(|limit| limit.soft() <= limit.hard()));
         assert!(limits[0].hard() <= most);
+    }
+
+    #[test]
+    fn what_all_containers_share_is_divided() {
+        for (limit, set) in LIMITS.iter().zip(of_container().unwrap()).filter(|(limit, _)| limit.shared) {
+            let (own, _) = getrlimit(limit.resource).unwrap();
+            assert!(set.hard() <= own / u64::from(SHARES), "{:?}", limit.kind);
+        }
     }
 }

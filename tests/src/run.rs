@@ -20,6 +20,9 @@ use crate::machine::{self, Machine};
 use crate::programs::{self, Programs};
 use crate::{cgroup, disk, host, slots, world};
 
+/// Where the copies of the programs are.
+const PROGRAMS: &str = "bin";
+
 static CURRENT: Mutex<Weak<Run>> = Mutex::new(Weak::new());
 
 /// This process's directory, for as long as a cluster needs it.
@@ -49,13 +52,14 @@ impl Run {
         let own = std::process::id();
         let name = format!("{own}-{}", host::started_at(own).context("this process has no start time")?);
         let directory = machine.state().join(&name);
-        let run = Self { name, directory, machine };
-        run.machine.make_directory(&run.directory)?;
-        run.machine.make_directory(&run.programs())?;
+        let programs = directory.join(PROGRAMS);
+        machine.make_directory(&directory)?;
+        machine.make_directory(&programs)?;
         for program in programs::ALL {
-            copy(&built.path(program), &run.programs().join(program))?;
+            copy(&built.path(program), &programs.join(program))?;
         }
-        Ok(run)
+        // Last: its end waits for the lock that is held while it is made.
+        Ok(Self { name, directory, machine })
     }
 
     /// `PID-START`.
@@ -75,12 +79,17 @@ impl Run {
 
     /// Where the copies of the programs are.
     pub fn programs(&self) -> PathBuf {
-        self.directory.join("bin")
+        self.directory.join(PROGRAMS)
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
+        let current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have begun the next one since the last cluster ended: it has the same directory.
+        if current.strong_count() > 0 {
+            return;
+        }
         if let Err(error) = machine::remove_directory(&self.directory) {
             eprintln!("cleaning up after the tests: {error:#}");
         }

@@ -65,7 +65,7 @@ fn memory(count: usize) -> String {
 }
 
 /// Children that sleep for ever, and how many there could be.
-fn forks(count: usize) -> String {
+pub(crate) fn forks(count: usize) -> String {
     until_refused(count, || {
         if sys::fork()? {
             loop {
@@ -92,7 +92,7 @@ fn spin(seconds: usize) -> String {
     "spun".to_owned()
 }
 
-fn until_refused(count: usize, mut take: impl FnMut() -> sys::Outcome) -> String {
+pub(crate) fn until_refused(count: usize, mut take: impl FnMut() -> sys::Outcome) -> String {
     for taken in 0..count {
         if let Err(errno) = take() {
             return format!("{taken} {errno:?}");

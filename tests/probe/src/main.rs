@@ -2,12 +2,14 @@
 //! result is one word: `ok` if it succeeded, else the error's name, or `killed-by-N`.
 //!
 //! `GET /container/ID/probe/NAME` runs a probe, `/probes` lists them; see `looks` for what only looks around,
-//! and `bombs` for what takes a lot of something.
+//! `bombs` for what takes a lot of something, `seize` for what keeps it, and `vitals` for what a neighbour then gets.
 
 mod bombs;
 mod looks;
 mod probes;
+mod seize;
 mod sys;
+mod vitals;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
@@ -54,6 +56,8 @@ fn answer(path: &[&str]) -> String {
             Some((_, probe)) => sys::in_child(*probe),
             None => "there is no such probe".to_owned(),
         },
+        [.., "seize", name] => seize::seize(name),
+        [.., "vitals"] => vitals::all(),
         [.., "bomb", name, count] => bombs::drop(name, count.parse().unwrap_or(0)),
         _ => "probe\n".to_owned(),
     }

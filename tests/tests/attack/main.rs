@@ -3,8 +3,10 @@
 //! be one, and the layer to be what stops it.
 //!
 //! * `table` is what is expected of each.
+//! * `neighbours` is what one container takes from others.
 //! * `reach` is what of the machine, and of other containers, is seen and reached from inside.
 
+mod neighbours;
 mod reach;
 mod table;
 
