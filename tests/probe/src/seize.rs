@@ -30,8 +30,11 @@ const ALL: usize = 1_000_000;
 /// Threads that do nothing but use the CPU.
 const SPINNING: usize = 4;
 
-/// What can be seized, and how; each returns how much it got and why it got no more.
-const SEIZURES: &[(&str, fn() -> String)] = &[
+/// The name of a thing, and how it is seized: how much there was, and why there was no more.
+type Seizure = (&'static str, fn() -> String);
+
+/// What can be seized.
+const SEIZURES: &[Seizure] = &[
     ("epoll-watches", epoll_watches),
     ("files-in-flight", files_in_flight),
     ("pipe-pages", || until_refused(ALL, || sys::pipe_of(PIPE_BYTES).map(std::mem::forget))),
@@ -48,7 +51,7 @@ const SEIZURES: &[(&str, fn() -> String)] = &[
     ("disk", fill_disk),
     ("files", files),
     ("log", || for_ever(1, flood)),
-    ("cpu", || for_ever(SPINNING, || std::hint::spin_loop())),
+    ("cpu", || for_ever(SPINNING, std::hint::spin_loop)),
     ("sync", || for_ever(1, write_and_sync)),
 ];
 

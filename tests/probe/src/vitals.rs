@@ -19,8 +19,11 @@ const FILE_BYTES: usize = 64 << 10;
 /// How long a datagram to oneself may take.
 const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The name of a thing, and an attempt to get it.
+type Vital = (&'static str, fn() -> Outcome);
+
 /// What is tried, in a child process each.
-const VITALS: &[(&str, fn() -> Outcome)] = &[
+const VITALS: &[Vital] = &[
     ("epoll-watch", || sys::watch(&sys::epoll()?, &sys::event()?)),
     ("pass-file", pass_file),
     ("pipe", || if sys::pipe_size()? < PIPE_BYTES { Err(Errno::ENOBUFS) } else { Ok(()) }),
