@@ -178,8 +178,11 @@ mod tests {
         delivery.inventory.reported(&node, ImageStatus { image: image(), state });
     }
 
+    /// The node is connected and knows which image it is to hold.
     fn connect(delivery: &Delivery, node: &str) {
-        delivery.inventory.connected(&node.parse().unwrap(), true);
+        let node = node.parse().unwrap();
+        delivery.inventory.connected(&node, true);
+        delivery.inventory.wanted(&node, &[image()]);
     }
 
     fn spec() -> AppSpec {
