@@ -1,10 +1,11 @@
 //! Cleans up after a container whose shim is gone: processes, cgroup and disk; and records that it was lost.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use berth_common::outcome::{ExitReason, Outcome};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::cgroup::ControlGroup;
 use crate::disk::{self, Disk};
@@ -29,9 +30,21 @@ fn setup(directory: &Path) -> Option<ShimSetup> {
     read_json(&directory.join("spare.json")).ok().flatten()
 }
 
+/// Agent and supervisor both sweep a container whose shim is gone: the second waits until the first has recorded the end.
+/// Side by side each would find removed what the other is removing, and the group's CPU time would be lost. `None` if the
+/// directory is gone.
+fn lock(directory: &Path) -> io::Result<Option<Flock<File>>> {
+    match File::open(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(file) => Ok(Some(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error)?)),
+    }
+}
+
 /// Removes everything of a container; if it was an instance, leaves a record that it was lost. For a single-threaded
 /// process, which is in a user namespace afterwards.
 pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
+    let Some(_lock) = lock(directory)? else { return Ok(()) };
     let groups = groups(directory);
     // Before the group is removed with its counters.
     let cpu_us = groups.first().map(|container| ControlGroup::load(container).cpu_us());
