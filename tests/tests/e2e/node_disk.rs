@@ -21,7 +21,7 @@ const MIB: usize = 1 << 20;
 /// How long a slot may take to be free again.
 const FREE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for one in which an instance has made as many directories as it could, each in the one before.
-const DEEP_FREE_TIMEOUT: Duration = Duration::from_secs(30);
+const DEEP_FREE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How deep: far beyond the descriptors of a process, and about as many directories as the slot has inodes.
 const LEVELS: usize = 100_000;
 
