@@ -1,5 +1,5 @@
-//! The loop that accepts connections of any kind, each with a place among those of its listener, and a stream that tells
-//! its place when bytes arrive.
+//! The loop that accepts connections of any kind, each with a permit among those of its listener, and a stream that tells
+//! its permit when bytes arrive.
 //!
 //! Does not know sockets, TLS, or what is served on a connection.
 
@@ -13,18 +13,18 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connections::{Connections, Place, SWEEP_INTERVAL};
+use crate::connections::{Connections, Permit, SWEEP_INTERVAL};
 
 /// Pause after a failed accept. It mostly fails for want of file descriptors, and would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections for as long as it is polled, and passes each to `serve`, which must not block. One without a
-/// place is closed at once. `accept` is dropped and called again, and must not lose a connection by that; it returns
+/// permit is closed at once. `accept` is dropped and called again, and must not lose a connection by that; it returns
 /// the client's address too, or none for a process of this machine.
 pub async fn accept_loop<C, F>(
     connections: &Arc<Connections>,
     accept: impl Fn() -> F,
-    serve: impl Fn(C, Arc<Place>),
+    serve: impl Fn(C, Arc<Permit>),
 ) where
     F: Future<Output = io::Result<(C, Option<IpAddr>)>>,
 {
@@ -34,8 +34,8 @@ pub async fn accept_loop<C, F>(
         tokio::select! {
             accepted = accept() => match accepted {
                 Ok((connection, address)) => match connections.admit(address) {
-                    Some(place) => serve(connection, place),
-                    None => tracing::debug!(listener, ?address, "no place for a connection"),
+                    Some(permit) => serve(connection, permit),
+                    None => tracing::debug!(listener, ?address, "no permit for a connection"),
                 },
                 Err(error) => {
                     tracing::warn!(listener, %error, "connection not accepted");
@@ -47,20 +47,20 @@ pub async fn accept_loop<C, F>(
     }
 }
 
-/// A stream that tells its place when bytes arrive, and has it for as long as it lives.
-pub struct Placed<S> {
+/// A stream that tells its permit when bytes arrive, and has it for as long as it lives.
+pub struct Admitted<S> {
     stream: S,
-    place: Arc<Place>,
+    permit: Arc<Permit>,
 }
 
-impl<S> Placed<S> {
-    /// The stream of this place.
-    pub fn new(stream: S, place: Arc<Place>) -> Self {
-        Self { stream, place }
+impl<S> Admitted<S> {
+    /// The stream of this permit.
+    pub fn new(stream: S, permit: Arc<Permit>) -> Self {
+        Self { stream, permit }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Admitted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,13 +69,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.place.received();
+            self.permit.received();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Admitted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

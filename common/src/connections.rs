@@ -1,11 +1,11 @@
-//! Places for the connections of a listener: so many in all, for one client, and before a client has authenticated.
-//! When there is no place left, the connection that has been waiting longest without a request loses its own; one that
+//! Permits for the connections of a listener: so many in all, for one client, and before a client has authenticated.
+//! When there is no permit left, the connection that has been waiting longest without a request loses its own; one that
 //! carries a request never does. A connection whose client takes too long to send a head loses it too.
 //!
 //! ```text
 //!  admitted ──▶ Head ──request──▶ Busy ──end of the response──▶ Idle ──first byte──▶ Head
-//!                │ too long, or oldest when there is no place      │
-//!                └────────────────▶ closed ◀───────────────────────┘
+//!                │ too long, or oldest when there is no permit     │
+//!                └────────────────▶ closed ◀──────────────────────┘
 //! ```
 //!
 //! Does not know sockets, or what is served on a connection.
@@ -76,7 +76,7 @@ pub struct Figures {
     pub listener: &'static str,
     /// Open connections.
     pub open: usize,
-    /// Connections that were closed as soon as they came, since there was no place.
+    /// Connections that were closed as soon as they came, since there was no permit.
     pub refused: u64,
     /// Waiting connections that were closed, for another or because they took too long.
     pub closed: u64,
@@ -104,7 +104,7 @@ struct Table {
     swept_ms: u64,
 }
 
-/// What is known of one connection, by the table and by its place.
+/// What is known of one connection, by the table and by its permit.
 #[derive(Debug)]
 struct Inner {
     /// The phase in the lowest two bits, and above them since when, in milliseconds.
@@ -190,8 +190,8 @@ impl Connections {
         self.listener
     }
 
-    /// A place for a new connection, or None if there is none. Without `address` it is a process of this machine.
-    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Arc<Place>> {
+    /// A permit for a new connection, or None if there is none. Without `address` it is a process of this machine.
+    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Arc<Permit>> {
         let (key, now_ms) = (self.key(address), self.now_ms());
         let mut table = self.table();
         if !self.make_room(&mut table, key) {
@@ -209,7 +209,7 @@ impl Connections {
         table.insert(key, id, Arc::clone(&inner));
         drop(table);
         let key = Mutex::new(key);
-        Some(Arc::new(Place { connections: Arc::clone(self), id, key, inner }))
+        Some(Arc::new(Permit { connections: Arc::clone(self), id, key, inner }))
     }
 
     fn key(&self, address: Option<IpAddr>) -> Key {
@@ -221,7 +221,7 @@ impl Connections {
         }
     }
 
-    /// Closes waiting connections until there is a place for one of this client; false if that does not help.
+    /// Closes waiting connections until there is a permit for one of this client; false if that does not help.
     fn make_room(&self, table: &mut Table, key: Key) -> bool {
         let own = match (key, self.limits.anonymous) {
             (Key::Address(_), Some(anonymous)) => anonymous.per_address,
@@ -271,7 +271,7 @@ impl Connections {
             now_ms.saturating_sub(state >> 2) > ms(limit)
         };
         let all =
-            table.clients.iter().flat_map(|(key, places)| places.iter().map(move |place| (*key, place)));
+            table.clients.iter().flat_map(|(key, permits)| permits.iter().map(move |permit| (*key, permit)));
         let over: Vec<_> =
             all.filter(|(_, (_, inner))| late(inner)).map(|(key, (id, _))| (key, *id)).collect();
         for found in over {
@@ -304,9 +304,9 @@ impl Table {
     }
 
     fn remove(&mut self, key: Key, id: u64) -> Option<Arc<Inner>> {
-        let places = self.clients.get_mut(&key)?;
-        let inner = places.remove(&id)?;
-        if places.is_empty() {
+        let permits = self.clients.get_mut(&key)?;
+        let inner = permits.remove(&id)?;
+        if permits.is_empty() {
             self.clients.remove(&key);
         }
         self.open -= 1;
@@ -316,8 +316,8 @@ impl Table {
 
     /// The connection of this client that waits longest.
     fn oldest_of(&self, key: Key) -> Option<(Key, u64)> {
-        let places = self.clients.get(&key)?.iter();
-        let waiting = places.filter_map(|(id, inner)| Some((inner.waits_since_ms()?, *id)));
+        let permits = self.clients.get(&key)?.iter();
+        let waiting = permits.filter_map(|(id, inner)| Some((inner.waits_since_ms()?, *id)));
         waiting.min().map(|(_, id)| (key, id))
     }
 
@@ -328,7 +328,7 @@ impl Table {
                 self.look_for_candidates(&may_go);
             }
             while let Some((key, id, state)) = self.candidates.pop_front() {
-                let still = self.clients.get(&key).and_then(|places| places.get(&id));
+                let still = self.clients.get(&key).and_then(|permits| permits.get(&id));
                 let still = still.is_some_and(|inner| inner.state.load(Ordering::Relaxed) == state);
                 if still && may_go(&key) {
                     return Some((key, id));
@@ -340,7 +340,8 @@ impl Table {
 
     fn look_for_candidates(&mut self, may_go: &impl Fn(&Key) -> bool) {
         let clients = self.clients.iter().filter(|(key, _)| may_go(key));
-        let all = clients.flat_map(|(key, places)| places.iter().map(move |(id, inner)| (*key, *id, inner)));
+        let all =
+            clients.flat_map(|(key, permits)| permits.iter().map(move |(id, inner)| (*key, *id, inner)));
         let mut waiting: Vec<(u64, Key, u64, u64)> = all
             .map(|(key, id, inner)| (key, id, inner.state.load(Ordering::Relaxed)))
             .filter(|(.., state)| phase(*state) != Phase::Busy)
@@ -355,16 +356,16 @@ impl Table {
     }
 }
 
-/// One connection's place. Given back when the last clone is dropped.
-pub struct Place {
+/// One connection's permit. Given back when the last clone is dropped.
+pub struct Permit {
     connections: Arc<Connections>,
     id: u64,
     key: Mutex<Key>,
     inner: Arc<Inner>,
 }
 
-impl Place {
-    /// Returns when the place is lost: the connection must be closed.
+impl Permit {
+    /// Returns when the permit is lost: the connection must be closed.
     pub async fn lost(&self) {
         while !self.inner.lost.load(Ordering::Relaxed) {
             self.inner.notify.notified().await;
@@ -384,7 +385,7 @@ impl Place {
         Busy(Some(Arc::clone(self)))
     }
 
-    /// The client has authenticated as `who`, whose limit counts from now on. False if that has no place left: the
+    /// The client has authenticated as `who`, whose limit counts from now on. False if that has no permit left: the
     /// connection must be closed.
     pub fn authenticated(&self, who: u64) -> bool {
         let who = who.max(1);
@@ -406,7 +407,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let key = *self.key.lock().unwrap_or_else(PoisonError::into_inner);
         // Not there any more if it was lost.
@@ -416,7 +417,7 @@ impl Drop for Place {
 
 /// A request under way on a connection.
 #[must_use = "the request has ended when this is dropped"]
-pub struct Busy(Option<Arc<Place>>);
+pub struct Busy(Option<Arc<Permit>>);
 
 impl Busy {
     /// The connection carries no other requests: it has become something else, a WebSocket for example.
@@ -427,8 +428,8 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        if let Some(place) = self.0.take() {
-            place.inner.enter(Phase::Idle, place.connections.now_ms());
+        if let Some(permit) = self.0.take() {
+            permit.inner.enter(Phase::Idle, permit.connections.now_ms());
         }
     }
 }
@@ -453,47 +454,47 @@ mod tests {
         Connections::new("test", limits, Box::new(|address| address == IpAddr::from([192, 0, 2, 1])))
     }
 
-    fn is_lost(place: &Place) -> bool {
-        place.inner.lost.load(Ordering::Relaxed)
+    fn is_lost(permit: &Permit) -> bool {
+        permit.inner.lost.load(Ordering::Relaxed)
     }
 
-    fn set_waiting(place: &Place, phase: Phase, since_ms: u64) {
-        place.inner.enter(phase, since_ms);
+    fn set_waiting(permit: &Permit, phase: Phase, since_ms: u64) {
+        permit.inner.enter(phase, since_ms);
     }
 
     #[test]
     fn a_clients_oldest_waiting_connection_makes_room_for_its_next() {
         let connections = connections(LIMITS);
-        let places: Vec<_> = (0..4).map(|_| connections.admit(address("10.0.0.1")).unwrap()).collect();
-        let busy = places[0].request();
-        for (index, place) in places.iter().enumerate().skip(1) {
-            set_waiting(place, Phase::Head, 10 - index as u64);
+        let permits: Vec<_> = (0..4).map(|_| connections.admit(address("10.0.0.1")).unwrap()).collect();
+        let busy = permits[0].request();
+        for (index, permit) in permits.iter().enumerate().skip(1) {
+            set_waiting(permit, Phase::Head, 10 - index as u64);
         }
         let _other = connections.admit(address("10.0.0.2")).unwrap();
-        assert!(places.iter().all(|place| !is_lost(place)));
+        assert!(permits.iter().all(|permit| !is_lost(permit)));
         let fifth = connections.admit(address("10.0.0.1")).unwrap();
         assert_eq!(
-            places.iter().map(|place| is_lost(place)).collect::<Vec<_>>(),
+            permits.iter().map(|permit| is_lost(permit)).collect::<Vec<_>>(),
             [false, false, false, true]
         );
         drop((busy, fifth));
         assert_eq!((connections.figures().open, connections.figures().closed), (4, 1));
-        drop(places);
+        drop(permits);
         assert_eq!((connections.figures().open, connections.table().clients.len()), (1, 1));
     }
 
     #[test]
     fn requests_are_never_cut_off() {
         let connections = connections(LIMITS);
-        let places: Vec<_> = (0..4).map(|_| connections.admit(address("10.0.0.1")).unwrap()).collect();
-        let mut busy: Vec<_> = places.iter().map(Place::request).collect();
+        let permits: Vec<_> = (0..4).map(|_| connections.admit(address("10.0.0.1")).unwrap()).collect();
+        let mut busy: Vec<_> = permits.iter().map(Permit::request).collect();
         assert!(connections.admit(address("10.0.0.1")).is_none());
         assert_eq!(connections.figures().refused, 1);
         busy.pop().unwrap().for_ever();
         assert!(connections.admit(address("10.0.0.1")).is_none());
         busy.pop();
         assert!(connections.admit(address("10.0.0.1")).is_some());
-        assert!(is_lost(&places[2]) && !is_lost(&places[3]));
+        assert!(is_lost(&permits[2]) && !is_lost(&permits[3]));
     }
 
     #[test]
@@ -514,24 +515,24 @@ mod tests {
     #[test]
     fn with_all_places_taken_the_oldest_of_all_goes() {
         let connections = connections(Limits { per_client: 2, ..LIMITS });
-        let places: Vec<_> =
+        let permits: Vec<_> =
             (0..8).map(|n| connections.admit(address(&format!("10.0.0.{n}"))).unwrap()).collect();
-        for (index, place) in places.iter().enumerate() {
-            set_waiting(place, Phase::Idle, 100 + index as u64);
+        for (index, permit) in permits.iter().enumerate() {
+            set_waiting(permit, Phase::Idle, 100 + index as u64);
         }
-        let _busy = places[0].request();
+        let _busy = permits[0].request();
         let mut newer = Vec::new();
         for n in 0..3 {
             newer.push(connections.admit(address(&format!("10.0.1.{n}"))).unwrap());
             set_waiting(&newer[n], Phase::Head, 1000);
         }
-        assert_eq!(places.iter().position(|place| !is_lost(place)), Some(0));
-        assert_eq!(places.iter().filter(|place| is_lost(place)).count(), 3);
-        assert!(newer.iter().all(|place| !is_lost(place)));
+        assert_eq!(permits.iter().position(|permit| !is_lost(permit)), Some(0));
+        assert_eq!(permits.iter().filter(|permit| is_lost(permit)).count(), 3);
+        assert!(newer.iter().all(|permit| !is_lost(permit)));
         // One that has been busy since the search is not chosen.
-        let _busy = places[4].request();
+        let _busy = permits[4].request();
         let _next = connections.admit(address("10.0.2.1")).unwrap();
-        assert!(!is_lost(&places[4]) && is_lost(&places[5]));
+        assert!(!is_lost(&permits[4]) && is_lost(&permits[5]));
     }
 
     #[test]
@@ -539,14 +540,14 @@ mod tests {
         let anonymous = Some(Anonymous { total: 4, per_address: 2 });
         let connections = connections(Limits { per_client: 3, anonymous, ..LIMITS });
         let known: Vec<_> = (0..3).map(|_| connections.admit(address("127.0.0.1")).unwrap()).collect();
-        assert!(known.iter().all(|place| place.authenticated(7)));
+        assert!(known.iter().all(|permit| permit.authenticated(7)));
         let _strangers: Vec<_> = (0..9).map(|n| connections.admit(address(&format!("10.0.0.{n}")))).collect();
         assert_eq!((connections.figures().open, connections.table().anonymous), (7, 4));
-        assert!(known.iter().all(|place| !is_lost(place)));
+        assert!(known.iter().all(|permit| !is_lost(permit)));
         let _same: Vec<_> = (0..9).map(|_| connections.admit(address("10.0.1.1"))).collect();
         assert_eq!(connections.table().of(Key::Address([10, 0, 1, 1].into())), 2);
         // The limit of one who is known.
-        let busy: Vec<_> = known.iter().map(Place::request).collect();
+        let busy: Vec<_> = known.iter().map(Permit::request).collect();
         let fourth = connections.admit(address("127.0.0.1")).unwrap();
         assert!(!fourth.authenticated(7) && known[0].authenticated(7));
         drop((busy, known));
@@ -556,13 +557,13 @@ mod tests {
     #[tokio::test]
     async fn heads_and_pauses_that_take_too_long_end_the_connection() {
         let connections = connections(LIMITS);
-        let places = [0; 4].map(|_| connections.admit(None).unwrap());
-        let [silent, paused, slow, busy] = &places;
+        let permits = [0; 4].map(|_| connections.admit(None).unwrap());
+        let [silent, paused, slow, busy] = &permits;
         let _request = busy.request();
         drop(paused.request());
         drop(slow.request());
         slow.received();
-        let lost = || places.each_ref().map(|place| is_lost(place));
+        let lost = || permits.each_ref().map(|permit| is_lost(permit));
         connections.sweep_at(9_000);
         assert_eq!(lost(), [false; 4]);
         connections.sweep_at(11_000);

@@ -55,7 +55,7 @@ use crate::shard::objects::{Change, Mailbox};
 use crate::shard::wakes::Wakes;
 use crate::tokens::Tokens;
 
-pub(crate) use self::listen::{Listeners, Places, serve};
+pub(crate) use self::listen::{AdminConnections, Listeners, serve};
 pub(crate) use self::transfers::permits as transfers;
 
 /// Largest specification of an app, in bytes: larger than one with the most classes and the largest environments.

@@ -1,6 +1,6 @@
 //! The whole daemon: opens the store, recovers its state, starts the shards and the admin API, and stops them all.
 
-mod places;
+mod connections;
 mod shards;
 
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ use berth_store::{SledStore, Store, Vitals};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, broadcast};
 
-use self::places::Places;
+use self::connections::ListenerConnections;
 use self::shards::{PerShard, Shared};
 use crate::admin::{self, Admin, Listeners};
 use crate::apps::{self, Apps};
@@ -105,7 +105,7 @@ struct Edge {
     own: BackgroundWork,
     config: Arc<Config>,
     watch: Arc<MonitorView>,
-    places: Places,
+    connections: ListenerConnections,
 }
 
 /// The state on disk.
@@ -171,27 +171,21 @@ impl Edge {
         let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
-        let apps = Arc::new(Apps::load(apps::Dependencies {
-            store: Arc::clone(&store),
-            router: Arc::clone(&router),
-            metrics: Arc::clone(&metrics),
-            images: Arc::clone(&images),
-            assets: directories.assets.clone(),
-        })?);
+        let apps = load_apps(&store, &router, &metrics, &images, &directories)?;
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let records = recover(&*store, &nodes, count)?;
         let (shards, queues) = Shards::new(count);
         let ends: Vec<ShardInputs> = queues.into_iter().zip(records).map(ShardInputs::new).collect();
         let mailboxes: Vec<Mailbox> = ends.iter().map(|ends| ends.mailbox.clone()).collect();
         let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
-        let places = Places::new(count, &trust);
+        let connections = ListenerConnections::new(count, &trust);
         let shared = Shared {
             config: Arc::clone(&config),
             lifecycle: lifecycle.clone(),
             store: Arc::clone(&store),
             nodes: Arc::clone(&nodes),
             router,
-            connections: Arc::clone(&places.clients),
+            connections: Arc::clone(&connections.clients),
             trust,
             prepared: PreparedContainers::new(apps.wanted(), Arc::clone(&secrets)),
             secrets: Arc::clone(&secrets),
@@ -208,7 +202,7 @@ impl Edge {
         let own = BackgroundWork::of(&shared, &apps, &mailboxes);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
         let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
-        let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process, places.all()));
+        let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process, connections.all()));
         let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(&secrets) as _);
         let admin = Admin {
             apps,
@@ -231,7 +225,7 @@ impl Edge {
             waiters: Default::default(),
             watchers: admin::watchers(),
         };
-        Ok(Self { shards, admin, own, config, watch, places })
+        Ok(Self { shards, admin, own, config, watch, connections })
     }
 
     /// Serves until told to stop, then stops in phases.
@@ -248,10 +242,12 @@ impl Edge {
             }
             None => None,
         };
-        let Places { registry: places, admin: admin_places, .. } = self.places;
-        let registry = registry
-            .map(|listener| tokio::spawn(server::serve(listener, places, Arc::clone(&self.admin.registry))));
-        let admin = tokio::spawn(admin::serve(listeners, admin_places, self.admin));
+        let ListenerConnections { registry: registry_connections, admin: admin_connections, .. } =
+            self.connections;
+        let registry = registry.map(|listener| {
+            tokio::spawn(server::serve(listener, registry_connections, Arc::clone(&self.admin.registry)))
+        });
+        let admin = tokio::spawn(admin::serve(listeners, admin_connections, self.admin));
         let own_work = [
             tokio::spawn(hooks::run(self.own.hooks, lifecycle.drain().clone())),
             tokio::spawn(scheduler::run(self.own.scheduler, lifecycle.drain().clone())),
@@ -301,6 +297,23 @@ fn watch(
         lifecycle: shared.lifecycle.clone(),
         process,
     }
+}
+
+fn load_apps(
+    store: &Arc<dyn Store>,
+    router: &Arc<CurrentRouter>,
+    metrics: &Arc<Metrics>,
+    images: &Arc<Images>,
+    directories: &Directories,
+) -> anyhow::Result<Arc<Apps>> {
+    let dependencies = apps::Dependencies {
+        store: Arc::clone(store),
+        router: Arc::clone(router),
+        metrics: Arc::clone(metrics),
+        images: Arc::clone(images),
+        assets: directories.assets.clone(),
+    };
+    Ok(Arc::new(Apps::load(dependencies)?))
 }
 
 /// Starts the thread that brings images to nodes.

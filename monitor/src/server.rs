@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_common::connections::{Connections, Limits, Place, SWEEP_INTERVAL};
+use berth_common::connections::{Connections, Limits, Permit, SWEEP_INTERVAL};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 use crate::page::{self, Page};
 
-/// Places of connections. A few collectors ask every few seconds, each with a connection of its own; one that asks for
+/// Limits of connections. A few collectors ask every few seconds, each with a connection of its own; one that asks for
 /// nothing has little time, and makes room for the next.
 const LIMITS: Limits = Limits {
     total: 64,
@@ -75,15 +75,15 @@ impl Monitor {
 
     /// Serves forever.
     pub async fn serve(self, watched: &impl Watched) -> Infallible {
-        let places = Connections::new("monitor", LIMITS, Box::new(|_| false));
+        let permits = Connections::new("monitor", LIMITS, Box::new(|_| false));
         let mut connections = FuturesUnordered::new();
         let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
                 accepted = self.0.accept() => match accepted {
-                    Ok((stream, peer)) => match places.admit(Some(peer.ip())) {
-                        Some(place) => connections.push(serve_one(stream, place, watched)),
-                        None => tracing::debug!(%peer, "no place for a connection to the monitor"),
+                    Ok((stream, peer)) => match permits.admit(Some(peer.ip())) {
+                        Some(permit) => connections.push(serve_one(stream, permit, watched)),
+                        None => tracing::debug!(%peer, "no permit for a connection to the monitor"),
                     },
                     Err(error) => {
                         tracing::warn!(%error, "connection to the monitor not accepted");
@@ -91,17 +91,17 @@ impl Monitor {
                     }
                 },
                 Some(()) = connections.next() => {}
-                _ = sweeps.tick() => places.sweep(),
+                _ = sweeps.tick() => permits.sweep(),
             }
         }
     }
 }
 
 /// Serves one request.
-async fn serve_one(stream: TcpStream, place: Arc<Place>, watched: &impl Watched) {
+async fn serve_one(stream: TcpStream, permit: Arc<Permit>, watched: &impl Watched) {
     let service = service_fn(|request| {
         // To the end of the connection, which this is the only request of.
-        place.request().for_ever();
+        permit.request().for_ever();
         async move { Ok::<_, Infallible>(respond(&request, watched).await) }
     });
     let mut server = http1::Builder::new();
@@ -111,7 +111,7 @@ async fn serve_one(stream: TcpStream, place: Arc<Place>, watched: &impl Watched)
     let served = async {
         tokio::select! {
             served = served => served.map_err(|error| error.to_string()),
-            () = place.lost() => Err("it waited too long, or made room for another".to_owned()),
+            () = permit.lost() => Err("it waited too long, or made room for another".to_owned()),
         }
     };
     match timeout(CONNECTION_LIMIT, served).await {

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use berth_common::connections::Place;
+use berth_common::connections::Permit;
 use berth_registry::server::{self, TokenLookup};
 use berth_store::Scope;
 
@@ -32,11 +32,11 @@ pub(super) struct Caller(Scope);
 pub(super) async fn identify(
     State(admin): State<Arc<Admin>>,
     Extension(peer): Extension<Peer>,
-    Extension(place): Extension<Arc<Place>>,
+    Extension(permit): Extension<Arc<Permit>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match caller(&admin, peer, &place, request.headers()) {
+    match caller(&admin, peer, &permit, request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -45,7 +45,7 @@ pub(super) async fn identify(
     }
 }
 
-fn caller(admin: &Admin, peer: Peer, place: &Arc<Place>, headers: &HeaderMap) -> Result<Caller, Problem> {
+fn caller(admin: &Admin, peer: Peer, permit: &Arc<Permit>, headers: &HeaderMap) -> Result<Caller, Problem> {
     match peer {
         Peer::Local { uid } if uid == 0 || uid == nix::unistd::geteuid().as_raw() => Ok(Caller(Scope::Admin)),
         Peer::Local { uid } => {
@@ -59,7 +59,7 @@ fn caller(admin: &Admin, peer: Peer, place: &Arc<Place>, headers: &HeaderMap) ->
             let known = token.and_then(|token| admin.tokens.identify(token.trim()));
             let (id, scope) = known.ok_or_else(no_token)?;
             // From now on the connection counts as the token's, and not as a stranger's.
-            if place.authenticated(id.number()) { Ok(Caller(scope)) } else { Err(too_many_connections()) }
+            if permit.authenticated(id.number()) { Ok(Caller(scope)) } else { Err(too_many_connections()) }
         }
     }
 }

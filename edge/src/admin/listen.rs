@@ -12,7 +12,7 @@ use anyhow::Context;
 use axum::Extension;
 use axum::middleware::{from_fn, from_fn_with_state};
 use berth_common::accept::accept_loop;
-use berth_common::connections::{Anonymous, Connections, Limits, Place, StandsForMany};
+use berth_common::connections::{Anonymous, Connections, Limits, Permit, StandsForMany};
 use berth_registry::server;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -26,7 +26,7 @@ use crate::http::tls;
 
 /// Mode of the socket: only its owner may connect.
 const SOCKET_MODE: u32 = 0o600;
-/// Places of the network listener's connections. People and programs with tokens have a few each, watchers among them;
+/// Limits of the network listener's connections. People and programs with tokens have a few each, watchers among them;
 /// the bound on all of them is that on descriptors and buffers, and one token has no more than half.
 const NETWORK_LIMITS: Limits = Limits {
     total: 512,
@@ -35,17 +35,17 @@ const NETWORK_LIMITS: Limits = Limits {
     head: Duration::from_secs(10),
     idle: Duration::from_secs(60),
 };
-/// Places of the socket's connections, which only the edge's own user and root can make.
+/// Limits of the socket's connections, which only the edge's own user and root can make.
 const LOCAL_LIMITS: Limits = Limits { anonymous: None, ..NETWORK_LIMITS };
 
 /// The connections of both listeners.
 #[derive(Clone)]
-pub(crate) struct Places {
+pub(crate) struct AdminConnections {
     pub(crate) local: Arc<Connections>,
     pub(crate) network: Arc<Connections>,
 }
 
-impl Places {
+impl AdminConnections {
     /// None so far; those of addresses that stand for many clients are not limited by address.
     pub(crate) fn new(stands_for_many: StandsForMany) -> Self {
         Self {
@@ -101,7 +101,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves the API for as long as it is polled.
-pub(crate) async fn serve(listeners: Listeners, places: Places, admin: Admin) {
+pub(crate) async fn serve(listeners: Listeners, connections: AdminConnections, admin: Admin) {
     let admin = Arc::new(admin);
     let images = server::routes(Arc::clone(&admin.registry)).layer(from_fn(access::to_registry));
     let routes = super::router()
@@ -114,50 +114,50 @@ pub(crate) async fn serve(listeners: Listeners, places: Places, admin: Admin) {
         .layer(from_fn_with_state(Arc::clone(&admin), metrics::count))
         .with_state(admin);
     let Listeners { local, network } = listeners;
-    let local = accept_local(local, &places.local, routes.clone());
+    let local = accept_local(local, &connections.local, routes.clone());
     match network {
         None => local.await,
         Some((listener, tls)) => {
-            tokio::join!(local, accept_network(listener, tls, &places.network, routes));
+            tokio::join!(local, accept_network(listener, tls, &connections.network, routes));
         }
     }
 }
 
-async fn accept_local(listener: UnixListener, places: &Arc<Connections>, routes: axum::Router) {
+async fn accept_local(listener: UnixListener, connections: &Arc<Connections>, routes: axum::Router) {
     let accept = async || {
         let (stream, _) = listener.accept().await?;
         Ok(((stream.peer_cred()?.uid(), stream), None))
     };
-    let serve = |(uid, stream), place| {
-        tokio::spawn(serve_one(stream, None, Peer::Local { uid }, place, routes.clone()));
+    let serve = |(uid, stream), permit| {
+        tokio::spawn(serve_one(stream, None, Peer::Local { uid }, permit, routes.clone()));
     };
-    accept_loop(places, accept, serve).await;
+    accept_loop(connections, accept, serve).await;
 }
 
 async fn accept_network(
     listener: TcpListener,
     tls: TlsAcceptor,
-    places: &Arc<Connections>,
+    connections: &Arc<Connections>,
     routes: axum::Router,
 ) {
     let accept = async || {
         let (stream, address) = listener.accept().await?;
         Ok((stream, Some(address.ip())))
     };
-    let serve = |stream, place| {
-        tokio::spawn(serve_one(stream, Some(tls.clone()), Peer::Network, place, routes.clone()));
+    let serve = |stream, permit| {
+        tokio::spawn(serve_one(stream, Some(tls.clone()), Peer::Network, permit, routes.clone()));
     };
-    accept_loop(places, accept, serve).await;
+    accept_loop(connections, accept, serve).await;
 }
 
 async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     tls: Option<TlsAcceptor>,
     peer: Peer,
-    place: Arc<Place>,
+    permit: Arc<Permit>,
     routes: axum::Router,
 ) {
-    if let Err(error) = server::serve_connection(stream, tls, place, routes.layer(Extension(peer))).await {
+    if let Err(error) = server::serve_connection(stream, tls, permit, routes.layer(Extension(peer))).await {
         tracing::debug!(?peer, %error, "connection to the admin API ended");
     }
 }

@@ -1,4 +1,4 @@
-//! The places of connections, for each listener of an edge.
+//! The connections of an edge, and their limits, for each of its listeners.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::proxy::listener;
 /// How many files a process may have open where that cannot be found out: the usual limit of a system.
 const FEW_FILES: u64 = 1024;
 
-/// The places of connections, for each listener.
-pub(super) struct Places {
+/// The connections of each listener.
+pub(super) struct ListenerConnections {
     pub(super) clients: Arc<Connections>,
     pub(super) registry: Arc<Connections>,
-    pub(super) admin: admin::Places,
+    pub(super) admin: admin::AdminConnections,
 }
 
-impl Places {
+impl ListenerConnections {
     /// None taken. Trusted proxies stand for many clients.
     pub(super) fn new(shards: usize, trust: &Arc<Trust>) -> Self {
         let for_many = || -> StandsForMany {
@@ -30,7 +30,7 @@ impl Places {
         Self {
             clients: listener::connections(shards, open_files(), for_many()),
             registry: server::connections(for_many()),
-            admin: admin::Places::new(for_many()),
+            admin: admin::AdminConnections::new(for_many()),
         }
     }
 

@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) router: Arc<CurrentRouter>,
     pub(crate) trust: Arc<Trust>,
-    /// The places of all clients' connections.
+    /// The connections of all clients.
     pub(crate) connections: Arc<Connections>,
     /// The containers that nodes are to keep prepared.
     pub(crate) prepared: PreparedContainers,

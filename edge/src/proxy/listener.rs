@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use berth_common::accept::{Placed, accept_loop};
-use berth_common::connections::{Busy, Connections, Limits, Place, StandsForMany};
+use berth_common::accept::{Admitted, accept_loop};
+use berth_common::connections::{Busy, Connections, Limits, Permit, StandsForMany};
 use berth_common::lifecycle::Lifecycle;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
@@ -56,7 +56,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// The places of the connections to all shards; `descriptors` is how many files the edge may have open. Those of
+/// The permits of the connections to all shards; `descriptors` is how many files the edge may have open. Those of
 /// addresses that stand for many clients are not limited by address.
 pub(crate) fn connections(
     shards: usize,
@@ -86,8 +86,8 @@ pub(crate) async fn listen(
         let (stream, peer) = listener.accept().await?;
         Ok(((stream, peer), Some(peer.ip())))
     };
-    let serve = |(stream, peer), place| {
-        lifecycle.spawn(serve(stream, peer, Arc::clone(&proxy), lifecycle.clone(), place));
+    let serve = |(stream, peer), permit| {
+        lifecycle.spawn(serve(stream, peer, Arc::clone(&proxy), lifecycle.clone(), permit));
     };
     tokio::select! {
         () = accept_loop(&connections, accept, serve) => {}
@@ -101,17 +101,17 @@ async fn serve(
     peer: SocketAddr,
     proxy: Arc<Proxy>,
     lifecycle: Lifecycle,
-    place: Arc<Place>,
+    permit: Arc<Permit>,
 ) {
     let socket = match ClientSocket::new(stream, Arc::clone(&proxy.metrics), proxy.shard) {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "client disconnected before it was served"),
     };
     let service = service_fn(|request| {
-        let (proxy, socket, busy) = (Arc::clone(&proxy), socket.clone(), place.request());
+        let (proxy, socket, busy) = (Arc::clone(&proxy), socket.clone(), permit.request());
         async move { Ok::<_, Infallible>(respond(&proxy, request, peer, &socket, busy).await) }
     });
-    let io = TokioIo::new(Placed::new(socket.clone(), Arc::clone(&place)));
+    let io = TokioIo::new(Admitted::new(socket.clone(), Arc::clone(&permit)));
     let mut connection = pin!(server().serve_connection(io, service).with_upgrades());
     let served = async {
         tokio::select! {
@@ -124,13 +124,13 @@ async fn serve(
         served = served => if let Err(error) = served {
             tracing::debug!(%peer, %error, "connection of client ended");
         },
-        () = place.lost() => tracing::debug!(%peer, "connection of client waited too long, or made room"),
+        () = permit.lost() => tracing::debug!(%peer, "connection of client waited too long, or made room"),
     }
 }
 
 fn server() -> http1::Builder {
     let mut server = http1::Builder::new();
-    // Without timers of its own: a connection that waits too long loses its place.
+    // Without timers of its own: a connection that waits too long loses its permit.
     server.header_read_timeout(None);
     server.max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
     server

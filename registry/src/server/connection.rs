@@ -1,4 +1,4 @@
-//! One connection of a listener that serves axum's routes over HTTP/1.1: its TLS handshake, its requests, and the place
+//! One connection of a listener that serves axum's routes over HTTP/1.1: its TLS handshake, its requests, and the permit
 //! that it has among the others. The admin API's connections are served here too.
 //!
 //! Does not know what the routes are.
@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 use axum::Extension;
 use axum::body::{Body, Bytes, HttpBody};
-use berth_common::accept::Placed;
-use berth_common::connections::{Busy, Place};
+use berth_common::accept::Admitted;
+use berth_common::connections::{Busy, Permit};
 use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::server::conn::http1;
@@ -23,38 +23,38 @@ use tokio_rustls::TlsAcceptor;
 /// Largest head of a request, and most of a body that is read ahead, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Serves a connection until it ends or loses its place, after a TLS handshake if there is an acceptor. Requests have
-/// their connection's place (`Arc<Place>`) as an extension.
+/// Serves a connection until it ends or loses its permit, after a TLS handshake if there is an acceptor. Requests have
+/// their connection's permit (`Arc<Permit>`) as an extension.
 pub async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     tls: Option<TlsAcceptor>,
-    place: Arc<Place>,
+    permit: Arc<Permit>,
     routes: axum::Router,
 ) -> anyhow::Result<()> {
     let serve = async {
         match tls {
-            None => serve_plain(stream, &place, routes).await,
-            Some(tls) => serve_plain(tls.accept(stream).await?, &place, routes).await,
+            None => serve_plain(stream, &permit, routes).await,
+            Some(tls) => serve_plain(tls.accept(stream).await?, &permit, routes).await,
         }
     };
     tokio::select! {
         served = serve => served,
-        () = place.lost() => anyhow::bail!("it waited too long, or made room for another"),
+        () = permit.lost() => anyhow::bail!("it waited too long, or made room for another"),
     }
 }
 
 async fn serve_plain(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    place: &Arc<Place>,
+    permit: &Arc<Permit>,
     routes: axum::Router,
 ) -> anyhow::Result<()> {
-    let stream = TokioIo::new(Placed::new(stream, Arc::clone(place)));
-    let routes = TowerToHyperService::new(routes.layer(Extension(Arc::clone(place))));
+    let stream = TokioIo::new(Admitted::new(stream, Arc::clone(permit)));
+    let routes = TowerToHyperService::new(routes.layer(Extension(Arc::clone(permit))));
     let service = service_fn(|request| {
-        let (busy, answer) = (place.request(), routes.call(request));
+        let (busy, answer) = (permit.request(), routes.call(request));
         async move { answer.await.map(|response| until_its_end(response, busy)) }
     });
-    // Without timers of its own: a connection that waits too long loses its place.
+    // Without timers of its own: a connection that waits too long loses its permit.
     let mut server = http1::Builder::new();
     server.header_read_timeout(None).max_buf_size(BUFFER_BYTES);
     Ok(pin!(server.serve_connection(stream, service).with_upgrades()).await?)

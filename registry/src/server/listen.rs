@@ -8,7 +8,7 @@ use anyhow::Context;
 use axum::Extension;
 use axum::middleware::from_fn_with_state;
 use berth_common::accept::accept_loop;
-use berth_common::connections::{Anonymous, Connections, Limits, Place, StandsForMany};
+use berth_common::connections::{Anonymous, Connections, Limits, Permit, StandsForMany};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -17,7 +17,7 @@ use super::connection::serve_connection;
 use super::login::{self, Client};
 use super::{Registry, routes};
 
-/// Places of the listener's connections. Clients of registries fetch a few blobs at a time; the bound on all of them is
+/// Limits of the listener's connections. Clients of registries fetch a few blobs at a time; the bound on all of them is
 /// that on descriptors and buffers, and one token has no more than half.
 const LIMITS: Limits = Limits {
     total: 256,
@@ -60,10 +60,10 @@ pub async fn serve(listener: Listener, connections: Arc<Connections>, registry: 
         let (stream, address) = listener.listener.accept().await?;
         Ok(((stream, address), Some(address.ip())))
     };
-    let serve = |(stream, address), place| {
+    let serve = |(stream, address), permit| {
         let client = Client { address, own_address: listener.address, tls: listener.tls.is_some() };
         let routes = routes.clone().layer(Extension(client));
-        tokio::spawn(serve_client(stream, listener.tls.clone(), address, routes, place));
+        tokio::spawn(serve_client(stream, listener.tls.clone(), address, routes, permit));
     };
     accept_loop(&connections, accept, serve).await;
 }
@@ -73,13 +73,13 @@ async fn serve_client(
     tls: Option<TlsAcceptor>,
     address: SocketAddr,
     routes: axum::Router,
-    place: Arc<Place>,
+    permit: Arc<Permit>,
 ) {
     if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(SEND_TIMEOUT)) {
         tracing::debug!(%error, "connection to the registry ended");
         return;
     }
-    if let Err(error) = serve_connection(stream, tls, place, routes).await {
+    if let Err(error) = serve_connection(stream, tls, permit, routes).await {
         tracing::debug!(%address, %error, "connection to the registry ended");
     }
 }

@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use berth_common::clock::wall_ms;
-use berth_common::connections::Place;
+use berth_common::connections::Permit;
 use berth_store::{Scope, TOKEN_PREFIX, TokenId};
 use serde_json::json;
 
@@ -39,7 +39,7 @@ pub(super) struct Client {
 pub(super) async fn identify(
     State(registry): State<Arc<Registry>>,
     Extension(client): Extension<Client>,
-    Extension(place): Extension<Arc<Place>>,
+    Extension(permit): Extension<Arc<Permit>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -47,7 +47,7 @@ pub(super) async fn identify(
         return registry.exchange(client, &request).unwrap_or_else(|error| registry.refuse(error));
     }
     match registry.caller(request.headers()) {
-        Some((id, _)) if !place.authenticated(id.number()) => registry.refuse(too_many_connections()),
+        Some((id, _)) if !permit.authenticated(id.number()) => registry.refuse(too_many_connections()),
         Some((_, scope)) => {
             request.extensions_mut().insert(Access(scope));
             next.run(request).await
