@@ -24,7 +24,9 @@
 //! * No room: all waiters are refused, and the object leaves memory.
 //! * The placement cannot be written: it ends as `StartFailed` without a start, since the write may have happened after
 //!   all.
-//! * The reason for a stop cannot be written: the stop is sent all the same.
+//! * The reason for a stop cannot be written: the stop is sent all the same, and who ordered it is told of the failure.
+//! * The edge restarts after an order to end was acknowledged: the order is sent again once the node reports the
+//!   instance. One for idleness is dropped instead if the instance serves.
 //! * The end cannot be written: it is retried every second; the node keeps its record until then.
 //! * The node refuses the start, or the instance does not run or answer in time: waiters are refused, the instance is
 //!   ended.
@@ -183,11 +185,11 @@ impl Object {
                 self.exit = outcome;
                 State::Gone
             }
-            RecordState::Placed { node, instance, class, stop_reason, announced, placed_ms } => {
+            RecordState::Placed { node, instance, class, stop_reason, announced, placed_ms, stop } => {
                 let mut live = Live::new(node, instance, Arc::from(class), Stage::Recovering, now_ms);
                 // An earlier version of the edge did not write `placed_ms`.
                 live.placed_ms = if placed_ms == 0 { record.last_change_ms } else { placed_ms };
-                live.stop_reason = stop_reason;
+                live.recall(stop_reason, stop);
                 live.announced = announced;
                 State::Live(live)
             }

@@ -44,5 +44,22 @@ pub enum RecordState {
         /// When it was placed, in milliseconds since 1970.
         #[serde(default)]
         placed_ms: u64,
+        /// The order to end it, if one was given. Earlier versions of the edge wrote only `stop_reason`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop: Option<StopRecord>,
     },
+}
+
+/// An order to end an instance, as given to its node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRecord {
+    /// The signal, by number.
+    pub signal: i32,
+    /// How long after it SIGKILL follows, in milliseconds.
+    pub grace_ms: u64,
+    /// Whether the next run of the edge carries it on although the instance serves: true but for idleness.
+    pub binding: bool,
+    /// What the outcome of the instance will say, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }

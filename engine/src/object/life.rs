@@ -17,7 +17,7 @@ use crate::effect::Effect;
 use crate::event::{Event, EventDetails};
 use crate::ids::WaiterId;
 use crate::input::{EndOrder, Kept};
-use crate::record::RecordState;
+use crate::record::{RecordState, StopRecord};
 use crate::refused::Refused;
 
 impl Object {
@@ -46,9 +46,10 @@ impl Object {
                 let metered = live.metered(metered, cx.now.wall_ms);
                 self.exited(outcome, metered, cx);
             }
+            (_, Stage::Recovering) if live.recalled_order(true).is_some() => self.stopping(cx),
             (Phase::Starting, Stage::Recovering) => {
                 let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
-                live.stop_reason = None;
+                live.drop_order();
                 live.stage = Stage::Starting { deadline_ms };
             }
             (Phase::Running, Stage::Recovering | Stage::Starting { .. }) => self.runs(cx),
@@ -70,7 +71,7 @@ impl Object {
             return self.ready(cx);
         }
         let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.port_timeout));
-        live.stop_reason = None;
+        live.drop_order();
         live.stage = Stage::Running { deadline_ms };
         self.waiters.set_deadline(deadline_ms);
     }
@@ -80,8 +81,7 @@ impl Object {
         live.stage = Stage::Healthy { idle_check_ms: None, asked: None };
         live.healthy_since_ms = Some(cx.now.mono_ms);
         live.active(cx.now.mono_ms);
-        // An earlier run of the edge decided to end it but died before the order was sent: the decision is dropped.
-        live.stop_reason = None;
+        live.drop_order();
         self.last_change_ms = cx.now.wall_ms;
         for waiter in self.waiters.take_all() {
             grant(waiter, self.id, self.generation, live, cx);
@@ -130,8 +130,7 @@ impl Object {
     fn stopping(&mut self, cx: &mut Context<'_>) {
         let live = self.state.live_mut();
         let recovering = matches!(live.stage, Stage::Recovering);
-        live.stage =
-            Stage::Stopping { unsent: None, sent: live.stop_reason.map(|reason| live.order(reason)) };
+        live.stage = Stage::Stopping { unsent: None, sent: live.recalled_order(false) };
         if !recovering {
             self.last_change_ms = cx.now.wall_ms;
         }
@@ -207,7 +206,15 @@ impl Object {
         let (reason, stop) = live.ordered(order);
         match live.stage {
             Stage::Placing { .. } => live.cancelled = Some(reason),
-            _ => self.stop_with(reason, stop, cx),
+            _ => self.stop_with(reason, stop, true, cx),
+        }
+    }
+
+    /// Tells those who ordered it to end that this could not be made durable.
+    pub(super) fn deny_orders(&mut self, cx: &mut Context<'_>) {
+        let live = self.state.live_mut();
+        for waiter in live.orders.drain(..) {
+            cx.emit(Effect::Refuse { waiter, refused: Refused::Store });
         }
     }
 
@@ -219,15 +226,17 @@ impl Object {
         }
     }
 
-    /// Ends the instance: persists the reason, and then sends the order to the node.
+    /// Ends the instance: persists the reason and the order, and then sends the order to the node.
     pub(super) fn stop(&mut self, reason: ExitReason, cx: &mut Context<'_>) {
         let live = self.state.live();
         let stop = live.order(reason);
-        self.stop_with(reason, stop, cx);
+        self.stop_with(reason, stop, reason != ExitReason::Idle, cx);
     }
 
-    fn stop_with(&mut self, reason: ExitReason, stop: Stop, cx: &mut Context<'_>) {
+    fn stop_with(&mut self, reason: ExitReason, stop: Stop, binding: bool, cx: &mut Context<'_>) {
         let live = self.state.live_mut();
+        let (signal, grace_ms, message) = (stop.signal, stop.grace_ms, live.message.clone());
+        live.stop = Some(Box::new(StopRecord { signal, grace_ms, binding, message }));
         live.stage = Stage::Stopping { unsent: Some((cx.ids.persist(), stop.clone())), sent: Some(stop) };
         live.stop_reason = Some(reason);
         self.last_change_ms = cx.now.wall_ms;

@@ -11,7 +11,7 @@ use berth_common::wire::call::{Start, Stop};
 use super::{SIGKILL, SIGTERM, ms};
 use crate::ids::{HoldId, PersistId, WaiterId};
 use crate::input::EndOrder;
-use crate::record::RecordState;
+use crate::record::{RecordState, StopRecord};
 use crate::view::PublicState;
 
 /// An instance that runs, or may run.
@@ -30,6 +30,8 @@ pub(super) struct Live {
     pub(super) healthy_since_ms: Option<u64>,
     /// Why it was ordered to end.
     pub(super) stop_reason: Option<ExitReason>,
+    /// The order to end it, as it is or will be durable.
+    pub(super) stop: Option<Box<StopRecord>>,
     /// Orders to end it that are not confirmed yet.
     pub(super) orders: Vec<WaiterId>,
     /// An order came while its placement is being written: it ends then, without being started.
@@ -87,6 +89,7 @@ impl Live {
             running_since_ms: None,
             healthy_since_ms: None,
             stop_reason: None,
+            stop: None,
             orders: Vec::new(),
             cancelled: None,
             message: None,
@@ -103,11 +106,38 @@ impl Live {
             stop_reason: self.stop_reason,
             announced: self.announced,
             placed_ms: self.placed_ms,
+            stop: self.stop.as_deref().cloned(),
         }
+    }
+
+    /// Has the state of its record.
+    pub(super) fn recall(&mut self, stop_reason: Option<ExitReason>, stop: Option<StopRecord>) {
+        self.message = stop.as_ref().and_then(|stop| stop.message.clone());
+        (self.stop_reason, self.stop) = (stop_reason, stop.map(Box::new));
+    }
+
+    /// The order that an earlier run of the edge gave, if any. `binding`: only one that is carried on although the
+    /// instance serves.
+    pub(super) fn recalled_order(&self, binding: bool) -> Option<Stop> {
+        let reason = self.stop_reason?;
+        let usual = self.order(reason);
+        let (order, binds) = match &self.stop {
+            Some(stop) => (Stop { signal: stop.signal, grace_ms: stop.grace_ms, ..usual }, stop.binding),
+            // Earlier versions left the reason in the record of an instance that served on.
+            None => (usual, matches!(reason, ExitReason::Stopped | ExitReason::Destroyed)),
+        };
+        (binds || !binding).then_some(order)
+    }
+
+    /// It serves on: what an earlier run of the edge decided is dropped.
+    pub(super) fn drop_order(&mut self) {
+        self.stop_reason = None;
+        self.stop = None;
     }
 
     pub(super) fn public(&self) -> PublicState {
         match self.stage {
+            Stage::Recovering if self.recalled_order(true).is_some() => PublicState::Stopping,
             Stage::Placing { .. } | Stage::Starting { .. } | Stage::Running { .. } | Stage::Recovering => {
                 PublicState::Running
             }
@@ -149,7 +179,7 @@ impl Live {
     /// The order to end it for this reason: at once if it never served, otherwise with the class's grace.
     pub(super) fn order(&self, reason: ExitReason) -> Stop {
         let (signal, grace_ms) = match reason {
-            ExitReason::StartFailed => (SIGKILL, 0),
+            ExitReason::StartFailed | ExitReason::Destroyed => (SIGKILL, 0),
             _ => (SIGTERM, ms(self.class.stop_grace)),
         };
         Stop { instance: self.instance, signal, grace_ms }

@@ -159,7 +159,7 @@ impl Object {
                     if let Some((_, stop)) = unsent.take() {
                         cx.emit(Effect::Stop { node: live.node.clone(), stop });
                     }
-                    self.confirm_orders(cx);
+                    if result.is_ok() { self.confirm_orders(cx) } else { self.deny_orders(cx) }
                 }
                 _ => {}
             },

@@ -52,6 +52,7 @@ pub(crate) fn placed(n: u8, generation: u64) -> Record {
         stop_reason: None,
         announced: false,
         placed_ms: PLACED_MS,
+        stop: None,
     };
     Record { key: key(), generation: Generation(generation), state, last_change_ms: 5 }
 }

@@ -5,6 +5,7 @@
 mod desk;
 mod hooks;
 mod metering;
+mod orders;
 
 use std::sync::Arc;
 

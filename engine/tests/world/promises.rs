@@ -14,6 +14,8 @@
 //!    generations in order.
 //! 10. `one_life_each`: each instance that ran has one record of its life once it is over, whatever crashes; one that
 //!     did not has none, but an estimated one where its node lost all that it knew.
+//! 11. `ordered_is_final`: once an order to end an instance was answered, no request gets it, and it is never shown as
+//!     healthy again, whatever crashes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -41,8 +43,10 @@ pub(crate) struct Promises {
     active_ms: HashMap<InstanceId, u64>,
     /// Instances that were rightly found to be idle.
     idle: HashSet<InstanceId>,
-    /// Orders to end that are not answered yet.
-    orders: HashSet<WaiterId>,
+    /// Orders to end that are not answered yet, and what they end.
+    orders: HashMap<WaiterId, Option<InstanceId>>,
+    /// Instances that an answered order ends.
+    confirmed: HashSet<InstanceId>,
     /// Instances whose end was ordered.
     ordered: HashSet<InstanceId>,
     started: HashMap<ObjectId, Generation>,
@@ -111,13 +115,14 @@ impl Promises {
     pub(crate) fn granted(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
         let (object, _) = self.waiting.remove(&waiter).expect("answered twice, or after it left");
         assert_eq!(object, placement.object);
+        assert!(!self.confirmed.contains(&placement.instance), "granted although its end was ordered");
         assert!(self.holds.iter().all(|(other, _)| *other != hold), "a hold was drawn twice");
         self.holds.push((hold, placement));
         self.granted += 1;
     }
 
     pub(crate) fn refused(&mut self, waiter: WaiterId) {
-        if self.orders.remove(&waiter) {
+        if self.orders.remove(&waiter).is_some() {
             return;
         }
         assert!(self.waiting.remove(&waiter).is_some(), "answered twice, or after it left");
@@ -146,6 +151,7 @@ impl Promises {
         let before = std::mem::take(&mut self.active_ms);
         for view in healthy {
             let instance = view.instance.expect("a healthy object has an instance");
+            assert!(!self.confirmed.contains(&instance), "healthy although its end was ordered");
             let active_ms = before.get(&instance).copied().unwrap_or(self.now_ms);
             let held = self.holds.iter().any(|(_, placement)| placement.instance == instance);
             assert!(
@@ -200,12 +206,13 @@ impl Promises {
     // ---- 8, orders_answered_once
 
     pub(crate) fn ordering(&mut self, waiter: WaiterId, instance: Option<InstanceId>) {
-        self.orders.insert(waiter);
+        self.orders.insert(waiter, instance);
         self.ordered.extend(instance);
     }
 
     pub(crate) fn ordered(&mut self, waiter: WaiterId) {
-        assert!(self.orders.remove(&waiter), "an order was answered twice");
+        let ended = self.orders.remove(&waiter).expect("an order was answered twice");
+        self.confirmed.extend(ended);
     }
 
     pub(crate) fn orders_waiting(&self) -> usize {
@@ -258,7 +265,7 @@ impl Promises {
                 RecordState::Stopped { .. } => assert_eq!(view, None, "a stopped object takes no memory"),
                 RecordState::Placed { node, instance, .. } => {
                     let view = view.expect("what may live is known");
-                    assert_eq!(view.state, PublicState::Running);
+                    assert!(matches!(view.state, PublicState::Running | PublicState::Stopping));
                     let known = (view.node.as_ref(), view.instance, view.generation);
                     assert_eq!(known, (Some(node), Some(*instance), record.generation));
                 }

@@ -25,6 +25,7 @@ pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
             stop_reason: None,
             placed_ms: 5,
             announced: false,
+            stop: None,
         }
     } else {
         RecordState::Stopped { outcome: None }
