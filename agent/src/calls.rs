@@ -101,6 +101,7 @@ async fn send_updates(mut watch: Watch, send: &mut SendStream) -> Result<(), Str
         frame::write(send, &Answer::Update(status)).await?;
     }
     frame::write(send, &Answer::Synced).await?;
+    frame::write(send, &Answer::Draining(watch.draining)).await?;
     loop {
         let update = tokio::select! {
             update = watch.updates.recv() => update.ok_or(Breach::Slow)?,

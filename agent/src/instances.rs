@@ -233,7 +233,7 @@ impl<C> Instances<C> {
 
     /// Subscribes to an edge's instances: their current states, and then each change.
     pub(crate) fn watch(&self, owner: &EdgeId) -> Watch {
-        self.watchers.add(owner, self.table.borrow().statuses(owner))
+        self.watchers.add(owner, self.table.borrow().statuses(owner), self.is_draining())
     }
 
     /// Finds the instance that a tunnel is for.

@@ -15,6 +15,8 @@ const WATCH_QUEUE: usize = 1024;
 pub(crate) struct Watch {
     /// The state of all of the edge's instances.
     pub(crate) now: Vec<InstanceStatus>,
+    /// Whether the node refuses new instances. An edge may have been told otherwise when it connected.
+    pub(crate) draining: bool,
     /// Later changes.
     pub(crate) updates: mpsc::Receiver<Answer>,
     /// Cancelled when the watcher was too slow and is dropped.
@@ -35,14 +37,14 @@ pub(crate) struct Watchers {
 
 impl Watchers {
     /// Adds a watcher, which gets `now` and then each change.
-    pub(crate) fn add(&self, owner: &EdgeId, now: Vec<InstanceStatus>) -> Watch {
+    pub(crate) fn add(&self, owner: &EdgeId, now: Vec<InstanceStatus>, draining: bool) -> Watch {
         let (sender, updates) = mpsc::channel(WATCH_QUEUE);
         let behind = CancellationToken::new();
         let watcher = Watcher { owner: owner.clone(), updates: sender, _behind: behind.clone().drop_guard() };
         let mut all = self.all.borrow_mut();
         all.retain(|watcher| !watcher.updates.is_closed());
         all.push(watcher);
-        Watch { now, updates, behind }
+        Watch { now, draining, updates, behind }
     }
 
     /// Sends a status to its owner's watchers. One that is gone, or whose queue is full, is dropped.
@@ -80,7 +82,7 @@ mod tests {
     #[test]
     fn a_watcher_that_falls_behind_is_dropped() {
         let (watchers, owner) = (Watchers::default(), "e".parse().unwrap());
-        let mut slow = watchers.add(&owner, Vec::new());
+        let mut slow = watchers.add(&owner, Vec::new(), false);
         for round in 0..WATCH_QUEUE {
             watchers.report(&owner, &status(round));
         }
@@ -97,17 +99,17 @@ mod tests {
     fn watchers_that_are_gone_leave_nothing_behind() {
         let (watchers, owner) = (Watchers::default(), "e".parse().unwrap());
         for _ in 0..10 {
-            drop(watchers.add(&owner, Vec::new()));
+            drop(watchers.add(&owner, Vec::new(), false));
         }
-        let _last = watchers.add(&owner, Vec::new());
+        let _last = watchers.add(&owner, Vec::new(), false);
         assert_eq!(watchers.all.borrow().len(), 1);
     }
 
     #[test]
     fn edges_get_reports_of_their_own_instances_only() {
         let (watchers, owner) = (Watchers::default(), "e".parse().unwrap());
-        let mut strangers = watchers.add(&"f".parse().unwrap(), Vec::new());
-        let mut own = watchers.add(&owner, Vec::new());
+        let mut strangers = watchers.add(&"f".parse().unwrap(), Vec::new(), false);
+        let mut own = watchers.add(&owner, Vec::new(), false);
         watchers.report(&owner, &status(1));
         assert_eq!(own.updates.try_recv().unwrap(), Answer::Update(status(1)));
         assert!(strangers.updates.try_recv().is_err());

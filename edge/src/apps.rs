@@ -134,7 +134,7 @@ impl Apps {
         let (changing, current) = (Mutex::new(()), Default::default());
         let published = watch::Sender::default();
         let apps = Self { store, router, metrics, images, assets, changing, current, wanted, published };
-        apps.publish(histories);
+        apps.publish(histories, None);
         Ok(apps)
     }
 
@@ -227,7 +227,7 @@ impl Apps {
         tracing::info!(%app, "app removed");
         let mut histories = Histories::clone(&self.histories());
         histories.remove(app);
-        self.publish(histories);
+        self.publish(histories, None);
         Ok(true)
     }
 
@@ -239,15 +239,16 @@ impl Apps {
         tracing::info!(%app, %version, "app deployed");
         let view = versions::views(&history).into_iter().find(|view| view.current);
         let mut histories = Histories::clone(&self.histories());
-        histories.insert(app, Arc::new(history));
-        self.publish(histories);
+        histories.insert(app.clone(), Arc::new(history));
+        self.publish(histories, Some(&app));
         view.ok_or_else(|| DeployError::Unknown("the version is gone".to_owned()))
     }
 
-    fn publish(&self, histories: Histories) {
+    fn publish(&self, histories: Histories, deployed: Option<&AppName>) {
         let routed = histories.iter().map(|(name, app)| (name.clone(), app.routed())).collect();
         self.wanted.send_replace(Arc::from(wanted(&routed)));
-        self.router.replace(Router::new(&routed, &self.metrics));
+        let before = self.router.get();
+        self.router.replace(Router::new(&routed, &self.metrics, &before, deployed));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(histories);
         self.published.send_replace(());
     }

@@ -6,6 +6,7 @@ mod apps;
 mod config;
 mod delivery;
 mod edge;
+mod guarded;
 mod hooks;
 mod http;
 mod logs;

@@ -104,6 +104,9 @@ impl Engine {
             Input::StartRefused { object, instance, refusal } => {
                 self.with(now, object, |o, cx| o.start_refused(instance, refusal, cx));
             }
+            Input::NeverBegan { object, instance } => {
+                self.with(now, object, |o, cx| o.never_began(instance, cx));
+            }
             Input::Status { node, status } => self.status(now, node, status),
             Input::Synced { node, instances, kept } => self.synced(now, &node, &instances, kept),
         }

@@ -111,26 +111,27 @@ impl Fleet {
 
     /// Records whether a node accepts new instances.
     pub fn node_draining(&mut self, id: &NodeId, draining: bool) {
-        if let Some(node) = self.nodes.get_mut(id) {
-            node.draining = draining;
-        }
+        self.node(id).draining = draining;
     }
 
     /// Records the architecture of a node.
     pub fn node_is(&mut self, id: &NodeId, architecture: Option<Architecture>) {
-        if let Some(node) = self.nodes.get_mut(id) {
-            node.architecture = architecture;
-        }
+        self.node(id).architecture = architecture;
     }
 
     /// Records whether a node has an image.
     pub fn node_holds(&mut self, id: &NodeId, image: Digest, holds: bool) {
-        let Some(node) = self.nodes.get_mut(id) else { return };
+        let images = &mut self.node(id).images;
         if holds {
-            node.images.insert(image);
+            images.insert(image);
         } else {
-            node.images.remove(&image);
+            images.remove(&image);
         }
+    }
+
+    /// What is known of a node. News of it may come before it is up.
+    fn node(&mut self, id: &NodeId) -> &mut Node {
+        self.nodes.entry(id.clone()).or_default()
     }
 
     /// Records that a node is not connected. Its reservations stay: its instances may still run.

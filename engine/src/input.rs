@@ -149,6 +149,13 @@ pub enum Input {
         /// Why.
         refusal: Refusal,
     },
+    /// A start was never sent, because its instance was to end before that was possible. It does not exist.
+    NeverBegan {
+        /// The object.
+        object: ObjectId,
+        /// The instance.
+        instance: InstanceId,
+    },
     /// A node reports the state of an instance.
     Status {
         /// The node.

@@ -34,6 +34,7 @@
 //!   refused.
 //! * The node is not connected: a `Recovering` object waits; its requests are refused (`NodeUnreachable`) at their
 //!   deadline.
+//! * The start never reached the node before it was to end: it ends for that reason, and does not count as a failure.
 //! * The node has lost the instance: it ends as `RuntimeLost`.
 //!
 //! This file has the object's state and its requests; `placing` finds a node and waits for the store, `life` handles

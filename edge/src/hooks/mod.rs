@@ -18,6 +18,8 @@
 //! * Too many events are set aside: the oldest is dropped, and that is logged.
 //! * The secret to sign with is missing: counts as a failed try.
 //! * The edge is killed: what was not recorded as delivered is posted again, with the same body.
+//! * A try panics: counts as a failed try; if it was while the result was recorded, the object is looked at again after a
+//!   pause.
 //! * The store fails: nothing is recorded, and the object is looked at again after a pause.
 
 pub(crate) mod delivery;
@@ -41,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use self::delivery::Next;
 use self::post::{Answer, Poster};
 use self::queue::{Queue, Step};
+use crate::guarded::guarded;
 use crate::secrets::Secrets;
 use crate::shard::objects::Mailbox;
 use crate::shard::shard_of;
@@ -162,19 +165,24 @@ impl Deliverer {
         }
         if queue.begin(object, &delivery.event.url) {
             let deliverer = Arc::clone(self);
-            tries.spawn(async move { (object, deliverer.deliver(id, delivery).await) });
+            tries.spawn(async move {
+                let later = || NextLook::At(wall_ms().saturating_add(STORE_PAUSE_MS));
+                (object, guarded(deliverer.deliver(id, delivery)).await.unwrap_or_else(later))
+            });
         }
     }
 
     /// Tries to deliver an event once, and records the result.
     async fn deliver(&self, id: EventId, delivery: Delivery) -> NextLook {
-        let written = match self.post(id, &delivery).await {
-            Ok(answer) => {
-                self.pass_on(&delivery, &answer);
-                store::write(&*self.store, Write::EventDelivered(id)).await.map(|()| NextLook::Look)
-            }
-            Err(error) => self.note_failure(id, delivery, error).await,
-        };
+        let posted = guarded(self.post(id, &delivery)).await;
+        let written =
+            match posted.unwrap_or_else(|| Err("the edge failed to post it (see its log)".to_owned())) {
+                Ok(answer) => {
+                    self.pass_on(&delivery, &answer);
+                    store::write(&*self.store, Write::EventDelivered(id)).await.map(|()| NextLook::Look)
+                }
+                Err(error) => self.note_failure(id, delivery, error).await,
+            };
         written.unwrap_or_else(|error| {
             tracing::error!(%error, event = %id, "cannot store the result of a delivery");
             NextLook::At(wall_ms().saturating_add(STORE_PAUSE_MS))

@@ -73,7 +73,9 @@ impl Starts {
                 Phase::Exited(_) => self.over(status.object, status.instance, false),
                 Phase::Starting | Phase::Running | Phase::Stopping => {}
             },
-            Input::StartRefused { object, instance, .. } => self.over(*object, *instance, false),
+            Input::StartRefused { object, instance, .. } | Input::NeverBegan { object, instance } => {
+                self.over(*object, *instance, false)
+            }
             _ => {}
         }
     }

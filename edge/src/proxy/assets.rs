@@ -52,6 +52,11 @@ impl Assets {
         Ok(Arc::new(Self { spec: spec.clone(), files }))
     }
 
+    /// What the app says of them.
+    pub(crate) fn spec(&self) -> &AssetsSpec {
+        &self.spec
+    }
+
     /// The file at a request's path.
     pub(crate) fn find<B>(&self, request: &Request<B>, host: Option<&str>, path: &str) -> Option<Found> {
         if !self.takes(request, host) || !path.starts_with('/') {

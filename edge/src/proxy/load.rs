@@ -27,6 +27,11 @@ impl Loads {
         Arc::new(Self((0..count.max(1)).map(|_| Load::default()).collect()))
     }
 
+    /// How many objects they are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Chooses an object, and counts a request to it while the result lives.
     pub(crate) fn choose(self: &Arc<Self>) -> LoadGuard {
         let draw = || fastrand::usize(0..self.0.len());

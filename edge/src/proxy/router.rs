@@ -2,10 +2,10 @@
 //! order. A table is immutable; a deployment replaces it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use berth_common::ids::{AppName, IdError, ObjectKey, ObjectName};
+use berth_common::ids::{AppName, ClassName, IdError, ObjectKey, ObjectName};
 use berth_common::spec::{AppSpec, AssetsSpec, ClassSpec, NameSource, RouteSpec, StartRates};
 use http::Request;
 use http::header::{COOKIE, HOST};
@@ -33,6 +33,9 @@ struct Route {
     /// The counters of its class.
     counts: Arc<ClassCounts>,
 }
+
+/// The load of interchangeable objects, by their app, class and number. Routes to the same ones share it.
+type KnownLoads = HashMap<(AppName, ClassName, usize), Arc<Loads>>;
 
 /// The destination of a request.
 #[derive(Debug)]
@@ -69,11 +72,33 @@ pub(crate) enum RouteError {
 }
 
 impl Router {
-    /// The routes of these apps.
-    pub(crate) fn new(apps: &BTreeMap<AppName, AppSpec>, metrics: &Metrics) -> Self {
-        let assets = apps.values().filter_map(|app| Some((&app.name, app.assets.as_ref()?)));
-        let routes = apps.values().flat_map(|app| routes(app, metrics)).collect();
-        Self { routes, assets: assets.filter_map(read).collect() }
+    /// The routes of these apps, in the place of those before. What has not changed stays: the load of objects, and the
+    /// files of all apps but the one that was deployed just now.
+    pub(crate) fn new(
+        apps: &BTreeMap<AppName, AppSpec>,
+        metrics: &Metrics,
+        before: &Self,
+        deployed: Option<&AppName>,
+    ) -> Self {
+        let mut kept = before.loads();
+        let routes = apps.values().flat_map(|app| routes(app, metrics, &mut kept)).collect();
+        let assets = apps.values().filter_map(|app| {
+            let (spec, fresh) = (app.assets.as_ref()?, deployed == Some(&app.name));
+            let known = before.assets.iter().find(|assets| *assets.spec() == *spec).cloned();
+            match known {
+                Some(known) if !fresh => Some(known),
+                known => read(&app.name, spec).or(known),
+            }
+        });
+        Self { assets: assets.collect(), routes }
+    }
+
+    fn loads(&self) -> KnownLoads {
+        let known = |route: &Route| {
+            let loads = route.loads.as_ref()?;
+            Some(((route.app.clone(), route.spec.class.clone(), loads.count()), Arc::clone(loads)))
+        };
+        self.routes.iter().filter_map(known).collect()
     }
 
     /// The static file that a request is for.
@@ -212,7 +237,7 @@ fn query<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
 }
 
 /// The static files of an app. If they cannot be read, the app's routes still work.
-fn read((app, spec): (&AppName, &AssetsSpec)) -> Option<Arc<Assets>> {
+fn read(app: &AppName, spec: &AssetsSpec) -> Option<Arc<Assets>> {
     let read = Assets::read(spec);
     read.inspect_err(|error| {
         tracing::error!(%app, directory = %spec.directory.display(), %error, "static files cannot be read");
@@ -221,13 +246,17 @@ fn read((app, spec): (&AppName, &AssetsSpec)) -> Option<Arc<Assets>> {
 }
 
 /// The routes of one app whose classes exist; a deployment checks that all do.
-fn routes(app: &AppSpec, metrics: &Metrics) -> Vec<Route> {
+fn routes(app: &AppSpec, metrics: &Metrics, kept: &mut KnownLoads) -> Vec<Route> {
     let classes: BTreeMap<_, _> =
         app.classes.iter().map(|(name, class)| (name, Arc::new(class.clone()))).collect();
-    let route = |spec: &RouteSpec| {
+    let mut route = |spec: &RouteSpec| {
         let class = Arc::clone(classes.get(&spec.class)?);
         let loads = match spec.object {
-            NameSource::LeastLoaded(count) => Some(Loads::new(count)),
+            NameSource::LeastLoaded(count) => {
+                let fresh = Loads::new(count);
+                let key = (app.name.clone(), spec.class.clone(), fresh.count());
+                Some(Arc::clone(kept.entry(key).or_insert(fresh)))
+            }
             _ => None,
         };
         let counts = metrics.class(&app.name, &spec.class);
@@ -238,7 +267,7 @@ fn routes(app: &AppSpec, metrics: &Metrics) -> Vec<Route> {
         let rates = (!chosen_here).then_some(app.start_rate);
         Some(Route { app: app.name.clone(), class, rates, spec: spec.clone(), loads, counts })
     };
-    app.routes.iter().filter_map(route).collect()
+    app.routes.iter().filter_map(&mut route).collect()
 }
 
 /// Decodes a part of a path. Only valid sequences are taken, which the crate does not check: it passes `%zz` through.
@@ -277,7 +306,37 @@ mod tests {
 
     fn router(apps: &[AppSpec]) -> Router {
         let apps = apps.iter().map(|app| (app.name.clone(), app.clone())).collect();
-        Router::new(&apps, &Metrics::new(1))
+        Router::new(&apps, &Metrics::new(1), &Router::default(), None)
+    }
+
+    /// The router after a deployment of the first of these apps.
+    fn deployed(before: &Router, apps: &[AppSpec]) -> Router {
+        let known = apps.iter().map(|app| (app.name.clone(), app.clone())).collect();
+        Router::new(&known, &Metrics::new(1), before, Some(&apps[0].name))
+    }
+
+    #[test]
+    fn a_deployment_resets_no_load_and_reads_no_files_of_other_apps() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("page.html"), "x").unwrap();
+        let mut busy = app("busy", &[("/busy", None), ("/also", None)]);
+        busy.routes.iter_mut().for_each(|route| route.object = NameSource::LeastLoaded(3));
+        let (hosts, not_found) = (Vec::new(), Default::default());
+        busy.assets = Some(AssetsSpec { directory: directory.path().to_owned(), hosts, not_found });
+        let before = router(&[busy.clone()]);
+        let _held = before.route(&get("/busy")).unwrap();
+        // Its files cannot be read for a while, and it is deployed itself, or another app is.
+        drop(directory);
+        for apps in [vec![app("other", &[]), busy.clone()], vec![busy.clone()]] {
+            let after = deployed(&before, &apps);
+            assert!(after.asset(&get("/page")).is_some());
+            let loads =
+                |router: &Router, route: usize| Arc::clone(router.routes[route].loads.as_ref().unwrap());
+            assert!(Arc::ptr_eq(&loads(&before, 0), &loads(&after, 0)));
+            assert!(Arc::ptr_eq(&loads(&after, 0), &loads(&after, 1)), "they are the same objects");
+        }
+        busy.routes[0].object = NameSource::LeastLoaded(4);
+        assert!(deployed(&before, &[busy]).route(&get("/busy")).is_ok());
     }
 
     fn get(uri: &str) -> Request<()> {

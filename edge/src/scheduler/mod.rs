@@ -16,6 +16,7 @@
 //! * The container fails or responds with an error: retried with growing pauses; after the last try a schedule is kept
 //!   as failed, and one of a cron is removed.
 //! * No node, or no room: put off, and not counted as a try until it is a day late.
+//! * The action panics: counts as a failed try.
 //! * The entry is changed or deleted while it is carried out: the new state stays.
 //! * The result cannot be stored: the entry is still due, and is carried out again after a pause.
 //! * The edge is killed: the entry is still due after the restart.
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::act::{ActError, Actions, Done};
 use crate::apps::Apps;
+use crate::guarded::guarded;
 use crate::proxy::Proxy;
 use crate::shard::Shards;
 use crate::shard::wakes::Wakes;
@@ -117,7 +119,10 @@ impl State {
             self.busy.insert(entry.object);
             let scheduler = Arc::clone(scheduler);
             self.doing.spawn(async move {
-                scheduler.carry_out(entry).await;
+                // Whatever happens, the object is free again.
+                if guarded(scheduler.carry_out(entry)).await.is_none() {
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
                 entry.object
             });
         }
@@ -161,7 +166,9 @@ impl Scheduler {
             // The entry was changed in the meantime, and the index with it.
             return Ok(());
         };
-        let (then, event) = match self.actions.act(&schedule).await {
+        let done = guarded(self.actions.act(&schedule)).await;
+        let fault = || Err(ActError::Failed("the edge failed to carry it out (see its log)".to_owned()));
+        let (then, event) = match done.unwrap_or_else(fault) {
             Ok(Done::Done) => (None, None),
             Ok(Done::Tell(event)) => (None, Some(Write::Event(event))),
             Err(ActError::Failed(error)) => (failed(schedule, error), None),

@@ -4,6 +4,7 @@
 //! Decides nothing itself. The store's thread acknowledges a persist through the mailbox, like any other input.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -452,7 +453,10 @@ impl Objects {
         self.starts.load_started(object);
         let (mailbox, store) = (self.deps.mailbox.clone(), Arc::clone(&self.deps.store));
         tokio::task::spawn_blocking(move || {
-            mailbox.input(Input::Loaded { object, record: store.load(object).map_err(failure) });
+            // Without an answer the object would wait for its record for ever.
+            let loaded = std::panic::catch_unwind(AssertUnwindSafe(|| store.load(object).map_err(failure)));
+            let record = loaded.unwrap_or_else(|_| Err(StoreFailure::new("reading the record panicked")));
+            mailbox.input(Input::Loaded { object, record });
         });
     }
 

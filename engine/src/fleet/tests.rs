@@ -258,3 +258,19 @@ fn a_node_that_limits_no_disk_takes_only_those_in_memory() {
     in_memory.resources.disk_in_memory = true;
     fleet.reserve(&in_memory).unwrap();
 }
+
+#[test]
+fn news_of_a_node_that_is_not_up_yet_are_kept() {
+    let mut fleet = Fleet::new();
+    let (early, image) = (node("b"), Digest::of(b"image"));
+    fleet.node_holds(&early, image, true);
+    fleet.node_is(&early, Some(Architecture::Arm64));
+    for name in ["a", "b"] {
+        let capacity = Capacity { memory_bytes: 2 * GIB, cpu_sixteenths: 32, instances: 10 };
+        fleet.node_up(node(name), capacity, DiskCapacity::default(), false);
+    }
+    assert_eq!(fleet.reserve(&demand(1, None)), Ok(early.clone()), "it has the image");
+    let amd = Demand { architectures: [Architecture::Amd64].into(), ..demand(2, None) };
+    assert_eq!(fleet.reserve(&amd), Ok(node("a")));
+    assert_eq!(Fleet::new().instances_on(&early), 0);
+}

@@ -34,6 +34,17 @@ impl Object {
         self.end(outcome, None, cx);
     }
 
+    /// Its start never left the edge. That is no failure of the app, whatever it was ended for.
+    pub(crate) fn never_began(&mut self, instance: InstanceId, cx: &mut Context<'_>) {
+        let State::Live(live) = &self.state else { return };
+        if live.instance != instance {
+            return;
+        }
+        let told = format!("its start did not reach the node `{}` in time", live.node);
+        let outcome = Outcome::because(live.stop_reason.unwrap_or(ExitReason::StartFailed), told);
+        self.end(outcome, None, cx);
+    }
+
     /// Handles a report of its node: the phase of its instance, and with its end what it used.
     pub(crate) fn status(&mut self, phase: Phase, metered: Option<Metered>, cx: &mut Context<'_>) {
         let live = self.state.live_mut();

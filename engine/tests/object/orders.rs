@@ -113,3 +113,23 @@ fn an_order_of_an_earlier_version_is_carried_on_as_far_as_it_is_known() {
         assert_eq!(stops(&desk.synced(&[1])), sent, "{reason:?}");
     }
 }
+
+#[test]
+fn a_start_that_never_left_the_edge_is_no_failure_of_the_app() {
+    let mut desk = Desk::new();
+    for n in 1..=3 {
+        desk.acquire(u64::from(n));
+        let stopped = RecordState::Stopped { outcome: None };
+        let generation = berth_common::ids::Generation(u64::from(n) - 1);
+        let record = Record { key: super::key(), generation, state: stopped, last_change_ms: 0 };
+        assert!(matches!(&desk.loaded(Some(record))[..], [Effect::Reserve(_)]), "no pause before it");
+        let placing = persist(&desk.reserved(u64::from(n), Ok(n)));
+        desk.persisted(placing);
+        let write = persist(&desk.at(desk.now_ms + 8_000));
+        desk.persisted(write);
+        let effects = desk.input(Input::NeverBegan { object: object(), instance: instance(n) });
+        assert_eq!(desk.view().crash_loop, None);
+        assert_eq!(desk.view().exit.unwrap().reason, ExitReason::StartFailed);
+        desk.persisted(persist(&effects));
+    }
+}

@@ -399,8 +399,7 @@ impl World {
         }
         let kept = self.links[node].kept(self.nodes[node].kept_since_ms());
         for start in self.links[node].synced(kept, &instances) {
-            let status = never_began(&start);
-            self.input(Input::Status { node: self.names[node].clone(), status });
+            self.input(never_began(&start));
         }
         instances.extend(self.links[node].starting());
         self.input(Input::Synced { node: self.names[node].clone(), instances, kept });
@@ -488,20 +487,13 @@ impl World {
     fn stop(&mut self, node: &NodeId, stop: Stop) {
         self.promises.stopping(&stop);
         if let Some(start) = self.link(node).with_outbox(|outbox| outbox.stop(stop)) {
-            let status = never_began(&start);
-            self.engine.handle(self.now, Input::Status { node: node.clone(), status });
+            self.engine.handle(self.now, never_began(&start));
         }
     }
 }
 
-fn never_began(start: &Start) -> InstanceStatus {
-    InstanceStatus {
-        instance: start.instance,
-        object: start.object.id(),
-        generation: start.generation,
-        phase: Phase::Exited(Outcome::because(ExitReason::StartFailed, "not sent in time")),
-        metered: None,
-    }
+fn never_began(start: &Start) -> Input {
+    Input::NeverBegan { object: start.object.id(), instance: start.instance }
 }
 
 fn pick<T: Copy>(which: Index, from: &[T]) -> Option<T> {

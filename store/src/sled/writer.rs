@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -95,13 +96,19 @@ impl Writer {
 
     fn write(&self, batch: Vec<Job>) {
         let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
-        let result = self.vitals.measure(writes, || self.write_if_possible(&batch));
+        // A panic may have left a write half-done. Who waits for it has to be answered all the same.
+        let write = || catch_unwind(AssertUnwindSafe(|| self.write_if_possible(&batch)));
+        let result = self.vitals.measure(writes, || write().unwrap_or_else(|_| Err(self.broken_by_panic())));
         if let Err(error) = &result {
             tracing::error!(%error, writes = batch.len(), "store write failed");
         }
         for job in batch {
             job.done(result.clone());
         }
+    }
+
+    fn broken_by_panic(&self) -> StoreError {
+        StoreError::Broken(self.broken.get_or_init(|| "a write panicked".to_owned()).clone())
     }
 
     /// Syncs the files of large pages, which sled does not do. There are few, and mostly none.

@@ -19,8 +19,8 @@
 //!   again after a backoff.
 //! * The node reports more than an honest one can have to say (`trust`): the same, and each time the backoff is longer.
 //! * Node restarted without its instances (agent and supervisor): instances that it does not report have ended.
-//! * A start never reached the node: once the node has reported all its instances, the instance is reported to the
-//!   engine as ended (`StartFailed`).
+//! * A start never reached the node before its instance was to end: the engine is told so (`NeverBegan`), if it was sent
+//!   once the node has reported all its instances.
 //! * Edge stops: the connection is closed; instances run on.
 
 pub(crate) mod call;

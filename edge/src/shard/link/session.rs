@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use berth_common::clock::wall_ms;
 use berth_common::ids::InstanceId;
-use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{
-    Answer, Call, Hello, InstanceStatus, Phase, Prepare, Refusal, Renew, Start, Welcome,
+    Answer, Call, Hello, InstanceStatus, Prepare, Refusal, Renew, Start, Welcome,
 };
 use berth_common::wire::frame::FrameError;
 use berth_common::wire::{close, frame};
@@ -222,15 +221,8 @@ impl Link {
     }
 
     fn never_began(&self, start: &Start) {
-        let message = format!("its start did not reach the node `{}` in time", self.node);
-        let status = InstanceStatus {
-            instance: start.instance,
-            object: start.object.id(),
-            generation: start.generation,
-            phase: Phase::Exited(Outcome::because(ExitReason::StartFailed, message)),
-            metered: None,
-        };
-        self.objects.input(Input::Status { node: self.node.clone(), status });
+        tracing::info!(node = %self.node, instance = %start.instance, object = %start.object, "start not sent in time");
+        self.objects.input(Input::NeverBegan { object: start.object.id(), instance: start.instance });
     }
 
     async fn up(&mut self, mut session: Session, stop: &CancellationToken) -> Result<(), SessionError> {
