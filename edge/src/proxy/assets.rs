@@ -1,6 +1,8 @@
 //! Static files of an app, served by the edge itself. The files are listed when the app is routed, so that a request is
 //! matched by a table look-up, and no path leads out of the directory. tower-http then serves the file.
 
+mod conditions;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -8,14 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_common::spec::{AssetsSpec, MAX_ASSETS, NotFound};
-use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RANGE,
+};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tower_http::services::ServeFile;
 
+use self::conditions::Answer;
 use super::body::ResponseBody;
 
 /// The file that is served for a directory.
@@ -120,9 +125,9 @@ fn collect(
 }
 
 impl Found {
-    /// Responds with the file; tower-http handles conditions, ranges and encodings. Nothing is compressed here, on a
-    /// thread that many requests share: `berth deploy` puts a compressed file beside each for which that is worth it.
-    pub(crate) async fn respond(self, request: Request<Incoming>) -> Response<ResponseBody> {
+    /// Responds with the file. Nothing is compressed here, on a thread that many requests share: `berth deploy` puts a
+    /// compressed file beside each for which that is worth it.
+    pub(crate) async fn respond<B>(self, request: Request<B>) -> Response<ResponseBody> {
         let (file, status) = match self {
             Self::Redirect(to) => return redirect(&to),
             Self::File(file, status) => (file, status),
@@ -132,14 +137,48 @@ impl Found {
             // A page that replaces others is always sent whole and unconditionally.
             head.headers.clear();
         }
-        let service = ServeFile::new(file).precompressed_br().precompressed_gzip();
-        let request = Request::from_parts(head, Empty::<bytes::Bytes>::new());
-        let Ok(mut response) = TowerToHyperService::new(service).call(request).await;
+        let mut response = match conditions::are_in(&head.headers) {
+            true => conditional(&file, head).await,
+            false => serve(&file, head).await,
+        };
         if status != StatusCode::OK && response.status() == StatusCode::OK {
             *response.status_mut() = status;
         }
-        response.map(|body| ResponseBody::Asset(body.map_err(Into::into).boxed_unsync()))
+        response
     }
+}
+
+/// Responds as far as the request's conditions allow: they are judged by the head that it would have without them.
+async fn conditional(file: &Path, mut head: Parts) -> Response<ResponseBody> {
+    let asked = head.headers.clone();
+    conditions::remove(&mut head.headers);
+    let mut look = head.clone();
+    look.method = Method::HEAD;
+    let mut current = serve(file, look).await;
+    if current.status() != StatusCode::OK {
+        return current;
+    }
+    match conditions::answer(&head.method, &asked, current.headers()) {
+        Answer::Whole => {}
+        Answer::Part(range) => drop(head.headers.insert(RANGE, range)),
+        Answer::Nothing(status) => {
+            *current.status_mut() = status;
+            for about_content in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_RANGES] {
+                current.headers_mut().remove(about_content);
+            }
+            return current.map(|_| ResponseBody::empty());
+        }
+    }
+    serve(file, head).await
+}
+
+/// tower-http handles encodings and a range.
+async fn serve(file: &Path, head: Parts) -> Response<ResponseBody> {
+    let service = ServeFile::new(file).precompressed_br().precompressed_gzip();
+    let request = Request::from_parts(head, Empty::<bytes::Bytes>::new());
+    let Ok(mut response) = TowerToHyperService::new(service).call(request).await;
+    conditions::tag_encoding(response.headers_mut());
+    response.map(|body| ResponseBody::Asset(body.map_err(Into::into).boxed_unsync()))
 }
 
 fn redirect(to: &str) -> Response<ResponseBody> {
@@ -155,6 +194,8 @@ fn redirect(to: &str) -> Response<ResponseBody> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn assets(not_found: NotFound) -> (tempfile::TempDir, Arc<Assets>) {
@@ -199,6 +240,60 @@ mod tests {
         }
         let post = Request::post("/").body(()).unwrap();
         assert_eq!(assets.find(&post, None, "/"), None);
+    }
+
+    async fn answered(file: &Path, method: Method, headers: &[(&str, &str)]) -> (u16, HeaderMap, String) {
+        let mut request = Request::builder().method(method).uri("/x");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let found = Found::File(file.to_owned(), StatusCode::OK);
+        let (head, body) = found.respond(request.body(()).unwrap()).await.into_parts();
+        let Ok(body) = body.collect().await else { panic!("no body") };
+        (head.status.as_u16(), head.headers, String::from_utf8(body.to_bytes().to_vec()).unwrap())
+    }
+
+    fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+        headers[name].to_str().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_download_that_is_resumed_is_one_of_the_same_representation() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.txt");
+        // Of the same length and age, so that nothing but its encoding tells one from the other.
+        let moment = std::time::SystemTime::now();
+        for (name, content) in [("a.txt", "0123456789"), ("a.txt.gz", "compressed")] {
+            fs::write(directory.path().join(name), content).unwrap();
+            fs::File::open(directory.path().join(name)).unwrap().set_modified(moment).unwrap();
+        }
+        let (status, plain, body) = answered(&file, Method::GET, &[]).await;
+        assert_eq!((status, body.as_str()), (200, "0123456789"));
+        let (_, packed, body) = answered(&file, Method::GET, &[("accept-encoding", "gzip")]).await;
+        assert_eq!((body.as_str(), text(&packed, "content-encoding")), ("compressed", "gzip"));
+        assert_ne!(plain["etag"], packed["etag"]);
+
+        let tag = plain["etag"].to_str().unwrap();
+        let rest = ("range", "bytes=7-");
+        let (status, head, body) = answered(&file, Method::GET, &[rest, ("if-range", tag)]).await;
+        assert_eq!((status, body.as_str(), text(&head, "content-range")), (206, "789", "bytes 7-9/10"));
+        for had in [packed["etag"].to_str().unwrap(), "\"older\"", "Sat, 01 Jan 2000 00:00:00 GMT"] {
+            let (status, _, body) = answered(&file, Method::GET, &[rest, ("if-range", had)]).await;
+            assert_eq!((status, body.as_str()), (200, "0123456789"), "{had}");
+        }
+        let (status, _, body) = answered(&file, Method::GET, &[("range", "bytes=0-1,4-5")]).await;
+        assert_eq!((status, body.as_str()), (200, "0123456789"));
+        let (status, head, _) = answered(&file, Method::GET, &[("range", "bytes=10-")]).await;
+        assert_eq!((status, text(&head, "content-range")), (416, "bytes */10"));
+        let (status, head, body) = answered(&file, Method::HEAD, &[rest]).await;
+        assert_eq!((status, body.as_str(), text(&head, "content-length")), (200, "", "10"));
+        for method in [Method::GET, Method::HEAD] {
+            let (status, head, body) = answered(&file, method, &[("if-none-match", tag)]).await;
+            assert_eq!(
+                (status, body.as_str(), text(&head, "etag"), text(&head, "vary")),
+                (304, "", tag, "accept-encoding")
+            );
+        }
     }
 
     #[test]
