@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use berth_common::ids::{AppName, Epoch, ObjectId, SecretName};
 use berth_common::image::Registry;
@@ -39,6 +40,10 @@ use crate::{RegistryRecord, SecretRecord};
 const QUEUE: usize = 4096;
 /// Memory that sled may use as a cache.
 const CACHE_BYTES: u64 = 64 << 20;
+/// How long a store that is in use is waited for, and how often it is tried. The database's own threads let go of its
+/// file a moment after it was closed, later on a busy machine.
+const RELEASED_WITHIN: Duration = Duration::from_secs(2);
+const TRY_EVERY: Duration = Duration::from_millis(10);
 /// The log file of sled in the store's directory.
 const DATABASE_FILE: &str = "db";
 /// A piece index that no value reaches, and that sorts before every longer key of which a key is a prefix: those
@@ -73,8 +78,19 @@ enum StoredApp {
 }
 
 impl SledStore {
-    /// Opens or creates the store in this directory. A store that has lost writes is refused, and left unchanged.
+    /// Opens or creates the store in this directory. A store that has lost writes is refused, and left unchanged. One
+    /// that is in use is waited for a moment.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let until = Instant::now() + RELEASED_WITHIN;
+        loop {
+            match Self::try_open(directory) {
+                Err(StoreError::InUse(_)) if Instant::now() < until => std::thread::sleep(TRY_EVERY),
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_open(directory: &Path) -> Result<Self, StoreError> {
         let backup = Backup::create(directory, DATABASE_FILE)?;
         // sled reports some damage by a panic.
         let opened = std::panic::catch_unwind(|| Self::open_as_it_is(directory));

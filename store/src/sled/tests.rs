@@ -170,6 +170,24 @@ fn a_store_is_open_once() {
 }
 
 #[test]
+fn a_store_that_is_just_being_closed_is_waited_for() {
+    let directory = TempDir::new().unwrap();
+    drop(SledStore::open(directory.path()).unwrap());
+    let file = File::open(directory.path().join(DATABASE_FILE)).unwrap();
+    let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+    let (trying, tried) = std::sync::mpsc::channel();
+    let path = directory.path().to_owned();
+    let opener = std::thread::spawn(move || {
+        trying.send(()).unwrap();
+        SledStore::open(&path).map(drop)
+    });
+    tried.recv().unwrap();
+    // The opener may see it locked, or free: both must do.
+    drop(held);
+    opener.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_damaged_record_is_an_error_and_not_another_record() {
     let directory = TempDir::new().unwrap();
     let store = SledStore::open(directory.path()).unwrap();
