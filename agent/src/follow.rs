@@ -8,6 +8,7 @@ use std::time::Duration;
 use berth_common::ids::InstanceId;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{Phase, Start};
+use berth_protocol::node::StopOrder;
 use berth_shim::metering::{Carried, Ended};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -18,6 +19,8 @@ use crate::launch::Launch;
 use crate::ports::Sockets;
 use crate::runtime::{Adopted, AdoptedState, Container, Event, Events, Runtime};
 
+/// Number of SIGKILL.
+const SIGKILL: i32 = 9;
 /// How often the tunnel's byte counts are saved if they changed: counts of this interval may be lost with a killed
 /// agent.
 const NOTE_EVERY: Duration = Duration::from_secs(2);
@@ -154,18 +157,41 @@ impl<R: Runtime + 'static> Followed<R> {
         std::future::pending().await
     }
 
-    /// Carries out orders to end it, including those from before the container existed.
+    /// Carries out orders to end it, including those from before the container existed. An app gets the same signal once:
+    /// many take the second for impatience. A repeated order, as after a lost connection, only shortens the grace.
     async fn obey(&self, container: &R::Container, mut orders: StopOrders) -> Infallible {
         orders.mark_changed();
-        while orders.changed().await.is_ok() {
-            let Some(order) = *orders.borrow_and_update() else { continue };
+        let mut passed: Option<StopOrder> = None;
+        loop {
+            let order = tokio::select! {
+                changed = orders.changed() => match changed {
+                    Ok(()) => *orders.borrow_and_update(),
+                    Err(_) => std::future::pending().await,
+                },
+                order = self.overdue(passed) => order,
+            };
+            let Some(order) = order else { continue };
+            let known = passed.is_some_and(|before| before.signal == order.signal);
+            passed = Some(order);
+            if known {
+                continue;
+            }
             let grace = self.agent.instances.clock().until(order.deadline);
             if let Err(error) = container.stop(order.signal, grace, order.drained).await {
                 // It may have ended just now; its events will say so.
                 tracing::warn!(instance = %self.instance, %error, "cannot pass an order to end on to the shim");
             }
         }
-        std::future::pending().await
+    }
+
+    /// Waits until the grace of an order is over, which may have become shorter since it was passed on.
+    async fn overdue(&self, passed: Option<StopOrder>) -> Option<StopOrder> {
+        let order = match passed {
+            Some(order) if order.signal != SIGKILL => order,
+            _ => std::future::pending().await,
+        };
+        tokio::time::sleep(self.agent.instances.clock().until(order.deadline)).await;
+        Some(StopOrder { signal: SIGKILL, ..order })
     }
 
     /// Saves the instance's usage regularly, for a later agent or for an estimate if the shim is lost.

@@ -96,6 +96,9 @@ pub struct ClassSpecView {
     pub port_timeout: u64,
     /// How long after the signal to end an instance is killed.
     pub stop_grace: u64,
+    /// At most this much of that is left once a request waits behind a stop for idleness.
+    #[serde(default)]
+    pub wake_grace: u64,
     /// How many containers each node keeps made and waiting.
     #[serde(default)]
     pub prepared: u32,
@@ -204,6 +207,7 @@ impl From<&ClassSpec> for ClassSpecView {
             start_timeout,
             port_timeout,
             stop_grace,
+            wake_grace,
             prepared,
             manual_start,
             required_ports,
@@ -227,6 +231,7 @@ impl From<&ClassSpec> for ClassSpecView {
             start_timeout: ms(*start_timeout),
             port_timeout: ms(*port_timeout),
             stop_grace: ms(*stop_grace),
+            wake_grace: ms(*wake_grace),
             prepared: *prepared,
             manual_start: *manual_start,
             required_ports: required_ports.clone(),

@@ -50,6 +50,7 @@ pub fn class() -> ClassSpec {
         start_timeout: Duration::from_secs(8),
         port_timeout: Duration::from_secs(20),
         stop_grace: Duration::from_secs(900),
+        wake_grace: Duration::from_secs(30),
         prepared: 0,
         manual_start: false,
         required_ports: Vec::new(),

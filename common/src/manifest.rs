@@ -94,6 +94,8 @@ pub struct ClassManifest {
     pub port_timeout: Duration,
     /// The grace period between the signal to end and SIGKILL.
     pub stop_grace: Duration,
+    /// What is left of it at most once a request waits behind a stop for idleness.
+    pub wake_grace: Duration,
     /// Whether instances may reach the internet.
     pub enable_internet: bool,
     /// Capabilities of root inside its containers.
@@ -143,6 +145,7 @@ impl ClassManifest {
             start_timeout: self.start_timeout,
             port_timeout: self.port_timeout,
             stop_grace: self.stop_grace,
+            wake_grace: self.wake_grace,
             prepared: self.prepared,
             manual_start: self.manual_start,
             required_ports: self.required_ports.clone(),

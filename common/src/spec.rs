@@ -151,6 +151,9 @@ pub struct OfApp {
     pub logs: LogSpec,
 }
 
+/// The `wake_grace` of a class that names none: most apps end within seconds, and few clients wait longer.
+pub const WAKE_GRACE: Duration = Duration::from_secs(30);
+
 /// One kind of container.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +184,10 @@ pub struct ClassSpec {
     #[serde(with = "millis")]
     #[cfg_attr(feature = "schema", schema(value_type = u64))]
     pub stop_grace: Duration,
+    /// At most this much of it is left once a request waits behind a stop for idleness.
+    #[serde(with = "millis", default = "default_wake_grace")]
+    #[cfg_attr(feature = "schema", schema(value_type = u64))]
+    pub wake_grace: Duration,
     /// How many containers each node keeps made and waiting.
     #[serde(default)]
     pub prepared: u32,
@@ -208,6 +215,11 @@ pub struct ClassSpec {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(ignore))]
     pub of_app: OfApp,
+}
+
+/// What a class has that was deployed before there was a `wake_grace`.
+fn default_wake_grace() -> Duration {
+    WAKE_GRACE
 }
 
 impl ClassSpec {

@@ -313,7 +313,8 @@ fn class_faults(class: &ClassSpec) -> Faults {
     let resources = &class.recipe.resources;
     let ping = class.ping_endpoint.as_deref().and_then(path_fault);
     let boost = class.recipe.start_boost.and_then(|boost| boost.fault(resources));
-    let durations = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
+    let durations =
+        [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace, class.wake_grace];
     let twice = class.secrets.keys().find(|variable| class.recipe.env.contains_key(variable.as_str()));
     let checks = [
         (class.default_port != Some(0), "default_port", "must not be 0".to_owned()),

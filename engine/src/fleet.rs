@@ -32,6 +32,8 @@ pub struct Demand {
     pub image: Digest,
     /// The architectures that the image runs on; empty if not known.
     pub architectures: BTreeSet<Architecture>,
+    /// The nodes that have refused it.
+    pub refused_by: BTreeSet<NodeId>,
 }
 
 impl Demand {
@@ -46,6 +48,7 @@ impl Demand {
             limits: class.of_app.limits,
             image: class.recipe.image.digest,
             architectures: class.recipe.image.architectures.clone(),
+            refused_by: BTreeSet::new(),
         }
     }
 }
@@ -201,7 +204,8 @@ impl Fleet {
         let mut lacking = None;
         let mut best: Option<(&NodeId, (bool, u32))> = None;
         for (id, node) in &self.nodes {
-            let Some(capacity) = node.capacity.filter(|_| !node.draining) else { continue };
+            let able = !node.draining && !demand.refused_by.contains(id);
+            let Some(capacity) = node.capacity.filter(|_| able) else { continue };
             if let Some(what) = node.lacks(&capacity, demand) {
                 lacking = Some(what);
                 continue;

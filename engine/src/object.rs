@@ -17,7 +17,7 @@
 //!
 //! Requests wait in any state but `Healthy`. A waiter has `start_timeout` until the instance runs, and from then on
 //! `port_timeout` until its port answers. If the class's hook decides about sleep, it is asked before an idle instance
-//! is stopped (`idle`).
+//! is stopped (`idle`). Behind a stop for idleness a waiter has `wake_grace` more.
 //!
 //! What fails, and what happens then:
 //! * The record cannot be read: all waiters are refused (`Store`); the next request reads it again.
@@ -28,7 +28,8 @@
 //! * The edge restarts after an order to end was acknowledged: the order is sent again once the node reports the
 //!   instance. One for idleness is dropped instead if the instance serves.
 //! * The end cannot be written: it is retried every second; the node keeps its record until then.
-//! * The node refuses the start, or the instance does not run or answer in time: waiters are refused, the instance is
+//! * The node refuses the start: another is tried (`elsewhere`); if none takes it, waiters are refused.
+//! * The instance does not run or answer in time: waiters are refused, the instance is
 //!   ended.
 //! * Instances fail in a row: the next start is delayed (`crashes`), and waiters that cannot wait that long are
 //!   refused.
@@ -42,6 +43,7 @@
 
 mod crashes;
 mod deadlines;
+mod elsewhere;
 mod idle;
 mod life;
 mod live;
@@ -87,6 +89,7 @@ pub(crate) struct Object {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all objects in memory are live")]
 enum State {
     /// Its record is being read.
     Loading,
@@ -261,7 +264,10 @@ impl Object {
         }
         let deadline_ms = match &self.state {
             State::Live(Live { stage: Stage::Running { deadline_ms }, .. }) => *deadline_ms,
-            _ => cx.now.mono_ms.saturating_add(ms(class.start_timeout)),
+            _ => {
+                let from_ms = self.behind_sleep_ms(cx.now.mono_ms).unwrap_or(cx.now.mono_ms);
+                from_ms.saturating_add(ms(class.start_timeout))
+            }
         };
         self.waiters.push(id, class, deadline_ms);
         match self.state {
@@ -271,7 +277,7 @@ impl Object {
             }
             // The backoff is for one version of the app: this request may be for another.
             State::Delayed { .. } => self.begin(cx),
-            _ => {}
+            _ => self.hasten(cx),
         }
     }
 

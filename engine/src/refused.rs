@@ -77,8 +77,14 @@ pub enum Refused {
     #[error("too many requests wait for this object")]
     Overloaded,
     /// The instance is stopping and has not ended in time for a new one.
-    #[error("the instance is stopping; a new one starts once it has ended")]
-    Stopping,
+    #[error(
+        "the instance is stopping; a new one starts once it has ended, in {} s at the latest",
+        retry_ms.div_ceil(1000)
+    )]
+    Stopping {
+        /// When it is killed at the latest, in milliseconds from now.
+        retry_ms: u64,
+    },
     /// The instance's node is not connected.
     #[error("node {0}, which runs the instance, is not connected")]
     NodeUnreachable(NodeId),

@@ -12,9 +12,9 @@ use super::source::{IMAGE_EXPECTED, image_source};
 use super::values::{self, Bounds, optional};
 use super::{ClassManifest, DeclaredImage, trigger};
 use crate::ids::ClassName;
-use crate::spec::{Capability, MAX_REQUIRED_PORTS, Resources, StartBoost, path_fault};
+use crate::spec::{Capability, MAX_REQUIRED_PORTS, Resources, StartBoost, WAKE_GRACE, path_fault};
 
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "class_name",
     "image",
     "instance_type",
@@ -33,6 +33,7 @@ const KEYS: [&str; 22] = [
     "start_timeout",
     "port_timeout",
     "stop_grace",
+    "wake_grace",
     "env",
     "secrets",
     "hooks",
@@ -130,6 +131,7 @@ fn read_class(
     let start_timeout = duration("start_timeout", START_TIMEOUT, &TIMEOUT_BOUNDS);
     let port_timeout = duration("port_timeout", PORT_TIMEOUT, &TIMEOUT_BOUNDS);
     let stop_grace = duration("stop_grace", STOP_GRACE, &STOP_GRACE_BOUNDS);
+    let wake_grace = duration("wake_grace", WAKE_GRACE, &STOP_GRACE_BOUNDS);
     Some(ClassManifest {
         name: name?,
         image: image?,
@@ -149,6 +151,7 @@ fn read_class(
         start_timeout: start_timeout?,
         port_timeout: port_timeout?,
         stop_grace: stop_grace?,
+        wake_grace: wake_grace?,
         enable_internet: enable_internet?.unwrap_or(true),
         capabilities: capabilities?.unwrap_or_default(),
         required_ports: required_ports?.unwrap_or_default(),

@@ -42,6 +42,7 @@ enable_internet = false
 start_timeout = "1s 500ms"
 port_timeout = 2.5
 stop_grace = 0
+wake_grace = "5s"
 
 [containers.env]
 GREETING = "hi"
@@ -67,8 +68,9 @@ fn the_smallest_file_has_the_defaults() {
     assert_eq!(class.image.position, Position { line: 5, column: 9 });
     assert_eq!(Some(class.resources), Resources::of_type("lite"));
     assert_eq!((class.max_instances, &class.entrypoint), (None, &None));
-    let times = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
-    assert_eq!(times.map(|time| time.as_secs()), [600, 8, 20, 900]);
+    let times =
+        [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace, class.wake_grace];
+    assert_eq!(times.map(|time| time.as_secs()), [600, 8, 20, 900, 30]);
     assert_eq!(class.start_boost, Some(StartBoost { cpu_sixteenths: 16, at_most: Duration::from_secs(10) }));
     assert!(class.enable_internet && class.env.is_empty() && manifest.routes.is_empty());
 }
@@ -117,8 +119,9 @@ fn a_full_file_becomes_an_app() {
     assert!(!disk_in_memory);
     assert_eq!((cpu_sixteenths, memory_bytes, disk_bytes), (4, 512 << 20, 1_000_000_000));
     assert_eq!((class.max_instances, class.default_port), (Some(10), Some(8080)));
-    let times = [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace];
-    assert_eq!(times.map(|time| time.as_millis()), [90_000, 1_500, 2_500, 0]);
+    let times =
+        [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace, class.wake_grace];
+    assert_eq!(times.map(|time| time.as_millis()), [90_000, 1_500, 2_500, 0, 5_000]);
     assert_eq!(class.recipe.entrypoint.as_deref(), Some(&["/app/hello".to_owned(), "--loud".to_owned()][..]));
     assert_eq!(class.recipe.env.get("GREETING").map(String::as_str), Some("hi"));
     assert_eq!(spec.routes[0].object, NameSource::PathParameter("id".into()));
@@ -207,7 +210,7 @@ berth.toml:2:1: `nmae` is not a key of the file; did you mean `name`?
 berth.toml:3:1: class_name is missing in [[containers]]; expected a name such as class_name = "Hello"
 berth.toml:4:1: `class` is not a key of [[containers]]; did you mean `class_name`?
 berth.toml:6:1: `sleepAfter` is not a key of [[containers]]; did you mean `sleep_after`?
-berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, env, secrets, hooks, callbacks
+berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, wake_grace, env, secrets, hooks, callbacks
 berth.toml:10:60: `gpu` is not a key of instance_type; known are vcpu, memory, disk
 berth.toml:11:1: class is missing in [[routes]]; expected the class_name of a [[containers]] section
 berth.toml:13:1: `clas` is not a key of [[routes]]; did you mean `class`?"#

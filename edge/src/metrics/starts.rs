@@ -74,7 +74,7 @@ impl Starts {
                 Phase::Starting | Phase::Running | Phase::Stopping => {}
             },
             Input::StartRefused { object, instance, .. } | Input::NeverBegan { object, instance } => {
-                self.over(*object, *instance, false)
+                self.over(*object, *instance, false);
             }
             _ => {}
         }

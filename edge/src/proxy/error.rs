@@ -165,9 +165,11 @@ impl ProxyError {
     /// The value of `Retry-After`, in seconds.
     fn retry_after(&self) -> HeaderValue {
         match self {
-            Self::Refused(Refused::CrashLoop { retry_ms, .. } | Refused::StartRate { retry_ms, .. }) => {
-                retry_ms.div_ceil(1000).max(1).into()
-            }
+            Self::Refused(
+                Refused::CrashLoop { retry_ms, .. }
+                | Refused::StartRate { retry_ms, .. }
+                | Refused::Stopping { retry_ms },
+            ) => retry_ms.div_ceil(1000).max(1).into(),
             _ => RETRY_AFTER_S,
         }
     }
@@ -192,7 +194,7 @@ fn fault_of(refused: &Refused) -> Fault {
         | Refused::ClassLimit { .. }
         | Refused::AppLimit { .. }
         | Refused::Overloaded
-        | Refused::Stopping
+        | Refused::Stopping { .. }
         | Refused::NodeUnreachable(_)
         | Refused::Store => Fault::Cluster,
         Refused::StartRate { .. } => Fault::Client,
@@ -218,7 +220,7 @@ fn is_transient(refused: &Refused) -> bool {
         | Refused::Overloaded
         | Refused::ManualStart
         | Refused::Ended
-        | Refused::Stopping
+        | Refused::Stopping { .. }
         | Refused::NodeUnreachable(_)
         | Refused::Store => true,
         Refused::StartFailed(_) | Refused::StartRefused(_) | Refused::PortTimeout { .. } => false,
@@ -240,7 +242,7 @@ fn reason_of(refused: &Refused) -> Reason {
         Refused::StartFailed(_) => Reason::StartFailed,
         Refused::StartRefused(_) => Reason::StartRefused,
         Refused::Overloaded => Reason::Overloaded,
-        Refused::Stopping => Reason::InstanceStopping,
+        Refused::Stopping { .. } => Reason::InstanceStopping,
         Refused::NodeUnreachable(_) => Reason::NodeUnreachable,
         Refused::Store => Reason::Store,
     }

@@ -33,6 +33,8 @@ const MAX_WAITERS_PER_OBJECT: usize = 1024;
 /// The pauses between failing instances of one object: short at first, for transient faults, and long enough at last
 /// that one that never works costs almost nothing.
 const BACKOFF: Backoff = Backoff { first_ms: 1_000, max_ms: 60_000, forget_ms: 10 * 60_000 };
+/// What a request gets when the actor has ended, and the edge with it.
+const EDGE_STOPS: Refused = Refused::Stopping { retry_ms: 1_000 };
 /// Most messages that are taken before their effects are carried out.
 const BATCH: usize = 64;
 
@@ -95,7 +97,7 @@ impl Mailbox {
         let answer = answer.await;
         waiting.over = true;
         // The actor only ends with the edge.
-        answer.unwrap_or(Err(Refused::Stopping))
+        answer.unwrap_or(Err(EDGE_STOPS))
     }
 
     /// Passes an input to the engine.
@@ -113,7 +115,7 @@ impl Mailbox {
     ) -> Result<(), Refused> {
         let (done, answer) = oneshot::channel();
         self.send(Message::End { object, order, waiter, done });
-        answer.await.unwrap_or(Err(Refused::Stopping))
+        answer.await.unwrap_or(Err(EDGE_STOPS))
     }
 
     /// One object, if the engine has it in memory.

@@ -18,6 +18,7 @@ fn demand(object: u8, max_instances: Option<u32>) -> Demand {
         limits: AppLimits::default(),
         image: Digest::of(b"image"),
         architectures: BTreeSet::new(),
+        refused_by: BTreeSet::new(),
     }
 }
 

@@ -18,7 +18,10 @@ impl Object {
                 Stage::Running { deadline_ms } => Some((deadline_ms, Timer::Port)),
                 Stage::Healthy { asked: Some(question), .. } => Some((question.deadline_ms, Timer::Decide)),
                 Stage::Healthy { idle_check_ms, asked: None } => idle_check_ms.map(|at| (at, Timer::Idle)),
-                Stage::Placing { .. } | Stage::Stopping { .. } | Stage::Recovering => None,
+                Stage::Placing { .. }
+                | Stage::Refused { .. }
+                | Stage::Stopping { .. }
+                | Stage::Recovering => None,
             },
             State::Delayed { until_ms } => Some((*until_ms, Timer::Backoff)),
             State::Gone => self.crashes.map(|crashes| (crashes.forget_ms(), Timer::Forget)),
@@ -57,7 +60,7 @@ impl Object {
         let refused = match &self.state {
             State::Loading | State::Ending { .. } => Refused::Store,
             State::Delayed { .. } | State::Reserving { .. } | State::Gone => Refused::StartTimeout,
-            State::Live(live) => timeout_reason(live),
+            State::Live(live) => timeout_reason(live, cx.now.mono_ms),
         };
         for waiter in self.waiters.take_late(cx.now.mono_ms) {
             cx.emit(Effect::Refuse { waiter, refused: refused.clone() });
@@ -66,12 +69,14 @@ impl Object {
 }
 
 /// Why a request is refused that has waited too long for the instance.
-fn timeout_reason(live: &Live) -> Refused {
+fn timeout_reason(live: &Live, now_ms: u64) -> Refused {
     match live.stage {
         Stage::Placing { .. } => Refused::Store,
         Stage::Recovering => Refused::NodeUnreachable(live.node.clone()),
-        Stage::Stopping { .. } => Refused::Stopping,
+        Stage::Stopping { killed_ms, .. } => {
+            Refused::Stopping { retry_ms: killed_ms.map_or(0, |at| at.saturating_sub(now_ms)) }
+        }
         Stage::Running { .. } => Refused::PortTimeout { port: live.class.default_port.unwrap_or_default() },
-        Stage::Starting { .. } | Stage::Healthy { .. } => Refused::StartTimeout,
+        Stage::Refused { .. } | Stage::Starting { .. } | Stage::Healthy { .. } => Refused::StartTimeout,
     }
 }

@@ -6,7 +6,7 @@ use berth_common::ids::InstanceId;
 use berth_common::metering::Metered;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::HookKind;
-use berth_common::wire::call::{Phase, Refusal, RefusalCode, Stop};
+use berth_common::wire::call::{Phase, Stop};
 
 use super::crashes::{self, Crashes};
 use super::live::Stage;
@@ -21,19 +21,6 @@ use crate::record::{RecordState, StopRecord};
 use crate::refused::Refused;
 
 impl Object {
-    pub(crate) fn start_refused(&mut self, instance: InstanceId, refusal: Refusal, cx: &mut Context<'_>) {
-        if !matches!(&self.state, State::Live(live) if live.instance == instance) {
-            return;
-        }
-        let outcome = Outcome::because(ExitReason::StartFailed, refusal.message.clone());
-        let refused = match refusal.code {
-            RefusalCode::Capacity | RefusalCode::Draining => Refused::NoCapacity { what: refusal.message },
-            _ => Refused::StartRefused(refusal),
-        };
-        self.refuse_all(&refused, cx);
-        self.end(outcome, None, cx);
-    }
-
     /// Its start never left the edge. That is no failure of the app, whatever it was ended for.
     pub(crate) fn never_began(&mut self, instance: InstanceId, cx: &mut Context<'_>) {
         let State::Live(live) = &self.state else { return };
@@ -141,10 +128,13 @@ impl Object {
     fn stopping(&mut self, cx: &mut Context<'_>) {
         let live = self.state.live_mut();
         let recovering = matches!(live.stage, Stage::Recovering);
-        live.stage = Stage::Stopping { unsent: None, sent: live.recalled_order(false) };
+        let sent = live.recalled_order(false);
+        let killed_ms = sent.as_ref().map(|stop| cx.now.mono_ms.saturating_add(stop.grace_ms));
+        live.stage = Stage::Stopping { unsent: None, sent, killed_ms };
         if !recovering {
             self.last_change_ms = cx.now.wall_ms;
         }
+        self.hasten(cx);
     }
 
     /// Its node has reported all its instances.
@@ -152,14 +142,14 @@ impl Object {
         let live = self.state.live();
         match &live.stage {
             // Its start was not sent yet.
-            Stage::Placing { .. } => {}
+            Stage::Placing { .. } | Stage::Refused { .. } => {}
             _ if !reported.contains(&live.instance) => {
                 let lost =
                     Outcome::because(ExitReason::RuntimeLost, "the node does not have the instance any more");
                 let metered = live.lost(kept, cx.now.wall_ms);
                 self.exited(lost, metered, cx);
             }
-            Stage::Stopping { unsent: None, sent: Some(sent) } => {
+            Stage::Stopping { unsent: None, sent: Some(sent), .. } => {
                 // The order may have been lost with the connection.
                 cx.emit(Effect::Stop { node: live.node.clone(), stop: sent.clone() });
             }
@@ -216,7 +206,7 @@ impl Object {
         live.orders.push(waiter);
         let (reason, stop) = live.ordered(order);
         match live.stage {
-            Stage::Placing { .. } => live.cancelled = Some(reason),
+            Stage::Placing { .. } | Stage::Refused { .. } => live.cancelled = Some(reason),
             _ => self.stop_with(reason, stop, true, cx),
         }
     }
@@ -248,7 +238,12 @@ impl Object {
         let live = self.state.live_mut();
         let (signal, grace_ms, message) = (stop.signal, stop.grace_ms, live.message.clone());
         live.stop = Some(Box::new(StopRecord { signal, grace_ms, binding, message }));
-        live.stage = Stage::Stopping { unsent: Some((cx.ids.persist(), stop.clone())), sent: Some(stop) };
+        let killed_ms = match live.stage {
+            Stage::Stopping { killed_ms, .. } => killed_ms,
+            _ => None,
+        };
+        let unsent = Some((cx.ids.persist(), stop.clone()));
+        live.stage = Stage::Stopping { unsent, sent: Some(stop), killed_ms };
         live.stop_reason = Some(reason);
         self.last_change_ms = cx.now.wall_ms;
         self.persist_live(cx);

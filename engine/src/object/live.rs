@@ -1,12 +1,12 @@
 //! One instance as the edge knows it, from its placement to its end: its stage and its holds.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::ClassSpec;
-use berth_common::wire::call::{Start, Stop};
+use berth_common::wire::call::{Refusal, Start, Stop};
 
 use super::{SIGKILL, SIGTERM, ms};
 use crate::ids::{HoldId, PersistId, WaiterId};
@@ -36,6 +36,8 @@ pub(super) struct Live {
     pub(super) orders: Vec<WaiterId>,
     /// An order came while its placement is being written: it ends then, without being started.
     pub(super) cancelled: Option<ExitReason>,
+    /// The nodes that have refused it, this one included once it has.
+    pub(super) refused_by: BTreeSet<NodeId>,
     /// The message of the failure that made Berth end it.
     pub(super) message: Option<String>,
     /// Whether the hook's start event was emitted.
@@ -47,6 +49,8 @@ pub(super) struct Live {
 pub(super) enum Stage {
     /// Its placement is being written.
     Placing { persist: PersistId },
+    /// Its node has refused it, and room is sought on another. Its record still names it.
+    Refused { refusal: Refusal },
     /// Its start was sent; it must run by the deadline.
     Starting { deadline_ms: u64 },
     /// It runs; its port must answer by the deadline.
@@ -55,8 +59,8 @@ pub(super) enum Stage {
     /// `asked`: the question to its class's hook whether it may sleep; activity withdraws it.
     Healthy { idle_check_ms: Option<u64>, asked: Option<Question> },
     /// It is ending. `unsent`: the order, while its reason is being written; `sent`: the order that the node gets, none
-    /// if the node ends it by itself.
-    Stopping { unsent: Option<(PersistId, Stop)>, sent: Option<Stop> },
+    /// if the node ends it by itself; `killed_ms`: when the node kills it at the latest, once the order was sent.
+    Stopping { unsent: Option<(PersistId, Stop)>, sent: Option<Stop>, killed_ms: Option<u64> },
     /// It was placed by an earlier run of the edge; its node has not reported it yet.
     Recovering,
 }
@@ -92,6 +96,7 @@ impl Live {
             stop: None,
             orders: Vec::new(),
             cancelled: None,
+            refused_by: BTreeSet::new(),
             message: None,
             announced: false,
         }
@@ -129,6 +134,11 @@ impl Live {
         (binds || !binding).then_some(order)
     }
 
+    /// Whether nobody but its idleness ends it.
+    pub(super) fn ends_idle(&self) -> bool {
+        self.stop_reason == Some(ExitReason::Idle) && self.recalled_order(true).is_none()
+    }
+
     /// It serves on: what an earlier run of the edge decided is dropped.
     pub(super) fn drop_order(&mut self) {
         self.stop_reason = None;
@@ -138,9 +148,11 @@ impl Live {
     pub(super) fn public(&self) -> PublicState {
         match self.stage {
             Stage::Recovering if self.recalled_order(true).is_some() => PublicState::Stopping,
-            Stage::Placing { .. } | Stage::Starting { .. } | Stage::Running { .. } | Stage::Recovering => {
-                PublicState::Running
-            }
+            Stage::Placing { .. }
+            | Stage::Refused { .. }
+            | Stage::Starting { .. }
+            | Stage::Running { .. }
+            | Stage::Recovering => PublicState::Running,
             Stage::Healthy { .. } => PublicState::Healthy,
             Stage::Stopping { .. } => PublicState::Stopping,
         }

@@ -88,20 +88,21 @@ impl Object {
         result: Result<(NodeId, InstanceId), Refused>,
         cx: &mut Context<'_>,
     ) {
-        // A late answer: all requests were cancelled, or an order ended the wait.
-        let State::Reserving { class } = &self.state else { return };
         if generation != self.generation.next() {
             return;
         }
+        let class = match &self.state {
+            State::Reserving { class } => Arc::clone(class),
+            State::Live(Live { stage: Stage::Refused { .. }, .. }) => {
+                return self.reserved_elsewhere(generation, result, cx);
+            }
+            // A late answer: all requests were cancelled, or an order ended the wait.
+            _ => return,
+        };
         match result {
             Ok((node, instance)) if !self.waiters.is_empty() => {
                 let stage = Stage::Placing { persist: cx.ids.persist() };
-                let mut live = Live::new(node, instance, Arc::clone(class), stage, cx.now.mono_ms);
-                live.placed_ms = cx.now.wall_ms;
-                self.generation = generation;
-                self.last_change_ms = cx.now.wall_ms;
-                self.state = State::Live(live);
-                self.persist_live(cx);
+                self.place(Live::new(node, instance, class, stage, cx.now.mono_ms), generation, cx);
             }
             // All requests were cancelled meanwhile.
             Ok((node, _)) => {
@@ -113,6 +114,15 @@ impl Object {
                 self.state = State::Gone;
             }
         }
+    }
+
+    /// Has an instance where room is reserved for it, once that is durable.
+    pub(super) fn place(&mut self, mut live: Live, generation: Generation, cx: &mut Context<'_>) {
+        live.placed_ms = cx.now.wall_ms;
+        self.generation = generation;
+        self.last_change_ms = cx.now.wall_ms;
+        self.state = State::Live(live);
+        self.persist_live(cx);
     }
 
     /// Emits the persist that the live state waits for.
@@ -157,7 +167,7 @@ impl Object {
                 {
                     // Also if the reason could not be written: the instance must end.
                     if let Some((_, stop)) = unsent.take() {
-                        cx.emit(Effect::Stop { node: live.node.clone(), stop });
+                        self.send_stop(stop, cx);
                     }
                     if result.is_ok() { self.confirm_orders(cx) } else { self.deny_orders(cx) }
                 }

@@ -122,6 +122,14 @@ impl Desk {
         self.input(Input::Status { node: node(), status })
     }
 
+    /// The same from another node, without what was measured.
+    pub(crate) fn report_from(&mut self, node: &NodeId, n: u8, generation: u64, phase: Phase) -> Vec<Effect> {
+        let generation = Generation(generation);
+        let status =
+            InstanceStatus { instance: instance(n), object: object(), generation, phase, metered: None };
+        self.input(Input::Status { node: node.clone(), status })
+    }
+
     pub(crate) fn synced(&mut self, instances: &[u8]) -> Vec<Effect> {
         self.synced_with(instances, Kept::default())
     }

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod desk;
+mod elsewhere;
 mod hooks;
 mod metering;
 mod orders;
+mod wake;
 
 use std::sync::Arc;
 
@@ -163,7 +165,9 @@ fn a_node_without_room_after_all_is_no_fault_of_the_app() {
             true => Refused::StartRefused(refusal),
             false => Refused::NoCapacity { what: "why".to_owned() },
         };
-        assert_eq!(refused(&desk.input(input)), [(1, expected)]);
+        desk.input(input);
+        let nowhere = Refused::NoCapacity { what: "no other node".to_owned() };
+        assert_eq!(refused(&desk.reserved(2, Err(nowhere))), [(1, expected)]);
     }
 }
 
@@ -174,7 +178,7 @@ fn a_request_while_stopping_gets_a_new_instance() {
     desk.release(hold);
     let effects = desk.at(60_000);
     assert_eq!(desk.acquire(2), []);
-    assert_eq!(stops(&desk.persisted(persist(&effects))), [(instance(1), SIGTERM, 900_000)]);
+    assert_eq!(stops(&desk.persisted(persist(&effects))), [(instance(1), SIGTERM, 30_000)]);
     let effects = desk.status(1, 1, Phase::Exited(Outcome::exited(0)));
     assert_eq!(refused(&effects), []);
     let effects = desk.persisted(persist(&effects));
@@ -182,17 +186,6 @@ fn a_request_while_stopping_gets_a_new_instance() {
     assert_eq!(demand.generation, Generation(2));
     persist(&desk.reserved(2, Ok(2)));
     assert_eq!(desk.view().instance, Some(instance(2)));
-}
-
-#[test]
-fn a_request_does_not_wait_for_the_whole_grace() {
-    let mut desk = Desk::new();
-    let hold = desk.healthy();
-    desk.release(hold);
-    desk.at(60_000);
-    desk.acquire(2);
-    assert_eq!(desk.at(67_999), []);
-    assert_eq!(refused(&desk.at(68_000)), [(2, Refused::Stopping)]);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn what_never_ran_has_no_life() {
     assert_eq!(usage(&desk.status(1, 1, exited())), None);
     let mut desk = Desk::new();
     desk.starting();
-    let refusal = Refusal { code: RefusalCode::Image, message: "none".to_owned() };
+    let refusal = Refusal { code: RefusalCode::Invalid, message: "none".to_owned() };
     let refused = Input::StartRefused { object: object(), instance: instance(1), refusal };
     assert_eq!(usage(&desk.input(refused)), None);
 }

@@ -26,6 +26,7 @@ pub(crate) const NODES: usize = 2;
 pub(crate) const SLEEP_AFTER_MS: u64 = 3_000;
 pub(crate) const START_TIMEOUT_MS: u64 = 800;
 pub(crate) const PORT_TIMEOUT_MS: u64 = 1_200;
+pub(crate) const WAKE_GRACE_MS: u64 = 400;
 /// Fewer than there are objects, so that both limits are met.
 const MAX_INSTANCES: u32 = 2;
 const INSTANCES_A_NODE: u32 = 1;
@@ -123,6 +124,7 @@ fn class() -> ClassSpec {
         sleep_after: Duration::from_millis(SLEEP_AFTER_MS),
         start_timeout: Duration::from_millis(START_TIMEOUT_MS),
         port_timeout: Duration::from_millis(PORT_TIMEOUT_MS),
+        wake_grace: Duration::from_millis(WAKE_GRACE_MS),
         hooks: Some(HooksSpec {
             url: "https://hooks".to_owned(),
             secret: "KEY".to_owned(),

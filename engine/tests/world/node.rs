@@ -125,7 +125,7 @@ impl Node {
     fn start(&mut self, start: &Start, supply: Supply) -> Result<Answer, Refusal> {
         if self.table.admit(&self.edge, start)? == Admission::New {
             if supply == Supply::Lacking {
-                return Err(refusal(RefusalCode::Image));
+                return Err(refusal(RefusalCode::Capacity));
             }
             self.table.enter(&self.edge, start, self.now());
             let before = self.apps.insert(start.instance, App::default());

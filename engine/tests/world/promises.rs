@@ -28,7 +28,7 @@ use berth_engine::{
     Engine, Event, HoldId, ObjectView, Placement, PublicState, Record, RecordState, UsageRecord, WaiterId,
 };
 
-use crate::model::{PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS};
+use crate::model::{PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS, WAKE_GRACE_MS};
 use crate::node::Node;
 
 const SIGTERM: i32 = 15;
@@ -83,7 +83,7 @@ impl Promises {
     }
 
     pub(crate) fn acquired(&mut self, waiter: WaiterId, object: ObjectId) {
-        let bound_ms = self.now_ms + START_TIMEOUT_MS + PORT_TIMEOUT_MS;
+        let bound_ms = self.now_ms + WAKE_GRACE_MS + START_TIMEOUT_MS + PORT_TIMEOUT_MS;
         self.waiting.insert(waiter, (object, bound_ms));
     }
 
