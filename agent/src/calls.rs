@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::ids::InstanceId;
-use berth_common::wire::call::{Answer, AskUsage, Call, Forget, Refusal, RefusalCode, Signal, Start, Stop};
+use berth_common::wire::call::{
+    Answer, AskUsage, Call, Capacity, Forget, Refusal, RefusalCode, Room, Signal, Start, Stop,
+};
 use berth_common::wire::frame::{self, FrameError};
 use berth_protocol::node::SIGNALS;
 use quinn::SendStream;
@@ -14,6 +16,7 @@ use quinn::SendStream;
 use crate::connected::{Carries, Connected};
 use crate::instances::Admitted;
 use crate::launch::Launch;
+use crate::metrics::Census;
 use crate::runtime::Runtime;
 use crate::stream::{Breach, StreamEnd, answer};
 use crate::watchers::Watch;
@@ -44,6 +47,7 @@ pub(crate) async fn serve<R: Runtime + 'static>(
         Ok(Call::Signal(call)) => connected.signal(&call).await,
         Ok(Call::Forget(call)) => connected.forget(&call).await,
         Ok(Call::Usage(call)) => connected.usage(&call).await,
+        Ok(Call::Room) => Ok(Answer::Room(connected.room())),
         Ok(Call::Prepare(call)) => {
             connected.agent.runtime.prepare(&connected.session.edge, call.stocks);
             Ok(Answer::Done)
@@ -153,6 +157,16 @@ impl<R: Runtime + 'static> Connected<R> {
             code: RefusalCode::Other,
             message: format!("cannot read what {} takes: {error}", ask.instance),
         })
+    }
+
+    fn room(&self) -> Room {
+        let Census { memory_bytes, cpu_sixteenths, .. } = self.agent.instances.census();
+        let instances = u32::try_from(self.agent.instances.alive().len()).unwrap_or(u32::MAX);
+        Room {
+            used: Capacity { memory_bytes, cpu_sixteenths, instances },
+            prepared: u32::try_from(self.agent.runtime.prepared()).unwrap_or(u32::MAX),
+            slots: self.agent.runtime.slots(),
+        }
     }
 
     async fn forget(&self, forget: &Forget) -> Result<Answer, Refusal> {

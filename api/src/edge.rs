@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use berth_common::ids::NodeId;
-use berth_common::wire::call::{Capacity, DiskCapacity};
+use berth_common::wire::call::{Capacity, DiskCapacity, Room};
 use serde::{Deserialize, Serialize};
 
 /// The health of the edge.
@@ -36,6 +36,12 @@ pub struct NodeView {
     pub disk: Option<DiskCapacity>,
     pub instances: u32,
     pub draining: bool,
+    /// What is taken of its room, as of the last second; null of a node of an earlier version.
+    #[serde(default)]
+    pub room: Option<Room>,
+    /// What is left of its capacity then.
+    #[serde(default)]
+    pub free: Option<Capacity>,
 }
 
 /// The directory of static files.

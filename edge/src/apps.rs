@@ -1,6 +1,7 @@
 //! The deployed apps: a new version is validated, stored durably, and only then routed to.
 
 mod images;
+mod leftovers;
 mod triggers;
 pub(crate) mod versions;
 
@@ -215,7 +216,8 @@ impl Apps {
         self.change(history).await
     }
 
-    /// Removes an app: requests are no longer routed to it. The records of its objects stay. False if there was none.
+    /// Removes an app with its schedules and events: requests are no longer routed to it. The records of its
+    /// objects stay. False if there was none.
     pub(crate) async fn remove(&self, app: &AppName, expect: Expect) -> Result<bool, DeployError> {
         let _changing = self.changing.lock().await;
         let known = self.get(app).map(|known| known.current().version);
@@ -223,11 +225,14 @@ impl Apps {
         if known.is_none() {
             return Ok(false);
         }
+        leftovers::remove(&self.store, app).await?;
         store::write(&*self.store, Write::RemoveApp(app.clone())).await?;
         tracing::info!(%app, "app removed");
         let mut histories = Histories::clone(&self.histories());
         histories.remove(app);
         self.publish(histories, None);
+        // Its objects may have added some until now.
+        leftovers::remove(&self.store, app).await?;
         Ok(true)
     }
 

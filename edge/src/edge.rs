@@ -136,6 +136,11 @@ impl BackgroundWork {
             mailboxes: mailboxes.to_vec(),
             wakes: shared.wakes.clone(),
             allowed: shared.config.allow_hooks_to.clone(),
+            metrics: Arc::clone(&shared.metrics),
+            is_deployed: {
+                let apps = Arc::clone(apps);
+                Box::new(move |app| apps.get(app).is_some())
+            },
         };
         let scheduler = scheduler::Dependencies {
             store: Arc::clone(&shared.store),
@@ -143,6 +148,7 @@ impl BackgroundWork {
             shards: shared.shards.clone(),
             changed: Arc::new(Notify::new()),
             wakes: shared.wakes.clone(),
+            metrics: Arc::clone(&shared.metrics),
         };
         Self { hooks, scheduler }
     }

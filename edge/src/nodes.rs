@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_api::edge::NodeView;
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
-use berth_common::wire::call::Welcome;
+use berth_common::wire::call::{Capacity, Room, Welcome};
 use berth_engine::Refused;
 use berth_engine::fleet::{Demand, Fleet};
 
@@ -27,6 +27,8 @@ struct Node {
     /// How many shards are connected to it.
     connections: usize,
     welcome: Option<Welcome>,
+    /// What it has last said is taken of its room.
+    room: Option<Room>,
     /// The round-trip time, as last measured.
     round_trip: Option<Duration>,
 }
@@ -46,6 +48,15 @@ fn runs(own: Option<Architecture>, architectures: &BTreeSet<Architecture>) -> bo
     own.is_none_or(|own| architectures.is_empty() || architectures.contains(&own))
 }
 
+/// What is left of a node's capacity. Prepared containers take none of it.
+fn free(all: &Capacity, room: &Room) -> Capacity {
+    Capacity {
+        memory_bytes: all.memory_bytes.saturating_sub(room.used.memory_bytes),
+        cpu_sixteenths: all.cpu_sixteenths.saturating_sub(room.used.cpu_sixteenths),
+        instances: all.instances.saturating_sub(room.used.instances),
+    }
+}
+
 impl Nodes {
     /// Nodes at these addresses, none of them connected yet.
     pub(crate) fn new(addresses: &BTreeMap<NodeId, String>) -> Self {
@@ -53,6 +64,7 @@ impl Nodes {
             address: address.clone(),
             connections: 0,
             welcome: None,
+            room: None,
             round_trip: None,
         };
         let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
@@ -80,6 +92,15 @@ impl Nodes {
         }
     }
 
+    /// A node says what is taken of its room.
+    pub(crate) fn room(&self, id: &NodeId, room: Room) {
+        let mut state = self.lock();
+        state.fleet.node_room(id, &room);
+        if let Some(node) = state.nodes.get_mut(id) {
+            node.room = Some(room);
+        }
+    }
+
     /// A shard has lost its connection to a node.
     pub(crate) fn down(&self, id: &NodeId) {
         let mut state = self.lock();
@@ -87,6 +108,7 @@ impl Nodes {
         node.connections = node.connections.saturating_sub(1);
         if node.connections == 0 {
             node.round_trip = None;
+            node.room = None;
             state.fleet.node_down(id);
         }
     }
@@ -174,6 +196,8 @@ impl Nodes {
                 disk: welcome.map(|welcome| welcome.disk.clone()),
                 instances: state.fleet.instances_on(id),
                 draining: welcome.is_some_and(|welcome| welcome.draining),
+                free: welcome.zip(node.room.as_ref()).map(|(welcome, room)| free(&welcome.capacity, room)),
+                room: node.room.clone(),
             }
         };
         state.nodes.iter().map(view).collect()

@@ -1,7 +1,7 @@
 //! All objects of one shard: passes each input to its object, queues the effects and keeps the deadlines.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::wire::call::{InstanceStatus, Phase, Stop};
@@ -23,6 +23,8 @@ pub struct Engine {
     /// Objects by the node of their instance, so that a node's full report is compared with these alone.
     placed: BTreeMap<NodeId, HashSet<ObjectId>>,
     timers: Timers,
+    /// Objects whose requests wait for a node.
+    unplaced: BTreeSet<ObjectId>,
     effects: VecDeque<Effect>,
     /// Changed objects, collected only while `watched`.
     changes: VecDeque<ObjectView>,
@@ -55,6 +57,7 @@ impl Engine {
             objects: HashMap::new(),
             placed: BTreeMap::new(),
             timers: Timers::default(),
+            unplaced: BTreeSet::new(),
             effects: VecDeque::new(),
             changes: VecDeque::new(),
             watched: false,
@@ -108,6 +111,7 @@ impl Engine {
                 self.with(now, object, |o, cx| o.never_began(instance, cx));
             }
             Input::Status { node, status } => self.status(now, node, status),
+            Input::NodeOpened => self.opened(now),
             Input::Synced { node, instances, kept } => self.synced(now, &node, &instances, kept),
         }
     }
@@ -191,6 +195,13 @@ impl Engine {
         }
     }
 
+    /// Seeks room again for all that no node was there for.
+    fn opened(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.unplaced) {
+            self.with(now, id, Object::seek_again);
+        }
+    }
+
     /// Applies an input to an object, and then updates the indexes and timers.
     fn with(&mut self, now: Now, id: ObjectId, act: impl FnOnce(&mut Object, &mut Context<'_>)) {
         let Self { config, objects, effects, ids, .. } = self;
@@ -219,6 +230,11 @@ impl Engine {
             }
         }
         self.timers.set(id, slot.object.timer());
+        if slot.object.waits_for_a_node() {
+            self.unplaced.insert(id);
+        } else if !self.unplaced.is_empty() {
+            self.unplaced.remove(&id);
+        }
         if slot.object.is_forgettable() {
             self.objects.remove(&id);
             self.moves.push((id, false));

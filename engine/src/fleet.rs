@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use berth_common::ids::{AppName, ClassName, Generation, NodeId, ObjectId, ObjectKey};
 use berth_common::image::{Architecture, Digest};
 use berth_common::spec::{AppLimits, ClassSpec, Resources};
-use berth_common::wire::call::{Capacity, DiskCapacity, DiskLimit, DiskSlots};
+use berth_common::wire::call::{Capacity, DiskCapacity, DiskLimit, DiskSlots, Room};
 
 use crate::refused::Refused;
 
@@ -81,6 +81,8 @@ struct Node {
     /// The images that it has.
     images: HashSet<Digest>,
     used: Used,
+    /// What it has last said that instances of all edges take.
+    told: Option<Capacity>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -137,10 +139,22 @@ impl Fleet {
         self.nodes.entry(id.clone()).or_default()
     }
 
+    /// Records what a node says is taken of its room. That is a little old and counts other edges' instances, so no request
+    /// is refused because of it: the node that says that it is full is asked last. Slots that it does not name cannot be used.
+    pub fn node_room(&mut self, id: &NodeId, room: &Room) {
+        let node = self.node(id);
+        node.told = Some(room.used);
+        if matches!(node.disk.limit, DiskLimit::Loop | DiskLimit::ProjectQuota) {
+            node.disk.slots =
+                room.slots.iter().map(|slots| DiskSlots { bytes: slots.bytes, count: slots.count }).collect();
+        }
+    }
+
     /// Records that a node is not connected. Its reservations stay: its instances may still run.
     pub fn node_down(&mut self, id: &NodeId) {
         if let Some(node) = self.nodes.get_mut(id) {
             node.capacity = None;
+            node.told = None;
         }
     }
 
@@ -150,7 +164,8 @@ impl Fleet {
         self.book(demand.clone(), node.clone());
     }
 
-    /// Chooses a node with room and reserves it. Nodes that have the image come before those that must fetch it; among
+    /// Chooses a node with room and reserves it. Nodes that say that they are full come
+    /// last; before them those that must fetch the image; among
     /// equals the one with the fewest instances wins, so that instances spread. An object has one reservation at most:
     /// an older one is released.
     pub fn reserve(&mut self, demand: &Demand) -> Result<NodeId, Refused> {
@@ -202,7 +217,7 @@ impl Fleet {
 
     fn choose(&self, demand: &Demand) -> Result<NodeId, Refused> {
         let mut lacking = None;
-        let mut best: Option<(&NodeId, (bool, u32))> = None;
+        let mut best: Option<(&NodeId, (bool, bool, u32))> = None;
         for (id, node) in &self.nodes {
             let able = !node.draining && !demand.refused_by.contains(id);
             let Some(capacity) = node.capacity.filter(|_| able) else { continue };
@@ -210,7 +225,8 @@ impl Fleet {
                 lacking = Some(what);
                 continue;
             }
-            let rank = (!node.images.contains(&demand.image), node.used.instances);
+            let full = node.says_that_it_is_full(&capacity, &demand.resources);
+            let rank = (full, !node.images.contains(&demand.image), node.used.instances);
             if best.is_none_or(|(_, least)| rank < least) {
                 best = Some((id, rank));
             }
@@ -232,6 +248,14 @@ impl Fleet {
 }
 
 impl Node {
+    fn says_that_it_is_full(&self, capacity: &Capacity, wanted: &Resources) -> bool {
+        self.told.is_some_and(|told| {
+            told.instances >= capacity.instances
+                || told.memory_bytes.saturating_add(wanted.memory_bytes) > capacity.memory_bytes
+                || told.cpu_sixteenths.saturating_add(wanted.cpu_sixteenths) > capacity.cpu_sixteenths
+        })
+    }
+
     /// The resource that is lacking for this demand, if any.
     fn lacks(&self, capacity: &Capacity, demand: &Demand) -> Option<String> {
         let made_for = &demand.architectures;

@@ -163,6 +163,8 @@ pub enum Input {
         /// The state.
         status: InstanceStatus,
     },
+    /// A node takes instances now: it is connected, or no longer drained.
+    NodeOpened,
     /// A node has reported all of its instances since it was connected.
     Synced {
         /// The node.

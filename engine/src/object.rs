@@ -22,6 +22,8 @@
 //! What fails, and what happens then:
 //! * The record cannot be read: all waiters are refused (`Store`); the next request reads it again.
 //! * No room: all waiters are refused, and the object leaves memory.
+//! * No node is connected that takes instances: waiters wait for one until their deadline, and are then refused
+//!   (`NoNode`).
 //! * The placement cannot be written: it ends as `StartFailed` without a start, since the write may have happened after
 //!   all.
 //! * The reason for a stop cannot be written: the stop is sent all the same, and who ordered it is told of the failure.
@@ -97,6 +99,8 @@ enum State {
     Delayed { until_ms: u64 },
     /// A reservation was asked for.
     Reserving { class: Arc<ClassSpec> },
+    /// No node takes instances: requests wait for one.
+    Unplaced,
     /// It has, or may have, an instance.
     Live(Live),
     /// Its instance has ended; that is being persisted, with its hook events and its usage.
@@ -137,6 +141,7 @@ impl State {
             Self::Loading => "Loading",
             Self::Delayed { .. } => "Delayed",
             Self::Reserving { .. } => "Reserving",
+            Self::Unplaced => "Unplaced",
             Self::Live(_) => "Live",
             Self::Ending { .. } => "Ending",
             Self::Gone => "Gone",
@@ -208,7 +213,11 @@ impl Object {
         let (of, own, standing) = match &self.state {
             State::Live(live) => (&live.node, live.instance, Standing::Current),
             State::Ending { node, instance, .. } => (node, *instance, Standing::Ending),
-            State::Loading | State::Delayed { .. } | State::Reserving { .. } | State::Gone => {
+            State::Loading
+            | State::Delayed { .. }
+            | State::Reserving { .. }
+            | State::Unplaced
+            | State::Gone => {
                 return Standing::Unknown;
             }
         };
@@ -234,7 +243,11 @@ impl Object {
         let live = match &self.state {
             State::Loading => return None,
             State::Live(live) => Some(live),
-            State::Delayed { .. } | State::Reserving { .. } | State::Ending { .. } | State::Gone => None,
+            State::Delayed { .. }
+            | State::Reserving { .. }
+            | State::Unplaced
+            | State::Ending { .. }
+            | State::Gone => None,
         };
         Some(ObjectView {
             id: self.id,
@@ -277,7 +290,8 @@ impl Object {
             }
             // The backoff is for one version of the app: this request may be for another.
             State::Delayed { .. } => self.begin(cx),
-            _ => self.hasten(cx),
+            State::Unplaced | State::Loading | State::Reserving { .. } | State::Ending { .. } => {}
+            State::Live(_) => self.hasten(cx),
         }
     }
 
@@ -291,6 +305,25 @@ impl Object {
 
     pub(crate) fn cancel(&mut self, id: WaiterId) {
         self.waiters.cancel(id);
+        self.leave_if_unplaced();
+    }
+
+    pub(crate) fn waits_for_a_node(&self) -> bool {
+        matches!(self.state, State::Unplaced)
+    }
+
+    /// A node takes instances again.
+    pub(crate) fn seek_again(&mut self, cx: &mut Context<'_>) {
+        if self.waits_for_a_node() {
+            self.begin(cx);
+        }
+    }
+
+    /// Nobody waits for a node any more.
+    fn leave_if_unplaced(&mut self) {
+        if self.waits_for_a_node() && self.waiters.is_empty() {
+            self.state = State::Gone;
+        }
     }
 
     pub(crate) fn release(&mut self, hold: HoldId, cx: &mut Context<'_>) {

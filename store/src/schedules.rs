@@ -48,6 +48,12 @@ pub trait Schedules {
         after: Option<ScheduleId>,
         limit: usize,
     ) -> Result<Vec<Schedule>, StoreError>;
+    /// Schedules of all objects of an app, at most `limit`. Reads all schedules of the store.
+    fn schedules_of_app(
+        &self,
+        app: &AppName,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, ScheduleId)>, StoreError>;
     /// When each cron was last due, in milliseconds since 1970.
     fn cron_marks(&self) -> Result<BTreeMap<CronKey, u64>, StoreError>;
 }

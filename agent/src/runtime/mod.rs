@@ -29,7 +29,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use berth_common::ids::{EdgeId, InstanceId};
-use berth_common::wire::call::{DiskCapacity, PrepareTarget, Start, Usage};
+use berth_common::wire::call::{DiskCapacity, PrepareTarget, SlotRoom, Start, Usage};
 use berth_shim::metering::{Carried, Ended, Seen};
 
 use crate::launch::{Launch, LaunchError};
@@ -82,6 +82,9 @@ pub trait Runtime {
 
     /// The disks of the node.
     fn disks(&self) -> DiskCapacity;
+
+    /// The disk slots that can be given out, with what has them.
+    fn slots(&self) -> Vec<SlotRoom>;
 
     /// How many disk slots are taken, including those of prepared containers.
     fn disks_taken(&self) -> u32;

@@ -25,11 +25,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::ids::EdgeId;
-use berth_common::spec::{Recipe, Resources};
+use berth_common::spec::Recipe;
 use berth_common::wire::call::{PrepareTarget, RefusalCode};
 use berth_shim::disk::Disk;
 use berth_shim::messages::{ShimCall, ShimEvent};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use super::disks::Disks;
 use super::maker::{Maker, kind_of};
@@ -62,25 +62,11 @@ pub(crate) struct PreparedContainers {
     disks: Rc<Disks>,
     targets: RefCell<HashMap<EdgeId, Vec<PrepareTarget>>>,
     ready: RefCell<Vec<PreparedContainer>>,
-    /// The one that is being made or ended.
-    busy: RefCell<Option<Busy>>,
+    /// One is being made or ended.
+    busy: Cell<bool>,
     /// No containers are to be prepared.
     paused: Cell<bool>,
     look: Notify,
-}
-
-/// A container that is being made or ended: its disk may be free soon.
-#[derive(Debug)]
-struct Busy {
-    disk_bytes: u64,
-    /// A start that waits for the disk.
-    waiter: Option<Waiter>,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    needs: Resources,
-    sender: oneshot::Sender<Disk>,
 }
 
 /// A prepared container. Dropping it ends it.
@@ -130,7 +116,7 @@ impl PreparedContainers {
             disks,
             targets: RefCell::default(),
             ready: RefCell::default(),
-            busy: RefCell::default(),
+            busy: Cell::new(false),
             paused: Cell::new(false),
             look: Notify::new(),
         });
@@ -152,7 +138,7 @@ impl PreparedContainers {
 
     /// How many there are, including one that is being made or ended.
     pub(crate) fn count(&self) -> usize {
-        self.ready.borrow().len() + usize::from(self.busy.borrow().is_some())
+        self.ready.borrow().len() + usize::from(self.busy.get())
     }
 
     /// Takes one of this recipe.
@@ -163,21 +149,13 @@ impl PreparedContainers {
     }
 
     /// Takes one to be ended, because a start needs its disk of at least this size.
+    ///
+    /// What counts is the size of the slot that it has: the smallest free one was taken, which may be larger than its
+    /// class needs.
     pub(crate) fn take_for_disk(&self, bytes: u64) -> Option<PreparedContainer> {
-        self.take_where(|held| {
-            matches!(held.disk, Disk::Directory { .. }) && held.recipe.resources.disk_bytes >= bytes
-        })
-    }
-
-    /// Lets a start wait for the disk of the container that is being made or ended, if it is large enough and no other
-    /// start waits for it.
-    pub(crate) fn wait_for_disk(&self, needs: &Resources) -> Option<oneshot::Receiver<Disk>> {
-        let mut busy = self.busy.borrow_mut();
-        let fits = |busy: &&mut Busy| busy.disk_bytes >= needs.disk_bytes && busy.waiter.is_none();
-        let busy = busy.as_mut().filter(fits)?;
-        let (sender, receiver) = oneshot::channel();
-        busy.waiter = Some(Waiter { needs: *needs, sender });
-        Some(receiver)
+        let mut ready = self.ready.borrow_mut();
+        let sizes: Vec<u64> = ready.iter().map(|held| self.disks.bytes_of(&held.disk)).collect();
+        Some(ready.remove(smallest_fit(&sizes, bytes)?))
     }
 
     fn take_where(&self, fits: impl Fn(&PreparedContainer) -> bool) -> Option<PreparedContainer> {
@@ -214,41 +192,40 @@ impl PreparedContainers {
     }
 
     async fn discard(&self, held: PreparedContainer) {
-        let PreparedContainer { recipe, disk, .. } = &held;
-        self.begin(recipe, disk);
-        let disk = disk.clone();
+        let disk = held.disk.clone();
+        self.begin(&disk);
         held.end().await;
         self.give_back(disk).await;
     }
 
-    fn begin(&self, recipe: &Recipe, disk: &Disk) {
-        let disk_bytes = if matches!(disk, Disk::Directory { .. }) { recipe.resources.disk_bytes } else { 0 };
-        self.busy.replace(Some(Busy { disk_bytes, waiter: None }));
+    /// A container is being made or ended: a start may wait for its disk.
+    fn begin(&self, disk: &Disk) {
+        self.busy.set(true);
+        self.disks.leave(disk);
     }
 
-    /// Finishes what `begin` began: frees the disk, or passes it to the start that waits for it.
+    /// Finishes what `begin` began: frees the disk, which passes it to a start that waits for it.
     async fn give_back(&self, disk: Disk) {
         if let Some(dirty) = self.disks.give_back(disk) {
             wipe(&self.disks, &dirty).await;
         }
-        if let Some(Waiter { needs, sender }) = self.busy.take().and_then(|busy| busy.waiter)
-            && let Ok(disk) = self.disks.take(&needs)
-            && let Err(disk) = sender.send(disk)
-        {
-            // The start was cancelled; nothing was written to the disk.
-            self.disks.give_back(disk);
-        }
+        self.busy.set(false);
     }
 
     /// Finishes what `begin` began: the container is ready, unless a start waits for its disk.
     async fn keep(&self, held: PreparedContainer) {
-        if self.busy.borrow().as_ref().is_some_and(|busy| busy.waiter.is_some()) {
+        if !self.disks.stay(&held.disk) {
             let disk = held.disk.clone();
             held.end().await;
             return self.give_back(disk).await;
         }
-        self.busy.take();
+        self.busy.set(false);
         self.ready.borrow_mut().push(held);
+    }
+
+    /// The sizes of the slots that prepared containers have, in bytes.
+    pub(crate) fn slots(&self) -> Vec<u64> {
+        self.ready.borrow().iter().map(|held| self.disks.bytes_of(&held.disk)).collect()
     }
 
     /// The target for a recipe: the sum over all owners, since each may use all of its own.
@@ -298,7 +275,7 @@ impl PreparedContainers {
             return Ok(false);
         }
         let Ok(disk) = self.disks.take(&recipe.resources) else { return Ok(false) };
-        self.begin(&recipe, &disk);
+        self.begin(&disk);
         match self.make(&recipe, &disk).await {
             Ok(shim) => self.keep(PreparedContainer { recipe, disk, shim }).await,
             Err(error) => {
@@ -329,6 +306,12 @@ enum Added {
     Failed,
 }
 
+/// The index of the smallest slot that is large enough; 0 is no slot.
+fn smallest_fit(sizes: &[u64], bytes: u64) -> Option<usize> {
+    let fitting = sizes.iter().enumerate().filter(|(_, size)| **size > 0 && **size >= bytes);
+    fitting.min_by_key(|(_, size)| **size).map(|(index, _)| index)
+}
+
 fn count(ready: &[PreparedContainer], recipe: &Recipe) -> usize {
     ready.iter().filter(|held| held.recipe == *recipe).count()
 }
@@ -336,4 +319,19 @@ fn count(ready: &[PreparedContainer], recipe: &Recipe) -> usize {
 /// Available memory of the machine, in bytes.
 fn available_memory() -> Option<u64> {
     memory_of("MemAvailable", &std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slot_counts_and_not_the_size_of_the_class_that_has_it() {
+        // A class of 1 in a slot of 2, one of 1 in a slot of 4, and one without a slot.
+        let sizes = [4, 2, 0];
+        assert_eq!(smallest_fit(&sizes, 2), Some(1));
+        assert_eq!(smallest_fit(&sizes, 3), Some(0));
+        assert_eq!(smallest_fit(&sizes, 5), None);
+        assert_eq!(smallest_fit(&[0], 0), None);
+    }
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use berth_common::ids::{EdgeId, InstanceId};
-use berth_common::wire::call::{DiskCapacity, PrepareTarget, RefusalCode, Start};
+use berth_common::wire::call::{DiskCapacity, DiskSlots, PrepareTarget, RefusalCode, SlotRoom, Start};
 use berth_shim::disk::Disk;
 use berth_shim::layout::Layout;
 use berth_shim::messages::{ShimCall, SupervisorAnswer, SupervisorCall, connect_shim};
@@ -42,6 +42,8 @@ use crate::site::Site;
 
 /// Shims of the pool that one start may try.
 const MAX_SHIMS: usize = 3;
+/// How long a start waits for a disk that is about to be free: a full one is wiped within seconds.
+const DISK_WAIT: Duration = Duration::from_secs(20);
 /// Shortest and longest time between two searches for old logs.
 const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -137,7 +139,7 @@ impl Rootless {
             Reservation::New => {}
             Reservation::InPlaceOf(held) => held.end().await,
             Reservation::AwaitDisk(free) => {
-                let disk = free.await.ok();
+                let disk = tokio::time::timeout(DISK_WAIT, free).await.ok().and_then(Result::ok);
                 let disk = disk.map_or_else(|| self.disks.take(&launch.start.recipe.resources), Ok)?;
                 self.disks.give(instance, disk);
             }
@@ -178,7 +180,7 @@ impl Rootless {
         cleared.map_err(|e| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}")))
     }
 
-    /// Reserves a disk; if none is free, that of a prepared container.
+    /// Reserves a disk; if none is free, that of a prepared container, or one that is about to be free.
     fn reserve_disk(&self, start: &Start) -> Result<Reservation, LaunchError> {
         let resources = &start.recipe.resources;
         let error = match self.disks.take(resources) {
@@ -192,7 +194,7 @@ impl Rootless {
             self.disks.give(start.instance, held.disk().clone());
             return Ok(Reservation::InPlaceOf(held));
         }
-        self.prepared.wait_for_disk(resources).map(Reservation::AwaitDisk).ok_or(error)
+        self.disks.wait_for(resources).map(Reservation::AwaitDisk).ok_or(error)
     }
 
     /// Assigns a shim with its prepared or configured container to this instance, and has it run the container. An
@@ -229,6 +231,8 @@ impl Rootless {
                 None => recorded_end(&directory).await,
             };
             followed.fail_pending();
+            // A start that comes from now on waits for it.
+            disks.of(instance).iter().for_each(|disk| disks.leave(disk));
             let _ = events.send(Event::Exited(ended)).await;
             followed.until_gone().await;
             drop(image);
@@ -275,6 +279,16 @@ impl Runtime for Rootless {
 
     fn disks(&self) -> DiskCapacity {
         self.disks.capacity()
+    }
+
+    fn slots(&self) -> Vec<SlotRoom> {
+        let prepared = self.prepared.slots();
+        let room = |(DiskSlots { bytes, count }, taken): (DiskSlots, u32)| {
+            let held = prepared.iter().filter(|size| **size == bytes).count();
+            let prepared = u32::try_from(held).unwrap_or(u32::MAX);
+            SlotRoom { bytes, count, used: taken.saturating_sub(prepared), prepared }
+        };
+        self.disks.usable().into_iter().map(room).collect()
     }
 
     fn disks_taken(&self) -> u32 {

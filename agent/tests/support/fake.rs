@@ -13,7 +13,7 @@ use berth_agent::runtime::logs::Logs;
 use berth_agent::runtime::{Adopted, Container, Event, Events, Runtime};
 use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::outcome::Outcome;
-use berth_common::wire::call::{DiskCapacity, PrepareTarget, Start, Usage};
+use berth_common::wire::call::{DiskCapacity, PrepareTarget, SlotRoom, Start, Usage};
 use berth_shim::metering::{Ended, Seen};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Notify, mpsc};
@@ -117,6 +117,10 @@ impl Runtime for FakeRuntime {
 
     fn disks(&self) -> DiskCapacity {
         DiskCapacity::default()
+    }
+
+    fn slots(&self) -> Vec<SlotRoom> {
+        vec![SlotRoom { bytes: 1, count: 3, used: 1, prepared: 1 }]
     }
 
     fn disks_taken(&self) -> u32 {

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use berth_api::edge::NodeView;
-use berth_common::wire::call::DiskCapacity;
+use berth_common::wire::call::{DiskCapacity, SlotRoom};
 use bytesize::ByteSize;
 
 use crate::args::Show;
 use crate::output;
 
-const HEADINGS: [&str; 8] = ["NODE", "ADDRESS", "STATE", "INSTANCES", "CPUS", "MEMORY", "DISK", "VERSION"];
+const HEADINGS: [&str; 7] = ["NODE", "STATE", "INSTANCES", "PREPARED", "VCPUS", "MEMORY", "DISK SLOTS"];
 
 pub(crate) async fn run(args: &Show) -> Result<()> {
     let admin = args.admin.edge()?;
@@ -25,27 +25,44 @@ fn row(view: &NodeView) -> Vec<String> {
         (true, true) => "draining",
         (true, false) => "connected",
     };
-    let capacity = view.capacity;
+    let (capacity, used) = (view.capacity, view.room.as_ref().map(|room| room.used));
     let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let limit = capacity.map_or_else(String::new, |capacity| format!(" of {}", capacity.instances));
+    let of = |used: Option<String>, all: Option<String>| match (used, all) {
+        (Some(used), Some(all)) => format!("{used}/{all}"),
+        (None, Some(all)) => all,
+        (used, None) => known(used),
+    };
+    let vcpus = |sixteenths: u32| (f64::from(sixteenths) / 16.0).to_string();
+    let gib = |bytes: u64| format!("{:.1}", ByteSize(bytes).as_gib());
+    let instances = used.map_or(view.instances, |used| used.instances);
     vec![
         view.node.to_string(),
-        view.address.clone(),
         state.to_owned(),
-        format!("{}{limit}", view.instances),
-        known(capacity.map(|capacity| (f64::from(capacity.cpu_sixteenths) / 16.0).to_string())),
-        known(capacity.map(|capacity| ByteSize(capacity.memory_bytes).display().iec().to_string())),
-        known(view.disk.as_ref().map(disk)),
-        known(view.version.clone()),
+        of(Some(instances.to_string()), capacity.map(|all| all.instances.to_string())),
+        known(view.room.as_ref().map(|room| room.prepared.to_string())),
+        of(used.map(|used| vcpus(used.cpu_sixteenths)), capacity.map(|all| vcpus(all.cpu_sixteenths))),
+        of(used.map(|used| gib(used.memory_bytes)), capacity.map(|all| gib(all.memory_bytes) + " GiB")),
+        view.room.as_ref().filter(|room| !room.slots.is_empty()).map_or_else(
+            || known(view.disk.as_ref().map(disk)),
+            |room| room.slots.iter().map(slots).collect::<Vec<_>>().join(" ") + &broken(view.disk.as_ref()),
+        ),
     ]
+}
+
+/// The slots of one size: those that instances have, of all: `2/16x2 GB`. Those of prepared containers count as free.
+fn slots(slots: &SlotRoom) -> String {
+    format!("{}/{}x{}", slots.used, slots.count, ByteSize(slots.bytes).display().si())
+}
+
+fn broken(disk: Option<&DiskCapacity>) -> String {
+    disk.filter(|disk| disk.broken > 0).map(|disk| format!(" {} broken", disk.broken)).unwrap_or_default()
 }
 
 /// How disk sizes are enforced, and the disks: `loop 16x2 GB 4x4 GB`.
 fn disk(disk: &DiskCapacity) -> String {
     let slots =
         disk.slots.iter().map(|slots| format!(" {}x{}", slots.count, ByteSize(slots.bytes).display().si()));
-    let broken = if disk.broken > 0 { format!(" {} broken", disk.broken) } else { String::new() };
-    format!("{}{}{broken}", disk.limit, slots.collect::<String>())
+    format!("{}{}{}", disk.limit, slots.collect::<String>(), broken(Some(disk)))
 }
 
 #[cfg(test)]
@@ -58,18 +75,25 @@ mod tests {
         let up = node(
             r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,
                 "capacity":{"memory_bytes":1073741824,"cpu_sixteenths":24,"instances":64},
+                "room":{"used":{"memory_bytes":536870912,"cpu_sixteenths":8,"instances":3},"prepared":2,
+                    "slots":[{"bytes":2000000000,"count":16,"used":3,"prepared":2}]},
+                "disk":{"limit":"loop","in_memory":true,"slots":[{"bytes":2000000000,"count":17}],"broken":1}}"#,
+        );
+        let shown = ["n1", "connected", "3/64", "2", "0.5/1.5", "0.5/1.0 GiB", "3/16x2.0 GB 1 broken"];
+        assert_eq!(up, shown);
+        assert!(shown.iter().map(|cell| cell.len() + 2).sum::<usize>() <= 80);
+        let older = node(
+            r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,
+                "capacity":{"memory_bytes":1073741824,"cpu_sixteenths":24,"instances":64},
                 "disk":{"limit":"loop","in_memory":true,"slots":[{"bytes":2000000000,"count":16}]}}"#,
         );
-        assert_eq!(
-            up,
-            ["n1", "127.0.0.1:1", "connected", "2 of 64", "1.5", "1.0 GiB", "loop 16x2.0 GB", "0.1.0"]
-        );
+        assert_eq!(older, ["n1", "connected", "2/64", "-", "1.5", "1.0 GiB", "loop 16x2.0 GB"]);
         let broken = DiskCapacity { broken: 1, ..DiskCapacity::default() };
         assert_eq!(disk(&broken), "unenforced 1 broken");
         let down = node(
             r#"{"node":"n2","address":"127.0.0.1:2","connected":false,"version":null,"capacity":null,
                 "instances":0,"draining":false}"#,
         );
-        assert_eq!(down, ["n2", "127.0.0.1:2", "disconnected", "0", "-", "-", "-", "-"]);
+        assert_eq!(down, ["n2", "disconnected", "0", "-", "-", "-", "-"]);
     }
 }

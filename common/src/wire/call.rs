@@ -10,6 +10,7 @@
 //! Renew  -> Done               the owner is alive: restarts the terms of its instances
 //! Usage  -> Usage | Refused    current usage of one instance
 //! Logs   -> Logs* | Refused    output of instances, and with `follow` their later output
+//! Room   -> Room | Refused     what is taken of the node's room, by all edges
 //! Prepare -> Done              the containers to keep prepared from now on; best effort
 //! Deliver -> Done ...          instead of Hello, on a connection for images: see `images`
 //! Attach -> Done               instead of Hello, on the data connection of a session: see `attach`
@@ -50,6 +51,8 @@ pub enum Call {
     Usage(AskUsage),
     /// Reads the output of instances.
     Logs(ReadLogs),
+    /// Asks what is taken of the node's room.
+    Room,
     /// Sets which containers the node should keep prepared.
     Prepare(Prepare),
     /// Introduces a connection for images, on which it is the only call.
@@ -76,6 +79,8 @@ pub enum Answer {
     Done,
     /// To `Usage`.
     Usage(Usage),
+    /// To `Room`.
+    Room(Room),
     /// To `Logs`, any number of times.
     Logs(LogBatch),
     /// The call cannot be carried out.
@@ -173,6 +178,33 @@ pub struct DiskSlots {
     pub bytes: u64,
     /// How many there are.
     pub count: u32,
+}
+
+/// What is taken of a node's room, by the instances of all edges and by prepared containers.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// What its instances have reserved.
+    pub used: Capacity,
+    /// Containers that are prepared. They give way to instances.
+    pub prepared: u32,
+    /// The disk slots that can be given out, the smallest first.
+    #[serde(default)]
+    pub slots: Vec<SlotRoom>,
+}
+
+/// Disk slots of one size that can be given out.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotRoom {
+    /// Size of each, in bytes.
+    pub bytes: u64,
+    /// How many there are.
+    pub count: u32,
+    /// How many instances have, or have had and that are not wiped yet.
+    pub used: u32,
+    /// How many prepared containers have.
+    pub prepared: u32,
 }
 
 /// What holds an instance to the size of its disk.

@@ -109,7 +109,8 @@ pub(super) async fn roll_back(
     admin.deployed(app, current, now).await
 }
 
-/// Removes an app: its routes are removed, and its containers stopped. Its versions are lost; its secrets are kept.
+/// Removes an app with its versions, schedules and events for hooks: its routes are removed, and its containers stopped. Its
+/// secrets are kept.
 #[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps",
     params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes")),

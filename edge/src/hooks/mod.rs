@@ -18,6 +18,7 @@
 //! * Too many events are set aside: the oldest is dropped, and that is logged.
 //! * The secret to sign with is missing: counts as a failed try.
 //! * The edge is killed: what was not recorded as delivered is posted again, with the same body.
+//! * The event's app was removed: the event is dropped.
 //! * A try panics: counts as a failed try; if it was while the result was recorded, the object is looked at again after a
 //!   pause.
 //! * The store fails: nothing is recorded, and the object is looked at again after a pause.
@@ -44,6 +45,7 @@ use self::delivery::Next;
 use self::post::{Answer, Poster};
 use self::queue::{Queue, Step};
 use crate::guarded::guarded;
+use crate::metrics::{Metrics, Tried};
 use crate::secrets::Secrets;
 use crate::shard::objects::Mailbox;
 use crate::shard::shard_of;
@@ -86,6 +88,9 @@ pub(crate) struct Dependencies {
     pub(crate) wakes: Wakes,
     /// Networks that may be reached besides public addresses.
     pub(crate) allowed: Vec<IpNet>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Whether an app is deployed: nobody is told of others.
+    pub(crate) is_deployed: Box<dyn Fn(&AppName) -> bool + Send + Sync>,
 }
 
 /// What each try needs.
@@ -94,12 +99,15 @@ struct Deliverer {
     keys: Arc<dyn SigningKeys>,
     mailboxes: Vec<Mailbox>,
     poster: Poster,
+    metrics: Arc<Metrics>,
+    is_deployed: Box<dyn Fn(&AppName) -> bool + Send + Sync>,
 }
 
 /// Delivers events until the edge drains.
 pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
-    let Dependencies { store, keys, mailboxes, wakes, allowed } = dependencies;
-    let deliverer = Arc::new(Deliverer { store, keys, mailboxes, poster: Poster::new(allowed) });
+    let Dependencies { store, keys, mailboxes, wakes, allowed, metrics, is_deployed } = dependencies;
+    let poster = Poster::new(allowed);
+    let deliverer = Arc::new(Deliverer { store, keys, mailboxes, poster, metrics, is_deployed });
     wake_all(&*deliverer.store, &wakes);
     let mut queue = Queue::default();
     let mut tries: JoinSet<(ObjectId, NextLook)> = JoinSet::new();
@@ -163,7 +171,7 @@ impl Deliverer {
         if delivery.next_ms > wall_ms() {
             return queue.done(object, Step::At(delivery.next_ms));
         }
-        if queue.begin(object, &delivery.event.url) {
+        if queue.begin(object, &delivery.event.url, &delivery.event.key.app) {
             let deliverer = Arc::clone(self);
             tries.spawn(async move {
                 let later = || NextLook::At(wall_ms().saturating_add(STORE_PAUSE_MS));
@@ -174,10 +182,14 @@ impl Deliverer {
 
     /// Tries to deliver an event once, and records the result.
     async fn deliver(&self, id: EventId, delivery: Delivery) -> NextLook {
+        if !(self.is_deployed)(&delivery.event.key.app) {
+            return self.drop_event(id).await;
+        }
         let posted = guarded(self.post(id, &delivery)).await;
         let written =
             match posted.unwrap_or_else(|| Err("the edge failed to post it (see its log)".to_owned())) {
                 Ok(answer) => {
+                    self.metrics.due.hooks.count(Tried::Done);
                     self.pass_on(&delivery, &answer);
                     store::write(&*self.store, Write::EventDelivered(id)).await.map(|()| NextLook::Look)
                 }
@@ -187,6 +199,17 @@ impl Deliverer {
             tracing::error!(%error, event = %id, "cannot store the result of a delivery");
             NextLook::At(wall_ms().saturating_add(STORE_PAUSE_MS))
         })
+    }
+
+    /// Drops an event of an app that was removed: nobody waits for it.
+    async fn drop_event(&self, id: EventId) -> NextLook {
+        match store::write(&*self.store, Write::EventDelivered(id)).await {
+            Ok(()) => NextLook::Look,
+            Err(error) => {
+                tracing::error!(%error, event = %id, "cannot drop an event");
+                NextLook::At(wall_ms().saturating_add(STORE_PAUSE_MS))
+            }
+        }
     }
 
     async fn post(&self, id: EventId, delivery: &Delivery) -> Result<Answer, String> {
@@ -225,6 +248,10 @@ impl Deliverer {
         delivery: Delivery,
         error: String,
     ) -> Result<NextLook, StoreError> {
+        if !(self.is_deployed)(&delivery.event.key.app) {
+            return Ok(self.drop_event(id).await);
+        }
+        self.metrics.due.hooks.count(Tried::Failed);
         let crowded = self.store.count_events(id.object, MAX_WAITING + 1)? > MAX_WAITING;
         tracing::info!(event = %id, app = %delivery.event.key.app, attempt = delivery.attempts + 1, error, "event not delivered");
         match delivery::failed(delivery, error, wall_ms(), crowded) {
@@ -234,6 +261,7 @@ impl Deliverer {
                 Ok(NextLook::At(next_ms))
             }
             Next::SetAside(delivery) => {
+                self.metrics.due.set_aside.count();
                 tracing::warn!(event = %id, app = %delivery.event.key.app, "event set aside: `berth hooks failed` lists it");
                 let mut writes = vec![Write::SetAside(id, Box::new(delivery))];
                 writes.extend(self.oldest_surplus()?.map(Write::RemoveDead));

@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use berth_common::ids::ObjectId;
+use berth_common::ids::{AppName, ObjectId};
 use http::Uri;
 
 /// Most events that are delivered at once.
 const MAX_TELLING: usize = 256;
 /// Most of these to one host.
 const MAX_TELLING_TO_HOST: usize = 16;
+/// Most of these of one app, whatever hosts it names.
+const MAX_TELLING_OF_APP: usize = 64;
 
 /// When to look at an object again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +30,17 @@ pub(super) struct Queue {
     /// Waiting until a time, in milliseconds since 1970.
     later: BTreeSet<(u64, ObjectId)>,
     later_of: HashMap<ObjectId, u64>,
-    /// In delivery, with the host.
-    telling: HashMap<ObjectId, String>,
+    /// In delivery, with the host and the app.
+    telling: HashMap<ObjectId, (String, AppName)>,
     /// Woken during their delivery.
     again: HashSet<ObjectId>,
-    hosts: HashMap<String, Host>,
+    hosts: HashMap<String, Share>,
+    apps: HashMap<AppName, Share>,
 }
 
+/// What one host or app has of the deliveries.
 #[derive(Debug, Default)]
-struct Host {
+struct Share {
     telling: usize,
     parked: VecDeque<ObjectId>,
 }
@@ -75,24 +79,33 @@ impl Queue {
     }
 
     /// Whether the object's event may be delivered now. If not, the object comes again by itself.
-    pub(super) fn begin(&mut self, object: ObjectId, url: &str) -> bool {
-        let name = host_of(url);
-        let host = self.hosts.entry(name.clone()).or_default();
-        if host.telling >= MAX_TELLING_TO_HOST {
+    pub(super) fn begin(&mut self, object: ObjectId, url: &str, app: &AppName) -> bool {
+        let host = host_of(url);
+        let to_host = self.hosts.entry(host.clone()).or_default();
+        let of_app = self.apps.entry(app.clone()).or_default();
+        let full = match (to_host.telling >= MAX_TELLING_TO_HOST, of_app.telling >= MAX_TELLING_OF_APP) {
+            (true, _) => Some(&mut *to_host),
+            (false, true) => Some(&mut *of_app),
+            (false, false) => None,
+        };
+        if let Some(full) = full {
             if self.queued.insert(object) {
-                host.parked.push_back(object);
+                full.parked.push_back(object);
             }
+            // What is parked at one of them keeps no entry of the other.
+            self.tidy(&host, app);
             return false;
         }
-        host.telling += 1;
-        self.telling.insert(object, name);
+        to_host.telling += 1;
+        of_app.telling += 1;
+        self.telling.insert(object, (host, app.clone()));
         true
     }
 
     /// The object was looked at, or its delivery has ended.
     pub(super) fn done(&mut self, object: ObjectId, step: Step) {
-        if let Some(host) = self.telling.remove(&object) {
-            self.leave(&host);
+        if let Some((host, app)) = self.telling.remove(&object) {
+            self.leave(&host, &app);
         }
         let again = self.again.remove(&object);
         match step {
@@ -112,14 +125,28 @@ impl Queue {
         }
     }
 
-    fn leave(&mut self, name: &str) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
-        host.telling -= 1;
-        if let Some(parked) = host.parked.pop_front() {
-            self.ready.push_back(parked);
-        } else if host.telling == 0 {
-            self.hosts.remove(name);
+    fn leave(&mut self, host: &str, app: &AppName) {
+        let shares = [self.hosts.get_mut(host), self.apps.get_mut(app)];
+        for share in shares.into_iter().flatten() {
+            share.telling -= 1;
+            self.ready.extend(share.parked.pop_front());
         }
+        self.tidy(host, app);
+    }
+
+    fn tidy(&mut self, host: &str, app: &AppName) {
+        if self.hosts.get(host).is_some_and(Share::is_unused) {
+            self.hosts.remove(host);
+        }
+        if self.apps.get(app).is_some_and(Share::is_unused) {
+            self.apps.remove(app);
+        }
+    }
+}
+
+impl Share {
+    fn is_unused(&self) -> bool {
+        self.telling == 0 && self.parked.is_empty()
     }
 }
 
@@ -133,6 +160,10 @@ fn host_of(url: &str) -> String {
 mod tests {
     use super::*;
 
+    fn app(name: &str) -> AppName {
+        name.parse().unwrap()
+    }
+
     fn object(n: u8) -> ObjectId {
         ObjectId::from_bytes([n; 16])
     }
@@ -142,7 +173,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.add([object(1), object(1)]);
         assert_eq!(queue.next(0), Some(object(1)));
-        assert!(queue.begin(object(1), "https://a/x"));
+        assert!(queue.begin(object(1), "https://a/x", &app("a")));
         queue.add([object(1)]);
         assert_eq!(queue.next(0), None);
         queue.done(object(1), Step::Look);
@@ -168,16 +199,37 @@ mod tests {
         queue.add((0..=most).map(object));
         for n in 0..most {
             assert_eq!(queue.next(0), Some(object(n)));
-            assert!(queue.begin(object(n), "https://hangs/x"));
+            assert!(queue.begin(object(n), "https://hangs/x", &app("a")));
         }
         assert_eq!(queue.next(0), Some(object(most)));
-        assert!(!queue.begin(object(most), "https://hangs/y"));
+        assert!(!queue.begin(object(most), "https://hangs/y", &app("a")));
         queue.add([object(most), object(200)]);
         assert_eq!(queue.next(0), Some(object(200)));
-        assert!(queue.begin(object(200), "https://works/"));
+        assert!(queue.begin(object(200), "https://works/", &app("a")));
         assert_eq!(queue.next(0), None);
         queue.done(object(0), Step::Nothing);
         assert_eq!(queue.next(0), Some(object(most)));
-        assert!(queue.begin(object(most), "https://hangs/y"));
+        assert!(queue.begin(object(most), "https://hangs/y", &app("a")));
+    }
+
+    #[test]
+    fn an_app_with_many_hosts_leaves_room_for_others() {
+        let mut queue = Queue::default();
+        let most = u8::try_from(MAX_TELLING_OF_APP).unwrap();
+        queue.add((0..=most).map(object));
+        for n in 0..most {
+            assert_eq!(queue.next(0), Some(object(n)));
+            assert!(queue.begin(object(n), &format!("https://host-{n}/"), &app("greedy")));
+        }
+        assert_eq!(queue.next(0), Some(object(most)));
+        assert!(!queue.begin(object(most), "https://one-more/", &app("greedy")));
+        queue.add([object(200)]);
+        assert_eq!(queue.next(0), Some(object(200)));
+        assert!(queue.begin(object(200), "https://works/", &app("other")));
+        queue.done(object(0), Step::Nothing);
+        assert_eq!(queue.next(0), Some(object(most)), "it comes again by itself");
+        assert!(queue.begin(object(most), "https://one-more/", &app("greedy")));
+        (1..=most).chain([200]).for_each(|n| queue.done(object(n), Step::Nothing));
+        assert!(queue.hosts.is_empty() && queue.apps.is_empty() && queue.telling.is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! Labels are bounded: deployed apps and classes, statuses, and reasons of this code. Never names of objects, hosts or
 //! paths, because clients choose those.
 
+mod due;
 mod page;
 mod refusals;
 mod starts;
@@ -16,6 +17,8 @@ use berth_common::ids::{AppName, ClassName};
 use berth_monitor::cells::{Counter, Durations, Level};
 use http::StatusCode;
 
+use self::due::DueCounts;
+pub(crate) use self::due::Tried;
 pub(crate) use self::refusals::Reason;
 use self::refusals::Refusals;
 use self::starts::StartCounts;
@@ -35,6 +38,8 @@ pub(crate) struct Metrics {
     classes: Mutex<BTreeMap<ClassKey, Arc<ClassCounts>>>,
     /// Requests to the admin API.
     pub(crate) admin: Statuses,
+    /// What the edge does by itself.
+    pub(crate) due: DueCounts,
 }
 
 type ClassKey = (AppName, ClassName);
@@ -90,7 +95,12 @@ impl Metrics {
     /// Counters for this many shards, all zero.
     pub(crate) fn new(shards: usize) -> Arc<Self> {
         let shards = (0..shards.max(1)).map(|_| ShardCounts::default()).collect();
-        Arc::new(Self { shards, classes: Mutex::default(), admin: Statuses::default() })
+        Arc::new(Self {
+            shards,
+            classes: Mutex::default(),
+            admin: Statuses::default(),
+            due: DueCounts::default(),
+        })
     }
 
     /// The counters of this shard.

@@ -12,6 +12,7 @@ impl Metrics {
         self.requests(page);
         self.starts(page);
         self.clients(page);
+        self.due.add_to(page);
     }
 
     fn requests(&self, page: &mut Page) {

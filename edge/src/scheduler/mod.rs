@@ -26,8 +26,9 @@ mod act;
 mod call;
 pub(crate) mod crons;
 mod retry;
+mod turns;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,14 +41,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::act::{ActError, Actions, Done};
+use self::turns::{Turn, Turns};
 use crate::apps::Apps;
 use crate::guarded::guarded;
+use crate::metrics::{Metrics, Tried};
 use crate::proxy::Proxy;
 use crate::shard::Shards;
 use crate::shard::wakes::Wakes;
 
-/// Most actions that run at once, each of another object.
-const MAX_DOING: usize = 256;
 /// Pause after the store failed: it will not recover at once.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// Longest sleep: the clock may be set in the meantime.
@@ -61,20 +62,22 @@ pub(crate) struct Dependencies {
     /// Notified when an earlier entry may have been added.
     pub(crate) changed: Arc<Notify>,
     pub(crate) wakes: Wakes,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 struct Scheduler {
     store: Arc<dyn Store>,
     actions: Actions,
     wakes: Wakes,
+    metrics: Arc<Metrics>,
 }
 
 /// Carries out due entries until the edge drains.
 pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
-    let Dependencies { store, apps, shards, changed, wakes } = dependencies;
+    let Dependencies { store, apps, shards, changed, wakes, metrics } = dependencies;
     let mut published = apps.published();
-    let scheduler = Arc::new(Scheduler { store, actions: Actions { apps, shards }, wakes });
-    let mut state = State { marks: None, crons_at_ms: None, busy: HashSet::new(), doing: JoinSet::new() };
+    let scheduler = Arc::new(Scheduler { store, actions: Actions { apps, shards }, wakes, metrics });
+    let mut state = State { marks: None, crons_at_ms: None, turns: Turns::default(), doing: JoinSet::new() };
     loop {
         let sleep = match state.begin(&scheduler).await {
             Ok(next_ms) => next_ms.map_or(MAX_SLEEP, until),
@@ -88,7 +91,7 @@ pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
             () = changed.notified() => {}
             // Actions end with the edge.
             _ = published.changed() => state.crons_at_ms = None,
-            Some(Ok(object)) = state.doing.join_next() => drop(state.busy.remove(&object)),
+            Some(Ok(object)) = state.doing.join_next() => state.turns.done(object),
             () = tokio::time::sleep(sleep) => {}
         }
     }
@@ -104,8 +107,8 @@ struct State {
     marks: Option<BTreeMap<CronKey, u64>>,
     /// When the crons are evaluated again; None for now.
     crons_at_ms: Option<u64>,
-    /// Objects with a running action.
-    busy: HashSet<ObjectId>,
+    /// Whose actions run, and whose turn comes later.
+    turns: Turns,
     doing: JoinSet<ObjectId>,
 }
 
@@ -114,9 +117,24 @@ impl State {
     async fn begin(&mut self, scheduler: &Arc<Scheduler>) -> Result<Option<u64>, StoreError> {
         let next_cron_ms = self.crons(scheduler).await?;
         let now_ms = wall_ms();
-        let room = MAX_DOING.saturating_sub(self.doing.len());
-        for entry in scheduler.store.due(now_ms, &self.busy, room)? {
-            self.busy.insert(entry.object);
+        while self.begin_some(scheduler, now_ms)? {}
+        Ok(scheduler.store.next_due_ms(now_ms)?.into_iter().chain(next_cron_ms).min())
+    }
+
+    /// Starts the first due actions. True if others may be found behind those whose app has its share.
+    fn begin_some(&mut self, scheduler: &Arc<Scheduler>, now_ms: u64) -> Result<bool, StoreError> {
+        let mut parked = false;
+        for entry in scheduler.store.due(now_ms, self.turns.known(), self.turns.room())? {
+            // If there is none, it was removed in this moment.
+            let Some(schedule) = scheduler.store.schedule(entry.object, entry.id)? else { continue };
+            match self.turns.due(entry.object, &schedule.key.app) {
+                Turn::Begins => {}
+                Turn::Parked => {
+                    parked = true;
+                    continue;
+                }
+                Turn::Full => return Ok(false),
+            }
             let scheduler = Arc::clone(scheduler);
             self.doing.spawn(async move {
                 // Whatever happens, the object is free again.
@@ -126,7 +144,7 @@ impl State {
                 entry.object
             });
         }
-        Ok(scheduler.store.next_due_ms(now_ms)?.into_iter().chain(next_cron_ms).min())
+        Ok(parked)
     }
 
     async fn crons(&mut self, scheduler: &Scheduler) -> Result<Option<u64>, StoreError> {
@@ -168,12 +186,19 @@ impl Scheduler {
         };
         let done = guarded(self.actions.act(&schedule)).await;
         let fault = || Err(ActError::Failed("the edge failed to carry it out (see its log)".to_owned()));
-        let (then, event) = match done.unwrap_or_else(fault) {
+        let done = done.unwrap_or_else(fault);
+        let outcome = match &done {
+            Ok(_) => Tried::Done,
+            Err(ActError::Failed(_)) => Tried::Failed,
+            Err(ActError::NotNow(_)) => Tried::PutOff,
+        };
+        let (then, event) = match done {
             Ok(Done::Done) => (None, None),
             Ok(Done::Tell(event)) => (None, Some(Write::Event(event))),
             Err(ActError::Failed(error)) => (failed(schedule, error), None),
             Err(ActError::NotNow(error)) => (postpone(schedule, error), None),
         };
+        self.metrics.due.actions.count(outcome);
         let tells = event.is_some();
         let finish = Write::Finish { object, id, due_ms, then };
         store::commit(&*self.store, event.into_iter().chain([finish]).collect()).await?;

@@ -11,7 +11,8 @@ use berth_certs::Credentials;
 use berth_common::ids::{InstanceId, NodeId};
 use berth_common::outcome::Outcome;
 use berth_common::wire::call::{
-    Answer, Call, Capacity, DiskCapacity, InstanceStatus, Phase, Start, Stop, Usage, Welcome,
+    Answer, Call, Capacity, DiskCapacity, InstanceStatus, Phase, Refusal, RefusalCode, Start, Stop, Usage,
+    Welcome,
 };
 use berth_common::wire::images::{ImageState, ImageStatus, Wanted};
 use berth_common::wire::logs::LogBatch;
@@ -149,6 +150,10 @@ impl Node {
             Call::Deliver(_) => return deliver(send, recv).await,
             Call::Attach(_) => Answer::Done,
             Call::Usage(_) => Answer::Usage(Usage::default()),
+            // As an agent of an earlier version.
+            Call::Room => {
+                Answer::Refused(Refusal { code: RefusalCode::Invalid, message: "unknown".to_owned() })
+            }
             Call::Logs(_) => Answer::Logs(LogBatch::default()),
         };
         self.calls.send_modify(|calls| *calls += 1);

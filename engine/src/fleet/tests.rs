@@ -275,3 +275,33 @@ fn news_of_a_node_that_is_not_up_yet_are_kept() {
     assert_eq!(fleet.reserve(&amd), Ok(node("a")));
     assert_eq!(Fleet::new().instances_on(&early), 0);
 }
+
+#[test]
+fn a_node_that_says_that_it_is_full_is_asked_last_and_its_broken_slots_are_no_room() {
+    let mut fleet = fleet(&["a", "b"]);
+    let used = Capacity { memory_bytes: 2 * GIB, cpu_sixteenths: 8, instances: 3 };
+    fleet.node_room(&node("a"), &Room { used, prepared: 0, slots: Vec::new() });
+    let placed: Vec<_> = (0..3).map(|n| fleet.reserve(&demand(n, None)).unwrap()).collect();
+    assert_eq!(placed, [node("b"), node("b"), node("a")], "what it says may be old: it is asked at last");
+
+    let slots = vec![DiskSlots { bytes: 10, count: 2 }];
+    let disk = DiskCapacity { limit: DiskLimit::Loop, in_memory: false, slots, broken: 2 };
+    let mut fleet = Fleet::new();
+    let capacity = Capacity { memory_bytes: 9 * GIB, cpu_sixteenths: 32, instances: 10 };
+    fleet.node_up(node("a"), capacity, disk, false);
+    let mut one = demand(1, None);
+    one.resources.disk_bytes = 10;
+    assert_eq!(fleet.reserve(&one), Ok(node("a")));
+    fleet.release(one.object, Generation(1));
+    fleet.node_room(&node("a"), &Room { used, prepared: 0, slots: Vec::new() });
+    assert!(matches!(fleet.reserve(&one), Err(Refused::NoCapacity { .. })));
+}
+
+#[test]
+fn who_has_refused_is_not_asked_again() {
+    let mut fleet = fleet(&["a", "b"]);
+    let once = Demand { refused_by: [node("a")].into(), ..demand(1, None) };
+    assert_eq!(fleet.reserve(&once), Ok(node("b")));
+    let twice = Demand { refused_by: [node("a"), node("b")].into(), ..demand(1, None) };
+    assert_eq!(fleet.reserve(&twice), Err(Refused::NoNode));
+}

@@ -26,7 +26,7 @@ impl Object {
             State::Delayed { until_ms } => Some((*until_ms, Timer::Backoff)),
             State::Gone => self.crashes.map(|crashes| (crashes.forget_ms(), Timer::Forget)),
             State::Ending { retry_ms, .. } => retry_ms.map(|at| (at, Timer::StoreRetry)),
-            State::Loading | State::Reserving { .. } => None,
+            State::Loading | State::Reserving { .. } | State::Unplaced => None,
         };
         let waiter = self.waiters.first_deadline_ms().map(|at| (at, Timer::Waiter));
         own.into_iter().chain(waiter).min()
@@ -59,12 +59,14 @@ impl Object {
     fn refuse_late(&mut self, cx: &mut Context<'_>) {
         let refused = match &self.state {
             State::Loading | State::Ending { .. } => Refused::Store,
+            State::Unplaced => Refused::NoNode,
             State::Delayed { .. } | State::Reserving { .. } | State::Gone => Refused::StartTimeout,
             State::Live(live) => timeout_reason(live, cx.now.mono_ms),
         };
         for waiter in self.waiters.take_late(cx.now.mono_ms) {
             cx.emit(Effect::Refuse { waiter, refused: refused.clone() });
         }
+        self.leave_if_unplaced();
     }
 }
 

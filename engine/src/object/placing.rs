@@ -109,6 +109,10 @@ impl Object {
                 cx.emit(Effect::Unreserve { object: self.id, generation, node });
                 self.state = State::Gone;
             }
+            Err(Refused::NoNode) => {
+                self.state = State::Unplaced;
+                self.leave_if_unplaced();
+            }
             Err(refused) => {
                 self.refuse_all(&refused, cx);
                 self.state = State::Gone;

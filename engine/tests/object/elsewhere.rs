@@ -109,3 +109,34 @@ fn an_order_ends_also_what_is_sought_a_place_for() {
     assert!(matches!(&effects[0], Effect::Unreserve { generation, .. } if generation.0 == 2));
     assert_eq!(desk.view().exit.unwrap().reason, ExitReason::Destroyed);
 }
+
+#[test]
+fn without_any_node_requests_wait_for_one() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    desk.loaded(None);
+    assert_eq!(desk.reserved(1, Err(Refused::NoNode)), []);
+    assert_eq!(desk.acquire(2), []);
+    assert_eq!(demand(&desk.input(Input::NodeOpened)).generation.0, 1);
+    assert_eq!(desk.reserved(1, Err(Refused::NoNode)), [], "it takes none after all");
+    desk.input(Input::NodeOpened);
+    persist(&desk.reserved(1, Ok(1)));
+    assert_eq!(desk.input(Input::NodeOpened), [], "it has its place");
+}
+
+#[test]
+fn who_waits_for_a_node_in_vain_is_refused_at_the_deadline_and_leaves_nothing() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    desk.loaded(None);
+    desk.reserved(1, Err(Refused::NoNode));
+    assert_eq!(desk.at(7_999), []);
+    assert_eq!(refused(&desk.at(8_000)), [(1, Refused::NoNode)]);
+    assert_eq!(desk.engine.view(object()), None);
+    desk.acquire(2);
+    desk.loaded(None);
+    desk.reserved(1, Err(Refused::NoNode));
+    desk.input(Input::Cancel { object: object(), waiter: WaiterId(2) });
+    assert_eq!(desk.engine.view(object()), None);
+    assert_eq!(desk.input(Input::NodeOpened), []);
+}

@@ -1,4 +1,4 @@
-//! The engine in a simulated world: nodes that start, refuse, fail, end and lose instances and connections, a store
+//! The engine in a simulated world: nodes that start, refuse, drain, fill, fail, end and lose instances and connections, a store
 //! that writes, fails and crashes with the edge, clients that come and go, in any order. `promises` has what must
 //! always be true.
 //!
@@ -52,6 +52,7 @@ fn work() -> impl Strategy<Value = Action> {
         3 => Just(Action::StoreReads),
         10 => (0..NODES).prop_map(Action::NodeObeys),
         10 => (0..NODES).prop_map(Action::NodeReports),
+        4 => (0..NODES).prop_map(Action::Wiped),
         8 => (0..NODES, any::<Index>()).prop_map(|(node, which)| Action::Progress { node, which }),
     ]
 }
@@ -67,6 +68,8 @@ fn trouble() -> impl Strategy<Value = Action> {
         1 => (0..NODES).prop_map(Action::NodeLosesAll),
         2 => (0..NODES, any::<bool>()).prop_map(|(node, orders_lost)| Action::Disconnect { node, orders_lost }),
         5 => (0..NODES).prop_map(Action::Connect),
+        2 => (0..NODES, any::<bool>()).prop_map(|(node, draining)| Action::Drain { node, draining }),
+        2 => (0..NODES, any::<bool>()).prop_map(|(node, full)| Action::Fill { node, full }),
         1 => any::<Index>().prop_map(|written| Action::CrashEdge { written }),
     ]
 }
@@ -83,7 +86,7 @@ fn healthy(world: &mut World, requests: usize) {
     world.act(Action::StoreReads);
     world.act(Action::StoreWrites);
     for node in 0..NODES {
-        for _ in 0..3 {
+        for _ in 0..4 {
             world.act(Action::NodeObeys(node));
             world.act(Action::NodeReports(node));
             world.progress_all(node);
@@ -102,6 +105,7 @@ proptest! {
             world.act(action);
         }
         world.come_to_rest();
+        world.expect_useful();
     }
 
     /// Releases in any order, at any times, with touches between: the object sleeps exactly `sleep_after` after the
@@ -132,6 +136,7 @@ proptest! {
             world.act(action);
         }
         world.come_to_rest();
+        world.expect_useful();
     }
 }
 

@@ -18,7 +18,7 @@ use berth_engine::{
 use proptest::sample::Index;
 
 use crate::link::Link;
-use crate::node::{Node, Supply};
+use crate::node::{News, Node, Supply};
 use crate::promises::Promises;
 
 pub(crate) const OBJECTS: usize = 3;
@@ -28,7 +28,7 @@ pub(crate) const START_TIMEOUT_MS: u64 = 800;
 pub(crate) const PORT_TIMEOUT_MS: u64 = 1_200;
 pub(crate) const WAKE_GRACE_MS: u64 = 400;
 /// Fewer than there are objects, so that both limits are met.
-const MAX_INSTANCES: u32 = 2;
+pub(crate) const MAX_INSTANCES: u32 = 2;
 const INSTANCES_A_NODE: u32 = 1;
 /// Steps of 100 ms in which a world without trouble comes to rest.
 const STEPS_TO_REST: usize = 300;
@@ -75,6 +75,18 @@ pub(crate) enum Action {
         orders_lost: bool,
     },
     NodeLosesAll(usize),
+    /// The node is taken out of service, or into it.
+    Drain {
+        node: usize,
+        draining: bool,
+    },
+    /// Another edge takes all of the node's room, or gives it back.
+    Fill {
+        node: usize,
+        full: bool,
+    },
+    /// The disk of an ended instance is free.
+    Wiped(usize),
     Connect(usize),
     /// `written`: how many of the writes under way were done, in their order.
     CrashEdge {
@@ -99,6 +111,8 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     links: Vec<Link>,
     names: Vec<NodeId>,
+    /// Which nodes the edge takes for drained.
+    draining: Vec<bool>,
     durable: HashMap<ObjectId, Record>,
     /// What is durable and the engine knows it.
     acknowledged: HashMap<ObjectId, Record>,
@@ -107,6 +121,7 @@ pub(crate) struct World {
     writes: VecDeque<Written>,
     reads: VecDeque<ObjectId>,
     drawn: u64,
+    steps: u64,
 }
 
 fn key(object: usize) -> ObjectKey {
@@ -156,12 +171,14 @@ impl World {
             nodes: (0..NODES).map(|_| Node::new(edge(), CAPACITY)).collect(),
             links: (0..NODES).map(|_| Link::new(edge())).collect(),
             names: (0..NODES).map(|n| format!("n{n}").parse().unwrap()).collect(),
+            draining: vec![false; NODES],
             durable: HashMap::new(),
             acknowledged: HashMap::new(),
             lives: BTreeMap::new(),
             writes: VecDeque::new(),
             reads: VecDeque::new(),
             drawn: 0,
+            steps: 0,
         };
         (0..NODES).for_each(|node| world.connect(node));
         world
@@ -171,8 +188,49 @@ impl World {
     pub(crate) fn act(&mut self, action: Action) {
         self.promises.time(self.now.mono_ms);
         self.tell_time();
+        self.steps += 1;
+        if let Action::NodeRefuses(node) = &action {
+            self.promises.unable(*node);
+        }
+        self.note_able();
         self.happen(action);
+        self.note_able();
         self.check();
+    }
+
+    /// Which nodes would take an instance now, as far as both they and the edge know.
+    fn note_able(&mut self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let free = self.fleet.instances_on(&self.names[index]) < INSTANCES_A_NODE;
+            let able = free && self.links[index].is_connected() && !self.draining[index] && node.takes();
+            self.promises.note_able(index, able.then_some(self.steps));
+        }
+    }
+
+    /// Everything works: as many objects as there is room for are granted at once. The world must be at rest.
+    pub(crate) fn expect_useful(&mut self) {
+        let (granted, refused) = self.promises.answers();
+        for object in 0..NODES {
+            self.act(Action::Acquire(object));
+        }
+        for _ in 0..2 * NODES {
+            self.act(Action::StoreReads);
+            self.act(Action::StoreWrites);
+            for node in 0..NODES {
+                self.act(Action::NodeObeys(node));
+                self.progress_all(node);
+                self.progress_all(node);
+                for _ in 0..4 {
+                    self.act(Action::NodeReports(node));
+                }
+            }
+        }
+        assert_eq!(
+            self.promises.answers(),
+            (granted + NODES, refused),
+            "of no use: {:?}",
+            self.engine.views()
+        );
     }
 
     fn tell_time(&mut self) {
@@ -212,6 +270,9 @@ impl World {
                 self.disconnect(node, true);
                 self.nodes[node].lose_all();
             }
+            Action::Drain { node, draining } => self.nodes[node].drain(draining),
+            Action::Fill { node, full } => self.nodes[node].fill(full),
+            Action::Wiped(node) => self.nodes[node].wiped(),
             Action::Connect(node) => self.connect(node),
             Action::CrashEdge { written } => self.crash(written),
         }
@@ -225,6 +286,9 @@ impl World {
             }
             for node in 0..NODES {
                 self.act(Action::Connect(node));
+                self.act(Action::Drain { node, draining: false });
+                self.act(Action::Fill { node, full: false });
+                self.act(Action::Wiped(node));
                 self.act(Action::NodeObeys(node));
                 self.progress_all(node);
                 self.nodes[node].end_stopping();
@@ -259,7 +323,7 @@ impl World {
     fn acquire(&mut self, object: usize) {
         self.drawn += 1;
         let (key, waiter) = (key(object), WaiterId(self.drawn));
-        self.promises.acquired(waiter, key.id());
+        self.promises.acquired(waiter, key.id(), self.steps);
         self.input(Input::Acquire { key, class: Arc::new(class()), waiter });
     }
 
@@ -365,8 +429,16 @@ impl World {
                 self.input(Input::StartRefused { object, instance, refusal });
             }
         }
-        if let Some(status) = self.nodes[node].next_report() {
-            self.hear(node, status);
+        match self.nodes[node].next_report() {
+            Some(News::Instance(status)) => self.hear(node, status),
+            Some(News::Draining(draining)) => {
+                self.draining[node] = draining;
+                self.fleet.node_draining(&self.names[node], draining);
+                if !draining {
+                    self.input(Input::NodeOpened);
+                }
+            }
+            None => {}
         }
     }
 
@@ -394,7 +466,9 @@ impl World {
             return;
         }
         let reported = self.links[node].hello(&mut self.nodes[node]);
-        self.fleet.node_up(self.names[node].clone(), CAPACITY, DiskCapacity::default(), false);
+        let draining = self.nodes[node].is_draining();
+        self.draining[node] = draining;
+        self.fleet.node_up(self.names[node].clone(), CAPACITY, DiskCapacity::default(), draining);
         let mut instances: HashSet<InstanceId> = reported.iter().map(|status| status.instance).collect();
         for status in reported {
             self.hear(node, status);
@@ -406,6 +480,7 @@ impl World {
         instances.extend(self.links[node].starting());
         self.input(Input::Synced { node: self.names[node].clone(), instances, kept });
         self.links[node].up();
+        self.input(Input::NodeOpened);
     }
 
     // ---- the edge
@@ -467,7 +542,10 @@ impl World {
                 }
                 Effect::Grant { waiter, hold, placement } => self.promises.granted(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.promises.ordered(waiter),
-                Effect::Refuse { waiter, .. } => self.promises.refused(waiter),
+                Effect::Refuse { waiter, refused } => {
+                    let taken = self.names.iter().map(|name| self.fleet.instances_on(name)).sum();
+                    self.promises.refused(waiter, &refused, taken);
+                }
             }
         }
     }

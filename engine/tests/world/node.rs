@@ -13,6 +13,15 @@ use berth_protocol::Moment;
 use berth_protocol::node::{Admission, Effect, InstanceTable, SessionId, SessionTable, StopOrder};
 
 const SIGKILL: i32 = 9;
+/// How long a drain lets apps end.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
+/// What the node tells by itself.
+#[derive(Debug, Clone)]
+pub(crate) enum News {
+    Instance(InstanceStatus),
+    Draining(bool),
+}
 
 /// What the node can set aside for a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +51,11 @@ pub(crate) struct Node {
     table: InstanceTable,
     apps: BTreeMap<InstanceId, App>,
     /// Unread reports on the current connection, if there is one.
-    reports: Option<VecDeque<InstanceStatus>>,
+    reports: Option<VecDeque<News>>,
+    /// Others have taken all of it.
+    full: bool,
+    /// The disk of an ended instance is being wiped: the next one waits for it.
+    wiping: bool,
 }
 
 impl Node {
@@ -57,7 +70,39 @@ impl Node {
             table: InstanceTable::new(capacity),
             apps: BTreeMap::new(),
             reports: None,
+            full: false,
+            wiping: false,
         }
+    }
+
+    /// Whether it would take an instance now.
+    pub(crate) fn takes(&self) -> bool {
+        !self.full && !self.table.is_draining() && self.table.alive().next().is_none()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.table.is_draining()
+    }
+
+    pub(crate) fn fill(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    pub(crate) fn wiped(&mut self) {
+        self.wiping = false;
+    }
+
+    /// Takes the node out of service, and ends what runs there; or into it.
+    pub(crate) fn drain(&mut self, draining: bool) {
+        if self.table.set_draining(draining)
+            && let Some(reports) = &mut self.reports
+        {
+            reports.push_back(News::Draining(draining));
+        }
+        if draining {
+            self.table.drain_all(DRAIN_GRACE, self.now());
+        }
+        self.carry_out();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -88,7 +133,7 @@ impl Node {
     /// A new connection. Returns its first reports.
     pub(crate) fn hello(&mut self, session: &SessionId) -> Vec<InstanceStatus> {
         self.sessions.enter(session, 0).expect("each connection is newer than the one before");
-        self.reports = Some(VecDeque::new());
+        self.reports = Some(VecDeque::from([News::Draining(self.table.is_draining())]));
         self.statuses()
     }
 
@@ -98,7 +143,7 @@ impl Node {
     }
 
     /// The next thing that the edge hears.
-    pub(crate) fn next_report(&mut self) -> Option<InstanceStatus> {
+    pub(crate) fn next_report(&mut self) -> Option<News> {
         self.reports.as_mut()?.pop_front()
     }
 
@@ -124,7 +169,7 @@ impl Node {
 
     fn start(&mut self, start: &Start, supply: Supply) -> Result<Answer, Refusal> {
         if self.table.admit(&self.edge, start)? == Admission::New {
-            if supply == Supply::Lacking {
+            if supply == Supply::Lacking || self.full {
                 return Err(refusal(RefusalCode::Capacity));
             }
             self.table.enter(&self.edge, start, self.now());
@@ -159,11 +204,13 @@ impl Node {
         };
         let metered = self.apps.get(&instance).and_then(|app| app.running_since_ms).map(life);
         self.table.ended(instance, outcome, metered, self.now());
+        self.wiping = true;
     }
 
     /// Lets an instance make progress by itself.
     pub(crate) fn progress(&mut self, instance: InstanceId) {
         match self.phase(instance) {
+            Some(Phase::Starting) if self.wiping => {}
             Some(Phase::Starting) => self.advance(instance, Phase::Running),
             Some(Phase::Running) => self.advance(instance, Phase::Ready),
             _ => {}
@@ -202,7 +249,7 @@ impl Node {
             self.apps.entry(status.instance).or_default().running_since_ms = Some(self.now_ms);
         }
         if let Some(reports) = &mut self.reports {
-            reports.push_back(status);
+            reports.push_back(News::Instance(status));
         }
     }
 
@@ -229,7 +276,9 @@ impl Node {
     pub(crate) fn lose_all(&mut self) {
         self.hang_up();
         self.sessions = SessionTable::default();
+        let draining = self.table.is_draining();
         self.table = InstanceTable::new(self.capacity);
+        self.table.set_draining(draining);
         self.apps.clear();
         self.kept_since_ms = self.now_ms;
     }

@@ -16,6 +16,8 @@
 //!     did not has none, but an estimated one where its node lost all that it knew.
 //! 11. `ordered_is_final`: once an order to end an instance was answered, no request gets it, and it is never shown as
 //!     healthy again, whatever crashes.
+//! 12. `refused_for_want_only`: a request is refused for want of room or of a node only if no node could have taken it all the
+//!     time that it waited.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -25,7 +27,8 @@ use berth_common::spec::HookKind;
 use berth_common::wire::call::{Start, Stop};
 use berth_engine::fleet::Fleet;
 use berth_engine::{
-    Engine, Event, HoldId, ObjectView, Placement, PublicState, Record, RecordState, UsageRecord, WaiterId,
+    Engine, Event, HoldId, ObjectView, Placement, PublicState, Record, RecordState, Refused, UsageRecord,
+    WaiterId,
 };
 
 use crate::model::{PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS, WAKE_GRACE_MS};
@@ -33,11 +36,19 @@ use crate::node::Node;
 
 const SIGTERM: i32 = 15;
 
+struct Waiting {
+    object: ObjectId,
+    bound_ms: u64,
+    since_step: u64,
+}
+
 #[derive(Default)]
 pub(crate) struct Promises {
     now_ms: u64,
-    /// Waiting requests, and when each must be answered.
-    waiting: BTreeMap<WaiterId, (ObjectId, u64)>,
+    /// Waiting requests, when each must be answered, and the step of the world that it came with.
+    waiting: BTreeMap<WaiterId, Waiting>,
+    /// Since which step each node could have taken an instance, if it can.
+    able_since: BTreeMap<usize, u64>,
     holds: Vec<(HoldId, Placement)>,
     /// Instances that are healthy as far as the engine knows, and the last activity of each.
     active_ms: HashMap<InstanceId, u64>,
@@ -62,7 +73,7 @@ impl Promises {
     }
 
     pub(crate) fn waiting(&self) -> Vec<(WaiterId, ObjectId)> {
-        self.waiting.iter().map(|(waiter, (object, _))| (*waiter, *object)).collect()
+        self.waiting.iter().map(|(waiter, waiting)| (*waiter, waiting.object)).collect()
     }
 
     pub(crate) fn healthy(&self) -> Vec<InstanceId> {
@@ -82,9 +93,9 @@ impl Promises {
         self.now_ms = now_ms;
     }
 
-    pub(crate) fn acquired(&mut self, waiter: WaiterId, object: ObjectId) {
+    pub(crate) fn acquired(&mut self, waiter: WaiterId, object: ObjectId, since_step: u64) {
         let bound_ms = self.now_ms + WAKE_GRACE_MS + START_TIMEOUT_MS + PORT_TIMEOUT_MS;
-        self.waiting.insert(waiter, (object, bound_ms));
+        self.waiting.insert(waiter, Waiting { object, bound_ms, since_step });
     }
 
     pub(crate) fn cancelled(&mut self, waiter: WaiterId) {
@@ -113,7 +124,7 @@ impl Promises {
     // ---- 2, answered_once_in_time
 
     pub(crate) fn granted(&mut self, waiter: WaiterId, hold: HoldId, placement: Placement) {
-        let (object, _) = self.waiting.remove(&waiter).expect("answered twice, or after it left");
+        let Waiting { object, .. } = self.waiting.remove(&waiter).expect("answered twice, or after it left");
         assert_eq!(object, placement.object);
         assert!(!self.confirmed.contains(&placement.instance), "granted although its end was ordered");
         assert!(self.holds.iter().all(|(other, _)| *other != hold), "a hold was drawn twice");
@@ -121,18 +132,47 @@ impl Promises {
         self.granted += 1;
     }
 
-    pub(crate) fn refused(&mut self, waiter: WaiterId) {
+    /// `taken`: how many instances are reserved in all.
+    pub(crate) fn refused(&mut self, waiter: WaiterId, refused: &Refused, taken: u32) {
         if self.orders.remove(&waiter).is_some() {
             return;
         }
-        assert!(self.waiting.remove(&waiter).is_some(), "answered twice, or after it left");
+        let waited = self.waiting.remove(&waiter).expect("answered twice, or after it left");
+        self.refused_for_want_only(&waited, refused, taken);
         self.refused += 1;
     }
 
     fn answered_once_in_time(&self) {
-        let late: Vec<_> =
-            self.waiting.iter().filter(|(_, (_, bound_ms))| *bound_ms <= self.now_ms).collect();
+        let late: Vec<_> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.bound_ms <= self.now_ms)
+            .map(|(id, _)| id)
+            .collect();
         assert!(late.is_empty(), "not answered within the bound: {late:?}");
+    }
+
+    // ---- 12, refused_for_want_only
+
+    /// Whether a node can take an instance, at this step.
+    pub(crate) fn note_able(&mut self, node: usize, step: Option<u64>) {
+        match step {
+            Some(step) => drop(self.able_since.entry(node).or_insert(step)),
+            None => drop(self.able_since.remove(&node)),
+        }
+    }
+
+    pub(crate) fn unable(&mut self, node: usize) {
+        self.able_since.remove(&node);
+    }
+
+    fn refused_for_want_only(&self, waited: &Waiting, refused: &Refused, taken: u32) {
+        let able = self.able_since.values().any(|since| *since <= waited.since_step);
+        match refused {
+            Refused::NoNode | Refused::NoCapacity { .. } => assert!(!able, "{refused:?}, with a free node"),
+            Refused::ClassLimit { limit } => assert!(taken >= *limit, "{taken} of {limit} are taken"),
+            _ => {}
+        }
     }
 
     // ---- 1, never_two_alive

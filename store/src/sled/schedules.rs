@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use berth_common::ids::{ObjectId, ScheduleId};
+use berth_common::ids::{AppName, ObjectId, ScheduleId};
 use serde::{Deserialize, Serialize};
 
 use super::{SledStore, Table, failed};
@@ -95,6 +95,24 @@ impl Schedules for SledStore {
 
     fn schedule(&self, object: ObjectId, id: ScheduleId) -> Result<Option<Schedule>, StoreError> {
         self.trees().read(Table::Schedules, &schedule_key(object, id))
+    }
+
+    fn schedules_of_app(
+        &self,
+        app: &AppName,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, ScheduleId)>, StoreError> {
+        let mut found = Vec::new();
+        for schedule in self.all_schedules() {
+            let schedule = schedule?;
+            if schedule.key.app == *app {
+                found.push((schedule.key.id(), schedule.id));
+            }
+            if found.len() == limit {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     fn schedules(

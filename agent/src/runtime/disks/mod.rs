@@ -10,14 +10,18 @@
 //! The backend enforces sizes: slots that root has prepared, or none if the node's owner chose so. Disks in memory need
 //! no backend; they are charged to the instance's memory.
 //!
+//! A start that finds no free disk waits for one that is about to be free: that of an instance that has ended, or of a
+//! prepared container that is being made or ended (`Leaving`). As many starts wait as there are such disks for them.
+//!
 //! What fails, and what happens then:
-//! * No slot is large enough and free: the start is refused (`Capacity`), unless a prepared container can be ended for
-//!   it.
+//! * No slot is large enough and free, or about to be: the start is refused (`Capacity`), unless a prepared container can
+//!   be ended for it.
 //! * The shim dies before it has wiped its disk: the agent wipes it; until then no other instance gets it.
-//! * The wipe fails: the slot is broken, which a file in it says. The next agent tries again; root's `prepare`, which a unit
+//! * The wipe fails: the start that waited for the slot fails. The slot is broken, which a file in it says. The next agent tries again; root's `prepare`, which a unit
 //!   runs for it, makes it anew. Until then it is not given out, and edges are told how many there are.
 //! * A slot is not limited any more, as after a restart of the machine: it is not used.
 
+mod leaving;
 pub(crate) mod slots;
 mod unenforced;
 
@@ -34,7 +38,9 @@ use berth_common::wire::call::{DiskCapacity, DiskLimit, DiskSlots, RefusalCode};
 use berth_shim::disk::{Disk, SLOTS_ROOT};
 use berth_shim::layout::Layout;
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 
+use self::leaving::Leaving;
 use self::slots::Slots;
 use self::unenforced::Unenforced;
 use crate::launch::LaunchError;
@@ -62,6 +68,12 @@ pub(crate) trait Backend: fmt::Debug {
     /// Takes a free disk of at least this size, if there is one.
     fn take(&self, bytes: u64) -> Option<Disk>;
 
+    /// The size of the disk in this directory, in bytes; 0 if it has no size of its own.
+    fn bytes_of(&self, path: &Path) -> u64;
+
+    /// The disks by size that can be given out, and how many of them are taken.
+    fn usable(&self) -> Vec<(DiskSlots, u32)>;
+
     /// Marks the disk in this directory as taken: an instance of an earlier agent has it.
     fn adopt(&self, path: &Path);
 
@@ -79,6 +91,7 @@ pub(crate) struct Disks {
     backend: Box<dyn Backend>,
     in_memory: bool,
     given: RefCell<HashMap<InstanceId, Disk>>,
+    leaving: Leaving,
 }
 
 impl Disks {
@@ -89,7 +102,7 @@ impl Disks {
         } else {
             Box::new(Unenforced)
         };
-        let disks = Self { backend, in_memory, given: RefCell::default() };
+        let disks = Self { backend, in_memory, given: RefCell::default(), leaving: Leaving::default() };
         let DiskCapacity { limit, slots, .. } = disks.capacity();
         tracing::info!(%limit, in_memory, ?slots, "disks");
         if limit == DiskLimit::None {
@@ -164,16 +177,60 @@ impl Disks {
     /// Like `release`, for a disk that is assigned to no instance.
     pub(crate) fn give_back(&self, disk: Disk) -> Option<PathBuf> {
         let Disk::Directory { path } = disk else { return None };
-        self.backend.give_back(&path).then_some(path)
+        (!self.wiped(&path)).then_some(path)
     }
 
-    /// Returns a disk that was wiped. False if it is still not empty.
+    /// Returns a disk that was wiped, and passes it to a start that waits for it. False if it is still not empty.
     pub(crate) fn wiped(&self, path: &Path) -> bool {
-        !self.backend.give_back(path)
+        let dirty = self.backend.give_back(path);
+        if !dirty {
+            self.leaving.gone(path);
+            self.pass_on();
+        }
+        !dirty
     }
 
-    /// Marks a disk as one that cannot be wiped.
+    /// The disk of this instance, or of a prepared container, will be free soon.
+    pub(crate) fn leave(&self, disk: &Disk) {
+        if let Disk::Directory { path } = disk {
+            self.leaving.add(path, self.backend.bytes_of(path));
+        }
+    }
+
+    /// The disk in question will not be free after all. False if a start waits for it, and it must be given back.
+    pub(crate) fn stay(&self, disk: &Disk) -> bool {
+        let Disk::Directory { path } = disk else { return true };
+        self.leaving.can_stay(path) && {
+            self.leaving.gone(path);
+            true
+        }
+    }
+
+    /// The size of a disk, in bytes; 0 of one without a slot.
+    pub(crate) fn bytes_of(&self, disk: &Disk) -> u64 {
+        match disk {
+            Disk::Directory { path } => self.backend.bytes_of(path),
+            Disk::Own | Disk::Memory { .. } => 0,
+        }
+    }
+
+    /// Waits for a disk that is about to be free, if there is one for this start.
+    pub(crate) fn wait_for(&self, needs: &Resources) -> Option<oneshot::Receiver<Disk>> {
+        (!needs.disk_in_memory).then(|| self.leaving.wait(needs)).flatten()
+    }
+
+    /// Gives the free disks to the starts that wait for them.
+    fn pass_on(&self) {
+        let give_back = |path: &Path| {
+            self.backend.give_back(path);
+        };
+        self.leaving.serve(|bytes| self.backend.take(bytes), give_back);
+    }
+
+    /// Marks a disk as one that cannot be wiped. A start that only this one could serve fails.
     pub(crate) fn set_broken(&self, path: &Path) {
+        self.leaving.gone(path);
+        self.leaving.drop_hopeless();
         if let Err(error) = self.backend.set_broken(path) {
             tracing::error!(disk = %path.display(), %error, "cannot mark a broken disk slot for root");
         }
@@ -181,7 +238,14 @@ impl Disks {
 
     /// Takes the disks with data of unknown instances, to be wiped.
     pub(crate) fn take_dirty(&self) -> Vec<PathBuf> {
-        self.backend.take_dirty()
+        let dirty = self.backend.take_dirty();
+        dirty.iter().for_each(|path| self.leave(&Disk::Directory { path: path.clone() }));
+        dirty
+    }
+
+    /// The disks by size that can be given out, and how many of them are taken.
+    pub(crate) fn usable(&self) -> Vec<(DiskSlots, u32)> {
+        self.backend.usable()
     }
 }
 

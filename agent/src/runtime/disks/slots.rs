@@ -148,6 +148,21 @@ impl Backend for Slots {
         Some(Disk::Directory { path: slot.used.clone() })
     }
 
+    fn bytes_of(&self, path: &Path) -> u64 {
+        self.slots.borrow().iter().find(|slot| slot.used == path).map_or(0, |slot| slot.bytes)
+    }
+
+    fn usable(&self) -> Vec<(DiskSlots, u32)> {
+        let mut counts: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+        for slot in self.slots.borrow().iter().filter(|slot| !slot.broken) {
+            let (all, taken) = counts.entry(slot.bytes).or_default();
+            *all += 1;
+            *taken += u32::from(slot.taken);
+        }
+        let usable = counts.into_iter();
+        usable.map(|(bytes, (count, taken))| (DiskSlots { bytes, count }, taken)).collect()
+    }
+
     fn adopt(&self, path: &Path) {
         self.set(path, true);
     }

@@ -38,6 +38,14 @@ impl Backend for Unenforced {
         Some(Disk::Own)
     }
 
+    fn bytes_of(&self, _path: &Path) -> u64 {
+        0
+    }
+
+    fn usable(&self) -> Vec<(DiskSlots, u32)> {
+        Vec::new()
+    }
+
     fn adopt(&self, _path: &Path) {}
 
     /// Always false: the disk is removed with the shim's directory.

@@ -35,6 +35,8 @@ const MAX_CALLS: usize = 64;
 const UPDATES: usize = 256;
 /// How often a connection is checked for received packets.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Checks between two questions about the node's room: twice a second would tell nobody more.
+const ROOM_LOOKS: u32 = 2;
 /// Checks without a packet after which the node is pinged, again and again: a node that was restarted replies with a
 /// reset, long before the connection would time out.
 const QUIET_LOOKS: u32 = 3;
@@ -95,6 +97,7 @@ enum Sent {
     Order(PendingCall),
     Renew,
     Prepare,
+    Room,
 }
 
 type Answered = (Sent, Result<Answer, CallError>);
@@ -110,6 +113,8 @@ struct Session {
     look: Interval,
     packets: u64,
     quiet: u32,
+    /// Checks until the node is asked for its room again; none while that has no answer, or if another link asks.
+    room_in: Option<u32>,
 }
 
 impl Link {
@@ -131,13 +136,17 @@ impl Link {
         let ((reported, watch), data) = prepared?;
         self.synced(reported, &welcome);
         self.nodes.up(&welcome);
+        self.objects.input(Input::NodeOpened);
         let for_tunnels = data.as_ref().map_or(connection, DataConnection::get);
         self.connection.send_replace(Some(for_tunnels.clone()));
         tracing::info!(node = %self.node, version = welcome.version, "node connected");
         // Reading a frame must not be cancelled half-way, so it runs in a task of its own, which ends with the session.
         let (sender, updates) = mpsc::channel(UPDATES);
         let reader = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(follow(watch, sender)));
-        let ended = self.up(Session::new(connection.clone(), data, updates), stop).await;
+        let mut session = Session::new(connection.clone(), data, updates);
+        // As with the prepared containers, one link of a node is enough.
+        session.room_in = self.prepared.is_some().then_some(1);
+        let ended = self.up(session, stop).await;
         drop(reader);
         ended
     }
@@ -207,6 +216,13 @@ impl Link {
         Ok(())
     }
 
+    fn draining(&self, draining: bool) {
+        self.nodes.draining(&self.node, draining);
+        if !draining {
+            self.objects.input(Input::NodeOpened);
+        }
+    }
+
     /// Takes an order into the outbox.
     pub(super) fn take(&mut self, command: Command) {
         match command {
@@ -248,10 +264,14 @@ impl Link {
                 error = session.connection.closed() => return Err(error.into()),
                 error = data_lost(&session.data) => return Err(SessionError::DataLost(error)),
                 Some(command) = self.commands.recv() => self.take(command),
-                Some(answered) = session.calls.next() => self.answered(answered)?,
+                Some(answered) = session.calls.next() => {
+                    if self.answered(answered)? {
+                        session.room_in = Some(ROOM_LOOKS);
+                    }
+                }
                 update = session.updates.recv() => match update {
                     Some(Ok(WatchEvent::Instance(status))) => self.hear(status)?,
-                    Some(Ok(WatchEvent::Draining(draining))) => self.nodes.draining(&self.node, draining),
+                    Some(Ok(WatchEvent::Draining(draining))) => self.draining(draining),
                     Some(Err(error)) => return Err(SessionError::Call { call: "watch", error }),
                     None => return Err(SessionError::WatchEnded),
                 },
@@ -260,12 +280,14 @@ impl Link {
                 _ = session.look.tick() => {
                     self.nodes.measured(&self.node, session.connection.rtt());
                     session.look_for_life();
+                    session.ask_for_room();
                 }
             }
         }
     }
 
-    fn answered(&mut self, (sent, answer): Answered) -> Result<(), SessionError> {
+    /// Takes an answer. True if it was one about the node's room, which is to be asked for again.
+    fn answered(&mut self, (sent, answer): Answered) -> Result<bool, SessionError> {
         let call = name(&sent);
         let answer = answer.map_err(|error| SessionError::Call { call, error })?;
         let start = match &sent {
@@ -275,17 +297,21 @@ impl Link {
                 }
                 self.outbox.answered(asked)
             }
-            Sent::Renew | Sent::Prepare => None,
+            Sent::Renew | Sent::Prepare | Sent::Room => None,
         };
         match (answer, start) {
             (Answer::Accepted | Answer::Done, _) => {}
+            (Answer::Room(room), None) if matches!(sent, Sent::Room) => {
+                self.nodes.room(&self.node, trust::room(room)?);
+                return Ok(true);
+            }
             (Answer::Refused(refusal), Some(start)) => self.start_refused(&start, refusal),
             (Answer::Refused(refusal), None) => {
                 tracing::debug!(node = %self.node, call, %refusal, "call refused");
             }
             _ => return Err(SessionError::Call { call, error: CallError::Unexpected }),
         }
-        Ok(())
+        Ok(false)
     }
 
     fn start_refused(&self, start: &Start, refusal: Refusal) {
@@ -310,7 +336,17 @@ impl Session {
             interval
         };
         let (renew, look) = (every(TERM / 3), every(LOOK_EVERY));
-        Self { connection, data, calls: FuturesUnordered::new(), updates, renew, look, packets: 0, quiet: 0 }
+        Self {
+            connection,
+            data,
+            calls: FuturesUnordered::new(),
+            updates,
+            renew,
+            look,
+            packets: 0,
+            quiet: 0,
+            room_in: None,
+        }
     }
 
     fn send(&self, sent: Sent, call: Call) {
@@ -321,6 +357,16 @@ impl Session {
     fn renew(&self) {
         let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
         self.send(Sent::Renew, Call::Renew(Renew { term_ms }));
+    }
+
+    fn ask_for_room(&mut self) {
+        self.room_in = match self.room_in {
+            Some(0 | 1) => {
+                self.send(Sent::Room, Call::Room);
+                None
+            }
+            looks => looks.map(|looks| looks - 1),
+        };
     }
 
     fn look_for_life(&mut self) {
@@ -413,5 +459,6 @@ fn name(sent: &Sent) -> &'static str {
         Sent::Order(PendingCall::Forget(_)) => "forget",
         Sent::Renew => "renew",
         Sent::Prepare => "prepare",
+        Sent::Room => "room",
     }
 }

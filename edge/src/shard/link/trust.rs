@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use berth_common::ids::{InstanceId, MAX_LABEL_BYTES};
-use berth_common::wire::call::{InstanceStatus, Phase, Welcome};
+use berth_common::wire::call::{InstanceStatus, Phase, Room, Welcome};
 
 /// Instances that a node may report at the beginning: an agent keeps as many, ended ones included.
 const MAX_REPORTED: usize = 4096;
@@ -41,6 +41,11 @@ pub(super) fn welcome(mut welcome: Welcome) -> Result<Welcome, Excess> {
     cut(&mut welcome.version);
     welcome.region.iter_mut().for_each(cut);
     Ok(welcome)
+}
+
+/// What a node says of its room, if that is not too much.
+pub(super) fn room(room: Room) -> Result<Room, Excess> {
+    if room.slots.len() > MAX_SLOT_SIZES { Err(Excess::Slots) } else { Ok(room) }
 }
 
 /// A label of a node's own making.
