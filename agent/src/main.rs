@@ -18,7 +18,7 @@ use berth_common::{service, telemetry};
 use berth_monitor::{Monitor, Process, Watched};
 use berth_shim::trial::{self, Trial};
 use berth_shim::{process, shim, supervisor, sweep, unpack};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::task::LocalSet;
 
@@ -123,6 +123,12 @@ enum Mode {
         #[command(flatten)]
         paths: trial::Paths,
     },
+    /// Write manual pages, which an installation calls for
+    #[command(hide = true)]
+    Man {
+        /// The directory to write them to
+        dir: PathBuf,
+    },
     /// Sweep up after a container whose shim is gone; started by the agent
     #[command(hide = true)]
     Sweep {
@@ -139,6 +145,10 @@ fn main() -> anyhow::Result<ExitCode> {
             LogFormat::Text => telemetry::Format::Text,
             LogFormat::Json => telemetry::Format::Json,
         });
+    }
+    // The agent's short helpers have its environment, and it has said so for them.
+    if matches!(mode, Mode::Run { .. } | Mode::Supervisor { .. }) {
+        telemetry::tell_fault();
     }
     let done = match mode {
         Mode::Check(options) => return check::main(&options),
@@ -171,10 +181,18 @@ fn main() -> anyhow::Result<ExitCode> {
         Mode::Shim => shim::main(),
         Mode::Unpack(options) => unpack::main(&options),
         Mode::Trial { trial, paths } => trial::main(trial, &paths),
+        Mode::Man { dir } => write_manual(&dir),
         Mode::Wipe { directory } => sweep::wipe_main(&directory),
         Mode::Sweep { directory } => sweep::main(&directory),
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Writes the manual pages of this program.
+fn write_manual(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(CommandLine::command(), directory))
+        .with_context(|| format!("cannot write manual pages to {}", directory.display()))
 }
 
 fn run(options: &Options, watch_stdin: bool) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ mod registries;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use berth_certs::{Credentials, Role};
@@ -14,7 +14,7 @@ use berth_common::telemetry::Format;
 use berth_registry::images::ImageLimits;
 use berth_registry::remote::Settings;
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use self::registries::RegistryArgs;
@@ -39,6 +39,19 @@ pub(crate) enum Command {
     /// Makes and changes the file of the keys that secrets are encrypted with.
     #[command(subcommand)]
     SecretKey(SecretKeyCommand),
+    /// Writes manual pages, which an installation calls for.
+    #[command(hide = true)]
+    Man {
+        /// The directory to write them to.
+        dir: PathBuf,
+    },
+}
+
+/// Writes the manual pages of this program.
+pub(crate) fn write_manual(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
+        .with_context(|| format!("cannot write manual pages to {}", directory.display()))
 }
 
 /// The location of a store.

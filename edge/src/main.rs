@@ -39,8 +39,10 @@ fn main() -> ExitCode {
         Command::Run(args) => *args,
         Command::Store(command) => return exit_code(maintenance::run(&command)),
         Command::SecretKey(command) => return exit_code(secrets::command::run(&command)),
+        Command::Man { dir } => return exit_code(config::write_manual(&dir)),
     };
     telemetry::init(args.log_format());
+    telemetry::tell_fault();
     match run(args) {
         Ok(Ending::Clean) => ExitCode::SUCCESS,
         Ok(Ending::Forced) => ExitCode::FAILURE,

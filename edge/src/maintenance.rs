@@ -1,12 +1,16 @@
 //! `berth-edge store`: exports, imports and verifies the store of an edge that is not running.
+//!
+//! The store stays its edge's: run by root, all of it is done as the user whose the state directory is. Opening a store
+//! makes files in it too, so that holds for exports and checks as well. Files elsewhere are opened and made as root.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use berth_store::{self as store, Contents};
+use nix::unistd::{Gid, Uid, geteuid, setegid, seteuid, setgroups};
 
 use crate::config::StoreCommand;
 
@@ -16,21 +20,56 @@ const EXPORT_MODE: u32 = 0o600;
 /// Runs one of the commands.
 pub(crate) fn run(command: &StoreCommand) -> Result<()> {
     match command {
-        StoreCommand::Export { store, output } => export(&store.state.join("store"), output.as_deref()),
-        StoreCommand::Import { store, input, replace } => {
-            import(&store.state.join("store"), input.as_deref(), *replace)
-        }
-        StoreCommand::Verify { store } => verify(&store.state.join("store")),
+        StoreCommand::Export { store, output } => export(&store.state, output.as_deref()),
+        StoreCommand::Import { store, input, replace } => import(&store.state, input.as_deref(), *replace),
+        StoreCommand::Verify { store } => verify(&store.state),
     }
 }
 
-fn export(directory: &Path, output: Option<&Path>) -> Result<()> {
+/// This process as the owner of a state directory, until it is dropped.
+struct AsOwner {
+    was_root: bool,
+}
+
+impl AsOwner {
+    /// Only root becomes another user. One who may not use the directory is told so when it is opened.
+    fn of(state: &Path) -> Result<Self> {
+        let root = Self { was_root: false };
+        let Some(found) = fs::metadata(state).ok().filter(|_| geteuid().is_root()) else { return Ok(root) };
+        if found.uid() == 0 {
+            return Ok(root);
+        }
+        let (user, group) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
+        setgroups(&[group])
+            .and_then(|()| setegid(group))
+            .and_then(|()| seteuid(user))
+            .with_context(|| format!("cannot become the owner of {} (user {user})", state.display()))?;
+        Ok(Self { was_root: true })
+    }
+}
+
+impl Drop for AsOwner {
+    fn drop(&mut self) {
+        if self.was_root {
+            // What fails here ends in an error of permissions later, not in more rights.
+            let _ = seteuid(Uid::from_raw(0)).and_then(|()| setegid(Gid::from_raw(0)));
+        }
+    }
+}
+
+fn export(state: &Path, output: Option<&Path>) -> Result<()> {
+    let directory = &state.join("store");
     let contents = match output {
-        None => store::export(directory, io::stdout().lock())?,
+        None => {
+            let _owner = AsOwner::of(state)?;
+            store::export(directory, io::stdout().lock())?
+        }
         Some(path) => {
             let file = fs::OpenOptions::new().write(true).create_new(true).mode(EXPORT_MODE).open(path);
             let file = file.with_context(|| format!("cannot make {}", path.display()))?;
-            let exported = store::export(directory, &file).and_then(|contents| {
+            let owner = AsOwner::of(state);
+            let exported = owner.and_then(|_owner| {
+                let contents = store::export(directory, &file)?;
                 file.sync_all()?;
                 Ok(contents)
             });
@@ -45,14 +84,21 @@ fn export(directory: &Path, output: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn import(directory: &Path, input: Option<&Path>, replace: bool) -> Result<()> {
+fn import(state: &Path, input: Option<&Path>, replace: bool) -> Result<()> {
+    let directory = &state.join("store");
+    let input = input.map(|path| File::open(path).with_context(|| format!("cannot open {}", path.display())));
+    let input = input.transpose()?;
+    let made = !state.exists();
+    let owner = AsOwner::of(state)?;
     let (contents, aside) = match input {
         None => store::import(directory, io::stdin().lock(), replace)?,
-        Some(path) => {
-            let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-            store::import(directory, BufReader::new(file), replace)?
-        }
+        Some(file) => store::import(directory, BufReader::new(file), replace)?,
     };
+    drop(owner);
+    if made && geteuid().is_root() {
+        let state = state.display();
+        eprintln!("{state} was made, and is root's: give it to the edge's user (chown -R USER: {state})");
+    }
     if let Some(aside) = aside {
         eprintln!("the store that was there is now {}", aside.display());
     }
@@ -60,8 +106,9 @@ fn import(directory: &Path, input: Option<&Path>, replace: bool) -> Result<()> {
     Ok(())
 }
 
-fn verify(directory: &Path) -> Result<()> {
-    print_contents("sound:", store::verify(directory)?);
+fn verify(state: &Path) -> Result<()> {
+    let _owner = AsOwner::of(state)?;
+    print_contents("sound:", store::verify(&state.join("store"))?);
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! What ARCHITECTURE.md says about the code is true: which packages a crate is built from (`crates`), and which module
-//! imports which (`modules`, against the page's table, `page`). Files and functions that the pages name exist (`documents`).
+//! imports which (`modules`, against the page's table, `page`). Files and functions that the pages name exist (`documents`). And what `systemd/install` says of itself is (`install`).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod crates;
 mod documents;
 mod imports;
+mod install;
 mod modules;
 mod page;
 

@@ -1,7 +1,7 @@
 //! The command as a person uses it, at a terminal of tmux; and an edge's store, copied and brought back.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -243,10 +243,47 @@ fn a_store_is_exported_damaged_refused_and_brought_back() -> Outcome {
             .flatten()
             .find(|e| e.file_name().to_string_lossy().starts_with("store-set-aside"));
         ensure!(aside.is_some(), "the damaged store is gone");
+        by_root(&cluster.program("berth-edge"), Path::new(&state))?;
         cluster.start_edge()?;
         cluster.until_connected().await?;
         ensure!(cluster.admin().objects().await?.len() == 3);
         cluster.client().get("/container/a").await?.success()?;
         Ok(())
     })
+}
+
+/// What root does with a store leaves it to its edge, which opens it afterwards. Of files elsewhere root can read and write those that
+/// the edge's user cannot.
+fn by_root(program: &Path, state: &Path) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(state)?.uid();
+    let private = tempfile::tempdir().context("a directory that only root can enter")?;
+    let export = private.path().join("export.jsonl").display().to_string();
+    let state_option = state.display().to_string();
+    let by = |words: &[&str]| -> Result<()> {
+        let output =
+            Command::new(program).arg("store").args(words).args(["--state", &state_option]).output()?;
+        ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    by(&["export", "--output", &export])?;
+    by(&["import", "--input", &export, "--replace"])?;
+    by(&["verify"])?;
+    for entry in walk(&state.join("store"))? {
+        let of = fs::symlink_metadata(&entry)?.uid();
+        ensure!(of == owner, "{} is of user {of}, and the edge's is {owner}", entry.display());
+    }
+    Ok(())
+}
+
+/// A directory and all that is in it.
+fn walk(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = vec![directory.to_owned()];
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        found.extend(if path.is_dir() { walk(&path)? } else { vec![path] });
+    }
+    Ok(found)
 }
