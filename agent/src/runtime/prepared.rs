@@ -13,7 +13,7 @@
 //!
 //! What fails, and what happens then:
 //! * A container cannot be made, or not in time: its disk is freed, the other recipes go on, and all are tried again
-//!   after `RETRY_DELAY`.
+//!   soon, and then less and less often: a shim may have been killed, or the image may be one that no container can be made of.
 //! * No disk or memory is free: nothing is made; this is checked again every few seconds.
 //! * A prepared container dies: it is discarded at the next check, or skipped when one is taken.
 //! * The agent ends: prepared containers lose their connection and end by themselves.
@@ -48,8 +48,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 const REFILL_DELAY: Duration = Duration::from_millis(300);
 /// How often all are checked: shims may have ended, disks and memory may be free.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// Delay after a container that could not be made.
-const RETRY_DELAY: Duration = Duration::from_secs(30);
+/// Delay after containers that could not be made: the shortest, which is doubled each time, and the longest.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Number of SIGKILL.
 const SIGKILL: i32 = 9;
 /// Bytes of the machine's memory that must stay available beyond the limit of a new prepared container.
@@ -169,14 +169,17 @@ impl PreparedContainers {
     }
 
     async fn run(self: Rc<Self>) {
+        let mut failures = 0;
         loop {
             while let Some(held) = self.take_surplus() {
                 self.discard(held).await;
             }
-            let pause = match self.add_one_each().await {
+            let added = self.add_one_each().await;
+            failures = if matches!(added, Added::Failed) { u32::saturating_add(failures, 1) } else { 0 };
+            let pause = match added {
                 Added::Some => continue,
                 Added::None => CHECK_EVERY,
-                Added::Failed => RETRY_DELAY,
+                Added::Failed => retry_delay(failures),
             };
             let _ = tokio::time::timeout(pause, self.look.notified()).await;
             tokio::time::sleep(REFILL_DELAY).await;
@@ -312,6 +315,12 @@ fn smallest_fit(sizes: &[u64], bytes: u64) -> Option<usize> {
     fitting.min_by_key(|(_, size)| **size).map(|(index, _)| index)
 }
 
+/// How long to wait after so many rounds in a row in which some container could not be made.
+fn retry_delay(failures: u32) -> Duration {
+    let (shortest, longest) = RETRY_DELAY;
+    shortest.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(longest)
+}
+
 fn count(ready: &[PreparedContainer], recipe: &Recipe) -> usize {
     ready.iter().filter(|held| held.recipe == *recipe).count()
 }
@@ -333,5 +342,10 @@ mod tests {
         assert_eq!(smallest_fit(&sizes, 3), Some(0));
         assert_eq!(smallest_fit(&sizes, 5), None);
         assert_eq!(smallest_fit(&[0], 0), None);
+    }
+
+    #[test]
+    fn what_failed_once_is_tried_again_soon() {
+        assert_eq!([1, 2, 4, 6, u32::MAX].map(|n| retry_delay(n).as_secs()), [1, 2, 8, 30, 30]);
     }
 }
