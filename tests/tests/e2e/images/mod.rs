@@ -13,6 +13,7 @@ mod peer;
 mod platforms;
 mod requirements;
 mod room;
+mod taken;
 
 use std::fs;
 use std::path::{Path, PathBuf};
