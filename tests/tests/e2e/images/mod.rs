@@ -13,6 +13,7 @@ mod peer;
 mod platforms;
 mod requirements;
 mod room;
+mod shared;
 mod taken;
 
 use std::fs;
