@@ -37,8 +37,8 @@ pub enum RemoteError {
     )]
     LoginNeeded { registry: Registry, text: ErrorText },
     /// The registry rejects the credentials, or the user lacks the permission.
-    #[error("{registry} refuses the user `{user}`{text}")]
-    Refused { registry: Registry, user: String, text: ErrorText },
+    #[error("{registry} refuses {whose}{text}")]
+    Refused { registry: Registry, whose: String, text: ErrorText },
     /// The registry asks for credentials in an unknown way.
     #[error("{registry} asks for credentials in a way that is not understood ({reason})")]
     Challenge { registry: Registry, reason: String },
