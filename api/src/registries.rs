@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
-    /// The user name: up to 256 bytes without colons.
+    /// The user name: up to 256 bytes without colons. `<token>` says that the password is an identity token, which the
+    /// registry's realm exchanges for one of the registry's tokens (OAuth2).
     pub username: String,
     /// The password, or a token that the registry accepts in its place: up to 16 KiB.
     #[cfg_attr(feature = "schema", schema(value_type = String, format = Password))]

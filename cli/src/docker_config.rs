@@ -24,7 +24,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The key of Docker Hub in these files.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
-/// The user name with which a helper says that its secret is an identity token, and not a password.
+/// The user name with which a helper says that its secret is an identity token, and not a password; so does the edge.
 const TOKEN_USER: &str = "<token>";
 
 #[derive(Default, Deserialize)]
@@ -126,6 +126,10 @@ fn is_host(key: &str, registry: &Registry) -> bool {
 fn in_auths(auths: &Map<String, Value>, keys: &[String]) -> Result<Option<Credentials>> {
     for entry in keys.iter().filter_map(|key| auths.get(key)) {
         let text = |name: &str| entry[name].as_str().filter(|text| !text.is_empty());
+        // Before `auth`, which has only a user's name then.
+        if let Some(token) = text("identitytoken") {
+            return Ok(Some(credentials_of(TOKEN_USER, token)));
+        }
         if let Some(auth) = text("auth") {
             return decode(auth).map(Some);
         }
@@ -169,11 +173,6 @@ async fn ask_program(program: &str, server: &str) -> Result<Option<Credentials>>
     let Ok(HelperAnswer { username, secret }) = serde_json::from_slice(&answer) else {
         bail!("{program} does not answer as it should")
     };
-    ensure!(
-        username != TOKEN_USER,
-        "{program} has an identity token for {server}, which the edge cannot use; `berth registries login` gives it a \
-         password"
-    );
     Ok(Some(credentials_of(&username, &secret)))
 }
 
@@ -227,6 +226,9 @@ mod tests {
         }
         let config = format!(r#"{{"auths":{{"r.example":{{"auth":"{auth}"}}}}}}"#);
         assert_eq!(found(&config, "x.example/a").await.unwrap(), None);
+        let auth = BASE64_STANDARD.encode("00000000-0000-0000-0000-000000000000:");
+        let identity = format!(r#"{{"auths":{{"r.example":{{"auth":"{auth}","identitytoken":"t"}}}}}}"#);
+        assert_eq!(found(&identity, "r.example/a").await.unwrap().as_deref(), Some("<token>/t"));
         let plain = r#"{"auths":{"r.example":{"username":"u","password":"p"}}}"#;
         assert_eq!(found(plain, "r.example/a").await.unwrap().as_deref(), Some("u/p"));
     }
@@ -272,8 +274,8 @@ mod tests {
         assert!(ask("echo locked; exit 1").await.unwrap_err().to_string().contains("locked"));
         let wrong = ask("echo secret").await.unwrap_err().to_string();
         assert!(!wrong.contains("secret"), "{wrong}");
-        let token = ask(r#"echo '{"Username":"<token>","Secret":"secret"}'"#).await.unwrap_err().to_string();
-        assert!(token.contains("registries login") && !token.contains("secret"), "{token}");
+        let token = ask(r#"echo '{"Username":"<token>","Secret":"secret"}'"#).await.unwrap();
+        assert_eq!(token, Some(credentials_of("<token>", "secret")));
     }
 
     #[test]

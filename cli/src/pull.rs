@@ -2,8 +2,10 @@
 //! shows the progress.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
+use berth_api::client::ClientError;
 use berth_api::registries::Credentials;
 use berth_api::transfers::{CopyOrder, Done, Phase, PullOrder, Step, TransferLine};
 use berth_common::image::{Digest, Reference, Repository};
@@ -70,20 +72,65 @@ async fn known(reference: &Reference) -> Option<Credentials> {
     })
 }
 
+/// How often a transfer is taken up again whose edge went away, and the wait before each: longer in all than the restart
+/// of an edge takes.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(500),
+    Duration::from_millis(1500),
+    Duration::from_millis(3000),
+    Duration::from_millis(5000),
+];
+
+/// Has the edge do it. If the edge goes away in the middle, the same is ordered again: it goes on with what has arrived.
 async fn transfer(admin: &Admin, path: &str, order: &impl Serialize) -> Result<Done> {
-    let mut lines = admin.lines_of_order(path, order).await?;
     let mut progress = ProgressBars { shown: Transfers::new(), bars: BTreeMap::new() };
-    while let Some(next) = lines.next().await? {
+    let mut lost = match attempt(admin, path, order, &mut progress).await? {
+        Ok(done) => return Ok(done),
+        Err(lost) => lost,
+    };
+    for pause in PAUSES {
+        crate::output::note!("the edge went away in the middle of it; taking it up again ...");
+        // In tests the edge breaks off on purpose: no need to wait.
+        tokio::time::sleep(if cfg!(test) { Duration::ZERO } else { pause }).await;
+        match attempt(admin, path, order, &mut progress).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(again)) => lost = again,
+            // It may still be starting.
+            Err(error) if error.downcast_ref::<ClientError>().is_some_and(|error| !error.is_refusal()) => {
+                lost = error;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(lost.context("the answer broke off; what has arrived stays, and doing it again goes on from there"))
+}
+
+/// One order. The inner error is that of an answer that broke off.
+async fn attempt(
+    admin: &Admin,
+    path: &str,
+    order: &impl Serialize,
+    progress: &mut ProgressBars,
+) -> Result<Result<Done, Error>> {
+    let mut lines = admin.lines_of_order(path, order).await?;
+    loop {
+        let next = match lines.next().await {
+            Ok(Some(next)) => next,
+            Ok(None) => return Ok(Err(anyhow!("the edge has closed the connection"))),
+            Err(error) => return Ok(Err(error.into())),
+        };
         for line in next {
             match serde_json::from_slice(&line).context("the answer is not what this version expects")? {
-                TransferLine::Done { done } => return Ok(done),
+                TransferLine::Done { done } => return Ok(Ok(done)),
                 TransferLine::Failed { error } => bail!("{error}"),
                 TransferLine::Step(step) => progress.show(&step),
             }
         }
     }
-    bail!("the answer broke off; what has arrived stays, and doing it again goes on from there")
 }
+
+#[cfg(test)]
+mod tests;
 
 struct ProgressBars {
     shown: Transfers,

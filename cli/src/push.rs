@@ -1,25 +1,27 @@
-//! Gives an image to an edge's registry: missing configurations and layers, several at once, in chunks that are resumed
+//! Gives an image to an edge's registry. First it finds out what that lacks, and looks at those layers; then it sends: missing configurations and layers, several at once, in chunks that are resumed
 //! after a cut; then the manifests, referenced ones first. Pushing again sends only what is missing.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use berth_api::client::{Answer, ClientError, Connection, UploadBody};
 use berth_common::image::{Digest, Repository, Tag};
-use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, RANGE};
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, RANGE};
 use hyper::{Method, StatusCode};
 use tokio::task::JoinSet;
 
 use crate::admin::Admin;
-use crate::image::Image;
 use crate::image::oci::Document;
 use crate::image::part::Part;
+use crate::image::{Image, check};
 use crate::progress::{Transfer, Transfers, bytes};
+use crate::stop::blocking;
 
 /// Parallel connections: enough to use the network while some of them wait for the edge's disk.
 const CONNECTIONS: usize = 4;
@@ -34,6 +36,9 @@ const PAUSES: [Duration; 4] = [
     Duration::from_millis(2000),
 ];
 
+/// How long the other requests may take to end once one has failed. Those that do not are cut off.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
 /// What was done.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Pushed {
@@ -43,6 +48,12 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
+    fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.sent_bytes += other.sent_bytes;
+        self.there += other.there;
+    }
+
     /// A one-line summary.
     pub(crate) fn describe(&self) -> String {
         let Self { sent, sent_bytes, there } = *self;
@@ -57,19 +68,27 @@ pub(crate) async fn push(
     repository: &Repository,
     tag: Option<&Tag>,
 ) -> Result<Pushed> {
-    let queue = image.contents.blobs.iter().map(|(digest, part)| (*digest, part.clone())).collect();
+    let blobs = &image.contents.blobs;
     let shared = Arc::new(Shared {
-        queue: Mutex::new(queue),
+        given_up: AtomicBool::new(false),
+        queue: Mutex::new(blobs.iter().map(|(digest, part)| (*digest, part.clone())).collect()),
+        layers: image.contents.layers.clone(),
+        missing: Mutex::default(),
         open: Mutex::default(),
         repository: repository.clone(),
         shown: Transfers::new(),
     });
     let mut worker = Worker { connection: admin.connection(), shared: Arc::clone(&shared) };
-    let pushed = push_blobs(admin, &shared, image.contents.blobs.len()).await;
-    if pushed.is_err() {
-        worker.cancel_open().await;
+    let mut pushed = push_blobs(admin, &shared, Step::LookAt).await?;
+    // Nothing is sent of an image that no node could use.
+    std::mem::swap(&mut *lock(&shared.queue), &mut *lock(&shared.missing));
+    match push_blobs(admin, &shared, Step::Send).await {
+        Ok(sent) => pushed.add(sent),
+        Err(error) => {
+            worker.cancel_open().await;
+            return Err(error);
+        }
     }
-    let pushed = pushed?;
     for document in &image.contents.documents {
         worker.put_manifest(document, &document.digest.to_string()).await?;
     }
@@ -79,25 +98,47 @@ pub(crate) async fn push(
     Ok(pushed)
 }
 
-/// Has several workers push what is in the queue.
-async fn push_blobs(admin: &Admin, shared: &Arc<Shared>, count: usize) -> Result<Pushed> {
+/// Has several workers do this with what is in the queue. After an error the others end their current request first: one that
+/// is cut off could begin an upload that nobody cancels, or finish one after this has returned.
+async fn push_blobs(admin: &Admin, shared: &Arc<Shared>, step: Step) -> Result<Pushed> {
     // Dropped, it ends the work of all.
     let mut workers = JoinSet::new();
-    for _ in 0..CONNECTIONS.min(count) {
-        workers.spawn(work(Worker { connection: admin.connection(), shared: Arc::clone(shared) }));
+    for _ in 0..CONNECTIONS.min(lock(&shared.queue).len()) {
+        workers.spawn(work(Worker { connection: admin.connection(), shared: Arc::clone(shared) }, step));
     }
     let mut pushed = Pushed::default();
     while let Some(done) = workers.join_next().await {
-        let done = done.context("pushing was broken off")??;
-        pushed.sent += done.sent;
-        pushed.sent_bytes += done.sent_bytes;
-        pushed.there += done.there;
+        match done.context("pushing was broken off").and_then(|done| done) {
+            Ok(done) => pushed.add(done),
+            Err(error) => {
+                shared.given_up.store(true, Ordering::Relaxed);
+                let ending = async { while workers.join_next().await.is_some() {} };
+                let _ = tokio::time::timeout(END_WITHIN, ending).await;
+                return Err(error);
+            }
+        }
     }
     Ok(pushed)
 }
 
+/// What is done with each blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Find out whether the edge has it; if not, whether it is sound.
+    LookAt,
+    Send,
+}
+
+type Queue = Mutex<VecDeque<(Digest, Part)>>;
+
 struct Shared {
-    queue: Mutex<VecDeque<(Digest, Part)>>,
+    /// One of the workers has failed: the others stop before their next request.
+    given_up: AtomicBool,
+    queue: Queue,
+    /// Which blobs are layers.
+    layers: BTreeSet<Digest>,
+    /// What the edge lacks.
+    missing: Queue,
     /// The locations of unfinished uploads.
     open: Mutex<BTreeMap<Digest, String>>,
     repository: Repository,
@@ -123,29 +164,57 @@ struct Upload {
     cuts: usize,
 }
 
-async fn work(mut worker: Worker) -> Result<Pushed> {
+async fn work(mut worker: Worker, step: Step) -> Result<Pushed> {
     let mut pushed = Pushed::default();
     loop {
-        let next = worker.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let next = lock(&worker.shared.queue).pop_front();
         let Some((digest, part)) = next else { return Ok(pushed) };
-        if worker.send(digest, &part).await.with_context(|| format!("cannot push {digest}"))? {
-            pushed.sent += 1;
-            pushed.sent_bytes += part.length();
-        } else {
-            pushed.there += 1;
+        worker.shared.go_on()?;
+        let what = || format!("cannot push {digest}");
+        match step {
+            Step::LookAt if worker.look_at(digest, &part).await.with_context(what)? => pushed.there += 1,
+            Step::LookAt => {}
+            Step::Send => {
+                worker.send(digest, &part).await.with_context(what)?;
+                pushed.sent += 1;
+                pushed.sent_bytes += part.length();
+            }
         }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// An error once a worker has failed.
+    fn go_on(&self) -> Result<()> {
+        ensure!(!self.given_up.load(Ordering::Relaxed), "another part could not be pushed");
+        Ok(())
+    }
+}
+
 impl Worker {
-    /// Sends a blob, unless it is there.
-    async fn send(&mut self, digest: Digest, part: &Part) -> Result<bool> {
-        let mut upload = Upload::default();
-        if self.is_there(&digest, &mut upload).await? {
-            return Ok(false);
+    /// Whether the edge has a blob. A layer that it lacks is looked at.
+    async fn look_at(&mut self, digest: Digest, part: &Part) -> Result<bool> {
+        if self.is_there(&digest, part, &mut Upload::default()).await? {
+            return Ok(true);
         }
+        if self.shared.layers.contains(&digest) {
+            let part = part.clone();
+            blocking(move |stop| check::layer(&part, &digest, &stop)).await?;
+        }
+        lock(&self.shared.missing).push_back((digest, part.clone()));
+        Ok(false)
+    }
+
+    /// Sends a blob.
+    async fn send(&mut self, digest: Digest, part: &Part) -> Result<()> {
+        let mut upload = Upload::default();
         let transfer = self.shared.shown.begin(&short(&digest), part.length());
         loop {
+            self.shared.go_on()?;
             match self.go_on(digest, part, &transfer, &mut upload).await {
                 Ok(true) => break,
                 Ok(false) => {}
@@ -160,12 +229,12 @@ impl Worker {
         }
         self.note(digest, None);
         transfer.done("pushed");
-        Ok(true)
+        Ok(())
     }
 
     /// Records the location of an upload, or that it is over.
     fn note(&self, digest: Digest, location: Option<&String>) {
-        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.shared.open);
         match location {
             Some(location) => drop(open.insert(digest, location.clone())),
             None => drop(open.remove(&digest)),
@@ -175,18 +244,22 @@ impl Worker {
     /// Cancels an upload that will not be continued: the edge would keep it for a while, and its room may be what is
     /// lacking.
     async fn cancel_open(&mut self) {
-        let open = std::mem::take(&mut *self.shared.open.lock().unwrap_or_else(PoisonError::into_inner));
+        let open = std::mem::take(&mut *lock(&self.shared.open));
         for location in open.into_values() {
             // Errors are ignored: the upload may be over, or the edge not reachable; it removes old uploads by itself.
             let _ = self.connection.ask(Method::DELETE, &location, &[], UploadBody::empty()).await;
         }
     }
 
-    async fn is_there(&mut self, digest: &Digest, upload: &mut Upload) -> Result<bool> {
+    /// Whether the edge has a blob. One of another length there is damaged, and is replaced.
+    async fn is_there(&mut self, digest: &Digest, part: &Part, upload: &mut Upload) -> Result<bool> {
         let path = format!("/v2/{}/blobs/{digest}", self.shared.repository);
         loop {
             match self.connection.ask(Method::HEAD, &path, &[], UploadBody::empty()).await {
-                Ok(answer) if answer.status == StatusCode::OK => return Ok(true),
+                Ok(answer) if answer.status == StatusCode::OK => {
+                    let length = answer.header(&CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+                    return Ok(length.is_none_or(|length| length == part.length()));
+                }
                 Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Ok(false),
                 Ok(answer) => bail!("{}", answer.refusal()),
                 Err(error) => pause(error.into(), upload).await?,
@@ -202,7 +275,7 @@ impl Worker {
         shown: &Transfer,
         upload: &mut Upload,
     ) -> Result<bool, Fault> {
-        let Some(location) = upload.location.clone() else { return self.begin(&digest, upload).await };
+        let Some(location) = upload.location.clone() else { return self.begin(&digest, part, upload).await };
         if upload.sent < part.length() {
             let chunk = read(part, upload.sent).await?;
             let count = u64::try_from(chunk.len()).map_err(Error::from)?;
@@ -228,8 +301,8 @@ impl Worker {
     }
 
     /// Begins an upload; `true` if the blob is there because an earlier one succeeded and only its response was lost.
-    async fn begin(&mut self, digest: &Digest, upload: &mut Upload) -> Result<bool, Fault> {
-        if upload.cuts > 0 && self.is_there(digest, upload).await? {
+    async fn begin(&mut self, digest: &Digest, part: &Part, upload: &mut Upload) -> Result<bool, Fault> {
+        if upload.cuts > 0 && self.is_there(digest, part, upload).await? {
             return Ok(true);
         }
         let path = format!("/v2/{}/blobs/uploads/", self.shared.repository);

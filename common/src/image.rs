@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 /// Longest name of a repository, in bytes: clients of registries accept no longer ones.
 pub const MAX_REPOSITORY_BYTES: usize = 255;
@@ -21,7 +21,7 @@ const DEFAULT_TAG: &str = "latest";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageNameError {
     /// Not a digest.
-    #[error("is not a digest: `sha256:` and 64 hexadecimal digits are expected")]
+    #[error("is not a digest: `sha256:` and 64 hexadecimal digits, or `sha512:` and 128, are expected")]
     Digest,
     /// Not the name of a repository.
     #[error(
@@ -41,51 +41,146 @@ pub enum ImageNameError {
     Registry,
 }
 
-/// A SHA-256 digest, as `sha256:` and 64 lower-case hexadecimal digits.
+/// The digest of some content: its algorithm's name, a colon, and lower-case hexadecimal digits, as `sha256:...`.
+///
+/// Berth makes SHA-256 digests; SHA-512 ones come with the images of others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest([u8; 32]);
+pub struct Digest(Sum);
+
+/// The bytes of a digest. The order is that of the digests' texts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Sum {
+    Sha256([u8; 32]),
+    Sha512([u8; 64]),
+}
+
+/// How a digest is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// SHA-256, which every registry understands.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Algorithm {
+    /// Its name before the colon of a digest's text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+}
+
+/// Computes the digest of content that comes piece by piece.
+#[derive(Debug, Clone)]
+pub struct Hasher(Hashing);
+
+#[derive(Debug, Clone)]
+enum Hashing {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// A hasher that has seen nothing.
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Sha256 => Hashing::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Hashing::Sha512(Sha512::new()),
+        })
+    }
+
+    /// Takes more content.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Hashing::Sha256(hash) => hash.update(bytes),
+            Hashing::Sha512(hash) => hash.update(bytes),
+        }
+    }
+
+    /// The digest of all that came.
+    pub fn digest(self) -> Digest {
+        Digest(match self.0 {
+            Hashing::Sha256(hash) => Sum::Sha256(hash.finalize().into()),
+            Hashing::Sha512(hash) => Sum::Sha512(hash.finalize().into()),
+        })
+    }
+}
 
 impl Digest {
-    /// The prefix of a digest's text.
-    const PREFIX: &'static str = "sha256:";
-
-    /// The digest of these bytes.
+    /// The SHA-256 digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self::with(Algorithm::Sha256, bytes)
     }
 
-    /// The digest whose 32 bytes these are.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    /// The digest of these bytes by this algorithm.
+    pub fn with(algorithm: Algorithm, bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(bytes);
+        hasher.digest()
     }
 
-    /// Its 32 bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+    /// Whether it is the digest of these bytes.
+    pub fn fits(&self, bytes: &[u8]) -> bool {
+        Self::with(self.algorithm(), bytes) == *self
     }
 
-    /// Its 64 hexadecimal digits: the name of a file.
+    /// How it was computed.
+    pub const fn algorithm(&self) -> Algorithm {
+        match self.0 {
+            Sum::Sha256(_) => Algorithm::Sha256,
+            Sum::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    /// Its bytes, 32 or 64.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Sum::Sha256(bytes) => bytes,
+            Sum::Sha512(bytes) => bytes,
+        }
+    }
+
+    /// Its hexadecimal digits: the name of a file. The number of digits tells the algorithm.
     pub fn hex(&self) -> String {
-        hex::encode(self.0)
+        match &self.0 {
+            Sum::Sha256(bytes) => hex::encode(bytes),
+            Sum::Sha512(bytes) => hex::encode(bytes),
+        }
+    }
+
+    /// The digest with these hexadecimal digits.
+    pub fn from_hex(digits: &str) -> Result<Self, ImageNameError> {
+        // Upper case is refused, so that a digest has only one text: file names are made from it.
+        if digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(ImageNameError::Digest);
+        }
+        let (mut short, mut long) = ([0; 32], [0; 64]);
+        if hex::decode_to_slice(digits, &mut short).is_ok() {
+            Ok(Self(Sum::Sha256(short)))
+        } else if hex::decode_to_slice(digits, &mut long).is_ok() {
+            Ok(Self(Sum::Sha512(long)))
+        } else {
+            Err(ImageNameError::Digest)
+        }
     }
 }
 
 impl FromStr for Digest {
     type Err = ImageNameError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.strip_prefix(Self::PREFIX).ok_or(ImageNameError::Digest)?;
-        let mut bytes = [0; 32];
-        // Upper case is refused, so that a digest has only one text: file names are made from it.
-        let lower = !digits.bytes().any(|byte| byte.is_ascii_uppercase());
-        let read = hex::decode_to_slice(digits, &mut bytes).is_ok();
-        if lower && read { Ok(Self(bytes)) } else { Err(ImageNameError::Digest) }
+        let (algorithm, digits) = text.split_once(':').ok_or(ImageNameError::Digest)?;
+        let digest = Self::from_hex(digits)?;
+        if digest.algorithm().name() == algorithm { Ok(digest) } else { Err(ImageNameError::Digest) }
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", Self::PREFIX, self.hex())
+        write!(f, "{}:{}", self.algorithm().name(), self.hex())
     }
 }
 
@@ -355,6 +450,22 @@ mod tests {
         }
         let upper = format!("sha256:{}", "0A".repeat(32));
         assert!(upper.parse::<Digest>().is_err());
+        let long = format!("sha512:{}", "0a".repeat(64));
+        assert_eq!(long.parse::<Digest>().unwrap().to_string(), long);
+        for bad in [long.replace("512", "256"), good.replace("256", "512"), good.replace("sha256", "")] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn content_is_known_by_either_algorithm() {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let digest = Digest::with(algorithm, b"content");
+            assert!(digest.fits(b"content") && !digest.fits(b"other"));
+            assert_eq!(Digest::from_hex(&digest.hex()), Ok(digest));
+        }
+        // FIPS 180-4's example.
+        assert!(Digest::with(Algorithm::Sha512, b"abc").hex().starts_with("ddaf35a193617aba"));
     }
 
     #[test]

@@ -276,7 +276,7 @@ pub struct ImageRef {
     #[cfg_attr(feature = "schema", schema(value_type = String, max_length = 255))]
     pub repository: Repository,
     /// The digest of its manifest, or of an index of manifests for several machines.
-    #[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^sha256:[0-9a-f]{64}$"))]
+    #[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})$"))]
     pub digest: Digest,
     /// What was asked for, for people: a tag or reference that had this digest at the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]

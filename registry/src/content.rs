@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! DIR/blobs/HEX       a blob: its name is its digest. Its modification time is its last access, for the garbage collection
-//! DIR/uploads/NAME    an unfinished blob; removed when the store is opened again
+//! DIR/uploads/.NAME   an unfinished blob; removed when the store is opened again
+//! DIR/uploads/NAME    an unfinished blob that is gone on with by its name, also by the next edge
 //! ```
 //!
 //! One lock guards the totals, and each access that keeps a blob from the garbage collection: a client that was told
@@ -31,6 +32,8 @@ pub use self::upload::Upload;
 const RESERVE_BYTES: u64 = 128 << 20;
 /// Most uploads at once: each has an open file.
 const MAX_UPLOADS: usize = 256;
+/// The beginning of the names of uploads that are downloads from other registries.
+pub const DOWNLOADS: &str = "pull-";
 /// Only the owner may read images: they may contain secrets.
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -43,7 +46,7 @@ pub enum ContentError {
         /// The announced digest.
         expected: Digest,
         /// The actual digest.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// The limit of all images would be exceeded.
     #[error(
@@ -135,16 +138,17 @@ pub struct Usage {
 }
 
 impl Content {
-    /// Opens the store in a directory, which is created if missing. Unfinished uploads are removed.
+    /// Opens the store in a directory, which is created if missing. Unfinished uploads without a name are removed.
     pub fn open(directory: &Path, limits: Limits) -> Result<Self, ContentError> {
         let (blobs, uploads) = (directory.join("blobs"), directory.join("uploads"));
-        if let Err(error) = fs::remove_dir_all(&uploads)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error.into());
-        }
         for path in [&blobs, &uploads] {
             DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
+        }
+        for entry in fs::read_dir(&uploads)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                fs::remove_file(entry.path())?;
+            }
         }
         File::open(directory)?.sync_all()?;
         let used = Mutex::new(count(&blobs)?);
@@ -184,11 +188,11 @@ impl Content {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let found = Digest::of(&bytes);
+        let found = Digest::with(digest.algorithm(), &bytes);
         if found == *digest {
             Ok(Some(bytes))
         } else {
-            Err(ContentError::Digest { expected: *digest, found })
+            Err(ContentError::Digest { expected: *digest, found: Box::new(found) })
         }
     }
 
@@ -201,16 +205,60 @@ impl Content {
         Ok(digest)
     }
 
-    /// Begins an upload.
+    /// Begins an upload, which is removed with its end.
     pub fn begin(&self) -> Result<Upload, ContentError> {
-        {
-            let mut used = self.lock();
-            if used.uploads >= MAX_UPLOADS {
-                return Err(ContentError::Busy);
-            }
-            used.uploads += 1;
-        }
+        self.count_upload()?;
         Upload::new(self.clone())
+    }
+
+    /// Goes on with the upload of this name, or begins it. Its bytes stay until it is finished or discarded. The name
+    /// must not begin with a dot, and only one may have it at a time.
+    pub fn resume(&self, name: &str) -> Result<Upload, ContentError> {
+        self.count_upload()?;
+        Upload::named(self.clone(), self.upload_path(name))
+    }
+
+    fn count_upload(&self) -> Result<(), ContentError> {
+        let mut used = self.lock();
+        if used.uploads >= MAX_UPLOADS {
+            return Err(ContentError::Busy);
+        }
+        used.uploads += 1;
+        Ok(())
+    }
+
+    /// The names of what lies beside the unfinished uploads that begin like this, those included.
+    pub fn uploads_named(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.shared.uploads)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.starts_with(prefix) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The path of something of this name beside the unfinished uploads.
+    pub fn upload_path(&self, name: &str) -> PathBuf {
+        self.shared.uploads.join(name)
+    }
+
+    /// Removes what has this name there. Only what is left then needs attention, and it is told.
+    pub fn remove_upload(&self, name: &str) {
+        remove_if_there(&self.upload_path(name));
+    }
+
+    /// Removes uploads with such a name that have not grown for this long.
+    pub fn sweep_uploads(&self, prefix: &str, age: Duration) -> io::Result<()> {
+        for name in self.uploads_named(prefix)? {
+            let path = self.upload_path(&name);
+            // It may have been finished just now.
+            if fs::metadata(&path).and_then(|metadata| idle(&metadata)).is_ok_and(|idle| idle >= age) {
+                remove_if_there(&path);
+            }
+        }
+        Ok(())
     }
 
     /// Bytes of everything stored, and the limit.
@@ -301,8 +349,18 @@ fn count(blobs: &Path) -> io::Result<Used> {
     Ok(used)
 }
 
+/// Removes a file. Failing to is told, as it takes room.
+fn remove_if_there(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished upload");
+        }
+        _ => {}
+    }
+}
+
 fn digest_of_name(name: &std::ffi::OsStr) -> Option<Digest> {
-    format!("sha256:{}", name.to_str()?).parse().ok()
+    Digest::from_hex(name.to_str()?).ok()
 }
 
 /// A time in the future means that the clock was set back: it counts as now.

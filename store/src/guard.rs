@@ -12,7 +12,7 @@
 //!
 //! What fails, and what happens then:
 //!
-//! * Killed while copying: the incomplete copy has another name, and is never used.
+//! * Killed while copying, or the power fails: the incomplete copy has another name, and is never used.
 //! * Killed while opening: the copy is the state before; it is kept and used again.
 //! * Killed while the copy is put back: putting back is completed at the next opening.
 //! * No disk space for the copy: a warning, and the store is opened without one.
@@ -27,7 +27,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
-use super::durable::{sync_names, sync_with_name};
+use super::durable::{sync_below, sync_names, sync_with_name};
 
 /// The file next to the database with the number of durable batches.
 const MARK_FILE: &str = "mark";
@@ -112,7 +112,10 @@ impl Backup {
             return Ok(());
         }
         let part = sibling(&self.directory, "part");
-        let copied = copy_directory(&self.directory, &part).and_then(|()| fs::rename(&part, &self.copy));
+        // Synced before it has its name: a copy that a power failure cut off must not be taken for whole later.
+        let copied = copy_directory(&self.directory, &part)
+            .and_then(|()| sync_below(&part))
+            .and_then(|()| fs::rename(&part, &self.copy));
         if copied.is_err() {
             let _ = fs::remove_dir_all(&part);
         }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared};
 
-type Flight<T> = Shared<LocalBoxFuture<'static, T>>;
+pub(super) type Flight<T> = Shared<LocalBoxFuture<'static, T>>;
 
 /// Pending work by name.
 pub(super) struct Flights<T: Clone> {
@@ -43,6 +43,11 @@ impl<T: Clone + 'static> Flights<T> {
         self.flying.borrow_mut().insert(name, flight.clone());
         tokio::task::spawn_local(flight.clone());
         flight
+    }
+
+    /// The pending work with this name, if there is any.
+    pub(super) fn joined(&self, name: &str) -> Option<Flight<T>> {
+        self.flying.borrow().get(name).cloned()
     }
 
     /// Whether work with this name is pending.

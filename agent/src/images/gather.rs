@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use berth_images::manifest::{Config, Descriptor, ImageManifest, MAX_DOCUMENT_BYT
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
-use super::layers::{LayerName, Unpacked, chain_of};
+use super::layers::{LayerName, Unpacked, chain_of, spool_name};
 use super::modes::{Job, Unpacker};
 use super::spool::{Spool, Transfer, not_fetched};
+use super::turns::Turn;
 use super::{Failure, Image, Images, LAYERS_AT_ONCE};
 
 /// How long a manifest or configuration may take, including the wait for an edge that has it.
@@ -51,6 +52,15 @@ struct Layer {
     diff: Digest,
     /// The chain id of it and all layers below it.
     chain: Digest,
+}
+
+/// What a layer is unpacked to.
+struct Place<'a> {
+    name: &'a LayerName,
+    /// The layers that it is unpacked onto.
+    below: &'a [PathBuf],
+    /// The turn at its spool file.
+    turn: &'a Turn,
 }
 
 /// A manifest with its configuration.
@@ -116,8 +126,11 @@ impl Images {
             // The topmost layer comes first.
             below.insert(0, whole.files);
         }
-        for layer in &plan.layers {
-            self.layers.drop_spool(&layer.blob.digest, &layer.diff)?;
+        for Layer { blob, diff, .. } in &plan.layers {
+            // Another image may be unpacking it onto other layers.
+            if !self.turns.are_wanted(&spool_name(&blob.digest, diff)) {
+                self.layers.drop_spool(&blob.digest, diff)?;
+            }
         }
         Ok(Rc::new(describe(below, plan.config)))
     }
@@ -213,23 +226,29 @@ impl Images {
             .ok()
             .and_then(Result::ok)
             .ok_or_else(|| Failure::permanent(format!("{digest} did not come whole")))?;
-        let found = Digest::of(&bytes);
-        if found != *digest {
-            return Err(Failure::permanent(format!("{digest} is damaged: its digest is {found}")));
+        if !digest.fits(&bytes) {
+            return Err(Failure::permanent(format!("{digest} is damaged: its content has another digest")));
         }
         self.counts.fetched_bytes.add(bytes.len() as u64);
         self.documents.write(digest, &bytes)?;
         Ok(bytes)
     }
 
-    /// Fetches and unpacks a layer, shared with concurrent callers: alone, or onto the layers below it.
+    /// Fetches and unpacks a layer, shared with concurrent callers: alone, or onto the layers below it. Of another
+    /// image's attempt only the success is shared: it may have failed for what that image says of the layer.
     async fn layer(
         self: &Rc<Self>,
         layer: Layer,
         name: LayerName,
         below: Vec<PathBuf>,
     ) -> Result<Unpacked, Failure> {
-        let (images, key) = (Rc::clone(self), name.as_str().to_owned());
+        let key = name.as_str().to_owned();
+        while let Some(others) = self.unpacking.joined(&key) {
+            if let Ok(unpacked) = others.await {
+                return Ok(unpacked);
+            }
+        }
+        let images = Rc::clone(self);
         self.unpacking.join(key, || Box::pin(images.fetch_layer(layer, name, below))).await
     }
 
@@ -260,31 +279,29 @@ impl Images {
         below: &[PathBuf],
         done: &Cell<u64>,
     ) -> Result<Unpacked, Failure> {
+        // Before the room, which whoever has the turn needs.
+        let turn = self.turns.take(spool_name(&layer.blob.digest, &layer.diff)).await;
         // Never closed.
         let _room = self.room.acquire().await;
         if self.is_full() {
             self.make_room(self.marks.low).await;
         }
-        let result = self.attempt(layer, name, below, done).await;
+        let target = Place { name, below, turn: &turn };
+        let result = self.attempt(layer, &target, done).await;
         // What the attempt had unpacked is gone by now: the disk need not be full any more.
         let full = result.as_ref().is_err_and(|failure| failure.full || self.is_full());
         if full && self.make_room(self.marks.low).await {
-            return self.attempt(layer, name, below, done).await;
+            return self.attempt(layer, &target, done).await;
         }
         result
     }
 
     /// One attempt. If it fails, only the fetched bytes stay on disk.
-    async fn attempt(
-        &self,
-        layer: &Layer,
-        name: &LayerName,
-        below: &[PathBuf],
-        done: &Cell<u64>,
-    ) -> Result<Unpacked, Failure> {
-        let result = self.try_fetch_and_unpack(layer, name, below, done).await;
+    async fn attempt(&self, layer: &Layer, place: &Place<'_>, done: &Cell<u64>) -> Result<Unpacked, Failure> {
+        let partial = self.layers.begin(place.name).await?;
+        let result = self.try_fetch_and_unpack(layer, place, &partial, done).await;
         if result.is_err() {
-            self.layers.give_up(name).await;
+            self.layers.give_up(&partial).await;
         }
         result
     }
@@ -292,20 +309,19 @@ impl Images {
     async fn try_fetch_and_unpack(
         &self,
         layer: &Layer,
-        name: &LayerName,
-        below: &[PathBuf],
+        place: &Place<'_>,
+        partial: &Path,
         done: &Cell<u64>,
     ) -> Result<Unpacked, Failure> {
         let Layer { blob, diff, .. } = layer;
-        let target = self.layers.begin(name).await?;
         let mut spool = Spool::open(self.layers.spool_of(&blob.digest, diff), blob.size)?;
         let job = Job {
-            target: &target,
+            target: partial,
             blob: spool.path(),
             digest: blob.digest,
             length: blob.size,
             diff: *diff,
-            parents: below,
+            parents: place.below,
         };
         let mut unpacker = Unpacker::start(&job)?;
         let transfer = Transfer { sources: &self.sources, blob, fetched: &self.counts.fetched_bytes, done };
@@ -326,10 +342,10 @@ impl Images {
                 return Err(Failure::permanent(format!("layer {}: {failure}", blob.digest)));
             }
         };
-        let unpacked = self.layers.keep(name, summary)?;
+        let unpacked = self.layers.keep(partial, place.name, summary)?;
         self.counts.layers.count();
-        if below.is_empty() && unpacked.summary.needs_parents {
-            // The compressed bytes are needed again if it has to be unpacked onto its parents.
+        // The compressed bytes are needed again if it has to be unpacked onto its parents, or by those who wait.
+        if place.below.is_empty() && unpacked.summary.needs_parents || place.turn.is_awaited() {
             return Ok(unpacked);
         }
         spool.remove()?;

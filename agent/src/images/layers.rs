@@ -3,14 +3,19 @@
 //! ```text
 //! STATE/layers/DIFF           a layer by the digest of its archive: fs/ and summary.json
 //! STATE/layers/chain-CHAIN    one that depends on the layers below it, unpacked onto them, by its chain id
-//! STATE/layers/*.partial      one that is being unpacked
+//! STATE/layers/*.partial      one that is being unpacked, in a directory that no other attempt uses
 //! STATE/layers/removed-*      one that is being removed
 //! STATE/images/spool/BLOB.DIFF  the compressed bytes of one that is being fetched
 //! ```
 //!
-//! A directory's modification time is the time of its layer's last use.
+//! `summary.json` is the proof that a layer is whole: it names the layer, and is written last. It counts for other boots
+//! of the machine only once it was written again after all files were synced. A directory's modification time is the
+//! time of its layer's last use.
+//!
+//! What an earlier agent left is renamed when the layers are opened, before anything can begin: what is deleted later
+//! are only those names, which nothing else uses.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +33,8 @@ const PARTIAL: &str = ".partial";
 const REMOVED: &str = "removed-";
 const SUMMARY: &str = "summary.json";
 const NOTE_PARTIAL: &str = "summary.new";
+/// Longest name of a file on Linux, in bytes.
+const MAX_NAME_BYTES: usize = 255;
 /// The layer's files, in its directory.
 const FILES: &str = "fs";
 
@@ -51,6 +58,12 @@ impl LayerName {
     }
 }
 
+/// The name of a spool file. Two long digests would make it longer than a file's name may be: then they are hashed.
+pub(super) fn spool_name(blob: &Digest, diff: &Digest) -> String {
+    let name = format!("{}.{}", blob.hex(), diff.hex());
+    if name.len() <= MAX_NAME_BYTES { name } else { Digest::of(name.as_bytes()).hex() }
+}
+
 /// The chain id of a layer on top of others, as the OCI image specification defines it.
 pub(super) fn chain_of(below: Option<&Digest>, diff: &Digest) -> Digest {
     below.map_or(*diff, |below| Digest::of(format!("{below} {diff}").as_bytes()))
@@ -59,6 +72,9 @@ pub(super) fn chain_of(below: Option<&Digest>, diff: &Digest) -> Digest {
 /// The metadata file of a layer.
 #[derive(Serialize, Deserialize)]
 struct Note {
+    /// The name of the layer. Notes of earlier versions have none.
+    #[serde(default)]
+    layer: Option<String>,
     #[serde(flatten)]
     summary: Summary,
     /// The boot id of the machine, set while the layer's files may not be synced to disk: after a crash of the machine
@@ -79,8 +95,8 @@ fn write_note(directory: &Path, note: &Note) -> io::Result<()> {
 }
 
 /// Like `sync`, on a blocking thread. A layer that was removed meanwhile is no error.
-fn sync_later(directory: PathBuf, summary: Summary) {
-    tokio::task::spawn_blocking(move || match sync(&directory, summary) {
+fn sync_later(directory: PathBuf, note: Note) {
+    tokio::task::spawn_blocking(move || match sync(&directory, note) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(layer = %directory.display(), %error, "a layer may have to be fetched again after a crash");
         }
@@ -89,9 +105,9 @@ fn sync_later(directory: PathBuf, summary: Summary) {
 }
 
 /// Syncs a layer's files and its directory entry to disk, and notes that.
-fn sync(directory: &Path, summary: Summary) -> io::Result<()> {
+fn sync(directory: &Path, note: Note) -> io::Result<()> {
     nix::unistd::syncfs(File::open(directory)?)?;
-    write_note(directory, &Note { summary, unsynced_in: None })?;
+    write_note(directory, &Note { unsynced_in: None, ..note })?;
     File::open(directory)?.sync_all()
 }
 
@@ -113,25 +129,76 @@ pub(super) struct Unpacked {
 pub(super) struct Layers {
     directory: PathBuf,
     spool: PathBuf,
-    /// How many layers were renamed for removal, for unique names.
-    removed: Cell<u64>,
+    /// Part of the names that this agent makes, which no earlier one has used.
+    run: String,
+    /// How many such names were made.
+    names: Cell<u64>,
+    /// What an earlier agent left, to be deleted.
+    leftovers: RefCell<Vec<PathBuf>>,
     /// The boot id of the machine.
     boot: String,
 }
 
 impl Layers {
-    /// Opens those in a node's state directory.
+    /// Opens those in a node's state directory. Afterwards nothing has a name there that an attempt to come may use.
     pub(super) fn open(state: &Path) -> io::Result<Self> {
-        let layers = Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut layers = Self {
             directory: state.join("layers"),
             spool: state.join("images/spool"),
-            removed: Cell::new(0),
+            run: format!("{:x}-{:x}", since.as_nanos(), std::process::id()),
+            names: Cell::new(0),
+            leftovers: RefCell::default(),
             boot: this_boot()?,
         };
         make_private_dir(&layers.directory)?;
         make_private_dir(&layers.spool)?;
         // Mounts of containers show resolved paths.
-        Ok(Self { directory: layers.directory.canonicalize()?, ..layers })
+        layers.directory = layers.directory.canonicalize()?;
+        layers.set_leftovers_aside()?;
+        layers.drop_unpacked_spools()?;
+        Ok(layers)
+    }
+
+    /// Renames what an earlier agent was unpacking: its unpacking process may still be writing there.
+    fn set_leftovers_aside(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with(PARTIAL) {
+                let trash = self.trash();
+                fs::rename(&path, &trash)?;
+                self.leftovers.borrow_mut().push(trash);
+            } else if name.starts_with(REMOVED) {
+                self.leftovers.borrow_mut().push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the spool files of layers that are unpacked. Others are resumed.
+    fn drop_unpacked_spools(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.spool)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let diff = name.split_once('.').and_then(|(_, diff)| Digest::from_hex(diff).ok());
+            let unpacked = diff.and_then(|diff| self.get(&LayerName::alone(&diff)));
+            if unpacked.is_some_and(|layer| !layer.summary.needs_parents) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A name that nothing has had.
+    fn unique(&self) -> String {
+        let count = self.names.get();
+        self.names.set(count + 1);
+        format!("{}-{count}", self.run)
+    }
+
+    fn trash(&self) -> PathBuf {
+        self.directory.join(format!("{REMOVED}{}", self.unique()))
     }
 
     /// A completely unpacked layer.
@@ -141,37 +208,36 @@ impl Layers {
         Some(Unpacked { files: directory.join(FILES), summary })
     }
 
-    /// The note of a complete layer.
+    /// The note that proves that the layer in this directory is whole.
     fn note(&self, directory: &Path) -> Option<Note> {
         let note: Note = serde_json::from_slice(&fs::read(directory.join(SUMMARY)).ok()?).ok()?;
-        note.unsynced_in.as_ref().is_none_or(|boot| *boot == self.boot).then_some(note)
+        let its_own = note.layer.as_ref().is_none_or(|layer| directory.ends_with(layer));
+        let lasts = note.unsynced_in.as_ref().is_none_or(|boot| *boot == self.boot);
+        (its_own && lasts && directory.join(FILES).is_dir()).then_some(note)
     }
 
-    /// Prepares the unpacking of a layer: removes what earlier attempts left, and returns the target directory.
+    /// Prepares the unpacking of a layer, and returns the directory to make, which is this attempt's own.
     pub(super) async fn begin(&self, name: &LayerName) -> Result<PathBuf, Failure> {
-        let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
-        wipe(&partial).await?;
         // A directory without a valid note is useless and would block the rename in `keep`.
         self.remove(name).await?;
-        Ok(partial)
+        Ok(self.directory.join(format!("{}.{}{PARTIAL}", name.0, self.unique())))
     }
 
     /// Moves an unpacked layer to its final name. It can be used at once; it is synced to disk in the background.
-    pub(super) fn keep(&self, name: &LayerName, summary: Summary) -> io::Result<Unpacked> {
-        let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
-        fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        let note = Note { summary, unsynced_in: Some(self.boot.clone()) };
-        write_note(&partial, &note)?;
+    pub(super) fn keep(&self, partial: &Path, name: &LayerName, summary: Summary) -> io::Result<Unpacked> {
+        fs::set_permissions(partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        let note = Note { layer: Some(name.0.clone()), summary, unsynced_in: Some(self.boot.clone()) };
+        write_note(partial, &note)?;
         let directory = self.path(name);
-        fs::rename(&partial, &directory)?;
-        sync_later(directory.clone(), note.summary.clone());
-        Ok(Unpacked { files: directory.join(FILES), summary: note.summary })
+        fs::rename(partial, &directory)?;
+        let unpacked = Unpacked { files: directory.join(FILES), summary: note.summary.clone() };
+        sync_later(directory, note);
+        Ok(unpacked)
     }
 
     /// Removes the files of a failed attempt.
-    pub(super) async fn give_up(&self, name: &LayerName) {
-        let partial = self.directory.join(format!("{}{PARTIAL}", name.0));
-        if let Err(error) = wipe(&partial).await {
+    pub(super) async fn give_up(&self, partial: &Path) {
+        if let Err(error) = wipe(partial).await {
             tracing::warn!(directory = %partial.display(), %error, "cannot remove a partly unpacked layer");
         }
     }
@@ -187,10 +253,7 @@ impl Layers {
     /// Renames a layer for removal, atomically; the caller deletes the returned directory. `None` if there is no such
     /// layer.
     pub(super) fn set_aside(&self, name: &LayerName) -> io::Result<Option<PathBuf>> {
-        // Numbered, because an earlier one of the same name may not be deleted yet.
-        let count = self.removed.get();
-        self.removed.set(count + 1);
-        let trash = self.directory.join(format!("{REMOVED}{}-{count}-{}", std::process::id(), name.0));
+        let trash = self.trash();
         match fs::rename(self.path(name), &trash) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(|()| Some(trash)),
@@ -229,39 +292,31 @@ impl Layers {
 
     /// The spool file of a layer's compressed bytes.
     pub(super) fn spool_of(&self, blob: &Digest, diff: &Digest) -> PathBuf {
-        self.spool.join(format!("{}.{}", blob.hex(), diff.hex()))
+        self.spool.join(spool_name(blob, diff))
     }
 
-    /// Removes what a killed agent left behind, except for spool files that can be resumed. Must run before this agent
-    /// uses any of it.
+    /// Deletes what an earlier agent left, and completes the syncing of its layers.
     pub(super) async fn tidy(&self) -> Result<(), Failure> {
         for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(PARTIAL) || name.starts_with(REMOVED) {
-                wipe(&entry.path()).await?;
-            } else if let Some(Note { summary, unsynced_in: Some(_) }) = self.note(&entry.path()) {
-                sync_later(entry.path(), summary);
+            let path = entry?.path();
+            if let Some(note) = self.note(&path).filter(|note| note.unsynced_in.is_some()) {
+                sync_later(path, note);
             }
         }
-        for entry in fs::read_dir(&self.spool)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let diff =
-                name.split_once('.').and_then(|(_, diff)| format!("sha256:{diff}").parse::<Digest>().ok());
-            let come = diff.and_then(|diff| self.get(&LayerName::alone(&diff)));
-            if come.is_some_and(|layer| !layer.summary.needs_parents) {
-                fs::remove_file(entry.path())?;
+        for leftover in self.leftovers.take() {
+            if let Err(error) = wipe(&leftover).await {
+                tracing::warn!(directory = %leftover.display(), %error, "cannot remove what an earlier agent left");
             }
         }
         Ok(())
     }
 
-    /// Removes spool files that have not grown for this long.
-    pub(super) fn drop_old_spools(&self, age: Duration) -> io::Result<()> {
+    /// Removes spool files that have not grown for this long, and that are not used.
+    pub(super) fn drop_old_spools(&self, age: Duration, used: impl Fn(&str) -> bool) -> io::Result<()> {
         for entry in fs::read_dir(&self.spool)? {
             let entry = entry?;
-            if entry.metadata()?.modified()?.elapsed().is_ok_and(|idle| idle >= age) {
+            let old = entry.metadata()?.modified()?.elapsed().is_ok_and(|idle| idle >= age);
+            if old && !used(&entry.file_name().to_string_lossy()) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -287,52 +342,4 @@ impl Layers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_layer_that_was_not_synced_before_a_crash_of_the_machine_counts_as_missing() {
-        let dir = tempfile::tempdir().unwrap();
-        make_private_dir(&dir.path().join("images")).unwrap();
-        let mut layers = Layers::open(dir.path()).unwrap();
-        let name = LayerName::alone(&Digest::of(b"a"));
-        let directory = layers.path(&name);
-        fs::create_dir_all(&directory).unwrap();
-        let unsynced_in = Some(layers.boot.clone());
-        write_note(&directory, &Note { summary: Summary::default(), unsynced_in }).unwrap();
-        assert!(layers.get(&name).is_some());
-        layers.boot = "another".to_owned();
-        assert!(layers.get(&name).is_none());
-        sync(&directory, Summary::default()).unwrap();
-        assert!(layers.get(&name).is_some());
-    }
-
-    #[test]
-    fn chain_ids_are_those_of_the_image_specification() {
-        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
-        assert_eq!(chain_of(None, &a), a);
-        assert_eq!(chain_of(Some(&a), &b), Digest::of(format!("{a} {b}").as_bytes()));
-    }
-
-    #[tokio::test]
-    async fn only_complete_layers_are_listed_the_least_recently_used_first() {
-        let dir = tempfile::tempdir().unwrap();
-        make_private_dir(&dir.path().join("images")).unwrap();
-        let layers = Layers::open(dir.path()).unwrap();
-        let names: Vec<LayerName> =
-            [&b"a"[..], b"b"].iter().map(|of| LayerName::alone(&Digest::of(of))).collect();
-        for (age, name) in [(10, &names[0]), (20, &names[1])] {
-            let partial = layers.directory.join(format!("{}{PARTIAL}", name.as_str()));
-            fs::create_dir_all(partial.join(FILES)).unwrap();
-            assert_eq!(layers.get(name), None);
-            layers.keep(name, Summary::default()).unwrap();
-            let used = SystemTime::now() - Duration::from_secs(age);
-            File::open(layers.path(name)).unwrap().set_modified(used).unwrap();
-        }
-        assert_eq!(layers.by_last_use().unwrap(), [names[1].clone(), names[0].clone()]);
-        let files = layers.get(&names[1]).unwrap().files;
-        assert_eq!(layers.name_of(&files), Some(names[1].clone()));
-        layers.touch(&[files]);
-        assert_eq!(layers.by_last_use().unwrap(), [names[0].clone(), names[1].clone()]);
-    }
-}
+mod tests;

@@ -14,7 +14,9 @@
 //!   backoff.
 //! * The disk is full: unused layers are evicted and the layer is tried once more; then the image fails.
 //! * The unpacking process fails or is killed: the image fails, and the layer's bytes are fetched anew.
-//! * The agent is killed: partly unpacked layers are removed at the next start, spool files are resumed.
+//! * The agent is killed: what it was unpacking is renamed at the next start before anything begins, and then deleted;
+//!   spool files are resumed.
+//! * Another image with the same layer fails: each tries by itself, one after the other.
 //! * The machine crashes: layers that were not synced to disk count as missing and are fetched again.
 //!
 //! `sources` fetches blobs, `documents` and `layers` are on disk, `spool` is a layer being fetched, `gather` assembles
@@ -28,6 +30,7 @@ mod modes;
 mod reclaim;
 pub(crate) mod sources;
 mod spool;
+mod turns;
 mod wanted;
 
 use std::cell::{Cell, RefCell};
@@ -48,6 +51,7 @@ use self::gather::Progress;
 use self::layers::{LayerName, Layers, Unpacked};
 pub use self::reclaim::WaterMarks;
 use self::sources::Sources;
+use self::turns::Turns;
 use self::wanted::WantedImages;
 use crate::launch::LaunchError;
 
@@ -137,6 +141,8 @@ pub struct Images {
     progress: RefCell<HashMap<Digest, Rc<Progress>>>,
     /// Layers that are being fetched and unpacked, by the name of their directory.
     unpacking: Flights<Result<Unpacked, Failure>>,
+    /// Who uses which spool file.
+    turns: Turns,
     /// Fetched bytes of each blob in progress.
     done: RefCell<HashMap<Digest, Rc<Cell<u64>>>>,
     room: Semaphore,
@@ -161,6 +167,7 @@ impl Images {
             images: Flights::default(),
             progress: RefCell::default(),
             unpacking: Flights::default(),
+            turns: Turns::default(),
             done: RefCell::default(),
             room: Semaphore::new(LAYERS_AT_ONCE),
             wanted: WantedImages::default(),

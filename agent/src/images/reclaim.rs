@@ -36,7 +36,7 @@ impl Images {
             if self.is_full() {
                 self.make_room(self.marks.low).await;
             }
-            if let Err(error) = self.layers.drop_old_spools(OLD_SPOOL) {
+            if let Err(error) = self.layers.drop_old_spools(OLD_SPOOL, |name| self.turns.are_wanted(name)) {
                 tracing::warn!(%error, "cannot remove old spool files");
             }
             let _ = tokio::time::timeout(CHECK_EVERY, self.look.notified()).await;

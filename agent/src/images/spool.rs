@@ -55,7 +55,10 @@ impl Spool {
 
     /// Removes it, once it is unpacked or found to be damaged.
     pub(super) fn remove(self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     async fn append(&mut self, bytes: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {

@@ -24,8 +24,10 @@ const PROGRAM_VARIABLE: &str = "BERTH_DOCKER_BIN";
 const PROGRAMS: [&str; 3] = ["docker", "podman", "buildah"];
 /// The names of Dockerfiles in a directory; the first that exists is used.
 const DOCKERFILES: [&str; 2] = ["Dockerfile", "Containerfile"];
-/// How long a program may take to print its version.
-const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a program may take to print its version, and to tell whether it works: it may have to wake up first.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most characters of what a program says that does not work.
+const MAX_FAULT_CHARS: usize = 300;
 /// How long a builder may take to end after SIGTERM, and how often it is polled.
 const END_GRACE: Duration = Duration::from_secs(5);
 const END_INTERVAL: Duration = Duration::from_millis(20);
@@ -81,21 +83,50 @@ impl Builder {
     pub(crate) async fn find() -> Result<Self> {
         if let Some(named) = env::var_os(PROGRAM_VARIABLE).filter(|named| !named.is_empty()) {
             let program = PathBuf::from(named);
-            let kind = kind_of(&program).await;
-            let kind = kind.with_context(|| format!("{PROGRAM_VARIABLE} names {}", program.display()))?;
-            return Ok(Self { program, kind });
+            let named = || format!("{PROGRAM_VARIABLE} names {}", program.display());
+            return Self::working(program.clone()).await.with_context(named);
         }
-        let mut faults = String::new();
-        for program in PROGRAMS.iter().filter_map(|name| on_path(name)) {
-            match kind_of(&program).await {
-                Ok(kind) => return Ok(Self { program, kind }),
-                Err(error) => faults.push_str(&format!("; {error:#}")),
+        Self::find_on(&env::var_os("PATH").unwrap_or_default()).await
+    }
+
+    /// The first that works in these directories.
+    async fn find_on(path: &OsStr) -> Result<Self> {
+        let mut others = Vec::new();
+        for name in PROGRAMS {
+            let Some(program) = on_path(name, path) else {
+                others.push(format!("{name} is not installed"));
+                continue;
+            };
+            match Self::working(program).await {
+                Ok(builder) => {
+                    builder.note_others(&others);
+                    return Ok(builder);
+                }
+                Err(error) => others.push(format!("{error:#}")),
             }
         }
         bail!(
-            "building an image from a Dockerfile needs docker, podman or buildah, and none of them works here: install \
-             one, or name one with {PROGRAM_VARIABLE}{faults}"
+            "building an image from a Dockerfile needs docker, podman or buildah, and none of them works here ({}): \
+             install one, start its daemon, or name one with {PROGRAM_VARIABLE}",
+            others.join("; ")
         )
+    }
+
+    /// This program, if it can build now: a client of a daemon that does not run cannot.
+    async fn working(program: PathBuf) -> Result<Self> {
+        let kind = kind_of(&program).await?;
+        answer(&program, &["info"]).await?;
+        Ok(Self { program, kind })
+    }
+
+    /// Says why it is not one of those that come first, where they are there.
+    fn note_others(&self, others: &[String]) {
+        for other in others.iter().filter(|other| !other.ends_with(" is not installed")) {
+            crate::output::note!(
+                "{other}; building with {} ({PROGRAM_VARIABLE} names another)",
+                self.program.display()
+            );
+        }
     }
 
     /// Builds an image and reads it in. The builder's output goes to standard error.
@@ -140,28 +171,38 @@ impl Builder {
     }
 }
 
-/// Finds a program in PATH.
-fn on_path(name: &str) -> Option<PathBuf> {
+/// Finds a program in the directories of a PATH.
+fn on_path(name: &str, path: &OsStr) -> Option<PathBuf> {
     let executable = |file: &PathBuf| {
         file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
-    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(executable)
+    env::split_paths(path).map(|directory| directory.join(name)).find(executable)
 }
 
 /// Finds out which builder a program is: `docker` may be podman by another name.
 async fn kind_of(program: &Path) -> Result<Kind> {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
-    let said = tokio::time::timeout(VERSION_TIMEOUT, command.output()).await;
-    let unusable = || format!("{} cannot be used", program.display());
-    let said = said.with_context(unusable)?.with_context(unusable)?;
-    ensure!(said.status.success(), "{}: it does not say its version ({})", unusable(), said.status);
-    let said = String::from_utf8_lossy(&said.stdout).to_lowercase();
+    let said = answer(program, &["--version"]).await?.to_lowercase();
     Ok(match said.split_whitespace().next() {
         Some("podman") => Kind::Podman,
         Some("buildah") => Kind::Buildah,
         _ => Kind::Docker,
     })
+}
+
+/// What a program prints, if it succeeds; else the last it says of why not.
+async fn answer(program: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let said = tokio::time::timeout(ANSWER_TIMEOUT, command.output()).await;
+    let unusable = || format!("{} does not work", program.display());
+    let said = said.with_context(unusable)?.with_context(unusable)?;
+    if said.status.success() {
+        return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
+    }
+    let fault = String::from_utf8_lossy(&said.stderr);
+    let fault = fault.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let fault: String = fault.chars().filter(|c| !c.is_control()).take(MAX_FAULT_CHARS).collect();
+    bail!("{}: `{}` ends with {}: {fault}", unusable(), args.join(" "), said.status)
 }
 
 /// A running builder. Dropped, it gets SIGTERM and is waited for: it may be writing where we remove files next.
@@ -230,7 +271,28 @@ mod tests {
             assert_eq!(kind_of(&program).await.unwrap(), kind, "{said}");
         }
         let broken = script(dir.path(), "exit 3");
-        assert!(kind_of(&broken).await.unwrap_err().to_string().contains("cannot be used"));
+        assert!(kind_of(&broken).await.unwrap_err().to_string().contains("does not work"));
+    }
+
+    #[tokio::test]
+    async fn a_client_without_its_daemon_does_not_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = "[ \"$1\" = --version ] && echo 'Docker version 28.0.1' && exit 0\n\
+            printf 'Client:\\n\\nERROR: Cannot connect to the \\033[31mDocker daemon\\n' >&2; exit 1";
+        let error = format!("{:#}", Builder::working(script(dir.path(), client)).await.unwrap_err());
+        assert!(error.contains("`info` ends with exit status: 1: ERROR: Cannot connect"), "{error}");
+        assert!(!error.contains('\x1b'), "{error}");
+        let path = dir.path().as_os_str();
+        fs::rename(dir.path().join("builder"), dir.path().join("docker")).unwrap();
+        let error = Builder::find_on(path).await.unwrap_err().to_string();
+        for part in
+            ["Cannot connect", "podman is not installed", "buildah is not installed", PROGRAM_VARIABLE]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+        fs::rename(script(dir.path(), "echo podman version 5"), dir.path().join("podman")).unwrap();
+        let found = Builder::find_on(path).await.unwrap();
+        assert_eq!((found.kind, found.program), (Kind::Podman, dir.path().join("podman")));
     }
 
     #[tokio::test]

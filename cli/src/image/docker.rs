@@ -20,9 +20,11 @@ use crate::stop::Stop;
 
 /// The list of an archive's images.
 const LIST: &str = "manifest.json";
-/// Magic bytes of compressed layers: gzip (deflate) and zstd.
+/// Magic bytes of compressed layers: gzip (deflate), zstd and xz; and the kind of the last, which OCI does not name.
 const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const XZ_MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
+const XZ_KIND: &str = "application/vnd.oci.image.layer.v1.tar+xz";
 
 /// One image of the list.
 #[derive(Debug, Deserialize)]
@@ -121,13 +123,16 @@ fn convert(files: &Files, saved: &Saved, stop: &Stop) -> Result<Image> {
 
 /// A layer as it is if it is compressed, and else compressed.
 fn layer(part: &Part, diff_id: &Digest, staging: &Staging) -> Result<Descriptor> {
-    let head = part.read_at(0, ZSTD_MAGIC.len())?;
+    let head = part.read_at(0, XZ_MAGIC.len())?;
     let mut from = part.open()?;
     if head.starts_with(&GZIP_MAGIC) {
         return as_it_is(&mut from, MediaType::ImageLayerGzip, staging);
     }
     if head.starts_with(&ZSTD_MAGIC) {
         return as_it_is(&mut from, MediaType::ImageLayerZstd, staging);
+    }
+    if head == XZ_MAGIC {
+        return as_it_is(&mut from, MediaType::Other(XZ_KIND.to_owned()), staging);
     }
     let mut hashed = Hashed::new(gzip(staging.blob()?));
     io::copy(&mut from, &mut hashed)?;

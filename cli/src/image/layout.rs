@@ -32,8 +32,8 @@ pub(crate) fn is_layout(directory: &Path) -> bool {
 }
 
 /// The name of a blob's file in a layout.
-pub(crate) fn blob_name(hex: &str) -> String {
-    format!("{BLOBS}/{hex}")
+pub(crate) fn blob_name(digest: &berth_common::image::Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
 /// A layout under construction. Dropped, it is removed.

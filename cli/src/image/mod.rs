@@ -3,6 +3,7 @@
 
 mod archive;
 pub(crate) mod build;
+pub(crate) mod check;
 pub(crate) mod docker;
 pub(crate) mod elf;
 pub(crate) mod files;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail, ensure};
 use berth_common::image::{Architecture, Digest};
 use berth_images::manifest::{
-    Config, Descriptor, ImageManifest, Index, MANIFEST_TYPES, Manifest, OCI_INDEX, Platform,
+    Config, Descriptor, ImageManifest, Index, MANIFEST_TYPES, Manifest, ManifestError, OCI_INDEX, Platform,
 };
 use serde_json::{Value, json};
 
@@ -36,6 +36,8 @@ pub(crate) struct Contents {
     /// Configurations and layers.
     pub(crate) blobs: BTreeMap<Digest, Part>,
     pub(crate) architectures: BTreeSet<Architecture>,
+    /// Which of them are layers of file systems.
+    pub(crate) layers: BTreeSet<Digest>,
     /// Whether there are layers that are not compressed.
     pub(crate) bare_layers: bool,
     /// What was left out.
@@ -121,8 +123,11 @@ impl Reader<'_> {
     fn tree(&mut self, of: &Descriptor, depth: usize) -> Result<()> {
         ensure!(depth > 0, "the indexes are nested more than {MAX_DEPTH} deep");
         let bytes = self.part(of)?.document()?;
-        let found = Digest::of(&bytes);
-        ensure!(found == of.digest, "the manifest {} is damaged: its digest is {found}", of.digest);
+        ensure!(
+            of.digest.fits(&bytes),
+            "the manifest {} is damaged: its content has another digest",
+            of.digest
+        );
         let unusable = || format!("the manifest {} cannot be used", of.digest);
         match Manifest::read(&bytes).with_context(unusable)? {
             Manifest::Image(image) => {
@@ -171,6 +176,7 @@ impl Reader<'_> {
     fn take(&mut self, contents: Contents) {
         self.contents.documents.extend(contents.documents);
         self.contents.blobs.extend(contents.blobs);
+        self.contents.layers.extend(contents.layers);
         self.contents.architectures.extend(contents.architectures);
         self.contents.bare_layers |= contents.bare_layers;
         self.contents.notes.extend(contents.notes);
@@ -184,15 +190,18 @@ impl Reader<'_> {
         let config = Config::read(&self.part(&image.config)?.document()?)?;
         self.contents.architectures.insert(config.architecture);
         for of in image.blobs() {
-            let part = self.part(of)?;
+            let part = self.part(of);
+            let part =
+                if of.is_withheld() { part.context(ManifestError::Withheld(of.digest))? } else { part? };
             self.contents.blobs.insert(of.digest, part);
         }
+        self.contents.layers.extend(image.layers.iter().filter(|of| of.is_layer()).map(|of| of.digest));
         self.contents.bare_layers |= image.layers.iter().any(|layer| layer.media_type.ends_with("tar"));
         Ok(())
     }
 
     fn part(&self, of: &Descriptor) -> Result<Part> {
-        let part = self.files.find(&blob_name(&of.digest.hex()))?;
+        let part = self.files.find(&blob_name(&of.digest))?;
         ensure!(
             part.length() == of.size,
             "{} is damaged: it has {} bytes and should have {}",

@@ -28,7 +28,7 @@ struct ReadBack {
 }
 
 fn blob_path(layout: &Path, descriptor: &Descriptor) -> PathBuf {
-    layout.join(layout::blob_name(descriptor.as_digest_sha256().unwrap()))
+    layout.join(layout::blob_name(&descriptor.digest().to_string().parse().unwrap()))
 }
 
 /// Reads a layout back and checks every digest.
@@ -245,7 +245,7 @@ fn write_layout(at: &Path, index: &serde_json::Value, blobs: &[Vec<u8>]) {
     fs::write(at.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     fs::write(at.join("index.json"), index.to_string()).unwrap();
     for blob in blobs {
-        fs::write(at.join(layout::blob_name(&Digest::of(blob).hex())), blob).unwrap();
+        fs::write(at.join(layout::blob_name(&Digest::of(blob))), blob).unwrap();
     }
 }
 

@@ -11,6 +11,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
+use tokio::sync::Notify;
 
 use super::*;
 use crate::image::Source;
@@ -30,6 +31,12 @@ struct Registry {
     forget: usize,
     /// Whether it takes parts and never a whole.
     never_ends: bool,
+    /// Whether it refuses parts of this many bytes, once another upload is about to end, which it lets end after that.
+    refused_bytes: Option<usize>,
+    ending: Arc<Notify>,
+    refused: Arc<Notify>,
+    /// Requests that have not been answered; one that is cut off never is.
+    under_way: usize,
     begun: usize,
     received: usize,
 }
@@ -44,7 +51,10 @@ impl Registry {
         let at = |id: &str| vec![("location", format!("/v2/a/b/blobs/uploads/{id}"))];
         self.received += body.len();
         match request.method().as_str() {
-            "HEAD" => Some((if self.blobs.contains_key(&name) { 200 } else { 404 }, vec![])),
+            "HEAD" => Some(match self.blobs.get(&name) {
+                None => (404, vec![]),
+                Some(blob) => (200, vec![("content-length", blob.len().to_string())]),
+            }),
             "POST" => {
                 self.begun += 1;
                 let id = self.begun.to_string();
@@ -110,8 +120,13 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
+    registry.lock().unwrap().under_way += 1;
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+    if let Some(refusal) = refuse(&registry, &head.method, body.len()).await {
+        return Ok(refusal);
+    }
     let reply = registry.lock().unwrap().reply(&Request::from_parts(head, ()), &body);
+    registry.lock().unwrap().under_way -= 1;
     // An error of the service cuts the connection.
     let (status, headers) = reply.ok_or_else(|| std::io::Error::other("cut"))?;
     let body: &'static str = match headers.first() {
@@ -123,6 +138,28 @@ async fn answer(
         response = response.header(name, value);
     }
     Ok(response.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap())
+}
+
+/// The refusal of a part that is too large; holds an upload's end back until the client may have heard of it.
+async fn refuse(registry: &Mutex<Registry>, method: &Method, length: usize) -> Option<Response<Full<Bytes>>> {
+    let (most, ending, refused) = {
+        let registry = registry.lock().unwrap();
+        (registry.refused_bytes?, registry.ending.clone(), registry.refused.clone())
+    };
+    if method == Method::PATCH && length >= most {
+        ending.notified().await;
+        refused.notify_one();
+        registry.lock().unwrap().under_way -= 1;
+        return Some(Response::builder().status(403).body(Full::default()).unwrap());
+    }
+    if method == Method::PUT {
+        ending.notify_one();
+        refused.notified().await;
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    None
 }
 
 /// An edge with this registry.
@@ -171,6 +208,11 @@ async fn an_image_is_pushed_once() {
     assert_eq!(registry.lock().unwrap().manifests, [digest, "v1".to_owned()]);
     let again = push(&admin, &image, &repository, None).await.unwrap();
     assert_eq!((again.sent, again.there, again.sent_bytes), (0, 2, 0));
+    // One that was cut off there is replaced.
+    let layer = image.contents.layers.first().unwrap().to_string();
+    registry.lock().unwrap().blobs.get_mut(&layer).unwrap().pop();
+    let again = push(&admin, &image, &repository, None).await.unwrap();
+    assert_eq!((again.sent, again.there), (1, 1));
 }
 
 #[tokio::test]
@@ -225,4 +267,14 @@ async fn an_edge_that_never_takes_a_blob_is_given_up() {
     let error = format!("{:#}", push(&admin, &image, &"a/b".parse().unwrap(), None).await.unwrap_err());
     assert!(error.contains("given up after"), "{error}");
     assert!(registry.lock().unwrap().blobs.is_empty());
+}
+
+#[tokio::test]
+async fn after_a_refusal_nothing_of_the_push_is_still_under_way() {
+    let (dir, admin, registry) = serve(Registry { refused_bytes: Some(CHUNK_BYTES), ..Registry::default() });
+    let image = image(&dir);
+    let error = push(&admin, &image, &"a/b".parse().unwrap(), None).await.unwrap_err();
+    assert!(format!("{error:#}").contains("403"), "{error:#}");
+    let registry = registry.lock().unwrap();
+    assert_eq!((registry.under_way, registry.uploads.len()), (0, 0));
 }

@@ -93,7 +93,7 @@ fn holder(node: String, image: ImageOnNode) -> Holder {
 
 /// Shows how far each node is with fetching an image.
 #[utoipa::path(get, path = "/v1/images/{digest}/nodes", tag = "images",
-    params(("digest" = String, Path, pattern = "^sha256:[0-9a-f]{64}$", description = "Of its manifest or index")),
+    params(("digest" = String, Path, pattern = "^sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})$", description = "Of its manifest or index")),
     responses((status = 200, body = HolderList), Denied,
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn of_image(

@@ -95,7 +95,7 @@ fn records(
 
 /// Shows the parts of an image.
 #[utoipa::path(get, path = "/v1/images/{digest}", tag = "images",
-    params(("digest" = String, Path, pattern = "^sha256:[0-9a-f]{64}$")),
+    params(("digest" = String, Path, pattern = "^sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})$")),
     responses((status = 200, body = ImageView), Denied, Missing,
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]

@@ -29,8 +29,7 @@ pub(super) struct Attributes {
 impl Attributes {
     /// The metadata of an entry, if its owners are valid ids.
     pub(super) fn of(entry: &Entry, target: &Target, ids: u32) -> Result<Self, Problem> {
-        let id = |id: i64| u32::try_from(id).ok().filter(|id| *id < ids).ok_or(Problem::Owner(id, ids));
-        let owner = (id(entry.uid)?, id(entry.gid)?);
+        let owner = owner(entry, ids)?;
         let owner = (target.owners == Owners::Said).then_some(owner);
         Ok(Self { owner, mode: entry.mode, mtime: entry.mtime })
     }
@@ -57,6 +56,12 @@ impl Attributes {
         let time = Timespec { tv_sec: self.mtime.seconds, tv_nsec: self.mtime.nanoseconds.into() };
         Timestamps { last_access: time, last_modification: time }
     }
+}
+
+/// Uid and gid of an entry, if a container can have them.
+pub(super) fn owner(entry: &Entry, ids: u32) -> Result<(u32, u32), Problem> {
+    let id = |id: i64| u32::try_from(id).ok().filter(|id| *id < ids).ok_or(Problem::Owner(id, ids));
+    Ok((id(entry.uid)?, id(entry.gid)?))
 }
 
 /// Sets the extended attributes of a file or directory, and returns the names of those that were left out.

@@ -1,13 +1,13 @@
-//! Decompresses a layer. Detects gzip, zstd and none by the first bytes, not by the media type. Counts the output, and
-//! hashes it if its digest is needed.
+//! Decompresses a layer. Detects gzip, zstd, xz and none by the first bytes, not by the media type. Counts the output,
+//! and hashes it if its digest is needed.
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use berth_common::image::Digest;
+use berth_common::image::{Algorithm, Digest, Hasher};
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use sha2::{Digest as _, Sha256};
 
 use super::error::LayerError;
 
@@ -19,6 +19,15 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// Magic number of skippable zstd frames, whose first byte's low half may be anything (RFC 8878 §3.1.2).
 const ZSTD_SKIPPABLE: &[u8] = &[0x50, 0x2a, 0x4d, 0x18];
+/// Magic number of xz.
+const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
+/// Magic number of bzip2, with the first digit of the size of its blocks.
+const BZIP2: &[u8] = b"BZh";
+/// Most memory for the window of an xz stream and what the decoder needs besides, in KiB: `xz -9` has a window of
+/// 64 MiB, and only `--lzma2=dict=` asks for more.
+const MAX_XZ_KIB: u32 = (64 << 10) + 1024;
+/// Bytes that tell the compression.
+const START_BYTES: u64 = 6;
 /// Largest window of a frame, in bytes: it is kept in memory. `zstd` needs 8 MiB up to level 19, and the encoder that
 /// most tools for images have 32 MiB at its highest level. Only `--ultra` and `--long` ask for more.
 const MAX_WINDOW_BYTES: u64 = 32 << 20;
@@ -28,12 +37,15 @@ pub(super) fn decompress<'a>(layer: impl Read + 'a) -> Result<Box<dyn Read + 'a>
     let mut from = BufReader::with_capacity(BUFFER_BYTES, layer);
     let start = first_bytes(&mut from).map_err(LayerError::read)?;
     let whole = io::Cursor::new(start.clone()).chain(from);
-    if start.is_empty() {
-        Err(LayerError::Empty)
-    } else if start.starts_with(GZIP) {
+    // One of no bytes is an empty archive: old builders make such layers.
+    if start.starts_with(GZIP) {
         Ok(Box::new(MultiGzDecoder::new(whole)))
     } else if is_zstd(&start) {
         Ok(Box::new(Zstd::new(whole)))
+    } else if start == XZ {
+        Ok(Box::new(XzReader::new_mem_limit(whole, true, MAX_XZ_KIB)))
+    } else if start.starts_with(BZIP2) {
+        Err(LayerError::Compression("bzip2"))
     } else {
         Ok(Box::new(whole))
     }
@@ -42,14 +54,14 @@ pub(super) fn decompress<'a>(layer: impl Read + 'a) -> Result<Box<dyn Read + 'a>
 /// Reads the first bytes, which determine the compression. Short reads are possible.
 fn first_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
-    from.take(ZSTD.len() as u64).read_to_end(&mut start)?;
+    from.take(START_BYTES).read_to_end(&mut start)?;
     Ok(start)
 }
 
 fn is_zstd(start: &[u8]) -> bool {
-    let skippable =
-        start.len() == 4 && start[0] & 0xf0 == ZSTD_SKIPPABLE[0] && start[1..] == ZSTD_SKIPPABLE[1..];
-    start == ZSTD || skippable
+    let skippable = start.first().is_some_and(|first| first & 0xf0 == ZSTD_SKIPPABLE[0])
+        && start.get(1..).is_some_and(|rest| rest.starts_with(&ZSTD_SKIPPABLE[1..]));
+    start.starts_with(ZSTD) || skippable
 }
 
 /// A decoder of all frames of a zstd stream.
@@ -112,7 +124,7 @@ pub(super) struct Counted<R> {
     from: R,
     left: u64,
     limit: u64,
-    hash: Option<Sha256>,
+    hash: Option<Hasher>,
 }
 
 /// The limit was exceeded.
@@ -121,13 +133,13 @@ pub(super) struct Counted<R> {
 struct TooLarge(u64);
 
 impl<R: Read> Counted<R> {
-    pub(super) fn new(from: R, limit: u64, hash: bool) -> Self {
-        Self { from, left: limit, limit, hash: hash.then(Sha256::new) }
+    pub(super) fn new(from: R, limit: u64, hash: Option<Algorithm>) -> Self {
+        Self { from, left: limit, limit, hash: hash.map(Hasher::new) }
     }
 
     /// The digest of all bytes read.
     pub(super) fn digest(self) -> Option<Digest> {
-        self.hash.map(|hash| Digest::from_bytes(hash.finalize().into()))
+        self.hash.map(Hasher::digest)
     }
 }
 
@@ -150,6 +162,7 @@ impl LayerError {
         match too_large {
             Some(TooLarge(limit)) => Self::Bytes(*limit),
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Truncated,
+            None if error.kind() == io::ErrorKind::OutOfMemory => Self::Memory(MAX_XZ_KIB),
             None => Self::Read(error),
         }
     }

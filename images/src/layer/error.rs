@@ -15,9 +15,15 @@ pub enum LayerError {
     /// It ends too early.
     #[error("the layer is cut off: it ends in the middle of an entry")]
     Truncated,
-    /// It has no bytes.
-    #[error("the layer is empty")]
-    Empty,
+    /// It is compressed in a way that is not understood.
+    #[error("the layer is compressed with {0}, which is not understood: gzip, zstd, xz and plain tar are")]
+    Compression(&'static str),
+    /// It needs too much memory to be decompressed.
+    #[error(
+        "the layer needs more than {0} KiB of memory to be decompressed: compress it with a smaller window, as up to \
+         `xz -9` does"
+    )]
+    Memory(u32),
     /// It is not a valid archive.
     #[error("the layer is not a sound archive: {0}")]
     Archive(&'static str),

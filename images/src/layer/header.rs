@@ -33,7 +33,7 @@ impl Header {
         };
         if said != sum(i64::from) && said != sum(|byte| byte.cast_signed().into()) {
             return Err(LayerError::Archive(
-                "a block that should describe an entry has a wrong checksum (gzip, zstd and plain tar are understood)",
+                "a block that should describe an entry has a wrong checksum (gzip, zstd, xz and plain tar are understood)",
             ));
         }
         Ok(Some(Self(block)))

@@ -30,7 +30,7 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use berth_common::image::Digest;
+use berth_common::image::{Algorithm, Digest};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -123,14 +123,14 @@ pub struct Summary {
     pub diff_id: Option<Digest>,
 }
 
-/// Unpacks a layer, and reads to the end of it. With `hash`, the summary has the digest of the archive.
+/// Unpacks a layer, and reads to the end of it. With `hash`, the summary has the digest of the archive by this algorithm.
 ///
 /// What was unpacked before an error stays.
 pub fn unpack(
     layer: &mut impl Read,
     target: &Target,
     limits: &Limits,
-    hash: bool,
+    hash: Option<Algorithm>,
 ) -> Result<Summary, LayerError> {
     let counted = compression::Counted::new(compression::decompress(layer)?, limits.bytes, hash);
     let mut archive =
@@ -139,6 +139,15 @@ pub fn unpack(
     archive.drain()?;
     summary.diff_id = archive.into_inner().into_inner().digest();
     Ok(summary)
+}
+
+/// Looks at a layer without unpacking it, for what would make every node refuse it, and reads to the end of its archive.
+pub fn check(layer: &mut impl Read, limits: &Limits) -> Result<(), LayerError> {
+    let counted = compression::Counted::new(compression::decompress(layer)?, limits.bytes, None);
+    let mut archive =
+        archive::Archive::new(BufReader::with_capacity(compression::BUFFER_BYTES, counted), limits.entries);
+    unpacker::check(&mut archive, limits.ids)?;
+    archive.drain()
 }
 
 /// Removes something from a directory, with all that is in it, following no links. It is no error if it is not there.

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat};
 use rustix::io::Errno;
 
 use super::archive::{Archive, CopyError, Entry, Kind};
-use super::attributes::{Attributes, set_xattrs};
+use super::attributes::{Attributes, owner, set_xattrs};
 use super::error::{LayerError, Name, Problem};
 use super::own::{Own, Paths};
 use super::path::{Clean, Meaning};
@@ -311,6 +311,26 @@ impl<'a> Unpacker<'a> {
         }
         Ok(())
     }
+}
+
+/// Finds entries that cannot be placed anywhere.
+pub(super) fn check(archive: &mut Archive<impl BufRead>, ids: u32) -> Result<(), LayerError> {
+    while let Some(entry) = archive.next()? {
+        match check_entry(&entry, ids) {
+            Ok(()) => {}
+            Err(Problem::Layer(error)) => return Err(*error),
+            Err(problem) => return Err(LayerError::Entry { name: Name::new(&entry.path), problem }),
+        }
+    }
+    Ok(())
+}
+
+fn check_entry(entry: &Entry, ids: u32) -> Result<(), Problem> {
+    if !matches!(Clean::new(&entry.path)?.meaning()?, Meaning::Content) {
+        return Ok(());
+    }
+    owner(entry, ids)?;
+    if let Kind::Other(kind) = entry.kind { Err(Problem::Kind(kind)) } else { Ok(()) }
 }
 
 fn copy_sparse(map: &Map, file: &mut File, archive: &mut Archive<impl BufRead>) -> Result<(), CopyError> {

@@ -88,7 +88,9 @@ impl Config {
         bounded(diff_ids.len(), "layers", MAX_LAYERS)?;
         let pairs = run.env.unwrap_or_default();
         let env = pairs.iter().filter_map(|pair| pair.split_once('=')).filter(|(name, _)| !name.is_empty());
-        let mut args = run.entrypoint.map_or_else(Vec::new, Words::into_vec);
+        // An entrypoint of one empty word is none: this is how a Dockerfile takes away that of its base.
+        let entrypoint = run.entrypoint.map_or_else(Vec::new, Words::into_vec);
+        let mut args = if entrypoint == [""] { Vec::new() } else { entrypoint };
         args.extend(run.cmd.map_or_else(Vec::new, Words::into_vec));
         Ok(Self {
             architecture,

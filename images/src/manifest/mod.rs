@@ -33,13 +33,19 @@ pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list
 pub const MANIFEST_TYPES: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
 
 /// Media types of layers that can be unpacked. The compression is detected from the first bytes.
-const LAYER_TYPES: [&str; 6] = [
+const LAYER_TYPES: [&str; 12] = [
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.v1.tar+gzip",
     "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.oci.image.layer.v1.tar+xz",
     "application/vnd.docker.image.rootfs.diff.tar",
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
 ];
 /// Part of the media types of layers that registries may not distribute.
 const WITHHELD: [&str; 2] = [".nondistributable.", ".foreign."];
@@ -64,8 +70,8 @@ pub enum ManifestError {
     PartTooLarge(u64, usize),
     /// It has a layer that cannot be unpacked.
     #[error(
-        "its layer {digest} is of the kind `{media_type}`, which cannot be unpacked: tar archives are, plain or with gzip or \
-         zstd; is it an image?"
+        "its layer {digest} is of the kind `{media_type}`, which cannot be unpacked: tar archives are, plain or with gzip, \
+         zstd or xz; is it an image?"
     )]
     Layer {
         /// The layer.
@@ -75,8 +81,8 @@ pub enum ManifestError {
     },
     /// It has a layer that is stored elsewhere.
     #[error(
-        "its layer {0} may only be fetched from its maker (it is «foreign» or «nondistributable»): build the image on one \
-         without such layers"
+        "its layer {0} is not here, and may only be fetched from its maker (it is «foreign» or «nondistributable»): push \
+         it with its content, or build the image on one without such layers"
     )]
     Withheld(Digest),
     /// Manifest and configuration contradict each other.
@@ -107,6 +113,16 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Whether it is a layer of a file system.
+    pub fn is_layer(&self) -> bool {
+        LAYER_TYPES.contains(&self.media_type.as_str())
+    }
+
+    /// Whether it is a layer that registries need not have, as only its maker distributes it.
+    pub fn is_withheld(&self) -> bool {
+        WITHHELD.iter().any(|mark| self.media_type.contains(mark))
+    }
+
     /// Whether nodes can run it. A descriptor without a platform is for all.
     pub fn may_run(&self) -> bool {
         let runs = |platform: &Platform| {
@@ -181,10 +197,8 @@ impl ImageManifest {
 
 fn can_be_unpacked(layer: &Descriptor) -> Result<(), ManifestError> {
     let media_type = layer.media_type.as_str();
-    if LAYER_TYPES.contains(&media_type) {
+    if layer.is_layer() {
         Ok(())
-    } else if WITHHELD.iter().any(|mark| media_type.contains(mark)) {
-        Err(ManifestError::Withheld(layer.digest))
     } else {
         Err(ManifestError::Layer { digest: layer.digest, media_type: media_type.to_owned() })
     }

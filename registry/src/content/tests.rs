@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use berth_common::image::Algorithm;
 use tempfile::TempDir;
 
 use super::*;
@@ -28,6 +29,51 @@ fn a_blob_is_there_after_reopening_and_counts_once() {
     assert_eq!(content.read(&digest, 5).unwrap().unwrap(), b"hello");
     assert!(matches!(content.read(&digest, 4), Err(ContentError::Unexpected(4))));
     assert_eq!((content.used(), content.usage().blobs), ((5, 3000), 1));
+}
+
+#[test]
+fn blobs_have_digests_of_either_algorithm() {
+    let directory = TempDir::new().unwrap();
+    let content = open(&directory);
+    let digest = Digest::with(Algorithm::Sha512, b"hello");
+    let mut upload = content.begin().unwrap();
+    upload.write(b"hel").unwrap();
+    upload.write(b"lo").unwrap();
+    upload.finish(&digest).unwrap();
+    assert_eq!(content.read(&digest, 5).unwrap().unwrap(), b"hello");
+    let wrong = content.begin().unwrap().finish(&digest);
+    assert!(
+        matches!(wrong, Err(ContentError::Digest { found, .. }) if found.algorithm() == Algorithm::Sha512)
+    );
+    let content = open(&directory);
+    assert_eq!(content.size(&digest).unwrap(), Some(5));
+    assert_eq!(content.sweep(&HashSet::new(), Duration::ZERO, false).unwrap(), [(digest, 5)]);
+}
+
+#[test]
+fn a_named_upload_is_gone_on_with_and_is_hashed_whole() {
+    let directory = TempDir::new().unwrap();
+    let content = open(&directory);
+    let mut upload = content.resume("pull-x").unwrap();
+    upload.write(b"hel").unwrap();
+    drop(upload);
+    assert_eq!((content.used().0, content.usage().uploads), (0, 0));
+    let content = open(&directory);
+    let mut upload = content.resume("pull-x").unwrap();
+    assert_eq!((upload.length(), content.used().0), (3, 3));
+    upload.write(b"lo").unwrap();
+    upload.finish(&Digest::of(b"hello")).unwrap();
+    assert_eq!((content.used().0, names(&directory, "uploads")), (5, 0));
+    // A wrong one is gone, and so is one that was given up.
+    let mut upload = content.resume("pull-x").unwrap();
+    upload.write(b"x").unwrap();
+    upload.finish(&Digest::of(b"hello")).unwrap_err();
+    content.resume("pull-x").unwrap().discard();
+    drop(content.resume("pull-x").unwrap());
+    content.sweep_uploads("pull-", Duration::from_secs(60)).unwrap();
+    assert_eq!(names(&directory, "uploads"), 1);
+    content.sweep_uploads("pull-", Duration::ZERO).unwrap();
+    assert_eq!((content.used().0, names(&directory, "uploads")), (5, 0));
 }
 
 #[test]

@@ -16,12 +16,15 @@ use berth_store::Write;
 
 use super::info::is_of_the_manifest;
 use super::{Core, ImageError, Images, ROOM_PAUSE, each_manifest, each_tag};
+use crate::content::DOWNLOADS;
 
 /// Grace period of content without a name: longer than a push of the largest image takes from its first request to its
 /// manifest.
 const GRACE: Duration = Duration::from_secs(60 * 60);
 /// Interval of regular collections.
 const EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long an unfinished download is kept that an earlier edge began: longer than a pull waits for a slow registry.
+const DOWNLOADS_KEPT: Duration = Duration::from_secs(60 * 60);
 /// How often abandoned uploads are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
@@ -31,6 +34,9 @@ pub async fn collect_regularly(images: Arc<Images>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         images.sessions().expire(Instant::now());
+        if let Err(error) = images.content().sweep_uploads(DOWNLOADS, DOWNLOADS_KEPT) {
+            tracing::warn!(%error, "unfinished downloads not removed");
+        }
         if last.elapsed() < EVERY {
             continue;
         }

@@ -98,7 +98,13 @@ impl Core {
             if there.is_none() && !part.may_run() {
                 continue;
             }
-            there.ok_or(ImageError::MissingPart { what: "part", digest })?;
+            if there.is_none() && part.is_withheld() {
+                return Err(ManifestError::Withheld(digest).into());
+            }
+            let found = there.ok_or(ImageError::MissingPart { what: "part", digest })?;
+            if found != part.size {
+                return Err(ImageError::Size { digest, said: part.size, found });
+            }
             if let Manifest::Index(_) = manifest
                 && let Some((Manifest::Image(image), _)) = self.manifest(&digest)?
             {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use berth_api::images::{ImageInfo, Swept, Use};
-use berth_common::image::{Digest, Named, Pick, Repository, Tag};
+use berth_common::image::{Algorithm, Digest, Named, Pick, Repository, Tag};
 use berth_common::spec::ImageRef;
 use berth_images::manifest::{ImageManifest, MAX_DOCUMENT_BYTES, ManifestError};
 use berth_store::{Store, StoreError, Write};
@@ -137,7 +137,8 @@ impl Images {
         let of_content = Limits { blob_bytes, total_bytes: limits.total_bytes };
         let content = Content::open(directory, of_content)?;
         let counts = Mutex::new(count(&*store)?);
-        let (sessions, collecting) = (Sessions::default(), Mutex::default());
+        let sessions = Sessions::open(&content, Instant::now())?;
+        let collecting = Mutex::default();
         let core = Core { content, sessions, store, limits, changing: counts, collecting };
         Ok(Arc::new(Self(Arc::new(core))))
     }
@@ -168,15 +169,16 @@ impl Images {
         self.on_a_thread(move |core| core.resolve(&image)).await
     }
 
-    /// Stores a manifest whose parts all exist, and tags it.
+    /// Stores a manifest whose parts all exist under its digest by this algorithm, and gives it tags.
     pub async fn put_manifest(
         &self,
         repository: &Repository,
-        tag: Option<&Tag>,
+        tags: &[Tag],
+        algorithm: Algorithm,
         bytes: Vec<u8>,
     ) -> Result<Digest, ImageError> {
-        let (repository, tag) = (repository.clone(), tag.cloned());
-        self.on_a_thread(move |core| core.put_manifest(&repository, tag.as_ref(), &bytes)).await
+        let (repository, tags) = (repository.clone(), tags.to_vec());
+        self.on_a_thread(move |core| core.put_manifest(&repository, &tags, algorithm, &bytes)).await
     }
 
     /// The parts of the image with this digest, if it exists.

@@ -1,7 +1,7 @@
 //! Accepts manifests: their parts must exist, and are kept from then on.
 
 use berth_common::clock::wall_ms;
-use berth_common::image::{Digest, Repository, Tag};
+use berth_common::image::{Algorithm, Digest, Repository, Tag};
 use berth_images::manifest::{Descriptor, ImageManifest, MAX_DOCUMENT_BYTES, Manifest};
 use berth_store::{ManifestRecord, Subject, TagRecord, Write};
 
@@ -15,11 +15,12 @@ impl Core {
     pub(super) fn put_manifest(
         &self,
         repository: &Repository,
-        tag: Option<&Tag>,
+        tags: &[Tag],
+        algorithm: Algorithm,
         bytes: &[u8],
     ) -> Result<Digest, ImageError> {
         let manifest = Manifest::read(bytes)?;
-        let digest = Digest::of(bytes);
+        let digest = Digest::with(algorithm, bytes);
         let room = self.with_room(|| {
             let mut upload = self.content.begin()?;
             upload.write(bytes)?;
@@ -30,28 +31,32 @@ impl Core {
         self.check_parts(repository, &manifest, MAX_DEPTH)?;
         upload.finish(&digest)?;
         let record = record(repository, digest, bytes.len() as u64, &manifest);
-        self.name(&mut counts, record, tag)?;
+        self.name(&mut counts, record, tags)?;
         Ok(digest)
     }
 
-    fn name(&self, counts: &mut Counts, record: ManifestRecord, tag: Option<&Tag>) -> Result<(), ImageError> {
+    fn name(&self, counts: &mut Counts, record: ManifestRecord, tags: &[Tag]) -> Result<(), ImageError> {
         let (repository, digest) = (record.repository.clone(), record.digest);
         let new_manifest = usize::from(self.store.manifest(&repository, &digest)?.is_none());
         let mut writes = vec![Write::ImageManifest(Box::new(record))];
-        let mut new_tag = 0;
-        if let Some(tag) = tag {
-            new_tag = usize::from(self.store.tag(&repository, tag)?.is_none());
-            writes.push(Write::ImageTag(TagRecord { repository, tag: tag.clone(), digest }));
+        let mut new_tags = 0;
+        for tag in tags {
+            new_tags += usize::from(self.store.tag(&repository, tag)?.is_none());
+            writes.push(Write::ImageTag(TagRecord {
+                repository: repository.clone(),
+                tag: tag.clone(),
+                digest,
+            }));
         }
         if counts.manifests + new_manifest > MAX_ENTRIES {
             return Err(ImageError::TooMany("manifests"));
         }
-        if counts.tags + new_tag > MAX_ENTRIES {
+        if counts.tags + new_tags > MAX_ENTRIES {
             return Err(ImageError::TooMany("tags"));
         }
         self.commit(writes)?;
         counts.manifests += new_manifest;
-        counts.tags += new_tag;
+        counts.tags += new_tags;
         Ok(())
     }
 
@@ -66,7 +71,9 @@ impl Core {
         match manifest {
             Manifest::Image(image) => {
                 check_size(image, self.limits.image_bytes)?;
-                image.blobs().try_for_each(|blob| self.check_part("blob", blob))
+                // What its makers alone distribute need not be here, for as long as nobody runs it.
+                let needed = |blob: &&Descriptor| !blob.is_withheld() || self.is_here(blob);
+                image.blobs().filter(needed).try_for_each(|blob| self.check_part("blob", blob))
             }
             Manifest::Index(index) => {
                 index.manifests.iter().try_for_each(|part| self.check_manifest(repository, part, depth))
@@ -95,6 +102,10 @@ impl Core {
         self.check_part("manifest", part)?;
         let bytes = self.content.read(&part.digest, MAX_DOCUMENT_BYTES)?.ok_or_else(missing)?;
         self.check_parts(repository, &Manifest::read(&bytes)?, depth)
+    }
+
+    fn is_here(&self, part: &Descriptor) -> bool {
+        matches!(self.content.size(&part.digest), Ok(Some(_)))
     }
 
     fn check_part(&self, what: &'static str, part: &Descriptor) -> Result<(), ImageError> {

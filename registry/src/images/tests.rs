@@ -34,6 +34,45 @@ fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Value {
     json!({"mediaType": media_type, "digest": digest, "size": size})
 }
 
+#[tokio::test]
+async fn layers_that_only_their_maker_distributes_may_be_missing_until_somebody_runs_them() {
+    let stage = stage(LIMITS);
+    let bytes = stage.manifest(b"layer");
+    let mut manifest: Value = serde_json::from_slice(&bytes).unwrap();
+    let missing =
+        descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", &Digest::of(b"theirs"), 6);
+    manifest["layers"].as_array_mut().unwrap().push(missing.clone());
+    let bytes = manifest.to_string().into_bytes();
+    let digest = stage.put("a/b:1", &bytes).unwrap();
+    let image = ImageRef::new("a/b".parse().unwrap(), digest);
+    let refused = stage.images.pin(&image).await.unwrap_err().to_string();
+    assert!(refused.contains("only be fetched from its maker"), "{refused}");
+    // One that is here must be what the manifest says.
+    stage.blob(b"theirs");
+    assert!(stage.images.pin(&image).await.is_ok());
+    manifest["layers"][1]["size"] = 7.into();
+    let lie = manifest.to_string().into_bytes();
+    assert!(matches!(stage.put("a/b:1", &lie), Err(ImageError::Size { .. })));
+}
+
+#[test]
+fn a_manifest_is_stored_under_the_digest_that_was_asked_for() {
+    let stage = stage(LIMITS);
+    let (repository, bytes) = ("a/b".parse().unwrap(), stage.manifest(b"layer"));
+    let tags = ["1", "2"].map(|tag| tag.parse().unwrap());
+    let digest = stage.core().put_manifest(&repository, &tags, Algorithm::Sha512, &bytes).unwrap();
+    assert!(digest.to_string().starts_with("sha512:"));
+    for picked in ["a/b:1".to_owned(), "a/b:2".to_owned(), format!("a/b@{digest}")] {
+        assert_eq!(stage.core().resolve(&name(&picked)).unwrap(), Some(digest), "{picked}");
+    }
+    assert_eq!(stage.core().resolve(&name(&format!("a/b@{}", Digest::of(&bytes)))).unwrap(), None);
+    // Each access is renewed, and a collection keeps it for its tags.
+    assert_eq!(stage.core().gc_with(Duration::ZERO, false).unwrap().manifests, []);
+    assert_eq!(stage.core().manifest(&digest).unwrap().unwrap().1, bytes.len() as u64);
+    stage.core().delete(&name(&format!("a/b@{digest}")), false).unwrap();
+    assert_eq!(stage.core().gc_with(Duration::ZERO, false).unwrap().blobs.len(), 3);
+}
+
 impl Stage {
     fn core(&self) -> &Core {
         &self.images.0
@@ -58,14 +97,12 @@ impl Stage {
 
     fn put(&self, named: &str, manifest: &[u8]) -> Result<Digest, ImageError> {
         let named = name(named);
-        let Pick::Tag(tag) = named.pick else {
-            return self.core().put_manifest(&named.repository, None, manifest);
-        };
-        self.core().put_manifest(&named.repository, Some(&tag), manifest)
+        let tags = if let Pick::Tag(tag) = named.pick { vec![tag] } else { Vec::new() };
+        self.core().put_manifest(&named.repository, &tags, Algorithm::Sha256, manifest)
     }
 
     fn untagged(&self, manifest: &[u8]) -> Digest {
-        self.core().put_manifest(&"r".parse().unwrap(), None, manifest).unwrap()
+        self.core().put_manifest(&"r".parse().unwrap(), &[], Algorithm::Sha256, manifest).unwrap()
     }
 
     fn index(&self, parts: &[&[u8]]) -> Vec<u8> {

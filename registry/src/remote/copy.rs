@@ -77,13 +77,17 @@ impl Remote {
         let tag = match &to.pick {
             Pick::Tag(tag) => Some(tag),
             Pick::Digest(wanted) if *wanted == digest => None,
-            Pick::Digest(wanted) => return Err(RemoteError::OtherDigest { found: digest, wanted: *wanted }),
+            Pick::Digest(wanted) => {
+                return Err(RemoteError::OtherDigest { found: digest, wanted: Box::new(*wanted) });
+            }
         };
         let bytes = bytes_of(children.iter().chain([&top]));
         for child in children {
-            self.images.put_manifest(&to.repository, None, child.bytes).await?;
+            let algorithm = child.digest.algorithm();
+            self.images.put_manifest(&to.repository, &[], algorithm, child.bytes).await?;
         }
-        self.images.put_manifest(&to.repository, tag, top.bytes).await?;
+        let tags = Vec::from_iter(tag.cloned());
+        self.images.put_manifest(&to.repository, &tags, digest.algorithm(), top.bytes).await?;
         Ok(Moved { repository: to.repository.to_string(), digest, bytes })
     }
 }

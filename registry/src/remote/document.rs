@@ -17,10 +17,10 @@ pub(super) struct Document {
 
 impl Document {
     /// Parses a manifest; `what` completes "... of the registry is refused".
-    pub(super) fn read(bytes: Vec<u8>, what: &str) -> Result<Self, RemoteError> {
+    pub(super) fn read(bytes: Vec<u8>, digest: Digest, what: &str) -> Result<Self, RemoteError> {
         let refused = |error| RemoteError::Manifest { what: what.to_owned(), error };
         let manifest = Manifest::read(&bytes).map_err(refused)?;
-        Ok(Self { digest: Digest::of(&bytes), bytes, manifest })
+        Ok(Self { digest, bytes, manifest })
     }
 }
 
@@ -41,7 +41,7 @@ impl Remote {
     async fn document(&self, digest: Digest) -> Result<Option<Document>, RemoteError> {
         let content = self.images.content().clone();
         let bytes = blocking(move || content.read(&digest, MAX_DOCUMENT_BYTES)).await??;
-        bytes.map(|bytes| Document::read(bytes, "a manifest")).transpose()
+        bytes.map(|bytes| Document::read(bytes, digest, "a manifest")).transpose()
     }
 }
 

@@ -8,11 +8,11 @@
 //! * Wrong digest: discarded; downloaded once more if the bytes came from several responses, else refused.
 //! * Longer than announced: the pull fails.
 //! * No space: garbage is collected once, then the pull fails.
-//! * The pull is cancelled: the bytes are kept for a while, and the next pull resumes.
+//! * The pull is cancelled, or the edge ends: the bytes are kept for a while, and the next pull resumes.
 
 use std::time::Duration;
 
-use crate::content::{ContentError, Upload};
+use crate::content::{ContentError, DOWNLOADS, Upload};
 use ::http::header::{CONTENT_RANGE, RANGE};
 use ::http::{HeaderValue, Method, StatusCode};
 use berth_api::transfers::Phase;
@@ -59,11 +59,12 @@ impl Download<'_> {
 
     async fn is_there(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
         let (content, digest) = (self.images.content().clone(), blob.digest);
-        let there = blocking(move || content.size(&digest)).await??;
-        if there.is_some() {
+        // One of another size is damaged, and is replaced.
+        let there = blocking(move || content.size(&digest)).await?? == Some(blob.size);
+        if there {
             self.progress.set(Phase::Pull, blob.digest, blob.size, blob.size);
         }
-        Ok(there.is_some())
+        Ok(there)
     }
 
     async fn work(&self, claim: &Claim, blob: &Descriptor, mut guard: Guard) -> Result<(), RemoteError> {
@@ -80,16 +81,16 @@ impl Download<'_> {
                 Ok(()) => return Ok(()),
                 // Bytes from several responses may have been corrupted by an earlier one.
                 Err(RemoteError::Content(ContentError::Digest { .. })) if guard.answers > 1 && !restarted => {
-                    *guard = Partial::default();
+                    guard.discard();
                     restarted = true;
                 }
                 Err(RemoteError::Content(ContentError::Digest { expected, found })) => {
-                    *guard = Partial::default();
+                    guard.discard();
                     return Err(RemoteError::Digest { expected, found });
                 }
                 Err(error) => {
                     if error.retry_pause().is_none() {
-                        *guard = Partial::default();
+                        guard.discard();
                     }
                     retry.again(error).await?;
                 }
@@ -105,8 +106,7 @@ impl Download<'_> {
         mut guard: Guard,
     ) -> Result<(Guard, Result<(), RemoteError>), RemoteError> {
         if guard.upload.is_none() {
-            let content = self.images.content().clone();
-            *guard = Partial { upload: Some(blocking(move || content.begin()).await??), answers: 0 };
+            *guard = self.begin(blob).await?;
         }
         if length(&guard) < blob.size {
             let mut answer = match self.request_rest(blob, &mut guard).await {
@@ -121,6 +121,23 @@ impl Download<'_> {
             }
         }
         finish(guard, blob.digest).await
+    }
+
+    /// The bytes that an earlier edge has received, or none.
+    async fn begin(&self, blob: &Descriptor) -> Result<Partial, RemoteError> {
+        let (content, name, size) = (self.images.content().clone(), name(&blob.digest), blob.size);
+        let upload = blocking(move || {
+            let upload = content.resume(&name)?;
+            if upload.length() <= size {
+                return Ok(upload);
+            }
+            upload.discard();
+            content.resume(&name)
+        });
+        let upload = upload.await??;
+        // They came from one response or several, and a crash of the machine may have damaged them.
+        let answers = if upload.length() > 0 { 2 } else { 0 };
+        Ok(Partial { upload: Some(upload), answers })
     }
 
     /// Requests the missing bytes.
@@ -145,8 +162,8 @@ impl Download<'_> {
             // A server without ranges sends everything from the start.
             StatusCode::OK => {
                 if from > 0 {
-                    let content = self.images.content().clone();
-                    **guard = Partial { upload: Some(blocking(move || content.begin()).await??), answers: 0 };
+                    guard.discard();
+                    **guard = self.begin(blob).await?;
                 }
                 Ok(answer)
             }
@@ -208,6 +225,11 @@ impl Download<'_> {
             (guard, written) => Ok((guard, written.map_err(ImageError::from))),
         }
     }
+}
+
+/// The name of the unfinished download of a blob.
+fn name(digest: &Digest) -> String {
+    format!("{DOWNLOADS}{}", digest.hex())
 }
 
 fn length(guard: &Guard) -> u64 {

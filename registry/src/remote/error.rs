@@ -37,8 +37,8 @@ pub enum RemoteError {
     )]
     LoginNeeded { registry: Registry, text: ErrorText },
     /// The registry rejects the credentials, or the user lacks the permission.
-    #[error("{registry} refuses the user `{user}`{text}")]
-    Refused { registry: Registry, user: String, text: ErrorText },
+    #[error("{registry} refuses {whose}{text}")]
+    Refused { registry: Registry, whose: String, text: ErrorText },
     /// The registry asks for credentials in an unknown way.
     #[error("{registry} asks for credentials in a way that is not understood ({reason})")]
     Challenge { registry: Registry, reason: String },
@@ -65,7 +65,7 @@ pub enum RemoteError {
     Overlong { what: String, expected: u64 },
     /// The content has another digest than requested.
     #[error("the registry sends other content than {expected}: it has the digest {found}")]
-    Digest { expected: Digest, found: Digest },
+    Digest { expected: Digest, found: Box<Digest> },
     /// The manifest is not acceptable.
     #[error("{what} of the registry is refused: {error}")]
     Manifest { what: String, error: ManifestError },
@@ -83,7 +83,7 @@ pub enum RemoteError {
     NotHere(String),
     /// The digest in the destination is not that of the image.
     #[error("the image is {found}, and cannot be put there under the digest {wanted}")]
-    OtherDigest { found: Digest, wanted: Digest },
+    OtherDigest { found: Digest, wanted: Box<Digest> },
     /// The content store failed or refused.
     #[error(transparent)]
     Content(#[from] ContentError),

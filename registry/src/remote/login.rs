@@ -1,4 +1,4 @@
-//! Logins for registries: user and password.
+//! Logins for registries: user and password, or an identity token.
 
 use std::fmt;
 
@@ -10,7 +10,10 @@ use berth_common::secret::Secret;
 use berth_store::StoreError;
 use zeroize::Zeroizing;
 
-/// A user and a password. `Debug` does not show the password.
+/// The user name by which Docker's tools say that the secret is an identity token, and not a password.
+const TOKEN_USER: &str = "<token>";
+
+/// A user and a password, or `<token>` and an identity token. `Debug` does not show the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// The user name.
@@ -26,11 +29,31 @@ impl fmt::Debug for Login {
 }
 
 impl Login {
-    /// The value of an `Authorization: Basic` header. None if it is no valid header value, which base64 always is.
+    /// The value of an `Authorization: Basic` header. None for an identity token, which is for realms only.
     pub(super) fn basic(&self) -> Option<HeaderValue> {
-        let pair = Zeroizing::new(format!("{}:{}", self.username, self.password.expose()));
-        let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
+        if self.identity_token().is_some() {
+            return None;
+        }
+        let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(self.pair().as_bytes())));
         sensitive(&text)
+    }
+
+    /// The identity token, if it is one: a realm gives a token of the registry for it.
+    pub(super) fn identity_token(&self) -> Option<&Secret> {
+        (self.username == TOKEN_USER).then_some(&self.password)
+    }
+
+    /// User and secret in one text.
+    pub(super) fn pair(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{}:{}", self.username, self.password.expose()))
+    }
+
+    /// Whose it is, for error messages.
+    pub(super) fn whose(&self) -> String {
+        if self.identity_token().is_some() {
+            return "the identity token".to_owned();
+        }
+        format!("the user `{}`", self.username)
     }
 }
 

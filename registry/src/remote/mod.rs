@@ -16,7 +16,8 @@
 //!   progress.
 //! * Credentials missing or rejected: the transfer fails, and says how to log in.
 //! * Wrong digest, size or type: the transfer fails; nothing of it is listed.
-//! * Transfer cancelled, or edge killed: complete blobs are kept for the grace period of the garbage collection.
+//! * Transfer cancelled, or edge killed: complete blobs are kept for the grace period of the garbage collection, and of
+//!   the others what has arrived, so that the next transfer goes on there.
 //! * No space: garbage is collected once, then the transfer fails.
 
 mod challenge;

@@ -2,7 +2,7 @@
 
 use ::http::header::ACCEPT;
 use ::http::{HeaderValue, Method, StatusCode};
-use berth_common::image::{Architecture, Digest, Named, Pick, Reference, Repository, Tag};
+use berth_common::image::{Algorithm, Architecture, Digest, Named, Pick, Reference, Repository, Tag};
 use berth_images::manifest::{
     Descriptor, Index, MANIFEST_TYPES, MAX_DOCUMENT_BYTES, Manifest, ManifestError, Platform,
 };
@@ -63,8 +63,8 @@ impl Remote {
             let child = index.choose(platform).ok_or_else(|| no_platform(index, Some(platform)))?;
             top = source.manifest(&Pick::Digest(child.digest)).await?;
         }
-        if wanted.is_some_and(|wanted| wanted != top.digest) {
-            return Err(RemoteError::OtherDigest { found: top.digest, wanted: wanted.unwrap_or(top.digest) });
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != top.digest) {
+            return Err(RemoteError::OtherDigest { found: top.digest, wanted: Box::new(wanted) });
         }
         let children = source.children(&top).await?;
         let blobs = blobs_of(children.iter().chain([&top]));
@@ -81,9 +81,11 @@ impl Remote {
         stream::iter(fetches).buffer_unordered(BLOBS_AT_ONCE).try_collect::<()>().await?;
         let bytes = bytes_of(children.iter().chain([&top]));
         for child in children {
-            self.images.put_manifest(&repository, None, child.bytes).await?;
+            let algorithm = child.digest.algorithm();
+            self.images.put_manifest(&repository, &[], algorithm, child.bytes).await?;
         }
-        let digest = self.images.put_manifest(&repository, tag.as_ref(), top.bytes).await?;
+        let (tags, algorithm) = (Vec::from_iter(tag), top.digest.algorithm());
+        let digest = self.images.put_manifest(&repository, &tags, algorithm, top.bytes).await?;
         tracing::info!(from = %pull.from, %repository, %digest, bytes, "image pulled");
         Ok(Moved { repository: repository.to_string(), digest, bytes })
     }
@@ -154,12 +156,14 @@ impl Source<'_> {
         }
         let said = answer.header(CONTENT_DIGEST).and_then(|text| text.parse::<Digest>().ok());
         let bytes = answer.bytes(MAX_DOCUMENT_BYTES, &what).await?.to_vec();
-        let found = Digest::of(&bytes);
         let asked = if let Pick::Digest(digest) = pick { Some(*digest) } else { None };
-        if let Some(expected) = asked.or(said).filter(|expected| *expected != found) {
-            return Err(RemoteError::Digest { expected, found });
+        let expected = asked.or(said);
+        let algorithm = expected.map_or(Algorithm::Sha256, |expected| expected.algorithm());
+        let found = Digest::with(algorithm, &bytes);
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(RemoteError::Digest { expected, found: Box::new(found) });
         }
-        Document::read(bytes, &what)
+        Document::read(bytes, found, &what)
     }
 
     /// The images of an index that Berth can run; empty for other manifests.

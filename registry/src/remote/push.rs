@@ -44,7 +44,7 @@ impl Remote {
         if let Pick::Digest(wanted) = push.to.image.pick
             && wanted != top.digest
         {
-            return Err(RemoteError::OtherDigest { found: top.digest, wanted });
+            return Err(RemoteError::OtherDigest { found: top.digest, wanted: Box::new(wanted) });
         }
         let login = self.login(&push.to.registry, push.login).await?;
         let there = &push.to.image.repository;
@@ -68,7 +68,9 @@ fn reduce_to_existing(top: Document, children: &[Document]) -> Result<Document, 
     let is_here = |digest| children.iter().any(|child| child.digest == digest);
     match &top.manifest {
         Manifest::Index(index) if !index.manifests.iter().all(|child| is_here(child.digest)) => {
-            Document::read(only_children(&top.bytes, is_here)?, "the list")
+            let reduced = only_children(&top.bytes, is_here)?;
+            let digest = Digest::with(top.digest.algorithm(), &reduced);
+            Document::read(reduced, digest, "the list")
         }
         _ => Ok(top),
     }

@@ -6,7 +6,8 @@
 //!                                            └── redirect ──▶ call there, without authorization on another server
 //! ```
 //!
-//! User and password go only to the registry and to the realm that it names; tokens only to the registry.
+//! User and password go only to the registry and to the realm that it names, an identity token only to that realm; tokens
+//! only to the registry.
 //!
 //! What fails, and what happens then:
 //!
@@ -19,9 +20,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ::http::header::{AUTHORIZATION, LOCATION};
+use ::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use ::http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use berth_common::image::{Registry, Repository};
+use berth_common::secret::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::sync::Mutex as AsyncMutex;
@@ -35,6 +37,8 @@ use super::tokens::{Authorization, Granted, Purpose};
 use super::upload::Source;
 use crate::web::WebAddress;
 
+/// How realms know this program.
+const CLIENT_ID: &str = "berth";
 /// Most redirects of one request: the storage of layers is one or two away.
 const MAX_REDIRECTS: usize = 5;
 /// Largest response of a realm, in bytes.
@@ -244,7 +248,9 @@ impl<'a> Session<'a> {
         let authorization = match &challenge {
             Challenge::Basic => {
                 let basic = self.login.as_ref().and_then(Login::basic);
-                Authorization::basic(basic.ok_or_else(|| self.not_understood("no user is known".to_owned()))?)
+                let unknown =
+                    || self.not_understood("it wants a user and a password, and none is known".to_owned());
+                Authorization::basic(basic.ok_or_else(unknown)?)
             }
             Challenge::Bearer { realm, service } => {
                 let granted = self.token(realm, service.as_deref()).await?;
@@ -265,8 +271,16 @@ impl<'a> Session<'a> {
         if self.origin.tls && !address.tls {
             return Err(RemoteError::Downgrade(address.authority));
         }
-        address.path = self.query(&address.path, service);
-        let call = ApiCall::new(Method::GET, address, "a token");
+        let identity = self.login.as_ref().and_then(Login::identity_token);
+        let call = match identity {
+            Some(token) => ApiCall::new(Method::POST, address, "a token")
+                .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
+                .body(Payload::Bytes(self.refreshing(token, service).into())),
+            None => {
+                address.path = self.query(&address.path, service);
+                ApiCall::new(Method::GET, address, "a token")
+            }
+        };
         let basic = self.login.as_ref().and_then(Login::basic);
         let answer = self.send(&call, &call.address, basic).await?;
         match answer.status {
@@ -278,6 +292,20 @@ impl<'a> Session<'a> {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refused(answer).await),
             _ => Err(answer.refusal("a token").await),
         }
+    }
+
+    /// What a realm is sent for a token of the registry in exchange for an identity token (OAuth2, as the distribution
+    /// project's token specification has it).
+    fn refreshing(&self, identity_token: &Secret, service: Option<&str>) -> String {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "refresh_token").append_pair("client_id", CLIENT_ID);
+        if let Some(service) = service {
+            form.append_pair("service", service);
+        }
+        if !self.purpose.scopes.is_empty() {
+            form.append_pair("scope", &self.purpose.scopes.join(" "));
+        }
+        form.append_pair("refresh_token", identity_token.expose()).finish()
     }
 
     fn query(&self, path: &str, service: Option<&str>) -> String {
@@ -298,7 +326,7 @@ impl<'a> Session<'a> {
     async fn refused(&self, answer: Answer) -> RemoteError {
         let (registry, text) = (self.registry.clone(), answer.error_text().await);
         match &self.login {
-            Some(login) => RemoteError::Refused { registry, user: login.username.clone(), text },
+            Some(login) => RemoteError::Refused { registry, whose: login.whose(), text },
             None => RemoteError::LoginNeeded { registry, text },
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A partial download belongs to its slot and not to the task that works on it. A task that is cancelled leaves it
 //! there: the next task that needs the blob, or waits for it already, resumes it. After a while without work it is
-//! removed.
+//! removed. Its bytes outlive the edge, and are resumed by the next one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,16 @@ const MAX_SLOTS: usize = 64;
 pub(super) struct Partial {
     pub(super) upload: Option<Upload>,
     pub(super) answers: u32,
+}
+
+impl Partial {
+    /// Removes the bytes.
+    pub(super) fn discard(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            upload.discard();
+        }
+        self.answers = 0;
+    }
 }
 
 pub(super) type Guard = OwnedMutexGuard<Partial>;
@@ -64,8 +74,13 @@ impl Downloads {
     fn forget(&self, digest: &Digest) {
         let mut slots = self.lock();
         // Each claim holds a reference too.
-        if slots.get(digest).is_some_and(|slot| Arc::strong_count(slot) == 1) {
-            slots.remove(digest);
+        let unused = slots.get(digest).is_some_and(|slot| Arc::strong_count(slot) == 1);
+        let slot = if unused { slots.remove(digest) } else { None };
+        drop(slots);
+        if let Some(slot) = slot
+            && let Ok(mut partial) = slot.partial.try_lock()
+        {
+            partial.discard();
         }
     }
 

@@ -85,8 +85,8 @@ impl Tokens {
     }
 
     pub(super) fn purpose(&self, registry: &Registry, scopes: Vec<String>, login: Option<&Login>) -> Purpose {
-        let who = login.and_then(Login::basic).map(|basic| {
-            let text = zeroize::Zeroizing::new([&self.salt[..], basic.as_bytes()].concat());
+        let who = login.map(|login| {
+            let text = zeroize::Zeroizing::new([&self.salt[..], login.pair().as_bytes()].concat());
             Digest::of(&text)
         });
         Purpose { registry: registry.clone(), scopes, who }

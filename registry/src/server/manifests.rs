@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use berth_common::image::{Digest, Named, Pick, Repository};
+use berth_common::image::{Algorithm, Digest, Named, Pick, Repository, Tag};
 use berth_images::manifest::{MANIFEST_TYPES, MAX_DOCUMENT_BYTES, Manifest};
 
 use super::Registry;
@@ -12,6 +12,9 @@ use super::blobs::{CONTENT_DIGEST, insert};
 use super::error::{Answered, RegistryError};
 use super::stream;
 use crate::images::ImageError;
+
+/// Most tags of one request: the specification wants at least ten.
+const MAX_TAGS: usize = 32;
 
 impl Registry {
     /// Returns the stored manifest, whatever `Accept` says: manifests are not converted.
@@ -51,19 +54,24 @@ impl Registry {
         request: Request,
     ) -> Answered<Response> {
         let said = said_kind(request.headers());
+        let tags = tags(&pick, request.uri().query().unwrap_or_default())?;
         let bytes = stream::read_all(request.into_body(), MAX_DOCUMENT_BYTES).await?;
         let manifest = Manifest::read(&bytes).map_err(ImageError::from)?;
         if let Some(said) = said.filter(|said| said != manifest.media_type()) {
             let found = manifest.media_type().to_owned();
             return Err(ImageError::MediaType { said, found }.into());
         }
-        let found = Digest::of(&bytes);
-        let tag = match &pick {
-            Pick::Digest(expected) if *expected != found => return Err(other_digest(expected, &found)),
-            Pick::Digest(_) => None,
-            Pick::Tag(tag) => Some(tag),
+        let algorithm = match &pick {
+            Pick::Digest(expected) => expected.algorithm(),
+            Pick::Tag(_) => Algorithm::Sha256,
         };
-        self.images.put_manifest(&repository, tag, bytes).await?;
+        let found = Digest::with(algorithm, &bytes);
+        if let Pick::Digest(expected) = &pick
+            && *expected != found
+        {
+            return Err(other_digest(expected, &found));
+        }
+        self.images.put_manifest(&repository, &tags, algorithm, bytes).await?;
         self.counts.pushes.count();
         let mut response = StatusCode::CREATED.into_response();
         let headers = response.headers_mut();
@@ -71,6 +79,11 @@ impl Registry {
         insert(headers, CONTENT_DIGEST, &found.to_string());
         if let Some(subject) = manifest.subject() {
             insert(headers, "oci-subject", &subject.digest.to_string());
+        }
+        if let Pick::Digest(_) = pick {
+            for tag in tags.iter().filter_map(|tag| HeaderValue::from_str(tag.as_str()).ok()) {
+                headers.append("oci-tag", tag);
+            }
         }
         Ok(response)
     }
@@ -80,6 +93,21 @@ impl Registry {
         self.images.delete(&Named { repository, pick }, false).await?;
         Ok(StatusCode::ACCEPTED.into_response())
     }
+}
+
+/// The tags that a manifest is to have: that of its path, or those that the query names beside a digest.
+fn tags(pick: &Pick, query: &str) -> Answered<Vec<Tag>> {
+    if let Pick::Tag(tag) = pick {
+        return Ok(vec![tag.clone()]);
+    }
+    let named = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "tag");
+    let parse = |tag: &str| tag.parse().map_err(|error| RegistryError::name("the tag", error));
+    let tags: Vec<Tag> = named.map(|(_, tag)| parse(&tag)).collect::<Answered<_>>()?;
+    if tags.len() > MAX_TAGS {
+        let message = format!("{} tags are given at once, and {MAX_TAGS} are the most", tags.len());
+        return Err(RegistryError::new(StatusCode::PAYLOAD_TOO_LARGE, "TAG_INVALID", message));
+    }
+    Ok(tags)
 }
 
 /// The media type of the request, if it has one.

@@ -44,7 +44,7 @@ impl Route {
         }
         match rest.rsplit_once('/') {
             Some((name, "blobs")) => Ok(Self::Blob(repository(name)?, digest(last)?)),
-            Some((name, "manifests")) => Ok(Self::Manifest(repository(name)?, reference(last))),
+            Some((name, "manifests")) => Ok(Self::Manifest(repository(name)?, reference(last)?)),
             Some((name, "referrers")) => Ok(Self::Referrers(repository(name)?, digest(last)?)),
             _ => Err(RegistryError::no_route()),
         }
@@ -73,12 +73,12 @@ pub(super) fn digest(text: &str) -> Answered<Digest> {
     text.parse().map_err(|error| RegistryError::name("the digest", error))
 }
 
-fn reference(text: &str) -> Reference {
-    let pick = match text.parse() {
-        Ok(digest) => Some(Pick::Digest(digest)),
-        Err(_) => text.parse().ok().map(Pick::Tag),
-    };
-    pick.map_or(Reference::Senseless, Reference::Sound)
+/// What has a colon can only be meant as a digest.
+fn reference(text: &str) -> Answered<Reference> {
+    if text.contains(':') {
+        return Ok(Reference::Sound(Pick::Digest(digest(text)?)));
+    }
+    Ok(text.parse().map_or(Reference::Senseless, |tag| Reference::Sound(Pick::Tag(tag))))
 }
 
 #[cfg(test)]
@@ -100,8 +100,16 @@ mod tests {
         let by_tag = Reference::Sound(Pick::Tag("v1".parse().unwrap()));
         assert_eq!(read("manifests/manifests/v1"), Some(Route::Manifest(name("manifests"), by_tag)));
         assert_eq!(read("a/manifests/.x"), Some(Route::Manifest(name("a"), Reference::Senseless)));
-        for bad in ["", "a", "/blobs/uploads/", "A/tags/list", "../a/tags/list", "a/blobs/sha256:00", "a/b/c"]
-        {
+        for bad in [
+            "",
+            "a",
+            "/blobs/uploads/",
+            "A/tags/list",
+            "../a/tags/list",
+            "a/blobs/sha256:00",
+            "a/manifests/sha256:00",
+            "a/b/c",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

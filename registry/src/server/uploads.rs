@@ -40,7 +40,7 @@ impl Registry {
         let random = SystemRandom::new().fill(&mut id);
         random.map_err(|_| unavailable("the system has no random bytes"))?;
         let id = hex::encode(id);
-        self.images.sessions().begin(id.clone(), name.clone(), self.images.content(), Instant::now())?;
+        self.images.sessions().begin(id.clone(), name.clone(), Instant::now())?;
         Ok(accepted(StatusCode::ACCEPTED, &name, &id, 0))
     }
 
@@ -115,9 +115,15 @@ impl Registry {
         let alone = move |upload| registry.give_back(&its_name, &its_id, upload);
         match self.receive(upload, request.into_body(), alone).await {
             (Some(upload), Ok(())) => Ok(upload),
+            (Some(upload), Err(error)) if error.is_out_of_space() => {
+                upload.discard();
+                self.give_back(name, id, None);
+                Err(error)
+            }
+            // The next edge goes on with it.
+            (None, Err(error)) if error.status == StatusCode::SERVICE_UNAVAILABLE => Err(error),
             (upload, received) => {
-                let hopeless = received.as_ref().is_err_and(RegistryError::is_out_of_space);
-                self.give_back(name, id, upload.filter(|_| !hopeless));
+                self.give_back(name, id, upload);
                 received.and(Err(ImageError::Stopping.into()))
             }
         }

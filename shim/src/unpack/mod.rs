@@ -17,10 +17,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use berth_common::image::Digest;
+use berth_common::image::{Digest, Hasher};
 use berth_images::layer::{self, Form, Limits, Owners, Summary, Target};
 use nix::sys::stat::Mode;
-use sha2::{Digest as _, Sha256};
 
 use self::spool::Spool;
 use crate::landlock::{self, Files};
@@ -55,9 +54,16 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     helpers::become_one()?;
     let blob = File::open(&options.blob).with_context(|| format!("open {}", options.blob.display()))?;
     let prepared = LayerDirectory::prepare(&options.directory, &options.parents)?;
-    let mut layer =
-        Hashed { from: Spool::new(blob, io::stdin().lock(), options.length), hash: Sha256::new() };
-    let unpacked = layer::unpack(&mut layer, &prepared.target, &Limits::default(), options.diff_id.is_some());
+    let mut layer = Hashed {
+        from: Spool::new(blob, io::stdin().lock(), options.length),
+        hash: Hasher::new(options.digest.algorithm()),
+    };
+    let unpacked = layer::unpack(
+        &mut layer,
+        &prepared.target,
+        &Limits::default(),
+        options.diff_id.map(|diff| diff.algorithm()),
+    );
     let summary = checked(&mut layer, unpacked, options)?;
     prepared.finish()?;
     println!("{}", serde_json::to_string(&summary)?);
@@ -88,12 +94,12 @@ fn checked(
 /// A reader that computes the digest of what it reads.
 struct Hashed<R> {
     from: R,
-    hash: Sha256,
+    hash: Hasher,
 }
 
 impl<R> Hashed<R> {
     fn digest(&self) -> Digest {
-        Digest::from_bytes(self.hash.clone().finalize().into())
+        self.hash.clone().digest()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! image_tags:      repository ‖ 0 ‖ tag         the manifest that has the tag
-//! image_manifests: repository ‖ 0 ‖ digest 32   the record of the manifest; its text is in the content store
+//! image_manifests: repository ‖ 0 ‖ digest 32 or 64   the record of the manifest; its text is in the content store
 //! ```
 
 use std::ops::Bound;

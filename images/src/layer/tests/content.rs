@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use base64::Engine as _;
 use berth_common::image::Digest;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -11,6 +12,70 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::archive::{block, number};
 use super::*;
+
+/// An archive of the file `a`, as `xz -9` compresses it.
+const XZ: &str = "/Td6WFoAAATm1rRGAgAhARwAAAAQz1jM4Cf/AF5dADCAM1AYaImDAdzibkSLJlFiq4E2NTGNIt/XJHQ0D5LdMm9kWN/6NKWBVJ4i\
+     MVfg477scin/nl5EcgpqdqNKHLczoOSdNd2yzBqdXYCxLrrrkQrEBuIBWh8SdpJBfwAAAAAspQ2E5ng7gQABeoBQAAAASkUHE7HE\
+     Z/sCAAAAAARZWg==";
+/// Its digest without compression.
+const XZ_DIFF_ID: &str = "sha256:9c95b6f8cc2d9bfbd96d013a5f178d2d75006b6d1c05d8c968b12584c27ee5a4";
+/// The same with a window of 256 MiB.
+const XZ_WIDE: &str = "/Td6WFoAAATm1rRGAgAhASAAAAAJiKV24Cf/AF5dADCAM1AYaImDAdzibkSLJlFiq4E2NTGNIt/XJHQ0D5LdMm9kWN/6NKWBVJ4i\
+     MVfg477scin/nl5EcgpqdqNKHLczoOSdNd2yzBqdXYCxLrrrkQrEBuIBWh8SdpJBfwAAAAAspQ2E5ng7gQABeoBQAAAASkUHE7HE\
+     Z/sCAAAAAARZWg==";
+/// The same with the filter for x86 programs and SHA-256.
+const XZ_X86: &str = "/Td6WFoAAArh+wyhAgEEACEBFgANhjUf4Cf/AF5dADCAM1AYaImDAdzibkSLJlFiq4E2NTGNIt/XJHQ0D5LdMm9kWN/6NKWBVJ4i\
+     MVfg477scin/nl5EcgpqdqNKHLczoOSdNd2yzBqdXYCxLrrrkQrEBuIBWh8SdpJBfwAAAACclbb4zC2b+9ltATpfF40tdQBrbRwF\
+     2MlosSWEwn7lpAABkgGAUAAArtJ+L7bp3xwCAAAAAApZWg==";
+
+pub(super) fn xz() -> Vec<u8> {
+    decoded(XZ)
+}
+
+fn decoded(text: &str) -> Vec<u8> {
+    base64::prelude::BASE64_STANDARD.decode(text).unwrap()
+}
+
+#[test]
+fn xz_is_unpacked_within_a_bound_of_memory() {
+    for layer in [xz(), decoded(XZ_X86), [xz(), vec![0; 4]].concat()] {
+        let sandbox = Sandbox::new();
+        let summary = sandbox.unpack(&layer, Form::Overlay, Limits::default()).unwrap();
+        assert_eq!((sandbox.read("a"), summary.files), ("text ".repeat(400), 1));
+        assert_eq!(summary.diff_id.unwrap().to_string(), XZ_DIFF_ID);
+    }
+    let error = Sandbox::new().unpack(&decoded(XZ_WIDE), Form::Overlay, Limits::default()).unwrap_err();
+    assert!(error.to_string().contains("66560 KiB of memory"), "{error}");
+}
+
+#[test]
+fn a_layer_is_looked_at_without_being_unpacked() {
+    let look = |layer: Tar| super::super::check(&mut &*layer.done(), &Limits::default());
+    let sound = Tar::default()
+        .directory("d")
+        .entry(E { path: b"d/last", data: b"x", ids: (65_535, 65_535), ..E::default() })
+        .entry(E { path: b"d/.wh.gone", ids: (70_000, 0), ..E::default() });
+    look(sound).unwrap();
+    for ids in [(65_536, 0), (0, 65_536), (1_516_583_083, 0)] {
+        let layer = Tar::default().file("a", "x").entry(E { path: b"its/file", ids, ..E::default() });
+        let error = look(layer).unwrap_err().to_string();
+        assert!(error.contains("unpack `its/file`: it belongs to the user or group"), "{error}");
+        assert!(error.contains("(chown)"), "{error}");
+    }
+    assert!(look(Tar::default().entry(E { path: b"../a", ..E::default() })).is_err());
+    assert!(super::super::check(&mut &xz()[..], &Limits::default()).is_ok());
+    assert!(super::super::check(&mut &b""[..], &Limits::default()).is_ok());
+}
+
+#[test]
+fn a_layer_of_no_bytes_is_an_empty_one() {
+    let (sandbox, empty) = (Sandbox::new(), Digest::of(b""));
+    for form in [Form::Overlay, Form::Merged] {
+        let summary = sandbox.unpack(b"", form, Limits::default()).unwrap();
+        assert_eq!(summary, Summary { diff_id: Some(empty), ..Summary::default() });
+    }
+    assert_eq!(sandbox.list(), "");
+}
 
 #[test]
 fn files_have_data_owners_modes_and_times() {

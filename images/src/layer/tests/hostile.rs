@@ -202,13 +202,18 @@ fn what_is_no_layer_is_told() {
     let sandbox = Sandbox::new();
     let unpack =
         |bytes: &[u8]| sandbox.unpack(bytes, Form::Overlay, Limits::default()).unwrap_err().to_string();
-    assert_eq!(unpack(b""), "the layer is empty");
     assert!(unpack(b"x").contains("cut off"));
     assert!(unpack(&[b'7'; 600]).contains("checksum"));
     assert!(unpack(&[0x1f, 0x8b, 8, 0]).contains("cut off"));
     assert!(unpack(&[0x1f, 0x8b, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]).contains("cannot be read"));
     assert!(unpack(&[0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff]).contains("cannot be read"));
     assert!(unpack(&[0x51, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0x7f, 0]).contains("cut off"));
+    assert!(unpack(b"BZh91AY&SY").contains("bzip2, which is not understood"));
+    let xz = content::xz();
+    assert!(unpack(&xz[..xz.len() / 2]).contains("cut off"), "{}", unpack(&xz[..xz.len() / 2]));
+    let mut damaged = xz.clone();
+    damaged[30] ^= 0xff;
+    assert!(unpack(&damaged).contains("cannot be read"), "{}", unpack(&damaged));
 }
 
 #[test]

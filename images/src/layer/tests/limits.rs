@@ -30,7 +30,7 @@ fn a_million_entries_and_no_more() {
     let mut layer = Repeat { block, at: 0, left: 1_000_001 * 512 };
     let sandbox = Sandbox::new();
     let target = Target::open(&sandbox.root, Form::Overlay, Owners::Mine).unwrap();
-    let error = unpack(&mut layer, &target, &Limits::default(), false).unwrap_err();
+    let error = unpack(&mut layer, &target, &Limits::default(), None).unwrap_err();
     assert!(matches!(error, LayerError::Entries(1_000_000)), "{error}");
 }
 

@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use berth_common::image::Algorithm;
 use tempfile::TempDir;
 
 use super::{Form, LayerError, Limits, Owners, Summary, Target, unpack};
@@ -38,7 +39,7 @@ impl Sandbox {
 
     pub(super) fn unpack(&self, layer: &[u8], form: Form, limits: Limits) -> Result<Summary, LayerError> {
         let target = Target::open(&self.root, form, Self::owners()).unwrap();
-        let unpacked = unpack(&mut &*layer, &target, &limits, true);
+        let unpacked = unpack(&mut &*layer, &target, &limits, Some(Algorithm::Sha256));
         self.expect_untouched();
         unpacked
     }

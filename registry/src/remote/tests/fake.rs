@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub(super) struct Asked {
     pub(super) method: String,
     pub(super) path: String,
+    pub(super) body: Vec<u8>,
     head: String,
 }
 
@@ -95,12 +96,13 @@ async fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(dyn Fn(
     let head = String::from_utf8(head).unwrap();
     let mut words = head.split(' ');
     let (method, path) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
-    let asked = Asked { method, path, head };
+    let mut asked = Asked { method, path, head, body: Vec::new() };
     let length = asked.header("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     if stream.read_exact(&mut body).await.is_err() {
         return;
     }
+    asked.body = body;
     log.lock().unwrap().push(asked.clone());
     let _ = write(stream, &answer(&asked)).await;
 }

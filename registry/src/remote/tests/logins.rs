@@ -61,6 +61,61 @@ async fn a_token_is_obtained_once_and_used_until_it_expires() {
     assert!(fake.asked().iter().filter(|asked| asked.path.starts_with("/token")).count() > 1);
 }
 
+/// A registry whose realm takes only identity tokens.
+async fn with_identity_tokens(image: Image) -> Fake {
+    Fake::start(move |asked| {
+        let host = asked.header("host").unwrap();
+        if asked.path == "/token?x=y" {
+            let form: Vec<_> = form_urlencoded::parse(&asked.body).into_owned().collect();
+            let given =
+                |name: &str| form.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
+            let right = asked.method == "POST"
+                && asked.header("authorization").is_none()
+                && asked.header("content-type") == Some("application/x-www-form-urlencoded")
+                && given("grant_type") == Some("refresh_token")
+                && given("service") == Some("s & t")
+                && given("client_id").is_some()
+                && given("refresh_token") == Some("right=&");
+            return if right {
+                Answer::of(
+                    200,
+                    json!({ "access_token": "t1", "scope": given("scope"), "expires_in": 300 }).to_string(),
+                )
+            } else {
+                Answer::of(401, r#"{"errors":[{"message":"invalid refresh token"}]}"#)
+            };
+        }
+        if asked.header("authorization") != Some("Bearer t1") {
+            return unknown(format!("Bearer realm=\"http://{host}/token?x=y\",service=\"s & t\""));
+        }
+        if asked.path == "/v2/" { Answer::of(200, "{}") } else { image.answer(asked) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged_at_the_realm_and_goes_nowhere_else() {
+    let fake = with_identity_tokens(Image::new("amd64", &[layer(1, 10)])).await;
+    let stage = Stage::new(&[&fake]);
+    let token = |text: &str| Login { username: "<token>".to_owned(), ..login(text) };
+    let pull = |login| Pull { login: Some(login), ..wanted(&format!("{}/a/b:v1", fake.address)) };
+    let error = stage.remote.pull(pull(token("wrong")), &Progress::default()).await.unwrap_err();
+    assert!(error.to_string().contains("refuses the identity token: invalid refresh token"), "{error}");
+    stage.remote.pull(pull(token("right=&")), &Progress::default()).await.unwrap();
+    let exchanges = fake.asked().into_iter().filter(|asked| asked.path.starts_with("/token"));
+    assert_eq!(exchanges.count(), 2);
+    let elsewhere = fake.asked().into_iter().filter(|asked| !asked.path.starts_with("/token"));
+    let given: Vec<_> =
+        elsewhere.filter_map(|asked| asked.header("authorization").map(str::to_owned)).collect();
+    assert!(!given.is_empty() && given.iter().all(|given| given == "Bearer t1"), "{given:?}");
+    // A registry that wants a password does not get it.
+    let basic = Fake::start(|_| unknown("Basic realm=\"x\"".to_owned())).await;
+    let stage = Stage::new(&[&basic]);
+    let registry = basic.address.to_string().parse().unwrap();
+    stage.remote.check(&registry, token("right=&")).await.unwrap_err();
+    assert!(basic.asked().iter().all(|asked| asked.header("authorization").is_none()));
+}
+
 #[tokio::test]
 async fn a_wrong_password_and_a_missing_one_are_different_errors() {
     let fake = with_tokens(Image::default(), 300).await;

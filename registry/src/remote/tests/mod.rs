@@ -35,13 +35,23 @@ struct Stage {
     images: Arc<Images>,
     logins: Arc<Known>,
     remote: Arc<Remote>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Stage {
     /// One that may reach these registries without TLS.
     fn new(plain: &[&Fake]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), plain)
+    }
+
+    /// What the next edge is on the same disk.
+    fn again(self, plain: &[&Fake]) -> Self {
+        let Self { images, logins, remote, directory } = self;
+        drop((images, logins, remote));
+        Self::on(directory, plain)
+    }
+
+    fn on(directory: TempDir, plain: &[&Fake]) -> Self {
         let store = SledStore::open(&directory.path().join("store")).unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
         let limits = ImageLimits { image_bytes: IMAGE_LIMIT, total_bytes: 4 * IMAGE_LIMIT };
@@ -54,7 +64,7 @@ impl Stage {
         };
         let remote = Remote::new(settings, Arc::clone(&images), Arc::clone(&logins) as Arc<dyn Logins>);
         let remote = Arc::new(remote);
-        Self { images, logins, remote, _directory: directory }
+        Self { images, logins, remote, directory }
     }
 
     async fn pull(&self, from: &str) -> Result<Moved, RemoteError> {

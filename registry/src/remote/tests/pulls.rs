@@ -23,6 +23,11 @@ async fn existing_blobs_are_not_pulled_again() {
     assert_eq!(asked, 4, "{:?}", fake.asked());
     stage.pull(&from).await.unwrap();
     assert_eq!(fake.asked().len(), asked + 1, "only the manifest is asked for again");
+    // A copy that was cut off on the disk is noticed, and made again.
+    let cut = stage.directory.path().join(format!("images/blobs/{}", Digest::of(&layer(1, 3_000_000)).hex()));
+    std::fs::File::options().write(true).open(&cut).unwrap().set_len(1_000_000).unwrap();
+    stage.pull(&from).await.unwrap();
+    assert_eq!((fake.asked().len(), std::fs::metadata(&cut).unwrap().len()), (asked + 3, 3_000_000));
     assert_eq!(stage.remote.downloads.count(), 0);
 }
 
@@ -123,6 +128,64 @@ async fn a_cancelled_pull_is_resumed_by_the_next_one() {
     assert!(!stage.has(&image.digest()), "nothing is in the catalogue");
     stage.pull(&from).await.unwrap();
     assert!(fake.asked().iter().any(|asked| asked.header("range").is_some()), "{:?}", fake.asked());
+}
+
+/// A registry with a layer of 4 MB, which cuts the first download of it in the middle and answers ranges.
+async fn cut_once(image: Image, bytes: Vec<u8>) -> Fake {
+    let cuts = AtomicUsize::new(0);
+    Fake::start(move |asked| {
+        let answer = image.answer(asked);
+        if answer.body != bytes {
+            return answer;
+        }
+        let Some(range) = asked.header("range") else {
+            let first = cuts.fetch_add(1, Ordering::SeqCst) == 0;
+            // Then it is silent, until whoever asked is gone.
+            let trickle = first.then_some((2_000_000, Duration::from_secs(30)));
+            return Answer { trickle, ..answer };
+        };
+        let from: usize = range[6..range.len() - 1].parse().unwrap();
+        Answer::of(206, &bytes[from..]).header("content-range", format!("bytes {from}-3999999/4000000"))
+    })
+    .await
+}
+
+/// Pulls until so much of a blob has arrived, as an edge that ends in the middle.
+async fn pull_until(stage: &Stage, from: &str, bytes: u64) {
+    let arrived = async {
+        while stage.images.content().usage().bytes < bytes {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! { done = stage.pull(from) => panic!("it is through: {done:?}"), () = arrived => {} }
+}
+
+#[tokio::test]
+async fn the_next_edge_goes_on_with_a_download_and_notices_if_it_is_damaged() {
+    for damaged in [false, true] {
+        let bytes = layer(1, 4_000_000);
+        let image = Image::new("amd64", std::slice::from_ref(&bytes));
+        let fake = cut_once(image.clone(), bytes.clone()).await;
+        let stage = Stage::new(&[&fake]);
+        let from = format!("{}/a:v1", fake.address);
+        pull_until(&stage, &from, 1_500_000).await;
+        let unfinished = format!("images/uploads/pull-{}", Digest::of(&bytes).hex());
+        let stage = stage.again(&[&fake]);
+        let path = stage.directory.path().join(unfinished);
+        let length = std::fs::metadata(&path).unwrap().len();
+        if damaged {
+            // As after a crash of the machine: the length is on the disk, and the bytes are not.
+            std::fs::write(&path, vec![0; usize::try_from(length).unwrap()]).unwrap();
+        }
+        stage.pull(&from).await.unwrap();
+        assert_eq!(stage.images.content().read(&Digest::of(&bytes), 4_000_000).unwrap().unwrap(), bytes);
+        let asked = fake.asked();
+        let ranges: Vec<_> = asked.iter().filter_map(|asked| asked.header("range")).collect();
+        assert_eq!(ranges, [format!("bytes={length}-")]);
+        let whole = fake.count(&Digest::of(&bytes).to_string()) - ranges.len();
+        assert_eq!(whole, if damaged { 2 } else { 1 }, "damaged: {damaged}");
+        assert!(!path.exists());
+    }
 }
 
 #[tokio::test]

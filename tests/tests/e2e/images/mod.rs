@@ -11,7 +11,10 @@ mod kills;
 mod pax;
 mod peer;
 mod platforms;
+mod requirements;
 mod room;
+mod shared;
+mod taken;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +38,13 @@ const SWEPT_WITHIN: Duration = Duration::from_secs(20);
 /// What runs in the images of these scenarios.
 fn config() -> Value {
     json!({"Entrypoint": ["/app/hello"]})
+}
+
+/// The configuration of an image whose layers have these digests before compression.
+fn image_config(diff_ids: &[String]) -> Vec<u8> {
+    let config = json!({"architecture": architecture(), "os": "linux", "config": config(),
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+    config.to_string().into_bytes()
 }
 
 /// The layer with the program that answers.

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use berth_tests::cluster::Setup;
-use berth_tests::image::{Layout, TAR, architecture, digest};
+use berth_tests::image::digest;
+use berth_tests::registry::Registry;
 use berth_tests::scenario::{Outcome, scenario};
-use serde_json::json;
 
-use super::{app, ask, config, program, refusal, until_swept};
+use super::{app, ask, image_config, program, refusal, until_swept};
 
 /// A PAX record: its length, itself included, a keyword and a value.
 fn record(keyword: &str, value: &[u8]) -> Vec<u8> {
@@ -38,7 +38,9 @@ fn extended(records: &[Vec<u8>], path: &str, bytes: &[u8]) -> Result<Vec<u8>> {
 
 #[test]
 fn a6_extended_headers_that_lie_do_no_harm() -> Outcome {
-    scenario(Setup::nodes(1), async |cluster| {
+    let (address, edge_options) = Registry::free_address()?;
+    scenario(Setup { edge_options, ..Setup::nodes(1) }, async |cluster| {
+        let registry = Registry::of(cluster, address).await?;
         let canary = cluster.make_directory("canary")?.join("file");
         std::fs::write(&canary, "the node's own")?;
         let target = canary.display().to_string();
@@ -62,13 +64,13 @@ fn a6_extended_headers_that_lie_do_no_harm() -> Outcome {
             ),
         ];
         for (name, records) in cases {
-            let (below, layer) = (program(cluster)?.into_bytes()?, extended(&records, "file", b"written")?);
-            let layout = Layout::create(&cluster.make_directory(&format!("image-{name}"))?)?;
-            let layers = [layout.blob(TAR, &below)?, layout.blob(TAR, &layer)?];
-            let diff_ids = vec![json!(digest(&below)), json!(digest(&layer))];
-            let image = layout.image_of(&layers, diff_ids, &config(), architecture())?;
-            let output =
-                cluster.try_deploy(&app(name, layout.finish(&image)?), &["--wait-timeout", "30s"]).await?;
+            let layers = [program(cluster)?.into_bytes()?, extended(&records, "file", b"written")?];
+            // `berth deploy` would find some of it in a layout.
+            registry
+                .put_image(("pax/app", name), &layers, &image_config(&layers.each_ref().map(|l| digest(l))))
+                .await?;
+            let image = format!("berth:pax/app:{name}");
+            let output = cluster.try_deploy(&app(name, image), &["--wait-timeout", "30s"]).await?;
             if output.status.success() {
                 ask(cluster, name, "x").await?;
             } else {
