@@ -84,6 +84,35 @@ fn an_ended_instance_is_reported_until_it_is_forgotten() {
 }
 
 #[test]
+fn a_repeated_order_only_shortens_the_grace_and_signals_the_app_once() {
+    run(async {
+        let world = World::new().await;
+        let edge = world.edge().await;
+        let asked = start(1, 1);
+        edge.start(&asked).await;
+        world.fake.started(asked.instance).await;
+        assert_eq!(edge.stop(asked.instance, 15, 60_000).await, Answer::Done);
+        assert_eq!(world.fake.stopped().await.1, 15);
+        assert_eq!(edge.stop(asked.instance, 15, 200).await, Answer::Done);
+        assert_eq!(world.fake.stopped().await, (asked.instance, 9, Duration::ZERO), "no second SIGTERM");
+    });
+}
+
+#[test]
+fn an_edge_hears_what_is_taken_of_the_node() {
+    run(async {
+        let world = World::new().await;
+        let edge = world.edge().await;
+        let asked = start(1, 1);
+        edge.start(&asked).await;
+        let Answer::Room(room) = edge.call(&Call::Room).await else { panic!("no answer about room") };
+        let resources = asked.recipe.resources;
+        assert_eq!((room.used.instances, room.used.memory_bytes), (1, resources.memory_bytes));
+        assert_eq!(room.slots.len(), 1);
+    });
+}
+
+#[test]
 fn an_order_to_end_reaches_an_instance_that_is_still_starting() {
     run(async {
         let world = World::new().await;

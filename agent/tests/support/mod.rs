@@ -239,7 +239,11 @@ impl Edge {
         loop {
             match watch.answer().await {
                 Answer::Update(status) => there.push(status),
-                Answer::Synced => return (there, watch),
+                Answer::Synced => {
+                    // What the edge was told in Welcome may be older.
+                    assert_eq!(watch.answer().await, Answer::Draining(false));
+                    return (there, watch);
+                }
                 other => panic!("not an update: {other:?}"),
             }
         }
