@@ -222,6 +222,7 @@ impl Edge {
             images,
             registry,
             assets: directories.assets,
+            listen: config.listen,
             waiters: Default::default(),
             watchers: admin::watchers(),
         };
