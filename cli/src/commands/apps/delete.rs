@@ -42,13 +42,12 @@ pub(super) async fn run(order: &Order, admin: &Admin) -> Result<()> {
     }
     if deployed {
         admin.delete(&format!("/v1/apps/{app}")).await?;
+        if !order.purge {
+            secret::tell_what_stays(admin, app).await;
+        }
         output::line(format_args!("deleted {app}"))?;
     }
-    if order.purge {
-        return purge(admin, app).await;
-    }
-    secret::tell_what_stays(admin, app).await;
-    Ok(())
+    if order.purge { purge(admin, app).await } else { Ok(()) }
 }
 
 async fn is_deployed(admin: &Admin, app: &AppName) -> Result<bool> {
