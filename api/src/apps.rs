@@ -70,6 +70,39 @@ pub struct Deployed {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>, required = true))]
     pub missing_secrets: Vec<SecretName>,
+    /// Set if the specification is that of the current version: then no version was made.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required = true))]
+    pub unchanged: bool,
+    /// Why it cannot run, where `allow_unplaceable` had it deployed all the same.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required = true))]
+    pub unplaceable: Vec<String>,
+}
+
+/// What to remove of a deleted app.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Purge {
+    /// Only count what would be removed.
+    pub dry_run: bool,
+}
+
+/// What was removed of a deleted app, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Purged {
+    /// Secrets.
+    pub secrets: usize,
+    /// Objects, which are in no list any more.
+    pub objects: usize,
+    /// Values of these objects.
+    pub values: usize,
+    /// Schedules and alarms of these objects.
+    pub schedules: usize,
+    /// Objects that stay for now, because their containers have not ended: purge again.
+    pub ending: usize,
 }
 
 /// How a change of an app is carried out.
@@ -88,6 +121,13 @@ pub struct DeployParameters {
     /// and changes nothing.
     #[cfg_attr(feature = "schema", param(required = false, minimum = 0, maximum = 3_600_000))]
     pub prefetch_timeout_ms: Option<u64>,
+    /// Make a version also of a specification that is that of the current one.
+    #[cfg_attr(feature = "schema", param(required = false))]
+    pub force: bool,
+    /// Deploy also what cannot run: no node is connected, or none could ever hold an instance of a class. Otherwise that is
+    /// refused (409).
+    #[cfg_attr(feature = "schema", param(required = false))]
+    pub allow_unplaceable: bool,
 }
 
 impl DeployParameters {
@@ -96,7 +136,15 @@ impl DeployParameters {
         // Valid values of `prefetch` need no encoding; the edge refuses all others.
         let prefetch = self.prefetch.as_ref().map(|nodes| format!("&prefetch={nodes}"));
         let timeout = self.prefetch_timeout_ms.map(|ms| format!("&prefetch_timeout_ms={ms}"));
-        format!("now={}{}{}", self.now, prefetch.unwrap_or_default(), timeout.unwrap_or_default())
+        let mut query =
+            format!("now={}{}{}", self.now, prefetch.unwrap_or_default(), timeout.unwrap_or_default());
+        // What is not asked for is left out: edges of earlier versions do not know these.
+        for (name, asked) in [("force", self.force), ("allow_unplaceable", self.allow_unplaceable)] {
+            if asked {
+                query.push_str(&format!("&{name}=true"));
+            }
+        }
+        query
     }
 
     /// How long nodes may take to fetch the images.
@@ -130,8 +178,14 @@ mod tests {
     #[test]
     fn deploy_parameters_become_a_query() {
         assert_eq!(DeployParameters::default().query(), "now=false");
-        let how =
-            DeployParameters { now: true, prefetch: Some("all".to_owned()), prefetch_timeout_ms: Some(5) };
+        let how = DeployParameters {
+            now: true,
+            prefetch: Some("all".to_owned()),
+            prefetch_timeout_ms: Some(5),
+            ..DeployParameters::default()
+        };
         assert_eq!(how.query(), "now=true&prefetch=all&prefetch_timeout_ms=5");
+        let how = DeployParameters { force: true, allow_unplaceable: true, ..DeployParameters::default() };
+        assert_eq!(how.query(), "now=false&force=true&allow_unplaceable=true");
     }
 }

@@ -14,6 +14,9 @@ pub struct Health {
     pub status: String,
     /// The version of the edge.
     pub version: String,
+    /// Where it takes requests: address and port. Null from an edge of an earlier version.
+    #[serde(default)]
+    pub listen: Option<String>,
 }
 
 /// The nodes of an edge.

@@ -28,9 +28,9 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Reads the app in a directory.
+    /// Reads the app in a directory. Its `berth.toml` itself may be named, too.
     pub(crate) fn in_directory(directory: &Path) -> Result<Self> {
-        Self::load(&directory.join(MANIFEST))
+        if directory.is_file() { Self::load(directory) } else { Self::load(&directory.join(MANIFEST)) }
     }
 
     /// Reads a file and inspects its images. All errors are reported together.
@@ -62,6 +62,9 @@ impl App {
             let (source, app) = (self.base.join(&assets.directory), spec.name.clone());
             assets.directory = blocking(move |_| assets::pack(&source, &app, &directory)).await?;
         }
+        if let Some(longest) = terms.longest_stop_grace {
+            spec.classes.values_mut().for_each(|class| class.stop_grace = class.stop_grace.min(longest));
+        }
         prefetch::deploy(admin, &spec, terms).await
     }
 
@@ -70,13 +73,16 @@ impl App {
         resolve(&class.image.source, &self.base)
     }
 
-    /// The files that it is made of, as far as they are files by themselves.
+    /// The files and directories that it is made of.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let paths =
             self.manifest.classes.iter().filter_map(|class| self.source(class).path().map(Path::to_owned));
-        let files =
-            paths.flat_map(|path| Dockerfile::at(&path).map(|found| found.file).into_iter().chain([path]));
-        files.chain([self.base.join(MANIFEST)]).collect()
+        let files = paths.flat_map(|path| {
+            let built = Dockerfile::at(&path).map(|found| found.context);
+            built.into_iter().chain([path])
+        });
+        let assets = self.manifest.assets.iter().map(|declared| self.base.join(&declared.directory));
+        files.chain(assets).chain([self.base.join(MANIFEST)]).collect()
     }
 
     /// The app as edges know it; the images are those of its classes, in order.

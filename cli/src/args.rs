@@ -1,10 +1,12 @@
 //! The command line, and its help.
 
 mod admin;
+mod app;
 mod deploy;
 mod dev;
 mod images;
 mod logs;
+mod ports;
 mod schedules;
 mod secret;
 mod start;
@@ -14,14 +16,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use berth_api::containers::{ContainerState, SIGNALS};
-use berth_common::ids::{AppName, Version};
+use berth_common::ids::Version;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::admin::AdminArgs;
+pub(crate) use self::app::{AnyApp, OneApp};
 pub(crate) use self::deploy::Deploy;
 pub(crate) use self::dev::{Dev, DevCommand, DevDirs, DevDown};
 pub(crate) use self::images::{Build, Images, Registries};
 pub(crate) use self::logs::Logs;
+pub(crate) use self::ports::Ports;
 pub(crate) use self::schedules::{Alarm, ChosenEvents, Crons, Hooks, OneObject, Schedules, When};
 pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};
 pub(crate) use self::start::StartContainer;
@@ -104,7 +108,7 @@ pub(crate) enum Command {
     /// The one alarm of an object: when it calls its class's callback
     #[command(subcommand)]
     Alarm(Alarm),
-    /// What an object is to do at a time, as often as wanted
+    /// What an object is to do later, each once, any number of them
     #[command(subcommand)]
     Schedules(Schedules),
     /// Show the crons of an app
@@ -174,8 +178,8 @@ pub(crate) struct Init {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Versions {
-    /// The app
-    pub(crate) app: AppName,
+    #[command(flatten)]
+    pub(crate) app: OneApp,
     #[command(flatten)]
     pub(crate) show: Show,
 }
@@ -184,8 +188,8 @@ pub(crate) struct Versions {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Rollback {
-    /// The app
-    pub(crate) app: AppName,
+    #[command(flatten)]
+    pub(crate) app: OneApp,
     /// The version to go back to [default: the newest that is older than the current one]
     #[arg(long, value_name = "N")]
     pub(crate) to: Option<Version>,
@@ -214,10 +218,19 @@ pub(crate) enum Apps {
     /// List the apps with their current versions
     List(Show),
     /// End an app: nothing is routed to it any more, its containers are stopped, its versions are lost
+    ///
+    /// Asks first. Its secrets, and the values, schedules and rows of its objects stay, unless --purge removes them too: also
+    /// those of an app that was deleted before. The numbers of its versions are not used again.
     #[command(after_help = EXIT_CODES)]
     Delete {
-        /// The app
-        app: AppName,
+        #[command(flatten)]
+        app: OneApp,
+        /// Also remove its secrets, and its objects with their values and schedules, once their containers have ended
+        #[arg(long)]
+        purge: bool,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
         /// Only shows what would be done
         #[arg(long)]
         dry_run: bool,
@@ -230,7 +243,7 @@ pub(crate) enum Apps {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Connect {
-    /// The object: APP/CLASS/NAME, or its ID as `berth containers list` shows it
+    /// The object: APP/CLASS/NAME, or its ID or the first digits of it, as `berth containers list` shows it
     pub(crate) object: String,
     /// The port [default: the class's default_port]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
@@ -243,14 +256,14 @@ pub(crate) struct Connect {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct PortForward {
-    /// The object: APP/CLASS/NAME, or its ID as `berth containers list` shows it
+    /// The object: APP/CLASS/NAME, or its ID or the first digits of it, as `berth containers list` shows it
     pub(crate) object: String,
-    /// The container's port
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) port: u16,
-    /// Where to take connections. Port 0 takes any that is free
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
-    pub(crate) listen: SocketAddr,
+    /// The port of this machine, and the container's where it is another one. 0:PORT takes any that is free
+    #[arg(value_name = "LOCAL[:PORT]")]
+    pub(crate) ports: Ports,
+    /// Where to take connections, in place of 127.0.0.1 and the local port. Port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }
@@ -270,11 +283,17 @@ pub(crate) enum Kv {
     },
     /// Delete a key and its value, if they are there
     #[command(after_help = EXIT_CODES)]
-    Delete(KvKey),
+    Delete {
+        #[command(flatten)]
+        key: KvKey,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// List an object's keys
     #[command(after_help = EXIT_CODES)]
     List {
-        /// The object: APP/CLASS/NAME, or its ID
+        /// The object: APP/CLASS/NAME, or its ID or the first digits of it
         object: String,
         /// Only keys that begin with this
         #[arg(long, default_value = "")]
@@ -287,7 +306,7 @@ pub(crate) enum Kv {
 /// One of an object's keys.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct KvKey {
-    /// The object: APP/CLASS/NAME, or its ID
+    /// The object: APP/CLASS/NAME, or its ID or the first digits of it
     pub(crate) object: String,
     /// The key: any text of up to 2048 bytes
     pub(crate) key: String,
@@ -313,8 +332,11 @@ pub(crate) enum Token {
     /// End a token: whoever has it gets nowhere from then on
     #[command(after_help = EXIT_CODES)]
     Revoke {
-        /// Its ID, as `berth token list` shows it
-        id: String,
+        /// Its name, or its ID or the first digits of it, as `berth token list` shows them
+        token: String,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -369,7 +391,7 @@ pub(crate) enum Store {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Check {
-    /// The file
+    /// The file, or the directory that holds berth.toml
     #[arg(default_value = "berth.toml")]
     pub(crate) file: PathBuf,
 }
@@ -388,7 +410,14 @@ pub(crate) enum Containers {
     /// End a container with a signal, and SIGKILL after a while
     Stop(StopContainer),
     /// End a container with SIGKILL, now
-    Destroy(OneContainer),
+    #[command(after_help = EXIT_CODES)]
+    Destroy {
+        #[command(flatten)]
+        one: OneContainer,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Send a container a signal, and no more
     Signal(SignalContainer),
     /// Count as activity: the container sleeps no earlier than sleep_after from now
@@ -398,7 +427,7 @@ pub(crate) enum Containers {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct OneContainer {
-    /// The object: APP/CLASS/NAME, or its ID as `berth containers list` shows it
+    /// The object: APP/CLASS/NAME, or its ID or the first digits of it, as `berth containers list` shows it
     pub(crate) object: String,
     #[command(flatten)]
     pub(crate) show: Show,
@@ -415,14 +444,16 @@ pub(crate) struct StopContainer {
     /// How long after it SIGKILL follows, such as 30s [default: the class's stop_grace]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) grace: Option<std::time::Duration>,
+    /// Only shows what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct ListContainers {
-    /// Only those of this app
-    #[arg(long)]
-    pub(crate) app: Option<AppName>,
+    #[command(flatten)]
+    pub(crate) app: AnyApp,
     /// Only those in this state: stopped, running, healthy, stopping or stopped_with_code
     #[arg(long, value_parser = ContainerState::ALL.map(ContainerState::name))]
     pub(crate) state: Option<String>,
@@ -459,6 +490,9 @@ pub(crate) struct Show {
     /// Print the edge's answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show IDs whole, and columns that are otherwise left out
+    #[arg(long)]
+    pub(crate) wide: bool,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }

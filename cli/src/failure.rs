@@ -15,6 +15,11 @@ const BAD_INPUT: u8 = 2;
 #[error("{0}")]
 pub(crate) struct BadInput(pub(crate) String);
 
+/// An error that was reported already, by a program that was called.
+#[derive(Debug, thiserror::Error)]
+#[error("it was reported")]
+pub(crate) struct Told;
+
 /// An error of the input, with all its causes in one line.
 pub(crate) fn bad_input(error: impl Into<Error>) -> Error {
     BadInput(format!("{:#}", error.into())).into()
@@ -25,6 +30,9 @@ pub(crate) fn exit_code(outcome: Result<(), Error>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
+    }
+    if error.is::<Told>() {
+        return ExitCode::from(FAILED);
     }
     match error.downcast_ref::<BadInput>() {
         Some(BadInput(text)) => {

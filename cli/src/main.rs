@@ -13,6 +13,7 @@ mod assets;
 mod commands;
 mod docker_config;
 mod failure;
+mod ids;
 mod image;
 mod output;
 mod prefetch;
@@ -23,6 +24,7 @@ mod push;
 mod signals;
 mod stop;
 mod supply;
+mod urls;
 
 use std::process::ExitCode;
 

@@ -74,6 +74,12 @@ pub(crate) struct Terms {
     pub(crate) now: bool,
     /// Which nodes have the images of a new version before it becomes current.
     pub(crate) prefetch: Prefetch,
+    /// Make a version also of what is current already.
+    pub(crate) force: bool,
+    /// Deploy also what no node can run, with a warning.
+    pub(crate) allow_unplaceable: bool,
+    /// The longest `stop_grace` of a class, if not what it says.
+    pub(crate) longest_stop_grace: Option<Duration>,
 }
 
 impl Terms {
@@ -86,6 +92,8 @@ impl Terms {
             now: self.now,
             prefetch: (!usual).then(|| nodes.to_string()),
             prefetch_timeout_ms: (!usual).then_some(timeout_ms),
+            force: self.force,
+            allow_unplaceable: self.allow_unplaceable,
         }
     }
 }
@@ -95,9 +103,12 @@ impl Terms {
 pub(crate) struct Deployed(pub(crate) apps::Deployed);
 
 impl Deployed {
-    /// Prints which secrets are still missing.
+    /// Prints why it cannot run, and which secrets are still missing.
     pub(crate) fn warn(&self) {
         let app = &self.0.app;
+        for reason in &self.0.unplaceable {
+            crate::output::note!("warning: {app} cannot run: {reason}");
+        }
         for name in &self.0.missing_secrets {
             crate::output::note!(
                 "warning: {app} has no secret {name}, and containers that need it do not start: `berth secret put {name} --app \
@@ -106,10 +117,16 @@ impl Deployed {
         }
     }
 
-    /// What was done, in one line.
+    /// What was done, in one line. An edge of an earlier version makes a version in any case.
     pub(crate) fn describe(&self, what: &str) -> String {
         let apps::Deployed { app, version: made, ended, .. } = &self.0;
         let apps::VersionView { version, classes, routes, .. } = made;
+        if self.0.unchanged {
+            let ended = if *ended > 0 { format!("; containers told to end: {ended}") } else { String::new() };
+            return format!(
+                "{app} is unchanged: version {version} is current and no other was made, which --force would do{ended}"
+            );
+        }
         let ended = if *ended > 0 { format!(", containers told to end: {ended}") } else { String::new() };
         format!("{what} {app} version {version}: classes: {classes}, routes: {routes}{ended}")
     }

@@ -1,6 +1,6 @@
-//! Asks for a line on a terminal without echo. Echo is restored in every case.
+//! Asks for a line on a terminal, with echo or without. Echo is restored in every case.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
@@ -57,6 +57,25 @@ pub(crate) async fn ask(question: &str, undone: &str) -> Result<Vec<u8>> {
     strip_newline(&mut line);
     ensure!(!line.is_empty(), "nothing was typed, and {undone}");
     Ok(line)
+}
+
+/// A line that is typed, which is shown; `None` without a terminal.
+pub(crate) async fn line(question: &str) -> Option<Result<String>> {
+    if !io::stdin().is_terminal() {
+        return None;
+    }
+    crate::output::question(question);
+    let (sender, receiver) = oneshot::channel();
+    // As above: it ends with the process.
+    let asking = std::thread::Builder::new().name("prompt".to_owned()).spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        drop(sender.send(read.map(|_| line)));
+    });
+    Some(match asking {
+        Ok(_) => receiver.await.context("standard input").and_then(|line| Ok(line?)),
+        Err(error) => Err(error.into()),
+    })
 }
 
 /// Removes the line ending that editors, shells and terminals add.

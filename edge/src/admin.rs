@@ -16,7 +16,9 @@ mod live;
 mod logs;
 mod metrics;
 mod openapi;
+mod placeable;
 mod problem;
+mod purge;
 mod read;
 mod registries;
 mod schedules;
@@ -26,6 +28,7 @@ mod tokens;
 mod transfers;
 mod usage;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +98,8 @@ pub(crate) struct Admin {
     pub(crate) registry: Arc<Registry>,
     /// The directory of static files.
     pub(crate) assets: PathBuf,
+    /// Where clients connect.
+    pub(crate) listen: SocketAddr,
     /// Draws waiter ids for orders.
     pub(crate) waiters: Waiters,
     /// Permits for watchers and raw connections.
@@ -153,6 +158,7 @@ fn router() -> Router {
             Router::new()
                 .routes(routes!(apps::remove))
                 .routes(routes!(apps::roll_back))
+                .routes(routes!(purge::purge))
                 .routes(routes!(containers::start))
                 .routes(routes!(containers::stop))
                 .routes(routes!(containers::destroy))
@@ -202,8 +208,9 @@ async fn no_method() -> Problem {
 
 /// Checks that the edge responds.
 #[utoipa::path(get, path = "/v1/health", tag = "edge", responses((status = 200, body = Health), problem::Denied))]
-async fn health() -> Json<Health> {
-    Json(Health { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
+async fn health(State(admin): State<Arc<Admin>>) -> Json<Health> {
+    let (status, version) = ("ok".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    Json(Health { status, version, listen: Some(admin.listen.to_string()) })
 }
 
 /// Lists the nodes with their capacity, and whether they are connected.

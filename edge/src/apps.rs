@@ -94,6 +94,13 @@ impl Expect {
     }
 }
 
+/// The version that a deployment has made current, or has found to be.
+pub(crate) struct Deployment {
+    pub(crate) version: VersionView,
+    /// The specification is that of the version that was current: none was made.
+    pub(crate) unchanged: bool,
+}
+
 /// What [`Apps`] is built from.
 pub(crate) struct Dependencies {
     pub(crate) store: Arc<dyn Store>,
@@ -182,17 +189,30 @@ impl Apps {
         if faults.is_empty() { Ok(spec) } else { Err(DeployError::Invalid(faults)) }
     }
 
-    /// Makes this the current version of the app. Returns once that is durable and requests are routed by it.
-    pub(crate) async fn deploy(&self, spec: AppSpec, expect: Expect) -> Result<VersionView, DeployError> {
+    /// Makes this the current version of the app. Returns once that is durable and requests are routed by it. What the
+    /// current version is already makes another one only where that is forced.
+    pub(crate) async fn deploy(
+        &self,
+        spec: AppSpec,
+        expect: Expect,
+        force: bool,
+    ) -> Result<Deployment, DeployError> {
         let spec = self.checked(spec, expect).await?;
         let _changing = self.changing.lock().await;
         let known = self.get(&spec.name);
         expect.check(known.as_ref().map(|known| known.current().version))?;
         let history = match known {
+            Some(known) if known.current().spec == spec && !force => {
+                return current_view(&known).map(|version| Deployment { version, unchanged: true });
+            }
             Some(known) => known.deploy(spec, wall_ms()),
-            None => AppHistory::begin(spec, wall_ms()),
+            None => {
+                // Numbers go on where a deleted app of this name has ended.
+                let last = self.store.last_version(&spec.name)?;
+                AppHistory::begin_after(last, spec, wall_ms())
+            }
         };
-        self.change(history).await
+        self.change(history).await.map(|version| Deployment { version, unchanged: false })
     }
 
     /// Makes an earlier version current again. Returns once that is durable and requests are routed by it.
@@ -220,13 +240,12 @@ impl Apps {
     /// objects stay. False if there was none.
     pub(crate) async fn remove(&self, app: &AppName, expect: Expect) -> Result<bool, DeployError> {
         let _changing = self.changing.lock().await;
-        let known = self.get(app).map(|known| known.current().version);
-        expect.check(known)?;
-        if known.is_none() {
-            return Ok(false);
-        }
+        let known = self.get(app);
+        expect.check(known.as_ref().map(|known| known.current().version))?;
+        let Some(known) = known else { return Ok(false) };
         leftovers::remove(&self.store, app).await?;
-        store::write(&*self.store, Write::RemoveApp(app.clone())).await?;
+        let ended = Write::LastVersion(app.clone(), known.newest());
+        store::commit(&*self.store, vec![Write::RemoveApp(app.clone()), ended]).await?;
         tracing::info!(%app, "app removed");
         let mut histories = Histories::clone(&self.histories());
         histories.remove(app);
@@ -242,11 +261,11 @@ impl Apps {
         let current = history.current();
         let (app, version) = (current.spec.name.clone(), current.version);
         tracing::info!(%app, %version, "app deployed");
-        let view = versions::views(&history).into_iter().find(|view| view.current);
+        let view = current_view(&history);
         let mut histories = Histories::clone(&self.histories());
         histories.insert(app.clone(), Arc::new(history));
         self.publish(histories, Some(&app));
-        view.ok_or_else(|| DeployError::Unknown("the version is gone".to_owned()))
+        view
     }
 
     fn publish(&self, histories: Histories, deployed: Option<&AppName>) {
@@ -261,6 +280,11 @@ impl Apps {
     fn histories(&self) -> Arc<Histories> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn current_view(history: &AppHistory) -> Result<VersionView, DeployError> {
+    let view = versions::views(history).into_iter().find(|view| view.current);
+    view.ok_or_else(|| DeployError::Unknown("the version is gone".to_owned()))
 }
 
 /// Everything that is wrong with an app and that its types do not already rule out.

@@ -228,6 +228,7 @@ impl Edge {
             images,
             registry,
             assets: directories.assets,
+            listen: config.listen,
             waiters: Default::default(),
             watchers: admin::watchers(),
         };

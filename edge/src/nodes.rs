@@ -8,9 +8,10 @@ use std::time::Duration;
 use berth_api::edge::NodeView;
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
+use berth_common::spec::Resources;
 use berth_common::wire::call::{Capacity, Room, Welcome};
 use berth_engine::Refused;
-use berth_engine::fleet::{Demand, Fleet};
+use berth_engine::fleet::{Demand, Fleet, lacks_when_empty};
 
 /// The nodes of an edge.
 pub(crate) struct Nodes {
@@ -138,6 +139,31 @@ impl Nodes {
         let state = self.lock();
         let welcome = state.nodes.get(id).and_then(|node| node.welcome.as_ref());
         runs(welcome.and_then(|welcome| welcome.architecture), architectures)
+    }
+
+    /// Whether any node is connected.
+    pub(crate) fn any_connected(&self) -> bool {
+        self.lock().nodes.values().any(|node| node.connections > 0)
+    }
+
+    /// Why no node could hold an instance with these resources and image, even one that has no other; `None` if one could,
+    /// or if none has ever been connected. One that is away, or drained, comes back.
+    pub(crate) fn never_holds(
+        &self,
+        resources: &Resources,
+        architectures: &BTreeSet<Architecture>,
+    ) -> Option<String> {
+        let state = self.lock();
+        let mut reasons = BTreeSet::new();
+        for welcome in state.nodes.values().filter_map(|node| node.welcome.as_ref()) {
+            if !runs(welcome.architecture, architectures) {
+                let names: Vec<String> = architectures.iter().map(|one| format!("linux/{one}")).collect();
+                reasons.insert(format!("a processor for {}", names.join(" or ")));
+                continue;
+            }
+            reasons.insert(lacks_when_empty(&welcome.capacity, &welcome.disk, resources)?);
+        }
+        (!reasons.is_empty()).then(|| reasons.into_iter().collect::<Vec<_>>().join("; "))
     }
 
     /// Records the round-trip time to a connected node.

@@ -53,6 +53,16 @@ impl Demand {
     }
 }
 
+/// What a node lacks for one such instance even while it has no other, if anything: it could never hold one.
+pub fn lacks_when_empty(capacity: &Capacity, disk: &DiskCapacity, resources: &Resources) -> Option<String> {
+    Used::default().lacks(capacity, disk, resources)
+}
+
+/// The limit of its app that one such instance exceeds by itself, if any.
+pub fn exceeds_alone(resources: &Resources, limits: &AppLimits) -> Option<String> {
+    AppUse::default().plus(resources).exceeds(limits)
+}
+
 /// The nodes and the reservations on them.
 #[derive(Debug, Default)]
 pub struct Fleet {

@@ -20,7 +20,7 @@ mod vitals;
 
 use std::path::PathBuf;
 
-use berth_common::ids::{AppName, Epoch, ObjectId, ScheduleId, SecretName};
+use berth_common::ids::{AppName, Epoch, ObjectId, ScheduleId, SecretName, Version};
 use berth_common::image::{Digest, Registry, Repository, Tag};
 use berth_engine::{Record, UsageRecord};
 
@@ -28,9 +28,9 @@ pub use self::catalogue::{Catalogue, ManifestRecord, Subject, TagRecord};
 pub use self::copy::{Contents, export, import, verify};
 pub use self::outbox::Outbox;
 pub use self::records::{
-    AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, NUMBER_BYTES,
-    NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretRecord, TOKEN_PREFIX, TokenId, TokenRecord,
-    UsageKey, What,
+    AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, LastVersion,
+    NUMBER_BYTES, NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretRecord, TOKEN_PREFIX, TokenId,
+    TokenRecord, UsageKey, What,
 };
 pub use self::schedules::{CronKey, DueEntry, Schedules};
 pub use self::sled::SledStore;
@@ -44,10 +44,14 @@ pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 pub enum Write {
     /// Inserts or replaces the record of an object.
     Record(Box<Record>),
+    /// Removes the record of an object, which must not have an instance.
+    RemoveRecord(ObjectId),
     /// Inserts or replaces an app.
     App(AppHistory),
     /// Removes an app.
     RemoveApp(AppName),
+    /// Notes the highest number that a version of an app has had which is removed: it is not used again.
+    LastVersion(AppName, Version),
     /// Inserts or replaces a token.
     Token(TokenRecord),
     /// Removes a token.
@@ -136,6 +140,8 @@ pub trait Store: Outbox + Schedules + Catalogue + Send + Sync {
     fn records(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<Record>, StoreError>;
     /// All apps.
     fn apps(&self) -> Result<Vec<AppHistory>, StoreError>;
+    /// The highest number that a version of an app had when it was removed; 0 if none was.
+    fn last_version(&self, app: &AppName) -> Result<Version, StoreError>;
     /// All tokens.
     fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError>;
     /// The value of an object's key.

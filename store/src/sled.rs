@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use berth_common::ids::{AppName, Epoch, ObjectId, SecretName};
+use berth_common::ids::{AppName, Epoch, ObjectId, SecretName, Version};
 use berth_common::image::Registry;
 use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
@@ -34,7 +34,7 @@ use super::{Done, Store, StoreError, Vitals, Write};
 use crate::AppHistory;
 use crate::TokenRecord;
 use crate::UsageKey;
-use crate::{RegistryRecord, SecretRecord};
+use crate::{LastVersion, RegistryRecord, SecretRecord};
 
 /// Most writes that wait; with a full queue, the caller of a write waits.
 const QUEUE: usize = 4096;
@@ -165,6 +165,11 @@ impl SledStore {
         Ok(self.trees.read(Table::Meta, EPOCH)?.unwrap_or_default())
     }
 
+    /// The highest versions of all removed apps.
+    pub(super) fn last_versions(&self) -> Result<Vec<LastVersion>, StoreError> {
+        self.trees.read_all(Table::LastVersions, None, usize::MAX)
+    }
+
     /// Every value of every object.
     pub(super) fn all_values(
         &self,
@@ -256,6 +261,11 @@ impl Store for SledStore {
             }
             None => Ok(histories),
         }
+    }
+
+    fn last_version(&self, app: &AppName) -> Result<Version, StoreError> {
+        let found: Option<LastVersion> = self.trees.read(Table::LastVersions, app.as_str().as_bytes())?;
+        Ok(found.map_or(Version::default(), |found| found.last))
     }
 
     fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {

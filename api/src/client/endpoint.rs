@@ -32,6 +32,16 @@ pub(super) enum Endpoint {
     Network(Arc<Network>),
 }
 
+impl Endpoint {
+    /// The host, unless it is a socket.
+    pub(super) fn host(&self) -> Option<&str> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Network(network) => Some(&network.address.host),
+        }
+    }
+}
+
 /// An address on the network, and what is needed to authenticate both sides.
 pub(super) struct Network {
     pub(super) address: Address,

@@ -33,7 +33,7 @@ pub enum ClientError {
     #[error("{0}")]
     Refused(Refusal),
     /// No response in time. It is unknown whether the edge has carried the request out.
-    #[error("{what}: no answer in {limit:?}")]
+    #[error("no answer in {limit:?} ({what})")]
     TimedOut {
         /// The request, with the address.
         what: String,
@@ -54,7 +54,7 @@ pub enum ClientError {
         source: Elapsed,
     },
     /// The connection was lost, and it is unknown how much the edge has done.
-    #[error("{what}")]
+    #[error("the connection to the edge was lost ({what})")]
     Cut {
         /// The request, with the address.
         what: String,
@@ -71,7 +71,7 @@ pub enum ClientError {
     #[error("a line of the answer is too long")]
     LongLine,
     /// The response is not JSON, or not of the type that this version knows.
-    #[error("{what}: the answer is not what this version expects")]
+    #[error("the answer is not what this version expects ({what})")]
     Unexpected {
         /// The request, with the address.
         what: String,
@@ -106,6 +106,11 @@ impl ClientError {
         matches!(self, Self::Refused(_))
     }
 
+    /// Whether what was asked for does not exist.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND)
+    }
+
     /// Whether the edge refused the request because the request is wrong: repeating it is of no use.
     pub fn is_bad_input(&self) -> bool {
         let Self::Refused(refusal) = self else { return false };
@@ -137,9 +142,8 @@ impl Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(what) = &self.what {
-            write!(f, "{what}: ")?;
-        }
-        f.write_str(&self.reason)
+        f.write_str(&self.reason)?;
+        // For those who look for the request; the sentence comes first.
+        self.what.as_ref().map_or(Ok(()), |what| write!(f, " ({what})"))
     }
 }

@@ -110,6 +110,11 @@ impl Client {
         Self { endpoint: Endpoint::Network(Arc::new(Network { address, authority, token })) }
     }
 
+    /// The host of an edge on the network; `None` for one that is reached by its socket.
+    pub fn host(&self) -> Option<&str> {
+        self.endpoint.host()
+    }
+
     /// Checks that the edge responds.
     pub async fn health(&self) -> Result<Health, ClientError> {
         self.get("/v1/health").await

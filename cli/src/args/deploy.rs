@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{AdminArgs, EXIT_CODES, TermArgs};
+use super::{EXIT_CODES, Show, TermArgs};
 use crate::prefetch::WaitFor;
 
 /// Arguments of `berth deploy`.
@@ -23,6 +23,12 @@ pub(crate) struct Deploy {
     /// How long that may take, such as 90s; then nothing is changed
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub(crate) wait_timeout: std::time::Duration,
+    /// Make a version even if nothing has changed since the current one
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Only warn if no node is connected, or none could ever hold a container of a class; otherwise nothing is changed then
+    #[arg(long)]
+    pub(crate) allow_unplaceable: bool,
     #[command(flatten)]
-    pub(crate) admin: AdminArgs,
+    pub(crate) show: Show,
 }

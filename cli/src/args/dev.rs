@@ -66,4 +66,7 @@ pub(crate) struct DevDown {
     /// Remove state, logs and disks too
     #[arg(long)]
     pub(crate) purge: bool,
+    /// Only shows what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }

@@ -179,6 +179,9 @@ pub(crate) enum Registries {
     Logout {
         /// The registry
         host: Registry,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },

@@ -9,13 +9,13 @@ use super::{EXIT_CODES, Show};
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Logs {
-    /// The object: APP/CLASS/NAME, or its ID as `berth containers list` shows it
+    /// The object: APP/CLASS/NAME, or its ID or the first digits of it, as `berth containers list` shows it
     #[arg(required_unless_present = "app", conflicts_with = "app")]
     pub(crate) object: Option<String>,
     /// All containers of this app, in place of one object's
     #[arg(long)]
     pub(crate) app: Option<AppName>,
-    /// Go on with what is written later, until Ctrl-C
+    /// Go on with what is written later, until Ctrl-C. An object that had no container yet is waited for
     #[arg(long, short)]
     pub(crate) follow: bool,
     /// Only from this moment on: how long ago, such as 10m, or milliseconds since 1970

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use berth_common::ids::AppName;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::Value;
 
-use super::{AdminArgs, EXIT_CODES, Show};
+use super::{AdminArgs, EXIT_CODES, OneApp, Show};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Alarm {
@@ -27,8 +26,11 @@ pub(crate) enum Alarm {
     /// Take the alarm of an object away
     #[command(after_help = EXIT_CODES)]
     Delete {
-        /// The object: APP/CLASS/NAME, or its ID
+        /// The object: APP/CLASS/NAME, or its ID or the first digits of it
         object: String,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -52,10 +54,13 @@ pub(crate) enum Schedules {
     /// Have something not done after all
     #[command(after_help = EXIT_CODES)]
     Delete {
-        /// The object: APP/CLASS/NAME, or its ID
+        /// The object: APP/CLASS/NAME, or its ID or the first digits of it
         object: String,
-        /// Its ID, as `berth schedules list` shows it
+        /// Its ID or the first digits of it, as `berth schedules list` shows it
         id: String,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -63,7 +68,7 @@ pub(crate) enum Schedules {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct OneObject {
-    /// The object: APP/CLASS/NAME, or its ID
+    /// The object: APP/CLASS/NAME, or its ID or the first digits of it
     pub(crate) object: String,
     #[command(flatten)]
     pub(crate) show: Show,
@@ -91,8 +96,8 @@ fn payload(text: &str) -> Result<Value, String> {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Crons {
-    /// The app
-    pub(crate) app: AppName,
+    #[command(flatten)]
+    pub(crate) app: OneApp,
     #[command(flatten)]
     pub(crate) show: Show,
 }
@@ -125,7 +130,7 @@ pub(crate) enum Hooks {
 /// Which events.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ChosenEvents {
-    /// Their IDs, as `berth hooks failed` shows them
+    /// Their IDs or the first digits of them, as `berth hooks failed` shows them
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) ids: Vec<String>,
     /// All of them

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use berth_common::ids::{AppName, SecretName, VariableName};
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::{AdminArgs, EXIT_CODES, Show};
+use super::{AdminArgs, AnyApp, EXIT_CODES, Show};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Secret {
     /// Put a secret, in place of the one that is there; durable when this returns
     ///
     /// The value is what is on standard input, or in a file; on a terminal it is asked for and not shown. One newline at its end
-    /// is left out. It is UTF-8 of up to 64 KiB without zero bytes. It is never an argument, which other users could see.
+    /// is left out. It is UTF-8 of 1 byte to 64 KiB without zero bytes. It is never an argument, which other users could see.
     ///
     /// Classes name the secrets that their containers get (`secrets` in berth.toml). Containers that run keep what they were
     /// started with; the next ones get the new value.
@@ -23,12 +23,15 @@ pub(crate) enum Secret {
         /// The file that holds the value
         #[arg(long, value_name = "FILE")]
         from_file: Option<PathBuf>,
+        /// Put an empty value too; otherwise it is refused, as that of a variable that is not set
+        #[arg(long)]
+        allow_empty: bool,
     },
     /// List an app's secrets, without what they are
     #[command(after_help = EXIT_CODES)]
     List {
         #[command(flatten)]
-        app: OfApp,
+        app: AnyApp,
         #[command(flatten)]
         show: Show,
     },

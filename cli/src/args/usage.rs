@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use berth_common::ids::AppName;
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::{EXIT_CODES, Show};
+use super::{AnyApp, EXIT_CODES, Show};
 
 /// What has a row of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,9 +30,8 @@ pub(crate) struct Usage {
     /// What has a row of its own
     #[arg(long, value_enum, default_value = "app")]
     pub(crate) by: By,
-    /// Only this app
-    #[arg(long, value_name = "NAME")]
-    pub(crate) app: Option<AppName>,
+    #[command(flatten)]
+    pub(crate) app: AnyApp,
     /// Also what it costs in all, with what is included each month
     #[arg(long)]
     pub(crate) price: bool,

@@ -1,22 +1,24 @@
 //! `berth connect` and `berth port-forward`: bytes to and from a port of an object's container.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context, Result};
 use berth_common::ids::ObjectId;
 use tokio::io::{AsyncWriteExt, copy, copy_bidirectional, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::containers::object_id;
 use crate::admin::Admin;
-use crate::args::{Connect, PortForward};
-use crate::output;
+use crate::args::{Connect, PortForward, Ports};
+use crate::{ids, output};
 
 /// Most connections that are forwarded at once; more wait.
 const MAX_FORWARDED: usize = 128;
 
 pub(crate) async fn connect(args: &Connect) -> Result<()> {
-    let object = object_id(&args.object)?;
-    let stream = args.admin.edge()?.connect(object, args.port).await?;
+    let admin = args.admin.edge()?;
+    let object = ids::object(&admin, &args.object).await?;
+    let stream = admin.connect(object, args.port).await?;
     let (mut from, mut to) = split(stream);
     let up = async {
         copy(&mut tokio::io::stdin(), &mut to).await?;
@@ -41,17 +43,20 @@ pub(crate) async fn connect(args: &Connect) -> Result<()> {
 }
 
 pub(crate) async fn forward(args: &PortForward) -> Result<()> {
-    let object = object_id(&args.object)?;
     let admin = args.admin.edge()?;
-    let listener = TcpListener::bind(args.listen).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
-    output::line(format_args!("{} leads to port {} of {}", listener.local_addr()?, args.port, args.object))?;
+    let object = ids::object(&admin, &args.object).await?;
+    let Ports { local, container } = args.ports;
+    let listen = args.listen.unwrap_or((Ipv4Addr::LOCALHOST, local).into());
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}; 0:{container} takes any port that is free"))?;
+    output::line(format_args!("{} leads to port {container} of {}", listener.local_addr()?, args.object))?;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < MAX_FORWARDED => {
                 let (stream, _) = accepted?;
-                connections.spawn(carry(admin.clone(), object, args.port, stream));
+                connections.spawn(carry(admin.clone(), object, container, stream));
             }
             Some(_) = connections.join_next() => {}
             _ = tokio::signal::ctrl_c() => return Ok(()),

@@ -5,28 +5,31 @@ use std::time::SystemTime;
 use anyhow::Result;
 use berth_api::containers::{ContainerView, CrashLoopView, SignalOrder, StartOrder, StopOrder, Verb};
 use berth_api::lists::{ContainerListing, Paged};
-use berth_common::ids::{ObjectId, ObjectKey};
+use berth_common::ids::ObjectKey;
 use berth_common::outcome::{ExitReason, Outcome};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
 use crate::args::{Containers, ListContainers, OneContainer, StartContainer, StopContainer};
-use crate::failure::bad_input;
-use crate::output;
+use crate::{ids, output};
 
-const HEADINGS: [&str; 7] = ["APP/CLASS/NAME", "STATE", "NODE", "INSTANCE", "SINCE", "END", "ID"];
+const HEADINGS: [&str; 6] = ["APP/CLASS/NAME", "STATE", "NODE", "SINCE", "END", "ID"];
+/// What `--wide` adds.
+const MORE_HEADINGS: [&str; 3] = ["INSTANCE", "VERSION", "STARTS"];
 
 pub(crate) async fn run(command: Containers) -> Result<()> {
     match command {
         Containers::List(args) => list(&args).await,
         Containers::Info(args) => {
-            let id = object_id(&args.object)?;
-            show(&args, args.show.admin.edge()?.get(&format!("/v1/containers/{id}")).await?)
+            let admin = args.show.admin.edge()?;
+            let id = ids::object(&admin, &args.object).await?;
+            info(&args, admin.get(&format!("/v1/containers/{id}")).await?)
         }
         Containers::Start(args) => start(args).await,
         Containers::Stop(args) => stop(&args).await,
-        Containers::Destroy(args) => order(&args, Verb::Destroy, &()).await,
+        Containers::Destroy { one, dry_run: true } => would_end(&one, "killed").await,
+        Containers::Destroy { one, dry_run: false } => order(&one, Verb::Destroy, &()).await,
         Containers::Signal(args) => {
             order(&args.one, Verb::Signal, &SignalOrder { signal: args.signal }).await
         }
@@ -36,10 +39,10 @@ pub(crate) async fn run(command: Containers) -> Result<()> {
 
 async fn start(args: StartContainer) -> Result<()> {
     let admin = args.one.show.admin.edge()?;
-    let ObjectKey { app, class, name } = match object_key(&args.one.object)? {
+    let ObjectKey { app, class, name } = match ids::object_key(&args.one.object)? {
         Some(key) => key,
         None => {
-            let id = object_id(&args.one.object)?;
+            let id = ids::object(&admin, &args.one.object).await?;
             let view: ContainerView = admin.get(&format!("/v1/containers/{id}")).await?;
             ObjectKey { app: view.app, class: view.class, name: view.name }
         }
@@ -56,37 +59,31 @@ async fn start(args: StartContainer) -> Result<()> {
     show(&args.one, admin.start(&order).await?)
 }
 
+/// What an order to end a container would end.
+async fn would_end(args: &OneContainer, how: &str) -> Result<()> {
+    let admin = args.show.admin.edge()?;
+    let id = ids::object(&admin, &args.object).await?;
+    let view: ContainerView = admin.get(&format!("/v1/containers/{id}")).await?;
+    let (name, state) = (format!("{}/{}/{}", view.app, view.class, view.name), view.state);
+    let text = match view.node.filter(|_| state.has_container()) {
+        Some(node) => format!("{name} would be {how}: it is {state}, on {node}"),
+        None => format!("{name} has no container: nothing would be done"),
+    };
+    Ok(output::line(text)?)
+}
+
 async fn stop(args: &StopContainer) -> Result<()> {
+    if args.dry_run {
+        return would_end(&args.one, "stopped").await;
+    }
     let grace_ms = args.grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
     order(&args.one, Verb::Stop, &StopOrder { signal: args.signal, grace_ms }).await
 }
 
 async fn order(args: &OneContainer, verb: Verb, body: &impl Serialize) -> Result<()> {
-    let id = object_id(&args.object)?;
-    show(args, args.show.admin.edge()?.order(verb, id, body).await?)
-}
-
-/// `APP/CLASS/NAME`, where it has these parts. The name may hold slashes.
-pub(crate) fn object_key(text: &str) -> Result<Option<ObjectKey>> {
-    let mut parts = text.splitn(3, '/');
-    let (Some(app), Some(class), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
-        return Ok(None);
-    };
-    let of = |what: &str, text: &str, error| bad_input(anyhow::anyhow!("the {what} {text:?} {error}"));
-    Ok(Some(ObjectKey {
-        app: app.parse().map_err(|error: berth_common::ids::IdError| of("app", app, error))?,
-        class: class.parse().map_err(|error| of("class", class, error))?,
-        name: name.parse().map_err(|error| of("name", name, error))?,
-    }))
-}
-
-pub(crate) fn object_id(text: &str) -> Result<ObjectId> {
-    if let Some(key) = object_key(text)? {
-        return Ok(key.id());
-    }
-    text.parse().map_err(|_| {
-        bad_input(anyhow::anyhow!("{text:?} is neither APP/CLASS/NAME nor an ID of 32 hexadecimal digits"))
-    })
+    let admin = args.show.admin.edge()?;
+    let id = ids::object(&admin, &args.object).await?;
+    show(args, admin.order(verb, id, body).await?)
 }
 
 fn show(args: &OneContainer, answer: Value) -> Result<()> {
@@ -94,7 +91,44 @@ fn show(args: &OneContainer, answer: Value) -> Result<()> {
         return output::json(&answer);
     }
     let view: ContainerView = serde_json::from_value(answer)?;
-    Ok(output::table(&HEADINGS, vec![row(&view, SystemTime::now())])?)
+    table(&[view], args.show.wide)
+}
+
+/// All that the edge tells of one object: what fits no table is below it.
+fn info(args: &OneContainer, answer: Value) -> Result<()> {
+    if args.show.json {
+        return output::json(&answer);
+    }
+    let view: ContainerView = serde_json::from_value(answer)?;
+    table(std::slice::from_ref(&view), args.show.wide)?;
+    details(&view).into_iter().try_for_each(output::line)?;
+    Ok(())
+}
+
+/// A line for each of what is known.
+fn details(view: &ContainerView) -> Vec<String> {
+    let message = view.exit.as_ref().and_then(|exit| exit.message.clone());
+    let known = [
+        ("id", Some(view.id.to_string())),
+        ("instance", view.instance.map(|id| id.to_string())),
+        ("version", view.version.map(|version| version.to_string())),
+        ("starts", Some(view.generation.0.to_string())),
+        ("failures", view.crash_loop.as_ref().map(|series| format!("{} in a row", series.failures))),
+        ("last end", message),
+    ];
+    known
+        .into_iter()
+        .filter_map(|(name, text)| Some(format!("{:<9} {}", format!("{name}:"), text?)))
+        .collect()
+}
+
+fn table(views: &[ContainerView], wide: bool) -> Result<()> {
+    let now = SystemTime::now();
+    let mut rows: Vec<_> = views.iter().map(|view| row(view, now, wide)).collect();
+    // The edge sorts them by id, which means nothing to users.
+    rows.sort();
+    let more = if wide { &MORE_HEADINGS[..] } else { &[] };
+    Ok(output::table(&[&HEADINGS[..], more].concat(), rows)?)
 }
 
 /// All objects that match a query, as the edge returns them.
@@ -105,31 +139,35 @@ pub(super) async fn all(admin: &Admin, query: &str) -> Result<Vec<Value>> {
 
 async fn list(args: &ListContainers) -> Result<()> {
     let admin = args.show.admin.edge()?;
-    let app = args.app.as_ref().map(|app| format!("&app={app}")).unwrap_or_default();
+    let app = args.app.name().map(|app| format!("&app={app}")).unwrap_or_default();
     let state = args.state.as_ref().map(|state| format!("&state={state}")).unwrap_or_default();
     let containers = all(&admin, &format!("{app}{state}")).await?;
+    if let Some(app) = args.app.name().filter(|_| containers.is_empty()) {
+        ids::expect_app(&admin, app).await?;
+    }
     if args.show.json {
         return output::json(&json!({ "containers": containers }));
     }
-    let now = SystemTime::now();
     let views: Result<Vec<ContainerView>, _> = containers.into_iter().map(serde_json::from_value).collect();
-    let mut rows: Vec<_> = views?.iter().map(|view| row(view, now)).collect();
-    // The edge sorts them by id, which means nothing to users.
-    rows.sort();
-    Ok(output::table(&HEADINGS, rows)?)
+    table(&views?, args.show.wide)
 }
 
-fn row(view: &ContainerView, now: SystemTime) -> Vec<String> {
+fn row(view: &ContainerView, now: SystemTime, wide: bool) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    vec![
+    let mut row = vec![
         format!("{}/{}/{}", view.app, view.class, view.name),
         state(view, now),
         or_dash(view.node.as_ref().map(ToString::to_string)),
-        or_dash(view.instance.map(|id| id.to_string())),
         output::ago(view.last_change_ms, now),
         or_dash(view.exit.as_ref().map(end)),
-        view.id.to_string(),
-    ]
+        output::id(view.id, wide),
+    ];
+    if wide {
+        row.push(or_dash(view.instance.map(|id| id.to_string())));
+        row.push(or_dash(view.version.map(|version| version.to_string())));
+        row.push(view.generation.0.to_string());
+    }
+    row
 }
 
 /// The state, and when the next start is tried if containers failed repeatedly.
@@ -177,16 +215,6 @@ mod tests {
     }
 
     #[test]
-    fn objects_have_names_and_ids() {
-        let id = object_id("a/C/x/y").unwrap();
-        assert_eq!(object_key("a/C/x/y").unwrap().unwrap().name.as_str(), "x/y");
-        assert_eq!(object_id(&id.to_string()).unwrap(), id);
-        for bad in ["a/C", "x", "a/C/", "a b/C/x"] {
-            assert!(object_id(bad).unwrap_err().is::<crate::failure::BadInput>(), "{bad}");
-        }
-    }
-
-    #[test]
     fn an_edges_answer_becomes_a_row() {
         let view: ContainerView = serde_json::from_str(
             r#"{"id":"000102030405060708090a0b0c0d0e0f","app":"a","class":"C","name":"7","state":"stopped",
@@ -194,7 +222,9 @@ mod tests {
                 "exit":{"reason":"idle","code":0},"newer":true}"#,
         )
         .unwrap();
-        let row = row(&view, std::time::UNIX_EPOCH);
-        assert_eq!(row[..6], ["a/C/7", "stopped", "-", "-", "0s ago", "idle (code 0)"]);
+        let short = row(&view, std::time::UNIX_EPOCH, false);
+        assert_eq!(short, ["a/C/7", "stopped", "-", "0s ago", "idle (code 0)", "000102030405"]);
+        let wide = row(&view, std::time::UNIX_EPOCH, true);
+        assert_eq!(wide[5..], ["000102030405060708090a0b0c0d0e0f", "-", "-", "2"]);
     }
 }

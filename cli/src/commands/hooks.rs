@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::admin::Admin;
 use crate::args::{ChosenEvents, Hooks, Show};
-use crate::output;
+use crate::{ids, output};
 
 const HEADINGS: [&str; 7] = ["ID", "TYPE", "OBJECT", "HAPPENED", "TRIES", "NEXT TRY", "LAST ERROR"];
 
@@ -42,11 +42,12 @@ pub(crate) async fn run(command: Hooks) -> Result<()> {
 }
 
 async fn chosen(admin: &Admin, which: &ChosenEvents) -> Result<Vec<String>> {
-    if !which.all {
-        return Ok(which.ids.clone());
-    }
     let all = all(admin, "failed").await?;
-    Ok(all.iter().filter_map(|event| event["id"].as_str().map(str::to_owned)).collect())
+    let all: Vec<String> = all.iter().filter_map(|event| event["id"].as_str().map(str::to_owned)).collect();
+    if which.all {
+        return Ok(all);
+    }
+    which.ids.iter().map(|id| ids::among("event", id, &all)).collect()
 }
 
 async fn all(admin: &Admin, which: &str) -> Result<Vec<Value>> {

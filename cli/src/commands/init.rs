@@ -71,8 +71,8 @@ instance_type = "lite"
 default_port = {port}
 # How long a container stays without requests.
 sleep_after = "10m"
-# Whether it may reach the internet.
-enable_internet = false
+# Whether it may reach the internet, which is the default.
+enable_internet = true
 
 # Each ID in the path is an object with a container of its own: /container/1, /container/2, ...
 [[routes]]

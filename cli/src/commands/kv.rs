@@ -8,29 +8,43 @@ use berth_api::kv::{KeyView, MAX_VALUE_BYTES};
 use berth_api::lists::{KeyListing, Paged};
 use serde_json::json;
 
-use super::containers::object_id;
+use crate::admin::Admin;
 use crate::args::{Kv, KvKey, Show};
-use crate::output;
+use crate::{ids, output};
 
 const HEADINGS: [&str; 2] = ["KEY", "BYTES"];
 
 pub(crate) async fn run(command: Kv) -> Result<()> {
     match command {
         Kv::Get(key) => {
-            let value = key.admin.edge()?.bytes(&path(&key)?).await?;
-            Ok(output::bytes(&value)?)
+            let (admin, path) = at(&key).await?;
+            Ok(output::bytes(&admin.bytes(&path).await?)?)
         }
         Kv::Put { key, value } => {
             let value = value.map_or_else(from_stdin, |value| Ok(value.into_bytes()))?;
-            key.admin.edge()?.put(&path(&key)?, value).await.map_err(Into::into)
+            let (admin, path) = at(&key).await?;
+            Ok(admin.put(&path, value).await?)
         }
-        Kv::Delete(key) => key.admin.edge()?.delete(&path(&key)?).await.map_err(Into::into),
+        Kv::Delete { key, dry_run } => delete(&key, dry_run).await,
         Kv::List { object, prefix, show } => list(&object, &prefix, &show).await,
     }
 }
 
-fn path(key: &KvKey) -> Result<String> {
-    Ok(format!("/v1/containers/{}/kv/{}", object_id(&key.object)?, encode(&key.key)))
+/// The edge, and where the value is there.
+async fn at(key: &KvKey) -> Result<(Admin, String)> {
+    let admin = key.admin.edge()?;
+    let object = ids::object(&admin, &key.object).await?;
+    let path = format!("/v1/containers/{object}/kv/{}", encode(&key.key));
+    Ok((admin, path))
+}
+
+async fn delete(key: &KvKey, dry_run: bool) -> Result<()> {
+    let (admin, path) = at(key).await?;
+    if !dry_run {
+        return Ok(admin.delete(&path).await?);
+    }
+    let bytes = admin.bytes(&path).await?.len();
+    Ok(output::line(format_args!("{} of {} would be deleted: {bytes} bytes", key.key, key.object))?)
 }
 
 fn from_stdin() -> Result<Vec<u8>> {
@@ -44,7 +58,7 @@ async fn list(object: &str, prefix: &str, show: &Show) -> Result<()> {
     let admin = show.admin.edge()?;
     let path = format!(
         "/v1/containers/{}/kv?limit={}&prefix={}",
-        object_id(object)?,
+        ids::object(&admin, object).await?,
         KeyListing::MAX_PAGE,
         encode(prefix)
     );

@@ -9,15 +9,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use berth_api::client::encode;
 use berth_api::logs::{LogLine, LogObject};
-use berth_common::ids::AppName;
+use berth_common::ids::{AppName, ObjectId};
 use berth_common::shown::shown;
 use berth_common::wire::logs::LogStream;
 
-use super::containers::object_id;
+use serde_json::Value;
+
 use crate::admin::Admin;
 use crate::args::Logs;
+use crate::{ids, output};
 
-/// Pause before `berth dev` follows the output again after the connection has ended.
+/// Pause before `berth dev` follows the output again after the connection has ended, and between looks for an object.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Styles of the two other streams on a terminal: yellow, and faint.
 const STDERR: &str = "\x1b[33m";
@@ -25,24 +27,53 @@ const REMARK: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
 pub(crate) async fn run(args: &Logs) -> Result<()> {
-    let path = path(args)?;
     let admin = args.show.admin.edge()?;
     tokio::select! {
-        shown = show(&admin, &path, args) => shown,
+        shown = find_and_show(&admin, args) => shown,
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
     }
 }
 
-fn path(args: &Logs) -> Result<String> {
+async fn find_and_show(admin: &Admin, args: &Logs) -> Result<()> {
     let of = match (&args.object, &args.app) {
-        (Some(object), _) => format!("containers/{}", object_id(object)?),
+        (Some(object), _) => {
+            let id = ids::object(admin, object).await?;
+            if args.follow {
+                wait_for(admin, object, id).await?;
+            }
+            format!("containers/{id}")
+        }
         (None, Some(app)) => format!("apps/{app}"),
         (None, None) => bail!("name an object, or an app with --app"),
     };
+    show(admin, &path(args, &of), args).await
+}
+
+/// Waits until an object that is named by its app and class has had a container. One without an app would be waited for in
+/// vain.
+async fn wait_for(admin: &Admin, object: &str, id: ObjectId) -> Result<()> {
+    let Some(key) = ids::object_key(object)? else { return Ok(()) };
+    let mut told = false;
+    loop {
+        let found: Result<Value, _> = admin.get(&format!("/v1/containers/{id}")).await;
+        match found {
+            Err(error) if error.is_missing() => {}
+            found => return Ok(found.map(drop)?),
+        }
+        if !told {
+            ids::expect_class(admin, &key.app, &key.class).await?;
+            output::note!("waiting for {object}, which has had no container yet ...");
+            told = true;
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+fn path(args: &Logs, of: &str) -> String {
     let since = args.since.as_ref().map(|since| format!("&since={}", encode(since)));
     let tail = args.tail.map(|tail| format!("&tail={tail}"));
     let follow = args.follow;
-    Ok(format!("/v1/{of}/logs?follow={follow}{}{}", since.unwrap_or_default(), tail.unwrap_or_default()))
+    format!("/v1/{of}/logs?follow={follow}{}{}", since.unwrap_or_default(), tail.unwrap_or_default())
 }
 
 async fn show(admin: &Admin, path: &str, args: &Logs) -> Result<()> {
@@ -175,13 +206,13 @@ mod tests {
         let parsed = |args: &[&str]| {
             let args = ["berth", "logs"].iter().chain(args).copied();
             match crate::args::Args::try_parse_from(args).map(|args| args.command) {
-                Ok(crate::args::Command::Logs(args)) => path(&args).ok(),
+                Ok(crate::args::Command::Logs(args)) => Some(path(&args, "apps/hello")),
                 _ => None,
             }
         };
         let id = "000102030405060708090a0b0c0d0e0f";
         let asked = parsed(&[id, "-f", "--since", "10m", "--tail", "3"]).unwrap();
-        assert_eq!(asked, format!("/v1/containers/{id}/logs?follow=true&since=10m&tail=3"));
+        assert_eq!(asked, "/v1/apps/hello/logs?follow=true&since=10m&tail=3");
         assert_eq!(parsed(&["--app", "hello"]).unwrap(), "/v1/apps/hello/logs?follow=false");
         assert_eq!(parsed(&[]), None);
         assert_eq!(parsed(&[id, "--app", "hello"]), None);

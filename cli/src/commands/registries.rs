@@ -30,7 +30,7 @@ pub(crate) async fn run(command: Registries) -> Result<()> {
             Ok(output::line(format_args!("the edge logs in to {host} as {}", body.username))?)
         }
         Registries::List(show) => list(&show).await,
-        Registries::Logout { host, admin } => logout(&host, &admin).await,
+        Registries::Logout { host, dry_run, admin } => logout(&host, dry_run, &admin).await,
     }
 }
 
@@ -96,7 +96,14 @@ async fn list(show: &Show) -> Result<()> {
     Ok(output::table(&HEADINGS, list.registries.iter().map(row).collect())?)
 }
 
-async fn logout(host: &Registry, admin: &AdminArgs) -> Result<()> {
-    admin.edge()?.delete(&path(host)).await?;
+async fn logout(host: &Registry, dry_run: bool, admin: &AdminArgs) -> Result<()> {
+    let admin = admin.edge()?;
+    if dry_run {
+        let list: RegistryList = admin.get("/v1/registries").await?;
+        let found = list.registries.iter().find(|entry| entry.host == *host);
+        let user = &found.with_context(|| format!("the edge knows no user of {host}"))?.username;
+        return Ok(output::line(format_args!("the edge would forget the user {user} of {host}"))?);
+    }
+    admin.delete(&path(host)).await?;
     Ok(output::line(format_args!("the edge has forgotten the user of {host}"))?)
 }

@@ -8,9 +8,9 @@ use berth_api::lists::{Listing, Paged};
 use berth_api::schedules::{CronList, CronView, ScheduleView};
 use serde_json::{Value, json};
 
-use super::containers::{object_id, object_key};
-use crate::args::{AdminArgs, Alarm, Crons, OneObject, Schedules, When};
-use crate::output;
+use crate::admin::Admin;
+use crate::args::{AdminArgs, Alarm, Crons, OneObject, Schedules, Show, When};
+use crate::{ids, output};
 
 const HEADINGS: [&str; 6] = ["ID", "CALLBACK", "FOR", "NEXT TRY", "TRIES", "LAST ERROR"];
 const CRON_HEADINGS: [&str; 6] = ["CRON", "CLASS", "OBJECT", "ACTION", "LAST", "NEXT"];
@@ -18,16 +18,21 @@ const CRON_HEADINGS: [&str; 6] = ["CRON", "CLASS", "OBJECT", "ACTION", "LAST", "
 pub(crate) async fn alarm(command: Alarm) -> Result<()> {
     match command {
         Alarm::Get(OneObject { object, show }) => {
-            let path = format!("/v1/containers/{}/alarm", object_id(&object)?);
-            present(show.admin.edge()?.get(&path).await?, show.json)
+            let (admin, path) = of(&object, &show.admin, "alarm").await?;
+            present(admin.get(&path).await?, &show)
         }
         Alarm::Set { object: OneObject { object, show }, when, callback } => {
             let body = when.body(&object, &callback)?;
-            let path = format!("/v1/containers/{}/alarm", object_id(&object)?);
-            present(show.admin.edge()?.put_json(&path, &body).await?, show.json)
+            let (admin, path) = of(&object, &show.admin, "alarm").await?;
+            present(admin.put_json(&path, &body).await?, &show)
         }
-        Alarm::Delete { object, admin } => {
-            delete(&admin, &format!("/v1/containers/{}/alarm", object_id(&object)?)).await
+        Alarm::Delete { object, dry_run, admin } => {
+            let (admin, path) = of(&object, &admin, "alarm").await?;
+            if dry_run {
+                let view: ScheduleView = admin.get(&path).await?;
+                return would_go(&object, &view);
+            }
+            Ok(admin.delete(&path).await?)
         }
     }
 }
@@ -35,32 +40,52 @@ pub(crate) async fn alarm(command: Alarm) -> Result<()> {
 pub(crate) async fn schedules(command: Schedules) -> Result<()> {
     match command {
         Schedules::List(OneObject { object, show }) => {
-            let path =
-                format!("/v1/containers/{}/schedules?limit={}", object_id(&object)?, Listing::MAX_PAGE);
-            let all = show.admin.edge()?.pages(&path, "schedules").await?;
+            let (admin, path) = of(&object, &show.admin, "schedules").await?;
+            let all = all(&admin, &path).await?;
             if show.json {
                 return output::json(&json!({ "schedules": all }));
             }
             let views: Vec<ScheduleView> = serde_json::from_value(Value::Array(all))?;
-            table(&views)
+            table(&views, show.wide)
         }
         Schedules::Add { object: OneObject { object, show }, callback, when } => {
             let body = when.body(&object, &callback)?;
-            let path = format!("/v1/containers/{}/schedules", object_id(&object)?);
-            let made: Value = show.admin.edge()?.post(&path, &body).await?;
+            let (admin, path) = of(&object, &show.admin, "schedules").await?;
+            let made: Value = admin.post(&path, &body).await?;
             if show.json {
                 return output::json(&made);
             }
             Ok(output::line(made["id"].as_str().unwrap_or_default())?)
         }
-        Schedules::Delete { object, id, admin } => {
-            delete(&admin, &format!("/v1/containers/{}/schedules/{}", object_id(&object)?, encode(&id))).await
+        Schedules::Delete { object, id, dry_run, admin } => {
+            let (admin, path) = of(&object, &admin, "schedules").await?;
+            let views: Vec<ScheduleView> = serde_json::from_value(Value::Array(all(&admin, &path).await?))?;
+            let known: Vec<String> = views.iter().filter_map(|view| Some(view.id?.to_string())).collect();
+            let id = ids::among("schedule", &id, &known)?;
+            if dry_run {
+                let view = views.iter().find(|view| view.id.is_some_and(|known| known.to_string() == id));
+                return view.map_or(Ok(()), |view| would_go(&object, view));
+            }
+            Ok(admin.delete(&format!("{path}/{}", encode(&id))).await?)
         }
     }
 }
 
-async fn delete(admin: &AdminArgs, path: &str) -> Result<()> {
-    Ok(admin.edge()?.delete(path).await?)
+/// The edge, and where a part of an object is there.
+async fn of(object: &str, admin: &AdminArgs, part: &str) -> Result<(Admin, String)> {
+    let admin = admin.edge()?;
+    let id = ids::object(&admin, object).await?;
+    Ok((admin, format!("/v1/containers/{id}/{part}")))
+}
+
+async fn all(admin: &Admin, path: &str) -> Result<Vec<Value>> {
+    Ok(admin.pages(&format!("{path}?limit={}", Listing::MAX_PAGE), "schedules").await?)
+}
+
+fn would_go(object: &str, view: &ScheduleView) -> Result<()> {
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(view.scheduled_ms));
+    let what = view.callback.as_ref().map_or_else(|| "(cron)".to_owned(), ToString::to_string);
+    Ok(output::line(format_args!("{object} would not be called any more: {what}, due {time}"))?)
 }
 
 impl When {
@@ -72,7 +97,7 @@ impl When {
             (None, None) => {}
         }
         // A bare ID only names an object that has had a container.
-        if let Some(key) = object_key(object)? {
+        if let Some(key) = ids::object_key(object)? {
             body["object"] = json!({ "app": key.app, "class": key.class, "name": key.name });
         }
         Ok(body)
@@ -83,19 +108,19 @@ fn whole_ms(duration: Duration) -> Result<u64> {
     u64::try_from(duration.as_millis()).context("the time is too far ahead")
 }
 
-fn present(view: Value, json: bool) -> Result<()> {
-    if json {
+fn present(view: Value, show: &Show) -> Result<()> {
+    if show.json {
         return output::json(&view);
     }
-    table(&[serde_json::from_value(view)?])
+    table(&[serde_json::from_value(view)?], show.wide)
 }
 
-fn table(views: &[ScheduleView]) -> Result<()> {
+fn table(views: &[ScheduleView], wide: bool) -> Result<()> {
     let now = SystemTime::now();
     let row = |view: &ScheduleView| {
         let time = UNIX_EPOCH + Duration::from_millis(view.scheduled_ms);
         vec![
-            view.id.map_or_else(|| "(alarm)".to_owned(), |id| id.to_string()),
+            view.id.map_or_else(|| "(alarm)".to_owned(), |id| output::id(id, wide)),
             view.callback.as_ref().map_or_else(|| "(cron)".to_owned(), ToString::to_string),
             humantime::format_rfc3339_seconds(time).to_string(),
             view.due_ms.map_or_else(|| "failed".to_owned(), |ms| output::until(ms, now)),
@@ -107,7 +132,7 @@ fn table(views: &[ScheduleView]) -> Result<()> {
 }
 
 pub(crate) async fn crons(args: &Crons) -> Result<()> {
-    let answer: Value = args.show.admin.edge()?.get(&format!("/v1/apps/{}/crons", args.app)).await?;
+    let answer: Value = args.show.admin.edge()?.get(&format!("/v1/apps/{}/crons", args.app.name()?)).await?;
     if args.show.json {
         return output::json(&answer);
     }

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio::process::Command;
 
 use crate::args::Store;
+use crate::failure::Told;
 
 pub(crate) async fn run(command: &Store) -> Result<()> {
     let program = std::env::current_exe().context("the place of this program")?.with_file_name("berth-edge");
@@ -13,8 +14,8 @@ pub(crate) async fn run(command: &Store) -> Result<()> {
     let status = status.with_context(|| {
         format!("cannot run {}: berth-edge must be beside berth for this", program.display())
     })?;
-    // The program has printed the reason.
-    if status.success() { Ok(()) } else { bail!("the store was left as it was") }
+    // The program has printed the reason, after which there is nothing to say.
+    if status.success() { Ok(()) } else { Err(Told.into()) }
 }
 
 fn arguments(command: &Store) -> Vec<OsString> {

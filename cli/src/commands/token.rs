@@ -2,13 +2,13 @@
 
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use berth_api::tokens::{NewToken, Scope, TokenList, TokenView};
 use serde_json::Value;
 
 use crate::args::{AdminArgs, ScopeArg, Show, Token};
 use crate::failure::bad_input;
-use crate::output;
+use crate::{ids, output};
 
 const HEADINGS: [&str; 5] = ["ID", "NAME", "SCOPE", "MADE", "LAST USE"];
 
@@ -16,7 +16,7 @@ pub(crate) async fn run(command: Token) -> Result<()> {
     match command {
         Token::Create { name, scope, show } => create(&name, scope, &show).await,
         Token::List(args) => list(&args).await,
-        Token::Revoke { id, admin } => revoke(&id, &admin).await,
+        Token::Revoke { token, dry_run, admin } => revoke(&token, dry_run, &admin).await,
     }
 }
 
@@ -57,12 +57,60 @@ async fn list(args: &Show) -> Result<()> {
     Ok(output::table(&HEADINGS, list.tokens.iter().map(row).collect())?)
 }
 
-async fn revoke(id: &str, admin: &AdminArgs) -> Result<()> {
-    if id.len() != 16 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(bad_input(anyhow::anyhow!(
-            "{id:?} is not the ID of a token, which `berth token list` shows"
-        )));
+async fn revoke(text: &str, dry_run: bool, admin: &AdminArgs) -> Result<()> {
+    let admin = admin.edge()?;
+    let list: TokenList = admin.get("/v1/tokens").await?;
+    let TokenView { id, name, scope, .. } = find(&list.tokens, text)?;
+    if dry_run {
+        return Ok(output::line(format_args!("would be revoked: {id} ({name}, {scope})"))?);
     }
-    admin.edge()?.delete(&format!("/v1/tokens/{id}")).await?;
-    Ok(output::line(format_args!("revoked {id}"))?)
+    admin.delete(&format!("/v1/tokens/{id}")).await?;
+    Ok(output::line(format_args!("revoked {id} ({name})"))?)
+}
+
+/// The token with this name or id. A name that several have, or that is also the beginning of another's id, names none.
+fn find<'a>(tokens: &'a [TokenView], text: &str) -> Result<&'a TokenView> {
+    let mut named = tokens.iter().filter(|token| token.name == text || token.id == text);
+    match (named.next(), named.count()) {
+        (Some(only), 0) => return Ok(only),
+        (Some(_), _) => {
+            return Err(bad_input(anyhow!(
+                "several tokens are called {text}: `berth token list` shows their IDs"
+            )));
+        }
+        (None, _) => {}
+    }
+    let known: Vec<String> = tokens.iter().map(|token| token.id.clone()).collect();
+    let id = ids::among("token", text, &known)?;
+    tokens.iter().find(|token| token.id == id).context("the token is gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(id: &str, name: &str) -> TokenView {
+        TokenView {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            scope: Scope::Read,
+            created_ms: 0,
+            last_used_ms: None,
+        }
+    }
+
+    #[test]
+    fn a_token_has_a_name_and_an_id() {
+        let tokens = [
+            token("0011223344556677", "ci"),
+            token("0011223344556688", "0011"),
+            token("aabb223344556688", "ci"),
+        ];
+        assert_eq!(find(&tokens, "0011223344556677").unwrap().name, "ci");
+        assert_eq!(find(&tokens, "aabb").unwrap().id, "aabb223344556688");
+        assert_eq!(find(&tokens, "0011").unwrap().id, "0011223344556688");
+        for bad in ["ci", "00112233445566", "other", ""] {
+            assert!(find(&tokens, bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -38,7 +38,7 @@ const RESULT: &str = "image";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dockerfile {
     pub(crate) file: PathBuf,
-    context: PathBuf,
+    pub(crate) context: PathBuf,
 }
 
 impl Dockerfile {

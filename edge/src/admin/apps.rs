@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use super::Admin;
 use super::holders::Prefetch;
-use super::problem::{Denied, Missing, Problem, Unavailable, Unmet, Wrong};
+use super::placeable;
+use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Unmet, Wrong};
 use super::read::{self, Body, OptionalBody, Parameters};
-use crate::apps::versions;
+use crate::apps::{Deployment, versions};
 
 type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
 
@@ -54,12 +55,13 @@ pub(super) async fn versions(
 }
 
 /// Deploys an app: makes the specification its newest and current version. Responds once that is durable and requests
-/// are routed by it.
+/// are routed by it. The specification of the current version makes no other one, unless `force` asks for it. An app that
+/// cannot run is refused, unless `allow_unplaceable` lets it.
 #[utoipa::path(put, path = "/v1/apps/{app}", tag = "apps", request_body = AppSpec,
     params(("app" = String, Path, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"), DeployParameters,
         ("if-match" = Option<String>, Header, description = "The version that must be current, in quotes"),
         ("if-none-match" = Option<String>, Header, description = "`*`: the app must not be deployed yet")),
-    responses((status = 200, body = Deployed, headers(("etag" = String))), Denied, Wrong, Unmet, Unavailable))]
+    responses((status = 200, body = Deployed, headers(("etag" = String))), Denied, Wrong, Conflicting, Unmet, Unavailable))]
 pub(super) async fn deploy(
     State(admin): State<Arc<Admin>>,
     Path(app): Path<String>,
@@ -76,10 +78,19 @@ pub(super) async fn deploy(
         return Err(Problem::field(StatusCode::BAD_REQUEST, read::NOT_READ, "name", message));
     }
     let spec = admin.apps.checked(spec, expect).await?;
+    if !how.allow_unplaceable {
+        placeable::wait(&admin.nodes).await;
+    }
+    let faults = placeable::faults(&admin.nodes, &spec);
+    let unplaceable = placeable::texts(&faults);
+    if !faults.is_empty() && !how.allow_unplaceable {
+        return Err(placeable::refusal(faults));
+    }
     let fetched = prefetch.wait(&admin, &spec).await?;
-    let version = admin.apps.deploy(spec, expect).await?;
+    let Deployment { version, unchanged } = admin.apps.deploy(spec, expect, how.force).await?;
     admin.delivery.settle(&admin.apps, fetched);
-    admin.deployed(app, version, how.now).await
+    let (tag, Json(deployed)) = admin.deployed(app, version, how.now).await?;
+    Ok((tag, Json(Deployed { unchanged, unplaceable, ..deployed })))
 }
 
 /// Makes an earlier version of an app current again. Responds once that is durable and requests are routed by it.
@@ -144,7 +155,9 @@ impl Admin {
         let history = self.apps.get(&app);
         let classes = history.iter().flat_map(|history| history.current().spec.classes.values());
         let missing_secrets = self.secrets.missing(&app, classes.flat_map(ClassSpec::secret_names))?;
-        Ok((read::etag(version.version), Json(Deployed { app, version, ended, missing_secrets })))
+        let tag = read::etag(version.version);
+        let (unchanged, unplaceable) = (false, Vec::new());
+        Ok((tag, Json(Deployed { app, version, ended, missing_secrets, unchanged, unplaceable })))
     }
 
     /// Stops the containers of an app that are of another version.

@@ -245,7 +245,7 @@ impl Admin {
     }
 
     /// The engine's view of an object, if it has it in memory.
-    async fn live(&self, object: ObjectId) -> Option<ObjectView> {
+    pub(super) async fn live(&self, object: ObjectId) -> Option<ObjectView> {
         self.mailbox(object).view(object).await
     }
 

@@ -67,6 +67,11 @@ impl Problem {
         Self { errors: vec![error], ..Self::new(status, title, detail) }
     }
 
+    /// The same error, with the parts of the request that it is about.
+    pub(super) fn with_errors(self, errors: Vec<FieldError>) -> Self {
+        Self { errors, ..self }
+    }
+
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the edge failed", error.to_string())
     }

@@ -112,8 +112,11 @@ impl Edge {
     pub(crate) async fn deploy(&self, change: impl Fn(&mut ClassSpec)) {
         image::push(&self.admin).await;
         let body = serde_json::to_vec(&app(change)).unwrap();
-        let (status, answer) =
-            client::admin(&self.admin, client::request("PUT", "/v1/apps/test", body)).await;
+        let (status, answer) = client::admin(
+            &self.admin,
+            client::request("PUT", "/v1/apps/test?force=true&allow_unplaceable=true", body),
+        )
+        .await;
         assert_eq!(status, StatusCode::OK, "{answer}");
     }
 

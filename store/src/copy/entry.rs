@@ -8,8 +8,8 @@ use berth_engine::{Record, UsageRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppHistory, CronKey, Delivery, KvChange, ManifestRecord, RegistryRecord, Schedule, SecretRecord,
-    TagRecord, TokenRecord, Write,
+    AppHistory, CronKey, Delivery, KvChange, LastVersion, ManifestRecord, RegistryRecord, Schedule,
+    SecretRecord, TagRecord, TokenRecord, Write,
 };
 
 /// One line of an export.
@@ -17,6 +17,7 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {
     App(Box<AppHistory>),
+    LastVersion(LastVersion),
     Token(Box<TokenRecord>),
     Object(Box<Record>),
     Value {
@@ -52,6 +53,7 @@ impl Entry {
                 ensure!(app.is_valid(), "the versions of an app do not fit together");
                 Write::App(*app)
             }
+            Self::LastVersion(LastVersion { app, last }) => Write::LastVersion(app, last),
             Self::Token(token) => Write::Token(*token),
             Self::Object(record) => Write::Record(record),
             Self::Value { object, key, base64 } => {
@@ -116,7 +118,7 @@ impl Contents {
             Entry::Registry(_) => &mut self.registries,
             Entry::Image(_) => &mut self.images,
             Entry::Tag(_) => &mut self.tags,
-            Entry::Cron { .. } | Entry::Dead { .. } => return,
+            Entry::LastVersion(_) | Entry::Cron { .. } | Entry::Dead { .. } => return,
         };
         *count += 1;
     }

@@ -1,6 +1,6 @@
 //! Tests of exports and imports: complete, damaged, and from older versions.
 
-use berth_common::ids::ObjectId;
+use berth_common::ids::{ObjectId, Version};
 
 use super::*;
 use crate::fixtures::app;
@@ -21,6 +21,7 @@ fn filled(directory: &Path) -> Vec<u8> {
         persist(&store, record(&format!("o{index}"), 1, index == 0));
     }
     store.commit(vec![Write::App(AppHistory::begin(app("a", &[]), 1))], Box::new(drop));
+    store.commit(vec![Write::LastVersion("gone".parse().unwrap(), Version(7))], Box::new(drop));
     let token = TokenRecord {
         id: "00112233445566ff".parse().unwrap(),
         name: "ci".to_owned(),
@@ -92,6 +93,8 @@ fn an_export_becomes_an_equal_store() {
     assert_eq!(String::from_utf8(again).unwrap(), String::from_utf8(text).unwrap());
     let store = SledStore::open(&two).unwrap();
     assert_eq!(store.placed().unwrap().len(), 1);
+    assert_eq!(store.last_version(&"gone".parse().unwrap()).unwrap(), Version(7));
+    assert_eq!(store.last_version(&"a".parse().unwrap()).unwrap(), Version(0));
     assert_eq!(store.next_epoch().unwrap(), Epoch(2));
     assert_eq!(sample_names(&store), 3);
 }

@@ -29,6 +29,9 @@ fn apps_and_objects(store: &SledStore, each: &mut impl FnMut(Entry) -> Result<()
     for app in store.apps()? {
         each(Entry::App(Box::new(app)))?;
     }
+    for last in store.last_versions()? {
+        each(Entry::LastVersion(last))?;
+    }
     for token in store.tokens()? {
         each(Entry::Token(Box::new(token)))?;
     }

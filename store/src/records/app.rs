@@ -1,6 +1,6 @@
 //! The versions of one app: a limited number, one of them current. Pure: what is stored and routed follows from it.
 
-use berth_common::ids::Version;
+use berth_common::ids::{AppName, Version};
 use berth_common::spec::{AppSpec, OfApp};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,15 @@ pub struct AppVersion {
     pub spec: AppSpec,
 }
 
+/// The highest number that a version of an app had when the app was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastVersion {
+    /// The app.
+    pub app: AppName,
+    /// The number.
+    pub last: Version,
+}
+
 /// An app as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppHistory {
@@ -29,15 +38,19 @@ pub struct AppHistory {
 impl AppHistory {
     /// The history of an app with a first version.
     pub fn begin(spec: AppSpec, now_ms: u64) -> Self {
-        let version = Version(1);
+        Self::begin_after(Version::default(), spec, now_ms)
+    }
+
+    /// The same for an app that had versions up to this number before it was removed.
+    pub fn begin_after(last: Version, spec: AppSpec, now_ms: u64) -> Self {
+        let version = Version(last.0 + 1);
         Self { current: version, versions: vec![AppVersion { version, created_ms: now_ms, spec }] }
     }
 
     /// Adds a version, which becomes current.
     #[must_use]
     pub fn deploy(&self, spec: AppSpec, now_ms: u64) -> Self {
-        let newest = self.versions.iter().map(|known| known.version).max().unwrap_or_default();
-        let version = Version(newest.0 + 1);
+        let version = Version(self.newest().0 + 1);
         let mut versions = self.versions.clone();
         versions.push(AppVersion { version, created_ms: now_ms, spec });
         versions.drain(..versions.len().saturating_sub(KEPT_VERSIONS));
@@ -50,6 +63,11 @@ impl AppHistory {
         let to = to.or_else(older)?;
         let known = self.versions.iter().any(|known| known.version == to);
         known.then(|| Self { current: to, versions: self.versions.clone() })
+    }
+
+    /// The highest number of a version.
+    pub fn newest(&self) -> Version {
+        self.versions.iter().map(|known| known.version).max().unwrap_or_default()
     }
 
     /// The version that requests are routed by.
@@ -118,6 +136,15 @@ mod tests {
         assert_eq!(second.roll_back(None).unwrap().current().version, Version(1));
         assert_eq!(second.roll_back(Some(Version(3))).unwrap().current().version, Version(3));
         assert_eq!(second.roll_back(Some(Version(4))), None);
+    }
+
+    #[test]
+    fn numbers_go_on_where_a_removed_app_of_the_name_ended() {
+        let history = AppHistory::begin(app("a", &[]), 0).deploy(app("a", &[]), 1);
+        // Also after a rollback it is the newest that counts.
+        let last = history.roll_back(None).unwrap().newest();
+        assert_eq!(last, Version(2));
+        assert_eq!(AppHistory::begin_after(last, app("a", &[]), 2).current().version, Version(3));
     }
 
     #[test]

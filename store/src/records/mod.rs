@@ -7,7 +7,7 @@ mod secret;
 mod token;
 mod usage;
 
-pub use self::app::{AppHistory, AppVersion, KEPT_VERSIONS};
+pub use self::app::{AppHistory, AppVersion, KEPT_VERSIONS, LastVersion};
 pub use self::event::{Delivery, Due, EventId, NUMBER_BYTES};
 pub use self::schedule::{Schedule, What};
 pub use self::secret::{KEY_ID_BYTES, KeyId, RegistryRecord, Sealed, SecretRecord};

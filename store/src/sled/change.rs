@@ -15,7 +15,7 @@ use super::catalogue::{manifest_key, tag_key};
 use super::outbox::{dead_key, event_key};
 use super::schedules::{CronMark, cron_key, schedule_key};
 use crate::UsageKey;
-use crate::{EventId, NUMBER_BYTES};
+use crate::{EventId, LastVersion, NUMBER_BYTES};
 
 /// A tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +46,13 @@ pub(crate) enum Table {
     /// Tags and manifests of images (`catalogue`).
     ImageTags,
     ImageManifests,
+    /// The highest versions of removed apps, by app.
+    LastVersions,
 }
 
 impl Table {
     /// All tables in the order of their numbers, with their names in the database.
-    const ALL: [(Self, &str); 17] = [
+    const ALL: [(Self, &str); 18] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
@@ -68,6 +70,7 @@ impl Table {
         (Self::Registries, "registries"),
         (Self::ImageTags, "image_tags"),
         (Self::ImageManifests, "image_manifests"),
+        (Self::LastVersions, "last_versions"),
     ];
 }
 
@@ -167,10 +170,18 @@ impl Change {
                 let entry = Self::Entry { table: Table::Placed, key: id.as_bytes().to_vec(), there: placed };
                 vec![Self::put(Table::Objects, id.as_bytes(), record)?, entry]
             }
+            Write::RemoveRecord(id) => {
+                let entry = Self::Entry { table: Table::Placed, key: id.as_bytes().to_vec(), there: false };
+                vec![Self::remove(Table::Objects, id.as_bytes()), entry]
+            }
             Write::App(app) => {
                 vec![Self::put(Table::Apps, app.current().spec.name.as_str().as_bytes(), app)?]
             }
             Write::RemoveApp(name) => vec![Self::remove(Table::Apps, name.as_str().as_bytes())],
+            Write::LastVersion(name, last) => {
+                let last = LastVersion { app: name.clone(), last: *last };
+                vec![Self::put(Table::LastVersions, name.as_str().as_bytes(), &last)?]
+            }
             Write::Token(token) => vec![Self::put(Table::Tokens, token.id.as_bytes(), token)?],
             Write::RemoveToken(id) => vec![Self::remove(Table::Tokens, id.as_bytes())],
             Write::Usage(usage) => {

@@ -311,7 +311,10 @@ impl Cluster {
     pub async fn try_deploy(&self, app: &App, options: &[&str]) -> Result<Output> {
         let directory = self.make_directory(&format!("app-{}", app.name))?;
         fs::write(directory.join("berth.toml"), app.manifest(&self.program(app.program)))?;
-        self.berth(&[&["deploy", &*directory.to_string_lossy()], options].concat()).await
+        // A scenario that deploys means a version of its own, also where no node can run it yet or for ever.
+        let directory = directory.to_string_lossy();
+        let words = ["deploy", &*directory, "--force", "--allow-unplaceable"];
+        self.berth(&[&words, options].concat()).await
     }
 
     /// The logs of all instances that a node has had.

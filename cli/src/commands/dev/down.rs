@@ -24,6 +24,9 @@ pub(super) async fn run(args: &DevDown) -> Result<()> {
     if !location.state.path().exists() {
         return Ok(output::line("nothing is there")?);
     }
+    if args.dry_run {
+        return show_plan(&location, args.purge);
+    }
     let lock = take_over(&location.state).await?;
     home::sweep(&location.state);
     output::line("nothing runs")?;
@@ -32,6 +35,20 @@ pub(super) async fn run(args: &DevDown) -> Result<()> {
         output::line(format_args!("removed the state in {}", location.state.path().display()))?;
     }
     drop(lock);
+    Ok(())
+}
+
+fn show_plan(location: &Location, purge: bool) -> Result<()> {
+    match location.state.lock()? {
+        Locked::By(Some(holder)) => {
+            output::line(format_args!("`berth dev` (process {holder}) would end, and every container"))?;
+        }
+        Locked::By(None) => output::line("`berth dev` would end, and every container")?,
+        Locked::Taken(_) => output::line("nothing runs, but for what a killed `berth dev` may have left")?,
+    }
+    if purge {
+        output::line(format_args!("would be removed: {}", location.state.path().display()))?;
+    }
     Ok(())
 }
 

@@ -20,31 +20,34 @@ mod down;
 mod home;
 mod keys;
 mod location;
-mod urls;
+mod watch;
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 
+use berth_api::images::{Collection, Swept};
 use berth_cluster::{Daemons, ready};
+use berth_common::telemetry;
 
 use super::secret::make_if_missing;
 use crate::admin::Admin;
-use crate::app::{App, MANIFEST};
+use crate::app::App;
 use crate::args::{Dev, DevCommand};
 use crate::commands::logs;
 use crate::output;
 use crate::prefetch::Terms;
 use crate::signals::Signals;
+use crate::urls;
 use background::Background;
 use home::Home;
 use keys::{Key, Keys};
+use watch::Stamp;
 
 /// How long edge and nodes may take until they know each other; a first start prepares the machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the app's files are checked for changes.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest `stop_grace` here: the author waits for every restart.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: &Dev) -> Result<()> {
     match &args.command {
@@ -54,6 +57,10 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
     let app = App::in_directory(&args.at.dir)?;
     if args.detach && !args.background {
         return background::start().await;
+    }
+    if let Some(fault) = telemetry::fault() {
+        // The daemons tell it in their logs, which nobody looks at while all goes well.
+        output::note!("warning: {fault}");
     }
     let mut signals = Signals::new()?;
     let mut background = args.background.then(Background::enter).transpose()?;
@@ -115,13 +122,20 @@ async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> 
     wait_until_ready(&admin, args.nodes, daemons).await?;
     output::note!("packing and deploying {} ...", app.manifest.name);
     tokio::select! {
-        deployed = app.deploy(&admin, Terms::default()) => deployed?.warn(),
+        deployed = app.deploy(&admin, terms()) => deployed?.warn(),
         died = daemons.first_death() => return Err(died),
     };
-    for line in urls::describe(&app.manifest, listen) {
+    prune(&admin).await;
+    for line in urls::describe(&app.manifest, &urls::base(listen, None)) {
         output::line(line)?;
     }
     Ok(admin)
+}
+
+/// Removes the images of earlier starts that no kept version needs: an edge that only runs for a short time at a time would not
+/// come to it. What cannot be removed is tried again the next time.
+async fn prune(admin: &Admin) {
+    let _ = admin.post::<Swept>("/v1/images/gc", &Collection { dry_run: false }).await;
 }
 
 /// Shows the containers' output and redeploys after changes, until the user quits.
@@ -140,18 +154,24 @@ async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut D
     }
 }
 
+/// How an app is deployed while it is developed: on one machine not all of it may find room, and a container that ignores
+/// SIGTERM would keep whoever changes it waiting.
+fn terms() -> Terms {
+    Terms { allow_unplaceable: true, longest_stop_grace: Some(STOP_GRACE), ..Terms::default() }
+}
+
 /// Redeploys whenever the app's files have changed or the user asks for it, until the user quits.
 async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
-    let mut seen = Stamp::of(&args.at.dir);
+    let mut seen = Stamp::of(&args.at.dir).await;
     loop {
         tokio::select! {
             key = keys.next() => match key {
                 Key::Quit => return,
                 Key::Rebuild => {}
             },
-            () = changed(&args.at.dir, &seen) => output::note!("files have changed"),
+            () = watch::changed(&args.at.dir, seen) => output::note!("files have changed"),
         }
-        seen = Stamp::of(&args.at.dir);
+        seen = Stamp::of(&args.at.dir).await;
         match rebuild(args, admin).await {
             Ok(line) => output::note!("{line}"),
             // The user can correct it while everything keeps running.
@@ -163,37 +183,10 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
 /// Packs and deploys the current files, and ends the containers of the version before.
 async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
     let app = App::in_directory(&args.at.dir)?;
-    let deployed = app.deploy(admin, Terms { now: true, ..Terms::default() }).await?;
+    // Also without a change there is another version, so that the containers are started anew.
+    let deployed = app.deploy(admin, Terms { now: true, force: true, ..terms() }).await?;
     deployed.warn();
     Ok(deployed.describe("deployed"))
-}
-
-/// When the app's files were last changed; directories only as far as what is directly in them.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp(Vec<Option<SystemTime>>);
-
-impl Stamp {
-    fn of(directory: &Path) -> Self {
-        let files = match App::in_directory(directory) {
-            Ok(app) => app.files(),
-            Err(_) => vec![directory.join(MANIFEST)],
-        };
-        let changed = |file: &PathBuf| std::fs::metadata(file).and_then(|found| found.modified()).ok();
-        Self(files.iter().map(changed).collect())
-    }
-}
-
-/// Waits until the files have changed, and are not being written any more.
-async fn changed(directory: &Path, seen: &Stamp) {
-    let mut last = Stamp(Vec::new());
-    loop {
-        tokio::time::sleep(WATCH_INTERVAL).await;
-        let now = Stamp::of(directory);
-        if now != *seen && now == last {
-            return;
-        }
-        last = now;
-    }
 }
 
 /// Waits until the edge answers and every node is connected to it.

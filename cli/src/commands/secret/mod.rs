@@ -16,10 +16,10 @@ use serde_json::Value;
 
 use crate::admin::Admin;
 use crate::app::MANIFEST;
-use crate::args::{OfApp, OneSecret, Secret, Show};
+use crate::args::{AnyApp, OfApp, OneSecret, Secret, Show};
 use crate::failure::bad_input;
-use crate::output;
 use crate::prompt;
+use crate::{ids, output};
 
 pub(crate) use self::key::make_if_missing;
 
@@ -27,7 +27,9 @@ const HEADINGS: [&str; 5] = ["NAME", "PUT", "VERSION", "USED BY", "STATE"];
 
 pub(crate) async fn run(command: Secret) -> Result<()> {
     match command {
-        Secret::Put { secret, from_file } => put(&secret, from_file.as_deref()).await,
+        Secret::Put { secret, from_file, allow_empty } => {
+            put(&secret, from_file.as_deref(), allow_empty).await
+        }
         Secret::List { app, show } => list(&app, &show).await,
         Secret::Delete { secret, dry_run } => delete(&secret, dry_run).await,
         Secret::Init(place) => key::init(&place).await,
@@ -38,23 +40,26 @@ pub(crate) async fn run(command: Secret) -> Result<()> {
 impl OfApp {
     /// The app that is named, or the one of the current directory.
     fn name(&self) -> Result<AppName> {
-        if let Some(app) = &self.app {
-            return Ok(app.clone());
-        }
-        let text = fs::read_to_string(MANIFEST).map_err(|_| {
-            bad_input(anyhow!("which app? Name it with --app, or run this where its {MANIFEST} is"))
-        })?;
-        Ok(Manifest::parse(Path::new(MANIFEST), &text).map_err(bad_input)?.name)
+        name_or_here(self.app.as_ref())
     }
+}
+
+fn name_or_here(app: Option<&AppName>) -> Result<AppName> {
+    if let Some(app) = app {
+        return Ok(app.clone());
+    }
+    let text = fs::read_to_string(MANIFEST).map_err(|_| {
+        bad_input(anyhow!("which app? Name it with --app, or run this where its {MANIFEST} is"))
+    })?;
+    Ok(Manifest::parse(Path::new(MANIFEST), &text).map_err(bad_input)?.name)
 }
 
 fn path(app: &AppName, name: &SecretName) -> String {
     format!("/v1/apps/{app}/secrets/{name}")
 }
 
-async fn put(secret: &OneSecret, file: Option<&Path>) -> Result<()> {
+async fn put(secret: &OneSecret, file: Option<&Path>, allow_empty: bool) -> Result<()> {
     let app = secret.app.name()?;
-    let admin = secret.admin.edge()?;
     let value = match file {
         Some(file) => {
             let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()));
@@ -62,10 +67,17 @@ async fn put(secret: &OneSecret, file: Option<&Path>) -> Result<()> {
         }
         None if io::stdin().is_terminal() => {
             let question = format!("value of {} for the app {app}: ", secret.name);
-            prompt::ask(&question, "nothing was put; an empty value comes from a pipe or file").await?
+            prompt::ask(&question, "nothing was put").await?
         }
         None => read(io::stdin().lock())?,
     };
+    if value.is_empty() && !allow_empty {
+        return Err(bad_input(anyhow!(
+            "the value of {} is empty, and nothing was put: is a variable not set? --allow-empty puts it all the same",
+            secret.name
+        )));
+    }
+    let admin = secret.admin.edge()?;
     admin.put(&path(&app, &secret.name), value).await?;
     Ok(output::line(format_args!("put {} of {app}", secret.name))?)
 }
@@ -86,8 +98,15 @@ async fn entries(admin: &Admin, app: &AppName) -> Result<(Value, Vec<SecretEntry
     Ok((answer, list.secrets))
 }
 
-async fn list(app: &OfApp, show: &Show) -> Result<()> {
-    let (answer, secrets) = entries(&show.admin.edge()?, &app.name()?).await?;
+async fn list(app: &AnyApp, show: &Show) -> Result<()> {
+    let (app, admin) = (name_or_here(app.name())?, show.admin.edge()?);
+    let (answer, secrets) = entries(&admin, &app).await?;
+    if secrets.is_empty()
+        && let Err(unknown) = ids::expect_app(&admin, &app).await
+    {
+        // Secrets may come before their app: that is no failure, but may be a slip.
+        output::note!("note: {unknown:#}");
+    }
     if show.json {
         return output::json(&answer);
     }

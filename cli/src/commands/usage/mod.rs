@@ -16,7 +16,7 @@ use self::rates::{Bill, Rates};
 use crate::admin::Admin;
 use crate::args::usage::{By, Usage};
 use crate::failure::bad_input;
-use crate::output;
+use crate::{ids, output};
 
 /// Most months of one bill: records are not kept longer, and each month is one request.
 const MAX_MONTHS: usize = 24;
@@ -30,6 +30,9 @@ pub(crate) async fn run(args: &Usage) -> Result<()> {
     let (from, to) = (args.from.as_deref(), args.to.as_deref());
     let mut answer = ask(&admin, args, from, to).await?;
     let table: UsageTable = serde_json::from_value(answer.clone()).context("the edge's answer")?;
+    if let Some(app) = args.app.name().filter(|_| table.rows.is_empty()) {
+        ids::expect_app(&admin, app).await?;
+    }
     let bill = match rates {
         Some(rates) => Some(rates.bill(&by_months(&admin, args, &table).await?)),
         None => None,
@@ -58,7 +61,7 @@ async fn ask(admin: &Admin, args: &Usage, from: Option<&str>, to: Option<&str>) 
         By::App => "app",
     };
     let mut path = format!("/v1/usage?by={by}");
-    let app = args.app.as_ref().map(|app| app.as_str());
+    let app = args.app.name().map(|app| app.as_str());
     for (name, value) in [("from", from), ("to", to), ("app", app)] {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={}", encode(value)));

@@ -370,3 +370,21 @@ fn f1_bad_requests_are_refused_and_a_lost_edge_is_reported() -> Outcome {
         cluster.until_connected().await
     })
 }
+
+#[test]
+fn a_follower_waits_for_an_object_that_has_not_started() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App::default()).await?;
+        let mut follower = Follower::start(cluster, &["hello/Hello/later"])?;
+        let mut stderr = BufReader::new(follower.child.stderr.take().context("no errors")?).lines();
+        let told = tokio::time::timeout(PATIENCE, stderr.next_line())
+            .await
+            .context("it does not say that it waits")??;
+        ensure!(told.as_ref().is_some_and(|line| line.contains("waiting for hello/Hello/later")), "{told:?}");
+        cluster.client().get("/container/later").await?.success()?;
+        say(cluster, "later", "say", "here it is\n").await?;
+        follower.until("here it is", PATIENCE).await?;
+        follower.child.kill().await?;
+        Ok(())
+    })
+}

@@ -3,6 +3,8 @@
 mod alarms;
 mod api;
 mod cli;
+mod commands;
+mod deploys;
 mod examples;
 mod hooks;
 mod kv;

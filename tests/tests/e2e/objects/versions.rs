@@ -124,7 +124,9 @@ fn a_killed_edge_has_every_version_that_it_acknowledged_and_nothing_by_halves() 
             let noted = Arc::clone(&newest);
             let deploying = tokio::spawn(async move {
                 loop {
-                    let Ok((status, answer)) = admin.put("/v1/apps/hello", &spec).await else { return };
+                    let Ok((status, answer)) = admin.put("/v1/apps/hello?force=true", &spec).await else {
+                        return;
+                    };
                     if status.is_success() {
                         noted.fetch_max(answer["version"].as_u64().unwrap_or(0), Ordering::Relaxed);
                     }

@@ -1,5 +1,7 @@
 //! `berth versions`, `berth rollback` and `berth apps`: current and earlier deployments.
 
+mod delete;
+
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
@@ -7,9 +9,9 @@ use berth_api::apps::{AppList, AppView, Rollback as RollbackOrder, VersionList, 
 use berth_common::ids::{AppName, ClassName, Version};
 use serde_json::Value;
 
-use super::{containers, secret};
+use self::delete::Order;
 use crate::admin::Admin;
-use crate::args::{AdminArgs, Apps, Rollback, Show, TermArgs, Versions};
+use crate::args::{Apps, Rollback, Show, TermArgs, Versions};
 use crate::output;
 use crate::prefetch::{Deployed, Terms};
 
@@ -24,7 +26,7 @@ impl From<&TermArgs> for Terms {
 
 pub(crate) async fn versions(args: &Versions) -> Result<()> {
     let admin = args.show.admin.edge()?;
-    let answer: Value = admin.get(&path_of_versions(&args.app)).await?;
+    let answer: Value = admin.get(&path_of_versions(args.app.name()?)).await?;
     if args.show.json {
         return output::json(&answer);
     }
@@ -59,13 +61,14 @@ pub(crate) async fn roll_back(args: &Rollback) -> Result<()> {
         return show_plan(&admin, args).await;
     }
     let order = RollbackOrder { version: args.to, now: args.terms.now, ..RollbackOrder::default() };
-    let done = Deployed(admin.roll_back(&args.app, &order, args.terms.expect).await?);
+    let done = Deployed(admin.roll_back(args.app.name()?, &order, args.terms.expect).await?);
     done.warn();
     Ok(output::line(done.describe("went back to"))?)
 }
 
 async fn show_plan(admin: &Admin, args: &Rollback) -> Result<()> {
-    let list: VersionList = admin.get(&path_of_versions(&args.app)).await?;
+    let app = args.app.name()?;
+    let list: VersionList = admin.get(&path_of_versions(app)).await?;
     let current = list.versions.iter().find(|view| view.current).map_or(Version(0), |view| view.version);
     // The newest is first.
     let to = match args.to {
@@ -73,13 +76,16 @@ async fn show_plan(admin: &Admin, args: &Rollback) -> Result<()> {
         None => list.versions.iter().find(|view| view.version < current),
     };
     let to = to.context("there is no such version to go back to")?.version;
-    Ok(output::line(format_args!("{} would go from version {current} to version {to}", args.app))?)
+    Ok(output::line(format_args!("{app} would go from version {current} to version {to}"))?)
 }
 
 pub(crate) async fn run(command: Apps) -> Result<()> {
     match command {
         Apps::List(args) => list(&args).await,
-        Apps::Delete { app, dry_run, admin } => delete(&app, dry_run, &admin).await,
+        Apps::Delete { app, purge, yes, dry_run, admin } => {
+            let app = app.name()?.clone();
+            delete::run(&Order { app, purge, yes, dry_run }, &admin.edge()?).await
+        }
     }
 }
 
@@ -95,20 +101,4 @@ async fn list(args: &Show) -> Result<()> {
         vec![app.name.to_string(), app.version.to_string(), deployed(app.created_ms, now), classes.join(", ")]
     };
     Ok(output::table(&APP_HEADINGS, list.apps.iter().map(row).collect())?)
-}
-
-async fn delete(app: &AppName, dry_run: bool, admin: &AdminArgs) -> Result<()> {
-    let admin = admin.edge()?;
-    if dry_run {
-        let list: VersionList = admin.get(&path_of_versions(app)).await?;
-        let running = containers::all(&admin, &format!("&app={app}")).await?;
-        let running = running.iter().filter(|view| !view["instance"].is_null()).count();
-        let versions = list.versions.len();
-        return Ok(output::line(format_args!(
-            "{app} would end: versions lost: {versions}, containers stopped: {running}"
-        ))?);
-    }
-    admin.delete(&format!("/v1/apps/{app}")).await?;
-    secret::tell_what_stays(&admin, app).await;
-    Ok(output::line(format_args!("deleted {app}"))?)
 }

@@ -1,0 +1,139 @@
+//! Whether the files of an app have changed: all that its images and static files are made of, also deep in directories.
+//!
+//! They are looked at regularly, and not by inotify, whose watches are a budget that containers share. Directories of version
+//! control and of `berth dev` itself do not count.
+
+use std::collections::hash_map::DefaultHasher;
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::hash::{Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::app::{App, MANIFEST};
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A look may take a fiftieth of the time: with very many files there are fewer.
+const PAUSE_PER_LOOK: u32 = 50;
+/// Most files of one look, so that a directory that was named by mistake (`/`) keeps no CPU busy. What is behind them is not
+/// seen.
+const MAX_FILES: usize = 200_000;
+/// Directories that change by themselves.
+const IGNORED: [&str; 4] = [".berth", ".git", ".hg", ".svn"];
+
+/// The state of an app's files: equal if none has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp(u64);
+
+impl Stamp {
+    /// Looks at all of them, on a thread of its own.
+    pub(super) async fn of(directory: &Path) -> Self {
+        let directory = directory.to_owned();
+        let looked = tokio::task::spawn_blocking(move || Self::look(&directory)).await;
+        looked.unwrap_or(Self(0))
+    }
+
+    fn look(directory: &Path) -> Self {
+        let files = match App::in_directory(directory) {
+            Ok(app) => app.files(),
+            // What is wrong will be corrected in this file, or where it says.
+            Err(_) => vec![directory.join(MANIFEST)],
+        };
+        Self::of_files(&files)
+    }
+
+    fn of_files(files: &[PathBuf]) -> Self {
+        let mut hash = DefaultHasher::new();
+        let mut left: Vec<PathBuf> = files.to_vec();
+        let mut count = 0;
+        while let Some(path) = left.pop().filter(|_| count < MAX_FILES) {
+            count += 1;
+            path.hash(&mut hash);
+            // Links in directories are what they are; the paths that are named are followed.
+            let named = files.contains(&path);
+            let found = if named { fs::metadata(&path) } else { fs::symlink_metadata(&path) };
+            let Ok(found) = found else { continue };
+            add(&found, &mut hash);
+            if found.is_dir() {
+                left.extend(entries(&path));
+            }
+        }
+        Self(hash.finish())
+    }
+}
+
+/// What of a file changes when it is written, replaced or given other rights. Reading it changes nothing of that.
+fn add(found: &Metadata, hash: &mut DefaultHasher) {
+    (found.mtime(), found.mtime_nsec(), found.mode(), found.uid(), found.gid()).hash(hash);
+    if !found.is_dir() {
+        (found.ino(), found.size()).hash(hash);
+    }
+}
+
+/// What is in a directory, in order.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let ignored =
+        |path: &PathBuf| path.file_name().and_then(OsStr::to_str).is_some_and(|name| IGNORED.contains(&name));
+    let mut entries: Vec<PathBuf> = entries.filter(|path| !ignored(path)).collect();
+    entries.sort();
+    entries
+}
+
+/// Waits until the files have changed, and are not being written any more.
+pub(super) async fn changed(directory: &Path, seen: Stamp) {
+    let mut last = None;
+    loop {
+        let began = Instant::now();
+        let now = Stamp::of(directory).await;
+        if now != seen && last == Some(now) {
+            return;
+        }
+        last = Some(now);
+        tokio::time::sleep(INTERVAL.max(began.elapsed() * PAUSE_PER_LOOK)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn changes_are_seen_wherever_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("rootfs/usr/share/app");
+        fs::create_dir_all(&deep).unwrap();
+        fs::create_dir_all(dir.path().join("rootfs/.git")).unwrap();
+        let file = deep.join("index.html");
+        fs::write(&file, "one").unwrap();
+        let look = || Stamp::of_files(&[dir.path().join("rootfs")]);
+        let mut seen = look();
+        assert_eq!(look(), seen, "nothing has changed");
+        let mut differs = |what: &str| {
+            let now = look();
+            assert_ne!(now, seen, "{what} was not seen");
+            seen = now;
+        };
+        fs::write(&file, "other").unwrap();
+        differs("another content");
+        fs::write(deep.join("new"), "").unwrap();
+        differs("a new file");
+        fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+        differs("another mode");
+        symlink("index.html", deep.join("link")).unwrap();
+        differs("a link");
+        fs::rename(&file, deep.join("renamed")).unwrap();
+        differs("another name");
+        fs::remove_file(deep.join("new")).unwrap();
+        differs("a removal");
+        fs::write(dir.path().join("rootfs/.git/index"), "x").unwrap();
+        assert_eq!(look(), seen, "version control counted");
+    }
+}
