@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use berth_agent::config::{Config, Options};
@@ -13,6 +14,7 @@ use berth_agent::images::Images;
 use berth_agent::runtime::rootless::Rootless;
 use berth_agent::serve::Server;
 use berth_agent::{check, drain, prepare};
+use berth_certs::Credentials;
 use berth_common::lifecycle::Lifecycle;
 use berth_common::{service, telemetry};
 use berth_monitor::{Monitor, Process, Watched};
@@ -20,10 +22,14 @@ use berth_shim::trial::{self, Trial};
 use berth_shim::{process, shim, supervisor, sweep, unpack};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
 /// How long tasks may take to end after the signal: enough to close the connections to edges.
 const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How often is told that the certificate ends soon.
+const WARN_EVERY: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
 
 /// The daemon of a Berth node
 #[derive(Debug, Parser)]
@@ -204,10 +210,12 @@ fn run(options: &Options, watch_stdin: bool) -> anyhow::Result<()> {
 
 async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
     let process = Process::started_now();
+    let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let lifecycle = Lifecycle::new();
     if watch_stdin {
         end_with_stdin(&lifecycle);
     }
+    let credentials = config.credentials.clone();
     let (node, capacity, monitor) = (config.site.node.clone(), config.capacity, config.monitor_listen);
     let _lock = lock(&config.state)?;
     let images = Images::open(&config.state, config.water_marks).context("open the node's images")?;
@@ -223,9 +231,31 @@ async fn serve(config: Config, watch_stdin: bool) -> anyhow::Result<()> {
         ending = lifecycle.run_until_signal(SHUTDOWN_GRACE) => ending?,
         never = service::keep_alive(|| Some(status())) => match never {},
         never = monitor => match never {},
+        never = look_after(credentials, hangup) => match never {},
     };
     tracing::info!(?ending, "agent stopped; its containers run on");
     Ok(())
+}
+
+/// Reads the certificate again on SIGHUP, for the handshakes from then on, and tells of one that ends soon.
+async fn look_after(credentials: Credentials, mut hangup: Signal) -> Infallible {
+    let mut warnings = tokio::time::interval(WARN_EVERY);
+    loop {
+        let told = tokio::select! {
+            Some(()) = hangup.recv() => true,
+            _ = warnings.tick() => false,
+        };
+        let file = credentials.file().display();
+        match told.then(|| credentials.reload()).transpose() {
+            Ok(None) => {}
+            Ok(Some(_)) => tracing::info!(%file, "certificate read again; options are read at start only"),
+            Err(error) => tracing::error!(%error, "certificate not read again, the one before still counts"),
+        }
+        if credentials.lifetime().is_ending(SystemTime::now()) {
+            let days = credentials.lifetime().left(SystemTime::now()).as_secs() / (24 * 3600);
+            tracing::warn!(%file, days, "the certificate ends soon: renew it, then send SIGHUP");
+        }
+    }
 }
 
 /// Serves metrics, health and readiness, if an address is configured.

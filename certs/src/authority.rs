@@ -1,7 +1,8 @@
 //! The app owner's certificate authority: a key and a certificate in one directory, and the certificates that it
 //! issues.
 //!
-//! Files: `ca.pem`, `ca.key`, and for each daemon `ROLE-NAME.pem` and `ROLE-NAME.key`. Nothing is ever overwritten.
+//! Files: `ca.pem`, `ca.key`, and for each daemon `ROLE-NAME.pem` and `ROLE-NAME.key`. Nothing is ever overwritten, but a
+//! certificate by one for the same key that holds longer.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -134,7 +135,7 @@ impl Authority {
         let [certificate] = certificates.as_slice() else {
             return Err(AuthorityError::NotAuthority(certificate_path));
         };
-        let key = read_ca_key(&key_path)?;
+        let key = read_key_pair(&key_path)?;
         let ends = check_pair(certificate, &key, &certificate_path, &key_path)?;
         let issuer = Issuer::from_ca_cert_der(certificate, key)?;
         Ok(Self { directory: directory.to_owned(), ends, issuer })
@@ -147,20 +148,36 @@ impl Authority {
 
     /// Issues a certificate with a new key to a daemon, as files in the CA's directory.
     pub fn issue(&self, role: Role, name: &str, validity: Validity) -> Result<Issued, AuthorityError> {
-        let identity = Identity::new(role, name)?;
-        if OffsetDateTime::from(validity.not_after) > self.ends {
-            return Err(AuthorityError::OutlivesAuthority { ca_ends: self.ends.date().to_string() });
-        }
+        let issued = self.paths(Identity::new(role, name)?);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = leaf_params(&identity, validity)?.signed_by(&key, &self.issuer)?;
-        let path = |ending| self.directory.join(format!("{role}-{name}.{ending}"));
-        let issued = Issued { identity, certificate: path("pem"), key: path("key") };
+        let certificate = self.sign(&issued.identity, &key, validity)?;
         files::write_pair(
             (&issued.key, &key.serialize_pem()),
-            (&issued.certificate, &certificate.pem()),
+            (&issued.certificate, &certificate),
             &self.directory,
         )?;
         Ok(issued)
+    }
+
+    /// Replaces a daemon's certificate by one for the same key, which therefore need not be moved, that holds from now
+    /// on. The new one is whole on disk before it takes the old one's place.
+    pub fn renew(&self, role: Role, name: &str, validity: Validity) -> Result<Issued, AuthorityError> {
+        let issued = self.paths(Identity::new(role, name)?);
+        let key = read_key_pair(&issued.key)?;
+        files::replace(&issued.certificate, &self.sign(&issued.identity, &key, validity)?, &self.directory)?;
+        Ok(issued)
+    }
+
+    fn paths(&self, identity: Identity) -> Issued {
+        let path = |ending| self.directory.join(format!("{}-{}.{ending}", identity.role, identity.name));
+        Issued { certificate: path("pem"), key: path("key"), identity }
+    }
+
+    fn sign(&self, identity: &Identity, key: &KeyPair, validity: Validity) -> Result<String, AuthorityError> {
+        if OffsetDateTime::from(validity.not_after) > self.ends {
+            return Err(AuthorityError::OutlivesAuthority { ca_ends: self.ends.date().to_string() });
+        }
+        Ok(leaf_params(identity, validity)?.signed_by(key, &self.issuer)?.pem())
     }
 }
 
@@ -196,7 +213,7 @@ fn leaf_params(identity: &Identity, validity: Validity) -> Result<CertificatePar
     Ok(params)
 }
 
-fn read_ca_key(path: &Path) -> Result<KeyPair, AuthorityError> {
+fn read_key_pair(path: &Path) -> Result<KeyPair, AuthorityError> {
     let bytes = files::read_private(path)?;
     let text = String::from_utf8(bytes).map_err(|_| FileError::NoKey(path.to_owned()))?;
     KeyPair::from_pem(&text).map_err(|_| FileError::NoKey(path.to_owned()).into())

@@ -1,8 +1,9 @@
-//! A daemon's own certificate and key, and the CA it trusts, loaded and checked once at start.
+//! A daemon's own certificate and key, and the CA it trusts: loaded and checked at start, and again when it is told to.
+//! Handshakes use what was loaded last; connections that stand are not looked at again.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -12,16 +13,30 @@ use rustls::sign::CertifiedKey;
 
 use crate::files::{self, FileError};
 use crate::identity::{self, Identity, IdentityError, Role, peer_identity};
-use crate::verify::EdgeVerifier;
+use crate::lifetime::Lifetime;
 
-/// A daemon's certificate and key, and the CA that it trusts. Clones share the key.
+/// A daemon's certificate and key, and the CA that it trusts. Clones share them, also after a reload.
 #[derive(Clone)]
 pub struct Credentials {
-    pub(crate) identity: Identity,
+    identity: Identity,
     pub(crate) provider: Arc<CryptoProvider>,
+    files: Arc<Files>,
+    loaded: Arc<RwLock<Arc<Loaded>>>,
+}
+
+/// Where they are read from.
+struct Files {
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// What the files held when they were last read.
+pub(crate) struct Loaded {
     pub(crate) roots: Arc<RootCertStore>,
-    pub(crate) edges: Arc<EdgeVerifier>,
+    pub(crate) edges: Arc<dyn ClientCertVerifier>,
     pub(crate) key: Arc<CertifiedKey>,
+    lifetime: Lifetime,
 }
 
 /// Shows the identity, never the key.
@@ -69,6 +84,18 @@ pub enum LoadError {
         /// rustls's error.
         reason: String,
     },
+    /// The files hold another daemon's certificate than before.
+    #[error(
+        "{path} is the certificate of {found} now, and was that of {was}: restart the daemon if it is to be another"
+    )]
+    Changed {
+        /// The certificate file.
+        path: PathBuf,
+        /// The identity in the certificate.
+        found: Identity,
+        /// The identity of this daemon.
+        was: Identity,
+    },
     /// The daemon was given another role's certificate.
     #[error(
         "the certificate is that of {found}; an {expected} needs one made by `berth certs issue {expected}`"
@@ -85,12 +112,37 @@ impl Credentials {
     /// Loads the CA's certificate and a daemon's certificate and key, all PEM. Refuses a key that others can read.
     pub fn load(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, LoadError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let roots = Arc::new(load_roots(ca)?);
-        let chain = edge_chain(&roots, &provider, ca)?;
-        let (identity, key) = load_own(certificate, key, &provider)?;
-        let algorithms = provider.signature_verification_algorithms;
-        let edges = Arc::new(EdgeVerifier { chain, algorithms });
-        Ok(Self { identity, provider, roots, edges, key: Arc::new(key) })
+        let files = Files { ca: ca.to_owned(), certificate: certificate.to_owned(), key: key.to_owned() };
+        let (identity, loaded) = files.load(&provider)?;
+        let loaded = Arc::new(RwLock::new(Arc::new(loaded)));
+        Ok(Self { identity, provider, files: Arc::new(files), loaded })
+    }
+
+    /// Reads the files again, for the handshakes from now on, and returns how long the certificate holds. After an error
+    /// everything stays as it was.
+    pub fn reload(&self) -> Result<Lifetime, LoadError> {
+        let (found, loaded) = self.files.load(&self.provider)?;
+        if found != self.identity {
+            let (path, was) = (self.files.certificate.clone(), self.identity.clone());
+            return Err(LoadError::Changed { path, found, was });
+        }
+        let lifetime = loaded.lifetime;
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+        Ok(lifetime)
+    }
+
+    /// The file of the certificate.
+    pub fn file(&self) -> &Path {
+        &self.files.certificate
+    }
+
+    /// How long the certificate holds.
+    pub fn lifetime(&self) -> Lifetime {
+        self.loaded().lifetime
+    }
+
+    pub(crate) fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The identity of these credentials.
@@ -104,6 +156,15 @@ impl Credentials {
             return Ok(self);
         }
         Err(LoadError::Role { found: self.identity, expected })
+    }
+}
+
+impl Files {
+    fn load(&self, provider: &Arc<CryptoProvider>) -> Result<(Identity, Loaded), LoadError> {
+        let roots = Arc::new(load_roots(&self.ca)?);
+        let edges = edge_chain(&roots, provider, &self.ca)?;
+        let (identity, key, lifetime) = load_own(&self.certificate, &self.key, provider)?;
+        Ok((identity, Loaded { roots, edges, key: Arc::new(key), lifetime }))
     }
 }
 
@@ -136,13 +197,14 @@ fn load_own(
     certificate: &Path,
     key: &Path,
     provider: &CryptoProvider,
-) -> Result<(Identity, CertifiedKey), LoadError> {
+) -> Result<(Identity, CertifiedKey, Lifetime), LoadError> {
     let chain = files::read_certificates(certificate)?;
     let [leaf] = chain.as_slice() else { return Err(LoadError::Several(certificate.to_owned())) };
-    let identity =
-        peer_identity(leaf).map_err(|source| LoadError::Identity { path: certificate.to_owned(), source })?;
+    let unreadable = |source| LoadError::Identity { path: certificate.to_owned(), source };
+    let identity = peer_identity(leaf).map_err(unreadable)?;
+    let lifetime = Lifetime::of(leaf).map_err(unreadable)?;
     let pair = CertifiedKey::from_der(chain, files::read_key(key)?, provider).map_err(|source| {
         LoadError::Key { key: key.to_owned(), certificate: certificate.to_owned(), source }
     })?;
-    Ok((identity, pair))
+    Ok((identity, pair, lifetime))
 }

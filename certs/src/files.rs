@@ -54,7 +54,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| match source.kind() {
             io::ErrorKind::AlreadyExists => Self::Exists(path.to_owned()),
             _ => Self::Io { action, path: path.to_owned(), source },
@@ -84,6 +84,18 @@ pub(crate) fn write_pair(
     rest.inspect_err(|_| {
         // The key was made by this call, so removing it loses nothing; a failure to remove it is harmless.
         let _ = std::fs::remove_file(key.0);
+    })
+}
+
+/// Replaces a certificate that exists, at once: readers see the old one or the new one, whole.
+pub(crate) fn replace(path: &Path, text: &str, directory: &Path) -> Result<(), FileError> {
+    drop(open(path)?);
+    let new = path.with_extension(format!("new-{}", std::process::id()));
+    write_new(&new, text, CERTIFICATE_MODE)?;
+    let moved = std::fs::rename(&new, path).map_err(FileError::io("replace", path));
+    moved.and_then(|()| sync(directory)).inspect_err(|_| {
+        // There is nothing of it left if it was moved.
+        let _ = std::fs::remove_file(&new);
     })
 }
 

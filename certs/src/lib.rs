@@ -14,15 +14,19 @@
 
 mod authority;
 mod credentials;
+mod directory;
 mod files;
 mod identity;
+mod lifetime;
 mod tls;
 mod verify;
 mod web;
 
 pub use authority::{Authority, AuthorityError, Issued, MAX_VALIDITY_DAYS, Validity};
 pub use credentials::{Credentials, LoadError};
+pub use directory::{Certificate, certificates_in};
 pub use files::FileError;
 pub use identity::{Identity, IdentityError, Role, issued_at_s, peer_identity};
+pub use lifetime::Lifetime;
 pub use tls::{SERVER_NAME, client_config, server_config};
 pub use web::{NoAuthorities, web_client_config, web_client_config_with};

@@ -11,10 +11,11 @@ use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible,
-    RootCertStore, SignatureScheme,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::credentials::Credentials;
 use crate::identity::{Identity, IdentityError, Role, peer_identity};
 
 /// Why a certificate of the CA is not accepted.
@@ -71,7 +72,7 @@ macro_rules! tls13_signatures {
 /// The edge's verifier: accepts only the agent of the node that was dialled.
 #[derive(Debug)]
 pub(crate) struct AgentVerifier {
-    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) credentials: Credentials,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
     pub(crate) expected: Identity,
 }
@@ -87,7 +88,8 @@ impl ServerCertVerifier for AgentVerifier {
     ) -> Result<ServerCertVerified, Error> {
         refuse_chain(intermediates)?;
         let parsed = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, &[], now, self.algorithms.all)?;
+        let loaded = self.credentials.loaded();
+        verify_server_cert_signed_by_trust_anchor(&parsed, &loaded.roots, &[], now, self.algorithms.all)?;
         let found = peer_identity(end_entity).map_err(Mismatch::from)?;
         if found == self.expected {
             return Ok(ServerCertVerified::assertion());
@@ -101,13 +103,14 @@ impl ServerCertVerifier for AgentVerifier {
 /// The agent's verifier: accepts any edge of the CA. The agent reads which one after the handshake.
 #[derive(Debug)]
 pub(crate) struct EdgeVerifier {
-    pub(crate) chain: Arc<dyn ClientCertVerifier>,
+    pub(crate) credentials: Credentials,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for EdgeVerifier {
+    /// No hints: an edge has one certificate, and the authorities may change.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        &[]
     }
 
     fn verify_client_cert(
@@ -117,7 +120,7 @@ impl ClientCertVerifier for EdgeVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         refuse_chain(intermediates)?;
-        let verified = self.chain.verify_client_cert(end_entity, &[], now)?;
+        let verified = self.credentials.loaded().edges.verify_client_cert(end_entity, &[], now)?;
         let found = peer_identity(end_entity).map_err(Mismatch::from)?;
         match found.role {
             Role::Edge => Ok(verified),

@@ -141,3 +141,23 @@ fn a_cas_key_must_be_the_certificates() {
     fs::copy(theirs.path().join("ca.key"), ours.path().join("ca.key")).unwrap();
     assert!(matches!(Authority::open(ours.path()), Err(AuthorityError::KeyMismatch { .. })));
 }
+
+#[test]
+fn a_renewed_certificate_is_of_the_same_key_and_a_directory_tells_how_long_each_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::create(dir.path()).unwrap();
+    let missing = authority.renew(Role::Agent, "n1", week());
+    assert!(matches!(missing, Err(AuthorityError::File(FileError::Io { .. }))), "{missing:?}");
+    let issued = authority.issue(Role::Agent, "n1", week()).unwrap();
+    let (key, before) = (fs::read(&issued.key).unwrap(), fs::read(&issued.certificate).unwrap());
+    assert_eq!(authority.renew(Role::Agent, "n1", Validity::days(365).unwrap()).unwrap(), issued);
+    assert_eq!(fs::read(&issued.key).unwrap(), key);
+    assert_ne!(fs::read(&issued.certificate).unwrap(), before);
+    assert!(load(&authority, &issued).is_ok());
+    fs::write(dir.path().join("notes.pem"), "no certificate").unwrap();
+    let found = berth_certs::certificates_in(dir.path()).unwrap();
+    let told: Vec<_> = found.iter().map(|found| (found.file.as_str(), found.of.as_str())).collect();
+    assert_eq!(told, [("agent-n1.pem", "agent \"n1\""), ("ca.pem", "a CA")]);
+    let days = found[0].lifetime.left(std::time::SystemTime::now()).as_secs() / (24 * 3600);
+    assert!((363..=365).contains(&days), "{days}");
+}

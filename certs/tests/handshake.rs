@@ -376,3 +376,38 @@ fn assert_no_key(shown: &str, file: &Path) {
     assert!(!flat.contains(&decimal.join(",")), "a key in decimal");
     assert!(!flat.to_lowercase().contains(&hex), "a key in hexadecimal");
 }
+
+#[tokio::test]
+async fn a_renewed_certificate_counts_from_the_next_handshake_on() {
+    let pki = Pki::new();
+    let now = SystemTime::now();
+    let over = Validity { not_before: now - 2 * DAY, not_after: now - DAY };
+    let (edge, agent) = (pki.issue_for(Role::Edge, "e1", over), pki.issue_for(Role::Agent, "n1", over));
+    let (client, server) = (client_config(&edge, &node("n1")), server_config(&agent));
+    assert!(agent.lifetime().is_ending(now) && agent.lifetime().left(now).is_zero());
+    meet(Arc::clone(&client), Arc::clone(&server)).await.refused_by_edge("Expired");
+    for (role, name, credentials) in [(Role::Agent, "n1", &agent), (Role::Edge, "e1", &edge)] {
+        pki.authority.renew(role, name, Validity::days(365).unwrap()).unwrap();
+        assert!(!credentials.reload().unwrap().is_ending(now));
+    }
+    let seen = meet(client, server).await;
+    assert_eq!(seen.by_edge.unwrap().name, "n1");
+    assert_eq!(seen.by_agent.unwrap().name, "e1");
+}
+
+#[test]
+fn a_reload_that_fails_changes_nothing() {
+    let pki = Pki::new();
+    let issued = pki.authority.issue(Role::Agent, "n1", Validity::days(9).unwrap()).unwrap();
+    let credentials = pki.load(&issued).unwrap();
+    let before = credentials.lifetime();
+    std::fs::copy(
+        &pki.authority.issue(Role::Agent, "n2", Validity::days(1).unwrap()).unwrap().certificate,
+        &issued.certificate,
+    )
+    .unwrap();
+    assert!(matches!(credentials.reload(), Err(LoadError::Key { .. } | LoadError::Changed { .. })));
+    std::fs::remove_file(&issued.certificate).unwrap();
+    assert!(matches!(credentials.reload(), Err(LoadError::File(_))));
+    assert_eq!(credentials.lifetime(), before);
+}

@@ -1,7 +1,10 @@
 //! `berth certs`: the certificate authority and what it issues, as files.
 
+use std::path::Path;
+use std::time::SystemTime;
+
 use anyhow::Result;
-use berth_certs::{Authority, AuthorityError, Role, Validity};
+use berth_certs::{Authority, AuthorityError, Certificate, Lifetime, Role, Validity};
 
 use crate::args::{Certs, RoleArg};
 use crate::failure::bad_input;
@@ -27,6 +30,47 @@ pub(crate) fn run(args: Certs) -> Result<()> {
             output::line(issued.certificate.display())?;
             output::line(issued.key.display())?;
         }
+        Certs::Renew { role, name, dir, days } => {
+            let validity = Validity::days(days).map_err(classify)?;
+            let authority = Authority::open(&dir).map_err(classify)?;
+            let renewed = authority.renew(role.into(), &name, validity).map_err(classify)?;
+            output::line(renewed.certificate.display())?;
+            output::note!(
+                "Copy it to {}, and have that read it: systemctl reload, or SIGHUP.",
+                renewed.identity
+            );
+        }
+        Certs::Show { dir, json } => show(&dir, json)?,
+    }
+    Ok(())
+}
+
+const HEADINGS: [&str; 4] = ["FILE", "OF", "UNTIL", "DAYS"];
+
+/// The certificates of a directory, with a warning for each that ends soon.
+fn show(dir: &Path, json: bool) -> Result<()> {
+    let now = SystemTime::now();
+    let found = berth_certs::certificates_in(dir)?;
+    let days = |lifetime: &Lifetime| lifetime.left(now).as_secs() / (24 * 3600);
+    let until = |lifetime: &Lifetime| humantime::format_rfc3339_seconds(lifetime.until).to_string();
+    if json {
+        let certificates: Vec<_> = found
+            .iter()
+            .map(|Certificate { file, of, lifetime }| {
+                serde_json::json!({
+                    "file": file, "of": of, "until": until(lifetime), "days": days(lifetime),
+                    "ends_soon": lifetime.is_ending(now),
+                })
+            })
+            .collect();
+        return output::json(&serde_json::json!({ "certificates": certificates }));
+    }
+    let row = |Certificate { file, of, lifetime }: &Certificate| {
+        vec![file.clone(), of.clone(), until(lifetime), days(lifetime).to_string()]
+    };
+    output::table(&HEADINGS, found.iter().map(row).collect())?;
+    for Certificate { file, .. } in found.iter().filter(|certificate| certificate.lifetime.is_ending(now)) {
+        output::note!("{file} ends soon: renew it with `berth certs renew`.");
     }
     Ok(())
 }
