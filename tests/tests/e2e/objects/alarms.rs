@@ -209,7 +209,8 @@ fn c6_due_work_waits_until_a_node_is_connected() -> Outcome {
         let made = set_well(cluster, "w", "schedules", json!({ "after_ms": 0, "callback": "note" })).await?;
         let id = made["id"].as_str().context("no id")?.to_owned();
         let path = format!("/v1/containers/{}/schedules/{id}", object_id("w")?);
-        wait::until("it to be put off", PATIENCE, async || {
+        // A start waits for a node first, as long as it may take.
+        wait::until("it to be put off", 3 * PATIENCE, async || {
             let schedule = admin.get(&path).await?;
             ensure!(schedule["attempts"] == 0 && schedule["last_error"].is_string(), "{schedule}");
             Ok(())
