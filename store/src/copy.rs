@@ -98,7 +98,14 @@ pub fn import(directory: &Path, from: impl BufRead, replace: bool) -> Result<(Co
 
 fn set_aside(directory: &Path) -> Result<PathBuf> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let aside = directory.with_file_name(format!("store-set-aside-{now}"));
+    // Within one second there may have been another.
+    let name = |number: u32| {
+        directory.with_file_name(match number {
+            0 => format!("store-set-aside-{now}"),
+            number => format!("store-set-aside-{now}-{number}"),
+        })
+    };
+    let aside = (0..=u32::MAX).map(name).find(|path| !path.exists()).context("there is no name left")?;
     fs::rename(directory, &aside)
         .with_context(|| format!("cannot move {} to {}", directory.display(), aside.display()))?;
     Ok(aside)
