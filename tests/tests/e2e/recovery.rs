@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use berth_common::outcome::ExitReason;
 use berth_tests::app::App;
 use berth_tests::client::Client;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::scenario::{Outcome, count, scenario};
 use berth_tests::wait;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -166,10 +168,59 @@ fn an_agent_killed_under_load_keeps_its_containers_and_is_back_within_two_second
 #[test]
 fn an_agent_that_is_stopped_leaves_its_containers_running() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
-        cluster.deploy(&App::default()).await?;
-        let before = cluster.client().get("/container/1").await?.success()?.instance()?;
+        cluster.deploy(&App { more: "start_timeout = \"30s\"", ..App::default() }).await?;
+        let client = cluster.client();
+        let before = client.get("/container/1").await?.success()?.instance()?;
         cluster.end_agent(0)?;
+        wait::until("the edge to notice", BACK_WITHIN, async || {
+            let nodes = cluster.admin().nodes().await?;
+            ensure!(nodes.iter().all(|node| !node.connected), "{nodes:?}");
+            Ok(())
+        })
+        .await?;
+        // A first request waits for a node, as it waits for a start.
+        let early = tokio::spawn(async move { client.get("/container/early").await });
         cluster.start_agent(0)?;
-        until_answered(cluster.client(), &BTreeMap::from([("1".to_owned(), before)]), BACK_WITHIN).await
+        until_answered(client, &BTreeMap::from([("1".to_owned(), before)]), BACK_WITHIN).await?;
+        early.await??.success().map(drop)
+    })
+}
+
+/// Orders that were answered while the node was away, of which its agent knows nothing.
+#[test]
+fn an_edge_killed_after_it_has_answered_orders_carries_them_out_once_the_node_is_back() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App::default()).await?;
+        let orders = [
+            ("destroyed", "destroy", Value::Null, ExitReason::Destroyed),
+            ("stopped", "stop", json!({ "signal": 15, "grace_ms": 5000 }), ExitReason::Stopped),
+        ];
+        for name in ["destroyed", "stopped", "spared"] {
+            cluster.client().get(&format!("/container/{name}")).await?.success()?;
+        }
+        cluster.kill_agent(0)?;
+        for (name, verb, body, _) in &orders {
+            let id = cluster.admin().object(name).await?.id;
+            let (status, answer) = cluster.admin().post(&format!("/v1/containers/{id}/{verb}"), body).await?;
+            ensure!(status.is_success(), "{verb}: {status}: {answer}");
+        }
+        cluster.kill_edge()?;
+        cluster.start_agent(0)?;
+        cluster.start_edge()?;
+        cluster.until_connected().await?;
+        for (name, _, _, reason) in &orders {
+            wait::until(&format!("{name} to end"), BACK_WITHIN, async || {
+                let object = cluster.admin().object(name).await?;
+                let end = object.exit.as_ref().filter(|_| object.instance.is_none());
+                ensure!(end.is_some_and(|end| end.reason == *reason), "{object:?}");
+                Ok(())
+            })
+            .await?;
+        }
+        let spared = cluster.admin().object("spared").await?;
+        ensure!(spared.instance.is_some(), "nobody ordered its end: {spared:?}");
+        let logs = cluster.instance_logs(0)?.concat();
+        ensure!(logs.contains("ended in good order"), "what was stopped did not get its signal:\n{logs}");
+        Ok(())
     })
 }

@@ -1,5 +1,6 @@
 //! Sleep: an instance without activity ends, one with activity never does.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -101,6 +102,29 @@ fn requests_now_and_then_keep_an_instance() -> Outcome {
             let again = client.get("/container/busy").await?.success()?.instance()?;
             ensure!(again == first, "it was replaced while it was in use");
         }
+        Ok(())
+    })
+}
+
+/// `node`, `python -m http.server` and `sh -c` do nothing on SIGTERM either.
+#[test]
+fn a_request_does_not_wait_for_the_grace_of_an_app_that_ignores_its_end() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let env = BTreeMap::from([("IGNORE_TERM", "1")]);
+        let more = "wake_grace = \"2s\"";
+        cluster.deploy(&App { sleep_after: "1s", env, more, ..App::default() }).await?;
+        let first = cluster.client().get("/container/deaf").await?.success()?.instance()?;
+        let admin = cluster.admin();
+        wait::until("the instance to be told to end", SLEEP_AFTER + SLACK, async || {
+            let object = admin.object("deaf").await?;
+            ensure!(object.state == ContainerState::Stopping, "{object:?}");
+            Ok(())
+        })
+        .await?;
+        let asked = Instant::now();
+        let second = cluster.client().get("/container/deaf").await?.success()?.instance()?;
+        ensure!(second != first, "an instance that ends has answered");
+        ensure!(asked.elapsed() >= Duration::from_secs(1), "it was killed after {:?}", asked.elapsed());
         Ok(())
     })
 }
