@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     classes: Mutex<BTreeMap<ClassKey, Arc<ClassCounts>>>,
     /// Requests to the admin API.
     pub(crate) admin: Statuses,
+    /// Requests to it without a token that is known.
+    pub(crate) failed_logins: Counter,
 }
 
 type ClassKey = (AppName, ClassName);
@@ -90,7 +92,12 @@ impl Metrics {
     /// Counters for this many shards, all zero.
     pub(crate) fn new(shards: usize) -> Arc<Self> {
         let shards = (0..shards.max(1)).map(|_| ShardCounts::default()).collect();
-        Arc::new(Self { shards, classes: Mutex::default(), admin: Statuses::default() })
+        Arc::new(Self {
+            shards,
+            classes: Mutex::default(),
+            admin: Statuses::default(),
+            failed_logins: Counter::default(),
+        })
     }
 
     /// The counters of this shard.
