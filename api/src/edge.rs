@@ -45,6 +45,12 @@ pub struct NodeView {
     /// What is left of its capacity then.
     #[serde(default)]
     pub free: Option<Capacity>,
+    /// Until when the certificate holds that it last showed, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_until_ms: Option<u64>,
+    /// It has to be renewed soon: less than a quarter of its life is left, and at most 30 days.
+    #[serde(default)]
+    pub certificate_ends_soon: bool,
 }
 
 /// The directory of static files.

@@ -385,7 +385,7 @@ async fn a_renewed_certificate_counts_from_the_next_handshake_on() {
     let (edge, agent) = (pki.issue_for(Role::Edge, "e1", over), pki.issue_for(Role::Agent, "n1", over));
     let (client, server) = (client_config(&edge, &node("n1")), server_config(&agent));
     assert!(agent.lifetime().is_ending(now) && agent.lifetime().left(now).is_zero());
-    meet(Arc::clone(&client), Arc::clone(&server)).await.refused_by_edge("Expired");
+    meet(Arc::clone(&client), Arc::clone(&server)).await.refused_by_edge("certificate expired");
     for (role, name, credentials) in [(Role::Agent, "n1", &agent), (Role::Edge, "e1", &edge)] {
         pki.authority.renew(role, name, Validity::days(365).unwrap()).unwrap();
         assert!(!credentials.reload().unwrap().is_ending(now));

@@ -15,6 +15,9 @@ use crate::state_dir::StateDir;
 /// Moves into a cgroup as root, then runs the rest of its arguments as another user.
 const ENTER_AND_DEMOTE: &str = "echo $$ > \"$1\" && uid=$2 gid=$3 && shift 3 && exec setpriv --reuid=$uid --regid=$gid --clear-groups \"$@\"";
 
+/// Makes standard output the first socket of the service manager, and standard error both, then runs its arguments.
+const PASS_SOCKET_ON: &str = "exec 3>&1 1>&2; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
+
 /// Where the cgroups of a node's containers are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Group {
@@ -139,7 +142,32 @@ impl Launch {
         credentials: &Credentials,
         nodes: &[(String, SocketAddr)],
     ) -> Command {
-        let mut command = self.command("berth-edge");
+        self.edge_by(self.command("berth-edge"), name, listen, credentials, nodes)
+    }
+
+    /// The same, with the socket that is its standard output passed on to it as service managers do.
+    pub fn edge_with_kept_socket(
+        &self,
+        name: &str,
+        listen: SocketAddr,
+        credentials: &Credentials,
+        nodes: &[(String, SocketAddr)],
+    ) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", PASS_SOCKET_ON, "sh"]).arg(self.state.program("berth-edge"));
+        self.surround(&mut command);
+        self.owner.demote(&mut command, self.state.path());
+        self.edge_by(command, name, listen, credentials, nodes)
+    }
+
+    fn edge_by(
+        &self,
+        mut command: Command,
+        name: &str,
+        listen: SocketAddr,
+        credentials: &Credentials,
+        nodes: &[(String, SocketAddr)],
+    ) -> Command {
         command.args(["run", "--name", name, "--listen", &listen.to_string()]);
         command.arg("--state").arg(self.state.edge());
         command.arg("--admin-socket").arg(self.state.admin_socket());

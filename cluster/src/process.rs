@@ -36,9 +36,14 @@ pub struct Process {
 impl Process {
     /// Starts a daemon, whose output is added to a log. To be called within a runtime.
     pub fn start(name: &str, mut command: Command, log: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(log);
-        let file = file.with_context(|| format!("cannot write {}", log.display()))?;
-        command.arg("--watch-stdin").stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file);
+        let file = open_log(log)?;
+        command.stdout(file.try_clone()?);
+        Self::start_with_output(name, command, log)
+    }
+
+    /// The same for one whose standard output goes elsewhere already.
+    pub fn start_with_output(name: &str, mut command: Command, log: &Path) -> Result<Self> {
+        command.arg("--watch-stdin").stdin(Stdio::piped()).stderr(open_log(log)?);
         let mut command = tokio::process::Command::from(command);
         // A Ctrl-C at the terminal goes to its whole group: the children are ended in order instead.
         command.process_group(0);
@@ -142,6 +147,11 @@ impl Drop for Process {
         // Nothing waits for this one any more; it must not stay, whatever went wrong.
         let _ = self.kill_and_wait();
     }
+}
+
+fn open_log(log: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(log);
+    file.with_context(|| format!("cannot write {}", log.display()))
 }
 
 /// The last lines of a log, under its path.

@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 
 /// How often connections whose time is over are looked for.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a connection that is to end is asked whether its request has come. Only asked while a daemon ends.
+const HEAD_POLL: Duration = Duration::from_millis(10);
 /// How many waiting connections one search for the oldest finds, so that a flood does not search once for each.
 const CANDIDATES: usize = 64;
 /// Leading bits of an IPv6 address that are one client: whoever has one address of such a network has all.
@@ -369,6 +371,13 @@ impl Permit {
     pub async fn lost(&self) {
         while !self.inner.lost.load(Ordering::Relaxed) {
             self.inner.notify.notified().await;
+        }
+    }
+
+    /// Returns once no head of a request is awaited or under way: the connection carries a request, or is between two.
+    pub async fn until_not_in_head(&self) {
+        while phase(self.inner.state.load(Ordering::Relaxed)) == Phase::Head {
+            tokio::time::sleep(HEAD_POLL).await;
         }
     }
 

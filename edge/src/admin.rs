@@ -52,6 +52,7 @@ use crate::delivery::Delivery;
 use crate::nodes::Nodes;
 use crate::page::MonitorView;
 use crate::proxy::Proxy;
+use crate::proxy::lines::Lines;
 use crate::secrets::Secrets;
 use crate::shard::Shards;
 use crate::shard::objects::{Change, Mailbox};
@@ -104,6 +105,8 @@ pub(crate) struct Admin {
     pub(crate) waiters: Waiters,
     /// Permits for watchers and raw connections.
     pub(crate) watchers: Arc<Semaphore>,
+    /// Lines about logins that failed.
+    pub(crate) failed_logins: Lines,
 }
 
 /// Draws the waiter ids of this API, from a range apart from those that the shards draw for requests.

@@ -144,6 +144,13 @@ pub(crate) struct RunArgs {
     /// classes and nodes, and no secrets; on loopback or a trusted network only.
     #[arg(long, value_name = "ADDR:PORT")]
     monitor_listen: Option<SocketAddr>,
+    /// Has answers to requests say all about an error, commands, nodes and paths among it, and not only a short reason and
+    /// the number under which the log has the rest: for development.
+    #[arg(long)]
+    show_errors: bool,
+    /// Has /readyz say 503 while no node is connected: for something in front that has another edge to ask.
+    #[arg(long, requires = "monitor_listen")]
+    ready_with_node: bool,
     /// Serves the registry here, for bearers of tokens. On loopback, or with --registry-cert and --registry-key.
     #[arg(long, value_name = "ADDR:PORT")]
     registry_listen: Option<SocketAddr>,
@@ -159,6 +166,10 @@ pub(crate) struct RunArgs {
     /// Most that all images may take on disk.
     #[arg(long, value_name = "SIZE", default_value = "50GB", value_parser = size)]
     images_limit: u64,
+    /// Starts while another edge with the same state still runs: listens beside it at once, and waits up to a minute for it
+    /// to end. Then have that end with SIGTERM.
+    #[arg(long)]
+    take_over: bool,
     /// Form of the log.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -221,6 +232,9 @@ pub(crate) struct Config {
     pub(crate) registry: Option<RegistryAddress>,
     pub(crate) images: ImageLimits,
     pub(crate) credentials: Credentials,
+    pub(crate) take_over: bool,
+    pub(crate) ready_with_node: bool,
+    pub(crate) show_errors: bool,
 }
 
 impl RunArgs {
@@ -229,6 +243,11 @@ impl RunArgs {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
         }
+    }
+
+    /// Where clients connect.
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.listen
     }
 
     /// Checks everything that can be checked before anything is started.
@@ -268,6 +287,9 @@ impl RunArgs {
             trust_proxy: self.trust_proxy,
             state,
             credentials,
+            take_over: self.take_over,
+            ready_with_node: self.ready_with_node,
+            show_errors: self.show_errors,
         })
     }
 }

@@ -1,7 +1,9 @@
 //! The whole daemon: opens the store, recovers its state, starts the shards and the admin API, and stops them all.
 
 mod connections;
+mod reload;
 mod shards;
+pub(crate) mod sockets;
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -24,25 +26,29 @@ use berth_monitor::{Monitor, Process};
 use berth_registry::images::{Images, collect_regularly};
 use berth_registry::remote::Remote;
 use berth_registry::server::{self, Registry};
-use berth_store::{SledStore, Store, Vitals};
+use berth_store::{SledStore, Store, StoreError, Vitals};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
 use self::connections::ListenerConnections;
+use self::reload::{Certificates, Hangup};
 use self::shards::{PerShard, Shared};
+use self::sockets::Sockets;
 use crate::admin::{self, Admin, Listeners};
 use crate::apps::{self, Apps};
 use crate::config::{Config, RegistryAddress};
 use crate::delivery::{self, Delivery};
 use crate::hooks;
 use crate::http::forwarded::Trust;
-use crate::http::tls;
+use crate::http::tls::ServerCertificate;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::page::MonitorView;
 use crate::prepared::PreparedContainers;
+use crate::proxy::Proxy;
+use crate::proxy::lines::Lines;
 use crate::proxy::router::CurrentRouter;
-use crate::proxy::{Proxy, listener};
 use crate::scheduler;
 use crate::secrets::Secrets;
 use crate::shard::heartbeats::Heartbeats;
@@ -55,19 +61,75 @@ use crate::usage;
 
 /// How long requests in flight may take when the edge is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long an edge that takes over waits for the one before it: its grace, and time to be told to end.
+const TAKE_OVER_LIMIT: Duration = Duration::from_secs(60);
+/// How often it looks.
+const TAKE_OVER_POLL: Duration = Duration::from_millis(10);
 /// How many changes of objects a watcher may fall behind.
 const CHANGES: usize = 4096;
 
 /// Runs an edge until it is told to stop.
-pub(crate) async fn run(config: Config, lifecycle: Lifecycle) -> anyhow::Result<Ending> {
+pub(crate) async fn run(
+    config: Config,
+    mut sockets: Sockets,
+    lifecycle: Lifecycle,
+) -> anyhow::Result<Ending> {
     let process = Process::started_now();
+    let hangup = Hangup::catch().context("SIGHUP")?;
     let directories = prepare_directories(&config.state)?;
-    let store = Arc::new(SledStore::open(&config.state.join("store"))?);
+    let certificates = ListenerCertificates::load(&config)?;
+    let store = Arc::new(open_store(&config, &mut sockets).await?);
     let stored = Stored { store: Arc::clone(&store) as Arc<dyn Store>, vitals: store.vitals(), directories };
-    let edge = Edge::start(Arc::new(config), stored, &lifecycle, process)?;
-    let ending = edge.run(&lifecycle).await;
+    let looked_after = Certificates { own: config.credentials.clone(), listeners: certificates.all() };
+    let looking = tokio::spawn(looked_after.look_after(hangup));
+    let edge = Edge::start(Arc::new(config), stored, sockets, &lifecycle, process)?;
+    let ending = edge.run(certificates, &lifecycle).await;
+    looking.abort();
     store.close();
     ending
+}
+
+/// Opens the store. An edge that takes over from another listens first, and waits until that has left it.
+async fn open_store(config: &Config, sockets: &mut Sockets) -> anyhow::Result<SledStore> {
+    let path = config.state.join("store");
+    if !config.take_over {
+        return Ok(SledStore::open(&path)?);
+    }
+    let address = config.listen;
+    sockets
+        .listen_early(config.shards.get().into())
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let deadline = Instant::now() + TAKE_OVER_LIMIT;
+    let mut told = false;
+    loop {
+        match SledStore::open(&path) {
+            Err(StoreError::InUse(_)) if Instant::now() < deadline => {}
+            opened => return Ok(opened?),
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!(%address, "listening, and waiting for the edge before this one to end");
+        }
+        tokio::time::sleep(TAKE_OVER_POLL).await;
+    }
+}
+
+/// The certificates of the listeners with TLS.
+struct ListenerCertificates {
+    admin: Option<Arc<ServerCertificate>>,
+    registry: Option<Arc<ServerCertificate>>,
+}
+
+impl ListenerCertificates {
+    fn load(config: &Config) -> anyhow::Result<Self> {
+        let admin = config.admin_tls.as_ref().map(|tls| ServerCertificate::load(&tls.cert, &tls.key));
+        let registry = config.registry.as_ref().and_then(|registry| registry.tls.as_ref());
+        let registry = registry.map(|(cert, key)| ServerCertificate::load(cert, key));
+        Ok(Self { admin: admin.transpose()?, registry: registry.transpose()? })
+    }
+
+    fn all(&self) -> Vec<Arc<ServerCertificate>> {
+        [&self.admin, &self.registry].into_iter().flatten().map(Arc::clone).collect()
+    }
 }
 
 /// Creates the directories inside the state directory.
@@ -167,6 +229,7 @@ impl Edge {
     fn start(
         config: Arc<Config>,
         stored: Stored,
+        sockets: Sockets,
         lifecycle: &Lifecycle,
         process: Process,
     ) -> anyhow::Result<Self> {
@@ -203,7 +266,7 @@ impl Edge {
             shards,
         };
         let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
-        let mut shards = start_shards(&shared, ends, epoch)?;
+        let mut shards = start_shards(&shared, ends, sockets, epoch)?;
         shards.push(deliverer);
         let own = BackgroundWork::of(&shared, &apps, &mailboxes);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
@@ -231,20 +294,23 @@ impl Edge {
             listen: config.listen,
             waiters: Default::default(),
             watchers: admin::watchers(),
+            failed_logins: Lines::default(),
         };
         Ok(Self { shards, admin, own, config, watch, connections })
     }
 
     /// Serves until told to stop, then stops in phases.
-    async fn run(self, lifecycle: &Lifecycle) -> anyhow::Result<Ending> {
+    async fn run(self, certificates: ListenerCertificates, lifecycle: &Lifecycle) -> anyhow::Result<Ending> {
         let socket = &self.config.admin_socket;
-        let listeners = Listeners::bind(socket, self.config.admin_tls.as_ref()).await?;
+        let admin_tls = self.config.admin_tls.as_ref().zip(certificates.admin);
+        let admin_tls = admin_tls.map(|(at, certificate)| anyhow::Ok((at.listen, certificate.acceptor()?)));
+        let listeners = Listeners::bind(socket, admin_tls.transpose()?).await?;
         let pruning = tokio::spawn(usage::prune(Arc::clone(&self.admin.store)));
         let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
         let registry = match &self.config.registry {
-            Some(RegistryAddress { listen, tls }) => {
-                let tls = tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?;
+            Some(RegistryAddress { listen, .. }) => {
+                let tls = certificates.registry.map(|certificate| certificate.acceptor()).transpose()?;
                 Some(server::Listener::bind(*listen, tls).await?)
             }
             None => None,
@@ -268,12 +334,15 @@ impl Edge {
             // Stopped late, because it also shows how the edge drains.
             never = monitor => match never {},
         };
-        admin.abort();
         pruning.abort();
         collecting.abort();
-        registry.iter().for_each(tokio::task::JoinHandle::abort);
         // Work that is cut off here is still in the store, and due after the restart.
         own_work.iter().for_each(tokio::task::JoinHandle::abort);
+        for listening in std::iter::once(admin).chain(registry) {
+            listening.abort();
+            // Over when its addresses are free, for the edge that waits for the store.
+            let _ = listening.await;
+        }
         // Fails only if the socket is gone already.
         let _ = fs::remove_file(socket);
         for shard in self.shards {
@@ -303,6 +372,8 @@ fn watch(
         heartbeats: Arc::clone(&shared.heartbeats),
         lifecycle: shared.lifecycle.clone(),
         process,
+        credentials: shared.config.credentials.clone(),
+        needs_node: shared.config.ready_with_node,
     }
 }
 
@@ -379,14 +450,13 @@ fn recover(store: &dyn Store, nodes: &Nodes, shards: usize) -> anyhow::Result<Ve
 fn start_shards(
     shared: &Shared,
     ends: Vec<ShardInputs>,
+    mut sockets: Sockets,
     epoch: Epoch,
 ) -> anyhow::Result<Vec<JoinHandle<anyhow::Result<()>>>> {
-    let mut address = shared.config.listen;
+    let address = shared.config.listen;
     let mut threads = Vec::new();
     for (index, ends) in ends.into_iter().enumerate() {
-        let listener = listener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-        // With port 0 the kernel chooses a port for the first shard, and the others share it.
-        address = listener.local_addr()?;
+        let listener = sockets.of_shard(index).with_context(|| format!("cannot listen on {address}"))?;
         let introduction = Introduction {
             edge: shared.config.name.clone(),
             epoch,
@@ -394,13 +464,18 @@ fn start_shards(
             shards: shared.config.shards.get(),
         };
         let ShardInputs { mailbox, inbox, work, records } = ends;
-        let own = PerShard { index, introduction, listener, mailbox, inbox, work, records };
+        let kept = sockets.are_kept();
+        let own = PerShard { index, introduction, listener, kept, mailbox, inbox, work, records };
         threads.push(shards::start(shared.clone(), own)?);
     }
-    announce(address, threads.len(), epoch);
+    announce(&sockets, address, threads.len(), epoch);
     Ok(threads)
 }
 
-fn announce(address: SocketAddr, shards: usize, epoch: Epoch) {
-    tracing::info!(%address, shards, epoch = epoch.0, "listening");
+fn announce(sockets: &Sockets, asked: SocketAddr, shards: usize, epoch: Epoch) {
+    let (address, kept) = (sockets.address(), sockets.are_kept());
+    if kept && asked != address {
+        tracing::warn!(%asked, %address, "--listen does not count: the service manager keeps another socket");
+    }
+    tracing::info!(%address, shards, epoch = epoch.0, kept, "listening");
 }

@@ -33,6 +33,7 @@ use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::{Cli, Command, RunArgs};
+use crate::edge::sockets::Sockets;
 
 fn main() -> ExitCode {
     let args = match Cli::parse().command {
@@ -66,13 +67,14 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
 
 fn run(args: RunArgs) -> anyhow::Result<Ending> {
     raise_file_limit();
+    let sockets = Sockets::take(args.listen()).context("the sockets of the service manager")?;
     let lifecycle = Lifecycle::new();
     if args.watch_stdin {
         drain_at_end_of_stdin(lifecycle.clone())?;
     }
     let config = args.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(edge::run(config, lifecycle))
+    runtime.block_on(edge::run(config, sockets, lifecycle))
 }
 
 /// Raises the limit of open files to the most that the system permits. Best effort: at the limit, further connections

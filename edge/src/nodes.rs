@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use berth_api::edge::NodeView;
+use berth_certs::Lifetime;
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
 use berth_common::spec::Resources;
@@ -32,6 +33,8 @@ struct Node {
     room: Option<Room>,
     /// The round-trip time, as last measured.
     round_trip: Option<Duration>,
+    /// How long the certificate holds that it last showed.
+    certificate: Option<Lifetime>,
 }
 
 /// Measurements of one node.
@@ -42,6 +45,12 @@ pub(crate) struct NodeMeasures {
     pub(crate) draining: bool,
     pub(crate) instances: u32,
     pub(crate) round_trip: Option<Duration>,
+    pub(crate) certificate: Option<Lifetime>,
+}
+
+fn unix_ms(moment: SystemTime) -> u64 {
+    let since_1970 = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether a node of an architecture runs images that are built for these; an unknown one is no obstacle.
@@ -67,6 +76,7 @@ impl Nodes {
             welcome: None,
             room: None,
             round_trip: None,
+            certificate: None,
         };
         let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
         Self { state: Mutex::new(State { fleet: Fleet::new(), nodes }) }
@@ -173,6 +183,23 @@ impl Nodes {
         }
     }
 
+    /// A node has shown a certificate. One that ends soon is told of, once.
+    pub(crate) fn certified(&self, id: &NodeId, lifetime: Lifetime) {
+        let mut state = self.lock();
+        let Some(node) = state.nodes.get_mut(id) else { return };
+        let known = node.certificate.replace(lifetime) == Some(lifetime);
+        drop(state);
+        if !known && lifetime.is_ending(SystemTime::now()) {
+            let until = httpdate::fmt_http_date(lifetime.until);
+            tracing::warn!(node = %id, until, "the node's certificate ends soon: renew it (`berth certs renew`)");
+        }
+    }
+
+    /// Whether any node is connected.
+    pub(crate) fn is_any_connected(&self) -> bool {
+        self.lock().nodes.values().any(|node| node.connections > 0)
+    }
+
     /// The measurements of all nodes, in order of their names.
     pub(crate) fn measures(&self) -> Vec<NodeMeasures> {
         let state = self.lock();
@@ -182,6 +209,7 @@ impl Nodes {
             draining: node.welcome.as_ref().is_some_and(|welcome| welcome.draining),
             instances: state.fleet.instances_on(id),
             round_trip: node.round_trip,
+            certificate: node.certificate,
         };
         state.nodes.iter().map(measures).collect()
     }
@@ -210,7 +238,7 @@ impl Nodes {
 
     /// All nodes, in order of their names.
     pub(crate) fn views(&self) -> Vec<NodeView> {
-        let state = self.lock();
+        let (state, now) = (self.lock(), SystemTime::now());
         let view = |(id, node): (&NodeId, &Node)| {
             let welcome = node.welcome.as_ref();
             NodeView {
@@ -224,6 +252,8 @@ impl Nodes {
                 draining: welcome.is_some_and(|welcome| welcome.draining),
                 free: welcome.zip(node.room.as_ref()).map(|(welcome, room)| free(&welcome.capacity, room)),
                 room: node.room.clone(),
+                certificate_until_ms: node.certificate.map(|lifetime| unix_ms(lifetime.until)),
+                certificate_ends_soon: node.certificate.is_some_and(|lifetime| lifetime.is_ending(now)),
             }
         };
         state.nodes.iter().map(view).collect()

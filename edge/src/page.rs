@@ -2,8 +2,9 @@
 //! lists them all.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use berth_certs::{Credentials, Lifetime};
 use berth_common::connections::Connections;
 use berth_common::lifecycle::Lifecycle;
 use berth_engine::PublicState;
@@ -27,6 +28,10 @@ const STATES: [(PublicState, &str); 5] = [
     (PublicState::StoppedWithCode, "stopped_with_code"),
 ];
 
+fn unix_s(lifetime: Lifetime) -> u64 {
+    lifetime.until.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since_1970| since_1970.as_secs())
+}
+
 /// The parts of an edge that metrics, health and readiness are about.
 pub(crate) struct MonitorView {
     pub(crate) metrics: Arc<Metrics>,
@@ -39,6 +44,10 @@ pub(crate) struct MonitorView {
     pub(crate) connections: Vec<Arc<Connections>>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) process: Process,
+    /// The edge's own certificate.
+    pub(crate) credentials: Credentials,
+    /// Whether an edge without a node is not ready.
+    pub(crate) needs_node: bool,
 }
 
 impl Watched for MonitorView {
@@ -47,6 +56,8 @@ impl Watched for MonitorView {
         page.gauge("berth_edge_build_info", "The version of the edge; always 1")
             .with(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
         page.gauge("berth_edge_draining", "Whether the edge is told to end").is(self.is_draining());
+        page.gauge("berth_edge_certificate_expiry_seconds", "When the edge's certificate ends, since 1970")
+            .is(unix_s(self.credentials.lifetime()));
         self.metrics.add_to(&mut page);
         self.connections(&mut page);
         self.objects(&mut page).await;
@@ -66,6 +77,9 @@ impl Watched for MonitorView {
             return Err("the edge is stopping".to_owned());
         }
         self.health()?;
+        if self.needs_node && !self.nodes.is_any_connected() {
+            return Err("no node is connected".to_owned());
+        }
         self.store.check()
     }
 }
@@ -121,6 +135,15 @@ impl MonitorView {
         let draining = page.gauge("berth_edge_node_draining", "Whether the node takes no new instances");
         for node in &nodes {
             draining.with(&[("node", node.node.as_str())], node.draining);
+        }
+        let ends = page.gauge(
+            "berth_edge_node_certificate_expiry_seconds",
+            "When the certificate ends that the node last showed, since 1970",
+        );
+        for node in &nodes {
+            if let Some(lifetime) = node.certificate {
+                ends.with(&[("node", node.node.as_str())], unix_s(lifetime));
+            }
         }
         let trips = page.gauge(
             "berth_edge_node_round_trip_seconds",

@@ -21,9 +21,10 @@ pub(crate) async fn connect(args: &Connect) -> Result<()> {
     let stream = admin.connect(object, args.port).await?;
     let (mut from, mut to) = split(stream);
     let up = async {
-        copy(&mut tokio::io::stdin(), &mut to).await?;
-        // The container may still send something.
-        to.shutdown().await?;
+        // How it went shows in what comes back: a container that reads no more may still send its answer.
+        if copy(&mut tokio::io::stdin(), &mut to).await.is_ok() {
+            let _ = to.shutdown().await;
+        }
         std::future::pending().await
     };
     let down = async {
@@ -32,7 +33,7 @@ pub(crate) async fn connect(args: &Connect) -> Result<()> {
         stdout.flush().await
     };
     let ended: std::io::Result<()> = tokio::select! {
-        ended = up => ended,
+        never = up => never,
         ended = down => ended,
     };
     // Standard input is read by a thread that cannot be cancelled: exit without waiting for it.

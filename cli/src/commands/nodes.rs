@@ -1,5 +1,7 @@
 //! `berth nodes`: the machines that an edge runs containers on.
 
+use std::time::{Duration, SystemTime};
+
 use anyhow::Result;
 use berth_api::edge::NodeView;
 use berth_common::wire::call::{DiskCapacity, SlotRoom};
@@ -15,8 +17,21 @@ pub(crate) async fn run(args: &Show) -> Result<()> {
     if args.json {
         return output::json(&admin.get::<serde_json::Value>("/v1/nodes").await?);
     }
-    let rows = admin.nodes().await?.nodes.iter().map(row).collect();
-    Ok(output::table(&HEADINGS, rows)?)
+    let nodes = admin.nodes().await?.nodes;
+    output::table(&HEADINGS, nodes.iter().map(row).collect())?;
+    for (node, until) in nodes.iter().filter_map(|node| Some((&node.node, ending(node)?))) {
+        output::note!(
+            "The certificate of {node} ends on {until}: renew it with `berth certs renew agent {node}`."
+        );
+    }
+    Ok(())
+}
+
+/// The day on which a node's certificate ends, if that is soon.
+fn ending(node: &NodeView) -> Option<String> {
+    let until = SystemTime::UNIX_EPOCH + Duration::from_millis(node.certificate_until_ms?);
+    let day = humantime::format_rfc3339_seconds(until).to_string()[..10].to_owned();
+    node.certificate_ends_soon.then_some(day)
 }
 
 fn row(view: &NodeView) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Authentication and authorization: the edge's own user and root may do everything, clients with a token what its
 //! scope permits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -21,7 +22,7 @@ pub(super) enum Peer {
     /// A process on this machine, by its user.
     Local { uid: u32 },
     /// A client anywhere, over TLS.
-    Network,
+    Network(IpAddr),
 }
 
 /// The authenticated client's permissions.
@@ -53,15 +54,24 @@ fn caller(admin: &Admin, peer: Peer, permit: &Arc<Permit>, headers: &HeaderMap) 
                 format!("only the edge's own user and root may use this socket, and not the user {uid}");
             Err(Problem::new(StatusCode::FORBIDDEN, "not allowed", detail))
         }
-        Peer::Network => {
+        Peer::Network(address) => {
             let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
             let token = token.and_then(|value| value.strip_prefix("Bearer "));
             let known = token.and_then(|token| admin.tokens.identify(token.trim()));
-            let (id, scope) = known.ok_or_else(no_token)?;
+            let (id, scope) = known.ok_or_else(|| refuse_login(admin, address, token.is_some()))?;
             // From now on the connection counts as the token's, and not as a stranger's.
             if permit.authenticated(id.number()) { Ok(Caller(scope)) } else { Err(too_many_connections()) }
         }
     }
+}
+
+/// Counts a login that failed, and logs one with a token: it may be a guess.
+fn refuse_login(admin: &Admin, address: IpAddr, guessed: bool) -> Problem {
+    admin.watch.metrics.failed_logins.count();
+    if guessed && admin.failed_logins.may_write(tokio::time::Instant::now()) {
+        tracing::warn!(%address, "an unknown or revoked token was shown to the admin API");
+    }
+    no_token()
 }
 
 fn no_token() -> Problem {

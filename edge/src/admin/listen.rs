@@ -21,8 +21,6 @@ use tokio_rustls::TlsAcceptor;
 use super::Admin;
 use super::access::{self, Peer};
 use super::metrics;
-use crate::config::AdminTls;
-use crate::http::tls;
 
 /// Mode of the socket: only its owner may connect.
 const SOCKET_MODE: u32 = 0o600;
@@ -63,17 +61,17 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     /// Binds the socket, and the address if there is one.
-    pub(crate) async fn bind(socket: &Path, tls: Option<&AdminTls>) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(socket: &Path, tls: Option<(SocketAddr, TlsAcceptor)>) -> anyhow::Result<Self> {
         let local =
             bind(socket).with_context(|| format!("cannot bind the admin socket {}", socket.display()))?;
         let network = match tls {
             None => None,
-            Some(tls) => {
-                let listener = TcpListener::bind(tls.listen).await;
-                let listener = listener.with_context(|| format!("cannot listen on {}", tls.listen))?;
+            Some((listen, tls)) => {
+                let listener = TcpListener::bind(listen).await;
+                let listener = listener.with_context(|| format!("cannot listen on {listen}"))?;
                 let address: SocketAddr = listener.local_addr()?;
                 tracing::info!(%address, "admin API with TLS");
-                Some((listener, tls::acceptor(&tls.cert, &tls.key)?))
+                Some((listener, tls))
             }
         };
         Ok(Self { local, network })
@@ -142,10 +140,10 @@ async fn accept_network(
 ) {
     let accept = async || {
         let (stream, address) = listener.accept().await?;
-        Ok((stream, Some(address.ip())))
+        Ok(((stream, address.ip()), Some(address.ip())))
     };
-    let serve = |stream, permit| {
-        tokio::spawn(serve_one(stream, Some(tls.clone()), Peer::Network, permit, routes.clone()));
+    let serve = |(stream, address), permit| {
+        tokio::spawn(serve_one(stream, Some(tls.clone()), Peer::Network(address), permit, routes.clone()));
     };
     accept_loop(connections, accept, serve).await;
 }

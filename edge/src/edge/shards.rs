@@ -22,6 +22,7 @@ use crate::http::forwarded::Trust;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::prepared::PreparedContainers;
+use crate::proxy::lines::Lines;
 use crate::proxy::pool::Pool;
 use crate::proxy::router::CurrentRouter;
 use crate::proxy::{Proxy, listener};
@@ -67,6 +68,8 @@ pub(crate) struct PerShard {
     pub(crate) index: usize,
     pub(crate) introduction: Introduction,
     pub(crate) listener: StdListener,
+    /// The socket outlives this process.
+    pub(crate) kept: bool,
     pub(crate) mailbox: Mailbox,
     pub(crate) inbox: Inbox,
     /// Work that others have queued for this shard.
@@ -125,10 +128,12 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
         pool,
         lifecycle: lifecycle.clone(),
         metrics: shared.metrics,
+        show_errors: shared.config.show_errors,
+        lines: Lines::default(),
     });
     parts.spawn(own.work.serve(lifecycle.clone(), Arc::clone(&proxy)));
     let listener = tokio::net::TcpListener::from_std(own.listener).context("the listening socket")?;
-    lifecycle.spawn(listener::listen(listener, shared.connections, proxy, lifecycle.clone()));
+    lifecycle.spawn(listener::listen(listener, own.kept, shared.connections, proxy, lifecycle.clone()));
 
     let ended = tokio::select! {
         // When the edge stops, tasks end by themselves; only an earlier end is an error.

@@ -16,6 +16,8 @@
 const HEADER_BYTES: usize = 14;
 /// A close frame with the code 1013, "try again later", as a server sends it.
 pub(crate) const CLOSE_TRY_AGAIN: [u8; 4] = [0x88, 2, 0x03, 0xf5];
+/// The same with the code 1012, "service restart".
+pub(crate) const CLOSE_RESTART: [u8; 4] = [0x88, 2, 0x03, 0xf4];
 /// Set in the second byte if a mask follows.
 const MASKED: u8 = 0x80;
 /// Set in the opcode of control frames.

@@ -7,6 +7,7 @@ use http::header::{
 };
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
+use http_body::Body;
 
 use super::forwarded::Client;
 
@@ -27,6 +28,9 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
+/// What a host's name may have besides letters and digits: of what RFC 3986 allows, all that stands for nothing else.
+const HOST_MARKS: &[u8] = b"-._~%!$&'()*+,;=";
+
 /// Beginnings of names that only the edge, or something before it that is trusted, may set: callbacks' headers, what
 /// Cloudflare tells of a client, and where a request comes from.
 const NOT_FROM_CLIENTS_PREFIXES: [&str; 3] = ["berth-", "cf-", "x-forwarded-"];
@@ -44,6 +48,74 @@ pub(crate) enum BadRequest {
     Connect,
     #[error("the path cannot be rewritten as its route says")]
     Target,
+    #[error("the transfer codings of the body end in `chunked`, once")]
+    Coding,
+    /// RFC 9112 §6.1: to pass the body on without saying how it is coded would change it.
+    #[error("of all transfer codings only `chunked` is known here")]
+    UnknownCoding,
+}
+
+/// An answer of an instance that cannot be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the answer has another transfer coding than `chunked`, which its request did not allow")]
+pub(crate) struct BadAnswer;
+
+/// Refuses what must not be passed on, nor answered otherwise: more than one host or none, and bodies that would be
+/// passed on as something else.
+pub(crate) fn check_request<B>(request: &Request<B>) -> Result<(), BadRequest> {
+    if request.method() == http::Method::CONNECT {
+        return Err(BadRequest::Connect);
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next(), request.version()) {
+        (_, Some(_), _) | (None, _, Version::HTTP_11) => return Err(BadRequest::Host),
+        (Some(host), None, _) if !is_host(host.as_bytes()) => return Err(BadRequest::Host),
+        _ => {}
+    }
+    if request.uri().authority().is_some_and(|named| !is_host(named.as_str().as_bytes())) {
+        return Err(BadRequest::Host);
+    }
+    let codings = codings(request.headers());
+    match codings.iter().filter(|coding| coding.eq_ignore_ascii_case("chunked")).count() {
+        _ if codings.is_empty() => Ok(()),
+        1 if codings.len() == 1 => Ok(()),
+        0 | 1 => Err(BadRequest::UnknownCoding),
+        _ => Err(BadRequest::Coding),
+    }
+}
+
+/// A host and perhaps a port, as RFC 9110 §7.2 has them: no user, and nothing that means something else in a URI.
+fn is_host(value: &[u8]) -> bool {
+    let named = |text: &str| {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port),
+            _ => (text, ""),
+        };
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let sound = match address {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => host.bytes().all(|byte| byte.is_ascii_alphanumeric() || HOST_MARKS.contains(&byte)),
+        };
+        sound
+            && (port.is_empty()
+                || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
+    };
+    std::str::from_utf8(value).is_ok_and(named)
+}
+
+/// The transfer codings of a message, in their order.
+fn codings(headers: &HeaderMap) -> Vec<&str> {
+    let values = headers.get_all(TRANSFER_ENCODING).into_iter();
+    // What is no text is no coding that is known.
+    let lists = values.map(|value| value.to_str().unwrap_or("?"));
+    lists.flat_map(|list| list.split(',')).map(str::trim).filter(|coding| !coding.is_empty()).collect()
+}
+
+/// Says that a body comes in chunks if its length is not known. hyper would send it as none with a GET or a HEAD.
+pub(crate) fn frame_body<B: Body>(request: &mut Request<B>) {
+    if request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// The protocol that a valid upgrade request asks for, if it is WebSocket. No other is passed on: after an upgrade to `h2c`,
@@ -60,15 +132,12 @@ pub(crate) fn is_websocket(protocol: &HeaderValue) -> bool {
     protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
 }
 
-/// Turns a client's request into the one that is sent to the instance.
+/// Turns a client's request, which was checked, into the one that is sent to the instance.
 pub(crate) fn prepare_request<B>(
     request: &mut Request<B>,
     client: &Client,
     upgrade: Option<HeaderValue>,
 ) -> Result<(), BadRequest> {
-    if request.method() == http::Method::CONNECT {
-        return Err(BadRequest::Connect);
-    }
     let host = settle_host(request)?;
     to_origin_form(request.uri_mut());
     *request.version_mut() = Version::HTTP_11;
@@ -83,9 +152,12 @@ pub(crate) fn prepare_request<B>(
 }
 
 /// Turns an instance's response into the one that is sent to the client.
-pub(crate) fn prepare_response<B>(response: &mut Response<B>) {
+pub(crate) fn prepare_response<B>(response: &mut Response<B>) -> Result<(), BadAnswer> {
     let upgrade = response.headers().get(UPGRADE).cloned();
     if response.headers().contains_key(TRANSFER_ENCODING) {
+        if !matches!(codings(response.headers())[..], [only] if only.eq_ignore_ascii_case("chunked")) {
+            return Err(BadAnswer);
+        }
         // With chunked encoding, a `Content-Length` beside it does not count.
         response.headers_mut().remove(CONTENT_LENGTH);
     }
@@ -93,6 +165,15 @@ pub(crate) fn prepare_response<B>(response: &mut Response<B>) {
     if let (http::StatusCode::SWITCHING_PROTOCOLS, Some(protocol)) = (response.status(), upgrade) {
         insert_upgrade(response.headers_mut(), protocol);
     }
+    Ok(())
+}
+
+/// The headers of a provisional answer (1xx) of an instance that are sent to the client.
+pub(crate) fn prepare_interim(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    strip_hop_by_hop(&mut headers);
+    headers.remove(CONTENT_LENGTH);
+    headers
 }
 
 fn insert_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
@@ -102,12 +183,7 @@ fn insert_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 
 /// Determines the host of the request, and keeps exactly that one in the `Host` header.
 fn settle_host<B>(request: &mut Request<B>) -> Result<HeaderValue, BadRequest> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = match (hosts.next(), hosts.next(), request.version()) {
-        (_, Some(_), _) | (None, _, Version::HTTP_11) => return Err(BadRequest::Host),
-        (Some(host), None, _) => host.clone(),
-        (None, None, _) => HeaderValue::from_static(""),
-    };
+    let host = request.headers().get(HOST).cloned().unwrap_or(HeaderValue::from_static(""));
     // In a request in absolute form the host in the target counts, not the header (RFC 9112 §3.2.2).
     let named = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
     let host = match named {
@@ -185,6 +261,8 @@ fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::super::forwarded::{Trust, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
     use super::*;
 
@@ -314,12 +392,66 @@ mod tests {
     #[test]
     fn a_host_is_there_exactly_once() {
         let peer = client("192.0.2.1");
-        assert_eq!(prepare_request(&mut request(&[]), &peer, None), Err(BadRequest::Host));
-        let mut two = request(&[("host", "a"), ("host", "b")]);
-        assert_eq!(prepare_request(&mut two, &peer, None), Err(BadRequest::Host));
+        assert_eq!(check_request(&request(&[])), Err(BadRequest::Host));
+        let two = request(&[("host", "a"), ("host", "b")]);
+        assert_eq!(check_request(&two), Err(BadRequest::Host));
         let mut old = request(&[]);
         *old.version_mut() = Version::HTTP_10;
+        assert_eq!(check_request(&old), Ok(()));
         assert_eq!(prepare_request(&mut old, &peer, None), Ok(()));
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        let checked = |host: &str| check_request(&request(&[("host", host)]));
+        for host in
+            ["a", "a.example.com.", "A:80", "a:", "", "127.0.0.1:8080", "[::1]", "[2001:db8::1]:443", "a_b"]
+        {
+            assert_eq!(checked(host), Ok(()), "{host}");
+        }
+        for host in [
+            "u@a", "u:p@a:80", "a:b", "a:99999", "a:+1", "a/b", "a?b", "a#b", "a b", "[::1", "::1", "[a]",
+            "a,b c",
+        ] {
+            assert_eq!(checked(host), Err(BadRequest::Host), "{host}");
+        }
+        let mut user = request(&[("host", "a")]);
+        *user.uri_mut() = "http://u:p@a/".parse().unwrap();
+        assert_eq!(check_request(&user), Err(BadRequest::Host));
+    }
+
+    #[test]
+    fn only_chunks_are_passed_on_as_they_came() {
+        let sent = |codings: &[&str]| {
+            let headers: Vec<_> = codings.iter().map(|coding| ("transfer-encoding", *coding)).collect();
+            check_request(&request(&[&[("host", "a")], &headers[..]].concat()))
+        };
+        for chunks in [&["chunked"][..], &[" Chunked ,"], &[]] {
+            assert_eq!(sent(chunks), Ok(()), "{chunks:?}");
+        }
+        for unknown in [&["gzip, chunked"][..], &["gzip", "chunked"], &["identity"], &["x"]] {
+            assert_eq!(sent(unknown), Err(BadRequest::UnknownCoding), "{unknown:?}");
+        }
+        for wrong in [&["chunked, chunked"][..], &["chunked", "chunked"], &["chunked, gzip, chunked"]] {
+            assert_eq!(sent(wrong), Err(BadRequest::Coding), "{wrong:?}");
+        }
+        for (coding, passes) in [("chunked", true), ("gzip, chunked", false), ("gzip", false), ("", false)] {
+            let mut response = Response::builder().header("transfer-encoding", coding).body(()).unwrap();
+            assert_eq!(prepare_response(&mut response).is_ok(), passes, "{coding}");
+        }
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_has_chunks_whatever_the_method() {
+        let bodies =
+            http_body_util::StreamBody::new(futures_util::stream::empty::<Result<_, std::io::Error>>());
+        let mut request =
+            Request::get("/").body(bodies.map_frame(|frame: http_body::Frame<bytes::Bytes>| frame)).unwrap();
+        frame_body(&mut request);
+        assert_eq!(request.headers()["transfer-encoding"], "chunked");
+        let mut empty = Request::get("/").body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        frame_body(&mut empty);
+        assert!(empty.headers().is_empty());
     }
 
     #[test]
@@ -335,7 +467,7 @@ mod tests {
             .header("x-hop", "1")
             .body(())
             .unwrap();
-        prepare_response(&mut response);
+        prepare_response(&mut response).unwrap();
         assert_eq!(response.headers()["connection"], "upgrade");
         assert!(!response.headers().contains_key("x-hop"));
     }

@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
     pub(crate) admin: Statuses,
     /// What the edge does by itself.
     pub(crate) due: DueCounts,
+    /// Requests to it without a token that is known.
+    pub(crate) failed_logins: Counter,
 }
 
 type ClassKey = (AppName, ClassName);
@@ -100,6 +102,7 @@ impl Metrics {
             classes: Mutex::default(),
             admin: Statuses::default(),
             due: DueCounts::default(),
+            failed_logins: Counter::default(),
         })
     }
 

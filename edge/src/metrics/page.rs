@@ -79,6 +79,11 @@ impl Metrics {
             .is(total(self.of_shards(|shard| &shard.sent_bytes)));
         let admin = page.counter("berth_edge_admin_requests_total", "Requests to the admin API");
         statuses(admin, &[], std::iter::once(&self.admin));
+        page.counter(
+            "berth_edge_admin_logins_failed_total",
+            "Requests to the admin API without a known token",
+        )
+        .is(self.failed_logins.get());
     }
 
     fn of_shards<'a, T: 'a>(&'a self, of: impl Fn(&'a ShardCounts) -> &'a T) -> impl Iterator<Item = &'a T> {

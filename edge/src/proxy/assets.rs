@@ -78,6 +78,12 @@ impl Assets {
         self.file(path, StatusCode::OK).or_else(page).or_else(directory)
     }
 
+    /// Whether there is a file at a path, whatever is asked of it.
+    pub(crate) fn has(&self, host: Option<&str>, path: &str) -> bool {
+        let file = if path.ends_with('/') { &format!("{path}{INDEX}") } else { path };
+        self.is_of(host) && self.files.contains_key(file)
+    }
+
     /// What is served for a request that matches no file and no route.
     pub(crate) fn otherwise<B>(&self, request: &Request<B>, host: Option<&str>) -> Option<Found> {
         if !self.takes(request, host) {
@@ -91,10 +97,13 @@ impl Assets {
     }
 
     fn takes<B>(&self, request: &Request<B>, host: Option<&str>) -> bool {
+        matches!(*request.method(), Method::GET | Method::HEAD) && self.is_of(host)
+    }
+
+    fn is_of(&self, host: Option<&str>) -> bool {
         let hosts = &self.spec.hosts;
-        matches!(*request.method(), Method::GET | Method::HEAD)
-            && (hosts.is_empty()
-                || host.is_some_and(|host| hosts.iter().any(|pattern| pattern.capture(host).is_some())))
+        hosts.is_empty()
+            || host.is_some_and(|host| hosts.iter().any(|pattern| pattern.capture(host).is_some()))
     }
 
     fn file(&self, path: &str, status: StatusCode) -> Option<Found> {

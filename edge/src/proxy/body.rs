@@ -142,7 +142,7 @@ impl InstanceBody {
         let Some(Exchange { mut upstream, _claim }) = self.exchange.take() else { return };
         if upstream.is_reusable(cx) {
             self.pool.keep(upstream);
-        } else if upstream.drive(cx).is_ready() {
+        } else if upstream.is_done(cx) {
             upstream.end();
         }
         // Otherwise part of the request was never read: dropping the connection tells the instance.

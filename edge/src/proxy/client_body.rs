@@ -11,11 +11,16 @@ use crate::http::headers;
 
 /// The body of a client's request, whose trailers are filtered as its headers are.
 #[derive(Debug)]
-pub(crate) struct ClientBody(Incoming);
+pub(crate) struct ClientBody(Option<Incoming>);
 
 impl ClientBody {
     pub(crate) fn new(incoming: Incoming) -> Self {
-        Self(incoming)
+        Self(Some(incoming))
+    }
+
+    /// No body.
+    pub(crate) fn empty() -> Self {
+        Self(None)
     }
 }
 
@@ -27,7 +32,8 @@ impl Body for ClientBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut frame = ready!(Pin::new(&mut self.0).poll_frame(cx));
+        let Some(incoming) = &mut self.0 else { return Poll::Ready(None) };
+        let mut frame = ready!(Pin::new(incoming).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {
@@ -37,10 +43,10 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.0.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.0.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
     }
 }

@@ -43,7 +43,7 @@ impl Proxy {
         match reached {
             Ok(tunnelled) => {
                 if answer.send(Ok(())).is_ok() {
-                    websocket::carry(client, tunnelled).await;
+                    websocket::carry(client, tunnelled, self.lifecycle.drain()).await;
                 }
             }
             Err(error) => drop(answer.send(Err(error))),

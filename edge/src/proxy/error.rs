@@ -2,16 +2,17 @@
 //! gets. The one place where refusals and errors become statuses.
 
 use berth_common::ids::NodeId;
+use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::shown::shown;
 use berth_common::wire::tunnel::TunnelAnswer;
 use berth_engine::Refused;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::router::RouteError;
 use super::upload;
-use crate::http::headers::BadRequest;
+use crate::http::headers::{BadAnswer, BadRequest};
 use crate::metrics::Reason;
 use crate::shard::ShardStopped;
 use crate::shard::tunnel::{self, OpenError};
@@ -46,9 +47,8 @@ pub(crate) enum ProxyError {
     Unread,
     #[error("the instance changed the protocol without being asked to")]
     Upgrade,
-    /// Nobody will read this response.
-    #[error("the client went away before its request was complete")]
-    ClientGone,
+    #[error(transparent)]
+    BadAnswer(#[from] BadAnswer),
     /// A signal was not delivered.
     #[error("the signal did not reach the instance: {0}")]
     Signal(String),
@@ -91,27 +91,32 @@ impl ProxyError {
     /// The status of the response.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
+            Self::BadRequest(BadRequest::UnknownCoding) => StatusCode::NOT_IMPLEMENTED,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::ClientGone | Self::BodyIdle => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyIdle => StatusCode::REQUEST_TIMEOUT,
             Self::Route(RouteError::NoRoute) => StatusCode::NOT_FOUND,
+            Self::Route(RouteError::Method(_)) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Route(_) => StatusCode::BAD_REQUEST,
             Self::Refused(refused) => refused_status(refused),
             Self::NodeUnreachable(_) | Self::Stopping | Self::Unread => StatusCode::SERVICE_UNAVAILABLE,
             Self::Tunnel { error, .. } => tunnel_status(error),
             Self::NoPort => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Upstream(_) | Self::Upgrade | Self::Signal(_) => StatusCode::BAD_GATEWAY,
+            Self::Upstream(_) | Self::BadAnswer(_) | Self::Upgrade | Self::Signal(_) => {
+                StatusCode::BAD_GATEWAY
+            }
         }
     }
 
     /// Who is at fault.
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::BadRequest(_) | Self::Route(_) | Self::ClientGone | Self::BodyIdle => Fault::Client,
+            Self::BadRequest(_) | Self::Route(_) | Self::BodyIdle => Fault::Client,
             Self::Refused(refused) => fault_of(refused),
             Self::NodeUnreachable(_) | Self::Stopping => Fault::Cluster,
             Self::Tunnel { .. }
             | Self::NoPort
             | Self::Upstream(_)
+            | Self::BadAnswer(_)
             | Self::Unread
             | Self::Upgrade
             | Self::Signal(_) => Fault::App,
@@ -134,18 +139,28 @@ impl ProxyError {
             | Self::Route(_)
             | Self::NoPort
             | Self::Upstream(_)
+            | Self::BadAnswer(_)
             | Self::Upgrade
-            | Self::ClientGone
             | Self::BodyIdle
             | Self::Signal(_) => false,
         }
+    }
+
+    /// Whether the instance may just have ended: it, or its port, was not there. Nothing has reached it then.
+    pub(crate) fn may_be_an_end(&self) -> bool {
+        use TunnelAnswer::{NoInstance, Refused, StaleGeneration};
+        let answer = match self {
+            Self::Tunnel { error: OpenError::Refused(answer), .. } => answer,
+            _ => return false,
+        };
+        matches!(answer, NoInstance | Refused | StaleGeneration)
     }
 
     /// The reason that it is counted under.
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::BadRequest(_) => Reason::BadRequest,
-            Self::Route(RouteError::NoRoute) => Reason::NoRoute,
+            Self::Route(RouteError::NoRoute | RouteError::Method(_)) => Reason::NoRoute,
             Self::Route(_) => Reason::NoName,
             Self::Refused(refused) => reason_of(refused),
             Self::NodeUnreachable(_) => Reason::NodeUnreachable,
@@ -155,9 +170,8 @@ impl ProxyError {
             Self::Tunnel { .. } | Self::NoPort | Self::Signal(_) => Reason::Tunnel,
             Self::Unread => Reason::Unread,
             Self::BodyIdle => Reason::BodyIdle,
-            Self::Upstream(_) => Reason::BrokenOff,
+            Self::Upstream(_) | Self::BadAnswer(_) => Reason::BrokenOff,
             Self::Upgrade => Reason::BadUpgrade,
-            Self::ClientGone => Reason::ClientGone,
             Self::Stopping => Reason::EdgeStopping,
         }
     }
@@ -174,17 +188,73 @@ impl ProxyError {
         }
     }
 
-    /// The whole response.
-    pub(crate) fn response(&self) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::text(format!("{}\n", shown(&self.to_string()))));
+    /// What anybody may know of it: no commands, nodes or paths, and nothing that an image or a node says. None if that is
+    /// all that there is to say.
+    fn for_strangers(&self) -> Option<String> {
+        Some(match self {
+            Self::BadRequest(_) | Self::Route(_) | Self::BodyIdle | Self::Stopping => return None,
+            Self::Refused(refused) => return refused_for_strangers(refused),
+            Self::NodeUnreachable(_) => "the container is not reachable now".to_owned(),
+            Self::Tunnel { .. } | Self::NoPort => "the container's port was not reached".to_owned(),
+            Self::Upstream(_) => "the container ended the connection without an answer".to_owned(),
+            Self::BadAnswer(_) | Self::Upgrade => "the container's answer cannot be passed on".to_owned(),
+            Self::Unread => "the container does not read what it is sent".to_owned(),
+            Self::Signal(_) => "the container was not reached".to_owned(),
+        })
+    }
+
+    /// The whole response. Strangers get a short reason, and the number under which the log has the rest.
+    pub(crate) fn response(&self, told: &Told) -> Response<ResponseBody> {
+        let text = match (told, self.for_strangers()) {
+            (Told::Short(id), Some(short)) => format!("{short} (error {id:08x})"),
+            _ => shown(&self.to_string()).to_string(),
+        };
+        let mut response = Response::new(ResponseBody::text(format!("{text}\n")));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if self.is_retry_safe() {
             headers.insert(RETRY_AFTER, self.retry_after());
         }
+        if let Self::Route(RouteError::Method(methods)) = self
+            && let Ok(methods) = HeaderValue::try_from(methods.join(", "))
+        {
+            headers.insert(ALLOW, methods);
+        }
         response
     }
+}
+
+/// How much a response says of an error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Told {
+    /// Everything: to whom the edge belongs.
+    All,
+    /// What anybody may know, and a number for the rest.
+    Short(u32),
+}
+
+fn refused_for_strangers(refused: &Refused) -> Option<String> {
+    Some(match refused {
+        Refused::StartRate { .. } | Refused::CrashLoop { .. } | Refused::Overloaded => return None,
+        Refused::Ended | Refused::StartTimeout | Refused::PortTimeout { .. } | Refused::Stopping => {
+            return None;
+        }
+        Refused::NoNode
+        | Refused::NoCapacity { .. }
+        | Refused::ClassLimit { .. }
+        | Refused::AppLimit { .. }
+        | Refused::Store => "there is no room for another container now".to_owned(),
+        Refused::NodeUnreachable(_) => "the container is not reachable now".to_owned(),
+        Refused::ManualStart => "the object is stopped, and requests do not start it".to_owned(),
+        Refused::StartFailed(Outcome { reason: ExitReason::Oom, .. }) => {
+            "the container could not be started: it ran out of memory".to_owned()
+        }
+        Refused::StartFailed(Outcome { code: Some(code), .. }) => {
+            format!("the container could not be started: it exited with code {code}")
+        }
+        Refused::StartFailed(_) | Refused::StartRefused(_) => "the container could not be started".to_owned(),
+    })
 }
 
 fn fault_of(refused: &Refused) -> Fault {
@@ -285,8 +355,10 @@ mod tests {
     fn each_error_says_whose_fault_it_is() {
         let node: NodeId = "n1".parse().unwrap();
         let refusal = Refusal { code: RefusalCode::Image, message: "no such image".to_owned() };
-        let cases: [(u16, ProxyError); 15] = [
+        let cases: [(u16, ProxyError); 17] = [
             (400, BadRequest::Host.into()),
+            (501, BadRequest::UnknownCoding.into()),
+            (502, BadAnswer.into()),
             (400, RouteError::Encoding("path").into()),
             (404, RouteError::NoRoute.into()),
             (429, Refused::StartRate { whose: "one client address", retry_ms: 1500 }.into()),
@@ -303,19 +375,23 @@ mod tests {
             (504, tunnel(OpenError::TimedOut)),
         ];
         for (status, error) in cases {
-            let response = error.response();
+            let response = error.response(&Told::All);
             assert_eq!(response.status().as_u16(), status, "{error}");
             let again = status == 503 || status == 429;
             assert_eq!(response.headers().contains_key(RETRY_AFTER), again, "{error}");
             assert_eq!(error.is_retry_safe(), again, "{error}");
-            assert_eq!(error.fault() == Fault::Client, (400..500).contains(&status), "{error}");
+            assert_eq!(
+                error.fault() == Fault::Client,
+                (400..500).contains(&status) || status == 501,
+                "{error}"
+            );
         }
     }
 
     #[tokio::test]
     async fn the_reason_is_in_the_response() {
         let refusal = Refusal { code: RefusalCode::Image, message: "image x is not on node n1".to_owned() };
-        let response = ProxyError::from(Refused::StartRefused(refusal)).response();
+        let response = ProxyError::from(Refused::StartRefused(refusal)).response(&Told::All);
         assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
         let Ok(body) = response.into_body().collect().await else { panic!("no body") };
         let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
@@ -326,10 +402,56 @@ mod tests {
     async fn texts_of_others_steer_no_terminal() {
         let message = "no file \x1b[2J\r\nerror: \u{202e}x".to_owned();
         let refusal = Refusal { code: RefusalCode::Image, message };
-        let response = ProxyError::from(Refused::StartRefused(refusal)).response();
+        let response = ProxyError::from(Refused::StartRefused(refusal)).response(&Told::All);
         let Ok(body) = response.into_body().collect().await else { panic!("no body") };
         let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
         assert!(text.ends_with("\\u{1b}[2J\\r\\nerror: \\u{202e}x\n"), "{text}");
+    }
+
+    async fn text(error: impl Into<ProxyError>, told: Told) -> String {
+        let Ok(body) = error.into().response(&told).into_body().collect().await else { panic!("no body") };
+        String::from_utf8(body.to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn strangers_are_told_no_commands_nodes_or_paths() {
+        let message = "secret-node: run `chmod 600 /var/lib/x`, or berth secret put KEY".to_owned();
+        let node: NodeId = "secret-node".parse().unwrap();
+        let outcome = Outcome { message: Some(message.clone()), ..Outcome::exited(3) };
+        let errors: [ProxyError; 9] = [
+            Refused::StartRefused(Refusal { code: RefusalCode::Image, message: message.clone() }).into(),
+            Refused::StartFailed(outcome).into(),
+            Refused::NodeUnreachable(node.clone()).into(),
+            Refused::NoCapacity { what: "node secret-node has 3 disk slots, `berth` needs 4".to_owned() }
+                .into(),
+            Refused::AppLimit { what: "`berth` 3".to_owned() }.into(),
+            Refused::ManualStart.into(),
+            ProxyError::NodeUnreachable(node),
+            ProxyError::Signal(message),
+            tunnel(OpenError::TimedOut),
+        ];
+        for error in errors {
+            let reason = error.to_string();
+            let text = text(error, Told::Short(0xbeef)).await;
+            assert!(text.ends_with(" (error 0000beef)\n"), "{text}");
+            for word in ["secret", "berth", "node", "/", "slot", "`"] {
+                assert!(!text.contains(word), "{reason:?} is told as {text:?}");
+            }
+        }
+        let exited = text(Refused::StartFailed(Outcome::exited(3)), Told::Short(1)).await;
+        assert!(exited.contains("exited with code 3"), "{exited}");
+        let crashes = Refused::CrashLoop { failures: 3, retry_ms: 2000 };
+        assert!(text(crashes, Told::Short(1)).await.contains("failed 3 times in a row"));
+    }
+
+    #[test]
+    fn a_wrong_method_is_told_the_right_ones() {
+        let error = ProxyError::from(RouteError::Method(vec!["GET".to_owned(), "PUT".to_owned()]));
+        let response = error.response(&Told::All);
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[ALLOW]),
+            (405, &HeaderValue::from_static("GET, PUT"))
+        );
     }
 
     #[test]
@@ -339,7 +461,7 @@ mod tests {
             ("no_name", RouteError::Encoding("path").into()),
             ("port_timeout", Refused::PortTimeout { port: 1 }.into()),
             ("store", Refused::Store.into()),
-            ("client_gone", ProxyError::ClientGone),
+            ("broken_off", BadAnswer.into()),
             ("edge_stopping", ProxyError::Stopping),
         ];
         for (word, error) in cases {

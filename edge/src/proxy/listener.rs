@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use berth_common::connections::{Busy, Connections, Limits, Permit, StandsForMany
 use berth_common::lifecycle::Lifecycle;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,7 +25,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Proxy;
 use super::body::{BoxError, ResponseBody};
-use super::error::ProxyError;
 use super::socket::ClientSocket;
 
 /// Most connections of clients for each shard.
@@ -34,6 +34,8 @@ const CONNECTIONS_PER_SHARD: usize = 8192;
 const CONNECTIONS_PER_CLIENT: usize = 512;
 /// Longest time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for the head of a connection's last request, once the edge drains.
+const LAST_HEAD_LIMIT: Duration = Duration::from_secs(2);
 /// Longest time between two requests: as long as proxies keep their connections, so that they rarely send a request
 /// on one that is just being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -41,6 +43,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const BACKLOG: i32 = 1024;
 /// Largest head of a request, and largest read buffer, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Most header fields of a message, in either direction: as many as common servers take, and few enough that the room for
+/// them, which is made before they are counted, is that of a head.
+pub(super) const MAX_FIELDS: usize = 1000;
 
 /// Binds a shard's socket. Several shards share one address; the kernel spreads connections over them.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
@@ -75,9 +80,11 @@ pub(crate) fn connections(
     Connections::new("clients", limits, stands_for_many)
 }
 
-/// Serves connections until the edge drains.
+/// Serves connections until the edge drains. Those that the kernel has taken for a socket of the edge's own by then are
+/// served too, or they would be reset with it; those of a `kept` socket wait there for the next edge.
 pub(crate) async fn listen(
     listener: TcpListener,
+    kept: bool,
     connections: Arc<Connections>,
     proxy: Arc<Proxy>,
     lifecycle: Lifecycle,
@@ -93,6 +100,25 @@ pub(crate) async fn listen(
         () = accept_loop(&connections, accept, serve) => {}
         () = lifecycle.drain().cancelled() => {}
     }
+    if !kept {
+        for (stream, peer) in waiting(listener) {
+            if let Some(permit) = connections.admit(Some(peer.ip())) {
+                serve((stream, peer), permit);
+            }
+        }
+    }
+}
+
+/// The connections that the kernel has taken for a socket, which is closed with that.
+fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accepted = std::iter::from_fn(|| listener.accept().ok());
+    let accepted = accepted.filter_map(|(stream, peer)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    });
+    // The kernel keeps no more than that, and others may come while these are taken.
+    accepted.take(usize::try_from(BACKLOG).unwrap_or_default()).collect()
 }
 
 /// Serves one connection. When the edge drains, the request that it carries is its last.
@@ -107,8 +133,10 @@ async fn serve(
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "client disconnected before it was served"),
     };
-    let service = service_fn(|request| {
+    let old = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
         let (proxy, socket, busy) = (Arc::clone(&proxy), socket.clone(), permit.request());
+        old.store(request.version() < Version::HTTP_11, Ordering::Relaxed);
         async move { Ok::<_, Infallible>(respond(&proxy, request, peer, &socket, busy).await) }
     });
     let io = TokioIo::new(Admitted::new(socket.clone(), Arc::clone(&permit)));
@@ -116,14 +144,26 @@ async fn serve(
     let served = async {
         tokio::select! {
             served = connection.as_mut() => return served,
-            () = lifecycle.drain().cancelled() => connection.as_mut().graceful_shutdown(),
+            () = lifecycle.drain().cancelled() => {}
         }
+        // hyper would close a connection whose request has not come yet, although it was accepted to be served.
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            () = permit.until_not_in_head() => {}
+            () = tokio::time::sleep(LAST_HEAD_LIMIT) => {}
+        }
+        connection.as_mut().graceful_shutdown();
         connection.await
     };
     tokio::select! {
         served = served => if let Err(error) = served {
+            if error.is_user() && old.load(Ordering::Relaxed) {
+                // An answer in HTTP/1.0 that broke off: its end would be taken for that of the whole.
+                socket.cut();
+            }
             tracing::debug!(%peer, %error, "connection of client ended");
         },
+        () = socket.lost() => tracing::debug!(%peer, "client is gone"),
         () = permit.lost() => tracing::debug!(%peer, "connection of client waited too long, or made room"),
     }
 }
@@ -132,11 +172,13 @@ fn server() -> http1::Builder {
     let mut server = http1::Builder::new();
     // Without timers of its own: a connection that waits too long loses its permit.
     server.header_read_timeout(None);
-    server.max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
+    server.max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES).max_headers(MAX_FIELDS);
+    // A client that has sent all that it wants to may say so, and still reads.
+    server.half_close(true);
     server
 }
 
-/// Answers a request. With a body to come, the client may go away without hyper's noticing: see `ClientSocket`.
+/// Answers a request, after the provisional answers to it.
 async fn respond(
     proxy: &Proxy,
     request: Request<Incoming>,
@@ -145,14 +187,9 @@ async fn respond(
     busy: Busy,
 ) -> Response<Served> {
     let asks_for_upgrade = request.headers().contains_key(UPGRADE);
-    let mut response = if request.body().is_end_stream() {
-        proxy.respond(request, peer.ip()).await
-    } else {
-        tokio::select! {
-            response = proxy.respond(request, peer.ip()) => response,
-            () = socket.closed() => ProxyError::ClientGone.response(),
-        }
-    };
+    let interim = socket.interim();
+    let hints = (request.version() >= Version::HTTP_11).then(|| interim.clone());
+    let mut response = interim.before(proxy.respond(request, peer.ip(), hints)).await;
     if asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // What follows may be of the protocol that the client asked for.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -10,6 +10,8 @@ mod claim;
 mod client_body;
 pub(crate) mod connect;
 pub(crate) mod error;
+mod interim;
+pub(crate) mod lines;
 pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod pool;
@@ -31,6 +33,7 @@ use berth_common::wire::tunnel::TunnelHeader;
 use berth_engine::{Placement, Refused, WaiterId};
 use http::header::UPGRADE;
 use http::{Request, Response, StatusCode, Uri};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
@@ -38,7 +41,9 @@ use tokio::time::Instant;
 use self::body::{InstanceBody, ResponseBody};
 use self::claim::Claim;
 use self::client_body::ClientBody;
-use self::error::ProxyError;
+use self::error::{ProxyError, Told};
+use self::interim::Interim;
+use self::lines::Lines;
 use self::pool::Pool;
 use self::router::{CurrentRouter, Matched, RouteError};
 use self::upload::Upload;
@@ -54,6 +59,12 @@ use crate::shard::streams::AppKey;
 use crate::shard::tunnel::{OpenError, TunnelStream};
 use crate::start_rate::Asker;
 
+/// How long after a request found an instance gone its end may take to be known. Where nothing listens although it runs,
+/// that is how long the answer takes.
+const END_LIMIT: Duration = Duration::from_secs(3);
+/// How often is looked whether it is. Few requests ever wait for this.
+const END_POLL: Duration = Duration::from_millis(10);
+
 type Reply = Result<Response<ResponseBody>, ProxyError>;
 
 /// A request with its destination.
@@ -63,6 +74,8 @@ pub(crate) struct Job {
     matched: Matched,
     object: ObjectId,
     in_flight: Option<InFlight>,
+    /// Takes provisional answers for the client.
+    hints: Option<Interim>,
 }
 
 /// The proxy of one shard.
@@ -79,44 +92,73 @@ pub(crate) struct Proxy {
     pub(crate) pool: Arc<Pool>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Arc<Metrics>,
+    /// Clients are told all about errors.
+    pub(crate) show_errors: bool,
+    pub(crate) lines: Lines,
 }
 
 impl Proxy {
     /// Responds to a request, in every case.
-    pub(crate) async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
+    pub(crate) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        hints: Option<Interim>,
+    ) -> Response<ResponseBody> {
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
         let mut arrival = self.metrics.shard(self.shard).arrival();
-        let answer = self.route(request, peer, &mut arrival).await;
+        let mut object = None;
+        let answer = self.route(request, peer, hints, &mut arrival, &mut object).await;
         let response = answer.unwrap_or_else(|error| {
-            tracing::debug!(path, %error, "request without an answer from an instance");
             arrival.refused(error.reason());
-            error.response()
+            error.response(&self.tell(path.as_deref(), object, &error))
         });
         arrival.answered(response.status());
         tracing::debug!(path, status = response.status().as_u16(), "request");
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: IpAddr, arrival: &mut Arrival<'_>) -> Reply {
+    /// Notes an error, and how much of it its client is told.
+    fn tell(&self, path: Option<&str>, object: Option<ObjectId>, error: &ProxyError) -> Told {
+        let id = fastrand::u32(..);
+        let object = object.map(tracing::field::display);
+        if error.status().is_server_error() && self.lines.may_write(Instant::now()) {
+            tracing::info!(error_id = format!("{id:08x}"), object, path, %error, "request not served");
+        } else {
+            tracing::debug!(error_id = format!("{id:08x}"), object, path, %error, "request not served");
+        }
+        if self.show_errors { Told::All } else { Told::Short(id) }
+    }
+
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        hints: Option<Interim>,
+        arrival: &mut Arrival<'_>,
+        about: &mut Option<ObjectId>,
+    ) -> Reply {
+        headers::check_request(&request)?;
         let router = self.router.get();
         if let Some(found) = router.asset(&request) {
             arrival.for_file();
             return Ok(found.respond(request).await);
         }
         let matched = match router.route(&request) {
-            Err(RouteError::NoRoute) => match router.otherwise(&request) {
+            Err(error @ (RouteError::NoRoute | RouteError::Method(_))) => match router.otherwise(&request) {
                 Some(found) => {
                     arrival.for_file();
                     return Ok(found.respond(request).await);
                 }
-                None => return Err(RouteError::NoRoute.into()),
+                None => return Err(error.into()),
             },
             matched => matched?,
         };
         let object = matched.key.id();
+        *about = Some(object);
         let in_flight = router.counts(matched.route, self.shard).map(|counts| arrival.for_class(counts));
         let client = self.trust.client(peer, request.headers());
-        let job = Job { request, client, matched, object, in_flight };
+        let job = Job { request, client, matched, object, in_flight, hints };
         match self.shards.of(object) {
             here if here == self.shard => self.serve(job).await,
             elsewhere => self.hand_over(job, elsewhere).await,
@@ -124,27 +166,30 @@ impl Proxy {
     }
 
     async fn serve(&self, job: Job) -> Reply {
-        let Job { mut request, client: from, matched, object, in_flight } = job;
+        let Job { mut request, client: from, matched, object, in_flight, hints } = job;
         let upgrade = headers::wanted_upgrade(&request);
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         headers::prepare_request(&mut request, &from, upgrade)?;
+        if let Some(hints) = hints {
+            hyper::ext::on_informational(&mut request, move |hint| hints.push(hint.status(), hint.headers()));
+        }
 
         let Matched { key, class, rates, port, path, load, .. } = matched;
         if let Some(path) = path {
             set_path(&mut request, &path)?;
         }
-        let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
+        let mut request = request.map(|body| Upload::new(ClientBody::new(body)));
+        headers::frame_body(&mut request);
         let asker = rates.map(|rates| Asker { address: from.limited(), rates });
-        let hold = self.acquire(object, key, class, asker).await?;
-        let target = UpstreamTarget::of(hold.placement(), app, port, deadline)?;
-        let body = |body| Upload::new(ClientBody::new(body));
-        let (mut response, upstream) = self.exchange(&target, request.map(body)).await?;
+        let way = Way { app: AppKey::of(&key.app), port, class };
+        let hold = self.acquire(object, key, Arc::clone(&way.class), asker).await?;
+        let (hold, mut response, upstream) = self.ask(hold, way, request).await?;
         if let Some(load) = &load {
             load.answered();
         }
         let claim = Claim { hold, load, in_flight };
 
-        headers::prepare_response(&mut response);
+        headers::prepare_response(&mut response)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let agreed = response.headers().get(UPGRADE).is_some_and(headers::is_websocket);
             let client = client.filter(|_| agreed).ok_or(ProxyError::Upgrade)?;
@@ -155,26 +200,76 @@ impl Proxy {
         Ok(Response::from_parts(head, ResponseBody::Instance(Box::new(body))))
     }
 
+    /// Has a held instance answer a request. One that has just ended, which the edge is about to learn, has not got any
+    /// of it: the request is for the next one then.
+    async fn ask(
+        &self,
+        hold: Hold,
+        way: Way,
+        request: Request<RequestBody>,
+    ) -> Result<(Hold, Response<Incoming>, Upstream), ProxyError> {
+        let target = way.to(&hold)?;
+        let (error, request) = match self.exchange(&target, request).await {
+            Ok((response, upstream)) => return Ok((hold, response, upstream)),
+            Err(Unserved { error, unsent: Some(request) }) if error.may_be_an_end() => (error, request),
+            Err(Unserved { error, .. }) => return Err(error),
+        };
+        let Some(key) = self.until_ended(hold).await else { return Err(error) };
+        let hold = self.acquire(key.id(), key, Arc::clone(&way.class), None).await?;
+        let target = way.to(&hold)?;
+        let (response, upstream) =
+            self.exchange(&target, *request).await.map_err(|unserved| unserved.error)?;
+        Ok((hold, response, upstream))
+    }
+
+    /// Waits until the edge knows that an instance has ended; None if it has not.
+    async fn until_ended(&self, hold: Hold) -> Option<ObjectKey> {
+        let (object, instance) = (hold.placement().object, hold.placement().instance);
+        let key = self.objects.view(object).await?.key;
+        drop(hold);
+        let deadline = Instant::now() + END_LIMIT;
+        while Instant::now() < deadline {
+            let view = self.objects.view(object).await;
+            if view.is_none_or(|view| view.instance != Some(instance)) {
+                return Some(key);
+            }
+            tokio::time::sleep(END_POLL).await;
+        }
+        None
+    }
+
     /// Sends the request over a pooled connection, or over a new one if none is left or the pooled one was closed
-    /// before anything was sent.
+    /// before anything was sent. One that the instance closed without a byte of an answer was perhaps idle for too long:
+    /// what may be repeated (RFC 9110 §9.2.2) is then sent once more, over a new one.
     async fn exchange(
         &self,
         target: &UpstreamTarget<'_>,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Upstream), ProxyError> {
-        let unsent = match self.pool.checkout(target.instance_port()).await {
+    ) -> Result<(Response<Incoming>, Upstream), Unserved> {
+        let request = match self.pool.checkout(target.instance_port()).await {
             None => Box::new(request),
-            Some(upstream) => match upstream.send(request).await {
-                Err(SendError::Unsent(request)) => request,
-                Err(SendError::Broken(error)) => return Err(ProxyError::broken_off(error)),
-                Ok(answer) => return Ok(answer),
-            },
+            Some(upstream) => {
+                let again = repeated(&request);
+                match upstream.send(request).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(SendError::Unsent(request)) => request,
+                    Err(SendError::Unanswered(error)) => {
+                        again.map(Box::new).ok_or_else(|| ProxyError::broken_off(error))?
+                    }
+                    Err(SendError::Broken(error)) => return Err(ProxyError::broken_off(error).into()),
+                }
+            }
         };
-        let fresh = self.connect(target).await?;
-        match fresh.send(*unsent).await {
+        let fresh = match self.connect(target).await {
+            Ok(fresh) => fresh,
+            Err(error) => return Err(Unserved { error, unsent: Some(request) }),
+        };
+        match fresh.send(*request).await {
             Ok(answer) => Ok(answer),
-            Err(SendError::Broken(error)) => Err(ProxyError::broken_off(error)),
-            Err(SendError::Unsent(_)) => Err(target.unreached(OpenError::Lost)),
+            Err(SendError::Broken(error) | SendError::Unanswered(error)) => {
+                Err(ProxyError::broken_off(error).into())
+            }
+            Err(SendError::Unsent(_)) => Err(target.unreached(OpenError::Lost).into()),
         }
     }
 
@@ -212,8 +307,9 @@ impl Proxy {
         let Claim { hold, load, in_flight } = claim;
         let open = in_flight.map(InFlight::into_websocket);
         let tunnelled = Tunnelled::of(stream, early, true, hold, load);
+        let drain = self.lifecycle.drain().clone();
         self.lifecycle.spawn(async move {
-            websocket::carry(client, tunnelled).await;
+            websocket::carry(client, tunnelled, &drain).await;
             drop(open);
         });
         Ok(response.map(|_| ResponseBody::empty()))
@@ -239,6 +335,32 @@ impl Proxy {
     }
 }
 
+/// A request that was not served.
+struct Unserved {
+    error: ProxyError,
+    /// The request, if nothing of it was sent.
+    unsent: Option<Box<Request<RequestBody>>>,
+}
+
+impl From<ProxyError> for Unserved {
+    fn from(error: ProxyError) -> Self {
+        Self { error, unsent: None }
+    }
+}
+
+/// The same request once more, if sending it twice is the same as sending it once, and it has no body, which would be gone.
+fn repeated(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.method().is_idempotent() || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(Upload::new(ClientBody::empty()));
+    again.method_mut().clone_from(request.method());
+    again.uri_mut().clone_from(request.uri());
+    again.headers_mut().clone_from(request.headers());
+    again.extensions_mut().clone_from(request.extensions());
+    Some(again)
+}
+
 /// Replaces the path of a request; the query stays.
 fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -247,6 +369,19 @@ fn set_path<B>(request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
     parts.path_and_query = Some(rewritten);
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| BadRequest::Target)?;
     Ok(())
+}
+
+/// Where a request goes, whichever instance of its object is held.
+struct Way {
+    app: AppKey,
+    port: Option<u16>,
+    class: Arc<ClassSpec>,
+}
+
+impl Way {
+    fn to<'a>(&self, hold: &'a Hold) -> Result<UpstreamTarget<'a>, ProxyError> {
+        UpstreamTarget::of(hold.placement(), self.app, self.port, self.class.start_timeout)
+    }
 }
 
 /// A port of a held instance, and the deadline for reaching it.

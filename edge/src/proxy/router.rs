@@ -60,6 +60,9 @@ pub(crate) enum RouteError {
     /// No route matches.
     #[error("no route of any app matches this path, host and method")]
     NoRoute,
+    /// Routes match the path and the host, with these methods.
+    #[error("this path is not for the request's method")]
+    Method(Vec<String>),
     /// The text is not a valid name of an object.
     #[error("the object's name in the {0} {1}")]
     Name(&'static str, IdError),
@@ -123,7 +126,7 @@ impl Router {
             .enumerate()
             .find_map(|(index, route)| Some((index, route, route.takes(request)?)));
         let (route, Route { app, class, rates, spec, loads, .. }, captures) =
-            taken.ok_or(RouteError::NoRoute)?;
+            taken.ok_or_else(|| self.not_taken(request))?;
         let load = loads.as_ref().map(Loads::choose);
         let name = match &load {
             Some(load) => numbered(load.index())?,
@@ -132,6 +135,25 @@ impl Router {
         let key = ObjectKey { app: app.clone(), class: spec.class.clone(), name };
         let path = spec.rewrite.as_ref().map(|text| spec.path.rewrite(request.uri().path(), text));
         Ok(Matched { key, class: Arc::clone(class), rates: *rates, port: spec.port, path, load, route })
+    }
+
+    /// Why no route takes a request.
+    fn not_taken<B>(&self, request: &Request<B>) -> RouteError {
+        let at_place = self.routes.iter().filter(|route| route.is_at(request).is_some());
+        let mut methods: Vec<String> =
+            at_place.flat_map(|route| route.spec.methods.iter().cloned()).collect();
+        if self.is_file(request) {
+            methods.extend(["GET", "HEAD"].map(str::to_owned));
+        }
+        methods.sort_unstable();
+        methods.dedup();
+        if methods.is_empty() { RouteError::NoRoute } else { RouteError::Method(methods) }
+    }
+
+    /// Whether there is a static file at a request's path.
+    fn is_file<B>(&self, request: &Request<B>) -> bool {
+        let path = percent_decode(request.uri().path());
+        path.is_ok_and(|path| self.assets.iter().any(|assets| assets.has(host(request), &path)))
     }
 
     /// The counters of a shard for the requests that matched a route.
@@ -148,11 +170,16 @@ struct Captures<'r> {
 
 impl Route {
     fn takes<'r, B>(&'r self, request: &'r Request<B>) -> Option<Captures<'r>> {
-        let path = self.spec.path.captures(request.uri().path())?;
         let methods = &self.spec.methods;
         if !methods.is_empty() && !methods.iter().any(|method| method == request.method().as_str()) {
             return None;
         }
+        self.is_at(request)
+    }
+
+    /// The same whatever the method is.
+    fn is_at<'r, B>(&'r self, request: &'r Request<B>) -> Option<Captures<'r>> {
+        let path = self.spec.path.captures(request.uri().path())?;
         let host_label = match &self.spec.hosts[..] {
             [] => "",
             hosts => {
@@ -164,14 +191,15 @@ impl Route {
     }
 }
 
-/// The host that the client named, without a port.
+/// The host that the client named, without a port, and without the dot that ends a name that is whole.
 fn host<B>(request: &Request<B>) -> Option<&str> {
     let authority = match request.uri().authority() {
         Some(authority) => authority.as_str(),
         None => request.headers().get(HOST)?.to_str().ok()?,
     };
     // An IPv6 address never matches a host pattern, whatever is cut off it.
-    Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    Some(host.strip_suffix('.').unwrap_or(host))
 }
 
 impl Captures<'_> {

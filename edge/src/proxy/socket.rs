@@ -1,5 +1,8 @@
-//! A client's TCP connection that can be checked while hyper owns it: hyper stops reading while an instance does not
-//! read the upload, and would not notice that the client has gone.
+//! A client's TCP connection while hyper owns it: says when the client is gone, which hyper does not notice while it reads
+//! nothing, and sends provisional answers, which hyper has no call for.
+//!
+//! The end of what a client sends is not its end: it may have shut down one direction only, and still reads. Whether
+//! it does shows when something is sent, or by the kernel's probes in `SILENCE`.
 
 use std::io;
 use std::net::Shutdown;
@@ -8,11 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::interim::Interim;
 use crate::metrics::{Metrics, ShardCounts};
 
 /// Silence after which the kernel probes a client (TCP keepalive), and unacknowledged time after which it closes the
@@ -21,8 +24,6 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Bytes that the kernel may keep for a client beyond what is on its way: without a limit, megabytes for each that reads
 /// slowly, whose progress would then only be seen every few of them.
 const MAX_UNSENT_BYTES: u32 = 128 << 10;
-/// How often a connection that is not read from is checked for a close by the client.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A client's connection. Clones share it; only one of them reads and writes.
 #[derive(Debug, Clone)]
@@ -34,6 +35,7 @@ struct Inner {
     /// The counters for its bytes, and the index of this shard in them.
     metrics: Arc<Metrics>,
     shard: usize,
+    interim: Interim,
 }
 
 impl ClientSocket {
@@ -45,21 +47,23 @@ impl ClientSocket {
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 4))?;
         socket.set_tcp_user_timeout(Some(SILENCE))?;
         socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
-        Ok(Self(Arc::new(Inner { stream, metrics, shard })))
+        Ok(Self(Arc::new(Inner { stream, metrics, shard, interim: Interim::default() })))
     }
 
-    /// Returns when the client has closed or reset the connection, even if unread bytes are left.
-    pub(crate) async fn closed(&self) {
-        while !self.is_closed() {
-            // An error wakes at once. A close by the peer does not while unread bytes are left, so the loop polls for
-            // it.
-            let _ = tokio::time::timeout(POLL_INTERVAL, self.0.stream.ready(Interest::ERROR)).await;
-        }
+    /// Returns when the client has reset the connection, or does not answer any more.
+    pub(crate) async fn lost(&self) {
+        while self.0.stream.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {}
     }
 
-    fn is_closed(&self) -> bool {
-        let ready = self.0.stream.ready(Interest::READABLE | Interest::ERROR).now_or_never();
-        ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed() || ready.is_error()))
+    /// Has the connection end with a reset once it is dropped, so that what was sent does not look whole.
+    pub(crate) fn cut(&self) {
+        // Fails only if it has ended already.
+        let _ = SockRef::from(&self.0.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The provisional answers that are sent over it.
+    pub(crate) fn interim(&self) -> &Interim {
+        &self.0.interim
     }
 }
 
@@ -83,7 +87,8 @@ impl AsyncRead for ClientSocket {
 
 impl AsyncWrite for ClientSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_try(cx, |stream| stream.try_write(buf))
+        ready!(self.0.interim.poll_complete(cx, |cx, hint| self.poll_send(cx, hint)))?;
+        self.poll_send(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -91,6 +96,7 @@ impl AsyncWrite for ClientSocket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.0.interim.poll_complete(cx, |cx, hint| self.poll_send(cx, hint)))?;
         self.poll_try(cx, |stream| stream.try_write_vectored(bufs))
     }
 
@@ -98,8 +104,8 @@ impl AsyncWrite for ClientSocket {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.interim.poll_flush(cx, |cx, hint| self.poll_send(cx, hint))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -108,6 +114,10 @@ impl AsyncWrite for ClientSocket {
 }
 
 impl ClientSocket {
+    fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_try(cx, |stream| stream.try_write(bytes))
+    }
+
     fn poll_try(
         &self,
         cx: &mut Context<'_>,

@@ -3,16 +3,19 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use berth_common::ids::InstanceId;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::client_body::ClientBody;
+use super::listener::MAX_FIELDS;
 use super::upload::Upload;
 use crate::shard::tunnel::TunnelStream;
 
@@ -40,6 +43,11 @@ pub(crate) struct Upstream {
     connection: Option<Driven>,
     /// The connection has ended and must not be polled again.
     over: bool,
+    /// The instance answered in an older version than HTTP/1.1, in which hyper would send the next request too: without
+    /// chunks, so without a body whose length is not known.
+    old: bool,
+    /// Set once bytes have come.
+    heard: Arc<AtomicBool>,
 }
 
 /// Why there is no response.
@@ -47,6 +55,8 @@ pub(crate) struct Upstream {
 pub(crate) enum SendError {
     /// None of the request was sent; here it is for a retry.
     Unsent(Box<Request<RequestBody>>),
+    /// The instance may have received it, and ended the connection without a byte of an answer.
+    Unanswered(hyper::Error),
     /// The instance may have received it.
     Broken(hyper::Error),
 }
@@ -54,10 +64,15 @@ pub(crate) enum SendError {
 impl Upstream {
     /// Makes a new stream ready for requests.
     pub(crate) async fn over(stream: TunnelStream, port: InstancePort) -> hyper::Result<Self> {
+        let heard = stream.heard();
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(BUFFER_BYTES);
+        builder.max_buf_size(BUFFER_BYTES).max_headers(MAX_FIELDS);
+        // As a proxy must (RFC 9112 §5.1, §5.2): both are gone from what is passed on.
+        builder
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Self { port, sender, connection: Some(connection), over: false })
+        Ok(Self { port, sender, connection: Some(connection), over: false, old: false, heard })
     }
 
     /// The port that it leads to.
@@ -72,7 +87,12 @@ impl Upstream {
 
     /// Whether the connection can carry another request, as far as this side knows.
     pub(crate) fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx).is_pending() && self.sender.is_ready()
+        self.drive(cx).is_pending() && self.sender.is_ready() && !self.old
+    }
+
+    /// Whether it has nothing to send or to receive any more.
+    pub(crate) fn is_done(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx).is_ready() || self.sender.is_ready()
     }
 
     /// Sends a request and drives the connection until the head of the response is complete.
@@ -80,6 +100,7 @@ impl Upstream {
         mut self,
         request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Self), SendError> {
+        self.heard.store(false, Ordering::Relaxed);
         let mut answer = pin!(self.sender.try_send_request(request));
         let (connection, over) = (&mut self.connection, &mut self.over);
         let answered = poll_fn(|cx| {
@@ -94,9 +115,18 @@ impl Upstream {
             }
         });
         match answered.await {
-            Ok(response) => Ok((response, self)),
+            Ok(mut response) => {
+                self.old = response.version() < Version::HTTP_11;
+                // The version of each hop is its own (RFC 9110 §2.5): what has no length gets chunks on the way to the
+                // client, so that it sees when it was cut.
+                *response.version_mut() = Version::HTTP_11;
+                Ok((response, self))
+            }
             Err(mut error) => Err(match error.take_message() {
                 Some(request) => SendError::Unsent(Box::new(request)),
+                None if self.over && !self.heard.load(Ordering::Relaxed) => {
+                    SendError::Unanswered(error.into_error())
+                }
                 None => SendError::Broken(error.into_error()),
             }),
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -183,7 +184,7 @@ async fn try_open(
 ) -> Result<TunnelStream, OpenError> {
     let (send, recv) = connection.open_bi().await.map_err(|_| OpenError::Lost)?;
     let recv = unread.watch(recv, permit.tenant());
-    let mut stream = TunnelStream { send, recv, ended: false, _permit: permit };
+    let mut stream = TunnelStream { send, recv, ended: false, heard: Arc::default(), _permit: permit };
     stream.send.write_all(&header.encode()).await.map_err(|_| OpenError::Lost)?;
     let mut answer = [0];
     stream.read_exact(&mut answer).await.map_err(|_| OpenError::Lost)?;
@@ -201,6 +202,8 @@ pub(crate) struct TunnelStream {
     send: SendStream,
     recv: Reading,
     ended: bool,
+    /// Set when bytes come, for whoever wants to know.
+    heard: Arc<AtomicBool>,
     /// Given back with the stream.
     _permit: Permit,
 }
@@ -226,6 +229,11 @@ pub(crate) fn is_unread(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 impl TunnelStream {
+    /// Becomes true when bytes come.
+    pub(crate) fn heard(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.heard)
+    }
+
     /// Finishes the sending side, instead of the reset that dropping would cause.
     pub(crate) fn end(mut self) {
         self.finish();
@@ -249,7 +257,12 @@ impl Drop for TunnelStream {
 
 impl AsyncRead for TunnelStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.recv.poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = self.recv.poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 

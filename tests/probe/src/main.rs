@@ -2,28 +2,34 @@
 //! result is one word: `ok` if it succeeded, else the error's name, or `killed-by-N`.
 //!
 //! `GET /container/ID/probe/NAME` runs a probe, `/probes` lists them; see `looks` for what only looks around,
-//! `bombs` for what takes a lot of something, `seize` for what keeps it, and `vitals` for what a neighbour then gets.
+//! `bombs` for what takes a lot of something, `seize` for what keeps it, `vitals` for what a neighbour then gets, and
+//! `script` for what no good server answers.
 
 mod bombs;
 mod looks;
 mod probes;
+mod script;
 mod seize;
 mod sys;
 mod vitals;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::sync::OnceLock;
 use std::thread;
 
 /// Largest request head, in bytes.
 const MAX_HEAD_BYTES: u64 = 16 * 1024;
+
+/// Where it listens.
+static LISTENER: OnceLock<TcpListener> = OnceLock::new();
 
 fn main() -> std::io::Result<()> {
     looks::remember_descriptors()?;
     bombs::take_signals();
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 8080))?;
     println!("probe: listening");
-    for stream in listener.incoming().flatten() {
+    for stream in LISTENER.get_or_init(|| listener).incoming().flatten() {
         thread::spawn(move || serve(stream));
     }
     Ok(())
@@ -34,6 +40,11 @@ fn serve(mut stream: TcpStream) {
     let mut reader = BufReader::new((&stream).take(MAX_HEAD_BYTES));
     if reader.read_line(&mut line).is_err() {
         return;
+    }
+    if line.contains("/script/") {
+        // Which limits itself.
+        reader.get_mut().set_limit(u64::MAX);
+        return script::serve(&stream, reader, line);
     }
     let mut header = String::new();
     while reader.read_line(&mut header).is_ok_and(|n| n > 2) {

@@ -6,7 +6,7 @@ mod node;
 mod start;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -27,10 +27,12 @@ use crate::crowd::Crowd;
 use crate::disk::Small;
 use crate::run::Run;
 use crate::world::World;
-use crate::{cgroup, host, slots};
+use crate::{cgroup, host, slots, wait};
 
 /// The edge's name.
 pub const EDGE: &str = "e1";
+/// How long an edge may take to end: its own grace, and a little.
+const END_LIMIT: Duration = Duration::from_secs(20);
 /// Lines of a log's end that are shown of daemons and instances that failed.
 const SHOWN_LINES: usize = 40;
 /// What the daemons log.
@@ -66,6 +68,10 @@ pub struct Setup {
     pub agent_options: Vec<&'static str>,
     /// Options of the edge, besides those that all have.
     pub edge_options: Vec<String>,
+    /// Whether this process keeps the socket that clients connect to, as a service manager does.
+    pub kept_socket: bool,
+    /// Whether clients are told no more of errors than anybody may know.
+    pub short_errors: bool,
 }
 
 impl Default for Setup {
@@ -84,6 +90,8 @@ impl Default for Setup {
             monitored: false,
             agent_options: Vec::new(),
             edge_options: Vec::new(),
+            kept_socket: false,
+            short_errors: false,
         }
     }
 }
@@ -108,6 +116,7 @@ pub struct Cluster {
     edge: Option<Process>,
     edge_disk: Option<Small>,
     address: SocketAddr,
+    kept_socket: Option<TcpListener>,
     world: Option<World>,
     crowd: Option<Crowd>,
     ended: bool,
@@ -227,6 +236,33 @@ impl Cluster {
         self.until_connected().await
     }
 
+    /// Ends the edge in good order, with its exit code, and starts another.
+    pub async fn restart_edge(&mut self) -> Result<()> {
+        let mut edge = self.edge.take().context("the edge was killed before")?;
+        edge.signal(Signal::SIGTERM)?;
+        end_in_order(edge).await?;
+        self.start_edge()?;
+        self.until_connected().await
+    }
+
+    /// Starts an edge beside the one that runs, which then ends in good order.
+    pub async fn take_over_edge(&mut self) -> Result<()> {
+        let mut before = self.edge.take().context("the edge was killed before")?;
+        self.setup.edge_options.push("--take-over".to_owned());
+        let started = self.start_edge();
+        self.setup.edge_options.pop();
+        started?;
+        let next = self.edge()?;
+        wait::until("the next edge to wait", END_LIMIT, async || {
+            ensure!(next.log().contains("waiting for the edge before"), "it does not");
+            Ok(())
+        })
+        .await?;
+        before.signal(Signal::SIGTERM)?;
+        end_in_order(before).await?;
+        self.until_connected().await
+    }
+
     /// SIGKILL to all shims of a node, which are gone then.
     pub fn kill_shims(&self, index: usize) -> Result<usize> {
         let shims = host::children(self.supervisor(index)?.pid());
@@ -340,6 +376,14 @@ impl Cluster {
     fn cgroup_prefix(&self) -> String {
         format!("{}-{}", self.run.name(), self.label)
     }
+}
+
+/// Waits for the end of a daemon that was told to end, which must be one with exit code 0.
+async fn end_in_order(mut daemon: Process) -> Result<()> {
+    let ended = tokio::time::timeout(END_LIMIT, std::future::poll_fn(|cx| daemon.poll_end(cx)));
+    let status = ended.await.with_context(|| format!("the {} did not end", daemon.name()))??;
+    ensure!(status.success(), "the {} ended with {status}", daemon.name());
+    Ok(())
 }
 
 /// The options that name the certificates of a daemon.

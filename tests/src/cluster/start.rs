@@ -1,7 +1,8 @@
 //! How a cluster is started: directories and certificates, then each node's supervisor and agent, then the edge.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,6 +62,7 @@ impl Cluster {
         let environment = [("PATH", PATH), ("BERTH_LOG", setup.log)];
         let launch = Launch::new(state, run.machine().owner().clone()).with_environment(&environment);
         let address = ports::free_address()?;
+        let kept_socket = setup.kept_socket.then(|| TcpListener::bind(address)).transpose()?;
         let name = format!("berth-{}-{label}", run.name());
         let crowd = setup.crowd.map(|size| Crowd::make(&name, size)).transpose()?;
         let world = setup.world.then(|| World::make(&name)).transpose()?;
@@ -76,6 +78,7 @@ impl Cluster {
             edge,
             edge_disk,
             address,
+            kept_socket,
             world,
             crowd,
             ended,
@@ -192,12 +195,25 @@ impl Cluster {
         if self.crowd.is_some() {
             listen.set_ip(Ipv4Addr::UNSPECIFIED.into());
         }
-        let mut command = self.launch.edge(EDGE, listen, &self.credentials, &nodes);
+        let kept = self.kept_socket.as_ref().map(TcpListener::try_clone).transpose()?;
+        let mut command = match &kept {
+            Some(_) => self.launch.edge_with_kept_socket(EDGE, listen, &self.credentials, &nodes),
+            None => self.launch.edge(EDGE, listen, &self.credentials, &nodes),
+        };
         if let Some(shards) = self.setup.shards {
             command.arg("--shards").arg(shards.to_string());
         }
         command.args(&self.setup.edge_options);
-        self.edge = Some(self.launch_process("edge", command)?);
+        if !self.setup.short_errors {
+            command.arg("--show-errors");
+        }
+        self.edge = Some(match kept {
+            None => self.launch_process("edge", command)?,
+            Some(kept) => {
+                command.stdout(OwnedFd::from(kept));
+                Process::start_with_output("edge", command, &self.state().log("edge"))?
+            }
+        });
         Ok(())
     }
 

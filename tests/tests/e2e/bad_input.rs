@@ -34,13 +34,20 @@ const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a container may take to sleep after that.
 const SLEEP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Requests that are not HTTP, or whose length is ambiguous.
-const MALFORMED: [(&str, &str); 4] = [
+/// Requests that are not HTTP, or whose length or host is ambiguous.
+const MALFORMED: [(&str, &str); 8] = [
     ("no request line", "hello\r\n\r\n"),
     ("a header without a colon", "GET /container/1 HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n"),
     (
         "two lengths",
         "POST /container/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+    ),
+    ("a user in the host", "GET /container/1 HTTP/1.1\r\nhost: u:p@a\r\n\r\n"),
+    ("a user in the target", "GET http://u@a/container/1 HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("a port that is none", "GET /container/1 HTTP/1.1\r\nhost: a:port\r\n\r\n"),
+    (
+        "chunks in chunks",
+        "POST /container/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     ),
     ("a length that is no number", "POST /container/1 HTTP/1.1\r\nhost: a\r\ncontent-length: ten\r\n\r\n"),
 ];
@@ -51,9 +58,13 @@ fn malformed_http_is_answered_with_400_and_the_connection_closed() -> Outcome {
         cluster.deploy(&App::default()).await?;
         let client = cluster.client();
         for (fault, request) in MALFORMED {
+            let request = request.replacen("host:", "connection: close\r\nhost:", 1);
             let answer = client.raw(request.as_bytes()).await.with_context(|| fault.to_owned())?;
             ensure!(answer.starts_with("HTTP/1.1 400 "), "{fault} was answered with {answer:?}");
         }
+        let coded = "POST /container/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
+        let answer = client.raw(coded.as_bytes()).await?;
+        ensure!(answer.starts_with("HTTP/1.1 501 "), "a coding that is not known: {answer:?}");
         ensure!(cluster.admin().objects().await?.is_empty(), "a malformed request has started something");
         client.get("/container/1").await?.success().map(drop)
     })
@@ -128,6 +139,21 @@ fn a_body_that_never_comes_is_answered_408_and_keeps_no_container_awake() -> Out
             Ok(())
         })
         .await
+    })
+}
+
+#[test]
+fn strangers_are_told_a_short_reason_and_the_log_has_the_rest() -> Outcome {
+    scenario(Setup { short_errors: true, ..Setup::nodes(1) }, async |cluster| {
+        cluster.deploy(&App { entrypoint: Some(vec!["/app/secret-command"]), ..App::default() }).await?;
+        let answer = cluster.client().get("/container/1").await?;
+        let (reason, id) = answer.text.trim_end().split_once(" (error ").context("no number")?;
+        ensure!(answer.status == 500 && reason == "the container could not be started", "{answer:?}");
+        let id = id.trim_end_matches(')').to_owned();
+        let log = cluster.edge()?.log();
+        let line = log.lines().find(|line| line.contains(&id)).context("the log does not have the number")?;
+        ensure!(line.contains("secret-command"), "{line}");
+        Ok(())
     })
 }
 

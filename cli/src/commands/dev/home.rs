@@ -82,6 +82,8 @@ impl Home {
             addresses.push((node.clone(), address));
         }
         let mut edge = self.launch.edge(EDGE, listen, &certificates.edge(EDGE)?, &addresses);
+        // Its only clients are who develops the app.
+        edge.arg("--show-errors");
         // In development, receivers of hooks are on this machine too.
         edge.args(["--allow-hooks-to", "127.0.0.0/8", "--allow-hooks-to", "::1/128"]);
         self.run(Role::Edge, "edge", edge, daemons).map(drop)

@@ -33,12 +33,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_certs::Lifetime;
 use berth_common::clock::wall_ms;
 use berth_common::ids::{EdgeId, Epoch, InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{Start, Stop};
 use berth_common::wire::close;
 use berth_common::wire::tunnel::TunnelHeader;
 use quinn::{Connection, Endpoint, VarInt};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +58,8 @@ use crate::prepared::PreparedContainers;
 
 /// Shortest and longest backoff before dialling again. A node that comes back is found within the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// How often is told that a node is still not reached: it is tried several times a second.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait for a connection. After that, dialling starts over with new packets.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -223,10 +227,13 @@ impl Link {
     /// Keeps the connection up until the edge stops.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut backoff = BACKOFF.0;
+        let mut unreached = Unreached::default();
         while !stop.is_cancelled() {
             match self.dial(&stop).await {
                 Ok(connection) => {
                     backoff = BACKOFF.0;
+                    unreached = Unreached::default();
+                    self.note_certificate(&connection);
                     self.serve(connection, &stop).await;
                 }
                 Err(DialError::Stopping) => return,
@@ -234,11 +241,24 @@ impl Link {
                     tracing::debug!(node = %self.node, "node not reached: no reply to dialling");
                 }
                 Err(error) => {
-                    tracing::warn!(node = %self.node, address = self.address, %error, "node not reached");
+                    if let Some(left_out) = unreached.told(Instant::now()) {
+                        let (node, address) = (&self.node, &self.address);
+                        tracing::warn!(%node, address, %error, left_out, "node not reached; tried again and again");
+                    }
                     self.pause(backoff, &stop).await;
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }
+        }
+    }
+
+    /// Notes how long the node's certificate, which the handshake has checked, still holds.
+    fn note_certificate(&self, connection: &Connection) {
+        let chain =
+            connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let lifetime = chain.and_then(|chain| Lifetime::of(chain.first()?).ok());
+        if let Some(lifetime) = lifetime {
+            self.nodes.certified(&self.node, lifetime);
         }
     }
 
@@ -298,6 +318,25 @@ impl Link {
         } else if lasting {
             self.pause(BACKOFF.1, stop).await;
         }
+    }
+}
+
+/// How often was tried in vain, and when that was told.
+#[derive(Default)]
+struct Unreached {
+    last: Option<Instant>,
+    left_out: u32,
+}
+
+impl Unreached {
+    /// How many attempts were left out since it was last told; none if this one is left out too.
+    fn told(&mut self, now: Instant) -> Option<u32> {
+        if self.last.is_some_and(|last| now.duration_since(last) < TELL_EVERY) {
+            self.left_out += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 
