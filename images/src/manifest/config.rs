@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use super::{MAX_DOCUMENT_BYTES, MAX_LAYERS, ManifestError, bounded};
 
+/// Most volumes of an image: each is made when a container is.
+const MAX_VOLUMES: usize = 128;
+
 /// The configuration of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -22,6 +25,10 @@ pub struct Config {
     pub cwd: String,
     /// Its user: empty, `user`, `user:group`, by number or name.
     pub user: String,
+    /// The signal that asks it to end, by name or number, if it names one.
+    pub stop_signal: Option<String>,
+    /// Directories for its data.
+    pub volumes: Vec<String>,
     /// When it was built, as declared.
     pub created: Option<String>,
 }
@@ -51,6 +58,8 @@ struct Run {
     entrypoint: Option<Words>,
     cmd: Option<Words>,
     working_dir: Option<String>,
+    stop_signal: Option<String>,
+    volumes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 /// A command: a list, or in old images a single string.
@@ -88,7 +97,13 @@ impl Config {
         bounded(diff_ids.len(), "layers", MAX_LAYERS)?;
         let pairs = run.env.unwrap_or_default();
         let env = pairs.iter().filter_map(|pair| pair.split_once('=')).filter(|(name, _)| !name.is_empty());
+        let volumes = run.volumes.unwrap_or_default();
+        bounded(volumes.len(), "volumes", MAX_VOLUMES)?;
         let mut args = run.entrypoint.map_or_else(Vec::new, Words::into_vec);
+        // As docker has it: this entrypoint is how a base image's is taken away.
+        if args == [""] {
+            args.clear();
+        }
         args.extend(run.cmd.map_or_else(Vec::new, Words::into_vec));
         Ok(Self {
             architecture,
@@ -97,6 +112,8 @@ impl Config {
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             cwd: absolute(&run.working_dir.unwrap_or_default()),
             user: run.user.unwrap_or_default(),
+            stop_signal: run.stop_signal.filter(|signal| !signal.is_empty()),
+            volumes: volumes.keys().map(|path| absolute(path)).collect(),
             created,
         })
     }
