@@ -81,6 +81,9 @@ pub struct ClassSpecView {
     /// What its root may do, besides what any user may.
     #[serde(default)]
     pub capabilities: BTreeSet<Capability>,
+    /// Whether its first process is Berth's, and the app that one's child.
+    #[serde(default)]
+    pub init: bool,
     /// Most instances that may live at once, if limited.
     #[serde(default)]
     pub max_instances: Option<u32>,
@@ -200,7 +203,8 @@ impl From<&AppSpec> for AppSpecView {
 impl From<&ClassSpec> for ClassSpecView {
     fn from(class: &ClassSpec) -> Self {
         let ClassSpec {
-            recipe: Recipe { image, entrypoint, env, resources, start_boost, enable_internet, capabilities },
+            recipe:
+                Recipe { image, entrypoint, env, resources, start_boost, enable_internet, capabilities, init },
             max_instances,
             default_port,
             sleep_after,
@@ -225,6 +229,7 @@ impl From<&ClassSpec> for ClassSpecView {
             start_boost: *start_boost,
             enable_internet: *enable_internet,
             capabilities: capabilities.clone(),
+            init: *init,
             max_instances: *max_instances,
             default_port: *default_port,
             sleep_after: ms(*sleep_after),

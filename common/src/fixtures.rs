@@ -41,6 +41,7 @@ pub fn class() -> ClassSpec {
             env: BTreeMap::new(),
             resources: Resources::of_type("lite").unwrap(),
             enable_internet: false,
+            init: true,
             start_boost: None,
             capabilities: Default::default(),
         },

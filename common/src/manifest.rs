@@ -98,6 +98,8 @@ pub struct ClassManifest {
     pub wake_grace: Duration,
     /// Whether instances may reach the internet.
     pub enable_internet: bool,
+    /// Whether the first process of its containers is Berth's, and the app that one's child.
+    pub init: bool,
     /// Capabilities of root inside its containers.
     pub capabilities: BTreeSet<Capability>,
     /// How many prepared containers each node keeps.
@@ -136,6 +138,7 @@ impl ClassManifest {
             start_boost: self.start_boost,
             enable_internet: self.enable_internet,
             capabilities: self.capabilities.clone(),
+            init: self.init,
         };
         ClassSpec {
             recipe,

@@ -253,6 +253,15 @@ pub struct Recipe {
     /// What its root may do, besides what any user may.
     #[serde(default)]
     pub capabilities: BTreeSet<Capability>,
+    /// Whether its first process is Berth's, which passes signals on and ends what has lost its parent, and the app that
+    /// one's child. Else the app is the first process.
+    #[serde(default = "yes")]
+    pub init: bool,
+}
+
+/// What older versions did not say, and is to be.
+fn yes() -> bool {
+    true
 }
 
 /// Leaves the values of the environment out: they may be secrets.

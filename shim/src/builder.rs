@@ -11,35 +11,32 @@
 //! * Any step before the app runs: the failure is reported through the pipe, and the builder exits.
 //! * libcontainer's own cleanup kills the builder: the shim has its logged errors, which were reported before.
 //! * The shim dies: the assignment's pipe closes, the builder gives up, and the supervisor has the container swept.
-//! * The app cannot be executed: its process reports that and exits.
+//! * The app cannot be executed: see `app`.
 //!
 //! The directories of the node can only be entered by the agent's user. So the builder opens what it needs first, and
 //! mounts it below a tmpfs of its own once it has become the container's root. All that libcontainer writes lies in
 //! that tmpfs and is gone with the mount namespace.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::default::get_executor;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{execvpe, sethostname};
-use serde::{Deserialize, Serialize};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::sethostname;
 
+use crate::app::{App, Init, Report, init_program};
 use crate::cgroup::ControlGroup;
 use crate::disk::{self, Disk};
 use crate::files::Files;
+use crate::group_view::OpenGroup;
 use crate::messages::{Assignment, ContainerConfig};
-use crate::{files, oci, process, rlimits, stage, sys, user};
+use crate::{files, oci, process, rlimits, rootfs, stage, sys, user};
 
 /// Characters of the instance's id that make its host name: enough to distinguish instances.
 const HOSTNAME_CHARACTERS: usize = 12;
@@ -47,21 +44,6 @@ const HOSTNAME_CHARACTERS: usize = 12;
 const INSTANCE_ID_CHARACTERS: usize = 32;
 /// The container's id for libcontainer. Constant, because its state directory is private to the builder.
 const LIBCONTAINER_ID: &str = "container";
-
-/// Reports of the builder, and of the app's process before exec, to the shim: JSON, one per line. When the last copy of
-/// the pipe closes without a failure, the app runs.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Report {
-    /// The container waits for its start; its first process has this pid.
-    Created { pid: i32 },
-    /// It could not be made or started.
-    Failed { message: String },
-    /// An error that libcontainer logged. Its results have little detail; and its cleanup after a failure kills
-    /// everything in the cgroup, including the builder, before that could report.
-    #[serde(untagged)]
-    Logged { fields: BTreeMap<String, serde_json::Value> },
-}
 
 /// The builder's ends of its pipes.
 pub(crate) struct Pipes {
@@ -74,6 +56,8 @@ pub(crate) struct Pipes {
     pub(crate) stdout: OwnedFd,
     /// The app's standard error.
     pub(crate) stderr: OwnedFd,
+    /// Where the init tells how the app ended, if there is to be one.
+    pub(crate) status: Option<OwnedFd>,
 }
 
 /// Encodes the assignment of a container to an instance, after which its app may start.
@@ -113,58 +97,84 @@ pub(crate) fn run(config: &ContainerConfig, location: &Location<'_>, pipes: Pipe
 fn build(config: &ContainerConfig, location: &Location<'_>, pipes: Pipes) -> Result<(), String> {
     let said = |what: &str| {
         let what = what.to_owned();
-        move |error: io::Error| format!("{what}: {error}")
+        move |error: io::Error| format!("cannot {what}: {error}")
     };
     location.cgroup.join().map_err(said("enter the cgroup"))?;
     let layers = stage::open_directories(&config.layers).map_err(said("open the image's layers"))?;
     let disk = open_disk(&config.disk, location.directory).map_err(said("open the disk"))?;
+    let group = OpenGroup::open(location.cgroup).map_err(said("open the cgroup"))?;
     sys::become_root().map_err(said("become the container's root"))?;
     unshare(CloneFlags::CLONE_NEWUTS).map_err(io::Error::from).map_err(said("make a UTS namespace"))?;
     sys::set_dumpable(true).map_err(said("set the builder dumpable"))?;
+    // Whatever the supervisor's: the app has it from here.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let stage = Stage::prepare(&layers, &disk).map_err(said("mount the root filesystem"))?;
     let user = user::resolve(&config.user, &stage.rootfs).map_err(|e| e.to_string())?;
+    let wanted = rootfs::Wanted { cwd: &config.cwd, volumes: &config.volumes, user: &user };
+    rootfs::complete(&stage.rootfs, &wanted).map_err(|e| e.to_string())?;
     let rlimits = rlimits::of_container().map_err(said("read this process's own limits"))?;
     let files = files::write(config.resolver).map_err(said("write /etc/hosts and its like"))?;
+    for (_, path) in &files {
+        rootfs::make_place(&stage.rootfs, Path::new(path))
+            .map_err(said(&format!("make place for {path}")))?;
+    }
+    let group = group.put_in_stage().map_err(said("make the view of the cgroup"))?;
+    let env = with_home(&config.env, &user.home);
     let spec = oci::spec(&oci::Particulars {
         rootfs: &stage.rootfs,
         cgroup: &config.cgroup,
         args: &config.args,
-        env: &config.env,
+        env: &env,
         cwd: &config.cwd,
         user,
         capabilities: &config.capabilities,
         rlimits,
         files: &files,
+        group: &group,
         protection: config.protection,
     })
-    .map_err(|e| format!("write the container's specification: {e}"))?;
+    .map_err(|e| format!("cannot write the container's specification: {e}"))?;
     spec.save(stage.bundle.join("config.json"))
-        .map_err(|e| format!("write the container's specification: {e}"))?;
+        .map_err(|e| format!("cannot write the container's specification: {e}"))?;
     contain(&stage, &files, pipes)
 }
 
 /// Creates the container, waits for the assignment, and starts it.
 fn contain(stage: &Stage, files: &Files, pipes: Pipes) -> Result<(), String> {
-    process::require_one_thread().map_err(|e| format!("make the container: {e}"))?;
-    let Pipes { mut reports, mut go, stdout, stderr } = pipes;
-    let stdin = File::open("/dev/null").map_err(|e| format!("open /dev/null: {e}"))?;
-    let app = App { reports: reports.as_raw_fd(), go: go.as_raw_fd() };
+    process::require_one_thread().map_err(|e| format!("cannot make the container: {e}"))?;
+    let Pipes { mut reports, mut go, stdout, stderr, status } = pipes;
+    let stdin = File::open("/dev/null").map_err(|e| format!("cannot open /dev/null: {e}"))?;
+    let program = status.as_ref().map(|_| init_program()).transpose();
+    let program = program.map_err(|e| format!("cannot make the container's first process: {e}"))?;
+    let init = program.as_ref().zip(status.as_ref());
+    let init =
+        init.map(|(program, status)| Init { program: program.as_raw_fd(), status: status.as_raw_fd() });
+    let app = App { reports: reports.as_raw_fd(), go: go.as_raw_fd(), init };
     let mut container = ContainerBuilder::new(LIBCONTAINER_ID.to_owned(), SyscallType::default())
         .with_root_path(&stage.state)
         .and_then(|b| {
             b.with_executor(app).with_stdin(stdin).with_stdout(stdout).with_stderr(stderr).validate_id()
         })
         .and_then(|b| b.as_init(&stage.bundle).with_systemd(false).with_detach(true).build())
-        .map_err(|e| format!("create the container: {}", chain(&e)))?;
+        .map_err(|e| format!("cannot create the container: {}", chain(&e)))?;
     let pid = container.pid().ok_or("libcontainer gave no pid")?.as_raw();
     report(&mut reports, &Report::Created { pid }).map_err(|e| format!("report to the shim: {e}"))?;
     drop(reports);
     let mut instance = [0; INSTANCE_ID_CHARACTERS];
     go.read_exact(&mut instance).map_err(|e| format!("wait for the shim: {e}"))?;
     let hostname = String::from_utf8_lossy(&instance[..HOSTNAME_CHARACTERS]);
-    sethostname(hostname.as_ref()).map_err(|e| format!("set the host name: {e}"))?;
-    files::name(files, &hostname).map_err(|e| format!("write /etc/hosts and its like: {e}"))?;
-    container.start().map_err(|e| format!("start the container: {}", chain(&e)))
+    sethostname(hostname.as_ref()).map_err(|e| format!("cannot set the host name: {e}"))?;
+    files::name(files, &hostname).map_err(|e| format!("cannot write /etc/hosts and its like: {e}"))?;
+    container.start().map_err(|e| format!("cannot start the container: {}", chain(&e)))
+}
+
+/// The environment with the user's home, unless it names one: programs expect it.
+fn with_home(env: &BTreeMap<String, String>, home: &str) -> BTreeMap<String, String> {
+    let mut env = env.clone();
+    if env.get("HOME").is_none_or(String::is_empty) {
+        env.insert("HOME".to_owned(), home.to_owned());
+    }
+    env
 }
 
 /// An error with its causes: libcontainer's own texts have little detail.
@@ -185,62 +195,6 @@ fn report(to: &mut File, report: &Report) -> io::Result<()> {
     let mut line = serde_json::to_vec(report).map_err(io::Error::other)?;
     line.push(b'\n');
     to.write_all(&line)
-}
-
-/// The container's first process before exec: reads the rest of the assignment, and reports if the app cannot be run.
-#[derive(Clone)]
-struct App {
-    reports: RawFd,
-    go: RawFd,
-}
-
-impl App {
-    /// Executes the app, with the instance's variables added to the environment that libcontainer has set. Returns only
-    /// on failure.
-    fn become_app(&self, spec: &Spec) -> io::Error {
-        let environment = match self.environment() {
-            Ok(environment) => environment,
-            Err(error) => return error,
-        };
-        let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
-        let args = args.into_iter().flatten().map(|arg| CString::new(arg.as_bytes()));
-        match args.collect::<Result<Vec<_>, _>>() {
-            Ok(args) if args.is_empty() => io::Error::other("there is no program to run"),
-            Ok(args) => {
-                let Err(error) = execvpe(&args[0], &args, &environment);
-                error.into()
-            }
-            Err(error) => error.into(),
-        }
-    }
-
-    fn environment(&self) -> io::Result<Vec<CString>> {
-        let told: BTreeMap<String, String> =
-            serde_json::from_slice(&sys::read_inherited(self.go)?).map_err(io::Error::other)?;
-        let mut variables: BTreeMap<OsString, OsString> =
-            told.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        variables.extend(std::env::vars_os());
-        let joined = variables.into_iter().map(|(name, value)| {
-            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).map_err(io::Error::from)
-        });
-        joined.collect()
-    }
-}
-
-impl Executor for App {
-    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let error = self.become_app(spec);
-        let program = spec.process().as_ref().and_then(|p| p.args().as_ref()).and_then(|a| a.first());
-        let message = format!("run `{}`: {error}", program.map_or("", String::as_str));
-        let mut line = serde_json::to_vec(&Report::Failed { message: message.clone() }).unwrap_or_default();
-        line.push(b'\n');
-        sys::write_to_inherited(self.reports, &line);
-        Err(ExecutorError::Execution(message.into()))
-    }
-
-    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        get_executor().validate(spec)
-    }
 }
 
 /// A disk that was opened as the agent's user, for use as the container's root.
@@ -298,7 +252,8 @@ mod tests {
     #[test]
     fn libcontainer_is_never_called_by_a_process_with_threads() {
         let open = || File::open("/dev/null").unwrap();
-        let pipes = Pipes { reports: open(), go: open(), stdout: open().into(), stderr: open().into() };
+        let (stdout, stderr) = (open().into(), open().into());
+        let pipes = Pipes { reports: open(), go: open(), stdout, stderr, status: None };
         let nowhere = PathBuf::from("/nowhere");
         let stage = Stage { bundle: nowhere.clone(), state: nowhere.clone(), rootfs: nowhere };
         // The tests' own process has a thread for the test beside its first.

@@ -39,6 +39,11 @@ const V1_CONTROLLERS: [&str; 12] = [
 ];
 /// The controllers of v2 that limits are set with.
 const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// The hierarchies of v1 that a container sees of its own group: what runtimes of languages look for to size themselves. Not
+/// `devices`, nor any other that could say something of the machine.
+const V1_VISIBLE: [&str; 5] = ["cpu", "cpuacct", "cpuset", "memory", "pids"];
+/// Where hierarchies are mounted, outside and inside.
+pub(crate) const MOUNT_POINT: &str = "/sys/fs/cgroup";
 /// Length of a CPU quota period, in microseconds (the kernel's default).
 const CPU_PERIOD_US: u64 = 100_000;
 /// How long killed processes may take to leave the group.
@@ -191,14 +196,14 @@ impl ControlGroup {
     /// only one directory is needed, and cgroups-rs misreads the names of controllers there.
     fn make(&self) -> io::Result<()> {
         if !self.cgroup.v2() {
-            self.cgroup.create().map_err(|e| self.error("make it", &e))?;
+            self.cgroup.create().map_err(|e| self.error("make the directories", &e))?;
         }
         let open = |directory: &PathBuf| {
             fs::create_dir_all(directory)?;
             // Whatever the umask: on v1 the container's root moves its own processes in.
             fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
         };
-        self.directories().iter().try_for_each(open).map_err(|e| self.error("make it", &e))
+        self.directories().iter().try_for_each(open).map_err(|e| self.error("make the directories", &e))
     }
 
     /// A group that may or may not exist.
@@ -216,13 +221,14 @@ impl ControlGroup {
     fn limit(&self, limits: &Limits) -> io::Result<()> {
         let bytes = i64::try_from(limits.memory_bytes).map_err(io::Error::other)?;
         let memory = self.controller::<MemController>("memory")?;
-        memory.set_limit(bytes).map_err(|e| self.error("limit memory", &e))?;
+        memory.set_limit(bytes).map_err(|e| self.error("limit the memory", &e))?;
         // v1 limits memory plus swap, v2 swap alone: either way no swap is allowed.
         let swap = if self.cgroup.v2() { 0 } else { bytes };
-        memory.set_memswap_limit(swap).map_err(|e| self.error("forbid swap", &e))?;
+        memory.set_memswap_limit(swap).map_err(|e| self.error("limit the swap", &e))?;
         self.limit_sockets(limits.memory_bytes)?;
         let pids = self.controller::<PidController>("pids")?;
-        pids.set_pid_max(MaxValue::Value(limits.pids.into())).map_err(|e| self.error("limit processes", &e))
+        pids.set_pid_max(MaxValue::Value(limits.pids.into()))
+            .map_err(|e| self.error("limit the processes", &e))
     }
 
     /// On v1, limits the buffers of TCP and UDP sockets, which its limit of memory leaves out.
@@ -245,7 +251,7 @@ impl ControlGroup {
         let quota_us = i64::from(sixteenths) * i64::try_from(CPU_PERIOD_US / 16).map_err(io::Error::other)?;
         let cpu = self.controller::<CpuController>("cpu")?;
         cpu.set_cfs_quota_and_period(Some(quota_us), Some(CPU_PERIOD_US))
-            .map_err(|e| self.error("limit CPU", &e))
+            .map_err(|e| self.error("limit the CPU", &e))
     }
 
     /// On v2, moves the calling process into the group, because libcontainer, as the container's root, may not. On v1
@@ -258,7 +264,7 @@ impl ControlGroup {
     /// Moves the calling process into the group.
     pub(crate) fn enter(&self) -> io::Result<()> {
         let me = CgroupPid::from(u64::from(std::process::id()));
-        self.cgroup.add_task_by_tgid(me).map_err(|e| self.error("enter it", &e))
+        self.cgroup.add_task_by_tgid(me).map_err(|e| self.error("enter the directories", &e))
     }
 
     /// On v1, grants or revokes the container's root the right to move its own processes into the group, which
@@ -324,7 +330,7 @@ impl ControlGroup {
             }
             self.kill();
             if Instant::now() > deadline {
-                return Err(io::Error::other(format!("{}: processes do not end", self.path.display())));
+                return Err(io::Error::other("processes of a container do not end"));
             }
             std::thread::sleep(EMPTY_POLL);
         }
@@ -361,6 +367,20 @@ impl ControlGroup {
         directories
     }
 
+    /// What the container sees of the group: its directory in each hierarchy, by the name of that. On v2 one, without a
+    /// name.
+    pub(crate) fn views(&self) -> Vec<(Option<String>, PathBuf)> {
+        let directories = self.directories().into_iter();
+        if self.cgroup.v2() {
+            return directories.map(|directory| (None, directory)).collect();
+        }
+        let named = directories.filter_map(|directory| {
+            let name = hierarchy_of(&directory)?;
+            name.split(',').any(|part| V1_VISIBLE.contains(&part)).then_some((Some(name), directory))
+        });
+        named.collect()
+    }
+
     fn controller<'a, T>(&'a self, name: &str) -> io::Result<&'a T>
     where
         &'a T: From<&'a cgroups_rs::Subsystem>,
@@ -374,17 +394,23 @@ impl ControlGroup {
     }
 
     fn error(&self, what: &str, error: &dyn std::error::Error) -> io::Error {
-        let path = self.path.display();
+        // For who looks after the node: what a client may be told names no place on it.
+        eprintln!("cgroup {}: cannot {what}: {error}", self.path.display());
         io::Error::other(format!(
-            "cgroup {path}: cannot {what}: {error}; was it delegated to this user (`berth-agent prepare`)?"
+            "cannot {what} of a container's cgroup: {error}; was the node's delegated to its user (`berth-agent prepare`)?"
         ))
     }
 }
 
 /// Whether a group's directory is in the hierarchy of this controller: `/sys/fs/cgroup/cpu,cpuacct/berth/x`.
 fn is_in_hierarchy(directory: &Path, controller: &str) -> bool {
-    let names = directory.strip_prefix("/sys/fs/cgroup").ok().and_then(|path| path.components().next());
-    names.is_some_and(|names| names.as_os_str().to_string_lossy().split(',').any(|name| name == controller))
+    hierarchy_of(directory).is_some_and(|names| names.split(',').any(|name| name == controller))
+}
+
+/// The name of the hierarchy that a group's directory is in: the controllers in it.
+fn hierarchy_of(directory: &Path) -> Option<String> {
+    let names = directory.strip_prefix(MOUNT_POINT).ok()?.components().next()?;
+    Some(names.as_os_str().to_string_lossy().into_owned())
 }
 
 /// The number after a key, one per line.

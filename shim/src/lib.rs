@@ -16,11 +16,13 @@
 //! Knows nothing of the network between edges and agents, and has no async runtime: no second thread is ever started
 //! here, so that forking, entering namespaces and libcontainer are sound.
 
+mod app;
 mod builder;
 pub mod cgroup;
 mod counters;
 pub mod disk;
 mod files;
+mod group_view;
 pub mod helpers;
 pub mod idmap;
 pub mod landlock;
@@ -35,8 +37,10 @@ pub mod process;
 pub mod protection;
 pub mod removal;
 mod rlimits;
+mod rootfs;
 mod seccomp;
 pub mod shim;
+pub mod signals;
 mod stage;
 pub mod state_files;
 pub mod subordinate_ids;

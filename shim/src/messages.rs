@@ -175,6 +175,15 @@ pub struct ContainerConfig {
     pub capabilities: BTreeSet<Capability>,
     /// The image's user: empty, `user`, `user:group`, by number or name.
     pub user: String,
+    /// Whether the init is the first process, and the app its child.
+    #[serde(default)]
+    pub init: bool,
+    /// The number of the signal that asks the app to end, if not SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
+    /// Directories for the app's data, made if they are missing.
+    #[serde(default)]
+    pub volumes: Vec<PathBuf>,
     /// The directory of logs.
     pub logs: PathBuf,
     /// Most bytes of log kept, for a shim of an older version, which does not read it from the assignment.

@@ -48,6 +48,8 @@ pub(crate) struct Particulars<'a> {
     pub(crate) rlimits: Vec<PosixRlimit>,
     /// Files to bind read-only, and their paths inside.
     pub(crate) files: &'a [(PathBuf, &'static str)],
+    /// Directories of its cgroup, and their paths inside.
+    pub(crate) group: &'a [(PathBuf, PathBuf)],
     pub(crate) protection: Protection,
 }
 
@@ -86,7 +88,7 @@ pub(crate) fn spec(of: &Particulars<'_>) -> Result<Spec, OciSpecError> {
         .version("1.0.2")
         .root(RootBuilder::default().path(of.rootfs).readonly(false).build()?)
         .process(process)
-        .mounts(mounts(of.files, on(Layer::ReadOnlySys))?)
+        .mounts(mounts(of, on(Layer::ReadOnlySys))?)
         .linux(linux)
         .build()?;
     // Unset: the builder sets the host name later, in its own UTS namespace.
@@ -148,7 +150,8 @@ fn namespaces() -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> 
         .collect()
 }
 
-fn mounts(files: &[(PathBuf, &'static str)], read_only_sys: bool) -> Result<Vec<Mount>, OciSpecError> {
+fn mounts(of: &Particulars<'_>, read_only_sys: bool) -> Result<Vec<Mount>, OciSpecError> {
+    let access = if read_only_sys { "ro" } else { "rw" };
     let mount = |destination: &str, typ: &str, options: &[&str]| {
         MountBuilder::default()
             .destination(destination)
@@ -167,12 +170,18 @@ fn mounts(files: &[(PathBuf, &'static str)], read_only_sys: bool) -> Result<Vec<
         )?,
         mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=64m"])?,
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", if read_only_sys { "ro" } else { "rw" }])?,
+        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", access])?,
     ];
-    for (source, destination) in files {
-        let options = ["bind", "ro", "nosuid", "noexec", "nodev"].map(str::to_owned);
-        let file = MountBuilder::default().destination(destination).typ("bind").source(source);
-        mounts.push(file.options(options.to_vec()).build()?);
+    let bind = |source: &Path, destination: &Path, access: &str| {
+        let options = ["bind", access, "nosuid", "noexec", "nodev"].map(str::to_owned);
+        let mount = MountBuilder::default().destination(destination).typ("bind").source(source);
+        mount.options(options.to_vec()).build()
+    };
+    for (source, destination) in of.group {
+        mounts.push(bind(source, destination, access)?);
+    }
+    for (source, destination) in of.files {
+        mounts.push(bind(source, Path::new(destination), "ro")?);
     }
     Ok(mounts)
 }
@@ -190,10 +199,11 @@ mod tests {
             args: &["/app".to_owned()],
             env: &BTreeMap::from([("A".to_owned(), "b".to_owned())]),
             cwd: Path::new("/"),
-            user: ImageUser { uid: 7, gid: 8, groups: vec![9] },
+            user: ImageUser { uid: 7, gid: 8, groups: vec![9], home: "/".to_owned() },
             capabilities: &BTreeSet::new(),
             rlimits: rlimits::of_container().unwrap(),
             files: &[],
+            group: &[],
             protection: Protection::default(),
         })
         .unwrap();

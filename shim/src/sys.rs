@@ -3,6 +3,7 @@
 //! Supervisor, shim and builder are single-threaded processes; forking without exec is sound only there.
 #![allow(unsafe_code)]
 
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -64,6 +65,36 @@ pub(crate) fn usual_signals() -> io::Result<()> {
         }
     }
     Ok(SigSet::all().thread_unblock()?)
+}
+
+/// Blocks all signals, for what this process becomes: they wait until it asks for them.
+pub(crate) fn block_signals() -> io::Result<()> {
+    Ok(SigSet::all().thread_block()?)
+}
+
+/// Blocks no signal.
+pub(crate) fn unblock_signals() -> io::Result<()> {
+    Ok(SigSet::all().thread_unblock()?)
+}
+
+/// Sends a signal by its number, which may be a real-time one.
+pub(crate) fn send_signal(to: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: the call takes two numbers.
+    Ok(Errno::result(unsafe { libc::kill(to.as_raw(), signal) }).map(drop)?)
+}
+
+/// Replaces the process by a program in a descriptor that a parent process left open, and keeps another one open. Only
+/// returns on failure.
+pub(crate) fn exec_inherited(
+    program: RawFd,
+    kept: RawFd,
+    args: &[CString],
+    env: &[CString],
+) -> io::Result<Infallible> {
+    // SAFETY: at worst the numbers are not open and the calls fail; nothing is closed here.
+    let (program, kept) = unsafe { (BorrowedFd::borrow_raw(program), BorrowedFd::borrow_raw(kept)) };
+    fcntl(kept, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(nix::unistd::fexecve(program, args, env)?)
 }
 
 /// Replaces the process by a program with exactly these arguments and environment. Only returns on failure.

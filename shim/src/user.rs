@@ -16,6 +16,8 @@ pub(crate) struct ImageUser {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
+    /// Its home directory; the root directory where `/etc/passwd` names none.
+    pub(crate) home: String,
 }
 
 /// Resolves `user` or `user:group` (empty: root) against the image at `rootfs`.
@@ -34,6 +36,8 @@ pub(crate) fn resolve(text: &str, rootfs: &Path) -> io::Result<ImageUser> {
 
 fn lookup(text: &str, passwd: &str, group: &str) -> io::Result<ImageUser> {
     let (user, explicit_group) = text.split_once(':').map_or((text, None), |(u, g)| (u, Some(g)));
+    // `web:` is `web`.
+    let explicit_group = explicit_group.filter(|group| !group.is_empty());
     let user = if user.is_empty() { "0" } else { user };
     let entry = passwd.lines().map(fields).find(|f| f.len() >= 4 && (f[0] == user || f[2] == user));
     let number = |n: &str| n.parse::<u32>().ok();
@@ -52,7 +56,8 @@ fn lookup(text: &str, passwd: &str, group: &str) -> io::Result<ImageUser> {
     // As in Docker, an explicit group means no supplementary groups.
     let groups =
         if explicit_group.is_some() || name.is_empty() { Vec::new() } else { memberships(name, gid, group) };
-    Ok(ImageUser { uid, gid, groups })
+    let home = entry.as_ref().and_then(|f| f.get(5)).filter(|home| home.starts_with('/'));
+    Ok(ImageUser { uid, gid, groups, home: home.map_or("/", |home| home).to_owned() })
 }
 
 fn memberships(name: &str, primary: u32, group: &str) -> Vec<u32> {
@@ -106,8 +111,19 @@ mod tests {
         assert_eq!(user("web"), (33, 44, vec![50]));
         assert_eq!(user("33"), (33, 44, vec![50]));
         assert_eq!(user("web:extra"), (33, 50, vec![]));
+        assert_eq!(user("web:"), (33, 44, vec![50]));
+        assert_eq!(user(":44"), (0, 44, vec![]));
         assert_eq!(user("1000:1001"), (1000, 1001, vec![]));
         assert_eq!(user("1000"), (1000, 0, vec![]));
+    }
+
+    #[test]
+    fn home_is_the_root_directory_without_an_entry() {
+        let home = |text: &str| lookup(text, PASSWD, GROUP).unwrap().home;
+        assert_eq!(home(""), "/root");
+        assert_eq!(home("1000"), "/");
+        assert_eq!(lookup("bare", "bare:x:7:7\n", "").unwrap().home, "/");
+        assert_eq!(lookup("bare", "bare:x:7:7:::\n", "").unwrap().home, "/");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use berth_common::image::{Architecture, Digest};
 use berth_common::wire::images::ReadBlob;
 use berth_images::manifest::{Config, Descriptor, ImageManifest, MAX_DOCUMENT_BYTES, Manifest};
+use berth_shim::signals;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
@@ -363,6 +364,8 @@ impl Images {
 fn describe(mut layers: Vec<PathBuf>, config: Config) -> Image {
     let mut seen = HashSet::new();
     layers.retain(|layer| seen.insert(layer.clone()));
-    let Config { args, env, cwd, user, .. } = config;
-    Image { layers, args, env, cwd: PathBuf::from(cwd), user }
+    let Config { args, env, cwd, user, stop_signal, volumes, .. } = config;
+    let stop_signal = stop_signal.as_deref().and_then(signals::number_of);
+    let volumes = volumes.into_iter().map(PathBuf::from).collect();
+    Image { layers, args, env, cwd: PathBuf::from(cwd), user, stop_signal, volumes }
 }

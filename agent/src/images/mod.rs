@@ -73,6 +73,10 @@ pub struct Image {
     pub cwd: PathBuf,
     /// Its user: empty, `user`, `user:group`, by number or name.
     pub user: String,
+    /// The number of the signal that asks it to end, if not SIGTERM.
+    pub stop_signal: Option<i32>,
+    /// Directories for its data.
+    pub volumes: Vec<PathBuf>,
 }
 
 /// Why an image is not available.

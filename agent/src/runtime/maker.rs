@@ -26,6 +26,8 @@ const VARIABLE_PREFIXES: [&str; 2] = ["BERTH_", "CLOUDFLARE_"];
 const DEPLOYMENT_ID: &str = "DEPLOYMENT_ID";
 /// The object's id and generation, known only then too.
 const PLACEMENT_ID: &str = "PLACEMENT_ID";
+/// The names of its app and object, for people. Of Berth's own only.
+const NAMES: [&str; 2] = ["BERTH_APP", "BERTH_OBJECT_NAME"];
 
 /// Configures containers.
 #[derive(Debug)]
@@ -45,7 +47,7 @@ impl Maker {
         let failed = |e: io::Error| {
             let busy = e.kind() == io::ErrorKind::ResourceBusy;
             let code = if busy { RefusalCode::Capacity } else { RefusalCode::Other };
-            LaunchError::new(code, format!("prepare a container: {e}"))
+            LaunchError::new(code, e.to_string())
         };
         let (image, shim) =
             tokio::join!(self.images.get(&recipe.image.digest), self.shims.take(kind_of(recipe)));
@@ -88,6 +90,9 @@ impl Maker {
             cwd: image.cwd.clone(),
             capabilities: recipe.capabilities.clone(),
             user: image.user.clone(),
+            init: recipe.init,
+            stop_signal: image.stop_signal,
+            volumes: image.volumes.clone(),
             logs: self.logs.clone(),
             log_bytes: LogSpec::default().bytes,
         })
@@ -113,6 +118,9 @@ impl Maker {
             env.remove(&format!("{prefix}{DEPLOYMENT_ID}"));
             env.remove(&format!("{prefix}{PLACEMENT_ID}"));
         }
+        for name in NAMES {
+            env.remove(name);
+        }
         env.extend(recipe.env.clone());
         env
     }
@@ -122,9 +130,11 @@ impl Maker {
         let placement = format!("{}-{}", start.object.id(), start.generation.0);
         let variables = [(DEPLOYMENT_ID, start.instance.to_string()), (PLACEMENT_ID, placement)];
         let named = |prefix: &str| variables.clone().map(|(name, value)| (format!("{prefix}{name}"), value));
+        let names = [start.object.app.to_string(), start.object.name.to_string()];
+        let names = NAMES.map(str::to_owned).into_iter().zip(names);
         Assignment {
             instance: start.instance,
-            env: VARIABLE_PREFIXES.into_iter().flat_map(named).collect(),
+            env: VARIABLE_PREFIXES.into_iter().flat_map(named).chain(names).collect(),
             log,
             logs: start.logs,
         }

@@ -132,7 +132,7 @@ impl Rootless {
     }
 
     async fn try_start(&self, launch: &Launch) -> Result<(Shim, Events), LaunchError> {
-        let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}"));
+        let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, e.to_string());
         let instance = launch.start.instance;
         let reserved = self.reserved.borrow_mut().remove(&instance).unwrap_or(Reservation::New);
         match reserved {
@@ -177,7 +177,7 @@ impl Rootless {
         release(&self.disks, instance).await;
         self.disks.give(instance, self.disks.take(&launch.start.recipe.resources)?);
         let cleared = remove(&self.layout.instance(instance)).await;
-        cleared.map_err(|e| LaunchError::new(RefusalCode::Other, format!("start the instance: {e}")))
+        cleared.map_err(|e| LaunchError::new(RefusalCode::Other, e.to_string()))
     }
 
     /// Reserves a disk; if none is free, that of a prepared container, or one that is about to be free.

@@ -28,6 +28,7 @@ const KEYS: [&str; 23] = [
     "ping_endpoint",
     "sleep_after",
     "entrypoint",
+    "init",
     "enable_internet",
     "capabilities",
     "start_timeout",
@@ -113,6 +114,7 @@ fn read_class(
     refuse_large_boost(report, section.get("start_boost"), start_boost, resources);
     let enable_internet = section.get("enable_internet");
     let enable_internet = optional(enable_internet, |value| values::boolean(report, value));
+    let init = optional(section.get("init"), |value| values::boolean(report, value));
     let manual_start = section.get("manual_start");
     let manual_start = optional(manual_start, |value| values::boolean(report, value));
     let capabilities = optional(section.get("capabilities"), |value| capabilities(report, value));
@@ -154,6 +156,7 @@ fn read_class(
         wake_grace: wake_grace?,
         enable_internet: enable_internet?.unwrap_or(true),
         capabilities: capabilities?.unwrap_or_default(),
+        init: init?.unwrap_or(true),
         required_ports: required_ports?.unwrap_or_default(),
         ping_endpoint: ping_endpoint?,
         hooks: hooks?,

@@ -7,6 +7,11 @@ use serde::Deserialize;
 
 use super::{MAX_DOCUMENT_BYTES, MAX_LAYERS, ManifestError, bounded};
 
+/// The ids of users and groups in a container are less.
+const CONTAINER_IDS: u64 = 65_536;
+/// Most volumes of an image: each is made when a container is.
+const MAX_VOLUMES: usize = 128;
+
 /// The configuration of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -22,6 +27,10 @@ pub struct Config {
     pub cwd: String,
     /// Its user: empty, `user`, `user:group`, by number or name.
     pub user: String,
+    /// The signal that asks it to end, by name or number, if it names one.
+    pub stop_signal: Option<String>,
+    /// Directories for its data.
+    pub volumes: Vec<String>,
     /// When it was built, as declared.
     pub created: Option<String>,
 }
@@ -51,6 +60,8 @@ struct Run {
     entrypoint: Option<Words>,
     cmd: Option<Words>,
     working_dir: Option<String>,
+    stop_signal: Option<String>,
+    volumes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 /// A command: a list, or in old images a single string.
@@ -88,6 +99,8 @@ impl Config {
         bounded(diff_ids.len(), "layers", MAX_LAYERS)?;
         let pairs = run.env.unwrap_or_default();
         let env = pairs.iter().filter_map(|pair| pair.split_once('=')).filter(|(name, _)| !name.is_empty());
+        let volumes = run.volumes.unwrap_or_default();
+        bounded(volumes.len(), "volumes", MAX_VOLUMES)?;
         // An entrypoint of one empty word is none: this is how a Dockerfile takes away that of its base.
         let entrypoint = run.entrypoint.map_or_else(Vec::new, Words::into_vec);
         let mut args = if entrypoint == [""] { Vec::new() } else { entrypoint };
@@ -99,8 +112,22 @@ impl Config {
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             cwd: absolute(&run.working_dir.unwrap_or_default()),
             user: run.user.unwrap_or_default(),
+            stop_signal: run.stop_signal.filter(|signal| !signal.is_empty()),
+            volumes: volumes.keys().map(|path| absolute(path)).collect(),
             created,
         })
+    }
+}
+
+impl Config {
+    /// Whether the image's user, where it is a number, is one that containers have; else the reason.
+    pub(super) fn has_user_of_containers(&self) -> Result<(), ManifestError> {
+        let ids = self.user.split(':').filter_map(|id| id.parse::<u64>().ok());
+        let Some(id) = ids.into_iter().find(|id| *id >= CONTAINER_IDS) else { return Ok(()) };
+        Err(ManifestError::Senseless(format!(
+            "its user {id} is none that containers have, which are 0 to {}: set another where it is built (USER)",
+            CONTAINER_IDS - 1
+        )))
     }
 }
 

@@ -185,6 +185,7 @@ impl ImageManifest {
         config: &'a Config,
     ) -> Result<Vec<(&'a Descriptor, &'a Digest)>, ManifestError> {
         self.layers.iter().try_for_each(can_be_unpacked)?;
+        config.has_user_of_containers()?;
         if self.layers.is_empty() {
             return Err(ManifestError::NoLayers);
         }

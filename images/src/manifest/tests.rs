@@ -275,3 +275,31 @@ proptest! {
         let _ = (Manifest::read(&bytes), Config::read(&bytes));
     }
 }
+
+#[test]
+fn a_user_that_no_container_has_is_refused_before_anything_runs() {
+    let of = |user: &str| {
+        let rootfs = json!({"type": "layers", "diff_ids": [digest(0)]});
+        let config = config(json!({"rootfs": rootfs, "config": {"User": user}})).unwrap();
+        read_image(&image(&[descriptor(LAYER_TYPES[0], 1)])).layers_of(&config).map(|_| ())
+    };
+    for good in ["", "web", "65535", "65535:65535", "web:"] {
+        assert!(of(good).is_ok(), "{good}");
+    }
+    for bad in ["65536", "0:65536", "99999999999"] {
+        assert!(of(bad).unwrap_err().to_string().contains("0 to 65535"), "{bad}");
+    }
+}
+
+#[test]
+fn signals_volumes_and_entrypoints_are_as_docker_has_them() {
+    let run = json!({
+        "Entrypoint": [""], "Cmd": ["/app"], "StopSignal": "SIGQUIT", "Volumes": {"/data": {}, "rel": {}}
+    });
+    let read = config(json!({"config": run})).unwrap();
+    assert_eq!(read.args, ["/app"]);
+    assert_eq!(read.stop_signal.as_deref(), Some("SIGQUIT"));
+    assert_eq!(read.volumes, ["/data", "/rel"]);
+    let none = config(json!({"config": {"StopSignal": "", "Volumes": null}})).unwrap();
+    assert!(none.stop_signal.is_none() && none.volumes.is_empty());
+}

@@ -290,6 +290,7 @@ mod tests {
                     disk_in_memory: false,
                 },
                 enable_internet: false,
+                init: true,
                 start_boost: None,
                 capabilities: Default::default(),
             },

@@ -33,6 +33,7 @@ use berth_common::wire::call::Usage;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
+use nix::sys::stat::Mode;
 use nix::unistd::{Pid, pipe2};
 
 use self::ending::{empty, failed};
@@ -53,6 +54,9 @@ use crate::{counters, helpers, process, sys};
 
 /// Grace of the app when the supervisor or its network has ended: bounds how long leaving `berth dev` takes.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+
+/// Permissions of the pipes of the app's output: whoever has one open may open it again to write.
+const OUTPUT_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR).union(Mode::S_IWGRP).union(Mode::S_IWOTH);
 
 /// Makes a container in the network of the calling process, and serves it to its end.
 pub(super) fn run(
@@ -78,6 +82,9 @@ pub(super) fn run(
         stop: None,
         drained: false,
         pending_signal: None,
+        end_signal: config.stop_signal.unwrap_or(libc::SIGTERM),
+        status: None,
+        carried_out: None,
         lost: None,
         meter: Meter::default(),
     };
@@ -109,7 +116,9 @@ fn enter_helpers(container: &Path) {
 /// others out.
 fn make_disk(disk: &Disk, shim: &Path) -> io::Result<()> {
     let Some(path) = disk.path(shim) else { return Ok(()) };
-    let said = |e: io::Error| io::Error::other(format!("make the disk {}: {e}", path.display()));
+    let said = |e: io::Error| {
+        io::Error::other(format!("cannot make the disk: {e} (see `berth-agent check` on the node)"))
+    };
     fs::create_dir(&path).map_err(said)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(said)
 }
@@ -149,6 +158,12 @@ struct Shim {
     drained: bool,
     /// A signal that was requested before the app ran.
     pending_signal: Option<i32>,
+    /// The signal that asks the app to end.
+    end_signal: i32,
+    /// Where the init, if there is one, tells how the app ended.
+    status: Option<File>,
+    /// A signal that the kernel keeps from a first process, and that was carried out in its place.
+    carried_out: Option<i32>,
     /// The process that the container needed and that has ended.
     lost: Option<String>,
     /// Measures its usage as an instance.
@@ -169,11 +184,19 @@ impl Shim {
         let (go_read, go) = pipe2(OFlag::O_CLOEXEC)?;
         let (stdout, stdout_write) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, stderr_write) = pipe2(OFlag::O_CLOEXEC)?;
+        for pipe in [&stdout_write, &stderr_write] {
+            // They belong to a user that does not exist inside: without it `/dev/stdout` could not be opened by name. Reading
+            // the log's lines away stays impossible.
+            nix::sys::stat::fchmod(pipe, OUTPUT_MODE)?;
+        }
+        let (status, status_write) =
+            config.init.then(|| pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)).transpose()?.unzip();
         let mut pipes = Some(Pipes {
             reports: File::from(report),
             go: File::from(go_read),
             stdout: stdout_write,
             stderr: stderr_write,
+            status: status_write,
         });
         let agents = self.agents.sources().into_iter().flatten().map(|fd| fd.as_raw_fd());
         let own: Vec<_> = agents.chain([reports.as_raw_fd(), go.as_raw_fd()]).collect();
@@ -193,6 +216,7 @@ impl Shim {
         }
         self.output.attach(stdout, stderr);
         self.start_pipe = Some(File::from(go));
+        self.status = status.map(File::from);
         Ok(Made { builder, reports: Reports::new(File::from(reports)) })
     }
 
@@ -317,7 +341,7 @@ impl Shim {
         if self.lost.is_none() {
             self.lost = Some(what.to_owned());
             let has_app = matches!(self.state, State::Running { .. });
-            self.stop(Signal::SIGTERM as i32, if has_app { ORPHAN_GRACE } else { Duration::ZERO });
+            self.stop(self.end_signal, if has_app { ORPHAN_GRACE } else { Duration::ZERO });
         }
     }
 
@@ -346,6 +370,7 @@ impl Shim {
             ShimCall::Socket => self.give_socket(agent),
             ShimCall::Stop { signal, grace_ms, drained } => {
                 self.drained |= drained;
+                let signal = if signal == libc::SIGTERM { self.end_signal } else { signal };
                 self.stop(signal, Duration::from_millis(grace_ms));
             }
             ShimCall::Signal { signal } => self.signal(signal),

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::unistd::Pid;
 
-use crate::builder::Report;
+use crate::app::Report;
 
 /// Longest report of the builder, in bytes; longer ones are cut.
 const MAX_REPORT_BYTES: usize = 8 * 1024;
@@ -64,7 +64,7 @@ impl Reports {
             .all()
             .find_map(|r| if let Report::Logged { fields } = r { Some(sentence(&fields)) } else { None });
         match (told, logged) {
-            (Some(told), Some(logged)) if !told.contains(&logged) => Some(format!("{told} ({logged})")),
+            (Some(told), Some(logged)) if !told.contains(&logged) => Some(format!("{logged} ({told})")),
             (told, logged) => told.or(logged),
         }
     }

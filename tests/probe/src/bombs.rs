@@ -12,6 +12,8 @@ use super::sys;
 
 /// With this variable the app does not end when it is asked to.
 const STUBBORN: &str = "IGNORE_SIGTERM";
+/// With this variable it does nothing about signals, as most programs.
+const HANDLES_NONE: &str = "NO_HANDLER";
 /// Size of one write of a flood, in bytes.
 const FLOOD_BYTES: usize = 1 << 20;
 /// Size of a datagram, in bytes, and how many are sent to a socket: more than its buffer takes by default.
@@ -24,6 +26,9 @@ pub(crate) fn take_signals() {
     use nix::sys::signal::{SigSet, Signal};
     if std::env::var_os(STUBBORN).is_some() {
         return sys::ignore(libc::SIGTERM);
+    }
+    if std::env::var_os(HANDLES_NONE).is_some() {
+        return;
     }
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);

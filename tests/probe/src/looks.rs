@@ -1,18 +1,25 @@
 //! What an app sees and reaches: `GET .../look/NAME?ARGUMENT` returns `ok` with what was found, or the error's name.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getpid;
 
 /// How long a connection may take. Where nothing answers, nothing comes through.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a process without a parent may stay.
+const GONE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Lines of `status` that differ between an init and its app.
+const OF_ONE: [&str; 1] = ["SigIgn"];
 
 /// What the app was given open.
 static OPEN_AT_START: OnceLock<String> = OnceLock::new();
@@ -54,6 +61,13 @@ fn find(name: &str, argument: &str) -> io::Result<String> {
         "owner" => fs::metadata(argument).map(|about| format!("{} {}", about.uid(), about.gid())),
         "touch" => fs::OpenOptions::new().append(true).open(argument).map(|_| nothing),
         "chown" => std::os::unix::fs::chown(argument, Some(1234), Some(2345)).map(|()| nothing),
+        "append" => append(argument).map(|()| nothing),
+        "exit" => std::process::exit(argument.parse().unwrap_or(1)),
+        "raise" => raise(argument).map(|()| nothing),
+        "orphan" => orphan(),
+        "working-directory" => std::env::current_dir().map(|path| path.display().to_string()),
+        "variable" => std::env::var(argument).map_err(io::Error::other),
+        "pid" => Ok(format!("{} {}", std::process::id(), session()?)),
         "put" => fs::File::create(argument).and_then(|mut file| file.write_all(b"x")).map(|()| nothing),
         "say" => writeln!(io::stdout(), "{argument}").map(|()| nothing),
         "listen" => listen(argument).map(|()| nothing),
@@ -70,9 +84,61 @@ fn list(path: &str) -> io::Result<String> {
     Ok(names.join(" "))
 }
 
-/// A line of the first process's `status`.
+/// Writes to a file that is there, as programs open their logs.
+fn append(path: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().append(true).create(true).open(path)?;
+    writeln!(file, "written to {path}")
+}
+
+/// Ends this process by a signal.
+fn raise(signal: &str) -> io::Result<()> {
+    let signal =
+        signal.parse().map_err(io::Error::other).and_then(|number: i32| Ok(Signal::try_from(number)?))?;
+    Ok(kill(getpid(), signal)?)
+}
+
+/// Leaves a grandchild without a parent, which then ends, and returns once it is no more: somebody has waited for it.
+fn orphan() -> io::Result<String> {
+    let (read, write) = nix::unistd::pipe()?;
+    if super::sys::fork()? {
+        // The child: leaves its own child behind, which ends at once.
+        if super::sys::fork()? {
+            let _ = nix::unistd::write(&write, &getpid().as_raw().to_ne_bytes());
+        }
+        std::process::exit(0);
+    }
+    drop(write);
+    let mut pid = [0; 4];
+    fs::File::from(read).read_exact(&mut pid)?;
+    let grandchild = std::path::PathBuf::from(format!("/proc/{}", i32::from_ne_bytes(pid)));
+    let deadline = Instant::now() + GONE_TIMEOUT;
+    while grandchild.exists() {
+        if Instant::now() > deadline {
+            return Err(io::Error::other("it is still there"));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(String::new())
+}
+
+/// Whether this process leads its session and its group.
+fn session() -> io::Result<&'static str> {
+    let own = getpid();
+    let leads = nix::unistd::getsid(None)? == own && nix::unistd::getpgrp() == own;
+    Ok(if leads { "leads" } else { "follows" })
+}
+
+/// A line of the first process's `status`, which this process's own must be equal to.
 fn status(name: &str) -> io::Result<String> {
-    let text = fs::read_to_string("/proc/1/status")?;
+    let (first, own) = (line_of("/proc/1/status", name)?, line_of("/proc/self/status", name)?);
+    if first != own && !OF_ONE.contains(&name) {
+        return Ok(format!("{first}, of the app {own}"));
+    }
+    Ok(own)
+}
+
+fn line_of(path: &str, name: &str) -> io::Result<String> {
+    let text = fs::read_to_string(path)?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let line = line.ok_or_else(|| io::Error::other(format!("there is no line {name}")))?;
     Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))

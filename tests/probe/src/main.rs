@@ -18,15 +18,36 @@ use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::thread;
 
+use nix::sys::signal::{SigSet, Signal};
+
 /// Largest request head, in bytes.
 const MAX_HEAD_BYTES: u64 = 16 * 1024;
+/// Variable that makes it wait for signals to end without handling them.
+const WAITS: &str = "WAIT_FOR_SIGNALS";
 
 /// Where it listens.
 static LISTENER: OnceLock<TcpListener> = OnceLock::new();
 
 fn main() -> std::io::Result<()> {
     looks::remember_descriptors()?;
+    if std::env::var_os(WAITS).is_some() {
+        return wait_for_signal();
+    }
     bombs::take_signals();
+    listen()
+}
+
+/// The first thread waits for a signal, without a handler, and the others serve.
+fn wait_for_signal() -> std::io::Result<()> {
+    let mut set = SigSet::empty();
+    [Signal::SIGTERM, Signal::SIGQUIT].into_iter().for_each(|signal| set.add(signal));
+    set.thread_block()?;
+    thread::spawn(listen);
+    println!("probe: got signal {}", set.wait()? as i32);
+    Ok(())
+}
+
+fn listen() -> std::io::Result<()> {
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 8080))?;
     println!("probe: listening");
     for stream in LISTENER.get_or_init(|| listener).incoming().flatten() {

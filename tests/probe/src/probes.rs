@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -104,6 +105,17 @@ fn runtime_binary() -> Outcome {
     } else {
         Err(Errno::ENOENT)
     }
+}
+
+/// Where the container's limit of memory is.
+fn memory_limit() -> &'static str {
+    let v1 = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
+    if Path::new(v1).exists() { v1 } else { "/sys/fs/cgroup/memory.max" }
+}
+
+/// The file of its group that processes enter it by.
+fn members() -> std::path::PathBuf {
+    Path::new(memory_limit()).with_file_name("cgroup.procs")
 }
 
 fn personality() -> Outcome {
@@ -208,7 +220,10 @@ pub(crate) const ALL: &[Probe] = &[
     ("write-core-pattern", || write_to("/proc/sys/kernel/core_pattern", "|/x")),
     ("write-sysrq", || write_to("/proc/sysrq-trigger", "h")),
     ("write-sys", || write_to("/sys/class/net/lo/mtu", "1500")),
-    ("write-cgroup", || write_to("/sys/fs/cgroup/memory/memory.limit_in_bytes", "-1")),
+    ("write-cgroup", || write_to(memory_limit(), "-1")),
+    ("release-agent", || write_to("/sys/fs/cgroup/memory/release_agent", "/x")),
+    ("enter-cgroup", || write_to(&members().to_string_lossy(), "0")),
+    ("open-cgroup", || io(fs::set_permissions(members(), fs::Permissions::from_mode(0o666)))),
     ("write-oom-adjust", || write_to("/proc/1/oom_score_adj", "-1000")),
     ("read-kcore", || read_from("/proc/kcore")),
     ("read-keys", || read_from("/proc/keys")),

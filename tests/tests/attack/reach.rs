@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
+use berth_tests::cgroup;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::image::{self, Layer};
 use berth_tests::programs::PROBE;
@@ -19,6 +20,8 @@ use serde_json::json;
 
 /// All that is in /dev: no disk, no console, nothing of the machine's.
 const DEVICES: &str = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+/// The hierarchies of cgroup v1 that are seen inside, where each controller has its own.
+const HIERARCHIES: &str = "cpu cpuacct cpuset memory pids";
 /// Namespaces that are a container's own.
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
 /// What a process may do, without and with the layers of `WITHOUT`. The second of the capabilities are those that a
@@ -130,7 +133,7 @@ fn another_container_is_neither_seen_nor_reached() -> Outcome {
             let files = look(cluster, instance, "list", "/").await?;
             ensure!(files.split(' ').any(|name| name == "left") == there, "in {instance}: {files}");
         }
-        expect(cluster, "two", "programs", "", "ok probe").await?;
+        expect(cluster, "two", "programs", "", "ok init probe").await?;
         for kind in NAMESPACES {
             let path = format!("/proc/self/ns/{kind}");
             let outside = format!("ok {}", fs::read_link(&path)?.display());
@@ -149,7 +152,12 @@ fn an_app_starts_with_nothing_but_its_own() -> Outcome {
         cluster.deploy(&app()).await?;
         expect(cluster, "one", "descriptors", "", "ok 0=/dev/null 1=pipe 2=pipe").await?;
         expect(cluster, "one", "list", "/dev", &format!("ok {DEVICES}")).await?;
-        expect(cluster, "one", "list", "/sys/fs/cgroup", "ok").await?;
+        let groups = look(cluster, "one", "list", "/sys/fs/cgroup").await?;
+        // Of its own group on v2, and on v1 no hierarchy that could say something of the machine or of its devices.
+        ensure!(cgroup::is_unified() || groups == format!("ok {HIERARCHIES}"), "{groups}");
+        for of_others in ["berth", "release_agent", "memory/berth", "memory/release_agent", "devices"] {
+            expect(cluster, "one", "list", &format!("/sys/fs/cgroup/{of_others}"), "ENOENT").await?;
+        }
         // TIOCSTI (typing into a terminal) needs a terminal, and there is none.
         expect(cluster, "one", "terminal", "", "ENXIO").await?;
         for link in ["/proc/1/cwd", "/proc/1/root"] {

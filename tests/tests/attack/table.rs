@@ -99,7 +99,10 @@ pub(crate) const ROWS: &[Row] = &[
     row("write-core-pattern", "EACCES", NOTHING, "-"),
     row("write-sysrq", "ENOENT", NOTHING, "-"),
     row("write-sys", "EROFS", READ_ONLY_SYS, "EPERM"),
-    row("write-cgroup", "ENOENT", NOTHING, "-"),
+    row("write-cgroup", "EACCES", NOTHING, "-"),
+    row("release-agent", "ENOENT", NOTHING, "-"),
+    row("enter-cgroup", "EACCES", NOTHING, "-"),
+    row("open-cgroup", "EROFS", READ_ONLY_SYS, "EPERM"),
     row("write-oom-adjust", "EACCES", NOTHING, "-"),
     row("read-kcore", "ENOENT", NOTHING, "-"),
     row("read-keys", "ENODATA", NOTHING, "-"),
@@ -115,7 +118,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("host-processes", "ESRCH", NOTHING, "-"),
     row("leaked-descriptor", "ENOENT", NOTHING, "-"),
     row("escaped-directory", "ENOENT", NOTHING, "-"),
-    row("runtime-binary", "ENOENT", NOTHING, "-"),
+    row("runtime-binary", "EACCES", NOTHING, "-"),
     row("metadata-address", "ENETUNREACH", NOTHING, "-"),
     row("private-address", "ENETUNREACH", NOTHING, "-"),
 ];
@@ -126,5 +129,4 @@ pub(crate) const NOT_TESTABLE: &[&str] = &[
     "kexec-load, init-module and delete-module, where the kernel has none: without the filter they are unknown calls",
     "call-x32, where the kernel has no such calls: without the filter it is an unknown one",
     "Landlock, where the kernel has it not",
-    "cgroup files, on cgroup v1, whose hierarchies are not mounted inside",
 ];

@@ -1,7 +1,7 @@
 //! The end of a container: signals, the kill, the outcome from its processes' exits, and the cleanup.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,17 @@ use super::super::reports::Reports;
 use super::{Shim, State};
 use crate::messages::ShimEvent;
 use crate::metering::Ended;
-use crate::state_files::wipe;
-use crate::state_files::write_json;
+use crate::state_files::{wipe, write_json};
+use crate::{signals, sys};
 
 /// Delay before everything is killed again, in case a process was forked meanwhile.
 const KILL_AGAIN: Duration = Duration::from_millis(500);
+
+/// Exit code of a shell, and of many others, whose child was ended by SIGKILL.
+const KILLED_CHILD: i32 = 128 + libc::SIGKILL;
+/// What may explain an end, and is not one by itself.
+const MEMORY_KILL: &str =
+    "the kernel had ended a process of it for want of memory: a larger instance_type would give it more";
 
 /// What remains after a container's end.
 pub(super) struct Remains {
@@ -41,6 +47,20 @@ pub(super) fn empty(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The outcome of an app some of whose processes the kernel has ended for want of memory. Only if it was the first, or that
+/// one ended as shells do when their command is killed, that is how the app ended: else it lived on, and has its own reason.
+fn with_memory_kills(outcome: Outcome) -> Outcome {
+    let killed = outcome.signal == Some(libc::SIGKILL) || outcome.code == Some(KILLED_CHILD);
+    match outcome.code {
+        _ if killed => Outcome { reason: ExitReason::Oom, ..outcome },
+        Some(code) if code != 0 => {
+            let text = format!("it exited with code {code} after {MEMORY_KILL}");
+            Outcome { message: outcome.message.or(Some(text)), ..outcome }
+        }
+        _ => outcome,
+    }
+}
+
 pub(super) fn failed(message: String) -> Outcome {
     Outcome::because(ExitReason::StartFailed, message)
 }
@@ -57,11 +77,14 @@ impl Shim {
     }
 
     pub(super) fn signal(&mut self, signal: i32) {
-        match (self.state, Signal::try_from(signal)) {
-            (_, Ok(Signal::SIGKILL)) => self.stop = Some(Instant::now()),
-            (State::Running { init }, Ok(signal)) => drop(kill(init, signal)),
-            (State::Making | State::Created { .. }, Ok(_)) => self.pending_signal = Some(signal),
-            (_, Err(_)) => {}
+        match self.state {
+            _ if signal == libc::SIGKILL => self.stop = Some(Instant::now()),
+            State::Running { init } if self.status.is_none() && signals::is_kept_from(init, signal) => {
+                self.carried_out = Some(signal);
+                self.kill_all();
+            }
+            State::Running { init } => drop(sys::send_signal(init, signal)),
+            State::Making | State::Created { .. } => self.pending_signal = Some(signal),
         }
     }
 
@@ -107,9 +130,12 @@ impl Shim {
             State::Making => None,
         };
         match status {
-            WaitStatus::Exited(pid, code) if Some(pid) == init => Some(Outcome::exited(code)),
+            WaitStatus::Exited(pid, code) if Some(pid) == init => {
+                Some(self.told_by_init().unwrap_or_else(|| Outcome::exited(code)))
+            }
             WaitStatus::Signaled(pid, signal, _) if Some(pid) == init => {
-                Some(Outcome::signalled(signal as i32))
+                let signal = self.carried_out.unwrap_or(signal as i32);
+                Some(Outcome::signalled(signal))
             }
             WaitStatus::Exited(pid, code) if pid == builder && code != 0 => {
                 Some(failed("the container could not be made".to_owned()))
@@ -119,6 +145,18 @@ impl Shim {
             }
             _ => None,
         }
+    }
+
+    /// How the app ended, if an init was there to see it. Nothing else inside can write to that pipe: but if something did,
+    /// it would only tell of its own container.
+    fn told_by_init(&self) -> Option<Outcome> {
+        let mut status = [0; size_of::<i32>()];
+        self.status.as_ref()?.read_exact(&mut status).ok()?;
+        let status = i32::from_ne_bytes(status);
+        if libc::WIFEXITED(status) {
+            return Some(Outcome::exited(libc::WEXITSTATUS(status)));
+        }
+        libc::WIFSIGNALED(status).then(|| Outcome::signalled(libc::WTERMSIG(status)))
     }
 
     /// Records the start of the app, from which its usage is measured.
@@ -151,12 +189,10 @@ impl Shim {
         if self.drained && matches!(outcome.reason, ExitReason::Exit | ExitReason::Signal) {
             return Outcome { reason: ExitReason::Drained, ..outcome };
         }
-        let killed =
-            outcome.signal == Some(Signal::SIGKILL as i32) || outcome.code.is_some_and(|code| code != 0);
-        if killed && self.cgroup.oom_kills() > 0 && self.stop.is_none() {
-            return Outcome { reason: ExitReason::Oom, ..outcome };
+        if self.stop.is_some() || self.cgroup.oom_kills() == 0 {
+            return outcome;
         }
-        outcome
+        with_memory_kills(outcome)
     }
 
     /// Removes everything of the container except its disk, records its end if it was an instance, and then reports it
@@ -181,5 +217,22 @@ impl Shim {
         self.agents.send(&ShimEvent::Exited { outcome, metered });
         results.into_iter().collect::<io::Result<()>>()?;
         Ok(Remains { _agents: self.agents, directory: self.directory, has_disk: self.has_disk, has_record })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_app_that_was_killed_itself_is_out_of_memory() {
+        let reason = |outcome| with_memory_kills(outcome).reason;
+        assert_eq!(reason(Outcome::signalled(9)), ExitReason::Oom);
+        assert_eq!(reason(Outcome::exited(137)), ExitReason::Oom);
+        assert_eq!(reason(Outcome::exited(0)), ExitReason::Exit);
+        assert_eq!(reason(Outcome::signalled(11)), ExitReason::Signal);
+        let seven = with_memory_kills(Outcome::exited(7));
+        assert_eq!((seven.reason, seven.code), (ExitReason::Exit, Some(7)));
+        assert!(seven.message.unwrap().contains("memory"));
     }
 }
