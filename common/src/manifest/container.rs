@@ -14,7 +14,7 @@ use super::{ClassManifest, DeclaredImage, trigger};
 use crate::ids::ClassName;
 use crate::spec::{Capability, MAX_REQUIRED_PORTS, Resources, StartBoost, WAKE_GRACE, path_fault};
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "class_name",
     "image",
     "instance_type",

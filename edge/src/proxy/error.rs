@@ -236,10 +236,13 @@ pub(crate) enum Told {
 
 fn refused_for_strangers(refused: &Refused) -> Option<String> {
     Some(match refused {
-        Refused::StartRate { .. } | Refused::CrashLoop { .. } | Refused::Overloaded => return None,
-        Refused::Ended | Refused::StartTimeout | Refused::PortTimeout { .. } | Refused::Stopping => {
-            return None;
-        }
+        Refused::StartRate { .. }
+        | Refused::CrashLoop { .. }
+        | Refused::Overloaded
+        | Refused::Ended
+        | Refused::StartTimeout
+        | Refused::PortTimeout { .. }
+        | Refused::Stopping { .. } => return None,
         Refused::NoNode
         | Refused::NoCapacity { .. }
         | Refused::ClassLimit { .. }
