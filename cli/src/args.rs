@@ -2,6 +2,8 @@
 
 mod admin;
 mod app;
+mod certs;
+mod containers;
 mod deploy;
 mod dev;
 mod images;
@@ -15,12 +17,13 @@ pub(crate) mod usage;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use berth_api::containers::{ContainerState, SIGNALS};
 use berth_common::ids::Version;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::admin::AdminArgs;
 pub(crate) use self::app::{AnyApp, OneApp};
+pub(crate) use self::certs::{Certs, RoleArg};
+pub(crate) use self::containers::{Containers, ListContainers, OneContainer, StopContainer};
 pub(crate) use self::deploy::Deploy;
 pub(crate) use self::dev::{Dev, DevCommand, DevDirs, DevDown};
 pub(crate) use self::images::{Build, Images, Registries};
@@ -396,94 +399,6 @@ pub(crate) struct Check {
     pub(crate) file: PathBuf,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Containers {
-    /// List the objects of all apps with their state, node and instance
-    List(ListContainers),
-    /// Show one object
-    Info(OneContainer),
-    /// Start an object's container and wait until it answers
-    ///
-    /// Starts also what requests do not start (manual_start). Environment, entrypoint and internet access given here hold for
-    /// this one container; it must not run already then.
-    Start(StartContainer),
-    /// End a container with a signal, and SIGKILL after a while
-    Stop(StopContainer),
-    /// End a container with SIGKILL, now
-    #[command(after_help = EXIT_CODES)]
-    Destroy {
-        #[command(flatten)]
-        one: OneContainer,
-        /// Only shows what would be done
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Send a container a signal, and no more
-    Signal(SignalContainer),
-    /// Count as activity: the container sleeps no earlier than sleep_after from now
-    Renew(OneContainer),
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct OneContainer {
-    /// The object: APP/CLASS/NAME, or its ID or the first digits of it, as `berth containers list` shows it
-    pub(crate) object: String,
-    #[command(flatten)]
-    pub(crate) show: Show,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct StopContainer {
-    #[command(flatten)]
-    pub(crate) one: OneContainer,
-    /// The signal, by name or number [default: SIGTERM]
-    #[arg(long, value_name = "SIGNAL", value_parser = signal)]
-    pub(crate) signal: Option<i32>,
-    /// How long after it SIGKILL follows, such as 30s [default: the class's stop_grace]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub(crate) grace: Option<std::time::Duration>,
-    /// Only shows what would be done
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct ListContainers {
-    #[command(flatten)]
-    pub(crate) app: AnyApp,
-    /// Only those in this state: stopped, running, healthy, stopping or stopped_with_code
-    #[arg(long, value_parser = ContainerState::ALL.map(ContainerState::name))]
-    pub(crate) state: Option<String>,
-    #[command(flatten)]
-    pub(crate) show: Show,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct SignalContainer {
-    #[command(flatten)]
-    pub(crate) one: OneContainer,
-    /// The signal, by name or number
-    #[arg(value_name = "SIGNAL", value_parser = signal)]
-    pub(crate) signal: i32,
-}
-
-/// A signal by its number, or its name with or without `SIG`.
-fn signal(text: &str) -> Result<i32, String> {
-    if let Ok(number) = text.parse() {
-        return if SIGNALS.contains(&number) { Ok(number) } else { Err("expected 1 to 64".to_owned()) };
-    }
-    let name = text.to_ascii_uppercase();
-    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
-    let known: Result<nix::sys::signal::Signal, _> = name.parse();
-    known
-        .map(|signal| signal as i32)
-        .map_err(|_| "expected a signal such as SIGINT, or its number".to_owned())
-}
-
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Show {
@@ -524,63 +439,6 @@ fn variable(text: &str) -> Result<String, &'static str> {
     }
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Certs {
-    /// Make a new certificate authority: ca.pem and ca.key. Never overwrites one
-    #[command(after_help = EXIT_CODES)]
-    Init {
-        /// The directory to keep it in
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-    },
-    /// Issue a certificate to an edge or a node's agent: ROLE-NAME.pem and ROLE-NAME.key. Never overwrites one
-    #[command(after_help = EXIT_CODES)]
-    Issue {
-        /// What it is for
-        role: RoleArg,
-        /// The edge's or the node's name
-        name: String,
-        /// The directory of the certificate authority
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-        /// How many days it holds
-        #[arg(long, value_name = "N", default_value_t = 365)]
-        days: u32,
-    },
-    /// Replace a certificate by one for the same key that holds from now on. Copy it to its daemon, then send that SIGHUP
-    #[command(after_help = EXIT_CODES)]
-    Renew {
-        /// What it is for
-        role: RoleArg,
-        /// The edge's or the node's name
-        name: String,
-        /// The directory of the certificate authority
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-        /// How many days it holds
-        #[arg(long, value_name = "N", default_value_t = 365)]
-        days: u32,
-    },
-    /// Show whose certificates are in a directory and until when they hold
-    #[command(after_help = EXIT_CODES)]
-    Show {
-        /// The directory of the certificate authority, or /etc/berth of a daemon
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum RoleArg {
-    /// Takes requests and owns objects
-    Edge,
-    /// Runs containers on a node
-    Agent,
-}
-
 /// Arguments of `berth completions`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Completions {
@@ -602,12 +460,6 @@ mod tests {
         let parse = |nodes: &str| Args::try_parse_from(["berth", "dev", "--nodes", nodes]);
         assert!(parse("1").is_ok() && parse("32").is_ok());
         assert!(parse("0").is_err() && parse("33").is_err());
-    }
-
-    #[test]
-    fn signals_have_names_and_numbers() {
-        assert_eq!((signal("SIGINT"), signal("int"), signal("2")), (Ok(2), Ok(2), Ok(2)));
-        assert!(signal("SIGNOTHING").is_err() && signal("0").is_err() && signal("65").is_err());
     }
 
     #[test]

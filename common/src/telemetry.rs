@@ -59,14 +59,16 @@ fn from_environment() -> (EnvFilter, Option<String>) {
 /// A bare word that is no level would be taken for the name of a module, and nothing else would be logged: a mistyped
 /// level is refused instead.
 fn parse(text: &str) -> Result<EnvFilter, String> {
-    let bare = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_');
-    let wrong = text.split(',').map(str::trim).filter(bare).find(|word| word.parse::<LevelFilter>().is_err());
+    let bare = |part: &&&str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let wrong = parts.iter().filter(bare).find(|word| word.parse::<LevelFilter>().is_err());
     if let Some(word) = wrong {
         return Err(format!(
             "{word:?} is no level; expected off, error, warn, info, debug or trace, or MODULE=LEVEL, with commas between"
         ));
     }
-    EnvFilter::try_new(if text.trim().is_empty() { DEFAULT } else { text }).map_err(|error| error.to_string())
+    let text = parts.join(",");
+    EnvFilter::try_new(if text.is_empty() { DEFAULT } else { &text }).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ fn files_of_the_image_belong_to_root_can_be_written_and_given_away() -> Outcome 
         cluster.deploy(&app()).await?;
         let client = cluster.client();
         for name in ["a", "b"] {
-            let program = look(&client, name, "link?/proc/1/exe").await?;
+            let program = look(&client, name, "link?/proc/self/exe").await?;
             let program = program.strip_prefix("ok ").context("no program")?;
             let steps = [
                 (format!("owner?{program}"), "ok 0 0"),

@@ -226,7 +226,7 @@ fn d1_objects_are_named_by_host_header_cookie_and_query() -> Outcome {
         for (line, headers, expected) in [
             ("GET /me/x", "host: x\r\n", 400),
             ("GET /me/x", "host: x\r\nx-user: ann\r\nx-user: bob\r\n", 400),
-            ("POST /me/x", "host: x\r\nx-user: ann\r\ncontent-length: 0\r\n", 404),
+            ("POST /me/x", "host: x\r\nx-user: ann\r\ncontent-length: 0\r\n", 405),
             ("GET /instance", "host: example.com\r\n", 404),
         ] {
             let (status, answer) = raw(cluster, line, headers).await?;
