@@ -17,6 +17,7 @@
 //! * Killed while the copy is put back: putting back is completed at the next opening.
 //! * No disk space for the copy: a warning, and the store is opened without one.
 //! * The mark is missing or damaged: nothing is compared.
+//! * Several processes open it at once: one at a time, and none puts back what another has opened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -69,6 +70,19 @@ fn checksum(number: &[u8]) -> [u8; SUM_BYTES] {
     let mut sum = [0; SUM_BYTES];
     sum.copy_from_slice(&digest[..SUM_BYTES]);
     sum
+}
+
+/// The right to open a store, of one at a time: what another opens meanwhile would be copied, and put back, while it is
+/// written to. Once it is open, the database's own lock keeps others away.
+pub(super) struct Opening(#[expect(dead_code, reason = "held")] Option<Flock<File>>);
+
+impl Opening {
+    /// A store that is not there yet needs none: there is nothing to put back.
+    pub(super) fn begin(directory: &Path) -> Result<Self, StoreError> {
+        let Ok(directory_file) = File::open(directory) else { return Ok(Self(None)) };
+        let lock = Flock::lock(directory_file, FlockArg::LockExclusiveNonblock);
+        lock.map(|lock| Self(Some(lock))).map_err(|_| StoreError::InUse(directory.to_owned()))
+    }
 }
 
 /// A copy of a store that is about to be opened.

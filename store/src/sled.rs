@@ -28,7 +28,7 @@ use self::change::{Trees, kv_key, secret_key};
 use self::fault::{cannot_open, damaged};
 use self::writer::{Job, Writer};
 use super::durable::sync_with_name;
-use super::guard::{Backup, Mark};
+use super::guard::{Backup, Mark, Opening};
 use super::value::{self, piece_key};
 use super::{Done, Store, StoreError, Vitals, Write};
 use crate::AppHistory;
@@ -91,12 +91,14 @@ impl SledStore {
     }
 
     fn try_open(directory: &Path) -> Result<Self, StoreError> {
+        let _opening = Opening::begin(directory)?;
         let backup = Backup::create(directory, DATABASE_FILE)?;
         // sled reports some damage by a panic.
         let opened = std::panic::catch_unwind(|| Self::open_as_it_is(directory));
         let opened = opened.unwrap_or_else(|_| Err(damaged(directory, "it made the database panic")));
         let settled = match (&opened, backup) {
-            (Ok(_), Some(backup)) => backup.discard(),
+            // Another has it open, and may have changed it since it was copied: it is not ours to put back.
+            (Ok(_) | Err(StoreError::InUse(_)), Some(backup)) => backup.discard(),
             (Err(_), Some(backup)) => backup.put_back(),
             (_, None) => Ok(()),
         };

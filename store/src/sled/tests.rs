@@ -1,6 +1,7 @@
 //! Tests of the contents of a store after it was closed, killed, copied or damaged.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use berth_common::ids::{Generation, InstanceId, ObjectKey};
 use berth_engine::RecordState;
@@ -185,6 +186,39 @@ fn a_store_that_is_just_being_closed_is_waited_for() {
     // The opener may see it locked, or free: both must do.
     drop(held);
     opener.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_store_that_another_is_opening_is_in_use() {
+    let directory = TempDir::new().unwrap();
+    drop(SledStore::open(directory.path()).unwrap());
+    let opening = Opening::begin(directory.path()).unwrap();
+    assert!(matches!(SledStore::try_open(directory.path()), Err(StoreError::InUse(_))));
+    drop(opening);
+    SledStore::open(directory.path()).unwrap();
+}
+
+#[test]
+fn of_many_that_open_a_store_at_once_none_moves_what_another_has_open() {
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("store");
+    let store = SledStore::open(&directory).unwrap();
+    persist(&store, record("x", 1, true));
+    drop(store);
+    let opener = || {
+        for _ in 0..10 {
+            match SledStore::try_open(&directory) {
+                Ok(_) | Err(StoreError::InUse(_)) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    let inode = || fs::metadata(directory.join(DATABASE_FILE)).unwrap().ino();
+    let before = inode();
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(opener))));
+    assert_eq!(inode(), before);
+    let left: Vec<_> = fs::read_dir(parent.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["store"]);
 }
 
 #[test]
