@@ -16,6 +16,10 @@ pub(crate) const CALLBACK: HeaderName = HeaderName::from_static("berth-callback"
 pub(crate) const SCHEDULED_MS: HeaderName = HeaderName::from_static("berth-scheduled-ms");
 pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("berth-attempt");
 
+/// Most header fields of a message, in either direction: as many as common servers take, and few enough that the room for
+/// them, which is made before they are counted, is that of a head.
+pub(crate) const MAX_FIELDS: usize = 1000;
+
 /// Hop-by-hop headers. `trailer` stays: it announces the trailers of a chunked body, which pass through.
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,

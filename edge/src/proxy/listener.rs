@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Proxy;
 use super::body::{BoxError, ResponseBody};
 use super::socket::ClientSocket;
+use crate::http::headers::MAX_FIELDS;
 
 /// Most connections of clients for each shard.
 const CONNECTIONS_PER_SHARD: usize = 8192;
@@ -43,9 +44,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const BACKLOG: i32 = 1024;
 /// Largest head of a request, and largest read buffer, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Most header fields of a message, in either direction: as many as common servers take, and few enough that the room for
-/// them, which is made before they are counted, is that of a head.
-pub(super) const MAX_FIELDS: usize = 1000;
 
 /// Binds a shard's socket. Several shards share one address; the kernel spreads connections over them.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {

@@ -15,8 +15,8 @@ use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::client_body::ClientBody;
-use super::listener::MAX_FIELDS;
 use super::upload::Upload;
+use crate::http::headers::MAX_FIELDS;
 use crate::shard::tunnel::TunnelStream;
 
 /// Largest read buffer, and so the largest head of a response, in bytes.
