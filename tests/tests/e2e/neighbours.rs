@@ -92,6 +92,16 @@ fn downloads_that_clients_do_not_read_hurt_nobody_else() -> Outcome {
     })
 }
 
+/// The first answer to an upload that the app had taken: of more connections than fit its backlog, some are answered 502 sooner.
+async fn first_cut(uploads: &mut Uploads) -> Result<String> {
+    loop {
+        let answer = uploads.next_answer().await?;
+        if !answer.starts_with("HTTP/1.1 502") {
+            return Ok(answer);
+        }
+    }
+}
+
 #[test]
 fn uploads_beyond_the_share_of_unread_bytes_are_answered_503() -> Outcome {
     scenario(Setup { log: "info", ..Setup::nodes(1) }, async |cluster| {
@@ -100,7 +110,7 @@ fn uploads_beyond_the_share_of_unread_bytes_are_answered_503() -> Outcome {
         let client = cluster.client();
         let burning = tokio::spawn(async move { client.get("/greedy/1/burn/60000").await });
         let mut uploads = Uploads::begin(cluster.address(), "/greedy/1/sink", 150).await?;
-        let answer = tokio::time::timeout(CUT_TIMEOUT, uploads.next_answer()).await??;
+        let answer = tokio::time::timeout(CUT_TIMEOUT, first_cut(&mut uploads)).await??;
         ensure!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "answered {answer}");
         ensure!(answer.contains("does not read"), "answered {answer}");
         requests_of_another(cluster.client(), "/other/1/status/200", SOON).await?;
