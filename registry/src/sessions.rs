@@ -74,11 +74,19 @@ struct Note {
     boot: String,
 }
 
+/// The boot id of the machine, from the service manager or the kernel, which an edge under systemd does not see. Without
+/// either it is one that no other run has: uploads then begin anew.
+fn boot_id() -> String {
+    let told = std::env::var("BERTH_BOOT_ID").ok().filter(|id| !id.is_empty());
+    let known = told.or_else(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok());
+    let id = known.unwrap_or_else(|| format!("{}-{:?}", std::process::id(), std::time::SystemTime::now()));
+    id.trim().replace('-', "")
+}
+
 impl Sessions {
     /// Those that an earlier edge left, to be gone on with. What cannot be is removed.
     pub fn open(content: &Content, now: Instant) -> io::Result<Self> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-        let sessions = Self { content: content.clone(), boot, open: Mutex::default() };
+        let sessions = Self { content: content.clone(), boot: boot_id(), open: Mutex::default() };
         for name in content.uploads_named(PREFIX)? {
             let Some(id) = name.strip_prefix(PREFIX).filter(|name| !name.ends_with(NOTE)) else { continue };
             match sessions.left(id).ok().flatten() {
