@@ -6,7 +6,8 @@ source "$PAYLOAD/tests/vm/checks/lib.sh"
 
 check_disk() {
   local said
-  berth nodes | grep -q "project quota" || die "the node does not limit disks by project quota: $(berth nodes)"
+  berth nodes --json | jq -e '[.. | objects | select(.limit? == "project_quota")] | length == 1' >/dev/null ||
+    die "the node does not limit disks by project quota: $(berth nodes --json)"
   said=$(curl --silent --max-time 120 "$EDGE/container/disk/fill/300000000")
   [[ $said == *"No space left"* || $said == *"quota"* ]] || die "300 MB fit on a disk of 200 MB: $said"
   note "disk: $said"
