@@ -227,7 +227,7 @@ impl StartOrder {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct StopOrder {
-    /// The number of the signal; SIGTERM (15) by default.
+    /// The number of the signal; SIGTERM (15) by default. In place of SIGTERM the app gets the image's STOPSIGNAL, if it has one.
     #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 64))]
     pub signal: Option<i32>,
     /// Time from the signal to SIGKILL, in milliseconds; `stop_grace` of the class by default.

@@ -22,7 +22,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::admin::AdminArgs;
 pub(crate) use self::app::{AnyApp, OneApp};
-pub(crate) use self::certs::{Certs, RoleArg};
+pub(crate) use self::certs::{Certs, NewCertificate, RoleArg};
 pub(crate) use self::containers::{Containers, ListContainers, OneContainer, StopContainer};
 pub(crate) use self::deploy::Deploy;
 pub(crate) use self::dev::{Dev, DevCommand, DevDirs, DevDown};
@@ -222,13 +222,14 @@ pub(crate) enum Apps {
     List(Show),
     /// End an app: nothing is routed to it any more, its containers are stopped, its versions are lost
     ///
-    /// Asks first. Its secrets, and the values, schedules and rows of its objects stay, unless --purge removes them too: also
-    /// those of an app that was deleted before. The numbers of its versions are not used again.
+    /// Asks first. Its schedules, and events that were not delivered yet, go with it. Its secrets, and its objects with their
+    /// values stay, unless --purge removes them too: also those of an app that was deleted before. The numbers of its versions are
+    /// not used again.
     #[command(after_help = EXIT_CODES)]
     Delete {
         #[command(flatten)]
         app: OneApp,
-        /// Also remove its secrets, and its objects with their values and schedules, once their containers have ended
+        /// Also remove its secrets, and its objects with their values, once their containers have ended
         #[arg(long)]
         purge: bool,
         /// Do not ask

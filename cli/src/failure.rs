@@ -18,7 +18,7 @@ pub(crate) struct BadInput(pub(crate) String);
 /// An error that was reported already, by a program that was called.
 #[derive(Debug, thiserror::Error)]
 #[error("it was reported")]
-pub(crate) struct Told;
+pub(crate) struct AlreadyReported;
 
 /// An error of the input, with all its causes in one line.
 pub(crate) fn bad_input(error: impl Into<Error>) -> Error {
@@ -31,7 +31,7 @@ pub(crate) fn exit_code(outcome: Result<(), Error>) -> ExitCode {
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
     }
-    if error.is::<Told>() {
+    if error.is::<AlreadyReported>() {
         return ExitCode::from(FAILED);
     }
     match error.downcast_ref::<BadInput>() {

@@ -88,7 +88,7 @@ pub(crate) fn id(id: impl Display, wide: bool) -> String {
     if wide { text } else { text.chars().take(SHORT_ID).collect() }
 }
 
-/// Digits of a short id: among a million objects one in a hundred million pairs shares so many.
+/// Digits of a short id: so many are shared by any two of a million objects once in five hundred such edges.
 const SHORT_ID: usize = 12;
 /// Parts of a duration that are shown: minutes and seconds, hours and minutes, days and hours.
 const PARTS: usize = 2;

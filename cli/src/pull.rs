@@ -74,11 +74,12 @@ async fn known(reference: &Reference) -> Option<Credentials> {
 
 /// How often a transfer is taken up again whose edge went away, and the wait before each: longer in all than the restart
 /// of an edge takes.
-const PAUSES: [Duration; 4] = [
+const PAUSES: [Duration; 5] = [
     Duration::from_millis(500),
     Duration::from_millis(1500),
     Duration::from_millis(3000),
     Duration::from_millis(5000),
+    Duration::from_millis(10_000),
 ];
 
 /// Has the edge do it. If the edge goes away in the middle, the same is ordered again: it goes on with what has arrived.

@@ -29,11 +29,13 @@ const CONNECTIONS: usize = 4;
 const CHUNK_BYTES: usize = 8 << 20;
 /// How many times in a row a connection may be cut without progress at the edge, and the wait after each: longer in all
 /// than the restart of an edge takes.
-const PAUSES: [Duration; 4] = [
+const PAUSES: [Duration; 6] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
     Duration::from_millis(1500),
     Duration::from_millis(2000),
+    Duration::from_millis(5000),
+    Duration::from_millis(10_000),
 ];
 
 /// How long the other requests may take to end once one has failed. Those that do not are cut off.

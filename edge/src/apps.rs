@@ -20,7 +20,7 @@ use berth_common::spec::{
 };
 use berth_registry::images::{ImageError, Images};
 use berth_store::{self as store, AppHistory, Store, StoreError, Write};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::metrics::Metrics;
 use crate::prepared::{PreparedClass, wanted};
@@ -110,6 +110,9 @@ pub(crate) struct Dependencies {
     pub(crate) assets: PathBuf,
 }
 
+/// No app is deployed as long as this is held.
+pub(crate) struct Removed<'a>(#[expect(dead_code, reason = "held")] MutexGuard<'a, ()>);
+
 type Histories = BTreeMap<AppName, Arc<AppHistory>>;
 
 /// The deployed apps.
@@ -121,7 +124,7 @@ pub(crate) struct Apps {
     images: Arc<Images>,
     /// The directory of static files.
     assets: PathBuf,
-    /// Held for a whole change, until it is durable and routed, so that there is one at a time. Nothing else takes it.
+    /// Held for a whole change, until it is durable and routed, so that there is one at a time.
     changing: Mutex<()>,
     /// The current state. The lock is held only to read or replace it.
     current: std::sync::RwLock<Arc<Histories>>,
@@ -253,6 +256,12 @@ impl Apps {
         // Its objects may have added some until now.
         leftovers::remove(&self.store, app).await?;
         Ok(true)
+    }
+
+    /// Keeps all apps as they are for as long as the result is held, if this one is not deployed.
+    pub(crate) async fn while_removed(&self, app: &AppName) -> Option<Removed<'_>> {
+        let changing = self.changing.lock().await;
+        self.get(app).is_none().then_some(Removed(changing))
     }
 
     /// Stores an app's history durably, and then routes by it.

@@ -225,6 +225,14 @@ struct ShardInputs {
     records: Vec<Record>,
 }
 
+/// What each shard takes its work from, with the objects that it begins with, and the ways to it.
+fn shard_inputs(records: Vec<Vec<Record>>) -> (Shards<Proxy>, Vec<ShardInputs>, Vec<Mailbox>) {
+    let (shards, queues) = Shards::new(records.len());
+    let inputs: Vec<ShardInputs> = queues.into_iter().zip(records).map(ShardInputs::new).collect();
+    let mailboxes = inputs.iter().map(|inputs| inputs.mailbox.clone()).collect();
+    (shards, inputs, mailboxes)
+}
+
 impl Edge {
     fn start(
         config: Arc<Config>,
@@ -242,10 +250,7 @@ impl Edge {
         let metrics = Metrics::new(count);
         let apps = load_apps(&store, &router, &metrics, &images, &directories)?;
         let nodes = Arc::new(Nodes::new(&config.nodes));
-        let records = recover(&*store, &nodes, count)?;
-        let (shards, queues) = Shards::new(count);
-        let ends: Vec<ShardInputs> = queues.into_iter().zip(records).map(ShardInputs::new).collect();
-        let mailboxes: Vec<Mailbox> = ends.iter().map(|ends| ends.mailbox.clone()).collect();
+        let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
         let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
         let connections = ListenerConnections::new(count, &trust);
         let shared = Shared {

@@ -107,10 +107,10 @@ mod tests {
         fs::set_permissions(at("kept"), fs::Permissions::from_mode(0o700)).unwrap();
         let volumes = ["/data/x", "/kept"].map(PathBuf::from);
         let user = me(image.path());
-        let wanted = Wanted { cwd: Path::new("/work/deep"), volumes: &volumes, user: &user };
+        let wanted = Wanted { cwd: Path::new("/srv/deep"), volumes: &volumes, user: &user };
         complete(image.path(), &wanted).unwrap();
         complete(image.path(), &wanted).unwrap();
-        assert!(at("var/x").is_dir() && at("work/deep").is_dir());
+        assert!(at("var/x").is_dir() && at("srv/deep").is_dir());
         assert_eq!(fs::metadata(at("kept")).unwrap().mode() & 0o777, 0o700);
     }
 

@@ -58,8 +58,8 @@ const BATCHES: &[u8] = b"batches";
 /// The key of the format; a store without one has format 1.
 const FORMAT_KEY: &[u8] = b"format";
 /// The format that is written: 2 added versions of apps, and tokens; 3 hooks, schedules, secrets and usage; 4 tags and
-/// manifests of images. Older ones are read.
-pub(super) const FORMAT: u32 = 4;
+/// manifests of images; 5 orders to end an instance, and the last versions of removed apps. Older ones are read.
+pub(super) const FORMAT: u32 = 5;
 
 /// A store in a directory.
 pub struct SledStore {

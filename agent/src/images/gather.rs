@@ -56,7 +56,7 @@ struct Layer {
 }
 
 /// What a layer is unpacked to.
-struct Place<'a> {
+struct LayerTarget<'a> {
     name: &'a LayerName,
     /// The layers that it is unpacked onto.
     below: &'a [PathBuf],
@@ -287,7 +287,7 @@ impl Images {
         if self.is_full() {
             self.make_room(self.marks.low).await;
         }
-        let target = Place { name, below, turn: &turn };
+        let target = LayerTarget { name, below, turn: &turn };
         let result = self.attempt(layer, &target, done).await;
         // What the attempt had unpacked is gone by now: the disk need not be full any more.
         let full = result.as_ref().is_err_and(|failure| failure.full || self.is_full());
@@ -298,9 +298,14 @@ impl Images {
     }
 
     /// One attempt. If it fails, only the fetched bytes stay on disk.
-    async fn attempt(&self, layer: &Layer, place: &Place<'_>, done: &Cell<u64>) -> Result<Unpacked, Failure> {
-        let partial = self.layers.begin(place.name).await?;
-        let result = self.try_fetch_and_unpack(layer, place, &partial, done).await;
+    async fn attempt(
+        &self,
+        layer: &Layer,
+        target: &LayerTarget<'_>,
+        done: &Cell<u64>,
+    ) -> Result<Unpacked, Failure> {
+        let partial = self.layers.begin(target.name).await?;
+        let result = self.try_fetch_and_unpack(layer, target, &partial, done).await;
         if result.is_err() {
             self.layers.give_up(&partial).await;
         }
@@ -310,7 +315,7 @@ impl Images {
     async fn try_fetch_and_unpack(
         &self,
         layer: &Layer,
-        place: &Place<'_>,
+        target: &LayerTarget<'_>,
         partial: &Path,
         done: &Cell<u64>,
     ) -> Result<Unpacked, Failure> {
@@ -322,7 +327,7 @@ impl Images {
             digest: blob.digest,
             length: blob.size,
             diff: *diff,
-            parents: place.below,
+            parents: target.below,
         };
         let mut unpacker = Unpacker::start(&job)?;
         let transfer = Transfer { sources: &self.sources, blob, fetched: &self.counts.fetched_bytes, done };
@@ -343,10 +348,10 @@ impl Images {
                 return Err(Failure::permanent(format!("layer {}: {failure}", blob.digest)));
             }
         };
-        let unpacked = self.layers.keep(partial, place.name, summary)?;
+        let unpacked = self.layers.keep(partial, target.name, summary)?;
         self.counts.layers.count();
         // The compressed bytes are needed again if it has to be unpacked onto its parents, or by those who wait.
-        if place.below.is_empty() && unpacked.summary.needs_parents || place.turn.is_awaited() {
+        if target.below.is_empty() && unpacked.summary.needs_parents || target.turn.is_awaited() {
             return Ok(unpacked);
         }
         spool.remove()?;

@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-type Places = Rc<RefCell<HashMap<String, Place>>>;
+type SpoolFiles = Rc<RefCell<HashMap<String, SpoolFile>>>;
 
 /// Who uses which file.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    places: Places,
+    files: SpoolFiles,
 }
 
 #[derive(Debug)]
-struct Place {
+struct SpoolFile {
     /// How many have the turn or wait for it.
     users: usize,
     turn: Arc<Semaphore>,
@@ -35,7 +35,7 @@ pub(super) struct Turn {
 /// One that has the turn or waits for it.
 #[derive(Debug)]
 struct User {
-    places: Places,
+    files: SpoolFiles,
     name: String,
 }
 
@@ -43,37 +43,37 @@ impl Turns {
     /// Waits for the turn at the file with this name.
     pub(super) async fn take(&self, name: String) -> Turn {
         let turn = {
-            let mut places = self.places.borrow_mut();
-            let new = || Place { users: 0, turn: Arc::new(Semaphore::new(1)) };
-            let place = places.entry(name.clone()).or_insert_with(new);
-            place.users += 1;
-            Arc::clone(&place.turn)
+            let mut files = self.files.borrow_mut();
+            let new = || SpoolFile { users: 0, turn: Arc::new(Semaphore::new(1)) };
+            let file = files.entry(name.clone()).or_insert_with(new);
+            file.users += 1;
+            Arc::clone(&file.turn)
         };
-        let user = User { places: Rc::clone(&self.places), name };
+        let user = User { files: Rc::clone(&self.files), name };
         // Never closed.
         Turn { user, _permit: turn.acquire_owned().await.ok() }
     }
 
     /// Whether somebody has the turn at this file, or waits for it.
     pub(super) fn are_wanted(&self, name: &str) -> bool {
-        self.places.borrow().contains_key(name)
+        self.files.borrow().contains_key(name)
     }
 }
 
 impl Turn {
     /// Whether others wait for it.
     pub(super) fn is_awaited(&self) -> bool {
-        self.user.places.borrow().get(&self.user.name).is_some_and(|place| place.users > 1)
+        self.user.files.borrow().get(&self.user.name).is_some_and(|file| file.users > 1)
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
-        let mut places = self.places.borrow_mut();
-        if let Some(place) = places.get_mut(&self.name) {
-            place.users -= 1;
-            if place.users == 0 {
-                places.remove(&self.name);
+        let mut files = self.files.borrow_mut();
+        if let Some(file) = files.get_mut(&self.name) {
+            file.users -= 1;
+            if file.users == 0 {
+                files.remove(&self.name);
             }
         }
     }

@@ -34,7 +34,7 @@ pub(crate) struct AdminArgs {
 
 /// Where an edge is.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum EdgeAddress {
     Socket(PathBuf),
     Url(String),
     Usual,
@@ -45,34 +45,34 @@ impl AdminArgs {
     pub(crate) fn edge(&self) -> Result<Admin> {
         // An empty variable is one that is not set.
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        match self.place(variable)? {
-            Place::Socket(socket) => Ok(Admin::at(socket)),
-            Place::Url(url) => {
+        match self.address(variable)? {
+            EdgeAddress::Socket(socket) => Ok(Admin::at(socket)),
+            EdgeAddress::Url(url) => {
                 let authority = self.admin_ca.clone().or_else(|| variable(AUTHORITY).map(PathBuf::from));
                 admin::at_url(&url, authority.as_deref(), self.admin_token_file.as_deref())
             }
-            Place::Usual => admin::at_usual_place(),
+            EdgeAddress::Usual => admin::at_usual_place(),
         }
     }
 
     /// An option wins over every variable, also over those of the other kind.
-    fn place(&self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Place> {
+    fn address(&self, variable: impl Fn(&str) -> Option<OsString>) -> Result<EdgeAddress> {
         if let Some(socket) = &self.admin_socket {
-            return Ok(Place::Socket(socket.clone()));
+            return Ok(EdgeAddress::Socket(socket.clone()));
         }
         if let Some(url) = &self.admin_url {
-            return Ok(Place::Url(url.clone()));
+            return Ok(EdgeAddress::Url(url.clone()));
         }
         match (variable(SOCKET), variable(URL)) {
             (Some(_), Some(_)) => Err(bad_input(anyhow!(
                 "{SOCKET} and {URL} are both set and name two edges: unset one, or give --admin-socket or --admin-url"
             ))),
-            (Some(socket), None) => Ok(Place::Socket(socket.into())),
+            (Some(socket), None) => Ok(EdgeAddress::Socket(socket.into())),
             (None, Some(url)) => url
                 .into_string()
-                .map(Place::Url)
+                .map(EdgeAddress::Url)
                 .map_err(|url| bad_input(anyhow!("{URL}={url:?} is not UTF-8"))),
-            (None, None) => Ok(Place::Usual),
+            (None, None) => Ok(EdgeAddress::Usual),
         }
     }
 }
@@ -81,25 +81,25 @@ impl AdminArgs {
 mod tests {
     use super::*;
 
-    fn place(options: [Option<&str>; 2], variables: [Option<&str>; 2]) -> Option<Place> {
+    fn address(options: [Option<&str>; 2], variables: [Option<&str>; 2]) -> Option<EdgeAddress> {
         let [socket, url] = options.map(|option| option.map(str::to_owned));
         let args =
             AdminArgs { admin_socket: socket.map(PathBuf::from), admin_url: url, ..AdminArgs::default() };
         let variable = |name: &str| variables[usize::from(name == URL)].map(OsString::from);
-        args.place(variable).ok()
+        args.address(variable).ok()
     }
 
     #[test]
     fn options_win_over_every_variable() {
-        let socket = |path: &str| Some(Place::Socket(path.into()));
-        let url = |url: &str| Some(Place::Url(url.to_owned()));
-        assert_eq!(place([None, Some("https://a")], [Some("/s"), None]), url("https://a"));
-        assert_eq!(place([None, Some("https://a")], [Some("/s"), Some("https://b")]), url("https://a"));
-        assert_eq!(place([Some("/a"), None], [None, Some("https://b")]), socket("/a"));
-        assert_eq!(place([Some("/a"), None], [Some("/b"), Some("https://b")]), socket("/a"));
-        assert_eq!(place([None, None], [Some("/s"), None]), socket("/s"));
-        assert_eq!(place([None, None], [None, Some("https://b")]), url("https://b"));
-        assert_eq!(place([None, None], [None, None]), Some(Place::Usual));
-        assert_eq!(place([None, None], [Some("/s"), Some("https://b")]), None);
+        let socket = |path: &str| Some(EdgeAddress::Socket(path.into()));
+        let url = |url: &str| Some(EdgeAddress::Url(url.to_owned()));
+        assert_eq!(address([None, Some("https://a")], [Some("/s"), None]), url("https://a"));
+        assert_eq!(address([None, Some("https://a")], [Some("/s"), Some("https://b")]), url("https://a"));
+        assert_eq!(address([Some("/a"), None], [None, Some("https://b")]), socket("/a"));
+        assert_eq!(address([Some("/a"), None], [Some("/b"), Some("https://b")]), socket("/a"));
+        assert_eq!(address([None, None], [Some("/s"), None]), socket("/s"));
+        assert_eq!(address([None, None], [None, Some("https://b")]), url("https://b"));
+        assert_eq!(address([None, None], [None, None]), Some(EdgeAddress::Usual));
+        assert_eq!(address([None, None], [Some("/s"), Some("https://b")]), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 use super::EXIT_CODES;
 
@@ -16,33 +16,9 @@ pub(crate) enum Certs {
         dir: PathBuf,
     },
     /// Issue a certificate to an edge or a node's agent: ROLE-NAME.pem and ROLE-NAME.key. Never overwrites one
-    #[command(after_help = EXIT_CODES)]
-    Issue {
-        /// What it is for
-        role: RoleArg,
-        /// The edge's or the node's name
-        name: String,
-        /// The directory of the certificate authority
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-        /// How many days it holds
-        #[arg(long, value_name = "N", default_value_t = 365)]
-        days: u32,
-    },
+    Issue(NewCertificate),
     /// Replace a certificate by one for the same key that holds from now on. Copy it to its daemon, then send that SIGHUP
-    #[command(after_help = EXIT_CODES)]
-    Renew {
-        /// What it is for
-        role: RoleArg,
-        /// The edge's or the node's name
-        name: String,
-        /// The directory of the certificate authority
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-        /// How many days it holds
-        #[arg(long, value_name = "N", default_value_t = 365)]
-        days: u32,
-    },
+    Renew(NewCertificate),
     /// Show whose certificates are in a directory and until when they hold
     #[command(after_help = EXIT_CODES)]
     Show {
@@ -53,6 +29,22 @@ pub(crate) enum Certs {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// A certificate that is issued.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct NewCertificate {
+    /// What it is for
+    pub(crate) role: RoleArg,
+    /// The edge's or the node's name
+    pub(crate) name: String,
+    /// The directory of the certificate authority
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// How many days it holds
+    #[arg(long, value_name = "N", default_value_t = 365)]
+    pub(crate) days: u32,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -47,7 +47,7 @@ pub(crate) struct OneContainer {
 pub(crate) struct StopContainer {
     #[command(flatten)]
     pub(crate) one: OneContainer,
-    /// The signal, by name or number [default: SIGTERM]
+    /// The signal, by name or number [default: SIGTERM]. In place of SIGTERM the app gets the image's STOPSIGNAL, if it has one
     #[arg(long, value_name = "SIGNAL", value_parser = signal)]
     pub(crate) signal: Option<i32>,
     /// How long after it SIGKILL follows, such as 30s [default: the class's stop_grace]

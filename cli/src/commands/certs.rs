@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 use berth_certs::{Authority, AuthorityError, Certificate, Lifetime, Role, Validity};
 
-use crate::args::{Certs, RoleArg};
+use crate::args::{Certs, NewCertificate, RoleArg};
 use crate::failure::bad_input;
 use crate::output;
 
@@ -23,14 +23,14 @@ pub(crate) fn run(args: Certs) -> Result<()> {
                 key.display()
             );
         }
-        Certs::Issue { role, name, dir, days } => {
+        Certs::Issue(NewCertificate { role, name, dir, days }) => {
             let validity = Validity::days(days).map_err(classify)?;
             let authority = Authority::open(&dir).map_err(classify)?;
             let issued = authority.issue(role.into(), &name, validity).map_err(classify)?;
             output::line(issued.certificate.display())?;
             output::line(issued.key.display())?;
         }
-        Certs::Renew { role, name, dir, days } => {
+        Certs::Renew(NewCertificate { role, name, dir, days }) => {
             let validity = Validity::days(days).map_err(classify)?;
             let authority = Authority::open(&dir).map_err(classify)?;
             let renewed = authority.renew(role.into(), &name, validity).map_err(classify)?;

@@ -12,16 +12,24 @@ use crate::output;
 
 const HEADINGS: [&str; 7] = ["NODE", "STATE", "INSTANCES", "PREPARED", "VCPUS", "MEMORY", "DISK SLOTS"];
 
+const WIDE_HEADINGS: [&str; 3] = ["ADDRESS", "VERSION", "DISK LIMIT"];
+
 pub(crate) async fn run(args: &Show) -> Result<()> {
     let admin = args.admin.edge()?;
     if args.json {
         return output::json(&admin.get::<serde_json::Value>("/v1/nodes").await?);
     }
     let nodes = admin.nodes().await?.nodes;
-    output::table(&HEADINGS, nodes.iter().map(row).collect())?;
+    if args.wide {
+        let headings: Vec<_> = HEADINGS.into_iter().chain(WIDE_HEADINGS).collect();
+        let rows = nodes.iter().map(|node| [row(node), wide(node)].concat());
+        output::table(&headings, rows.collect())?;
+    } else {
+        output::table(&HEADINGS, nodes.iter().map(row).collect())?;
+    }
     for (node, until) in nodes.iter().filter_map(|node| Some((&node.node, ending(node)?))) {
         output::note!(
-            "The certificate of {node} ends on {until}: renew it with `berth certs renew agent {node}`."
+            "The certificate of {node} ends on {until}: renew it with `berth certs renew agent {node} --dir DIR`."
         );
     }
     Ok(())
@@ -64,6 +72,12 @@ fn row(view: &NodeView) -> Vec<String> {
     ]
 }
 
+fn wide(view: &NodeView) -> Vec<String> {
+    let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let limit = view.disk.as_ref().map(|disk| disk.limit.to_string());
+    vec![view.address.to_string(), known(view.version.clone()), known(limit)]
+}
+
 /// The slots of one size: those that instances have, of all: `2/16x2 GB`. Those of prepared containers count as free.
 fn slots(slots: &SlotRoom) -> String {
     format!("{}/{}x{}", slots.used, slots.count, ByteSize(slots.bytes).display().si())
@@ -96,6 +110,9 @@ mod tests {
         );
         let shown = ["n1", "connected", "3/64", "2", "0.5/1.5", "0.5/1.0 GiB", "3/16x2.0 GB 1 broken"];
         assert_eq!(up, shown);
+        let at = r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,
+            "capacity":null,"disk":{"limit":"loop","in_memory":true}}"#;
+        assert_eq!(wide(&serde_json::from_str(at).unwrap()), ["127.0.0.1:1", "0.1.0", "loop"]);
         assert!(shown.iter().map(|cell| cell.len() + 2).sum::<usize>() <= 80);
         let older = node(
             r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,

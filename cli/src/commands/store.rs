@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::process::Command;
 
 use crate::args::Store;
-use crate::failure::Told;
+use crate::failure::AlreadyReported;
 
 pub(crate) async fn run(command: &Store) -> Result<()> {
     let program = std::env::current_exe().context("the place of this program")?.with_file_name("berth-edge");
@@ -15,7 +15,7 @@ pub(crate) async fn run(command: &Store) -> Result<()> {
         format!("cannot run {}: berth-edge must be beside berth for this", program.display())
     })?;
     // The program has printed the reason, after which there is nothing to say.
-    if status.success() { Ok(()) } else { Err(Told.into()) }
+    if status.success() { Ok(()) } else { Err(AlreadyReported.into()) }
 }
 
 fn arguments(command: &Store) -> Vec<OsString> {

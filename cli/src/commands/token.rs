@@ -68,7 +68,7 @@ async fn revoke(text: &str, dry_run: bool, admin: &AdminArgs) -> Result<()> {
     Ok(output::line(format_args!("revoked {id} ({name})"))?)
 }
 
-/// The token with this name or id. A name that several have, or that is also the beginning of another's id, names none.
+/// The token with this name, or this id or its beginning. A name comes first, and one that several have names none.
 fn find<'a>(tokens: &'a [TokenView], text: &str) -> Result<&'a TokenView> {
     let mut named = tokens.iter().filter(|token| token.name == text || token.id == text);
     match (named.next(), named.count()) {

@@ -125,15 +125,8 @@ fn read_class(
     let has_hooks = section.get("hooks").is_some();
     let callbacks = section.get("callbacks");
     let callbacks = optional(callbacks, |value| trigger::callbacks(report, value, has_hooks));
-    let mut duration = |key, default, bounds: &Bounds| {
-        let value = section.get(key);
-        optional(value, |value| values::duration(report, value, bounds)).map(|found| found.unwrap_or(default))
-    };
-    let sleep_after = duration("sleep_after", SLEEP_AFTER, &SLEEP_AFTER_BOUNDS);
-    let start_timeout = duration("start_timeout", START_TIMEOUT, &TIMEOUT_BOUNDS);
-    let port_timeout = duration("port_timeout", PORT_TIMEOUT, &TIMEOUT_BOUNDS);
-    let stop_grace = duration("stop_grace", STOP_GRACE, &STOP_GRACE_BOUNDS);
-    let wake_grace = duration("wake_grace", WAKE_GRACE, &STOP_GRACE_BOUNDS);
+    let durations = durations(report, section);
+    let durations = durations?;
     Some(ClassManifest {
         name: name?,
         image: image?,
@@ -149,11 +142,11 @@ fn read_class(
         prepared: prepared?.unwrap_or(PREPARED),
         manual_start: manual_start?.unwrap_or(false),
         default_port: default_port?,
-        sleep_after: sleep_after?,
-        start_timeout: start_timeout?,
-        port_timeout: port_timeout?,
-        stop_grace: stop_grace?,
-        wake_grace: wake_grace?,
+        sleep_after: durations.sleep_after,
+        start_timeout: durations.start_timeout,
+        port_timeout: durations.port_timeout,
+        stop_grace: durations.stop_grace,
+        wake_grace: durations.wake_grace,
         enable_internet: enable_internet?.unwrap_or(true),
         capabilities: capabilities?.unwrap_or_default(),
         init: init?.unwrap_or(true),
@@ -161,6 +154,35 @@ fn read_class(
         ping_endpoint: ping_endpoint?,
         hooks: hooks?,
         callbacks: callbacks?.unwrap_or_default(),
+    })
+}
+
+/// How long things of a class may take.
+struct Durations {
+    sleep_after: Duration,
+    start_timeout: Duration,
+    port_timeout: Duration,
+    stop_grace: Duration,
+    wake_grace: Duration,
+}
+
+/// Reads all of them before it returns `None` for any.
+fn durations(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<Durations> {
+    let mut duration = |key, default, bounds: &Bounds| {
+        let value = section.get(key);
+        optional(value, |value| values::duration(report, value, bounds)).map(|found| found.unwrap_or(default))
+    };
+    let sleep_after = duration("sleep_after", SLEEP_AFTER, &SLEEP_AFTER_BOUNDS);
+    let start_timeout = duration("start_timeout", START_TIMEOUT, &TIMEOUT_BOUNDS);
+    let port_timeout = duration("port_timeout", PORT_TIMEOUT, &TIMEOUT_BOUNDS);
+    let stop_grace = duration("stop_grace", STOP_GRACE, &STOP_GRACE_BOUNDS);
+    let wake_grace = duration("wake_grace", WAKE_GRACE, &STOP_GRACE_BOUNDS);
+    Some(Durations {
+        sleep_after: sleep_after?,
+        start_timeout: start_timeout?,
+        port_timeout: port_timeout?,
+        stop_grace: stop_grace?,
+        wake_grace: wake_grace?,
     })
 }
 

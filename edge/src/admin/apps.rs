@@ -161,7 +161,7 @@ impl Admin {
     }
 
     /// Stops the containers of an app that are of another version.
-    async fn end_others(&self, app: &AppName, version: Version) -> Result<usize, Problem> {
+    pub(super) async fn end_others(&self, app: &AppName, version: Version) -> Result<usize, Problem> {
         let mut ended = 0;
         for mailbox in &self.mailboxes {
             for view in mailbox.views().await {

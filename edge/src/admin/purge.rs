@@ -11,13 +11,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_api::apps::{Purge, Purged};
-use berth_common::ids::{AppName, ObjectId};
+use berth_common::ids::{AppName, ObjectId, Version};
 use berth_engine::{Record, RecordState};
 use berth_store::{KvChange, Store, StoreError, Write, commit};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Problem, Wrong};
 use super::read::{self, OptionalBody};
+use crate::apps::Removed;
 
 /// Records that are read at once.
 const PAGE: usize = 1024;
@@ -35,18 +36,21 @@ pub(super) async fn purge(
     OptionalBody(Purge { dry_run }): OptionalBody<Purge>,
 ) -> Result<Json<Purged>, Problem> {
     let app: AppName = read::name("app", &app)?;
-    if admin.apps.get(&app).is_some() && !dry_run {
-        let detail = format!("the app `{app}` is deployed: delete it first");
-        return Err(Problem::new(StatusCode::CONFLICT, "the app is deployed", detail));
-    }
     let mut purged = Purged::default();
+    if !dry_run {
+        let _removed = admin.removed(&app).await?;
+        // Those that a deletion which was cut off has not stopped.
+        admin.end_others(&app, Version::default()).await?;
+    }
     for (_, name) in admin.store.secret_names(Some(&app))? {
         purged.secrets += 1;
         if !dry_run {
+            let _removed = admin.removed(&app).await?;
             admin.secrets.delete(app.clone(), name).await?;
         }
     }
     for id in admin.objects_of(&app).await? {
+        let _removed = if dry_run { None } else { Some(admin.removed(&app).await?) };
         admin.purge_object(id, dry_run, &mut purged).await?;
     }
     if !dry_run {
@@ -56,6 +60,14 @@ pub(super) async fn purge(
 }
 
 impl Admin {
+    /// Keeps the app from being deployed while a part of what it has left is removed: what its new objects write is not that.
+    async fn removed(&self, app: &AppName) -> Result<Removed<'_>, Problem> {
+        self.apps.while_removed(app).await.ok_or_else(|| {
+            let detail = format!("the app `{app}` is deployed: delete it first");
+            Problem::new(StatusCode::CONFLICT, "the app is deployed", detail)
+        })
+    }
+
     /// The objects of an app that have records.
     async fn objects_of(&self, app: &AppName) -> Result<Vec<ObjectId>, Problem> {
         let (store, app) = (Arc::clone(&self.store), app.clone());
@@ -72,9 +84,10 @@ impl Admin {
         Ok(read.await.map_err(|error| Problem::internal(&error))??)
     }
 
-    /// Removes one object, unless it has a container or the engine is just concerned with it.
+    /// Removes one object, unless it has a container. One whose containers have failed in a row is removed too, and shown
+    /// until the engine forgets that.
     async fn purge_object(&self, id: ObjectId, dry_run: bool, purged: &mut Purged) -> Result<(), Problem> {
-        let live = self.live(id).await.is_some();
+        let live = self.live(id).await.is_some_and(|view| view.instance.is_some());
         let placed = |record: Record| matches!(record.state, RecordState::Placed { .. });
         if !dry_run && (live || self.store.load(id)?.is_some_and(placed)) {
             purged.ending += 1;

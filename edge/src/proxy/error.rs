@@ -204,9 +204,9 @@ impl ProxyError {
     }
 
     /// The whole response. Strangers get a short reason, and the number under which the log has the rest.
-    pub(crate) fn response(&self, told: &Told) -> Response<ResponseBody> {
-        let text = match (told, self.for_strangers()) {
-            (Told::Short(id), Some(short)) => format!("{short} (error {id:08x})"),
+    pub(crate) fn response(&self, detail: &Detail) -> Response<ResponseBody> {
+        let text = match (detail, self.for_strangers()) {
+            (Detail::Short(id), Some(short)) => format!("{short} (error {id:08x})"),
             _ => shown(&self.to_string()).to_string(),
         };
         let mut response = Response::new(ResponseBody::text(format!("{text}\n")));
@@ -227,9 +227,9 @@ impl ProxyError {
 
 /// How much a response says of an error.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Told {
+pub(crate) enum Detail {
     /// Everything: to whom the edge belongs.
-    All,
+    Full,
     /// What anybody may know, and a number for the rest.
     Short(u32),
 }
@@ -378,7 +378,7 @@ mod tests {
             (504, tunnel(OpenError::TimedOut)),
         ];
         for (status, error) in cases {
-            let response = error.response(&Told::All);
+            let response = error.response(&Detail::Full);
             assert_eq!(response.status().as_u16(), status, "{error}");
             let again = status == 503 || status == 429;
             assert_eq!(response.headers().contains_key(RETRY_AFTER), again, "{error}");
@@ -394,7 +394,7 @@ mod tests {
     #[tokio::test]
     async fn the_reason_is_in_the_response() {
         let refusal = Refusal { code: RefusalCode::Image, message: "image x is not on node n1".to_owned() };
-        let response = ProxyError::from(Refused::StartRefused(refusal)).response(&Told::All);
+        let response = ProxyError::from(Refused::StartRefused(refusal)).response(&Detail::Full);
         assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
         let Ok(body) = response.into_body().collect().await else { panic!("no body") };
         let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
@@ -405,14 +405,14 @@ mod tests {
     async fn texts_of_others_steer_no_terminal() {
         let message = "no file \x1b[2J\r\nerror: \u{202e}x".to_owned();
         let refusal = Refusal { code: RefusalCode::Image, message };
-        let response = ProxyError::from(Refused::StartRefused(refusal)).response(&Told::All);
+        let response = ProxyError::from(Refused::StartRefused(refusal)).response(&Detail::Full);
         let Ok(body) = response.into_body().collect().await else { panic!("no body") };
         let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
         assert!(text.ends_with("\\u{1b}[2J\\r\\nerror: \\u{202e}x\n"), "{text}");
     }
 
-    async fn text(error: impl Into<ProxyError>, told: Told) -> String {
-        let Ok(body) = error.into().response(&told).into_body().collect().await else { panic!("no body") };
+    async fn text(error: impl Into<ProxyError>, detail: Detail) -> String {
+        let Ok(body) = error.into().response(&detail).into_body().collect().await else { panic!("no body") };
         String::from_utf8(body.to_bytes().to_vec()).unwrap()
     }
 
@@ -435,22 +435,22 @@ mod tests {
         ];
         for error in errors {
             let reason = error.to_string();
-            let text = text(error, Told::Short(0xbeef)).await;
+            let text = text(error, Detail::Short(0xbeef)).await;
             assert!(text.ends_with(" (error 0000beef)\n"), "{text}");
             for word in ["secret", "berth", "node", "/", "slot", "`"] {
                 assert!(!text.contains(word), "{reason:?} is told as {text:?}");
             }
         }
-        let exited = text(Refused::StartFailed(Outcome::exited(3)), Told::Short(1)).await;
+        let exited = text(Refused::StartFailed(Outcome::exited(3)), Detail::Short(1)).await;
         assert!(exited.contains("exited with code 3"), "{exited}");
         let crashes = Refused::CrashLoop { failures: 3, retry_ms: 2000 };
-        assert!(text(crashes, Told::Short(1)).await.contains("failed 3 times in a row"));
+        assert!(text(crashes, Detail::Short(1)).await.contains("failed 3 times in a row"));
     }
 
     #[test]
     fn a_wrong_method_is_told_the_right_ones() {
         let error = ProxyError::from(RouteError::Method(vec!["GET".to_owned(), "PUT".to_owned()]));
-        let response = error.response(&Told::All);
+        let response = error.response(&Detail::Full);
         assert_eq!(
             (response.status().as_u16(), &response.headers()[ALLOW]),
             (405, &HeaderValue::from_static("GET, PUT"))

@@ -41,7 +41,7 @@ use tokio::time::Instant;
 use self::body::{InstanceBody, ResponseBody};
 use self::claim::Claim;
 use self::client_body::ClientBody;
-use self::error::{ProxyError, Told};
+use self::error::{Detail, ProxyError};
 use self::interim::Interim;
 use self::lines::Lines;
 use self::pool::Pool;
@@ -111,15 +111,15 @@ impl Proxy {
         let answer = self.route(request, peer, hints, &mut arrival, &mut object).await;
         let response = answer.unwrap_or_else(|error| {
             arrival.refused(error.reason());
-            error.response(&self.tell(path.as_deref(), object, &error))
+            error.response(&self.log_error(path.as_deref(), object, &error))
         });
         arrival.answered(response.status());
         tracing::debug!(path, status = response.status().as_u16(), "request");
         response
     }
 
-    /// Notes an error, and how much of it its client is told.
-    fn tell(&self, path: Option<&str>, object: Option<ObjectId>, error: &ProxyError) -> Told {
+    /// Logs an error, and returns how much of it its client is told.
+    fn log_error(&self, path: Option<&str>, object: Option<ObjectId>, error: &ProxyError) -> Detail {
         let id = fastrand::u32(..);
         let object = object.map(tracing::field::display);
         if error.status().is_server_error() && self.lines.may_write(Instant::now()) {
@@ -127,7 +127,7 @@ impl Proxy {
         } else {
             tracing::debug!(error_id = format!("{id:08x}"), object, path, %error, "request not served");
         }
-        if self.show_errors { Told::All } else { Told::Short(id) }
+        if self.show_errors { Detail::Full } else { Detail::Short(id) }
     }
 
     async fn route(

@@ -92,3 +92,19 @@ fn what_was_installed_is_removed_and_nothing_else() {
     assert!(run(destination.path(), &["uninstall"]).status.success());
     assert_eq!(files(destination.path()), ["usr/share/man/man1/other.1"]);
 }
+
+#[test]
+fn of_what_lies_beside_programs_only_their_own_pages_are_installed() {
+    let (home, destination) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let programs = programs();
+    fs::rename(programs.path(), home.path().join("bin")).unwrap();
+    for name in ["man/man1/berth.1", "man/man1/berth-edge.1", "man/man1/other.1", "keyrings/private.key"] {
+        let path = home.path().join("share").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+    let from = home.path().join("bin").display().to_string();
+    assert!(run(destination.path(), &["install", "--from", &from]).status.success());
+    let shared = files(&destination.path().join("usr/share"));
+    assert_eq!(shared, ["berth/documents", "man/man1/berth-edge.1", "man/man1/berth.1"]);
+}

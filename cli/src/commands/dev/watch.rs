@@ -19,6 +19,8 @@ use crate::app::{App, MANIFEST};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A look may take a fiftieth of the time: with very many files there are fewer.
 const PAUSE_PER_LOOK: u32 = 50;
+/// Looks at files that differ each time, after which they are taken as they are.
+const MOST_LOOKS: u32 = 10;
 /// Most files of one look, so that a directory that was named by mistake (`/`) keeps no CPU busy. What is behind them is not
 /// seen.
 const MAX_FILES: usize = 200_000;
@@ -84,14 +86,22 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     entries
 }
 
-/// Waits until the files have changed, and are not being written any more.
+/// Waits until the files have changed, and are not being written any more. Of some that never rest, such as a log, it does not
+/// wait for that.
 pub(super) async fn changed(directory: &Path, seen: Stamp) {
-    let mut last = None;
+    let (mut last, mut restless) = (None, 0);
     loop {
         let began = Instant::now();
         let now = Stamp::of(directory).await;
-        if now != seen && last == Some(now) {
-            return;
+        if now != seen {
+            if last == Some(now) {
+                return;
+            }
+            restless += 1;
+            if restless == MOST_LOOKS {
+                crate::output::note!("files below {} are changed again and again", directory.display());
+                return;
+            }
         }
         last = Some(now);
         tokio::time::sleep(INTERVAL.max(began.elapsed() * PAUSE_PER_LOOK)).await;
