@@ -2,7 +2,7 @@
 //! issues.
 //!
 //! Files: `ca.pem`, `ca.key`, and for each daemon `ROLE-NAME.pem` and `ROLE-NAME.key`. Nothing is ever overwritten, but a
-//! certificate by one for the same key that holds longer.
+//! certificate by one for the same key.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -161,7 +161,7 @@ fn sync_names(state: &Path) -> io::Result<()> {
 }
 
 struct Edge {
-    /// The thread that brings images to nodes.
+    /// The shards' threads, and that which brings images to nodes.
     shards: Vec<JoinHandle<anyhow::Result<()>>>,
     admin: Admin,
     own: BackgroundWork,
@@ -459,6 +459,7 @@ fn start_shards(
     epoch: Epoch,
 ) -> anyhow::Result<Vec<JoinHandle<anyhow::Result<()>>>> {
     let address = shared.config.listen;
+    sockets.expect_served(ends.len())?;
     let mut threads = Vec::new();
     for (index, ends) in ends.into_iter().enumerate() {
         let listener = sockets.of_shard(index).with_context(|| format!("cannot listen on {address}"))?;

@@ -70,6 +70,6 @@ impl Certificates {
 fn warn_of(file: &Path, lifetime: Lifetime) {
     if lifetime.is_ending(SystemTime::now()) {
         let until = httpdate::fmt_http_date(lifetime.until);
-        tracing::warn!(file = %file.display(), until, "the certificate ends soon: renew it, then send SIGHUP");
+        tracing::warn!(file = %file.display(), until, "the certificate ends soon or has ended: renew it, then send SIGHUP");
     }
 }

@@ -50,6 +50,16 @@ impl Sockets {
         !self.kept.is_empty()
     }
 
+    /// Fails if there are more kept sockets than shards: nobody would accept the connections of the others.
+    pub(crate) fn expect_served(&self, shards: usize) -> anyhow::Result<()> {
+        let kept = self.kept.len();
+        anyhow::ensure!(
+            kept <= shards,
+            "the service manager passes {kept} sockets on, and each needs a shard: --shards {kept} (there are {shards})"
+        );
+        Ok(())
+    }
+
     /// The socket of a shard.
     pub(crate) fn of_shard(&mut self, index: usize) -> io::Result<TcpListener> {
         if let Some(kept) = self.kept.get(index % self.kept.len().max(1)) {
@@ -72,5 +82,19 @@ impl Sockets {
         let socket = bind(self.address)?;
         self.address = socket.local_addr()?;
         Ok(socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kept_socket_needs_a_shard() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let kept = (0..2).map(|_| TcpListener::bind(address).unwrap()).collect();
+        let sockets = Sockets { kept, early: Vec::new(), address };
+        assert!(sockets.expect_served(1).unwrap_err().to_string().contains("--shards 2"));
+        assert!(sockets.expect_served(2).is_ok() && sockets.expect_served(3).is_ok());
     }
 }

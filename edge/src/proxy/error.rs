@@ -6,7 +6,7 @@ use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::shown::shown;
 use berth_common::wire::tunnel::TunnelAnswer;
 use berth_engine::Refused;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use super::body::ResponseBody;
@@ -42,6 +42,9 @@ pub(crate) enum ProxyError {
     /// The request is incomplete, and came no further.
     #[error("{}", upload::Idle)]
     BodyIdle,
+    /// The client has ended the request's body before it was whole.
+    #[error("the request's body ended before it was whole")]
+    BodyCut,
     /// The instance did not read the request's body, and has its share of unread bytes.
     #[error("the instance does not read what it is sent, and has its share of unread requests already")]
     Unread,
@@ -62,6 +65,8 @@ impl ProxyError {
     pub(crate) fn broken_off(error: hyper::Error) -> Self {
         if upload::Idle::caused(&error) {
             Self::BodyIdle
+        } else if upload::is_cut_by_client(&error) {
+            Self::BodyCut
         } else if tunnel::is_unread(&error) {
             Self::Unread
         } else {
@@ -92,7 +97,7 @@ impl ProxyError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(BadRequest::UnknownCoding) => StatusCode::NOT_IMPLEMENTED,
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::BodyCut => StatusCode::BAD_REQUEST,
             Self::BodyIdle => StatusCode::REQUEST_TIMEOUT,
             Self::Route(RouteError::NoRoute) => StatusCode::NOT_FOUND,
             Self::Route(RouteError::Method(_)) => StatusCode::METHOD_NOT_ALLOWED,
@@ -110,7 +115,7 @@ impl ProxyError {
     /// Who is at fault.
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::BadRequest(_) | Self::Route(_) | Self::BodyIdle => Fault::Client,
+            Self::BadRequest(_) | Self::Route(_) | Self::BodyIdle | Self::BodyCut => Fault::Client,
             Self::Refused(refused) => fault_of(refused),
             Self::NodeUnreachable(_) | Self::Stopping => Fault::Cluster,
             Self::Tunnel { .. }
@@ -142,6 +147,7 @@ impl ProxyError {
             | Self::BadAnswer(_)
             | Self::Upgrade
             | Self::BodyIdle
+            | Self::BodyCut
             | Self::Signal(_) => false,
         }
     }
@@ -159,7 +165,7 @@ impl ProxyError {
     /// The reason that it is counted under.
     pub(crate) fn reason(&self) -> Reason {
         match self {
-            Self::BadRequest(_) => Reason::BadRequest,
+            Self::BadRequest(_) | Self::BodyCut => Reason::BadRequest,
             Self::Route(RouteError::NoRoute | RouteError::Method(_)) => Reason::NoRoute,
             Self::Route(_) => Reason::NoName,
             Self::Refused(refused) => reason_of(refused),
@@ -192,7 +198,9 @@ impl ProxyError {
     /// all that there is to say.
     fn for_strangers(&self) -> Option<String> {
         Some(match self {
-            Self::BadRequest(_) | Self::Route(_) | Self::BodyIdle | Self::Stopping => return None,
+            Self::BadRequest(_) | Self::Route(_) | Self::BodyIdle | Self::BodyCut | Self::Stopping => {
+                return None;
+            }
             Self::Refused(refused) => return refused_for_strangers(refused),
             Self::NodeUnreachable(_) => "the container is not reachable now".to_owned(),
             Self::Tunnel { .. } | Self::NoPort => "the container's port was not reached".to_owned(),
@@ -203,10 +211,12 @@ impl ProxyError {
         })
     }
 
-    /// The whole response. Strangers get a short reason, and the number under which the log has the rest.
+    /// The whole response. Strangers get a short reason, and the number under which the log has the rest, if it has. After a
+    /// malformed request the connection is closed: what follows may be framed otherwise than its sender believes.
     pub(crate) fn response(&self, detail: &Detail) -> Response<ResponseBody> {
         let text = match (detail, self.for_strangers()) {
-            (Detail::Short(id), Some(short)) => format!("{short} (error {id:08x})"),
+            (Detail::Short(Some(id)), Some(short)) => format!("{short} (error {id:08x})"),
+            (Detail::Short(None), Some(short)) => short,
             _ => shown(&self.to_string()).to_string(),
         };
         let mut response = Response::new(ResponseBody::text(format!("{text}\n")));
@@ -215,6 +225,9 @@ impl ProxyError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if self.is_retry_safe() {
             headers.insert(RETRY_AFTER, self.retry_after());
+        }
+        if let Self::BadRequest(_) = self {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Self::Route(RouteError::Method(methods)) = self
             && let Ok(methods) = HeaderValue::try_from(methods.join(", "))
@@ -230,8 +243,8 @@ impl ProxyError {
 pub(crate) enum Detail {
     /// Everything: to whom the edge belongs.
     Full,
-    /// What anybody may know, and a number for the rest.
-    Short(u32),
+    /// What anybody may know, and the number of the line in the log that has the rest, if there is one.
+    Short(Option<u32>),
 }
 
 fn refused_for_strangers(refused: &Refused) -> Option<String> {
@@ -435,16 +448,16 @@ mod tests {
         ];
         for error in errors {
             let reason = error.to_string();
-            let text = text(error, Detail::Short(0xbeef)).await;
+            let text = text(error, Detail::Short(Some(0xbeef))).await;
             assert!(text.ends_with(" (error 0000beef)\n"), "{text}");
             for word in ["secret", "berth", "node", "/", "slot", "`"] {
                 assert!(!text.contains(word), "{reason:?} is told as {text:?}");
             }
         }
-        let exited = text(Refused::StartFailed(Outcome::exited(3)), Detail::Short(1)).await;
+        let exited = text(Refused::StartFailed(Outcome::exited(3)), Detail::Short(Some(1))).await;
         assert!(exited.contains("exited with code 3"), "{exited}");
         let crashes = Refused::CrashLoop { failures: 3, retry_ms: 2000 };
-        assert!(text(crashes, Detail::Short(1)).await.contains("failed 3 times in a row"));
+        assert!(text(crashes, Detail::Short(Some(1))).await.contains("failed 3 times in a row"));
     }
 
     #[test]

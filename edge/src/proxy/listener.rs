@@ -145,7 +145,9 @@ async fn serve(
             () = lifecycle.drain().cancelled() => {}
         }
         // hyper would close a connection whose request has not come yet, although it was accepted to be served.
+        // Looked at first: what the kernel has got of a request may not be read yet.
         tokio::select! {
+            biased;
             served = connection.as_mut() => return served,
             () = permit.until_not_in_head() => {}
             () = tokio::time::sleep(LAST_HEAD_LIMIT) => {}

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use berth_common::ids::{ObjectId, ObjectKey};
 use berth_common::lifecycle::Lifecycle;
+use berth_common::shown::shown;
 use berth_common::spec::ClassSpec;
 use berth_common::wire::tunnel::TunnelHeader;
 use berth_engine::{Placement, Refused, WaiterId};
@@ -41,7 +42,7 @@ use tokio::time::Instant;
 use self::body::{InstanceBody, ResponseBody};
 use self::claim::Claim;
 use self::client_body::ClientBody;
-use self::error::{Detail, ProxyError};
+use self::error::{Detail, Fault, ProxyError};
 use self::interim::Interim;
 use self::lines::Lines;
 use self::pool::Pool;
@@ -62,8 +63,9 @@ use crate::start_rate::Asker;
 /// How long after a request found an instance gone its end may take to be known. Where nothing listens although it runs,
 /// that is how long the answer takes.
 const END_LIMIT: Duration = Duration::from_secs(3);
-/// How often is looked whether it is. Few requests ever wait for this.
-const END_POLL: Duration = Duration::from_millis(10);
+/// How soon is looked whether it is, and then after pauses twice as long, up to the second: an app whose port is closed makes
+/// each request wait for this.
+const END_POLLS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
 type Reply = Result<Response<ResponseBody>, ProxyError>;
 
@@ -122,12 +124,15 @@ impl Proxy {
     fn log_error(&self, path: Option<&str>, object: Option<ObjectId>, error: &ProxyError) -> Detail {
         let id = fastrand::u32(..);
         let object = object.map(tracing::field::display);
-        if error.status().is_server_error() && self.lines.may_write(Instant::now()) {
-            tracing::info!(error_id = format!("{id:08x}"), object, path, %error, "request not served");
+        let told = error.to_string();
+        let told = shown(&told);
+        let logged = error.fault() != Fault::Client && self.lines.may_write(Instant::now());
+        if logged {
+            tracing::info!(error_id = format!("{id:08x}"), object, path, error = %told, "request not served");
         } else {
-            tracing::debug!(error_id = format!("{id:08x}"), object, path, %error, "request not served");
+            tracing::debug!(error_id = format!("{id:08x}"), object, path, error = %told, "request not served");
         }
-        if self.show_errors { Detail::Full } else { Detail::Short(id) }
+        if self.show_errors { Detail::Full } else { Detail::Short(logged.then_some(id)) }
     }
 
     async fn route(
@@ -226,15 +231,18 @@ impl Proxy {
     async fn until_ended(&self, hold: Hold) -> Option<ObjectKey> {
         let (object, instance) = (hold.placement().object, hold.placement().instance);
         let key = self.objects.view(object).await?.key;
-        drop(hold);
+        let (mut pause, longest) = END_POLLS;
         let deadline = Instant::now() + END_LIMIT;
         while Instant::now() < deadline {
             let view = self.objects.view(object).await;
             if view.is_none_or(|view| view.instance != Some(instance)) {
                 return Some(key);
             }
-            tokio::time::sleep(END_POLL).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
         }
+        // Not before: an instance must not fall asleep under a request that waits for its end.
+        drop(hold);
         None
     }
 

@@ -37,6 +37,14 @@ impl Idle {
     }
 }
 
+/// Whether reading from the client is why, or one of the causes of, an error: it has ended its body before it was whole.
+pub(crate) fn is_cut_by_client(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_cut = |error: &(dyn std::error::Error + 'static)| {
+        matches!(error.downcast_ref::<UploadError<hyper::Error>>(), Some(UploadError::Client(_)))
+    };
+    std::iter::successors(Some(error), |error| error.source()).any(is_cut)
+}
+
 /// A body that must flow.
 #[derive(Debug)]
 pub(crate) struct Upload<B> {

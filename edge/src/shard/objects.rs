@@ -61,7 +61,7 @@ pub(crate) struct Change {
 /// The way to the objects of one shard.
 ///
 /// Not bounded by itself, because releasing a hold must never wait: each connection of a client has at most one
-/// request, and that at most an acquire, a cancel and a release here; nodes report a bounded number of instances.
+/// request, and that at most an acquire, a cancel, a release, and some looks at its object, here; nodes report a bounded number of instances.
 #[derive(Debug, Clone)]
 pub(crate) struct Mailbox {
     sender: mpsc::UnboundedSender<Message>,
