@@ -112,6 +112,20 @@ async fn an_aborted_download_releases_its_hold_and_a_running_one_keeps_it() {
 }
 
 #[tokio::test]
+async fn a_body_that_ends_early_is_the_fault_of_its_client() {
+    let stage = stage().await;
+    let mut stream = tokio::net::TcpStream::connect(stage.edge.address).await.unwrap();
+    stream
+        .write_all(b"POST /c/1/length HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nshort")
+        .await
+        .unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    soon("the answer", stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("ended before"), "{answer}");
+}
+
+#[tokio::test]
 async fn an_aborted_unread_upload_releases_its_hold() {
     let stage = stage().await;
     stage.edge.deploy(|class| class.sleep_after = Duration::from_secs(1)).await;

@@ -99,6 +99,13 @@ fn an_export_becomes_an_equal_store() {
     assert_eq!(sample_names(&store), 3);
 }
 
+/// An export's text, as if another version had written it.
+fn of_format(text: &str, format: u32) -> String {
+    let ours = format!("\"berth_store\":{FORMAT}");
+    assert!(text.contains(&ours), "{text}");
+    text.replacen(&ours, &format!("\"berth_store\":{format}"), 1)
+}
+
 #[test]
 fn an_export_of_an_older_version_is_read() {
     let directory = tempfile::tempdir().unwrap();
@@ -107,8 +114,7 @@ fn an_export_of_an_older_version_is_read() {
     let lines: Vec<&str> = text.lines().collect();
     let body: String = lines[1..lines.len() - 3].iter().map(|line| format!("{line}\n")).collect();
     let end = End { lines: lines.len() as u64 - 4, sha256: hex::encode(Sha256::digest(&body)) };
-    let head = lines[0].replace("\"berth_store\":4", "\"berth_store\":3");
-    let old = format!("{head}\n{body}{}\n", serde_json::to_string(&end).unwrap());
+    let old = format!("{}\n{body}{}\n", of_format(lines[0], 3), serde_json::to_string(&end).unwrap());
     let (contents, _) = import(&directory.path().join("two"), old.as_bytes(), false).unwrap();
     assert_eq!((contents.apps, contents.objects, contents.images, contents.tags), (1, 3, 0, 0));
 }
@@ -124,9 +130,7 @@ fn a_changed_or_truncated_export_is_refused_and_leaves_nothing() {
     let target = directory.path().join("new/store");
     let changed = text.replacen("\"o1\"", "\"oX\"", 1);
     let cut = &text[..text.len() / 2];
-    for bad in
-        [changed.as_str(), cut, "", "{}\n", &text.replacen("\"berth_store\":4", "\"berth_store\":5", 1)]
-    {
+    for bad in [changed.as_str(), cut, "", "{}\n", &of_format(&text, FORMAT + 1)] {
         assert!(import(&target, bad.as_bytes(), false).is_err(), "{bad}");
     }
     assert!(!target.exists());
