@@ -1,0 +1,1 @@
+//! Runs an app's JavaScript: events go in, effects come out.
