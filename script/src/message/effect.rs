@@ -1,0 +1,141 @@
+//! What a script tells its edge.
+
+use serde::{Deserialize, Serialize};
+
+use super::{EventId, HostBody, OpId, Piece, Request, Response, ScriptBody};
+
+/// A message from a script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// The modules have run; the script takes events.
+    Loaded(Loaded),
+    /// They could not be run.
+    LoadFailed(LoadFailed),
+    /// A handler's answer to a request.
+    Responded(EventId, Box<Response>),
+    /// A handler failed, before it answered.
+    Failed(EventId, ScriptError),
+    /// All that belongs to a call is done: its answer was given, or it had none to give; what it wanted to have waited for has
+    /// settled; the bodies that it makes have ended.
+    Done {
+        /// The call.
+        event: EventId,
+        /// The CPU time that it used, in microseconds.
+        cpu_us: u64,
+    },
+    /// A handler wants a request made.
+    Fetch {
+        /// Its name from here on.
+        op: OpId,
+        /// The call that wants it.
+        event: EventId,
+        /// Where to.
+        destination: Destination,
+        /// The request.
+        request: Box<Request>,
+        /// Whether redirects are followed.
+        follow: bool,
+    },
+    /// A handler has lost interest in what it asked for.
+    Cancel(OpId),
+    /// A piece of a body that the script makes.
+    Body(ScriptBody, Piece),
+    /// The script takes this many further bytes of a body: at least one.
+    Credit(HostBody, u32),
+    /// The script does not want more of a body.
+    Cancelled(HostBody),
+    /// A line for the log.
+    Log {
+        /// The call in which it was written, if it was in one.
+        event: Option<EventId>,
+        /// How grave it is.
+        level: Level,
+        /// The line.
+        text: String,
+    },
+    /// The isolate is lost, and with it all that was going on in it; it waits for `Load`.
+    Condemned(Condemned),
+    /// The answer to `Ping`.
+    Pong(u64),
+    /// A sign of life in the middle of a long calculation.
+    Beat,
+}
+
+/// What the entry module exports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// The names of the default export's handlers.
+    pub handlers: Vec<String>,
+    /// The names of exported classes.
+    pub classes: Vec<String>,
+}
+
+/// Why modules could not be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadFailed {
+    /// What is wrong.
+    pub error: ScriptError,
+    /// The module where, if that is known.
+    pub module: Option<String>,
+    /// The line in it, from 1.
+    pub line: Option<u32>,
+    /// The column in it, from 1.
+    pub column: Option<u32>,
+}
+
+/// An error as JavaScript has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptError {
+    /// Its kind, such as `TypeError`.
+    pub name: String,
+    /// What it says.
+    pub message: String,
+    /// Where it came from; the first line has name and message.
+    pub stack: String,
+}
+
+impl ScriptError {
+    /// An error of this kind that came from no script.
+    pub fn new(name: &str, message: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), message: message.into(), stack: String::new() }
+    }
+}
+
+impl std::fmt::Display for ScriptError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.name, self.message)
+    }
+}
+
+/// Why an isolate is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condemned {
+    /// It wanted more memory than it may have.
+    Memory,
+    /// An event used up its CPU time, and what it left behind would have gone on.
+    Cpu,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Destination {
+    /// To the host of its URL.
+    Outside,
+    /// To the app's static assets.
+    Assets,
+}
+
+/// How grave a line of the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Level {
+    /// `console.debug`
+    Debug,
+    /// `console.log`
+    Log,
+    /// `console.info`
+    Info,
+    /// `console.warn`
+    Warn,
+    /// `console.error`, and errors that nobody caught
+    Error,
+}

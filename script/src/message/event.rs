@@ -1,0 +1,149 @@
+//! What an edge tells a script.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BodyRef, EventId, Headers, HostBody, OpId, Piece, ScriptBody, ScriptError};
+
+/// A message to a script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The code to run, first of all; again after the script was condemned.
+    Load(Box<Load>),
+    /// A request.
+    Fetch {
+        /// The call that this begins.
+        event: EventId,
+        /// Who is to answer.
+        target: Target,
+        /// What is asked.
+        request: Box<Request>,
+    },
+    /// A cron is due.
+    Scheduled {
+        /// The call that this begins.
+        event: EventId,
+        /// The cron's expression.
+        cron: String,
+        /// When it was due, in milliseconds since 1970.
+        time_ms: u64,
+    },
+    /// The client of a call has gone. What the handler asked to have waited for goes on.
+    Aborted(EventId),
+    /// What a script asked for has come to this.
+    Completed {
+        /// What was asked for.
+        op: OpId,
+        /// What it came to.
+        outcome: Outcome,
+    },
+    /// A piece of a body that the script reads.
+    Body(HostBody, Piece),
+    /// The reader of a script's body takes this many further bytes.
+    Credit(ScriptBody, u32),
+    /// Nobody reads a script's body any more. The script ends it, as if it had come to its end.
+    Cancelled(ScriptBody),
+    /// Whether the script still takes messages; the answer has the same number.
+    Ping(u64),
+}
+
+/// Who answers a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// The default export of the entry module.
+    Worker,
+}
+
+/// An app's code and what it is run with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// All modules; nothing else can be imported.
+    pub modules: Vec<Module>,
+    /// Which import means which module. One that is not here fails.
+    pub resolutions: Vec<Resolution>,
+    /// The name of the module whose exports are the handlers.
+    pub entry: String,
+    /// What handlers find in `env`, in this order.
+    pub env: Vec<(String, Variable)>,
+    /// Compatibility flags, the date's among them.
+    pub flags: Vec<String>,
+    /// What the script may use.
+    pub limits: Limits,
+}
+
+/// A module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// As stack traces show it.
+    pub name: String,
+    /// JavaScript, an ES module.
+    pub source: String,
+}
+
+/// What an import means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// The name of the module that imports.
+    pub importer: String,
+    /// As it stands in the source.
+    pub specifier: String,
+    /// The name of the module that is meant.
+    pub module: String,
+}
+
+/// A value of `env`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Variable {
+    /// A string.
+    Text(String),
+    /// The JSON of a value.
+    Json(String),
+}
+
+/// What one isolate may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory of JavaScript's values, in bytes.
+    pub memory_bytes: u64,
+    /// CPU time of one event, in milliseconds.
+    pub cpu_ms: u32,
+    /// CPU time of the modules' top level, in milliseconds.
+    pub startup_ms: u32,
+    /// What one event may ask of the edge.
+    pub subrequests: u32,
+}
+
+impl Default for Limits {
+    /// As of the platform that Berth follows.
+    fn default() -> Self {
+        Self { memory_bytes: 128 << 20, cpu_ms: 30_000, startup_ms: 1000, subrequests: 1000 }
+    }
+}
+
+/// A request, to a handler or from one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// The absolute URL.
+    pub url: String,
+    /// The header fields.
+    pub headers: Headers,
+    /// The body.
+    pub body: BodyRef,
+}
+
+/// A response, from a handler or to one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The reason phrase, mostly empty.
+    pub status_text: String,
+    /// The header fields.
+    pub headers: Headers,
+    /// The body.
+    pub body: BodyRef,
+}
+
+/// What came of something that a script asked for.
+pub type Outcome = Result<Response, ScriptError>;

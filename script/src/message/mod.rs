@@ -1,0 +1,22 @@
+//! What an edge and its script processes say to each other: events go to the script, effects come back, both as frames
+//! on a socket. The only thing that both sides share.
+//!
+//! Both sides are the same program, so a message has no versions. The script's side may have been taken over by what it
+//! runs: whatever comes from there is bounded here, and judged by the edge against what it has asked.
+
+mod body;
+mod effect;
+mod event;
+mod frame;
+mod ids;
+#[cfg(test)]
+mod tests;
+
+pub use body::{BODY_WINDOW, BodyRef, INLINE_BODY_BYTES, Piece};
+pub use effect::{Condemned, Destination, Effect, Level, LoadFailed, Loaded, ScriptError};
+pub use event::{Event, Limits, Load, Module, Outcome, Request, Resolution, Response, Target, Variable};
+pub use frame::{Direction, FrameError, Inbound, MAX_EFFECT_BYTES, MAX_EVENT_BYTES, encode};
+pub use ids::{EventId, HostBody, OpId, ScriptBody};
+
+/// Header fields in their order. Each character of a value is one byte, as in JavaScript's byte strings.
+pub type Headers = Vec<(String, String)>;
