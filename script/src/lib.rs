@@ -1,3 +1,6 @@
 //! Runs an app's JavaScript: events go in, effects come out.
 
+pub mod isolate;
 pub mod message;
+pub mod plain;
+pub mod process;

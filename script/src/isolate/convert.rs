@@ -1,0 +1,220 @@
+//! Heads and bodies between messages and the plain objects that the web classes give and take.
+
+use rquickjs::convert::List;
+use rquickjs::{Array, Coerced, Ctx, Exception, IntoJs, Object, Result, TypedArray, Value};
+use serde_bytes::ByteBuf;
+
+use super::heap::bytes_of;
+use super::limits::{ERROR_BYTES, HEAD_BYTES, cut};
+
+use super::natives;
+use super::state::State;
+use crate::message::{
+    BodyRef, EventId, Headers, HostBody, INLINE_BODY_BYTES, Piece, Request, Response, ScriptBody, ScriptError,
+};
+
+/// An id as JavaScript has it: ids are counted up and stay far below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "ids are small")]
+pub(crate) fn number(id: u64) -> f64 {
+    id as f64
+}
+
+/// An id that JavaScript gave.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates; no such id then"
+)]
+pub(crate) fn id(number: f64) -> u64 {
+    number as u64
+}
+
+/// An object without a prototype, so that nothing of the app's is found through it.
+pub(crate) fn bare<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
+    let object = Object::new(ctx.clone())?;
+    object.set_prototype(None)?;
+    Ok(object)
+}
+
+/// Bytes as a `Uint8Array`, which counts as the script's.
+pub(crate) fn bytes<'js>(ctx: &Ctx<'js>, bytes: &[u8]) -> Result<Value<'js>> {
+    Ok(TypedArray::<u8>::new_copy(ctx.clone(), bytes)?.into_value())
+}
+
+/// The text of a string, well formed.
+pub(crate) fn text<'js>(ctx: &Ctx<'js>, state: &State, string: &rquickjs::String<'js>) -> Result<String> {
+    match string.to_string() {
+        Ok(text) => Ok(text),
+        Err(_) => {
+            let glue = natives::glue(ctx, state)?;
+            glue.get::<_, rquickjs::Function<'_>>("well")?.call((string.as_value().clone(),))
+        }
+    }
+}
+
+/// What was thrown, as an error that can be told.
+pub(crate) fn error<'js>(ctx: &Ctx<'js>, state: &State, thrown: &Value<'js>) -> ScriptError {
+    let described = natives::glue(ctx, state)
+        .and_then(|glue| glue.get::<_, rquickjs::Function<'js>>("describe"))
+        .and_then(|describe| describe.call::<_, List<(String, String, String)>>((thrown.clone(),)));
+    match described {
+        Ok(List((name, message, stack))) => ScriptError {
+            name: cut(name, 256),
+            message: cut(message, ERROR_BYTES),
+            stack: cut(stack, ERROR_BYTES),
+        },
+        Err(_) => {
+            ctx.catch();
+            ScriptError::new("Error", "an error that cannot be described")
+        }
+    }
+}
+
+fn list<'js>(ctx: &Ctx<'js>, headers: Headers) -> Result<Array<'js>> {
+    let array = Array::new(ctx.clone())?;
+    for (index, (name, value)) in headers.into_iter().enumerate() {
+        let pair = Array::new(ctx.clone())?;
+        pair.set(0, name)?;
+        pair.set(1, value)?;
+        array.set(index, pair)?;
+    }
+    Ok(array)
+}
+
+/// The body of a message to this call.
+fn body<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: BodyRef) -> Result<Value<'js>> {
+    match body {
+        BodyRef::Bytes(given) => bytes(ctx, &given),
+        BodyRef::Host(host) => {
+            state.bodies.borrow_mut().arrived(host, event);
+            let object = bare(ctx)?;
+            object.set("host", number(host.0))?;
+            Ok(object.into_value())
+        }
+        BodyRef::None | BodyRef::Script(_) => Ok(Value::new_null(ctx.clone())),
+    }
+}
+
+/// A request's head and body, for a handler.
+pub(crate) fn request<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    event: EventId,
+    request: Request,
+) -> Result<(Object<'js>, Value<'js>)> {
+    let head = bare(ctx)?;
+    head.set("method", request.method)?;
+    head.set("url", request.url)?;
+    head.set("headers", list(ctx, request.headers)?)?;
+    Ok((head, body(ctx, state, event, request.body)?))
+}
+
+/// A response, for a script that asked for it.
+pub(crate) fn response<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    event: EventId,
+    response: Response,
+) -> Result<Object<'js>> {
+    let object = bare(ctx)?;
+    object.set("status", response.status)?;
+    object.set("statusText", response.status_text)?;
+    object.set("headers", list(ctx, response.headers)?)?;
+    object.set("body", body(ctx, state, event, response.body)?)?;
+    object.set("webSocket", Value::new_null(ctx.clone()))?;
+    Ok(object)
+}
+
+/// The head of a message from a script, within its bound.
+fn headers_of<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>, beside: usize) -> Result<Headers> {
+    let mut headers = Headers::new();
+    let mut bytes = beside;
+    for pair in object.get::<_, Array<'js>>("headers")?.iter::<Array<'js>>() {
+        let pair = pair?;
+        let name = text(ctx, state, &pair.get::<rquickjs::String<'js>>(0)?)?;
+        let value = text(ctx, state, &pair.get::<rquickjs::String<'js>>(1)?)?;
+        bytes += name.len() + value.len();
+        if bytes > HEAD_BYTES {
+            break;
+        }
+        headers.push((name, value));
+    }
+    if bytes > HEAD_BYTES {
+        let text = format!("URL and headers have more than {} KiB.", HEAD_BYTES >> 10);
+        return Err(Exception::throw_type(ctx, &text));
+    }
+    Ok(headers)
+}
+
+/// The body of a message from a script. A long one that is all there becomes one that flows.
+fn body_of<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: Value<'js>) -> Result<BodyRef> {
+    let Some(object) = body.as_object() else { return Ok(BodyRef::None) };
+    if let Some(view) = object.as_typed_array::<u8>() {
+        let given = bytes_of(view);
+        if given.len() <= INLINE_BODY_BYTES {
+            return Ok(BodyRef::Bytes(ByteBuf::from(given)));
+        }
+        state.room(ctx, given.len())?;
+        let made = natives::make_body(state, event);
+        let mut bodies = state.bodies.borrow_mut();
+        bodies.write(made, given, None);
+        bodies.end(made, Piece::End);
+        return Ok(BodyRef::Script(made));
+    }
+    if let Some(host) = object.get::<_, Option<f64>>("host")? {
+        let host = HostBody(id(host));
+        let passed = state.bodies.borrow_mut().pass_on(host);
+        passed.map_err(|unusable| Exception::throw_type(ctx, unusable.text()))?;
+        return Ok(BodyRef::Host(host));
+    }
+    let script = ScriptBody(id(object.get::<_, f64>("script")?));
+    Ok(BodyRef::Script(script))
+}
+
+/// A request of a script's.
+pub(crate) fn request_of<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    event: EventId,
+    object: &Object<'js>,
+) -> Result<Request> {
+    let method = text(ctx, state, &object.get("method")?)?;
+    let url = text(ctx, state, &object.get("url")?)?;
+    let headers = headers_of(ctx, state, object, method.len() + url.len())?;
+    let body = body_of(ctx, state, event, object.get("body")?)?;
+    let inline = if let BodyRef::Bytes(bytes) = &body { bytes.len() } else { 0 };
+    let head: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    state.charge(ctx, method.len() + url.len() + head + inline)?;
+    Ok(Request { method, url, headers, body })
+}
+
+/// A response of a handler's.
+pub(crate) fn response_of<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    event: EventId,
+    value: &Value<'js>,
+) -> Result<Response> {
+    let not_one = || {
+        Exception::throw_type(ctx, "Incorrect type for Promise: the Promise did not resolve to 'Response'.")
+    };
+    let object = value.as_object().ok_or_else(not_one)?;
+    let status = object.get::<_, Coerced<f64>>("status")?.0;
+    let status = (200.0..=599.0).contains(&status).then_some(status).ok_or_else(not_one)?;
+    let status_text = match object.get::<_, Option<rquickjs::String<'js>>>("statusText")? {
+        Some(given) => text(ctx, state, &given)?,
+        None => String::new(),
+    };
+    let headers = headers_of(ctx, state, object, status_text.len())?;
+    let body = body_of(ctx, state, event, object.get("body")?)?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 200 and 599")]
+    Ok(Response { status: status as u16, status_text, headers, body })
+}
+
+/// A value of `env`.
+pub(crate) fn variable<'js>(ctx: &Ctx<'js>, variable: &crate::message::Variable) -> Result<Value<'js>> {
+    match variable {
+        crate::message::Variable::Text(text) => text.as_str().into_js(ctx),
+        crate::message::Variable::Json(json) => ctx.json_parse(json.as_str()),
+    }
+}

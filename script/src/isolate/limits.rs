@@ -1,0 +1,92 @@
+//! What a script may use, and the guard that ends it beyond.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::heap::Meter;
+use super::host::Host;
+
+/// The interpreter's stack, in bytes. The thread must have several times of that, for the natives on top.
+pub(crate) const STACK_BYTES: usize = 1 << 20;
+
+/// Timers that one isolate may have set. Each costs about 100 bytes here and its closure there.
+pub(crate) const TIMERS: usize = 10_000;
+
+/// What one isolate may have asked of the edge without an answer yet.
+pub(crate) const OPS: usize = 10_000;
+
+/// Lines of the log that one event may write.
+pub(crate) const LOG_LINES: u16 = 256;
+
+/// Longest line of the log, in bytes; longer ones are cut.
+pub(crate) const LOG_LINE_BYTES: usize = 16 << 10;
+
+/// Bytes that a script may have on their way to the edge: heads and small bodies of what it asks for in one turn, and pieces
+/// of bodies that wait for credit. They lie outside the script's heap.
+pub(crate) const OUTGOING_BYTES: usize = 32 << 20;
+
+/// Most bytes of a head: URL and header fields.
+pub(crate) const HEAD_BYTES: usize = 128 << 10;
+
+/// Longest message and longest stack of an error that is told, in bytes.
+pub(crate) const ERROR_BYTES: usize = 16 << 10;
+
+/// CPU time that what an event left behind may take once the event has used up its own, in microseconds.
+pub(crate) const AFTERMATH_US: u64 = 50_000;
+
+/// How long after its answer what an event wanted to have waited for may take, in microseconds.
+pub(crate) const WAIT_UNTIL_US: u64 = 30_000_000;
+
+/// Why the interpreter was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    Cpu,
+    Memory,
+}
+
+/// Is asked by the interpreter, between its steps, whether to go on.
+pub(crate) struct Guard {
+    meter: Rc<Meter>,
+    host: Rc<dyn Host>,
+    /// The thread's CPU time at which the script is stopped.
+    deadline_us: Cell<u64>,
+    stopped: Cell<Option<Stopped>>,
+}
+
+impl Guard {
+    pub(crate) fn new(meter: Rc<Meter>, host: Rc<dyn Host>) -> Rc<Self> {
+        Rc::new(Self { meter, host, deadline_us: Cell::new(u64::MAX), stopped: Cell::new(None) })
+    }
+
+    /// Gives what runs next this much CPU time.
+    pub(crate) fn allow(&self, cpu_us: u64) {
+        self.stopped.set(None);
+        self.deadline_us.set(self.host.cpu_us().saturating_add(cpu_us));
+    }
+
+    /// Whether the interpreter is to stop.
+    pub(crate) fn must_stop(&self) -> bool {
+        self.host.calculating();
+        if self.meter.refused() {
+            self.stopped.set(Some(Stopped::Memory));
+        } else if self.host.cpu_us() > self.deadline_us.get() {
+            self.stopped.set(Some(Stopped::Cpu));
+        }
+        self.stopped.get().is_some()
+    }
+
+    /// Why it was stopped, if it was.
+    pub(crate) fn stopped(&self) -> Option<Stopped> {
+        if self.meter.refused() { Some(Stopped::Memory) } else { self.stopped.get() }
+    }
+}
+
+/// The beginning of a text that has at most this many bytes, and a sign if something is missing.
+pub(crate) fn cut(mut text: String, most_bytes: usize) -> String {
+    if text.len() > most_bytes {
+        let end = (0..=most_bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

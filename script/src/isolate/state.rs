@@ -1,0 +1,204 @@
+//! What an isolate keeps outside its JavaScript: its calls, what it has asked of the edge, timers, effects that wait to be taken.
+//! Shared with the natives; nothing here is borrowed while JavaScript runs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
+
+use super::bodies::Bodies;
+use super::host::Host;
+use super::limits::{Guard, LOG_LINE_BYTES, LOG_LINES, OUTGOING_BYTES, WAIT_UNTIL_US, cut};
+use super::running::Calls;
+use super::timers::Timers;
+use crate::message::{Effect, EventId, Level, Limits, OpId, ScriptError};
+
+/// What settles a promise.
+#[derive(Clone)]
+pub(crate) struct Settle {
+    pub(crate) resolve: Persistent<Function<'static>>,
+    pub(crate) reject: Persistent<Function<'static>>,
+}
+
+impl Settle {
+    /// A promise, and what settles it.
+    pub(crate) fn new<'js>(ctx: &Ctx<'js>) -> Result<(Value<'js>, Self)> {
+        let (promise, resolve, reject) = ctx.promise()?;
+        let save = |function| Persistent::save(ctx, function);
+        Ok((promise.into_value(), Self { resolve: save(resolve), reject: save(reject) }))
+    }
+
+    pub(crate) fn resolve<'js>(self, ctx: &Ctx<'js>, value: impl rquickjs::IntoJs<'js>) -> Result<()> {
+        self.resolve.restore(ctx)?.call((value,))
+    }
+
+    /// Rejects with an error of this text.
+    pub(crate) fn reject(self, ctx: &Ctx<'_>, error: &ScriptError) -> Result<()> {
+        let value = error_value(ctx, error)?;
+        self.reject.restore(ctx)?.call((value,))
+    }
+}
+
+/// An error as JavaScript has it, of the global class of its name if there is one of the language.
+pub(crate) fn error_value<'js>(ctx: &Ctx<'js>, error: &ScriptError) -> Result<Value<'js>> {
+    let message = &error.message;
+    let thrown = match error.name.as_str() {
+        "TypeError" => Exception::throw_type(ctx, message),
+        "RangeError" => Exception::throw_range(ctx, message),
+        "SyntaxError" => Exception::throw_syntax(ctx, message),
+        "AbortError" | "TimeoutError" => Exception::throw_dom(ctx, &error.name, message),
+        _ => Exception::throw_message(ctx, message),
+    };
+    debug_assert!(thrown.is_exception());
+    Ok(ctx.catch())
+}
+
+/// Something asked of the edge.
+pub(crate) struct Op {
+    pub(crate) event: EventId,
+    pub(crate) settle: Settle,
+}
+
+/// A timer.
+pub(crate) struct Timer {
+    pub(crate) event: EventId,
+    pub(crate) call: Persistent<Function<'static>>,
+}
+
+/// Rejected promises that nobody has taken care of yet, with what they were rejected with.
+type Rejections = Vec<(Persistent<Value<'static>>, Persistent<Value<'static>>)>;
+
+pub(crate) struct State {
+    pub(crate) host: Rc<dyn Host>,
+    pub(crate) guard: Rc<Guard>,
+    pub(crate) limits: Limits,
+    pub(crate) calls: RefCell<Calls>,
+    /// The call that what runs now belongs to.
+    pub(crate) current: Cell<Option<EventId>>,
+    pub(crate) ops: RefCell<HashMap<OpId, Op>>,
+    pub(crate) last_op: Cell<u64>,
+    pub(crate) timers: RefCell<Timers<Timer>>,
+    /// When calls end whatever they still wait for.
+    pub(crate) ends: RefCell<Timers<EventId>>,
+    pub(crate) bodies: RefCell<Bodies>,
+    pub(crate) rejections: RefCell<Rejections>,
+    /// The functions of the glue.
+    pub(crate) glue: RefCell<Option<Persistent<Object<'static>>>>,
+    effects: RefCell<Vec<Effect>>,
+    /// Bytes of the effects that wait to be taken.
+    outgoing: Cell<usize>,
+    /// Lines that were written outside calls.
+    lines_outside: Cell<u16>,
+}
+
+impl State {
+    pub(crate) fn new(host: Rc<dyn Host>, guard: Rc<Guard>, limits: Limits) -> Rc<Self> {
+        Rc::new(Self {
+            host,
+            guard,
+            limits,
+            calls: RefCell::default(),
+            current: Cell::new(None),
+            ops: RefCell::default(),
+            last_op: Cell::new(0),
+            timers: RefCell::default(),
+            ends: RefCell::default(),
+            bodies: RefCell::default(),
+            rejections: RefCell::default(),
+            glue: RefCell::new(None),
+            effects: RefCell::default(),
+            outgoing: Cell::new(0),
+            lines_outside: Cell::new(0),
+        })
+    }
+
+    /// The call that what runs now belongs to; outside one nothing may be asked for.
+    pub(crate) fn event(&self, ctx: &Ctx<'_>) -> Result<EventId> {
+        let outside = "Disallowed operation called within global scope. Asynchronous I/O (ex: fetch() or connect()), setting a \
+            timeout, and generating random values are not allowed within global scope. To fix this error, perform this \
+            operation within a handler.";
+        self.current.get().ok_or_else(|| Exception::throw_message(ctx, outside))
+    }
+
+    /// Tells the edge something.
+    pub(crate) fn push(&self, effect: Effect) {
+        self.effects.borrow_mut().push(effect);
+    }
+
+    /// Whether so many further bytes may wait on their way to the edge, with those that already do.
+    pub(crate) fn room(&self, ctx: &Ctx<'_>, bytes: usize) -> Result<()> {
+        let total = self.outgoing.get() + self.bodies.borrow().pending_bytes() + bytes;
+        if total > OUTGOING_BYTES {
+            let text = format!("More than {} MiB of this script are on their way out.", OUTGOING_BYTES >> 20);
+            return Err(Exception::throw_range(ctx, &text));
+        }
+        Ok(())
+    }
+
+    /// Counts bytes of an effect until it is taken.
+    pub(crate) fn charge(&self, ctx: &Ctx<'_>, bytes: usize) -> Result<()> {
+        self.room(ctx, bytes)?;
+        self.outgoing.set(self.outgoing.get() + bytes);
+        Ok(())
+    }
+
+    /// What there is to tell the edge since the last time.
+    pub(crate) fn take_effects(&self) -> Vec<Effect> {
+        self.outgoing.set(0);
+        std::mem::take(&mut self.effects.borrow_mut())
+    }
+
+    /// Writes a line to the log, as long as there is room for this call's.
+    pub(crate) fn log(&self, event: Option<EventId>, level: Level, text: String) {
+        let lines = {
+            let mut calls = self.calls.borrow_mut();
+            let call = event.and_then(|event| calls.get(event));
+            match call {
+                Some(call) => {
+                    call.log_lines = call.log_lines.saturating_add(1);
+                    call.log_lines
+                }
+                None => {
+                    self.lines_outside.set(self.lines_outside.get().saturating_add(1));
+                    self.lines_outside.get()
+                }
+            }
+        };
+        if lines < LOG_LINES {
+            self.push(Effect::Log { event, level, text: cut(text, LOG_LINE_BYTES) });
+        } else if lines == LOG_LINES {
+            let text = format!("further lines are left out: an event may write {LOG_LINES}");
+            self.push(Effect::Log { event, level: Level::Warn, text });
+        }
+    }
+
+    /// Gives a call a moment at which it ends whatever it waits for, if it has none yet.
+    pub(crate) fn end_in_time(&self, event: EventId) {
+        let first =
+            self.calls.borrow_mut().get(event).is_some_and(|call| !std::mem::replace(&mut call.ends, true));
+        if !first {
+            return;
+        }
+        let due_us = self.host.monotonic_us() + WAIT_UNTIL_US;
+        self.ends.borrow_mut().set(due_us, event);
+    }
+
+    /// Drops all that belongs to a call that has ended.
+    pub(crate) fn forget(&self, event: EventId) {
+        // What is dropped may be the last of a JavaScript object; that runs no JavaScript.
+        self.ops.borrow_mut().retain(|_, op| op.event != event);
+        self.timers.borrow_mut().retain(|timer| timer.event != event);
+        self.ends.borrow_mut().retain(|other| *other != event);
+        self.bodies.borrow_mut().forget(event);
+    }
+
+    /// Drops all that holds JavaScript objects, before the runtime goes.
+    pub(crate) fn clear(&self) {
+        self.ops.take();
+        self.timers.take();
+        self.bodies.take();
+        self.rejections.take();
+        self.glue.take();
+    }
+}

@@ -1,0 +1,5 @@
+mod bodies;
+mod calls;
+mod harness;
+mod hostile;
+mod loading;
