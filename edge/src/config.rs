@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Makes and changes the file of the keys that secrets are encrypted with.
     #[command(subcommand)]
     SecretKey(SecretKeyCommand),
+    /// Runs scripts of apps for the edge that starts it, over its standard input.
+    #[command(hide = true)]
+    Script,
     /// Writes manual pages, which an installation calls for.
     #[command(hide = true)]
     Man {

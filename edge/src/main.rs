@@ -17,6 +17,8 @@ mod page;
 mod prepared;
 mod proxy;
 mod scheduler;
+#[allow(dead_code, reason = "shards do not call scripts yet; the tests of `tests/script` do")]
+mod script;
 mod secrets;
 mod shard;
 mod start_rate;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Run(args) => *args,
         Command::Store(command) => return exit_code(maintenance::run(&command)),
         Command::SecretKey(command) => return exit_code(secrets::command::run(&command)),
+        Command::Script => return exit_code(run_scripts()),
         Command::Man { dir } => return exit_code(config::write_manual(&dir)),
     };
     telemetry::init(args.log_format());
@@ -52,6 +55,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the scripts that an edge sends, in a process of their own.
+fn run_scripts() -> anyhow::Result<()> {
+    Ok(berth_script::process::run(berth_script::plain::load)?)
 }
 
 /// The exit code of a command other than `run`. Prints the error on standard error.

@@ -216,6 +216,7 @@ impl Script {
             resolutions: Vec::new(),
             entry: "index.js".to_owned(),
             env: Vec::new(),
+            compatibility_date: "2026-01-31".to_owned(),
             flags: Vec::new(),
             limits: Limits { memory_bytes: 32 << 20, ..Limits::default() },
         };

@@ -39,6 +39,10 @@ struct Pending {
 /// A body of the script's.
 struct Writing {
     event: EventId,
+    /// Whether a message is to name it, or has; only one may.
+    taken: bool,
+    /// Whether that message is on its way. Nothing of the body goes before.
+    named: bool,
     credit: u32,
     pending: VecDeque<Pending>,
     ending: Option<Piece>,
@@ -152,9 +156,25 @@ impl Bodies {
     pub(crate) fn make(&mut self, event: EventId) -> ScriptBody {
         self.last += 1;
         let body = ScriptBody(self.last);
-        let writing = Writing { event, credit: 0, pending: VecDeque::new(), ending: None };
+        let writing =
+            Writing { event, taken: false, named: false, credit: 0, pending: VecDeque::new(), ending: None };
         self.writings.insert(body, writing);
         body
+    }
+
+    /// A message of this call is going to name a body; the call that it belonged to before.
+    pub(crate) fn adopt(&mut self, body: ScriptBody, event: EventId) -> Result<EventId, Unusable> {
+        let writing = self.writings.get_mut(&body).filter(|writing| !writing.taken).ok_or(Unusable::Gone)?;
+        writing.taken = true;
+        Ok(std::mem::replace(&mut writing.event, event))
+    }
+
+    /// The message that names a body is on its way.
+    pub(crate) fn named(&mut self, body: ScriptBody) -> Sent {
+        if let Some(writing) = self.writings.get_mut(&body) {
+            writing.named = true;
+        }
+        self.send(body)
     }
 
     /// Whether the script still writes this body.
@@ -218,7 +238,7 @@ impl Bodies {
 
     fn send(&mut self, body: ScriptBody) -> Sent {
         let mut sent = Sent::default();
-        let Some(writing) = self.writings.get_mut(&body) else { return sent };
+        let Some(writing) = self.writings.get_mut(&body).filter(|writing| writing.named) else { return sent };
         while let Some(first) = writing.pending.front_mut() {
             let rest = first.bytes.len() - first.sent;
             let count = rest.min(writing.credit as usize).min(INLINE_BODY_BYTES);

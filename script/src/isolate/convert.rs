@@ -159,6 +159,8 @@ fn body_of<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: Value<'js>)
         let mut bodies = state.bodies.borrow_mut();
         bodies.write(made, given, None);
         bodies.end(made, Piece::End);
+        drop(bodies);
+        adopt(ctx, state, event, made)?;
         return Ok(BodyRef::Script(made));
     }
     if let Some(host) = object.get::<_, Option<f64>>("host")? {
@@ -168,7 +170,25 @@ fn body_of<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: Value<'js>)
         return Ok(BodyRef::Host(host));
     }
     let script = ScriptBody(id(object.get::<_, f64>("script")?));
+    adopt(ctx, state, event, script)?;
     Ok(BodyRef::Script(script))
+}
+
+/// Has a body of the script's belong to the call whose message names it, and lasts as long as that.
+fn adopt(ctx: &Ctx<'_>, state: &State, event: EventId, body: ScriptBody) -> Result<()> {
+    let adopted = state.bodies.borrow_mut().adopt(body, event);
+    let before = adopted.map_err(|unusable| Exception::throw_type(ctx, unusable.text()))?;
+    if before != event {
+        let mut calls = state.calls.borrow_mut();
+        calls.change(before, |call| call.bodies = call.bodies.saturating_sub(1));
+        calls.change(event, |call| call.bodies = call.bodies.saturating_add(1));
+    }
+    Ok(())
+}
+
+/// The body of the script's that a message names.
+pub(crate) fn made(body: &BodyRef) -> Option<ScriptBody> {
+    if let BodyRef::Script(body) = body { Some(*body) } else { None }
 }
 
 /// A request of a script's.

@@ -97,16 +97,26 @@
     return (argument, env, context) => apply(exported[name], exported, [argument, env, context]);
   };
 
+  /// A handler's context, and a promise of what it is to wait for, to be asked for once the handler has settled.
+  const context = (event) => dispatch.context?.() ?? { ctx: new ExecutionContext(secret, event), settled: () => undefined };
+
   /// Runs a handler; whatever it comes to is told once.
   const run = (event, name, begin) => {
+    const { ctx, settled } = context(event);
+    const end = (tell, value) => {
+      natives.wait(event);
+      tell(event, value);
+      const waited = () => natives.waited(event);
+      apply(then, apply(resolve, PromiseConstructor, [settled()]), [waited, waited]);
+    };
     let result;
     try {
       if (handlers[name] === undefined) throw new Error(`Handler does not export a ${name}() function.`);
-      result = apply(resolve, PromiseConstructor, [begin(handlers[name], new ExecutionContext(secret, event))]);
+      result = apply(resolve, PromiseConstructor, [begin(handlers[name], ctx)]);
     } catch (error) {
-      return natives.failed(event, error);
+      return end(natives.failed, error);
     }
-    apply(then, result, [(value) => natives.settled(event, value), (error) => natives.failed(event, error)]);
+    apply(then, result, [(value) => end(natives.settled, value), (error) => end(natives.failed, error)]);
   };
 
   return {
@@ -128,10 +138,18 @@
       }
     },
 
-    /// Takes what the app exports; gives the names of its handlers and of its classes.
-    start(table, namespace, variables) {
+    /// Takes the table of the web classes, and what handlers find in `env`.
+    prepare(table, variables) {
       dispatch = table;
-      env = variables;
+      env = table.env ?? {};
+      const names = ownKeys(variables);
+      for (let i = 0; i < names.length; i++) {
+        defineProperty(env, names[i], { __proto__: null, value: variables[names[i]], writable: true, enumerable: true, configurable: true });
+      }
+    },
+
+    /// Takes what the app exports; gives the names of its handlers and of its classes.
+    start(namespace) {
       exported = namespace.default;
       const found = [];
       for (let i = 0; i < HANDLERS.length; i++) {
@@ -161,7 +179,11 @@
     },
 
     setEvent(event) {
-      dispatch?.setEvent?.(event);
+      dispatch.setEvent?.(event);
+    },
+
+    done(event) {
+      dispatch.done?.(event);
     },
   };
 });

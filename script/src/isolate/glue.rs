@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use rquickjs::context::EvalOptions;
 use rquickjs::convert::List;
+use rquickjs::object::Property;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Exception, Function, Object, Persistent, Result, Runtime};
 
@@ -34,24 +35,29 @@ fn run(ctx: &Ctx<'_>, state: &Rc<State>, load: Load, entry: Option<String>, web:
     *state.glue.borrow_mut() = Some(Persistent::save(ctx, glue.clone()));
 
     let table = web(ctx, natives::for_web(ctx, state)?)?;
-    table.get::<_, Function<'_>>("install")?.call::<_, ()>((ctx.globals(), load.flags.clone()))?;
+    let variables = variables(ctx, &load)?;
+    glue.get::<_, Function<'_>>("prepare")?.call::<_, ()>((table.clone(), variables.clone()))?;
+    let settings = convert::bare(ctx)?;
+    settings.set("date", load.compatibility_date.as_str())?;
+    settings.set("flags", load.flags.clone())?;
+    settings.set("env", variables)?;
+    table.get::<_, Function<'_>>("install")?.call::<_, ()>((ctx.globals(), settings))?;
     glue.get::<_, Function<'_>>("lock")?.call::<_, ()>(())?;
 
-    let env = Object::new(ctx.clone())?;
-    for (name, variable) in &load.env {
-        env.prop(
-            name.as_str(),
-            rquickjs::object::Property::from(convert::variable(ctx, variable)?)
-                .writable()
-                .enumerable()
-                .configurable(),
-        )?;
-    }
     let namespace = evaluate(ctx, state, &load.entry, entry)?;
     let start: Function<'_> = glue.get("start")?;
-    let List((handlers, classes)) =
-        start.call::<_, List<(Vec<String>, Vec<String>)>>((table, namespace, env))?;
+    let List((handlers, classes)) = start.call::<_, List<(Vec<String>, Vec<String>)>>((namespace,))?;
     Ok(Loaded { handlers, classes })
+}
+
+/// The variables of `env`, in an object that has nothing else.
+fn variables<'js>(ctx: &Ctx<'js>, load: &Load) -> Result<Object<'js>> {
+    let variables = convert::bare(ctx)?;
+    for (name, variable) in &load.env {
+        let property = Property::from(convert::variable(ctx, variable)?).enumerable();
+        variables.prop(name.as_str(), property)?;
+    }
+    Ok(variables)
 }
 
 /// Runs the entry module and all that it imports; its exports.

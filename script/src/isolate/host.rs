@@ -1,6 +1,8 @@
 //! What an isolate needs of the machine it runs on. Tests give it their own.
 
-/// Time and chance.
+use crate::message::Condemned;
+
+/// Time and chance, and the end of both.
 pub trait Host {
     /// Milliseconds since 1970.
     fn now_ms(&self) -> f64;
@@ -12,4 +14,7 @@ pub trait Host {
     fn random(&self, bytes: &mut [u8]);
     /// Called every few milliseconds while a script calculates, between two of its steps.
     fn calculating(&self);
+    /// The script does not stop, though it must: its isolate is lost, and cannot be left. `why` is to be told where events come
+    /// from; there is none before the script takes events. Ends the process.
+    fn hopeless(&self, why: Option<Condemned>) -> !;
 }

@@ -5,15 +5,13 @@ use std::rc::Rc;
 
 use super::heap::Meter;
 use super::host::Host;
+use crate::message::Condemned;
 
 /// The interpreter's stack, in bytes. The thread must have several times of that, for the natives on top.
 pub(crate) const STACK_BYTES: usize = 1 << 20;
 
 /// Timers that one isolate may have set. Each costs about 100 bytes here and its closure there.
 pub(crate) const TIMERS: usize = 10_000;
-
-/// What one isolate may have asked of the edge without an answer yet.
-pub(crate) const OPS: usize = 10_000;
 
 /// Lines of the log that one event may write.
 pub(crate) const LOG_LINES: u16 = 256;
@@ -37,11 +35,24 @@ pub(crate) const AFTERMATH_US: u64 = 50_000;
 /// How long after its answer what an event wanted to have waited for may take, in microseconds.
 pub(crate) const WAIT_UNTIL_US: u64 = 30_000_000;
 
+/// How often the interpreter is told to stop before that is taken to be hopeless: where the engine itself catches what is thrown, as
+/// around `Error.prepareStackTrace`, the script goes on.
+const STOPS: u32 = 64;
+
 /// Why the interpreter was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stopped {
     Cpu,
     Memory,
+}
+
+impl From<Stopped> for Condemned {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Cpu => Self::Cpu,
+            Stopped::Memory => Self::Memory,
+        }
+    }
 }
 
 /// Is asked by the interpreter, between its steps, whether to go on.
@@ -51,16 +62,28 @@ pub(crate) struct Guard {
     /// The thread's CPU time at which the script is stopped.
     deadline_us: Cell<u64>,
     stopped: Cell<Option<Stopped>>,
+    /// How often it was told to, since something was begun.
+    stops: Cell<u32>,
+    /// Whether what runs now is a turn, and not the modules' top level.
+    pub(crate) in_turn: Cell<bool>,
 }
 
 impl Guard {
     pub(crate) fn new(meter: Rc<Meter>, host: Rc<dyn Host>) -> Rc<Self> {
-        Rc::new(Self { meter, host, deadline_us: Cell::new(u64::MAX), stopped: Cell::new(None) })
+        Rc::new(Self {
+            meter,
+            host,
+            deadline_us: Cell::new(u64::MAX),
+            stopped: Cell::new(None),
+            stops: Cell::new(0),
+            in_turn: Cell::new(false),
+        })
     }
 
     /// Gives what runs next this much CPU time.
     pub(crate) fn allow(&self, cpu_us: u64) {
         self.stopped.set(None);
+        self.stops.set(0);
         self.deadline_us.set(self.host.cpu_us().saturating_add(cpu_us));
     }
 
@@ -71,6 +94,12 @@ impl Guard {
             self.stopped.set(Some(Stopped::Memory));
         } else if self.host.cpu_us() > self.deadline_us.get() {
             self.stopped.set(Some(Stopped::Cpu));
+        }
+        if let Some(why) = self.stopped.get() {
+            self.stops.set(self.stops.get() + 1);
+            if self.stops.get() > STOPS {
+                self.host.hopeless(self.in_turn.get().then_some(why.into()));
+            }
         }
         self.stopped.get().is_some()
     }

@@ -93,6 +93,7 @@ impl Isolate {
         };
         match outcome {
             Ok(loaded) => {
+                self.state.guard.in_turn.set(true);
                 effects.push(Effect::Loaded(loaded));
                 (Some(self), effects)
             }
@@ -201,7 +202,7 @@ impl Isolate {
     }
 
     fn complete(&mut self, op: OpId, outcome: Outcome) {
-        let completed = self.state.ops.borrow_mut().remove(&op);
+        let completed = self.state.take_op(op);
         // Its call may have ended meanwhile.
         let Some(op) = completed else { return };
         self.turn(Some(op.event), |ctx, state| match outcome {
@@ -310,9 +311,19 @@ impl Isolate {
     fn end_call(&mut self, event: EventId) {
         let ended = self.state.calls.borrow_mut().end(event);
         if let Some(call) = ended {
-            self.state.forget(event);
-            self.state.push(Effect::Done { event, cpu_us: call.cpu_us });
+            self.done(event, &call);
         }
+    }
+
+    /// Forgets a call, and tells of its end.
+    fn done(&self, event: EventId, call: &running::Call) {
+        self.state.forget(event);
+        self.state.push(Effect::Done { event, cpu_us: call.cpu_us });
+        self.context.with(|ctx| {
+            if natives::call_glue(&ctx, &self.state, "done", (convert::number(event.0),)).is_err() {
+                ctx.catch();
+            }
+        });
     }
 
     /// Tells the edge of calls that are done, and gives those that only wait for something a moment to end at.
@@ -323,8 +334,7 @@ impl Isolate {
         let changed = self.state.calls.borrow_mut().take_changed();
         for (event, done) in changed {
             if let Some(call) = done {
-                self.state.forget(event);
-                self.state.push(Effect::Done { event, cpu_us: call.cpu_us });
+                self.done(event, &call);
             } else if self.state.calls.borrow_mut().get(event).is_some_and(|call| call.only_waits()) {
                 self.state.end_in_time(event);
             }

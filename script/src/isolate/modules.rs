@@ -8,6 +8,9 @@ use rquickjs::{Ctx, Exception, Module, Result};
 
 use crate::message::{Load, Module as Source, Resolution};
 
+/// How the names of the platform's own modules begin.
+const PLATFORM: &str = "cloudflare:";
+
 /// Importer and specifier, and the module that is meant.
 pub(crate) struct Resolutions(HashMap<String, HashMap<String, String>>);
 
@@ -34,6 +37,8 @@ impl Resolver for Resolutions {
     ) -> Result<String> {
         match self.0.get(base).and_then(|imports| imports.get(name)) {
             Some(module) => Ok(module.clone()),
+            // Those that the web classes have declared; others are not found later.
+            None if name.starts_with(PLATFORM) => Ok(name.to_owned()),
             None => Err(Exception::throw_message(
                 ctx,
                 &format!("No such module \"{name}\", imported from \"{base}\"."),

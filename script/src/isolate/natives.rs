@@ -8,9 +8,11 @@ use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 use super::bodies::{Read, Sent};
 use super::convert::{self, bare, bytes, id, number, text};
 use super::heap::{bytes_of, fill};
-use super::limits::{OPS, TIMERS};
+use super::limits::TIMERS;
 use super::state::{Op, Settle, State, Timer};
-use crate::message::{Destination, Effect, EventId, HostBody, Level, OpId, Piece, ScriptBody};
+use crate::message::{
+    Destination, Effect, EventId, HostBody, Level, MAX_OPS, MAX_OPS_WEIGHT, OpId, Piece, ScriptBody,
+};
 
 /// The functions of the glue.
 pub(crate) fn glue<'js>(ctx: &Ctx<'js>, state: &State) -> Result<Object<'js>> {
@@ -77,8 +79,7 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
         "fetch" => |state: Rc<State>| move |ctx: Ctx<'js>, request: Object<'js>| fetch(&ctx, &state, &request),
         "cancel" => |state: Rc<State>| move |op: f64| {
             let op = OpId(id(op));
-            let cancelled = state.ops.borrow_mut().remove(&op);
-            if cancelled.is_some() {
+            if state.take_op(op).is_some() {
                 state.push(Effect::Cancel(op));
             }
         },
@@ -100,6 +101,10 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
             let sent = state.bodies.borrow_mut().end(ScriptBody(id(body)), Piece::End);
             sent_out(&ctx, &state, sent)
         },
+        "wsNew" => |_: Rc<State>| move |ctx: Ctx<'js>| unsupported(&ctx),
+        "wsOpen" => |_: Rc<State>| move |ctx: Ctx<'js>| unsupported(&ctx),
+        "wsSend" => |_: Rc<State>| move |ctx: Ctx<'js>| unsupported(&ctx),
+        "wsClose" => |_: Rc<State>| move |ctx: Ctx<'js>| unsupported(&ctx),
         "bodyFail" => |state: Rc<State>| move |ctx: Ctx<'js>, body: f64, why: rquickjs::String<'js>| -> Result<()> {
             let why = super::limits::cut(text(&ctx, &state, &why)?, super::limits::ERROR_BYTES);
             let sent = state.bodies.borrow_mut().end(ScriptBody(id(body)), Piece::Failed(why));
@@ -107,6 +112,14 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
         },
     }
     Ok(host)
+}
+
+/// WebSockets that leave the script.
+fn unsupported(ctx: &Ctx<'_>) -> Result<()> {
+    Err(Exception::throw_message(
+        ctx,
+        "WebSockets to and from a script are not supported by this version of Berth.",
+    ))
 }
 
 fn level_of(name: &str) -> Level {
@@ -143,8 +156,12 @@ fn settled<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, value: &Value<'js
     }
     match convert::response_of(ctx, state, event, value) {
         Ok(response) => {
+            let body = convert::made(&response.body);
             state.push(Effect::Responded(event, Box::new(response)));
             end_of_handler(state, event);
+            if named(ctx, state, body).is_err() {
+                ctx.catch();
+            }
         }
         Err(_) => failed(ctx, state, event, &ctx.catch()),
     }
@@ -198,15 +215,30 @@ fn fetch<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>) -> Result<Obj
     let follow = object.get::<_, Option<String>>("redirect")?.is_none_or(|redirect| redirect == "follow");
     admit(ctx, state, event)?;
     let request = Box::new(convert::request_of(ctx, state, event, object)?);
+    let weight = request.weight();
+    if state.ops_weight.get() + weight > MAX_OPS_WEIGHT {
+        let text = format!("More than {} MiB of requests wait for their answer.", MAX_OPS_WEIGHT >> 20);
+        return Err(Exception::throw_message(ctx, &text));
+    }
     let op = OpId(state.last_op.get() + 1);
     state.last_op.set(op.0);
     let (promise, settle) = Settle::new(ctx)?;
-    state.ops.borrow_mut().insert(op, Op { event, settle });
+    state.ops_weight.set(state.ops_weight.get() + weight);
+    state.ops.borrow_mut().insert(op, Op { event, weight, settle });
+    let body = convert::made(&request.body);
     state.push(Effect::Fetch { op, event, destination, request, follow });
+    named(ctx, state, body)?;
     let result = bare(ctx)?;
     result.set("op", number(op.0))?;
     result.set("promise", promise)?;
     Ok(result)
+}
+
+/// The message that names a body is on its way: the body may follow.
+fn named(ctx: &Ctx<'_>, state: &State, body: Option<ScriptBody>) -> Result<()> {
+    let Some(body) = body else { return Ok(()) };
+    let sent = state.bodies.borrow_mut().named(body);
+    sent_out(ctx, state, sent)
 }
 
 /// Counts what a call asks of the edge.
@@ -219,10 +251,10 @@ fn admit(ctx: &Ctx<'_>, state: &State, event: EventId) -> Result<()> {
         return Err(Exception::throw_message(ctx, "Too many subrequests."));
     }
     drop(calls);
-    if state.ops.borrow().len() >= OPS {
+    if state.ops.borrow().len() >= MAX_OPS {
         return Err(Exception::throw_message(
             ctx,
-            &format!("More than {OPS} requests wait for their answer."),
+            &format!("More than {MAX_OPS} requests wait for their answer."),
         ));
     }
     Ok(())

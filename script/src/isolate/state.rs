@@ -57,6 +57,8 @@ pub(crate) fn error_value<'js>(ctx: &Ctx<'js>, error: &ScriptError) -> Result<Va
 /// Something asked of the edge.
 pub(crate) struct Op {
     pub(crate) event: EventId,
+    /// What its request weighs, for the bound on all.
+    pub(crate) weight: usize,
     pub(crate) settle: Settle,
 }
 
@@ -78,6 +80,8 @@ pub(crate) struct State {
     pub(crate) current: Cell<Option<EventId>>,
     pub(crate) ops: RefCell<HashMap<OpId, Op>>,
     pub(crate) last_op: Cell<u64>,
+    /// What the requests weigh that wait for an answer.
+    pub(crate) ops_weight: Cell<usize>,
     pub(crate) timers: RefCell<Timers<Timer>>,
     /// When calls end whatever they still wait for.
     pub(crate) ends: RefCell<Timers<EventId>>,
@@ -102,6 +106,7 @@ impl State {
             current: Cell::new(None),
             ops: RefCell::default(),
             last_op: Cell::new(0),
+            ops_weight: Cell::new(0),
             timers: RefCell::default(),
             ends: RefCell::default(),
             bodies: RefCell::default(),
@@ -118,7 +123,12 @@ impl State {
         let outside = "Disallowed operation called within global scope. Asynchronous I/O (ex: fetch() or connect()), setting a \
             timeout, and generating random values are not allowed within global scope. To fix this error, perform this \
             operation within a handler.";
-        self.current.get().ok_or_else(|| Exception::throw_message(ctx, outside))
+        let event = self.current.get().ok_or_else(|| Exception::throw_message(ctx, outside))?;
+        // What a call leaves behind that was stopped may still run for a moment.
+        match self.calls.borrow_mut().get(event) {
+            Some(_) => Ok(event),
+            None => Err(Exception::throw_message(ctx, "The event has ended.")),
+        }
     }
 
     /// Tells the edge something.
@@ -151,6 +161,7 @@ impl State {
 
     /// Writes a line to the log, as long as there is room for this call's.
     pub(crate) fn log(&self, event: Option<EventId>, level: Level, text: String) {
+        let event = event.filter(|event| self.calls.borrow_mut().get(*event).is_some());
         let lines = {
             let mut calls = self.calls.borrow_mut();
             let call = event.and_then(|event| calls.get(event));
@@ -184,10 +195,19 @@ impl State {
         self.ends.borrow_mut().set(due_us, event);
     }
 
+    /// Takes out what was asked for, once it has come to something or is not wanted any more.
+    pub(crate) fn take_op(&self, op: OpId) -> Option<Op> {
+        let op = self.ops.borrow_mut().remove(&op)?;
+        self.ops_weight.set(self.ops_weight.get() - op.weight);
+        Some(op)
+    }
+
     /// Drops all that belongs to a call that has ended.
     pub(crate) fn forget(&self, event: EventId) {
         // What is dropped may be the last of a JavaScript object; that runs no JavaScript.
-        self.ops.borrow_mut().retain(|_, op| op.event != event);
+        let ended = |(id, op): (&OpId, &Op)| (op.event == event).then_some(*id);
+        let ops: Vec<OpId> = self.ops.borrow().iter().filter_map(ended).collect();
+        ops.into_iter().for_each(|op| drop(self.take_op(op)));
         self.timers.borrow_mut().retain(|timer| timer.event != event);
         self.ends.borrow_mut().retain(|other| *other != event);
         self.bodies.borrow_mut().forget(event);

@@ -64,7 +64,9 @@ pub struct Load {
     pub entry: String,
     /// What handlers find in `env`, in this order.
     pub env: Vec<(String, Variable)>,
-    /// Compatibility flags, the date's among them.
+    /// The day, as `2026-01-31`, of which the platform's behaviour is meant.
+    pub compatibility_date: String,
+    /// Compatibility flags.
     pub flags: Vec<String>,
     /// What the script may use.
     pub limits: Limits,
@@ -130,6 +132,25 @@ pub struct Request {
     pub headers: Headers,
     /// The body.
     pub body: BodyRef,
+}
+
+/// Requests that one script may have made without an answer yet.
+pub const MAX_OPS: usize = 10_000;
+
+/// What they may weigh together, in bytes: the edge keeps each until it is sent.
+pub const MAX_OPS_WEIGHT: usize = 32 << 20;
+
+/// What a header field weighs besides its bytes.
+const FIELD_WEIGHT: usize = 128;
+
+impl Request {
+    /// About how many bytes it takes up.
+    pub fn weight(&self) -> usize {
+        let field = |(name, value): &(String, String)| name.len() + value.len() + FIELD_WEIGHT;
+        let body = if let BodyRef::Bytes(bytes) = &self.body { bytes.len() } else { 0 };
+        let head = self.method.len() + self.url.len();
+        self.headers.iter().map(field).fold(head + body + FIELD_WEIGHT, usize::saturating_add)
+    }
 }
 
 /// A response, from a handler or to one.

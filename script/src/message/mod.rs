@@ -14,7 +14,10 @@ mod tests;
 
 pub use body::{BODY_WINDOW, BodyRef, INLINE_BODY_BYTES, Piece};
 pub use effect::{Condemned, Destination, Effect, Level, LoadFailed, Loaded, ScriptError};
-pub use event::{Event, Limits, Load, Module, Outcome, Request, Resolution, Response, Target, Variable};
+pub use event::{
+    Event, Limits, Load, MAX_OPS, MAX_OPS_WEIGHT, Module, Outcome, Request, Resolution, Response, Target,
+    Variable,
+};
 pub use frame::{Direction, FrameError, Inbound, MAX_EFFECT_BYTES, MAX_EVENT_BYTES, encode};
 pub use ids::{EventId, HostBody, OpId, ScriptBody};
 

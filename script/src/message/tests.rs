@@ -60,6 +60,7 @@ fn load() -> impl Strategy<Value = Event> {
             modules: modules.into_iter().map(|(name, source)| Module { name, source }).collect(),
             env: env.into_iter().map(|(name, value)| (name, Variable::Json(value))).collect(),
             entry,
+            compatibility_date: "2026-01-31".to_owned(),
             flags: vec!["nodejs_compat".to_owned()],
             limits: Limits { memory_bytes, ..Limits::default() },
         }))

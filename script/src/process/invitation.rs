@@ -35,7 +35,7 @@ pub fn invite(control: &UnixStream, invitation: Invitation, sockets: &[UnixStrea
 }
 
 /// Takes the invitation and the sockets, which then do not block.
-pub(super) fn receive(control: &UnixStream) -> Result<(Invitation, Vec<UnixStream>)> {
+pub fn accept(control: &UnixStream) -> Result<(Invitation, Vec<UnixStream>)> {
     let mut bytes = [0; BYTES];
     let mut space = nix::cmsg_space!([RawFd; LANES]);
     let mut parts = [IoSliceMut::new(&mut bytes)];
@@ -70,12 +70,12 @@ mod tests {
         let invitation = Invitation { memory_bytes: 1 << 40 };
         assert!(invite(&near, invitation, &[]).is_err());
         invite(&near, invitation, &[given]).unwrap();
-        let (received, mut sockets) = receive(&far).unwrap();
+        let (received, mut sockets) = accept(&far).unwrap();
         assert_eq!((received, sockets.len()), (invitation, 1));
         assert!(sockets[0].read(&mut [0]).is_err());
         lane.write_all(b"x").unwrap();
         sockets[0].read_exact(&mut [0]).unwrap();
         drop(near);
-        assert!(receive(&far).is_err());
+        assert!(accept(&far).is_err());
     }
 }

@@ -106,6 +106,8 @@ impl Lane {
                 let (isolate, effects) = Isolate::load(*load, host, self.web);
                 self.isolate = isolate;
                 effects.iter().for_each(|effect| self.outbox.push(effect));
+                // Until it knows, the edge is more patient; what comes next may be a native that does not return.
+                self.outbox.flush_some();
             }
             // After an isolate is lost, events may be under way that were sent before the edge knew.
             event => {

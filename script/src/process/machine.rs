@@ -9,7 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::outbox::Outbox;
 use super::sys;
 use crate::isolate::Host;
-use crate::message::Effect;
+use crate::message::{Condemned, Effect};
 
 /// How often a thread that calculates shows that it lives, in microseconds: several times within what an edge waits.
 const BEAT_US: u64 = 1_000_000;
@@ -48,6 +48,15 @@ impl Host for Machine {
 
     fn random(&self, bytes: &mut [u8]) {
         sys::random(bytes);
+    }
+
+    fn hopeless(&self, why: Option<Condemned>) -> ! {
+        if let Some(why) = why {
+            self.outbox.push(&Effect::Condemned(why));
+            // The edge reads on; if it is gone, so may this be.
+            let _ = self.outbox.flush();
+        }
+        std::process::exit(0)
     }
 
     fn calculating(&self) {

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Barrier};
 
-pub use self::invitation::{Invitation, invite};
+pub use self::invitation::{Invitation, accept, invite};
 use crate::isolate::Web;
 
 pub use self::sandbox::{Confined, SandboxError, confine_memory, keep_from_files, seal};
@@ -47,7 +47,7 @@ pub fn run(web: Web) -> Result<(), ProcessError> {
     sys::close_all_but_standard();
     let control = std::io::stdin().as_fd().try_clone_to_owned().map_err(ProcessError::Invitation)?;
     let control = UnixStream::from(control);
-    let (invitation, sockets) = invitation::receive(&control).map_err(ProcessError::Invitation)?;
+    let (invitation, sockets) = accept(&control).map_err(ProcessError::Invitation)?;
     sandbox::belong_to_parent()?;
     keep_from_files()?;
     let lanes = sockets.len();

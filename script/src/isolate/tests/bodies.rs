@@ -152,3 +152,45 @@ fn a_long_body_flows_and_what_waits_is_bounded() {
     );
     assert_eq!(answer(&bench.get("/")).1, "More than 32 MiB of this script are on their way out.");
 }
+
+#[test]
+fn nothing_of_a_body_goes_before_the_message_that_names_it_and_one_message_does() {
+    let mut bench =
+        handler("const id = host.bodyNew(); host.bodyEnd(id); await null; return { body: { script: id } };");
+    let (event, effects) = bench.request("/", BodyRef::None);
+    assert!(
+        matches!(&effects[..], [Effect::Responded(..), Effect::Body(_, Piece::End), Effect::Done { .. }]),
+        "{effects:?}"
+    );
+    assert!(is_done(&effects, event));
+    let mut bench = handler(
+        "const id = host.bodyNew(); fetch('http://a.example', { body: { script: id } }); return { body: { script: id } };",
+    );
+    let (_, effects) = bench.request("/", BodyRef::None);
+    assert!(
+        matches!(&effects[1], Effect::Failed(_, error) if error.message.starts_with("The body is not there")),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn a_body_belongs_to_the_call_that_answers_with_it() {
+    let mut bench = handler(
+        "if (request.url === '/make') { globalThis.id = host.bodyNew(); globalThis.write = host.bodyWrite(id, bytes('abc')); await new Promise(() => {}); }
+        host.bodyEnd(id); return { body: { script: id } };",
+    );
+    let (maker, _) = bench.request("/make", BodyRef::None);
+    let (taker, effects) = bench.request("/take", BodyRef::None);
+    assert!(matches!(&effects[..], [Effect::Responded(..)]), "{effects:?}");
+    bench.give(Event::Aborted(maker));
+    assert!(is_done(&bench.pass(30_000), maker));
+    let effects = bench.give(Event::Credit(ScriptBody(1), 10));
+    assert!(
+        matches!(
+            &effects[..],
+            [Effect::Body(_, Piece::Data(_)), Effect::Body(_, Piece::End), Effect::Done { .. }]
+        ),
+        "{effects:?}"
+    );
+    assert!(is_done(&effects, taker));
+}

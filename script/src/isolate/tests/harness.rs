@@ -8,7 +8,8 @@ use serde_bytes::ByteBuf;
 
 use crate::isolate::{Host, Isolate};
 use crate::message::{
-    BodyRef, Effect, Event, EventId, Limits, Load, LoadFailed, Module, Request, Resolution, Response, Target,
+    BodyRef, Condemned, Effect, Event, EventId, Limits, Load, LoadFailed, Module, Request, Resolution,
+    Response, Target,
 };
 
 /// Time that only tests move, but for CPU time, and no chance.
@@ -36,6 +37,10 @@ impl Host for Clock {
     }
 
     fn calculating(&self) {}
+
+    fn hopeless(&self, why: Option<Condemned>) -> ! {
+        panic!("hopeless: {why:?}")
+    }
 }
 
 impl Clock {
@@ -62,6 +67,7 @@ pub(super) fn code(modules: &[(&str, &str)]) -> Load {
             .collect(),
         entry: modules[0].0.to_owned(),
         env: Vec::new(),
+        compatibility_date: "2026-01-31".to_owned(),
         flags: Vec::new(),
         limits: Limits { cpu_ms: 300, ..Limits::default() },
     }
@@ -73,7 +79,10 @@ pub(super) struct Bench {
     last: u64,
 }
 
-pub(super) fn load(load: Load) -> Result<(Bench, Vec<Effect>), Box<(LoadFailed, Vec<Effect>)>> {
+/// Why it does not load, and what it said before.
+type Refused = Box<(LoadFailed, Vec<Effect>)>;
+
+pub(super) fn load(load: Load) -> Result<(Bench, Vec<Effect>), Refused> {
     let clock = Rc::new(Clock::default());
     let (isolate, mut effects) = Isolate::load(load, clock.clone(), crate::plain::load);
     match (isolate, effects.pop()) {

@@ -58,7 +58,9 @@ fn cpu_time_adds_up_over_the_turns_of_a_call() {
 
 #[test]
 fn promises_without_end_condemn_the_isolate() {
-    let mut bench = handler("const go = () => Promise.resolve().then(go); go(); await new Promise(() => {})");
+    let mut bench = handler(
+        "const go = () => { Promise.resolve().then(go); }; for (let i = 0; i < 10; i++) go(); await new Promise(() => {})",
+    );
     let effects = bench.get("/");
     assert_eq!(failure(&effects), format!("Error: {CPU_EXCEEDED}"));
     assert_eq!(effects.last(), Some(&Effect::Condemned(Condemned::Cpu)));
@@ -157,4 +159,21 @@ fn many_calls_leave_nothing_behind() {
     }
     assert!(after[2] <= after[1] + 1024, "{after:?}");
     assert_eq!(bench.isolate.next_due_us(), None);
+}
+
+#[test]
+fn what_a_stopped_call_leaves_behind_asks_for_nothing() {
+    let mut bench = handler(
+        "Promise.resolve().then(() => { for (;;) {} }).finally(() => {}); for (let i = 0; i < 3; i++) Promise.resolve().then(() => { console.log('later'); fetch('http://a.example'); setTimeout(() => {}, 1); }); await new Promise(() => {})",
+    );
+    let (event, effects) = bench.request("/", BodyRef::None);
+    assert_eq!(failure(&effects), format!("Error: {CPU_EXCEEDED}"));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Fetch { .. })), "{effects:?}");
+    let after = effects.iter().skip_while(|effect| !matches!(effect, Effect::Done { .. }));
+    assert!(
+        after.clone().all(|effect| !matches!(effect, Effect::Log { event: Some(of), .. } if *of == event)),
+        "{effects:?}"
+    );
+    assert!(after.count() > 1, "{effects:?}");
+    assert!(is_good(&mut bench));
 }

@@ -37,6 +37,7 @@ fn modules_import_each_other_and_nothing_else() {
     let effects = bench.get("/");
     let Some(Effect::Responded(_, response)) = effects.first() else { panic!("{effects:?}") };
     assert_eq!(response.status_text, "b c No such module \"node:fs\", imported from \"index.js\".");
+    assert_eq!(refused("import 'cloudflare:none'").error.message, "No such module \"cloudflare:none\".");
     let failed = refused("import 'node:fs'; export default {}");
     assert_eq!(failed.error.message, "No such module \"node:fs\", imported from \"index.js\".");
 }

@@ -1,0 +1,157 @@
+//! Scripts, from the edge's side: which process runs which version of an app, and a handle to have its handlers called.
+//!
+//! ```text
+//! ScriptHost ── app version ──▶ App ── first call ──▶ Child ── a socket each ──▶ Link (an actor on its caller's thread)
+//!                                │ back-off, idle end     │ kill, last words        │ Ledger: what the script may say
+//! ```
+//!
+//! What runs scripts may have been taken over by them. So each message is judged against what was asked; a process that says
+//! what it cannot have to say, or is silent, is killed, and all that it was doing fails with a text that names why. Nothing of
+//! one app's process touches another's. Does not know routes, objects or the store.
+
+mod actor;
+mod app;
+mod backoff;
+mod body;
+mod child;
+mod failure;
+mod head;
+mod ledger;
+mod link;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use berth_script::message::{Destination, Level, Load, ScriptError};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body_util::combinators::UnsyncBoxBody;
+
+use self::app::App;
+pub(crate) use self::body::ScriptBody;
+#[allow(unused_imports, reason = "shards do not call scripts yet; the tests of `tests/script` do")]
+pub(crate) use self::failure::{Ended, Failure};
+
+/// Why a body ended early.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body on its way to a script, or to where a script sends it.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// One version of an app, as its logs and requests are told apart by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct VersionKey {
+    pub(crate) app: String,
+    pub(crate) version: u64,
+}
+
+/// The code of a version.
+#[derive(Debug)]
+pub(crate) struct Code {
+    pub(crate) key: VersionKey,
+    pub(crate) load: Load,
+}
+
+/// A request that a script wants made.
+pub(crate) struct Outgoing {
+    pub(crate) destination: Destination,
+    pub(crate) request: http::Request<Body>,
+    pub(crate) follow: bool,
+}
+
+/// What scripts reach of the rest of the edge, and through it of the world.
+pub(crate) trait Outside: Send + Sync + 'static {
+    /// Makes a request. Dropped when the script does not want it any more.
+    fn fetch(
+        &self,
+        version: &VersionKey,
+        outgoing: Outgoing,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, ScriptError>>;
+
+    /// Takes a line of the log. Must not block.
+    fn log(&self, version: &VersionKey, level: Level, text: String);
+}
+
+/// How scripts are run.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The program of the processes, and what it is started with.
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    /// Threads of each process; one for each shard.
+    pub(crate) lanes: usize,
+    /// How long a process without calls goes on.
+    pub(crate) idle: Duration,
+    /// How long a process may say nothing while something is asked of it.
+    pub(crate) silence: Duration,
+}
+
+impl Settings {
+    /// Of this program, with as many threads as there are shards.
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            program: PathBuf::from("/proc/self/exe"),
+            arguments: vec!["script".to_owned()],
+            lanes: shards,
+            idle: Duration::from_secs(300),
+            silence: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Runs scripts.
+#[derive(Clone)]
+pub(crate) struct ScriptHost(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    outside: Arc<dyn Outside>,
+    apps: Mutex<HashMap<VersionKey, Arc<App>>>,
+}
+
+impl ScriptHost {
+    pub(crate) fn new(settings: Settings, outside: Arc<dyn Outside>) -> Self {
+        Self(Arc::new(Inner { settings, outside, apps: Mutex::default() }))
+    }
+
+    /// Has the version's `fetch` answer a request. `lane` says on which of the process's threads, and should be the shard
+    /// that calls. Dropping the future, or the body of the response, tells the script that its client has gone.
+    pub(crate) async fn fetch(
+        &self,
+        code: &Arc<Code>,
+        lane: usize,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<ScriptBody>, Failure> {
+        let call = self.app(code).lane(lane)?.fetch(request)?;
+        call.answer().await
+    }
+
+    /// Calls the version's `scheduled`; returns when all that it began has come to its end.
+    pub(crate) async fn scheduled(
+        &self,
+        code: &Arc<Code>,
+        lane: usize,
+        cron: &str,
+        time_ms: u64,
+    ) -> Result<(), Failure> {
+        let call = self.app(code).lane(lane)?.scheduled(cron, time_ms)?;
+        call.end().await
+    }
+
+    /// Ends the process of a version that is not called any more.
+    pub(crate) fn retire(&self, version: &VersionKey) {
+        let retired = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(version);
+        if let Some(app) = retired {
+            app.end();
+        }
+    }
+
+    fn app(&self, code: &Arc<Code>) -> Arc<App> {
+        let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let make =
+            || Arc::new(App::new(self.0.settings.clone(), Arc::clone(code), Arc::clone(&self.0.outside)));
+        Arc::clone(apps.entry(code.key.clone()).or_insert_with(make))
+    }
+}
