@@ -4,21 +4,52 @@
 //! Reads files of the project and of the packages that it imports, and does nothing else: it writes nothing, runs nothing,
 //! and knows neither edges nor networks. Bounded in whatever it is given.
 
-use std::path::Path;
-
 mod config;
+mod modules;
 mod report;
+#[cfg(test)]
+mod tests;
 mod value;
+
+use std::path::Path;
 
 pub use config::{
     Assets, ClassStorage, Compatibility, Config, Container, ExportedClass, HtmlHandling, Limits, Lineage,
     Main, Migration, NodeLoss, NotFoundHandling, ObjectBinding, Route, RunWorkerFirst, StoreSecret, Var,
 };
+pub use modules::{Base, EntryClass, Handlers, Mode, Module, Program, Target};
 pub use report::{Problem, Refused, Remark, Weight};
 
 use report::Report;
 
-/// Reads the configuration alone, for the default environment or the one that is named.
+/// A checked project.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Project {
+    /// What it is made of, by its configuration.
+    pub config: Config,
+    /// Its program. An app of assets alone has none.
+    pub program: Option<Program>,
+    /// What is worth saying of it.
+    pub remarks: Vec<Remark>,
+}
+
+/// Reads the project in a directory, for the default environment or the one that is named.
+pub fn read(directory: &Path, environment: Option<&str>, mode: Mode) -> Result<Project, Refused> {
+    let mut report = Report::default();
+    let files = config::find(&mut report, directory);
+    let read = files.and_then(|files| {
+        let config = config::read(&mut report, &files, environment)?;
+        let source = (&config, files.source());
+        let program =
+            config.main.as_ref().map(|main| modules::load(&mut report, directory, source, main, mode));
+        // None within is a program that cannot be used.
+        Some((config, program.map_or(Some(None), |program| program.map(Some))?))
+    });
+    let ((config, program), remarks) = finish(report, read)?;
+    Ok(Project { config, program, remarks })
+}
+
+/// Reads the configuration alone.
 pub fn configuration(directory: &Path, environment: Option<&str>) -> Result<(Config, Vec<Remark>), Refused> {
     let mut report = Report::default();
     let files = config::find(&mut report, directory);

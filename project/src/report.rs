@@ -171,6 +171,11 @@ impl Report {
         self.remarks.len() >= MAX_KEPT
     }
 
+    /// Whether further problems are only counted: then it is not worth the work to say much of them.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.problems.len() >= MAX_KEPT
+    }
+
     pub(crate) fn is_sound(&self) -> bool {
         self.problems.is_empty()
     }

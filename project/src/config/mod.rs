@@ -29,7 +29,9 @@ use berth_common::ids::{AppName, ClassName, VariableName};
 use berth_common::manifest::Position;
 
 pub use assets::{Assets, HtmlHandling, NotFoundHandling, RunWorkerFirst};
-use build::Build;
+#[cfg(test)]
+pub(crate) use build::Rule;
+pub(crate) use build::{Build, RuleKind};
 pub use compatibility::Compatibility;
 pub use containers::{Container, NodeLoss};
 pub use exports::ExportedClass;
@@ -43,7 +45,7 @@ use crate::report::{Report, Source};
 use environment::View;
 use section::Reading;
 
-pub(crate) use find::find;
+pub(crate) use find::{find, read_bytes};
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +107,13 @@ pub(crate) struct Files {
     language: parse::Language,
     /// `berth.toml`.
     own: Option<Source>,
+}
+
+impl Files {
+    /// The file that names classes and bindings.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
 }
 
 /// Reads a configuration. None where there are problems that leave nothing to go on with.
