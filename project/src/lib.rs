@@ -33,6 +33,11 @@ pub struct Project {
     pub remarks: Vec<Remark>,
 }
 
+/// Whether a directory has a configuration of a Workers project.
+pub fn is_project(directory: &Path) -> bool {
+    config::is_there(directory)
+}
+
 /// Reads the project in a directory, for the default environment or the one that is named.
 pub fn read(directory: &Path, environment: Option<&str>, mode: Mode) -> Result<Project, Refused> {
     let mut report = Report::default();

@@ -17,6 +17,11 @@ const NAMES: [(&str, Language); 3] = [
 /// What wrangler has no key for.
 pub(super) const OWN: &str = "berth.toml";
 
+/// Whether there is a configuration.
+pub(crate) fn is_there(directory: &Path) -> bool {
+    NAMES.iter().any(|(name, _)| directory.join(name).is_file())
+}
+
 /// The first configuration that there is, and Berth's own beside it.
 pub(crate) fn find(report: &mut Report, directory: &Path) -> Option<Files> {
     let there: Vec<_> = NAMES.iter().filter(|(name, _)| directory.join(name).is_file()).collect();

@@ -16,8 +16,10 @@ use oxc::transformer::{
 };
 use oxc::transformer_plugins::{ReplaceGlobalDefines, ReplaceGlobalDefinesConfig};
 
+use super::calls;
 use super::kinds::{Format, Language, Program};
-use super::scan::{self, Dropped, Scanned};
+use super::scan::{self, Scanned};
+use super::types::{self, Dropped};
 use super::typescript::Options;
 use crate::report::{Report, Source};
 
@@ -164,8 +166,10 @@ fn compile_in(input: &Input<'_>, language: Language, format: Format) -> Result<C
         }
         None => scoping,
     };
-    scan::drop_types(&mut program, input.dropped);
-    let scanned = scan::scan(&program, &scoping, format);
+    types::drop_types(&mut program, input.dropped);
+    types::drop_attributes(&mut program);
+    let top = if format == Format::EsModule { scan::module(&program, &scoping) } else { Scanned::default() };
+    let scanned = calls::visit(&program, &scoping, format, top);
     let (code, map) = print(&program, input.name);
     let typescript = language != Language::JavaScript;
     Ok(Compiled { code, map, format, typescript, scanned })

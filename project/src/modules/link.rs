@@ -9,7 +9,8 @@ use berth_common::manifest::nearest;
 use super::builtins;
 use super::graph::{Content, Graph, Node, To};
 use super::kinds::Format;
-use super::scan::{Dropped, Exported, How, Local};
+use super::scan::{Exported, How, Local};
+use super::types::Dropped;
 use crate::report::{Report, named};
 
 /// Most steps of following names through modules: real programs take a few for each import.

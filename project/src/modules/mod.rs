@@ -2,6 +2,7 @@
 //! only how modules are read.
 
 mod builtins;
+mod calls;
 mod compile;
 mod depth;
 mod emit;
@@ -10,9 +11,11 @@ mod graph;
 mod helpers;
 mod kinds;
 mod link;
+mod loader;
 mod resolve;
 mod scan;
 mod surface;
+mod types;
 mod typescript;
 mod wrap;
 
@@ -21,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Main};
 use crate::report::{Problem, Report, Source};
+use loader::Loader;
 
 #[cfg(test)]
 pub(crate) use depth::{MAX_LEVELS, too_deep};
@@ -40,6 +44,8 @@ pub struct Program {
     pub handlers: Handlers,
     /// The classes that the entry exports, as far as syntax shows.
     pub classes: Vec<EntryClass>,
+    /// The files that it is made of, relative to the project's directory.
+    pub files: Vec<PathBuf>,
 }
 
 /// One module.
@@ -80,7 +86,7 @@ pub(crate) fn load(
     main: &Main,
     mode: Mode,
 ) -> Option<Program> {
-    let current = graph::Current::default();
+    let current = loader::Current::default();
     let work = || load_here(report, directory, (config, source), main, mode, &current);
     let ended = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("compiler".to_owned()).stack_size(STACK_BYTES);
@@ -108,7 +114,7 @@ fn load_here(
     (config, source): (&Config, &Source),
     main: &Main,
     mode: Mode,
-    current: &graph::Current,
+    current: &loader::Current,
 ) -> Option<Program> {
     let (base, entry) = places(report, directory, source, config, main)?;
     let pairs = replacements(config, mode);
@@ -120,15 +126,17 @@ fn load_here(
             None
         }
     };
-    let mut graph = graph::Loader::new(report, config, &base, defines.clone(), current).load(&entry)?;
+    let mut graph = Loader::new(report, config, &base, defines.clone(), current).load(&entry)?;
     let linked = link::link(report, &mut graph);
-    graph.recompile(report, config, &base, defines.as_ref(), &linked.dropped);
+    let loader = Loader::new(report, config, &base, defines, current);
+    loader::recompile(loader, &mut graph, &linked.dropped);
     let surface = surface::read(report, &graph, (config, source));
     let modules = emit::emit(report, &graph, &linked);
     let node = graph.nodes.get(&graph.entry)?;
     let commonjs = node.is_commonjs();
     let entry = if commonjs { emit::facade_name(&graph.entry, node.as_node) } else { graph.entry.clone() };
-    Some(Program { entry, modules, handlers: surface.handlers, classes: surface.classes })
+    let files = graph.nodes.keys().filter(|name| !name.starts_with("berth:")).map(PathBuf::from).collect();
+    Some(Program { entry, modules, handlers: surface.handlers, classes: surface.classes, files })
 }
 
 /// The project's directory and the entry, both without links.

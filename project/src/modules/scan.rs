@@ -1,23 +1,14 @@
-//! What the syntax of a program shows of it: imports, exports, classes, and calls of `require`. Looks at one program, after
-//! types are gone.
+//! What the statements at the top of a module show: imports, exports, classes. Looks at one program, after types are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oxc::allocator::Vec as ArenaVec;
 use oxc::ast::ast::{
-    Argument, AssignmentExpression, AssignmentTarget, BindingPattern, CallExpression, Class, ClassElement,
-    Declaration, ExportDeclaration, ExportDefaultDeclarationKind, ExportFromDeclaration, ExportSpecifier,
-    Expression, IdentifierReference, ImportDeclaration, ImportDeclarationSpecifier, ImportExpression,
-    ObjectExpression, ObjectPropertyKind, Program, Statement, TryStatement, VariableDeclaration,
+    BindingPattern, Class, ClassElement, Declaration, ExportDeclaration, ExportDefaultDeclarationKind,
+    ExportFromDeclaration, Expression, ImportDeclaration, ImportDeclarationSpecifier, ObjectExpression,
+    ObjectPropertyKind, Program, Statement, VariableDeclaration,
 };
-use oxc::ast_visit::{Visit, walk};
 use oxc::semantic::Scoping;
 use oxc::span::{GetSpan, Span};
-
-use super::kinds::Format;
-
-/// Names that turned out to be types: of which specifier, and which name there.
-pub(super) type Dropped = BTreeSet<(String, String)>;
 
 /// All that was seen.
 #[derive(Debug, Default)]
@@ -136,22 +127,19 @@ pub(super) struct CommonJs {
 }
 
 /// Most names that one CommonJS module or object is taken to have.
-const MAX_NAMES: usize = 10_000;
+pub(super) const MAX_NAMES: usize = 10_000;
 
-pub(super) fn scan(program: &Program<'_>, scoping: &Scoping, format: Format) -> Scanned {
+/// What the statements at the top of a module show.
+pub(super) fn module(program: &Program<'_>, scoping: &Scoping) -> Scanned {
     let mut scanned = Scanned::default();
-    if format == Format::EsModule {
-        for statement in &program.body {
-            scanned.statement(statement);
-        }
-        scanned.mark_passed_on(program, scoping);
+    for statement in &program.body {
+        scanned.statement(statement);
     }
-    let mut visitor = Visitor { scoping, scanned, tried: 0, format };
-    visitor.visit_program(program);
-    visitor.scanned
+    scanned.mark_passed_on(program, scoping);
+    scanned
 }
 
-fn offset(span: Span) -> usize {
+pub(super) fn offset(span: Span) -> usize {
     span.start as usize
 }
 
@@ -336,7 +324,7 @@ fn default_of(expression: &Expression<'_>) -> DefaultExport {
     }
 }
 
-fn keys(object: &ObjectExpression<'_>) -> Keys {
+pub(super) fn keys(object: &ObjectExpression<'_>) -> Keys {
     let mut found = Keys::default();
     for property in &object.properties {
         let name = match property {
@@ -370,193 +358,4 @@ fn shape(class: &Class<'_>) -> ClassShape {
         _ => None,
     });
     ClassShape { extends, methods: methods.take(MAX_NAMES).map(|name| name.into_owned()).collect() }
-}
-
-struct Visitor<'s> {
-    scoping: &'s Scoping,
-    scanned: Scanned,
-    /// How many `try` blocks are around.
-    tried: usize,
-    format: Format,
-}
-
-impl Visitor<'_> {
-    /// Whether a name is none of the program's own.
-    fn is_free(&self, id: &IdentifierReference<'_>) -> bool {
-        let reference = id.reference_id.get().map(|reference| self.scoping.get_reference(reference));
-        reference.is_some_and(|reference| reference.symbol_id().is_none())
-    }
-
-    fn is_free_name(&self, expression: &Expression<'_>, name: &str) -> bool {
-        matches!(expression, Expression::Identifier(id) if id.name == name && self.is_free(id))
-    }
-
-    /// `exports` or `module.exports`.
-    fn is_exports(&self, expression: &Expression<'_>) -> bool {
-        match expression {
-            Expression::StaticMemberExpression(member) => {
-                member.property.name == "exports" && self.is_free_name(&member.object, "module")
-            }
-            other => self.is_free_name(other, "exports"),
-        }
-    }
-
-    /// The module that `require("…")` names.
-    fn required(&self, expression: &Expression<'_>) -> Option<String> {
-        let Expression::CallExpression(call) = expression else { return None };
-        if !self.is_free_name(&call.callee, "require") {
-            return None;
-        }
-        text(call.arguments.first()?).map(|(text, _)| text)
-    }
-
-    fn name(&mut self, name: &str) {
-        if self.scanned.commonjs.names.len() < MAX_NAMES {
-            self.scanned.commonjs.names.insert(name.to_owned());
-        }
-    }
-
-    fn require(&mut self, call: &CallExpression<'_>) {
-        let found = if call.arguments.len() == 1 { call.arguments.first().and_then(text) } else { None };
-        match found {
-            Some((specifier, at)) => {
-                let how = How::Require { tried: self.tried > 0 };
-                self.scanned.imports.push(Import { specifier, at, how, names: Vec::new() });
-            }
-            None => self.scanned.computed.push(offset(call.span)),
-        }
-    }
-
-    /// `Object.defineProperty(exports, "name", …)`, and helpers that pass on all of another module.
-    fn exporting_call(&mut self, call: &CallExpression<'_>) {
-        let arguments: Vec<&Expression<'_>> =
-            call.arguments.iter().filter_map(Argument::as_expression).collect();
-        match arguments.as_slice() {
-            [exports, Expression::StringLiteral(name), ..] if self.is_exports(exports) => {
-                self.name(name.value.as_str());
-            }
-            [other, ..] => {
-                let helper = match &call.callee {
-                    Expression::Identifier(id) => id.name.as_str(),
-                    Expression::StaticMemberExpression(member) => member.property.name.as_str(),
-                    _ => "",
-                };
-                if matches!(helper, "__exportStar" | "__export" | "__reExport") {
-                    let of = arguments.iter().find_map(|argument| self.required(argument));
-                    self.scanned.commonjs.all_of.extend(of.or_else(|| self.required(other)));
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// A text that is known, and its offset.
-fn text(argument: &Argument<'_>) -> Option<(String, usize)> {
-    argument.as_expression().and_then(text_of)
-}
-
-fn text_of(expression: &Expression<'_>) -> Option<(String, usize)> {
-    match expression {
-        Expression::StringLiteral(literal) => Some((literal.value.to_string(), offset(literal.span))),
-        Expression::TemplateLiteral(template) => {
-            let text = template.single_quasi()?;
-            Some((text.to_string(), offset(template.span)))
-        }
-        _ => None,
-    }
-}
-
-impl<'a> Visit<'a> for Visitor<'_> {
-    fn visit_import_expression(&mut self, import: &ImportExpression<'a>) {
-        match text_of(&import.source) {
-            Some((specifier, at)) => {
-                self.scanned.imports.push(Import { specifier, at, how: How::Dynamic, names: Vec::new() });
-            }
-            None => self.scanned.computed.push(offset(import.span)),
-        }
-        walk::walk_import_expression(self, import);
-    }
-
-    fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
-        if self.is_free_name(&call.callee, "require") {
-            self.require(call);
-        } else if self.format == Format::CommonJs {
-            self.exporting_call(call);
-        } else if self.is_free_name(&call.callee, "addEventListener") {
-            self.scanned.listener = self.scanned.listener.or(Some(offset(call.span)));
-        }
-        walk::walk_call_expression(self, call);
-    }
-
-    fn visit_assignment_expression(&mut self, assignment: &AssignmentExpression<'a>) {
-        if self.format == Format::CommonJs
-            && let AssignmentTarget::StaticMemberExpression(member) = &assignment.left
-        {
-            let replaces = member.property.name == "exports" && self.is_free_name(&member.object, "module");
-            if replaces {
-                if let Expression::ObjectExpression(object) = &assignment.right {
-                    for name in keys(object).names {
-                        self.name(&name);
-                    }
-                }
-                let of = self.required(&assignment.right);
-                self.scanned.commonjs.all_of.extend(of);
-            } else if self.is_exports(&member.object) {
-                self.name(member.property.name.as_str());
-            }
-        }
-        walk::walk_assignment_expression(self, assignment);
-    }
-
-    fn visit_try_statement(&mut self, statement: &TryStatement<'a>) {
-        self.tried += 1;
-        self.visit_block_statement(&statement.block);
-        self.tried -= 1;
-        if let Some(handler) = &statement.handler {
-            self.visit_catch_clause(handler);
-        }
-        if let Some(finalizer) = &statement.finalizer {
-            self.visit_block_statement(finalizer);
-        }
-    }
-}
-
-/// Takes out the names that turned out to be types.
-pub(super) fn drop_types(program: &mut Program<'_>, dropped: &Dropped) {
-    if dropped.is_empty() {
-        return;
-    }
-    let is_dropped = |specifier: &str, name: &str| dropped.contains(&(specifier.to_owned(), name.to_owned()));
-    let mut locals = BTreeSet::new();
-    for statement in &mut program.body {
-        match statement {
-            Statement::ImportDeclaration(import) => {
-                let specifier = import.source.value.to_string();
-                let Some(specifiers) = &mut import.specifiers else { continue };
-                specifiers.retain(|one| {
-                    let ImportDeclarationSpecifier::ImportSpecifier(one) = one else { return true };
-                    let gone = is_dropped(&specifier, &one.imported.name());
-                    if gone {
-                        locals.insert(one.local.name.to_string());
-                    }
-                    !gone
-                });
-            }
-            Statement::ExportFromDeclaration(export) => {
-                let specifier = export.source.value.to_string();
-                export.specifiers.retain(|one| !is_dropped(&specifier, &one.local.name()));
-            }
-            _ => {}
-        }
-    }
-    for statement in &mut program.body {
-        if let Statement::ExportNamedDeclaration(export) = statement {
-            retain_others(&mut export.specifiers, &locals);
-        }
-    }
-}
-
-fn retain_others(specifiers: &mut ArenaVec<'_, ExportSpecifier<'_>>, locals: &BTreeSet<String>) {
-    specifiers.retain(|one| !locals.contains(one.local.name().as_str()));
 }

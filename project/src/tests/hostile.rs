@@ -2,12 +2,103 @@
 
 use std::os::unix::fs::symlink;
 
-use nix::sys::stat::Mode;
+use nix::sys::stat::Mode as Permissions;
 use nix::unistd::mkfifo;
+use proptest::prelude::*;
 
 use super::{Disk, exists, refusal};
+use crate::Target;
 
 const INDEX: &str = "src/index.ts";
+
+/// Pieces of programs, in any order.
+const PIECES: [&str; 56] = [
+    "import ",
+    "export ",
+    "default ",
+    "from './b'",
+    "from 'cloudflare:workers'",
+    "{ a }",
+    "* as n ",
+    "type ",
+    "interface I {}",
+    "class A ",
+    "extends B ",
+    "{ x: number = 1 }",
+    "(",
+    ")",
+    "{",
+    "}",
+    "[",
+    "]",
+    "<",
+    ">",
+    "=>",
+    "async ",
+    "await ",
+    "function f",
+    "()",
+    "`t${",
+    "}`",
+    "'s'",
+    "1",
+    "/re/",
+    ";",
+    "\n",
+    ",",
+    ".a",
+    "?.b",
+    "= ",
+    "const c ",
+    "let ",
+    "enum E { F }",
+    "namespace N ",
+    "declare ",
+    "@d ",
+    "require('./b')",
+    "module.exports ",
+    "exports.a ",
+    "import('./b')",
+    "new ",
+    "#p",
+    "...r",
+    ": T",
+    "as const",
+    "satisfies U",
+    "yield ",
+    "throw ",
+    "try {} catch {}",
+    "<div/>",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+    #[test]
+    fn no_program_makes_the_compiler_fail(
+        pieces in proptest::collection::vec(proptest::sample::select(PIECES.to_vec()), 0..24),
+        other in proptest::collection::vec(proptest::sample::select(PIECES.to_vec()), 0..12),
+        name in proptest::sample::select(vec!["i.ts", "i.tsx", "i.js", "i.cjs", "i.mjs"]),
+    ) {
+        let config = format!(r#"{{"name": "a", "main": "{name}", "compatibility_date": "2025-11-17"}}"#);
+        let disk = Disk::of(&[("wrangler.json", &config), (name, &pieces.concat()), ("b.ts", &other.concat())]);
+        match disk.read() {
+            Err(refused) => {
+                let said = refused.to_string();
+                prop_assert!(!said.is_empty() && !said.contains("the compiler failed"), "{said}");
+            }
+            // What is given out is whole: each import leads to a module that is there.
+            Ok(project) => {
+                let program = project.program.unwrap();
+                prop_assert!(program.modules.contains_key(&program.entry));
+                for target in program.modules.values().flat_map(|module| module.imports.values()) {
+                    if let Target::Module(name) = target {
+                        prop_assert!(program.modules.contains_key(name), "{name}");
+                    }
+                }
+            }
+        }
+    }
+}
 
 #[test]
 fn deep_nesting_is_refused_before_it_is_parsed() {
@@ -151,7 +242,7 @@ fn files_that_are_none_and_links_in_circles_are_named() {
         INDEX,
         "import './pipe.js'; import './loop.js'; import './bytes.js'; import './gone.js'; export default {}",
     )]);
-    mkfifo(&disk.path("src/pipe.js"), Mode::S_IRWXU).unwrap();
+    mkfifo(&disk.path("src/pipe.js"), Permissions::S_IRWXU).unwrap();
     symlink("loop.js", disk.path("src/loop.js")).unwrap();
     symlink("nowhere.js", disk.path("src/gone.js")).unwrap();
     disk.write("src/bytes.js", b"a = '\xff'");
@@ -165,7 +256,7 @@ fn files_that_are_none_and_links_in_circles_are_named() {
     let disk = Disk::of(&[(INDEX, "import 'p'; import 'q'; export default {}")]);
     disk.write("node_modules/p/package.json", "{".repeat(1 << 20));
     disk.write("node_modules/q/index.js", "export {}");
-    mkfifo(&disk.path("node_modules/q/package.json"), Mode::S_IRWXU).unwrap();
+    mkfifo(&disk.path("node_modules/q/package.json"), Permissions::S_IRWXU).unwrap();
     let said = disk.read().unwrap_err().to_string();
     assert!(said.starts_with("src/index.ts:1:8: `p` "), "{said}");
 }

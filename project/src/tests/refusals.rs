@@ -82,6 +82,23 @@ const ENTRIES: &[(&str, &str)] = &[
         "src/index.ts:1:17: Invalid regular expression: Unterminated capturing group; Add the missing closing delimiter",
     ),
     (
+        "import a = require('./good'); a.hello(); export default {}",
+        "src/index.ts:1:20: there is no `require` in a module with `import` or `export`; expected `import … from` for `./good`",
+    ),
+    (
+        "export = { fetch() {} }",
+        "src/index.ts:1:1: exports nothing; expected `export default { async fetch(request, env) { … } }`",
+    ),
+    (
+        "import w from 'cloudflare:workers'; export default w",
+        "src/index.ts:1:8: there is no default export in cloudflare:workers",
+    ),
+    (
+        "export default { fetch() { return await 1 } }",
+        "src/index.ts:1:35: `await` is only allowed within async functions and at the top levels of modules; Either remove this `await` or add the `async` keyword to the enclosing function",
+    ),
+    ("enum A { B = } export default {}", "src/index.ts:1:14: Unexpected token"),
+    (
         "addEventListener('fetch', e => e.respondWith(new Response()))",
         "src/index.ts:1:1: programs that add listeners cannot be run; expected `export default { async fetch(request, env) { … } }`",
     ),
@@ -96,7 +113,7 @@ const ENTRIES: &[(&str, &str)] = &[
 fn what_is_wrong_with_modules_is_said_with_its_place() {
     let mut wrong = Vec::new();
     for (text, expected) in ENTRIES {
-        let said = refusal(&[
+        let disk = Disk::of(&[
             (INDEX, text),
             ("src/good.ts", "export function hello() {}"),
             ("src/j.json", "[1]"),
@@ -112,6 +129,7 @@ fn what_is_wrong_with_modules_is_said_with_its_place() {
             ("node_modules/types/package.json", r#"{"types": "./index.d.ts"}"#),
             ("node_modules/types/index.d.ts", "export interface A {}"),
         ]);
+        let said = disk.read().err().map(|refused| refused.to_string()).unwrap_or_default();
         if said != *expected {
             wrong.push(format!("{text}\n  said:     {said:?}\n  expected: {expected:?}"));
         }

@@ -1,7 +1,11 @@
 //! Programs, and what they come to when they run.
 
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
 use super::engine::run;
-use super::{names, program, project, remarks};
+use super::{Disk, names, program, project, remarks};
+use crate::{Mode, read};
 
 /// Files, and what the program leaves in `out`.
 type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], &'c str);
@@ -274,6 +278,15 @@ fn modules_are_found_as_bundlers_find_them() {
             r#"["node","node",1]"#,
         ),
         (
+            "what imports say of the kind of their modules",
+            &[
+                (INDEX, "import j from './j.json' with { type: 'json' }; export { default as k } from './j.json' with { type: 'json' };
+                    const d = await import('./j.json', { with: { type: 'json' } }); globalThis.out = [j, d.default]; export default {}"),
+                ("src/j.json", "[1]"),
+            ],
+            "[[1],[1]]",
+        ),
+        (
             "dynamic imports, and waiting at the top",
             &[
                 (INDEX, "const { default: a } = await import('./a'); const b = await import(`./b`); globalThis.out = [a, b.default, b.x]; export default {}"),
@@ -283,6 +296,37 @@ fn modules_are_found_as_bundlers_find_them() {
             r#"["a",{"x":1},1]"#,
         ),
     ]);
+}
+
+#[test]
+fn programs_can_tell_whether_they_are_worked_on() {
+    let disk = Disk::of(&[(INDEX, "globalThis.out = process.env.NODE_ENV; export default {}")]);
+    for (mode, expected) in [(Mode::Production, "\"production\""), (Mode::Development, "\"development\"")] {
+        let program = read(disk.0.path(), None, mode).unwrap().program.unwrap();
+        assert_eq!(run(&program), expected);
+        assert_eq!(program.files, [Path::new(INDEX)]);
+    }
+}
+
+#[test]
+fn a_project_may_be_a_part_of_another() {
+    let disk = Disk::of(&[
+        ("apps/one/wrangler.json", r#"{"name": "a", "main": "i.ts", "compatibility_date": "2025-11-17"}"#),
+        (
+            "apps/one/i.ts",
+            "import a from 'shared'; import b from 'hoisted'; globalThis.out = [a, b]; export default {}",
+        ),
+        ("packages/shared/package.json", r#"{"name": "shared", "exports": "./src/index.ts"}"#),
+        ("packages/shared/src/index.ts", "const a: string = 'shared'; export default a"),
+        ("node_modules/hoisted/index.js", "export default 'hoisted'"),
+    ]);
+    symlink("../packages/shared", disk.path("node_modules/shared")).unwrap();
+    let program = read(&disk.path("apps/one"), None, Mode::Production).unwrap().program.unwrap();
+    assert_eq!(run(&program), r#"["shared","hoisted"]"#);
+    assert_eq!(
+        names(&program),
+        ["../../node_modules/hoisted/index.js", "../../packages/shared/src/index.ts", "i.ts"]
+    );
 }
 
 #[test]
