@@ -21,8 +21,8 @@ use crate::report::{Problem, Report, Source, named};
 
 /// Most modules of a program.
 pub(super) const MAX_MODULES: usize = 5000;
-/// Most bytes of all modules together, as they are in their files.
-pub(super) const MAX_SOURCE_BYTES: usize = 20 << 20;
+/// Most bytes of all modules together, as they are in their files. The compiler takes eighty times as much memory.
+pub(super) const MAX_SOURCE_BYTES: usize = 10 << 20;
 /// What a package has where it says that there is nothing.
 const NOTHING: &str = "berth:nothing";
 

@@ -118,7 +118,7 @@ fn deep_nesting_is_refused_before_it_is_parsed() {
         ("<a>", "</a>"),
         ("new ", "A"),
     ] {
-        let text = format!("export default {}1{}", open.repeat(2_000_000), close.repeat(2_000_000));
+        let text = format!("export default {}1{}", open.repeat(1_000_000), close.repeat(1_000_000));
         let said = refusal(&[(INDEX, &text)]);
         assert!(said.contains("is nested too deeply here; expected at most"), "{open}: {said}");
     }
@@ -200,14 +200,14 @@ fn a_module_of_twenty_megabytes_is_one_too_long() {
     let said = refusal(&[(INDEX, &text)]);
     assert_eq!(
         said,
-        "src/index.ts: all modules together have more than 20 MiB with this one; expected at most that"
+        "src/index.ts: all modules together have more than 10 MiB with this one; expected at most that"
     );
     let said = refusal(&[
         (INDEX, "import './a.txt'; import './b.txt'; export default {}"),
-        ("src/a.txt", &"x".repeat(15 << 20)),
-        ("src/b.txt", &"x".repeat(15 << 20)),
+        ("src/a.txt", &"x".repeat(8 << 20)),
+        ("src/b.txt", &"x".repeat(8 << 20)),
     ]);
-    assert!(said.starts_with("src/b.txt: all modules together have more than 20 MiB"), "{said}");
+    assert!(said.starts_with("src/b.txt: all modules together have more than 10 MiB"), "{said}");
 }
 
 #[test]

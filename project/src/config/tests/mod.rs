@@ -1,8 +1,10 @@
 //! Configurations and what is said of them.
 
-use std::path::Path;
+mod hostile;
+mod lineage;
+mod own;
 
-use proptest::prelude::*;
+use std::path::Path;
 
 use super::parse::Language;
 use super::*;
@@ -306,131 +308,6 @@ fn what_is_wrong_is_said_with_its_place() {
     compare(REFUSED, |more| Some(refusal(&with(more), None, None)));
 }
 
-/// Migrations and bindings to `A`, and what is said of them.
-const LINEAGES: &[(&str, &str)] = &[
-    (r#"{"tag": "v1", "new_sqlite_classes": ["A"]}"#, ""),
-    (r#"{"tag": "v1", "new_classes": ["A"]}"#, ""),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["B"]}, {"tag": "v2", "renamed_classes": [{"from": "B", "to": "A"}]}"#,
-        "",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["A"]}, {"tag": "v2", "deleted_classes": ["A"]}, {"tag": "v3", "new_sqlite_classes": ["A"]}"#,
-        "",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["A"]}, {"tag": "v2", "renamed_classes": [{"from": "A", "to": "C"}], "new_sqlite_classes": ["A"]}"#,
-        "",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["Zebra"]}"#,
-        "2:62: no migration makes the class `A`; expected { \"tag\": \"v2\", \"new_sqlite_classes\": [\"A\"] } at the end of `migrations`",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["A"]}, {"tag": "v1"}"#,
-        "3:68: the migration \"v1\" is there twice; expected another tag",
-    ),
-    (
-        r#"{"tag": "", "new_sqlite_classes": ["A"]}"#,
-        "3:24: migrations.tag is empty; expected a name for the step",
-    ),
-    (
-        r#"{"new_sqlite_classes": ["A"]}"#,
-        "3:16: migrations.tag is missing; expected a name for the step, such as \"v1\"",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["A"], "new_classes": ["A"]}"#,
-        "3:75: the class `A` is there already; expected it to be new once",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["A"]}, {"tag": "v2", "deleted_classes": ["A"]}"#,
-        "2:62: the class `A` cannot be used: it was deleted by the migration \"v2\"",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["A"]}, {"tag": "v2", "renamed_classes": [{"from": "A", "to": "C"}]}"#,
-        "2:62: the class `A` cannot be used: it was renamed to `C` by the migration \"v2\"",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["A"], "deleted_classes": ["B"]}"#,
-        "3:79: the class `B` cannot be deleted: no migration before makes it",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["A", "B"]}, {"tag": "v2", "renamed_classes": [{"from": "B", "to": "A"}, {"from": "B", "to": "C"}]}"#,
-        "3:99: the class `B` cannot be renamed: there is a class `A` already\n3:125: the class `B` cannot be renamed: it was renamed to `A` by the migration \"v2\"",
-    ),
-    (
-        r#"{"tag": "v1", "new_sqlite_classes": ["A"], "transferred_classes": [{"from": "A"}]}"#,
-        "3:82: migrations.transferred_classes: objects cannot come from another app",
-    ),
-];
-
-#[test]
-fn migrations_are_checked_against_each_other_and_bindings() {
-    compare(LINEAGES, |migrations| {
-        let bindings = "{\"bindings\": [{\"name\": \"A\", \"class_name\": \"A\"}]}";
-        let text = with(&format!("\"durable_objects\": {bindings},\n\"migrations\": [{migrations}]"));
-        let (_, remarks) = read_all(&files(Language::Json, &text, None), None);
-        remarks.err().map(|refused| refused.to_string())
-    });
-}
-
-/// `exports` beside a container named `c`, and what is said of them.
-const EXPORTS: &[(&str, &str)] = &[
-    (r#""A": {"type": "durable-object", "storage": "sqlite", "container": "c"}"#, ""),
-    (
-        r#""A": {"type": "durable-object", "storage": "sqlite", "container": "c"}, "Old": {"type": "durable-object", "state": "renamed", "renamed_to": "A"}, "W": {"type": "worker"}"#,
-        "",
-    ),
-    (
-        r#""A": {"type": "durable-object", "storage": "sqlite", "container": "d"}"#,
-        "3:1: no container has the name `d`; did you mean `c`?\n4:16: containers.class_name is missing; expected the class whose objects have this container",
-    ),
-    (
-        r#""A": {"type": "durable-object", "storage": "legacy-kv", "container": "c"}"#,
-        "3:1: the class `A` has a container, and such objects need SQL; expected the storage \"sqlite\"",
-    ),
-    (
-        r#""A": {"type": "durable-object", "container": "c"}"#,
-        "3:6: exports.A.storage is missing; expected \"sqlite\"\n4:16: containers.class_name is missing; expected the class whose objects have this container",
-    ),
-    (
-        r#""A": {"type": "durable-object", "storage": "sqlite", "container": "c"}, "B": {"type": "durable-object", "storage": "sqlite", "container": "c"}"#,
-        "3:73: the container `c` is that of `A` already",
-    ),
-    (
-        r#""A": {"type": "durable-object", "storage": "sqlite", "container": "c"}, "B": {"type": "durable-object", "state": "renamed", "renamed_to": "C"}"#,
-        "3:73: the class `B` is renamed to `C`, which `exports` does not have",
-    ),
-    (
-        r#""A": {"type": "durable-object", "storage": "sqlite", "container": "c"}, "B": {"type": "durable-object", "state": "transferred"}"#,
-        "3:114: exports.B.state: objects cannot move between apps",
-    ),
-    (
-        r#""A": {"type": "durable-object", "storage": "sqlite", "container": "c"}, "B": {"type": "workflow"}"#,
-        "3:87: exports.B.type: this version of Berth has no workflows",
-    ),
-];
-
-#[test]
-fn exports_take_the_place_of_migrations() {
-    compare(EXPORTS, |exports| {
-        let containers = "\"containers\": [{\"name\": \"c\", \"image\": \"./D\"}]";
-        let text = with(&format!("\"exports\": {{\n{exports}}},\n{containers}"));
-        let (config, remarks) = read_all(&files(Language::Json, &text, None), None);
-        if remarks.is_ok() {
-            assert_eq!(config.unwrap().containers[0].class.as_str(), "A");
-        }
-        remarks.err().map(|refused| refused.to_string())
-    });
-    let both = with(
-        r#""exports": {"A": {"type": "durable-object", "storage": "sqlite"}}, "migrations": [{"tag": "1"}]"#,
-    );
-    assert_eq!(
-        refusal(&both, None, None),
-        "wrangler.jsonc:2:82: `migrations` and `exports` both say what classes there are; expected one of the two"
-    );
-}
-
 #[test]
 fn keys_that_nobody_knows_are_warned_of_with_the_nearest_one() {
     let text = with(
@@ -447,69 +324,6 @@ fn keys_that_nobody_knows_are_warned_of_with_the_nearest_one() {
             "warning: wrangler.jsonc:2:116: compatibility_flags: \"x\" is not a flag that Berth knows; it changes nothing",
         ]
     );
-}
-
-const ONE_CONTAINER: &str = r#""containers": [{"class_name": "A", "image": "./D", "max_instances": 3}], "migrations": [{"tag": "1", "new_sqlite_classes": ["A"]}]"#;
-
-#[test]
-fn berths_own_keys_stand_beside_wranglers() {
-    let own = "[[containers]]\nclass_name = \"A\"\nprepared = 2\ncapabilities = [\"chown\"]\ninit = false\nnode_loss = \"30s\"\nregions = [\"eu\"]\nwarm = 1\n";
-    let (config, remarks) = read_all(&files(Language::Json, &with(ONE_CONTAINER), Some(own)), None);
-    remarks.unwrap();
-    let container = &config.unwrap().containers[0];
-    assert_eq!((container.prepared, container.warm, container.init), (Some(2), Some(1), Some(false)));
-    assert_eq!(container.node_loss, Some(NodeLoss::After(std::time::Duration::from_secs(30))));
-    assert_eq!(
-        (container.regions.as_slice(), container.capabilities.len()),
-        ([String::from("eu")].as_slice(), 1)
-    );
-}
-
-/// A `berth.toml`, and what is said of it.
-const OWN: &[(&str, &str)] = &[
-    ("name = \"a\"", "1:1: `name` is in wrangler.jsonc too, in line 1; expected it there alone"),
-    (
-        "routes = []",
-        "1:1: `routes` belongs into wrangler.jsonc; beside it this file holds only [[containers]]",
-    ),
-    (
-        "start_rate = 1",
-        "1:1: `start_rate` is not a key of this file: beside wrangler.jsonc it holds only [[containers]]",
-    ),
-    (
-        "[[containers]]\nclass_name = \"A\"\nmax_instances = 3",
-        "3:1: `containers.max_instances` is in wrangler.jsonc too, in line 2; expected it in one of the two",
-    ),
-    (
-        "[[containers]]\nclass_name = \"A\"\nprepard = 3",
-        "3:1: `containers.prepard` cannot be set beside wrangler.jsonc; did you mean `prepared`?",
-    ),
-    (
-        "[[containers]]\nclass_name = \"B\"",
-        "2:14: wrangler.jsonc has no container of a class `B`; did you mean `A`?",
-    ),
-    (
-        "[[containers]]\nprepared = 1",
-        "1:1: containers.class_name is missing; expected a class of the configuration's `containers`",
-    ),
-    (
-        "[[containers]]\nclass_name = \"A\"\n[[containers]]\nclass_name = \"A\"",
-        "4:14: the class `A` is there already; expected it once",
-    ),
-    (
-        "[[containers]]\nclass_name = \"A\"\nprepared = 65\nnode_loss = \"1s\"\ncapabilities = [\"sys_admin\"]\nregions = [\"a b\"]",
-        "3:12: containers.prepared: 65 is out of range; expected a whole number from 0 to 64\nberth.toml:4:13: containers.node_loss: \"1s\" cannot be; expected \"never\" or a time such as \"30s\", from 10s to 1day\nberth.toml:5:17: containers.capabilities: there is no \"sys_admin\"; known are chown, dac_override, fowner, fsetid, kill, setgid, setuid\nberth.toml:6:12: containers.regions: \"a b\" is no name of a region; expected up to 63 letters, digits, `-`, `_` and `.`",
-    ),
-];
-
-#[test]
-fn a_key_is_in_one_of_the_two_files() {
-    for (own, expected) in OWN {
-        assert_eq!(refusal(&with(ONE_CONTAINER), Some(own), None), format!("berth.toml:{expected}"), "{own}");
-    }
-    let both = ONE_CONTAINER.replace("\"max_instances\"", "\"warm\": 1, \"max_instances\"");
-    let said = refusal(&with(&both), Some("[[containers]]\nclass_name = \"A\"\nwarm = 1"), None);
-    assert!(said.starts_with("berth.toml:3:1: `containers.warm` is in wrangler.jsonc too, in line 2; expected it in one of the two\nwrangler.jsonc:2:52: "), "{said}");
 }
 
 #[test]
@@ -534,89 +348,5 @@ const SYNTAX: &[(&str, &str)] = &[
 fn syntax_is_told_with_its_place() {
     for (text, expected) in SYNTAX {
         assert_eq!(refusal(text, None, None), format!("wrangler.jsonc:{expected}"), "{text}");
-    }
-}
-
-#[test]
-fn hostile_configurations_are_bounded() {
-    let deep = format!("{{\"vars\": {{\"A\": {}{}}}}}", "[".repeat(200), "]".repeat(200));
-    assert!(refusal(&deep, None, None).contains("is nested too deeply; expected at most 64 levels"));
-    let deeper = format!("{{\"vars\": {}", "[".repeat(500_000));
-    assert!(refusal(&deeper, None, None).contains("cannot be read as JSON with comments"));
-    let toml = format!("a = {}", "[".repeat(500_000));
-    let (_, refused) = read_all(&files(Language::Toml, &toml, None), None);
-    assert!(refused.unwrap_err().to_string().contains("cannot be read as TOML"));
-    let wide: String = (0..60_000).map(|n| format!("\"k{n}\": {n},")).collect();
-    let (_, remarks) = config(&with(&wide), None);
-    assert_eq!(remarks.len(), 100);
-    let cyclic = format!("{{{}{}", "\"env\": {\"a\": {".repeat(30), "}}".repeat(30) + "}");
-    assert!(refusal(&cyclic, None, Some("a")).contains("an environment cannot have environments"));
-}
-
-/// JSON with known and unknown keys, of any shape.
-fn any_json() -> impl Strategy<Value = serde_json::Value> {
-    let leaf = prop_oneof![
-        Just(serde_json::Value::Null),
-        any::<bool>().prop_map(Into::into),
-        any::<i64>().prop_map(Into::into),
-        prop_oneof![Just("a".to_owned()), Just("lite".to_owned()), Just("./src/a.ts".to_owned()), ".{0,12}"]
-            .prop_map(Into::into),
-    ];
-    let key = prop_oneof![
-        proptest::sample::select(keys::names(false)).prop_map(str::to_owned),
-        proptest::sample::select(vec![
-            "class_name",
-            "name",
-            "bindings",
-            "image",
-            "tag",
-            "new_sqlite_classes",
-            "from",
-            "to",
-            "type",
-            "globs",
-            "pattern",
-            "required",
-            "crons",
-            "instance_type",
-            "a"
-        ])
-        .prop_map(str::to_owned),
-    ];
-    leaf.prop_recursive(5, 64, 8, move |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
-            proptest::collection::btree_map(key.clone(), inner, 0..8)
-                .prop_map(|entries| serde_json::Value::Object(entries.into_iter().collect())),
-        ]
-    })
-}
-
-proptest! {
-    #[test]
-    fn no_text_makes_the_reader_fail(text in "[\\[\\]{}\",:/*a-z0-9\n \u{feff}ü]{0,60}") {
-        let _ = read_all(&files(Language::Json, &text, Some(&text)), Some("a"));
-        let _ = read_all(&files(Language::Toml, &text, Some(&text)), None);
-    }
-
-    #[test]
-    fn no_value_makes_the_reader_fail(json in any_json(), own in any_json(), environment in proptest::option::of("a")) {
-        let (text, own) = (json.to_string(), toml::to_string(&own).unwrap_or_default());
-        let (config, remarks) = read_all(&files(Language::Json, &text, Some(&own)), environment.as_deref());
-        // Whatever gives nothing has said why.
-        prop_assert!(config.is_some() || remarks.is_err());
-    }
-
-    #[test]
-    fn positions_lie_within_the_text(json in any_json()) {
-        let text = serde_json::to_string_pretty(&json).unwrap();
-        if let (_, Err(refused)) = read_all(&files(Language::Json, &text, None), None) {
-            let lines: Vec<&str> = text.split('\n').collect();
-            for problem in &refused.problems {
-                let position = problem.position.unwrap();
-                prop_assert!(position.line <= lines.len(), "{problem}");
-                prop_assert!(position.column <= lines[position.line - 1].chars().count() + 1, "{problem}");
-            }
-        }
     }
 }
