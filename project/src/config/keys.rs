@@ -60,7 +60,8 @@ pub(super) const KEYS: &[(&str, Reach, Use)] = {
         ("build", Inherited, Used),
         ("dev", TopLevel, Used),
         ("env", TopLevel, Used),
-        ("$schema", TopLevel, Meaningless),
+        // Editors read it: nobody takes it for more.
+        ("$schema", TopLevel, Used),
         ("account_id", Inherited, Meaningless),
         ("workers_dev", Inherited, Meaningless),
         ("preview_urls", Inherited, Meaningless),

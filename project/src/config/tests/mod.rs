@@ -46,6 +46,7 @@ const WHOLE: &str = r#"{
   "compatibility_date": "2025-10-08",
   "compatibility_flags": ["nodejs_compat"],
   "account_id": "0",
+  "logpush": false,
   "observability": { "enabled": true },
   "vars": { "GREETING": "hello", "LIST": [1, 2.5, null, { "a": true }] },
   "secrets": { "required": ["API_KEY"] },
@@ -98,9 +99,9 @@ fn a_whole_configuration_is_read() {
     assert_eq!(
         remarks,
         [
-            "note: wrangler.jsonc:3:3: these keys mean nothing to Berth: $schema, account_id",
-            "note: wrangler.jsonc:22:7: these keys mean nothing to Berth: containers.rollout_kind",
-            "note: wrangler.jsonc:24:94: containers.instances is taken as max_instances = 3",
+            "note: wrangler.jsonc:8:3: these keys mean nothing to Berth: account_id, logpush",
+            "note: wrangler.jsonc:23:7: these keys mean nothing to Berth: containers.rollout_kind",
+            "note: wrangler.jsonc:25:94: containers.instances is taken as max_instances = 3",
         ]
     );
 }
