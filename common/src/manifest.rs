@@ -31,8 +31,8 @@ use crate::spec::{
     MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, Secrets, StartBoost, StartRates,
 };
 
-pub use container::MAX_PREPARED;
-pub use report::{Position, Problem, Problems};
+pub use container::{DISK_BYTES, MAX_CPU_SIXTEENTHS, MAX_INSTANCES, MAX_PREPARED, MEMORY_BYTES};
+pub use report::{Position, Problem, Problems, nearest};
 pub use source::ImageSource;
 
 use classes::ClassNames;
