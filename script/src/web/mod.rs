@@ -1,0 +1,45 @@
+//! The web classes: what an app's code finds as globals, in thin JavaScript over small natives. Knows nothing of where
+//! requests come from or go to: it is given an internal object `host` (see `js/README.md`) and gives back a table of functions.
+//!
+//! User code reaches neither. The JavaScript keeps copies of all that it uses of the engine's own classes, so that an app
+//! that changes `Array.prototype.push` or `Promise.prototype.then` neither breaks nor overhears it.
+
+mod natives;
+#[cfg(test)]
+mod tests;
+mod text;
+mod url;
+
+use rquickjs::context::EvalOptions;
+use rquickjs::{Ctx, Function, Object, Result};
+
+/// The parts, in the order in which they run; each is a function of the internal object, which those before it have filled.
+const PARTS: &[(&str, &str)] = &[
+    ("primordials", include_str!("js/primordials.js")),
+    ("errors", include_str!("js/errors.js")),
+    ("inspect", include_str!("js/inspect.js")),
+    ("console", include_str!("js/console.js")),
+    ("events", include_str!("js/events.js")),
+    ("abort", include_str!("js/abort.js")),
+    ("timers", include_str!("js/timers.js")),
+    ("clone", include_str!("js/clone.js")),
+    ("encoding", include_str!("js/encoding.js")),
+    ("crypto", include_str!("js/crypto.js")),
+    ("install", include_str!("js/install.js")),
+];
+
+/// Makes the web classes over `host` and gives the table of functions that the isolate calls. Nothing is global yet:
+/// `table.install(globalThis, flags)` does that. To be called once a context, before anything else runs in it.
+pub fn load<'js>(ctx: &Ctx<'js>, host: Object<'js>) -> Result<Object<'js>> {
+    let internal = Object::new(ctx.clone())?;
+    internal.set_prototype(None)?;
+    internal.set("host", host)?;
+    internal.set("natives", natives::table(ctx)?)?;
+    for &(name, source) in PARTS {
+        let mut options = EvalOptions::default();
+        options.filename = Some(format!("berth:{name}"));
+        let part: Function<'js> = ctx.eval_with_options(source, options)?;
+        part.call::<_, ()>((internal.clone(),))?;
+    }
+    internal.get("dispatch")
+}

@@ -1,0 +1,84 @@
+//! The web classes tried from within: each file of cases is JavaScript that runs in a fresh context over a host in memory.
+
+use rquickjs::context::EvalOptions;
+use rquickjs::{CatchResultExt, Context, Ctx, Function, Object, Result, Runtime, Value};
+
+const HOST: &str = include_str!("host.js");
+const HARNESS: &str = include_str!("harness.js");
+/// Far more jobs and timers than any file of cases needs: a case that never ends fails instead.
+const MOST_STEPS: usize = 2_000_000;
+
+/// A table of the web classes over the host of the tests, installed.
+pub(crate) fn installed<'js>(ctx: &Ctx<'js>, settings: &str) -> Result<(Object<'js>, Object<'js>)> {
+    let make: Function<'js> = ctx.eval(HOST)?;
+    let host: Object<'js> = make.call(())?;
+    let table = super::load(ctx, host.clone())?;
+    let settings: Value<'js> = ctx.json_parse(settings)?;
+    table.get::<_, Function<'js>>("install")?.call::<_, ()>((ctx.globals(), settings))?;
+    Ok((host, table))
+}
+
+fn named<'js, V: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, source: &str, name: &str) -> Result<V> {
+    let mut options = EvalOptions::default();
+    options.filename = Some(name.to_owned());
+    ctx.eval_with_options(source, options)
+}
+
+/// Runs jobs, then the next timer, and again, until nothing is left.
+fn drain<'js>(ctx: &Ctx<'js>, host: &Object<'js>) -> Result<()> {
+    for _ in 0..MOST_STEPS {
+        if ctx.execute_pending_job() {
+            continue;
+        }
+        if !host.get::<_, Function<'js>>("tick")?.call::<_, bool>(())? {
+            return Ok(());
+        }
+    }
+    panic!("the cases do not end");
+}
+
+fn cases<'js>(ctx: &Ctx<'js>, name: &str, source: &str, settings: &str) -> Result<()> {
+    let (host, table) = installed(ctx, settings)?;
+    let harness: Function<'js> = named(ctx, HARNESS, "harness.js")?;
+    let internals = Object::new(ctx.clone())?;
+    internals.set("host", host.clone())?;
+    internals.set("dispatch", table)?;
+    let harness: Object<'js> = harness.call((ctx.globals(), internals))?;
+    named::<Value<'js>>(ctx, source, name)?;
+    harness.get::<_, Function<'js>>("run")?.call::<_, Value<'js>>(())?;
+    drain(ctx, &host)?;
+    let results: Object<'js> = harness.get("results")?;
+    let failures: Vec<String> = results.get("failures")?;
+    let current: Option<String> = results.get("current")?;
+    assert!(failures.is_empty(), "{} of {name} failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(results.get::<_, Option<bool>>("done")?.is_some(), "{name} waits for ever in: {current:?}");
+    assert!(results.get::<_, usize>("run")? > 0, "{name} has no case");
+    Ok(())
+}
+
+/// What the reference does on a late compatibility date.
+const PLAIN: &str = r#"{"date":"2026-08-01","flags":[]}"#;
+
+fn run(name: &str, source: &str, settings: &str) {
+    let runtime = Runtime::new().expect("a runtime");
+    runtime.set_max_stack_size(1 << 20);
+    let context = Context::full(&runtime).expect("a context");
+    context
+        .with(|ctx| cases(&ctx, name, source, settings).catch(&ctx).map_err(|e| e.to_string()).expect(name));
+}
+
+macro_rules! files {
+    ($($test:ident $file:literal)*) => {
+        $(#[test]
+        fn $test() {
+            run($file, include_str!($file), PLAIN);
+        })*
+    };
+}
+
+files! {
+    basics "basics.js"
+    console "console.js"
+    clones "clones.js"
+    encodings "encodings.js"
+}
