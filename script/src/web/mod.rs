@@ -4,6 +4,7 @@
 //! User code reaches neither. The JavaScript keeps copies of all that it uses of the engine's own classes, so that an app
 //! that changes `Array.prototype.push` or `Promise.prototype.then` neither breaks nor overhears it.
 
+mod form;
 mod natives;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,17 @@ const PARTS: &[(&str, &str)] = &[
     ("clone", include_str!("js/clone.js")),
     ("encoding", include_str!("js/encoding.js")),
     ("crypto", include_str!("js/crypto.js")),
+    ("url", include_str!("js/url.js")),
+    ("headers", include_str!("js/headers.js")),
+    ("strategies", include_str!("js/strategies.js")),
+    ("readable", include_str!("js/readable.js")),
+    ("bytes", include_str!("js/bytes.js")),
+    ("writable", include_str!("js/writable.js")),
+    ("transform", include_str!("js/transform.js")),
+    ("identity", include_str!("js/identity.js")),
+    ("pipe", include_str!("js/pipe.js")),
+    ("blob", include_str!("js/blob.js")),
+    ("form", include_str!("js/form.js")),
     ("install", include_str!("js/install.js")),
 ];
 

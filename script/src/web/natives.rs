@@ -6,7 +6,7 @@ use rquickjs::function::Opt;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Array, Ctx, Function, Object, Promise, Result, TypedArray, Value};
 
-use super::{text, url};
+use super::{form, text, url};
 use crate::clone::{self, Kinds};
 use crate::raw;
 
@@ -20,6 +20,7 @@ pub(super) fn table<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     bytes(ctx, &table)?;
     text::add(ctx, &table)?;
     url::add(ctx, &table)?;
+    form::add(ctx, &table)?;
     looks(ctx, &table)?;
     table.set("cloner", Function::new(ctx.clone(), cloner)?)?;
     Ok(table)

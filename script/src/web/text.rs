@@ -134,7 +134,7 @@ fn header_value(mut value: String) -> Option<String> {
 }
 
 /// A parameter of a media type (`charset`, `boundary`), its quotes taken off.
-fn parameter(text: &str, name: &str) -> Option<String> {
+pub(super) fn parameter(text: &str, name: &str) -> Option<String> {
     let mut rest = text.split_once(';')?.1;
     loop {
         let (key, after) = rest.split_once('=')?;

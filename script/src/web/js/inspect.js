@@ -312,7 +312,7 @@
       if (made === undefined)
         for (let i = 0; i < shape.look.length; i++) items[i] = `${shape.look[i]}: ${format(state, safely(() => value[shape.look[i]]), level)}`;
       for (let i = 0; i < pairs.length; i++)
-        items[i] = made.map && !pairs[i][2] ? `${format(state, pairs[i][0], level)} => ${format(state, pairs[i][1], level)}` : `${pairs[i][0]}: ${format(state, pairs[i][1], level)}`;
+        items[i] = made.map && pairs[i][2] !== true ? `${format(state, pairs[i][0], level)} => ${format(state, pairs[i][1], level)}` : `${pairs[i][0]}: ${format(state, pairs[i][1], level)}`;
       state.indent -= 2;
       return items;
     });

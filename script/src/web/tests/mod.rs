@@ -81,4 +81,11 @@ files! {
     console "console.js"
     clones "clones.js"
     encodings "encodings.js"
+    urls "urls.js"
+    headers "headers.js"
+    blobs "blobs.js"
+    readable "readable.js"
+    bytes "bytes.js"
+    writable "writable.js"
+    pipes "pipes.js"
 }
