@@ -12,7 +12,7 @@ mod text;
 mod url;
 
 use rquickjs::context::EvalOptions;
-use rquickjs::{Ctx, Function, Object, Result};
+use rquickjs::{Ctx, Function, Module, Object, Result};
 
 /// The parts, in the order in which they run; each is a function of the internal object, which those before it have filled.
 const PARTS: &[(&str, &str)] = &[
@@ -37,6 +37,12 @@ const PARTS: &[(&str, &str)] = &[
     ("pipe", include_str!("js/pipe.js")),
     ("blob", include_str!("js/blob.js")),
     ("form", include_str!("js/form.js")),
+    ("body", include_str!("js/body.js")),
+    ("websocket", include_str!("js/websocket.js")),
+    ("request", include_str!("js/request.js")),
+    ("response", include_str!("js/response.js")),
+    ("fetch", include_str!("js/fetch.js")),
+    ("dispatch", include_str!("js/dispatch.js")),
     ("install", include_str!("js/install.js")),
 ];
 
@@ -53,5 +59,18 @@ pub fn load<'js>(ctx: &Ctx<'js>, host: Object<'js>) -> Result<Object<'js>> {
         let part: Function<'js> = ctx.eval_with_options(source, options)?;
         part.call::<_, ()>((internal.clone(),))?;
     }
-    internal.get("dispatch")
+    let dispatch: Object<'js> = internal.get("dispatch")?;
+    modules(ctx, &dispatch)?;
+    Ok(dispatch)
+}
+
+/// What a module of the platform gives, taken from a global that is there only while this module runs.
+const WORKERS: &str = "export const { DurableObject, WorkerEntrypoint, WorkflowEntrypoint, RpcTarget, env } = globalThis.__workers;";
+
+/// Makes the module `cloudflare:workers`, before any code runs that could look at how.
+fn modules<'js>(ctx: &Ctx<'js>, dispatch: &Object<'js>) -> Result<()> {
+    let workers: Object<'js> = dispatch.get("workers")?;
+    ctx.globals().set("__workers", workers)?;
+    Module::declare(ctx.clone(), "cloudflare:workers", WORKERS)?.eval()?.1.finish::<()>()?;
+    ctx.globals().remove("__workers")
 }

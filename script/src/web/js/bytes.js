@@ -207,7 +207,8 @@
         }
         if (autoSize !== undefined)
           c.pending[c.pending.length] = { __proto__: null, buffer: new p.ArrayBuffer(autoSize), start: 0, length: autoSize, filled: 0, least: 1, size: 1, name: 'Uint8Array', kind: 'default' };
-        stream.reader.requests[stream.reader.requests.length] = request;
+        const { requests } = c.stream.reader;
+        requests[requests.length] = request;
         callPull(c);
       },
       cancel(reason) {
@@ -378,6 +379,7 @@
     stream.length = body.length;
     return stream;
   }
+  internal.streamOfHeld = hostStream;
   const text = (reason) => { try { return isObject(reason) && 'message' in reason ? `${reason.message}` : reason === undefined ? '' : `${reason}`; } catch { return ''; } };
   internal.reasonText = text;
 

@@ -4,7 +4,8 @@
   const results = { run: 0, failures: [], pending: [] };
   const show = (value) => {
     const seen = new Set();
-    const text = (v) => {
+    const text = (v) => { const inner = seen.has(v); const shown = shape(v); if (!inner) seen.delete(v); return shown; };
+    const shape = (v) => {
       if (typeof v === 'string') return JSON.stringify(v);
       if (typeof v === 'bigint') return `${v}n`;
       if (Object.is(v, -0)) return '-0';

@@ -88,4 +88,10 @@ files! {
     bytes "bytes.js"
     writable "writable.js"
     pipes "pipes.js"
+    responses "responses.js"
+    requests "requests.js"
+    hosted "hosted.js"
+    fetches "fetches.js"
+    sockets "sockets.js"
+    events "events.js"
 }
