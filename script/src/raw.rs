@@ -42,6 +42,11 @@ pub(crate) fn string<'js>(ctx: &Ctx<'js>, units: &[u16]) -> Result<Value<'js>> {
     if value.is_exception() { Err(Error::Exception) } else { Ok(value) }
 }
 
+/// How many bytes the view shows. The view's own method asks its property `length`, which the app may have changed.
+pub(crate) fn len(view: &TypedArray<'_, u8>) -> usize {
+    view.as_raw().map_or(0, |bytes| bytes.len())
+}
+
 /// A copy of the bytes that the view shows; nothing of a detached one.
 pub(crate) fn copy(view: &TypedArray<'_, u8>) -> Vec<u8> {
     // SAFETY: no JavaScript runs while the slice is alive.

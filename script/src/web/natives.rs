@@ -39,7 +39,7 @@ fn bytes<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
 
 /// One array of the bytes of all.
 fn concat<'js>(ctx: Ctx<'js>, parts: Vec<Bytes<'js>>) -> Result<Bytes<'js>> {
-    let mut whole = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+    let mut whole = Vec::with_capacity(parts.iter().map(raw::len).sum());
     for part in &parts {
         whole.extend_from_slice(&raw::copy(part));
     }

@@ -42,7 +42,7 @@ pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
 
 /// As much of the text as the view has room for: `[units read, bytes written]`.
 fn encode_into<'js>(ctx: Ctx<'js>, text: Usv, to: Bytes<'js>) -> Result<Array<'js>> {
-    let mut end = text.0.len().min(to.len());
+    let mut end = text.0.len().min(raw::len(&to));
     while !text.0.is_char_boundary(end) {
         end -= 1;
     }

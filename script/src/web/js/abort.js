@@ -122,7 +122,7 @@
     return () => {
       const list = signalState(signal).algorithms;
       const at = p.arrayIndexOf(list, algorithm);
-      if (at >= 0) p.arraySplice(list, at, 1);
+      if (at >= 0) p.arrayRemove(list, at);
     };
   };
 });

@@ -7,12 +7,14 @@
 
   let blobOf;
   let makeBlob;
+  let fillBlob;
   class Blob {
     #state;
     static {
       blobOf = (blob) => { if (!isObject(blob) || !(#state in blob)) throw illegal(); return blob.#state; };
       internal.isBlob = (value) => isObject(value) && #state in value;
-      makeBlob = (bytes, type) => { const blob = new Blob(); blob.#state = { __proto__: null, bytes, type }; return blob; };
+      fillBlob = (blob, bytes, type) => { blob.#state = { __proto__: null, bytes, type }; return blob; };
+      makeBlob = (bytes, type) => fillBlob(new Blob(), bytes, type);
     }
     constructor(parts = undefined, options = undefined) {
       if (parts !== undefined && (!isObject(parts) || typeof parts[symbolIterator] !== 'function')) throw wrongInit('Blob', 1, 'Array');
@@ -70,6 +72,7 @@
   shape(File, 'File', ['name', 'lastModified', 'size', 'type']);
 
   internal.makeBlob = makeBlob;
+  internal.makeFile = (bytes, name, type) => fillBlob(new File(undefined, name), bytes, type);
   internal.blobBytes = (blob) => blobOf(blob).bytes;
   internal.blobType = (blob) => blobOf(blob).type;
   internal.fileName = (file) => fileOf(file).name;

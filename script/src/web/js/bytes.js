@@ -274,7 +274,8 @@
       if (bytes === null) throw h.wrongArgument('ReadableByteStreamController', 'enqueue', 1, 'ArrayBufferView');
       if (typedLength(bytes) === 0) throw new TypeError('An empty chunk cannot be put into a stream of bytes.');
       if (!open(c)) throw new TypeError('Unable to enqueue: the ReadableStream has been closed or has failed.');
-      const [start, length] = [typedOffset(bytes), typedLength(bytes)];
+      const start = typedOffset(bytes);
+      const length = typedLength(bytes);
       enqueueBytes(c, new Uint8Array(bufferTransfer(typedBuffer(bytes)), start, length));
     }
     error(error = undefined) { failBytes(controllerOf(this), error); }
@@ -364,7 +365,7 @@
   // A body of the host: { id, length } and, for those who wait for its end, a promise.
   internal.hostStream = (id, length = undefined) => hostStream({ __proto__: null, id, length, ended: undefined });
   function hostStream(body) {
-    const stream = internal.makeByteStream(() => then(host.bodyRead(body.id), (bytes) => {
+    const stream = internal.makeByteStream(() => then(h.attempt(() => host.bodyRead(body.id)), (bytes) => {
       if (bytes === null || bytes === undefined) {
         body.ended?.resolve();
         closeBytes(stream.controller);

@@ -10,7 +10,7 @@
   const refused = (text) => { throw dom('DataCloneError', text); };
   const kinds = { __proto__: null, Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError };
   const valueOf = { __proto__: null };
-  for (const Class of [Number, String, Boolean, BigInt, Symbol]) valueOf[Class.name] = p.uncurry(Class.prototype.valueOf);
+  for (const Class of [Number, String, Boolean, BigInt]) valueOf[Class.name] = p.uncurry(Class.prototype.valueOf);
   const domName = p.uncurry(getOwnPropertyDescriptor(internal.DOMException.prototype, 'name').get);
   const domMessage = p.uncurry(getOwnPropertyDescriptor(internal.DOMException.prototype, 'message').get);
   const className = (object) => {
@@ -25,7 +25,7 @@
     const own = getOwnPropertyDescriptor(object, key);
     return own !== undefined && hasOwn(own, 'value') && own.value !== undefined ? [`${own.value}`] : [];
   };
-  const hide = (object, key, value) => { defineProperty(object, key, { value, writable: true, enumerable: false, configurable: true }); };
+  const hide = (object, key, value) => { defineProperty(object, key, { __proto__: null, value, writable: true, enumerable: false, configurable: true }); };
 
   const tools = {
     __proto__: null,
@@ -49,7 +49,7 @@
     regexp: (value) => [regexpSource(value), regexpFlags(value)],
     exception: (value) => [domMessage(value), domName(value), p.stackOf(value) ?? ''],
     unbox(object) {
-      for (const kind of ['Number', 'String', 'Boolean', 'BigInt']) try { return valueOf[kind](object); } catch {}
+      for (const kind in valueOf) try { return valueOf[kind](object); } catch {}
       return refused('#<Object> could not be cloned.');
     },
     list(collection) {
@@ -93,7 +93,7 @@
     },
     hide,
     box: (parts) => Object(parts[0]),
-    define(object, key, value) { defineProperty(object, key, { value, writable: true, enumerable: true, configurable: true }); },
+    define(object, key, value) { defineProperty(object, key, { __proto__: null, value, writable: true, enumerable: true, configurable: true }); },
     extend(array, length) { array.length = length; },
   };
   for (const name of p.objectKeys(views)) tools.samples.view[tools.samples.view.length] = new views[name](new ArrayBuffer(8));

@@ -43,7 +43,7 @@
   finish(ScheduledController, 'ScheduledController');
   internal.shape(ScheduledController, 'ScheduledController', ['scheduledTime', 'cron']);
   // handler(controller, env, ctx) → Promise of { retry }.
-  dispatch.scheduled = async (handler, { cron, time }, env, ctx) => {
+  dispatch.scheduled = async (handler, cron, time, env, ctx) => {
     const state = { __proto__: null, cron, time, retry: true };
     await handler(new ScheduledController(internal, state), env, ctx);
     return { __proto__: null, retry: state.retry };

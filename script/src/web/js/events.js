@@ -2,7 +2,7 @@
 (function (internal) {
   'use strict';
   const { p, h, dom, shape } = internal;
-  const { SafeMap, apply, arraySlice, arraySplice, defineProperty, TypeError } = p;
+  const { SafeMap, apply, arraySlice, arrayRemove, defineProperty, TypeError } = p;
   const { finish, illegal, wrongArgument, wrongInit, member, isObject } = h;
 
   let stateOf;
@@ -115,7 +115,7 @@
     for (let i = 0; list !== undefined && i < list.length; i++) {
       if (list[i].callback !== callback) continue;
       list[i].removed = true;
-      arraySplice(list, i, 1);
+      arrayRemove(list, i);
       return;
     }
   }

@@ -2,9 +2,8 @@
 (function (internal) {
   'use strict';
   const { p, h, natives, shape } = internal;
-  const { TypeError, defineProperty, symbolIterator, arraySplice } = p;
+  const { TypeError, defineProperty, symbolIterator, arrayRemove } = p;
   const { finish, illegal, wrongArgument, wrongInit, isObject } = h;
-  const { File } = internal.classes;
   const pairs = internal.pairIterators('FormData Iterator');
 
   let formOf;
@@ -64,14 +63,14 @@
   const iterate = (form, kind) => { const list = formOf(form); return pairs((at) => list[at], kind); };
   const index = (list, name) => { for (let i = 0; i < list.length; i++) if (list[i][0] === name) return i; return -1; };
   function remove(list, name, from) {
-    for (let i = list.length - 1; i >= from; i--) if (list[i][0] === name) arraySplice(list, i, 1);
+    for (let i = list.length - 1; i >= from; i--) if (list[i][0] === name) arrayRemove(list, i);
   }
   function entry(name, value, filename) {
     name = natives.usv(name);
     if (!internal.isBlob(value)) return [name, natives.usv(`${value}`)];
     if (internal.isFile(value) && filename === undefined) return [name, value];
     const called = filename !== undefined ? `${filename}` : name;
-    return [name, new File([value], called, { type: internal.blobType(value) })];
+    return [name, internal.makeFile(internal.blobBytes(value), called, internal.blobType(value))];
   }
 
   // { bytes, type } of the form as multipart/form-data.
@@ -80,7 +79,8 @@
     const boundary = internal.hex(16);
     const parts = [];
     for (let i = 0; i < list.length; i++) {
-      const [name, value] = [list[i][0], list[i][1]];
+      const name = list[i][0];
+      const value = list[i][1];
       let head = `--${boundary}\r\nContent-Disposition: form-data; name="${natives.percentName(name)}"`;
       if (typeof value === 'string') {
         parts[parts.length] = natives.encode(`${head}\r\n\r\n${value}\r\n`);
@@ -115,7 +115,7 @@
     for (let i = 0; i < parts.names.length; i++) {
       const content = h.sub(bytes, parts.spans[2 * i], parts.spans[2 * i + 1]);
       const filename = parts.files[i];
-      list[list.length] = [parts.names[i], filename === null || filename === undefined ? natives.decode(content) : new File([content], filename, { type: parts.types[i] })];
+      list[list.length] = [parts.names[i], filename === null || filename === undefined ? natives.decode(content) : internal.makeFile(natives.copy(content), filename, natives.asciiLower(parts.types[i]))];
     }
     return form;
   };

@@ -2,7 +2,7 @@
 (function (internal) {
   'use strict';
   const { p, h, natives, shape } = internal;
-  const { TypeError, arraySort, arraySplice, defineProperty, symbolIterator } = p;
+  const { TypeError, arraySort, arrayRemove, defineProperty, symbolIterator } = p;
   const { finish, illegal, wrongArgument, wrongInit, isObject } = h;
   const pairs = internal.pairIterators('Headers Iterator');
   const COOKIE = 'set-cookie';
@@ -111,8 +111,8 @@
   function remove(state, name, from) {
     for (let i = state.names.length - 1; i >= from; i--) {
       if (state.names[i] !== name) continue;
-      arraySplice(state.names, i, 1);
-      arraySplice(state.values, i, 1);
+      arrayRemove(state.names, i);
+      arrayRemove(state.values, i);
     }
     state.sorted = undefined;
   }

@@ -181,10 +181,7 @@
     const text = safely(() => errorToString(error)) ?? 'Error';
     let stack = p.stackOf(error) ?? '';
     stack = regexpExec(/^[\s\S]*?(?=\n*$)/, stack)[0];
-    for (const name of ['name', 'message', 'stack']) {
-      const at = p.arrayIndexOf(keys, name);
-      if (at >= 0) p.arraySplice(keys, at, 1);
-    }
+    for (let i = keys.length - 1; i >= 0; i--) if (keys[i] === 'name' || keys[i] === 'message' || keys[i] === 'stack') p.arrayRemove(keys, i);
     if (stack === '') return `[${text}]`;
     if (stringStartsWith(stack, '    at ') || stringStartsWith(stack, 'at ')) return `${text}\n${stack}`;
     return stack;

@@ -136,7 +136,8 @@
     stream.disturbed = true;
     stream.host = undefined;
     readable.acquire(stream);
-    if (body.ended !== undefined) then(host.bodyWatch(body.id), () => body.ended.resolve(), (error) => body.ended.reject(error));
+    // Only who waits for its end has the host tell of it.
+    if (body.ended !== undefined) then(h.attempt(() => host.bodyWatch?.(body.id)), () => body.ended.resolve(), (error) => body.ended.reject(error));
     return body;
   };
 });

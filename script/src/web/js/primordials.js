@@ -23,17 +23,42 @@
     bigintToString: uncurry(BigInt.prototype.toString), symbolToString: uncurry(Symbol.prototype.toString),
     symbolDescription: getter(Symbol.prototype, 'description'),
     dateTime: uncurry(Date.prototype.getTime), dateToISO: uncurry(Date.prototype.toISOString),
-    regexpExec: uncurry(RegExp.prototype.exec), regexpSource: getter(RegExp.prototype, 'source'), regexpFlags: getter(RegExp.prototype, 'flags'),
-    regexpToString: uncurry(RegExp.prototype.toString),
+    regexpExec: uncurry(RegExp.prototype.exec), regexpSource: getter(RegExp.prototype, 'source'),
     mapForEach: uncurry(Map.prototype.forEach), mapGet: uncurry(Map.prototype.get), mapPut: uncurry(Map.prototype.set), mapSize: getter(Map.prototype, 'size'),
     setForEach: uncurry(Set.prototype.forEach), setAdd: uncurry(Set.prototype.add), setSize: getter(Set.prototype, 'size'),
     bufferLength: getter(ArrayBuffer.prototype, 'byteLength'), bufferSlice: uncurry(ArrayBuffer.prototype.slice),
     bufferTransfer: uncurry(ArrayBuffer.prototype.transfer), bufferDetached: getter(ArrayBuffer.prototype, 'detached'),
     isView: ArrayBuffer.isView,
     dataBuffer: getter(DataView.prototype, 'buffer'), dataOffset: getter(DataView.prototype, 'byteOffset'), dataLength: getter(DataView.prototype, 'byteLength'),
-    arrayJoin: uncurry(Array.prototype.join), arraySlice: uncurry(Array.prototype.slice), arraySplice: uncurry(Array.prototype.splice),
-    arraySort: uncurry(Array.prototype.sort), arrayShift: uncurry(Array.prototype.shift), arrayIndexOf: uncurry(Array.prototype.indexOf), arrayConcat: uncurry(Array.prototype.concat),
+    arrayJoin: uncurry(Array.prototype.join),
+    arraySort: uncurry(Array.prototype.sort), arrayShift: uncurry(Array.prototype.shift), arrayIndexOf: uncurry(Array.prototype.indexOf),
   };
+  // Parts of lists, by hand: the engine's methods ask the list what class to make.
+  primordials.arraySlice = (list, from = 0, to = list.length) => {
+    const part = [];
+    for (let i = from; i < to; i++) part[i - from] = list[i];
+    return part;
+  };
+  primordials.arrayConcat = (one, other) => {
+    const whole = primordials.arraySlice(one);
+    for (let i = 0; i < other.length; i++) whole[whole.length] = other[i];
+    return whole;
+  };
+  // Takes one item out.
+  primordials.arrayRemove = (list, at) => {
+    for (let i = at; i < list.length - 1; i++) list[i] = list[i + 1];
+    list.length--;
+  };
+  // The engine's getter of all flags asks for each by its name.
+  const flags = [];
+  for (const [name, flag] of [['hasIndices', 'd'], ['global', 'g'], ['ignoreCase', 'i'], ['multiline', 'm'], ['dotAll', 's'], ['unicode', 'u'], ['unicodeSets', 'v'], ['sticky', 'y']])
+    flags.push([getter(RegExp.prototype, name), flag]);
+  primordials.regexpFlags = (regexp) => {
+    let text = '';
+    for (let i = 0; i < flags.length; i++) if (flags[i][0](regexp)) text += flags[i][1];
+    return text;
+  };
+  primordials.regexpToString = (regexp) => `/${primordials.regexpSource(regexp)}/${primordials.regexpFlags(regexp)}`;
   const typed = getPrototypeOf(Uint8Array.prototype);
   primordials.viewName = getter(typed, Symbol.toStringTag);
   primordials.typedBuffer = getter(typed, 'buffer');
@@ -58,11 +83,14 @@
   // `await` and `then` look at a promise's constructor and its species: nobody may take their place. Subclasses still can.
   const pin = (object, key, value) => defineProperty(object, key, {
     get() { return value; },
-    set(other) { if (this !== object) defineProperty(this, key, { value: other, writable: true, enumerable: true, configurable: true }); },
+    set(other) { if (this !== object) defineProperty(this, key, { __proto__: null, value: other, writable: true, enumerable: true, configurable: true }); },
     enumerable: false, configurable: false,
   });
   pin(Promise.prototype, 'constructor', Promise);
   defineProperty(Promise, Symbol.species, { ...getOwnPropertyDescriptor(Promise, Symbol.species), configurable: false });
+
+  // The engine makes template literals by calling this method by its name.
+  defineProperty(String.prototype, 'concat', { writable: false, configurable: false });
 
   // Collections whose methods are their own.
   const safe = (Base) => {
@@ -88,6 +116,8 @@
     rejected: (reason) => apply(rejectPromise, Promise, [reason]),
     // Nobody needs to look at this promise's rejection.
     handled: (promise) => { then(promise, undefined, noop); return promise; },
+    // What it gives, or what it throws, as a promise.
+    attempt(run) { try { return helpers.resolved(run()); } catch (error) { return helpers.rejected(error); } },
     deferred() {
       const made = { __proto__: null, promise: undefined, resolve: undefined, reject: undefined };
       made.promise = new Promise((resolve, reject) => { made.resolve = resolve; made.reject = reject; });

@@ -51,8 +51,9 @@
     }
     pipeThrough(transform, options = undefined) {
       const state = stateOf(this);
-      for (const [name, is] of [['readable', internal.isReadable], ['writable', internal.isWritable]])
-        if (!isObject(transform) || !is(transform[name])) throw new TypeError(`Incorrect type for the '${name}' field on 'Transform': the provided value is not of type '${name === 'readable' ? 'ReadableStream' : 'WritableStream'}'.`);
+      const wrong = (name, type) => new TypeError(`Incorrect type for the '${name}' field on 'Transform': the provided value is not of type '${type}'.`);
+      if (!isObject(transform) || !internal.isReadable(transform.readable)) throw wrong('readable', 'ReadableStream');
+      if (!internal.isWritable(transform.writable)) throw wrong('writable', 'WritableStream');
       const { readable, writable } = transform;
       if (state.reader !== undefined) throw locked();
       if (writable.locked) throw new TypeError('This WritableStream is currently locked to a writer.');

@@ -181,7 +181,8 @@
 
   class WebSocketPair {
     constructor() {
-      const [a, b] = [new WebSocket(key), new WebSocket(key)];
+      const a = new WebSocket(key);
+      const b = new WebSocket(key);
       stateOf(a).peer = stateOf(b);
       stateOf(b).peer = stateOf(a);
       this[0] = a;

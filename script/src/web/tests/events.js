@@ -53,8 +53,8 @@ test('waitUntil', async () => {
 });
 test('scheduled', async () => {
   let got;
-  equal(await dispatch.scheduled((controller, env) => { got = [controller.cron, controller.scheduledTime, env]; }, { cron: '* * * * *', time: 5 }, 'env', {}), { retry: true });
-  equal([got, await dispatch.scheduled((controller) => controller.noRetry(), { cron: 'x', time: 1 }, {}, {})], [['* * * * *', 5, 'env'], { retry: false }]);
+  equal(await dispatch.scheduled((controller, env) => { got = [controller.cron, controller.scheduledTime, env]; }, '* * * * *', 5, 'env', {}), { retry: true });
+  equal([got, await dispatch.scheduled((controller) => controller.noRetry(), 'x', 1, {}, {})], [['* * * * *', 5, 'env'], { retry: false }]);
 });
 test('errors as they are told', () => {
   const told = dispatch.describe(new TypeError('m'));

@@ -1,5 +1,9 @@
 //! The web classes tried from within: each file of cases is JavaScript that runs in a fresh context over a host in memory.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use rquickjs::context::EvalOptions;
 use rquickjs::{CatchResultExt, Context, Ctx, Function, Object, Result, Runtime, Value};
 
@@ -37,6 +41,25 @@ fn drain<'js>(ctx: &Ctx<'js>, host: &Object<'js>) -> Result<()> {
     panic!("the cases do not end");
 }
 
+/// The rejections that nobody handles, by their promise.
+type Unhandled = Rc<RefCell<HashMap<String, String>>>;
+
+/// As an isolate does, so that promises within the web classes never show up in an app's log.
+fn watch(runtime: &Runtime) -> Unhandled {
+    let unhandled = Unhandled::default();
+    let list = Rc::clone(&unhandled);
+    runtime.set_host_promise_rejection_tracker(Some(Box::new(move |_, promise, reason, handled| {
+        let promise = format!("{promise:?}");
+        if handled {
+            list.borrow_mut().remove(&promise);
+        } else {
+            let error = reason.as_exception().map(|e| format!("{e}\n{}", e.stack().unwrap_or_default()));
+            list.borrow_mut().insert(promise, error.unwrap_or_else(|| format!("{reason:?}")));
+        }
+    })));
+    unhandled
+}
+
 fn cases<'js>(ctx: &Ctx<'js>, name: &str, source: &str, settings: &str) -> Result<()> {
     let (host, table) = installed(ctx, settings)?;
     let harness: Function<'js> = named(ctx, HARNESS, "harness.js")?;
@@ -63,8 +86,11 @@ fn run(name: &str, source: &str, settings: &str) {
     let runtime = Runtime::new().expect("a runtime");
     runtime.set_max_stack_size(1 << 20);
     let context = Context::full(&runtime).expect("a context");
-    context
-        .with(|ctx| cases(&ctx, name, source, settings).catch(&ctx).map_err(|e| e.to_string()).expect(name));
+    let unhandled = watch(&runtime);
+    let done = context.with(|ctx| cases(&ctx, name, source, settings).catch(&ctx).map_err(|e| e.to_string()));
+    runtime.set_host_promise_rejection_tracker(None);
+    done.expect(name);
+    assert!(unhandled.borrow().is_empty(), "{name}: nobody handles {:#?}", unhandled.borrow());
 }
 
 macro_rules! files {
@@ -94,4 +120,55 @@ files! {
     fetches "fetches.js"
     sockets "sockets.js"
     events "events.js"
+    hostile "hostile.js"
+}
+
+#[test]
+#[should_panic(expected = "nobody handles")]
+fn a_rejection_that_nobody_handles_is_seen() {
+    run("unhandled", "test('one', () => { Promise.reject(new Error('mine')); });", PLAIN);
+}
+
+#[test]
+#[should_panic(expected = "waits for ever")]
+fn a_case_that_does_not_end_is_seen() {
+    run("endless", "test('one', () => new Promise(() => {}));", PLAIN);
+}
+
+/// Before the dates on which the reference changed.
+#[test]
+fn compatibility_dates() {
+    let source = r#"
+test('before the two dates', async () => {
+  const pair = new WebSocketPair();
+  const seen = [];
+  pair[0].accept();
+  pair[1].accept();
+  pair[1].addEventListener('close', (e) => seen.push(e.code, pair[1].readyState));
+  equal(pair[0].binaryType, 'arraybuffer');
+  pair[0].close(1000);
+  await settle();
+  equal([seen, pair[0].readyState], [[1000, 2], 2]);
+  pair[1].close(1000);
+  await settle();
+  equal([pair[0].readyState, pair[1].readyState], [3, 3]);
+});
+"#;
+    run("dates", source, r#"{"date":"2026-01-01","flags":[]}"#);
+}
+
+#[test]
+fn flags() {
+    let source = r#"
+test('nodejs_compat', async () => {
+  equal([process.env.A, typeof process.nextTick, global === globalThis, Cloudflare.compatibilityFlags.nodejs_compat], ['1', 'function', true, true]);
+  const order = [];
+  setImmediate((x) => order.push(x), 'immediate');
+  process.nextTick((x) => order.push(x), 'tick');
+  clearImmediate(setImmediate(() => order.push('never')));
+  await scheduler.wait(1);
+  equal(order, ['tick', 'immediate']);
+});
+"#;
+    run("flags", source, r#"{"flags":["nodejs_compat"],"env":{"A":1}}"#);
 }
