@@ -36,11 +36,12 @@ fn multipart<'js>(ctx: Ctx<'js>, bytes: TypedArray<'js, u8>, boundary: Usv) -> R
     }
 }
 
+/// A line ends with a line feed, or with both, as clients differ.
 fn split(bytes: &[u8], boundary: &str) -> std::result::Result<Parts, &'static str> {
     const NO_FIRST: &str = "No initial boundary string (or you have a truncated message).";
     const NO_LAST: &str = "No final boundary string (or you have a truncated message).";
     let first = format!("--{boundary}").into_bytes();
-    let between = [b"\r\n", first.as_slice()].concat();
+    let between = [b"\n", first.as_slice()].concat();
     let mut at = if bytes.starts_with(&first) {
         first.len()
     } else {
@@ -54,13 +55,14 @@ fn split(bytes: &[u8], boundary: &str) -> std::result::Result<Parts, &'static st
         }
         let head = at + rest.iter().position(|b| *b == b'\n').ok_or(NO_LAST)? + 1;
         let (body, name, file, media) = head_of(bytes, head)?;
-        // The empty line may be the one that the boundary begins with.
-        let end = find(bytes, &between, body.saturating_sub(2)).ok_or(NO_LAST)?;
+        // The line end of the empty line may be the one that the boundary begins with.
+        let line_end = find(bytes, &between, body - 1).ok_or(NO_LAST)?;
+        let end = if line_end > body && bytes[line_end - 1] == b'\r' { line_end - 1 } else { line_end };
         parts.names.push(name);
         parts.files.push(file);
         parts.types.push(media);
-        parts.spans.extend([body.min(end.max(body)), end.max(body)]);
-        at = end + between.len();
+        parts.spans.extend([body, end.max(body)]);
+        at = line_end + between.len();
     }
 }
 
@@ -90,6 +92,11 @@ fn head_of(bytes: &[u8], start: usize) -> std::result::Result<Head, &'static str
         }
     }
     let disposition = disposition.ok_or("No valid Content-Disposition header found in FormData part.")?;
+    if !disposition.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("form-data")) {
+        return Err(
+            "Content-Disposition header for FormData part must have the value \"form-data\", possibly followed by parameters.",
+        );
+    }
     let name = parameter(&disposition, "name")
         .ok_or("No name in the Content-Disposition header of a FormData part.")?;
     Ok((at, name, parameter(&disposition, "filename"), media))

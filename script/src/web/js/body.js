@@ -16,6 +16,8 @@
   const isNull = (body) => body.bytes === undefined && body.stream === undefined;
   const disturbed = (body) => body.used || (body.stream !== undefined && body.stream.disturbed);
 
+  const textOf = p.uncurry(p.String.prototype.valueOf);
+  const isText = (value) => { try { textOf(value); return true; } catch { return false; } };
   // A value as a body: { body, type }, its media type null where it has none.
   function extract(value) {
     if (value === null || value === undefined) return { body: record(undefined, undefined), type: null };
@@ -34,6 +36,9 @@
       const form = internal.writeForm(value);
       return { body: record(form.bytes, undefined), type: form.type };
     }
+    // What can be iterated over flows.
+    if (typeof value === 'object' && !isText(value) && (value[p.symbolAsyncIterator] ?? value[p.symbolIterator]) !== undefined)
+      return { body: record(undefined, readable.stateOf(internal.streamFrom(value))), type: null };
     return { body: record(natives.encode(`${value}`), undefined), type: 'text/plain;charset=UTF-8' };
   }
 
@@ -70,7 +75,7 @@
     const reader = readable.acquire(stream);
     const parts = [];
     for (;;) {
-      const result = await readable.readPromise(reader);
+      const result = await readable.readQuietly(reader);
       if (result.done) return parts.length === 1 ? parts[0] : natives.concat(parts);
       const bytes = bytesOf(result.value);
       if (bytes === null) {
@@ -112,7 +117,7 @@
     const byte = stream.controller.byob !== undefined;
     stream.disturbed = true;
     const pull = async () => {
-      const result = await readable.readPromise(reader);
+      const result = await readable.readQuietly(reader);
       if (result.done) (byte ? internal.closeBytes : readable.closeController)(moved.controller);
       else (byte ? internal.enqueueBytes : readable.enqueue)(moved.controller, result.value);
     };
@@ -150,7 +155,7 @@
     const reader = readable.acquire(stream);
     for (;;) {
       let result;
-      try { result = await readable.readPromise(reader); } catch (error) { host.bodyFail(id, internal.reasonText(error)); return; }
+      try { result = await readable.readQuietly(reader); } catch (error) { host.bodyFail(id, internal.reasonText(error)); return; }
       if (result.done) { host.bodyEnd(id); return; }
       const bytes = bytesOf(result.value);
       if (bytes === null) {
@@ -186,8 +191,13 @@
     json() { return read(this, (bytes) => jsonParse(natives.decode(bytes))); }
     formData() { return read(this, (bytes, type) => internal.readForm(bytes, type)); }
     blob() {
-      return read(this, (bytes, type) => internal.makeBlob(natives.copy(bytes), type === null ? '' : natives.asciiLower(p.stringTrim(p.stringSplit(type, ';')[0]))));
+      return read(this, (bytes, type) => internal.makeBlob(natives.copy(bytes), type === null ? '' : essence(type)));
     }
+  }
+  // The media type alone; of several, the last.
+  function essence(type) {
+    const all = p.stringSplit(type, ',');
+    return natives.asciiLower(p.stringTrim(p.stringSplit(all[all.length - 1], ';')[0]));
   }
   function read(owner, convert) {
     try {

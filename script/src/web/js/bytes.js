@@ -6,6 +6,9 @@
   const { bytesOf, finish, handled, illegal, noop, rejected, resolved, isObject, member, sub } = h;
   const { key, stateOf, close, fail, newState, newReader, release, released, cancelReader, desired, open } = readable;
 
+  // What a source of bytes is given to write to where nobody reads into a view and it says no size: as the reference does.
+  const AUTO = 4096;
+
   // ---- The controller ----
 
   function wants(c) {
@@ -49,9 +52,11 @@
     close(c.stream);
     tellPending(c);
   }
-  // Who reads into a view of a stream of ours is told of the end at once. A source of the user's answers itself.
+  // Who reads into a view is told of the end: of a stream of ours at once, of one of the user's when it had its chance to
+  // answer by itself, as the standard wants it.
   function tellPending(c) {
-    if (c.object === undefined) while (c.pending.length > 0) commit(c, arrayShift(c.pending));
+    const tell = () => { while (c.pending.length > 0) commit(c, arrayShift(c.pending), true); };
+    if (c.object === undefined) tell(); else if (c.pending.length > 0) h.microtask(tell);
   }
   function enqueueBytes(c, bytes) {
     const { stream } = c;
@@ -111,7 +116,7 @@
     const View = views[name];
     return new View(into.buffer, into.start, name === 'DataView' ? into.filled : into.filled / into.size);
   }
-  function commit(c, into) {
+  function commit(c, into, early = false) {
     const { stream } = c;
     const done = stream.state === 'closed';
     const { reader } = stream;
@@ -119,7 +124,7 @@
     if (into.kind === 'default') {
       if (done && into.filled === 0) return;
       arrayShift(reader.requests).chunk(viewOf(into));
-    } else if (done) arrayShift(reader.requests).close(viewOf(into));
+    } else if (done && (into.filled === 0 || !early)) arrayShift(reader.requests).close(viewOf(into));
     else arrayShift(reader.requests).chunk(viewOf(into));
   }
 
@@ -228,7 +233,7 @@
     stream.controller = c;
     return c;
   }
-  const begin = (c, start) => then(resolved(start()), () => { c.started = true; callPull(c); }, (error) => failBytes(c, error));
+  const begin = (c, start) => then(h.attempt(start), () => { c.started = true; callPull(c); }, (error) => failBytes(c, error));
 
   internal.makeByteStream = (pull, cancelling, mark = 0) => {
     const stream = readable.wrap(newState());
@@ -243,7 +248,7 @@
     const cancelling = internal.method(source, 'cancel', 'UnderlyingSource') ?? none;
     const auto = source.autoAllocateChunkSize;
     if (auto !== undefined && !(+auto >= 1)) throw new TypeError('autoAllocateChunkSize must be greater than 0.');
-    const c = newController(stream, none, cancelling, mark, auto === undefined ? undefined : p.trunc(+auto));
+    const c = newController(stream, none, cancelling, mark, auto !== undefined ? p.trunc(+auto) : internal.has('streams_no_default_auto_allocate_chunk_size') ? undefined : AUTO);
     c.object = new ReadableByteStreamController(key, c);
     if (pull !== undefined) c.pullAlgorithm = () => pull(c.object);
     begin(c, () => (start === undefined ? undefined : p.apply(start, source, [c.object])));
@@ -270,8 +275,8 @@
     }
     enqueue(chunk) {
       const c = controllerOf(this);
-      const bytes = p.isView(chunk) ? bytesOf(chunk) : internal.lenient(chunk);
-      if (bytes === null) throw h.wrongArgument('ReadableByteStreamController', 'enqueue', 1, 'ArrayBufferView');
+      const bytes = bytesOf(chunk);
+      if (bytes === null) throw h.wrongArgument('ReadableByteStreamController', 'enqueue', 1, 'BufferSource');
       if (typedLength(bytes) === 0) throw new TypeError('An empty chunk cannot be put into a stream of bytes.');
       if (!open(c)) throw new TypeError('Unable to enqueue: the ReadableStream has been closed or has failed.');
       const start = typedOffset(bytes);
@@ -281,7 +286,6 @@
     error(error = undefined) { failBytes(controllerOf(this), error); }
   }
   finish(ReadableByteStreamController, 'ReadableByteStreamController');
-  internal.lenient = () => null;
 
   let requestOf;
   let detachRequest;
@@ -296,13 +300,13 @@
     get atLeast() { return requestOf(this).least; }
     respond(count) {
       const { controller, view } = requestOf(this);
-      if (controller === undefined) throw new TypeError('This BYOB request was answered already.');
+      if (controller === undefined) throw new TypeError('This ReadableStreamBYOBRequest has been invalidated.');
       if (bufferDetached(typedBuffer(view))) throw new TypeError('The view of this BYOB request is detached.');
       respond(controller, p.trunc(+count));
     }
     respondWithNewView(view) {
       const { controller } = requestOf(this);
-      if (controller === undefined) throw new TypeError('This BYOB request was answered already.');
+      if (controller === undefined) throw new TypeError('This ReadableStreamBYOBRequest has been invalidated.');
       if (!p.isView(view)) throw h.wrongArgument('ReadableStreamBYOBRequest', 'respondWithNewView', 1, 'ArrayBufferView');
       const bytes = bytesOf(view);
       const into = controller.pending[0];

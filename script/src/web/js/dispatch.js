@@ -18,6 +18,7 @@
   // A handler's result for the host.
   dispatch.answer = (response) => {
     if (!internal.isResponse(response)) throw new TypeError("Incorrect type for Promise: the Promise did not resolve to 'Response'.");
+    if (internal.responseState(response).type === 'error') throw new TypeError('Return value from serve handler must not be an error response (like Response.error())');
     return internal.leaving(response);
   };
   // The client has gone away: the request's signal says so, everything else goes on.

@@ -14,10 +14,10 @@
     }
     constructor(type, init = undefined) {
       if (arguments.length < 1) throw wrongInit('Event', 1, 'string');
+      if (init !== undefined && init !== null && !isObject(init)) throw wrongInit('Event', 2, 'EventInit');
       this.#state = {
         __proto__: null, type: `${type}`, bubbles: !!member(init, 'bubbles'), cancelable: !!member(init, 'cancelable'), composed: !!member(init, 'composed'),
         target: undefined, current: undefined, phase: 0, prevented: false, stopped: false, halted: false, passive: false, dispatching: false, trusted: false,
-        time: internal.event() === null ? 0 : internal.host.perf(),
       };
     }
     get type() { return stateOf(this).type; }
@@ -30,7 +30,7 @@
     get currentTarget() { return stateOf(this).current; }
     get target() { return stateOf(this).target; }
     get srcElement() { return stateOf(this).target; }
-    get timeStamp() { return stateOf(this).time; }
+    get timeStamp() { stateOf(this); return 0; }
     get isTrusted() { return stateOf(this).trusted; }
     get cancelBubble() { return stateOf(this).stopped; }
     set cancelBubble(value) { if (value) stateOf(this).stopped = true; }
@@ -85,7 +85,7 @@
       const listeners = listenersOf(this);
       if (arguments.length < 2) throw wrongArgument('EventTarget', 'addEventListener', 2, 'function or HandlerObject');
       if (callback === null || callback === undefined) return;
-      if (!isObject(callback)) throw wrongArgument('EventTarget', 'addEventListener', 2, 'function or HandlerObject');
+      if (typeof callback !== 'function' && (!isObject(callback) || typeof callback.handleEvent !== 'function')) throw wrongArgument('EventTarget', 'addEventListener', 2, 'function or HandlerObject');
       const signal = isObject(options) ? options.signal : undefined;
       if (signal !== undefined && internal.signalState(signal).aborted) return;
       type = `${type}`;
@@ -154,13 +154,16 @@
 
   // `onmessage` and the like: kept beside the target, called after its listeners.
   const handlers = new p.SafeWeakMap();
-  internal.handlerOf = (target, type) => handlers.get(target)?.[type];
+  internal.handlerOf = (target, type) => {
+    const handler = handlers.get(target)?.[type];
+    return typeof handler === 'function' ? handler : undefined;
+  };
   internal.handlerAttribute = (Class, type) => defineProperty(Class.prototype, `on${type}`, {
     get() { return handlers.get(this)?.[type] ?? null; },
     set(value) {
       listenersOf(this);
       const own = handlers.get(this) ?? { __proto__: null };
-      own[type] = typeof value === 'function' ? value : undefined;
+      own[type] = isObject(value) ? value : undefined;
       handlers.set(this, own);
     },
     enumerable: true, configurable: true,

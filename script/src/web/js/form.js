@@ -73,6 +73,10 @@
     return [name, internal.makeFile(internal.blobBytes(value), called, internal.blobType(value))];
   }
 
+  function quoted(name) {
+    if (p.stringEndsWith(name, '\\')) throw new TypeError("Name or filename can't end with backslash");
+    return natives.percentName(name);
+  }
   // { bytes, type } of the form as multipart/form-data.
   internal.writeForm = (form) => {
     const list = formOf(form);
@@ -81,12 +85,12 @@
     for (let i = 0; i < list.length; i++) {
       const name = list[i][0];
       const value = list[i][1];
-      let head = `--${boundary}\r\nContent-Disposition: form-data; name="${natives.percentName(name)}"`;
+      let head = `--${boundary}\r\nContent-Disposition: form-data; name="${quoted(name)}"`;
       if (typeof value === 'string') {
         parts[parts.length] = natives.encode(`${head}\r\n\r\n${value}\r\n`);
         continue;
       }
-      head += `; filename="${natives.percentName(internal.fileName(value))}"\r\nContent-Type: ${internal.blobType(value) || 'application/octet-stream'}`;
+      head += `; filename="${quoted(internal.fileName(value))}"\r\nContent-Type: ${internal.blobType(value) || 'application/octet-stream'}`;
       parts[parts.length] = natives.encode(`${head}\r\n\r\n`);
       parts[parts.length] = internal.blobBytes(value);
       parts[parts.length] = natives.encode('\r\n');

@@ -19,7 +19,7 @@
       if (init === undefined) return;
       if (!isObject(init)) throw wrongInit('Headers', 1, 'Headers or Sequence or object');
       const state = this.#state;
-      if (internal.isHeaders(init)) {
+      if (internal.isHeaders(init) && init[symbolIterator] === entries) {
         state.names = p.arraySlice(init.#state.names);
         state.values = p.arraySlice(init.#state.values);
         return;
@@ -71,6 +71,7 @@
     values() { return iterate(this, 'values'); }
   }
   finish(Headers, 'Headers');
+  const { entries } = Headers.prototype;
   defineProperty(Headers.prototype, symbolIterator, { value: Headers.prototype.entries, writable: true, configurable: true });
   shape(Headers, 'Headers', (headers) => {
     const state = headersOf(headers);

@@ -16,6 +16,8 @@
     });
     t.readable.length = expected;
     t.writable = writable.makeWritable(() => undefined, (chunk) => write(t, chunk), () => close(t), (reason) => { failBytes(t.readable.controller, reason); return resolved(); });
+    // A write that waits for a reader does not hold up an abort.
+    internal.onAbort(t.writable.controller.signal, (reason) => { failBytes(t.readable.controller, reason); t.wanted.resolve(); });
     t.readable.identity = t.writable.identity = t;
     return t;
   }
@@ -52,7 +54,7 @@
 
   class FixedLengthStream extends internal.TransformStream {
     constructor(length) {
-      const number = typeof length === 'bigint' ? p.Number(length) : +length;
+      const number = p.trunc(typeof length === 'bigint' ? p.Number(length) : +length);
       if (!p.isInteger(number)) throw new TypeError('The value cannot be converted because it is not an integer.');
       if (number < 0) throw new TypeError('The value cannot be converted because it is negative and this API expects a positive bigint.');
       super(internal.sidesKey, connect(number));

@@ -64,7 +64,7 @@
         if (!prevent.abort && sink.state === 'writable') actions[actions.length] = writable.abort(sink, reason);
         if (!prevent.cancel && source.state === 'readable') actions[actions.length] = readable.cancel(source, reason);
         return then(actions[0] ?? resolved(), () => actions[1], (error) => then(actions[1] ?? resolved(), () => { throw error; }));
-      }, true, reason);
+      }, true, reason, true);
       const state = internal.signalState(signal);
       if (state.aborted) { stop(state.reason); return done.promise; }
       pipe.forget = internal.onAbort(signal, stop);
@@ -106,7 +106,7 @@
     }, noop);
   }
 
-  function shutDown(pipe, action, isError, error) {
+  function shutDown(pipe, action, isError, error, atOnce = false) {
     if (pipe.stopping) return;
     pipe.stopping = true;
     const { sink } = pipe;
@@ -114,8 +114,8 @@
       if (action === undefined) return finish(pipe, isError, error);
       then(action(), () => finish(pipe, isError, error), (other) => finish(pipe, true, other));
     };
-    // What was read is written first.
-    if (sink.state === 'writable' && !writable.closeQueued(sink)) settleWrites(pipe, act); else act();
+    // What was read is written first; but an abort does not wait for a reader who may never come.
+    if (sink.state === 'writable' && !writable.closeQueued(sink) && !(atOnce && sink.identity !== undefined)) settleWrites(pipe, act); else act();
   }
   function settleWrites(pipe, act) {
     const { last } = pipe;

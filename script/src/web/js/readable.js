@@ -163,6 +163,15 @@
     }));
   }
 
+  // The same for ourselves: resolving with it asks no prototype for a method `then`.
+  function readQuietly(reader) {
+    return new Promise((resolve, reject) => read(reader, {
+      __proto__: null, error: reject,
+      chunk: (value) => resolve({ __proto__: null, value, done: false }),
+      close: () => resolve({ __proto__: null, value: undefined, done: true }),
+    }));
+  }
+
   let readerOf;
   class ReadableStreamDefaultReader {
     #reader;
@@ -287,8 +296,9 @@
     stream.controller = c;
     return c;
   }
+  // A start that throws fails the stream, as the reference has it, not its constructor.
   function begin(c, start) {
-    then(resolved(start()), () => { c.started = true; callPull(c); }, (error) => failController(c, error));
+    then(h.attempt(start), () => { c.started = true; callPull(c); }, (error) => failController(c, error));
   }
   // A stream of our own: its algorithms give promises.
   function makeStream(start, pull, cancelling, mark = 1) {
@@ -344,7 +354,9 @@
       else enqueue(stream.controller, await result.value);
     }, async (reason) => {
       const end = iterator.return;
-      if (end !== undefined && end !== null) await p.apply(end, iterator, [reason]);
+      if (end === undefined || end === null) return;
+      if (typeof end !== 'function') throw new TypeError('The return of an iterator of a ReadableStream is no function.');
+      if (!isObject(await p.apply(end, iterator, [reason]))) throw new TypeError('The return of an iterator of a ReadableStream gave no object.');
     }, 0);
     return stream.object;
   }
@@ -361,7 +373,7 @@
     }
     const byte = stream.controller.byob !== undefined;
     const reader = acquire(stream);
-    const state = { __proto__: null, reading: false, again: false, gone: [false, false], reasons: [undefined, undefined], cancelled: deferred() };
+    const state = { __proto__: null, reading: false, again: false, gone: [false, false] };
     const branches = [];
     const pull = () => {
       if (state.reading) { state.again = true; return resolved(); }
@@ -378,17 +390,15 @@
         close: () => {
           state.reading = false;
           for (let i = 0; i < 2; i++) if (!state.gone[i]) (byte ? internal.closeBytes : closeController)(branches[i].controller);
-          if (!state.gone[0] || !state.gone[1]) state.cancelled.resolve();
         },
         error: () => { state.reading = false; },
       });
       return resolved();
     };
+    // The first branch that is given up does not wait for the other, as the reference has it.
     const cancelling = (index) => (reason) => {
       state.gone[index] = true;
-      state.reasons[index] = reason;
-      if (state.gone[1 - index]) state.cancelled.resolve(cancel(stream, state.reasons));
-      return state.cancelled.promise;
+      return state.gone[1 - index] ? cancel(stream, reason) : resolved();
     };
     for (let i = 0; i < 2; i++) {
       branches[i] = byte ? internal.makeByteStream(pull, cancelling(i)) : makeStream(noop, pull, cancelling(i));
@@ -396,13 +406,13 @@
     }
     then(reader.closed.promise, undefined, (error) => {
       for (let i = 0; i < 2; i++) (byte ? internal.failBytes : failController)(branches[i].controller, error);
-      if (!state.gone[0] || !state.gone[1]) state.cancelled.resolve();
     });
     return branches;
   }
 
+  internal.streamFrom = fromIterable;
   internal.readable = {
-    __proto__: null, key, newState, stateOf, close, fail, cancel, newReader, acquire, release, released, read, readPromise, cancelReader, locked,
+    __proto__: null, key, newState, stateOf, close, fail, cancel, newReader, acquire, release, released, read, readQuietly, cancelReader, locked,
     makeStream, enqueue, closeController, failController, desired, open, tee,
     wrap(state) { new ReadableStream(key, state); return state; },
   };

@@ -64,7 +64,8 @@
     }
     if (isObject(init)) settings(state, init);
     const wanted = init?.headers;
-    state.headers = wanted !== undefined && wanted !== null ? new Headers(wanted) : from !== undefined ? new Headers(from.headers) : new Headers();
+    if (wanted === null) throw new TypeError("Incorrect type for the 'headers' field on 'RequestInitializerDict': the provided value is not of type 'Headers or Sequence or object'.");
+    state.headers = wanted !== undefined ? new Headers(wanted) : from !== undefined ? new Headers(from.headers) : new Headers();
     takeBody(state, from, given);
     return state;
   }

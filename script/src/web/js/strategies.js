@@ -22,7 +22,7 @@
     shape(Class, name, ['highWaterMark', 'size']);
   }
   strategy('CountQueuingStrategy', function size() { return 1; });
-  strategy('ByteLengthQueuingStrategy', function size(chunk) { return chunk.byteLength; });
+  strategy('ByteLengthQueuingStrategy', function size(chunk) { return chunk?.byteLength; });
 
   internal.highWaterMark = (given, fallback) => {
     const mark = given?.highWaterMark;

@@ -41,7 +41,7 @@
     t.readable = readable.makeStream(() => started.promise, () => { setPressure(t, false); return t.changed.promise; }, (reason) => sourceCancel(t, reason), internal.highWaterMark(reading, 0));
     if (size !== undefined) t.readable.controller.size = size;
     setPressure(t, true);
-    started.resolve(start === undefined ? undefined : p.apply(start, transformer, [controller]));
+    started.resolve(start === undefined ? undefined : h.attempt(() => p.apply(start, transformer, [controller])));
     return t;
   }
   function setPressure(t, pressure) {

@@ -34,7 +34,7 @@
     const iterate = init[symbolIterator];
     if (iterate === undefined || iterate === null) {
       const keys = ownKeys(init);
-      for (let i = 0; i < keys.length; i++) if (isEnumerable(init, keys[i])) put(`${keys[i]}`, `${init[keys[i]]}`);
+      for (let i = 0; i < keys.length; i++) if (typeof keys[i] === 'string' && isEnumerable(init, keys[i])) put(`${keys[i]}`, `${init[keys[i]]}`);
       return;
     }
     for (const item of init) {
@@ -59,7 +59,7 @@
     constructor(init = '') {
       const { list } = this.#state;
       if (!isObject(init)) { this.#state.list = parsed(`${init}`); return; }
-      if (internal.isParams(init)) { this.#state.list = p.arraySlice(init.#state.list); return; }
+      if (internal.isParams(init) && init[symbolIterator] === entries) { this.#state.list = p.arraySlice(init.#state.list); return; }
       internal.eachPair(init, (name, value) => { list[list.length] = natives.usv(name); list[list.length] = natives.usv(value); },
         () => new TypeError('Invalid URL search params sequence.'), () => new TypeError("Incorrect type: the provided value is not of type 'Sequence'."));
     }
@@ -138,6 +138,7 @@
     toString() { return natives.formWrite(paramsOf(this).list); }
   }
   finish(URLSearchParams, 'URLSearchParams');
+  const { entries } = URLSearchParams.prototype;
   defineProperty(URLSearchParams.prototype, symbolIterator, { value: URLSearchParams.prototype.entries, writable: true, configurable: true });
   const look = (list) => { const shown = []; for (let i = 0; i < list.length; i += 2) shown[i / 2] = [list[i], list[i + 1]]; return { map: true, size: shown.length, pairs: shown }; };
   shape(URLSearchParams, 'URLSearchParams', (params) => look(paramsOf(params).list));

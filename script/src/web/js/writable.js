@@ -130,7 +130,7 @@
   function begin(c, start) {
     const s = c.stream;
     setPressure(s, pressed(c));
-    then(resolved(start()), () => { c.started = true; advance(c); }, (error) => { c.started = true; dealWith(s, error); });
+    then(h.attempt(start), () => { c.started = true; advance(c); }, (error) => { c.started = true; dealWith(s, error); });
   }
   const desired = (c) => c.mark - c.queue.total;
   const pressed = (c) => desired(c) <= 0;

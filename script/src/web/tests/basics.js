@@ -26,6 +26,7 @@ test('preventDefault', () => {
 test('what is no listener, no event, no target', () => {
   const target = new EventTarget();
   throws(() => target.addEventListener('a', 1), "TypeError: Failed to execute 'addEventListener' on 'EventTarget': parameter 2 is not of type 'function or HandlerObject'.");
+  for (const bad of [{}, [], 'x', false]) throws(() => target.addEventListener('a', bad), "TypeError: Failed to execute 'addEventListener' on 'EventTarget': parameter 2 is not of type 'function or HandlerObject'.");
   target.addEventListener('a', null);
   throws(() => target.dispatchEvent({}), "TypeError: Failed to execute 'dispatchEvent' on 'EventTarget': parameter 1 is not of type 'Event'.");
   ok(throws(() => EventTarget.prototype.dispatchEvent.call({}, new Event('a')), 'TypeError: Illegal invocation: function called with incorrect `this` reference.') instanceof TypeError);

@@ -16,6 +16,12 @@ test('BYOB: at least so many', async () => {
   const reader = new ReadableStream({ type: 'bytes', start(c) { c.enqueue(bytes('ab')); c.enqueue(bytes('cd')); c.close(); } }).getReader({ mode: 'byob' });
   equal([await reader.read(new Uint8Array(3), { min: 3 }), await reader.readAtLeast(1, new Uint8Array(3)), await reader.read(new Uint8Array(2))],
     [{ value: bytes('abc'), done: false }, { value: bytes('d'), done: false }, { value: new Uint8Array(0), done: true }]);
+  const short = new IdentityTransformStream();
+  const filling = short.writable.getWriter();
+  filling.write(bytes('az'));
+  filling.close();
+  const rest = short.readable.getReader({ mode: 'byob' });
+  equal([await rest.readAtLeast(4, new Uint8Array(20)), await rest.read(new Uint8Array(1))], [{ value: bytes('az'), done: false }, { value: new Uint8Array(0), done: true }]);
   const late = [];
   const slow = new ReadableStream({ type: 'bytes', async pull(c) { await scheduler.wait(1); late.push(1); c.enqueue(new Uint8Array([late.length])); } }).getReader({ mode: 'byob' });
   equal([(await slow.read(new Uint8Array(4), { min: 3 })).value, late.length], [new Uint8Array([1, 2, 3]), 3]);
@@ -23,10 +29,14 @@ test('BYOB: at least so many', async () => {
 test('byobRequest: respond, respondWithNewView, autoAllocate', async () => {
   const auto = new ReadableStream({ type: 'bytes', autoAllocateChunkSize: 4, pull(c) { c.byobRequest.view[0] = 7; c.byobRequest.respond(1); } });
   equal(await auto.getReader().read(), { value: new Uint8Array([7]), done: false });
+  const unasked = new ReadableStream({ type: 'bytes', pull(c) { c.byobRequest.view.set([104, 105]); c.byobRequest.respond(2); c.close(); } });
+  equal(await new Response(unasked).text(), 'hi');
   const source = { type: 'bytes', pull(c) { const { view } = c.byobRequest; view[0] = 1; view[1] = 2; c.byobRequest.respondWithNewView(new Uint8Array(view.buffer, view.byteOffset, 2)); } };
   equal((await new ReadableStream(source).getReader({ mode: 'byob' }).read(new Uint8Array(3))).value, new Uint8Array([1, 2]));
   const closing = new ReadableStream({ type: 'bytes', pull(c) { c.close(); c.byobRequest.respond(0); } });
   equal(await closing.getReader({ mode: 'byob' }).read(new Uint8Array(2)), { value: new Uint8Array(0), done: true });
+  const plain = new ReadableStream({ type: 'bytes', pull(c) { c.close(); } });
+  equal(await plain.getReader({ mode: 'byob' }).read(new Uint8Array(2)), { value: new Uint8Array(0), done: true });
   const over = new ReadableStream({ type: 'bytes', pull(c) { c.byobRequest.respond(9); } });
   await rejects(over.getReader({ mode: 'byob' }).read(new Uint8Array(2)), 'RangeError: More bytes than the view has room for.');
 });
@@ -34,8 +44,9 @@ test('what is put in is taken over', async () => {
   const chunk = new Uint8Array([1, 2]);
   const stream = new ReadableStream({ type: 'bytes', start(c) { c.enqueue(chunk); c.close(); } });
   equal([chunk.byteLength, (await stream.getReader().read()).value], [0, new Uint8Array([1, 2])]);
-  throws(() => new ReadableStream({ type: 'bytes', start(c) { c.enqueue('a'); } }), "TypeError: Failed to execute 'enqueue' on 'ReadableByteStreamController': parameter 1 is not of type 'ArrayBufferView'.");
-  throws(() => new ReadableStream({ type: 'bytes', start(c) { c.enqueue(new Uint8Array(0)); } }), 'TypeError: An empty chunk cannot be put into a stream of bytes.');
+  await rejects(new ReadableStream({ type: 'bytes', start(c) { c.enqueue('a'); } }).getReader().read(), "TypeError: Failed to execute 'enqueue' on 'ReadableByteStreamController': parameter 1 is not of type 'BufferSource'.");
+  equal(await new Response(new ReadableStream({ type: 'bytes', start(c) { c.enqueue(bytes('ab').buffer); c.close(); } })).text(), 'ab');
+  await rejects(new ReadableStream({ type: 'bytes', start(c) { c.enqueue(new Uint8Array(0)); } }).getReader().read(), 'TypeError: An empty chunk cannot be put into a stream of bytes.');
 });
 test('tee of bytes: branches of their own', async () => {
   const [a, b] = new ReadableStream({ type: 'bytes', start(c) { c.enqueue(bytes('ab')); c.close(); } }).tee();

@@ -13,6 +13,7 @@ test('what is no response', async () => {
   const wrong = "TypeError: Incorrect type for Promise: the Promise did not resolve to 'Response'.";
   for (const result of [undefined, null, 'x', {}]) await rejects(dispatch.fetch(() => result, head, null, {}, {}), wrong);
   await rejects(dispatch.fetch(() => { throw new RangeError('mine'); }, head, null, {}, {}), 'RangeError: mine');
+  await rejects(dispatch.fetch(() => Response.error(), head, null, {}, {}), 'TypeError: Return value from serve handler must not be an error response (like Response.error())');
   const used = new Response('x');
   await used.text();
   await rejects(dispatch.fetch(() => used, head, null, {}, {}), 'TypeError: Body has already been used. It can only be used once. Use tee() first if you need to read it twice.');

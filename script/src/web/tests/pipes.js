@@ -35,6 +35,25 @@ test('a signal', async () => {
   await rejects(new ReadableStream().pipeTo(new WritableStream(), { signal: AbortSignal.abort('r') }).catch((r) => { throw new Error(r); }), 'Error: r');
   await rejects(new ReadableStream().pipeTo(new WritableStream(), { signal: {} }), "TypeError: Incorrect type for the 'signal' field on 'StreamPipeOptions': the provided value is not of type 'AbortSignal'.");
 });
+test('an abort gets through a write that waits for its reader', async () => {
+  const controller = new AbortController();
+  let source;
+  let cancelled = 0;
+  const { readable, writable } = new IdentityTransformStream();
+  const stream = new ReadableStream({ start(c) { source = c; c.enqueue(bytes('a')); }, cancel() { cancelled++; } });
+  const piping = stream.pipeTo(writable, { signal: controller.signal });
+  await settle();
+  controller.abort(new Error('boom'));
+  await rejects(piping, 'Error: boom');
+  await rejects(readable.getReader().read(), 'Error: boom');
+  equal([cancelled, stream.locked, writable.locked], [1, false, false]);
+  const other = new IdentityTransformStream();
+  const writer = other.writable.getWriter();
+  writer.write(bytes('x')).catch(() => {});
+  await settle();
+  await writer.abort(new Error('mine'));
+  await rejects(other.readable.getReader().read(), 'Error: mine');
+});
 test('back-pressure: nothing is read before there is room', async () => {
   let pulls = 0;
   const source = new ReadableStream({ pull(c) { pulls++; c.enqueue(pulls); } }, { highWaterMark: 0 });

@@ -32,6 +32,7 @@ test('bodies', async () => {
 });
 test('headers', () => {
   const request = new Request('http://a', { headers: { a: 'b' } });
+  throws(() => new Request('http://a', { headers: null }), "TypeError: Incorrect type for the 'headers' field on 'RequestInitializerDict': the provided value is not of type 'Headers or Sequence or object'.");
   equal([[...new Request(request, { headers: { c: 'd' } }).headers], [...new Request(request).headers]], [[['c', 'd']], [['a', 'b']]]);
 });
 test('redirect, cache, signal', () => {

@@ -60,6 +60,11 @@ test('forms', async () => {
   const bad = (type) => new Response('a', { headers: { 'content-type': type } }).formData();
   await rejects(bad('multipart/form-data'), "TypeError: No boundary string in Content-Type header. The multipart/form-data MIME type requires a boundary parameter, e.g. 'Content-Type: multipart/form-data; boundary=\"abcd\"'. See RFC 7578, section 4.");
   await rejects(bad('multipart/form-data; boundary=x'), 'TypeError: No initial boundary string (or you have a truncated message).');
+  const lines = new Response('--x\nContent-Disposition: form-data; name="a"\n\n1\n--x\nContent-Disposition: form-data; name="b"\n\n--x--', { headers: { 'content-type': 'multipart/form-data; Boundary=x' } });
+  equal([...await lines.formData()], [['a', '1'], ['b', '']]);
+  const slash = new FormData();
+  slash.set('f', new File([], 'a\\'));
+  throws(() => new Response(slash), "TypeError: Name or filename can't end with backslash");
   const form = new FormData();
   form.append('a', 'b\r\nc"');
   form.append('f"\n', new File(['x'], 'n"a.txt', { type: 'a/b' }));
@@ -76,6 +81,8 @@ test('streams as bodies', async () => {
   const of = (...chunks) => new Response(new ReadableStream({ start(c) { for (const chunk of chunks) c.enqueue(chunk); c.close(); } }));
   equal([await of(bytes('x'), bytes('y').buffer).text(), [...of().headers]], ['xy', []]);
   const not = 'TypeError: This ReadableStream did not return bytes.';
+  equal([await new Response((async function* () { yield bytes('g'); })()).text(), await new Response(Object('s')).text()], ['g', 's']);
+  await rejects(new Response(['a']).text(), not);
   await rejects(of('x').text(), not);
   await rejects(of(1).arrayBuffer(), not);
   await rejects(new Response(new ReadableStream({ start(c) { c.error(new Error('mine')); } })).text(), 'Error: mine');
