@@ -73,7 +73,8 @@
   }
   function run(signal, algorithms) {
     for (let i = 0; i < algorithms.length; i++) algorithms[i](signalState(signal).reason);
-    if (internal.hasListeners(signal, 'abort')) fire(signal, new Event('abort'));
+    // Whoever aborts goes on, whatever a listener does.
+    if (internal.hasListeners(signal, 'abort')) try { fire(signal, new Event('abort')); } catch (error) { internal.globals.reportError(error); }
   }
 
   // A signal that aborts with the first of these. Those that depend on others stand for them.

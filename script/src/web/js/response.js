@@ -77,8 +77,12 @@
     const state = fresh({ status, statusText: reason, webSocket, cf });
     state.headers = wanted === undefined || wanted === null ? new Headers() : new Headers(wanted);
     if (value === undefined || value === null) return state;
-    if (withoutBody(status)) throw new TypeError('Response with null body status (101, 204, 205, or 304) cannot have a body.');
     const { body, type } = bodies.extract(value);
+    if (withoutBody(status)) {
+      // Nothing, given as a string or view, is let pass as the reference does.
+      if (body.bytes !== undefined && p.typedLength(body.bytes) === 0) return state;
+      throw new TypeError('Response with null body status (101, 204, 205, or 304) cannot have a body.');
+    }
     state.body = body;
     if (type !== null && !headers.has(state.headers, 'content-type')) headers.set(state.headers, 'content-type', type);
     return state;

@@ -7,7 +7,7 @@
   const { CloseEvent, ErrorEvent, MessageEvent, EventTarget } = internal;
   const { Event } = internal.classes;
   const key = {};
-  const [OPEN, CLOSING, CLOSED] = [1, 2, 3];
+  const [CONNECTING, OPEN, CLOSING, CLOSED] = [0, 1, 2, 3];
   const MAX_REASON = 123;
   const LOST = 'WebSocket disconnected without sending Close frame.';
 
@@ -24,10 +24,10 @@
       stateOf = (socket) => { if (!isObject(socket) || !(#state in socket)) throw illegal(); return socket.#state; };
       internal.isWebSocket = (value) => isObject(value) && #state in value;
     }
-    constructor(secret) {
+    constructor(url, protocols = undefined) {
       super();
-      if (secret !== key) throw new Error('new WebSocket() is not supported by this version of Berth: use fetch() with the header "Upgrade: websocket"');
       this.#state = newState(this);
+      if (url !== key) internal.connectSocket(this.#state, url, protocols);
     }
     get readyState() { return stateOf(this).state; }
     get bufferedAmount() { stateOf(this); return 0; }
@@ -62,6 +62,7 @@
       } else if (reason !== undefined) throw dom('InvalidAccessError', 'If you specify a WebSocket close reason, you must also specify a code.');
       reason = reason === undefined ? '' : natives.usv(`${reason}`);
       if (typedLength(natives.encode(reason)) > MAX_REASON) throw dom('SyntaxError', `WebSocket close reason must not be longer than ${MAX_REASON} bytes when UTF-8 encoded.`);
+      if (w.state === CONNECTING) { w.sentClose = true; return; }
       checkAccepted(w);
       shut(w, code ?? 1005, reason);
     }
@@ -72,6 +73,7 @@
   shape(WebSocket, 'WebSocket', ['readyState', 'bufferedAmount', 'url', 'protocol', 'extensions', 'binaryType']);
 
   function checkAccepted(w) {
+    if (w.state === CONNECTING) throw dom('InvalidStateError', 'The WebSocket is not open yet.');
     if (!w.accepted) throw new TypeError('You must call one of accept() or state.acceptWebSocket() on this WebSocket before sending messages.');
   }
   function shut(w, code, reason) {
@@ -163,6 +165,45 @@
     if (w.accepted) throw new TypeError("Can't return WebSocket in a Response after calling accept().");
     if (w.given) throw new TypeError("Can't return WebSocket that was already used in a response.");
   };
+  // A client: what `fetch` gives with an upgrade, accepted at once.
+  internal.connectSocket = (w, url, protocols) => {
+    const parts = internal.partsOf(`${url}`);
+    if (parts === null) throw dom('SyntaxError', 'WebSocket Constructor: The url is invalid.');
+    if (parts[2] !== 'ws:' && parts[2] !== 'wss:') throw dom('SyntaxError', 'WebSocket Constructor: The url scheme must be ws or wss.');
+    if (parts[10] !== '') throw dom('SyntaxError', 'WebSocket Constructor: The url fragment must be empty.');
+    const wanted = protocolsOf(protocols);
+    w.url = parts[0];
+    w.state = CONNECTING;
+    const headers = wanted === '' ? { upgrade: 'websocket' } : { upgrade: 'websocket', 'sec-websocket-protocol': wanted };
+    const target = parts[2] === 'ws:' ? `http:${p.stringSlice(parts[0], 3)}` : `https:${p.stringSlice(parts[0], 4)}`;
+    p.then(internal.globals.fetch(target, { __proto__: null, headers }), (response) => opened(w, response), (error) => refused(w, internal.reasonText(error)));
+  };
+  function protocolsOf(protocols) {
+    if (protocols === undefined) return '';
+    const list = [];
+    if (typeof protocols === 'string') list[0] = protocols;
+    else for (const one of protocols) list[list.length] = `${one}`;
+    for (let i = 0; i < list.length; i++)
+      if (!natives.isToken(list[i]) || p.arrayIndexOf(list, list[i]) < i) throw dom('SyntaxError', 'WebSocket Constructor: The protocol is invalid.');
+    return p.arrayJoin(list, ', ');
+  }
+  function opened(w, response) {
+    const { webSocket } = internal.responseState(response);
+    if (webSocket === null) return refused(w, `Failed to establish the WebSocket connection: expected server to reply with HTTP status code 101 (switching protocols), but received ${internal.responseState(response).status} instead.`);
+    const given = stateOf(webSocket);
+    given.given = true;
+    w.id = given.id;
+    w.protocol = given.protocol;
+    w.accepted = true;
+    if (w.sentClose) { w.state = CLOSING; host.wsClose(w.id, 1005, ''); } else w.state = OPEN;
+    listen(w);
+    quietly(w, () => new Event('open'));
+  }
+  function refused(w, text) {
+    w.state = CLOSED;
+    quietly(w, () => new ErrorEvent('error', { message: text, error: new Error(text) }));
+    quietly(w, () => new CloseEvent('close', { code: 1006, reason: 'Failed to establish websocket connection', wasClean: false }));
+  }
   // Gives the end away: the host's number of what takes its place. One that is the host's already stays there.
   internal.sendSocket = (socket) => {
     internal.checkSocket(socket);

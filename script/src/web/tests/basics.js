@@ -83,6 +83,20 @@ test('abort: reasons and texts', () => {
   controller.abort('second');
   equal([controller.signal.aborted, controller.signal.reason, events], [true, 'first', 1]);
 });
+test('a listener that throws does not stop who aborts', async () => {
+  const controller = new AbortController();
+  let after = 0;
+  controller.signal.addEventListener('abort', () => { throw new Error('listener'); });
+  controller.signal.addEventListener('abort', () => { after++; });
+  controller.abort();
+  equal([after, controller.signal.aborted], [1, true]);
+  ok(host.lines[0].startsWith('error: Uncaught Error: listener'), host.lines[0]);
+  let sink;
+  const stream = new ReadableStream();
+  const writable = new WritableStream({ start(c) { sink = c; } });
+  sink.signal.addEventListener('abort', () => stream.getReader());
+  await rejects(stream.pipeTo(writable, { signal: AbortSignal.abort(new Error('pipe')) }), 'Error: pipe');
+});
 test('AbortSignal.timeout', async () => {
   const signal = AbortSignal.timeout(10);
   let event = 0;

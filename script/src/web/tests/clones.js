@@ -121,3 +121,51 @@ test('bytes that were changed at will are refused or make a value, and nothing e
     try { dispatch.serialize(dispatch.deserialize(form)); } catch (error) { ok(error instanceof Error); }
   }
 });
+test('values made at will come back as they are, with what they share', () => {
+  let seed = 7;
+  const random = (n) => { seed = (seed * 1103515245 + 12345) % 2147483648; return Math.floor(seed / 65536) % n; };
+  const texts = ['', 'a', 'é€😀', '\ud800x', '__proto__', 'length', '0', '4294967295'];
+  const numbers = [0, -0, 1, -1, 0.1, NaN, Infinity, -Infinity, 2 ** 31, 2 ** 53, -(2 ** 53) + 1, 1e-320];
+  const make = (depth, made) => {
+    const kind = random(depth > 4 ? 8 : 20);
+    if (kind < 2) return numbers[random(numbers.length)];
+    if (kind < 4) return texts[random(texts.length)];
+    if (kind === 4) return [undefined, null, true, false][random(4)];
+    if (kind === 5) return (-1n) ** BigInt(random(2)) * BigInt(random(1000)) ** BigInt(random(20));
+    if (kind < 8) return made.length > 0 ? made[random(made.length)] : 0;
+    const add = (value) => { made.push(value); return value; };
+    const each = (put) => { for (let i = random(4); i > 0; i--) put(make(depth + 1, made)); };
+    if (kind < 11) { const object = add({}); each((v) => Object.defineProperty(object, texts[random(texts.length)], { value: v, enumerable: true, configurable: true, writable: true })); return object; }
+    if (kind < 13) { const list = add([]); each((v) => { list[list.length + random(2)] = v; }); list.length += random(2); if (random(4) === 0) list.extra = 1; return list; }
+    if (kind === 13) { const map = add(new Map()); each((v) => map.set(v, make(depth + 1, made))); return map; }
+    if (kind === 14) { const set = add(new Set()); each((v) => set.add(v)); return set; }
+    if (kind === 15) return add(new Date(random(2) ? NaN : random(1e6)));
+    if (kind === 16) { const buffer = new Uint8Array(8 + random(3) * 8).map(() => random(256)).buffer; add(buffer); const Views = [Uint8Array, Int16Array, Float64Array, DataView, BigInt64Array, Float16Array]; return add(new Views[random(6)](buffer, 8 * random(2))); }
+    if (kind === 17) { const error = add(new [Error, TypeError, RangeError][random(3)](texts[random(4)])); if (random(2)) error.code = make(depth + 1, made); return error; }
+    if (kind === 18) return add(Object([1, 'x', true, 5n][random(4)]));
+    return add(new RegExp(['a', '/', '[bc]d'][random(3)], ['', 'g', 'gi', 'u'][random(4)]));
+  };
+  const differ = (a, b, known) => {
+    if (typeof a !== 'object' || a === null) return Object.is(a, b) ? '' : `${show(a)} and ${show(b)}`;
+    if (known.has(a)) return known.get(a) === b ? '' : 'another object';
+    known.set(a, b);
+    if (typeof b !== 'object' || Object.getPrototypeOf(a) !== Object.getPrototypeOf(b)) return 'another class';
+    if (a instanceof Date && !Object.is(a.getTime(), b.getTime())) return 'another date';
+    if (a instanceof RegExp && `${a}` !== `${b}`) return 'another expression';
+    if (a instanceof Error && (a.message !== b.message || a.stack !== b.stack)) return 'another error';
+    if (a instanceof ArrayBuffer) return show(a) === show(b) ? '' : 'other bytes';
+    if (ArrayBuffer.isView(a)) return a.byteOffset === b.byteOffset && a.byteLength === b.byteLength ? differ(a.buffer, b.buffer, known) : 'another view';
+    if (a instanceof Map || a instanceof Set) { const [x, y] = [[...a], [...b]].map((list) => list.flat()); if (x.length !== y.length) return 'another size'; for (let i = 0; i < x.length; i++) { const d = differ(x[i], y[i], known); if (d) return d; } return ''; }
+    const keys = Object.keys(a);
+    if (show(keys) !== show(Object.keys(b)) || (Array.isArray(a) && a.length !== b.length)) return `keys ${show(keys)} and ${show(Object.keys(b))}`;
+    for (const key of keys) { const d = differ(a[key], b[key], known); if (d) return `${key}: ${d}`; }
+    return typeof a.valueOf() === 'object' ? '' : differ(a.valueOf(), b.valueOf(), known);
+  };
+  for (let round = 0; round < 3000; round++) {
+    const value = make(0, []);
+    const form = dispatch.serialize(value);
+    const copy = dispatch.deserialize(form);
+    equal(differ(value, copy, new Map()), '', `round ${round}:`);
+    equal(dispatch.serialize(copy), form, `round ${round}:`);
+  }
+});

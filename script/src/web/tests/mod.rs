@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use rquickjs::context::EvalOptions;
-use rquickjs::{CatchResultExt, Context, Ctx, Function, Object, Result, Runtime, Value};
+use rquickjs::{CatchResultExt, Context, Ctx, Function, Object, Persistent, Result, Runtime, Value};
 
 const HOST: &str = include_str!("host.js");
 const HARNESS: &str = include_str!("harness.js");
@@ -171,4 +171,34 @@ test('nodejs_compat', async () => {
 });
 "#;
     run("flags", source, r#"{"flags":["nodejs_compat"],"env":{"A":1}}"#);
+}
+
+/// What a runtime holds when nothing waits in it, in bytes.
+fn heap(runtime: &Runtime) -> i64 {
+    runtime.run_gc();
+    runtime.memory_usage().memory_used_size
+}
+
+#[test]
+fn events_leave_nothing_behind() {
+    /// As much as lists and tables of the engine may still grow by, in bytes: far less than one byte an event and object.
+    const SLACK: i64 = 64 * 1024;
+    let runtime = Runtime::new().expect("a runtime");
+    let context = Context::full(&runtime).expect("a context");
+    let host = context.with(|ctx| {
+        cases(&ctx, "leaks", include_str!("leaks.js"), PLAIN)
+            .catch(&ctx)
+            .map_err(|e| e.to_string())
+            .expect("cases");
+        Persistent::save(&ctx, ctx.globals().get::<_, Object<'_>>("host").expect("the host"))
+    });
+    let before = heap(&runtime);
+    context.with(|ctx| {
+        let host = host.clone().restore(&ctx).expect("the host");
+        ctx.eval::<Value<'_>, _>("round(400, 3200)").expect("a promise");
+        drain(&ctx, &host).expect("an end");
+    });
+    let after = heap(&runtime);
+    drop(host);
+    assert!(after - before < SLACK, "from {before} to {after} bytes");
 }

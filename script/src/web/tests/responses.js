@@ -3,6 +3,7 @@ test('statuses', () => {
   for (const status of [101, 199, 600, 99999, 'a', -1]) throws(() => new Response(null, { status }), range);
   equal([new Response().status, new Response(null, { status: 599 }).status, new Response(null, { status: 204 }).body, new Response(null, { status: 404 }).ok], [200, 599, null, false]);
   for (const status of [204, 205, 304]) throws(() => new Response('x', { status }), 'TypeError: Response with null body status (101, 204, 205, or 304) cannot have a body.');
+  equal(new Response('', { status: 204 }).body, null);
   throws(() => new Response(null, { statusText: 'a\nb' }), 'TypeError: Invalid statusText');
   throws(() => new Response('x', 5), "TypeError: Failed to construct 'Response': constructor parameter 2 is not of type 'InitializerDict or Response'.");
 });

@@ -149,5 +149,30 @@ test('what cannot be given', async () => {
   await upgrade(() => new Response(null, { status: 101, webSocket: b }));
   throws(() => new Response(null, { status: 101, webSocket: b }), "TypeError: Can't return WebSocket that was already used in a response.");
   throws(() => b.accept(), "TypeError: Can't accept() WebSocket that was already used in a response.");
-  throws(() => new WebSocket('ws://x/'), 'Error: new WebSocket() is not supported by this version of Berth: use fetch() with the header "Upgrade: websocket"');
+});
+test('a client', async () => {
+  const id = host.wsNew();
+  host.answer = () => ({ status: 101, statusText: '', headers: [['sec-websocket-protocol', 'b']], body: null, webSocket: id });
+  const socket = new WebSocket('wss://x/y?z', ['a', 'b']);
+  const seen = [];
+  listen(socket, 'c', seen);
+  equal([socket.readyState, socket.url, socket instanceof EventTarget], [0, 'wss://x/y?z', true]);
+  throws(() => socket.send('early'), 'InvalidStateError: The WebSocket is not open yet.');
+  await settle();
+  equal([seen, socket.protocol, host.fetches[0].request.url, host.fetches[0].request.headers], [['c:open: 1'], 'b', 'https://x/y?z', [['upgrade', 'websocket'], ['sec-websocket-protocol', 'a, b']]]);
+  socket.send('hi');
+  host.sockets.get(id).listener.message('there');
+  socket.close(1000, 'done');
+  host.sockets.get(id).listener.close(1000, 'done');
+  equal([host.sockets.get(id).sent, host.sockets.get(id).closed, seen], [['hi'], [1000, 'done'], ['c:open: 1', 'c:message:there 1', 'c:close:1000,done,true 3']]);
+});
+test('a client that is refused', async () => {
+  host.answer = () => ({ status: 404, statusText: '', headers: [], body: null, webSocket: null });
+  const socket = new WebSocket('ws://x/');
+  const seen = [];
+  listen(socket, 'c', seen);
+  await settle();
+  equal(seen, ['c:error:Failed to establish the WebSocket connection: expected server to reply with HTTP status code 101 (switching protocols), but received 404 instead. 3', 'c:close:1006,Failed to establish websocket connection,false 3']);
+  for (const [args, text] of [[['x'], 'The url is invalid.'], [['http://x/#a'], 'The url scheme must be ws or wss.'], [['ws://x/#a'], 'The url fragment must be empty.'], [['ws://x/', ['a', 'a']], 'The protocol is invalid.'], [['ws://x/', 'a b'], 'The protocol is invalid.']])
+    equal(throws(() => new WebSocket(...args), `SyntaxError: WebSocket Constructor: ${text}`).code, 12);
 });
