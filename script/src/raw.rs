@@ -42,6 +42,11 @@ pub(crate) fn string<'js>(ctx: &Ctx<'js>, units: &[u16]) -> Result<Value<'js>> {
     if value.is_exception() { Err(Error::Exception) } else { Ok(value) }
 }
 
+/// Bytes as a `Uint8Array`, in memory of the engine's: it counts as the script's.
+pub(crate) fn bytes<'js>(ctx: &Ctx<'js>, bytes: &[u8]) -> Result<TypedArray<'js, u8>> {
+    TypedArray::new_copy(ctx.clone(), bytes)
+}
+
 /// How many bytes the view shows. The view's own method asks its property `length`, which the app may have changed.
 pub(crate) fn len(view: &TypedArray<'_, u8>) -> usize {
     view.as_raw().map_or(0, |bytes| bytes.len())

@@ -1,7 +1,7 @@
 //! From bytes to values. The bytes may be anybody's.
 
 use rquickjs::function::IntoArgs;
-use rquickjs::{Array, BigInt, Ctx, Exception, FromJs, Function, Object, Result, TypedArray, Value};
+use rquickjs::{Array, BigInt, Ctx, Exception, FromJs, Function, Object, Result, Value};
 
 use super::format::{MAX_DEPTH, Malformed, Reader, VERSION, tag};
 use crate::raw;
@@ -241,7 +241,7 @@ impl<'a, 'js> Decoder<'a, 'js> {
 
     fn buffer(&mut self) -> Result<Value<'js>> {
         let bytes = self.rest.bytes();
-        let view = TypedArray::<u8>::new_copy(self.ctx.clone(), self.read(bytes)?)?;
+        let view = raw::bytes(self.ctx, self.read(bytes)?)?;
         let buffer = view.arraybuffer()?.into_value();
         self.remember(&buffer);
         Ok(buffer)

@@ -6,7 +6,7 @@ use rquickjs::function::IntoArgs;
 use rquickjs::object::Filter;
 use rquickjs::{Ctx, FromJs, Function, Object, Result, TypedArray, Value};
 
-use super::format::{MAX_DEPTH, VERSION, Writer, tag};
+use super::format::{MAX_BYTES, MAX_DEPTH, VERSION, Writer, tag};
 use super::{Kind, Kinds, refuse};
 use crate::raw;
 
@@ -21,11 +21,13 @@ pub(super) struct Encoder<'a, 'js> {
     /// The numbers of the objects so far. Keeps them alive, so that no other takes the place of one in memory.
     seen: HashMap<Value<'js>, u64>,
     depth: usize,
+    /// Bytes of the objects around the one that is being written.
+    outside: usize,
 }
 
 impl<'a, 'js> Encoder<'a, 'js> {
     pub(super) fn new(ctx: &'a Ctx<'js>, kinds: &'a Kinds, tools: &'a Object<'js>) -> Self {
-        Self { ctx, kinds, tools, out: Writer::default(), seen: HashMap::new(), depth: 0 }
+        Self { ctx, kinds, tools, out: Writer::default(), seen: HashMap::new(), depth: 0, outside: 0 }
     }
 
     pub(super) fn whole(mut self, value: Value<'js>) -> Result<Vec<u8>> {
@@ -64,7 +66,16 @@ impl<'a, 'js> Encoder<'a, 'js> {
 
     fn text(&mut self, text: &Value<'js>) -> Result<()> {
         let units = raw::units(self.ctx, text)?;
+        self.room(units.len())?;
         self.out.text(&units);
+        Ok(())
+    }
+
+    /// Whether so many bytes more are few enough.
+    fn room(&self, more: usize) -> Result<()> {
+        if self.outside + self.out.0.len() + more > MAX_BYTES {
+            return refuse(self.tools, "The value is too large to be cloned.");
+        }
         Ok(())
     }
 
@@ -150,6 +161,7 @@ impl<'a, 'js> Encoder<'a, 'js> {
 
     fn buffer(&mut self, value: Value<'js>) -> Result<()> {
         let bytes: TypedArray<'js, u8> = self.tool("bytes", (value,))?;
+        self.room(raw::len(&bytes))?;
         self.out.tag(tag::BUFFER);
         self.out.bytes(&raw::copy(&bytes));
         Ok(())
@@ -192,6 +204,7 @@ impl<'a, 'js> Encoder<'a, 'js> {
     /// The properties that are still there when their turn comes: getters may have removed some.
     fn counted(&mut self, object: &Object<'js>, keys: Vec<Value<'js>>) -> Result<()> {
         let before = std::mem::take(&mut self.out);
+        self.outside += before.0.len();
         let mut count = 0_u64;
         for key in keys {
             if !self.tool::<_, bool>("owns", (object.clone(), key.clone()))? {
@@ -202,6 +215,7 @@ impl<'a, 'js> Encoder<'a, 'js> {
             self.value(value)?;
             count += 1;
         }
+        self.outside -= before.0.len();
         let content = std::mem::replace(&mut self.out, before);
         self.out.number(count);
         self.out.0.extend_from_slice(&content.0);

@@ -10,6 +10,9 @@ pub(super) const VERSION: u8 = 1;
 /// How deep values may lie in each other, so that neither side of the way can use up the thread's stack.
 pub(super) const MAX_DEPTH: usize = 256;
 
+/// How many bytes a clone may have: strings that a value has only once in memory may be written many times.
+pub(super) const MAX_BYTES: usize = 64 << 20;
+
 /// What kind of value follows.
 pub(super) mod tag {
     pub(crate) const UNDEFINED: u8 = 0;

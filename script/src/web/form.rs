@@ -5,6 +5,8 @@ use rquickjs::{Ctx, Function, IntoJs, Object, Result, TypedArray, Value};
 use super::text::{Usv, parameter};
 use crate::raw;
 
+/// How many bytes a boundary may have: no client makes longer ones, and the search takes as long as both lengths say.
+const MAX_BOUNDARY: usize = 256;
 /// How many bytes the head of a part may have.
 const MAX_HEAD: usize = 16 * 1024;
 
@@ -40,6 +42,9 @@ fn multipart<'js>(ctx: Ctx<'js>, bytes: TypedArray<'js, u8>, boundary: Usv) -> R
 fn split(bytes: &[u8], boundary: &str) -> std::result::Result<Parts, &'static str> {
     const NO_FIRST: &str = "No initial boundary string (or you have a truncated message).";
     const NO_LAST: &str = "No final boundary string (or you have a truncated message).";
+    if boundary.len() > MAX_BOUNDARY {
+        return Err("The boundary of the multipart/form-data is too long.");
+    }
     let first = format!("--{boundary}").into_bytes();
     let between = [b"\n", first.as_slice()].concat();
     let mut at = if bytes.starts_with(&first) {

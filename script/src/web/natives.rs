@@ -33,7 +33,6 @@ fn bytes<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
         "fill",
         Function::new(ctx.clone(), |to: Bytes<'js>, from: Bytes<'js>| raw::write(&to, &raw::copy(&from)))?,
     )?;
-    table.set("find", Function::new(ctx.clone(), find)?)?;
     Ok(())
 }
 
@@ -43,19 +42,11 @@ fn concat<'js>(ctx: Ctx<'js>, parts: Vec<Bytes<'js>>) -> Result<Bytes<'js>> {
     for part in &parts {
         whole.extend_from_slice(&raw::copy(part));
     }
-    TypedArray::new(ctx, whole)
+    raw::bytes(&ctx, &whole)
 }
 
 fn copy<'js>(ctx: Ctx<'js>, from: Bytes<'js>) -> Result<Bytes<'js>> {
-    TypedArray::new(ctx, raw::copy(&from))
-}
-
-/// Where `needle` begins in `hay`, from `start` on; -1 if nowhere.
-fn find<'js>(hay: Bytes<'js>, needle: Bytes<'js>, start: usize) -> f64 {
-    let (hay, needle) = (raw::copy(&hay), raw::copy(&needle));
-    let rest = hay.get(start..).unwrap_or_default();
-    let found = rest.windows(needle.len().max(1)).position(|window| window == needle);
-    found.map_or(-1.0, |at| (at + start) as f64)
+    raw::bytes(&ctx, &raw::copy(&from))
 }
 
 /// What `console.log` needs to know of values and no JavaScript can tell.
@@ -90,7 +81,7 @@ fn cloner<'js>(ctx: Ctx<'js>, tools: Object<'js>) -> Result<Array<'js>> {
     let pair = Array::new(ctx.clone())?;
     let serialize = move |ctx: Ctx<'js>, tools: Object<'js>, value: Opt<Value<'js>>| {
         let value = value.0.unwrap_or(Value::new_undefined(ctx.clone()));
-        TypedArray::<u8>::new(ctx.clone(), clone::serialize(&ctx, &kinds, &tools, value)?)
+        raw::bytes(&ctx, &clone::serialize(&ctx, &kinds, &tools, value)?)
     };
     let deserialize = |ctx: Ctx<'js>, tools: Object<'js>, bytes: Bytes<'js>| {
         clone::deserialize(&ctx, &tools, &raw::copy(&bytes))

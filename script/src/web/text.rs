@@ -24,7 +24,7 @@ impl<'js> FromJs<'js> for Usv {
 }
 
 pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
-    table.set("encode", Function::new(ctx.clone(), |ctx, text: Usv| Bytes::new(ctx, text.0))?)?;
+    table.set("encode", Function::new(ctx.clone(), |ctx, text: Usv| raw::bytes(&ctx, text.0.as_bytes()))?)?;
     table.set("encodeInto", Function::new(ctx.clone(), encode_into)?)?;
     table.set("decode", Function::new(ctx.clone(), decode)?)?;
     table.set("encoding", Function::new(ctx.clone(), encoding)?)?;

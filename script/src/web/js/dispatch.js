@@ -5,14 +5,26 @@
   const { SafeMap, TypeError, then } = p;
   const { finish, handled, illegal, isObject, resolved } = h;
 
-  // The requests of the events that go on, by event.
-  const running = new SafeMap();
+  // The requests of the events that go on, by event. Those of events whose end is not told are forgotten in time.
+  const MOST = 5000;
+  let running = new SafeMap();
+  let older = new SafeMap();
+  const remember = (event, state) => {
+    if (running.size >= MOST) { older = running; running = new SafeMap(); }
+    running.set(event, state);
+  };
+  const forget = (event) => {
+    const state = running.get(event) ?? older.get(event);
+    running.delete(event);
+    older.delete(event);
+    return state;
+  };
 
   // handler(request, env, ctx) → Promise of { status, statusText, headers, body, webSocket }.
   dispatch.fetch = async (handler, head, body, env, ctx) => {
     const request = internal.incoming(head, body);
     const event = internal.event();
-    if (event !== null) running.set(event, internal.requestState(request));
+    if (event !== null) remember(event, internal.requestState(request));
     return dispatch.answer(await handler(request, env, ctx));
   };
   // A handler's result for the host.
@@ -23,14 +35,13 @@
   };
   // The client has gone away: the request's signal says so, everything else goes on.
   dispatch.abort = (event) => {
-    const state = running.get(event);
+    const state = forget(event);
     if (state === undefined) return;
-    running.delete(event);
     state.signal ??= internal.newSignal();
     internal.abortSignal(state.signal, dom('AbortError', 'The client has disconnected'));
   };
   // Nothing of the event is left.
-  dispatch.done = (event) => { running.delete(event); };
+  dispatch.done = (event) => { forget(event); };
 
   let controllerOf;
   class ScheduledController {

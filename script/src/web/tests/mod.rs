@@ -195,7 +195,7 @@ fn events_leave_nothing_behind() {
     let before = heap(&runtime);
     context.with(|ctx| {
         let host = host.clone().restore(&ctx).expect("the host");
-        ctx.eval::<Value<'_>, _>("round(400, 3200)").expect("a promise");
+        ctx.eval::<Value<'_>, _>("round(400, 1600)").expect("a promise");
         drain(&ctx, &host).expect("an end");
     });
     let after = heap(&runtime);
