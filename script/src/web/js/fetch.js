@@ -15,7 +15,7 @@
       const request = internal.isRequest(args[0]) && args[1] === undefined ? args[0] : new Request(args[0], args[1]);
       const state = internal.requestState(request);
       if (!stringStartsWith(state.url, 'http:') && !stringStartsWith(state.url, 'https:')) throw new TypeError(`Fetch API cannot load: ${state.url}`);
-      const signal = state.signal;
+      const signal = internal.signalOf(state);
       if (signal !== undefined && internal.signalState(signal).aborted) throw internal.signalState(signal).reason;
       return run(destination, state, signal);
     } catch (error) { return rejected(error); }

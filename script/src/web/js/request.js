@@ -27,6 +27,7 @@
     clone() {
       const state = stateOf(this);
       const body = bodies.clone(state.body);
+      signal(state);
       return new Request(key, { ...state, __proto__: null, body, headers: new Headers(state.headers) });
     }
     get method() { return stateOf(this).method; }
@@ -43,10 +44,12 @@
   finish(Request, 'Request');
   shape(Request, 'Request', ['method', 'url', 'headers', 'redirect', 'fetcher', 'signal', 'cf', 'integrity', 'keepalive', 'cache', 'body', 'bodyUsed']);
   const signal = (state) => (state.signal ??= internal.newSignal());
+  const passesSignal = (state) => !state.incoming || internal.has('request_signal_passthrough');
+  internal.signalOf = (state) => (passesSignal(state) ? state.signal : undefined);
 
   function build(input, init) {
     if (init !== undefined && init !== null && !isObject(init)) throw wrongInit('Request', 2, 'RequestInitializerDict or Request');
-    const state = { __proto__: null, method: 'GET', url: '', headers: undefined, redirect: 'follow', signal: undefined, cf: undefined, cache: undefined, body: undefined };
+    const state = { __proto__: null, method: 'GET', url: '', headers: undefined, redirect: 'follow', signal: undefined, cf: undefined, cache: undefined, body: undefined, incoming: false };
     const given = init?.body;
     let from;
     if (internal.isRequest(input)) {
@@ -54,7 +57,8 @@
       state.url = from.url;
       state.method = from.method;
       state.redirect = from.redirect;
-      state.signal = from.signal;
+      // That a client has gone ends what it asked for, not what was asked on its behalf, as the reference has it.
+      state.signal = passesSignal(from) ? from.signal : undefined;
       state.cf = from.cf;
       state.cache = from.cache;
     } else {
@@ -109,7 +113,7 @@
   internal.incoming = (head, given) => {
     const state = {
       __proto__: null, method: head.method, url: head.url, headers: headers.from(head.headers, true), redirect: 'manual', signal: undefined, cf: head.cf, cache: undefined,
-      body: bodies.receive(given),
+      body: bodies.receive(given), incoming: true,
     };
     return new Request(key, state);
   };

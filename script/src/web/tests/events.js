@@ -42,6 +42,23 @@ test('the client goes away', async () => {
   dispatch.abort(8);
   equal(late.signal.aborted, false);
 });
+test('that the client has gone does not end what was asked on its behalf, but where that is said', async () => {
+  host.answer = () => new Promise(() => {});
+  const seen = [];
+  dispatch.setEvent(9);
+  dispatch.fetch(async (request) => {
+    void request.signal;
+    for (const [name, args] of [['same', [request]], ['new', [new Request(request, { body: null })]], ['said', ['http://x/', { signal: request.signal }]]]) fetch(...args).catch((error) => seen.push(`${name} ${error.name}`));
+    const copy = request.clone();
+    copy.signal.addEventListener('abort', () => seen.push('clone'));
+    return new Promise(() => {});
+  }, { ...head, method: 'GET' }, null, {}, {});
+  await settle();
+  dispatch.abort(9);
+  await settle();
+  equal(seen, ['clone', 'said AbortError']);
+  dispatch.setEvent(1);
+});
 test('waitUntil', async () => {
   const { ctx, settled } = dispatch.context({ p: 1 });
   await settled();
