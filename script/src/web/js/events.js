@@ -69,20 +69,22 @@
   internal.CloseEvent = eventClass('CloseEvent', { code: 0, reason: '', wasClean: false });
   internal.ErrorEvent = eventClass('ErrorEvent', { message: '', filename: '', lineno: 0, colno: 0, error: undefined });
 
+  const NONE = new SafeMap();
   let listenersOf;
   class EventTarget {
-    // By type, a list of { callback, once, passive, removed }.
-    #listeners = new SafeMap();
+    // By type, a list of { callback, once, passive, removed }; made with the first.
+    #listeners = undefined;
     static {
-      listenersOf = (target) => {
+      listenersOf = (target, make = false) => {
         // The functions of the global object are called without one.
-        if (target === undefined || target === globalThis) return internal.globalTarget.#listeners;
+        if (target === undefined || target === globalThis) target = internal.globalTarget;
         if (!isObject(target) || !(#listeners in target)) throw illegal();
-        return target.#listeners;
+        if (make) target.#listeners ??= new SafeMap();
+        return target.#listeners ?? NONE;
       };
     }
     addEventListener(type, callback, options = undefined) {
-      const listeners = listenersOf(this);
+      const listeners = listenersOf(this, true);
       if (arguments.length < 2) throw wrongArgument('EventTarget', 'addEventListener', 2, 'function or HandlerObject');
       if (callback === null || callback === undefined) return;
       if (typeof callback !== 'function' && (!isObject(callback) || typeof callback.handleEvent !== 'function')) throw wrongArgument('EventTarget', 'addEventListener', 2, 'function or HandlerObject');

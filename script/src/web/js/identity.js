@@ -17,7 +17,7 @@
     t.readable.length = expected;
     t.writable = writable.makeWritable(() => undefined, (chunk) => write(t, chunk), () => close(t), (reason) => { failBytes(t.readable.controller, reason); return resolved(); });
     // A write that waits for a reader does not hold up an abort.
-    internal.onAbort(t.writable.controller.signal, (reason) => { failBytes(t.readable.controller, reason); t.wanted.resolve(); });
+    t.writable.controller.onAbort = (reason) => { failBytes(t.readable.controller, reason); t.wanted.resolve(); };
     t.readable.identity = t.writable.identity = t;
     return t;
   }

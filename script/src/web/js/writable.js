@@ -58,8 +58,10 @@
 
   function abort(s, reason) {
     if (s.state === 'closed' || s.state === 'errored') return resolved();
-    s.controller.signalReason = reason;
-    internal.abortSignal(s.controller.signal, reason);
+    const { controller } = s;
+    controller.gone = { __proto__: null, reason };
+    if (controller.signal !== undefined) internal.abortSignal(controller.signal, reason);
+    controller.onAbort(reason);
     if (s.state === 'closed' || s.state === 'errored') return resolved();
     if (s.pendingAbort !== undefined) return s.pendingAbort.promise;
     const erroring = s.state === 'erroring';
@@ -122,8 +124,8 @@
   // ---- The controller ----
 
   function newController(s, writing, closing, aborting, mark, size) {
-    const signal = internal.newSignal();
-    const c = { __proto__: null, stream: s, queue: newQueue(), started: false, mark, size, signal, writeAlgorithm: writing, closeAlgorithm: closing, abortAlgorithm: aborting };
+    // The signal is made when it is asked for.
+    const c = { __proto__: null, stream: s, queue: newQueue(), started: false, mark, size, signal: undefined, gone: undefined, onAbort: noop, writeAlgorithm: writing, closeAlgorithm: closing, abortAlgorithm: aborting };
     s.controller = c;
     return c;
   }
@@ -209,7 +211,14 @@
     #controller;
     static { controllerOf = (c) => { if (!isObject(c) || !(#controller in c)) throw illegal(); return c.#controller; }; }
     constructor(secret, c) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#controller = c; }
-    get signal() { return controllerOf(this).signal; }
+    get signal() {
+      const c = controllerOf(this);
+      if (c.signal === undefined) {
+        c.signal = internal.newSignal();
+        if (c.gone !== undefined) internal.abortSignal(c.signal, c.gone.reason);
+      }
+      return c.signal;
+    }
     error(error = undefined) { failController(controllerOf(this), error); }
   }
   finish(WritableStreamDefaultController, 'WritableStreamDefaultController');

@@ -29,6 +29,12 @@ test('abort', async () => {
   const writer = stream.getWriter();
   equal([reason, controller.signal.aborted, controller.signal.reason, await writer.closed.catch((e) => `c:${e}`), await writer.write(1).catch((e) => `w:${e}`), writer.desiredSize], ['q', true, 'q', 'c:q', 'w:q', null]);
 });
+test('a signal that is asked for after the abort', async () => {
+  let controller;
+  const stream = new WritableStream({ start(c) { controller = c; } });
+  await stream.abort('q');
+  equal([controller.signal.aborted, controller.signal.reason, controller.signal === controller.signal], [true, 'q', true]);
+});
 test('back-pressure', async () => {
   let go;
   const writer = new WritableStream({ write: () => new Promise((resolve) => { go = resolve; }) }, { highWaterMark: 2 }).getWriter();
