@@ -369,20 +369,26 @@
   // A body of the host: { id, length } and, for those who wait for its end, a promise.
   internal.hostStream = (id, length = undefined) => hostStream({ __proto__: null, id, length, ended: undefined });
   function hostStream(body) {
-    const stream = internal.makeByteStream(() => then(h.attempt(() => host.bodyRead(body.id)), (bytes) => {
+    const stream = readable.wrap(newState());
+    ownHost(stream, body);
+    return stream;
+  }
+  // The state is, or in place becomes, a stream of the host's body.
+  function ownHost(stream, body) {
+    const c = newController(stream, () => then(h.attempt(() => host.bodyRead(body.id)), (bytes) => {
       if (bytes === null || bytes === undefined) {
         body.ended?.resolve();
-        closeBytes(stream.controller);
-      } else if (typedLength(bytes) > 0) enqueueBytes(stream.controller, bytes);
-      else stream.controller.again = true;
+        closeBytes(c);
+      } else if (typedLength(bytes) > 0) enqueueBytes(c, bytes);
+      else c.again = true;
     }, (error) => { body.ended?.reject(error); throw error; }), (reason) => {
       host.bodyCancel(body.id, text(reason));
       body.ended?.reject(reason);
       return resolved();
-    });
+    }, 0, undefined);
+    begin(c, noop);
     stream.host = body;
     stream.length = body.length;
-    return stream;
   }
   internal.streamOfHeld = hostStream;
   const text = (reason) => { try { return isObject(reason) && 'message' in reason ? `${reason.message}` : reason === undefined ? '' : `${reason}`; } catch { return ''; } };
@@ -400,15 +406,7 @@
     return stream;
   };
   internal.streamOf = (bytes) => internal.bytesStream(bytes).object;
-  // The state turns, in place, into a stream of the host's body.
-  internal.becomeHost = (stream, body) => {
-    const made = hostStream(body);
-    const { controller } = made;
-    controller.stream = stream;
-    stream.controller = controller;
-    stream.host = body;
-    stream.length = body.length;
-  };
+  internal.becomeHost = ownHost;
   internal.enqueueBytes = enqueueBytes;
   internal.closeBytes = closeBytes;
   internal.failBytes = failBytes;

@@ -4,11 +4,11 @@
   'use strict';
   const { p, h, natives, writable, enqueueBytes, closeBytes, failBytes, shape } = internal;
   const { TypeError, then, typedLength } = p;
-  const { bytesOf, deferred, finish, rejected, resolved } = h;
+  const { bytesOf, finish, rejected, resolved } = h;
 
   // `expected` is how many bytes must go through, where that is said.
   function connect(expected) {
-    const t = { __proto__: null, readable: undefined, writable: undefined, wanted: deferred(), asked: false, written: 0, expected };
+    const t = { __proto__: null, readable: undefined, writable: undefined, wanted: h.lazy(), asked: false, written: 0, expected };
     t.readable = internal.makeByteStream(() => { t.asked = true; t.wanted.resolve(); return resolved(); }, (reason) => {
       writable.failController(t.writable.controller, reason);
       t.wanted.resolve();
@@ -31,7 +31,7 @@
     const bytes = typeof chunk === 'string' ? view : natives.copy(view);
     return then(t.wanted.promise, () => {
       if (t.readable.state !== 'readable') return;
-      t.wanted = deferred();
+      t.wanted = h.lazy();
       t.asked = false;
       enqueueBytes(t.readable.controller, bytes);
     });

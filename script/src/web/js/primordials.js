@@ -110,6 +110,30 @@
   const resolvePromise = Promise.resolve;
   const rejectPromise = Promise.reject;
   const noop = () => {};
+  // As a deferred, but its promise is only made for who asks for it, and its rejection is nobody's fault.
+  class Lazy {
+    #state = 0;
+    #value = undefined;
+    #made = undefined;
+    #ends = undefined;
+    resolve(value) { this.#settle(1, value); }
+    reject(reason) { this.#settle(2, reason); }
+    #settle(state, value) {
+      if (this.#state !== 0) return;
+      this.#state = state;
+      this.#value = value;
+      if (this.#ends !== undefined) this.#ends[state - 1](value);
+    }
+    get promise() {
+      if (this.#made === undefined) {
+        if (this.#state === 1) this.#made = helpers.resolved(this.#value);
+        else if (this.#state === 2) this.#made = helpers.rejected(this.#value);
+        else this.#made = new Promise((resolve, reject) => { this.#ends = [resolve, reject]; });
+        helpers.handled(this.#made);
+      }
+      return this.#made;
+    }
+  }
   const helpers = {
     __proto__: null, noop,
     resolved: (value) => apply(resolvePromise, Promise, [value]),
@@ -123,6 +147,7 @@
       made.promise = new Promise((resolve, reject) => { made.resolve = resolve; made.reject = reject; });
       return made;
     },
+    lazy: () => new Lazy(),
     // The bytes of any buffer or view, as a view of them; null of anything else.
     bytesOf(value) {
       if (isView(value)) {

@@ -3,7 +3,7 @@
   'use strict';
   const { p, h, put, take, newQueue, queueLength, shape } = internal;
   const { Promise, TypeError, RangeError, arrayShift, symbolAsyncIterator, symbolIterator, then } = p;
-  const { deferred, finish, handled, illegal, noop, rejected, resolved, isObject, member } = h;
+  const { finish, handled, illegal, noop, rejected, resolved, isObject, member } = h;
   const key = {};
   const released = () => new TypeError('This ReadableStream reader has been released.');
   const locked = () => new TypeError('This ReadableStream is currently locked to a reader.');
@@ -104,7 +104,6 @@
     const { reader } = stream;
     if (reader === undefined) return;
     reader.closed.reject(error);
-    handled(reader.closed.promise);
     failRequests(reader, error);
   }
   function failRequests(reader, error) {
@@ -128,11 +127,10 @@
 
   function newReader(stream, byob) {
     if (stream.reader !== undefined) throw locked();
-    const reader = { __proto__: null, stream, byob, closed: deferred(), requests: [] };
+    const reader = { __proto__: null, stream, byob, closed: h.lazy(), requests: [] };
     stream.reader = reader;
     if (stream.state === 'closed') reader.closed.resolve();
     else if (stream.state === 'errored') reader.closed.reject(stream.stored);
-    handled(reader.closed.promise);
     return reader;
   }
   const acquire = (stream) => newReader(stream, false);
@@ -140,8 +138,7 @@
     const { stream } = reader;
     const error = released();
     if (stream.state === 'readable') reader.closed.reject(error);
-    else { reader.closed = deferred(); reader.closed.reject(error); }
-    handled(reader.closed.promise);
+    else { reader.closed = h.lazy(); reader.closed.reject(error); }
     stream.controller.release();
     stream.reader = undefined;
     reader.stream = undefined;

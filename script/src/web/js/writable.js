@@ -104,19 +104,18 @@
   }
   function rejectClosed(s) {
     if (s.closing !== undefined) { s.closing.reject(s.stored); s.closing = undefined; }
-    if (s.writer !== undefined) { s.writer.closed.reject(s.stored); handled(s.writer.closed.promise); }
+    if (s.writer !== undefined) s.writer.closed.reject(s.stored);
   }
   function rejectReady(writer, reason) {
     if (writer.readyPending) writer.ready.reject(reason);
-    else { writer.ready = deferred(); writer.ready.reject(reason); }
+    else { writer.ready = h.lazy(); writer.ready.reject(reason); }
     writer.readyPending = false;
-    handled(writer.ready.promise);
   }
   function dealWith(s, error) { if (s.state === 'writable') startErroring(s, error); else finishErroring(s); }
   function setPressure(s, pressure) {
     const { writer } = s;
     if (writer !== undefined && pressure !== s.pressure) {
-      if (pressure) { writer.ready = deferred(); writer.readyPending = true; } else { writer.ready.resolve(); writer.readyPending = false; }
+      if (pressure) { writer.ready = h.lazy(); writer.readyPending = true; } else { writer.ready.resolve(); writer.readyPending = false; }
     }
     s.pressure = pressure;
   }
@@ -227,15 +226,13 @@
 
   function acquire(s) {
     if (s.writer !== undefined) throw locked();
-    const w = { __proto__: null, stream: s, ready: deferred(), readyPending: false, closed: deferred() };
+    const w = { __proto__: null, stream: s, ready: h.lazy(), readyPending: false, closed: h.lazy() };
     s.writer = w;
     if (s.state === 'writable') {
       if (!closeQueued(s) && s.pressure) w.readyPending = true;
       else w.ready.resolve();
     } else if (s.state === 'erroring') w.ready.reject(s.stored);
     else if (s.state === 'closed') { w.ready.resolve(); w.closed.resolve(); } else { w.ready.reject(s.stored); w.closed.reject(s.stored); }
-    handled(w.ready.promise);
-    handled(w.closed.promise);
     return w;
   }
   function release(w) {
@@ -243,8 +240,7 @@
     const s = w.stream;
     rejectReady(w, error);
     if (s.state === 'writable' || s.state === 'erroring') w.closed.reject(error);
-    else { w.closed = deferred(); w.closed.reject(error); }
-    handled(w.closed.promise);
+    else { w.closed = h.lazy(); w.closed.reject(error); }
     s.writer = undefined;
     w.stream = undefined;
   }
