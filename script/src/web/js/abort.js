@@ -9,7 +9,7 @@
 
   let signalState;
   class AbortSignal extends EventTarget {
-    #state = { __proto__: null, aborted: false, reason: undefined, algorithms: [], sources: [], dependents: [] };
+    #state = { aborted: false, reason: undefined, algorithms: [], sources: [], dependents: [] };
     static {
       signalState = (signal) => { if (!isObject(signal) || !(#state in signal)) throw illegal(); return signal.#state; };
       internal.isSignal = (value) => isObject(value) && #state in value;

@@ -13,12 +13,12 @@
     static {
       blobOf = (blob) => { if (!isObject(blob) || !(#state in blob)) throw illegal(); return blob.#state; };
       internal.isBlob = (value) => isObject(value) && #state in value;
-      fillBlob = (blob, bytes, type) => { blob.#state = { __proto__: null, bytes, type }; return blob; };
+      fillBlob = (blob, bytes, type) => { blob.#state = { bytes, type }; return blob; };
       makeBlob = (bytes, type) => fillBlob(new Blob(), bytes, type);
     }
     constructor(parts = undefined, options = undefined) {
       if (parts !== undefined && (!isObject(parts) || typeof parts[symbolIterator] !== 'function')) throw wrongInit('Blob', 1, 'Array');
-      this.#state = { __proto__: null, bytes: gather(parts), type: mediaType(member(options, 'type')) };
+      this.#state = { bytes: gather(parts), type: mediaType(member(options, 'type')) };
     }
     get size() { return typedLength(blobOf(this).bytes); }
     get type() { return blobOf(this).type; }
@@ -63,7 +63,7 @@
       if (arguments.length < 2) throw wrongInit('File', arguments.length + 1, arguments.length === 0 ? 'Array' : 'string');
       super(parts, options);
       const modified = member(options, 'lastModified');
-      this.#file = { __proto__: null, name: natives.usv(`${name}`), modified: modified === undefined ? internal.host.now() : trunc(+modified) };
+      this.#file = { name: natives.usv(`${name}`), modified: modified === undefined ? internal.host.now() : trunc(+modified) };
     }
     get name() { return fileOf(this).name; }
     get lastModified() { return fileOf(this).modified; }

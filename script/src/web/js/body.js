@@ -12,7 +12,7 @@
   const used = () => new TypeError('Body has already been used. It can only be used once. Use tee() first if you need to read it twice.');
   const notBytes = () => new TypeError('This ReadableStream did not return bytes.');
 
-  const record = (bytes, stream) => ({ __proto__: null, bytes, stream, used: false });
+  const record = (bytes, stream) => ({ bytes, stream, used: false });
   const isNull = (body) => body.bytes === undefined && body.stream === undefined;
   const disturbed = (body) => body.used || (body.stream !== undefined && body.stream.disturbed);
 

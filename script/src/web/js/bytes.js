@@ -137,7 +137,7 @@
     const length = typedLength(bytes);
     let buffer;
     try { buffer = bufferTransfer(typedBuffer(bytes)); } catch (error) { request.error(error); return; }
-    const into = { __proto__: null, buffer, start, length, filled: 0, least: least * size, size, name, kind: 'byob' };
+    const into = { buffer, start, length, filled: 0, least: least * size, size, name, kind: 'byob' };
     if (c.pending.length > 0) {
       c.pending[c.pending.length] = into;
       stream.reader.requests[stream.reader.requests.length] = request;
@@ -200,7 +200,7 @@
 
   function newController(stream, pull, cancelling, mark, autoSize) {
     const c = {
-      __proto__: null, stream, queue: newQueue(), started: false, closing: false, pulling: false, again: false, mark, pending: [], request: undefined,
+      stream, queue: newQueue(), started: false, closing: false, pulling: false, again: false, mark, pending: [], request: undefined,
       pullAlgorithm: pull, cancelAlgorithm: cancelling, object: undefined,
       byob: (view, least, request) => pullInto(c, view, least, request),
       pull(request) {
@@ -211,7 +211,7 @@
           return;
         }
         if (autoSize !== undefined)
-          c.pending[c.pending.length] = { __proto__: null, buffer: new p.ArrayBuffer(autoSize), start: 0, length: autoSize, filled: 0, least: 1, size: 1, name: 'Uint8Array', kind: 'default' };
+          c.pending[c.pending.length] = { buffer: new p.ArrayBuffer(autoSize), start: 0, length: autoSize, filled: 0, least: 1, size: 1, name: 'Uint8Array', kind: 'default' };
         const { requests } = c.stream.reader;
         requests[requests.length] = request;
         callPull(c);
@@ -295,7 +295,7 @@
       requestOf = (request) => { if (!isObject(request) || !(#request in request)) throw illegal(); return request.#request; };
       detachRequest = (request) => { request.#request.controller = undefined; request.#request.view = null; };
     }
-    constructor(secret, controller, view, least) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#request = { __proto__: null, controller, view, least }; }
+    constructor(secret, controller, view, least) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#request = { controller, view, least }; }
     get view() { return requestOf(this).view; }
     get atLeast() { return requestOf(this).least; }
     respond(count) {
@@ -357,7 +357,7 @@
     if (reader.stream === undefined) return rejected(released());
     const { stream } = reader;
     return new Promise((resolve, reject) => {
-      const request = { __proto__: null, chunk: (value) => resolve({ value, done: false }), close: (value) => resolve({ value, done: true }), error: reject };
+      const request = { chunk: (value) => resolve({ value, done: false }), close: (value) => resolve({ value, done: true }), error: reject };
       stream.disturbed = true;
       if (stream.state === 'errored') reject(stream.stored);
       else pullInto(stream.controller, view, least, request);
@@ -367,7 +367,7 @@
   // ---- Bodies ----
 
   // A body of the host: { id, length } and, for those who wait for its end, a promise.
-  internal.hostStream = (id, length = undefined) => hostStream({ __proto__: null, id, length, ended: undefined });
+  internal.hostStream = (id, length = undefined) => hostStream({ id, length, ended: undefined, forget: undefined });
   function hostStream(body) {
     const stream = readable.wrap(newState());
     ownHost(stream, body);

@@ -16,7 +16,7 @@
       if (arguments.length < 1) throw wrongInit('Event', 1, 'string');
       if (init !== undefined && init !== null && !isObject(init)) throw wrongInit('Event', 2, 'EventInit');
       this.#state = {
-        __proto__: null, type: `${type}`, bubbles: !!member(init, 'bubbles'), cancelable: !!member(init, 'cancelable'), composed: !!member(init, 'composed'),
+        type: `${type}`, bubbles: !!member(init, 'bubbles'), cancelable: !!member(init, 'cancelable'), composed: !!member(init, 'composed'),
         target: undefined, current: undefined, phase: 0, prevented: false, stopped: false, halted: false, passive: false, dispatching: false, trusted: false,
       };
     }
@@ -93,7 +93,7 @@
       type = `${type}`;
       const list = listeners.get(type) ?? [];
       for (let i = 0; i < list.length; i++) if (list[i].callback === callback) return;
-      list[list.length] = { __proto__: null, callback, once: isObject(options) && !!options.once, passive: isObject(options) && !!options.passive, removed: false };
+      list[list.length] = { callback, once: isObject(options) && !!options.once, passive: isObject(options) && !!options.passive, removed: false };
       listeners.set(type, list);
       if (signal !== undefined) internal.onAbort(signal, () => remove(listeners, type, callback));
     }
@@ -132,7 +132,7 @@
     const list = arraySlice(listeners.get(state.type) ?? []);
     let thrown;
     const handler = internal.handlerOf(target, state.type);
-    if (handler !== undefined) list[list.length] = { __proto__: null, callback: handler, once: false, passive: false, removed: false };
+    if (handler !== undefined) list[list.length] = { callback: handler, once: false, passive: false, removed: false };
     for (let i = 0; i < list.length && !state.halted; i++) {
       const listener = list[i];
       if (listener.removed) continue;

@@ -23,7 +23,7 @@
 
   async function run(destination, state, signal) {
     const call = {
-      __proto__: null, destination, method: state.method, url: state.url, headers: headers.list(state.headers), bytes: state.body.bytes ?? state.body.stream?.bytes,
+      destination, method: state.method, url: state.url, headers: headers.list(state.headers), bytes: state.body.bytes ?? state.body.stream?.bytes,
       hasBody: !bodies.isNull(state.body), body: bodies.send(state.body), op: undefined, aborted: false, forget: noop,
     };
     for (let redirects = 0; ; redirects++) {

@@ -10,7 +10,7 @@
   let headersOf;
   class Headers {
     // `sorted` is what iteration shows, until the next change.
-    #state = { __proto__: null, names: [], values: [], sorted: undefined, immutable: false };
+    #state = { names: [], values: [], sorted: undefined, immutable: false };
     static {
       headersOf = (headers) => { if (!isObject(headers) || !(#state in headers)) throw illegal(); return headers.#state; };
       internal.isHeaders = (value) => isObject(value) && #state in value;

@@ -8,7 +8,7 @@
 
   // `expected` is how many bytes must go through, where that is said.
   function connect(expected) {
-    const t = { __proto__: null, readable: undefined, writable: undefined, wanted: h.lazy(), asked: false, written: 0, expected };
+    const t = { readable: undefined, writable: undefined, wanted: h.lazy(), asked: false, written: 0, expected };
     t.readable = internal.makeByteStream(() => { t.asked = true; t.wanted.resolve(); return resolved(); }, (reason) => {
       writable.failController(t.writable.controller, reason);
       t.wanted.resolve();

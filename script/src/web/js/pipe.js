@@ -6,7 +6,7 @@
   const { deferred, handled, noop, rejected, resolved, member } = h;
 
   internal.pipe = (source, destination, options) => {
-    const prevent = { __proto__: null, close: !!member(options, 'preventClose'), abort: !!member(options, 'preventAbort'), cancel: !!member(options, 'preventCancel') };
+    const prevent = { close: !!member(options, 'preventClose'), abort: !!member(options, 'preventAbort'), cancel: !!member(options, 'preventCancel') };
     const signal = member(options, 'signal');
     if (signal !== undefined && !internal.isSignal(signal))
       throw new TypeError("Incorrect type for the 'signal' field on 'StreamPipeOptions': the provided value is not of type 'AbortSignal'.");
@@ -57,7 +57,7 @@
     const writer = writable.acquire(sink);
     source.disturbed = true;
     const done = deferred();
-    const pipe = { __proto__: null, source, sink, reader, writer, done, stopping: false, last: resolved(), forget: noop };
+    const pipe = { source, sink, reader, writer, done, stopping: false, last: resolved(), forget: noop };
     if (signal !== undefined) {
       const stop = (reason) => shutDown(pipe, () => {
         const actions = [];

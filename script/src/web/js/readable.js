@@ -10,7 +10,7 @@
 
   // What a stream is inside. `host` is a body of the host that nobody has looked at while `disturbed` is false; `bytes` likewise
   // all that there is; `length` how many bytes come, where that is known.
-  const newState = () => ({ __proto__: null, state: 'readable', reader: undefined, stored: undefined, disturbed: false, controller: undefined, host: undefined, bytes: undefined, length: undefined, object: undefined, identity: undefined });
+  const newState = () => ({ state: 'readable', reader: undefined, stored: undefined, disturbed: false, controller: undefined, host: undefined, bytes: undefined, length: undefined, object: undefined, identity: undefined });
 
   let stateOf;
   class ReadableStream {
@@ -127,7 +127,7 @@
 
   function newReader(stream, byob) {
     if (stream.reader !== undefined) throw locked();
-    const reader = { __proto__: null, stream, byob, closed: h.lazy(), requests: [] };
+    const reader = { stream, byob, closed: h.lazy(), requests: [] };
     stream.reader = reader;
     if (stream.state === 'closed') reader.closed.resolve();
     else if (stream.state === 'errored') reader.closed.reject(stream.stored);
@@ -154,7 +154,7 @@
   // A read as a promise of { value, done }.
   function readPromise(reader) {
     return new Promise((resolve, reject) => read(reader, {
-      __proto__: null, error: reject,
+      error: reject,
       chunk: (value) => resolve({ value, done: false }),
       close: () => resolve({ value: undefined, done: true }),
     }));
@@ -163,7 +163,7 @@
   // The same for ourselves: resolving with it asks no prototype for a method `then`.
   function readQuietly(reader) {
     return new Promise((resolve, reject) => read(reader, {
-      __proto__: null, error: reject,
+      error: reject,
       chunk: (value) => resolve({ __proto__: null, value, done: false }),
       close: () => resolve({ __proto__: null, value: undefined, done: true }),
     }));
@@ -204,7 +204,6 @@
       return this.#queue(() => {
         if (this.#finished) return resolved({ value: undefined, done: true });
         return new Promise((resolve, reject) => read(this.#reader, {
-          __proto__: null,
           chunk: (value) => resolve({ value, done: false }),
           close: () => { this.#finished = true; release(this.#reader); resolve({ value: undefined, done: true }); },
           error: (error) => { this.#finished = true; release(this.#reader); reject(error); },
@@ -270,7 +269,7 @@
   }
   function newController(stream, start, pull, cancelling, mark, size) {
     const c = {
-      __proto__: null, stream, queue: newQueue(), started: false, closing: false, pulling: false, again: false, mark, size, byob: undefined,
+      stream, queue: newQueue(), started: false, closing: false, pulling: false, again: false, mark, size, byob: undefined,
       pullAlgorithm: pull, cancelAlgorithm: cancelling,
       pull(request) {
         if (queueLength(c.queue) === 0) {
@@ -370,13 +369,12 @@
     }
     const byte = stream.controller.byob !== undefined;
     const reader = acquire(stream);
-    const state = { __proto__: null, reading: false, again: false, gone: [false, false] };
+    const state = { reading: false, again: false, gone: [false, false] };
     const branches = [];
     const pull = () => {
       if (state.reading) { state.again = true; return resolved(); }
       state.reading = true;
       read(reader, {
-        __proto__: null,
         chunk: (chunk) => h.microtask(() => {
           state.again = false;
           const second = byte && !state.gone[1] && !state.gone[0] ? internal.natives.copy(chunk) : chunk;
@@ -409,7 +407,7 @@
 
   internal.streamFrom = fromIterable;
   internal.readable = {
-    __proto__: null, key, newState, stateOf, close, fail, cancel, newReader, acquire, release, released, read, readQuietly, cancelReader, locked,
+    key, newState, stateOf, close, fail, cancel, newReader, acquire, release, released, read, readQuietly, cancelReader, locked,
     makeStream, enqueue, closeController, failController, desired, open, tee,
     wrap(state) { new ReadableStream(key, state); return state; },
   };

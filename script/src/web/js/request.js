@@ -28,7 +28,7 @@
       const state = stateOf(this);
       const body = bodies.clone(state.body);
       signal(state);
-      return new Request(key, { ...state, __proto__: null, body, headers: new Headers(state.headers) });
+      return new Request(key, { ...state, body, headers: new Headers(state.headers) });
     }
     get method() { return stateOf(this).method; }
     get url() { return stateOf(this).url; }
@@ -49,7 +49,7 @@
 
   function build(input, init) {
     if (init !== undefined && init !== null && !isObject(init)) throw wrongInit('Request', 2, 'RequestInitializerDict or Request');
-    const state = { __proto__: null, method: 'GET', url: '', headers: undefined, redirect: 'follow', signal: undefined, cf: undefined, cache: undefined, body: undefined, incoming: false };
+    const state = { method: 'GET', url: '', headers: undefined, redirect: 'follow', signal: undefined, cf: undefined, cache: undefined, body: undefined, incoming: false };
     const given = init?.body;
     let from;
     if (internal.isRequest(input)) {
@@ -112,7 +112,7 @@
   // A request of the host's: { method, url, headers, cf }.
   internal.incoming = (head, given) => {
     const state = {
-      __proto__: null, method: head.method, url: head.url, headers: headers.from(head.headers, true), redirect: 'manual', signal: undefined, cf: head.cf, cache: undefined,
+      method: head.method, url: head.url, headers: headers.from(head.headers, true), redirect: 'manual', signal: undefined, cf: head.cf, cache: undefined,
       body: bodies.receive(given), incoming: true,
     };
     return new Request(key, state);

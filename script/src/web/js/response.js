@@ -43,7 +43,7 @@
       const state = stateOf(this);
       if (state.webSocket !== null) throw new TypeError('Cannot clone a response to a WebSocket handshake.');
       const body = bodies.clone(state.body);
-      return new Response(key, { ...state, __proto__: null, body, headers: copyOf(state.headers) });
+      return new Response(key, { ...state, body, headers: copyOf(state.headers) });
     }
     get status() { return stateOf(this).status; }
     get statusText() { return stateOf(this).statusText; }
@@ -60,7 +60,7 @@
 
   const copyOf = (from) => new Headers(from);
   const fresh = (values) => ({
-    __proto__: null, status: 200, statusText: '', headers: undefined, redirected: false, url: '', webSocket: null, cf: undefined, type: 'default',
+    status: 200, statusText: '', headers: undefined, redirected: false, url: '', webSocket: null, cf: undefined, type: 'default',
     body: bodies.record(undefined, undefined), ...values,
   });
 

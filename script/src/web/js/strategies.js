@@ -39,7 +39,7 @@
   };
 
   // A list that is long at its end and short at its front.
-  internal.newQueue = () => ({ __proto__: null, items: [], head: 0, total: 0 });
+  internal.newQueue = () => ({ items: [], head: 0, total: 0 });
   internal.queueLength = (queue) => queue.items.length - queue.head;
   internal.put = (queue, item, size) => { queue.items[queue.items.length] = item; queue.total += size; };
   internal.front = (queue) => queue.items[queue.head];

@@ -25,7 +25,7 @@
   internal.sidesKey = key;
 
   function connect(transformer, writing, reading) {
-    const t = { __proto__: null, readable: undefined, writable: undefined, pressure: undefined, changed: undefined, transform: undefined, flush: undefined, cancel: undefined, finishing: undefined };
+    const t = { readable: undefined, writable: undefined, pressure: undefined, changed: undefined, transform: undefined, flush: undefined, cancel: undefined, finishing: undefined };
     const controller = new TransformStreamDefaultController(key, t);
     const start = transformer.start;
     const transform = internal.method(transformer, 'transform', 'Transformer');

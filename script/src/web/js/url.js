@@ -13,7 +13,7 @@
     class Iterator {
       #state;
       static { stateOf = (iterator) => { if (!isObject(iterator) || !(#state in iterator)) throw illegal(); return iterator.#state; }; }
-      constructor(at, kind) { this.#state = { __proto__: null, at, kind, index: 0 }; }
+      constructor(at, kind) { this.#state = { at, kind, index: 0 }; }
       next() {
         const state = stateOf(this);
         const pair = state.at(state.index);
@@ -50,7 +50,7 @@
   let linkParams;
   class URLSearchParams {
     // `list` is names and values in turns; `url` the state of the URL whose query this is.
-    #state = { __proto__: null, list: [], url: undefined };
+    #state = { list: [], url: undefined };
     static {
       paramsOf = (params) => { if (!isObject(params) || !(#state in params)) throw illegal(); return params.#state; };
       linkParams = (url) => { const params = new URLSearchParams(); params.#state.url = url; params.#state.list = parsed(url.parts[9]); return params; };
@@ -176,7 +176,7 @@
       if (arguments.length < 1) throw wrongInit('URL', 1, 'USVString');
       const parts = parse(`${url}`, base === undefined ? undefined : `${base}`);
       if (parts === null) throw new TypeError('Invalid URL string.');
-      this.#state = { __proto__: null, parts, params: undefined };
+      this.#state = { parts, params: undefined };
     }
     static canParse(url, base = undefined) { return parse(`${url}`, base === undefined ? undefined : `${base}`) !== null; }
     static parse(url, base = undefined) { return URL.canParse(url, base) ? new URL(url, base) : null; }

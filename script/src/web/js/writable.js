@@ -11,7 +11,7 @@
   const released = () => new TypeError('This WritableStream writer has been released.');
 
   const newState = () => ({
-    __proto__: null, state: 'writable', stored: undefined, writer: undefined, controller: undefined, inFlight: undefined, closing: undefined, closeInFlight: undefined,
+    state: 'writable', stored: undefined, writer: undefined, controller: undefined, inFlight: undefined, closing: undefined, closeInFlight: undefined,
     pendingAbort: undefined, requests: [], pressure: false, object: undefined, identity: undefined,
   });
 
@@ -59,14 +59,14 @@
   function abort(s, reason) {
     if (s.state === 'closed' || s.state === 'errored') return resolved();
     const { controller } = s;
-    controller.gone = { __proto__: null, reason };
+    controller.gone = { reason };
     if (controller.signal !== undefined) internal.abortSignal(controller.signal, reason);
     controller.onAbort(reason);
     if (s.state === 'closed' || s.state === 'errored') return resolved();
     if (s.pendingAbort !== undefined) return s.pendingAbort.promise;
     const erroring = s.state === 'erroring';
     const made = deferred();
-    s.pendingAbort = { __proto__: null, promise: made.promise, resolve: made.resolve, reject: made.reject, reason: erroring ? undefined : reason, erroring };
+    s.pendingAbort = { promise: made.promise, resolve: made.resolve, reject: made.reject, reason: erroring ? undefined : reason, erroring };
     if (!erroring) startErroring(s, reason);
     return made.promise;
   }
@@ -124,7 +124,7 @@
 
   function newController(s, writing, closing, aborting, mark, size) {
     // The signal is made when it is asked for.
-    const c = { __proto__: null, stream: s, queue: newQueue(), started: false, mark, size, signal: undefined, gone: undefined, onAbort: noop, writeAlgorithm: writing, closeAlgorithm: closing, abortAlgorithm: aborting };
+    const c = { stream: s, queue: newQueue(), started: false, mark, size, signal: undefined, gone: undefined, onAbort: noop, writeAlgorithm: writing, closeAlgorithm: closing, abortAlgorithm: aborting };
     s.controller = c;
     return c;
   }
@@ -226,7 +226,7 @@
 
   function acquire(s) {
     if (s.writer !== undefined) throw locked();
-    const w = { __proto__: null, stream: s, ready: h.lazy(), readyPending: false, closed: h.lazy() };
+    const w = { stream: s, ready: h.lazy(), readyPending: false, closed: h.lazy() };
     s.writer = w;
     if (s.state === 'writable') {
       if (!closeQueued(s) && s.pressure) w.readyPending = true;
