@@ -49,7 +49,7 @@ pub fn number_of(name: &str) -> Option<i32> {
 /// Whether this signal would end the process if it were not the first of its container, and the kernel drops it because it
 /// is.
 pub(crate) fn is_kept_from(first: Pid, signal: i32) -> bool {
-    let default = |status: &str| has_default_action(status, signal);
+    let default = |status: &str| !has_ended(status) && has_default_action(status, signal);
     !HARMLESS.contains(&signal) && default(&status_of(first)) && default(&status_when_stopped(first))
 }
 
@@ -63,7 +63,7 @@ fn status_when_stopped(process: Pid) -> String {
     let _ = sys::send_signal(process, libc::SIGSTOP);
     let deadline = Instant::now() + STOP_TIMEOUT;
     let mut status = status_of(process);
-    while !is_stopped(&status) && Instant::now() < deadline {
+    while !is_stopped(&status) && !has_ended(&status) && Instant::now() < deadline {
         std::thread::sleep(STOP_POLL);
         status = status_of(process);
     }
@@ -71,8 +71,23 @@ fn status_when_stopped(process: Pid) -> String {
     status
 }
 
+/// Whether a process with this `status` is stopped, by a signal or by who traces it.
 fn is_stopped(status: &str) -> bool {
-    status.lines().any(|line| line.starts_with("State:\tT"))
+    matches!(state_of(status), Some('T' | 't'))
+}
+
+/// Whether a process with this `status` has ended: no signal does anything to it. Also if there is none any more.
+fn has_ended(status: &str) -> bool {
+    matches!(state_of(status), None | Some('Z' | 'X'))
+}
+
+fn state_of(status: &str) -> Option<char> {
+    field(status, "State")?.chars().next()
+}
+
+/// A line of a `status`, without its name.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
 /// Whether a process with this `status` neither catches, ignores nor blocks a signal. A blocked one is kept for it.
@@ -81,8 +96,7 @@ fn has_default_action(status: &str, signal: i32) -> bool {
         return false;
     };
     let has = |name: &str| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).map(|mask| mask & bit != 0)
+        field(status, name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).map(|mask| mask & bit != 0)
     };
     // Where that cannot be read, it is left to the process.
     ["SigCgt", "SigIgn", "SigBlk"].iter().all(|mask| has(mask) == Some(false))
@@ -111,5 +125,32 @@ mod tests {
         }
         assert!(!has_default_action("", 15) && !has_default_action(status, 0));
         assert!(!has_default_action(status, 65));
+    }
+
+    #[test]
+    fn what_has_ended_is_neither_waited_for_nor_carried_out() {
+        for (state, stopped, ended) in [
+            ("T (stopped)", true, false),
+            ("t (tracing stop)", true, false),
+            ("S (sleeping)", false, false),
+            ("D (disk sleep)", false, false),
+            ("Z (zombie)", false, true),
+            ("X (dead)", false, true),
+        ] {
+            let status = format!("Name:\tT\nUmask:\t0022\nState:\t{state}\nTgid:\t7\n");
+            assert_eq!((is_stopped(&status), has_ended(&status)), (stopped, ended), "{state}");
+        }
+        assert!(has_ended("") && !is_stopped(""));
+    }
+
+    #[test]
+    fn a_first_process_that_has_ended_and_is_not_reaped_keeps_nobody_waiting() {
+        let ended = sys::fork(|| 0).unwrap();
+        while !has_ended(&status_of(ended)) {
+            std::thread::yield_now();
+        }
+        let began = Instant::now();
+        assert!(!is_kept_from(ended, libc::SIGUSR1) && began.elapsed() < STOP_TIMEOUT);
+        nix::sys::wait::waitpid(ended, None).unwrap();
     }
 }
