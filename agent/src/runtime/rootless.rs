@@ -42,8 +42,6 @@ use crate::site::Site;
 
 /// Shims of the pool that one start may try.
 const MAX_SHIMS: usize = 3;
-/// How long a start waits for a disk that is about to be free: a full one is wiped within seconds.
-const DISK_WAIT: Duration = Duration::from_secs(20);
 /// Shortest and longest time between two searches for old logs.
 const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -139,8 +137,7 @@ impl Rootless {
             Reservation::New => {}
             Reservation::InPlaceOf(held) => held.end().await,
             Reservation::AwaitDisk(free) => {
-                let disk = tokio::time::timeout(DISK_WAIT, free).await.ok().and_then(Result::ok);
-                let disk = disk.map_or_else(|| self.disks.take(&launch.start.recipe.resources), Ok)?;
+                let disk = self.disks.awaited(free, &launch.start.recipe.resources).await?;
                 self.disks.give(instance, disk);
             }
             Reservation::Prepared(held) => match self.assign(held.into_shim(), launch).await {
@@ -165,8 +162,8 @@ impl Rootless {
         Err(failed(last.unwrap_or_else(|| io::Error::other("no shim is available"))))
     }
 
-    /// A prepared container has died, for example because its pasta process was killed. Its disk must be wiped first,
-    /// so another one is taken.
+    /// A prepared container has died, for example because its pasta process was killed. Its disk must be wiped first, and
+    /// goes then to a start that waits, if there is one: so this one takes any, or waits in its turn.
     async fn replace_lost(
         &self,
         instance: InstanceId,
@@ -175,7 +172,7 @@ impl Rootless {
     ) -> Result<(), LaunchError> {
         tracing::warn!(%instance, %error, "a prepared container has ended; making another");
         release(&self.disks, instance).await;
-        self.disks.give(instance, self.disks.take(&launch.start.recipe.resources)?);
+        self.disks.give(instance, self.disks.take_or_wait(&launch.start.recipe.resources).await?);
         let cleared = remove(&self.layout.instance(instance)).await;
         cleared.map_err(|e| LaunchError::new(RefusalCode::Other, e.to_string()))
     }
