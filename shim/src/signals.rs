@@ -29,8 +29,13 @@ const HARMLESS: [i32; 8] = [
     libc::SIGWINCH,
 ];
 
-/// The number of a signal as images name it: `SIGQUIT`, `QUIT`, `3`, `SIGRTMIN+3`.
+/// The number of the signal that asks an app to end, as images name it: `SIGQUIT`, `QUIT`, `3`, `SIGRTMIN+3`. `SIGSTOP` is
+/// none: no process gets to know of it, so each stop would last its whole grace.
 pub fn number_of(name: &str) -> Option<i32> {
+    named(name).filter(|number| *number != libc::SIGSTOP)
+}
+
+fn named(name: &str) -> Option<i32> {
     let name = name.trim().to_ascii_uppercase();
     if let Ok(number) = name.parse::<i32>() {
         return (1..=REAL_TIME.1).contains(&number).then_some(number);
@@ -51,6 +56,21 @@ pub fn number_of(name: &str) -> Option<i32> {
 pub(crate) fn is_kept_from(first: Pid, signal: i32) -> bool {
     let default = |status: &str| !has_ended(status) && has_default_action(status, signal);
     !HARMLESS.contains(&signal) && default(&status_of(first)) && default(&status_when_stopped(first))
+}
+
+/// Stops the app below an init. An init cannot pass SIGSTOP on: it would be stopped itself, and see the app's end no more.
+/// False if the app is not among the processes of its container any more.
+pub(crate) fn stop_below(init: Pid, members: &[Pid]) -> bool {
+    let arguments = fs::read_to_string(format!("/proc/{init}/cmdline")).unwrap_or_default();
+    let Some(app) = arguments.split('\0').nth(1) else { return false };
+    let found = members.iter().find(|member| is_child(&status_of(**member), init, app));
+    found.is_some_and(|app| sys::send_signal(*app, libc::SIGSTOP).is_ok())
+}
+
+/// Whether a process with this `status` is a child of this one, with this pid where it runs.
+fn is_child(status: &str, parent: Pid, pid: &str) -> bool {
+    field(status, "PPid") == Some(parent.to_string().as_str())
+        && field(status, "NSpid").and_then(|pids| pids.split_whitespace().last()) == Some(pid)
 }
 
 fn status_of(process: Pid) -> String {
@@ -112,7 +132,20 @@ mod tests {
         for (name, number) in known.into_iter().chain([("RTMAX-1", 63), ("SIGWINCH", 28), ("64", 64)]) {
             assert_eq!(number_of(name), Some(number), "{name}");
         }
-        for name in ["", "SIG", "SIGNOTHING", "0", "65", "-1", "RTMIN+31", "RTMAX+1", "RTMIN+x"] {
+        for name in [
+            "",
+            "SIG",
+            "SIGNOTHING",
+            "0",
+            "65",
+            "-1",
+            "SIGSTOP",
+            "stop",
+            "19",
+            "RTMIN+31",
+            "RTMAX+1",
+            "RTMIN+x",
+        ] {
             assert_eq!(number_of(name), None, "{name}");
         }
     }
@@ -149,8 +182,15 @@ mod tests {
         while !has_ended(&status_of(ended)) {
             std::thread::yield_now();
         }
-        let began = Instant::now();
-        assert!(!is_kept_from(ended, libc::SIGUSR1) && began.elapsed() < STOP_TIMEOUT);
+        assert!(!is_kept_from(ended, libc::SIGUSR1));
         nix::sys::wait::waitpid(ended, None).unwrap();
+    }
+
+    #[test]
+    fn only_the_inits_own_child_of_that_pid_is_the_app() {
+        let status = |parent: i32, pids: &str| format!("Pid:\t700\nPPid:\t{parent}\nNSpid:\t{pids}\n");
+        let is_app = |status: String| is_child(&status, Pid::from_raw(600), "2");
+        assert!(is_app(status(600, "700\t2")) && is_app(status(600, "700\t9\t2")));
+        assert!(!is_app(status(600, "700\t12")) && !is_app(status(60, "700\t2")) && !is_app(String::new()));
     }
 }

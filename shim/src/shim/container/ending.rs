@@ -83,6 +83,10 @@ impl Shim {
                 self.carried_out = Some(signal);
                 self.kill_all();
             }
+            State::Running { init } if self.status.is_some() && signal == libc::SIGSTOP => {
+                // If it has ended just now, there is nothing to stop.
+                signals::stop_below(init, &self.cgroup.members());
+            }
             State::Running { init } => drop(sys::send_signal(init, signal)),
             State::Making | State::Created { .. } => self.pending_signal = Some(signal),
         }
