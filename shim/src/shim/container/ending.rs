@@ -78,6 +78,8 @@ impl Shim {
 
     pub(super) fn signal(&mut self, signal: i32) {
         match self.state {
+            // The order before had sent one: that is not to be forgotten where the app does not run yet.
+            _ if signal == 0 => {}
             _ if signal == libc::SIGKILL => self.stop = Some(Instant::now()),
             State::Running { init } if self.status.is_none() && signals::is_kept_from(init, signal) => {
                 self.carried_out = Some(signal);
