@@ -42,6 +42,7 @@ use std::rc::Rc;
 use berth_common::image::Digest;
 use berth_common::wire::call::RefusalCode;
 use berth_monitor::cells::Counter;
+use berth_shim::cgroup::UNPACKERS_AT_ONCE;
 use berth_shim::state_files::make_private_dir;
 use tokio::sync::{Notify, Semaphore};
 
@@ -55,8 +56,8 @@ use self::turns::Turns;
 use self::wanted::WantedImages;
 use crate::launch::LaunchError;
 
-/// Layers that are fetched or unpacked at once: they share the network and the CPUs.
-const LAYERS_AT_ONCE: usize = 4;
+/// Layers that are fetched or unpacked at once: they share the network, the CPUs and the memory of helpers.
+const LAYERS_AT_ONCE: usize = UNPACKERS_AT_ONCE;
 /// Cache size of opened images: more than a node uses at once. Above it, unused ones are dropped.
 const MAX_OPENED: usize = 1024;
 

@@ -34,6 +34,7 @@ use berth_common::image::{Algorithm, Digest};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+pub use self::compression::MAX_DECODER_BYTES;
 pub use self::error::{LayerError, Name, Problem};
 
 /// What the directory is that a layer is unpacked into.
