@@ -42,16 +42,12 @@ use crate::site::memory_of;
 const MAX_PREPARED: usize = 64;
 /// How long a container may take to be made: a loaded machine takes a second or two.
 const MAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a prepared container may take to end.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay before containers are prepared after a start, so that starts have the CPU.
 const REFILL_DELAY: Duration = Duration::from_millis(300);
 /// How often all are checked: shims may have ended, disks and memory may be free.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// Delay after containers that could not be made: the shortest, which is doubled each time, and the longest.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// Number of SIGKILL.
-const SIGKILL: i32 = 9;
 /// Bytes of the machine's memory that must stay available beyond the limit of a new prepared container.
 const FREE_MEMORY_BYTES: u64 = 256 << 20;
 
@@ -88,13 +84,7 @@ impl PreparedContainer {
 
     /// Ends it, and waits until its shim has wiped its disk and ended.
     pub(crate) async fn end(self) {
-        let ended = async {
-            self.shim.call(&ShimCall::Stop { signal: SIGKILL, grace_ms: 0, drained: false }).await?;
-            while self.shim.next_event().await?.is_some() {}
-            Ok::<_, io::Error>(())
-        };
-        // If it does not end in time, `give_back` sees that the disk is not empty.
-        let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+        self.shim.end().await;
     }
 }
 
@@ -295,10 +285,14 @@ impl PreparedContainers {
             shim.call(&ShimCall::Create).await?;
             until_created(&shim).await
         };
-        let text = |why: String| LaunchError::new(RefusalCode::Other, format!("prepare a container: {why}"));
-        let held = tokio::time::timeout(MAKE_TIMEOUT, held).await;
-        let held = held.map_err(|_| text(format!("not made within {} s", MAKE_TIMEOUT.as_secs())))?;
-        held.map(|()| shim).map_err(|error| text(error.to_string()))
+        let why = match tokio::time::timeout(MAKE_TIMEOUT, held).await {
+            Ok(Ok(())) => return Ok(shim),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not made within {} s", MAKE_TIMEOUT.as_secs()),
+        };
+        // Before its disk is given back: it may have made that.
+        shim.end().await;
+        Err(LaunchError::new(RefusalCode::Other, format!("prepare a container: {why}")))
     }
 }
 
