@@ -240,6 +240,12 @@ impl Images {
         gathered
     }
 
+    /// Whether an image is being fetched.
+    #[cfg(test)]
+    pub(crate) fn is_fetching(&self, digest: &Digest) -> bool {
+        self.images.has(&digest.hex())
+    }
+
     fn known(&self, digest: &Digest) -> Option<Rc<Image>> {
         self.opened.borrow().get(digest).cloned()
     }

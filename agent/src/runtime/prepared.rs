@@ -2,7 +2,7 @@
 //! runs within a few milliseconds.
 //!
 //! ```text
-//!           room: disk and memory     shim: held            an instance of an equal recipe
+//!           image, disk, memory       shim: held            an instance of an equal recipe
 //! (wanted) ──────────────────▶ making ───────────▶ ready ────────────────────────────────▶ the instance's
 //!     ▲                           │ failed            │ surplus; its shim has ended; the host's name server has changed;
 //!     └───────────────────────────┴───────────────────┘ a start needs its disk
@@ -263,6 +263,8 @@ impl PreparedContainers {
 
     /// Makes one; false if there is no room.
     async fn add(&self, recipe: Recipe) -> Result<bool, LaunchError> {
+        // A start may wait for the disk from here on: not as long as an image may take to come. It is kept until it is used.
+        let image = self.maker.images.get(&recipe.image.digest).await?;
         let needed = recipe.resources.memory_bytes.saturating_add(FREE_MEMORY_BYTES);
         if self.ready.borrow().len() >= MAX_PREPARED || available_memory().is_none_or(|free| free < needed) {
             return Ok(false);
@@ -276,6 +278,7 @@ impl PreparedContainers {
                 return Err(error);
             }
         }
+        drop(image);
         Ok(true)
     }
 
@@ -326,7 +329,70 @@ fn available_memory() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use berth_common::spec::Resources;
+    use berth_shim::layout::Layout;
+    use berth_shim::protection::Protection;
+    use tokio::task::LocalSet;
+
+    use super::super::disks::tests::FakeSlots;
+    use super::super::ranges::Ranges;
+    use super::super::shim_pool::{ShimFactory, ShimPool, Tools};
     use super::*;
+    use crate::images::{Images, WaterMarks};
+    use crate::site::Site;
+
+    fn maker(state: &Path) -> Maker {
+        let layout = Layout::open(state).unwrap();
+        let here = || "here".to_owned();
+        let factory = ShimFactory {
+            layout: layout.clone(),
+            cgroup: state.to_owned(),
+            ranges: Ranges::shared_only(),
+            tools: Tools { name_server: None, pasta: None, nft: None },
+            protection: Protection::default(),
+        };
+        Maker {
+            site: Site { node: "a".parse().unwrap(), country: here(), region: here(), location: here() },
+            logs: layout.logs(),
+            layers: layout.layers(),
+            images: Images::open(state, WaterMarks { high: 100, low: 100 }).unwrap(),
+            protection: Protection::default(),
+            shims: ShimPool::new(factory, 0),
+        }
+    }
+
+    fn recipe() -> Recipe {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        serde_json::from_value(serde_json::json!({
+            "image": {"digest": digest},
+            "resources": Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
+            "enable_internet": false,
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn no_start_waits_for_the_disk_of_a_container_whose_image_has_yet_to_come() {
+        let state = tempfile::tempdir().unwrap();
+        LocalSet::new()
+            .run_until(async {
+                let (maker, slots) = (Rc::new(maker(state.path())), FakeSlots::default());
+                slots.free.borrow_mut().push("/slot".into());
+                let disks = Rc::new(Disks::on(slots));
+                let prepared = PreparedContainers::new(Rc::clone(&maker), Rc::clone(&disks));
+                let recipe = recipe();
+                let target = PrepareTarget { recipe: recipe.clone(), count: 1 };
+                prepared.set_targets(&"edge".parse().unwrap(), vec![target]);
+                while !maker.images.is_fetching(&recipe.image.digest) {
+                    tokio::task::yield_now().await;
+                }
+                assert!(disks.wait_for(&recipe.resources).is_none(), "it may take minutes");
+                assert!(disks.take(&recipe.resources).is_ok());
+            })
+            .await;
+    }
 
     #[test]
     fn the_slot_counts_and_not_the_size_of_the_class_that_has_it() {

@@ -297,16 +297,23 @@ pub(crate) fn slots_of(state: &Path) -> io::Result<DiskCapacity> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    /// Slots of one size, all taken at first, that are free once they are given back.
+    /// Slots of one size, and those of them that are free.
     #[derive(Debug, Default)]
-    struct Taken {
-        free: RefCell<Vec<PathBuf>>,
+    pub(in super::super) struct FakeSlots {
+        pub(in super::super) free: RefCell<Vec<PathBuf>>,
     }
 
-    impl Backend for Taken {
+    impl Disks {
+        pub(in super::super) fn on(backend: impl Backend + 'static) -> Self {
+            let (given, leaving) = (RefCell::default(), Leaving::default());
+            Self { backend: Box::new(backend), in_memory: false, given, leaving }
+        }
+    }
+
+    impl Backend for FakeSlots {
         fn limit(&self) -> DiskLimit {
             DiskLimit::Loop
         }
@@ -347,12 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_returns_a_disk_that_goes_to_another_gets_what_that_one_waited_for() {
-        let disks = Disks {
-            backend: Box::<Taken>::default(),
-            in_memory: false,
-            given: RefCell::default(),
-            leaving: Leaving::default(),
-        };
+        let disks = Disks::on(FakeSlots::default());
         let needs = Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 100, disk_in_memory: false };
         disks.leave(&disk("/ending"));
         let waits = disks.wait_for(&needs).unwrap();
