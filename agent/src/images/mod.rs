@@ -48,7 +48,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::documents::Documents;
 use self::flights::Flights;
-use self::gather::Progress;
+use self::gather::{LayerFailure, Progress};
 use self::layers::{LayerName, Layers, Unpacked};
 pub use self::reclaim::WaterMarks;
 use self::sources::Sources;
@@ -145,7 +145,7 @@ pub struct Images {
     /// The progress of those.
     progress: RefCell<HashMap<Digest, Rc<Progress>>>,
     /// Layers that are being fetched and unpacked, by the name of their directory.
-    unpacking: Flights<Result<Unpacked, Failure>>,
+    unpacking: Flights<Result<Unpacked, LayerFailure>>,
     /// Who uses which spool file.
     turns: Turns,
     /// Fetched bytes of each blob in progress.
