@@ -32,7 +32,7 @@ pub use self::records::{
     NUMBER_BYTES, NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretRecord, TOKEN_PREFIX, TokenId,
     TokenRecord, UsageKey, What,
 };
-pub use self::schedules::{CronKey, DueEntry, Schedules};
+pub use self::schedules::{CronKey, DueEntry, DuePage, Schedules};
 pub use self::sled::SledStore;
 pub use self::vitals::Vitals;
 
