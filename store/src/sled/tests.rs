@@ -83,6 +83,20 @@ fn acknowledged_writes_are_there_after_reopening() {
     assert_eq!(store.apps().unwrap(), [shop]);
 }
 
+/// Who removes it has read it before: it may have been placed since, in the same batch too.
+#[test]
+fn the_record_of_a_placed_instance_is_not_removed() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let id = record("x", 0, false).key.id();
+    persist(&store, record("x", 1, false));
+    commit(&store, vec![Write::Record(Box::new(record("x", 2, true))), Write::RemoveRecord(id)]);
+    assert_eq!(store.load(id).unwrap(), Some(record("x", 2, true)));
+    assert_eq!(names(&store.placed().unwrap()), ["x"]);
+    commit(&store, vec![Write::Record(Box::new(record("x", 2, false))), Write::RemoveRecord(id)]);
+    assert_eq!(store.load(id).unwrap(), None);
+}
+
 #[test]
 fn each_start_has_a_larger_epoch() {
     let directory = TempDir::new().unwrap();
