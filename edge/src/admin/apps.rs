@@ -79,7 +79,7 @@ pub(super) async fn deploy(
     }
     let spec = admin.apps.checked(spec, expect).await?;
     if !how.allow_unplaceable {
-        placeable::wait(&admin.nodes).await;
+        placeable::wait(&admin.nodes, &spec).await;
     }
     let faults = placeable::faults(&admin.nodes, &spec);
     let unplaceable = placeable::texts(&faults);
