@@ -191,16 +191,13 @@ fn a_store_that_is_just_being_closed_is_waited_for() {
     drop(SledStore::open(directory.path()).unwrap());
     let file = File::open(directory.path().join(DATABASE_FILE)).unwrap();
     let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
-    let (trying, tried) = std::sync::mpsc::channel();
-    let path = directory.path().to_owned();
-    let opener = std::thread::spawn(move || {
-        trying.send(()).unwrap();
-        SledStore::open(&path).map(drop)
+    assert!(matches!(SledStore::try_open(directory.path()), Err(StoreError::InUse(_))));
+    let closer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(held);
     });
-    tried.recv().unwrap();
-    // The opener may see it locked, or free: both must do.
-    drop(held);
-    opener.join().unwrap().unwrap();
+    SledStore::open(directory.path()).unwrap();
+    closer.join().unwrap();
 }
 
 #[test]
