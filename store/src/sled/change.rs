@@ -137,6 +137,8 @@ pub(super) enum Change {
     Due { key: Vec<u8>, due_ms: Option<u64> },
     /// These changes, but only if the schedule is still due at this time.
     IfDue { key: Vec<u8>, due_ms: u64, changes: Vec<Self> },
+    /// This change, but only if no instance of the object is placed.
+    IfNotPlaced { object: ObjectId, change: Box<Self> },
 }
 
 /// Numbers the events of a batch.
@@ -171,8 +173,8 @@ impl Change {
                 vec![Self::put(Table::Objects, id.as_bytes(), record)?, entry]
             }
             Write::RemoveRecord(id) => {
-                let entry = Self::Entry { table: Table::Placed, key: id.as_bytes().to_vec(), there: false };
-                vec![Self::remove(Table::Objects, id.as_bytes()), entry]
+                let removal = Self::remove(Table::Objects, id.as_bytes());
+                vec![Self::IfNotPlaced { object: *id, change: Box::new(removal) }]
             }
             Write::App(app) => {
                 vec![Self::put(Table::Apps, app.current().spec.name.as_str().as_bytes(), app)?]
@@ -279,6 +281,7 @@ impl Change {
             }
             Self::Entry { key, .. } | Self::Due { key, .. } => key.len() as u64,
             Self::IfDue { changes, .. } => changes.iter().map(Self::bytes).sum(),
+            Self::IfNotPlaced { change, .. } => change.bytes(),
         }
     }
 
@@ -307,6 +310,12 @@ impl Change {
                     changes.iter().try_for_each(|change| change.apply(trees))?;
                 }
                 Ok(())
+            }
+            Self::IfNotPlaced { object, change } => {
+                match trees[Table::Placed as usize].get(object.as_bytes())? {
+                    Some(_) => Ok(()),
+                    None => change.apply(trees),
+                }
             }
         }
     }

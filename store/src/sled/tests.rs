@@ -83,6 +83,20 @@ fn acknowledged_writes_are_there_after_reopening() {
     assert_eq!(store.apps().unwrap(), [shop]);
 }
 
+/// Who removes it has read it before: it may have been placed since, in the same batch too.
+#[test]
+fn the_record_of_a_placed_instance_is_not_removed() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let id = record("x", 0, false).key.id();
+    persist(&store, record("x", 1, false));
+    commit(&store, vec![Write::Record(Box::new(record("x", 2, true))), Write::RemoveRecord(id)]);
+    assert_eq!(store.load(id).unwrap(), Some(record("x", 2, true)));
+    assert_eq!(names(&store.placed().unwrap()), ["x"]);
+    commit(&store, vec![Write::Record(Box::new(record("x", 2, false))), Write::RemoveRecord(id)]);
+    assert_eq!(store.load(id).unwrap(), None);
+}
+
 #[test]
 fn each_start_has_a_larger_epoch() {
     let directory = TempDir::new().unwrap();
@@ -177,16 +191,13 @@ fn a_store_that_is_just_being_closed_is_waited_for() {
     drop(SledStore::open(directory.path()).unwrap());
     let file = File::open(directory.path().join(DATABASE_FILE)).unwrap();
     let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
-    let (trying, tried) = std::sync::mpsc::channel();
-    let path = directory.path().to_owned();
-    let opener = std::thread::spawn(move || {
-        trying.send(()).unwrap();
-        SledStore::open(&path).map(drop)
+    assert!(matches!(SledStore::try_open(directory.path()), Err(StoreError::InUse(_))));
+    let closer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(held);
     });
-    tried.recv().unwrap();
-    // The opener may see it locked, or free: both must do.
-    drop(held);
-    opener.join().unwrap().unwrap();
+    SledStore::open(directory.path()).unwrap();
+    closer.join().unwrap();
 }
 
 #[test]
