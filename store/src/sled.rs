@@ -5,6 +5,7 @@
 mod catalogue;
 mod change;
 mod fault;
+mod journal;
 mod outbox;
 mod schedules;
 mod writer;
@@ -26,6 +27,7 @@ use serde::Deserialize;
 pub(super) use self::change::{Table, failed};
 use self::change::{Trees, kv_key, secret_key};
 use self::fault::{cannot_open, damaged};
+use self::journal::Journal;
 use self::writer::{Job, Writer};
 use super::durable::sync_with_name;
 use super::guard::{Backup, Mark, Opening};
@@ -124,7 +126,11 @@ impl SledStore {
             return Err(StoreError::Newer { path: directory.to_owned(), found: format, known: FORMAT });
         }
         let mark = Mark::open(directory).map_err(|error| StoreError::Io(error.to_string()))?;
-        let batches: u64 = trees.read(Table::Meta, BATCHES)?.unwrap_or_default();
+        let journal = Journal::open(directory).map_err(|error| StoreError::Io(error.to_string()))?;
+        let written: u64 = trees.read(Table::Meta, BATCHES)?.unwrap_or_default();
+        let batches = write_again(&journal, &trees, written)?;
+        // The next batch takes the journal's place: this one is on the way to the disk before, and synced by `open`.
+        db.flush().map_err(failed)?;
         if let Some(durable) = mark.read().filter(|durable| *durable > batches) {
             let lost = durable - batches;
             return Err(damaged(directory, &format!("the last {lost} of {durable} writes are missing")));
@@ -136,6 +142,7 @@ impl SledStore {
             trees: trees.clone(),
             file,
             directory: directory.to_owned(),
+            journal,
             mark,
             batches: Cell::new(batches),
             broken: OnceCell::new(),
@@ -222,6 +229,18 @@ impl SledStore {
             self.vitals.waiting.leave();
             refused.0.done(Err(StoreError::Closed));
         }
+    }
+}
+
+/// Writes the last batch again: of one that was cut off by a power failure, the database may have a part. Returns the number of
+/// batches that it has then.
+fn write_again(journal: &Journal, trees: &Trees, written: u64) -> Result<u64, StoreError> {
+    match journal.read().map_err(|error| StoreError::Io(error.to_string()))? {
+        Some((number, batch)) if number == written || Some(number) == written.checked_add(1) => {
+            batch.commit(trees)?;
+            Ok(number)
+        }
+        _ => Ok(written),
     }
 }
 

@@ -6,12 +6,12 @@ use berth_common::ids::{AppName, ObjectId};
 use berth_engine::RecordState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sled::transaction::{ConflictableTransactionError, TransactionalTree};
 use sled::{Db, Tree};
 
 use super::super::value::{self, Piece, piece_key};
 use super::super::{KvChange, StoreError, Write};
 use super::catalogue::{manifest_key, tag_key};
+use super::journal::Draft;
 use super::outbox::{dead_key, event_key};
 use super::schedules::{CronMark, cron_key, schedule_key};
 use crate::UsageKey;
@@ -52,7 +52,7 @@ pub(crate) enum Table {
 
 impl Table {
     /// All tables in the order of their numbers, with their names in the database.
-    const ALL: [(Self, &str); 18] = [
+    pub(super) const ALL: [(Self, &str); 18] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
@@ -285,57 +285,49 @@ impl Change {
         }
     }
 
-    pub(super) fn apply(&self, trees: &[TransactionalTree]) -> Result<(), ConflictableTransactionError<()>> {
+    /// Adds what it does to a batch.
+    pub(super) fn apply(&self, draft: &mut Draft<'_>) -> Result<(), StoreError> {
         match self {
             Self::Value { table, key, pieces } => {
-                let tree = &trees[*table as usize];
                 for (key, piece) in pieces {
-                    tree.insert(key.as_slice(), piece.as_slice())?;
+                    draft.insert(*table, key.clone(), piece);
                 }
-                remove_pieces_from(pieces.len(), key, tree)
+                remove_pieces_from(pieces.len(), key, *table, draft)
             }
             Self::Entry { table, key, there } => {
-                let tree = &trees[*table as usize];
                 if *there {
-                    tree.insert(key.as_slice(), &[])?
+                    draft.insert(*table, key.clone(), &[]);
                 } else {
-                    tree.remove(key.as_slice())?
-                };
+                    draft.remove(*table, key.clone());
+                }
                 Ok(())
             }
-            Self::Due { key, due_ms } => set_due(key, *due_ms, trees),
+            Self::Due { key, due_ms } => set_due(key, *due_ms, draft),
             Self::IfDue { key, due_ms, changes } => {
-                let due = trees[Table::DueOf as usize].get(key)?;
-                if due.is_some_and(|due| due[..] == due_ms.to_be_bytes()) {
-                    changes.iter().try_for_each(|change| change.apply(trees))?;
+                let due = draft.get(Table::DueOf, key)?;
+                if due.is_some_and(|due| due == due_ms.to_be_bytes()) {
+                    changes.iter().try_for_each(|change| change.apply(draft))?;
                 }
                 Ok(())
             }
-            Self::IfNotPlaced { object, change } => {
-                match trees[Table::Placed as usize].get(object.as_bytes())? {
-                    Some(_) => Ok(()),
-                    None => change.apply(trees),
-                }
-            }
+            Self::IfNotPlaced { object, change } => match draft.get(Table::Placed, object.as_bytes())? {
+                Some(_) => Ok(()),
+                None => change.apply(draft),
+            },
         }
     }
 }
 
-fn set_due(
-    key: &[u8],
-    due_ms: Option<u64>,
-    trees: &[TransactionalTree],
-) -> Result<(), ConflictableTransactionError<()>> {
-    let (due, due_of) = (&trees[Table::Due as usize], &trees[Table::DueOf as usize]);
-    let before = match due_ms {
-        Some(ms) => due_of.insert(key, &ms.to_be_bytes()[..])?,
-        None => due_of.remove(key)?,
-    };
-    if let Some(before) = before {
-        due.remove([&before[..], key].concat())?;
+fn set_due(key: &[u8], due_ms: Option<u64>, draft: &mut Draft<'_>) -> Result<(), StoreError> {
+    if let Some(before) = draft.get(Table::DueOf, key)? {
+        draft.remove(Table::Due, [&before[..], key].concat());
     }
-    if let Some(ms) = due_ms {
-        due.insert([&ms.to_be_bytes()[..], key].concat(), &[])?;
+    match due_ms {
+        Some(ms) => {
+            draft.insert(Table::DueOf, key.to_vec(), &ms.to_be_bytes());
+            draft.insert(Table::Due, [&ms.to_be_bytes()[..], key].concat(), &[]);
+        }
+        None => draft.remove(Table::DueOf, key.to_vec()),
     }
     Ok(())
 }
@@ -344,13 +336,15 @@ fn set_due(
 fn remove_pieces_from(
     first: usize,
     key: &[u8],
-    tree: &TransactionalTree,
-) -> Result<(), ConflictableTransactionError<()>> {
+    table: Table,
+    draft: &mut Draft<'_>,
+) -> Result<(), StoreError> {
     for index in first.. {
-        let index = u16::try_from(index).unwrap_or(u16::MAX);
-        if tree.remove(piece_key(key, index))?.is_none() {
+        let piece = piece_key(key, u16::try_from(index).unwrap_or(u16::MAX));
+        if draft.get(table, &piece)?.is_none() {
             break;
         }
+        draft.remove(table, piece);
     }
     Ok(())
 }

@@ -9,7 +9,8 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::super::KvChange;
-use super::change::Change;
+use super::change::{Change, Numbers};
+use super::journal::Draft;
 use super::writer::{BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
 use super::*;
 use crate::fixtures::{app, class};
@@ -370,4 +371,52 @@ fn secrets_are_kept_by_app_and_name() {
     drop(store);
     let store = SledStore::open(directory.path()).unwrap();
     assert_eq!(store.secret_names(Some(&a)).unwrap(), [first]);
+}
+
+/// As after a power failure: the journal has the batch, and the database a part of it, or nothing.
+#[test]
+fn a_batch_that_power_cut_off_is_whole_when_the_store_is_opened() {
+    for applied in 0..3 {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        persist(&store, record("before", 1, true));
+        let number = store.trees().read::<u64>(Table::Meta, BATCHES).unwrap().unwrap() + 1;
+        let mut numbers = Numbers::of_batch(number);
+        let mut changes = Change::of(&Write::Record(Box::new(record("cut", 1, true))), &mut numbers).unwrap();
+        changes.push(Change::put(Table::Meta, BATCHES, &number).unwrap());
+        let batch = |changes: &[Change]| {
+            let mut draft = Draft::on(store.trees());
+            changes.iter().for_each(|change| change.apply(&mut draft).unwrap());
+            draft.finish()
+        };
+        Journal::open(directory.path()).unwrap().write(number, &batch(&changes)).unwrap();
+        batch(&changes[..applied]).commit(store.trees()).unwrap();
+        drop(store);
+
+        let store = SledStore::open(directory.path()).unwrap();
+        let mut placed = store.placed().unwrap();
+        placed.sort_by(|a, b| a.key.name.as_str().cmp(b.key.name.as_str()));
+        assert_eq!(names(&placed), ["before", "cut"], "{applied} of 3 changes were written");
+        persist(&store, record("after", 1, true));
+        assert_eq!(store.trees().read(Table::Meta, BATCHES).unwrap(), Some(number + 1));
+    }
+}
+
+/// As after a version without a journal has written, or after an older copy was put back.
+#[test]
+fn a_journal_of_another_time_is_not_used() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    persist(&store, record("x", 1, true));
+    let number = store.trees().read::<u64>(Table::Meta, BATCHES).unwrap().unwrap();
+    let mut draft = Draft::on(store.trees());
+    let changes = Change::of(&Write::Record(Box::new(record("x", 9, true))), &mut Numbers::of_batch(1));
+    changes.unwrap().iter().for_each(|change| change.apply(&mut draft).unwrap());
+    let batch = draft.finish();
+    drop(store);
+    for other in [number - 1, number + 2, u64::MAX] {
+        Journal::open(directory.path()).unwrap().write(other, &batch).unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        assert_eq!(store.placed().unwrap()[0].generation, Generation(1), "{other} after {number}");
+    }
 }
