@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 /// The protocol name of a raw connection to a container's port, in the `Upgrade` header.
 pub const CONNECT_PROTOCOL: &str = "berth-tcp";
+/// The header, with the value `1`, by which a client asks for bytes in parts with an end of their own, and the edge agrees: each
+/// after its length in two bytes, big-endian; the length 0 is the end.
+pub const CONNECT_PARTS: &str = "berth-parts";
 
 /// The signal numbers of Linux.
 pub const SIGNALS: RangeInclusive<i32> = 1..=64;
