@@ -51,6 +51,22 @@ pub struct ContainerView {
     pub exit: Option<Outcome>,
     /// Set if its containers failed several times in a row.
     pub crash_loop: Option<CrashLoopView>,
+    /// Its last failures, the newest first: five at most, which the edge keeps over restarts. Only where one object is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailureView>,
+}
+
+/// A container that has failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct FailureView {
+    /// When the edge heard of it, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The id of the container.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub instance: InstanceId,
+    /// How it ended.
+    pub exit: Outcome,
 }
 
 /// The state of an object.
