@@ -47,7 +47,7 @@ const CACHE_BYTES: u64 = 64 << 20;
 const RELEASED_WITHIN: Duration = Duration::from_secs(2);
 const TRY_EVERY: Duration = Duration::from_millis(10);
 /// The log file of sled in the store's directory.
-const DATABASE_FILE: &str = "db";
+pub(super) const DATABASE_FILE: &str = "db";
 /// A piece index that no value reaches, and that sorts before every longer key of which a key is a prefix: those
 /// continue with a character, and never with a control character.
 const LAST_PIECE: u16 = 0x00ff;

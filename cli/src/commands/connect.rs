@@ -39,7 +39,7 @@ pub(crate) async fn connect(args: &Connect) -> Result<()> {
     // Standard input is read by a thread that cannot be cancelled: exit without waiting for it.
     match ended {
         Ok(()) => std::process::exit(0),
-        Err(error) => Err(error).context("the connection broke"),
+        Err(error) => Err(error).with_context(|| format!("the connection to {} broke", args.object)),
     }
 }
 

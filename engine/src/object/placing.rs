@@ -157,6 +157,7 @@ impl Object {
             generation: self.generation,
             state,
             last_change_ms: self.last_change_ms,
+            failures: self.failures.clone(),
         };
         let CommitExtras { events, usage } = extras;
         cx.emit(Effect::Persist { object: self.id, persist, record, events, usage });

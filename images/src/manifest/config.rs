@@ -119,15 +119,20 @@ impl Config {
 }
 
 impl Config {
-    /// Whether the image's user, where it is a number, is one that containers have; else the reason.
-    pub(super) fn has_user_of_containers(&self) -> Result<(), ManifestError> {
-        let ids = self.user.split(':').filter_map(|id| id.parse::<u64>().ok());
-        let Some(id) = ids.into_iter().find(|id| *id >= u64::from(CONTAINER_IDS)) else { return Ok(()) };
-        Err(ManifestError::Senseless(format!(
-            "its user {id} is none that containers have, which are 0 to {}: set another where it is built (USER)",
-            CONTAINER_IDS - 1
-        )))
+    /// Whether the image's user is one that containers have; else the reason.
+    pub fn has_user_of_containers(&self) -> Result<(), ManifestError> {
+        user_of_containers(&self.user)
     }
+}
+
+/// Whether a user and a group, where they are numbers, are ones that containers have; else the reason.
+pub fn user_of_containers(user: &str) -> Result<(), ManifestError> {
+    let ids = user.split(':').filter_map(|id| id.parse::<u64>().ok());
+    let Some(id) = ids.into_iter().find(|id| *id >= u64::from(CONTAINER_IDS)) else { return Ok(()) };
+    Err(ManifestError::Senseless(format!(
+        "its user {id} is none that containers have, which are 0 to {}: set another where it is built (USER)",
+        CONTAINER_IDS - 1
+    )))
 }
 
 /// Relative working directories are below the root.

@@ -32,7 +32,7 @@ pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
     } else {
         RecordState::Stopped { outcome: None }
     };
-    Record { key, generation: Generation(generation), state, last_change_ms: 5 }
+    Record { key, generation: Generation(generation), state, last_change_ms: 5, failures: Vec::new() }
 }
 
 /// Writes and waits until that is durable.
