@@ -207,6 +207,11 @@ impl Nodes {
         }
     }
 
+    /// Whether any node is connected.
+    pub(crate) fn is_any_connected(&self) -> bool {
+        self.lock().nodes.values().any(|node| node.connections > 0)
+    }
+
     /// The measurements of all nodes, in order of their names.
     pub(crate) fn measures(&self) -> Vec<NodeMeasures> {
         let state = self.lock();

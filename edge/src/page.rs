@@ -84,7 +84,7 @@ impl Watched for MonitorView {
 
 /// Where an edge without a node is not ready, an error unless one is connected.
 fn expect_node(needed: bool, nodes: &Nodes) -> Result<(), String> {
-    if needed && !nodes.any_connected() { Err("no node is connected".to_owned()) } else { Ok(()) }
+    if needed && !nodes.is_any_connected() { Err("no node is connected".to_owned()) } else { Ok(()) }
 }
 
 impl MonitorView {
