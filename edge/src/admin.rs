@@ -11,6 +11,7 @@ mod holders;
 mod hooks;
 mod images;
 mod kv;
+mod leftover;
 mod listen;
 mod live;
 mod logs;

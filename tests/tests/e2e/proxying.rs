@@ -127,6 +127,7 @@ fn a_client_that_has_ended_its_own_direction_gets_its_answer() -> Outcome {
 fn a_raw_connection_that_is_cut_does_not_look_like_one_that_has_ended() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&probe()).await?;
+        get(cluster, "/container/1/script/received").await?;
         let mut connect = cluster.command("berth");
         connect.args(["connect", "hello/Hello/1"]).env("BERTH_ADMIN_SOCKET", cluster.admin().socket());
         let mut connect =
