@@ -147,7 +147,8 @@ fn a_raw_connection_that_is_cut_does_not_look_like_one_that_has_ended() -> Outco
         let text = String::from_utf8_lossy(&ended.stderr);
         ensure!(ended.status.code() == Some(1) && text.contains("broke"), "berth connect: {ended:?}");
         drop((input, output));
-        cluster.start_edge()
+        cluster.start_edge()?;
+        cluster.until_connected().await
     })
 }
 
