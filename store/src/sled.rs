@@ -8,6 +8,7 @@ mod fault;
 mod journal;
 mod outbox;
 mod schedules;
+mod tables;
 mod writer;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -24,10 +25,11 @@ use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
 use serde::Deserialize;
 
-pub(super) use self::change::{Table, failed};
-use self::change::{Trees, kv_key, secret_key};
+use self::change::{kv_key, secret_key};
 use self::fault::{cannot_open, damaged};
 use self::journal::Journal;
+use self::tables::Trees;
+pub(super) use self::tables::{Table, failed};
 use self::writer::{Job, Writer};
 use super::durable::sync_with_name;
 use super::guard::{Backup, Mark, Opening};

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
-use super::change::{Table, Trees, failed};
+use super::tables::{Table, Trees, failed};
 use crate::StoreError;
 use crate::durable::sync_names;
 

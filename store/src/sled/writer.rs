@@ -19,8 +19,9 @@ use sled::Db;
 
 use super::super::guard::Mark;
 use super::super::{Done, StoreError, Vitals, Write};
-use super::change::{Change, Numbers, Table, Trees, failed};
+use super::change::{Change, Numbers};
 use super::journal::{Batch, Draft, Journal};
+use super::tables::{Table, Trees, failed};
 use super::{BATCHES, EPOCH, FORMAT, FORMAT_KEY};
 
 /// Most writes in one transaction.
