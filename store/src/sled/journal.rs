@@ -9,7 +9,9 @@
 //! ```
 //!
 //! What fails, and what happens then:
-//! * The journal cannot be written: the batch is refused, and the database is as it was.
+//! * The journal cannot be written: the batch is refused, and the database is as it was. If it is on the disk all the same, and the edge
+//!   dies before the next batch takes its place, it is written when the store is opened: like any write that has failed, it may
+//!   have happened.
 //! * It is damaged or incomplete, or of an older batch than the database has: it is not used.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! The single writer of the store: takes the waiting writes (up to a batch), keeps them in the journal, writes them as one
-//! transaction, flushes,
-//! and syncs the database file through its own handle, because sled's flush alone does not reach the disk. Then it
-//! acknowledges them.
+//! transaction, flushes, and syncs the database file through its own handle, because sled's flush alone does not reach the
+//! disk. Then it acknowledges them.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
