@@ -21,6 +21,8 @@ use crate::runtime::{Adopted, AdoptedState, Container, Event, Events, Runtime};
 
 /// Number of SIGKILL.
 const SIGKILL: i32 = 9;
+/// In place of a signal, for an order that sends none.
+const NO_SIGNAL: i32 = 0;
 /// How often the tunnel's byte counts are saved if they changed: counts of this interval may be lost with a killed
 /// agent.
 const NOTE_EVERY: Duration = Duration::from_secs(2);
@@ -158,7 +160,8 @@ impl<R: Runtime + 'static> Followed<R> {
     }
 
     /// Carries out orders to end it, including those from before the container existed. An app gets the same signal once:
-    /// many take the second for impatience. A repeated order, as after a lost connection, only shortens the grace.
+    /// many take the second for impatience. A repeated order, as after a lost connection, only shortens the grace; that of a
+    /// drain also says that the drain ordered it.
     async fn obey(&self, container: &R::Container, mut orders: StopOrders) -> Infallible {
         orders.mark_changed();
         let mut passed: Option<StopOrder> = None;
@@ -171,13 +174,11 @@ impl<R: Runtime + 'static> Followed<R> {
                 order = self.overdue(passed) => order,
             };
             let Some(order) = order else { continue };
-            let known = passed.is_some_and(|before| before.signal == order.signal);
+            let signal = signal_to_pass(passed, order);
             passed = Some(order);
-            if known {
-                continue;
-            }
+            let Some(signal) = signal else { continue };
             let grace = self.agent.instances.clock().until(order.deadline);
-            if let Err(error) = container.stop(order.signal, grace, order.drained).await {
+            if let Err(error) = container.stop(signal, grace, order.drained).await {
                 // It may have ended just now; its events will say so.
                 tracing::warn!(instance = %self.instance, %error, "cannot pass an order to end on to the shim");
             }
@@ -216,5 +217,32 @@ impl<R: Runtime + 'static> Followed<R> {
         tracing::info!(instance = %self.instance, reason = ?outcome.reason, code = outcome.code, signal = outcome.signal,
             message = outcome.message, "an instance has ended");
         self.agent.instances.ended(self.instance, ended);
+    }
+}
+
+/// The signal with which an order is passed on after another one, if the container must hear of it at all.
+fn signal_to_pass(before: Option<StopOrder>, order: StopOrder) -> Option<i32> {
+    let Some(before) = before.filter(|before| before.signal == order.signal) else {
+        return Some(order.signal);
+    };
+    (order.drained && !before.drained).then_some(NO_SIGNAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_protocol::Moment;
+
+    use super::*;
+
+    #[test]
+    fn an_app_gets_a_signal_once_and_its_shim_hears_of_a_drain_that_follows_a_stop() {
+        let order = |signal, drained| StopOrder { signal, deadline: Moment::at(Duration::ZERO), drained };
+        let (stop, drain, kill) = (order(15, false), order(15, true), order(SIGKILL, true));
+        assert_eq!(signal_to_pass(None, stop), Some(15));
+        assert_eq!(signal_to_pass(None, drain), Some(15));
+        assert_eq!(signal_to_pass(Some(stop), stop), None);
+        assert_eq!(signal_to_pass(Some(stop), drain), Some(NO_SIGNAL));
+        assert_eq!(signal_to_pass(Some(drain), drain), None);
+        assert_eq!(signal_to_pass(Some(drain), kill), Some(SIGKILL));
     }
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 /// The protocol name of a raw connection to a container's port, in the `Upgrade` header.
 pub const CONNECT_PROTOCOL: &str = "berth-tcp";
+/// The header, with the value `1`, by which a client asks for bytes in parts with an end of their own, and the edge agrees: each
+/// after its length in two bytes, big-endian; the length 0 is the end.
+pub const CONNECT_PARTS: &str = "berth-parts";
 
 /// The signal numbers of Linux.
 pub const SIGNALS: RangeInclusive<i32> = 1..=64;
@@ -48,6 +51,22 @@ pub struct ContainerView {
     pub exit: Option<Outcome>,
     /// Set if its containers failed several times in a row.
     pub crash_loop: Option<CrashLoopView>,
+    /// Its last failures, the newest first: five at most, which the edge keeps over restarts. Only where one object is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailureView>,
+}
+
+/// A container that has failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct FailureView {
+    /// When the edge heard of it, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The id of the container.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub instance: InstanceId,
+    /// How it ended.
+    pub exit: Outcome,
 }
 
 /// The state of an object.

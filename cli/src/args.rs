@@ -381,6 +381,9 @@ pub(crate) enum Store {
         /// With a store there already: set it aside and take its place
         #[arg(long)]
         replace: bool,
+        /// Only reads and checks the lines, and shows what would be done
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Read every value and check it
     #[command(after_help = EXIT_CODES)]

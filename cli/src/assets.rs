@@ -2,10 +2,12 @@
 //! those of a version that is deployed are never changed. Beside each file of text comes a compressed one, as the edge
 //! compresses nothing itself.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use berth_common::ids::AppName;
@@ -84,7 +86,32 @@ pub(crate) fn pack(source: &Path, app: &AppName, to: &Path) -> Result<PathBuf> {
     }
     // Also for one that exists already: the process that made it may have been killed before this step.
     File::open(to)?.sync_all()?;
+    // The moment of its last deployment, by which `remove_old` goes. Only its owner can set it.
+    let _ = File::open(&path).and_then(|directory| directory.set_modified(SystemTime::now()));
     Ok(path)
+}
+
+/// Removes the files of an app below `to` that have not been deployed for longest, but for so many directories. Returns how many.
+pub(crate) fn remove_old(app: &AppName, to: &Path, keep: usize) -> io::Result<usize> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() && is_of(app, &entry.file_name()) {
+            found.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    found.sort();
+    let old = found.len().saturating_sub(keep);
+    found[..old].iter().try_for_each(|(_, path)| fs::remove_dir_all(path))?;
+    Ok(old)
+}
+
+/// Whether a directory has the name of one with an app's files.
+fn is_of(app: &AppName, name: &OsStr) -> bool {
+    let digits = name.to_str().and_then(|name| name.strip_prefix(app.as_str())?.strip_prefix("-assets-"));
+    digits.is_some_and(|digits| {
+        digits.len() == DIGEST_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    })
 }
 
 /// The name of the compressed file beside one.
@@ -204,6 +231,30 @@ mod tests {
         fs::write(source.path().join("index.html"), "z").unwrap();
         assert_ne!(pack(source.path(), &app, to.path()).unwrap(), first);
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn of_an_apps_files_those_that_were_deployed_last_are_kept() {
+        let (source, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (app, other) = ("a".parse().unwrap(), "a-assets".parse().unwrap());
+        let deploy = |app: &AppName, text: &str| {
+            fs::write(source.path().join("index.html"), text).unwrap();
+            pack(source.path(), app, to.path()).unwrap()
+        };
+        let at = |path: &Path, second: u64| {
+            let moment = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second);
+            File::open(path).unwrap().set_modified(moment).unwrap();
+        };
+        let (first, second, third) = (deploy(&app, "1"), deploy(&app, "2"), deploy(&app, "3"));
+        let foreign = deploy(&other, "1");
+        for (path, second) in [(&foreign, 1), (&first, 2), (&second, 3), (&third, 4)] {
+            at(path, second);
+        }
+        assert_eq!(remove_old(&app, to.path(), 3).unwrap(), 0);
+        // What is deployed again is the newest again.
+        assert_eq!(deploy(&app, "1"), first);
+        assert_eq!(remove_old(&app, to.path(), 2).unwrap(), 1);
+        assert_eq!([&foreign, &first, &second, &third].map(|path| path.exists()), [true, true, false, true]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::admin::Admin;
 use crate::docker_config;
 use crate::progress::{Transfer, Transfers, bytes};
-use crate::push::short;
+use crate::push::{at_least, passes, short};
 
 /// The prefix of references to images of the edge.
 pub(crate) const HERE: &str = "berth:";
@@ -82,28 +82,47 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(10_000),
 ];
 
+const WENT_AWAY: &str = "the edge went away in the middle of it; taking it up again ...";
+const NOT_READY: &str = "the edge takes no orders at the moment; waiting for it ...";
+
 /// Has the edge do it. If the edge goes away in the middle, the same is ordered again: it goes on with what has arrived.
 async fn transfer(admin: &Admin, path: &str, order: &impl Serialize) -> Result<Done> {
     let mut progress = ProgressBars { shown: Transfers::new(), bars: BTreeMap::new() };
-    let mut lost = match attempt(admin, path, order, &mut progress).await? {
-        Ok(done) => return Ok(done),
-        Err(lost) => lost,
+    let (mut lost, mut begun) = match attempt(admin, path, order, &mut progress).await {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(lost)) => (lost, true),
+        // Where no edge is reached at all, that is told at once.
+        Err(error) if asked_to_wait(&error).is_some() => (error, false),
+        Err(error) => return Err(error),
     };
     for pause in PAUSES {
-        crate::output::note!("the edge went away in the middle of it; taking it up again ...");
+        crate::output::note!("{}", if begun { WENT_AWAY } else { NOT_READY });
+        let pause = at_least(pause, asked_to_wait(&lost));
         // In tests the edge breaks off on purpose: no need to wait.
         tokio::time::sleep(if cfg!(test) { Duration::ZERO } else { pause }).await;
         match attempt(admin, path, order, &mut progress).await {
             Ok(Ok(done)) => return Ok(done),
-            Ok(Err(again)) => lost = again,
-            // It may still be starting.
-            Err(error) if error.downcast_ref::<ClientError>().is_some_and(|error| !error.is_refusal()) => {
-                lost = error;
-            }
+            Ok(Err(again)) => (lost, begun) = (again, true),
+            Err(error) if may_be_starting(&error) => lost = error,
             Err(error) => return Err(error),
         }
     }
+    if !begun {
+        return Err(lost);
+    }
     Err(lost.context("the answer broke off; what has arrived stays, and doing it again goes on from there"))
+}
+
+/// How long the edge asks to wait, if it has refused for the moment only, as one does that ends or starts.
+fn asked_to_wait(error: &Error) -> Option<Duration> {
+    let refusal = error.downcast_ref::<ClientError>()?.refusal()?;
+    passes(refusal.status).then(|| refusal.retry_after.unwrap_or_default())
+}
+
+/// Whether an edge that was there may just be starting.
+fn may_be_starting(error: &Error) -> bool {
+    let not_reached = |error: &ClientError| !error.is_refusal();
+    asked_to_wait(error).is_some() || error.downcast_ref().is_some_and(not_reached)
 }
 
 /// One order. The inner error is that of an answer that broke off.

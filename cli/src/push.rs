@@ -37,7 +37,8 @@ const PAUSES: [Duration; 6] = [
     Duration::from_millis(5000),
     Duration::from_millis(10_000),
 ];
-
+/// Longest `Retry-After` of an edge that is respected.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// How long the other requests may take to end once one has failed. Those that do not are cut off.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
@@ -221,7 +222,7 @@ impl Worker {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(Fault::Final(error)) => return Err(error),
-                Err(Fault::Cut(error)) => self.after_cut(error, part, &mut upload).await?,
+                Err(Fault::Cut(cut)) => self.after_cut(cut, part, &mut upload).await?,
             }
             self.note(digest, upload.location.as_ref());
             if upload.sent > upload.best {
@@ -263,6 +264,7 @@ impl Worker {
                     return Ok(length.is_none_or(|length| length == part.length()));
                 }
                 Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Ok(false),
+                Ok(answer) if passes(answer.status) => pause(Cut::of(&answer), upload).await?,
                 Ok(answer) => bail!("{}", answer.refusal()),
                 Err(error) => pause(error.into(), upload).await?,
             }
@@ -310,15 +312,15 @@ impl Worker {
         let path = format!("/v2/{}/blobs/uploads/", self.shared.repository);
         let answer = self.connection.ask(Method::POST, &path, &[], UploadBody::empty()).await.map_err(cut)?;
         if is_busy(answer.status) {
-            return Err(Fault::Cut(anyhow!("{}", answer.refusal())));
+            return Err(Fault::Cut(Cut::of(&answer)));
         }
         upload.location = Some(accepted(answer, StatusCode::ACCEPTED)?.location().map_err(Error::from)?);
         Ok(false)
     }
 
     /// Asks the edge how much it has received, or begins again if it does not know the upload.
-    async fn after_cut(&mut self, error: Error, part: &Part, upload: &mut Upload) -> Result<()> {
-        pause(error, upload).await?;
+    async fn after_cut(&mut self, cut: Cut, part: &Part, upload: &mut Upload) -> Result<()> {
+        pause(cut, upload).await?;
         let Some(location) = upload.location.clone() else { return Ok(()) };
         // If this fails as well, so does the next step, which asks again.
         let Ok(answer) = self.connection.ask(Method::GET, &location, &[], UploadBody::empty()).await else {
@@ -347,6 +349,7 @@ impl Worker {
             let headers = [(CONTENT_TYPE, HeaderValue::try_from(&document.media_type)?)];
             match self.connection.ask(Method::PUT, &path, &headers, document.bytes.clone().into()).await {
                 Ok(answer) if answer.status == StatusCode::CREATED => return Ok(()),
+                Ok(answer) if passes(answer.status) => pause(Cut::of(&answer), &mut upload).await?,
                 Ok(answer) => bail!("cannot push the manifest {}: {}", document.digest, answer.refusal()),
                 Err(error) => pause(error.into(), &mut upload).await?,
             }
@@ -363,11 +366,7 @@ impl Worker {
         let answer = self.connection.ask(method, path, headers, body).await.map_err(cut)?;
         // The edge has received another number of bytes, or does not know this upload any more.
         let lost = matches!(answer.status, StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_FOUND);
-        if lost || is_busy(answer.status) {
-            Err(Fault::Cut(anyhow!("{}", answer.refusal())))
-        } else {
-            Ok(answer)
-        }
+        if lost || is_busy(answer.status) { Err(Fault::Cut(Cut::of(&answer))) } else { Ok(answer) }
     }
 }
 
@@ -378,7 +377,7 @@ fn accepted(answer: Answer, expected: StatusCode) -> Result<Answer> {
 /// Why a step failed.
 enum Fault {
     /// It is not known how much the edge has received: ask, and continue from there.
-    Cut(Error),
+    Cut(Cut),
     /// Permanent: a retry would fail again.
     Final(Error),
 }
@@ -393,18 +392,47 @@ impl From<Error> for Fault {
     }
 }
 
+/// What the edge cannot take now: the connection was lost, or it refuses for the moment.
+struct Cut {
+    error: Error,
+    /// After how long it asks to be asked again.
+    retry_after: Option<Duration>,
+}
+
+impl Cut {
+    fn of(answer: &Answer) -> Self {
+        Self { error: anyhow!("{}", answer.refusal()), retry_after: answer.retry_after() }
+    }
+}
+
+impl From<ClientError> for Cut {
+    fn from(error: ClientError) -> Self {
+        Self { error: error.into(), retry_after: None }
+    }
+}
+
 fn is_busy(status: StatusCode) -> bool {
-    matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+    status == StatusCode::CONFLICT || passes(status)
+}
+
+/// Whether a refusal is for the moment only, as that of an edge that ends or starts.
+pub(crate) fn passes(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// How long to wait where an edge may have asked for a longer pause.
+pub(crate) fn at_least(pause: Duration, retry_after: Option<Duration>) -> Duration {
+    pause.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
 }
 
 /// Waits after a cut; an error after too many in a row.
-async fn pause(error: Error, upload: &mut Upload) -> Result<()> {
+async fn pause(cut: Cut, upload: &mut Upload) -> Result<()> {
     let Some(pause) = PAUSES.get(upload.cuts) else {
-        return Err(error.context(format!("given up after {} tries; push again to go on", PAUSES.len())));
+        return Err(cut.error.context(format!("given up after {} tries; push again to go on", PAUSES.len())));
     };
     upload.cuts += 1;
     // In tests the registry cuts connections on purpose: no need to wait.
-    tokio::time::sleep(if cfg!(test) { Duration::ZERO } else { *pause }).await;
+    tokio::time::sleep(if cfg!(test) { Duration::ZERO } else { at_least(*pause, cut.retry_after) }).await;
     Ok(())
 }
 

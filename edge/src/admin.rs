@@ -11,6 +11,7 @@ mod holders;
 mod hooks;
 mod images;
 mod kv;
+mod leftover;
 mod listen;
 mod live;
 mod logs;
@@ -191,7 +192,7 @@ fn router() -> Router {
         .routes(routes!(secrets::put, secrets::delete))
         .layer(DefaultBodyLimit::max(secrets::MAX_BODY_BYTES));
     let admin = Router::new()
-        .routes(routes!(secrets::rotate))
+        .routes(routes!(secrets::rotate, secrets::try_rotation))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES));

@@ -246,14 +246,14 @@ impl Apps {
         let known = self.get(app);
         expect.check(known.as_ref().map(|known| known.current().version))?;
         let Some(known) = known else { return Ok(false) };
-        leftovers::remove(&self.store, app).await?;
+        leftovers::remove_most(&self.store, app).await?;
         let ended = Write::LastVersion(app.clone(), known.newest());
         store::commit(&*self.store, vec![Write::RemoveApp(app.clone()), ended]).await?;
         tracing::info!(%app, "app removed");
         let mut histories = Histories::clone(&self.histories());
         histories.remove(app);
         self.publish(histories, None);
-        // Its objects may have added some until now.
+        // Its objects may have added some until now. From here on they add no more than their ends.
         leftovers::remove(&self.store, app).await?;
         Ok(true)
     }

@@ -85,6 +85,9 @@ pub(crate) enum StoreCommand {
         /// With a store there already: sets it aside and takes its place.
         #[arg(long)]
         replace: bool,
+        /// Only reads and checks the lines, and says what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Reads every value and checks it.
     Verify {

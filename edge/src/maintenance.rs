@@ -4,7 +4,7 @@
 //! makes files in it too, so that holds for exports and checks as well. Files elsewhere are opened and made as root.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -21,7 +21,12 @@ const EXPORT_MODE: u32 = 0o600;
 pub(crate) fn run(command: &StoreCommand) -> Result<()> {
     match command {
         StoreCommand::Export { store, output } => export(&store.state, output.as_deref()),
-        StoreCommand::Import { store, input, replace } => import(&store.state, input.as_deref(), *replace),
+        StoreCommand::Import { store, input, replace, dry_run: false } => {
+            import(&store.state, open(input.as_deref())?, *replace)
+        }
+        StoreCommand::Import { store, input, replace, dry_run: true } => {
+            try_import(&store.state, open(input.as_deref())?, *replace)
+        }
         StoreCommand::Verify { store } => verify(&store.state),
     }
 }
@@ -84,16 +89,33 @@ fn export(state: &Path, output: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn import(state: &Path, input: Option<&Path>, replace: bool) -> Result<()> {
+/// An export: this file, or standard input.
+fn open(input: Option<&Path>) -> Result<Box<dyn BufRead>> {
+    Ok(match input {
+        None => Box::new(io::stdin().lock()),
+        Some(path) => {
+            let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+            Box::new(BufReader::new(file))
+        }
+    })
+}
+
+fn try_import(state: &Path, input: Box<dyn BufRead>, replace: bool) -> Result<()> {
+    let _owner = AsOwner::of(state)?;
     let directory = &state.join("store");
-    let input = input.map(|path| File::open(path).with_context(|| format!("cannot open {}", path.display())));
-    let input = input.transpose()?;
+    let (contents, replaces) = store::try_import(directory, input, replace)?;
+    if replaces {
+        eprintln!("the store that is in {} would be set aside", directory.display());
+    }
+    print_contents("would be imported:", contents);
+    Ok(())
+}
+
+fn import(state: &Path, input: Box<dyn BufRead>, replace: bool) -> Result<()> {
+    let directory = &state.join("store");
     let made = !state.exists();
     let owner = AsOwner::of(state)?;
-    let (contents, aside) = match input {
-        None => store::import(directory, io::stdin().lock(), replace)?,
-        Some(file) => store::import(directory, BufReader::new(file), replace)?,
-    };
+    let (contents, aside) = store::import(directory, input, replace)?;
     drop(owner);
     if made && geteuid().is_root() {
         let state = state.display();

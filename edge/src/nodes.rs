@@ -37,6 +37,17 @@ struct Node {
     certificate: Option<Lifetime>,
 }
 
+/// Whether nodes could hold an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// One could.
+    Yes,
+    /// None of those could that have been connected since the edge started, and there are others.
+    Unknown,
+    /// None could: what they lack.
+    Never(String),
+}
+
 /// Measurements of one node.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeMeasures {
@@ -151,29 +162,30 @@ impl Nodes {
         runs(welcome.and_then(|welcome| welcome.architecture), architectures)
     }
 
-    /// Whether any node is connected.
-    pub(crate) fn any_connected(&self) -> bool {
-        self.lock().nodes.values().any(|node| node.connections > 0)
-    }
-
-    /// Why no node could hold an instance with these resources and image, even one that has no other; `None` if one could,
-    /// or if none has ever been connected. One that is away, or drained, comes back.
-    pub(crate) fn never_holds(
-        &self,
-        resources: &Resources,
-        architectures: &BTreeSet<Architecture>,
-    ) -> Option<String> {
+    /// Whether any node could hold an instance with these resources and image, even if it has no other. One that is away,
+    /// or drained, comes back.
+    pub(crate) fn holds_alone(&self, resources: &Resources, architectures: &BTreeSet<Architecture>) -> Holds {
         let state = self.lock();
-        let mut reasons = BTreeSet::new();
-        for welcome in state.nodes.values().filter_map(|node| node.welcome.as_ref()) {
+        let (mut reasons, mut is_one_unknown) = (BTreeSet::new(), state.nodes.is_empty());
+        for node in state.nodes.values() {
+            let Some(welcome) = &node.welcome else {
+                is_one_unknown = true;
+                continue;
+            };
             if !runs(welcome.architecture, architectures) {
                 let names: Vec<String> = architectures.iter().map(|one| format!("linux/{one}")).collect();
                 reasons.insert(format!("a processor for {}", names.join(" or ")));
                 continue;
             }
-            reasons.insert(lacks_when_empty(&welcome.capacity, &welcome.disk, resources)?);
+            match lacks_when_empty(&welcome.capacity, &welcome.disk, resources) {
+                Some(reason) => reasons.insert(reason),
+                None => return Holds::Yes,
+            };
         }
-        (!reasons.is_empty()).then(|| reasons.into_iter().collect::<Vec<_>>().join("; "))
+        match is_one_unknown {
+            true => Holds::Unknown,
+            false => Holds::Never(reasons.into_iter().collect::<Vec<_>>().join("; ")),
+        }
     }
 
     /// Records the round-trip time to a connected node.
@@ -262,5 +274,43 @@ impl Nodes {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under this lock would be a bug of the pure fleet; its numbers are still the best there are.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_common::wire::call::{DiskCapacity, DiskLimit};
+    use berth_store::fixtures::class;
+
+    use super::*;
+
+    fn welcome(node: NodeId, memory_bytes: u64) -> Welcome {
+        Welcome {
+            node,
+            version: String::new(),
+            capacity: Capacity { memory_bytes, cpu_sixteenths: 64, instances: 8 },
+            disk: DiskCapacity { limit: DiskLimit::Unenforced, ..DiskCapacity::default() },
+            draining: false,
+            kept_for_ms: None,
+            region: None,
+            architecture: None,
+            attach: None,
+        }
+    }
+
+    #[test]
+    fn a_node_that_has_not_come_yet_may_hold_what_the_others_cannot() {
+        let (small, large): (NodeId, NodeId) = ("small".parse().unwrap(), "large".parse().unwrap());
+        let nodes = Nodes::new(&[&small, &large].map(|node| (node.clone(), String::new())).into());
+        let resources = Resources { memory_bytes: 4 << 30, ..class().recipe.resources };
+        let holds = || nodes.holds_alone(&resources, &BTreeSet::new());
+        assert_eq!(holds(), Holds::Unknown);
+        nodes.up(&welcome(small, 1 << 30));
+        assert_eq!(holds(), Holds::Unknown);
+        nodes.up(&welcome(large.clone(), 2 << 30));
+        assert_eq!(holds(), Holds::Never("memory".to_owned()));
+        nodes.up(&welcome(large.clone(), 8 << 30));
+        [&large; 2].into_iter().for_each(|node| nodes.down(node));
+        assert_eq!(holds(), Holds::Yes, "one that is away comes back");
     }
 }

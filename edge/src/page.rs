@@ -77,11 +77,14 @@ impl Watched for MonitorView {
             return Err("the edge is stopping".to_owned());
         }
         self.health()?;
-        if self.needs_node && !self.nodes.is_any_connected() {
-            return Err("no node is connected".to_owned());
-        }
+        expect_node(self.needs_node, &self.nodes)?;
         self.store.check()
     }
+}
+
+/// Where an edge without a node is not ready, an error unless one is connected.
+fn expect_node(needed: bool, nodes: &Nodes) -> Result<(), String> {
+    if needed && !nodes.is_any_connected() { Err("no node is connected".to_owned()) } else { Ok(()) }
 }
 
 impl MonitorView {
@@ -190,5 +193,29 @@ impl MonitorView {
             "Batches of writes, and how long each took until it was durable",
         )
         .is(store.batches.read());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use berth_common::wire::call::Welcome;
+
+    use super::*;
+
+    #[test]
+    fn an_edge_that_needs_a_node_is_ready_while_one_is_connected() {
+        let name = "n1".parse().unwrap();
+        let nodes = Nodes::new(&BTreeMap::from([(name, String::new())]));
+        let welcome = r#"{"node":"n1","version":"1","draining":false,
+            "capacity":{"memory_bytes":1,"cpu_sixteenths":1,"instances":1}}"#;
+        let welcome: Welcome = serde_json::from_str(welcome).unwrap();
+        assert_eq!(expect_node(true, &nodes), Err("no node is connected".to_owned()));
+        assert_eq!(expect_node(false, &nodes), Ok(()));
+        nodes.up(&welcome);
+        assert_eq!(expect_node(true, &nodes), Ok(()));
+        nodes.down(&welcome.node);
+        assert!(expect_node(true, &nodes).is_err());
     }
 }

@@ -23,7 +23,7 @@ pub use engine::Engine;
 pub use event::Event;
 pub use ids::{HoldId, PersistId, WaiterId};
 pub use input::{EndOrder, Input, Kept, Now, StoreFailure};
-pub use record::{Record, RecordState, StopRecord};
+pub use record::{Failure, MAX_FAILURES, Record, RecordState, StopRecord};
 pub use refused::Refused;
 pub use usage::UsageRecord;
 pub use view::{CrashLoop, ObjectView, PublicState};

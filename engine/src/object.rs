@@ -68,7 +68,7 @@ use crate::context::Context;
 use crate::effect::{Effect, Placement};
 use crate::ids::{HoldId, PersistId, WaiterId};
 use crate::input::Now;
-use crate::record::{Record, RecordState};
+use crate::record::{Failure, Record, RecordState};
 use crate::refused::Refused;
 use crate::view::{ObjectView, PublicState};
 
@@ -84,8 +84,10 @@ pub(crate) struct Object {
     generation: Generation,
     last_change_ms: u64,
     exit: Option<Outcome>,
-    /// The recent failures of its instances, if any.
+    /// The recent failures of its instances in a row, if any.
     crashes: Option<Crashes>,
+    /// Its last failures, the newest first.
+    failures: Vec<Failure>,
     waiters: Waiters,
     state: State,
 }
@@ -174,6 +176,7 @@ impl Object {
             last_change_ms: 0,
             exit: None,
             crashes: None,
+            failures: Vec::new(),
             waiters: Waiters::default(),
             state: State::Gone,
         }
@@ -189,6 +192,7 @@ impl Object {
     fn read(&mut self, record: Record, now_ms: u64) {
         self.generation = record.generation;
         self.last_change_ms = record.last_change_ms;
+        self.failures = record.failures;
         self.state = match record.state {
             RecordState::Stopped { outcome } => {
                 self.exit = outcome;
@@ -262,6 +266,7 @@ impl Object {
             running_since_ms: live.and_then(Live::runs_since_ms),
             resources: live.map(|l| l.class.recipe.resources),
             crash_loop: self.crashes.and_then(|crashes| crashes.view()),
+            failures: self.failures.clone(),
         })
     }
 

@@ -16,6 +16,23 @@ pub struct Record {
     pub state: RecordState,
     /// When its state last changed, in milliseconds since 1970.
     pub last_change_ms: u64,
+    /// Its last failures, the newest first: [`MAX_FAILURES`] at most. Earlier versions of the edge wrote none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+}
+
+/// How many failures of an object are kept: enough to see whether they are alike, and written with each of its records.
+pub const MAX_FAILURES: usize = 5;
+
+/// An instance that has failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When the edge heard of it, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The instance.
+    pub instance: InstanceId,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// Whether an object may have an instance.

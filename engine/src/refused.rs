@@ -77,14 +77,14 @@ pub enum Refused {
     #[error("too many requests wait for this object")]
     Overloaded,
     /// The instance is stopping and has not ended in time for a new one.
-    #[error(
-        "the instance is stopping; a new one starts once it has ended, in {} s at the latest",
-        retry_ms.div_ceil(1000)
-    )]
+    #[error("the instance is stopping; a new one starts once it has ended{}", at_the_latest(*retry_ms))]
     Stopping {
-        /// When it is killed at the latest, in milliseconds from now.
-        retry_ms: u64,
+        /// When it is killed at the latest, in milliseconds from now; `None` if that is not known, or should be over.
+        retry_ms: Option<u64>,
     },
+    /// The edge that has the object is stopping.
+    #[error("the edge is stopping")]
+    EdgeStops,
     /// The instance's node is not connected.
     #[error("node {0}, which runs the instance, is not connected")]
     NodeUnreachable(NodeId),
@@ -93,11 +93,27 @@ pub enum Refused {
     Store,
 }
 
+fn at_the_latest(ms: Option<u64>) -> String {
+    ms.map(|ms| format!(", in {} s at the latest", ms.div_ceil(1000))).unwrap_or_default()
+}
+
 fn describe(outcome: &Outcome) -> String {
     match outcome {
         Outcome { message: Some(message), .. } => message.clone(),
         Outcome { code: Some(code), .. } => format!("it exited with code {code} before its port answered"),
         Outcome { signal: Some(signal), .. } => format!("signal {signal} ended it before its port answered"),
         Outcome { reason, .. } => format!("it ended before its port answered ({reason:?})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_stop_takes_is_said_only_if_it_is_known() {
+        let said = |retry_ms| Refused::Stopping { retry_ms }.to_string();
+        assert!(said(Some(1_500)).ends_with("once it has ended, in 2 s at the latest"));
+        assert!(said(None).ends_with("once it has ended"));
     }
 }

@@ -4,7 +4,7 @@ use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::Resources;
 use serde::Serialize;
 
-use crate::record::{Record, RecordState};
+use crate::record::{Failure, Record, RecordState};
 
 /// The state of an object as shown to users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,6 +70,8 @@ pub struct ObjectView {
     pub resources: Option<Resources>,
     /// Set if its instances failed several times in a row.
     pub crash_loop: Option<CrashLoop>,
+    /// Its last failures, the newest first.
+    pub failures: Vec<Failure>,
 }
 
 impl From<&Record> for ObjectView {
@@ -95,6 +97,7 @@ impl From<&Record> for ObjectView {
             running_since_ms: None,
             resources: None,
             crash_loop: None,
+            failures: record.failures.clone(),
         }
     }
 }

@@ -5,3 +5,6 @@
 
 pub mod layer;
 pub mod manifest;
+
+/// Number of uids and gids of a container: those of an image are less.
+pub const CONTAINER_IDS: u32 = 65_536;

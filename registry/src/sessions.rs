@@ -161,6 +161,17 @@ impl Sessions {
         }
     }
 
+    /// Gives an upload back that was lost with its request: what its file has is gone on with.
+    pub fn recover(&self, id: &str, repository: &Repository, now: Instant) {
+        match self.content.resume(&format!("{PREFIX}{id}")) {
+            Ok(upload) => self.put_back(id, upload, now),
+            Err(_) => {
+                self.remove(id, repository);
+                self.erase(id);
+            }
+        }
+    }
+
     /// The received bytes.
     pub fn length(&self, id: &str, repository: &Repository, now: Instant) -> Result<u64, SessionError> {
         self.expire(now);
@@ -308,6 +319,22 @@ mod tests {
         assert!(sessions.remove("id", &repository));
         upload.finish(&Digest::of(b"hey")).unwrap();
         assert_eq!(content.used().0, 3);
+    }
+
+    #[test]
+    fn an_upload_that_was_lost_with_its_request_is_recovered_unless_it_was_cancelled() {
+        let (directory, content, sessions, repository) = store();
+        let now = Instant::now();
+        for id in ["id", "cancelled"] {
+            sessions.begin(id.to_owned(), repository.clone(), now).unwrap();
+            let mut upload = sessions.take(id, &repository, now).unwrap();
+            upload.write(b"he").unwrap();
+        }
+        assert!(matches!(sessions.length("id", &repository, now), Err(SessionError::Busy)));
+        assert!(sessions.remove("cancelled", &repository));
+        ["id", "cancelled"].into_iter().for_each(|id| sessions.recover(id, &repository, now));
+        assert_eq!((sessions.length("id", &repository, now).unwrap(), content.used().0), (2, 2));
+        assert_eq!(files(&directory), 2, "the one, with its note");
     }
 
     #[test]

@@ -184,10 +184,13 @@ mod tests {
     use std::fs::File;
     use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
+    use std::time::{Duration, Instant};
 
     use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::Pid;
 
     use super::*;
+    use crate::signals;
 
     /// How the init ends, and what it tells, when its child does this.
     fn end(child: impl FnOnce() -> i32) -> (WaitStatus, Vec<u8>) {
@@ -216,6 +219,61 @@ mod tests {
         });
         assert!(matches!(ended, WaitStatus::Exited(_, 143)), "{ended:?}");
         assert_eq!(told, libc::SIGTERM.to_ne_bytes());
+    }
+
+    #[test]
+    fn sigstop_stops_the_app_and_not_the_init_which_still_sees_its_end() {
+        let program = init_program().unwrap();
+        let (mut told, status) = io::pipe().unwrap();
+        let (mut pids, pid) = io::pipe().unwrap();
+        let init = Init { program: program.as_raw_fd(), status: status.as_raw_fd() };
+        let first = sys::fork(|| {
+            let _ = init.run_above(&[], || {
+                let _ = nix::unistd::write(&pid, &std::process::id().to_ne_bytes());
+                loop {
+                    nix::unistd::pause();
+                }
+            });
+            1
+        });
+        let first = first.unwrap();
+        drop((status, pid));
+        let mut bytes = [0; 4];
+        pids.read_exact(&mut bytes).unwrap();
+        let app = Pid::from_raw(i32::from_ne_bytes(bytes));
+        let killed = Killed([first, app]);
+        // Not before the first process is the init.
+        until(|| signals::stop_below(first, &[first, app]));
+        until(|| state_of(app) == Some('T'));
+        assert_ne!(state_of(first), Some('T'));
+        sys::send_signal(app, libc::SIGKILL).unwrap();
+        let mut bytes = Vec::new();
+        told.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, libc::SIGKILL.to_ne_bytes());
+        std::mem::forget(killed);
+        waitpid(first, None).unwrap();
+    }
+
+    /// Ends these processes if the test fails.
+    struct Killed([Pid; 2]);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            self.0.iter().for_each(|pid| drop(sys::send_signal(*pid, libc::SIGKILL)));
+        }
+    }
+
+    fn state_of(process: Pid) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+
+    fn until(true_at_last: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !true_at_last() {
+            assert!(Instant::now() < deadline, "not within 30 s");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use berth_images::layer::MAX_DECODER_BYTES;
 use cgroups_rs::cpu::CpuController;
 use cgroups_rs::memory::MemController;
 use cgroups_rs::pid::PidController;
@@ -63,10 +64,16 @@ const NETWORK: &str = "net-";
 const HELPERS: &str = "helpers";
 /// Their share of each CPU, in sixteenths.
 const HELPERS_SIXTEENTHS_A_CPU: usize = 12;
-/// The part of the machine's memory that they may take, with what the kernel keeps of the files that they write; and the
-/// least: four unpackers with the largest windows of zstd.
+/// Unpackers that a node runs at once.
+pub const UNPACKERS_AT_ONCE: usize = 4;
+/// The part of the machine's memory that they may take, with what the kernel keeps of the files that they write.
 const HELPERS_MEMORY_SHARE: u64 = 4;
-const MIN_HELPERS_BYTES: u64 = 256 << 20;
+/// The least: all unpackers, of layers with the largest windows, and wipes and sweeps beside them.
+const MIN_HELPERS_BYTES: u64 = UNPACKERS_AT_ONCE as u64 * UNPACKER_BYTES + WIPES_BYTES;
+/// Memory of an unpacker, in bytes: its decoder, and itself with its buffers and the files that it writes just then.
+const UNPACKER_BYTES: u64 = MAX_DECODER_BYTES + (16 << 20);
+/// Memory of wipes and sweeps, in bytes: each takes a few megabytes.
+const WIPES_BYTES: u64 = 60 << 20;
 /// Most processes: each helper has two more while its user namespace is made.
 const HELPERS_PIDS: u32 = 256;
 /// Poll interval while a group is being emptied.

@@ -1,5 +1,6 @@
 //! What a container sees of its own cgroup, below `/sys/fs/cgroup`: its limits and its use, read-only. Runtimes of languages
-//! size themselves by it. Nothing of the machine's or of other containers' groups is there, and no root of a hierarchy.
+//! size themselves by it. Nothing of other containers' groups is there, and no root of a hierarchy; of the machine, on v2, the
+//! device numbers of its disks (`io.stat`).
 //!
 //! ```text
 //! v1: a directory of the stage, with the group's directory in some hierarchies below it (`memory`, `cpu` …)

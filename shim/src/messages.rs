@@ -75,7 +75,7 @@ pub enum ShimCall {
     Socket,
     /// Send a signal, and SIGKILL to everything after the grace.
     Stop {
-        /// The signal's number.
+        /// The signal's number; 0 sends none.
         signal: i32,
         /// The grace, in milliseconds.
         grace_ms: u64,

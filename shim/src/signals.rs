@@ -29,8 +29,13 @@ const HARMLESS: [i32; 8] = [
     libc::SIGWINCH,
 ];
 
-/// The number of a signal as images name it: `SIGQUIT`, `QUIT`, `3`, `SIGRTMIN+3`.
+/// The number of the signal that asks an app to end, as images name it: `SIGQUIT`, `QUIT`, `3`, `SIGRTMIN+3`. `SIGSTOP` is
+/// none: no process gets to know of it, so each stop would last its whole grace.
 pub fn number_of(name: &str) -> Option<i32> {
+    named(name).filter(|number| *number != libc::SIGSTOP)
+}
+
+fn named(name: &str) -> Option<i32> {
     let name = name.trim().to_ascii_uppercase();
     if let Ok(number) = name.parse::<i32>() {
         return (1..=REAL_TIME.1).contains(&number).then_some(number);
@@ -49,8 +54,23 @@ pub fn number_of(name: &str) -> Option<i32> {
 /// Whether this signal would end the process if it were not the first of its container, and the kernel drops it because it
 /// is.
 pub(crate) fn is_kept_from(first: Pid, signal: i32) -> bool {
-    let default = |status: &str| has_default_action(status, signal);
+    let default = |status: &str| !has_ended(status) && has_default_action(status, signal);
     !HARMLESS.contains(&signal) && default(&status_of(first)) && default(&status_when_stopped(first))
+}
+
+/// Stops the app below an init. An init cannot pass SIGSTOP on: it would be stopped itself, and see the app's end no more.
+/// False if the app is not among the processes of its container any more.
+pub(crate) fn stop_below(init: Pid, members: &[Pid]) -> bool {
+    let arguments = fs::read_to_string(format!("/proc/{init}/cmdline")).unwrap_or_default();
+    let Some(app) = arguments.split('\0').nth(1) else { return false };
+    let found = members.iter().find(|member| is_child(&status_of(**member), init, app));
+    found.is_some_and(|app| sys::send_signal(*app, libc::SIGSTOP).is_ok())
+}
+
+/// Whether a process with this `status` is a child of this one, with this pid where it runs.
+fn is_child(status: &str, parent: Pid, pid: &str) -> bool {
+    field(status, "PPid") == Some(parent.to_string().as_str())
+        && field(status, "NSpid").and_then(|pids| pids.split_whitespace().last()) == Some(pid)
 }
 
 fn status_of(process: Pid) -> String {
@@ -63,7 +83,7 @@ fn status_when_stopped(process: Pid) -> String {
     let _ = sys::send_signal(process, libc::SIGSTOP);
     let deadline = Instant::now() + STOP_TIMEOUT;
     let mut status = status_of(process);
-    while !is_stopped(&status) && Instant::now() < deadline {
+    while !is_stopped(&status) && !has_ended(&status) && Instant::now() < deadline {
         std::thread::sleep(STOP_POLL);
         status = status_of(process);
     }
@@ -71,8 +91,23 @@ fn status_when_stopped(process: Pid) -> String {
     status
 }
 
+/// Whether a process with this `status` is stopped, by a signal or by who traces it.
 fn is_stopped(status: &str) -> bool {
-    status.lines().any(|line| line.starts_with("State:\tT"))
+    matches!(state_of(status), Some('T' | 't'))
+}
+
+/// Whether a process with this `status` has ended: no signal does anything to it. Also if there is none any more.
+fn has_ended(status: &str) -> bool {
+    matches!(state_of(status), None | Some('Z' | 'X'))
+}
+
+fn state_of(status: &str) -> Option<char> {
+    field(status, "State")?.chars().next()
+}
+
+/// A line of a `status`, without its name.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
 /// Whether a process with this `status` neither catches, ignores nor blocks a signal. A blocked one is kept for it.
@@ -81,8 +116,7 @@ fn has_default_action(status: &str, signal: i32) -> bool {
         return false;
     };
     let has = |name: &str| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).map(|mask| mask & bit != 0)
+        field(status, name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).map(|mask| mask & bit != 0)
     };
     // Where that cannot be read, it is left to the process.
     ["SigCgt", "SigIgn", "SigBlk"].iter().all(|mask| has(mask) == Some(false))
@@ -98,7 +132,20 @@ mod tests {
         for (name, number) in known.into_iter().chain([("RTMAX-1", 63), ("SIGWINCH", 28), ("64", 64)]) {
             assert_eq!(number_of(name), Some(number), "{name}");
         }
-        for name in ["", "SIG", "SIGNOTHING", "0", "65", "-1", "RTMIN+31", "RTMAX+1", "RTMIN+x"] {
+        for name in [
+            "",
+            "SIG",
+            "SIGNOTHING",
+            "0",
+            "65",
+            "-1",
+            "SIGSTOP",
+            "stop",
+            "19",
+            "RTMIN+31",
+            "RTMAX+1",
+            "RTMIN+x",
+        ] {
             assert_eq!(number_of(name), None, "{name}");
         }
     }
@@ -111,5 +158,39 @@ mod tests {
         }
         assert!(!has_default_action("", 15) && !has_default_action(status, 0));
         assert!(!has_default_action(status, 65));
+    }
+
+    #[test]
+    fn what_has_ended_is_neither_waited_for_nor_carried_out() {
+        for (state, stopped, ended) in [
+            ("T (stopped)", true, false),
+            ("t (tracing stop)", true, false),
+            ("S (sleeping)", false, false),
+            ("D (disk sleep)", false, false),
+            ("Z (zombie)", false, true),
+            ("X (dead)", false, true),
+        ] {
+            let status = format!("Name:\tT\nUmask:\t0022\nState:\t{state}\nTgid:\t7\n");
+            assert_eq!((is_stopped(&status), has_ended(&status)), (stopped, ended), "{state}");
+        }
+        assert!(has_ended("") && !is_stopped(""));
+    }
+
+    #[test]
+    fn a_first_process_that_has_ended_and_is_not_reaped_keeps_nobody_waiting() {
+        let ended = sys::fork(|| 0).unwrap();
+        while !has_ended(&status_of(ended)) {
+            std::thread::yield_now();
+        }
+        assert!(!is_kept_from(ended, libc::SIGUSR1));
+        nix::sys::wait::waitpid(ended, None).unwrap();
+    }
+
+    #[test]
+    fn only_the_inits_own_child_of_that_pid_is_the_app() {
+        let status = |parent: i32, pids: &str| format!("Pid:\t700\nPPid:\t{parent}\nNSpid:\t{pids}\n");
+        let is_app = |status: String| is_child(&status, Pid::from_raw(600), "2");
+        assert!(is_app(status(600, "700\t2")) && is_app(status(600, "700\t9\t2")));
+        assert!(!is_app(status(600, "700\t12")) && !is_app(status(60, "700\t2")) && !is_app(String::new()));
     }
 }

@@ -9,11 +9,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+pub use berth_images::CONTAINER_IDS;
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 
-/// Number of uids and gids of a container.
-pub const CONTAINER_IDS: u32 = 65_536;
 /// The files with the uids and the gids.
 pub const FILES: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
 /// How deep below a directory files of a container are looked for: an instance's directory has them in `disk/upper`.

@@ -46,7 +46,8 @@ pub struct Options {
     pub watch_stdin: bool,
 }
 
-/// Runs until a signal ends it.
+/// Runs until SIGTERM or SIGINT ends it. There is nothing to read again on SIGHUP, and a terminal that closes, or a tool that
+/// sends it to all daemons, must not end the containers.
 pub fn main(options: &Options) -> anyhow::Result<()> {
     process::refuse_root()?;
     let layout = Layout::open(&options.state).with_context(|| format!("open {}", options.state.display()))?;
@@ -85,11 +86,16 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
 
 fn watch_signals() -> io::Result<SignalFd> {
     let mut mask = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         mask.add(signal);
     }
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
     Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// Whether a signal that came ends the supervisor.
+fn ends(signal: u32) -> bool {
+    [Signal::SIGTERM, Signal::SIGINT].iter().any(|ending| *ending as u32 == signal)
 }
 
 struct Supervisor {
@@ -155,7 +161,7 @@ impl Supervisor {
 
     fn handle_signals(&mut self) -> anyhow::Result<()> {
         while let Some(info) = self.signals.read_signal()? {
-            if info.ssi_signo != Signal::SIGCHLD as u32 {
+            if ends(info.ssi_signo) {
                 self.begin_end();
             }
         }
@@ -325,4 +331,26 @@ struct Ready {
     listener: bool,
     agents: Vec<bool>,
     stdin: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::raise;
+
+    use super::*;
+
+    #[test]
+    fn a_hangup_ends_nothing() {
+        // Signals are blocked for this thread alone, and raised for it alone: each of the others would end the tests.
+        let watched = || {
+            let signals = watch_signals().unwrap();
+            let mut came = |signal: Signal| {
+                raise(signal).unwrap();
+                ends(signals.read_signal().unwrap().unwrap().ssi_signo)
+            };
+            [Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].map(&mut came)
+        };
+        let ended = std::thread::spawn(watched).join().unwrap();
+        assert_eq!(ended, [false, false, true, true]);
+    }
 }

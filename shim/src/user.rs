@@ -56,8 +56,13 @@ fn lookup(text: &str, passwd: &str, group: &str) -> io::Result<ImageUser> {
     // As in Docker, an explicit group means no supplementary groups.
     let groups =
         if explicit_group.is_some() || name.is_empty() { Vec::new() } else { memberships(name, gid, group) };
-    let home = entry.as_ref().and_then(|f| f.get(5)).filter(|home| home.starts_with('/'));
+    let home = entry.as_ref().and_then(|f| f.get(5)).filter(|home| is_path(home));
     Ok(ImageUser { uid, gid, groups, home: home.map_or("/", |home| home).to_owned() })
+}
+
+/// Whether a home can be one: no variable holds a NUL byte.
+fn is_path(home: &str) -> bool {
+    home.starts_with('/') && !home.contains('\0')
 }
 
 fn memberships(name: &str, primary: u32, group: &str) -> Vec<u32> {
@@ -123,7 +128,10 @@ mod tests {
         assert_eq!(home(""), "/root");
         assert_eq!(home("1000"), "/");
         assert_eq!(lookup("bare", "bare:x:7:7\n", "").unwrap().home, "/");
-        assert_eq!(lookup("bare", "bare:x:7:7:::\n", "").unwrap().home, "/");
+        for senseless in ["", "srv", "/srv\0x", "\0"] {
+            let passwd = format!("bare:x:7:7::{senseless}:/bin/sh\n");
+            assert_eq!(lookup("bare", &passwd, "").unwrap().home, "/", "{senseless:?}");
+        }
     }
 
     #[test]

@@ -29,7 +29,8 @@ use sha2::{Digest, Sha256};
 pub use self::entry::Contents;
 use self::entry::Entry;
 use self::walk::walk;
-use super::sled::{FORMAT, SledStore};
+use super::guard::expect_unused;
+use super::sled::{DATABASE_FILE, FORMAT, SledStore};
 use super::{Done, Store, StoreError};
 
 /// Longest line that is read, in bytes: an app with all its versions.
@@ -72,10 +73,7 @@ pub fn verify(directory: &Path) -> Result<Contents> {
 /// Creates the store from an export. An existing store is replaced only with `replace`, and is moved aside then.
 /// Returns what was read, and where the earlier store is now.
 pub fn import(directory: &Path, from: impl BufRead, replace: bool) -> Result<(Contents, Option<PathBuf>)> {
-    let there = directory.join("db").exists();
-    if there && !replace {
-        bail!("there is a store in {}: with --replace it is set aside, not removed", directory.display());
-    }
+    let there = may_import(directory, replace)?;
     if there {
         // A running edge has it locked. A store that cannot be opened for another reason is a case for an import.
         if let Err(error @ StoreError::InUse(_)) = SledStore::open(directory).map(drop) {
@@ -96,6 +94,29 @@ pub fn import(directory: &Path, from: impl BufRead, replace: bool) -> Result<(Co
     Ok((contents, aside))
 }
 
+/// What an import would do, which changes nothing: reads and verifies the export. Returns what it holds, and whether an existing
+/// store would be set aside.
+pub fn try_import(directory: &Path, from: impl BufRead, replace: bool) -> Result<(Contents, bool)> {
+    let there = may_import(directory, replace)?;
+    if there {
+        expect_unused(directory, DATABASE_FILE)?;
+    } else if directory.exists() {
+        let empty = fs::read_dir(directory)?.next().is_none();
+        ensure!(empty, "{} is not a store", directory.display());
+    }
+    let (_, contents) = read_entries(from, |entry| entry.into_write().map(drop))?;
+    Ok((contents, there))
+}
+
+/// Whether there is a store, which is replaced only with `replace`.
+fn may_import(directory: &Path, replace: bool) -> Result<bool> {
+    let there = directory.join(DATABASE_FILE).exists();
+    if there && !replace {
+        bail!("there is a store in {}: with --replace it is set aside, not removed", directory.display());
+    }
+    Ok(there)
+}
+
 fn set_aside(directory: &Path) -> Result<PathBuf> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     // Within one second there may have been another.
@@ -112,7 +133,7 @@ fn set_aside(directory: &Path) -> Result<PathBuf> {
 }
 
 fn open_existing(directory: &Path) -> Result<SledStore> {
-    ensure!(directory.join("db").exists(), "there is no store in {}", directory.display());
+    ensure!(directory.join(DATABASE_FILE).exists(), "there is no store in {}", directory.display());
     Ok(SledStore::open(directory)?)
 }
 
@@ -134,8 +155,23 @@ impl<W: io::Write> Digesting<W> {
 }
 
 /// Reads an export into a new store, which is durable when this returns.
-fn read_into(directory: &Path, mut from: impl BufRead) -> Result<Contents> {
+fn read_into(directory: &Path, from: impl BufRead) -> Result<Contents> {
     let store = SledStore::open(directory)?;
+    let failure = Failure::default();
+    let (epoch, contents) = read_entries(from, |entry| {
+        store.commit(vec![entry.into_write()?], note_failure(&failure));
+        Ok(())
+    })?;
+    // Written last, and waited for: then everything before it is durable too.
+    store.set_epoch(epoch)?;
+    failure.get().cloned().map_or(Ok(contents), |error| Err(error.into()))
+}
+
+/// Reads an export, verifies it, and passes each entry on. Only once this returns is it known to be whole.
+fn read_entries(
+    mut from: impl BufRead,
+    mut take: impl FnMut(Entry) -> Result<()>,
+) -> Result<(Epoch, Contents)> {
     let mut text = String::new();
     read_line(&mut from, &mut text)?;
     let head: Head = serde_json::from_str(&text).context("line 1: this is not an export of a store")?;
@@ -145,7 +181,6 @@ fn read_into(directory: &Path, mut from: impl BufRead) -> Result<Contents> {
             head.berth_store
         );
     }
-    let failure = Failure::default();
     let mut contents = Contents::default();
     let mut digest = Sha256::new();
     let mut number = 0_u64;
@@ -162,11 +197,9 @@ fn read_into(directory: &Path, mut from: impl BufRead) -> Result<Contents> {
         digest.update(&text);
         let entry: Entry = serde_json::from_str(&text).with_context(|| format!("line {}", number + 1))?;
         contents.count(&entry);
-        store.commit(vec![entry.into_write()?], note_failure(&failure));
+        take(entry)?;
     }
-    // Written last, and waited for: then everything before it is durable too.
-    store.set_epoch(head.epoch)?;
-    failure.get().cloned().map_or(Ok(contents), |error| Err(error.into()))
+    Ok((head.epoch, contents))
 }
 
 fn read_line(from: &mut impl BufRead, text: &mut String) -> Result<()> {

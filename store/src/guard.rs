@@ -85,6 +85,14 @@ impl Opening {
     }
 }
 
+/// An error if a running edge has the store open; whether there is one. Changes nothing: the lock is released at once, as sled
+/// locks the file itself.
+pub(super) fn expect_unused(directory: &Path, database: &str) -> Result<bool, StoreError> {
+    let Ok(opened) = File::open(directory.join(database)) else { return Ok(false) };
+    let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock);
+    lock.map(|_| true).map_err(|_| StoreError::InUse(directory.to_owned()))
+}
+
 /// A copy of a store that is about to be opened.
 pub(super) struct Backup {
     directory: PathBuf,
@@ -98,10 +106,9 @@ impl Backup {
         let file = directory.join(database);
         let backup = Self { directory: directory.to_owned(), copy: sibling(directory, "before") };
         backup.finish(&file).map_err(|error| StoreError::Io(error.to_string()))?;
-        let Ok(opened) = File::open(&file) else { return Ok(None) };
-        // Locked by a running edge. Released at once: sled locks it itself.
-        let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock);
-        drop(lock.map_err(|_| StoreError::InUse(directory.to_owned()))?);
+        if !expect_unused(directory, database)? {
+            return Ok(None);
+        }
         if let Err(error) = backup.copy() {
             tracing::warn!(%error, copy = %backup.copy.display(), "store opened without a copy of it");
             return Ok(None);

@@ -25,14 +25,14 @@ use berth_common::image::{Digest, Registry, Repository, Tag};
 use berth_engine::{Record, UsageRecord};
 
 pub use self::catalogue::{Catalogue, ManifestRecord, Subject, TagRecord};
-pub use self::copy::{Contents, export, import, verify};
+pub use self::copy::{Contents, export, import, try_import, verify};
 pub use self::outbox::Outbox;
 pub use self::records::{
     AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, LastVersion,
     NUMBER_BYTES, NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretRecord, TOKEN_PREFIX, TokenId,
     TokenRecord, UsageKey, What,
 };
-pub use self::schedules::{CronKey, DueEntry, Schedules};
+pub use self::schedules::{CronKey, DueEntry, DuePage, Schedules};
 pub use self::sled::SledStore;
 pub use self::vitals::Vitals;
 
@@ -44,7 +44,7 @@ pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 pub enum Write {
     /// Inserts or replaces the record of an object.
     Record(Box<Record>),
-    /// Removes the record of an object, which must not have an instance.
+    /// Removes the record of an object, unless an instance of it is placed: then nothing is changed.
     RemoveRecord(ObjectId),
     /// Inserts or replaces an app.
     App(AppHistory),

@@ -28,15 +28,27 @@ pub struct DueEntry {
     pub id: ScheduleId,
 }
 
+/// A part of what is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuePage {
+    /// In the order of time, at most one for each object.
+    pub entries: Vec<DueEntry>,
+    /// Where the next part begins; None if this is the last one.
+    pub next: Option<DueEntry>,
+}
+
 /// Schedules and cron marks. Lists begin after the given id.
 pub trait Schedules {
-    /// The first due entry of each object that is not in `without`, up to this time, at most `limit`.
+    /// What is due up to this time of objects that are not in `without`: reads a part of the index, from the start or
+    /// from where the part before ended.
     fn due(
         &self,
+        from: Option<DueEntry>,
         until_ms: u64,
         without: &HashSet<ObjectId>,
-        limit: usize,
-    ) -> Result<Vec<DueEntry>, StoreError>;
+    ) -> Result<DuePage, StoreError>;
+    /// What is due first of an object, up to this time. Reads the due times of all its schedules.
+    fn due_of(&self, object: ObjectId, until_ms: u64) -> Result<Option<DueEntry>, StoreError>;
     /// The earliest due time after this one.
     fn next_due_ms(&self, after_ms: u64) -> Result<Option<u64>, StoreError>;
     /// One schedule of an object.

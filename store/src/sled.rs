@@ -5,8 +5,10 @@
 mod catalogue;
 mod change;
 mod fault;
+mod journal;
 mod outbox;
 mod schedules;
+mod tables;
 mod writer;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -23,9 +25,11 @@ use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
 use serde::Deserialize;
 
-pub(super) use self::change::{Table, failed};
-use self::change::{Trees, kv_key, secret_key};
+use self::change::{kv_key, secret_key};
 use self::fault::{cannot_open, damaged};
+use self::journal::Journal;
+use self::tables::Trees;
+pub(super) use self::tables::{Table, failed};
 use self::writer::{Job, Writer};
 use super::durable::sync_with_name;
 use super::guard::{Backup, Mark, Opening};
@@ -45,7 +49,7 @@ const CACHE_BYTES: u64 = 64 << 20;
 const RELEASED_WITHIN: Duration = Duration::from_secs(2);
 const TRY_EVERY: Duration = Duration::from_millis(10);
 /// The log file of sled in the store's directory.
-const DATABASE_FILE: &str = "db";
+pub(super) const DATABASE_FILE: &str = "db";
 /// A piece index that no value reaches, and that sorts before every longer key of which a key is a prefix: those
 /// continue with a character, and never with a control character.
 const LAST_PIECE: u16 = 0x00ff;
@@ -124,7 +128,11 @@ impl SledStore {
             return Err(StoreError::Newer { path: directory.to_owned(), found: format, known: FORMAT });
         }
         let mark = Mark::open(directory).map_err(|error| StoreError::Io(error.to_string()))?;
-        let batches: u64 = trees.read(Table::Meta, BATCHES)?.unwrap_or_default();
+        let journal = Journal::open(directory).map_err(|error| StoreError::Io(error.to_string()))?;
+        let written: u64 = trees.read(Table::Meta, BATCHES)?.unwrap_or_default();
+        let batches = write_again(&journal, &trees, written)?;
+        // The next batch takes the journal's place: this one is on the way to the disk before, and synced by `open`.
+        db.flush().map_err(failed)?;
         if let Some(durable) = mark.read().filter(|durable| *durable > batches) {
             let lost = durable - batches;
             return Err(damaged(directory, &format!("the last {lost} of {durable} writes are missing")));
@@ -136,6 +144,7 @@ impl SledStore {
             trees: trees.clone(),
             file,
             directory: directory.to_owned(),
+            journal,
             mark,
             batches: Cell::new(batches),
             broken: OnceCell::new(),
@@ -222,6 +231,18 @@ impl SledStore {
             self.vitals.waiting.leave();
             refused.0.done(Err(StoreError::Closed));
         }
+    }
+}
+
+/// Writes the last batch again: of one that was cut off by a power failure, the database may have a part. Returns the number of
+/// batches that it has then.
+fn write_again(journal: &Journal, trees: &Trees, written: u64) -> Result<u64, StoreError> {
+    match journal.read().map_err(|error| StoreError::Io(error.to_string()))? {
+        Some((number, batch)) if number == written || Some(number) == written.checked_add(1) => {
+            batch.commit(trees)?;
+            Ok(number)
+        }
+        _ => Ok(written),
     }
 }
 

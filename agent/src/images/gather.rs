@@ -64,6 +64,20 @@ struct LayerTarget<'a> {
     turn: &'a Turn,
 }
 
+/// Why a layer is not there, and what of it was tried.
+#[derive(Debug, Clone)]
+pub(super) struct LayerFailure {
+    digest: Digest,
+    size: u64,
+    failure: Failure,
+}
+
+impl LayerFailure {
+    fn is_of(&self, blob: &Descriptor) -> bool {
+        (self.digest, self.size) == (blob.digest, blob.size)
+    }
+}
+
 /// A manifest with its configuration.
 struct Plan {
     config: Config,
@@ -235,8 +249,8 @@ impl Images {
         Ok(bytes)
     }
 
-    /// Fetches and unpacks a layer, shared with concurrent callers: alone, or onto the layers below it. Of another
-    /// image's attempt only the success is shared: it may have failed for what that image says of the layer.
+    /// Fetches and unpacks a layer, shared with concurrent callers: alone, or onto the layers below it. The failure of
+    /// another image's attempt is only shared if both say the same of the layer: else it may have failed for that.
     async fn layer(
         self: &Rc<Self>,
         layer: Layer,
@@ -245,12 +259,18 @@ impl Images {
     ) -> Result<Unpacked, Failure> {
         let key = name.as_str().to_owned();
         while let Some(others) = self.unpacking.joined(&key) {
-            if let Ok(unpacked) = others.await {
-                return Ok(unpacked);
+            match others.await {
+                Ok(unpacked) => return Ok(unpacked),
+                Err(failed) if failed.is_of(&layer.blob) => return Err(failed.failure),
+                Err(_) => {}
             }
         }
-        let images = Rc::clone(self);
-        self.unpacking.join(key, || Box::pin(images.fetch_layer(layer, name, below))).await
+        let (images, digest, size) = (Rc::clone(self), layer.blob.digest, layer.blob.size);
+        let work = async move {
+            let fetched = images.fetch_layer(layer, name, below).await;
+            fetched.map_err(|failure| LayerFailure { digest, size, failure })
+        };
+        self.unpacking.join(key, || Box::pin(work)).await.map_err(|failed| failed.failure)
     }
 
     async fn fetch_layer(
@@ -373,4 +393,46 @@ fn describe(mut layers: Vec<PathBuf>, config: Config) -> Image {
     let stop_signal = stop_signal.as_deref().and_then(signals::number_of);
     let volumes = volumes.into_iter().map(PathBuf::from).collect();
     Image { layers, args, env, cwd: PathBuf::from(cwd), user, stop_signal, volumes }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::images::WaterMarks;
+
+    fn layer(size: u64) -> Layer {
+        let digest = Digest::of(b"a layer");
+        let blob = Descriptor { media_type: String::new(), digest, size, platform: None };
+        Layer { blob, diff: digest, chain: digest }
+    }
+
+    #[tokio::test]
+    async fn a_failed_layer_fails_for_all_images_that_say_the_same_of_it_and_no_others() {
+        let state = tempfile::tempdir().unwrap();
+        let images = Images::open(state.path(), WaterMarks { high: 100, low: 100 }).unwrap();
+        let (tried, other) = (layer(7), layer(8));
+        let name = LayerName::alone(&tried.diff);
+        LocalSet::new()
+            .run_until(async {
+                let failure = Failure::transient("no edge delivers it");
+                let failed = LayerFailure { digest: tried.blob.digest, size: 7, failure: failure.clone() };
+                let fail = || {
+                    let failed = failed.clone();
+                    drop(images.unpacking.join(name.as_str().to_owned(), || Box::pin(async { Err(failed) })));
+                };
+                fail();
+                let same = images.layer(tried.clone(), name.clone(), Vec::new()).await;
+                assert_eq!(same.err(), Some(failure));
+                assert!(!images.unpacking.has(name.as_str()));
+                // Whoever has the turn, the other waits for it, and goes no further here.
+                let _turn = images.turns.take(spool_name(&other.blob.digest, &other.diff)).await;
+                fail();
+                let mut tries = std::pin::pin!(images.layer(other, name.clone(), Vec::new()));
+                assert!(poll!(&mut tries).is_pending() && images.unpacking.has(name.as_str()));
+            })
+            .await;
+    }
 }

@@ -42,12 +42,13 @@ use std::rc::Rc;
 use berth_common::image::Digest;
 use berth_common::wire::call::RefusalCode;
 use berth_monitor::cells::Counter;
+use berth_shim::cgroup::UNPACKERS_AT_ONCE;
 use berth_shim::state_files::make_private_dir;
 use tokio::sync::{Notify, Semaphore};
 
 use self::documents::Documents;
 use self::flights::Flights;
-use self::gather::Progress;
+use self::gather::{LayerFailure, Progress};
 use self::layers::{LayerName, Layers, Unpacked};
 pub use self::reclaim::WaterMarks;
 use self::sources::Sources;
@@ -55,8 +56,8 @@ use self::turns::Turns;
 use self::wanted::WantedImages;
 use crate::launch::LaunchError;
 
-/// Layers that are fetched or unpacked at once: they share the network and the CPUs.
-const LAYERS_AT_ONCE: usize = 4;
+/// Layers that are fetched or unpacked at once: they share the network, the CPUs and the memory of helpers.
+const LAYERS_AT_ONCE: usize = UNPACKERS_AT_ONCE;
 /// Cache size of opened images: more than a node uses at once. Above it, unused ones are dropped.
 const MAX_OPENED: usize = 1024;
 
@@ -144,7 +145,7 @@ pub struct Images {
     /// The progress of those.
     progress: RefCell<HashMap<Digest, Rc<Progress>>>,
     /// Layers that are being fetched and unpacked, by the name of their directory.
-    unpacking: Flights<Result<Unpacked, Failure>>,
+    unpacking: Flights<Result<Unpacked, LayerFailure>>,
     /// Who uses which spool file.
     turns: Turns,
     /// Fetched bytes of each blob in progress.
@@ -237,6 +238,12 @@ impl Images {
         self.progress.borrow_mut().remove(&digest);
         self.look.notify_one();
         gathered
+    }
+
+    /// Whether an image is being fetched.
+    #[cfg(test)]
+    pub(crate) fn is_fetching(&self, digest: &Digest) -> bool {
+        self.images.has(&digest.hex())
     }
 
     fn known(&self, digest: &Digest) -> Option<Rc<Image>> {

@@ -2,7 +2,7 @@
 //! runs within a few milliseconds.
 //!
 //! ```text
-//!           room: disk and memory     shim: held            an instance of an equal recipe
+//!           image, disk, memory       shim: held            an instance of an equal recipe
 //! (wanted) ──────────────────▶ making ───────────▶ ready ────────────────────────────────▶ the instance's
 //!     ▲                           │ failed            │ surplus; its shim has ended; the host's name server has changed;
 //!     └───────────────────────────┴───────────────────┘ a start needs its disk
@@ -42,16 +42,12 @@ use crate::site::memory_of;
 const MAX_PREPARED: usize = 64;
 /// How long a container may take to be made: a loaded machine takes a second or two.
 const MAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a prepared container may take to end.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay before containers are prepared after a start, so that starts have the CPU.
 const REFILL_DELAY: Duration = Duration::from_millis(300);
 /// How often all are checked: shims may have ended, disks and memory may be free.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// Delay after containers that could not be made: the shortest, which is doubled each time, and the longest.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// Number of SIGKILL.
-const SIGKILL: i32 = 9;
 /// Bytes of the machine's memory that must stay available beyond the limit of a new prepared container.
 const FREE_MEMORY_BYTES: u64 = 256 << 20;
 
@@ -88,13 +84,7 @@ impl PreparedContainer {
 
     /// Ends it, and waits until its shim has wiped its disk and ended.
     pub(crate) async fn end(self) {
-        let ended = async {
-            self.shim.call(&ShimCall::Stop { signal: SIGKILL, grace_ms: 0, drained: false }).await?;
-            while self.shim.next_event().await?.is_some() {}
-            Ok::<_, io::Error>(())
-        };
-        // If it does not end in time, `give_back` sees that the disk is not empty.
-        let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+        self.shim.end().await;
     }
 }
 
@@ -273,6 +263,8 @@ impl PreparedContainers {
 
     /// Makes one; false if there is no room.
     async fn add(&self, recipe: Recipe) -> Result<bool, LaunchError> {
+        // A start may wait for the disk from here on: not as long as an image may take to come. It is kept until it is used.
+        let image = self.maker.images.get(&recipe.image.digest).await?;
         let needed = recipe.resources.memory_bytes.saturating_add(FREE_MEMORY_BYTES);
         if self.ready.borrow().len() >= MAX_PREPARED || available_memory().is_none_or(|free| free < needed) {
             return Ok(false);
@@ -286,6 +278,7 @@ impl PreparedContainers {
                 return Err(error);
             }
         }
+        drop(image);
         Ok(true)
     }
 
@@ -295,10 +288,14 @@ impl PreparedContainers {
             shim.call(&ShimCall::Create).await?;
             until_created(&shim).await
         };
-        let text = |why: String| LaunchError::new(RefusalCode::Other, format!("prepare a container: {why}"));
-        let held = tokio::time::timeout(MAKE_TIMEOUT, held).await;
-        let held = held.map_err(|_| text(format!("not made within {} s", MAKE_TIMEOUT.as_secs())))?;
-        held.map(|()| shim).map_err(|error| text(error.to_string()))
+        let why = match tokio::time::timeout(MAKE_TIMEOUT, held).await {
+            Ok(Ok(())) => return Ok(shim),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not made within {} s", MAKE_TIMEOUT.as_secs()),
+        };
+        // Before its disk is given back: it may have made that.
+        shim.end().await;
+        Err(LaunchError::new(RefusalCode::Other, format!("prepare a container: {why}")))
     }
 }
 
@@ -332,7 +329,70 @@ fn available_memory() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use berth_common::spec::Resources;
+    use berth_shim::layout::Layout;
+    use berth_shim::protection::Protection;
+    use tokio::task::LocalSet;
+
+    use super::super::disks::tests::FakeSlots;
+    use super::super::ranges::Ranges;
+    use super::super::shim_pool::{ShimFactory, ShimPool, Tools};
     use super::*;
+    use crate::images::{Images, WaterMarks};
+    use crate::site::Site;
+
+    fn maker(state: &Path) -> Maker {
+        let layout = Layout::open(state).unwrap();
+        let here = || "here".to_owned();
+        let factory = ShimFactory {
+            layout: layout.clone(),
+            cgroup: state.to_owned(),
+            ranges: Ranges::shared_only(),
+            tools: Tools { name_server: None, pasta: None, nft: None },
+            protection: Protection::default(),
+        };
+        Maker {
+            site: Site { node: "a".parse().unwrap(), country: here(), region: here(), location: here() },
+            logs: layout.logs(),
+            layers: layout.layers(),
+            images: Images::open(state, WaterMarks { high: 100, low: 100 }).unwrap(),
+            protection: Protection::default(),
+            shims: ShimPool::new(factory, 0),
+        }
+    }
+
+    fn recipe() -> Recipe {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        serde_json::from_value(serde_json::json!({
+            "image": {"digest": digest},
+            "resources": Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 1, disk_in_memory: false },
+            "enable_internet": false,
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn no_start_waits_for_the_disk_of_a_container_whose_image_has_yet_to_come() {
+        let state = tempfile::tempdir().unwrap();
+        LocalSet::new()
+            .run_until(async {
+                let (maker, slots) = (Rc::new(maker(state.path())), FakeSlots::default());
+                slots.free.borrow_mut().push("/slot".into());
+                let disks = Rc::new(Disks::on(slots));
+                let prepared = PreparedContainers::new(Rc::clone(&maker), Rc::clone(&disks));
+                let recipe = recipe();
+                let target = PrepareTarget { recipe: recipe.clone(), count: 1 };
+                prepared.set_targets(&"edge".parse().unwrap(), vec![target]);
+                while !maker.images.is_fetching(&recipe.image.digest) {
+                    tokio::task::yield_now().await;
+                }
+                assert!(disks.wait_for(&recipe.resources).is_none(), "it may take minutes");
+                assert!(disks.take(&recipe.resources).is_ok());
+            })
+            .await;
+    }
 
     #[test]
     fn the_slot_counts_and_not_the_size_of_the_class_that_has_it() {

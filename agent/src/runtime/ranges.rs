@@ -77,6 +77,13 @@ impl Ranges {
         Ok(ranges)
     }
 
+    /// As on a node without ranges of its own.
+    #[cfg(test)]
+    pub(super) fn shared_only() -> Self {
+        let range = IdRange { first: 100_000, count: 65_536 };
+        Self { shared: (range, range), own: RefCell::default() }
+    }
+
     fn adopt(&self, directory: &Path) {
         let Ok(Some(setup)) = read_json::<ShimSetup>(&directory.join("spare.json")) else { return };
         let mut own = self.own.borrow_mut();

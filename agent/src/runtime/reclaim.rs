@@ -34,6 +34,18 @@ pub(crate) async fn recorded_end(directory: &Path) -> Ended {
     }
 }
 
+/// Completes the end of a shim that has ended without a record, and has not wiped its disk. The supervisor sweeps it as
+/// well, but later, perhaps: when another has its disk already.
+pub(crate) async fn sweep_left(directory: &Path) {
+    // A sweep removes that once the disk is wiped.
+    if !directory.join("disk.json").exists() {
+        return;
+    }
+    if let Err(error) = run_sweep(directory).await {
+        tracing::error!(directory = %directory.display(), %error, "cannot clean up after a lost container");
+    }
+}
+
 /// Releases the disk of an ended instance.
 pub(crate) async fn release(disks: &Disks, instance: InstanceId) {
     if let Some(dirty) = disks.release(instance) {

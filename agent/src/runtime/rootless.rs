@@ -32,7 +32,7 @@ use super::logs::{LogEntry, Logs};
 use super::maker::Maker;
 use super::prepared::{PreparedContainer, PreparedContainers};
 use super::ranges::Ranges;
-use super::reclaim::{recorded_end, release, remove, wipe};
+use super::reclaim::{recorded_end, release, remove, sweep_left, wipe};
 use super::shim_pool::{PooledShim, ShimFactory, ShimPool, Tools};
 use super::{Adopted, AdoptedState, EVENT_QUEUE, Event, Events, Runtime};
 use crate::helpers;
@@ -42,8 +42,6 @@ use crate::site::Site;
 
 /// Shims of the pool that one start may try.
 const MAX_SHIMS: usize = 3;
-/// How long a start waits for a disk that is about to be free: a full one is wiped within seconds.
-const DISK_WAIT: Duration = Duration::from_secs(20);
 /// Shortest and longest time between two searches for old logs.
 const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -132,15 +130,13 @@ impl Rootless {
     }
 
     async fn try_start(&self, launch: &Launch) -> Result<(Shim, Events), LaunchError> {
-        let failed = |e: io::Error| LaunchError::new(RefusalCode::Other, e.to_string());
         let instance = launch.start.instance;
         let reserved = self.reserved.borrow_mut().remove(&instance).unwrap_or(Reservation::New);
         match reserved {
             Reservation::New => {}
             Reservation::InPlaceOf(held) => held.end().await,
             Reservation::AwaitDisk(free) => {
-                let disk = tokio::time::timeout(DISK_WAIT, free).await.ok().and_then(Result::ok);
-                let disk = disk.map_or_else(|| self.disks.take(&launch.start.recipe.resources), Ok)?;
+                let disk = self.disks.awaited(free, &launch.start.recipe.resources).await?;
                 self.disks.give(instance, disk);
             }
             Reservation::Prepared(held) => match self.assign(held.into_shim(), launch).await {
@@ -157,16 +153,16 @@ impl Rootless {
                 Ok(started) => return Ok(started),
                 Err(error) => {
                     tracing::warn!(%instance, %error, "a pooled shim has ended; taking another");
-                    remove(&self.layout.instance(instance)).await.map_err(failed)?;
                     last = Some(error);
                 }
             }
         }
-        Err(failed(last.unwrap_or_else(|| io::Error::other("no shim is available"))))
+        let last = last.map_or_else(|| "no shim is available".to_owned(), |error| error.to_string());
+        Err(LaunchError::new(RefusalCode::Other, last))
     }
 
-    /// A prepared container has died, for example because its pasta process was killed. Its disk must be wiped first,
-    /// so another one is taken.
+    /// A prepared container has died, for example because its pasta process was killed. Its disk must be wiped first, and
+    /// goes then to a start that waits, if there is one: so this one takes any, or waits in its turn.
     async fn replace_lost(
         &self,
         instance: InstanceId,
@@ -175,9 +171,8 @@ impl Rootless {
     ) -> Result<(), LaunchError> {
         tracing::warn!(%instance, %error, "a prepared container has ended; making another");
         release(&self.disks, instance).await;
-        self.disks.give(instance, self.disks.take(&launch.start.recipe.resources)?);
-        let cleared = remove(&self.layout.instance(instance)).await;
-        cleared.map_err(|e| LaunchError::new(RefusalCode::Other, e.to_string()))
+        self.disks.give(instance, self.disks.take_or_wait(&launch.start.recipe.resources).await?);
+        Ok(())
     }
 
     /// Reserves a disk; if none is free, that of a prepared container, or one that is about to be free.
@@ -197,9 +192,23 @@ impl Rootless {
         self.disks.wait_for(resources).map(Reservation::AwaitDisk).ok_or(error)
     }
 
-    /// Assigns a shim with its prepared or configured container to this instance, and has it run the container. An
-    /// error means that the shim has ended.
+    /// Assigns a shim with its prepared or configured container to this instance, and has it run the container. After an
+    /// error the shim has ended, and nothing is left of it: another may have the instance's directory and its disk.
     async fn assign(&self, shim: PooledShim, launch: &Launch) -> io::Result<(Shim, Events)> {
+        let instance = launch.start.instance;
+        match self.hand_over(&shim, launch).await {
+            Ok(()) => Ok(self.follow(instance, shim.socket, shim.image)),
+            Err(error) => {
+                shim.end().await;
+                let directory = self.layout.instance(instance);
+                sweep_left(&directory).await;
+                remove(&directory).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn hand_over(&self, shim: &PooledShim, launch: &Launch) -> io::Result<()> {
         let instance = launch.start.instance;
         let assignment = self.maker.assignment(&launch.start, self.logs.path(instance));
         if launch.start.logs.enabled {
@@ -208,8 +217,7 @@ impl Rootless {
         write_json_fast(&shim.directory.join("launch.json"), &without_env(launch))?;
         write_json_fast(&shim.directory.join("run.json"), &assignment)?;
         fs::rename(&shim.directory, self.layout.instance(instance))?;
-        shim.call(&ShimCall::Run).await?;
-        Ok(self.follow(instance, shim.socket, shim.image))
+        shim.call(&ShimCall::Run).await
     }
 
     /// Follows a connected shim. Its image is kept, so that its layers are not evicted, until it has ended.

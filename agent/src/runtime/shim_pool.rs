@@ -44,10 +44,15 @@ use tokio::io::unix::AsyncFd;
 use super::async_fd::register;
 use super::connection::ask_supervisor;
 use super::ranges::Ranges;
+use super::reclaim::sweep_left;
 use crate::images::Image;
 
 /// How long a shim may take to be prepared: pasta takes up to a second on a loaded machine.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a shim may take to end, with the wipe of its disk.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Number of SIGKILL.
+const SIGKILL: i32 = 9;
 /// Delay before the pool is refilled after a start, so that the start itself has the CPU.
 const REFILL_DELAY: Duration = Duration::from_millis(300);
 /// Delay after a shim that could not be prepared.
@@ -276,6 +281,25 @@ impl PooledShim {
     pub(crate) async fn next_event(&self) -> io::Result<Option<ShimEvent>> {
         let receive = |fd: &OwnedFd| messages::receive::<ShimEvent>(fd.as_fd());
         Ok(self.socket.async_io(Interest::READABLE, receive).await?.map(|(event, _)| event))
+    }
+
+    /// Ends it and its container, which no instance has or will have, and waits until its disk is wiped: another may have
+    /// that next.
+    pub(crate) async fn end(self) {
+        let ended = async {
+            self.call(&ShimCall::Stop { signal: SIGKILL, grace_ms: 0, drained: false }).await?;
+            while let Some(event) = self.next_event().await? {
+                if matches!(event, ShimEvent::Failed { .. }) {
+                    // It has no container, and so no disk: it ends when it is dropped.
+                    return Ok(false);
+                }
+            }
+            Ok::<_, io::Error>(true)
+        };
+        // If it does not end in time, `Disks::give_back` sees that the disk is not empty.
+        if tokio::time::timeout(END_TIMEOUT, ended).await.is_ok_and(|ended| ended.unwrap_or(true)) {
+            sweep_left(&self.directory).await;
+        }
     }
 
     /// Whether the shim is alive. It sends nothing until it gets a call, so only its end makes the socket readable.

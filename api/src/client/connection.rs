@@ -14,6 +14,7 @@ use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 
 use super::endpoint::Endpoint;
+use super::error::retry_after;
 use super::{Client, ClientError, Refusal};
 
 /// How long one exchange may take: enough for a part of a blob on a slow network.
@@ -53,6 +54,11 @@ impl Answer {
         let uri: Option<Uri> = self.header(&LOCATION).and_then(|location| location.parse().ok());
         let path = uri.as_ref().and_then(Uri::path_and_query).map(ToString::to_string);
         path.ok_or(ClientError::NoLocation)
+    }
+
+    /// After how long the edge asks to be asked again (`Retry-After`).
+    pub fn retry_after(&self) -> Option<Duration> {
+        retry_after(&self.headers)
     }
 
     /// The errors in the body, as one line of text.

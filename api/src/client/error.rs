@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use hyper::header::{HeaderMap, RETRY_AFTER};
 use tokio::time::error::Elapsed;
 
 use crate::problem::Problem;
@@ -106,6 +107,11 @@ impl ClientError {
         matches!(self, Self::Refused(_))
     }
 
+    /// The refusal, if the edge refused the request.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        if let Self::Refused(refusal) = self { Some(refusal) } else { None }
+    }
+
     /// Whether what was asked for does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND)
@@ -118,6 +124,12 @@ impl ClientError {
     }
 }
 
+/// The seconds of `Retry-After`. An edge gives no dates there.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
 /// A refusal of the edge.
 #[derive(Debug)]
 pub struct Refusal {
@@ -125,6 +137,8 @@ pub struct Refusal {
     pub status: StatusCode,
     /// The reason: `title: detail`, or the status if the body is not understood.
     pub reason: String,
+    /// After how long the edge asks to be asked again (`Retry-After`), where the client has kept it.
+    pub retry_after: Option<Duration>,
     /// The request, if it is to be shown.
     what: Option<String>,
 }
@@ -132,7 +146,11 @@ pub struct Refusal {
 impl Refusal {
     pub(super) fn of(status: StatusCode, body: &[u8]) -> Self {
         let problem = serde_json::from_slice::<Problem>(body).map(|problem| problem.to_string());
-        Self { status, reason: problem.unwrap_or_else(|_| status.to_string()), what: None }
+        Self { status, reason: problem.unwrap_or_else(|_| status.to_string()), retry_after: None, what: None }
+    }
+
+    pub(super) fn after(self, headers: &HeaderMap) -> Self {
+        Self { retry_after: retry_after(headers), ..self }
     }
 
     pub(super) fn to(self, what: String) -> Self {

@@ -46,8 +46,9 @@ impl Client {
             |source| ClientError::TimedOut { what: self.endpoint.to_string(), limit: ANSWER_TIMEOUT, source };
         let answer = answer.map_err(late)??;
         if !answer.status().is_success() {
+            let headers = answer.headers().clone();
             let (status, bytes) = read_response(answer).await?;
-            return Err(ClientError::Refused(Refusal::of(status, &bytes)));
+            return Err(ClientError::Refused(Refusal::of(status, &bytes).after(&headers)));
         }
         Ok(Lines { body: answer.into_body(), pending: Vec::new() })
     }

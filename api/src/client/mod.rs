@@ -10,6 +10,7 @@ mod endpoint;
 mod error;
 mod events;
 mod lines;
+mod raw;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ use serde_json::Value;
 
 use self::endpoint::{Endpoint, Network};
 use crate::apps::{DeployParameters, Deployed, Rollback};
-use crate::containers::{CONNECT_PROTOCOL, StartOrder, Verb};
+use crate::containers::{CONNECT_PARTS, CONNECT_PROTOCOL, StartOrder, Verb};
 use crate::edge::{AssetDirectory, Health, NodeList};
 
 pub use self::connection::{Answer, Connection, UploadBody};
@@ -40,6 +41,7 @@ pub use self::endpoint::{Address, AddressError, Authority, AuthorityError};
 pub use self::error::{ClientError, Refusal};
 pub use self::events::Events;
 pub use self::lines::Lines;
+pub use self::raw::RawConnection;
 
 /// How long a response may take: a deployment is written to disk first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -235,7 +237,7 @@ impl Client {
         &self,
         object: ObjectId,
         port: Option<u16>,
-    ) -> Result<TokioIo<Upgraded>, ClientError> {
+    ) -> Result<RawConnection<TokioIo<Upgraded>>, ClientError> {
         let query = port.map(|port| format!("?port={port}")).unwrap_or_default();
         let path = format!("/v1/containers/{object}/connect{query}");
         let stream = self.endpoint.connect().await?;
@@ -244,11 +246,13 @@ impl Client {
         tokio::spawn(connection.with_upgrades());
         let request = self.endpoint.request(Method::GET, &path);
         let request = request.header("connection", "upgrade").header("upgrade", CONNECT_PROTOCOL);
+        let request = request.header(CONNECT_PARTS, "1");
         let answer =
             tokio::time::timeout(START_TIMEOUT, sender.send_request(request.body(Full::new(Bytes::new()))?));
         let answer = answer.await.map_err(ClientError::PortTimedOut)??;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(TokioIo::new(hyper::upgrade::on(answer).await?));
+            let in_parts = answer.headers().contains_key(CONNECT_PARTS);
+            return Ok(RawConnection::new(TokioIo::new(hyper::upgrade::on(answer).await?), in_parts));
         }
         let (status, bytes) = read_response(answer).await?;
         Err(ClientError::Refused(Refusal::of(status, &bytes)))

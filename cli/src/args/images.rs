@@ -8,6 +8,7 @@ use berth_common::manifest::ImageSource;
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::{AdminArgs, EXIT_CODES, Show};
+use crate::ids::ImageName;
 
 const PUSH_EXAMPLES: &str = "\
 Examples:
@@ -144,9 +145,9 @@ pub(crate) enum Images {
 /// Which image of the edge.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct OneImage {
-    /// The image: REPOSITORY[:TAG|@DIGEST]
-    #[arg(value_name = "IMAGE", value_parser = named)]
-    pub(crate) image: Named,
+    /// The image: REPOSITORY[:TAG|@DIGEST]. The first digits of a digest are enough, as `berth images list` shows them
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: ImageName,
 }
 
 #[derive(Debug, Subcommand)]

@@ -130,7 +130,7 @@ pub(crate) enum Hooks {
 /// Which events.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ChosenEvents {
-    /// Their IDs or the first digits of them, as `berth hooks failed` shows them
+    /// Their IDs as `berth hooks failed` shows them: the object's, of which the first digits are enough, `-`, and the event's number
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) ids: Vec<String>,
     /// All of them

@@ -58,6 +58,9 @@ pub(crate) enum Secret {
     Rotate {
         #[command(flatten)]
         place: KeyPlace,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },

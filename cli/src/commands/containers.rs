@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use anyhow::Result;
-use berth_api::containers::{ContainerView, CrashLoopView, SignalOrder, StartOrder, StopOrder, Verb};
+use berth_api::containers::{
+    ContainerView, CrashLoopView, FailureView, SignalOrder, StartOrder, StopOrder, Verb,
+};
 use berth_api::lists::{ContainerListing, Paged};
 use berth_common::ids::ObjectKey;
 use berth_common::outcome::{ExitReason, Outcome};
@@ -17,6 +19,9 @@ use crate::{ids, output};
 const HEADINGS: [&str; 6] = ["APP/CLASS/NAME", "STATE", "NODE", "SINCE", "END", "ID"];
 /// What `--wide` adds.
 const MORE_HEADINGS: [&str; 3] = ["INSTANCE", "VERSION", "STARTS"];
+
+/// Of the last failures of one object.
+const FAILURE_HEADINGS: [&str; 3] = ["FAILED", "HOW", "REASON"];
 
 pub(crate) async fn run(command: Containers) -> Result<()> {
     match command {
@@ -102,7 +107,18 @@ fn info(args: &OneContainer, answer: Value) -> Result<()> {
     let view: ContainerView = serde_json::from_value(answer)?;
     table(std::slice::from_ref(&view), args.show.wide)?;
     details(&view).into_iter().try_for_each(output::line)?;
+    if !view.failures.is_empty() {
+        output::line("")?;
+        let now = SystemTime::now();
+        output::table(&FAILURE_HEADINGS, view.failures.iter().map(|failure| failed(failure, now)).collect())?;
+    }
     Ok(())
+}
+
+/// A failure: when, how, and the whole reason.
+fn failed(failure: &FailureView, now: SystemTime) -> Vec<String> {
+    let reason = failure.exit.message.clone().unwrap_or_else(|| "-".to_owned());
+    vec![output::ago(failure.time_ms, now), end(&failure.exit), reason]
 }
 
 /// A line for each of what is known.
@@ -222,6 +238,10 @@ mod tests {
                 "exit":{"reason":"idle","code":0},"newer":true}"#,
         )
         .unwrap();
+        let failures = r#"[{"time_ms":0,"instance":"000102030405060708090a0b0c0d0e0f","exit":{"reason":"start_failed",
+            "message":"no such file"}}]"#;
+        let failures: Vec<FailureView> = serde_json::from_str(failures).unwrap();
+        assert_eq!(failed(&failures[0], std::time::UNIX_EPOCH), ["0s ago", "start failed", "no such file"]);
         let short = row(&view, std::time::UNIX_EPOCH, false);
         assert_eq!(short, ["a/C/7", "stopped", "-", "0s ago", "idle (code 0)", "000102030405"]);
         let wide = row(&view, std::time::UNIX_EPOCH, true);

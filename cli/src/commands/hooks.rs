@@ -63,7 +63,7 @@ async fn list(which: &str, show: &Show) -> Result<()> {
     let (now, pending) = (SystemTime::now(), which == "pending");
     let row = |event: &EventView| {
         vec![
-            event.id.clone(),
+            ids::event(&event.id, show.wide),
             event.kind.name().to_owned(),
             format!("{}/{}/{}", event.app, event.class, event.name),
             output::ago(event.time_ms, now),

@@ -27,19 +27,18 @@ pub(crate) async fn run(args: &Show) -> Result<()> {
     } else {
         output::table(&HEADINGS, nodes.iter().map(row).collect())?;
     }
-    for (node, until) in nodes.iter().filter_map(|node| Some((&node.node, ending(node)?))) {
-        output::note!(
-            "The certificate of {node} ends on {until}: renew it with `berth certs renew agent {node} --dir DIR`."
-        );
-    }
+    nodes.iter().filter_map(ending).for_each(|note| output::note!("{note}"));
     Ok(())
 }
 
-/// The day on which a node's certificate ends, if that is soon.
-fn ending(node: &NodeView) -> Option<String> {
-    let until = SystemTime::UNIX_EPOCH + Duration::from_millis(node.certificate_until_ms?);
-    let day = humantime::format_rfc3339_seconds(until).to_string()[..10].to_owned();
-    node.certificate_ends_soon.then_some(day)
+/// Says that a node's certificate ends, if that is soon.
+fn ending(view: &NodeView) -> Option<String> {
+    let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(view.certificate_until_ms?))?;
+    let (node, time) = (&view.node, humantime::format_rfc3339_seconds(until).to_string());
+    let day = time.split('T').next().unwrap_or(&time);
+    view.certificate_ends_soon.then(|| {
+        format!("The certificate of {node} ends on {day}: renew it with `berth certs renew agent {node} --dir DIR`.")
+    })
 }
 
 fn row(view: &NodeView) -> Vec<String> {
@@ -97,6 +96,24 @@ fn disk(disk: &DiskCapacity) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_told_with_what_renews_it() {
+        let node = |more: &str| {
+            let text = format!(
+                r#"{{"node":"n1","address":"127.0.0.1:1","connected":true,"version":null,"capacity":null,
+                    "instances":0,"draining":false{more}}}"#
+            );
+            ending(&serde_json::from_str(&text).unwrap())
+        };
+        let until = r#","certificate_until_ms":1769860800123"#;
+        let told = node(&format!(r#"{until},"certificate_ends_soon":true"#)).unwrap();
+        assert!(told.contains("of n1 ends on 2026-01-31:"), "{told}");
+        assert!(told.contains("`berth certs renew agent n1 --dir DIR`"), "{told}");
+        assert_eq!(node(until), None);
+        // An edge of the version before says nothing of it.
+        assert_eq!(node(""), None);
+    }
 
     #[test]
     fn an_edges_answer_becomes_a_row() {

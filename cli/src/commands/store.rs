@@ -23,24 +23,24 @@ fn arguments(command: &Store) -> Vec<OsString> {
     let mut option = |name: &str, value: Option<OsString>| {
         arguments.extend(value.map(|value| [name.into(), value]).into_iter().flatten());
     };
-    let (verb, replace) = match command {
+    let (verb, flags) = match command {
         Store::Export { state, output } => {
             option("--state", Some(state.into()));
             option("--output", output.as_ref().map(Into::into));
-            ("export", false)
+            ("export", vec![])
         }
-        Store::Import { state, input, replace } => {
+        Store::Import { state, input, replace, dry_run } => {
             option("--state", Some(state.into()));
             option("--input", input.as_ref().map(Into::into));
-            ("import", *replace)
+            ("import", vec![("--replace", *replace), ("--dry-run", *dry_run)])
         }
         Store::Verify { state } => {
             option("--state", Some(state.into()));
-            ("verify", false)
+            ("verify", vec![])
         }
     };
     arguments.insert(0, verb.into());
-    arguments.extend(replace.then(|| "--replace".into()));
+    arguments.extend(flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.into()));
     arguments
 }
 
@@ -50,8 +50,12 @@ mod tests {
 
     #[test]
     fn options_are_passed_on() {
-        let import = Store::Import { state: "/s".into(), input: Some("f".into()), replace: true };
-        assert_eq!(arguments(&import), ["import", "--state", "/s", "--input", "f", "--replace"]);
+        let import = |replace, dry_run| {
+            let input = Some("f".into());
+            arguments(&Store::Import { state: "/s".into(), input, replace, dry_run })
+        };
+        assert_eq!(import(true, false), ["import", "--state", "/s", "--input", "f", "--replace"]);
+        assert_eq!(import(false, true), ["import", "--state", "/s", "--input", "f", "--dry-run"]);
         let export = Store::Export { state: "/s".into(), output: None };
         assert_eq!(arguments(&export), ["export", "--state", "/s"]);
     }

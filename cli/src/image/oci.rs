@@ -188,6 +188,8 @@ impl Reader<'_> {
 
     fn image(&mut self, image: &ImageManifest) -> Result<()> {
         let config = Config::read(&self.part(&image.config)?.document()?)?;
+        // Every node would refuse it, and only once it was sent.
+        config.has_user_of_containers()?;
         self.contents.architectures.insert(config.architecture);
         for of in image.blobs() {
             let part = self.part(of);

@@ -251,8 +251,15 @@ fn write_layout(at: &Path, index: &serde_json::Value, blobs: &[Vec<u8>]) {
 
 /// The configuration and manifest of an image without layers, and its entry in an index.
 fn bare_image(architecture: &str, os: &str) -> (Vec<Vec<u8>>, serde_json::Value) {
+    image_of_user(architecture, os, "")
+}
+
+/// The same, run as this user.
+fn image_of_user(architecture: &str, os: &str, user: &str) -> (Vec<Vec<u8>>, serde_json::Value) {
     use serde_json::json;
-    let config = json!({ "os": os, "architecture": architecture, "rootfs": { "diff_ids": [] } });
+    let config = json!({
+        "os": os, "architecture": architecture, "rootfs": { "diff_ids": [] }, "config": { "User": user },
+    });
     let config = config.to_string().into_bytes();
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [],
@@ -265,6 +272,24 @@ fn bare_image(architecture: &str, os: &str) -> (Vec<Vec<u8>>, serde_json::Value)
         "size": manifest.len(), "platform": { "os": os, "architecture": architecture },
     });
     (vec![config, manifest], entry)
+}
+
+#[test]
+fn an_image_of_a_user_that_no_container_has_is_refused_before_it_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |user: &str| {
+        let (blobs, entry) = image_of_user("amd64", "linux", user);
+        let at = dir.path().join(format!("user {user}"));
+        write_layout(&at, &serde_json::json!({ "schemaVersion": 2, "manifests": [entry] }), &blobs);
+        Image::of_layout(&at).map(drop)
+    };
+    for good in ["", "web", "65535:65535"] {
+        assert!(of(good).is_ok(), "{good}");
+    }
+    for bad in ["65536", "0:70000"] {
+        let error = format!("{:#}", of(bad).unwrap_err());
+        assert!(error.contains("0 to 65535") && error.contains("USER"), "{error}");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ async fn order(answers: &[&str]) -> Result<Done> {
             }
             let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
             let chunk = format!("{head}{:x}\r\n{lines}\r\n", lines.len());
+            let chunk = if lines == BUSY { lines } else { chunk };
             stream.write_all(chunk.as_bytes()).await.unwrap();
         }
     });
@@ -30,6 +31,26 @@ async fn order(answers: &[&str]) -> Result<Done> {
     result
 }
 
+/// The whole answer of an edge that ends or starts.
+const BUSY: &str = "HTTP/1.1 503 X\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn an_edge_that_is_restarted_is_waited_for() {
+    let end = format!("{}\n", serde_json::to_string(&TransferLine::Done { done: done() }).unwrap());
+    assert_eq!(order(&[BUSY, BUSY, &end]).await.unwrap().bytes, 7);
+    assert_eq!(order(&[&step(), BUSY, &end]).await.unwrap().bytes, 7);
+    let error = order(&[BUSY; 6]).await.unwrap_err();
+    assert_eq!(asked_to_wait(&error), Some(Duration::from_secs(2)), "{error:#}");
+    // Where there was no edge at all, nothing is waited for.
+    let nobody = Admin::at("/nowhere/admin.sock");
+    let error = transfer(&nobody, "/v1/images/pull", &()).await.unwrap_err();
+    assert!(asked_to_wait(&error).is_none() && may_be_starting(&error), "{error:#}");
+}
+
+fn done() -> Done {
+    Done { repository: "r.example/a".to_owned(), digest: Digest::of(b"y"), bytes: 7 }
+}
+
 fn step() -> String {
     let step = Step { phase: Phase::Pull, blob: Digest::of(b"x"), done: 1, total: 2 };
     format!("{}\n", serde_json::to_string(&TransferLine::Step(step)).unwrap())
@@ -37,8 +58,7 @@ fn step() -> String {
 
 #[tokio::test]
 async fn a_transfer_is_taken_up_again_where_the_edge_went_away() {
-    let done = Done { repository: "r.example/a".to_owned(), digest: Digest::of(b"y"), bytes: 7 };
-    let end = format!("{}\n", serde_json::to_string(&TransferLine::Done { done }).unwrap());
+    let end = format!("{}\n", serde_json::to_string(&TransferLine::Done { done: done() }).unwrap());
     let step = step();
     let step = step.as_str();
     assert_eq!(order(&[step, step, &end]).await.unwrap().bytes, 7);

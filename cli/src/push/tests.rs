@@ -29,6 +29,9 @@ struct Registry {
     cut_ends: usize,
     /// How many uploads it forgets when it is asked how far they are.
     forget: usize,
+    /// How many of the first requests of each kind (asking for a blob, beginning an upload, a manifest) it refuses as an edge
+    /// does that is restarted.
+    restarting: [usize; 3],
     /// Whether it takes parts and never a whole.
     never_ends: bool,
     /// Whether it refuses parts of this many bytes, once another upload is about to end, which it lets end after that.
@@ -50,6 +53,16 @@ impl Registry {
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let at = |id: &str| vec![("location", format!("/v2/a/b/blobs/uploads/{id}"))];
         self.received += body.len();
+        let kind = match request.method().as_str() {
+            "HEAD" => Some(0),
+            "POST" => Some(1),
+            _ if path.contains("/manifests/") => Some(2),
+            _ => None,
+        };
+        if let Some(left) = kind.map(|kind| &mut self.restarting[kind]).filter(|left| **left > 0) {
+            *left -= 1;
+            return Some((503, vec![("retry-after", "1".to_owned())]));
+        }
         match request.method().as_str() {
             "HEAD" => Some(match self.blobs.get(&name) {
                 None => (404, vec![]),
@@ -267,6 +280,27 @@ async fn an_edge_that_never_takes_a_blob_is_given_up() {
     let error = format!("{:#}", push(&admin, &image, &"a/b".parse().unwrap(), None).await.unwrap_err());
     assert!(error.contains("given up after"), "{error}");
     assert!(registry.lock().unwrap().blobs.is_empty());
+}
+
+#[tokio::test]
+async fn an_edge_that_is_restarted_is_waited_for_at_each_step() {
+    let (dir, admin, registry) = serve(Registry { restarting: [3, 3, 3], ..Registry::default() });
+    let image = image(&dir);
+    let pushed = push(&admin, &image, &"a/b".parse().unwrap(), None).await.unwrap();
+    assert_eq!((pushed.sent, registry.lock().unwrap().manifests.len()), (2, 1));
+    // One that never comes back is given up, with what it says.
+    registry.lock().unwrap().restarting = [usize::MAX; 3];
+    let error = format!("{:#}", push(&admin, &image, &"a/b".parse().unwrap(), None).await.unwrap_err());
+    assert!(error.contains("given up after") && error.contains("503"), "{error}");
+}
+
+#[test]
+fn an_edge_may_ask_for_a_longer_pause_but_not_for_any() {
+    let second = Duration::from_secs(1);
+    assert_eq!(at_least(second, None), second);
+    assert_eq!(at_least(5 * second, Some(second)), 5 * second);
+    assert_eq!(at_least(second, Some(5 * second)), 5 * second);
+    assert_eq!(at_least(second, Some(3600 * second)), MAX_RETRY_AFTER);
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ pub(super) async fn deploy(
     }
     let spec = admin.apps.checked(spec, expect).await?;
     if !how.allow_unplaceable {
-        placeable::wait(&admin.nodes).await;
+        placeable::wait(&admin.nodes, &spec).await;
     }
     let faults = placeable::faults(&admin.nodes, &spec);
     let unplaceable = placeable::texts(&faults);
@@ -133,11 +133,23 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let app: AppName = read::name("app", &app)?;
-    if !admin.apps.remove(&app, read::expectation(&headers)?).await? {
-        return Err(no_app(&app));
-    }
-    admin.end_others(&app, Version::default()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let expect = read::expectation(&headers)?;
+    let removal = async move {
+        if !admin.apps.remove(&app, expect).await? {
+            return Err(no_app(&app));
+        }
+        admin.end_others(&app, Version::default()).await?;
+        Ok(StatusCode::NO_CONTENT)
+    };
+    // Also without the client: nobody would stop the containers of an app that is gone already.
+    to_its_end(removal).await
+}
+
+/// Does this to its end, also if the request is cut off meanwhile.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(work).await.map_err(|error| Problem::internal(&error))?
 }
 
 fn no_app(app: &AppName) -> Problem {
@@ -182,8 +194,25 @@ mod tests {
 
     use berth_common::spec::{Action, CronSpec, RequestAction};
     use berth_store::fixtures::app;
+    use futures_util::FutureExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_has_begun_ends_without_its_client() {
+        let (go, wait) = tokio::sync::oneshot::channel();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = async move {
+            wait.await.unwrap();
+            tell.send(()).unwrap();
+            Ok(())
+        };
+        let mut request = Box::pin(to_its_end(work));
+        assert!((&mut request).now_or_never().is_none());
+        drop(request);
+        go.send(()).unwrap();
+        told.await.unwrap();
+    }
 
     #[test]
     fn values_are_not_shown_wherever_they_are() {

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use berth_api::containers::{CONNECT_PROTOCOL as PROTOCOL, ConnectParameters};
+use berth_api::containers::{CONNECT_PARTS, CONNECT_PROTOCOL as PROTOCOL, ConnectParameters};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Admin;
@@ -17,7 +17,8 @@ use crate::proxy::error::ProxyError;
 
 /// Opens a raw connection to a port of an object's container, which is started if it sleeps, as by a request. Ask with
 /// `connection: upgrade` and `upgrade: berth-tcp`; after the response 101 both sides send bytes freely. The bytes count
-/// as activity.
+/// as activity. With `berth-parts: 1`, if the response has it too, what the container sends comes in parts, each after its length
+/// in two bytes, big-endian; the length 0 is its end, and without it the connection was cut.
 #[utoipa::path(get, path = "/v1/containers/{id}/connect", tag = "containers", params(("id" = String, Path, pattern = "^[0-9a-f]{32}$"), ConnectParameters),
     responses((status = 101, description = "the connection is one to the port from here on"),
         (status = 426, body = Problem, content_type = "application/problem+json"), Denied, Wrong, Missing, Conflicting,
@@ -40,15 +41,20 @@ pub(super) async fn connect(
     let view = admin.known(object).await?;
     let class = admin.class(&view.key.app, &view.key.class)?;
     let permit = admin.watch()?;
+    let in_parts = request.headers().get(CONNECT_PARTS).is_some_and(|wanted| wanted == "1");
     let client = hyper::upgrade::on(&mut request);
     let (answer, answered) = oneshot::channel();
-    let work = Connect { key: view.key, class: Arc::new(class), port, client, answer, permit };
+    let work = Connect { key: view.key, class: Arc::new(class), port, client, in_parts, answer, permit };
     let shard = admin.shards.of(object);
     let started = admin.shards.start(shard, |proxy| async move { proxy.carry_bytes(work).await });
     started.await.map_err(ProxyError::from)?;
     answered.await.unwrap_or(Err(ProxyError::Stopping))?;
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response();
+    if in_parts {
+        response.headers_mut().insert(CONNECT_PARTS, HeaderValue::from_static("1"));
+    }
+    Ok(response)
 }
 
 impl Admin {

@@ -9,14 +9,14 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use berth_api::containers::{
-    ContainerPage, ContainerState, ContainerView, CrashLoopView, Effect, SIGNALS, SignalOrder, StartOrder,
-    StopOrder, Verb,
+    ContainerPage, ContainerState, ContainerView, CrashLoopView, Effect, FailureView, SIGNALS, SignalOrder,
+    StartOrder, StopOrder, Verb,
 };
 use berth_api::lists::{ContainerListing, Paged};
 use berth_common::ids::{AppName, ClassName, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::spec::{ClassSpec, MAX_ENV_BYTES, MAX_SECRETS};
 use berth_common::wire::call::Signal;
-use berth_engine::{EndOrder, Input, ObjectView, PublicState};
+use berth_engine::{EndOrder, Failure, Input, ObjectView, PublicState};
 
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{Body, OptionalBody, Parameters, invalid, object_id};
@@ -32,7 +32,14 @@ const MAX_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
 type Answer = Result<Json<ContainerView>, Problem>;
 
-/// The representation of an object.
+/// The representation of one object, with its last failures.
+fn shown_in_full(view: ObjectView) -> ContainerView {
+    let failure = |Failure { time_ms, instance, outcome }| FailureView { time_ms, instance, exit: outcome };
+    let failures = view.failures.iter().cloned().map(failure).collect();
+    ContainerView { failures, ..shown(view) }
+}
+
+/// The representation of an object among others, or of its change.
 pub(super) fn shown(view: ObjectView) -> ContainerView {
     let ObjectView { id, key, node, instance, version, generation, last_change_ms, exit, .. } = view;
     let (app, class, name) = (key.app, key.class, key.name);
@@ -53,6 +60,7 @@ pub(super) fn shown(view: ObjectView) -> ContainerView {
         last_change_ms,
         exit,
         crash_loop,
+        failures: Vec::new(),
     }
 }
 
@@ -256,7 +264,7 @@ impl Admin {
     }
 
     pub(super) async fn view(&self, object: ObjectId) -> Answer {
-        self.known(object).await.map(|view| Json(shown(view)))
+        self.known(object).await.map(|view| Json(shown_in_full(view)))
     }
 
     /// An object from the engine, or else from the store.

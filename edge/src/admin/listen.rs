@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Admin;
 use super::access::{self, Peer};
-use super::metrics;
+use super::{leftover, metrics};
 
 /// Mode of the socket: only its owner may connect.
 const SOCKET_MODE: u32 = 0o600;
@@ -110,6 +110,7 @@ pub(crate) async fn serve(listeners: Listeners, connections: AdminConnections, a
         .method_not_allowed_fallback(super::no_method)
         .layer(from_fn_with_state(Arc::clone(&admin), access::identify))
         .layer(from_fn_with_state(Arc::clone(&admin), metrics::count))
+        .layer(from_fn(leftover::read))
         .with_state(admin);
     let Listeners { local, network } = listeners;
     let local = accept_local(local, &connections.local, routes.clone());

@@ -1,5 +1,5 @@
 //! Whether an app can run: one that cannot is refused before anything is changed. That is no promise of room: nodes may
-//! be full when its containers start.
+//! be full when its containers start, and one that has not been connected since the edge started may be as large as needed.
 
 use std::time::Duration;
 
@@ -11,24 +11,32 @@ use bytesize::ByteSize;
 use tokio::time::{Instant, sleep};
 
 use super::problem::Problem;
-use crate::nodes::Nodes;
+use crate::nodes::{Holds, Nodes};
 
-/// How long to wait for a first node: after a start of the edge its nodes are connected within about a second.
+/// How long to wait for nodes: after a start of the edge they are connected within about a second.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often to look, meanwhile: nobody is told when a node connects.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Waits a little until a node is connected.
-pub(super) async fn wait(nodes: &Nodes) {
+/// Waits a little until a node is connected, and until it is known whether the nodes could hold the app's instances.
+pub(super) async fn wait(nodes: &Nodes, app: &AppSpec) {
     let deadline = Instant::now() + PATIENCE;
-    while !nodes.any_connected() && Instant::now() < deadline {
+    while !is_known(nodes, app) && Instant::now() < deadline {
         sleep(INTERVAL).await;
     }
 }
 
+fn is_known(nodes: &Nodes, app: &AppSpec) -> bool {
+    nodes.is_any_connected() && app.classes.values().all(|class| holds(nodes, class) != Holds::Unknown)
+}
+
+fn holds(nodes: &Nodes, class: &ClassSpec) -> Holds {
+    nodes.holds_alone(&class.recipe.resources, &class.recipe.image.architectures)
+}
+
 /// Why an app cannot run, each with the field that it is about; nothing if it can.
 pub(super) fn faults(nodes: &Nodes, app: &AppSpec) -> Vec<FieldError> {
-    if !nodes.any_connected() {
+    if !nodes.is_any_connected() {
         let message =
             "no node is connected: `berth nodes` shows those that the edge was started with".to_owned();
         return vec![FieldError { field: String::new(), message }];
@@ -51,7 +59,7 @@ fn never_runs(nodes: &Nodes, app: &AppSpec, class: &ClassSpec) -> Option<String>
     if let Some(limit) = exceeds_alone(resources, &app.limits) {
         return Some(format!("{needs}, and [limits] allows the whole app {limit}"));
     }
-    let lacking = nodes.never_holds(resources, &class.recipe.image.architectures)?;
+    let Holds::Never(lacking) = holds(nodes, class) else { return None };
     Some(format!("{needs}, and no node could ever hold it: too little of, or without: {lacking}"))
 }
 

@@ -88,19 +88,28 @@ impl Admin {
     /// until the engine forgets that.
     async fn purge_object(&self, id: ObjectId, dry_run: bool, purged: &mut Purged) -> Result<(), Problem> {
         let live = self.live(id).await.is_some_and(|view| view.instance.is_some());
-        let placed = |record: Record| matches!(record.state, RecordState::Placed { .. });
-        if !dry_run && (live || self.store.load(id)?.is_some_and(placed)) {
+        if !dry_run && (live || self.store.load(id)?.is_some_and(is_placed)) {
             purged.ending += 1;
             return Ok(());
         }
-        purged.objects += 1;
         purged.values += remove_values(&*self.store, id, dry_run).await?;
         purged.schedules += remove_schedules(&*self.store, id, dry_run).await?;
         if !dry_run {
+            // The last: a purge that is cut off finds by it what it has to go on with.
             commit(&*self.store, vec![Write::RemoveRecord(id)]).await?;
+            // A request that still waited may have got a container meanwhile: the store keeps the record then.
+            if self.store.load(id)?.is_some() {
+                purged.ending += 1;
+                return Ok(());
+            }
         }
+        purged.objects += 1;
         Ok(())
     }
+}
+
+fn is_placed(record: Record) -> bool {
+    matches!(record.state, RecordState::Placed { .. })
 }
 
 async fn remove_values(store: &dyn Store, object: ObjectId, dry_run: bool) -> Result<usize, StoreError> {

@@ -16,7 +16,7 @@ use berth_store::AppHistory;
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, Raw, invalid};
-use crate::secrets::{SecretError, SecretView};
+use crate::secrets::{Rotated, SecretError, SecretView};
 
 /// Largest body, in bytes. Above the limit of a value, so that a slightly too long one is refused with its length.
 pub(super) const MAX_BODY_BYTES: usize = 2 * MAX_SECRET_BYTES;
@@ -132,13 +132,24 @@ pub(super) async fn delete(
 #[utoipa::path(post, path = "/v1/secrets/rotate", tag = "secrets",
     responses((status = 200, body = Rotation), Denied, Unavailable))]
 pub(super) async fn rotate(State(admin): State<Arc<Admin>>) -> Result<Json<Rotation>, Problem> {
-    let rotated = admin.secrets.rotate().await?;
+    Ok(Json(rotation(admin.secrets.rotate().await?)))
+}
+
+/// What a rotation to a new key would do now: `rotated` is how many secrets and passwords it would encrypt again. Changes
+/// nothing.
+#[utoipa::path(get, path = "/v1/secrets/rotate", tag = "secrets",
+    responses((status = 200, body = Rotation), Denied, Unavailable))]
+pub(super) async fn try_rotation(State(admin): State<Arc<Admin>>) -> Result<Json<Rotation>, Problem> {
+    Ok(Json(rotation(admin.secrets.try_rotation().await?)))
+}
+
+fn rotation(rotated: Rotated) -> Rotation {
     let named = |(app, name)| SecretOfApp { app, name };
-    Ok(Json(Rotation {
+    Rotation {
         current: rotated.current.to_string(),
         rotated: rotated.rotated,
         unreadable: rotated.unreadable.into_iter().map(named).collect(),
         unreadable_registries: rotated.unreadable_registries,
         in_use: rotated.in_use.iter().map(ToString::to_string).collect(),
-    }))
+    }
 }

@@ -1,7 +1,9 @@
 //! Which object's event is delivered next: one at a time for each object, a few at a time for each host, so that a host
 //! that hangs does not delay the others. Pure; takes the time.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::ops::Bound;
 
 use berth_common::ids::{AppName, ObjectId};
 use http::Uri;
@@ -26,24 +28,28 @@ pub(super) enum Step {
 pub(super) struct Queue {
     /// Ready to be looked at.
     ready: VecDeque<ObjectId>,
+    /// All of these, and all parked ones.
     queued: HashSet<ObjectId>,
     /// Waiting until a time, in milliseconds since 1970.
     later: BTreeSet<(u64, ObjectId)>,
     later_of: HashMap<ObjectId, u64>,
-    /// In delivery, with the host and the app.
-    telling: HashMap<ObjectId, (String, AppName)>,
+    /// In delivery.
+    telling: HashMap<ObjectId, Shares>,
     /// Woken during their delivery.
     again: HashSet<ObjectId>,
-    hosts: HashMap<String, Share>,
-    apps: HashMap<AppName, Share>,
+    /// How many are delivered to each host, and of each app.
+    hosts: HashMap<String, usize>,
+    apps: HashMap<AppName, usize>,
+    /// Beyond a share: what waits for the same two is in one line.
+    parked: BTreeMap<Shares, VecDeque<ObjectId>>,
+    /// The line whose turn was last: that of the next comes next.
+    last: Option<Shares>,
+    /// Whether a parked one may find room: since this was last seen not to be so, a delivery has ended.
+    freed: bool,
 }
 
-/// What one host or app has of the deliveries.
-#[derive(Debug, Default)]
-struct Share {
-    telling: usize,
-    parked: VecDeque<ObjectId>,
-}
+/// What a delivery takes part of: its host's share, and its app's.
+type Shares = (String, AppName);
 
 impl Queue {
     /// These objects have new events.
@@ -68,7 +74,7 @@ impl Queue {
         if self.telling.len() >= MAX_TELLING {
             return None;
         }
-        let object = self.ready.pop_front()?;
+        let object = self.next_parked().or_else(|| self.ready.pop_front())?;
         self.queued.remove(&object);
         Some(object)
     }
@@ -80,32 +86,25 @@ impl Queue {
 
     /// Whether the object's event may be delivered now. If not, the object comes again by itself.
     pub(super) fn begin(&mut self, object: ObjectId, url: &str, app: &AppName) -> bool {
-        let host = host_of(url);
-        let to_host = self.hosts.entry(host.clone()).or_default();
-        let of_app = self.apps.entry(app.clone()).or_default();
-        let full = match (to_host.telling >= MAX_TELLING_TO_HOST, of_app.telling >= MAX_TELLING_OF_APP) {
-            (true, _) => Some(&mut *to_host),
-            (false, true) => Some(&mut *of_app),
-            (false, false) => None,
-        };
-        if let Some(full) = full {
+        let shares = (host_of(url), app.clone());
+        if !self.has_room(&shares) {
             if self.queued.insert(object) {
-                full.parked.push_back(object);
+                self.parked.entry(shares).or_default().push_back(object);
             }
-            // What is parked at one of them keeps no entry of the other.
-            self.tidy(&host, app);
             return false;
         }
-        to_host.telling += 1;
-        of_app.telling += 1;
-        self.telling.insert(object, (host, app.clone()));
+        *self.hosts.entry(shares.0.clone()).or_default() += 1;
+        *self.apps.entry(shares.1.clone()).or_default() += 1;
+        self.telling.insert(object, shares);
         true
     }
 
     /// The object was looked at, or its delivery has ended.
     pub(super) fn done(&mut self, object: ObjectId, step: Step) {
         if let Some((host, app)) = self.telling.remove(&object) {
-            self.leave(&host, &app);
+            leave(&mut self.hosts, &host);
+            leave(&mut self.apps, &app);
+            self.freed = true;
         }
         let again = self.again.remove(&object);
         match step {
@@ -125,28 +124,39 @@ impl Queue {
         }
     }
 
-    fn leave(&mut self, host: &str, app: &AppName) {
-        let shares = [self.hosts.get_mut(host), self.apps.get_mut(app)];
-        for share in shares.into_iter().flatten() {
-            share.telling -= 1;
-            self.ready.extend(share.parked.pop_front());
-        }
-        self.tidy(host, app);
+    fn has_room(&self, (host, app): &Shares) -> bool {
+        self.hosts.get(host).is_none_or(|&telling| telling < MAX_TELLING_TO_HOST)
+            && self.apps.get(app).is_none_or(|&telling| telling < MAX_TELLING_OF_APP)
     }
 
-    fn tidy(&mut self, host: &str, app: &AppName) {
-        if self.hosts.get(host).is_some_and(Share::is_unused) {
-            self.hosts.remove(host);
+    /// The parked object whose turn it is, if one has room. It need not take it (its event may have been deleted): then
+    /// the next one has it.
+    fn next_parked(&mut self) -> Option<ObjectId> {
+        if !self.freed {
+            return None;
         }
-        if self.apps.get(app).is_some_and(Share::is_unused) {
-            self.apps.remove(app);
+        let from = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut lines = self.parked.range::<Shares, _>((from, Bound::Unbounded)).chain(&self.parked);
+        let shares = lines.find(|(shares, _)| self.has_room(shares)).map(|(shares, _)| shares.clone());
+        self.freed = shares.is_some();
+        let shares = shares?;
+        let line = self.parked.get_mut(&shares)?;
+        let object = line.pop_front();
+        if line.is_empty() {
+            self.parked.remove(&shares);
         }
+        self.last = Some(shares);
+        object
     }
 }
 
-impl Share {
-    fn is_unused(&self) -> bool {
-        self.telling == 0 && self.parked.is_empty()
+/// One delivery less takes part of a share.
+fn leave<K: Eq + Hash>(shares: &mut HashMap<K, usize>, of: &K) {
+    if let Some(telling) = shares.get_mut(of) {
+        *telling -= 1;
+        if *telling == 0 {
+            shares.remove(of);
+        }
     }
 }
 
@@ -180,7 +190,7 @@ mod tests {
         assert_eq!((queue.next(0), queue.next(0)), (Some(object(1)), None));
         queue.done(object(1), Step::Nothing);
         assert_eq!(queue.next(0), None);
-        assert!(queue.hosts.is_empty() && queue.queued.is_empty());
+        assert!(queue.hosts.is_empty() && queue.queued.is_empty() && queue.parked.is_empty());
     }
 
     #[test]
@@ -231,5 +241,63 @@ mod tests {
         assert!(queue.begin(object(most), "https://one-more/", &app("greedy")));
         (1..=most).chain([200]).for_each(|n| queue.done(object(n), Step::Nothing));
         assert!(queue.hosts.is_empty() && queue.apps.is_empty() && queue.telling.is_empty());
+    }
+
+    /// Has these objects looked at. Returns how many deliveries have begun.
+    fn begin(queue: &mut Queue, objects: impl IntoIterator<Item = u8>, host: &str, of: &str) -> usize {
+        let url = format!("https://{host}/");
+        let begins = |n: u8| {
+            queue.add([object(n)]);
+            assert_eq!(queue.next(0), Some(object(n)));
+            queue.begin(object(n), &url, &app(of))
+        };
+        objects.into_iter().map(begins).filter(|begun| *begun).count()
+    }
+
+    /// Their events were deleted while they were parked, before others at the same host.
+    #[test]
+    fn a_slot_that_a_woken_object_does_not_take_is_passed_on() {
+        let mut queue = Queue::default();
+        assert_eq!(begin(&mut queue, 0..60, "slow", "gone"), MAX_TELLING_TO_HOST);
+        assert_eq!(begin(&mut queue, 60..62, "slow", "other"), 0);
+        queue.done(object(0), Step::Nothing);
+        let mut looked_at = 0;
+        while let Some(next) = queue.next(0) {
+            looked_at += 1;
+            if next < object(60) {
+                queue.done(next, Step::Nothing);
+            } else {
+                assert!(queue.begin(next, "https://slow/", &app("other")));
+            }
+        }
+        // Both apps have lines at the host, and each its turn.
+        assert_eq!((looked_at, queue.telling.contains_key(&object(60))), (2, true));
+        (1..16).for_each(|n| queue.done(object(n), Step::Nothing));
+        (16..60).for_each(|_| {
+            let next = queue.next(0).unwrap();
+            queue.done(next, Step::Nothing);
+        });
+        assert_eq!(queue.next(0), None);
+    }
+
+    /// The app's share is used up at other hosts: what it has parked holds up no other app at this one.
+    #[test]
+    fn who_waits_for_an_app_leaves_the_host_to_others() {
+        let mut queue = Queue::default();
+        assert_eq!(begin(&mut queue, 0..16, "slow", "other"), MAX_TELLING_TO_HOST);
+        assert_eq!(begin(&mut queue, 100..120, "slow", "greedy"), 0);
+        for n in 20..84 {
+            assert_eq!(begin(&mut queue, [n], &format!("host-{n}"), "greedy"), 1);
+        }
+        assert_eq!(begin(&mut queue, [200], "slow", "other"), 0);
+        queue.done(object(0), Step::Nothing);
+        assert_eq!(queue.next(0), Some(object(200)), "the slot is for whoever can take it");
+        assert!(queue.begin(object(200), "https://slow/", &app("other")));
+        queue.done(object(1), Step::Nothing);
+        assert_eq!(queue.next(0), None);
+        queue.done(object(20), Step::Nothing);
+        assert_eq!(queue.next(0), Some(object(100)));
+        assert!(queue.begin(object(100), "https://slow/", &app("greedy")));
+        assert_eq!(queue.next(0), None);
     }
 }

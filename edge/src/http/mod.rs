@@ -5,4 +5,5 @@ pub(crate) mod exchange;
 pub(crate) mod forwarded;
 pub(crate) mod frames;
 pub(crate) mod headers;
+pub(crate) mod parts;
 pub(crate) mod tls;

@@ -64,7 +64,12 @@ impl Assets {
 
     /// The file at a request's path.
     pub(crate) fn find<B>(&self, request: &Request<B>, host: Option<&str>, path: &str) -> Option<Found> {
-        if !self.takes(request, host) || !path.starts_with('/') {
+        if self.takes(request, host) { self.at(request.uri().path(), path) } else { None }
+    }
+
+    /// What is at a path, which is `asked` as it was sent.
+    fn at(&self, asked: &str, path: &str) -> Option<Found> {
+        if !path.starts_with('/') {
             return None;
         }
         if path.ends_with('/') {
@@ -73,15 +78,14 @@ impl Assets {
         let page = || self.file(&format!("{path}.html"), StatusCode::OK);
         let directory = || {
             let inside = self.files.contains_key(&format!("{path}/{INDEX}"));
-            inside.then(|| Found::Redirect(format!("{}/", request.uri().path())))
+            inside.then(|| Found::Redirect(format!("{asked}/")))
         };
         self.file(path, StatusCode::OK).or_else(page).or_else(directory)
     }
 
-    /// Whether there is a file at a path, whatever is asked of it.
+    /// Whether there is something at a path, whatever is asked of it.
     pub(crate) fn has(&self, host: Option<&str>, path: &str) -> bool {
-        let file = if path.ends_with('/') { &format!("{path}{INDEX}") } else { path };
-        self.is_of(host) && self.files.contains_key(file)
+        self.is_of(host) && self.at(path, path).is_some()
     }
 
     /// What is served for a request that matches no file and no route.

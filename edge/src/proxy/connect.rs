@@ -20,6 +20,8 @@ pub(crate) struct Connect {
     pub(crate) port: Option<u16>,
     /// The client's side, available once it was told that the port is reached.
     pub(crate) client: OnUpgrade,
+    /// Whether what the instance sends goes to the client in parts, with an end of their own.
+    pub(crate) in_parts: bool,
     pub(crate) answer: oneshot::Sender<Result<(), ProxyError>>,
     /// One of the admin API's permits for watchers.
     pub(crate) permit: OwnedSemaphorePermit,
@@ -29,7 +31,7 @@ impl Proxy {
     /// Acquires an instance as a request would, then passes bytes until both sides have ended. Runs on the object's
     /// shard.
     pub(crate) async fn carry_bytes(&self, connect: Connect) {
-        let Connect { key, class, port, client, mut answer, permit: _permit } = connect;
+        let Connect { key, class, port, client, in_parts, mut answer, permit: _permit } = connect;
         let reached = async {
             let (app, deadline) = (AppKey::of(&key.app), class.start_timeout);
             let hold = self.acquire(key.id(), key, class, None).await?;
@@ -43,7 +45,7 @@ impl Proxy {
         match reached {
             Ok(tunnelled) => {
                 if answer.send(Ok(())).is_ok() {
-                    websocket::carry(client, tunnelled, self.lifecycle.drain()).await;
+                    websocket::carry_raw(client, in_parts, tunnelled, self.lifecycle.drain()).await;
                 }
             }
             Err(error) => drop(answer.send(Err(error))),

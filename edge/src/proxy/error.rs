@@ -188,7 +188,7 @@ impl ProxyError {
             Self::Refused(
                 Refused::CrashLoop { retry_ms, .. }
                 | Refused::StartRate { retry_ms, .. }
-                | Refused::Stopping { retry_ms },
+                | Refused::Stopping { retry_ms: Some(retry_ms) },
             ) => retry_ms.div_ceil(1000).max(1).into(),
             _ => RETRY_AFTER_S,
         }
@@ -255,7 +255,8 @@ fn refused_for_strangers(refused: &Refused) -> Option<String> {
         | Refused::Ended
         | Refused::StartTimeout
         | Refused::PortTimeout { .. }
-        | Refused::Stopping { .. } => return None,
+        | Refused::Stopping { .. }
+        | Refused::EdgeStops => return None,
         Refused::NoNode
         | Refused::NoCapacity { .. }
         | Refused::ClassLimit { .. }
@@ -281,6 +282,7 @@ fn fault_of(refused: &Refused) -> Fault {
         | Refused::AppLimit { .. }
         | Refused::Overloaded
         | Refused::Stopping { .. }
+        | Refused::EdgeStops
         | Refused::NodeUnreachable(_)
         | Refused::Store => Fault::Cluster,
         Refused::StartRate { .. } => Fault::Client,
@@ -307,6 +309,7 @@ fn is_transient(refused: &Refused) -> bool {
         | Refused::ManualStart
         | Refused::Ended
         | Refused::Stopping { .. }
+        | Refused::EdgeStops
         | Refused::NodeUnreachable(_)
         | Refused::Store => true,
         Refused::StartFailed(_) | Refused::StartRefused(_) | Refused::PortTimeout { .. } => false,
@@ -329,6 +332,7 @@ fn reason_of(refused: &Refused) -> Reason {
         Refused::StartRefused(_) => Reason::StartRefused,
         Refused::Overloaded => Reason::Overloaded,
         Refused::Stopping { .. } => Reason::InstanceStopping,
+        Refused::EdgeStops => Reason::EdgeStopping,
         Refused::NodeUnreachable(_) => Reason::NodeUnreachable,
         Refused::Store => Reason::Store,
     }

@@ -13,7 +13,7 @@ use berth_common::accept::{Admitted, accept_loop};
 use berth_common::connections::{Busy, Connections, Limits, Permit, StandsForMany};
 use berth_common::lifecycle::Lifecycle;
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -31,7 +31,7 @@ use crate::http::headers::MAX_FIELDS;
 /// Most connections of clients for each shard.
 const CONNECTIONS_PER_SHARD: usize = 8192;
 /// Most connections of one client. Far more than a browser has, so that some hundred people behind one address are
-/// served, and few enough that their buffers stay below 40 MiB.
+/// served, and few enough that what they keep between requests stays below 100 MiB, whatever was sent over them.
 const CONNECTIONS_PER_CLIENT: usize = 512;
 /// Longest time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +44,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const BACKLOG: i32 = 1024;
 /// Largest head of a request, and largest read buffer, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Most fields of an answer, and most bytes of its head, after which the connection is kept: hyper keeps the map of the fields
+/// and the buffer of the head at the size that they have come to, for as long as the connection is open.
+const KEPT_FIELDS: usize = 100;
+const KEPT_HEAD_BYTES: usize = 16 * 1024;
+/// Room in hyper's map for one field: its entry, its places in the index, and its further value, each with what is made ahead.
+const FIELD_BYTES: usize = 320;
+/// Most bytes that a connection keeps while it waits: buffers grow to up to twice of what they have to hold.
+const KEPT_BYTES: usize = 2 * BUFFER_BYTES + 2 * KEPT_HEAD_BYTES + KEPT_FIELDS * FIELD_BYTES;
+const _: () = assert!(CONNECTIONS_PER_CLIENT * KEPT_BYTES < 100 << 20, "one client may take too much");
 
 /// Binds a shard's socket. Several shards share one address; the kernel spreads connections over them.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
@@ -190,8 +199,10 @@ async fn respond(
     let interim = socket.interim();
     let hints = (request.version() >= Version::HTTP_11).then(|| interim.clone());
     let mut response = interim.before(proxy.respond(request, peer.ip(), hints)).await;
-    if asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        // What follows may be of the protocol that the client asked for.
+    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    // What follows may be of the protocol that the client asked for.
+    let misunderstood = asks_for_upgrade && !upgraded;
+    if misunderstood || !(upgraded || is_small(response.headers_mut())) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let busy = match response.status() {
@@ -202,6 +213,22 @@ async fn respond(
         _ => Some(busy),
     };
     response.map(|body| Served { body, _busy: busy })
+}
+
+/// Whether a connection may be kept after an answer with these fields. Where they are few, so is their map's room then, which
+/// may come from a larger message over the instance's connection.
+fn is_small(headers: &mut HeaderMap) -> bool {
+    let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    if headers.len() > KEPT_FIELDS || bytes.sum::<usize>() > KEPT_HEAD_BYTES {
+        return false;
+    }
+    // What a map for that many fields may have: powers of two, of which three quarters are used.
+    if headers.capacity() > 2 * KEPT_FIELDS {
+        let mut few = HeaderMap::with_capacity(headers.len());
+        few.extend(std::mem::take(headers));
+        *headers = few;
+    }
+    true
 }
 
 /// The body of a response; the request is under way until it is dropped.
@@ -227,5 +254,50 @@ impl Body for Served {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{HeaderName, SET_COOKIE};
+
+    use super::*;
+
+    fn fields(count: usize, value: &str) -> HeaderMap {
+        let name = |index| HeaderName::try_from(format!("x-{index}")).unwrap();
+        (0..count).map(|index| (name(index), HeaderValue::try_from(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_connection_is_not_kept_with_the_room_of_a_large_head() {
+        assert!(is_small(&mut HeaderMap::new()) && is_small(&mut fields(KEPT_FIELDS, "v")));
+        assert!(!is_small(&mut fields(KEPT_FIELDS + 1, "v")));
+        assert!(!is_small(&mut fields(1, &"v".repeat(KEPT_HEAD_BYTES))));
+        let mut cookies = HeaderMap::new();
+        for _ in 0..=KEPT_FIELDS {
+            cookies.append(SET_COOKIE, HeaderValue::from_static("a=b"));
+        }
+        assert!(!is_small(&mut cookies));
+    }
+
+    #[test]
+    fn the_room_of_an_earlier_message_is_given_back() {
+        let mut headers = HeaderMap::with_capacity(MAX_FIELDS);
+        headers.append(SET_COOKIE, HeaderValue::from_static("a=b"));
+        headers.append(SET_COOKIE, HeaderValue::from_static("c=d"));
+        headers.extend(fields(3, "v"));
+        let whole = headers.clone();
+        assert!(is_small(&mut headers) && headers.capacity() <= 2 * KEPT_FIELDS);
+        assert_eq!(headers, whole);
+    }
+
+    #[test]
+    fn a_field_takes_no_more_room_than_is_counted() {
+        let room = HeaderMap::<HeaderValue>::with_capacity(KEPT_FIELDS).capacity();
+        // An entry has the hash, the name, the value and two links; a further value has two links of its own.
+        let (name, value, word) = (size_of::<HeaderName>(), size_of::<HeaderValue>(), size_of::<usize>());
+        let entries = room * (word + name + value + 3 * word);
+        let (index, further) = (room * 4 / 3 * 4, KEPT_FIELDS.next_power_of_two() * (value + 4 * word));
+        assert!(entries + index + further <= KEPT_FIELDS * FIELD_BYTES);
     }
 }

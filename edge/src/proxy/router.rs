@@ -367,6 +367,30 @@ mod tests {
         assert!(deployed(&before, &[busy]).route(&get("/busy")).is_ok());
     }
 
+    #[test]
+    fn a_static_file_is_there_for_get_and_head_only() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("docs")).unwrap();
+        for file in ["page.html", "a b.txt", "docs/index.html"] {
+            std::fs::write(directory.path().join(file), "x").unwrap();
+        }
+        let mut site = app("site", &[]);
+        let (hosts, not_found) = (vec![HostPattern::new("site.example").unwrap()], Default::default());
+        site.assets = Some(AssetsSpec { directory: directory.path().to_owned(), hosts, not_found });
+        let router = router(&[site]);
+        let asked = |host: &str, path: &str| {
+            let request = Request::post(path).header("host", host).body(()).unwrap();
+            assert!(router.asset(&request).is_none());
+            router.route(&request).map(|_| ()).unwrap_err()
+        };
+        for path in ["/page.html", "/a%20b.txt", "/page", "/docs/", "/docs"] {
+            let allowed = RouteError::Method(vec!["GET".to_owned(), "HEAD".to_owned()]);
+            assert_eq!(asked("site.example", path), allowed, "{path}");
+            assert_eq!(asked("other.example", path), RouteError::NoRoute, "{path}");
+        }
+        assert_eq!(asked("site.example", "/none"), RouteError::NoRoute);
+    }
+
     fn get(uri: &str) -> Request<()> {
         Request::get(uri).body(()).unwrap()
     }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::load::LoadGuard;
 use crate::http::frames::{CLOSE_RESTART, CLOSE_TRY_AGAIN, FrameScanner};
+use crate::http::parts::InParts;
 use crate::shard::objects::{Activity, Hold};
 use crate::shard::tunnel::{self, TunnelStream};
 
@@ -69,8 +70,19 @@ impl Tunnelled {
 /// Carries bytes in both directions, from the client's 101 until both sides have ended, or the edge has begun to drain: a
 /// WebSocket is closed then, and what has no way to be told is cut soon after.
 pub(crate) async fn carry(client: OnUpgrade, instance: Tunnelled, drain: &CancellationToken) {
-    let passed = match client.await {
-        Ok(client) => pass_both_ways(TokioIo::new(client), instance, drain).await,
+    carry_raw(client, false, instance, drain).await;
+}
+
+/// The same; what the instance sends may go in parts.
+pub(crate) async fn carry_raw(
+    client: OnUpgrade,
+    in_parts: bool,
+    instance: Tunnelled,
+    drain: &CancellationToken,
+) {
+    let passed = match client.await.map(TokioIo::new) {
+        Ok(client) if in_parts => pass_both_ways(InParts::new(client), instance, drain).await,
+        Ok(client) => pass_both_ways(client, instance, drain).await,
         Err(error) => {
             tracing::debug!(%error, "upgrade failed");
             return;

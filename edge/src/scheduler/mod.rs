@@ -7,9 +7,9 @@
 //!   └── cron due: its mark and its schedule are one write
 //! ```
 //!
-//! One task owns all of this, and reads only the first due entries, however many are stored. An object does one thing
-//! at a time, in the order of time. An entry is removed only after it was carried out, and only if it was not replaced
-//! in the meantime: so each happens at least once.
+//! One task owns all of this, and reads what is due in small parts, as long as there is room for more. An object does one
+//! thing at a time, in the order of time. An entry is removed only after it was carried out, and only if it was not
+//! replaced in the meantime: so each happens at least once.
 //!
 //! What fails, and what happens then:
 //!
@@ -91,7 +91,7 @@ pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
             () = changed.notified() => {}
             // Actions end with the edge.
             _ = published.changed() => state.crons_at_ms = None,
-            Some(Ok(object)) = state.doing.join_next() => state.turns.done(object),
+            Some(Ok(object)) = state.doing.join_next() => state.ended(object),
             () = tokio::time::sleep(sleep) => {}
         }
     }
@@ -113,38 +113,79 @@ struct State {
 }
 
 impl State {
+    /// An object's action has ended, and those that ended meanwhile: one look at the store is for all.
+    fn ended(&mut self, object: ObjectId) {
+        self.turns.done(object);
+        while let Some(Ok(object)) = self.doing.try_join_next() {
+            self.turns.done(object);
+        }
+    }
+
     /// Starts all due actions that there is capacity for. Returns when to look again.
     async fn begin(&mut self, scheduler: &Arc<Scheduler>) -> Result<Option<u64>, StoreError> {
         let next_cron_ms = self.crons(scheduler).await?;
         let now_ms = wall_ms();
-        while self.begin_some(scheduler, now_ms)? {}
+        let mut from = None;
+        while let Some(next) = self.begin_some(scheduler, from, now_ms)? {
+            from = Some(next);
+            // However much is due: the thread has other tasks too.
+            tokio::task::yield_now().await;
+        }
+        self.begin_parked(scheduler, now_ms).await?;
         Ok(scheduler.store.next_due_ms(now_ms)?.into_iter().chain(next_cron_ms).min())
     }
 
-    /// Starts the first due actions. True if others may be found behind those whose app has its share.
-    fn begin_some(&mut self, scheduler: &Arc<Scheduler>, now_ms: u64) -> Result<bool, StoreError> {
-        let mut parked = false;
-        for entry in scheduler.store.due(now_ms, self.turns.known(), self.turns.room())? {
+    /// Starts what is due in a part of the index, as far as the apps' shares allow. Returns where the next part begins.
+    fn begin_some(
+        &mut self,
+        scheduler: &Arc<Scheduler>,
+        from: Option<DueEntry>,
+        now_ms: u64,
+    ) -> Result<Option<DueEntry>, StoreError> {
+        if self.turns.room() == 0 {
+            return Ok(None);
+        }
+        let part = scheduler.store.due(from, now_ms, self.turns.known())?;
+        for entry in part.entries {
             // If there is none, it was removed in this moment.
             let Some(schedule) = scheduler.store.schedule(entry.object, entry.id)? else { continue };
             match self.turns.due(entry.object, &schedule.key.app) {
-                Turn::Begins => {}
-                Turn::Parked => {
-                    parked = true;
-                    continue;
-                }
-                Turn::Full => return Ok(false),
+                Turn::Begins => self.start(scheduler, entry),
+                Turn::Parked => {}
+                Turn::Full => return Ok(None),
             }
-            let scheduler = Arc::clone(scheduler);
-            self.doing.spawn(async move {
-                // Whatever happens, the object is free again.
-                if guarded(scheduler.carry_out(entry)).await.is_none() {
-                    tokio::time::sleep(STORE_PAUSE).await;
-                }
-                entry.object
-            });
         }
-        Ok(parked)
+        Ok(part.next)
+    }
+
+    /// Starts what waited for the share of its app, where there is room now.
+    async fn begin_parked(&mut self, scheduler: &Arc<Scheduler>, now_ms: u64) -> Result<(), StoreError> {
+        while let Some((object, app)) = self.turns.next_parked() {
+            match scheduler.store.due_of(object, now_ms) {
+                Ok(Some(entry)) => {
+                    self.turns.begin(object, app);
+                    self.start(scheduler, entry);
+                }
+                Ok(None) => self.turns.forget(object),
+                Err(error) => {
+                    self.turns.forget(object);
+                    return Err(error);
+                }
+            }
+            tokio::task::consume_budget().await;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, scheduler: &Arc<Scheduler>, entry: DueEntry) {
+        let scheduler = Arc::clone(scheduler);
+        self.doing.spawn(async move {
+            // Whatever happens, the object is free again.
+            if guarded(scheduler.carry_out(entry)).await.is_none() {
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            entry.object
+        });
     }
 
     async fn crons(&mut self, scheduler: &Scheduler) -> Result<Option<u64>, StoreError> {

@@ -9,8 +9,8 @@ use berth_common::ids::{AppName, ObjectId};
 const MAX_DOING: usize = 256;
 /// Most of these of one app: four apps with any amount of due work leave each other their share.
 const MAX_DOING_OF_APP: usize = 64;
-/// Most objects that wait for their app's share. Beyond that due work of other apps may wait behind them: the store's index
-/// is by time, and a look-up reads only so much of it.
+/// Most objects that wait for their app's share. Beyond that nothing more is looked at, and due work of other apps waits
+/// behind them.
 const MAX_PARKED: usize = 8_192;
 
 /// What becomes of an object whose work is due.
@@ -50,11 +50,8 @@ impl Turns {
         if self.room() == 0 {
             return Turn::Full;
         }
-        let running = self.running.get(app).copied().unwrap_or(0);
-        if running < MAX_DOING_OF_APP {
-            self.known.insert(object);
-            self.doing.insert(object, app.clone());
-            self.running.insert(app.clone(), running + 1);
+        if self.running_of(app) < MAX_DOING_OF_APP && !self.parked.contains_key(app) {
+            self.begin(object, app.clone());
             return Turn::Begins;
         }
         if self.known.len() - self.doing.len() >= MAX_PARKED {
@@ -65,24 +62,46 @@ impl Turns {
         Turn::Parked
     }
 
-    /// An object's action has ended. As many of its app may be looked up as there is room for in its share.
-    pub(super) fn done(&mut self, object: ObjectId) {
-        let Some(app) = self.doing.remove(&object) else { return };
-        self.known.remove(&object);
-        let running = self.running.get(&app).copied().unwrap_or(0).saturating_sub(1);
-        if running == 0 {
-            self.running.remove(&app);
-        } else {
-            self.running.insert(app.clone(), running);
+    /// The object that has waited longest, of the app with the fewest actions, if there is room. Whether its work is still
+    /// due has to be looked up: it begins then, or is forgotten.
+    pub(super) fn next_parked(&mut self) -> Option<(ObjectId, AppName)> {
+        if self.room() == 0 {
+            return None;
         }
-        let Some(parked) = self.parked.get_mut(&app) else { return };
-        let share = MAX_DOING_OF_APP.saturating_sub(running).min(parked.len());
-        for object in parked.drain(..share) {
-            self.known.remove(&object);
-        }
+        let fewest = self.parked.keys().min_by_key(|app| self.running_of(app))?;
+        let app = Some(fewest).filter(|app| self.running_of(app) < MAX_DOING_OF_APP)?.clone();
+        let parked = self.parked.get_mut(&app)?;
+        let object = parked.pop_front()?;
         if parked.is_empty() {
             self.parked.remove(&app);
         }
+        Some((object, app))
+    }
+
+    /// An object's action begins.
+    pub(super) fn begin(&mut self, object: ObjectId, app: AppName) {
+        self.known.insert(object);
+        *self.running.entry(app.clone()).or_default() += 1;
+        self.doing.insert(object, app);
+    }
+
+    /// A parked object has no work any more, or it is not known: it is found again when it has.
+    pub(super) fn forget(&mut self, object: ObjectId) {
+        self.known.remove(&object);
+    }
+
+    /// An object's action has ended.
+    pub(super) fn done(&mut self, object: ObjectId) {
+        let Some(app) = self.doing.remove(&object) else { return };
+        self.known.remove(&object);
+        match self.running_of(&app) {
+            0 | 1 => self.running.remove(&app),
+            running => self.running.insert(app, running - 1),
+        };
+    }
+
+    fn running_of(&self, app: &AppName) -> usize {
+        self.running.get(app).copied().unwrap_or(0)
     }
 }
 
@@ -105,12 +124,29 @@ mod tests {
             assert_eq!(turns.due(object(n), &greedy), Turn::Parked);
         }
         assert_eq!(turns.due(object(5_000), &other), Turn::Begins, "it need not wait for the thousand");
-        // The one that has waited longest comes next.
+        assert_eq!(turns.next_parked(), None);
+        // What comes now is behind those that wait, and of these the first comes first.
         turns.done(object(0));
-        let next = object(MAX_DOING_OF_APP);
-        assert!(!turns.known().contains(&next) && turns.known().contains(&object(MAX_DOING_OF_APP + 1)));
-        assert_eq!(turns.due(next, &greedy), Turn::Begins);
-        assert_eq!(turns.due(object(1), &greedy), Turn::Parked);
+        assert_eq!(turns.due(object(1_000), &greedy), Turn::Parked);
+        assert_eq!(turns.next_parked(), Some((object(MAX_DOING_OF_APP), greedy.clone())));
+        turns.begin(object(MAX_DOING_OF_APP), greedy);
+        assert_eq!(turns.next_parked(), None);
+    }
+
+    #[test]
+    fn room_is_for_the_apps_with_the_fewest_actions() {
+        let mut turns = Turns::default();
+        let apps = ["a", "b", "c", "d", "e"].map(|app| app.parse().unwrap());
+        let of = |app: usize, n: usize| object(app * 1_000 + n);
+        for (n, app) in apps[..4].iter().enumerate() {
+            (0..MAX_DOING_OF_APP).for_each(|m| assert_eq!(turns.due(of(n, m), app), Turn::Begins));
+            let beyond = turns.due(of(n, MAX_DOING_OF_APP), app);
+            assert_eq!(beyond, if n < 3 { Turn::Parked } else { Turn::Full });
+        }
+        turns.done(of(0, 0));
+        assert_eq!((turns.due(of(4, 0), &apps[4]), turns.next_parked()), (Turn::Begins, None));
+        [of(2, 0), of(1, 0), of(1, 1)].into_iter().for_each(|ended| turns.done(ended));
+        assert_eq!(turns.next_parked(), Some((of(1, MAX_DOING_OF_APP), apps[1].clone())));
     }
 
     #[test]
@@ -125,6 +161,21 @@ mod tests {
             turns.done(object(n));
         }
         assert!(turns.known().is_empty() && turns.running.is_empty() && turns.room() == MAX_DOING);
+    }
+
+    /// As after a removal of their app, and while its last action goes on.
+    #[test]
+    fn parked_objects_whose_work_is_gone_are_forgotten() {
+        let (mut turns, removed) = (Turns::default(), "removed".parse().unwrap());
+        for n in 0..MAX_DOING_OF_APP + 8_000 {
+            assert_ne!(turns.due(object(n), &removed), Turn::Full);
+        }
+        turns.done(object(0));
+        while let Some((gone, _)) = turns.next_parked() {
+            turns.forget(gone);
+        }
+        assert_eq!(turns.known().len(), MAX_DOING_OF_APP - 1);
+        assert!(turns.parked.is_empty());
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub(crate) enum SecretKeyCommand {
         current: KeyId,
         /// The id of a key that is in use.
         keys: Vec<KeyId>,
+        /// Drops none, and only prints how many it would.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -59,8 +62,10 @@ pub(crate) fn run(command: &SecretKeyCommand) -> Result<()> {
             writeln!(io::stdout(), "{}", file.path().display())?;
         }
         SecretKeyCommand::Add(location) => writeln!(io::stdout(), "{}", location.file()?.add()?)?,
-        SecretKeyCommand::Keep { location, current, keys } => {
-            writeln!(io::stdout(), "{}", location.file()?.keep(*current, keys)?)?;
+        SecretKeyCommand::Keep { location, current, keys, dry_run } => {
+            let file = location.file()?;
+            let dropped = if *dry_run { file.surplus(*current, keys) } else { file.keep(*current, keys) };
+            writeln!(io::stdout(), "{}", dropped?)?;
         }
     }
     Ok(())

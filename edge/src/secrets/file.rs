@@ -116,19 +116,17 @@ impl KeyFile {
     pub(crate) fn keep(&self, current: KeyId, in_use: &[KeyId]) -> Result<usize, KeyFileError> {
         let mut dropped = 0;
         self.change(|keys| {
-            let found = keys.current().id();
-            if found != current {
-                return Err(format!(
-                    "its current key is {found}, and the edge's is {current}: the edge uses another file, or somebody else \
-                     changes this one"
-                ));
-            }
-            let before = keys.ids().len();
-            let keys = keys.keep(in_use);
-            dropped = before - keys.ids().len();
+            let (keys, count) = without_surplus(keys, current, in_use)?;
+            dropped = count;
             Ok(keys)
         })?;
         Ok(dropped)
+    }
+
+    /// How many keys that would remove.
+    pub(crate) fn surplus(&self, current: KeyId, in_use: &[KeyId]) -> Result<usize, KeyFileError> {
+        let kept = without_surplus(self.read()?, current, in_use);
+        kept.map(|(_, count)| count).map_err(|reason| self.failed(&io::Error::other(reason)))
     }
 
     fn change(&self, change: impl FnOnce(Keys) -> Result<Keys, String>) -> Result<(), KeyFileError> {
@@ -203,6 +201,21 @@ impl KeyFile {
     fn failed(&self, error: &io::Error) -> KeyFileError {
         KeyFileError::Io { path: self.0.clone(), reason: error.to_string() }
     }
+}
+
+/// The current key, which must be this one, and those in use; and how many others there were.
+fn without_surplus(keys: Keys, current: KeyId, in_use: &[KeyId]) -> Result<(Keys, usize), String> {
+    let found = keys.current().id();
+    if found != current {
+        return Err(format!(
+            "its current key is {found}, and the edge's is {current}: the edge uses another file, or somebody else \
+             changes this one"
+        ));
+    }
+    let before = keys.ids().len();
+    let keys = keys.keep(in_use);
+    let dropped = before - keys.ids().len();
+    Ok((keys, dropped))
 }
 
 #[cfg(test)]

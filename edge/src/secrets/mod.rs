@@ -34,6 +34,7 @@ use self::sealed::About;
 
 pub(crate) use self::file::{DEFAULT_NAME, KeyFileError};
 pub(crate) use self::registries::{RegistryView, check_login};
+pub(crate) use self::rotation::Rotated;
 
 /// Why a secret was not read or changed.
 #[derive(Debug, thiserror::Error)]

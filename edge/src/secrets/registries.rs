@@ -94,6 +94,19 @@ impl Secrets {
         Ok(true)
     }
 
+    /// Adds to a plan what a rotation would do with the passwords.
+    pub(super) fn try_registries(&self, keys: &Keys, plan: &mut Rotated) -> Result<(), SecretError> {
+        for record in self.store.registries()? {
+            if open(&record, keys).is_ok() {
+                plan.rotated += 1;
+            } else {
+                plan.in_use.push(record.sealed.key);
+                plan.unreadable_registries.push(record.registry);
+            }
+        }
+        Ok(())
+    }
+
     /// Encrypts all passwords with the current key. The caller holds `changing`.
     pub(super) async fn rotate_registries(&self, keys: &Keys, done: &mut Rotated) -> Result<(), SecretError> {
         let mut writes = Vec::new();

@@ -27,6 +27,18 @@ pub(crate) struct Rotated {
     pub(crate) in_use: Vec<KeyId>,
 }
 
+impl Rotated {
+    fn none(current: KeyId) -> Self {
+        Self {
+            current,
+            rotated: 0,
+            unreadable: Vec::new(),
+            unreadable_registries: Vec::new(),
+            in_use: Vec::new(),
+        }
+    }
+}
+
 impl Secrets {
     /// Reads the key file and encrypts all secrets with its current key. Returns once that is durable.
     pub(crate) async fn rotate(&self) -> Result<Rotated, SecretError> {
@@ -36,13 +48,7 @@ impl Secrets {
             Err(error) => return Err(error.clone().into()),
         };
         let current = keys.current().id();
-        let mut done = Rotated {
-            current,
-            rotated: 0,
-            unreadable: Vec::new(),
-            unreadable_registries: Vec::new(),
-            in_use: Vec::new(),
-        };
+        let mut done = Rotated::none(current);
         for names in self.store.secret_names(None)?.chunks(BATCH) {
             self.rotate_some(&keys, names, &mut done).await?;
         }
@@ -52,6 +58,29 @@ impl Secrets {
         tracing::info!(key = %current, rotated = done.rotated, unreadable = done.unreadable.len(), "secrets rotated");
         self.replace_keys(Ok(keys.keep(&done.in_use)));
         Ok(done)
+    }
+
+    /// What a rotation to a new key would do. Changes nothing.
+    pub(crate) async fn try_rotation(&self) -> Result<Rotated, SecretError> {
+        let _changing = self.changing.lock().await;
+        let keys = match &*self.reload() {
+            Ok(keys) => keys.clone(),
+            Err(error) => return Err(error.clone().into()),
+        };
+        let mut plan = Rotated::none(keys.current().id());
+        for (app, name) in self.store.secret_names(None)? {
+            let Some(record) = self.store.secret(&app, &name)? else { continue };
+            if self.open_record(&keys, &record).is_ok() {
+                plan.rotated += 1;
+            } else {
+                plan.unreadable.push((app, name));
+                plan.in_use.push(record.sealed.key);
+            }
+        }
+        self.try_registries(&keys, &mut plan)?;
+        plan.in_use.sort_unstable();
+        plan.in_use.dedup();
+        Ok(plan)
     }
 
     async fn rotate_some(

@@ -151,6 +151,8 @@ async fn a_lost_or_wrong_key_file_is_reported_and_the_right_one_works_again() {
     assert!(error.contains("does not hold") && error.contains("berth secret put A --app a"), "{error}");
     assert!(!secrets.list(&app()).unwrap()[0].readable);
     put(&secrets, "B", "y").await.unwrap();
+    let plan = secrets.try_rotation().await.unwrap();
+    assert_eq!((plan.rotated, plan.unreadable, plan.in_use.len()), (1, vec![(app(), name("A"))], 1));
     let rotated = secrets.rotate().await.unwrap();
     assert_eq!((rotated.rotated, rotated.unreadable), (0, vec![(app(), name("A"))]));
     assert_eq!(rotated.in_use.len(), 1);
@@ -194,7 +196,15 @@ async fn a_rotation_leaves_everything_under_the_new_key_and_the_old_one_goes() {
         put(&secrets, &format!("S{index}"), &format!("v{index}")).await.unwrap();
     }
     let old = stage.file().read().unwrap().current().id();
+    let text = fs::read(stage.file().path()).unwrap();
+    let plan = secrets.try_rotation().await.unwrap();
+    assert_eq!((plan.current, plan.rotated, plan.in_use.len()), (old, 70, 0));
+    assert_eq!(stage.file().surplus(plan.current, &plan.in_use).unwrap(), 0);
+    assert_eq!(fs::read(stage.file().path()).unwrap(), text);
     let new = stage.file().add().unwrap();
+    assert!(stage.file().surplus(old, &[]).is_err());
+    assert_eq!(stage.file().surplus(new, &[]).unwrap(), 1);
+    assert_eq!(stage.file().read().unwrap().ids().len(), 2);
     let rotated = secrets.rotate().await.unwrap();
     assert_eq!((rotated.current, rotated.rotated, rotated.in_use.len()), (new, 70, 0));
     assert_eq!(stage.file().keep(rotated.current, &rotated.in_use).unwrap(), 1);

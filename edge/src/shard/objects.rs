@@ -34,7 +34,7 @@ const MAX_WAITERS_PER_OBJECT: usize = 1024;
 /// that one that never works costs almost nothing.
 const BACKOFF: Backoff = Backoff { first_ms: 1_000, max_ms: 60_000, forget_ms: 10 * 60_000 };
 /// What a request gets when the actor has ended, and the edge with it.
-const EDGE_STOPS: Refused = Refused::Stopping { retry_ms: 1_000 };
+const EDGE_STOPS: Refused = Refused::EdgeStops;
 /// Most messages that are taken before their effects are carried out.
 const BATCH: usize = 64;
 

@@ -76,7 +76,8 @@ fn timeout_reason(live: &Live, now_ms: u64) -> Refused {
         Stage::Placing { .. } => Refused::Store,
         Stage::Recovering => Refused::NodeUnreachable(live.node.clone()),
         Stage::Stopping { killed_ms, .. } => {
-            Refused::Stopping { retry_ms: killed_ms.map_or(0, |at| at.saturating_sub(now_ms)) }
+            let left_ms = killed_ms.map(|at| at.saturating_sub(now_ms));
+            Refused::Stopping { retry_ms: left_ms.filter(|left| *left > 0) }
         }
         Stage::Running { .. } => Refused::PortTimeout { port: live.class.default_port.unwrap_or_default() },
         Stage::Refused { .. } | Stage::Starting { .. } | Stage::Healthy { .. } => Refused::StartTimeout,

@@ -17,7 +17,7 @@ use crate::effect::Effect;
 use crate::event::{Event, EventDetails};
 use crate::ids::WaiterId;
 use crate::input::{EndOrder, Kept};
-use crate::record::{RecordState, StopRecord};
+use crate::record::{Failure, MAX_FAILURES, RecordState, StopRecord};
 use crate::refused::Refused;
 
 impl Object {
@@ -115,9 +115,7 @@ impl Object {
 
     /// The events of an end: the error, if it was one, before the stop.
     fn events_of_end(&self, outcome: &Outcome, cx: &Context<'_>) -> Vec<Event> {
-        let lost = matches!(outcome.reason, ExitReason::RuntimeLost | ExitReason::NodeLost);
-        let error = lost || crashes::failed(outcome, false);
-        let error = error.then(|| self.event(HookKind::Error, Some(outcome), cx)).flatten();
+        let error = is_error(outcome).then(|| self.event(HookKind::Error, Some(outcome), cx)).flatten();
         // An instance that never started has no stop event.
         let stopped = outcome.reason != ExitReason::StartFailed;
         let stop = stopped.then(|| self.event(HookKind::Stop, Some(outcome), cx)).flatten();
@@ -169,11 +167,22 @@ impl Object {
             Crashes::after(self.crashes, version, live.healthy_since_ms, &cx.config.backoff, cx.now)
         });
         if starting {
+            if !is_error(&outcome) {
+                // It has exited well, and before it was ready.
+                self.note_failure(&outcome, cx.now.wall_ms);
+            }
             self.refuse_all(&Refused::StartFailed(outcome.clone()), cx);
         } else if done {
             self.ready(cx);
         }
         self.end(outcome, metered, cx);
+    }
+
+    /// Keeps a failure, which is written with the end, and lets the oldest go.
+    fn note_failure(&mut self, outcome: &Outcome, time_ms: u64) {
+        let instance = self.state.live().instance;
+        self.failures.truncate(MAX_FAILURES - 1);
+        self.failures.insert(0, Failure { time_ms, instance, outcome: outcome.clone() });
     }
 
     /// The instance has ended: persists that with its usage, and then has the node forget it.
@@ -182,6 +191,9 @@ impl Object {
         let (node, instance) = (live.node.clone(), live.instance);
         let usage = metered.map(|metered| self.usage(live, metered, &outcome));
         let extras = CommitExtras { events: self.events_of_end(&outcome, cx), usage };
+        if is_error(&outcome) {
+            self.note_failure(&outcome, cx.now.wall_ms);
+        }
         let persist = cx.ids.persist();
         self.last_change_ms = cx.now.wall_ms;
         self.exit = Some(outcome.clone());
@@ -248,4 +260,10 @@ impl Object {
         self.last_change_ms = cx.now.wall_ms;
         self.persist_live(cx);
     }
+}
+
+/// Whether an end is an error: the app's failure, or the loss of the instance with its node or its node's runtime.
+fn is_error(outcome: &Outcome) -> bool {
+    let lost = matches!(outcome.reason, ExitReason::RuntimeLost | ExitReason::NodeLost);
+    lost || crashes::failed(outcome, false)
 }

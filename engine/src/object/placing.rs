@@ -96,8 +96,13 @@ impl Object {
             State::Live(Live { stage: Stage::Refused { .. }, .. }) => {
                 return self.reserved_elsewhere(generation, result, cx);
             }
-            // A late answer: all requests were cancelled, or an order ended the wait.
-            _ => return,
+            // A late answer: all requests were cancelled, or an order or the instance's end came before it.
+            _ => {
+                if let Ok((node, _)) = result {
+                    cx.emit(Effect::Unreserve { object: self.id, generation, node });
+                }
+                return;
+            }
         };
         match result {
             Ok((node, instance)) if !self.waiters.is_empty() => {
@@ -152,6 +157,7 @@ impl Object {
             generation: self.generation,
             state,
             last_change_ms: self.last_change_ms,
+            failures: self.failures.clone(),
         };
         let CommitExtras { events, usage } = extras;
         cx.emit(Effect::Persist { object: self.id, persist, record, events, usage });

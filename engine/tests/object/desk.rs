@@ -54,7 +54,7 @@ pub(crate) fn placed(n: u8, generation: u64) -> Record {
         placed_ms: PLACED_MS,
         stop: None,
     };
-    Record { key: key(), generation: Generation(generation), state, last_change_ms: 5 }
+    Record { key: key(), generation: Generation(generation), state, last_change_ms: 5, failures: Vec::new() }
 }
 
 impl Desk {

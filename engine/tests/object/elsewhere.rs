@@ -1,7 +1,7 @@
 //! A start that a node refuses.
 
 use berth_common::ids::NodeId;
-use berth_common::outcome::ExitReason;
+use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::wire::call::{Phase, Refusal, RefusalCode};
 use berth_engine::fleet::Demand;
 use berth_engine::{Effect, EndOrder, Input, Refused, WaiterId};
@@ -108,6 +108,19 @@ fn an_order_ends_also_what_is_sought_a_place_for() {
     assert!(effects.contains(&Effect::Ordered { waiter: WaiterId(9) }), "{effects:?}");
     assert!(matches!(&effects[0], Effect::Unreserve { generation, .. } if generation.0 == 2));
     assert_eq!(desk.view().exit.unwrap().reason, ExitReason::Destroyed);
+}
+
+#[test]
+fn room_that_comes_after_the_end_is_given_back() {
+    let mut desk = Desk::new();
+    desk.starting();
+    refuse(&mut desk, 1, RefusalCode::Capacity);
+    persist(&desk.status(1, 1, Phase::Exited(Outcome::exited(1))));
+    let effects = desk.reserved(2, Ok(2));
+    assert!(
+        matches!(&effects[..], [Effect::Unreserve { generation, .. }] if generation.0 == 2),
+        "{effects:?}"
+    );
 }
 
 #[test]

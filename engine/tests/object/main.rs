@@ -16,7 +16,8 @@ use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::ClassSpec;
 use berth_common::wire::call::{Phase, Refusal, RefusalCode};
 use berth_engine::{
-    CrashLoop, Effect, EndOrder, Input, PublicState, Record, RecordState, Refused, StoreFailure, WaiterId,
+    CrashLoop, Effect, EndOrder, Input, ObjectView, PublicState, Record, RecordState, Refused, StoreFailure,
+    WaiterId,
 };
 use desk::{Desk, MAX_WAITERS, class, instance, key, node, object, persist, placed, refused, stops};
 
@@ -346,7 +347,13 @@ fn stopped_objects_cost_nothing() {
     for n in 0..100_000 {
         let key = ObjectKey { name: n.to_string().parse().unwrap(), ..key() };
         let state = RecordState::Stopped { outcome: None };
-        desk.restore(Record { key, generation: Generation(1), state, last_change_ms: 0 });
+        desk.restore(Record {
+            key,
+            generation: Generation(1),
+            state,
+            last_change_ms: 0,
+            failures: Vec::new(),
+        });
     }
     assert!(desk.engine.views().is_empty());
     assert_eq!(desk.engine.next_deadline_ms(), None);
@@ -433,8 +440,13 @@ fn fail(desk: &mut Desk, n: u8) {
     let effects = desk.acquire(100 + generation);
     assert!(matches!(&effects[..], [Effect::Load { .. }]), "{effects:?}");
     let stopped = RecordState::Stopped { outcome: None };
-    let record =
-        Record { key: key(), generation: Generation(generation - 1), state: stopped, last_change_ms: 0 };
+    let record = Record {
+        key: key(),
+        generation: Generation(generation - 1),
+        state: stopped,
+        last_change_ms: 0,
+        failures: Vec::new(),
+    };
     assert!(matches!(&desk.loaded(Some(record))[..], [Effect::Reserve(_)]));
     let placing = persist(&desk.reserved(generation, Ok(n)));
     desk.persisted(placing);
@@ -446,7 +458,59 @@ fn fail(desk: &mut Desk, n: u8) {
 
 fn stopped(generation: u64) -> Option<Record> {
     let state = RecordState::Stopped { outcome: None };
-    Some(Record { key: key(), generation: Generation(generation), state, last_change_ms: 0 })
+    Some(Record {
+        key: key(),
+        generation: Generation(generation),
+        state,
+        last_change_ms: 0,
+        failures: Vec::new(),
+    })
+}
+
+#[test]
+fn the_last_failures_are_kept_with_the_record() {
+    let mut desk = Desk::new();
+    let mut record = None;
+    // The object leaves memory in between, and what is read is what was written last.
+    for n in 1..=7 {
+        let generation = u64::from(n);
+        desk.acquire(generation);
+        desk.loaded(record);
+        let placing = persist(&desk.reserved(generation, Ok(n)));
+        desk.persisted(placing);
+        desk.status(n, generation, Phase::Running);
+        desk.status(n, generation, Phase::Ready);
+        let message = format!("failure {n}");
+        let outcome = Outcome { message: Some(message), ..Outcome::exited(1) };
+        let effects = desk.status(n, generation, Phase::Exited(outcome));
+        let written = effects.iter().find_map(|effect| match effect {
+            Effect::Persist { record, .. } => Some(record.clone()),
+            _ => None,
+        });
+        let written = written.unwrap();
+        let known: Vec<_> = written.failures.iter().filter_map(|f| f.outcome.message.clone()).collect();
+        let oldest = 1.max(i32::from(n) - 4);
+        let expected: Vec<_> = (oldest..=i32::from(n)).rev().map(|n| format!("failure {n}")).collect();
+        assert_eq!(known, expected);
+        assert_eq!(
+            (written.failures[0].instance, written.failures[0].time_ms),
+            (instance(n), 1_000_000 + desk.now_ms)
+        );
+        assert_eq!(ObjectView::from(&written).failures, written.failures);
+        record = Some(written);
+        desk = Desk::new();
+    }
+    // A good end adds none, and one of the version before is read.
+    let text = serde_json::to_string(&stopped(1).unwrap()).unwrap();
+    assert!(!text.contains("failures"), "{text}");
+    let read: Record = serde_json::from_str(&text).unwrap();
+    assert_eq!(Some(read), stopped(1));
+    desk.healthy();
+    let effects = desk.status(1, 1, Phase::Exited(Outcome::exited(0)));
+    let kept = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Persist { record, .. } if record.failures.is_empty()));
+    assert!(kept, "{effects:?}");
 }
 
 #[test]

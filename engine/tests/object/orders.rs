@@ -121,7 +121,8 @@ fn a_start_that_never_left_the_edge_is_no_failure_of_the_app() {
         desk.acquire(u64::from(n));
         let stopped = RecordState::Stopped { outcome: None };
         let generation = berth_common::ids::Generation(u64::from(n) - 1);
-        let record = Record { key: super::key(), generation, state: stopped, last_change_ms: 0 };
+        let record =
+            Record { key: super::key(), generation, state: stopped, last_change_ms: 0, failures: Vec::new() };
         assert!(matches!(&desk.loaded(Some(record))[..], [Effect::Reserve(_)]), "no pause before it");
         let placing = persist(&desk.reserved(u64::from(n), Ok(n)));
         desk.persisted(placing);

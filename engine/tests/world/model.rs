@@ -426,6 +426,7 @@ impl World {
         while let Some((answer, start)) = self.links[node].next_answer() {
             if let (Answer::Refused(refusal), Some(start)) = (answer, start) {
                 let (object, instance) = (start.object.id(), start.instance);
+                self.promises.start_refused(object, node);
                 self.input(Input::StartRefused { object, instance, refusal });
             }
         }

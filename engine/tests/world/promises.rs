@@ -17,7 +17,7 @@
 //! 11. `ordered_is_final`: once an order to end an instance was answered, no request gets it, and it is never shown as
 //!     healthy again, whatever crashes.
 //! 12. `refused_for_want_only`: a request is refused for want of room or of a node only if no node could have taken it all the
-//!     time that it waited.
+//!     time that it waited, but those that have refused the very start that it waited for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -49,6 +49,8 @@ pub(crate) struct Promises {
     waiting: BTreeMap<WaiterId, Waiting>,
     /// Since which step each node could have taken an instance, if it can.
     able_since: BTreeMap<usize, u64>,
+    /// Which nodes have refused the start that an object's requests wait for.
+    refused_by: HashMap<ObjectId, HashSet<usize>>,
     holds: Vec<(HoldId, Placement)>,
     /// Instances that are healthy as far as the engine knows, and the last activity of each.
     active_ms: HashMap<InstanceId, u64>,
@@ -119,6 +121,7 @@ impl Promises {
         self.holds.clear();
         self.active_ms.clear();
         self.orders.clear();
+        self.refused_by.clear();
     }
 
     // ---- 2, answered_once_in_time
@@ -166,8 +169,15 @@ impl Promises {
         self.able_since.remove(&node);
     }
 
+    pub(crate) fn start_refused(&mut self, object: ObjectId, node: usize) {
+        self.refused_by.entry(object).or_default().insert(node);
+    }
+
     fn refused_for_want_only(&self, waited: &Waiting, refused: &Refused, taken: u32) {
-        let able = self.able_since.values().any(|since| *since <= waited.since_step);
+        let refused_by = self.refused_by.get(&waited.object);
+        let tried = |node| refused_by.is_some_and(|nodes| nodes.contains(node));
+        let mut others = self.able_since.iter().filter(|(node, _)| !tried(node));
+        let able = others.any(|(_, since)| *since <= waited.since_step);
         match refused {
             Refused::NoNode | Refused::NoCapacity { .. } => assert!(!able, "{refused:?}, with a free node"),
             Refused::ClassLimit { limit } => assert!(taken >= *limit, "{taken} of {limit} are taken"),
@@ -213,6 +223,9 @@ impl Promises {
     // ---- 5, durable_first
 
     pub(crate) fn persisting(&mut self, record: &Record) {
+        if matches!(record.state, RecordState::Stopped { .. }) {
+            self.refused_by.remove(&record.key.id());
+        }
         if let RecordState::Placed { instance, stop_reason: Some(ExitReason::Idle), .. } = record.state
             // An order for what ends already is written with the reason that it had.
             && !self.idle.contains(&instance)

@@ -26,6 +26,9 @@ const BZIP2: &[u8] = b"BZh";
 /// Most memory for the window of an xz stream and what the decoder needs besides, in KiB: `xz -9` has a window of
 /// 64 MiB, and only `--lzma2=dict=` asks for more.
 const MAX_XZ_KIB: u32 = (64 << 10) + 1024;
+/// Most memory of a decoder, in bytes. That of zstd keeps the window in a ring whose size is the next power of two.
+pub const MAX_DECODER_BYTES: u64 = (MAX_XZ_KIB as u64) << 10;
+const _: () = assert!(2 * MAX_WINDOW_BYTES <= MAX_DECODER_BYTES);
 /// Bytes that tell the compression.
 const START_BYTES: u64 = 6;
 /// Largest window of a frame, in bytes: it is kept in memory. `zstd` needs 8 MiB up to level 19, and the encoder that

@@ -34,7 +34,9 @@ use berth_common::image::{Algorithm, Digest};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+pub use self::compression::MAX_DECODER_BYTES;
 pub use self::error::{LayerError, Name, Problem};
+use crate::CONTAINER_IDS;
 
 /// What the directory is that a layer is unpacked into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +86,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: MAX_BYTES, entries: MAX_ENTRIES, ids: IDS }
+        Self { bytes: MAX_BYTES, entries: MAX_ENTRIES, ids: CONTAINER_IDS }
     }
 }
 
@@ -93,8 +95,6 @@ impl Default for Limits {
 pub const MAX_BYTES: u64 = 16 << 30;
 /// Most entries of a layer. Large distributions have some hundred thousand files.
 pub const MAX_ENTRIES: u64 = 1_000_000;
-/// Uids and gids of a container.
-pub const IDS: u32 = 65_536;
 
 /// What was unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,9 +6,8 @@ use berth_common::image::{Architecture, Digest};
 use serde::Deserialize;
 
 use super::{MAX_DOCUMENT_BYTES, MAX_LAYERS, ManifestError, bounded};
+use crate::CONTAINER_IDS;
 
-/// The ids of users and groups in a container are less.
-const CONTAINER_IDS: u64 = 65_536;
 /// Most volumes of an image: each is made when a container is.
 const MAX_VOLUMES: usize = 128;
 
@@ -120,15 +119,20 @@ impl Config {
 }
 
 impl Config {
-    /// Whether the image's user, where it is a number, is one that containers have; else the reason.
-    pub(super) fn has_user_of_containers(&self) -> Result<(), ManifestError> {
-        let ids = self.user.split(':').filter_map(|id| id.parse::<u64>().ok());
-        let Some(id) = ids.into_iter().find(|id| *id >= CONTAINER_IDS) else { return Ok(()) };
-        Err(ManifestError::Senseless(format!(
-            "its user {id} is none that containers have, which are 0 to {}: set another where it is built (USER)",
-            CONTAINER_IDS - 1
-        )))
+    /// Whether the image's user is one that containers have; else the reason.
+    pub fn has_user_of_containers(&self) -> Result<(), ManifestError> {
+        user_of_containers(&self.user)
     }
+}
+
+/// Whether a user and a group, where they are numbers, are ones that containers have; else the reason.
+pub fn user_of_containers(user: &str) -> Result<(), ManifestError> {
+    let ids = user.split(':').filter_map(|id| id.parse::<u64>().ok());
+    let Some(id) = ids.into_iter().find(|id| *id >= u64::from(CONTAINER_IDS)) else { return Ok(()) };
+    Err(ManifestError::Senseless(format!(
+        "its user {id} is none that containers have, which are 0 to {}: set another where it is built (USER)",
+        CONTAINER_IDS - 1
+    )))
 }
 
 /// Relative working directories are below the root.

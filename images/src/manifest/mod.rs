@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use berth_common::image::{Architecture, Digest};
 use serde::{Deserialize, Deserializer};
 
-pub use self::config::Config;
+pub use self::config::{Config, user_of_containers};
 
 /// Largest manifest, index or configuration, in bytes: they are held in memory.
 pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;

@@ -76,7 +76,7 @@ impl Downloads {
         // Each claim holds a reference too.
         let unused = slots.get(digest).is_some_and(|slot| Arc::strong_count(slot) == 1);
         let slot = if unused { slots.remove(digest) } else { None };
-        drop(slots);
+        // Under the lock: a new claim would resume the file by its name.
         if let Some(slot) = slot
             && let Ok(mut partial) = slot.partial.try_lock()
         {

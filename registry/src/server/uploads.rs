@@ -117,11 +117,9 @@ impl Registry {
             (Some(upload), Ok(())) => Ok(upload),
             (Some(upload), Err(error)) if error.is_out_of_space() => {
                 upload.discard();
-                self.give_back(name, id, None);
+                self.images.sessions().remove(id, name);
                 Err(error)
             }
-            // The next edge goes on with it.
-            (None, Err(error)) if error.status == StatusCode::SERVICE_UNAVAILABLE => Err(error),
             (upload, received) => {
                 self.give_back(name, id, upload);
                 received.and(Err(ImageError::Stopping.into()))
@@ -129,11 +127,12 @@ impl Registry {
         }
     }
 
-    /// Puts an upload back so that it can be continued. One whose bytes are lost is removed.
+    /// Puts an upload back so that it can be continued, also if it was lost in a panic; or by the next edge, if it was lost
+    /// as this one ends.
     fn give_back(&self, name: &Repository, id: &str, upload: Option<Upload>) {
         match upload {
             Some(upload) => self.images.sessions().put_back(id, upload, Instant::now()),
-            None => drop(self.images.sessions().remove(id, name)),
+            None => self.images.sessions().recover(id, name, Instant::now()),
         }
     }
 
@@ -205,7 +204,45 @@ fn unavailable(message: &str) -> RegistryError {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
+    use axum::body::{Body, Bytes};
+    use berth_store::{Scope, SledStore, Store, TokenId};
+    use futures_util::stream;
+
+    use super::super::TokenLookup;
     use super::*;
+    use crate::images::{ImageLimits, Images};
+
+    struct NoTokens;
+
+    impl TokenLookup for NoTokens {
+        fn identify(&self, _: &str) -> Option<(TokenId, Scope)> {
+            None
+        }
+
+        fn scope_of(&self, _: TokenId) -> Option<Scope> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_whose_request_panics_can_be_continued() {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(&directory.path().join("store")).unwrap());
+        let limits = ImageLimits { image_bytes: 1_000, total_bytes: 1_000 };
+        let images = Images::open(&directory.path().join("images"), limits, store).unwrap();
+        let registry = Arc::new(Registry::new(images, Arc::new(NoTokens)).unwrap());
+        let name: Repository = "r".parse().unwrap();
+        let begun = registry.begin(name.clone(), Request::new(Body::empty())).await.ok().unwrap();
+        let id = begun.headers()["docker-upload-uuid"].to_str().unwrap().to_owned();
+        let go_on = |body| registry.go_on(name.clone(), id.clone(), Request::new(body));
+        assert!(go_on(Body::from("he")).await.is_ok());
+        let fails = stream::poll_fn(|_| -> Poll<Option<std::io::Result<Bytes>>> { panic!("on purpose") });
+        assert!(go_on(Body::from_stream(fails)).await.is_err());
+        let went_on = go_on(Body::from("y")).await.ok().unwrap();
+        assert_eq!(went_on.headers()[header::RANGE], "0-2");
+    }
 
     #[test]
     fn chunks_must_be_contiguous() {

@@ -99,6 +99,34 @@ fn an_export_becomes_an_equal_store() {
     assert_eq!(sample_names(&store), 3);
 }
 
+#[test]
+fn an_import_that_is_only_tried_reads_all_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+    let text = filled(&one);
+    let names = || {
+        let mut names: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    };
+    let before = (names(), fs::read(one.join(DATABASE_FILE)).unwrap());
+    let (contents, replaces) = try_import(&two, &text[..], false).unwrap();
+    assert!(!replaces && contents.objects == 3);
+    assert_eq!(try_import(&one, &text[..], true).unwrap(), (contents, true));
+    // What the import would refuse is refused: a store that is there, a damaged export, another directory, one in use.
+    let refused = |directory: &Path, text: &[u8], replace| {
+        format!("{:#}", try_import(directory, text, replace).unwrap_err())
+    };
+    assert!(refused(&one, &text, false).contains("--replace"));
+    let last_line = text[..text.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    assert!(refused(&two, &text[..last_line], false).contains("a part is missing"));
+    assert_eq!((names(), fs::read(one.join(DATABASE_FILE)).unwrap()), before);
+    assert!(refused(directory.path(), &text, false).contains("is not a store"));
+    let _open = SledStore::open(&one).unwrap();
+    assert!(try_import(&one, &text[..], true).unwrap_err().is::<StoreError>());
+}
+
 /// An export's text, as if another version had written it.
 fn of_format(text: &str, format: u32) -> String {
     let ours = format!("\"berth_store\":{FORMAT}");

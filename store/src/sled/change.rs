@@ -1,131 +1,18 @@
-//! The trees of the database, and the changes of a write to them. Does not know files and batches.
-
-use std::ops::Bound;
+//! The changes that a write makes to the trees of the database. Does not know files and batches.
 
 use berth_common::ids::{AppName, ObjectId};
 use berth_engine::RecordState;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use sled::transaction::{ConflictableTransactionError, TransactionalTree};
-use sled::{Db, Tree};
 
 use super::super::value::{self, Piece, piece_key};
 use super::super::{KvChange, StoreError, Write};
 use super::catalogue::{manifest_key, tag_key};
+use super::journal::Draft;
 use super::outbox::{dead_key, event_key};
 use super::schedules::{CronMark, cron_key, schedule_key};
+use super::tables::Table;
 use crate::UsageKey;
 use crate::{EventId, LastVersion, NUMBER_BYTES};
-
-/// A tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Table {
-    Objects,
-    /// The ids of the objects with a placed instance.
-    Placed,
-    Apps,
-    Meta,
-    Tokens,
-    /// Values of objects, by object id and key.
-    Kv,
-    /// Events that wait for delivery (`outbox`).
-    Hooks,
-    /// Events that were set aside.
-    Dead,
-    /// Schedules of objects (`schedules`).
-    Schedules,
-    Due,
-    DueOf,
-    Crons,
-    /// Encrypted secrets, by app and name.
-    Secrets,
-    /// Usage records, by end and instance.
-    Usage,
-    /// Logins for registries, by registry.
-    Registries,
-    /// Tags and manifests of images (`catalogue`).
-    ImageTags,
-    ImageManifests,
-    /// The highest versions of removed apps, by app.
-    LastVersions,
-}
-
-impl Table {
-    /// All tables in the order of their numbers, with their names in the database.
-    const ALL: [(Self, &str); 18] = [
-        (Self::Objects, "objects"),
-        (Self::Placed, "placed"),
-        (Self::Apps, "apps"),
-        (Self::Meta, "meta"),
-        (Self::Tokens, "tokens"),
-        (Self::Kv, "kv"),
-        (Self::Hooks, "hooks"),
-        (Self::Dead, "dead"),
-        (Self::Schedules, "schedules"),
-        (Self::Due, "due"),
-        (Self::DueOf, "due_of"),
-        (Self::Crons, "crons"),
-        (Self::Secrets, "secrets"),
-        (Self::Usage, "usage"),
-        (Self::Registries, "registries"),
-        (Self::ImageTags, "image_tags"),
-        (Self::ImageManifests, "image_manifests"),
-        (Self::LastVersions, "last_versions"),
-    ];
-}
-
-/// The open trees.
-#[derive(Clone)]
-pub(crate) struct Trees(Vec<Tree>);
-
-impl Trees {
-    pub(super) fn open(db: &Db) -> sled::Result<Self> {
-        Table::ALL.iter().map(|(_, name)| db.open_tree(name)).collect::<Result<_, _>>().map(Self)
-    }
-
-    pub(crate) fn get(&self, table: Table) -> &Tree {
-        &self.0[table as usize]
-    }
-
-    pub(super) fn all(&self) -> &[Tree] {
-        &self.0
-    }
-
-    /// The value of a key.
-    pub(crate) fn read<T: DeserializeOwned>(
-        &self,
-        table: Table,
-        key: &[u8],
-    ) -> Result<Option<T>, StoreError> {
-        let value = value::read(key, |piece| self.get(table).get(piece).map_err(failed))?;
-        let decoded = value.map(|value| serde_json::from_slice(&value)).transpose();
-        decoded.map_err(|error| StoreError::Damaged {
-            what: format!("value under the key {:?}", String::from_utf8_lossy(key)),
-            reason: error.to_string(),
-        })
-    }
-
-    /// Values in the order of their keys, from the first after this key.
-    pub(crate) fn read_all<T: DeserializeOwned>(
-        &self,
-        table: Table,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<T>, StoreError> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut values = Vec::new();
-        for key in self.get(table).range::<&[u8], _>((from, Bound::Unbounded)).keys() {
-            let key = key.map_err(failed)?;
-            if values.len() == limit {
-                break;
-            }
-            if let Some(key) = value::first_piece_of(&key) {
-                values.extend(self.read(table, key)?);
-            }
-        }
-        Ok(values)
-    }
-}
 
 /// A part of a batch, ready to be written.
 pub(super) enum Change {
@@ -137,6 +24,8 @@ pub(super) enum Change {
     Due { key: Vec<u8>, due_ms: Option<u64> },
     /// These changes, but only if the schedule is still due at this time.
     IfDue { key: Vec<u8>, due_ms: u64, changes: Vec<Self> },
+    /// This change, but only if no instance of the object is placed.
+    IfNotPlaced { object: ObjectId, change: Box<Self> },
 }
 
 /// Numbers the events of a batch.
@@ -171,8 +60,8 @@ impl Change {
                 vec![Self::put(Table::Objects, id.as_bytes(), record)?, entry]
             }
             Write::RemoveRecord(id) => {
-                let entry = Self::Entry { table: Table::Placed, key: id.as_bytes().to_vec(), there: false };
-                vec![Self::remove(Table::Objects, id.as_bytes()), entry]
+                let removal = Self::remove(Table::Objects, id.as_bytes());
+                vec![Self::IfNotPlaced { object: *id, change: Box::new(removal) }]
             }
             Write::App(app) => {
                 vec![Self::put(Table::Apps, app.current().spec.name.as_str().as_bytes(), app)?]
@@ -279,54 +168,53 @@ impl Change {
             }
             Self::Entry { key, .. } | Self::Due { key, .. } => key.len() as u64,
             Self::IfDue { changes, .. } => changes.iter().map(Self::bytes).sum(),
+            Self::IfNotPlaced { change, .. } => change.bytes(),
         }
     }
 
-    pub(super) fn apply(&self, trees: &[TransactionalTree]) -> Result<(), ConflictableTransactionError<()>> {
+    /// Adds what it does to a batch.
+    pub(super) fn apply(&self, draft: &mut Draft<'_>) -> Result<(), StoreError> {
         match self {
             Self::Value { table, key, pieces } => {
-                let tree = &trees[*table as usize];
                 for (key, piece) in pieces {
-                    tree.insert(key.as_slice(), piece.as_slice())?;
+                    draft.insert(*table, key.clone(), piece);
                 }
-                remove_pieces_from(pieces.len(), key, tree)
+                remove_pieces_from(pieces.len(), key, *table, draft)
             }
             Self::Entry { table, key, there } => {
-                let tree = &trees[*table as usize];
                 if *there {
-                    tree.insert(key.as_slice(), &[])?
+                    draft.insert(*table, key.clone(), &[]);
                 } else {
-                    tree.remove(key.as_slice())?
-                };
-                Ok(())
-            }
-            Self::Due { key, due_ms } => set_due(key, *due_ms, trees),
-            Self::IfDue { key, due_ms, changes } => {
-                let due = trees[Table::DueOf as usize].get(key)?;
-                if due.is_some_and(|due| due[..] == due_ms.to_be_bytes()) {
-                    changes.iter().try_for_each(|change| change.apply(trees))?;
+                    draft.remove(*table, key.clone());
                 }
                 Ok(())
             }
+            Self::Due { key, due_ms } => set_due(key, *due_ms, draft),
+            Self::IfDue { key, due_ms, changes } => {
+                let due = draft.get(Table::DueOf, key)?;
+                if due.is_some_and(|due| due == due_ms.to_be_bytes()) {
+                    changes.iter().try_for_each(|change| change.apply(draft))?;
+                }
+                Ok(())
+            }
+            Self::IfNotPlaced { object, change } => match draft.get(Table::Placed, object.as_bytes())? {
+                Some(_) => Ok(()),
+                None => change.apply(draft),
+            },
         }
     }
 }
 
-fn set_due(
-    key: &[u8],
-    due_ms: Option<u64>,
-    trees: &[TransactionalTree],
-) -> Result<(), ConflictableTransactionError<()>> {
-    let (due, due_of) = (&trees[Table::Due as usize], &trees[Table::DueOf as usize]);
-    let before = match due_ms {
-        Some(ms) => due_of.insert(key, &ms.to_be_bytes()[..])?,
-        None => due_of.remove(key)?,
-    };
-    if let Some(before) = before {
-        due.remove([&before[..], key].concat())?;
+fn set_due(key: &[u8], due_ms: Option<u64>, draft: &mut Draft<'_>) -> Result<(), StoreError> {
+    if let Some(before) = draft.get(Table::DueOf, key)? {
+        draft.remove(Table::Due, [&before[..], key].concat());
     }
-    if let Some(ms) = due_ms {
-        due.insert([&ms.to_be_bytes()[..], key].concat(), &[])?;
+    match due_ms {
+        Some(ms) => {
+            draft.insert(Table::DueOf, key.to_vec(), &ms.to_be_bytes());
+            draft.insert(Table::Due, [&ms.to_be_bytes()[..], key].concat(), &[]);
+        }
+        None => draft.remove(Table::DueOf, key.to_vec()),
     }
     Ok(())
 }
@@ -335,13 +223,15 @@ fn set_due(
 fn remove_pieces_from(
     first: usize,
     key: &[u8],
-    tree: &TransactionalTree,
-) -> Result<(), ConflictableTransactionError<()>> {
+    table: Table,
+    draft: &mut Draft<'_>,
+) -> Result<(), StoreError> {
     for index in first.. {
-        let index = u16::try_from(index).unwrap_or(u16::MAX);
-        if tree.remove(piece_key(key, index))?.is_none() {
+        let piece = piece_key(key, u16::try_from(index).unwrap_or(u16::MAX));
+        if draft.get(table, &piece)?.is_none() {
             break;
         }
+        draft.remove(table, piece);
     }
     Ok(())
 }
@@ -354,10 +244,6 @@ pub(super) fn kv_key(object: ObjectId, key: &str) -> Vec<u8> {
 /// The key of a secret. Neither name contains a zero byte.
 pub(super) fn secret_key(app: &AppName, name: &str) -> Vec<u8> {
     [app.as_str().as_bytes(), b"\0", name.as_bytes()].concat()
-}
-
-pub(crate) fn failed(error: sled::Error) -> StoreError {
-    StoreError::Io(error.to_string())
 }
 
 #[cfg(test)]

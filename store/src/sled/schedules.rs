@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{SledStore, Table, failed};
 use crate::value::{self, piece_key};
-use crate::{CronKey, DueEntry, Schedule, Schedules, StoreError};
+use crate::{CronKey, DueEntry, DuePage, Schedule, Schedules, StoreError};
 
-/// Most entries that one look-up reads: an object with more due entries than this delays other objects.
-const MAX_LOOKED_AT: usize = 10_000;
+/// Most entries of the index that are read at once: below a millisecond's work.
+const PAGE: usize = 1_024;
 
 /// The key of a schedule.
 pub(super) fn schedule_key(object: ObjectId, id: ScheduleId) -> Vec<u8> {
@@ -34,6 +34,10 @@ pub(super) fn cron_key(key: &CronKey) -> Vec<u8> {
 pub(super) struct CronMark {
     pub(super) key: CronKey,
     pub(super) last_ms: u64,
+}
+
+fn due_key(DueEntry { due_ms, object, id }: DueEntry) -> Vec<u8> {
+    [&due_ms.to_be_bytes()[..], &schedule_key(object, id)].concat()
 }
 
 fn entry_of(key: &[u8]) -> Result<DueEntry, StoreError> {
@@ -70,21 +74,35 @@ impl SledStore {
 impl Schedules for SledStore {
     fn due(
         &self,
+        from: Option<DueEntry>,
         until_ms: u64,
         without: &HashSet<ObjectId>,
-        limit: usize,
-    ) -> Result<Vec<DueEntry>, StoreError> {
-        let (mut found, mut seen) = (Vec::new(), HashSet::new());
-        for key in self.trees().get(Table::Due).iter().keys().take(MAX_LOOKED_AT) {
+    ) -> Result<DuePage, StoreError> {
+        let (mut entries, mut seen) = (Vec::new(), HashSet::new());
+        let from = from.map_or(Vec::new(), due_key);
+        for (read, key) in self.trees().get(Table::Due).range(from..).keys().enumerate() {
             let entry = entry_of(&key.map_err(failed)?)?;
-            if found.len() == limit || entry.due_ms > until_ms {
+            if entry.due_ms > until_ms {
                 break;
             }
+            if read == PAGE {
+                return Ok(DuePage { entries, next: Some(entry) });
+            }
             if !without.contains(&entry.object) && seen.insert(entry.object) {
-                found.push(entry);
+                entries.push(entry);
             }
         }
-        Ok(found)
+        Ok(DuePage { entries, next: None })
+    }
+
+    fn due_of(&self, object: ObjectId, until_ms: u64) -> Result<Option<DueEntry>, StoreError> {
+        let times = self.trees().get(Table::DueOf).scan_prefix(object.as_bytes());
+        let entries = times.map(|time| {
+            let (key, due) = time.map_err(failed)?;
+            entry_of(&[&due[..], &key[..]].concat())
+        });
+        let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        Ok(entries.into_iter().filter(|entry| entry.due_ms <= until_ms).min())
     }
 
     fn next_due_ms(&self, after_ms: u64) -> Result<Option<u64>, StoreError> {
@@ -159,7 +177,7 @@ mod tests {
 
     fn due(store: &SledStore, until_ms: u64, without: &[ObjectId]) -> Vec<u64> {
         let without = without.iter().copied().collect();
-        store.due(until_ms, &without, 10).unwrap().iter().map(|entry| entry.due_ms).collect()
+        store.due(None, until_ms, &without).unwrap().entries.iter().map(|entry| entry.due_ms).collect()
     }
 
     fn object(name: &str) -> ObjectId {
@@ -180,6 +198,25 @@ mod tests {
         assert_eq!(store.schedules(object("a"), None, 10).unwrap().len(), 2);
         let second = store.schedules(object("a"), Some(ScheduleId::from_bytes([1; 16])), 10).unwrap();
         assert_eq!(second, [schedule("a", 2, 10)]);
+    }
+
+    /// However much is due of the objects that are not asked for, the others are found.
+    #[test]
+    fn what_is_due_is_read_in_parts_up_to_the_last_one() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        for object in 0..5 {
+            commit(&store, (0..=255).map(|id| put(&format!("a{object}"), id, u64::from(id))).collect());
+        }
+        commit(&store, vec![put("b", 1, 256), put("b", 2, 257), put("c", 1, 258)]);
+        let known = (0..5).map(|n| object(&format!("a{n}"))).collect();
+        let first = store.due(None, 257, &known).unwrap();
+        assert_eq!((first.entries.len(), first.next.unwrap().due_ms), (0, 204));
+        let second = store.due(first.next, 257, &known).unwrap();
+        let of_b = store.due_of(object("b"), 257).unwrap().unwrap();
+        assert_eq!((second.entries, second.next), (vec![of_b], None));
+        assert_eq!((of_b.due_ms, of_b.object), (256, object("b")));
+        assert_eq!(store.due_of(object("b"), 255).unwrap(), None);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::super::KvChange;
-use super::change::Change;
+use super::change::{Change, Numbers};
+use super::journal::Draft;
 use super::writer::{BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
 use super::*;
 use crate::fixtures::{app, class};
@@ -31,7 +32,7 @@ pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
     } else {
         RecordState::Stopped { outcome: None }
     };
-    Record { key, generation: Generation(generation), state, last_change_ms: 5 }
+    Record { key, generation: Generation(generation), state, last_change_ms: 5, failures: Vec::new() }
 }
 
 /// Writes and waits until that is durable.
@@ -81,6 +82,20 @@ fn acknowledged_writes_are_there_after_reopening() {
     assert_eq!(store.records(None, 1).unwrap(), all[..1]);
     assert_eq!(store.records(Some(all[0].key.id()), 10).unwrap(), all[1..]);
     assert_eq!(store.apps().unwrap(), [shop]);
+}
+
+/// Who removes it has read it before: it may have been placed since, in the same batch too.
+#[test]
+fn the_record_of_a_placed_instance_is_not_removed() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let id = record("x", 0, false).key.id();
+    persist(&store, record("x", 1, false));
+    commit(&store, vec![Write::Record(Box::new(record("x", 2, true))), Write::RemoveRecord(id)]);
+    assert_eq!(store.load(id).unwrap(), Some(record("x", 2, true)));
+    assert_eq!(names(&store.placed().unwrap()), ["x"]);
+    commit(&store, vec![Write::Record(Box::new(record("x", 2, false))), Write::RemoveRecord(id)]);
+    assert_eq!(store.load(id).unwrap(), None);
 }
 
 #[test]
@@ -177,16 +192,13 @@ fn a_store_that_is_just_being_closed_is_waited_for() {
     drop(SledStore::open(directory.path()).unwrap());
     let file = File::open(directory.path().join(DATABASE_FILE)).unwrap();
     let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
-    let (trying, tried) = std::sync::mpsc::channel();
-    let path = directory.path().to_owned();
-    let opener = std::thread::spawn(move || {
-        trying.send(()).unwrap();
-        SledStore::open(&path).map(drop)
+    assert!(matches!(SledStore::try_open(directory.path()), Err(StoreError::InUse(_))));
+    let closer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(held);
     });
-    tried.recv().unwrap();
-    // The opener may see it locked, or free: both must do.
-    drop(held);
-    opener.join().unwrap().unwrap();
+    SledStore::open(directory.path()).unwrap();
+    closer.join().unwrap();
 }
 
 #[test]
@@ -359,4 +371,52 @@ fn secrets_are_kept_by_app_and_name() {
     drop(store);
     let store = SledStore::open(directory.path()).unwrap();
     assert_eq!(store.secret_names(Some(&a)).unwrap(), [first]);
+}
+
+/// As after a power failure: the journal has the batch, and the database a part of it, or nothing.
+#[test]
+fn a_batch_that_power_cut_off_is_whole_when_the_store_is_opened() {
+    for applied in 0..3 {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        persist(&store, record("before", 1, true));
+        let number = store.trees().read::<u64>(Table::Meta, BATCHES).unwrap().unwrap() + 1;
+        let mut numbers = Numbers::of_batch(number);
+        let mut changes = Change::of(&Write::Record(Box::new(record("cut", 1, true))), &mut numbers).unwrap();
+        changes.push(Change::put(Table::Meta, BATCHES, &number).unwrap());
+        let batch = |changes: &[Change]| {
+            let mut draft = Draft::on(store.trees());
+            changes.iter().for_each(|change| change.apply(&mut draft).unwrap());
+            draft.finish()
+        };
+        Journal::open(directory.path()).unwrap().write(number, &batch(&changes)).unwrap();
+        batch(&changes[..applied]).commit(store.trees()).unwrap();
+        drop(store);
+
+        let store = SledStore::open(directory.path()).unwrap();
+        let mut placed = store.placed().unwrap();
+        placed.sort_by(|a, b| a.key.name.as_str().cmp(b.key.name.as_str()));
+        assert_eq!(names(&placed), ["before", "cut"], "{applied} of 3 changes were written");
+        persist(&store, record("after", 1, true));
+        assert_eq!(store.trees().read(Table::Meta, BATCHES).unwrap(), Some(number + 1));
+    }
+}
+
+/// As after a version without a journal has written, or after an older copy was put back.
+#[test]
+fn a_journal_of_another_time_is_not_used() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    persist(&store, record("x", 1, true));
+    let number = store.trees().read::<u64>(Table::Meta, BATCHES).unwrap().unwrap();
+    let mut draft = Draft::on(store.trees());
+    let changes = Change::of(&Write::Record(Box::new(record("x", 9, true))), &mut Numbers::of_batch(1));
+    changes.unwrap().iter().for_each(|change| change.apply(&mut draft).unwrap());
+    let batch = draft.finish();
+    drop(store);
+    for other in [number - 1, number + 2, u64::MAX] {
+        Journal::open(directory.path()).unwrap().write(other, &batch).unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        assert_eq!(store.placed().unwrap()[0].generation, Generation(1), "{other} after {number}");
+    }
 }

@@ -1,6 +1,6 @@
-//! The single writer of the store: takes the waiting writes (up to a batch), writes them as one transaction, flushes,
-//! and syncs the database file through its own handle, because sled's flush alone does not reach the disk. Then it
-//! acknowledges them.
+//! The single writer of the store: takes the waiting writes (up to a batch), keeps them in the journal, writes them as one
+//! transaction, flushes, and syncs the database file through its own handle, because sled's flush alone does not reach the
+//! disk. Then it acknowledges them.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -14,12 +14,13 @@ use std::sync::mpsc::Receiver;
 
 use berth_common::ids::Epoch;
 use nix::sys::statvfs::statvfs;
-use sled::transaction::{ConflictableTransactionError, TransactionError};
-use sled::{Db, Transactional};
+use sled::Db;
 
 use super::super::guard::Mark;
 use super::super::{Done, StoreError, Vitals, Write};
-use super::change::{Change, Numbers, Table, Trees, failed};
+use super::change::{Change, Numbers};
+use super::journal::{Batch, Draft, Journal};
+use super::tables::{Table, Trees, failed};
 use super::{BATCHES, EPOCH, FORMAT, FORMAT_KEY};
 
 /// Most writes in one transaction.
@@ -28,8 +29,8 @@ const BATCH: usize = 256;
 /// of a write is damaged.
 pub(super) const RESERVE_BYTES: u64 = 32 << 20;
 /// The database may write this many times the bytes it is given: the pages that contain the new values, and copies of
-/// them.
-const AMPLIFICATION: u64 = 8;
+/// them, and once more the journal.
+const AMPLIFICATION: u64 = 9;
 /// The directory in which sled keeps large pages, each in a file of its own.
 pub(super) const BLOBS_DIRECTORY: &str = "blobs";
 
@@ -70,6 +71,7 @@ pub(super) struct Writer {
     pub(super) trees: Trees,
     pub(super) file: File,
     pub(super) directory: PathBuf,
+    pub(super) journal: Journal,
     pub(super) mark: Mark,
     pub(super) batches: Cell<u64>,
     /// The error of a write that failed half-way. From then on the database cannot be relied on: another write may
@@ -150,7 +152,12 @@ impl Writer {
         }
         changes.push(Change::put(Table::Meta, BATCHES, &number)?);
         self.check_room(&changes)?;
-        let written = self.write_counted(number, &changes);
+        let mut draft = Draft::on(&self.trees);
+        changes.iter().try_for_each(|change| change.apply(&mut draft))?;
+        let batch = draft.finish();
+        // Until this has succeeded, the database is as it was.
+        self.journal.write(number, &batch).map_err(|error| StoreError::Io(error.to_string()))?;
+        let written = self.write_counted(number, &batch);
         if let Err(error) = &written {
             let _ = self.broken.set(error.to_string());
         }
@@ -164,24 +171,11 @@ impl Writer {
     }
 
     /// Writes a batch with its number, and updates the mark once that is durable.
-    fn write_counted(&self, number: u64, changes: &[Change]) -> Result<(), StoreError> {
-        self.commit(changes)?;
+    fn write_counted(&self, number: u64, batch: &Batch) -> Result<(), StoreError> {
+        batch.commit(&self.trees)?;
         self.batches.set(number);
         self.sync()?;
         self.mark.write(number).map_err(|error| StoreError::Io(error.to_string()))
-    }
-
-    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let committed = self.trees.all().transaction(|trees| {
-            for change in changes {
-                change.apply(trees)?;
-            }
-            Ok::<_, ConflictableTransactionError<()>>(())
-        });
-        committed.map_err(|error| match error {
-            TransactionError::Storage(error) => failed(error),
-            TransactionError::Abort(()) => StoreError::Io("a transaction was given up".to_owned()),
-        })
     }
 
     fn sync_mark(&self) -> Result<(), StoreError> {

@@ -12,6 +12,8 @@ use berth_tests::programs::PROBE;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::{machine, wait};
 
+use crate::{alone, with_others};
+
 /// How long a neighbour's request, its start, and an order to its container may take during an attack.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an attack may take to get all that it can.
@@ -121,6 +123,7 @@ async fn run_all<'a>(
 
 #[test]
 fn no_attack_takes_anything_from_a_neighbour() -> Outcome {
+    let _others = with_others();
     scenario(setup(None), async |cluster| {
         let found = run_all(cluster, ATTACKS.iter()).await?;
         let lost: Vec<_> = found.iter().filter(|(_, lost)| !lost.is_empty()).collect();
@@ -133,6 +136,7 @@ fn no_attack_takes_anything_from_a_neighbour() -> Outcome {
 /// So the attacks are known to be some, and the bounds to be what stops them.
 #[test]
 fn without_its_bound_an_attack_takes_something_from_neighbours() -> Outcome {
+    let _alone = alone();
     for without in [Bound::OwnIds, Bound::Layer("seccomp"), Bound::Layer("user-counters")] {
         scenario(setup(Some(without)), async |cluster| {
             let attacks = ATTACKS.iter().filter(|attack| attack.bound == without);

@@ -22,6 +22,9 @@ const UP_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to end everything.
 const DOWN_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a change is given to be seen, which usually takes a second or two, before there is another.
+const CHANGE_EVERY: Duration = Duration::from_secs(5);
+
 /// An app's directory and Berth's programs, as `berth dev` needs them.
 struct AppDir {
     directory: PathBuf,
@@ -115,6 +118,50 @@ fn runs_and_ends() -> Result<()> {
     answered.and(put).and(ended).with_context(|| format!("`berth dev` said:\n{log}"))?;
     let container = format!("http://{address}/container/1");
     ensure!(log.contains(&container), "it does not say where to reach the app:\n{log}");
+    expect_nothing_left(&app, &groups, address.port())
+}
+
+#[test]
+fn berth_dev_sees_a_change_deep_in_a_root_directory() -> Outcome {
+    Ok(sees_a_change()?)
+}
+
+fn sees_a_change() -> Result<()> {
+    let run = Run::current()?;
+    let mut app = AppDir::make(&run, "devroot")?;
+    let deep = app.directory.join("root/opt/a/b");
+    fs::create_dir_all(&deep)?;
+    fs::create_dir_all(app.directory.join("root/app"))?;
+    fs::copy(run.programs().join(HELLO), app.directory.join("root/app/hello"))?;
+    fs::write(deep.join("page.txt"), "one")?;
+    let manifest = App { entrypoint: Some(vec!["/app/hello"]), ..App::default() };
+    fs::write(app.directory.join("berth.toml"), manifest.manifest(&app.directory.join("root")))?;
+    let address = ports::free_address()?;
+    let mut dev = app.start(&address.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let seen = runtime.block_on(async {
+        answers(Client::of(address), &mut dev).await?;
+        // A change before its first look is none to it: there is another one until it has seen one.
+        let (mut changes, mut last) = (0, None::<Instant>);
+        wait::until("the change to be deployed", UP_WITHIN, async || {
+            let log = app.log();
+            let seen = log.split_once("files have changed");
+            if seen.is_none() && last.is_none_or(|last| last.elapsed() > CHANGE_EVERY) {
+                // Of the same length: what tells is the file deep below, not the directory that is named.
+                changes += 1;
+                fs::write(deep.join("page.txt"), format!("{changes:03}"))?;
+                last = Some(Instant::now());
+            }
+            let (_, after) = seen.context("it has seen no change")?;
+            ensure!(after.contains("deployed hello version 2"), "{after}");
+            Ok(())
+        })
+        .await
+    });
+    app.find_state();
+    let groups = groups_of(&run, &app.state);
+    let ended = end(&mut dev);
+    seen.and(ended).with_context(|| format!("`berth dev` said:\n{}", app.log()))?;
     expect_nothing_left(&app, &groups, address.port())
 }
 

@@ -1,7 +1,7 @@
 //! What a proxy must get right between a client and an app that both speak HTTP, well or badly: the probe answers byte for
 //! byte what it is told to.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -120,6 +120,35 @@ fn a_client_that_has_ended_its_own_direction_gets_its_answer() -> Outcome {
         let output = tokio::task::spawn_blocking(move || connect.wait_with_output()).await??;
         ensure!(output.status.success() && output.stdout == b"half", "berth connect: {output:?}");
         Ok(())
+    })
+}
+
+#[test]
+fn a_raw_connection_that_is_cut_does_not_look_like_one_that_has_ended() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&probe()).await?;
+        get(cluster, "/container/1/script/received").await?;
+        let mut connect = cluster.command("berth");
+        connect.args(["connect", "hello/Hello/1"]).env("BERTH_ADMIN_SOCKET", cluster.admin().socket());
+        let mut connect =
+            connect.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut input = connect.stdin.take().context("no standard input")?;
+        input.write_all(b"GET /script/received HTTP/1.1\r\nhost: a\r\n\r\n")?;
+        // It is up once something comes; the container ends nothing.
+        let mut output = connect.stdout.take().context("no standard output")?;
+        let (output, first) = tokio::task::spawn_blocking(move || {
+            let mut first = [0; 12];
+            output.read_exact(&mut first).map(|()| (output, first))
+        })
+        .await??;
+        ensure!(first.starts_with(b"HTTP/1.1 200"), "{first:?}");
+        cluster.kill_edge()?;
+        let ended = tokio::task::spawn_blocking(move || connect.wait_with_output()).await??;
+        let text = String::from_utf8_lossy(&ended.stderr);
+        ensure!(ended.status.code() == Some(1) && text.contains("broke"), "berth connect: {ended:?}");
+        drop((input, output));
+        cluster.start_edge()?;
+        cluster.until_connected().await
     })
 }
 

@@ -18,6 +18,7 @@ pub(super) struct Leaving(RefCell<State>);
 #[derive(Debug, Default)]
 struct State {
     disks: BTreeMap<PathBuf, u64>,
+    /// In the order in which they came.
     waiters: VecDeque<Waiter>,
 }
 
@@ -56,12 +57,14 @@ impl Leaving {
         state.is_enough_without(Some(path))
     }
 
-    /// Gives disks to those who wait, first to who needs most, so that a large one is not wasted on who needs little. `take` takes a free one of at least a size; `give_back` returns one.
+    /// Gives disks to those who wait, first to who needs most, so that a large one is not wasted on who needs little. `take`
+    /// takes a free one of at least a size; `give_back` returns one.
     pub(super) fn serve(&self, take: impl Fn(u64) -> Option<Disk>, give_back: impl Fn(&Path)) {
-        let mut waiting = std::mem::take(&mut self.0.borrow_mut().waiters);
-        waiting.make_contiguous().sort_by_key(|waiter| std::cmp::Reverse(waiter.bytes));
-        let mut left = VecDeque::new();
-        while let Some(waiter) = waiting.pop_front() {
+        let waiting = std::mem::take(&mut self.0.borrow_mut().waiters);
+        let mut waiting: Vec<(usize, Waiter)> = waiting.into_iter().enumerate().collect();
+        waiting.sort_by_key(|(_, waiter)| std::cmp::Reverse(waiter.bytes));
+        let mut left = Vec::new();
+        for (arrival, waiter) in waiting {
             if waiter.sender.is_closed() {
                 continue;
             }
@@ -72,17 +75,24 @@ impl Leaving {
                         give_back(&path);
                     }
                 }
-                None => left.push_back(waiter),
+                None => left.push((arrival, waiter)),
             }
         }
-        self.0.borrow_mut().waiters = left;
+        left.sort_by_key(|(arrival, _)| *arrival);
+        self.0.borrow_mut().waiters = left.into_iter().map(|(_, waiter)| waiter).collect();
     }
 
-    /// Drops those who came last and for whom there is no disk any more: their starts fail.
+    /// Drops those for whom there is no disk any more beside those of who came before them: their starts fail.
     pub(super) fn drop_hopeless(&self) {
         let mut state = self.0.borrow_mut();
-        while !state.is_enough_without(None) {
-            state.waiters.pop_back();
+        for waiter in std::mem::take(&mut state.waiters) {
+            if waiter.sender.is_closed() {
+                continue;
+            }
+            state.waiters.push_back(waiter);
+            if !state.is_enough_without(None) {
+                state.waiters.pop_back();
+            }
         }
     }
 }
@@ -147,5 +157,48 @@ mod tests {
         drop(first);
         assert!(leaving.can_stay(Path::new("/b")));
         let _waits = leaving.wait(&needs(100)).unwrap();
+    }
+
+    /// Whether a start still waits.
+    fn waits(receiver: &mut oneshot::Receiver<Disk>) -> bool {
+        matches!(receiver.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+    }
+
+    fn leaving(disks: &[(&str, u64)]) -> Leaving {
+        let leaving = Leaving::default();
+        disks.iter().for_each(|(path, bytes)| leaving.add(Path::new(path), *bytes));
+        leaving
+    }
+
+    #[test]
+    fn who_needs_less_goes_on_waiting_when_the_large_disk_breaks() {
+        let leaving = leaving(&[("/small", 100), ("/large", 200)]);
+        let mut much = leaving.wait(&needs(150)).unwrap();
+        let mut little = leaving.wait(&needs(50)).unwrap();
+        leaving.gone(Path::new("/large"));
+        leaving.drop_hopeless();
+        assert!(!waits(&mut much) && waits(&mut little));
+    }
+
+    #[test]
+    fn who_came_last_fails_whatever_it_needs_also_after_some_were_served() {
+        let leaving = leaving(&[("/a", 100), ("/b", 100), ("/c", 300)]);
+        let mut first = leaving.wait(&needs(50)).unwrap();
+        let mut last = leaving.wait(&needs(100)).unwrap();
+        leaving.serve(|_| None, |_| panic!("nothing was taken"));
+        leaving.gone(Path::new("/a"));
+        leaving.gone(Path::new("/b"));
+        leaving.drop_hopeless();
+        assert!(waits(&mut first) && !waits(&mut last));
+    }
+
+    #[test]
+    fn who_has_gone_takes_nobodys_place() {
+        let leaving = leaving(&[("/a", 100), ("/b", 100)]);
+        drop(leaving.wait(&needs(100)).unwrap());
+        let mut stays = leaving.wait(&needs(100)).unwrap();
+        leaving.gone(Path::new("/a"));
+        leaving.drop_hopeless();
+        assert!(waits(&mut stays));
     }
 }

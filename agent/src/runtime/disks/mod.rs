@@ -31,6 +31,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use berth_common::ids::InstanceId;
 use berth_common::spec::Resources;
@@ -45,6 +46,8 @@ use self::slots::Slots;
 use self::unenforced::Unenforced;
 use crate::launch::LaunchError;
 
+/// How long a start waits for a disk that is about to be free: a full one is wiped within seconds.
+const DISK_WAIT: Duration = Duration::from_secs(20);
 /// Bytes of a state directory's digest in the name of its slots' directory.
 const NAME_DIGEST_BYTES: usize = 8;
 
@@ -219,6 +222,28 @@ impl Disks {
         (!needs.disk_in_memory).then(|| self.leaving.wait(needs)).flatten()
     }
 
+    /// The disk that `wait_for` promised; if it is not free in time, any other.
+    pub(crate) async fn awaited(
+        &self,
+        free: oneshot::Receiver<Disk>,
+        needs: &Resources,
+    ) -> Result<Disk, LaunchError> {
+        let disk = tokio::time::timeout(DISK_WAIT, free).await.ok().and_then(Result::ok);
+        disk.map_or_else(|| self.take(needs), Ok)
+    }
+
+    /// Takes a free disk, or waits for one that is about to be free.
+    pub(crate) async fn take_or_wait(&self, needs: &Resources) -> Result<Disk, LaunchError> {
+        let error = match self.take(needs) {
+            Ok(disk) => return Ok(disk),
+            Err(error) => error,
+        };
+        match self.wait_for(needs) {
+            Some(free) => self.awaited(free, needs).await,
+            None => Err(error),
+        }
+    }
+
     /// Gives the free disks to the starts that wait for them.
     fn pass_on(&self) {
         let give_back = |path: &Path| {
@@ -269,4 +294,78 @@ pub(crate) fn slots_of(state: &Path) -> io::Result<DiskCapacity> {
     let slots = Slots::probe(&slots_directory(&state.canonicalize().unwrap_or_else(|_| state.to_owned())))?;
     let (limit, broken) = (slots.limit(), slots.broken());
     Ok(DiskCapacity { limit, in_memory: false, slots: slots.slots(), broken })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Slots of one size, and those of them that are free.
+    #[derive(Debug, Default)]
+    pub(in super::super) struct FakeSlots {
+        pub(in super::super) free: RefCell<Vec<PathBuf>>,
+    }
+
+    impl Disks {
+        pub(in super::super) fn on(backend: impl Backend + 'static) -> Self {
+            let (given, leaving) = (RefCell::default(), Leaving::default());
+            Self { backend: Box::new(backend), in_memory: false, given, leaving }
+        }
+    }
+
+    impl Backend for FakeSlots {
+        fn limit(&self) -> DiskLimit {
+            DiskLimit::Loop
+        }
+        fn slots(&self) -> Vec<DiskSlots> {
+            Vec::new()
+        }
+        fn taken(&self) -> u32 {
+            0
+        }
+        fn broken(&self) -> u32 {
+            0
+        }
+        fn set_broken(&self, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+        fn take(&self, _: u64) -> Option<Disk> {
+            self.free.borrow_mut().pop().map(|path| Disk::Directory { path })
+        }
+        fn bytes_of(&self, _: &Path) -> u64 {
+            100
+        }
+        fn usable(&self) -> Vec<(DiskSlots, u32)> {
+            Vec::new()
+        }
+        fn adopt(&self, _: &Path) {}
+        fn give_back(&self, path: &Path) -> bool {
+            self.free.borrow_mut().push(path.to_owned());
+            false
+        }
+        fn take_dirty(&self) -> Vec<PathBuf> {
+            Vec::new()
+        }
+    }
+
+    fn disk(path: &str) -> Disk {
+        Disk::Directory { path: path.into() }
+    }
+
+    #[tokio::test]
+    async fn who_returns_a_disk_that_goes_to_another_gets_what_that_one_waited_for() {
+        let disks = Disks::on(FakeSlots::default());
+        let needs = Resources { cpu_sixteenths: 1, memory_bytes: 1, disk_bytes: 100, disk_in_memory: false };
+        disks.leave(&disk("/ending"));
+        let waits = disks.wait_for(&needs).unwrap();
+        // An admitted start returns the disk of its prepared container, which was lost.
+        assert!(disks.wiped(Path::new("/lost")));
+        assert_eq!(waits.await, Ok(disk("/lost")));
+        let (got, wiped) =
+            tokio::join!(disks.take_or_wait(&needs), async { disks.wiped(Path::new("/ending")) });
+        assert!(wiped);
+        assert_eq!(got.ok(), Some(disk("/ending")));
+        // With none that is about to be free there is nothing to wait for.
+        assert!(disks.take_or_wait(&needs).await.is_err());
+    }
 }

@@ -47,12 +47,18 @@ impl Slot {
         self.used.with_file_name(BROKEN)
     }
 
-    /// Whether an instance can have it. One that was broken can once root has made it anew, which removes the mark.
+    /// Whether an instance can have it.
     fn is_free(&mut self) -> bool {
-        if self.broken && !self.mark().exists() && !self.used.exists() && self.is_limited() {
-            (self.broken, self.taken) = (false, false);
-        }
+        self.look_again();
         !self.taken && !self.broken && !self.used.exists()
+    }
+
+    /// One that was broken is whole once root has made it anew, which removes the mark. Not while an agent's own wipe
+    /// still goes on in it: that would wipe what a next instance writes.
+    fn look_again(&mut self) {
+        if self.broken && !self.taken && !self.mark().exists() && !self.used.exists() && self.is_limited() {
+            self.broken = false;
+        }
     }
 
     /// While root makes it anew, there is only a directory in its place.
@@ -135,8 +141,9 @@ impl Backend for Slots {
     fn set_broken(&self, path: &Path) -> io::Result<()> {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.iter_mut().find(|slot| slot.used == path) else { return Ok(()) };
-        slot.broken = true;
-        fs::write(slot.mark(), "")
+        (slot.broken, slot.taken) = (true, false);
+        // It may have been made anew while the wipe failed: then the new one gets no mark.
+        if slot.used.exists() { fs::write(slot.mark(), "") } else { Ok(()) }
     }
 
     /// Takes the smallest that is large enough: they are sorted by size.
@@ -154,7 +161,10 @@ impl Backend for Slots {
 
     fn usable(&self) -> Vec<(DiskSlots, u32)> {
         let mut counts: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
-        for slot in self.slots.borrow().iter().filter(|slot| !slot.broken) {
+        let mut slots = self.slots.borrow_mut();
+        // Edges ask a node without room only for its room, so this is where a slot that was made anew is found.
+        slots.iter_mut().for_each(Slot::look_again);
+        for slot in slots.iter().filter(|slot| !slot.broken) {
             let (all, taken) = counts.entry(slot.bytes).or_default();
             *all += 1;
             *taken += u32::from(slot.taken);

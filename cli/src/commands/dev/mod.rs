@@ -28,16 +28,19 @@ use anyhow::{Result, anyhow, bail};
 
 use berth_api::images::{Collection, Swept};
 use berth_cluster::{Daemons, ready};
+use berth_common::ids::AppName;
 use berth_common::telemetry;
 
 use super::secret::make_if_missing;
 use crate::admin::Admin;
 use crate::app::App;
 use crate::args::{Dev, DevCommand};
+use crate::assets;
 use crate::commands::logs;
 use crate::output;
 use crate::prefetch::Terms;
 use crate::signals::Signals;
+use crate::stop::blocking;
 use crate::urls;
 use background::Background;
 use home::Home;
@@ -125,17 +128,29 @@ async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> 
         deployed = app.deploy(&admin, terms()) => deployed?.warn(),
         died = daemons.first_death() => return Err(died),
     };
-    prune(&admin).await;
+    prune(&admin, &app.manifest.name).await;
     for line in urls::describe(&app.manifest, &urls::base(listen, None)) {
         output::line(line)?;
     }
     Ok(admin)
 }
 
-/// Removes the images of earlier starts that no kept version needs: an edge that only runs for a short time at a time would not
-/// come to it. What cannot be removed is tried again the next time.
-async fn prune(admin: &Admin) {
+/// How many directories of an app's static files are kept: more than the versions that the edge keeps, as not every attempt to
+/// deploy makes one.
+const KEPT_ASSETS: usize = 32;
+
+/// Removes the images and the static files of earlier starts that no kept version needs: an edge that only runs for a short time
+/// at a time would not come to it. What cannot be removed is tried again the next time.
+async fn prune(admin: &Admin, app: &AppName) {
     let _ = admin.post::<Swept>("/v1/images/gc", &Collection { dry_run: false }).await;
+    prune_assets(admin, app).await;
+}
+
+async fn prune_assets(admin: &Admin, app: &AppName) {
+    if let Ok(directory) = admin.asset_directory().await {
+        let app = app.clone();
+        let _ = blocking(move |_| Ok(assets::remove_old(&app, &directory, KEPT_ASSETS)?)).await;
+    }
 }
 
 /// Shows the containers' output and redeploys after changes, until the user quits.
@@ -186,6 +201,7 @@ async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
     // Also without a change there is another version, so that the containers are started anew.
     let deployed = app.deploy(admin, Terms { now: true, force: true, ..terms() }).await?;
     deployed.warn();
+    prune_assets(admin, &app.manifest.name).await;
     Ok(deployed.describe("deployed"))
 }
 

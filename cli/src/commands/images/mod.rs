@@ -15,7 +15,7 @@ use crate::failure::bad_input;
 use crate::pull::HERE;
 use crate::stop::interruptible;
 use crate::supply::{Local, Maker, part};
-use crate::{output, pull, push};
+use crate::{ids, output, pull, push};
 
 /// What an interrupt leaves behind.
 const LEFT: &str = "what has arrived stays, and doing it again goes on from there";
@@ -45,7 +45,9 @@ pub(crate) async fn run(command: Images) -> Result<()> {
             Ok(output::line(pull::describe(&moved))?)
         }
         Images::Delete { image, force, dry_run, admin } => {
-            tidy::delete(&admin.edge()?, &image.image, force, dry_run).await
+            let admin = admin.edge()?;
+            let image = ids::image(&admin, &image.image).await?;
+            tidy::delete(&admin, &image, force, dry_run).await
         }
         Images::Gc { dry_run, show } => tidy::gc(dry_run, &show).await,
     }

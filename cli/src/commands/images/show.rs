@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use berth_api::images::{Holder, ImageEntry, ImageOf, ImageView, LayerInfo, Use};
 use berth_api::lists::{Listing, Paged};
 use berth_common::ids::AppName;
-use berth_common::image::{Architecture, Digest, Named, Repository};
+use berth_common::image::{Architecture, Digest, Repository};
 use berth_images::manifest::{Config, MANIFEST_TYPES, Manifest};
 use serde_json::{Value, json};
 
 use crate::admin::{self, Admin};
 use crate::args::Show;
+use crate::ids::{self, ImageName};
 use crate::output;
 use crate::prefetch::on_nodes;
 use crate::progress::bytes;
@@ -79,8 +80,9 @@ fn or_dash(parts: Vec<String>) -> String {
     if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
-pub(super) async fn info(image: &Named, args: &Show) -> Result<()> {
+pub(super) async fn info(image: &ImageName, args: &Show) -> Result<()> {
     let admin = args.admin.edge()?;
+    let image = &ids::image(&admin, image).await?;
     let digest = admin::resolve(&admin, image).await?;
     let digest = digest.with_context(|| format!("the edge has no image {image}"))?;
     let mut answer: Value = admin.get(&format!("/v1/images/{digest}")).await?;

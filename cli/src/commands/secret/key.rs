@@ -40,28 +40,51 @@ pub(super) async fn rotate(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
     let done = finish(&admin, place)
         .await
         .context("the new key is in the file, and the old ones too: do it again")?;
-    for SecretOfApp { app, name } in &done.unreadable {
-        output::note!("warning: the secret {name} of {app} cannot be read, and stays as it is");
-    }
-    let (again, dropped) = (before.rotated + done.rotated, before.dropped + done.dropped);
+    warn_of_unreadable(&done.rotation);
+    let (again, dropped) = (before.rotation.rotated + done.rotation.rotated, before.dropped + done.dropped);
     Ok(output::line(format_args!(
         "the key is now {key}; secrets encrypted again: {again}, old keys dropped: {dropped}"
     ))?)
 }
 
+/// Says what a rotation would do. An edge of an earlier version does not know the question, and is not asked to rotate.
+pub(super) async fn try_rotation(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
+    let rotation: Rotation = admin.edge()?.get("/v1/secrets/rotate").await?;
+    let keep = ["keep", "--dry-run", "--current", &rotation.current];
+    let older = edge_program(&keep, place, &rotation.in_use).await?;
+    warn_of_unreadable(&rotation);
+    let (again, dropped) = (rotation.rotated, dropped(&rotation, older.parse().unwrap_or_default()));
+    Ok(output::line(format_args!(
+        "a new key would be made; secrets that would be encrypted again: {again}, old keys that would be dropped: {dropped}"
+    ))?)
+}
+
+/// How many keys would be dropped in all: besides these older ones that which is current now, unless something that cannot be
+/// read is under it.
+fn dropped(rotation: &Rotation, older: usize) -> usize {
+    older + usize::from(!rotation.in_use.contains(&rotation.current))
+}
+
+fn warn_of_unreadable(rotation: &Rotation) {
+    for SecretOfApp { app, name } in &rotation.unreadable {
+        output::note!("warning: the secret {name} of {app} cannot be read, and stays as it is");
+    }
+    for registry in &rotation.unreadable_registries {
+        output::note!("warning: the password for {registry} cannot be read, and stays as it is");
+    }
+}
+
 /// What was done.
 struct Done {
-    rotated: usize,
+    rotation: Rotation,
     dropped: usize,
-    unreadable: Vec<SecretOfApp>,
 }
 
 /// Has the edge encrypt everything with the file's current key, and drops what is not used any more.
 async fn finish(admin: &Admin, place: &KeyPlace) -> Result<Done> {
     let rotation: Rotation = admin.post("/v1/secrets/rotate", &()).await?;
     let dropped = edge_program(&["keep", "--current", &rotation.current], place, &rotation.in_use).await?;
-    let dropped = dropped.parse().unwrap_or_default();
-    Ok(Done { rotated: rotation.rotated, dropped, unreadable: rotation.unreadable })
+    Ok(Done { rotation, dropped: dropped.parse().unwrap_or_default() })
 }
 
 /// Runs `berth-edge secret-key`, and returns its output.
@@ -86,4 +109,24 @@ fn options(place: &KeyPlace) -> Vec<OsString> {
         .filter_map(|(name, path)| path.as_ref().map(|path| [OsString::from(name), path.into()]))
         .flatten()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_that_is_current_now_is_dropped_too_unless_it_is_needed() {
+        let rotation = |in_use: &[&str]| Rotation {
+            current: "2".to_owned(),
+            rotated: 1,
+            unreadable: Vec::new(),
+            unreadable_registries: Vec::new(),
+            in_use: in_use.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(
+            [dropped(&rotation(&[]), 0), dropped(&rotation(&["1"]), 3), dropped(&rotation(&["2"]), 3)],
+            [1, 4, 3]
+        );
+    }
 }

@@ -33,7 +33,8 @@ pub(crate) async fn run(command: Secret) -> Result<()> {
         Secret::List { app, show } => list(&app, &show).await,
         Secret::Delete { secret, dry_run } => delete(&secret, dry_run).await,
         Secret::Init(place) => key::init(&place).await,
-        Secret::Rotate { place, admin } => key::rotate(&place, &admin).await,
+        Secret::Rotate { place, dry_run: false, admin } => key::rotate(&place, &admin).await,
+        Secret::Rotate { place, dry_run: true, admin } => key::try_rotation(&place, &admin).await,
     }
 }
 

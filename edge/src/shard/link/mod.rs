@@ -366,3 +366,18 @@ pub(crate) async fn dial(
     let address = addresses.next().ok_or(DialError::NoAddress)?;
     Ok(endpoint.connect_with(config, address, berth_certs::SERVER_NAME)?.await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_node_is_not_reached_is_told_once_a_minute() {
+        let (mut unreached, begin) = (Unreached::default(), Instant::now());
+        assert_eq!(unreached.told(begin), Some(0));
+        // It is tried twice a second.
+        let told: Vec<(u32, u32)> =
+            (1..=240).filter_map(|tried| Some((tried, unreached.told(begin + tried * BACKOFF.1)?))).collect();
+        assert_eq!(told, [(120, 119), (240, 119)]);
+    }
+}

@@ -78,10 +78,16 @@ impl Shim {
 
     pub(super) fn signal(&mut self, signal: i32) {
         match self.state {
+            // The order before had sent one: that is not to be forgotten where the app does not run yet.
+            _ if signal == 0 => {}
             _ if signal == libc::SIGKILL => self.stop = Some(Instant::now()),
             State::Running { init } if self.status.is_none() && signals::is_kept_from(init, signal) => {
                 self.carried_out = Some(signal);
                 self.kill_all();
+            }
+            State::Running { init } if self.status.is_some() && signal == libc::SIGSTOP => {
+                // If it has ended just now, there is nothing to stop.
+                signals::stop_below(init, &self.cgroup.members());
             }
             State::Running { init } => drop(sys::send_signal(init, signal)),
             State::Making | State::Created { .. } => self.pending_signal = Some(signal),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::metrics::Page;
 use berth_tests::ports;
 use berth_tests::scenario::{Outcome, scenario};
 use serde_json::{Value, json};
@@ -200,10 +201,17 @@ fn tokens_open_the_api_over_tls_as_far_as_their_scope_goes() -> Outcome {
         ensure!(fine, "{text}");
         let (fine, text) = with(&deploy, &["token", "list"]).await?;
         ensure!(!fine && text.contains("not allowed"), "{text}");
+        let failed = async || -> Result<f64> {
+            let page = Page::read(&cluster.admin().text("/v1/metrics").await?)?;
+            page.sum("berth_edge_admin_logins_failed_total", &[])
+        };
+        ensure!(failed().await? == 0.0, "good tokens are counted");
         for nobody in ["", "berth_0", &read[..40]] {
             let (fine, text) = with(nobody, &["nodes"]).await?;
             ensure!(!fine && text.contains("not authenticated"), "{text}");
         }
+        // Each command asked once.
+        ensure!(failed().await? == 3.0, "{} failed logins are counted", failed().await?);
         let listed = cluster.admin().get("/v1/tokens").await?;
         let of_read =
             listed["tokens"].as_array().into_iter().flatten().find(|token| token["scope"] == "read");

@@ -81,6 +81,12 @@ fn c7_an_object_that_fails_again_and_again_is_started_later_and_says_when() -> O
         let list = cluster.berth(&["containers", "list"]).await?;
         let text = String::from_utf8_lossy(&list.stdout);
         ensure!(text.contains("3 failures, next try"), "{text}");
+        let codes = view["failures"].as_array().context("no failures")?.iter();
+        let codes: Vec<_> = codes.map(|failure| failure["exit"]["code"].clone()).collect();
+        ensure!(codes == [3, 3, 3], "{view}");
+        let info = cluster.berth(&["containers", "info", "hello/Hello/loop"]).await?;
+        let text = String::from_utf8_lossy(&info.stdout);
+        ensure!(text.matches("s ago  exited (code 3)  -").count() == 3, "{text}");
         // The third failure in a row costs two seconds; the request waits for them, and is then answered.
         let asked = Instant::now();
         client.get("/container/loop").await?.success()?;

@@ -159,20 +159,15 @@ impl Ledger {
         let deploying = async {
             loop {
                 let number = self.last("page") + 1;
-                if deploy(cluster, number).await.is_err() {
-                    return;
-                }
+                deploy(cluster, number).await?;
                 self.counts.insert("page".to_owned(), number);
             }
         };
-        // A deployment goes on until it sees that the edge is gone: the disk is unmounted after it.
-        let edge = cluster.edge()?.pid();
-        let killing = async {
-            tokio::time::sleep(uptime).await;
-            kill(edge)
-        };
-        let (killed, ()) = tokio::join!(killing, deploying);
-        killed?;
+        // The command is ended with the edge: it would wait for the next one.
+        tokio::select! {
+            () = tokio::time::sleep(uptime) => {}
+            failed = deploying => return failed,
+        }
         cluster.kill_edge()
     }
 
@@ -218,11 +213,6 @@ impl Ledger {
     }
 }
 
-fn kill(pid: u32) -> Result<()> {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
-    Ok(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?)
-}
-
 /// The number in an object's value; 0 without one.
 async fn value(admin: &Admin, object: &str, key: &str) -> Result<u64> {
     let path = kv_path(object)?;
@@ -242,7 +232,10 @@ async fn deploy(cluster: &Cluster, number: u64) -> Result<()> {
     let directory = cluster.make_directory("app-power")?;
     let manifest = app.manifest(&cluster.program(app.program)) + &more;
     std::fs::write(directory.join("berth.toml"), manifest)?;
-    let output = cluster.berth(&["deploy", &directory.to_string_lossy()]).await?;
+    let mut command = tokio::process::Command::from(cluster.command("berth"));
+    command.args(["deploy", "--allow-unplaceable", "--wait-for", "none"]).arg(&directory);
+    command.env("BERTH_ADMIN_SOCKET", cluster.admin().socket()).kill_on_drop(true);
+    let output = command.output().await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
@@ -424,7 +417,6 @@ fn c11_a_power_cut_that_leaves_some_pages_loses_nothing_that_was_acknowledged() 
 }
 
 #[test]
-#[ignore = "known fault: of a batch that was not acknowledged and whose pages reached the disk in part, the store may hold a part"]
 fn c11_a_power_cut_that_leaves_some_pages_leaves_no_half_of_a_batch() -> Outcome {
     power_cuts(false, &[something_is_left])
 }

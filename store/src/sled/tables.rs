@@ -1,0 +1,123 @@
+//! The trees of the database, by the tables that they are. Does not know what is written to them.
+
+use std::ops::Bound;
+
+use serde::de::DeserializeOwned;
+use sled::{Db, Tree};
+
+use super::super::StoreError;
+use super::super::value;
+
+/// A tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    Objects,
+    /// The ids of the objects with a placed instance.
+    Placed,
+    Apps,
+    Meta,
+    Tokens,
+    /// Values of objects, by object id and key.
+    Kv,
+    /// Events that wait for delivery (`outbox`).
+    Hooks,
+    /// Events that were set aside.
+    Dead,
+    /// Schedules of objects (`schedules`).
+    Schedules,
+    Due,
+    DueOf,
+    Crons,
+    /// Encrypted secrets, by app and name.
+    Secrets,
+    /// Usage records, by end and instance.
+    Usage,
+    /// Logins for registries, by registry.
+    Registries,
+    /// Tags and manifests of images (`catalogue`).
+    ImageTags,
+    ImageManifests,
+    /// The highest versions of removed apps, by app.
+    LastVersions,
+}
+
+impl Table {
+    /// All tables in the order of their numbers, with their names in the database.
+    pub(super) const ALL: [(Self, &str); 18] = [
+        (Self::Objects, "objects"),
+        (Self::Placed, "placed"),
+        (Self::Apps, "apps"),
+        (Self::Meta, "meta"),
+        (Self::Tokens, "tokens"),
+        (Self::Kv, "kv"),
+        (Self::Hooks, "hooks"),
+        (Self::Dead, "dead"),
+        (Self::Schedules, "schedules"),
+        (Self::Due, "due"),
+        (Self::DueOf, "due_of"),
+        (Self::Crons, "crons"),
+        (Self::Secrets, "secrets"),
+        (Self::Usage, "usage"),
+        (Self::Registries, "registries"),
+        (Self::ImageTags, "image_tags"),
+        (Self::ImageManifests, "image_manifests"),
+        (Self::LastVersions, "last_versions"),
+    ];
+}
+
+/// The open trees.
+#[derive(Clone)]
+pub(crate) struct Trees(Vec<Tree>);
+
+impl Trees {
+    pub(super) fn open(db: &Db) -> sled::Result<Self> {
+        Table::ALL.iter().map(|(_, name)| db.open_tree(name)).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(crate) fn get(&self, table: Table) -> &Tree {
+        &self.0[table as usize]
+    }
+
+    pub(super) fn all(&self) -> &[Tree] {
+        &self.0
+    }
+
+    /// The value of a key.
+    pub(crate) fn read<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        let value = value::read(key, |piece| self.get(table).get(piece).map_err(failed))?;
+        let decoded = value.map(|value| serde_json::from_slice(&value)).transpose();
+        decoded.map_err(|error| StoreError::Damaged {
+            what: format!("value under the key {:?}", String::from_utf8_lossy(key)),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Values in the order of their keys, from the first after this key.
+    pub(crate) fn read_all<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<T>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut values = Vec::new();
+        for key in self.get(table).range::<&[u8], _>((from, Bound::Unbounded)).keys() {
+            let key = key.map_err(failed)?;
+            if values.len() == limit {
+                break;
+            }
+            if let Some(key) = value::first_piece_of(&key) {
+                values.extend(self.read(table, key)?);
+            }
+        }
+        Ok(values)
+    }
+}
+
+pub(crate) fn failed(error: sled::Error) -> StoreError {
+    StoreError::Io(error.to_string())
+}
