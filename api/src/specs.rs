@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use berth_common::ids::{AppName, CallbackName, ClassName};
 use berth_common::spec::{
-    Action, AppLimits, AppSpec, AssetsSpec, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef, LogSpec,
-    Recipe, RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates,
+    Action, AppLimits, AppSpec, AssetsSpec, Capability, ClassSpec, CronSpec, HooksSpec, HostPattern,
+    ImageRef, LogSpec, Program, ProgramModule, Recipe, RequestAction, Resources, RouteSpec, Secrets,
+    StartBoost, StartRates,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -58,6 +59,36 @@ pub struct AppSpecView {
     /// How the output of its instances is kept.
     #[serde(default)]
     pub logs: LogSpec,
+    /// JavaScript that answers the requests that no route takes.
+    #[serde(default)]
+    pub program: Option<ProgramView>,
+}
+
+/// JavaScript that answers an app's requests.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ProgramView {
+    /// The name of the module whose exports are the handlers.
+    pub entry: String,
+    pub modules: Vec<ProgramModule>,
+    /// The day of which the platform's behaviour is meant.
+    pub compatibility_date: String,
+    #[serde(default)]
+    pub compatibility_flags: Vec<String>,
+    /// The handlers of the entry's default export, as far as syntax shows.
+    #[serde(default)]
+    pub handlers: Vec<String>,
+    /// The classes that the entry exports, as far as syntax shows.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// The names of what handlers find in `env`. The values are left out: they may be secrets.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub vars: Names,
+    /// The hosts that it answers for; all where there are none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    pub hosts: Vec<HostPattern>,
 }
 
 /// One kind of container.
@@ -186,7 +217,7 @@ fn ms(duration: std::time::Duration) -> u64 {
 
 impl From<&AppSpec> for AppSpecView {
     fn from(spec: &AppSpec) -> Self {
-        let AppSpec { name, classes, routes, limits, start_rate, assets, crons, logs } = spec;
+        let AppSpec { name, classes, routes, limits, start_rate, assets, crons, logs, program } = spec;
         Self {
             name: name.clone(),
             classes: classes.iter().map(|(name, class)| (name.clone(), class.into())).collect(),
@@ -196,6 +227,32 @@ impl From<&AppSpec> for AppSpecView {
             assets: assets.clone(),
             crons: crons.iter().map(CronSpecView::from).collect(),
             logs: *logs,
+            program: program.as_ref().map(ProgramView::from),
+        }
+    }
+}
+
+impl From<&Program> for ProgramView {
+    fn from(program: &Program) -> Self {
+        let Program {
+            entry,
+            modules,
+            compatibility_date,
+            compatibility_flags,
+            handlers,
+            classes,
+            vars,
+            hosts,
+        } = program;
+        Self {
+            entry: entry.clone(),
+            modules: modules.clone(),
+            compatibility_date: compatibility_date.clone(),
+            compatibility_flags: compatibility_flags.clone(),
+            handlers: handlers.clone(),
+            classes: classes.clone(),
+            vars: vars.keys().map(|name| (name.clone(), LeftOut)).collect(),
+            hosts: hosts.clone(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod logs;
 mod path;
+mod program;
 mod route;
 mod start_rate;
 mod trigger;
@@ -19,6 +20,7 @@ use crate::image::{Architecture, Digest, Repository};
 
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use path::{PathPattern, PatternError};
+pub use program::{MAX_MODULES, MAX_PROGRAM_BYTES, MAX_VARIABLES_BYTES, ModuleKind, Program, ProgramModule};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 pub use start_rate::{RATE, Rate, StartRates};
 pub use trigger::{
@@ -83,6 +85,9 @@ pub struct AppSpec {
     /// How the output of its instances is kept.
     #[serde(default)]
     pub logs: LogSpec,
+    /// JavaScript that answers the requests that no route takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
 }
 
 /// Most static files of an app: the edge knows all of their names.
