@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 
 /// Runs the scripts that an edge sends, in a process of their own.
 fn run_scripts() -> anyhow::Result<()> {
-    Ok(berth_script::process::run(berth_script::plain::load)?)
+    Ok(berth_script::process::run(berth_script::web::load)?)
 }
 
 /// The exit code of a command other than `run`. Prints the error on standard error.

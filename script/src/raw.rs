@@ -1,5 +1,5 @@
 //! The few calls of the engine that `rquickjs` has no safe form of: strings as UTF-16, the bytes of views, the class of an
-//! object. The only unsafe code of this crate; nothing here keeps a pointer beyond its call.
+//! object. The only unsafe code over the engine's values (the allocator below it is in `isolate::heap`); nothing here keeps a pointer beyond its call.
 #![allow(unsafe_code)]
 
 use rquickjs::{Ctx, Error, Result, TypedArray, Value, qjs};

@@ -29,6 +29,9 @@ fn main() {
     {
         return liar::run(lie);
     }
+    if arguments.first().is_some_and(|mode| mode == "plain") {
+        return berth_script::process::run(berth_script::plain::load).expect("a script process");
+    }
     let tests: [Test; _] = tests![
         plain::a_handler_answers,
         plain::bodies_flow_both_ways,

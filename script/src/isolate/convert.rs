@@ -4,7 +4,6 @@ use rquickjs::convert::List;
 use rquickjs::{Array, Coerced, Ctx, Exception, IntoJs, Object, Result, TypedArray, Value};
 use serde_bytes::ByteBuf;
 
-use super::heap::bytes_of;
 use super::limits::{ERROR_BYTES, HEAD_BYTES, cut};
 
 use super::natives;
@@ -12,6 +11,7 @@ use super::state::State;
 use crate::message::{
     BodyRef, EventId, Headers, HostBody, INLINE_BODY_BYTES, Piece, Request, Response, ScriptBody, ScriptError,
 };
+use crate::raw;
 
 /// An id as JavaScript has it: ids are counted up and stay far below 2^53.
 #[expect(clippy::cast_precision_loss, reason = "ids are small")]
@@ -150,7 +150,7 @@ fn headers_of<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>, beside: 
 fn body_of<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: Value<'js>) -> Result<BodyRef> {
     let Some(object) = body.as_object() else { return Ok(BodyRef::None) };
     if let Some(view) = object.as_typed_array::<u8>() {
-        let given = bytes_of(view);
+        let given = raw::copy(view);
         if given.len() <= INLINE_BODY_BYTES {
             return Ok(BodyRef::Bytes(ByteBuf::from(given)));
         }

@@ -121,17 +121,3 @@ unsafe impl Allocator for Heap {
         unsafe { libc::malloc_usable_size(memory.cast()) }
     }
 }
-
-/// A copy of the bytes that a view shows; nothing of a detached one.
-pub(crate) fn bytes_of(view: &rquickjs::TypedArray<'_, u8>) -> Vec<u8> {
-    // SAFETY: no JavaScript runs while the slice is alive, so that nothing detaches or resizes the buffer.
-    unsafe { view.as_bytes() }.map(<[u8]>::to_vec).unwrap_or_default()
-}
-
-/// Writes over the first bytes that a view shows.
-pub(crate) fn fill(view: &rquickjs::TypedArray<'_, u8>, bytes: &[u8]) {
-    let Some(place) = view.as_raw() else { return };
-    let count = bytes.len().min(place.len());
-    // SAFETY: `place` is the view's memory and at least `count` long, `bytes` is not, and no JavaScript runs meanwhile.
-    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place.cast::<u8>().as_ptr(), count) };
-}

@@ -7,12 +7,12 @@ use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use super::bodies::{Read, Sent};
 use super::convert::{self, bare, bytes, id, number, text};
-use super::heap::{bytes_of, fill};
 use super::limits::TIMERS;
 use super::state::{Op, Settle, State, Timer};
 use crate::message::{
     Destination, Effect, EventId, HostBody, Level, MAX_OPS, MAX_OPS_WEIGHT, OpId, Piece, ScriptBody,
 };
+use crate::raw;
 
 /// The functions of the glue.
 pub(crate) fn glue<'js>(ctx: &Ctx<'js>, state: &State) -> Result<Object<'js>> {
@@ -184,9 +184,9 @@ fn end_of_handler(state: &State, event: EventId) {
 fn random(ctx: &Ctx<'_>, state: &State, view: &Object<'_>) -> Result<()> {
     state.event(ctx)?;
     let Some(view) = view.as_typed_array::<u8>() else { return Ok(()) };
-    let mut chance = vec![0; view.len()];
+    let mut chance = vec![0; raw::len(view)];
     state.host.random(&mut chance);
-    fill(view, &chance);
+    raw::write(view, &chance);
     Ok(())
 }
 
@@ -299,7 +299,7 @@ fn write<'js>(ctx: &Ctx<'js>, state: &State, body: ScriptBody, view: &Object<'js
     let Some(view) = view.as_typed_array::<u8>() else {
         return Err(Exception::throw_type(ctx, "A body takes bytes."));
     };
-    let given = bytes_of(view);
+    let given = raw::copy(view);
     state.room(ctx, given.len())?;
     let (promise, settle) = Settle::new(ctx)?;
     if given.is_empty() {

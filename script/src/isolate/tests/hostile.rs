@@ -42,6 +42,18 @@ fn an_endless_loop_fails_its_call_and_the_isolate_lives() {
 }
 
 #[test]
+fn a_changed_length_of_views_harms_nobody() {
+    for length in ["get() { return 'x' }", "get() { throw 1 }", "value: 1e9"] {
+        let mut bench = handler(&format!(
+            "Object.defineProperty(Object.getPrototypeOf(Uint8Array.prototype), 'length', {{ {length}, configurable: true }});
+            const view = new Uint8Array(8); host.random(view); return {{ body: bytes(String(view.byteLength)) }};"
+        ));
+        bench.request("/", BodyRef::None);
+        assert!(is_good(&mut bench), "{length}");
+    }
+}
+
+#[test]
 fn cpu_time_adds_up_over_the_turns_of_a_call() {
     let mut bench = handler(
         "for (;;) { const until = Date.now() + 40; while (Date.now() < until) {} await new Promise((done) => setTimeout(done, 0)); }",
