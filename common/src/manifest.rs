@@ -226,6 +226,7 @@ impl Manifest {
             assets: self.assets.clone(),
             crons: self.crons.clone(),
             logs: self.logs,
+            program: None,
         })
     }
 }

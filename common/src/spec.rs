@@ -3,6 +3,7 @@
 
 mod logs;
 mod path;
+mod program;
 mod route;
 mod start_rate;
 mod trigger;
@@ -19,6 +20,11 @@ use crate::image::{Architecture, Digest, Repository};
 
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use path::{PathPattern, PatternError};
+pub use program::{
+    BeforeAssets, ImportTarget, MAX_FLAGS, MAX_IMPORTS, MAX_MODULE_NAME_BYTES, MAX_MODULES,
+    MAX_PROGRAM_NAMES, MAX_PROGRAM_ROUTES, MAX_VARS, Program, ProgramLimits, ProgramModule, ProgramRoute,
+    ProgramVar,
+};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 pub use start_rate::{RATE, Rate, StartRates};
 pub use trigger::{
@@ -83,6 +89,9 @@ pub struct AppSpec {
     /// How the output of its instances is kept.
     #[serde(default)]
     pub logs: LogSpec,
+    /// The JavaScript that the edge runs for its requests.
+    #[serde(default)]
+    pub program: Option<Program>,
 }
 
 /// Most static files of an app: the edge knows all of their names.
