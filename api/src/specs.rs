@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_common::ids::{AppName, CallbackName, ClassName};
+use berth_common::ids::{AppName, CallbackName, ClassName, SecretName, VariableName};
 use berth_common::spec::{
-    Action, AppLimits, AppSpec, AssetsSpec, Capability, ClassSpec, CronSpec, HooksSpec, HostPattern,
-    ImageRef, LogSpec, Program, ProgramModule, Recipe, RequestAction, Resources, RouteSpec, Secrets,
-    StartBoost, StartRates,
+    Action, AppLimits, AppSpec, AssetsSpec, BeforeAssets, Capability, ClassSpec, CronSpec, HooksSpec,
+    ImageRef, LogSpec, Program, ProgramLimits, ProgramModule, ProgramRoute, ProgramVar, Recipe,
+    RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -59,36 +59,65 @@ pub struct AppSpecView {
     /// How the output of its instances is kept.
     #[serde(default)]
     pub logs: LogSpec,
-    /// JavaScript that answers the requests that no route takes.
+    /// The JavaScript that the edge runs for its requests.
     #[serde(default)]
     pub program: Option<ProgramView>,
 }
 
-/// JavaScript that answers an app's requests.
+/// The program of an app.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ProgramView {
     /// The name of the module whose exports are the handlers.
     pub entry: String,
+    /// All modules.
     pub modules: Vec<ProgramModule>,
-    /// The day of which the platform's behaviour is meant.
+    /// The day of which the runtime's behaviour is meant.
     pub compatibility_date: String,
+    /// Compatibility flags.
     #[serde(default)]
-    pub compatibility_flags: Vec<String>,
-    /// The handlers of the entry's default export, as far as syntax shows.
+    pub compatibility_flags: BTreeSet<String>,
+    /// The handlers of the default export that its syntax shows.
     #[serde(default)]
-    pub handlers: Vec<String>,
+    pub handlers: BTreeSet<String>,
     /// The classes that the entry exports, as far as syntax shows.
     #[serde(default)]
-    pub classes: Vec<String>,
-    /// The names of what handlers find in `env`. The values are left out: they may be secrets.
+    pub classes: BTreeSet<String>,
+    /// The names of its variables. Their values are left out: they may be secrets.
+    #[serde(default)]
+    pub vars: BTreeMap<String, VarView>,
+    /// The names of its secrets, by the names that they have in `env`.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
-    pub vars: Names,
-    /// The hosts that it answers for; all where there are none.
+    pub secrets: BTreeMap<VariableName, SecretName>,
+    /// The name in `env` of the app's static files.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
-    pub hosts: Vec<HostPattern>,
+    pub assets_binding: Option<String>,
+    /// Which requests it gets before the static files.
+    #[serde(default)]
+    pub before_assets: BeforeAssets,
+    /// The requests that are the program's. All where there are none.
+    #[serde(default)]
+    pub routes: Vec<ProgramRoute>,
+    /// When `scheduled` is called, in UTC.
+    #[serde(default)]
+    pub crons: Vec<String>,
+    /// What one event may use.
+    #[serde(default)]
+    pub limits: ProgramLimits,
+}
+
+/// A variable of a program, without its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum VarView {
+    /// A text.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    Text(LeftOut),
+    /// Another value that JSON has.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    Json(LeftOut),
 }
 
 /// One kind of container.
@@ -242,17 +271,31 @@ impl From<&Program> for ProgramView {
             handlers,
             classes,
             vars,
-            hosts,
-        } = program;
+            secrets,
+            assets_binding,
+            before_assets,
+            routes,
+            crons,
+            limits,
+        } = program.clone();
+        let var = |(name, var)| match var {
+            ProgramVar::Text(_) => (name, VarView::Text(LeftOut)),
+            ProgramVar::Json(_) => (name, VarView::Json(LeftOut)),
+        };
         Self {
-            entry: entry.clone(),
-            modules: modules.clone(),
-            compatibility_date: compatibility_date.clone(),
-            compatibility_flags: compatibility_flags.clone(),
-            handlers: handlers.clone(),
-            classes: classes.clone(),
-            vars: vars.keys().map(|name| (name.clone(), LeftOut)).collect(),
-            hosts: hosts.clone(),
+            entry,
+            modules,
+            compatibility_date,
+            compatibility_flags,
+            handlers,
+            classes,
+            vars: vars.into_iter().map(var).collect(),
+            secrets,
+            assets_binding,
+            before_assets,
+            routes,
+            crons: crons.iter().map(|cron| cron.as_str().to_owned()).collect(),
+            limits,
         }
     }
 }

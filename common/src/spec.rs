@@ -20,7 +20,11 @@ use crate::image::{Architecture, Digest, Repository};
 
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use path::{PathPattern, PatternError};
-pub use program::{MAX_MODULES, MAX_PROGRAM_BYTES, MAX_VARIABLES_BYTES, ModuleKind, Program, ProgramModule};
+pub use program::{
+    BeforeAssets, ImportTarget, MAX_FLAGS, MAX_IMPORTS, MAX_MODULE_NAME_BYTES, MAX_MODULES,
+    MAX_PROGRAM_NAMES, MAX_PROGRAM_ROUTES, MAX_VARS, Program, ProgramLimits, ProgramModule, ProgramRoute,
+    ProgramVar,
+};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 pub use start_rate::{RATE, Rate, StartRates};
 pub use trigger::{
@@ -85,8 +89,8 @@ pub struct AppSpec {
     /// How the output of its instances is kept.
     #[serde(default)]
     pub logs: LogSpec,
-    /// JavaScript that answers the requests that no route takes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The JavaScript that the edge runs for its requests.
+    #[serde(default)]
     pub program: Option<Program>,
 }
 

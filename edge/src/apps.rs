@@ -16,7 +16,7 @@ use berth_common::ids::{AppName, ClassName, Version};
 use berth_common::manifest::{MAX_CLASSES, MAX_PREPARED, MAX_ROUTES};
 use berth_common::spec::{
     AppSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS, NameSource,
-    RouteSpec, path_fault,
+    Program, RouteSpec, path_fault,
 };
 use berth_registry::images::{ImageError, Images};
 use berth_store::{self as store, AppHistory, Store, StoreError, Write};
@@ -304,6 +304,7 @@ fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
         let message = format!("must be a directory in {}", assets.display());
         faults.push(Fault { field: "assets.directory".to_owned(), message });
     }
+    faults.extend(app.program.as_ref().into_iter().flat_map(program_faults));
     if let Some(fault) = app.logs.fault() {
         faults.push(Fault { field: "logs".to_owned(), message: fault.to_owned() });
     }
@@ -326,6 +327,15 @@ fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
         let message = format!("at most {MAX_CLASSES} classes and {MAX_ROUTES} routes are allowed");
         faults.push(Fault { field: "routes".to_owned(), message });
     }
+    faults
+}
+
+/// What is wrong with a program. None can be deployed: nothing runs it yet, and its modules cannot be here.
+fn program_faults(program: &Program) -> Vec<Fault> {
+    let message = "programs are not supported by this version of Berth".to_owned();
+    let mut faults = vec![Fault { field: "program".to_owned(), message }];
+    let wrong = program.faults().into_iter();
+    faults.extend(wrong.map(|(field, message)| Fault { field: format!("program.{field}"), message }));
     faults
 }
 
@@ -445,6 +455,20 @@ mod tests {
     #[test]
     fn a_valid_app_has_no_faults() {
         assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))]), Path::new("/assets")), Vec::new());
+    }
+
+    #[test]
+    fn a_program_is_refused_by_name_with_all_that_is_wrong_with_it() {
+        let mut programmed = app("a", &[]);
+        let text = r#"{"entry": "a", "modules": [], "compatibility_date": "2026-01-31"}"#;
+        programmed.program = Some(serde_json::from_str(text).unwrap());
+        let found: Vec<String> =
+            faults(&programmed, Path::new("/assets")).iter().map(Fault::to_string).collect();
+        let expected = [
+            "program: programs are not supported by this version of Berth",
+            "program.entry: is none of the modules",
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -228,11 +228,16 @@ mod tests {
         let action = Action::Start { env: env("OF_CRON") };
         let (class, object) = (name.clone(), "o".parse().unwrap());
         spec.crons.push(CronSpec { cron: "* * * * *".parse().unwrap(), class, object, action });
+        let program = r#"{"entry": "a", "modules": [], "compatibility_date": "2026-01-31",
+            "vars": {"OF_PROGRAM": {"text": "very secret"}, "JSON": {"json": "very secret"}}}"#;
+        spec.program = Some(serde_json::from_str(program).unwrap());
         let whole = serde_json::to_value(&spec).unwrap();
         let shown = serde_json::to_value(view(&AppHistory::begin(spec, 1))).unwrap();
         let text = shown.to_string();
         assert!(
-            ["OF_CLASS", "OF_CALLBACK", "OF_CRON", "/run"].iter().all(|name| text.contains(name)),
+            ["OF_CLASS", "OF_CALLBACK", "OF_CRON", "OF_PROGRAM", "/run"]
+                .iter()
+                .all(|name| text.contains(name)),
             "{text}"
         );
         assert!(!text.contains("very secret"), "{text}");
