@@ -1,4 +1,4 @@
-//! The trees of the database, by the tables that they are. Does not know what is written to them.
+//! The tables of the store, each a tree of the database. Knows nothing of what is written to them.
 
 use std::ops::Bound;
 

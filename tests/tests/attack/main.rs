@@ -11,28 +11,30 @@ mod reach;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock};
 
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::programs::PROBE;
-use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::scenario::{self, Outcome};
 
 use self::table::{ROWS, Row};
 
-/// What the kernel counts for the user of all the clusters here: a scenario that takes it up, for want of a bound, leaves
-/// nothing to others that run meanwhile.
-static SHARED: RwLock<()> = RwLock::new(());
+/// Held for writing by a scenario in which an attacker has no bound: all clusters here have the same user, and what the
+/// kernel counts for that user is then used up for scenarios beside it too.
+static UNBOUNDED: RwLock<()> = RwLock::new(());
 
-/// Until this is dropped, no scenario takes up what all share.
-fn with_others() -> RwLockReadGuard<'static, ()> {
-    SHARED.read().unwrap_or_else(PoisonError::into_inner)
+/// Runs a scenario, beside others of its kind.
+fn scenario(setup: Setup, steps: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Outcome {
+    let _bounded = UNBOUNDED.read().unwrap_or_else(PoisonError::into_inner);
+    scenario::scenario(setup, steps)
 }
 
-/// Until this is dropped, no scenario runs that needs some of what all share.
-fn alone() -> RwLockWriteGuard<'static, ()> {
-    SHARED.write().unwrap_or_else(PoisonError::into_inner)
+/// Runs a scenario while no other one runs: in it, an attacker has no bound.
+fn scenario_alone(setup: Setup, steps: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Outcome {
+    let _unbounded = UNBOUNDED.write().unwrap_or_else(PoisonError::into_inner);
+    scenario::scenario(setup, steps)
 }
 
 /// The results of probes, by their names.
@@ -68,7 +70,6 @@ fn run_without(layers: &'static [&'static str], rows: &[&Row]) -> Result<Answers
 
 #[test]
 fn every_attack_fails_because_of_the_layers_that_are_meant_to_stop_it() -> Outcome {
-    let _others = with_others();
     let all: Vec<&Row> = ROWS.iter().collect();
     let protected = run_without(&[], &all)?;
     let mut unprotected = Answers::new();

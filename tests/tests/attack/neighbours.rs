@@ -9,10 +9,10 @@ use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::programs::PROBE;
-use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::scenario::Outcome;
 use berth_tests::{machine, wait};
 
-use crate::{alone, with_others};
+use crate::{scenario, scenario_alone};
 
 /// How long a neighbour's request, its start, and an order to its container may take during an attack.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,7 +123,6 @@ async fn run_all<'a>(
 
 #[test]
 fn no_attack_takes_anything_from_a_neighbour() -> Outcome {
-    let _others = with_others();
     scenario(setup(None), async |cluster| {
         let found = run_all(cluster, ATTACKS.iter()).await?;
         let lost: Vec<_> = found.iter().filter(|(_, lost)| !lost.is_empty()).collect();
@@ -136,9 +135,8 @@ fn no_attack_takes_anything_from_a_neighbour() -> Outcome {
 /// So the attacks are known to be some, and the bounds to be what stops them.
 #[test]
 fn without_its_bound_an_attack_takes_something_from_neighbours() -> Outcome {
-    let _alone = alone();
     for without in [Bound::OwnIds, Bound::Layer("seccomp"), Bound::Layer("user-counters")] {
-        scenario(setup(Some(without)), async |cluster| {
+        scenario_alone(setup(Some(without)), async |cluster| {
             let attacks = ATTACKS.iter().filter(|attack| attack.bound == without);
             for (attack, lost) in run_all(cluster, attacks).await? {
                 let name = attack.name;

@@ -15,9 +15,11 @@ use berth_tests::cgroup;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::image::{self, Layer};
 use berth_tests::programs::PROBE;
-use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::scenario::Outcome;
 use nix::ifaddrs::getifaddrs;
 use serde_json::json;
+
+use crate::scenario;
 
 /// All that is in /dev: no disk, no console, nothing of the machine's.
 const DEVICES: &str = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
