@@ -3,7 +3,6 @@
 pub mod clone;
 pub mod isolate;
 pub mod message;
-pub mod plain;
 pub mod process;
 mod raw;
 pub mod web;

@@ -2,6 +2,8 @@
 //! answers, lives and ends.
 #![allow(unsafe_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod plain;
+
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -16,7 +18,7 @@ use berth_script::process::{Invitation, confine_memory, invite, keep_from_files,
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
-        Some("script") => run(berth_script::plain::load).expect("a script process"),
+        Some("script") => run(plain::load).expect("a script process"),
         Some("attempts") => attempts(),
         Some("abort") => {
             seal().unwrap();

@@ -1,5 +1,7 @@
-//! The actor behind a link: reads what the script says, has it judged, and carries it out; writes what the script is told;
-//! watches whether it lives. One task, on the thread of the shard that uses the link.
+//! The actor behind a link: reads what the script says, has it judged, and carries it out (`effects`); writes what the script is
+//! told; watches whether it lives. One task, on the thread of the shard that uses the link.
+
+mod effects;
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
@@ -7,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_script::message::{
-    BODY_WINDOW, BodyRef, Effect, Event, EventId, HostBody, Inbound, LoadFailed, OpId, Piece, Request,
-    Response, ScriptBody as MadeId, ScriptError, Target, encode,
+    BodyRef, Effect, Event, EventId, HostBody, Inbound, LoadFailed, OpId, Piece, ScriptBody as MadeId,
+    ScriptError, Target, encode,
 };
 use http_body::Body as _;
 use tokio::io::Interest;
@@ -17,13 +19,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
-use super::app::App;
-use super::body::{Made, pump};
+use super::body::Word;
 use super::child::Child;
 use super::failure::{Ended, Failure};
 use super::ledger::Ledger;
-use super::link::{Call, Command, Counted, Link, What};
-use super::{Body, Outgoing, ScriptBody, head};
+use super::link::{Call, Command, Counted, Handle, Link, What, link};
+use super::version::Version;
+use super::{Body, ScriptBody, head};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -36,9 +38,6 @@ const HIGH_WATER_BYTES: usize = 1 << 20;
 
 /// Bytes that wait to be written above which calls are refused, besides the code.
 const OVERLOAD_BYTES: usize = 64 << 20;
-
-/// Bytes that scripts' bodies may have under way on one link, all together; further bodies wait for those to end.
-const MADE_BYTES: u64 = 64 << 20;
 
 /// How many times longer a script may say nothing while it loads its code, which is compiled in one go.
 const LOAD_SILENCES: u32 = 6;
@@ -98,10 +97,10 @@ impl Drop for Asked {
     }
 }
 
-pub(super) struct Actor {
+struct Actor {
     socket: UnixStream,
     link: Link,
-    app: Arc<App>,
+    version: Arc<Version>,
     child: Arc<Child>,
     inbound: Inbound<Effect>,
     out: Vec<u8>,
@@ -119,14 +118,26 @@ pub(super) struct Actor {
     pinged: Instant,
 }
 
+/// Starts the actor of a thread's socket, on the runtime of the caller.
+pub(super) fn start(
+    socket: std::os::unix::net::UnixStream,
+    version: Arc<Version>,
+    child: Arc<Child>,
+) -> std::io::Result<Handle> {
+    let (handle, link) = link();
+    let socket = UnixStream::from_std(socket)?;
+    tokio::spawn(Actor::new(socket, link, version, child).run());
+    Ok(handle)
+}
+
 impl Actor {
-    pub(super) fn new(socket: UnixStream, link: Link, app: Arc<App>, child: Arc<Child>) -> Self {
+    fn new(socket: UnixStream, link: Link, version: Arc<Version>, child: Arc<Child>) -> Self {
         let now = Instant::now();
         Self {
             socket,
             link,
-            ledger: Ledger::new(app.code.load.limits, now),
-            app,
+            ledger: Ledger::new(version.code.load.limits, now),
+            version,
             child,
             inbound: Inbound::default(),
             out: Vec::new(),
@@ -144,9 +155,9 @@ impl Actor {
     }
 
     /// Works until the process is gone, and fails what was going on.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         let mut tick =
-            tokio::time::interval((self.app.settings.silence / ASKS).max(Duration::from_millis(1)));
+            tokio::time::interval((self.version.settings.silence / ASKS).max(Duration::from_millis(1)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buffer = vec![0; READ_BYTES];
         let why = loop {
@@ -176,13 +187,13 @@ impl Actor {
                 break why;
             }
         };
-        self.app.gone(&self.child);
+        self.version.gone(&self.child);
         self.fail_all(&Failure::Ended(why));
         // Commands that are on their way are refused by this: calls among them fail.
         self.link.commands.close();
         while let Ok(command) = self.link.commands.try_recv() {
             if let Command::Call(call) = command {
-                refuse(*call, Failure::Ended(why));
+                call.refuse(Failure::Ended(why));
             }
         }
     }
@@ -215,7 +226,7 @@ impl Actor {
 
     /// Ends a process that said what it cannot have to say.
     fn lied(&self, lie: &dyn std::fmt::Display) -> Ended {
-        let key = &self.app.code.key;
+        let key = &self.version.code.key;
         tracing::warn!(app = key.app, version = key.version, %lie, "a script process broke its protocol");
         self.child.kill(Ended::Lied);
         self.child.ended()
@@ -249,7 +260,7 @@ impl Actor {
             return Ok(());
         }
         let silences = if self.ledger.is_loading() { LOAD_SILENCES } else { 1 };
-        let limit = self.app.settings.silence * silences;
+        let limit = self.version.settings.silence * silences;
         if self.heard.max(self.pinged).elapsed() < limit {
             return Ok(());
         }
@@ -267,18 +278,25 @@ impl Actor {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Call(call) => self.call(*call),
-            Command::Abort(event) => {
+            Command::Word(word) => self.pass_on(word),
+            Command::Completed(op, outcome) => self.completed(op, outcome),
+        }
+    }
+
+    /// Tells the script what its readers say, if it still has to do with them.
+    fn pass_on(&mut self, word: Word) {
+        match word {
+            Word::Gone(event) => {
                 if self.calls.contains_key(&event) {
                     self.tell(&Event::Aborted(event));
                 }
             }
-            Command::Completed(op, outcome) => self.completed(op, outcome),
-            Command::Credit(body, bytes) => {
+            Word::Credit(body, bytes) => {
                 if self.ledger.credit(body, bytes) {
                     self.tell(&Event::Credit(body, bytes));
                 }
             }
-            Command::Unread(body) => {
+            Word::Unread(body) => {
                 if self.making.contains_key(&body) {
                     self.tell(&Event::Cancelled(body));
                 }
@@ -288,10 +306,10 @@ impl Actor {
 
     fn call(&mut self, call: Call) {
         if let Err(failure) = self.have_code() {
-            return refuse(call, failure);
+            return call.refuse(failure);
         }
         if self.out.len() - self.sent > OVERLOAD_BYTES + berth_script::message::MAX_EVENT_BYTES {
-            return refuse(call, Failure::Overloaded);
+            return call.refuse(Failure::Overloaded);
         }
         let Call { event, what, answer, end, lease } = call;
         let going = Going { answer: Some(answer), end: Some(end), failed: None, _lease: lease };
@@ -314,10 +332,10 @@ impl Actor {
             Code::Sent => Ok(()),
             Code::Failed(failed) => Err(Failure::Load(failed.clone())),
             Code::Missing => {
-                if let Some(wait) = self.app.wait() {
+                if let Some(wait) = self.version.wait() {
                     return Err(Failure::BackOff(wait));
                 }
-                self.app.load(&mut self.out)?;
+                self.version.load(&mut self.out)?;
                 self.ledger.load();
                 self.code = Code::Sent;
                 Ok(())
@@ -357,189 +375,4 @@ impl Actor {
         });
         self.tell(&Event::Completed { op, outcome });
     }
-
-    /// Carries out what was judged to be what a script may say.
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Loaded(_) | Effect::Pong(_) | Effect::Beat => {}
-            Effect::LoadFailed(failed) => {
-                let failed = Box::new(failed);
-                self.forget_all(&Failure::Load(failed.clone()));
-                self.code = Code::Failed(failed);
-            }
-            Effect::Condemned(why) => {
-                self.app.condemned();
-                self.forget_all(&Failure::Ended(why.into()));
-                self.code = Code::Missing;
-            }
-            Effect::Responded(event, response) => self.responded(event, *response),
-            Effect::Failed(event, error) => self.failed(event, error),
-            Effect::Done { event, .. } => self.done(event),
-            Effect::Fetch { op, event, destination, request, follow } => {
-                self.fetch(op, event, *request, |request| Outgoing { destination, request, follow });
-            }
-            Effect::Cancel(op) => drop(self.asked.remove(&op)),
-            Effect::Body(body, piece) => self.piece(body, piece),
-            Effect::Credit(body, bytes) => self.read_on(body, bytes),
-            Effect::Cancelled(body) => drop(self.given.remove(&body)),
-            Effect::Log { level, text, .. } => self.app.outside.log(&self.app.code.key, level, text),
-        }
-    }
-
-    /// The body that a message of the script's names.
-    fn body_of(&mut self, event: EventId, body: BodyRef) -> ScriptBody {
-        match body {
-            BodyRef::None => ScriptBody::whole(Vec::new()),
-            BodyRef::Bytes(bytes) => ScriptBody::whole(bytes.into_vec()),
-            BodyRef::Host(id) => match self.given.remove(&id).and_then(|mut given| given.body.take()) {
-                Some(body) => ScriptBody::passed(body),
-                // The ledger has it; so there is none without.
-                None => ScriptBody::whole(Vec::new()),
-            },
-            BodyRef::Script(id) => {
-                // Bounded by credit.
-                let (pieces, received) = mpsc::unbounded_channel();
-                self.making.insert(id, Making { event, pieces, open: false });
-                self.waiting.push_back(id);
-                self.open();
-                ScriptBody::made(Made::new(id, received, self.link.to_itself.clone()))
-            }
-        }
-    }
-
-    /// Gives credit to bodies that wait for it, as long as there is any.
-    fn open(&mut self) {
-        while (self.open_windows + 1) * u64::from(BODY_WINDOW) <= MADE_BYTES
-            && let Some(id) = self.waiting.pop_front()
-        {
-            let Some(making) = self.making.get_mut(&id) else { continue };
-            making.open = true;
-            self.open_windows += 1;
-            if self.ledger.credit(id, BODY_WINDOW) {
-                self.tell(&Event::Credit(id, BODY_WINDOW));
-            }
-        }
-    }
-
-    fn responded(&mut self, event: EventId, mut response: Response) {
-        let body = std::mem::replace(&mut response.body, BodyRef::None);
-        let body = self.body_of(event, body);
-        let answer = head::response_from(response, body);
-        let answer = answer.map_err(|text| Failure::Script(ScriptError::new("TypeError", text)));
-        if let Some(waits) = self.calls.get_mut(&event).and_then(|call| call.answer.take()) {
-            // Without a receiver the client has gone, and the body goes the way of those that nobody reads.
-            drop(waits.send(answer));
-        }
-    }
-
-    fn failed(&mut self, event: EventId, error: ScriptError) {
-        let Some(call) = self.calls.get_mut(&event) else { return };
-        if let Some(waits) = call.answer.take() {
-            drop(waits.send(Err(Failure::Script(error.clone()))));
-        }
-        call.failed = Some(error);
-    }
-
-    fn done(&mut self, event: EventId) {
-        let Some(call) = self.calls.remove(&event) else { return };
-        self.asked.retain(|_, asked| asked.event != event);
-        self.given.retain(|_, given| given.event != event);
-        let cut: Vec<MadeId> =
-            self.making.iter().filter(|(_, making)| making.event == event).map(|(id, _)| *id).collect();
-        for id in cut {
-            self.made_ends(id, Piece::Failed("its event has ended".to_owned()));
-        }
-        if let Some(answer) = call.answer {
-            let text = "The script will never generate a response.";
-            drop(answer.send(Err(Failure::Script(ScriptError::new("Error", text)))));
-        }
-        if let Some(end) = call.end {
-            drop(end.send(call.failed.map_or(Ok(()), |error| Err(Failure::Script(error)))));
-        }
-    }
-
-    fn fetch(
-        &mut self,
-        op: OpId,
-        event: EventId,
-        mut request: Request,
-        outgoing: impl FnOnce(http::Request<Body>) -> Outgoing,
-    ) {
-        let body = std::mem::replace(&mut request.body, BodyRef::None);
-        let body = Body::new(self.body_of(event, body));
-        let commands = self.link.to_itself.clone();
-        let request = match head::request_from(request, body) {
-            Ok(request) => request,
-            Err(text) => {
-                let _ = commands.send(Command::Completed(op, Err(ScriptError::new("TypeError", text))));
-                return;
-            }
-        };
-        let response = self.app.outside.fetch(&self.app.code.key, outgoing(request));
-        let task = tokio::spawn(async move {
-            let _ = commands.send(Command::Completed(op, response.await));
-        });
-        self.asked.insert(op, Asked { event, task: task.abort_handle() });
-    }
-
-    fn piece(&mut self, body: MadeId, piece: Piece) {
-        match piece {
-            Piece::Data(_) => {
-                if let Some(making) = self.making.get(&body) {
-                    // Without a reader it is dropped; the script is being told.
-                    let _ = making.pieces.send(piece);
-                }
-            }
-            Piece::End | Piece::Failed(_) => self.made_ends(body, piece),
-        }
-    }
-
-    fn made_ends(&mut self, body: MadeId, end: Piece) {
-        let Some(making) = self.making.remove(&body) else { return };
-        let _ = making.pieces.send(end);
-        if making.open {
-            self.open_windows -= 1;
-        }
-        self.open();
-    }
-
-    /// The script takes further bytes of a body that it was given.
-    fn read_on(&mut self, body: HostBody, bytes: u32) {
-        let Some(given) = self.given.get_mut(&body) else { return };
-        given.credit.add_permits(bytes as usize);
-        if let Some(unread) = given.body.take() {
-            let pump = pump(body, unread, Arc::clone(&given.credit), self.link.pumps.clone());
-            given.pump = Some(tokio::spawn(pump).abort_handle());
-        }
-    }
-
-    /// Fails all that goes on, and forgets what the script was given and asked for.
-    fn forget_all(&mut self, why: &Failure) {
-        self.fail_all(why);
-        self.ledger.forget_all();
-    }
-
-    fn fail_all(&mut self, why: &Failure) {
-        for (_, call) in self.calls.drain() {
-            if let Some(answer) = call.answer {
-                drop(answer.send(Err(why.clone())));
-            }
-            if let Some(end) = call.end {
-                drop(end.send(Err(why.clone())));
-            }
-        }
-        for (_, making) in self.making.drain() {
-            let _ = making.pieces.send(Piece::Failed(why.to_string()));
-        }
-        self.waiting.clear();
-        self.open_windows = 0;
-        self.given.clear();
-        self.asked.clear();
-    }
-}
-
-/// Answers a call that does not begin.
-fn refuse(call: Call, why: Failure) {
-    drop(call.end.send(Err(why.clone())));
-    drop(call.answer.send(Err(why)));
 }

@@ -1,63 +1,32 @@
-//! One version of an app: its process, started with the first call, ended when there are none for long, and not started again
-//! too soon when it keeps ending.
+//! Runs one version of an app: starts its process with the first call, ends it when there are none for long, or when the version
+//! is not run any more and its last calls are done; and does not start it again too soon when it keeps ending.
 
-use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_script::message::{Event, encode};
-
-use super::backoff::Backoff;
 use super::child::Child;
 use super::failure::{Ended, Failure};
-use super::link::{Handle, Lease, Link};
-use super::{Code, Outside, Settings};
+use super::link::Lease;
+use super::version::{Lane, Running, Version};
+use super::{Code, Outside, Settings, actor};
 
-/// A version of an app.
-pub(super) struct App {
-    pub(super) settings: Settings,
-    pub(super) code: Arc<Code>,
-    pub(super) outside: Arc<dyn Outside>,
-    /// Calls that are going on, on all threads.
-    calls: Arc<AtomicUsize>,
-    state: Mutex<State>,
-}
+/// How long calls of a version that is not run any more may go on: as long as work after a response may take.
+const LAST_CALLS_LIMIT: Duration = Duration::from_secs(30);
 
-struct State {
-    running: Option<Running>,
-    backoff: Backoff,
-    last_call: Instant,
-    retired: bool,
-}
-
-struct Running {
-    child: Arc<Child>,
-    lanes: Vec<Lane>,
-}
-
-/// A thread of the process, from the edge's side.
-enum Lane {
-    /// Nothing was asked of it yet.
-    Unused(UnixStream),
-    Used(Handle),
-}
+/// A version of an app that is run.
+#[derive(Clone)]
+pub(super) struct App(Arc<Version>);
 
 impl App {
     pub(super) fn new(settings: Settings, code: Arc<Code>, outside: Arc<dyn Outside>) -> Self {
-        let state =
-            State { running: None, backoff: Backoff::default(), last_call: Instant::now(), retired: false };
-        Self { settings, code, outside, calls: Arc::default(), state: Mutex::new(state) }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Self(Arc::new(Version::new(settings, code, outside)))
     }
 
     /// A thread of the version's process, for one call. Starts the process if there is none: a fork and an exec, for which the
     /// caller's thread waits a millisecond or two, because it must be the caller's (`Child::start`).
-    pub(super) fn lane(self: &Arc<Self>, lane: usize) -> Result<Lease, Failure> {
-        let mut state = self.state();
+    pub(super) fn lane(&self, lane: usize) -> Result<Lease, Failure> {
+        let version = &self.0;
+        let mut state = version.state();
         if state.retired {
             return Err(Failure::Ended(Ended::Retired));
         }
@@ -74,37 +43,39 @@ impl App {
             Lane::Used(handle) => handle.clone(),
             Lane::Unused(socket) => {
                 let socket = socket.try_clone().map_err(|error| Failure::Start(error.to_string()))?;
-                let handle = Link::start(socket, Arc::clone(self), Arc::clone(&running.child))
+                let handle = actor::start(socket, Arc::clone(version), Arc::clone(&running.child))
                     .map_err(|error| Failure::Start(error.to_string()))?;
                 running.lanes[index] = Lane::Used(handle.clone());
                 handle
             }
         };
-        Lease::take(handle, &self.calls)
+        Lease::take(handle, &version.calls)
     }
 
-    fn start(self: &Arc<Self>) -> std::io::Result<Running> {
-        let (child, sockets) = Child::start(&self.settings, self.code.load.limits.memory_bytes)?;
+    fn start(&self) -> std::io::Result<Running> {
+        let version = &self.0;
+        let (child, sockets) = Child::start(&version.settings, version.code.load.limits.memory_bytes)?;
         let child = Arc::new(child);
-        let (app, watched) = (Arc::clone(self), Arc::clone(&child));
+        let (app, watched) = (self.clone(), Arc::clone(&child));
         tokio::spawn(async move {
+            let key = &app.0.code.key;
             tokio::select! {
-                () = watched.watch(&app.code.key) => {}
-                () = app.idle(&watched) => watched.watch(&app.code.key).await,
+                () = watched.watch(key) => {}
+                () = app.idle(&watched) => watched.watch(key).await,
             }
-            app.gone(&watched);
+            app.0.gone(&watched);
         });
         Ok(Running { child, lanes: sockets.into_iter().map(Lane::Unused).collect() })
     }
 
     /// Ends a process that has had no call for long; returns once it has.
     async fn idle(&self, child: &Arc<Child>) {
+        let (version, limit) = (&self.0, self.0.settings.idle);
         loop {
-            tokio::time::sleep(self.settings.idle).await;
-            let mut state = self.state();
-            let idle =
-                self.calls.load(Ordering::Acquire) == 0 && state.last_call.elapsed() >= self.settings.idle;
-            if idle && state.running.as_ref().is_some_and(|running| Arc::ptr_eq(&running.child, child)) {
+            tokio::time::sleep(limit).await;
+            let mut state = version.state();
+            let idle = version.calls.count() == 0 && state.last_call.elapsed() >= limit;
+            if idle && state.runs(child) {
                 child.kill(Ended::Retired);
                 state.running = None;
                 return;
@@ -112,37 +83,21 @@ impl App {
         }
     }
 
-    /// A process has ended by itself, or had to be ended.
-    pub(super) fn gone(&self, child: &Arc<Child>) {
-        let mut state = self.state();
-        if state.running.as_ref().is_some_and(|running| Arc::ptr_eq(&running.child, child)) {
-            state.running = None;
-            state.backoff.ended(Instant::now());
-        }
-    }
-
-    /// An isolate is lost.
-    pub(super) fn condemned(&self) {
-        self.state().backoff.ended(Instant::now());
-    }
-
-    /// How long the code must not be loaded again.
-    pub(super) fn wait(&self) -> Option<Duration> {
-        self.state().backoff.wait(Instant::now())
-    }
-
-    /// The version is not run any more.
+    /// The version is not run any more: no call begins, and those that go on have a while. To be called within a runtime.
     pub(super) fn end(&self) {
-        let mut state = self.state();
+        let mut state = self.0.state();
         state.retired = true;
-        if let Some(running) = state.running.take() {
-            running.child.kill(Ended::Retired);
+        let Some(running) = &state.running else { return };
+        let (version, child) = (Arc::clone(&self.0), Arc::clone(&running.child));
+        if version.calls.count() == 0 {
+            child.kill(Ended::Retired);
+            state.running = None;
+            return;
         }
-    }
-
-    /// Appends the message that has the code.
-    pub(super) fn load(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let load = Event::Load(Box::new(self.code.load.clone()));
-        encode(&load, out).map_err(|error| Failure::Start(error.to_string()))
+        tokio::spawn(async move {
+            // However they end: what goes on then is cut off.
+            let _ = tokio::time::timeout(LAST_CALLS_LIMIT, version.calls.none()).await;
+            child.kill(Ended::Retired);
+        });
     }
 }

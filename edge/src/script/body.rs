@@ -1,18 +1,56 @@
 //! Bodies in flow: those that scripts make, on their way to whoever reads them; and those that scripts read, on their way there.
+//! What their readers have to say goes back as words; who takes those is not known here.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use berth_script::message::{BODY_WINDOW, HostBody, INLINE_BODY_BYTES, Piece, ScriptBody as MadeId};
+use berth_script::message::{BODY_WINDOW, EventId, HostBody, INLINE_BODY_BYTES, Piece, ScriptBody as MadeId};
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use serde_bytes::ByteBuf;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::link::{Command, Guard};
 use super::{Body, BoxError};
+
+/// What a script is told by those who read what it makes.
+pub(super) enum Word {
+    /// The client of a call has gone.
+    Gone(EventId),
+    /// The reader of a body takes this many further bytes.
+    Credit(MadeId, u32),
+    /// Nobody reads a body any more.
+    Unread(MadeId),
+}
+
+/// The way of words to a script. Does not block, and loses what comes when the script is gone.
+pub(super) type Words = Arc<dyn Fn(Word) + Send + Sync>;
+
+/// Tells the script, when it is dropped, that the client of a call has gone.
+pub(super) struct Guard {
+    event: EventId,
+    words: Option<Words>,
+}
+
+impl Guard {
+    pub(super) fn new(event: EventId, words: Words) -> Self {
+        Self { event, words: Some(words) }
+    }
+
+    /// The call has come to what its client wanted.
+    pub(super) fn disarm(&mut self) {
+        self.words = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(words) = self.words.take() {
+            words(Word::Gone(self.event));
+        }
+    }
+}
 
 /// Why a body of a script's broke off.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +75,7 @@ enum Source {
 pub(super) struct Made {
     id: MadeId,
     pieces: mpsc::UnboundedReceiver<Piece>,
-    commands: mpsc::UnboundedSender<Command>,
+    words: Words,
     /// Bytes taken since credit was last given.
     taken: u32,
     ended: bool,
@@ -45,12 +83,8 @@ pub(super) struct Made {
 
 impl Made {
     /// The link puts what the script sends into the other end of `pieces`, which credit bounds.
-    pub(super) fn new(
-        id: MadeId,
-        pieces: mpsc::UnboundedReceiver<Piece>,
-        commands: mpsc::UnboundedSender<Command>,
-    ) -> Self {
-        Self { id, pieces, commands, taken: 0, ended: false }
+    pub(super) fn new(id: MadeId, pieces: mpsc::UnboundedReceiver<Piece>, words: Words) -> Self {
+        Self { id, pieces, words, taken: 0, ended: false }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
@@ -64,7 +98,7 @@ impl Made {
             Piece::Data(bytes) => {
                 self.taken = self.taken.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
                 if self.taken >= BODY_WINDOW / 2 {
-                    let _ = self.commands.send(Command::Credit(self.id, std::mem::take(&mut self.taken)));
+                    (self.words)(Word::Credit(self.id, std::mem::take(&mut self.taken)));
                 }
                 Some(Ok(Bytes::from(bytes.into_vec())))
             }
@@ -83,7 +117,7 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         if !self.ended {
-            let _ = self.commands.send(Command::Unread(self.id));
+            (self.words)(Word::Unread(self.id));
         }
     }
 }

@@ -25,9 +25,6 @@ pub(crate) enum Failure {
     /// No process could be started.
     #[error("The app's script could not be started: {0}")]
     Start(String),
-    /// The request has no form that a script could be given.
-    #[error("The request cannot be given to a script: {0}")]
-    Request(String),
 }
 
 /// How what scripts run in came to its end.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ScriptHost ── app version ──▶ App ── first call ──▶ Child ── a socket each ──▶ Link (an actor on its caller's thread)
-//!                                │ back-off, idle end     │ kill, last words        │ Ledger: what the script may say
+//!                                │ back-off, its end      │ kill, last words        │ Ledger: what the script may say
 //! ```
 //!
 //! What runs scripts may have been taken over by them. So each message is judged against what was asked; a process that says
@@ -18,21 +18,23 @@ mod failure;
 mod head;
 mod ledger;
 mod link;
+mod trial;
+mod version;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use berth_script::message::{Destination, Level, Load, ScriptError};
+use berth_script::message::{Destination, Level, Load, Loaded, ScriptError};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use self::app::App;
 pub(crate) use self::body::ScriptBody;
-#[allow(unused_imports, reason = "shards do not call scripts yet; the tests of `tests/script` do")]
 pub(crate) use self::failure::{Ended, Failure};
+pub(crate) use self::link::Called;
 
 /// Why a body ended early.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -58,7 +60,6 @@ pub(crate) struct Code {
 pub(crate) struct Outgoing {
     pub(crate) destination: Destination,
     pub(crate) request: http::Request<Body>,
-    pub(crate) follow: bool,
 }
 
 /// What scripts reach of the rest of the edge, and through it of the world.
@@ -108,39 +109,45 @@ pub(crate) struct ScriptHost(Arc<Inner>);
 struct Inner {
     settings: Settings,
     outside: Arc<dyn Outside>,
-    apps: Mutex<HashMap<VersionKey, Arc<App>>>,
+    apps: Mutex<HashMap<VersionKey, App>>,
+    /// Code is tried one after the other: compiling takes much memory.
+    trying: tokio::sync::Mutex<()>,
 }
 
 impl ScriptHost {
     pub(crate) fn new(settings: Settings, outside: Arc<dyn Outside>) -> Self {
-        Self(Arc::new(Inner { settings, outside, apps: Mutex::default() }))
+        Self(Arc::new(Inner {
+            settings,
+            outside,
+            apps: Mutex::default(),
+            trying: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// Has the version's `fetch` answer a request. `lane` says on which of the process's threads, and should be the shard
-    /// that calls. Dropping the future, or the body of the response, tells the script that its client has gone.
-    pub(crate) async fn fetch(
+    /// that calls. It has begun when this returns: a version that is retired from then on answers it still. Dropping the
+    /// call, or the body of the response, tells the script that its client has gone.
+    pub(crate) fn fetch(
         &self,
         code: &Arc<Code>,
         lane: usize,
         request: http::Request<Body>,
-    ) -> Result<http::Response<ScriptBody>, Failure> {
-        let call = self.app(code).lane(lane)?.fetch(request)?;
-        call.answer().await
+    ) -> Result<Called, Failure> {
+        self.app(code).lane(lane)?.fetch(request)
     }
 
-    /// Calls the version's `scheduled`; returns when all that it began has come to its end.
-    pub(crate) async fn scheduled(
+    /// Calls the version's `scheduled`, which has begun when this returns.
+    pub(crate) fn scheduled(
         &self,
         code: &Arc<Code>,
         lane: usize,
         cron: &str,
         time_ms: u64,
-    ) -> Result<(), Failure> {
-        let call = self.app(code).lane(lane)?.scheduled(cron, time_ms)?;
-        call.end().await
+    ) -> Result<Called, Failure> {
+        self.app(code).lane(lane)?.scheduled(cron, time_ms)
     }
 
-    /// Ends the process of a version that is not called any more.
+    /// Ends the process of a version that is not called any more, once the calls that it has are done or have had their time.
     pub(crate) fn retire(&self, version: &VersionKey) {
         let retired = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(version);
         if let Some(app) = retired {
@@ -148,10 +155,15 @@ impl ScriptHost {
         }
     }
 
-    fn app(&self, code: &Arc<Code>) -> Arc<App> {
+    /// Loads code in a process of its own that ends with that, and says what it exports. Its log goes nowhere.
+    pub(crate) async fn try_out(&self, load: Load) -> Result<Loaded, Failure> {
+        let _one = self.0.trying.lock().await;
+        trial::load(&self.0.settings, load).await
+    }
+
+    fn app(&self, code: &Arc<Code>) -> App {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        let make =
-            || Arc::new(App::new(self.0.settings.clone(), Arc::clone(code), Arc::clone(&self.0.outside)));
-        Arc::clone(apps.entry(code.key.clone()).or_insert_with(make))
+        let make = || App::new(self.0.settings.clone(), Arc::clone(code), Arc::clone(&self.0.outside));
+        apps.entry(code.key.clone()).or_insert_with(make).clone()
     }
 }

@@ -2,6 +2,8 @@
 //! calls fail with a text that says why, and another app's go on.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../../script/tests/plain/mod.rs"]
+mod bare;
 mod bench;
 mod hostile;
 mod liar;
@@ -30,7 +32,7 @@ fn main() {
         return liar::run(lie);
     }
     if arguments.first().is_some_and(|mode| mode == "plain") {
-        return berth_script::process::run(berth_script::plain::load).expect("a script process");
+        return berth_script::process::run(bare::load).expect("a script process");
     }
     let tests: [Test; _] = tests![
         plain::a_handler_answers,

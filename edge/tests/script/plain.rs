@@ -19,7 +19,7 @@ pub(crate) async fn a_handler_answers() {
         "console.log('asked'); return { status: 201, headers: [['x-a', 'b']], body: bytes(request.method + ' ' + request.url) }",
     );
     for lane in [0, 1, 2] {
-        let response = stage.host.fetch(&code, lane, request("/x?y", nothing())).await.unwrap();
+        let response = stage.fetch(&code, lane, request("/x?y", nothing())).await.unwrap();
         assert_eq!((response.status().as_u16(), &response.headers()["x-a"]), (201, &"b".parse().unwrap()));
         assert_eq!(text(response).await, "POST http://app.example/x?y");
     }
@@ -43,14 +43,13 @@ pub(crate) async fn bodies_flow_both_ways() {
         ctx.waitUntil((async () => { for (let i = 0; i < 100; i++) await host.bodyWrite(id, new Uint8Array(30000).fill(120)); host.bodyEnd(id); })());
         return { body: { script: id } };",
     );
-    let ask =
-        async |path: &str, body| text(stage.host.fetch(&code, 0, request(path, body)).await.unwrap()).await;
+    let ask = async |path: &str, body| text(stage.fetch(&code, 0, request(path, body)).await.unwrap()).await;
     assert_eq!(ask("/pass", whole(long.clone())).await.len(), long.len());
     assert_eq!(ask("/count", whole(long.clone())).await, long.len().to_string());
     assert_eq!(ask("/long", nothing()).await.len(), long.len());
     assert_eq!(ask("/", nothing()).await.len(), 3_000_000);
     let broken = stream::iter([Ok(Frame::data(long)), Err("cut".into())]);
-    let answer = stage.host.fetch(&code, 0, request("/count", Body::new(StreamBody::new(broken)))).await;
+    let answer = stage.fetch(&code, 0, request("/count", Body::new(StreamBody::new(broken)))).await;
     assert_eq!(answer.err().unwrap().to_string(), "Error: Network connection lost: cut");
     // A body that nobody reads any more ends the writer's wait, and others go on.
     let response = stage.call(&code, "/").await.unwrap();
@@ -74,7 +73,7 @@ pub(crate) async fn a_script_asks_the_world() {
     assert_eq!(response.headers()["x-method"], "PUT");
     assert_eq!(text(response).await, "text");
     // From the client through the script to the world, and back to the client: no byte crosses.
-    let response = stage.host.fetch(&code, 0, request("/x", whole(vec![b'x'; 1 << 20]))).await.unwrap();
+    let response = stage.fetch(&code, 0, request("/x", whole(vec![b'x'; 1 << 20]))).await.unwrap();
     assert_eq!(text(response).await.len(), 1 << 20);
     assert_eq!(stage.text(&code, "/lost").await, "Error: Network connection lost.");
     let code = app(
@@ -113,9 +112,9 @@ pub(crate) async fn a_client_that_goes_is_told() {
 pub(crate) async fn a_cron_is_called_and_code_that_fails_says_so() {
     let stage = stage();
     let code = app("a", "");
-    stage.host.scheduled(&code, 0, "* * * * *", 60_000).await.unwrap();
+    stage.scheduled(&code, 0, "* * * * *", 60_000).await.unwrap();
     assert_eq!(stage.lines(), ["a: * * * * * 60000"]);
-    assert_eq!(stage.host.scheduled(&code, 0, "bad", 0).await.unwrap_err().to_string(), "Error: bad cron");
+    assert_eq!(stage.scheduled(&code, 0, "bad", 0).await.unwrap_err().to_string(), "Error: bad cron");
     let code = module("b", "export default {};\nthrow new Error('at the top');");
     for _ in 0..2 {
         assert_eq!(stage.text(&code, "/").await, "Error: at the top");

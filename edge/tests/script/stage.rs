@@ -111,7 +111,26 @@ impl Stage {
         code: &Arc<Code>,
         path: &str,
     ) -> Result<http::Response<ScriptBody>, Failure> {
-        self.host.fetch(code, 0, request(path, nothing())).await
+        self.fetch(code, 0, request(path, nothing())).await
+    }
+
+    pub(crate) async fn fetch(
+        &self,
+        code: &Arc<Code>,
+        lane: usize,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<ScriptBody>, Failure> {
+        self.host.fetch(code, lane, request)?.answer().await
+    }
+
+    pub(crate) async fn scheduled(
+        &self,
+        code: &Arc<Code>,
+        lane: usize,
+        cron: &str,
+        time_ms: u64,
+    ) -> Result<(), Failure> {
+        self.host.scheduled(code, lane, cron, time_ms)?.end().await
     }
 
     /// The text of the answer, or why there is none.

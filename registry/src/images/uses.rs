@@ -36,7 +36,7 @@ impl Core {
                     direct.0.entry(class.recipe.image.digest).or_default().insert(user.clone());
                 }
                 for digest in version.spec.program.iter().flat_map(Program::digests) {
-                    programs.0.entry(digest).or_default().insert(user.clone());
+                    programs.0.entry(*digest).or_default().insert(user.clone());
                 }
             }
         }

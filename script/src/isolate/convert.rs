@@ -1,7 +1,7 @@
 //! Heads and bodies between messages and the plain objects that the web classes give and take.
 
 use rquickjs::convert::List;
-use rquickjs::{Array, Coerced, Ctx, Exception, IntoJs, Object, Result, TypedArray, Value};
+use rquickjs::{Array, Coerced, Ctx, Exception, Function, IntoJs, Object, Result, TypedArray, Value};
 use serde_bytes::ByteBuf;
 
 use super::limits::{ERROR_BYTES, HEAD_BYTES, cut};
@@ -47,7 +47,7 @@ pub(crate) fn text<'js>(ctx: &Ctx<'js>, state: &State, string: &rquickjs::String
         Ok(text) => Ok(text),
         Err(_) => {
             let glue = natives::glue(ctx, state)?;
-            glue.get::<_, rquickjs::Function<'_>>("well")?.call((string.as_value().clone(),))
+            glue.get::<_, Function<'_>>("well")?.call((string.as_value().clone(),))
         }
     }
 }
@@ -55,7 +55,7 @@ pub(crate) fn text<'js>(ctx: &Ctx<'js>, state: &State, string: &rquickjs::String
 /// What was thrown, as an error that can be told.
 pub(crate) fn error<'js>(ctx: &Ctx<'js>, state: &State, thrown: &Value<'js>) -> ScriptError {
     let described = natives::glue(ctx, state)
-        .and_then(|glue| glue.get::<_, rquickjs::Function<'js>>("describe"))
+        .and_then(|glue| glue.get::<_, Function<'js>>("describe"))
         .and_then(|describe| describe.call::<_, List<(String, String, String)>>((thrown.clone(),)));
     match described {
         Ok(List((name, message, stack))) => ScriptError {
@@ -231,9 +231,14 @@ pub(crate) fn response_of<'js>(
     Ok(Response { status: status as u16, status_text, headers, body })
 }
 
-/// A value of `env`.
-pub(crate) fn variable<'js>(ctx: &Ctx<'js>, variable: &crate::message::Variable) -> Result<Value<'js>> {
+/// A value of `env`; what has `fetch` is made by `table`, that of the web classes.
+pub(crate) fn variable<'js>(
+    ctx: &Ctx<'js>,
+    table: &Object<'js>,
+    variable: &crate::message::Variable,
+) -> Result<Value<'js>> {
     match variable {
+        crate::message::Variable::Assets => table.get::<_, Function<'js>>("fetcher")?.call(("assets",)),
         crate::message::Variable::Text(text) => text.as_str().into_js(ctx),
         crate::message::Variable::Json(json) => ctx.json_parse(json.as_str()),
     }

@@ -11,7 +11,7 @@ use rquickjs::{Context, Ctx, Exception, Function, Object, Persistent, Result, Ru
 use super::modules;
 use super::state::State;
 use super::{Web, convert, drain, natives, run_jobs};
-use crate::message::{Load, LoadFailed, Loaded};
+use crate::message::{Load, LoadFailed, Loaded, Variable};
 
 /// Runs everything up to the point at which events can come.
 pub(crate) fn load(
@@ -35,12 +35,12 @@ fn run(ctx: &Ctx<'_>, state: &Rc<State>, load: Load, entry: Option<String>, web:
     *state.glue.borrow_mut() = Some(Persistent::save(ctx, glue.clone()));
 
     let table = web(ctx, natives::for_web(ctx, state)?)?;
-    let variables = variables(ctx, &load)?;
+    let variables = variables(ctx, &table, &load)?;
     glue.get::<_, Function<'_>>("prepare")?.call::<_, ()>((table.clone(), variables.clone()))?;
     let settings = convert::bare(ctx)?;
     settings.set("date", load.compatibility_date.as_str())?;
     settings.set("flags", load.flags.clone())?;
-    settings.set("env", variables)?;
+    settings.set("env", texts(ctx, &table, &load)?)?;
     table.get::<_, Function<'_>>("install")?.call::<_, ()>((ctx.globals(), settings))?;
     glue.get::<_, Function<'_>>("lock")?.call::<_, ()>(())?;
 
@@ -51,10 +51,24 @@ fn run(ctx: &Ctx<'_>, state: &Rc<State>, load: Load, entry: Option<String>, web:
 }
 
 /// The variables of `env`, in an object that has nothing else.
-fn variables<'js>(ctx: &Ctx<'js>, load: &Load) -> Result<Object<'js>> {
+fn variables<'js>(ctx: &Ctx<'js>, table: &Object<'js>, load: &Load) -> Result<Object<'js>> {
+    chosen(ctx, table, load, |_| true)
+}
+
+/// Those that are no more than values.
+fn texts<'js>(ctx: &Ctx<'js>, table: &Object<'js>, load: &Load) -> Result<Object<'js>> {
+    chosen(ctx, table, load, |variable| !matches!(variable, Variable::Assets))
+}
+
+fn chosen<'js>(
+    ctx: &Ctx<'js>,
+    table: &Object<'js>,
+    load: &Load,
+    is_in: impl Fn(&Variable) -> bool,
+) -> Result<Object<'js>> {
     let variables = convert::bare(ctx)?;
-    for (name, variable) in &load.env {
-        let property = Property::from(convert::variable(ctx, variable)?).enumerable();
+    for (name, variable) in load.env.iter().filter(|(_, variable)| is_in(variable)) {
+        let property = Property::from(convert::variable(ctx, table, variable)?).enumerable();
         variables.prop(name.as_str(), property)?;
     }
     Ok(variables)

@@ -99,6 +99,8 @@ pub enum Variable {
     Text(String),
     /// The JSON of a value.
     Json(String),
+    /// The app's static files: what has `fetch`.
+    Assets,
 }
 
 /// What one isolate may use.

@@ -84,7 +84,7 @@ type Refused = Box<(LoadFailed, Vec<Effect>)>;
 
 pub(super) fn load(load: Load) -> Result<(Bench, Vec<Effect>), Refused> {
     let clock = Rc::new(Clock::default());
-    let (isolate, mut effects) = Isolate::load(load, clock.clone(), crate::plain::load);
+    let (isolate, mut effects) = Isolate::load(load, clock.clone(), super::plain::load);
     match (isolate, effects.pop()) {
         (Some(isolate), Some(last @ Effect::Loaded(_))) => {
             effects.push(last);

@@ -3,3 +3,5 @@ mod calls;
 mod harness;
 mod hostile;
 mod loading;
+#[path = "../../../tests/plain/mod.rs"]
+mod plain;

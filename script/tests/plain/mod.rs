@@ -4,6 +4,6 @@
 use rquickjs::{Ctx, Function, Object, Result};
 
 /// Makes them over `host`.
-pub fn load<'js>(ctx: &Ctx<'js>, host: Object<'js>) -> Result<Object<'js>> {
+pub(crate) fn load<'js>(ctx: &Ctx<'js>, host: Object<'js>) -> Result<Object<'js>> {
     ctx.eval::<Function<'js>, _>(include_str!("plain.js"))?.call((host,))
 }

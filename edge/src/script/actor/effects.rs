@@ -1,0 +1,200 @@
+//! Carries out what a script says, once it was judged to be what it may say: its answers, its requests, the bodies that it makes
+//! and reads. Judges nothing.
+
+use std::sync::Arc;
+
+use berth_script::message::{
+    BODY_WINDOW, BodyRef, Effect, Event, EventId, HostBody, OpId, Piece, Request, Response,
+    ScriptBody as MadeId, ScriptError,
+};
+use tokio::sync::mpsc;
+
+use super::super::body::{Made, pump};
+use super::super::failure::Failure;
+use super::super::link::Command;
+use super::super::{Body, Outgoing, ScriptBody, head};
+use super::{Actor, Asked, Code, Making};
+
+/// Bytes that scripts' bodies may have under way on one link, all together; further bodies wait for those to end.
+const MADE_BYTES: u64 = 64 << 20;
+
+impl Actor {
+    /// Carries out what was judged to be what a script may say.
+    pub(super) fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Loaded(_) | Effect::Pong(_) | Effect::Beat => {}
+            Effect::LoadFailed(failed) => {
+                let failed = Box::new(failed);
+                self.forget_all(&Failure::Load(failed.clone()));
+                self.code = Code::Failed(failed);
+            }
+            Effect::Condemned(why) => {
+                self.version.condemned();
+                self.forget_all(&Failure::Ended(why.into()));
+                self.code = Code::Missing;
+            }
+            Effect::Responded(event, response) => self.responded(event, *response),
+            Effect::Failed(event, error) => self.failed(event, error),
+            Effect::Done { event, .. } => self.done(event),
+            Effect::Fetch { op, event, destination, request, .. } => {
+                self.fetch(op, event, *request, |request| Outgoing { destination, request });
+            }
+            Effect::Cancel(op) => drop(self.asked.remove(&op)),
+            Effect::Body(body, piece) => self.piece(body, piece),
+            Effect::Credit(body, bytes) => self.read_on(body, bytes),
+            Effect::Cancelled(body) => drop(self.given.remove(&body)),
+            Effect::Log { level, text, .. } => self.version.outside.log(&self.version.code.key, level, text),
+        }
+    }
+
+    /// The body that a message of the script's names.
+    fn body_of(&mut self, event: EventId, body: BodyRef) -> ScriptBody {
+        match body {
+            BodyRef::None => ScriptBody::whole(Vec::new()),
+            BodyRef::Bytes(bytes) => ScriptBody::whole(bytes.into_vec()),
+            BodyRef::Host(id) => match self.given.remove(&id).and_then(|mut given| given.body.take()) {
+                Some(body) => ScriptBody::passed(body),
+                // The ledger has it; so there is none without.
+                None => ScriptBody::whole(Vec::new()),
+            },
+            BodyRef::Script(id) => {
+                // Bounded by credit.
+                let (pieces, received) = mpsc::unbounded_channel();
+                self.making.insert(id, Making { event, pieces, open: false });
+                self.waiting.push_back(id);
+                self.open();
+                ScriptBody::made(Made::new(id, received, Arc::clone(&self.link.words)))
+            }
+        }
+    }
+
+    /// Gives credit to bodies that wait for it, as long as there is any.
+    fn open(&mut self) {
+        while (self.open_windows + 1) * u64::from(BODY_WINDOW) <= MADE_BYTES
+            && let Some(id) = self.waiting.pop_front()
+        {
+            let Some(making) = self.making.get_mut(&id) else { continue };
+            making.open = true;
+            self.open_windows += 1;
+            if self.ledger.credit(id, BODY_WINDOW) {
+                self.tell(&Event::Credit(id, BODY_WINDOW));
+            }
+        }
+    }
+
+    fn responded(&mut self, event: EventId, mut response: Response) {
+        let body = std::mem::replace(&mut response.body, BodyRef::None);
+        let body = self.body_of(event, body);
+        let answer = head::response_from(response, body);
+        let answer = answer.map_err(|text| Failure::Script(ScriptError::new("TypeError", text)));
+        if let Some(waits) = self.calls.get_mut(&event).and_then(|call| call.answer.take()) {
+            // Without a receiver the client has gone, and the body goes the way of those that nobody reads.
+            drop(waits.send(answer));
+        }
+    }
+
+    fn failed(&mut self, event: EventId, error: ScriptError) {
+        let Some(call) = self.calls.get_mut(&event) else { return };
+        if let Some(waits) = call.answer.take() {
+            drop(waits.send(Err(Failure::Script(error.clone()))));
+        }
+        call.failed = Some(error);
+    }
+
+    fn done(&mut self, event: EventId) {
+        let Some(call) = self.calls.remove(&event) else { return };
+        self.asked.retain(|_, asked| asked.event != event);
+        self.given.retain(|_, given| given.event != event);
+        let cut: Vec<MadeId> =
+            self.making.iter().filter(|(_, making)| making.event == event).map(|(id, _)| *id).collect();
+        for id in cut {
+            self.made_ends(id, Piece::Failed("its event has ended".to_owned()));
+        }
+        if let Some(answer) = call.answer {
+            let text = "The script will never generate a response.";
+            drop(answer.send(Err(Failure::Script(ScriptError::new("Error", text)))));
+        }
+        if let Some(end) = call.end {
+            drop(end.send(call.failed.map_or(Ok(()), |error| Err(Failure::Script(error)))));
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        op: OpId,
+        event: EventId,
+        mut request: Request,
+        outgoing: impl FnOnce(http::Request<Body>) -> Outgoing,
+    ) {
+        let body = std::mem::replace(&mut request.body, BodyRef::None);
+        let body = Body::new(self.body_of(event, body));
+        let commands = self.link.to_itself.clone();
+        let request = match head::request_from(request, body) {
+            Ok(request) => request,
+            Err(text) => {
+                let _ = commands.send(Command::Completed(op, Err(ScriptError::new("TypeError", text))));
+                return;
+            }
+        };
+        let response = self.version.outside.fetch(&self.version.code.key, outgoing(request));
+        let task = tokio::spawn(async move {
+            let _ = commands.send(Command::Completed(op, response.await));
+        });
+        self.asked.insert(op, Asked { event, task: task.abort_handle() });
+    }
+
+    fn piece(&mut self, body: MadeId, piece: Piece) {
+        match piece {
+            Piece::Data(_) => {
+                if let Some(making) = self.making.get(&body) {
+                    // Without a reader it is dropped; the script is being told.
+                    let _ = making.pieces.send(piece);
+                }
+            }
+            Piece::End | Piece::Failed(_) => self.made_ends(body, piece),
+        }
+    }
+
+    fn made_ends(&mut self, body: MadeId, end: Piece) {
+        let Some(making) = self.making.remove(&body) else { return };
+        let _ = making.pieces.send(end);
+        if making.open {
+            self.open_windows -= 1;
+        }
+        self.open();
+    }
+
+    /// The script takes further bytes of a body that it was given.
+    fn read_on(&mut self, body: HostBody, bytes: u32) {
+        let Some(given) = self.given.get_mut(&body) else { return };
+        given.credit.add_permits(bytes as usize);
+        if let Some(unread) = given.body.take() {
+            let pump = pump(body, unread, Arc::clone(&given.credit), self.link.pumps.clone());
+            given.pump = Some(tokio::spawn(pump).abort_handle());
+        }
+    }
+
+    /// Fails all that goes on, and forgets what the script was given and asked for.
+    fn forget_all(&mut self, why: &Failure) {
+        self.fail_all(why);
+        self.ledger.forget_all();
+    }
+
+    pub(super) fn fail_all(&mut self, why: &Failure) {
+        for (_, call) in self.calls.drain() {
+            if let Some(answer) = call.answer {
+                drop(answer.send(Err(why.clone())));
+            }
+            if let Some(end) = call.end {
+                drop(end.send(Err(why.clone())));
+            }
+        }
+        for (_, making) in self.making.drain() {
+            let _ = making.pieces.send(Piece::Failed(why.to_string()));
+        }
+        self.waiting.clear();
+        self.open_windows = 0;
+        self.given.clear();
+        self.asked.clear();
+    }
+}
