@@ -1,6 +1,7 @@
 //! The checked form of an app: classes, their limits and images, and routes. Later code sees only checked values;
 //! `manifest` parses `berth.toml` into these types.
 
+mod content;
 mod logs;
 mod path;
 mod program;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AppName, ClassName, SecretName, VariableName, Version};
 use crate::image::{Architecture, Digest, Repository};
 
+pub use content::{ContentField, MAX_APP_CONTENT_BYTES, MAX_CONTENT_BYTES, MAX_PROGRAM_BYTES};
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use path::{PathPattern, PatternError};
 pub use program::{

@@ -7,6 +7,7 @@ mod apps;
 mod connect;
 mod containers;
 mod events;
+mod files;
 mod holders;
 mod hooks;
 mod images;
@@ -40,6 +41,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use berth_api::edge::{AssetDirectory, Health, NodeList};
 use berth_engine::WaiterId;
+use berth_registry::files::Files;
 use berth_registry::images::Images;
 use berth_registry::remote::Remote;
 use berth_registry::server::Registry;
@@ -97,6 +99,8 @@ pub(crate) struct Admin {
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) images: Arc<Images>,
+    /// What apps name by digest.
+    pub(crate) files: Files,
     pub(crate) registry: Arc<Registry>,
     /// The directory of static files.
     pub(crate) assets: PathBuf,
@@ -179,6 +183,8 @@ fn router() -> Router {
                 .routes(routes!(transfers::copy))
                 .routes(routes!(images::delete))
                 .routes(routes!(images::gc))
+                .routes(routes!(files::missing))
+                .routes(routes!(files::put))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
     let value = Router::new()

@@ -1,5 +1,6 @@
 //! The deployed apps: a new version is validated, stored durably, and only then routed to.
 
+mod files;
 mod images;
 mod leftovers;
 mod triggers;
@@ -18,6 +19,7 @@ use berth_common::spec::{
     AppSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS, NameSource,
     Program, RouteSpec, path_fault,
 };
+use berth_registry::files::{Files, FilesError};
 use berth_registry::images::{ImageError, Images};
 use berth_store::{self as store, AppHistory, Store, StoreError, Write};
 use tokio::sync::{Mutex, MutexGuard, watch};
@@ -47,6 +49,9 @@ pub(crate) enum DeployError {
     /// The images could not be checked.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The files could not be checked.
+    #[error(transparent)]
+    Files(#[from] FilesError),
 }
 
 fn conflict(current: Option<Version>) -> String {
@@ -107,6 +112,7 @@ pub(crate) struct Dependencies {
     pub(crate) router: Arc<CurrentRouter>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) images: Arc<Images>,
+    pub(crate) files: Files,
     pub(crate) assets: PathBuf,
 }
 
@@ -122,6 +128,8 @@ pub(crate) struct Apps {
     /// The counters that routes refer to.
     metrics: Arc<Metrics>,
     images: Arc<Images>,
+    /// What apps name by digest.
+    files: Files,
     /// The directory of static files.
     assets: PathBuf,
     /// Held for a whole change, until it is durable and routed, so that there is one at a time.
@@ -137,14 +145,15 @@ pub(crate) struct Apps {
 impl Apps {
     /// Loads the apps from the store, and routes requests by them.
     pub(crate) fn load(dependencies: Dependencies) -> Result<Self, StoreError> {
-        let Dependencies { store, router, metrics, images, assets } = dependencies;
+        let Dependencies { store, router, metrics, images, files, assets } = dependencies;
         let histories = store.apps()?.into_iter();
         let histories: Histories =
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
         let wanted = watch::Sender::new(Arc::default());
         let (changing, current) = (Mutex::new(()), Default::default());
         let published = watch::Sender::default();
-        let apps = Self { store, router, metrics, images, assets, changing, current, wanted, published };
+        let apps =
+            Self { store, router, metrics, images, files, assets, changing, current, wanted, published };
         apps.publish(histories, None);
         Ok(apps)
     }
@@ -189,6 +198,7 @@ impl Apps {
             class.recipe.start_boost = class.recipe.start_boost.map(|boost| boost.within(&spec.limits));
         }
         faults.extend(images::pin(&self.images, &mut spec).await?);
+        faults.extend(files::claim(&self.files, &spec).await?);
         if faults.is_empty() { Ok(spec) } else { Err(DeployError::Invalid(faults)) }
     }
 
@@ -330,7 +340,7 @@ fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
     faults
 }
 
-/// What is wrong with a program. None can be deployed: nothing runs it yet, and its modules cannot be here.
+/// What is wrong with a program. None can be deployed: nothing runs it yet.
 fn program_faults(program: &Program) -> Vec<Fault> {
     let message = "programs are not supported by this version of Berth".to_owned();
     let mut faults = vec![Fault { field: "program".to_owned(), message }];

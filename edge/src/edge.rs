@@ -23,6 +23,7 @@ use berth_common::service;
 use berth_engine::fleet::Demand;
 use berth_engine::{Record, RecordState};
 use berth_monitor::{Monitor, Process};
+use berth_registry::files::Files;
 use berth_registry::images::{Images, collect_regularly};
 use berth_registry::remote::Remote;
 use berth_registry::server::{self, Registry};
@@ -134,7 +135,11 @@ impl ListenerCertificates {
 
 /// Creates the directories inside the state directory.
 fn prepare_directories(state: &Path) -> anyhow::Result<Directories> {
-    let directories = Directories { images: state.join("images"), assets: state.join("assets") };
+    let directories = Directories {
+        images: state.join("images"),
+        files: state.join("files"),
+        assets: state.join("assets"),
+    };
     let make = |path: &Path, mode| {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         made.with_context(|| format!("cannot make the directory {}", path.display()))
@@ -142,9 +147,13 @@ fn prepare_directories(state: &Path) -> anyhow::Result<Directories> {
     make(state, 0o755)?;
     make(&directories.assets, 0o755)?;
     make(&directories.images, 0o700)?;
+    make(&directories.files, 0o700)?;
     // Set explicitly: independent of the umask, and for directories that existed already.
     fs::set_permissions(&directories.assets, fs::Permissions::from_mode(0o755)).context("the assets")?;
-    fs::set_permissions(&directories.images, fs::Permissions::from_mode(0o700)).context("the images")?;
+    for private in [&directories.images, &directories.files] {
+        fs::set_permissions(private, fs::Permissions::from_mode(0o700))
+            .with_context(|| private.display().to_string())?;
+    }
     make(&state.join("store"), 0o700)?;
     sync_names(state).with_context(|| format!("cannot sync {}", state.display()))?;
     Ok(directories)
@@ -180,6 +189,8 @@ struct Stored {
 struct Directories {
     /// The content of images. Only the edge reads it.
     images: PathBuf,
+    /// What apps name by digest. Only the edge reads it.
+    files: PathBuf,
     /// Static files, which the deploying user puts there.
     assets: PathBuf,
 }
@@ -243,12 +254,13 @@ impl Edge {
     ) -> anyhow::Result<Self> {
         let Stored { store, vitals, directories } = stored;
         let images = Images::open(&directories.images, config.images, Arc::clone(&store))?;
+        let files = Files::open(&directories.files, Arc::clone(&store))?;
         let epoch = store.next_epoch()?;
         let router = Arc::new(CurrentRouter::default());
         let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
-        let apps = load_apps(&store, &router, &metrics, &images, &directories)?;
+        let apps = load_apps(&store, &router, &metrics, &images, &files, &directories)?;
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
         let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
@@ -294,6 +306,7 @@ impl Edge {
             changes: shared.changes,
             store,
             images,
+            files,
             registry,
             assets: directories.assets,
             listen: config.listen,
@@ -312,6 +325,7 @@ impl Edge {
         let listeners = Listeners::bind(socket, admin_tls.transpose()?).await?;
         let pruning = tokio::spawn(usage::prune(Arc::clone(&self.admin.store)));
         let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
+        let collecting_files = tokio::spawn(self.admin.files.clone().collect_regularly());
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
         let registry = match &self.config.registry {
             Some(RegistryAddress { listen, .. }) => {
@@ -341,6 +355,7 @@ impl Edge {
         };
         pruning.abort();
         collecting.abort();
+        collecting_files.abort();
         // Work that is cut off here is still in the store, and due after the restart.
         own_work.iter().for_each(tokio::task::JoinHandle::abort);
         for listening in std::iter::once(admin).chain(registry) {
@@ -387,6 +402,7 @@ fn load_apps(
     router: &Arc<CurrentRouter>,
     metrics: &Arc<Metrics>,
     images: &Arc<Images>,
+    files: &Files,
     directories: &Directories,
 ) -> anyhow::Result<Arc<Apps>> {
     let dependencies = apps::Dependencies {
@@ -394,6 +410,7 @@ fn load_apps(
         router: Arc::clone(router),
         metrics: Arc::clone(metrics),
         images: Arc::clone(images),
+        files: files.clone(),
         assets: directories.assets.clone(),
     };
     Ok(Arc::new(Apps::load(dependencies)?))

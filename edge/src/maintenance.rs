@@ -146,11 +146,12 @@ fn print_contents(what: &str, contents: Contents) {
         usage,
         images,
         tags,
+        files,
         registries,
     } = contents;
     eprintln!(
         "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be \
-         told, {secrets} secrets (sealed), {usage} records of usage, {images} images with {tags} tags (without their content), {registries} \
-         users of registries (sealed)"
+         told, {secrets} secrets (sealed), {usage} records of usage, {images} images with {tags} tags (without their content), {files} \
+         files of apps (without their content), {registries} users of registries (sealed)"
     );
 }

@@ -1,6 +1,7 @@
 //! The edge as a whole: the real daemon between real clients and a fake agent.
 #![allow(clippy::unwrap_used)]
 
+mod files;
 mod registry;
 mod support;
 

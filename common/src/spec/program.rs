@@ -205,11 +205,6 @@ const MAX_CPU_MS: u32 = 300_000;
 const MAX_SUBREQUESTS: u32 = 10_000_000;
 
 impl Program {
-    /// The digests of all content that it names.
-    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
-        self.modules.iter().flat_map(|module| std::iter::once(&module.digest).chain(&module.map))
-    }
-
     /// What is wrong with it and its types do not already rule out: fields, and what is expected.
     pub fn faults(&self) -> Vec<(String, String)> {
         let mut faults = Vec::new();

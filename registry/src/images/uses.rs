@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use berth_api::images::Use;
 use berth_common::image::Digest;
-use berth_common::spec::Program;
 use berth_images::manifest::Manifest;
 
 use super::info::is_of_the_manifest;
@@ -28,24 +27,16 @@ impl Uses {
 impl Core {
     /// The uses by all kept versions in the store.
     pub(super) fn uses(&self) -> Result<Uses, ImageError> {
-        let (mut direct, mut programs) = (Uses::default(), Uses::default());
+        let mut direct = Uses::default();
         for history in self.store.apps()? {
             for (version, current) in history.kept() {
                 let user = Use { app: version.spec.name.clone(), version: version.version, current };
                 for class in version.spec.classes.values() {
                     direct.0.entry(class.recipe.image.digest).or_default().insert(user.clone());
                 }
-                for digest in version.spec.program.iter().flat_map(Program::digests) {
-                    programs.0.entry(*digest).or_default().insert(user.clone());
-                }
             }
         }
-        let mut all = self.with_parts(direct)?;
-        // Modules are no manifests, and are not to be read as such.
-        for (digest, users) in programs.0 {
-            all.0.entry(digest).or_default().extend(users);
-        }
-        Ok(all)
+        self.with_parts(direct)
     }
 
     /// Adds the images that an index lists, for the users of the index.

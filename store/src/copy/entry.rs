@@ -1,5 +1,7 @@
 //! The entries of an export: the lines between its first and its last one, and what each writes into a store.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -101,13 +103,18 @@ pub struct Contents {
     pub images: u64,
     /// Tags of images.
     pub tags: u64,
+    /// Files that the versions of apps name by digest, each counted once an app.
+    pub files: u64,
 }
 
 impl Contents {
     /// Counts an entry.
     pub(super) fn count(&mut self, entry: &Entry) {
         let count = match entry {
-            Entry::App(_) => &mut self.apps,
+            Entry::App(app) => {
+                self.files += files_of(app);
+                &mut self.apps
+            }
             Entry::Token(_) => &mut self.tokens,
             Entry::Object(_) => &mut self.objects,
             Entry::Value { .. } => &mut self.values,
@@ -122,4 +129,11 @@ impl Contents {
         };
         *count += 1;
     }
+}
+
+/// How many files the kept versions of an app name.
+fn files_of(app: &AppHistory) -> u64 {
+    let kept = app.kept().flat_map(|(version, _)| version.spec.content());
+    let files: HashSet<_> = kept.map(|(_, digest)| digest).collect();
+    files.len() as u64
 }

@@ -83,6 +83,7 @@ fn an_export_becomes_an_equal_store() {
                 usage: 2,
                 images: 1,
                 tags: 1,
+                files: 0,
             },
             None
         )
