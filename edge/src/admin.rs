@@ -40,6 +40,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use berth_api::edge::{AssetDirectory, Health, NodeList};
+use berth_common::ids::NodeId;
 use berth_engine::WaiterId;
 use berth_registry::files::Files;
 use berth_registry::images::Images;
@@ -54,6 +55,7 @@ use crate::apps::Apps;
 use crate::delivery::Delivery;
 use crate::nodes::Nodes;
 use crate::page::MonitorView;
+use crate::programs::Programs;
 use crate::proxy::Proxy;
 use crate::proxy::lines::Lines;
 use crate::secrets::Secrets;
@@ -102,6 +104,9 @@ pub(crate) struct Admin {
     /// What apps name by digest.
     pub(crate) files: Files,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) programs: Arc<Programs>,
+    /// The edge's name, as its own lines of logs show it.
+    pub(crate) name: NodeId,
     /// The directory of static files.
     pub(crate) assets: PathBuf,
     /// Where clients connect.

@@ -3,6 +3,7 @@
 mod files;
 mod images;
 mod leftovers;
+mod program;
 mod triggers;
 pub(crate) mod versions;
 
@@ -17,7 +18,7 @@ use berth_common::ids::{AppName, ClassName, Version};
 use berth_common::manifest::{MAX_CLASSES, MAX_PREPARED, MAX_ROUTES};
 use berth_common::spec::{
     AppSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS, NameSource,
-    Program, RouteSpec, path_fault,
+    RouteSpec, path_fault,
 };
 use berth_registry::files::{Files, FilesError};
 use berth_registry::images::{ImageError, Images};
@@ -26,6 +27,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::metrics::Metrics;
 use crate::prepared::{PreparedClass, wanted};
+use crate::programs::Programs;
 use crate::proxy::router::{CurrentRouter, Router};
 
 /// Longest duration in a class, as in `berth.toml`.
@@ -113,6 +115,7 @@ pub(crate) struct Dependencies {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) images: Arc<Images>,
     pub(crate) files: Files,
+    pub(crate) programs: Arc<Programs>,
     pub(crate) assets: PathBuf,
 }
 
@@ -130,6 +133,7 @@ pub(crate) struct Apps {
     images: Arc<Images>,
     /// What apps name by digest.
     files: Files,
+    programs: Arc<Programs>,
     /// The directory of static files.
     assets: PathBuf,
     /// Held for a whole change, until it is durable and routed, so that there is one at a time.
@@ -145,15 +149,26 @@ pub(crate) struct Apps {
 impl Apps {
     /// Loads the apps from the store, and routes requests by them.
     pub(crate) fn load(dependencies: Dependencies) -> Result<Self, StoreError> {
-        let Dependencies { store, router, metrics, images, files, assets } = dependencies;
+        let Dependencies { store, router, metrics, images, files, programs, assets } = dependencies;
         let histories = store.apps()?.into_iter();
         let histories: Histories =
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
         let wanted = watch::Sender::new(Arc::default());
         let (changing, current) = (Mutex::new(()), Default::default());
         let published = watch::Sender::default();
-        let apps =
-            Self { store, router, metrics, images, files, assets, changing, current, wanted, published };
+        let apps = Self {
+            store,
+            router,
+            metrics,
+            images,
+            files,
+            programs,
+            assets,
+            changing,
+            current,
+            wanted,
+            published,
+        };
         apps.publish(histories, None);
         Ok(apps)
     }
@@ -172,7 +187,10 @@ impl Apps {
     pub(crate) fn with_crons(&self) -> Vec<AppSpec> {
         let histories = self.histories();
         let current = histories.values().map(|app| app.current());
-        current.filter(|current| !current.spec.crons.is_empty()).map(|current| current.spec.clone()).collect()
+        let has_some = |spec: &AppSpec| {
+            !spec.crons.is_empty() || spec.program.as_ref().is_some_and(|program| !program.crons.is_empty())
+        };
+        current.filter(|current| has_some(&current.spec)).map(|current| current.spec.clone()).collect()
     }
 
     /// All apps.
@@ -199,6 +217,9 @@ impl Apps {
         }
         faults.extend(images::pin(&self.images, &mut spec).await?);
         faults.extend(files::claim(&self.files, &spec).await?);
+        if let Some(program) = spec.program.as_ref().filter(|_| faults.is_empty()) {
+            faults.extend(program::fault_of_load(&self.programs, &spec.name, program).await);
+        }
         if faults.is_empty() { Ok(spec) } else { Err(DeployError::Invalid(faults)) }
     }
 
@@ -290,6 +311,10 @@ impl Apps {
     fn publish(&self, histories: Histories, deployed: Option<&AppName>) {
         let routed = histories.iter().map(|(name, app)| (name.clone(), app.routed())).collect();
         self.wanted.send_replace(Arc::from(wanted(&routed)));
+        let current = histories.iter().map(|(name, app)| (name, app.current()));
+        let programs = current
+            .filter_map(|(name, current)| Some((name, current.version, current.spec.program.as_ref()?)));
+        self.programs.publish(programs);
         let before = self.router.get();
         self.router.replace(Router::new(&routed, &self.metrics, &before, deployed));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(histories);
@@ -314,7 +339,7 @@ fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
         let message = format!("must be a directory in {}", assets.display());
         faults.push(Fault { field: "assets.directory".to_owned(), message });
     }
-    faults.extend(app.program.as_ref().into_iter().flat_map(program_faults));
+    faults.extend(app.program.iter().flat_map(|program| program::faults(program, &app.classes)));
     if let Some(fault) = app.logs.fault() {
         faults.push(Fault { field: "logs".to_owned(), message: fault.to_owned() });
     }
@@ -337,15 +362,6 @@ fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
         let message = format!("at most {MAX_CLASSES} classes and {MAX_ROUTES} routes are allowed");
         faults.push(Fault { field: "routes".to_owned(), message });
     }
-    faults
-}
-
-/// What is wrong with a program. None can be deployed: nothing runs it yet.
-fn program_faults(program: &Program) -> Vec<Fault> {
-    let message = "programs are not supported by this version of Berth".to_owned();
-    let mut faults = vec![Fault { field: "program".to_owned(), message }];
-    let wrong = program.faults().into_iter();
-    faults.extend(wrong.map(|(field, message)| Fault { field: format!("program.{field}"), message }));
     faults
 }
 
@@ -465,20 +481,6 @@ mod tests {
     #[test]
     fn a_valid_app_has_no_faults() {
         assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))]), Path::new("/assets")), Vec::new());
-    }
-
-    #[test]
-    fn a_program_is_refused_by_name_with_all_that_is_wrong_with_it() {
-        let mut programmed = app("a", &[]);
-        let text = r#"{"entry": "a", "modules": [], "compatibility_date": "2026-01-31"}"#;
-        programmed.program = Some(serde_json::from_str(text).unwrap());
-        let found: Vec<String> =
-            faults(&programmed, Path::new("/assets")).iter().map(Fault::to_string).collect();
-        let expected = [
-            "program: programs are not supported by this version of Berth",
-            "program.entry: is none of the modules",
-        ];
-        assert_eq!(found, expected);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use berth_common::connections::Connections;
-use berth_common::ids::Epoch;
+use berth_common::ids::{Epoch, NodeId};
 use berth_common::lifecycle::{Ending, Lifecycle};
 use berth_common::service;
 use berth_engine::fleet::Demand;
@@ -47,8 +47,10 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::page::MonitorView;
 use crate::prepared::PreparedContainers;
+use crate::programs::{self, Programs};
 use crate::proxy::Proxy;
 use crate::proxy::lines::Lines;
+use crate::proxy::programmed::RoutedFiles;
 use crate::proxy::router::CurrentRouter;
 use crate::scheduler;
 use crate::secrets::Secrets;
@@ -199,6 +201,7 @@ struct Directories {
 struct BackgroundWork {
     hooks: hooks::Dependencies,
     scheduler: scheduler::Dependencies,
+    programs: Arc<Programs>,
 }
 
 impl BackgroundWork {
@@ -223,7 +226,7 @@ impl BackgroundWork {
             wakes: shared.wakes.clone(),
             metrics: Arc::clone(&shared.metrics),
         };
-        Self { hooks, scheduler }
+        Self { hooks, scheduler, programs: Arc::clone(&shared.programs) }
     }
 }
 
@@ -260,7 +263,14 @@ impl Edge {
         let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
-        let apps = load_apps(&store, &router, &metrics, &images, &files, &directories)?;
+        let programs = Arc::new(Programs::new(programs::Dependencies {
+            shards: count,
+            content: Arc::new(files.clone()),
+            secrets: Arc::clone(&secrets),
+            allowed: config.allow_hooks_to.clone(),
+            files: Arc::new(RoutedFiles(Arc::clone(&router))),
+        }));
+        let apps = load_apps(&store, &router, &metrics, &images, &files, &programs, &directories)?;
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
         let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
@@ -280,6 +290,7 @@ impl Edge {
             wakes: Wakes::default(),
             heartbeats: Arc::new(Heartbeats::new(count)),
             metrics,
+            programs,
             shards,
         };
         let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
@@ -308,6 +319,8 @@ impl Edge {
             images,
             files,
             registry,
+            programs: shared.programs,
+            name: NodeId::new(config.name.as_str()).context("the edge's name")?,
             assets: directories.assets,
             listen: config.listen,
             waiters: Default::default(),
@@ -343,6 +356,7 @@ impl Edge {
         let own_work = [
             tokio::spawn(hooks::run(self.own.hooks, lifecycle.drain().clone())),
             tokio::spawn(scheduler::run(self.own.scheduler, lifecycle.drain().clone())),
+            tokio::spawn(programs::follow_secrets(self.own.programs)),
         ];
         tracing::info!(admin = %socket.display(), "ready");
         let status = || self.watch.heartbeats.check().is_ok().then(|| "serving".to_owned());
@@ -403,6 +417,7 @@ fn load_apps(
     metrics: &Arc<Metrics>,
     images: &Arc<Images>,
     files: &Files,
+    programs: &Arc<Programs>,
     directories: &Directories,
 ) -> anyhow::Result<Arc<Apps>> {
     let dependencies = apps::Dependencies {
@@ -411,6 +426,7 @@ fn load_apps(
         metrics: Arc::clone(metrics),
         images: Arc::clone(images),
         files: files.clone(),
+        programs: Arc::clone(programs),
         assets: directories.assets.clone(),
     };
     Ok(Arc::new(Apps::load(dependencies)?))

@@ -15,9 +15,9 @@ mod metrics;
 mod nodes;
 mod page;
 mod prepared;
+mod programs;
 mod proxy;
 mod scheduler;
-#[allow(dead_code, reason = "shards do not call scripts yet; the tests of `tests/script` do")]
 mod script;
 mod secrets;
 mod shard;

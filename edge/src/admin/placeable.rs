@@ -27,7 +27,9 @@ pub(super) async fn wait(nodes: &Nodes, app: &AppSpec) {
 }
 
 fn is_known(nodes: &Nodes, app: &AppSpec) -> bool {
-    nodes.is_any_connected() && app.classes.values().all(|class| holds(nodes, class) != Holds::Unknown)
+    // An app without containers needs no node.
+    app.classes.is_empty()
+        || nodes.is_any_connected() && app.classes.values().all(|class| holds(nodes, class) != Holds::Unknown)
 }
 
 fn holds(nodes: &Nodes, class: &ClassSpec) -> Holds {
@@ -36,7 +38,7 @@ fn holds(nodes: &Nodes, class: &ClassSpec) -> Holds {
 
 /// Why an app cannot run, each with the field that it is about; nothing if it can.
 pub(super) fn faults(nodes: &Nodes, app: &AppSpec) -> Vec<FieldError> {
-    if !nodes.is_any_connected() {
+    if !app.classes.is_empty() && !nodes.is_any_connected() {
         let message =
             "no node is connected: `berth nodes` shows those that the edge was started with".to_owned();
         return vec![FieldError { field: String::new(), message }];

@@ -235,7 +235,7 @@ fn may_come_from_clients(name: &str) -> bool {
         && !NOT_FROM_CLIENTS_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         for name in nominated(headers) {
             headers.remove(name);

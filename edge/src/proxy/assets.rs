@@ -67,6 +67,14 @@ impl Assets {
         if self.takes(request, host) { self.at(request.uri().path(), path) } else { None }
     }
 
+    /// What the app itself gets for a request, whatever host that names: a file, or what is served in place of a missing one.
+    pub(crate) fn of_app<B>(&self, request: &Request<B>, path: &str) -> Option<Found> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return None;
+        }
+        self.at(request.uri().path(), path).or_else(|| self.in_place())
+    }
+
     /// What is at a path, which is `asked` as it was sent.
     fn at(&self, asked: &str, path: &str) -> Option<Found> {
         if !path.starts_with('/') {
@@ -90,9 +98,11 @@ impl Assets {
 
     /// What is served for a request that matches no file and no route.
     pub(crate) fn otherwise<B>(&self, request: &Request<B>, host: Option<&str>) -> Option<Found> {
-        if !self.takes(request, host) {
-            return None;
-        }
+        if self.takes(request, host) { self.in_place() } else { None }
+    }
+
+    /// What is served in place of a missing file.
+    fn in_place(&self) -> Option<Found> {
         match self.spec.not_found {
             NotFound::None => None,
             NotFound::Page => self.file(NOT_FOUND_PAGE, StatusCode::NOT_FOUND),

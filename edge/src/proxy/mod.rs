@@ -15,6 +15,7 @@ pub(crate) mod lines;
 pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod pool;
+pub(crate) mod programmed;
 pub(crate) mod router;
 mod socket;
 pub(crate) mod upload;
@@ -46,13 +47,14 @@ use self::error::{Detail, Fault, ProxyError};
 use self::interim::Interim;
 use self::lines::Lines;
 use self::pool::Pool;
-use self::router::{CurrentRouter, Matched, RouteError};
+use self::router::{CurrentRouter, First, Matched, RouteError};
 use self::upload::Upload;
 use self::upstream::{InstancePort, RequestBody, SendError, Upstream};
 use self::websocket::Tunnelled;
 use crate::http::forwarded::{Client, Trust};
 use crate::http::headers::{self, BadRequest};
 use crate::metrics::{Arrival, InFlight, Metrics};
+use crate::programs::Programs;
 use crate::shard::Shards;
 use crate::shard::link::Links;
 use crate::shard::objects::{Hold, Mailbox};
@@ -97,6 +99,7 @@ pub(crate) struct Proxy {
     /// Clients are told all about errors.
     pub(crate) show_errors: bool,
     pub(crate) lines: Lines,
+    pub(crate) programs: Arc<Programs>,
 }
 
 impl Proxy {
@@ -126,6 +129,11 @@ impl Proxy {
         let object = object.map(tracing::field::display);
         let told = error.to_string();
         let told = shown(&told);
+        if let ProxyError::Program { app, error } = error {
+            // Its stack is the app's own business, and bounded there.
+            self.programs.failed(app, id, error);
+            return if self.show_errors { Detail::Full } else { Detail::Short(Some(id)) };
+        }
         let logged = error.fault() != Fault::Client && self.lines.may_write(Instant::now());
         if logged {
             tracing::info!(error_id = format!("{id:08x}"), object, path, error = %told, "request not served");
@@ -145,18 +153,27 @@ impl Proxy {
     ) -> Reply {
         headers::check_request(&request)?;
         let router = self.router.get();
-        if let Some(found) = router.asset(&request) {
-            arrival.for_file();
-            return Ok(found.respond(request).await);
+        match router.first(&request) {
+            Some(First::File(found)) => {
+                arrival.for_file();
+                return Ok(Box::pin(found.respond(request)).await);
+            }
+            Some(First::Program(app)) => {
+                arrival.for_program();
+                return Box::pin(self.programmed(&app, request, peer)).await;
+            }
+            None => {}
         }
         let matched = match router.route(&request) {
-            Err(error @ (RouteError::NoRoute | RouteError::Method(_))) => match router.otherwise(&request) {
-                Some(found) => {
-                    arrival.for_file();
-                    return Ok(found.respond(request).await);
+            Err(error @ (RouteError::NoRoute | RouteError::Method(_))) => {
+                if let Some(app) = router.program(&request) {
+                    arrival.for_program();
+                    return Box::pin(self.programmed(app, request, peer)).await;
                 }
-                None => return Err(error.into()),
-            },
+                let found = router.otherwise(&request).ok_or(error)?;
+                arrival.for_file();
+                return Ok(Box::pin(found.respond(request)).await);
+            }
             matched => matched?,
         };
         let object = matched.key.id();

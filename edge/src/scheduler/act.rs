@@ -17,7 +17,7 @@ use crate::apps::Apps;
 use crate::http::headers::{ATTEMPT, CALLBACK, SCHEDULED_MS};
 use crate::proxy::Proxy;
 use crate::proxy::error::{Fault, ProxyError};
-use crate::shard::Shards;
+use crate::shard::{ShardStopped, Shards};
 
 /// Longest time for one action, the start of the instance included: an app that needs longer may continue after its
 /// response.
@@ -67,6 +67,9 @@ impl Actions {
     /// Carries the action out, or returns why that was not possible.
     pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, ActError> {
         let key = &schedule.key;
+        if let What::Program(cron) = &schedule.what {
+            return self.call_program(schedule, cron.clone()).await.map(|()| Done::Done);
+        }
         let class = self.apps.class(&key.app, &key.class);
         let class = class.ok_or_else(|| format!("the app `{}` has no class `{}` now", key.app, key.class))?;
         match action_of(schedule, &class)? {
@@ -99,12 +102,26 @@ impl Actions {
         let key = schedule.key.clone();
         let shard = self.shards.of(key.id());
         let call = InternalCall { key, class: Arc::new(class), port, request };
-        let called = self.shards.run(shard, |proxy| async move { call.carry_out(&proxy).await });
-        match tokio::time::timeout(TIMEOUT, called).await {
-            Ok(Ok(result)) => Ok(result?),
-            Ok(Err(stopped)) => Err(ProxyError::from(stopped).into()),
-            Err(_) => Err(ActError::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
-        }
+        in_time(self.shards.run(shard, |proxy| async move { call.carry_out(&proxy).await })).await
+    }
+
+    /// Has the app's program called, on the shard that its cron's digest says.
+    async fn call_program(&self, schedule: &Schedule, cron: String) -> Result<(), ActError> {
+        let (key, time_ms) = (schedule.key.clone(), schedule.scheduled_ms);
+        let shard = self.shards.of(key.id());
+        let call = move |proxy: Arc<Proxy>| async move { proxy.scheduled(&key.app, &cron, time_ms).await };
+        in_time(self.shards.run(shard, call)).await
+    }
+}
+
+/// Waits for what runs on a shard, and not for ever.
+async fn in_time<T>(
+    called: impl Future<Output = Result<Result<T, ProxyError>, ShardStopped>>,
+) -> Result<T, ActError> {
+    match tokio::time::timeout(TIMEOUT, called).await {
+        Ok(Ok(result)) => Ok(result?),
+        Ok(Err(stopped)) => Err(ProxyError::from(stopped).into()),
+        Err(_) => Err(ActError::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
     }
 }
 
@@ -115,13 +132,14 @@ fn action_of(schedule: &Schedule, class: &ClassSpec) -> Result<Action, String> {
             let action = class.callbacks.get(name).cloned();
             action.ok_or_else(|| format!("the class `{}` has no callback `{name}` now", schedule.key.class))
         }
+        What::Program(_) => Err("it is the program that is called".to_owned()),
     }
 }
 
 fn callback(schedule: &Schedule) -> Option<&str> {
     match &schedule.what {
         What::Callback(name) => Some(name.as_str()),
-        What::Cron(_) => None,
+        What::Cron(_) | What::Program(_) => None,
     }
 }
 
@@ -183,7 +201,7 @@ fn event(schedule: &Schedule, class: &ClassSpec) -> Result<Delivery, String> {
     let due = Due {
         callback: match &schedule.what {
             What::Callback(name) => Some(name.clone()),
-            What::Cron(_) => None,
+            What::Cron(_) | What::Program(_) => None,
         },
         payload: Value::clone(&schedule.payload),
         scheduled_ms: schedule.scheduled_ms,

@@ -2,16 +2,13 @@
 //! is not run any more and its last calls are done; and does not start it again too soon when it keeps ending.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::child::Child;
 use super::failure::{Ended, Failure};
 use super::link::Lease;
 use super::version::{Lane, Running, Version};
 use super::{Code, Outside, Settings, actor};
-
-/// How long calls of a version that is not run any more may go on: as long as work after a response may take.
-const LAST_CALLS_LIMIT: Duration = Duration::from_secs(30);
 
 /// A version of an app that is run.
 #[derive(Clone)]
@@ -96,7 +93,7 @@ impl App {
         }
         tokio::spawn(async move {
             // However they end: what goes on then is cut off.
-            let _ = tokio::time::timeout(LAST_CALLS_LIMIT, version.calls.none()).await;
+            let _ = tokio::time::timeout(version.settings.last_calls, version.calls.none()).await;
             child.kill(Ended::Retired);
         });
     }

@@ -85,6 +85,8 @@ pub(crate) struct Settings {
     pub(crate) lanes: usize,
     /// How long a process without calls goes on.
     pub(crate) idle: Duration,
+    /// How long calls of a version that is retired may go on.
+    pub(crate) last_calls: Duration,
     /// How long a process may say nothing while something is asked of it.
     pub(crate) silence: Duration,
 }
@@ -97,6 +99,8 @@ impl Settings {
             arguments: vec!["script".to_owned()],
             lanes: shards,
             idle: Duration::from_secs(300),
+            // As long as work after a response may take.
+            last_calls: Duration::from_secs(30),
             silence: Duration::from_secs(5),
         }
     }

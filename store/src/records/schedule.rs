@@ -37,12 +37,14 @@ pub enum What {
     Callback(CallbackName),
     /// The action of a cron, as declared when it was due.
     Cron(Action),
+    /// The app's program is called for its cron with this expression.
+    Program(String),
 }
 
 impl Schedule {
     /// Whether it can be removed after its last failure: a cron has a next run anyway.
     pub fn is_over(&self) -> bool {
-        self.due_ms.is_none() && matches!(self.what, What::Cron(_))
+        self.due_ms.is_none() && matches!(self.what, What::Cron(_) | What::Program(_))
     }
 
     /// Whether it is the alarm of its object.

@@ -1,0 +1,241 @@
+//! The programs of apps: the code of each current version, read when it is first called; their calls; what they reach of the world
+//! (`world`), and their log (`log`). Does not know routes, nor how a failure is answered.
+
+mod code;
+mod log;
+mod map;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use berth_common::ids::{AppName, Version};
+use berth_common::spec::Program;
+use berth_script::message::Level;
+use ipnet::IpNet;
+use tokio::sync::{OnceCell, Semaphore};
+
+use self::code::{Absent, Sources};
+pub(crate) use self::code::{CodeError, Content};
+pub(crate) use self::log::{AppLog, ProgramLine};
+pub(crate) use self::world::StaticFiles;
+use self::world::World;
+use crate::script::{Body, Called, Code, Failure, ScriptBody, ScriptHost, Settings, VersionKey};
+use crate::secrets::Secrets;
+
+/// Why a program was not called, or came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgramError {
+    /// There is none any more.
+    #[error("the app has no program now")]
+    Gone,
+    /// Its code cannot be read.
+    #[error("the app's program cannot be loaded: {0}")]
+    Code(#[from] CodeError),
+    /// It failed.
+    #[error("{0}")]
+    Failed(#[from] Failure),
+}
+
+impl ProgramError {
+    /// All that is known, the stack included, for the app's log.
+    pub(crate) fn whole(&self) -> String {
+        let (error, place) = match self {
+            Self::Failed(Failure::Script(error)) => (error, String::new()),
+            Self::Failed(Failure::Load(failed)) => (&failed.error, place(failed)),
+            _ => return self.to_string(),
+        };
+        // The stack begins with what was thrown, but for errors that the engine makes without a message at first.
+        let text = if error.stack.contains(&error.message) && !error.stack.is_empty() {
+            error.stack.clone()
+        } else {
+            let frames = error.stack.lines().filter(|line| line.trim_start().starts_with("at "));
+            std::iter::once(error.to_string()).chain(frames.map(str::to_owned)).collect::<Vec<_>>().join("\n")
+        };
+        format!("{place}{text}")
+    }
+}
+
+/// Where code could not be loaded, as far as that is known: `src/index.js:3:14: `.
+fn place(failed: &berth_script::message::LoadFailed) -> String {
+    match (&failed.module, failed.line, failed.column) {
+        (Some(module), Some(line), Some(column)) => format!("{module}:{line}:{column}: "),
+        (Some(module), Some(line), None) => format!("{module}:{line}: "),
+        (Some(module), ..) => format!("{module}: "),
+        _ => String::new(),
+    }
+}
+
+/// What programs are run with.
+pub(crate) struct Dependencies {
+    pub(crate) shards: usize,
+    pub(crate) content: Arc<dyn Content>,
+    pub(crate) secrets: Arc<Secrets>,
+    /// Networks that programs may reach besides public addresses.
+    pub(crate) allowed: Vec<IpNet>,
+    pub(crate) files: Arc<dyn StaticFiles>,
+}
+
+/// The current version of a program.
+struct Current {
+    key: VersionKey,
+    app: AppName,
+    program: Arc<Program>,
+    /// Read with the first call. Failing is not kept: content may come back.
+    code: OnceCell<Arc<Code>>,
+}
+
+impl Current {
+    fn new(app: &AppName, version: Version, program: &Program) -> Arc<Self> {
+        let key = VersionKey { app: app.to_string(), version: version.0 };
+        Arc::new(Self { key, app: app.clone(), program: Arc::new(program.clone()), code: OnceCell::new() })
+    }
+
+    async fn code(&self, sources: &Sources) -> Result<Arc<Code>, CodeError> {
+        let read = async || {
+            let load = sources.load(self.app.clone(), Arc::clone(&self.program), Absent::Fails).await?;
+            Ok::<_, CodeError>(Arc::new(Code { key: self.key.clone(), load }))
+        };
+        self.code.get_or_try_init(read).await.cloned()
+    }
+}
+
+/// Starts programs anew when values of secrets may have changed, for as long as it is polled.
+pub(crate) async fn follow_secrets(programs: Arc<Programs>) {
+    let mut changes = programs.sources.secrets.changes();
+    while changes.changed().await.is_ok() {
+        programs.secrets_changed();
+    }
+}
+
+/// The programs of all apps.
+pub(crate) struct Programs {
+    host: ScriptHost,
+    sources: Sources,
+    world: Arc<World>,
+    /// Calls begin, and versions are retired, under the lock: so no call begins on a version that is retired.
+    current: RwLock<BTreeMap<AppName, Arc<Current>>>,
+    /// Permits for texts whose places are being led back to sources.
+    leading: Arc<Semaphore>,
+}
+
+/// Texts whose places are led back to sources at once: each reads a few maps.
+const LEADING: usize = 4;
+
+impl Programs {
+    pub(crate) fn new(dependencies: Dependencies) -> Self {
+        let Dependencies { shards, content, secrets, allowed, files } = dependencies;
+        let world = Arc::new(World::new(allowed, files));
+        let host = ScriptHost::new(Settings::new(shards), Arc::clone(&world) as _);
+        Self {
+            host,
+            sources: Sources { content, secrets },
+            world,
+            current: RwLock::default(),
+            leading: Arc::new(Semaphore::new(LEADING)),
+        }
+    }
+
+    /// These are the current ones from now on. Others get no calls any more, and those that they have are given a while.
+    pub(crate) fn publish<'a>(&self, programs: impl Iterator<Item = (&'a AppName, Version, &'a Program)>) {
+        let mut known = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *known);
+        for (app, version, program) in programs {
+            let same = before.get(app).is_some_and(|current| current.key.version == version.0);
+            let kept = if same { before.remove(app) } else { None };
+            known.insert(app.clone(), kept.unwrap_or_else(|| Current::new(app, version, program)));
+        }
+        before.into_values().for_each(|current| self.host.retire(&current.key));
+        self.world.keep(&known.keys().map(AppName::as_str).collect::<BTreeSet<_>>());
+    }
+
+    /// Values of secrets may have changed: programs that have some are started anew.
+    fn secrets_changed(&self) {
+        let mut known = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        for current in known.values_mut().filter(|current| !current.program.secrets.is_empty()) {
+            self.host.retire(&current.key);
+            *current = Current::new(&current.app, Version(current.key.version), &current.program);
+        }
+    }
+
+    /// Has an app's program answer a request, on the caller's lane: the shard that it is.
+    pub(crate) async fn fetch(
+        &self,
+        app: &AppName,
+        lane: usize,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<ScriptBody>, ProgramError> {
+        let called = self.begin(app, |host, code| host.fetch(code, lane, request)).await?;
+        Ok(called.answer().await?)
+    }
+
+    /// Calls `scheduled` for a cron that was due at this time; returns when all that it began has come to its end.
+    pub(crate) async fn scheduled(
+        &self,
+        app: &AppName,
+        lane: usize,
+        cron: &str,
+        time_ms: u64,
+    ) -> Result<(), ProgramError> {
+        let called = self.begin(app, |host, code| host.scheduled(code, lane, cron, time_ms)).await?;
+        Ok(called.end().await?)
+    }
+
+    async fn begin(
+        &self,
+        app: &AppName,
+        start: impl FnOnce(&ScriptHost, &Arc<Code>) -> Result<Called, Failure>,
+    ) -> Result<Called, ProgramError> {
+        loop {
+            let current = self.current(app).ok_or(ProgramError::Gone)?;
+            let code = current.code(&self.sources).await?;
+            let known = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            if known.get(app).is_some_and(|now| Arc::ptr_eq(now, &current)) {
+                return Ok(start(&self.host, &code)?);
+            }
+            // Another version was deployed meanwhile.
+        }
+    }
+
+    fn current(&self, app: &AppName) -> Option<Arc<Current>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
+    }
+
+    /// Loads a program in a process that does nothing else. If that fails, why, with its place in the sources.
+    pub(crate) async fn try_out(
+        &self,
+        app: &AppName,
+        program: &Program,
+    ) -> Result<(), (ProgramError, String)> {
+        let program = Arc::new(program.clone());
+        // A secret may be put after the deployment.
+        let loaded = match self.sources.load(app.clone(), Arc::clone(&program), Absent::IsLeftOut).await {
+            Ok(load) => self.host.try_out(load).await.map(drop).map_err(ProgramError::from),
+            Err(error) => Err(error.into()),
+        };
+        let Err(error) = loaded else { return Ok(()) };
+        let text = self.sources.led_back(error.whole(), program).await;
+        Err((error, text))
+    }
+
+    /// Writes to an app's log what its program came to, under the number that the client was told. To be called within a
+    /// runtime: places are led back to the sources first.
+    pub(crate) fn failed(&self, app: &AppName, id: u32, error: &ProgramError) {
+        let Some(current) = self.current(app) else { return };
+        let (log, sources, text) = (self.log(app), self.sources.clone(), error.whole());
+        // Under a flood of failures most are told as they are.
+        let Ok(permit) = Arc::clone(&self.leading).try_acquire_owned() else {
+            return log.write(&current.key, Level::Error, format!("{text} (error {id:08x})"));
+        };
+        tokio::spawn(async move {
+            let _permit = permit;
+            let text = sources.led_back(text, Arc::clone(&current.program)).await;
+            log.write(&current.key, Level::Error, format!("{text} (error {id:08x})"));
+        });
+    }
+
+    /// The log of an app's program.
+    pub(crate) fn log(&self, app: &AppName) -> Arc<AppLog> {
+        self.world.log_of(app.as_str())
+    }
+}
