@@ -1,5 +1,7 @@
 //! How an instance ended: the types that nodes, edges and the admin API share.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Why an instance is no more.
@@ -84,9 +86,46 @@ impl Outcome {
     }
 }
 
+/// As people call it.
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exit => "exited",
+            Self::Signal => "killed",
+            Self::Oom => "out of memory",
+            Self::Idle => "idle",
+            Self::Stopped => "stopped",
+            Self::Drained => "drained",
+            Self::Destroyed => "destroyed",
+            Self::StartFailed => "start failed",
+            Self::RuntimeLost => "runtime lost",
+            Self::NodeLost => "node lost",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// A short text without the message: `exited (code 3)`.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "{} (code {code})", self.reason),
+            (None, Some(signal)) => write!(f, "{} (signal {signal})", self.reason),
+            (None, None) => self.reason.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_told_in_a_few_words() {
+        assert_eq!(Outcome::exited(3).to_string(), "exited (code 3)");
+        assert_eq!(Outcome::signalled(9).to_string(), "killed (signal 9)");
+        assert_eq!(Outcome::because(ExitReason::Idle, "x").to_string(), "idle");
+    }
 
     #[test]
     fn a_message_is_cut_between_characters() {

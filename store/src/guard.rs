@@ -77,8 +77,11 @@ fn checksum(number: &[u8]) -> [u8; SUM_BYTES] {
 pub(super) struct Opening(#[expect(dead_code, reason = "held")] Option<Flock<File>>);
 
 impl Opening {
-    /// A store that is not there yet needs none: there is nothing to put back.
+    /// A store that waits to be put back needs none; for one that is not there yet the directory is made.
     pub(super) fn begin(directory: &Path) -> Result<Self, StoreError> {
+        if !sibling(directory, "before").exists() {
+            fs::create_dir_all(directory).map_err(|error| StoreError::Io(error.to_string()))?;
+        }
         let Ok(directory_file) = File::open(directory) else { return Ok(Self(None)) };
         let lock = Flock::lock(directory_file, FlockArg::LockExclusiveNonblock);
         lock.map(|lock| Self(Some(lock))).map_err(|_| StoreError::InUse(directory.to_owned()))

@@ -15,6 +15,7 @@ mod outbox;
 mod records;
 mod schedules;
 mod sled;
+mod unfinished;
 mod value;
 mod vitals;
 

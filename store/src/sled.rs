@@ -13,6 +13,7 @@ mod writer;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ pub(super) use self::tables::{Table, failed};
 use self::writer::{Job, Writer};
 use super::durable::sync_with_name;
 use super::guard::{Backup, Mark, Opening};
+use super::unfinished::Unfinished;
 use super::value::{self, piece_key};
 use super::{Done, Store, StoreError, Vitals, Write};
 use crate::AppHistory;
@@ -95,8 +97,12 @@ impl SledStore {
     }
 
     fn try_open(directory: &Path) -> Result<Self, StoreError> {
+        let unusable =
+            |error: io::Error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() };
         let _opening = Opening::begin(directory)?;
+        Unfinished::remove(directory).map_err(unusable)?;
         let backup = Backup::create(directory, DATABASE_FILE)?;
+        let unfinished = Unfinished::begin(directory, DATABASE_FILE).map_err(unusable)?;
         // sled reports some damage by a panic.
         let opened = std::panic::catch_unwind(|| Self::open_as_it_is(directory));
         let opened = opened.unwrap_or_else(|_| Err(damaged(directory, "it made the database panic")));
@@ -106,10 +112,11 @@ impl SledStore {
             (Err(_), Some(backup)) => backup.put_back(),
             (_, None) => Ok(()),
         };
-        let settled = settled.and_then(|()| opened.as_ref().map_or(Ok(()), |_| sync_with_name(directory)));
-        settled
-            .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
-        opened
+        settled.map_err(unusable)?;
+        let store = opened?;
+        sync_with_name(directory).map_err(unusable)?;
+        unfinished.map_or(Ok(()), Unfinished::finish).map_err(unusable)?;
+        Ok(store)
     }
 
     fn open_as_it_is(directory: &Path) -> Result<Self, StoreError> {

@@ -8,7 +8,7 @@ use berth_api::containers::{
 };
 use berth_api::lists::{ContainerListing, Paged};
 use berth_common::ids::ObjectKey;
-use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::outcome::Outcome;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -118,7 +118,7 @@ fn info(args: &OneContainer, answer: Value) -> Result<()> {
 /// A failure: when, how, and the whole reason.
 fn failed(failure: &FailureView, now: SystemTime) -> Vec<String> {
     let reason = failure.exit.message.clone().unwrap_or_else(|| "-".to_owned());
-    vec![output::ago(failure.time_ms, now), end(&failure.exit), reason]
+    vec![output::ago(failure.time_ms, now), failure.exit.to_string(), reason]
 }
 
 /// A line for each of what is known.
@@ -175,7 +175,7 @@ fn row(view: &ContainerView, now: SystemTime, wide: bool) -> Vec<String> {
         state(view, now),
         or_dash(view.node.as_ref().map(ToString::to_string)),
         output::ago(view.last_change_ms, now),
-        or_dash(view.exit.as_ref().map(end)),
+        or_dash(view.exit.as_ref().map(Outcome::to_string)),
         output::id(view.id, wide),
     ];
     if wide {
@@ -197,38 +197,9 @@ fn state(view: &ContainerView, now: SystemTime) -> String {
     }
 }
 
-/// How an instance ended, as a short text.
-fn end(outcome: &Outcome) -> String {
-    let reason = match outcome.reason {
-        ExitReason::Exit => "exited",
-        ExitReason::Signal => "killed",
-        ExitReason::Oom => "out of memory",
-        ExitReason::Idle => "idle",
-        ExitReason::Stopped => "stopped",
-        ExitReason::Drained => "drained",
-        ExitReason::Destroyed => "destroyed",
-        ExitReason::StartFailed => "start failed",
-        ExitReason::RuntimeLost => "runtime lost",
-        ExitReason::NodeLost => "node lost",
-        ExitReason::Unknown => "unknown",
-    };
-    match (outcome.code, outcome.signal) {
-        (Some(code), _) => format!("{reason} (code {code})"),
-        (None, Some(signal)) => format!("{reason} (signal {signal})"),
-        (None, None) => reason.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ends_are_shown_as_text() {
-        assert_eq!(end(&Outcome::exited(3)), "exited (code 3)");
-        assert_eq!(end(&Outcome::signalled(9)), "killed (signal 9)");
-        assert_eq!(end(&Outcome::because(ExitReason::Idle, "x")), "idle");
-    }
 
     #[test]
     fn an_edges_answer_becomes_a_row() {

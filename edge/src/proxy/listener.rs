@@ -140,11 +140,16 @@ async fn serve(
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "client disconnected before it was served"),
     };
-    let old = AtomicBool::new(false);
+    let (old, upgraded) = (AtomicBool::new(false), AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
         let (proxy, socket, busy) = (Arc::clone(&proxy), socket.clone(), permit.request());
         old.store(request.version() < Version::HTTP_11, Ordering::Relaxed);
-        async move { Ok::<_, Infallible>(respond(&proxy, request, peer, &socket, busy).await) }
+        let upgraded = &upgraded;
+        async move {
+            let response = respond(&proxy, request, peer, &socket, busy).await;
+            upgraded.store(response.status() == StatusCode::SWITCHING_PROTOCOLS, Ordering::Relaxed);
+            Ok::<_, Infallible>(response)
+        }
     });
     let io = TokioIo::new(Admitted::new(socket.clone(), Arc::clone(&permit)));
     let mut connection = pin!(server().serve_connection(io, service).with_upgrades());
@@ -163,6 +168,14 @@ async fn serve(
         }
         connection.as_mut().graceful_shutdown();
         connection.await
+    };
+    let served = async {
+        served.await?;
+        // What follows an upgrade is not read here, and a draining edge waits for nobody.
+        if !upgraded.load(Ordering::Relaxed) && !lifecycle.drain().is_cancelled() {
+            socket.clone().read_rest().await;
+        }
+        Ok::<_, hyper::Error>(())
     };
     tokio::select! {
         served = served => if let Err(error) = served {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::interim::Interim;
@@ -24,6 +24,13 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Bytes that the kernel may keep for a client beyond what is on its way: without a limit, megabytes for each that reads
 /// slowly, whose progress would then only be seen every few of them.
 const MAX_UNSENT_BYTES: u32 = 128 << 10;
+
+/// How long, and how many bytes, are read of what a client still sends after the last answer. Longer uploads, and slower ones,
+/// may be cut off before their client has read why they were refused.
+const REST_TIME: Duration = Duration::from_secs(2);
+const REST_BYTES: usize = 16 << 20;
+/// Bytes of it that are read at once.
+const REST_CHUNK_BYTES: usize = 16 << 10;
 
 /// A client's connection. Clones share it; only one of them reads and writes.
 #[derive(Debug, Clone)]
@@ -59,6 +66,22 @@ impl ClientSocket {
     pub(crate) fn cut(&self) {
         // Fails only if it has ended already.
         let _ = SockRef::from(&self.0.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Reads what the client still sends after the last answer, until it ends the connection. One that is closed over unread
+    /// bytes is reset, and a client that sends all of its request before it reads never sees the answer.
+    pub(crate) async fn read_rest(mut self) {
+        // On the heap: the room would be part of every connection.
+        let (mut chunk, mut rest) = (vec![0; REST_CHUNK_BYTES], REST_BYTES);
+        let read = async {
+            while let Ok(bytes @ 1..) = self.read(&mut chunk).await
+                && rest > bytes
+            {
+                rest -= bytes;
+            }
+        };
+        // Whether it comes to its end or not: the connection is closed.
+        let _ = tokio::time::timeout(REST_TIME, read).await;
     }
 
     /// The provisional answers that are sent over it.

@@ -86,11 +86,25 @@ impl Log {
         self.kept.is_none() || self.budget.is_spent()
     }
 
+    /// Writes a remark, whatever the budget of the second is: for the few that a container's life has.
+    pub fn remark(&mut self, text: &str) {
+        let Some(kept) = &mut self.kept else { return };
+        let now = SystemTime::now().max(kept.last);
+        let mut entries = Entries::default();
+        entries.push(&line::prefix(now, LogStream::Berth), one_line(text).as_bytes());
+        self.budget.lost += kept.append(&mut entries, now);
+    }
+
     /// Writes the remark about dropped lines, if any, at the end of the output.
     pub fn finish(&mut self) {
         self.budget.end();
         self.write(LogStream::Berth, std::iter::empty());
     }
+}
+
+/// A message may have several lines, and may be another's: a log has one each.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
 }
 
 /// Formatted lines to be written.
@@ -370,6 +384,20 @@ mod tests {
         assert!(
             said.len() == 2 && said[0].contains("[2 lines dropped") && said[1].ends_with(" kept"),
             "{said:?}"
+        );
+    }
+
+    #[test]
+    fn a_remark_is_one_line_and_is_written_when_the_budget_is_used_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = Log::create(&path, &of(1 << 20)).unwrap();
+        log.budget.lines = 0;
+        log.remark("[container ended: start failed: no such file\n2026-01-31T12:00:00.123Z stdout a lie]");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.lines().count() == 1 && text.contains(" berth [container ended: start failed"),
+            "{text}"
         );
     }
 

@@ -295,6 +295,8 @@ impl Shim {
         let boosted = config.start_boost.map_or(0, |boost| boost.cpu_sixteenths);
         self.cgroup.limit_cpu(config.cpu_sixteenths.max(boosted))?;
         self.boost = config.start_boost.and_then(|boost| Instant::now().checked_add(boost.at_most));
+        // Before the app can write anything.
+        self.output.remark("[container starts]");
         start_pipe.write_all(&builder::encode_assignment(assignment)?)
     }
 

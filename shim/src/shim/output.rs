@@ -85,6 +85,13 @@ impl Output {
         self.paused = Some(Instant::now() + if kept { PAUSE } else { FLOOD_PAUSE });
     }
 
+    /// Writes a remark of Berth's to the log.
+    pub(super) fn remark(&mut self, text: &str) {
+        if let Some(log) = &mut self.log {
+            log.remark(text);
+        }
+    }
+
     /// Reads the rest of the output after the end.
     pub(super) fn drain(&mut self) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;

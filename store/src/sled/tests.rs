@@ -179,6 +179,33 @@ fn a_damaged_store_is_refused_and_unchanged() {
     }
 }
 
+/// A power failure while the store's first files are made leaves whatever it leaves of them. Nothing was acknowledged.
+#[test]
+fn a_store_that_was_never_finished_is_made_anew() {
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("store");
+    let unfinished = directory.join("unfinished");
+    drop(SledStore::open(&directory).unwrap());
+    assert!(!unfinished.exists());
+    let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for torn in names.iter().filter(|path| path.is_file()) {
+        fs::remove_dir_all(&directory).unwrap();
+        drop(SledStore::open(&directory).unwrap());
+        let bytes = fs::metadata(torn).unwrap().len();
+        fs::write(torn, vec![0; usize::try_from(bytes).unwrap()]).unwrap();
+        fs::write(&unfinished, "").unwrap();
+        let store = SledStore::open(&directory).unwrap_or_else(|error| panic!("{}: {error}", torn.display()));
+        persist(&store, record("first", 1, false));
+        drop(store);
+        assert_eq!(SledStore::open(&directory).unwrap().records(None, 10).unwrap().len(), 1);
+    }
+    // One that has been used is never removed, even if it says that it is not finished.
+    fs::write(&unfinished, "").unwrap();
+    let store = SledStore::open(&directory).unwrap();
+    assert_eq!(store.records(None, 10).unwrap().len(), 1);
+    assert!(!unfinished.exists());
+}
+
 #[test]
 fn a_store_is_open_once() {
     let directory = TempDir::new().unwrap();

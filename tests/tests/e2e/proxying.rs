@@ -124,6 +124,21 @@ fn a_client_that_has_ended_its_own_direction_gets_its_answer() -> Outcome {
 }
 
 #[test]
+fn a_client_that_is_refused_in_the_middle_of_its_body_gets_the_answer() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        // More than the sockets between them hold; all of it is sent before anything is read.
+        let body = "x".repeat(8 << 20);
+        let request =
+            format!("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        for _ in 0..5 {
+            let (answer, end) = exchange(cluster, &request, false).await?;
+            ensure!(answer.starts_with("HTTP/1.1 404 "), "{answer:?}, {end:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_raw_connection_that_is_cut_does_not_look_like_one_that_has_ended() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         cluster.deploy(&probe()).await?;

@@ -61,6 +61,14 @@ fn with_memory_kills(outcome: Outcome) -> Outcome {
     }
 }
 
+/// The log's last line.
+fn mark(outcome: &Outcome) -> String {
+    match &outcome.message {
+        Some(message) => format!("[container ended: {outcome}: {message}]"),
+        None => format!("[container ended: {outcome}]"),
+    }
+}
+
 pub(super) fn failed(message: String) -> Outcome {
     Outcome::because(ExitReason::StartFailed, message)
 }
@@ -205,6 +213,8 @@ impl Shim {
     /// to all agents.
     pub(super) fn end(mut self, outcome: Outcome) -> anyhow::Result<Remains> {
         self.kill_all();
+        // Before the end is recorded: whoever reads the log reads it to its end then.
+        self.output.remark(&mark(&outcome));
         self.meter.end();
         self.meter.network(self.network.traffic());
         let metered = self.meter.metered(self.cgroup.cpu_us());

@@ -90,8 +90,7 @@ fn refusal(output: &Output) -> Result<String> {
 /// The files of this name among a node's unpacked layers.
 fn unpacked(cluster: &Cluster, node: usize, name: &str) -> Vec<PathBuf> {
     let layers = cluster.nodes()[node].state.join("layers");
-    let layers = fs::read_dir(layers).into_iter().flatten().flatten().map(|layer| layer.path());
-    let whole = layers.filter(|layer| !layer.to_string_lossy().contains(".partial"));
+    let whole = entries(&layers).into_iter().filter(|layer| !is_leftover(layer));
     whole.map(|layer| layer.join("fs/data").join(name)).filter(|file| file.exists()).collect()
 }
 
@@ -109,12 +108,14 @@ fn leftovers(cluster: &Cluster, node: usize) -> Vec<PathBuf> {
     let state = &cluster.nodes()[node].state;
     let [images, documents, spool, layers] =
         ["images", "images/documents", "images/spool", "layers"].map(|name| entries(&state.join(name)));
-    let unfinished = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.contains("partial") || name.starts_with("removed-") || name.starts_with(".tmp")
-    };
-    let halves = images.into_iter().chain(documents).chain(layers).filter(unfinished);
+    let halves = images.into_iter().chain(documents).chain(layers).filter(|path| is_leftover(path));
     spool.into_iter().chain(halves).collect()
+}
+
+/// Whether something was not finished, or is being removed.
+fn is_leftover(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.contains("partial") || name.starts_with("removed-") || name.starts_with(".tmp")
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {

@@ -247,17 +247,19 @@ fn f1_an_ended_containers_output_is_there_until_it_is_too_old() -> Outcome {
         };
         let of_a = logs(cluster, &["hello/Hello/a"]).await?;
         ensure!(texts(&of_a)[1..] == ["first of a", "second of a"], "{of_a:?}");
-        let last = logs(cluster, &["hello/Hello/a", "--tail", "1"]).await?;
+        ensure!(of_a.first().is_some_and(|line| line.ends_with(" berth [container starts]")), "{of_a:?}");
+        let last = logs(cluster, &["hello/Hello/a", "--tail", "2"]).await?;
         ensure!(texts(&last) == ["second of a"], "{last:?}");
+        ensure!(last[1].contains(" berth [container ended: killed (signal 9)]"), "{last:?}");
         let all = logs(cluster, &["--app", "hello"]).await?;
-        ensure!(all.len() == 5 && all.is_sorted_by_key(|line| &line[..24]), "{all:?}");
+        ensure!(all.len() == 9 && all.is_sorted_by_key(|line| &line[..24]), "{all:?}");
         let none = logs(cluster, &["--app", "hello", "--tail", "0"]).await?;
         ensure!(none.is_empty(), "{none:?}");
 
         tokio::time::sleep(Duration::from_millis(1100)).await;
         say(cluster, "a", "say", "later\n").await?;
         let late = logs(cluster, &["hello/Hello/a", "--since", "1s"]).await?;
-        ensure!(texts(&late).last().is_some_and(|text| text == "later") && late.len() == 2, "{late:?}");
+        ensure!(texts(&late).last().is_some_and(|text| text == "later") && late.len() == 3, "{late:?}");
         let raw = logs(cluster, &["hello/Hello/a", "--tail", "2", "--json"]).await?;
         let moment: Value = serde_json::from_str(&raw[1])?;
         let since = moment["time_ms"].to_string();

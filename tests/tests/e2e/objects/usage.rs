@@ -42,10 +42,16 @@ async fn records(cluster: &Cluster) -> Result<Vec<Value>> {
     }
 }
 
-/// The record of an instance, of which there must be one.
+/// The record of an instance, of which there must be one; that it has ended is shown a moment before that is durable.
 async fn record_of(cluster: &Cluster, instance: &str) -> Result<Value> {
-    let mut found = records(cluster).await?;
-    found.retain(|record| record["instance"] == instance);
+    let mut found = Vec::new();
+    wait::until("the instance's record", REST_WITHIN, async || {
+        found = records(cluster).await?;
+        found.retain(|record| record["instance"] == instance);
+        ensure!(!found.is_empty(), "there is none of {instance}");
+        Ok(())
+    })
+    .await?;
     ensure!(found.len() == 1, "{} records of {instance}", found.len());
     found.pop().context("none")
 }
