@@ -11,7 +11,7 @@ use rquickjs::{Context, Ctx, Exception, Function, Object, Persistent, Result, Ru
 use super::modules;
 use super::state::State;
 use super::{Web, convert, drain, natives, run_jobs};
-use crate::message::{Load, LoadFailed, Loaded};
+use crate::message::{Load, LoadFailed, Loaded, Variable};
 
 /// Runs everything up to the point at which events can come.
 pub(crate) fn load(
@@ -34,13 +34,14 @@ fn run(ctx: &Ctx<'_>, state: &Rc<State>, load: Load, entry: Option<String>, web:
     let glue: Object<'_> = make.call((natives::for_glue(ctx, state)?,))?;
     *state.glue.borrow_mut() = Some(Persistent::save(ctx, glue.clone()));
 
+    state.classes.borrow_mut().clone_from(&load.objects);
     let table = web(ctx, natives::for_web(ctx, state)?)?;
-    let variables = variables(ctx, &load)?;
+    let variables = variables(ctx, &load, &table)?;
     glue.get::<_, Function<'_>>("prepare")?.call::<_, ()>((table.clone(), variables.clone()))?;
     let settings = convert::bare(ctx)?;
     settings.set("date", load.compatibility_date.as_str())?;
     settings.set("flags", load.flags.clone())?;
-    settings.set("env", variables)?;
+    settings.set("env", plain_variables(ctx, &load)?)?;
     table.get::<_, Function<'_>>("install")?.call::<_, ()>((ctx.globals(), settings))?;
     glue.get::<_, Function<'_>>("lock")?.call::<_, ()>(())?;
 
@@ -51,9 +52,24 @@ fn run(ctx: &Ctx<'_>, state: &Rc<State>, load: Load, entry: Option<String>, web:
 }
 
 /// The variables of `env`, in an object that has nothing else.
-fn variables<'js>(ctx: &Ctx<'js>, load: &Load) -> Result<Object<'js>> {
+fn variables<'js>(ctx: &Ctx<'js>, load: &Load, table: &Object<'js>) -> Result<Object<'js>> {
     let variables = convert::bare(ctx)?;
     for (name, variable) in &load.env {
+        let value = match variable {
+            Variable::Objects(class) => {
+                table.get::<_, Function<'js>>("namespace")?.call((class.as_str(),))?
+            }
+            other => convert::variable(ctx, other)?,
+        };
+        variables.prop(name.as_str(), Property::from(value).enumerable())?;
+    }
+    Ok(variables)
+}
+
+/// Those of them that are values.
+fn plain_variables<'js>(ctx: &Ctx<'js>, load: &Load) -> Result<Object<'js>> {
+    let variables = convert::bare(ctx)?;
+    for (name, variable) in load.env.iter().filter(|(_, one)| !matches!(one, Variable::Objects(_))) {
         let property = Property::from(convert::variable(ctx, variable)?).enumerable();
         variables.prop(name.as_str(), property)?;
     }

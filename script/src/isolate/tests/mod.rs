@@ -1,5 +1,9 @@
 mod bodies;
 mod calls;
+mod edge;
+mod gates;
 mod harness;
 mod hostile;
 mod loading;
+mod objects;
+mod storage;
