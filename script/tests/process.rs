@@ -220,6 +220,7 @@ impl Script {
             env: Vec::new(),
             compatibility_date: "2026-01-31".to_owned(),
             flags: Vec::new(),
+            objects: Vec::new(),
             limits: Limits { memory_bytes: 32 << 20, ..Limits::default() },
         };
         self.send(lane, &Event::Load(Box::new(load)));

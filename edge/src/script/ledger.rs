@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use berth_script::message::{
-    BODY_WINDOW, BodyRef, Effect, EventId, HostBody, INLINE_BODY_BYTES, Limits, MAX_OPS, MAX_OPS_WEIGHT,
-    OpId, Piece, Request, ScriptBody,
+    BODY_WINDOW, BodyRef, Destination, Effect, EventId, HostBody, INLINE_BODY_BYTES, Limits, MAX_OPS,
+    MAX_OPS_WEIGHT, OpId, Piece, Request, ScriptBody,
 };
 
 /// Lines of the log that a call may write, and that may be written outside calls each time the code is loaded: the script's
@@ -61,6 +61,8 @@ pub(super) enum Lie {
     Beat,
     #[error("more messages about what has ended than can be under way")]
     Stray,
+    #[error("a message about objects, of which it was given none")]
+    Object,
 }
 
 /// A call that goes on.
@@ -225,6 +227,14 @@ impl Ledger {
             }
             Effect::Failed(event, _) => self.answered(*event, false),
             Effect::Done { event, .. } => self.done(*event),
+            // No object is given to scripts yet, so none can honestly be spoken of.
+            Effect::Fetch { destination: Destination::Object(_), .. }
+            | Effect::Rpc { .. }
+            | Effect::Returned(..)
+            | Effect::Open(_)
+            | Effect::Commit { .. }
+            | Effect::Reset(..)
+            | Effect::Dropped(_) => Err(Lie::Object),
             Effect::Fetch { op, event, request, .. } => self.request(*op, *event, request),
             Effect::Cancel(op) if op.0 > self.last_op => Err(Lie::Number),
             // It may be under way together with what it came to.

@@ -88,6 +88,7 @@ pub(crate) fn module(name: &str, source: &str) -> Arc<Code> {
         env: Vec::new(),
         compatibility_date: "2026-01-31".to_owned(),
         flags: Vec::new(),
+        objects: Vec::new(),
         limits: Limits { memory_bytes: 32 << 20, cpu_ms: 500, ..Limits::default() },
     };
     Arc::new(Code { key: VersionKey { app: name.to_owned(), version: 1 }, load })

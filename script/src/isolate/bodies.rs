@@ -134,16 +134,16 @@ impl Bodies {
         }
     }
 
-    /// A piece from the edge: who waited for it, and the call that it belongs to. Pieces of bodies that are not wanted any more
+    /// A piece from the edge: who waited for it. Pieces of bodies that are not wanted any more
     /// may be under way, and mean nothing.
-    pub(crate) fn piece(&mut self, body: HostBody, piece: Piece) -> Option<(EventId, Settle)> {
+    pub(crate) fn piece(&mut self, body: HostBody, piece: Piece) -> Option<Settle> {
         let reading = self.readings.get_mut(&body)?;
         match piece {
             Piece::Data(bytes) => reading.queue.push_back(bytes.into_vec()),
             Piece::End => reading.end = Some(Ok(())),
             Piece::Failed(text) => reading.end = Some(Err(text)),
         }
-        Some((reading.event, reading.waiting.take()?))
+        reading.waiting.take()
     }
 
     /// The script does not want more of a body. Whether the edge has to be told, and who waited for it.
@@ -224,9 +224,17 @@ impl Bodies {
         Some((writing.event, writing.pending.into_iter().filter_map(|one| one.waiting).collect()))
     }
 
-    /// Drops the bodies of a call.
-    pub(crate) fn forget(&mut self, event: EventId) {
-        self.readings.retain(|_, reading| reading.event != event);
+    /// The bodies of these calls that the script writes and that a message names.
+    pub(crate) fn named_of(&self, events: &[EventId]) -> Vec<ScriptBody> {
+        let named = self.writings.iter().filter(|(_, one)| one.named && events.contains(&one.event));
+        named.map(|(body, _)| *body).collect()
+    }
+
+    /// Drops the bodies of a call. Those that it was given.
+    pub(crate) fn forget(&mut self, event: EventId) -> Vec<HostBody> {
+        let given = self.readings.iter().filter(|(_, reading)| reading.event == event);
+        let given: Vec<HostBody> = given.map(|(body, _)| *body).collect();
+        given.iter().for_each(|body| drop(self.readings.remove(body)));
         let pending_bytes = &mut self.pending_bytes;
         self.writings.retain(|_, writing| {
             if writing.event == event {
@@ -234,6 +242,7 @@ impl Bodies {
             }
             writing.event != event
         });
+        given
     }
 
     fn send(&mut self, body: ScriptBody) -> Sent {

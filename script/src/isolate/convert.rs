@@ -9,7 +9,8 @@ use super::limits::{ERROR_BYTES, HEAD_BYTES, cut};
 use super::natives;
 use super::state::State;
 use crate::message::{
-    BodyRef, EventId, Headers, HostBody, INLINE_BODY_BYTES, Piece, Request, Response, ScriptBody, ScriptError,
+    Argument, BodyRef, ErrorFlags, EventId, Headers, HostBody, INLINE_BODY_BYTES, Piece, Request, Response,
+    ScriptBody, ScriptError,
 };
 use crate::raw;
 
@@ -62,6 +63,7 @@ pub(crate) fn error<'js>(ctx: &Ctx<'js>, state: &State, thrown: &Value<'js>) -> 
             name: cut(name, 256),
             message: cut(message, ERROR_BYTES),
             stack: cut(stack, ERROR_BYTES),
+            flags: ErrorFlags::default(),
         },
         Err(_) => {
             ctx.catch();
@@ -186,6 +188,79 @@ fn adopt(ctx: &Ctx<'_>, state: &State, event: EventId, body: ScriptBody) -> Resu
     Ok(())
 }
 
+/// An argument or result, as the web classes take it: `{value}`, `{request, body}` or `{response}`.
+pub(crate) fn argument<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    event: EventId,
+    argument: Argument,
+) -> Result<Object<'js>> {
+    let object = bare(ctx)?;
+    match argument {
+        Argument::Value(value) => object.set("value", bytes(ctx, &value)?)?,
+        Argument::Request(given) => {
+            let (head, body) = request(ctx, state, event, *given)?;
+            object.set("request", head)?;
+            object.set("body", body)?;
+        }
+        Argument::Response(given) => object.set("response", response(ctx, state, event, *given)?)?,
+    }
+    Ok(object)
+}
+
+/// A list of arguments.
+pub(crate) fn arguments<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    event: EventId,
+    args: Vec<Argument>,
+) -> Result<Array<'js>> {
+    let list = Array::new(ctx.clone())?;
+    for (at, one) in args.into_iter().enumerate() {
+        list.set(at, argument(ctx, state, event, one)?)?;
+    }
+    Ok(list)
+}
+
+/// An argument or result, as the web classes give it.
+pub(crate) fn argument_of<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    event: EventId,
+    value: &Value<'js>,
+) -> Result<Argument> {
+    let object = value.as_object().ok_or(rquickjs::Error::Unknown)?;
+    if let Some(given) = object.get::<_, Option<Object<'js>>>("request")? {
+        return Ok(Argument::Request(Box::new(request_of(ctx, state, event, &given)?)));
+    }
+    if let Some(given) = object.get::<_, Option<Value<'js>>>("response")?.filter(Value::is_object) {
+        return Ok(Argument::Response(Box::new(response_of(ctx, state, event, &given)?)));
+    }
+    let given: Object<'js> = object.get("value")?;
+    let given = given.as_typed_array::<u8>().map(raw::copy).unwrap_or_default();
+    state.charge(ctx, given.len())?;
+    Ok(Argument::Value(ByteBuf::from(given)))
+}
+
+/// A list of arguments, within their bound.
+pub(crate) fn arguments_of<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    event: EventId,
+    list: &Array<'js>,
+) -> Result<Vec<Argument>> {
+    list.iter::<Value<'js>>().map(|one| argument_of(ctx, state, event, &one?)).collect()
+}
+
+/// The body of the script's that an argument names.
+pub(crate) fn body_of_argument(argument: &Argument) -> Option<ScriptBody> {
+    match argument {
+        Argument::Value(_) => None,
+        Argument::Request(request) => made(&request.body),
+        Argument::Response(response) => made(&response.body),
+    }
+}
+
 /// The body of the script's that a message names.
 pub(crate) fn made(body: &BodyRef) -> Option<ScriptBody> {
     if let BodyRef::Script(body) = body { Some(*body) } else { None }
@@ -241,5 +316,8 @@ pub(crate) fn variable<'js>(
         crate::message::Variable::Assets => table.get::<_, Function<'js>>("fetcher")?.call(("assets",)),
         crate::message::Variable::Text(text) => text.as_str().into_js(ctx),
         crate::message::Variable::Json(json) => ctx.json_parse(json.as_str()),
+        crate::message::Variable::Objects(class) => {
+            table.get::<_, Function<'js>>("namespace")?.call((class.as_str(),))
+        }
     }
 }

@@ -17,6 +17,9 @@
   const HANDLERS = ['fetch', 'scheduled'];
   let dispatch, env, exported;
   const handlers = { __proto__: null };
+  // What the app exports as classes, by name; the objects that are here, by the number of their instance.
+  const classesByName = { __proto__: null };
+  const instances = { __proto__: null };
 
   // As in V8: name and message first, then a line for each frame.
   const head = (error) => {
@@ -119,10 +122,60 @@
     apply(then, result, [(value) => end(natives.settled, value), (error) => end(natives.failed, error)]);
   };
 
+  /// Runs a handler of an object; whatever it comes to is told once.
+  const answer = (event, begin, tell) => {
+    let result;
+    try { result = apply(resolve, PromiseConstructor, [begin()]); } catch (error) { return natives.failed(event, error); }
+    apply(then, result, [(value) => tell(event, value), (error) => natives.failed(event, error)]);
+  };
+
   return {
     __proto__: null,
     describe,
     well,
+
+    /// Makes an object: its constructor is called.
+    construct(instance, name, id, objectName) {
+      const Class = classesByName[name];
+      if (Class === undefined) throw new TypeError(`The class "${name}" is not exported.`);
+      instances[instance] = { __proto__: null, object: undefined, Class };
+      instances[instance].object = construct(Class, [dispatch.objectState(instance, name, id, objectName), env]);
+    },
+
+    /// An object is gone; with a reason, what was made to call it stays broken.
+    drop(instance) { delete instances[instance]; },
+    reset(instance, id, error) {
+      delete instances[instance];
+      dispatch.objectReset?.(id, error);
+    },
+
+    objectFetch(instance, event, head, body) {
+      answer(event, () => {
+        const { object } = instances[instance];
+        if (typeof object.fetch !== 'function') throw new TypeError('Handler does not export a fetch() function.');
+        dispatch.setEvent(event);
+        return dispatch.fetch((request) => apply(object.fetch, object, [request]), head, body);
+      }, natives.settled);
+    },
+
+    objectCall(instance, event, method, args) {
+      answer(event, () => dispatch.callMethod(instances[instance].object, method, args), natives.returned);
+    },
+
+    objectAlarm(instance, event, scheduledTime, retryCount) {
+      answer(event, () => {
+        const { object } = instances[instance];
+        if (typeof object.alarm !== 'function') throw new TypeError('Your Durable Object class must have an alarm() handler in order to call setAlarm()');
+        return apply(object.alarm, object, [{ isRetry: retryCount > 0, retryCount, scheduledTime }]);
+      }, natives.settled);
+    },
+
+    /// Runs what is in a critical section.
+    section(instance, section, run) {
+      let result;
+      try { result = apply(resolve, PromiseConstructor, [run()]); } catch (error) { return dispatch.sectionEnded(instance, section, false, error); }
+      apply(then, result, [(value) => dispatch.sectionEnded(instance, section, true, value), (error) => dispatch.sectionEnded(instance, section, false, error)]);
+    },
 
     /// Code from strings is not run. To be called when all code of ours has been.
     lock() {
@@ -141,6 +194,7 @@
     /// Takes the table of the web classes, and what handlers find in `env`.
     prepare(table, variables) {
       dispatch = table;
+      dispatch.hasAlarm = (name) => typeof classesByName[name]?.prototype?.alarm === 'function';
       env = table.env ?? {};
       const names = ownKeys(variables);
       for (let i = 0; i < names.length; i++) {
@@ -161,7 +215,10 @@
       const names = ownKeys(namespace);
       for (let i = 0; i < names.length; i++) {
         const name = names[i];
-        if (typeof name === 'string' && typeof namespace[name] === 'function' && startsWith(textOf(namespace[name]), 'class')) classes[classes.length] = name;
+        if (typeof name === 'string' && typeof namespace[name] === 'function' && startsWith(textOf(namespace[name]), 'class')) {
+          classes[classes.length] = name;
+          classesByName[name] = namespace[name];
+        }
       }
       return [found, classes];
     },

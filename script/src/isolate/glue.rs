@@ -34,6 +34,7 @@ fn run(ctx: &Ctx<'_>, state: &Rc<State>, load: Load, entry: Option<String>, web:
     let glue: Object<'_> = make.call((natives::for_glue(ctx, state)?,))?;
     *state.glue.borrow_mut() = Some(Persistent::save(ctx, glue.clone()));
 
+    state.classes.borrow_mut().clone_from(&load.objects);
     let table = web(ctx, natives::for_web(ctx, state)?)?;
     let variables = variables(ctx, &table, &load)?;
     glue.get::<_, Function<'_>>("prepare")?.call::<_, ()>((table.clone(), variables.clone()))?;
@@ -57,7 +58,7 @@ fn variables<'js>(ctx: &Ctx<'js>, table: &Object<'js>, load: &Load) -> Result<Ob
 
 /// Those that are no more than values.
 fn texts<'js>(ctx: &Ctx<'js>, table: &Object<'js>, load: &Load) -> Result<Object<'js>> {
-    chosen(ctx, table, load, |variable| !matches!(variable, Variable::Assets))
+    chosen(ctx, table, load, |variable| matches!(variable, Variable::Text(_) | Variable::Json(_)))
 }
 
 fn chosen<'js>(

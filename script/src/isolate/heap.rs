@@ -15,12 +15,14 @@ use rquickjs::allocator::Allocator;
 pub(crate) struct Meter {
     limit: usize,
     used: Cell<usize>,
+    /// What is kept outside the heap, of `used`.
+    held: Cell<usize>,
     refused: Cell<bool>,
 }
 
 impl Meter {
     pub(crate) fn new(limit: usize) -> Rc<Self> {
-        Rc::new(Self { limit, used: Cell::new(0), refused: Cell::new(false) })
+        Rc::new(Self { limit, used: Cell::new(0), held: Cell::new(0), refused: Cell::new(false) })
     }
 
     /// Bytes in use.
@@ -40,6 +42,13 @@ impl Meter {
             self.refused.set(true);
         }
         fits
+    }
+
+    /// Counts so many bytes outside the heap, instead of as many as before.
+    pub(crate) fn hold(&self, bytes: usize) {
+        self.subtract(self.held.replace(bytes));
+        self.add(bytes);
+        self.admits(0);
     }
 
     fn add(&self, bytes: usize) {

@@ -35,6 +35,9 @@ pub(crate) const AFTERMATH_US: u64 = 50_000;
 /// How long after its answer what an event wanted to have waited for may take, in microseconds.
 pub(crate) const WAIT_UNTIL_US: u64 = 30_000_000;
 
+/// Turns between objects that are run before the thread looks for events again: some milliseconds of the shortest.
+pub(crate) const TURNS_AT_ONCE: usize = 256;
+
 /// How often the interpreter is told to stop before that is taken to be hopeless: where the engine itself catches what is thrown, as
 /// around `Error.prepareStackTrace`, the script goes on.
 const STOPS: u32 = 64;
@@ -85,6 +88,11 @@ impl Guard {
         self.stopped.set(None);
         self.stops.set(0);
         self.deadline_us.set(self.host.cpu_us().saturating_add(cpu_us));
+    }
+
+    /// Counts what is kept for the script outside its heap, in bytes.
+    pub(crate) fn hold(&self, bytes: usize) {
+        self.meter.hold(bytes);
     }
 
     /// Whether the interpreter is to stop.

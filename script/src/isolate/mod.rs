@@ -15,8 +15,10 @@ mod glue;
 mod heap;
 mod host;
 mod limits;
+mod loopback;
 mod modules;
 mod natives;
+mod objects;
 mod running;
 mod state;
 #[cfg(test)]
@@ -28,11 +30,12 @@ use std::rc::Rc;
 use rquickjs::{Context, Ctx, Object, Persistent, Result as JsResult, Runtime, Value};
 
 use self::heap::{Heap, Meter};
-use self::limits::{AFTERMATH_US, Guard, STACK_BYTES, Stopped};
-use self::state::State;
+use self::limits::{AFTERMATH_US, Guard, STACK_BYTES, Stopped, TURNS_AT_ONCE};
+use self::loopback::is_local_body;
+use self::state::{Scope, State};
 use crate::message::{
-    Condemned, Effect, Event, EventId, HostBody, Load, LoadFailed, OpId, Outcome, Piece, ScriptBody,
-    ScriptError,
+    Argument, BodyRef, Condemned, Effect, Event, EventId, HostBody, Load, LoadFailed, OpId, Outcome, Piece,
+    Response, ScriptBody, ScriptError, Target,
 };
 
 pub use self::host::Host;
@@ -126,10 +129,21 @@ impl Isolate {
         self.state.take_effects()
     }
 
-    /// When the next timer is due, on the host's monotonic clock.
+    /// When there is something to run without an event, on the host's monotonic clock: a timer, or what was left for later.
     pub fn next_due_us(&self) -> Option<u64> {
+        if self.has_more() {
+            return Some(0);
+        }
         let timers = self.state.timers.borrow().next_due_us();
-        timers.into_iter().chain(self.state.ends.borrow().next_due_us()).min()
+        let ends = self.state.ends.borrow().next_due_us();
+        let deadlines = self.state.deadlines.borrow().next_due_us();
+        timers.into_iter().chain(ends).chain(deadlines).min()
+    }
+
+    /// Whether objects may go on that have not.
+    fn has_more(&self) -> bool {
+        self.condemned.is_none()
+            && (!self.state.loopback.borrow().is_empty() || self.state.objects.borrow().is_ready())
     }
 
     /// Collects garbage; for when there is nothing else to do.
@@ -137,36 +151,69 @@ impl Isolate {
         self.runtime.run_gc();
     }
 
-    /// Carries out an event. `Load` and `Ping` are not for the isolate.
+    /// Carries out an event, and what it leads to in here. `Load` and `Ping` are not for the isolate.
     pub fn deliver(&mut self, event: Event) {
+        self.carry_out(event);
+        self.go_on_inside();
+    }
+
+    fn carry_out(&mut self, event: Event) {
         match event {
-            Event::Fetch { event, request, .. } => self.begin(event, true, |ctx, state| {
-                let (head, body) = convert::request(ctx, state, event, *request)?;
-                natives::call_glue(ctx, state, "fetch", (convert::number(event.0), head, body)).map(drop)
-            }),
-            Event::Scheduled { event, cron, time_ms } => self.begin(event, false, |ctx, state| {
+            Event::Fetch { event, target: Target::Worker, request } => {
+                self.begin(event, true, move |ctx, state| {
+                    let (head, body) = convert::request(ctx, state, event, *request)?;
+                    let args = (convert::number(event.0), head, body);
+                    natives::call_glue(ctx, state, "fetch", args).map(drop)
+                });
+            }
+            Event::Fetch { .. } | Event::Rpc { .. } | Event::Alarm { .. } => self.call_object(event),
+            Event::Scheduled { event, cron, time_ms } => self.begin(event, false, move |ctx, state| {
                 let args = (convert::number(event.0), cron, convert::number(time_ms));
                 natives::call_glue(ctx, state, "scheduled", args).map(drop)
             }),
             Event::Aborted(event) => self.abort(event),
             Event::Completed { op, outcome } => self.complete(op, outcome),
+            Event::Returned { op, outcome } => self.returned(op, outcome),
             Event::Body(body, piece) => self.piece(body, piece),
             Event::Credit(body, bytes) => self.credit(body, bytes),
             Event::Cancelled(body) => self.unread(body),
+            Event::Opened(object, opened) => self.opened(object, opened),
+            Event::Committed(object, sequence) => self.committed(object, sequence),
+            Event::CommitFailed(object, _) => self.commit_failed(object),
+            Event::Drop(object, why) => self.drop_object(object, why),
             Event::Load(_) | Event::Ping(_) => {}
         }
     }
 
-    /// Runs the timers that are due.
+    /// Runs what events have led to between objects, as much as is run at once.
+    fn go_on_inside(&mut self) {
+        for _ in 0..TURNS_AT_ONCE {
+            if self.condemned.is_some() {
+                return;
+            }
+            let coming = self.state.loopback.borrow_mut().next();
+            if let Some(event) = coming {
+                self.carry_out(event);
+                continue;
+            }
+            let next = self.state.objects.borrow_mut().next();
+            let Some((instance, section, event, run)) = next else { return };
+            self.turn(Scope { event, place: Some((instance, section)) }, run);
+        }
+    }
+
+    /// Runs the timers that are due, and what was left for later.
     pub fn run_due(&mut self) {
         let now_us = self.state.host.monotonic_us();
         let before = self.state.timers.borrow().next_id();
         while self.condemned.is_none() {
             let due = self.state.timers.borrow_mut().take_due(now_us, before);
             let Some(timer) = due else { break };
-            self.turn(Some(timer.event), |ctx, _| timer.call.restore(ctx)?.call(()));
+            self.go_on(Some(timer.scope), |ctx, _| timer.call.restore(ctx)?.call(()));
         }
         self.end_overdue(now_us);
+        self.end_late_objects(now_us);
+        self.go_on_inside();
     }
 
     /// Ends calls whose time to wait for more is over.
@@ -188,7 +235,7 @@ impl Isolate {
         run: impl for<'js> FnOnce(&Ctx<'js>, &State) -> JsResult<()>,
     ) {
         self.state.calls.borrow_mut().begin(event, answers);
-        self.turn(Some(event), run);
+        self.turn(Scope { event, place: None }, run);
     }
 
     fn abort(&mut self, event: EventId) {
@@ -196,7 +243,7 @@ impl Isolate {
             return;
         }
         self.state.end_in_time(event);
-        self.turn(Some(event), |ctx, state| {
+        self.go_on(Some(self.state.scope_of(event)), move |ctx, state| {
             natives::call_glue(ctx, state, "abort", (convert::number(event.0),)).map(drop)
         });
     }
@@ -204,17 +251,40 @@ impl Isolate {
     fn complete(&mut self, op: OpId, outcome: Outcome) {
         let completed = self.state.take_op(op);
         // Its call may have ended meanwhile.
-        let Some(op) = completed else { return };
-        self.turn(Some(op.event), |ctx, state| match outcome {
-            Ok(response) => op.settle.resolve(ctx, convert::response(ctx, state, op.event, response)?),
+        let Some(op) = completed else { return self.refuse_body(outcome.as_ref().ok()) };
+        self.go_on(Some(op.scope), move |ctx, state| match outcome {
+            Ok(response) => op.settle.resolve(ctx, convert::response(ctx, state, op.scope.event, response)?),
             Err(error) => op.settle.reject(ctx, &error),
         });
     }
 
+    fn returned(&mut self, op: OpId, outcome: Result<Argument, ScriptError>) {
+        let completed = self.state.take_op(op);
+        let Some(op) = completed else {
+            if let Ok(Argument::Response(response)) = &outcome {
+                self.refuse_body(Some(response));
+            }
+            return;
+        };
+        self.go_on(Some(op.scope), move |ctx, state| match outcome {
+            Ok(value) => op.settle.resolve(ctx, convert::argument(ctx, state, op.scope.event, value)?),
+            Err(error) => op.settle.reject(ctx, &error),
+        });
+    }
+
+    /// Nobody reads a body that another object makes, if the response has one.
+    fn refuse_body(&mut self, response: Option<&Response>) {
+        if let Some(BodyRef::Host(body)) = response.map(|response| &response.body)
+            && is_local_body(*body)
+        {
+            self.state.release(Effect::Cancelled(*body));
+        }
+    }
+
     fn piece(&mut self, body: HostBody, piece: Piece) {
         let waiting = self.state.bodies.borrow_mut().piece(body, piece);
-        let Some((event, settle)) = waiting else { return };
-        self.turn(Some(event), |ctx, state| {
+        let Some(settle) = waiting else { return };
+        self.go_on(settle.scope, move |ctx, state| {
             let read = state.bodies.borrow_mut().read(body);
             let Ok((Some(read), credit)) = read else { return Ok(()) };
             credit.into_iter().for_each(|credit| state.push(credit));
@@ -225,67 +295,99 @@ impl Isolate {
     fn credit(&mut self, body: ScriptBody, bytes: u32) {
         let event = self.state.bodies.borrow().event_of(body);
         let Some(event) = event else { return };
-        let sent = self.state.bodies.borrow_mut().credit(body, bytes);
-        self.turn(Some(event), |ctx, state| natives::sent_out(ctx, state, sent));
+        let mut sent = self.state.bodies.borrow_mut().credit(body, bytes);
+        let written = std::mem::take(&mut sent.written);
+        let from = self.state.instance_of(event);
+        sent.effects.into_iter().for_each(|effect| self.state.push_from(from, effect));
+        for settle in written {
+            self.go_on(settle.scope, |ctx, _| settle.resolve(ctx, rquickjs::Undefined));
+        }
+        if let Some(event) = sent.ended {
+            self.body_ended(event);
+        }
+    }
+
+    /// One body less is made by a call, which may be done by that.
+    fn body_ended(&mut self, event: EventId) {
+        self.state.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_sub(1));
+        self.end_done();
     }
 
     fn unread(&mut self, body: ScriptBody) {
         let unread = self.state.bodies.borrow_mut().unread(body);
         let Some((event, writers)) = unread else { return };
-        self.state.push(Effect::Body(body, Piece::End));
-        self.state.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_sub(1));
-        self.turn(Some(event), |ctx, _| {
-            let gone = ScriptError::new(
-                "TypeError",
-                "The readable side was closed: nobody reads this body any more.",
-            );
-            writers.into_iter().try_for_each(|settle| settle.reject(ctx, &gone))
-        });
+        self.state.push_from(self.state.instance_of(event), Effect::Body(body, Piece::End));
+        for settle in writers {
+            self.go_on(settle.scope, |ctx, _| {
+                let text = "The readable side was closed: nobody reads this body any more.";
+                settle.reject(ctx, &ScriptError::new("TypeError", text))
+            });
+        }
+        self.body_ended(event);
+    }
+
+    /// Goes on with something, in an object as soon as its gate lets that pass.
+    fn go_on(
+        &mut self,
+        scope: Option<Scope>,
+        run: impl for<'js> FnOnce(&Ctx<'js>, &State) -> JsResult<()> + 'static,
+    ) {
+        let Some(scope) = scope else { return };
+        match scope.place {
+            None => self.turn(scope, run),
+            Some((instance, section)) => {
+                self.state.objects.borrow_mut().enqueue(instance, section, scope.event, Box::new(run));
+            }
+        }
     }
 
     /// Runs something of a call, and all jobs that become ready by it.
-    fn turn(&mut self, event: Option<EventId>, run: impl for<'js> FnOnce(&Ctx<'js>, &State) -> JsResult<()>) {
+    fn turn(&mut self, scope: Scope, run: impl for<'js> FnOnce(&Ctx<'js>, &State) -> JsResult<()>) {
         if self.condemned.is_some() {
             return;
         }
         let state = Rc::clone(&self.state);
-        let used = event.and_then(|event| state.calls.borrow_mut().get(event).map(|call| call.cpu_us));
+        let event = scope.event;
+        let used = state.calls.borrow_mut().get(event).map(|call| call.cpu_us);
         let limit_us = u64::from(state.limits.cpu_ms) * 1000;
         let begun_us = state.host.cpu_us();
         state.guard.allow(limit_us.saturating_sub(used.unwrap_or(0)));
-        state.current.set(event);
+        state.current.set(Some(scope));
         self.context.with(|ctx| {
-            let number = event.map(|event| convert::number(event.0));
-            let entered = natives::call_glue(&ctx, &state, "setEvent", (number,));
+            let entered = natives::call_glue(&ctx, &state, "setEvent", (convert::number(event.0),));
             if entered.and_then(|_| run(&ctx, &state)).is_err() {
                 let thrown = ctx.catch();
                 if state.guard.stopped().is_none() {
-                    natives::uncaught(&ctx, &state, event, "Uncaught", &thrown);
+                    natives::uncaught(&ctx, &state, Some(event), "Uncaught", &thrown);
                 }
             }
             drain(&ctx, &state);
         });
-        if let Some(event) = event {
-            let cpu_us = state.host.cpu_us().saturating_sub(begun_us);
-            state.calls.borrow_mut().change(event, |call| call.cpu_us += cpu_us);
-        }
-        self.judge(event);
+        let cpu_us = state.host.cpu_us().saturating_sub(begun_us);
+        state.calls.borrow_mut().change(event, |call| call.cpu_us += cpu_us);
+        self.judge(scope);
+        self.reset_doomed();
+        self.commit_written();
         self.end_done();
         state.current.set(None);
     }
 
     /// What a turn has come to, if the interpreter had to be stopped.
-    fn judge(&mut self, event: Option<EventId>) {
+    fn judge(&mut self, scope: Scope) {
         match self.state.guard.stopped() {
             None => {}
             Some(Stopped::Memory) => self.condemn(Condemned::Memory),
-            Some(Stopped::Cpu) => self.over_time(event),
+            Some(Stopped::Cpu) => self.over_time(scope),
         }
     }
 
     /// Fails a call that has used up its CPU time. If what it left behind does not come to an end, the isolate is lost.
-    fn over_time(&mut self, event: Option<EventId>) {
-        if let Some(event) = event {
+    fn over_time(&mut self, scope: Scope) {
+        if let Some(instance) = scope.instance() {
+            self.doom(instance, ScriptError::new("Error", CPU_EXCEEDED));
+            self.reset_doomed();
+        } else {
+            let event = scope.event;
             let failed = self.state.calls.borrow_mut().get(event).is_some_and(|call| !call.settled);
             if failed {
                 self.state.push(Effect::Failed(event, ScriptError::new("Error", CPU_EXCEEDED)));
@@ -318,7 +420,7 @@ impl Isolate {
     /// Forgets a call, and tells of its end.
     fn done(&self, event: EventId, call: &running::Call) {
         self.state.forget(event);
-        self.state.push(Effect::Done { event, cpu_us: call.cpu_us });
+        self.state.push_from(call.instance, Effect::Done { event, cpu_us: call.cpu_us });
         self.context.with(|ctx| {
             if natives::call_glue(&ctx, &self.state, "done", (convert::number(event.0),)).is_err() {
                 ctx.catch();
@@ -363,7 +465,8 @@ fn drain(ctx: &Ctx<'_>, state: &State) {
     }
     for (_, reason) in rejections {
         if let Ok(reason) = reason.restore(ctx) {
-            natives::uncaught(ctx, state, state.current.get(), "Uncaught (in promise)", &reason);
+            let event = state.current.get().map(|scope| scope.event);
+            natives::uncaught(ctx, state, event, "Uncaught (in promise)", &reason);
         }
     }
 }

@@ -8,9 +8,11 @@ use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 use super::bodies::{Read, Sent};
 use super::convert::{self, bare, bytes, id, number, text};
 use super::limits::TIMERS;
-use super::state::{Op, Settle, State, Timer};
+use super::objects;
+use super::state::{Op, Scope, Settle, State, Timer};
 use crate::message::{
-    Destination, Effect, EventId, HostBody, Level, MAX_OPS, MAX_OPS_WEIGHT, OpId, Piece, ScriptBody,
+    Destination, Effect, EventId, HostBody, Level, MAX_OPS, MAX_OPS_WEIGHT, OpId, Piece, RPC_BYTES,
+    ScriptBody,
 };
 use crate::raw;
 
@@ -56,6 +58,9 @@ pub(crate) fn for_glue<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<
         "failed" => |state: Rc<State>| move |ctx: Ctx<'js>, event: f64, error: Value<'js>| {
             failed(&ctx, &state, EventId(id(event)), &error);
         },
+        "returned" => |state: Rc<State>| move |ctx: Ctx<'js>, event: f64, value: Value<'js>| {
+            returned(&ctx, &state, EventId(id(event)), &value);
+        },
     }
     Ok(table)
 }
@@ -68,7 +73,7 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
         "perf" => |state: Rc<State>| move || number(state.host.monotonic_us()) / 1000.0,
         "random" => |state: Rc<State>| move |ctx: Ctx<'js>, view: Object<'js>| random(&ctx, &state, &view),
         "log" => |state: Rc<State>| move |ctx: Ctx<'js>, level: String, line: rquickjs::String<'js>| -> Result<()> {
-            state.log(state.current.get(), level_of(&level), text(&ctx, &state, &line)?);
+            state.log(state.current.get().map(|scope| scope.event), level_of(&level), text(&ctx, &state, &line)?);
             Ok(())
         },
         "timer" => |state: Rc<State>| move |ctx: Ctx<'js>, ms: f64, call: Function<'js>| timer(&ctx, &state, ms, call),
@@ -111,6 +116,7 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
             sent_out(&ctx, &state, sent)
         },
     }
+    host.set("objects", objects::for_web(ctx, state)?)?;
     Ok(host)
 }
 
@@ -157,7 +163,8 @@ fn settled<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, value: &Value<'js
     match convert::response_of(ctx, state, event, value) {
         Ok(response) => {
             let body = convert::made(&response.body);
-            state.push(Effect::Responded(event, Box::new(response)));
+            let from = state.instance_of(event);
+            state.push_from(from, Effect::Responded(event, Box::new(response)));
             end_of_handler(state, event);
             if named(ctx, state, body).is_err() {
                 ctx.catch();
@@ -172,12 +179,40 @@ fn failed<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, error: &Value<'js>
     if state.calls.borrow_mut().get(event).is_none_or(|call| call.settled) {
         return;
     }
-    let error = convert::error(ctx, state, error);
-    state.push(Effect::Failed(event, error));
+    let mut error = convert::error(ctx, state, error);
+    let from = state.instance_of(event);
+    error.flags.remote = from.is_some();
+    state.alarm_ended(event, false);
+    state.push_from(from, Effect::Failed(event, error));
     end_of_handler(state, event);
 }
 
+/// A method has returned.
+fn returned<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, value: &Value<'js>) {
+    if state.calls.borrow_mut().get(event).is_none_or(|call| call.settled) {
+        return;
+    }
+    match convert::argument_of(ctx, state, event, value) {
+        Ok(value) if value.weight() > RPC_BYTES => {
+            let text = format!("What a method of an object returns has more than {} KiB.", RPC_BYTES >> 10);
+            let thrown = Exception::throw_range(ctx, &text);
+            debug_assert!(thrown.is_exception());
+            failed(ctx, state, event, &ctx.catch());
+        }
+        Ok(value) => {
+            let body = convert::body_of_argument(&value);
+            state.push_from(state.instance_of(event), Effect::Returned(event, value));
+            end_of_handler(state, event);
+            if named(ctx, state, body).is_err() {
+                ctx.catch();
+            }
+        }
+        Err(_) => failed(ctx, state, event, &ctx.catch()),
+    }
+}
+
 fn end_of_handler(state: &State, event: EventId) {
+    state.alarm_ended(event, true);
     state.calls.borrow_mut().change(event, |call| call.settled = true);
 }
 
@@ -191,20 +226,25 @@ fn random(ctx: &Ctx<'_>, state: &State, view: &Object<'_>) -> Result<()> {
 }
 
 fn timer<'js>(ctx: &Ctx<'js>, state: &State, ms: f64, call: Function<'js>) -> Result<f64> {
-    let event = state.event(ctx)?;
+    let scope = state.scope(ctx)?;
     if state.timers.borrow().len() >= TIMERS {
         return Err(Exception::throw_range(ctx, &format!("More than {TIMERS} timers are set.")));
     }
     // Not a number, and less than nothing, is now.
     let wait_us = id((ms * 1000.0).clamp(0.0, 1e15));
     let due_us = state.host.monotonic_us().saturating_add(wait_us);
-    let timer = Timer { event, call: Persistent::save(ctx, call) };
+    let timer = Timer { scope, call: Persistent::save(ctx, call) };
     Ok(number(state.timers.borrow_mut().set(due_us, timer)))
 }
 
 fn fetch<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>) -> Result<Object<'js>> {
-    let event = state.event(ctx)?;
-    let destination = match object.get::<_, String>("destination")?.as_str() {
+    let scope = state.scope(ctx)?;
+    let wanted = object.get::<_, Value<'js>>("destination")?;
+    if let Some(stub) = wanted.as_object() {
+        let stub = objects::object_of(ctx, state, stub)?;
+        return send(ctx, state, scope, Destination::Object(Box::new(stub)), object);
+    }
+    let destination = match wanted.get::<String>()?.as_str() {
         "outside" => Destination::Outside,
         "assets" => Destination::Assets,
         other => {
@@ -212,19 +252,22 @@ fn fetch<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>) -> Result<Obj
             return Err(Exception::throw_message(ctx, &text));
         }
     };
+    send(ctx, state, scope, destination, object)
+}
+
+/// Sends a request; its number, and a promise of what it comes to.
+fn send<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    scope: Scope,
+    destination: Destination,
+    object: &Object<'js>,
+) -> Result<Object<'js>> {
+    let event = scope.event;
     let follow = object.get::<_, Option<String>>("redirect")?.is_none_or(|redirect| redirect == "follow");
     admit(ctx, state, event)?;
     let request = Box::new(convert::request_of(ctx, state, event, object)?);
-    let weight = request.weight();
-    if state.ops_weight.get() + weight > MAX_OPS_WEIGHT {
-        let text = format!("More than {} MiB of requests wait for their answer.", MAX_OPS_WEIGHT >> 20);
-        return Err(Exception::throw_message(ctx, &text));
-    }
-    let op = OpId(state.last_op.get() + 1);
-    state.last_op.set(op.0);
-    let (promise, settle) = Settle::new(ctx)?;
-    state.ops_weight.set(state.ops_weight.get() + weight);
-    state.ops.borrow_mut().insert(op, Op { event, weight, settle });
+    let (promise, op) = add_op(ctx, state, scope, request.weight())?;
     let body = convert::made(&request.body);
     state.push(Effect::Fetch { op, event, destination, request, follow });
     named(ctx, state, body)?;
@@ -232,6 +275,30 @@ fn fetch<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>) -> Result<Obj
     result.set("op", number(op.0))?;
     result.set("promise", promise)?;
     Ok(result)
+}
+
+/// Something that is asked for from now on; a promise of what it comes to.
+pub(crate) fn add_op<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    scope: Scope,
+    weight: usize,
+) -> Result<(Value<'js>, OpId)> {
+    if state.ops_weight.get() + weight > MAX_OPS_WEIGHT {
+        let text = format!("More than {} MiB of requests wait for their answer.", MAX_OPS_WEIGHT >> 20);
+        return Err(Exception::throw_message(ctx, &text));
+    }
+    let op = OpId(state.last_op.get() + 1);
+    state.last_op.set(op.0);
+    let (promise, settle) = Settle::new(ctx, state)?;
+    state.ops_weight.set(state.ops_weight.get() + weight);
+    state.ops.borrow_mut().insert(op, Op { scope, weight, settle });
+    Ok((promise, op))
+}
+
+/// The message that names these bodies is on its way.
+pub(crate) fn name_bodies(ctx: &Ctx<'_>, state: &State, bodies: &[ScriptBody]) -> Result<()> {
+    bodies.iter().try_for_each(|body| named(ctx, state, Some(*body)))
 }
 
 /// The message that names a body is on its way: the body may follow.
@@ -242,7 +309,7 @@ fn named(ctx: &Ctx<'_>, state: &State, body: Option<ScriptBody>) -> Result<()> {
 }
 
 /// Counts what a call asks of the edge.
-fn admit(ctx: &Ctx<'_>, state: &State, event: EventId) -> Result<()> {
+pub(crate) fn admit(ctx: &Ctx<'_>, state: &State, event: EventId) -> Result<()> {
     let mut calls = state.calls.borrow_mut();
     let Some(call) = calls.get(event) else { return Ok(()) };
     call.subrequests += 1;
@@ -261,7 +328,7 @@ fn admit(ctx: &Ctx<'_>, state: &State, event: EventId) -> Result<()> {
 }
 
 fn read<'js>(ctx: &Ctx<'js>, state: &State, body: HostBody) -> Result<Value<'js>> {
-    let (promise, settle) = Settle::new(ctx)?;
+    let (promise, settle) = Settle::new(ctx, state)?;
     let taken = state.bodies.borrow_mut().read(body);
     let (read, credit) = taken.map_err(|unusable| Exception::throw_type(ctx, unusable.text()))?;
     if let Some(credit) = credit {
@@ -301,7 +368,7 @@ fn write<'js>(ctx: &Ctx<'js>, state: &State, body: ScriptBody, view: &Object<'js
     };
     let given = raw::copy(view);
     state.room(ctx, given.len())?;
-    let (promise, settle) = Settle::new(ctx)?;
+    let (promise, settle) = Settle::new(ctx, state)?;
     if given.is_empty() {
         settle.resolve(ctx, Value::new_undefined(ctx.clone()))?;
         return Ok(promise);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::objects::Instance;
 use crate::message::EventId;
 
 /// A call of a handler.
@@ -20,16 +21,24 @@ pub(crate) struct Call {
     pub(crate) ends: bool,
     pub(crate) log_lines: u16,
     pub(crate) subrequests: u32,
+    /// The object that it is of, once it has reached it.
+    pub(crate) instance: Option<Instance>,
+    /// Whether it stands for an object's life: it lasts as long as that.
+    pub(crate) life: bool,
+    /// When the alarm was due that it is the handler of.
+    pub(crate) alarm: Option<u64>,
+    /// Whether its answer has left.
+    pub(crate) told: bool,
 }
 
 impl Call {
     /// Whether its answer is given, and only promises are waited for.
     pub(crate) fn only_waits(&self) -> bool {
-        self.settled && self.bodies == 0 && self.waits > 0
+        !self.life && self.settled && self.bodies == 0 && self.waits > 0
     }
 
     fn done(&self) -> bool {
-        self.settled && self.waits == 0 && self.bodies == 0
+        !self.life && self.settled && self.waits == 0 && self.bodies == 0
     }
 }
 
@@ -43,6 +52,26 @@ pub(crate) struct Calls {
 impl Calls {
     pub(crate) fn begin(&mut self, event: EventId, answers: bool) {
         self.calls.insert(event, Call { answers, ..Call::default() });
+    }
+
+    /// Begins what stands for an object's life.
+    pub(crate) fn begin_life(&mut self, event: EventId, instance: Instance) {
+        self.calls.insert(event, Call { life: true, instance: Some(instance), ..Call::default() });
+    }
+
+    /// What one event of an object may use, it may use from now on.
+    pub(crate) fn refresh(&mut self, life: EventId) {
+        if let Some(call) = self.calls.get_mut(&life) {
+            (call.cpu_us, call.subrequests, call.log_lines) = (0, 0, 0);
+        }
+    }
+
+    /// The calls that go on in an object, in their order.
+    pub(crate) fn of(&self, instance: Instance) -> Vec<EventId> {
+        let own = self.calls.iter().filter(|(_, call)| call.instance == Some(instance) && !call.life);
+        let mut events: Vec<EventId> = own.map(|(event, _)| *event).collect();
+        events.sort_unstable();
+        events
     }
 
     /// A call, as long as it goes on.

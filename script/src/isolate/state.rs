@@ -5,28 +5,49 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use rquickjs::object::Property;
 use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use super::bodies::Bodies;
 use super::host::Host;
 use super::limits::{Guard, LOG_LINE_BYTES, LOG_LINES, OUTGOING_BYTES, WAIT_UNTIL_US, cut};
+use super::loopback::{Loopback, is_local_body};
+use super::objects::{Deadline, Instance, Objects, Section};
 use super::running::Calls;
 use super::timers::Timers;
-use crate::message::{Effect, EventId, Level, Limits, OpId, ScriptError};
+use crate::message::{Effect, EventId, Level, Limits, ObjectClass, OpId, ScriptError};
+
+/// What something that runs belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scope {
+    /// The call that it is counted to; in an object, the one that stands for its life.
+    pub(crate) event: EventId,
+    /// The object, and the critical section in it.
+    pub(crate) place: Option<(Instance, Section)>,
+}
+
+impl Scope {
+    pub(crate) fn instance(self) -> Option<Instance> {
+        self.place.map(|(instance, _)| instance)
+    }
+}
 
 /// What settles a promise.
 #[derive(Clone)]
 pub(crate) struct Settle {
+    /// Where the promise was made: there is gone on.
+    pub(crate) scope: Option<Scope>,
     pub(crate) resolve: Persistent<Function<'static>>,
     pub(crate) reject: Persistent<Function<'static>>,
 }
 
 impl Settle {
     /// A promise, and what settles it.
-    pub(crate) fn new<'js>(ctx: &Ctx<'js>) -> Result<(Value<'js>, Self)> {
+    pub(crate) fn new<'js>(ctx: &Ctx<'js>, state: &State) -> Result<(Value<'js>, Self)> {
         let (promise, resolve, reject) = ctx.promise()?;
         let save = |function| Persistent::save(ctx, function);
-        Ok((promise.into_value(), Self { resolve: save(resolve), reject: save(reject) }))
+        let scope = state.current.get();
+        Ok((promise.into_value(), Self { scope, resolve: save(resolve), reject: save(reject) }))
     }
 
     pub(crate) fn resolve<'js>(self, ctx: &Ctx<'js>, value: impl rquickjs::IntoJs<'js>) -> Result<()> {
@@ -51,12 +72,27 @@ pub(crate) fn error_value<'js>(ctx: &Ctx<'js>, error: &ScriptError) -> Result<Va
         _ => Exception::throw_message(ctx, message),
     };
     debug_assert!(thrown.is_exception());
-    Ok(ctx.catch())
+    let value = ctx.catch();
+    if let Some(object) = value.as_object() {
+        let flags = error.flags;
+        for (name, set) in [
+            ("durableObjectReset", flags.reset),
+            ("remote", flags.remote),
+            ("retryable", flags.retryable),
+            ("overloaded", flags.overloaded),
+        ] {
+            if set {
+                let property = Property::from(true).writable().enumerable().configurable();
+                object.prop(name, property)?;
+            }
+        }
+    }
+    Ok(value)
 }
 
 /// Something asked of the edge.
 pub(crate) struct Op {
-    pub(crate) event: EventId,
+    pub(crate) scope: Scope,
     /// What its request weighs, for the bound on all.
     pub(crate) weight: usize,
     pub(crate) settle: Settle,
@@ -64,7 +100,7 @@ pub(crate) struct Op {
 
 /// A timer.
 pub(crate) struct Timer {
-    pub(crate) event: EventId,
+    pub(crate) scope: Scope,
     pub(crate) call: Persistent<Function<'static>>,
 }
 
@@ -76,8 +112,14 @@ pub(crate) struct State {
     pub(crate) guard: Rc<Guard>,
     pub(crate) limits: Limits,
     pub(crate) calls: RefCell<Calls>,
-    /// The call that what runs now belongs to.
-    pub(crate) current: Cell<Option<EventId>>,
+    /// What that belongs to that runs now.
+    pub(crate) current: Cell<Option<Scope>>,
+    /// The classes whose instances are objects.
+    pub(crate) classes: RefCell<Vec<ObjectClass>>,
+    pub(crate) objects: RefCell<Objects>,
+    pub(crate) loopback: RefCell<Loopback>,
+    /// When sections and alarms have taken too long.
+    pub(crate) deadlines: RefCell<Timers<Deadline>>,
     pub(crate) ops: RefCell<HashMap<OpId, Op>>,
     pub(crate) last_op: Cell<u64>,
     /// What the requests weigh that wait for an answer.
@@ -104,6 +146,10 @@ impl State {
             limits,
             calls: RefCell::default(),
             current: Cell::new(None),
+            classes: RefCell::default(),
+            objects: RefCell::default(),
+            loopback: RefCell::default(),
+            deadlines: RefCell::default(),
             ops: RefCell::default(),
             last_op: Cell::new(0),
             ops_weight: Cell::new(0),
@@ -120,20 +166,46 @@ impl State {
 
     /// The call that what runs now belongs to; outside one nothing may be asked for.
     pub(crate) fn event(&self, ctx: &Ctx<'_>) -> Result<EventId> {
+        self.scope(ctx).map(|scope| scope.event)
+    }
+
+    /// The same, with the object and the section that it is in.
+    pub(crate) fn scope(&self, ctx: &Ctx<'_>) -> Result<Scope> {
         let outside = "Disallowed operation called within global scope. Asynchronous I/O (ex: fetch() or connect()), setting a \
             timeout, and generating random values are not allowed within global scope. To fix this error, perform this \
             operation within a handler.";
-        let event = self.current.get().ok_or_else(|| Exception::throw_message(ctx, outside))?;
+        let scope = self.current.get().ok_or_else(|| Exception::throw_message(ctx, outside))?;
         // What a call leaves behind that was stopped may still run for a moment.
-        match self.calls.borrow_mut().get(event) {
-            Some(_) => Ok(event),
+        match self.calls.borrow_mut().get(scope.event) {
+            Some(_) => Ok(scope),
             None => Err(Exception::throw_message(ctx, "The event has ended.")),
         }
     }
 
-    /// Tells the edge something.
+    /// Lets something leave, from what runs now. All that a script says goes this way; from an object, through its output gate.
     pub(crate) fn push(&self, effect: Effect) {
+        self.push_from(self.current.get().and_then(Scope::instance), effect);
+    }
+
+    /// Lets something leave from an object, or, without one, from the worker.
+    pub(crate) fn push_from(&self, from: Option<Instance>, effect: Effect) {
+        let passed = match from {
+            Some(instance) => self.objects.borrow_mut().pass(instance, effect),
+            None => Some(effect),
+        };
+        if let Some(effect) = passed {
+            self.release(effect);
+        }
+    }
+
+    /// Tells the edge something, past all gates.
+    pub(crate) fn tell(&self, effect: Effect) {
         self.effects.borrow_mut().push(effect);
+    }
+
+    /// The object that a call is of.
+    pub(crate) fn instance_of(&self, event: EventId) -> Option<Instance> {
+        self.calls.borrow_mut().get(event).and_then(|call| call.instance)
     }
 
     /// Whether so many further bytes may wait on their way to the edge, with those that already do.
@@ -177,10 +249,10 @@ impl State {
             }
         };
         if lines < LOG_LINES {
-            self.push(Effect::Log { event, level, text: cut(text, LOG_LINE_BYTES) });
+            self.tell(Effect::Log { event, level, text: cut(text, LOG_LINE_BYTES) });
         } else if lines == LOG_LINES {
             let text = format!("further lines are left out: an event may write {LOG_LINES}");
-            self.push(Effect::Log { event, level: Level::Warn, text });
+            self.tell(Effect::Log { event, level: Level::Warn, text });
         }
     }
 
@@ -205,17 +277,21 @@ impl State {
     /// Drops all that belongs to a call that has ended.
     pub(crate) fn forget(&self, event: EventId) {
         // What is dropped may be the last of a JavaScript object; that runs no JavaScript.
-        let ended = |(id, op): (&OpId, &Op)| (op.event == event).then_some(*id);
+        let ended = |(id, op): (&OpId, &Op)| (op.scope.event == event).then_some(*id);
         let ops: Vec<OpId> = self.ops.borrow().iter().filter_map(ended).collect();
         ops.into_iter().for_each(|op| drop(self.take_op(op)));
-        self.timers.borrow_mut().retain(|timer| timer.event != event);
+        self.timers.borrow_mut().retain(|timer| timer.scope.event != event);
         self.ends.borrow_mut().retain(|other| *other != event);
-        self.bodies.borrow_mut().forget(event);
+        let unread = self.bodies.borrow_mut().forget(event);
+        for body in unread.into_iter().filter(|body| is_local_body(*body)) {
+            self.release(Effect::Cancelled(body));
+        }
     }
 
     /// Drops all that holds JavaScript objects, before the runtime goes.
     pub(crate) fn clear(&self) {
         self.ops.take();
+        self.objects.take();
         self.timers.take();
         self.bodies.take();
         self.rejections.take();

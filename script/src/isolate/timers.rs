@@ -53,6 +53,11 @@ impl<T> Timers<T> {
         self.due.len()
     }
 
+    /// Whether there is one like this.
+    pub(crate) fn any(&self, like: impl Fn(&T) -> bool) -> bool {
+        self.due.values().any(like)
+    }
+
     /// Takes away all that are not to be kept.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         let ids = &mut self.ids;

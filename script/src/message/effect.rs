@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventId, HostBody, OpId, Piece, Request, Response, ScriptBody};
+use serde_bytes::ByteBuf;
+
+use super::{Argument, EventId, HostBody, Object, ObjectId, OpId, Piece, Request, Response, ScriptBody};
 
 /// A message from a script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +61,38 @@ pub enum Effect {
     Pong(u64),
     /// A sign of life in the middle of a long calculation.
     Beat,
+    /// A handler wants a method of an object called that is not here.
+    Rpc {
+        /// Its name from here on.
+        op: OpId,
+        /// The call that wants it.
+        event: EventId,
+        /// Whose method.
+        object: Box<Object>,
+        /// Its name.
+        method: String,
+        /// The arguments, of at most `RPC_BYTES`.
+        args: Vec<Argument>,
+    },
+    /// What a method has returned.
+    Returned(EventId, Argument),
+    /// An object is wanted here, with all that is stored of it.
+    Open(Box<Object>),
+    /// Bytes of an object's next changes; with the last, all of them are to be made durable together.
+    Commit {
+        /// Whose.
+        object: ObjectId,
+        /// Its number, counted from 1 since the object was opened.
+        sequence: u64,
+        /// The next bytes of `Changes`.
+        piece: ByteBuf,
+        /// Whether they are the last.
+        last: bool,
+    },
+    /// An object is not here any more, and all that it was doing has failed; what it had not committed is lost.
+    Reset(ObjectId, ScriptError),
+    /// An object is not here any more, because it was to go and nothing went on in it.
+    Dropped(ObjectId),
 }
 
 /// What the entry module exports.
@@ -92,12 +126,38 @@ pub struct ScriptError {
     pub message: String,
     /// Where it came from; the first line has name and message.
     pub stack: String,
+    /// What programs look at besides.
+    pub flags: ErrorFlags,
+}
+
+/// Properties of an error by which programs decide what to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorFlags {
+    /// `durableObjectReset`: the object that was called has been reset.
+    pub reset: bool,
+    /// `remote`: it was thrown by the code that was called.
+    pub remote: bool,
+    /// `retryable`: the same call may succeed.
+    pub retryable: bool,
+    /// `overloaded`: it was not begun, since too much waits.
+    pub overloaded: bool,
 }
 
 impl ScriptError {
     /// An error of this kind that came from no script.
     pub fn new(name: &str, message: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), message: message.into(), stack: String::new() }
+        Self {
+            name: name.to_owned(),
+            message: message.into(),
+            stack: String::new(),
+            flags: ErrorFlags::default(),
+        }
+    }
+
+    /// With these properties.
+    pub fn with(mut self, flags: ErrorFlags) -> Self {
+        self.flags = flags;
+        self
     }
 }
 
@@ -123,6 +183,8 @@ pub enum Destination {
     Outside,
     /// To the app's static assets.
     Assets,
+    /// To an object that is not here.
+    Object(Box<Object>),
 }
 
 /// How grave a line of the log is.

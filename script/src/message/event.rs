@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BodyRef, EventId, Headers, HostBody, OpId, Piece, ScriptBody, ScriptError};
+use super::{
+    Argument, BodyRef, EventId, Headers, HostBody, Object, ObjectClass, ObjectId, OpId, Opened, Piece,
+    ScriptBody, ScriptError,
+};
 
 /// A message to a script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,43 @@ pub enum Event {
     Cancelled(ScriptBody),
     /// Whether the script still takes messages; the answer has the same number.
     Ping(u64),
+    /// A method of an object is called.
+    Rpc {
+        /// The call that this begins.
+        event: EventId,
+        /// Whose method.
+        object: Box<Object>,
+        /// Its name.
+        method: String,
+        /// The arguments.
+        args: Vec<Argument>,
+    },
+    /// An object's alarm is due.
+    Alarm {
+        /// The call that this begins.
+        event: EventId,
+        /// Whose alarm.
+        object: Box<Object>,
+        /// When it was due, in milliseconds since 1970.
+        scheduled_ms: u64,
+        /// How many times it failed before.
+        retry: u32,
+    },
+    /// What a method came to that a script called.
+    Returned {
+        /// What was asked for.
+        op: OpId,
+        /// What it returned.
+        outcome: Result<Argument, ScriptError>,
+    },
+    /// What comes of having asked for an object.
+    Opened(ObjectId, Opened),
+    /// An object's changes up to this number are durable.
+    Committed(ObjectId, u64),
+    /// An object's changes of this number cannot be made durable: it is reset.
+    CommitFailed(ObjectId, u64),
+    /// An object is to go: at once, with this reason, or, without one, if nothing goes on in it.
+    Drop(ObjectId, Option<ScriptError>),
 }
 
 /// Who answers a request.
@@ -51,6 +91,8 @@ pub enum Event {
 pub enum Target {
     /// The default export of the entry module.
     Worker,
+    /// An object.
+    Object(Box<Object>),
 }
 
 /// An app's code and what it is run with.
@@ -68,6 +110,8 @@ pub struct Load {
     pub compatibility_date: String,
     /// Compatibility flags.
     pub flags: Vec<String>,
+    /// The classes whose instances are objects.
+    pub objects: Vec<ObjectClass>,
     /// What the script may use.
     pub limits: Limits,
 }
@@ -101,6 +145,8 @@ pub enum Variable {
     Json(String),
     /// The app's static files: what has `fetch`.
     Assets,
+    /// The namespace of the objects of this class.
+    Objects(String),
 }
 
 /// What one isolate may use.

@@ -9,17 +9,22 @@ mod effect;
 mod event;
 mod frame;
 mod ids;
+mod object;
 #[cfg(test)]
 mod tests;
 
 pub use body::{BODY_WINDOW, BodyRef, INLINE_BODY_BYTES, Piece};
-pub use effect::{Condemned, Destination, Effect, Level, LoadFailed, Loaded, ScriptError};
+pub use effect::{Condemned, Destination, Effect, ErrorFlags, Level, LoadFailed, Loaded, ScriptError};
 pub use event::{
     Event, Limits, Load, MAX_OPS, MAX_OPS_WEIGHT, Module, Outcome, Request, Resolution, Response, Target,
     Variable,
 };
 pub use frame::{Direction, FrameError, Inbound, MAX_EFFECT_BYTES, MAX_EVENT_BYTES, encode};
 pub use ids::{EventId, HostBody, OpId, ScriptBody};
+pub use object::{
+    Argument, CHANGES_BYTES, Changes, Object, ObjectClass, ObjectId, Opened, RPC_BYTES, STATE_BYTES,
+    STATE_PIECE_BYTES,
+};
 
 /// Header fields in their order. Each character of a value is one byte, as in JavaScript's byte strings.
 pub type Headers = Vec<(String, String)>;

@@ -29,7 +29,46 @@ fn piece() -> impl Strategy<Value = Piece> {
 }
 
 fn error() -> impl Strategy<Value = ScriptError> {
-    (text(), text(), text()).prop_map(|(name, message, stack)| ScriptError { name, message, stack })
+    (text(), text(), text(), any::<[bool; 4]>()).prop_map(|(name, message, stack, flags)| ScriptError {
+        name,
+        message,
+        stack,
+        flags: ErrorFlags { reset: flags[0], remote: flags[1], retryable: flags[2], overloaded: flags[3] },
+    })
+}
+
+fn object() -> impl Strategy<Value = Box<Object>> {
+    (text(), any::<[u8; 32]>(), proptest::option::of(text()))
+        .prop_map(|(class, id, name)| Box::new(Object { class, id: ObjectId(id), name }))
+}
+
+fn argument() -> impl Strategy<Value = Argument> {
+    prop_oneof![
+        bytes().prop_map(Argument::Value),
+        request().prop_map(Argument::Request),
+        response().prop_map(|response| Argument::Response(Box::new(response))),
+    ]
+}
+
+fn arguments() -> impl Strategy<Value = Vec<Argument>> {
+    proptest::collection::vec(argument(), 0..4)
+}
+
+fn opened() -> impl Strategy<Value = Opened> {
+    prop_oneof![
+        bytes().prop_map(Opened::Part),
+        (any::<u64>(), bytes()).prop_map(|(life, rest)| Opened::Whole { life: EventId(life), rest }),
+        Just(Opened::Elsewhere),
+        error().prop_map(Opened::Failed),
+    ]
+}
+
+fn changes() -> impl Strategy<Value = Changes> {
+    let entries = proptest::collection::vec((text(), proptest::option::of(bytes())), 0..5);
+    let pages = proptest::collection::vec((any::<u32>(), bytes()), 0..3);
+    (any::<bool>(), entries, pages, any::<Option<u32>>(), any::<Option<Option<u64>>>()).prop_map(
+        |(clear, entries, pages, page_count, alarm)| Changes { clear, entries, pages, page_count, alarm },
+    )
 }
 
 fn request() -> impl Strategy<Value = Box<Request>> {
@@ -62,6 +101,7 @@ fn load() -> impl Strategy<Value = Event> {
             entry,
             compatibility_date: "2026-01-31".to_owned(),
             flags: vec!["nodejs_compat".to_owned()],
+            objects: vec![ObjectClass { name: "Room".to_owned(), key: [7; 32] }],
             limits: Limits { memory_bytes, ..Limits::default() },
         }))
     })
@@ -89,6 +129,29 @@ fn event() -> impl Strategy<Value = Event> {
         (id(), any::<u32>()).prop_map(|(body, bytes)| Event::Credit(ScriptBody(body), bytes)),
         id().prop_map(|body| Event::Cancelled(ScriptBody(body))),
         id().prop_map(Event::Ping),
+        (id(), object(), request()).prop_map(|(event, object, request)| Event::Fetch {
+            event: EventId(event),
+            target: Target::Object(object),
+            request
+        }),
+        (id(), object(), text(), arguments()).prop_map(|(event, object, method, args)| Event::Rpc {
+            event: EventId(event),
+            object,
+            method,
+            args
+        }),
+        (id(), object(), id(), any::<u32>()).prop_map(|(event, object, scheduled_ms, retry)| Event::Alarm {
+            event: EventId(event),
+            object,
+            scheduled_ms,
+            retry
+        }),
+        (id(), argument()).prop_map(|(op, value)| Event::Returned { op: OpId(op), outcome: Ok(value) }),
+        (id(), error()).prop_map(|(op, error)| Event::Returned { op: OpId(op), outcome: Err(error) }),
+        (object(), opened()).prop_map(|(object, opened)| Event::Opened(object.id, opened)),
+        (object(), id()).prop_map(|(object, sequence)| Event::Committed(object.id, sequence)),
+        (object(), id()).prop_map(|(object, sequence)| Event::CommitFailed(object.id, sequence)),
+        (object(), proptest::option::of(error())).prop_map(|(object, why)| Event::Drop(object.id, why)),
     ]
 }
 
@@ -123,6 +186,26 @@ fn effect() -> impl Strategy<Value = Effect> {
         prop_oneof![Just(Condemned::Memory), Just(Condemned::Cpu)].prop_map(Effect::Condemned),
         id().prop_map(Effect::Pong),
         Just(Effect::Beat),
+        (id(), id(), object(), request()).prop_map(|(op, event, object, request)| Effect::Fetch {
+            op: OpId(op),
+            event: EventId(event),
+            destination: Destination::Object(object),
+            request,
+            follow: false
+        }),
+        (id(), id(), object(), text(), arguments()).prop_map(|(op, event, object, method, args)| {
+            Effect::Rpc { op: OpId(op), event: EventId(event), object, method, args }
+        }),
+        (id(), argument()).prop_map(|(event, value)| Effect::Returned(EventId(event), value)),
+        object().prop_map(Effect::Open),
+        (object(), id(), bytes(), any::<bool>()).prop_map(|(object, sequence, piece, last)| Effect::Commit {
+            object: object.id,
+            sequence,
+            piece,
+            last
+        }),
+        (object(), error()).prop_map(|(object, why)| Effect::Reset(object.id, why)),
+        object().prop_map(|object| Effect::Dropped(object.id)),
     ]
 }
 
@@ -157,6 +240,23 @@ proptest! {
     #[test]
     fn effects_survive_their_frames(messages in proptest::collection::vec(effect(), 1..6), step in 1..200_usize) {
         survives(&messages, step);
+    }
+
+    #[test]
+    fn changes_survive_and_any_bytes_are_some_or_an_error(changes in changes(), bytes in bytes()) {
+        let written = changes.to_bytes().unwrap();
+        assert_eq!(Changes::from_bytes(&written).unwrap(), changes);
+        assert!(Changes::from_bytes(&written[..written.len() - 1]).is_err());
+        assert!(Changes::from_bytes(&[&written[..], &[0]].concat()).is_err());
+        let _ = Changes::from_bytes(&bytes);
+    }
+
+    #[test]
+    fn an_id_is_its_digits(bytes in any::<[u8; 32]>()) {
+        let id = ObjectId(bytes);
+        assert_eq!(ObjectId::parse(&id.to_string()), Some(id));
+        assert_eq!(ObjectId::parse(&id.to_string()[1..]), None);
+        assert_eq!(ObjectId::parse(&format!("+{}", &id.to_string()[1..])), None);
     }
 
     #[test]

@@ -23,6 +23,13 @@ impl Actor {
     pub(super) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Loaded(_) | Effect::Pong(_) | Effect::Beat => {}
+            // Judged to be lies.
+            Effect::Rpc { .. }
+            | Effect::Returned(..)
+            | Effect::Open(_)
+            | Effect::Commit { .. }
+            | Effect::Reset(..)
+            | Effect::Dropped(_) => {}
             Effect::LoadFailed(failed) => {
                 let failed = Box::new(failed);
                 self.forget_all(&Failure::Load(failed.clone()));

@@ -69,6 +69,7 @@ pub(super) fn code(modules: &[(&str, &str)]) -> Load {
         env: Vec::new(),
         compatibility_date: "2026-01-31".to_owned(),
         flags: Vec::new(),
+        objects: Vec::new(),
         limits: Limits { cpu_ms: 300, ..Limits::default() },
     }
 }

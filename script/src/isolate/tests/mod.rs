@@ -1,7 +1,11 @@
 mod bodies;
 mod calls;
+mod edge;
+mod gates;
 mod harness;
 mod hostile;
 mod loading;
+mod objects;
 #[path = "../../../tests/plain/mod.rs"]
 mod plain;
+mod storage;

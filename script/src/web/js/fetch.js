@@ -89,6 +89,8 @@
     return response;
   }
 
+  // As `fetch`, to another destination.
+  internal.fetchFrom = (destination, args) => start(destination, args);
   internal.globals.fetch = { fetch(input, init) { return start('outside', arguments); } }.fetch;
 
   let destinationOf;

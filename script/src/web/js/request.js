@@ -117,4 +117,9 @@
     };
     return new Request(key, state);
   };
+  // For the host: { method, url, headers, body }; the request is used then.
+  internal.requestLeaving = (request) => {
+    const state = stateOf(request);
+    return { __proto__: null, method: state.method, url: state.url, headers: headers.list(state.headers), body: bodies.send(state.body) };
+  };
 });

@@ -2,7 +2,7 @@
 (function () {
   'use strict';
   const host = {
-    time: 1000, timers: [], lines: [], fetches: [], bodies: new Map(), sockets: new Map(), last: 0, opened: [],
+    objects: { classes: () => [] }, time: 1000, timers: [], lines: [], fetches: [], bodies: new Map(), sockets: new Map(), last: 0, opened: [],
     now: () => host.time,
     perf: () => host.time,
     random(bytes) { for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 37 + 11 + host.last++) & 255; },

@@ -1,0 +1,287 @@
+//! The objects of an isolate: which are here, what each may do now, and what it keeps. The JavaScript of an object is known here only
+//! by the number of its instance.
+//!
+//! ```text
+//! (called) ──Open──▶ opening ──▶ here ──(Drop, nothing goes on)──▶ gone
+//!                       │          └──(reset)──▶ gone: what it was doing has failed; the next call opens it anew
+//!                       └──▶ elsewhere: calls go to the edge
+//! ```
+
+mod gate;
+mod ids;
+mod kept;
+mod life;
+mod natives;
+mod outgoing;
+
+use std::collections::{HashMap, VecDeque};
+
+use rquickjs::{Ctx, Result as JsResult};
+
+use self::gate::Gate;
+use self::kept::Kept;
+use self::outgoing::Outgoing;
+use super::state::{Settle, State};
+use crate::message::{Effect, ErrorFlags, Event, EventId, Object, ObjectId, ScriptError};
+
+pub(crate) use self::gate::Section;
+pub(crate) use self::natives::{for_web, object_of};
+
+/// Objects that one isolate has at once, with those that it knows to be elsewhere. Each costs some KiB here and its instance there.
+const OBJECTS: usize = 10_000;
+
+/// What may wait before one object: what is more is refused at once, as a queue that long is not worked off in time.
+const QUEUED: usize = 1000;
+
+/// How long a critical section may take, in microseconds.
+const SECTION_US: u64 = 30_000_000;
+
+/// How long an alarm's handler may take, in microseconds.
+const ALARM_US: u64 = 15 * 60 * 1_000_000;
+
+/// One instance of an object, from its construction to its end. None has the number of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Instance(pub(crate) u64);
+
+/// What runs as one turn.
+pub(crate) type Run = Box<dyn for<'js> FnOnce(&Ctx<'js>, &State) -> JsResult<()>>;
+
+/// A turn that waits before an object's gate.
+pub(crate) struct Work {
+    event: EventId,
+    run: Run,
+}
+
+/// A moment at which something has taken too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    instance: Instance,
+    of: Due,
+}
+
+/// What has taken too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Section(Section),
+    Alarm(EventId),
+}
+
+/// A section that goes on.
+struct Pending {
+    settle: Settle,
+    /// Whether the object lives on when it fails.
+    may_fail: bool,
+}
+
+/// An object that is here.
+pub(crate) struct Live {
+    object: Object,
+    life: EventId,
+    gate: Gate<Work>,
+    out: Outgoing<Effect>,
+    kept: Kept,
+    sections: HashMap<Section, Pending>,
+    /// Who waits for a commit.
+    syncs: VecDeque<(u64, Settle)>,
+    /// The call that is its alarm's handler.
+    alarm: Option<EventId>,
+    /// Whether something was written since the last commit.
+    unsent: bool,
+    /// Why it is reset as soon as this turn ends.
+    doomed: Option<ScriptError>,
+    /// Whether it is in the list of those that may go on.
+    listed: bool,
+}
+
+/// How it stands with an object.
+enum Entry {
+    /// The edge was asked for it.
+    Opening {
+        object: Object,
+        stored: Vec<u8>,
+        waiting: Vec<Event>,
+    },
+    Here(Instance),
+    Elsewhere,
+}
+
+/// What comes of a call of an object.
+enum Admitted {
+    /// It is for this instance.
+    Here(Instance, Event),
+    /// It waits for the object, which has to be asked for.
+    Asks,
+    Waits,
+    Refused(ScriptError),
+}
+
+/// All objects of an isolate.
+#[derive(Default)]
+pub(crate) struct Objects {
+    entries: HashMap<ObjectId, Entry>,
+    live: HashMap<Instance, Live>,
+    last: u64,
+    /// Those that have work that may run.
+    ready: VecDeque<Instance>,
+    /// Those that have written something.
+    written: Vec<Instance>,
+    /// Those that are to be reset.
+    doomed: Vec<Instance>,
+}
+
+fn overloaded() -> ScriptError {
+    ScriptError::new("Error", "Durable Object is overloaded. Too many requests queued.")
+        .with(ErrorFlags { overloaded: true, ..ErrorFlags::default() })
+}
+
+impl Objects {
+    pub(crate) fn is_elsewhere(&self, object: ObjectId) -> bool {
+        matches!(self.entries.get(&object), Some(Entry::Elsewhere))
+    }
+
+    /// Takes in a call of an object.
+    fn admit(&mut self, object: &Object, event: Event) -> Admitted {
+        match self.entries.get_mut(&object.id) {
+            Some(Entry::Here(instance)) => {
+                let full = self.live.get(instance).is_some_and(|live| live.gate.len() >= QUEUED);
+                if full { Admitted::Refused(overloaded()) } else { Admitted::Here(*instance, event) }
+            }
+            Some(Entry::Opening { waiting, .. }) if waiting.len() >= QUEUED => {
+                Admitted::Refused(overloaded())
+            }
+            Some(Entry::Opening { waiting, .. }) => {
+                waiting.push(event);
+                Admitted::Waits
+            }
+            Some(Entry::Elsewhere) | None => self.ask(object, event),
+        }
+    }
+
+    fn ask(&mut self, object: &Object, event: Event) -> Admitted {
+        if self.entries.len() >= OBJECTS {
+            // What is elsewhere can be asked for again.
+            self.entries.retain(|_, entry| !matches!(entry, Entry::Elsewhere));
+        }
+        if self.entries.len() >= OBJECTS {
+            return Admitted::Refused(overloaded());
+        }
+        let entry = Entry::Opening { object: object.clone(), stored: Vec::new(), waiting: vec![event] };
+        self.entries.insert(object.id, entry);
+        Admitted::Asks
+    }
+
+    /// An object is here from now on.
+    fn begin(&mut self, object: Object, life: EventId, kept: Kept) -> Instance {
+        self.last += 1;
+        let instance = Instance(self.last);
+        self.entries.insert(object.id, Entry::Here(instance));
+        let live = Live {
+            object,
+            life,
+            kept,
+            gate: Gate::default(),
+            out: Outgoing::default(),
+            sections: HashMap::new(),
+            syncs: VecDeque::new(),
+            alarm: None,
+            unsent: false,
+            doomed: None,
+            listed: false,
+        };
+        self.live.insert(instance, live);
+        instance
+    }
+
+    fn here(&self, object: ObjectId) -> Option<Instance> {
+        match self.entries.get(&object) {
+            Some(Entry::Here(instance)) => Some(*instance),
+            _ => None,
+        }
+    }
+
+    /// An object that lives and is not to be reset.
+    fn sound(&mut self, instance: Instance) -> Option<&mut Live> {
+        self.live.get_mut(&instance).filter(|live| live.doomed.is_none())
+    }
+
+    /// Puts a turn before an object's gate; what is of an object that is gone is dropped.
+    pub(crate) fn enqueue(&mut self, instance: Instance, section: Section, event: EventId, run: Run) {
+        if let Some(live) = self.live.get_mut(&instance) {
+            live.gate.push(section, Work { event, run });
+            self.list(instance);
+        }
+    }
+
+    /// The same, before all that waits.
+    fn enqueue_first(&mut self, instance: Instance, section: Section, event: EventId, run: Run) {
+        if let Some(live) = self.live.get_mut(&instance) {
+            live.gate.push_first(section, Work { event, run });
+            self.list(instance);
+        }
+    }
+
+    /// Notes that an object may go on, if it may.
+    fn list(&mut self, instance: Instance) {
+        let Some(live) = self.live.get_mut(&instance) else { return };
+        if !live.listed && live.gate.is_ready() {
+            live.listed = true;
+            self.ready.push_back(instance);
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The next turn of any object, in which each has its turn after the others.
+    pub(crate) fn next(&mut self) -> Option<(Instance, Section, EventId, Run)> {
+        while let Some(instance) = self.ready.pop_front() {
+            let Some(live) = self.live.get_mut(&instance) else { continue };
+            live.listed = false;
+            if let Some((section, Work { event, run })) = live.gate.next() {
+                self.list(instance);
+                return Some((instance, section, event, run));
+            }
+        }
+        None
+    }
+
+    /// Lets something leave, if nothing has to be durable before. From what is gone nothing leaves.
+    pub(crate) fn pass(&mut self, instance: Instance, effect: Effect) -> Option<Effect> {
+        self.sound(instance)?.out.pass(effect)
+    }
+
+    /// Something was written; unless `unconfirmed`, what leaves from now on waits for it. What a transaction writes that goes on
+    /// over more than one turn counts as written when that has ended: what it does meanwhile could not wait for that.
+    fn touch(&mut self, instance: Instance, unconfirmed: bool) {
+        let Some(live) = self.live.get_mut(&instance) else { return };
+        if !unconfirmed && !live.kept.in_long_transaction() {
+            live.out.written();
+        }
+        if !std::mem::replace(&mut live.unsent, true) {
+            self.written.push(instance);
+        }
+    }
+
+    /// A transaction has ended: if it was the outermost, what it wrote is written.
+    fn released(&mut self, instance: Instance) {
+        let Some(live) = self.live.get_mut(&instance) else { return };
+        if live.unsent && !live.kept.in_long_transaction() {
+            live.out.written();
+        }
+    }
+
+    /// Has an object reset once the turn has ended; the first reason counts.
+    fn doom(&mut self, instance: Instance, mut why: ScriptError) {
+        why.flags.reset = true;
+        if let Some(live) = self.sound(instance) {
+            live.doomed = Some(why);
+            self.doomed.push(instance);
+        }
+    }
+
+    /// Bytes that are kept outside the script's heap.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.live.values().map(|live| live.kept.bytes()).sum()
+    }
+}
