@@ -89,6 +89,7 @@ impl Sources {
             env: self.env(app, program, absent)?,
             compatibility_date: program.compatibility_date.clone(),
             flags: program.compatibility_flags.iter().cloned().collect(),
+            objects: Default::default(),
             limits: limits(program),
         })
     }

@@ -103,6 +103,11 @@ impl Outside for World {
                 let connections = Arc::clone(&self.side(&version.app).connections);
                 reach(Arc::clone(&self.connector), connections, request).boxed()
             }
+            // No version with objects is deployed.
+            Destination::Object(_) => {
+                let text = "Durable Objects are not supported by this version of Berth";
+                std::future::ready(Err(ScriptError::new("Error", text))).boxed()
+            }
         }
     }
 
