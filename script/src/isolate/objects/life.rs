@@ -70,7 +70,12 @@ impl Objects {
     fn commit(&mut self, instance: Instance) -> Option<(ObjectId, u64, Changes)> {
         let live = self.sound(instance)?;
         live.unsent = false;
-        let changes = live.kept.take_changes();
+        let mut changes = live.kept.take_changes();
+        let paged = live.sql.as_mut().map_or(Ok(()), |database| database.take_changes(&mut changes));
+        if paged.is_err() {
+            self.doom(instance, ScriptError::new("Error", COMMIT_TEXT));
+            return None;
+        }
         if changes.is_empty() {
             live.out.nothing_sent();
             return None;
@@ -145,9 +150,14 @@ impl Isolate {
         let asked = self.state.objects.borrow_mut().asked(id, None);
         let Some((object, stored, waiting)) = asked else { return };
         let stored = if fits { Changes::from_bytes(&stored).ok() } else { None };
+        let stored = stored.and_then(|mut stored| {
+            let pages = super::sql::image_of(std::mem::take(&mut stored.pages))?;
+            Some((stored, pages))
+        });
         let broken = stored.is_none();
-        let kept = super::kept::Kept::of(stored.unwrap_or_default());
-        let instance = self.state.objects.borrow_mut().begin(object.clone(), life, kept);
+        let (stored, pages) = stored.unwrap_or_default();
+        let kept = super::kept::Kept::of(stored);
+        let instance = self.state.objects.borrow_mut().begin(object.clone(), life, kept, pages);
         self.state.calls.borrow_mut().begin_life(life, instance);
         self.state.weigh();
         if broken {
@@ -251,6 +261,7 @@ impl Isolate {
                 None => self.let_out(instance),
             }
         }
+        self.reset_doomed();
     }
 
     fn send_commit(&mut self, object: ObjectId, sequence: u64, changes: &Changes) {

@@ -6,4 +6,5 @@ mod harness;
 mod hostile;
 mod loading;
 mod objects;
+mod sql;
 mod storage;
