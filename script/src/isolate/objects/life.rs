@@ -72,10 +72,12 @@ impl Objects {
         live.unsent = false;
         let mut changes = live.kept.take_changes();
         let paged = live.sql.as_mut().map_or(Ok(()), |database| database.take_changes(&mut changes));
+        // Only now is it known how large the database has become.
+        self.weigh(instance);
         if paged.is_err() {
             self.doom(instance, ScriptError::new("Error", COMMIT_TEXT));
-            return None;
         }
+        let live = self.sound(instance)?;
         if changes.is_empty() {
             live.out.nothing_sent();
             return None;
@@ -261,6 +263,7 @@ impl Isolate {
                 None => self.let_out(instance),
             }
         }
+        self.state.weigh();
         self.reset_doomed();
     }
 
@@ -291,9 +294,7 @@ impl Isolate {
     /// Ends an object: whatever waits for it fails, nothing of it leaves any more.
     fn reset(&mut self, instance: Instance) {
         let mut objects = self.state.objects.borrow_mut();
-        let Some(mut live) = objects.live.remove(&instance) else { return };
-        objects.entries.remove(&live.object.id);
-        objects.written.retain(|one| *one != instance);
+        let Some(mut live) = objects.remove(instance) else { return };
         drop(objects);
         let why = live
             .doomed
@@ -387,8 +388,7 @@ impl Isolate {
             return;
         }
         let mut objects = self.state.objects.borrow_mut();
-        objects.entries.remove(&id);
-        let Some(live) = objects.live.remove(&instance) else { return };
+        let Some(live) = objects.remove(instance) else { return };
         drop(objects);
         self.call_js("drop", instance, None, &id);
         self.end_life(live.life);

@@ -99,6 +99,8 @@ pub(crate) struct Live {
     doomed: Option<ScriptError>,
     /// Whether it is in the list of those that may go on.
     listed: bool,
+    /// What it was last found to take up outside the script's heap, in bytes.
+    weight: usize,
 }
 
 /// How it stands with an object.
@@ -135,6 +137,8 @@ pub(crate) struct Objects {
     written: Vec<Instance>,
     /// Those that are to be reset.
     doomed: Vec<Instance>,
+    /// What all take up outside the script's heap, in bytes.
+    weight: usize,
 }
 
 fn overloaded() -> ScriptError {
@@ -197,8 +201,10 @@ impl Objects {
             unsent: false,
             doomed: None,
             listed: false,
+            weight: 0,
         };
         self.live.insert(instance, live);
+        self.weigh(instance);
         instance
     }
 
@@ -292,9 +298,24 @@ impl Objects {
 
     /// Bytes that are kept outside the script's heap.
     pub(crate) fn kept_bytes(&self) -> usize {
-        let bytes =
-            |live: &Live| live.kept.bytes() + live.pages.len() + live.sql.as_ref().map_or(0, Database::bytes);
-        self.live.values().map(bytes).sum()
+        self.weight
+    }
+
+    /// Counts what an object takes up now.
+    fn weigh(&mut self, instance: Instance) {
+        let Some(live) = self.live.get_mut(&instance) else { return };
+        let bytes = live.kept.bytes() + live.pages.len() + live.sql.as_ref().map_or(0, Database::bytes);
+        self.weight = self.weight - live.weight + bytes;
+        live.weight = bytes;
+    }
+
+    /// Takes an object out.
+    fn remove(&mut self, instance: Instance) -> Option<Live> {
+        let live = self.live.remove(&instance)?;
+        self.weight -= live.weight;
+        self.entries.remove(&live.object.id);
+        self.written.retain(|one| *one != instance);
+        Some(live)
     }
 }
 

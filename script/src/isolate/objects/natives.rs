@@ -265,7 +265,10 @@ fn query_of<'js>(
 }
 
 fn written(state: &State, instance: f64, unconfirmed: bool) {
-    state.objects.borrow_mut().touch(instance_of(instance), unconfirmed);
+    let mut objects = state.objects.borrow_mut();
+    objects.touch(instance_of(instance), unconfirmed);
+    objects.weigh(instance_of(instance));
+    drop(objects);
     state.weigh();
 }
 
