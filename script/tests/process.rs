@@ -12,13 +12,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use berth_script::message::{
-    BodyRef, Condemned, Effect, Event, EventId, Inbound, Limits, Load, Module, Request, Target, encode,
+    BodyRef, Changes, Condemned, Effect, Event, EventId, Inbound, Limits, Load, Module, Object, ObjectClass,
+    ObjectId, Opened, Request, Target, encode,
 };
 use berth_script::process::{Invitation, confine_memory, invite, keep_from_files, run, seal};
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("script") => run(plain::load).expect("a script process"),
+        Some("objects") => run(berth_script::web::load).expect("a script process"),
         Some("attempts") => attempts(),
         Some("abort") => {
             seal().unwrap();
@@ -29,7 +31,7 @@ fn main() {
 }
 
 fn tests() {
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 9] = [
         ("a sealed process can do nothing to the system", a_sealed_process_can_do_nothing_to_the_system),
         ("a sealed process can end itself", a_sealed_process_can_end_itself),
         ("a script process answers", a_script_process_answers),
@@ -41,6 +43,7 @@ fn tests() {
         ),
         ("garbage on its socket ends it", garbage_ends_it),
         ("it ends with its edge", it_ends_with_its_edge),
+        ("an object keeps rows in a sealed process", an_object_keeps_rows),
     ];
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     for (name, test) in tests {
@@ -179,8 +182,12 @@ struct Script {
 
 impl Script {
     fn start(lanes: usize) -> Self {
+        Self::start_as("script", lanes)
+    }
+
+    fn start_as(mode: &str, lanes: usize) -> Self {
         let (control, its_own) = UnixStream::pair().unwrap();
-        let command = &mut itself("script");
+        let command = &mut itself(mode);
         let child = command.stdin(OwnedFd::from(its_own)).stdout(Stdio::null()).spawn().unwrap();
         let (near, far): (Vec<_>, Vec<_>) = (0..lanes).map(|_| UnixStream::pair().unwrap()).unzip();
         invite(&control, Invitation { memory_bytes: 64 << 20 }, &far).unwrap();
@@ -213,6 +220,10 @@ impl Script {
     }
 
     fn load(&mut self, lane: usize, source: &str) {
+        self.load_with(lane, source, Vec::new());
+    }
+
+    fn load_with(&mut self, lane: usize, source: &str, objects: Vec<ObjectClass>) {
         let load = Load {
             modules: vec![Module { name: "index.js".to_owned(), source: source.to_owned() }],
             resolutions: Vec::new(),
@@ -220,7 +231,7 @@ impl Script {
             env: Vec::new(),
             compatibility_date: "2026-01-31".to_owned(),
             flags: Vec::new(),
-            objects: Vec::new(),
+            objects,
             limits: Limits { memory_bytes: 32 << 20, ..Limits::default() },
         };
         self.send(lane, &Event::Load(Box::new(load)));
@@ -369,4 +380,45 @@ fn it_ends_with_its_edge() {
     uninvited.lanes.clear();
     uninvited.control.shutdown(std::net::Shutdown::Both).unwrap();
     assert_eq!(uninvited.ended().code(), Some(0));
+}
+
+/// SQLite makes no call that the filter refuses, or goes on without.
+fn an_object_keeps_rows() {
+    let mut script = Script::start_as("objects", 1);
+    let source = "export class Room { constructor(ctx) { this.sql = ctx.storage.sql; } fetch() {
+        this.sql.exec('CREATE TABLE t (a, b)');
+        for (let i = 0; i < 5000; i++) this.sql.exec('INSERT INTO t VALUES (randomblob(16), ?)', 'x'.repeat(100));
+        const rows = this.sql.exec('SELECT DISTINCT hex(a) AS a, b FROM t ORDER BY b, a DESC').toArray().length;
+        return new Response(null, { statusText: `${rows} ${this.sql.exec('SELECT unixepoch() > 0 AS now').one().now}` }); } }
+        export default {}";
+    script.load_with(0, source, vec![ObjectClass { name: "Room".to_owned(), key: [1; 32] }]);
+    let object = Object { class: "Room".to_owned(), id: ObjectId([7; 32]), name: None };
+    let request = Request {
+        method: "GET".to_owned(),
+        url: "http://a.example/".to_owned(),
+        headers: Vec::new(),
+        body: BodyRef::None,
+    };
+    let target = Target::Object(Box::new(object.clone()));
+    script.send(0, &Event::Fetch { event: EventId(1), target, request: Box::new(request) });
+    assert_eq!(script.next(0), Effect::Open(Box::new(object.clone())));
+    let rest = serde_bytes::ByteBuf::from(Changes::default().to_bytes().unwrap());
+    script.send(0, &Event::Opened(object.id, Opened::Whole { life: EventId(2), rest }));
+    let mut bytes = Vec::new();
+    loop {
+        match script.next(0) {
+            Effect::Commit { sequence: 1, piece, last, .. } => {
+                bytes.extend_from_slice(&piece);
+                if last {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let changes = Changes::from_bytes(&bytes).unwrap();
+    assert_eq!(changes.page_count.map(|count| count as usize), Some(changes.pages.len()));
+    assert!(changes.pages.len() > 100);
+    script.send(0, &Event::Committed(object.id, 1));
+    assert_eq!(script.answer(0), "5000 1");
 }

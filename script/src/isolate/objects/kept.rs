@@ -223,6 +223,11 @@ impl Kept {
         self.set_alarm(savepoint.alarm);
     }
 
+    /// How many transactions are open within each other.
+    pub(crate) fn depth(&self) -> usize {
+        self.savepoints.len()
+    }
+
     pub(crate) fn in_transaction(&self) -> bool {
         !self.savepoints.is_empty()
     }

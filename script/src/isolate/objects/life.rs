@@ -70,7 +70,14 @@ impl Objects {
     fn commit(&mut self, instance: Instance) -> Option<(ObjectId, u64, Changes)> {
         let live = self.sound(instance)?;
         live.unsent = false;
-        let changes = live.kept.take_changes();
+        let mut changes = live.kept.take_changes();
+        let paged = live.sql.as_mut().map_or(Ok(()), |database| database.take_changes(&mut changes));
+        // Only now is it known how large the database has become.
+        self.weigh(instance);
+        if paged.is_err() {
+            self.doom(instance, ScriptError::new("Error", COMMIT_TEXT));
+        }
+        let live = self.sound(instance)?;
         if changes.is_empty() {
             live.out.nothing_sent();
             return None;
@@ -145,9 +152,14 @@ impl Isolate {
         let asked = self.state.objects.borrow_mut().asked(id, None);
         let Some((object, stored, waiting)) = asked else { return };
         let stored = if fits { Changes::from_bytes(&stored).ok() } else { None };
+        let stored = stored.and_then(|mut stored| {
+            let pages = super::sql::image_of(std::mem::take(&mut stored.pages))?;
+            Some((stored, pages))
+        });
         let broken = stored.is_none();
-        let kept = super::kept::Kept::of(stored.unwrap_or_default());
-        let instance = self.state.objects.borrow_mut().begin(object.clone(), life, kept);
+        let (stored, pages) = stored.unwrap_or_default();
+        let kept = super::kept::Kept::of(stored);
+        let instance = self.state.objects.borrow_mut().begin(object.clone(), life, kept, pages);
         self.state.calls.borrow_mut().begin_life(life, instance);
         self.state.weigh();
         if broken {
@@ -251,6 +263,8 @@ impl Isolate {
                 None => self.let_out(instance),
             }
         }
+        self.state.weigh();
+        self.reset_doomed();
     }
 
     fn send_commit(&mut self, object: ObjectId, sequence: u64, changes: &Changes) {
@@ -280,9 +294,7 @@ impl Isolate {
     /// Ends an object: whatever waits for it fails, nothing of it leaves any more.
     fn reset(&mut self, instance: Instance) {
         let mut objects = self.state.objects.borrow_mut();
-        let Some(mut live) = objects.live.remove(&instance) else { return };
-        objects.entries.remove(&live.object.id);
-        objects.written.retain(|one| *one != instance);
+        let Some(mut live) = objects.remove(instance) else { return };
         drop(objects);
         let why = live
             .doomed
@@ -376,8 +388,7 @@ impl Isolate {
             return;
         }
         let mut objects = self.state.objects.borrow_mut();
-        objects.entries.remove(&id);
-        let Some(live) = objects.live.remove(&instance) else { return };
+        let Some(live) = objects.remove(instance) else { return };
         drop(objects);
         self.call_js("drop", instance, None, &id);
         self.end_life(live.life);

@@ -7,20 +7,25 @@
 //!                       └──▶ elsewhere: calls go to the edge
 //! ```
 
+mod allowed;
 mod gate;
 mod ids;
 mod kept;
 mod life;
 mod natives;
 mod outgoing;
+mod sql;
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use rquickjs::{Ctx, Result as JsResult};
 
 use self::gate::Gate;
 use self::kept::Kept;
 use self::outgoing::Outgoing;
+use self::sql::Database;
+use super::host::Host;
 use super::state::{Settle, State};
 use crate::message::{Effect, ErrorFlags, Event, EventId, Object, ObjectId, ScriptError};
 
@@ -80,6 +85,9 @@ pub(crate) struct Live {
     gate: Gate<Work>,
     out: Outgoing<Effect>,
     kept: Kept,
+    /// Its database, once it is used; until then, the pages of it.
+    sql: Option<Database>,
+    pages: Vec<u8>,
     sections: HashMap<Section, Pending>,
     /// Who waits for a commit.
     syncs: VecDeque<(u64, Settle)>,
@@ -91,6 +99,8 @@ pub(crate) struct Live {
     doomed: Option<ScriptError>,
     /// Whether it is in the list of those that may go on.
     listed: bool,
+    /// What it was last found to take up outside the script's heap, in bytes.
+    weight: usize,
 }
 
 /// How it stands with an object.
@@ -127,6 +137,8 @@ pub(crate) struct Objects {
     written: Vec<Instance>,
     /// Those that are to be reset.
     doomed: Vec<Instance>,
+    /// What all take up outside the script's heap, in bytes.
+    weight: usize,
 }
 
 fn overloaded() -> ScriptError {
@@ -171,7 +183,7 @@ impl Objects {
     }
 
     /// An object is here from now on.
-    fn begin(&mut self, object: Object, life: EventId, kept: Kept) -> Instance {
+    fn begin(&mut self, object: Object, life: EventId, kept: Kept, pages: Vec<u8>) -> Instance {
         self.last += 1;
         let instance = Instance(self.last);
         self.entries.insert(object.id, Entry::Here(instance));
@@ -179,6 +191,8 @@ impl Objects {
             object,
             life,
             kept,
+            sql: None,
+            pages,
             gate: Gate::default(),
             out: Outgoing::default(),
             sections: HashMap::new(),
@@ -187,8 +201,10 @@ impl Objects {
             unsent: false,
             doomed: None,
             listed: false,
+            weight: 0,
         };
         self.live.insert(instance, live);
+        self.weigh(instance);
         instance
     }
 
@@ -282,6 +298,70 @@ impl Objects {
 
     /// Bytes that are kept outside the script's heap.
     pub(crate) fn kept_bytes(&self) -> usize {
-        self.live.values().map(|live| live.kept.bytes()).sum()
+        self.weight
+    }
+
+    /// Counts what an object takes up now.
+    fn weigh(&mut self, instance: Instance) {
+        let Some(live) = self.live.get_mut(&instance) else { return };
+        let bytes = live.kept.bytes() + live.pages.len() + live.sql.as_ref().map_or(0, Database::bytes);
+        self.weight = self.weight - live.weight + bytes;
+        live.weight = bytes;
+    }
+
+    /// Takes an object out.
+    fn remove(&mut self, instance: Instance) -> Option<Live> {
+        let live = self.live.remove(&instance)?;
+        self.weight -= live.weight;
+        self.entries.remove(&live.object.id);
+        self.written.retain(|one| *one != instance);
+        Some(live)
+    }
+}
+
+impl Live {
+    /// Its database; opened, if it is not yet, within the transactions that go on.
+    fn database(&mut self, host: &Rc<dyn Host>) -> Result<&mut Database, String> {
+        if self.sql.is_none() {
+            let mut database = Database::open(std::mem::take(&mut self.pages), host)?;
+            (1..=self.kept.depth()).try_for_each(|depth| database.begin(depth))?;
+            self.sql = Some(database);
+        }
+        self.sql.as_mut().ok_or_else(String::new)
+    }
+
+    /// What the database takes up that keys and values must leave room for.
+    fn database_bytes(&mut self) -> usize {
+        self.pages.len() + self.sql.as_mut().map_or(0, Database::size)
+    }
+
+    /// Forgets what the database has.
+    fn clear_database(&mut self, host: &Rc<dyn Host>) -> Result<(), String> {
+        if self.sql.is_none() && self.pages.is_empty() {
+            return Ok(());
+        }
+        self.database(host)?.clear(host)
+    }
+
+    /// Begins a transaction over all that it keeps.
+    fn begin(&mut self, long: bool) -> Result<(), String> {
+        self.kept.begin(long).map_err(|why| why.to_string())?;
+        let depth = self.kept.depth();
+        self.sql.as_mut().map_or(Ok(()), |database| database.begin(depth))
+    }
+
+    /// Ends the innermost transaction, and takes back what it changed if it is to be.
+    fn end(&mut self, keep: bool) -> Result<(), String> {
+        let depth = self.kept.depth();
+        if depth == 0 {
+            return Ok(());
+        }
+        if keep {
+            self.kept.release();
+        } else {
+            self.kept.roll_back();
+        }
+        let Some(database) = &mut self.sql else { return Ok(()) };
+        if keep { database.release(depth) } else { database.roll_back(depth) }
     }
 }

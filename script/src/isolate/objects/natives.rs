@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
+use rusqlite::types::Value as Sql;
 
 use super::kept::{Kept, NotKept, Range};
-use super::{Instance, Pending, Run, Section, Work, ids};
+use super::{Instance, Live, Pending, Run, Section, Work, ids};
 use crate::isolate::convert::{self, bare, bytes, id, number, text};
 use crate::isolate::natives::{add_op, admit, call_glue, name_bodies};
 use crate::isolate::state::{Scope, Settle, State};
@@ -73,17 +74,24 @@ fn sections<'js>(ctx: &Ctx<'js>, state: &Rc<State>, table: &Object<'js>) -> Resu
             section_ended(&ctx, &state, instance_of(instance), Section::of_number(section), ok, value)
         },
         "begin" => |state: Rc<State>| move |ctx: Ctx<'js>, instance: f64, long: bool| {
-            with_kept(&ctx, &state, instance, |kept| kept.begin(long))
+            with_live(&ctx, &state, instance, |live| live.begin(long))
         },
         "release" => |state: Rc<State>| move |ctx: Ctx<'js>, instance: f64| -> Result<()> {
-            with_kept(&ctx, &state, instance, |kept| { kept.release(); Ok(()) })?;
+            with_live(&ctx, &state, instance, |live| live.end(true))?;
             state.objects.borrow_mut().released(instance_of(instance));
             Ok(())
         },
         "rollBack" => |state: Rc<State>| move |ctx: Ctx<'js>, instance: f64| -> Result<()> {
-            with_kept(&ctx, &state, instance, |kept| { kept.roll_back(); Ok(()) })?;
+            with_live(&ctx, &state, instance, |live| live.end(false))?;
             written(&state, instance, false);
             Ok(())
+        },
+        "sql" => |state: Rc<State>| move |ctx: Ctx<'js>, instance: f64, query: rquickjs::String<'js>, values: Array<'js>| {
+            query_of(&ctx, &state, instance, &query, &values)
+        },
+        "databaseSize" => |state: Rc<State>| move |ctx: Ctx<'js>, instance: f64| -> Result<usize> {
+            let host = Rc::clone(&state.host);
+            with_live(&ctx, &state, instance, |live| Ok(live.database(&host)?.size()))
         },
         "sync" => |state: Rc<State>| move |ctx: Ctx<'js>, instance: f64| sync(&ctx, &state, instance_of(instance)),
     }
@@ -102,7 +110,8 @@ fn keys<'js>(ctx: &Ctx<'js>, state: &Rc<State>, table: &Object<'js>) -> Result<(
         "put" => |state: Rc<State>| move |ctx: Ctx<'js>, instance: f64, key: rquickjs::String<'js>, value: Object<'js>, unconfirmed: bool| -> Result<()> {
             let key = text(&ctx, &state, &key)?;
             let value = value.as_typed_array::<u8>().map(raw::copy).unwrap_or_default();
-            with_kept(&ctx, &state, instance, |kept| kept.put(key, value, 0))?;
+            let beside = with_live(&ctx, &state, instance, |live| Ok(live.database_bytes()))?;
+            with_kept(&ctx, &state, instance, |kept| kept.put(key, value, beside))?;
             written(&state, instance, unconfirmed);
             Ok(())
         },
@@ -115,6 +124,8 @@ fn keys<'js>(ctx: &Ctx<'js>, state: &Rc<State>, table: &Object<'js>) -> Result<(
             Ok(was)
         },
         "clear" => |state: Rc<State>| move |ctx: Ctx<'js>, instance: f64, alarm: bool| -> Result<()> {
+            let host = Rc::clone(&state.host);
+            with_live(&ctx, &state, instance, |live| live.clear_database(&host))?;
             with_kept(&ctx, &state, instance, |kept| {
                 kept.clear();
                 if alarm {
@@ -179,8 +190,85 @@ fn with_kept<R>(
     })
 }
 
+/// The same over the whole object.
+fn with_live<R>(
+    ctx: &Ctx<'_>,
+    state: &State,
+    instance: f64,
+    run: impl FnOnce(&mut Live) -> std::result::Result<R, String>,
+) -> Result<R> {
+    let mut objects = state.objects.borrow_mut();
+    let Some(live) = objects.sound(instance_of(instance)) else {
+        drop(objects);
+        return Err(gone(ctx));
+    };
+    let done = run(live);
+    drop(objects);
+    done.map_err(|why| Exception::throw_message(ctx, &why))
+}
+
+/// A value for a query: null, a number, a string or bytes; the web classes give no other.
+fn sql_value<'js>(ctx: &Ctx<'js>, state: &State, value: &Value<'js>) -> Result<Sql> {
+    if let Some(number) = value.as_number() {
+        return Ok(Sql::Real(number));
+    }
+    if let Some(string) = value.as_string() {
+        return Ok(Sql::Text(text(ctx, state, string)?));
+    }
+    let view = value.as_object().and_then(|object| object.as_typed_array::<u8>());
+    Ok(view.map_or(Sql::Null, |view| Sql::Blob(raw::copy(view))))
+}
+
+/// A value of a row; integers lose what a double has no room for, as in the reference.
+#[expect(clippy::cast_precision_loss, reason = "as the reference has it")]
+fn js_value<'js>(ctx: &Ctx<'js>, value: Sql) -> Result<Value<'js>> {
+    match value {
+        Sql::Null => Ok(Value::new_null(ctx.clone())),
+        Sql::Integer(number) => Ok(Value::new_number(ctx.clone(), number as f64)),
+        Sql::Real(number) => Ok(Value::new_number(ctx.clone(), number)),
+        Sql::Text(text) => Ok(rquickjs::String::from_str(ctx.clone(), &text)?.into_value()),
+        Sql::Blob(blob) => Ok(raw::bytes(ctx, &blob)?.arraybuffer()?.into_value()),
+    }
+}
+
+/// Runs a query: `{columns, rows, written}`.
+fn query_of<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    instance: f64,
+    query: &rquickjs::String<'js>,
+    values: &Array<'js>,
+) -> Result<Object<'js>> {
+    let query = text(ctx, state, query)?;
+    let values = values.iter::<Value<'js>>().map(|value| sql_value(ctx, state, &value?));
+    let values = values.collect::<Result<Vec<Sql>>>()?;
+    let host = Rc::clone(&state.host);
+    let ran =
+        with_live(ctx, state, instance, |live| live.database(&host)?.run(&state.guard, &query, &values));
+    // What fails in its midst may have written too.
+    if ran.as_ref().map_or(true, |rows| rows.writes) {
+        written(state, instance, false);
+    }
+    let found = ran?;
+    let (result, rows) = (bare(ctx)?, Array::new(ctx.clone())?);
+    for (at, row) in found.rows.into_iter().enumerate() {
+        let list = Array::new(ctx.clone())?;
+        for (column, value) in row.into_iter().enumerate() {
+            list.set(column, js_value(ctx, value)?)?;
+        }
+        rows.set(at, list)?;
+    }
+    result.set("columns", found.columns)?;
+    result.set("rows", rows)?;
+    result.set("written", number(found.written))?;
+    Ok(result)
+}
+
 fn written(state: &State, instance: f64, unconfirmed: bool) {
-    state.objects.borrow_mut().touch(instance_of(instance), unconfirmed);
+    let mut objects = state.objects.borrow_mut();
+    objects.touch(instance_of(instance), unconfirmed);
+    objects.weigh(instance_of(instance));
+    drop(objects);
     state.weigh();
 }
 

@@ -8,4 +8,5 @@ mod loading;
 mod objects;
 #[path = "../../../tests/plain/mod.rs"]
 mod plain;
+mod sql;
 mod storage;

@@ -96,7 +96,6 @@ fn transactions_take_back_what_fails() {
         const outer = await caught(() => storage.transactionSync(() => { storage.kv.put('k', 50); try { storage.transactionSync(() => { storage.kv.put('k', 60); throw 1; }); } catch {} const seen = storage.kv.get('k'); storage.kv.put('m', seen); throw new Error(seen); }));
         return [failed, value, kept, outer, [...await storage.list()], storage.transactionSync(() => 5), await caught(() => storage.transaction(() => storage.deleteAll()))];",
     );
-    assert!(said.is_empty() || said.starts_with('['), "{said}");
     assert_eq!(
         said,
         r#"["Error: back",["value","Error: Cannot perform operations on a transaction that has ended or been rolled back."],11,"Error: 50",[["k",11]],5,"Error: Cannot call deleteAll() within a transaction"]"#

@@ -179,6 +179,86 @@
     [p.symbolIterator]() { return this; }
   }
 
+  // ---- SQL ----
+
+  const bindings = (args) => {
+    const list = [];
+    for (let i = 1; i < args.length; i++) {
+      const value = args[i];
+      if (typeof value === 'bigint') throw new TypeError('Cannot convert a BigInt value to an SQL value: use a number or a string.');
+      const bytes = h.bytesOf(value);
+      list[i - 1] = value === undefined || value === null ? null : typeof value === 'number' ? value : bytes !== null ? bytes : `${value}`;
+    }
+    return list;
+  };
+  let cursorOf;
+  class SqlStorageCursor {
+    #state;
+    static { cursorOf = (cursor) => { if (!isObject(cursor) || !(#state in cursor)) throw illegal(); return cursor.#state; }; }
+    constructor(secret, found) {
+      if (secret !== key) throw new TypeError('Illegal constructor');
+      this.#state = { __proto__: null, columns: found.columns, rows: found.rows, written: found.written, at: 0 };
+    }
+    next() {
+      const state = cursorOf(this);
+      return state.at < state.rows.length ? { done: false, value: rowOf(state, state.rows[state.at++]) } : { done: true, value: undefined };
+    }
+    toArray() {
+      const state = cursorOf(this);
+      const list = [];
+      while (state.at < state.rows.length) list[list.length] = rowOf(state, state.rows[state.at++]);
+      return list;
+    }
+    one() {
+      const state = cursorOf(this);
+      const left = state.rows.length - state.at;
+      if (left === 0) throw new Error('Expected exactly one result from SQL query, but got no results.');
+      if (left > 1) throw new Error('Expected exactly one result from SQL query, but got multiple results.');
+      return rowOf(state, state.rows[state.at++]);
+    }
+    raw() { return new RawIterator(key, cursorOf(this)); }
+    get columnNames() { return p.arraySlice(cursorOf(this).columns); }
+    get rowsRead() { return cursorOf(this).at; }
+    get rowsWritten() { return cursorOf(this).written; }
+    [p.symbolIterator]() { cursorOf(this); return this; }
+  }
+  finish(SqlStorageCursor, 'SqlStorageCursor');
+  delete internal.classes.SqlStorageCursor;
+  // Of columns with one name, the last counts.
+  const rowOf = (state, values) => {
+    const row = {};
+    for (let i = 0; i < values.length; i++) p.defineProperty(row, state.columns[i], { __proto__: null, value: values[i], writable: true, enumerable: true, configurable: true });
+    return row;
+  };
+  let rawOf;
+  class RawIterator {
+    #state;
+    static { rawOf = (iterator) => { if (!isObject(iterator) || !(#state in iterator)) throw illegal(); return iterator.#state; }; }
+    constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
+    next() {
+      const state = rawOf(this);
+      return state.at < state.rows.length ? { done: false, value: state.rows[state.at++] } : { done: true, value: undefined };
+    }
+    toArray() {
+      const state = rawOf(this);
+      const list = [];
+      while (state.at < state.rows.length) list[list.length] = state.rows[state.at++];
+      return list;
+    }
+    [p.symbolIterator]() { rawOf(this); return this; }
+  }
+  let sqlOf;
+  class SqlStorage {
+    #id;
+    static { sqlOf = (sql) => { if (!isObject(sql) || !(#id in sql)) throw illegal(); return sql.#id; }; }
+    constructor(secret, id) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#id = id; }
+    exec(query) { return new SqlStorageCursor(key, natives.sql(sqlOf(this), `${query}`, bindings(arguments))); }
+    get databaseSize() { return natives.databaseSize(sqlOf(this)); }
+  }
+  p.defineProperty(SqlStorage, 'Cursor', { __proto__: null, value: SqlStorageCursor, enumerable: true });
+  p.defineProperty(SqlStorage.prototype, 'Cursor', { __proto__: null, value: SqlStorageCursor, enumerable: true });
+  finish(SqlStorage, 'SqlStorage');
+
   let storageOf;
   class DurableObjectStorage {
     #state;
@@ -221,13 +301,14 @@
       return value;
     }
     get kv() { return storageOf(this).kv; }
+    get sql() { return storageOf(this).sql; }
     getCurrentBookmark() { return attempt(() => { storageOf(this); throw new Error('Point-in-time recovery is not supported by Berth.'); }); }
     getBookmarkForTime() { return this.getCurrentBookmark(); }
     onNextSessionRestoreBookmark() { return this.getCurrentBookmark(); }
   }
   finish(DurableObjectStorage, 'DurableObjectStorage');
   internal.storage = (id, className) => {
-    const state = { __proto__: null, id, className, kv: undefined };
+    const state = { __proto__: null, id, className, kv: undefined, sql: new SqlStorage(key, id) };
     state.kv = new SyncKvStorage(key, { __proto__: null, id, lists: 0 });
     return new DurableObjectStorage(key, state);
   };
