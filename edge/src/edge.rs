@@ -135,21 +135,15 @@ impl ListenerCertificates {
 
 /// Creates the directories inside the state directory.
 fn prepare_directories(state: &Path) -> anyhow::Result<Directories> {
-    let directories = Directories {
-        images: state.join("images"),
-        files: state.join("files"),
-        assets: state.join("assets"),
-    };
+    let directories = Directories { images: state.join("images"), files: state.join("files") };
     let make = |path: &Path, mode| {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         made.with_context(|| format!("cannot make the directory {}", path.display()))
     };
     make(state, 0o755)?;
-    make(&directories.assets, 0o755)?;
     make(&directories.images, 0o700)?;
     make(&directories.files, 0o700)?;
     // Set explicitly: independent of the umask, and for directories that existed already.
-    fs::set_permissions(&directories.assets, fs::Permissions::from_mode(0o755)).context("the assets")?;
     for private in [&directories.images, &directories.files] {
         fs::set_permissions(private, fs::Permissions::from_mode(0o700))
             .with_context(|| private.display().to_string())?;
@@ -191,8 +185,6 @@ struct Directories {
     images: PathBuf,
     /// What apps name by digest. Only the edge reads it.
     files: PathBuf,
-    /// Static files, which the deploying user puts there.
-    assets: PathBuf,
 }
 
 /// The background work of the edge.
@@ -260,7 +252,7 @@ impl Edge {
         let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
-        let apps = load_apps(&store, &router, &metrics, &images, &files, &directories)?;
+        let apps = load_apps(&store, &router, &metrics, &images, &files)?;
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
         let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
@@ -308,7 +300,6 @@ impl Edge {
             images,
             files,
             registry,
-            assets: directories.assets,
             listen: config.listen,
             waiters: Default::default(),
             watchers: admin::watchers(),
@@ -403,7 +394,6 @@ fn load_apps(
     metrics: &Arc<Metrics>,
     images: &Arc<Images>,
     files: &Files,
-    directories: &Directories,
 ) -> anyhow::Result<Arc<Apps>> {
     let dependencies = apps::Dependencies {
         store: Arc::clone(store),
@@ -411,7 +401,6 @@ fn load_apps(
         metrics: Arc::clone(metrics),
         images: Arc::clone(images),
         files: files.clone(),
-        assets: directories.assets.clone(),
     };
     Ok(Arc::new(Apps::load(dependencies)?))
 }
