@@ -5,11 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use berth_common::image::Digest;
 use berth_common::manifest::{ClassManifest, DeclaredImage, ImageSource, Manifest, Problems};
 use berth_common::spec::{AppSpec, ImageRef};
 
 use crate::admin::Admin;
 use crate::assets;
+use crate::content::Content;
 use crate::failure::{BadInput, bad_input};
 use crate::image::build::Dockerfile;
 use crate::prefetch::{self, Deployed, Terms};
@@ -30,7 +32,11 @@ pub(crate) struct App {
 impl App {
     /// Reads the app in a directory. Its `berth.toml` itself may be named, too.
     pub(crate) fn in_directory(directory: &Path) -> Result<Self> {
-        if directory.is_file() { Self::load(directory) } else { Self::load(&directory.join(MANIFEST)) }
+        if directory.is_file() {
+            Self::load(directory)
+        } else {
+            Self::load(&in_directory(directory, MANIFEST))
+        }
     }
 
     /// Reads a file and inspects its images. All errors are reported together.
@@ -57,10 +63,8 @@ impl App {
             images.push(image.with_context(|| format!("the image of the class {}", class.name))?);
         }
         let mut spec = self.spec(images)?;
-        if let Some(assets) = &mut spec.assets {
-            let directory = admin.asset_directory().await?;
-            let (source, app) = (self.base.join(&assets.directory), spec.name.clone());
-            assets.directory = blocking(move |_| assets::pack(&source, &app, &directory)).await?;
+        if let (Some(assets), Some(declared)) = (&mut spec.assets, &self.manifest.assets) {
+            assets.files = send_assets(admin, self.base.join(&declared.directory), terms.resend).await?;
         }
         if let Some(longest) = terms.longest_stop_grace {
             spec.classes.values_mut().for_each(|class| class.stop_grace = class.stop_grace.min(longest));
@@ -94,6 +98,24 @@ impl App {
     }
 }
 
+/// A file of a directory, without the directory where that is the current one.
+pub(crate) fn in_directory(directory: &Path, name: impl AsRef<Path>) -> PathBuf {
+    if directory == Path::new(".") { name.as_ref().to_owned() } else { directory.join(name) }
+}
+
+/// Gives an edge the static files in a directory, and returns their digests by path.
+async fn send_assets(admin: &Admin, source: PathBuf, again: bool) -> Result<BTreeMap<String, Digest>> {
+    let (content, files) = blocking(move |_| {
+        let mut content = Content::default();
+        let files = assets::pack(&source, &mut content)?;
+        Ok((content, files))
+    })
+    .await?;
+    let sent = content.send(admin, again).await.context("the static files")?;
+    crate::output::note!("static files: {}", sent.describe());
+    Ok(files)
+}
+
 /// Reads the manifest and inspects the images and files that it names.
 fn check(file: &Path, text: &str, base: &Path) -> Result<Manifest, Problems> {
     let mut reading = Manifest::read(file, text);
@@ -122,8 +144,6 @@ fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
 
 #[cfg(test)]
 mod tests {
-    use berth_common::image::Digest;
-
     use super::*;
     use crate::image::elf::tests::elf;
 

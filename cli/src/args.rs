@@ -62,16 +62,18 @@ pub(crate) enum Command {
     ///
     /// Asks nothing and overwrites nothing. Afterwards `berth dev` runs the app.
     Init(Init),
-    /// Check a berth.toml and the images that it names
+    /// Check a berth.toml and the images that it names, or a Workers project
     ///
-    /// Reads a berth.toml and looks at the images that it names. Starts nothing, changes nothing.
+    /// Reads a berth.toml and looks at the images that it names; or reads a wrangler configuration, and compiles the modules that it
+    /// names. Starts nothing, changes nothing.
     ///
     /// Every error is shown at once, one a line, as FILE:LINE:COLUMN: what is wrong; what is expected.
     Check(Check),
     /// Give an app with its images to a running edge
     ///
     /// Packs, builds or reads the images that are here and pushes what the edge lacks of them; has the edge pull those of other
-    /// registries; has nodes fetch all of them; and then makes the app's new version the current one.
+    /// registries; has nodes fetch all of them; and then makes the app's new version the current one. Of a directory with a
+    /// wrangler configuration, compiles the modules and sends them.
     Deploy(Deploy),
     /// Build the images of an app, without deploying it
     ///
@@ -398,9 +400,15 @@ pub(crate) enum Store {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Check {
-    /// The file, or the directory that holds berth.toml
-    #[arg(default_value = "berth.toml")]
+    /// The file, or the directory that holds berth.toml or a wrangler configuration
+    #[arg(default_value = ".")]
     pub(crate) file: PathBuf,
+    /// The environment of a wrangler configuration, rather than its top level
+    #[arg(long, short = 'e', value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

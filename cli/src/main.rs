@@ -11,6 +11,8 @@ mod app;
 mod args;
 mod assets;
 mod commands;
+mod content;
+mod deployable;
 mod docker_config;
 mod failure;
 mod ids;
@@ -25,6 +27,7 @@ mod signals;
 mod stop;
 mod supply;
 mod urls;
+mod worker;
 
 use std::process::ExitCode;
 

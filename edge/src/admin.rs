@@ -31,7 +31,6 @@ mod transfers;
 mod usage;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,7 +38,7 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use berth_api::edge::{AssetDirectory, Health, NodeList};
+use berth_api::edge::{Health, NodeList};
 use berth_common::ids::NodeId;
 use berth_engine::WaiterId;
 use berth_registry::files::Files;
@@ -107,8 +106,6 @@ pub(crate) struct Admin {
     pub(crate) programs: Arc<Programs>,
     /// The edge's name, as its own lines of logs show it.
     pub(crate) name: NodeId,
-    /// The directory of static files.
-    pub(crate) assets: PathBuf,
     /// Where clients connect.
     pub(crate) listen: SocketAddr,
     /// Draws waiter ids for orders.
@@ -148,7 +145,7 @@ fn router() -> Router {
         .routes(routes!(metrics::show))
         .routes(routes!(nodes))
         .routes(routes!(holders::of_image))
-        .routes(routes!(assets))
+        .route("/v1/assets/directory", axum::routing::get(assets))
         .routes(routes!(images::list))
         .routes(routes!(images::show))
         .routes(routes!(apps::list))
@@ -234,8 +231,8 @@ async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
     Json(NodeList { nodes: admin.nodes.views() })
 }
 
-/// Returns the directory on the edge's machine that static files are served from.
-#[utoipa::path(get, path = "/v1/assets/directory", tag = "edge", responses((status = 200, body = AssetDirectory), problem::Denied))]
-async fn assets(State(admin): State<Arc<Admin>>) -> Json<AssetDirectory> {
-    Json(AssetDirectory { directory: admin.assets.clone() })
+/// A `berth` of an earlier version asks for a directory to put static files into.
+async fn assets() -> Problem {
+    let detail = "static files are sent by digest now: deploy with the `berth` of this edge's version";
+    Problem::new(StatusCode::GONE, "no directory", detail)
 }

@@ -8,7 +8,7 @@ mod triggers;
 pub(crate) mod versions;
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use berth_common::clock::wall_ms;
 use berth_common::ids::{AppName, ClassName, Version};
 use berth_common::manifest::{MAX_CLASSES, MAX_PREPARED, MAX_ROUTES};
 use berth_common::spec::{
-    AppSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS, NameSource,
-    RouteSpec, path_fault,
+    AppSpec, AssetsSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS,
+    NameSource, RouteSpec, path_fault,
 };
 use berth_registry::files::{Files, FilesError};
 use berth_registry::images::{ImageError, Images};
@@ -116,7 +116,6 @@ pub(crate) struct Dependencies {
     pub(crate) images: Arc<Images>,
     pub(crate) files: Files,
     pub(crate) programs: Arc<Programs>,
-    pub(crate) assets: PathBuf,
 }
 
 /// No app is deployed as long as this is held.
@@ -134,8 +133,8 @@ pub(crate) struct Apps {
     /// What apps name by digest.
     files: Files,
     programs: Arc<Programs>,
-    /// The directory of static files.
-    assets: PathBuf,
+    /// Where they lie.
+    blobs: Arc<Path>,
     /// Held for a whole change, until it is durable and routed, so that there is one at a time.
     changing: Mutex<()>,
     /// The current state. The lock is held only to read or replace it.
@@ -149,10 +148,11 @@ pub(crate) struct Apps {
 impl Apps {
     /// Loads the apps from the store, and routes requests by them.
     pub(crate) fn load(dependencies: Dependencies) -> Result<Self, StoreError> {
-        let Dependencies { store, router, metrics, images, files, programs, assets } = dependencies;
+        let Dependencies { store, router, metrics, images, files, programs } = dependencies;
         let histories = store.apps()?.into_iter();
         let histories: Histories =
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
+        let blobs = files.directory().into();
         let wanted = watch::Sender::new(Arc::default());
         let (changing, current) = (Mutex::new(()), Default::default());
         let published = watch::Sender::default();
@@ -163,7 +163,7 @@ impl Apps {
             images,
             files,
             programs,
-            assets,
+            blobs,
             changing,
             current,
             wanted,
@@ -211,7 +211,7 @@ impl Apps {
     /// Validates a version without deploying it, and completes it (the architectures of its images).
     pub(crate) async fn checked(&self, mut spec: AppSpec, expect: Expect) -> Result<AppSpec, DeployError> {
         expect.check(self.get(&spec.name).map(|known| known.current().version))?;
-        let mut faults = faults(&spec, &self.assets);
+        let mut faults = faults(&spec);
         for class in spec.classes.values_mut() {
             class.recipe.start_boost = class.recipe.start_boost.map(|boost| boost.within(&spec.limits));
         }
@@ -316,7 +316,7 @@ impl Apps {
             .filter_map(|(name, current)| Some((name, current.version, current.spec.program.as_ref()?)));
         self.programs.publish(programs);
         let before = self.router.get();
-        self.router.replace(Router::new(&routed, &self.metrics, &before, deployed));
+        self.router.replace(Router::new(&routed, &self.metrics, &self.blobs, &before, deployed));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(histories);
         self.published.send_replace(());
     }
@@ -332,13 +332,10 @@ fn current_view(history: &AppHistory) -> Result<VersionView, DeployError> {
 }
 
 /// Everything that is wrong with an app and that its types do not already rule out.
-fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
+fn faults(app: &AppSpec) -> Vec<Fault> {
     let mut faults = Vec::new();
-    // Everybody can read all of this directory: a deployment must not publish other files of the edge.
-    if app.assets.as_ref().is_some_and(|of_app| !is_directly_in(&of_app.directory, assets)) {
-        let message = format!("must be a directory in {}", assets.display());
-        faults.push(Fault { field: "assets.directory".to_owned(), message });
-    }
+    let of_assets = app.assets.iter().flat_map(AssetsSpec::faults);
+    faults.extend(of_assets.map(|(field, message)| Fault { field: format!("assets.{field}"), message }));
     faults.extend(app.program.iter().flat_map(|program| program::faults(program, &app.classes)));
     if let Some(fault) = app.logs.fault() {
         faults.push(Fault { field: "logs".to_owned(), message: fault.to_owned() });
@@ -363,11 +360,6 @@ fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
         faults.push(Fault { field: "routes".to_owned(), message });
     }
     faults
-}
-
-fn is_directly_in(path: &Path, directory: &Path) -> bool {
-    let mut parts = path.components();
-    matches!(parts.next_back(), Some(Component::Normal(_))) && parts.as_path() == directory
 }
 
 /// Errors of one part, each with the name of a field.
@@ -473,32 +465,28 @@ fn route_faults(app: &AppSpec, route: &RouteSpec) -> Faults {
 
 #[cfg(test)]
 mod tests {
-    use berth_common::spec::AssetsSpec;
+    use berth_common::image::Digest;
     use berth_store::fixtures::app;
 
     use super::*;
 
     #[test]
     fn a_valid_app_has_no_faults() {
-        assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))]), Path::new("/assets")), Vec::new());
+        assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))])), Vec::new());
     }
 
     #[test]
-    fn only_files_of_the_asset_directory_are_served() {
-        for (directory, sound) in [
-            ("/assets/a-assets-1", true),
-            ("/assets", false),
-            ("/assets/..", false),
-            ("/assets/a/b", false),
-            ("/assets/../store", false),
-            ("/etc", false),
-            ("assets/a", false),
-        ] {
-            let mut app = app("a", &[]);
-            let (directory, hosts) = (directory.into(), Vec::new());
-            app.assets = Some(AssetsSpec { directory, hosts, not_found: Default::default() });
-            assert_eq!(faults(&app, Path::new("/assets")).is_empty(), sound, "{:?}", app.assets);
-        }
+    fn static_files_are_named_by_path_and_digest_and_no_directory_is_taken() {
+        let found = |directory: Option<&str>, path: &str| -> Vec<String> {
+            let files = [(path.to_owned(), Digest::of(b"x"))].into();
+            let (directory, hosts) = (directory.map(Into::into), Vec::new());
+            let assets = AssetsSpec { directory, files, hosts, not_found: Default::default() };
+            let app = AppSpec { assets: Some(assets), ..app("a", &[]) };
+            faults(&app).into_iter().map(|fault| fault.field).collect()
+        };
+        assert_eq!(found(None, "/a b/c"), [""; 0]);
+        assert_eq!(found(Some("/etc"), "a"), ["assets.directory", "assets.files"]);
+        assert_eq!(found(None, "/a\0"), ["assets.files"]);
     }
 
     #[test]
@@ -510,7 +498,7 @@ mod tests {
         class.default_port = Some(0);
         class.recipe.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
         class.secrets.insert("K".parse().unwrap(), "S".parse().unwrap());
-        let faults = faults(&bad, Path::new("/assets"));
+        let faults = faults(&bad);
         assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(!format!("{faults:?}").contains("secretsecret"));
     }

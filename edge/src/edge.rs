@@ -137,21 +137,15 @@ impl ListenerCertificates {
 
 /// Creates the directories inside the state directory.
 fn prepare_directories(state: &Path) -> anyhow::Result<Directories> {
-    let directories = Directories {
-        images: state.join("images"),
-        files: state.join("files"),
-        assets: state.join("assets"),
-    };
+    let directories = Directories { images: state.join("images"), files: state.join("files") };
     let make = |path: &Path, mode| {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         made.with_context(|| format!("cannot make the directory {}", path.display()))
     };
     make(state, 0o755)?;
-    make(&directories.assets, 0o755)?;
     make(&directories.images, 0o700)?;
     make(&directories.files, 0o700)?;
     // Set explicitly: independent of the umask, and for directories that existed already.
-    fs::set_permissions(&directories.assets, fs::Permissions::from_mode(0o755)).context("the assets")?;
     for private in [&directories.images, &directories.files] {
         fs::set_permissions(private, fs::Permissions::from_mode(0o700))
             .with_context(|| private.display().to_string())?;
@@ -193,8 +187,6 @@ struct Directories {
     images: PathBuf,
     /// What apps name by digest. Only the edge reads it.
     files: PathBuf,
-    /// Static files, which the deploying user puts there.
-    assets: PathBuf,
 }
 
 /// The background work of the edge.
@@ -270,7 +262,7 @@ impl Edge {
             allowed: config.allow_hooks_to.clone(),
             files: Arc::new(RoutedFiles(Arc::clone(&router))),
         }));
-        let apps = load_apps(&store, &router, &metrics, &images, &files, &programs, &directories)?;
+        let apps = load_apps(&store, &router, &metrics, &images, &files, &programs)?;
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
         let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
@@ -321,7 +313,6 @@ impl Edge {
             registry,
             programs: shared.programs,
             name: NodeId::new(config.name.as_str()).context("the edge's name")?,
-            assets: directories.assets,
             listen: config.listen,
             waiters: Default::default(),
             watchers: admin::watchers(),
@@ -418,7 +409,6 @@ fn load_apps(
     images: &Arc<Images>,
     files: &Files,
     programs: &Arc<Programs>,
-    directories: &Directories,
 ) -> anyhow::Result<Arc<Apps>> {
     let dependencies = apps::Dependencies {
         store: Arc::clone(store),
@@ -427,7 +417,6 @@ fn load_apps(
         images: Arc::clone(images),
         files: files.clone(),
         programs: Arc::clone(programs),
-        assets: directories.assets.clone(),
     };
     Ok(Arc::new(Apps::load(dependencies)?))
 }

@@ -335,6 +335,11 @@ impl Content {
         Ok(Some(metadata.len()))
     }
 
+    /// The directory of the blobs, each a file with the hexadecimal digits of its digest as its name.
+    pub fn blobs(&self) -> &Path {
+        &self.shared.blobs
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
         self.shared.blobs.join(digest.hex())
     }

@@ -18,6 +18,9 @@ pub(crate) struct Dev {
     pub(crate) command: Option<DevCommand>,
     #[command(flatten)]
     pub(crate) at: DevDirs,
+    /// The environment of a wrangler configuration, rather than its top level
+    #[arg(long, short = 'e', value_name = "NAME")]
+    pub(crate) env: Option<String>,
     /// Where to take requests. Port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
@@ -42,7 +45,7 @@ pub(crate) struct Dev {
 /// What an app's directory is, and where its cluster keeps state.
 #[derive(Debug, Args)]
 pub(crate) struct DevDirs {
-    /// The directory that holds berth.toml
+    /// The directory that holds berth.toml or a wrangler configuration
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Where to keep state and logs, instead of in DIR/.berth/dev, or for root in /var/lib/berth/dev

@@ -166,7 +166,10 @@ impl Admin {
         let ended = if now { self.end_others(&app, version.version).await? } else { 0 };
         let history = self.apps.get(&app);
         let classes = history.iter().flat_map(|history| history.current().spec.classes.values());
-        let missing_secrets = self.secrets.missing(&app, classes.flat_map(ClassSpec::secret_names))?;
+        let of_program = history.iter().filter_map(|history| history.current().spec.program.as_ref());
+        let of_program = of_program.flat_map(|program| program.secrets.values().cloned());
+        let named = classes.flat_map(ClassSpec::secret_names).chain(of_program);
+        let missing_secrets = self.secrets.missing(&app, named)?;
         let tag = read::etag(version.version);
         let (unchanged, unplaceable) = (false, Vec::new());
         Ok((tag, Json(Deployed { app, version, ended, missing_secrets, unchanged, unplaceable })))

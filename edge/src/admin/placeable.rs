@@ -28,15 +28,15 @@ pub(super) async fn wait(nodes: &Nodes, app: &AppSpec) {
 
 fn is_known(nodes: &Nodes, app: &AppSpec) -> bool {
     // An app without containers needs no node.
-    app.classes.is_empty()
-        || nodes.is_any_connected() && app.classes.values().all(|class| holds(nodes, class) != Holds::Unknown)
+    let holds = |class| holds(nodes, class) != Holds::Unknown;
+    app.classes.is_empty() || nodes.is_any_connected() && app.classes.values().all(holds)
 }
 
 fn holds(nodes: &Nodes, class: &ClassSpec) -> Holds {
     nodes.holds_alone(&class.recipe.resources, &class.recipe.image.architectures)
 }
 
-/// Why an app cannot run, each with the field that it is about; nothing if it can.
+/// Why an app cannot run, each with the field that it is about; nothing if it can. One without containers needs no node.
 pub(super) fn faults(nodes: &Nodes, app: &AppSpec) -> Vec<FieldError> {
     if !app.classes.is_empty() && !nodes.is_any_connected() {
         let message =

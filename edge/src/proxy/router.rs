@@ -5,6 +5,7 @@ mod fronts;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_common::ids::{AppName, ClassName, IdError, ObjectKey, ObjectName};
@@ -82,16 +83,17 @@ pub(crate) enum RouteError {
 
 impl Router {
     /// The routes of these apps, in the place of those before. What has not changed stays: the load of objects, and the
-    /// files of all apps but the one that was deployed just now.
+    /// files of all apps but the one that was deployed just now. `blobs` has those that are named by digest.
     pub(crate) fn new(
         apps: &BTreeMap<AppName, AppSpec>,
         metrics: &Metrics,
+        blobs: &Arc<Path>,
         before: &Self,
         deployed: Option<&AppName>,
     ) -> Self {
         let mut kept = before.loads();
         let routes = apps.values().flat_map(|app| routes(app, metrics, &mut kept)).collect();
-        Self { fronts: Fronts::new(apps, &before.fronts, deployed), routes }
+        Self { fronts: Fronts::new(apps, blobs, &before.fronts, deployed), routes }
     }
 
     fn loads(&self) -> KnownLoads {
@@ -327,15 +329,19 @@ mod tests {
 
     use super::*;
 
+    fn blobs() -> Arc<Path> {
+        Path::new("/none").into()
+    }
+
     fn router(apps: &[AppSpec]) -> Router {
         let apps = apps.iter().map(|app| (app.name.clone(), app.clone())).collect();
-        Router::new(&apps, &Metrics::new(1), &Router::default(), None)
+        Router::new(&apps, &Metrics::new(1), &blobs(), &Router::default(), None)
     }
 
     /// The router after a deployment of the first of these apps.
     fn deployed(before: &Router, apps: &[AppSpec]) -> Router {
         let known = apps.iter().map(|app| (app.name.clone(), app.clone())).collect();
-        Router::new(&known, &Metrics::new(1), before, Some(&apps[0].name))
+        Router::new(&known, &Metrics::new(1), &blobs(), before, Some(&apps[0].name))
     }
 
     #[test]
@@ -345,7 +351,8 @@ mod tests {
         let mut busy = app("busy", &[("/busy", None), ("/also", None)]);
         busy.routes.iter_mut().for_each(|route| route.object = NameSource::LeastLoaded(3));
         let (hosts, not_found) = (Vec::new(), Default::default());
-        busy.assets = Some(AssetsSpec { directory: directory.path().to_owned(), hosts, not_found });
+        let (directory_of, files) = (Some(directory.path().to_owned()), Default::default());
+        busy.assets = Some(AssetsSpec { directory: directory_of, files, hosts, not_found });
         let before = router(&[busy.clone()]);
         let _held = before.route(&get("/busy")).unwrap();
         // Its files cannot be read for a while, and it is deployed itself, or another app is.
@@ -371,7 +378,8 @@ mod tests {
         }
         let mut site = app("site", &[]);
         let (hosts, not_found) = (vec![HostPattern::new("site.example").unwrap()], Default::default());
-        site.assets = Some(AssetsSpec { directory: directory.path().to_owned(), hosts, not_found });
+        let (directory_of, files) = (Some(directory.path().to_owned()), Default::default());
+        site.assets = Some(AssetsSpec { directory: directory_of, files, hosts, not_found });
         let router = router(&[site]);
         let asked = |host: &str, path: &str| {
             let request = Request::post(path).header("host", host).body(()).unwrap();

@@ -156,3 +156,74 @@ async fn a_deployment_says_which_file_is_not_there_and_changes_nothing() {
     assert_eq!(fields, ["program.modules[0].map", "program.modules[1].digest"], "{answer}");
     assert_eq!(setup.edge.look("/v1/apps").await["apps"], json!([]));
 }
+
+/// The specification of an app of static files alone.
+fn site(files: &[(&str, &[u8])]) -> Value {
+    let files: Value =
+        files.iter().map(|(path, bytes)| ((*path).to_owned(), json!(Digest::of(bytes)))).collect();
+    json!({"name": "site", "classes": {}, "routes": [], "assets": {"files": files, "not_found": "page"}})
+}
+
+impl Setup {
+    async fn deploy(&self, spec: &Value) -> (StatusCode, Value) {
+        let path = format!("/v1/apps/{}", spec["name"].as_str().unwrap());
+        client::admin(&self.edge.admin, client::request("PUT", &path, spec.to_string())).await
+    }
+}
+
+#[tokio::test]
+async fn static_files_travel_by_digest_and_outlive_a_kill() {
+    let mut setup = set_up().await;
+    let files: [(&str, &[u8]); 3] =
+        [("/index.html", b"<p>hello"), ("/a b.css", b"a {}"), ("/404.html", b"nothing here")];
+    let spec = site(&files);
+    let (status, answer) = setup.deploy(&spec).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer["errors"].as_array().unwrap().len(), 3, "{answer}");
+    assert_eq!(answer["errors"][0]["field"], "assets.files[\"/404.html\"]");
+    for (_, bytes) in files {
+        assert_eq!(setup.put(&Digest::of(bytes).to_string(), bytes).await.0, StatusCode::NO_CONTENT);
+    }
+    let (status, answer) = setup.deploy(&spec).await;
+    assert_eq!((status, &answer["unchanged"]), (StatusCode::OK, &json!(false)), "{answer}");
+    for round in 0..2 {
+        let edge = setup.edge.address;
+        assert_eq!(client::get(edge, "/").await, (StatusCode::OK, "<p>hello".to_owned()), "{round}");
+        assert_eq!(client::get(edge, "/a%20b.css").await, (StatusCode::OK, "a {}".to_owned()));
+        assert_eq!(client::get(edge, "/none").await, (StatusCode::NOT_FOUND, "nothing here".to_owned()));
+        let again = setup.deploy(&spec).await.1;
+        assert_eq!((&again["unchanged"], &again["version"]), (&json!(true), &json!(1)), "{again}");
+        if round == 0 {
+            setup.edge.kill().await;
+            setup.edge = setup.site.start().await;
+        }
+    }
+    let mut directory = spec.clone();
+    directory["assets"] = json!({"directory": "/etc"});
+    let (status, answer) = setup.deploy(&directory).await;
+    assert_eq!(
+        (status, &answer["errors"][0]["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("assets.directory"))
+    );
+}
+
+#[tokio::test]
+async fn versions_of_earlier_edges_keep_their_directory_of_static_files() {
+    let setup = set_up().await;
+    let Setup { site: place, edge, _agent } = setup;
+    edge.kill().await;
+    let public = place.state("assets/site-assets-0123456789abcdef");
+    std::fs::create_dir_all(&public).unwrap();
+    std::fs::write(public.join("index.html"), "<p>old").unwrap();
+    {
+        let store = berth_store::SledStore::open(&place.state("store")).unwrap();
+        let mut old = site(&[]);
+        old["assets"] = json!({"directory": public, "hosts": []});
+        let history = berth_store::AppHistory::begin(serde_json::from_value(old).unwrap(), 1);
+        berth_store::write(&store, berth_store::Write::App(history)).await.unwrap();
+        store.close();
+    }
+    let edge = place.start().await;
+    assert_eq!(client::get(edge.address, "/").await, (StatusCode::OK, "<p>old".to_owned()));
+    assert_eq!(edge.look("/v1/apps/site").await["version"], 1);
+}

@@ -103,6 +103,12 @@ impl Files {
         Ok(self.0.content.read(digest, most)?)
     }
 
+    /// The directory that they lie in, each a file with the hexadecimal digits of its digest as its name. Only to read those that a
+    /// kept version names.
+    pub fn directory(&self) -> &Path {
+        self.0.content.blobs()
+    }
+
     /// Opens a file, and returns its length too. Its digest is not verified. Blocks on the disk.
     pub fn open_file(&self, digest: &Digest) -> Result<Option<(File, u64)>, FilesError> {
         Ok(self.0.content.get(digest)?)

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What fails, and what happens then:
-//! * `berth.toml` or an image that it names is wrong: exit code 2, nothing was started.
+//! * `berth.toml`, an image that it names, or a Workers project is wrong: exit code 2, nothing was started.
 //! * Another `berth dev` runs for this directory: exit code 1, it keeps running.
 //! * A daemon ends by itself, at any time: its log's end is shown, the others are ended, exit code 1.
 //! * A daemon does not end in its time: it is killed, and named.
@@ -28,19 +28,17 @@ use anyhow::{Result, anyhow, bail};
 
 use berth_api::images::{Collection, Swept};
 use berth_cluster::{Daemons, ready};
-use berth_common::ids::AppName;
 use berth_common::telemetry;
+use berth_project::Mode;
 
 use super::secret::make_if_missing;
 use crate::admin::Admin;
-use crate::app::App;
 use crate::args::{Dev, DevCommand};
-use crate::assets;
 use crate::commands::logs;
+use crate::deployable::Deployable;
 use crate::output;
 use crate::prefetch::Terms;
 use crate::signals::Signals;
-use crate::stop::blocking;
 use crate::urls;
 use background::Background;
 use home::Home;
@@ -57,7 +55,8 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
         Some(DevCommand::Down(args)) => return down::run(args).await,
         None => {}
     }
-    let app = App::in_directory(&args.at.dir)?;
+    let app = read(args)?;
+    app.remark();
     if args.detach && !args.background {
         return background::start().await;
     }
@@ -81,6 +80,11 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
     outcome.map_err(|_| anyhow!("everything that was started has been ended"))
 }
 
+/// Reads the app, or the Workers project, as one that is worked on.
+fn read(args: &Dev) -> Result<Deployable> {
+    Deployable::read(&args.at.dir, args.env.as_deref(), Mode::Development)
+}
+
 /// Ends everything that runs; at once when another signal comes.
 async fn stop(daemons: &mut Daemons, signals: &mut Signals) {
     if daemons.have_ended() {
@@ -95,7 +99,7 @@ async fn stop(daemons: &mut Daemons, signals: &mut Signals) {
 /// Starts everything and stays until something ends that should not.
 async fn serve(
     args: &Dev,
-    app: &App,
+    app: &Deployable,
     home: &Home,
     daemons: &mut Daemons,
     background: &mut Option<Background>,
@@ -117,44 +121,32 @@ async fn serve(
 }
 
 /// Starts everything, deploys the app, and prints where to reach it.
-async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> Result<Admin> {
+async fn bring_up(args: &Dev, app: &Deployable, home: &Home, daemons: &mut Daemons) -> Result<Admin> {
     let listen = home::choose_address(args.listen)?;
     make_if_missing(&home.state().edge()).await?;
     home.start(listen, daemons).await?;
     let admin = Admin::at(home.state().admin_socket());
     wait_until_ready(&admin, args.nodes, daemons).await?;
-    output::note!("packing and deploying {} ...", app.manifest.name);
+    output::note!("packing and deploying {} ...", app.name());
     tokio::select! {
         deployed = app.deploy(&admin, terms()) => deployed?.warn(),
         died = daemons.first_death() => return Err(died),
     };
-    prune(&admin, &app.manifest.name).await;
-    for line in urls::describe(&app.manifest, &urls::base(listen, None)) {
+    prune(&admin).await;
+    for line in app.places(&urls::base(listen, None)) {
         output::line(line)?;
     }
     Ok(admin)
 }
 
-/// How many directories of an app's static files are kept: more than the versions that the edge keeps, as not every attempt to
-/// deploy makes one.
-const KEPT_ASSETS: usize = 32;
-
-/// Removes the images and the static files of earlier starts that no kept version needs: an edge that only runs for a short time
-/// at a time would not come to it. What cannot be removed is tried again the next time.
-async fn prune(admin: &Admin, app: &AppName) {
+/// Removes the images of earlier starts that no kept version needs: an edge that only runs for a short time at a time would
+/// not come to it. What cannot be removed is tried again the next time.
+async fn prune(admin: &Admin) {
     let _ = admin.post::<Swept>("/v1/images/gc", &Collection { dry_run: false }).await;
-    prune_assets(admin, app).await;
-}
-
-async fn prune_assets(admin: &Admin, app: &AppName) {
-    if let Ok(directory) = admin.asset_directory().await {
-        let app = app.clone();
-        let _ = blocking(move |_| Ok(assets::remove_old(&app, &directory, KEPT_ASSETS)?)).await;
-    }
 }
 
 /// Shows the containers' output and redeploys after changes, until the user quits.
-async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut Daemons) -> Result<()> {
+async fn stay(args: &Dev, app: &Deployable, home: &Home, admin: &Admin, daemons: &mut Daemons) -> Result<()> {
     let mut keys = Keys::open();
     let hint = if keys.are_there() {
         "r rebuilds and restarts, q or Ctrl-C ends everything"
@@ -165,7 +157,7 @@ async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut D
     tokio::select! {
         died = daemons.first_death() => Err(died),
         () = rebuild_on_demand(args, admin, &mut keys) => Ok(()),
-        () = logs::follow_app(admin, &app.manifest.name), if !args.quiet_containers => Ok(()),
+        () = logs::follow_app(admin, app.name()), if !args.quiet_containers => Ok(()),
     }
 }
 
@@ -197,12 +189,11 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
 
 /// Packs and deploys the current files, and ends the containers of the version before.
 async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
-    let app = App::in_directory(&args.at.dir)?;
+    let app = read(args)?;
     // Also without a change there is another version, so that the containers are started anew.
     let deployed = app.deploy(admin, Terms { now: true, force: true, ..terms() }).await?;
     deployed.warn();
-    prune_assets(admin, &app.manifest.name).await;
-    Ok(deployed.describe("deployed"))
+    app.describe(&deployed)
 }
 
 /// Waits until the edge answers and every node is connected to it.

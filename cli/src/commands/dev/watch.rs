@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::app::{App, MANIFEST};
+use crate::worker;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +41,10 @@ impl Stamp {
     }
 
     fn look(directory: &Path) -> Self {
+        if worker::is_there(directory) {
+            // Compiling it each time only to learn which files it has would take longer than to look at all.
+            return Self::of_files(&of_project(directory));
+        }
         let files = match App::in_directory(directory) {
             Ok(app) => app.files(),
             // What is wrong will be corrected in this file, or where it says.
@@ -66,6 +71,13 @@ impl Stamp {
         }
         Self(hash.finish())
     }
+}
+
+/// What a Workers project may be made of. Packages are many, and are not worked on.
+fn of_project(directory: &Path) -> Vec<PathBuf> {
+    let mut files = entries(directory);
+    files.retain(|path| path.file_name() != Some(OsStr::new("node_modules")));
+    files
 }
 
 /// What of a file changes when it is written, replaced or given other rights. Reading it changes nothing of that.

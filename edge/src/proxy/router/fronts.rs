@@ -1,6 +1,7 @@
 //! What stands before an app's containers, or in their place: its static files and its program, and which of them a request is for.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use berth_common::ids::AppName;
@@ -42,14 +43,19 @@ pub(crate) enum First {
 
 impl Fronts {
     /// Those of these apps. Files are read again only for the app that was deployed just now, or where they are not known.
-    pub(super) fn new(apps: &BTreeMap<AppName, AppSpec>, before: &Self, deployed: Option<&AppName>) -> Self {
+    pub(super) fn new(
+        apps: &BTreeMap<AppName, AppSpec>,
+        blobs: &Arc<Path>,
+        before: &Self,
+        deployed: Option<&AppName>,
+    ) -> Self {
         let assets = |app: &AppSpec| {
             let (spec, fresh) = (app.assets.as_ref()?, deployed == Some(&app.name));
             let mut known = before.0.iter().filter_map(|front| front.assets.as_ref());
             let known = known.find(|assets| *assets.spec() == *spec).cloned();
             match known {
                 Some(known) if !fresh => Some(known),
-                known => read(&app.name, spec).or(known),
+                known => read(&app.name, spec, blobs).or(known),
             }
         };
         let front = |app: &AppSpec| {
@@ -112,10 +118,10 @@ impl ProgramRoutes {
 }
 
 /// The static files of an app. If they cannot be read, the app's routes still work.
-fn read(app: &AppName, spec: &AssetsSpec) -> Option<Arc<Assets>> {
-    let read = Assets::read(spec);
+fn read(app: &AppName, spec: &AssetsSpec, blobs: &Arc<Path>) -> Option<Arc<Assets>> {
+    let read = Assets::read(spec, blobs);
     read.inspect_err(|error| {
-        tracing::error!(%app, directory = %spec.directory.display(), %error, "static files cannot be read");
+        tracing::error!(%app, directory = ?spec.directory, %error, "static files cannot be read");
     })
     .ok()
 }
@@ -137,12 +143,12 @@ mod tests {
         }
         let mut site = app("site", &[("/container/{id}", None)]);
         let (hosts, not_found) = (Vec::new(), Default::default());
-        site.assets = Some(AssetsSpec { directory: directory.path().to_owned(), hosts, not_found });
+        site.assets = Some(AssetsSpec { directory: Some(directory.path().to_owned()), files: Default::default(), hosts, not_found });
         let text = r#"{"entry": "a", "modules": [], "compatibility_date": "2026-01-31",
             "before_assets": {"paths": ["/api/*"]}, "routes": [{"hosts": ["site.example"], "path": "/*"}]}"#;
         site.program = Some(serde_json::from_str(text).unwrap());
         let apps = BTreeMap::from([(site.name.clone(), site)]);
-        let router = Router::new(&apps, &Metrics::new(1), &Router::default(), None);
+        let router = Router::new(&apps, &Metrics::new(1), &Arc::from(directory.path()), &Router::default(), None);
         let at = |host: &str, path: &str| Request::get(path).header("host", host).body(()).unwrap();
         let first = |path: &str| router.first(&at("site.example", path));
         assert!(matches!(first("/page"), Some(First::File(_))));

@@ -1,0 +1,276 @@
+//! A Workers project on disk as an app: read and compiled here, sent to an edge by digest, and deployed. What edges of this
+//! version do not run is refused by name before anything is sent.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use berth_common::ids::SecretName;
+use berth_common::image::Digest;
+use berth_common::manifest::Position;
+use berth_common::spec::{
+    AppSpec, AssetsSpec, BeforeAssets, HostPattern, ImportTarget, NotFound, Program, ProgramLimits,
+    ProgramModule, ProgramRoute, ProgramVar,
+};
+use berth_project::{
+    Config, HtmlHandling, Lineage, Mode, NotFoundHandling, Problem, Project, Refused, RunWorkerFirst, Target,
+    Var,
+};
+
+use crate::admin::Admin;
+use crate::app::{MANIFEST, in_directory};
+use crate::assets;
+use crate::content::Content;
+use crate::failure::{BadInput, bad_input};
+use crate::output;
+use crate::prefetch::{self, Deployed, Terms};
+use crate::stop::blocking;
+
+/// Files of static sites that say how others are served, and are none themselves.
+const RULES: [&str; 2] = ["_headers", "_redirects"];
+
+/// A checked project.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) project: Project,
+    directory: PathBuf,
+}
+
+/// Whether a directory is a Workers project: it has a wrangler configuration, and no `berth.toml` that declares an app of its
+/// own beside it.
+pub(crate) fn is_there(directory: &Path) -> bool {
+    berth_project::is_project(directory) && !declares_app(&directory.join(MANIFEST))
+}
+
+/// Whether a `berth.toml` names an app: one that only adds to a project does not.
+fn declares_app(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    table.get_ref().contains_key("name")
+}
+
+impl Worker {
+    /// Reads a project for the default environment or the one that is named. All errors are reported together.
+    pub(crate) fn read(directory: &Path, environment: Option<&str>, mode: Mode) -> Result<Self> {
+        let read = berth_project::read(directory, environment, mode);
+        let project = read.map_err(|refused| refusal(directory, &refused))?;
+        let worker = Self { project, directory: directory.to_owned() };
+        let problems = worker.unsupported();
+        if !problems.is_empty() {
+            let remarks = worker.project.remarks.clone();
+            return Err(refusal(directory, &Refused { problems, more: 0, remarks }));
+        }
+        if let Some(assets) = &worker.project.config.assets {
+            let config = &worker.project.config.file;
+            let found = assets::look_at(&directory.join(&assets.directory));
+            let place = problem(&in_directory(directory, config), Some(assets.position), "assets.directory");
+            found.with_context(|| place.to_string()).map_err(bad_input)?;
+        }
+        Ok(worker)
+    }
+
+    /// The configuration file, for messages.
+    pub(crate) fn file(&self) -> PathBuf {
+        in_directory(&self.directory, &self.project.config.file)
+    }
+
+    /// Prints what is worth saying of it.
+    pub(crate) fn remark(&self) {
+        for remark in &self.project.remarks {
+            output::note!("{remark}");
+        }
+    }
+
+    /// How many modules and static files it has.
+    pub(crate) fn describe(&self) -> Result<String> {
+        let modules = self.project.program.as_ref().map_or(0, |program| program.modules.len());
+        Ok(format!("modules: {modules}, static files: {}", self.assets()?))
+    }
+
+    /// How many static files there are.
+    pub(crate) fn assets(&self) -> Result<usize> {
+        let assets = self.project.config.assets.as_ref();
+        assets.map_or(Ok(0), |assets| assets::look_at(&self.directory.join(&assets.directory)))
+    }
+
+    /// Sends what the edge does not have, and deploys the app.
+    pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
+        let mut content = Content::default();
+        let program =
+            self.project.program.as_ref().map(|read| program(&self.project.config, read, &mut content));
+        let program = program.transpose()?;
+        let (content, assets) = match &self.project.config.assets {
+            None => (content, None),
+            Some(declared) => {
+                let source = self.directory.join(&declared.directory);
+                let packed = blocking(move |_| {
+                    let files = assets::pack(&source, &mut content)?;
+                    Ok((content, files))
+                });
+                let (content, files) = packed.await?;
+                (content, Some(assets_spec(&self.project.config, declared.not_found_handling, files)))
+            }
+        };
+        let sent = content.send(admin, terms.resend).await.context("the app's files")?;
+        output::note!("files: {}", sent.describe());
+        let spec = AppSpec {
+            name: self.project.config.name.clone(),
+            classes: BTreeMap::new(),
+            routes: Vec::new(),
+            limits: Default::default(),
+            start_rate: Default::default(),
+            assets,
+            crons: Vec::new(),
+            logs: Default::default(),
+            program,
+        };
+        prefetch::deploy(admin, &spec, terms).await
+    }
+
+    /// What edges of this version do not run, in the order of the configuration's lines.
+    fn unsupported(&self) -> Vec<Problem> {
+        let config = &self.project.config;
+        let mut found = Vec::new();
+        for object in &config.objects {
+            found.push((
+                Some(object.position),
+                format!("durable_objects: {}: objects of classes", object.name),
+            ));
+        }
+        for container in &config.containers {
+            found.push((
+                Some(container.position),
+                format!("containers: {}: containers of classes", container.class),
+            ));
+        }
+        let has_classes = match &config.lineage {
+            Lineage::Migrations(steps) => !steps.is_empty(),
+            Lineage::Exports(classes) => !classes.is_empty(),
+        };
+        if has_classes && found.is_empty() {
+            found.push((None, "migrations: objects of classes".to_owned()));
+        }
+        if let Some(secret) = config.store_secrets.first() {
+            found.push((None, format!("secrets_store_secrets: {}: secrets of stores", secret.binding)));
+        }
+        if let Some(assets) = &config.assets {
+            if assets.html_handling != HtmlHandling::AutoTrailingSlash {
+                let what = "assets.html_handling: another than \"auto-trailing-slash\"";
+                found.push((Some(assets.position), what.to_owned()));
+            }
+            let rules =
+                RULES.iter().filter(|name| self.directory.join(&assets.directory).join(name).exists());
+            found.extend(
+                rules.map(|name| (Some(assets.position), format!("assets.directory: the file {name}"))),
+            );
+        }
+        let mut problems: Vec<Problem> = found
+            .into_iter()
+            .map(|(position, what)| {
+                problem(&config.file, position, &format!("{what}: not supported by this version of Berth"))
+            })
+            .collect();
+        problems.sort();
+        problems
+    }
+}
+
+fn problem(file: &Path, position: Option<Position>, message: &str) -> Problem {
+    Problem { file: file.to_owned(), position, message: message.to_owned() }
+}
+
+/// All problems, one a line, each with its file as it is reached from here.
+fn refusal(directory: &Path, refused: &Refused) -> anyhow::Error {
+    let lines = refused.problems.iter().map(|problem| {
+        let file = in_directory(directory, &problem.file);
+        Problem { file, ..problem.clone() }.to_string()
+    });
+    let more = (refused.more > 0).then(|| format!("and {} more", refused.more));
+    BadInput(lines.chain(more).collect::<Vec<_>>().join("\n")).into()
+}
+
+/// The program as edges know it. Its modules are added to what is sent.
+fn program(config: &Config, read: &berth_project::Program, content: &mut Content) -> Result<Program> {
+    let modules = read.modules.iter().map(|(name, module)| ProgramModule {
+        name: name.clone(),
+        digest: content.add(module.source.clone()),
+        map: module.map.clone().map(|map| content.add(map)),
+        imports: module.imports.iter().map(|(written, to)| (written.clone(), target(to))).collect(),
+    });
+    let modules = modules.collect();
+    let secrets = config.secrets_required.iter().map(|variable| {
+        let secret: SecretName =
+            variable.as_str().parse().map_err(|error| anyhow::anyhow!("{variable}: {error}"))?;
+        Ok((variable.clone(), secret))
+    });
+    let first = config.assets.as_ref().map(|assets| before_assets(&assets.run_worker_first));
+    Ok(Program {
+        entry: read.entry.clone(),
+        modules,
+        compatibility_date: config.compatibility.date.clone(),
+        compatibility_flags: config.compatibility.flags.clone(),
+        handlers: read.handlers.names.clone(),
+        classes: read.classes.iter().map(|class| class.name.clone()).collect(),
+        vars: config.vars.iter().map(|(name, value)| (name.clone(), var(value))).collect(),
+        secrets: secrets.collect::<Result<_>>()?,
+        assets_binding: config.assets.as_ref().and_then(|assets| assets.binding.clone()),
+        before_assets: first.unwrap_or_default(),
+        routes: config
+            .routes
+            .iter()
+            .map(|route| ProgramRoute { hosts: route.hosts.clone(), path: route.path.clone() })
+            .collect(),
+        crons: config.crons.clone(),
+        limits: ProgramLimits {
+            cpu_ms: config.limits.cpu_ms.map(u32::try_from).transpose().context("limits.cpu_ms")?,
+            subrequests: config
+                .limits
+                .subrequests
+                .map(u32::try_from)
+                .transpose()
+                .context("limits.subrequests")?,
+        },
+    })
+}
+
+fn target(target: &Target) -> ImportTarget {
+    match target {
+        Target::Module(name) => ImportTarget::Module(name.clone()),
+        Target::Builtin(name) => ImportTarget::Builtin(name.clone()),
+    }
+}
+
+fn var(value: &Var) -> ProgramVar {
+    match value {
+        Var::Text(text) => ProgramVar::Text(text.clone()),
+        Var::Json(value) => ProgramVar::Json(value.to_string()),
+    }
+}
+
+fn before_assets(first: &RunWorkerFirst) -> BeforeAssets {
+    match first {
+        RunWorkerFirst::Never => BeforeAssets::None,
+        RunWorkerFirst::Always => BeforeAssets::All,
+        RunWorkerFirst::Paths(paths) => BeforeAssets::Paths(paths.clone()),
+    }
+}
+
+/// The static files as edges know them: for the hosts of the routes, if each has some.
+fn assets_spec(config: &Config, not_found: NotFoundHandling, files: BTreeMap<String, Digest>) -> AssetsSpec {
+    let of_hosts = config.routes.iter().all(|route| !route.hosts.is_empty());
+    let mut hosts: Vec<HostPattern> = Vec::new();
+    for host in config.routes.iter().filter(|_| of_hosts).flat_map(|route| &route.hosts) {
+        if !hosts.contains(host) {
+            hosts.push(host.clone());
+        }
+    }
+    let not_found = match not_found {
+        NotFoundHandling::None => NotFound::None,
+        NotFoundHandling::SinglePageApplication => NotFound::SinglePage,
+        NotFoundHandling::NotFoundPage => NotFound::Page,
+    };
+    AssetsSpec { directory: None, files, hosts, not_found }
+}

@@ -1,0 +1,149 @@
+//! Tests of projects that become apps, and of those that are refused: all at once, by name, with file, line and column.
+
+use std::fs;
+
+use super::*;
+
+const CONFIG: &str = r#"{
+  // A Worker.
+  "name": "w",
+  "main": "src/index.ts",
+  "compatibility_date": "2026-01-31",
+  "vars": {"GREETING": "hello", "LIST": [1]},
+  "triggers": {"crons": ["*/5 * * * *"]},
+  "assets": {"directory": "./public", "binding": "ASSETS", "run_worker_first": ["/api/*"]}
+}"#;
+
+/// A project with this configuration and entry.
+fn write(config: &str, entry: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in
+        [("wrangler.jsonc", config), ("src/index.ts", entry), ("public/index.html", "<p>hello")]
+    {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    directory
+}
+
+const ENTRY: &str =
+    "import { word } from './word';\nexport default { fetch(r: Request) { return new Response(word) } };\n";
+
+fn refused(directory: &Path) -> String {
+    let error = Worker::read(directory, None, Mode::Production).unwrap_err();
+    error.downcast_ref::<BadInput>().expect("bad input").to_string()
+}
+
+#[test]
+fn a_project_becomes_a_program_whose_modules_are_named_by_digest() {
+    let directory = write(CONFIG, ENTRY);
+    fs::write(directory.path().join("src/word.ts"), "export const word: string = 'w';\n").unwrap();
+    assert!(is_there(directory.path()));
+    let worker = Worker::read(directory.path(), None, Mode::Production).unwrap();
+    assert_eq!(worker.describe().unwrap(), "modules: 2, static files: 1");
+    let spec = || {
+        let mut content = Content::default();
+        let config = &worker.project.config;
+        program(config, worker.project.program.as_ref().unwrap(), &mut content).unwrap()
+    };
+    let made = spec();
+    assert_eq!(made, spec());
+    assert_eq!(made.faults(), []);
+    assert_eq!((made.entry.as_str(), made.modules.len()), ("src/index.ts", 2));
+    let source = &worker.project.program.as_ref().unwrap().modules["src/word.ts"].source;
+    assert_eq!(made.modules[1].digest, Digest::of(source.as_bytes()));
+    assert_eq!(made.before_assets, BeforeAssets::Paths(vec!["/api/*".to_owned()]));
+    assert_eq!(made.vars["LIST"], ProgramVar::Json("[1]".to_owned()));
+    assert!(made.handlers.contains("fetch") && made.crons.len() == 1);
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_with_file_line_and_column() {
+    let bad = CONFIG.replace("\"GREETING\": \"hello\"", "\"1\": true").replace("*/5", "*/x");
+    let directory = write(&bad, "export default {");
+    let text = refused(directory.path());
+    let prefix = directory.path().display().to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.iter().all(|line| line.starts_with(&prefix)), "{text}");
+    for part in ["wrangler.jsonc:6:", "wrangler.jsonc:7:"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let directory =
+        write(CONFIG, "import './none';\nimport 'fs';\nexport default { fetch() { } };\nlet x = ;");
+    assert!(refused(directory.path()).contains("src/index.ts:4:"), "{}", refused(directory.path()));
+}
+
+#[test]
+fn what_edges_do_not_run_is_refused_by_name_and_line() {
+    let objects = CONFIG.replace(
+            "  \"vars\"",
+            "  \"durable_objects\": {\"bindings\": [{\"name\": \"A\", \"class_name\": \"A\"}]},\n  \"migrations\": [{\"tag\": \"v1\", \"new_sqlite_classes\": [\"A\"]}],\n  \"vars\"",
+        );
+    let entry = "import { DurableObject } from 'cloudflare:workers';\nexport class A extends DurableObject {}\nexport default { fetch() {} };";
+    let text = refused(write(&objects, entry).path());
+    assert!(
+        text.contains("wrangler.jsonc:6:") && text.ends_with("not supported by this version of Berth"),
+        "{text}"
+    );
+    let directory = write(CONFIG, "export default { fetch() {} };");
+    fs::write(directory.path().join("public/_redirects"), "/a /b").unwrap();
+    let text = refused(directory.path());
+    assert!(text.contains("wrangler.jsonc:8:") && text.contains("the file _redirects"), "{text}");
+}
+
+#[test]
+fn an_app_of_berths_own_is_none() {
+    let directory = write(CONFIG, ENTRY);
+    fs::write(directory.path().join(MANIFEST), "[[containers]]\nclass_name = \"A\"\nprepared = 2\n").unwrap();
+    assert!(is_there(directory.path()));
+    fs::write(directory.path().join(MANIFEST), "name = \"a\"\n").unwrap();
+    assert!(!is_there(directory.path()));
+}
+
+/// A configuration with more in it.
+fn with(more: &str) -> String {
+    CONFIG.replacen("  \"vars\"", &format!("  {more},\n  \"vars\""), 1)
+}
+
+#[test]
+fn bad_input_is_refused_with_its_place_and_never_half_read() {
+    let sound = "export default { fetch() { return new Response('x') } };\n";
+    let deep = format!("\"x\": {}1{}", "[".repeat(5_000), "]".repeat(5_000));
+    let huge = format!("\"x\": \"{}\"", "y".repeat(3 << 20));
+    let large = format!("/* {} */ {sound}", "z".repeat(20 << 20));
+    let bound = r#""durable_objects": {"bindings": [{"name": "A", "class_name": "Missing"}]}, "migrations": [{"tag": "v1", "new_sqlite_classes": ["Missing"]}]"#;
+    let unbound = r#""durable_objects": {"bindings": [{"name": "A", "class_name": "Nowhere"}]}"#;
+    let twice = r#""migrations": [{"tag": "v1", "new_sqlite_classes": ["A"]}, {"tag": "v1", "new_sqlite_classes": ["A"]}]"#;
+    let cases: [(&str, String, String, &str); 11] = [
+        ("a syntax error", CONFIG.to_owned(), "export default {\n  fetch( {\n".to_owned(), "src/index.ts:"),
+        ("a missing module", CONFIG.to_owned(), format!("import './none';\n{sound}"), "src/index.ts:1:"),
+        ("a module of Node", CONFIG.to_owned(), format!("import 'node:fs';\n{sound}"), "src/index.ts:1:"),
+        ("a class that is not exported", with(bound), sound.to_owned(), "wrangler.jsonc:6:"),
+        ("a binding to nothing", with(unbound), sound.to_owned(), "wrangler.jsonc:6:"),
+        ("migrations that contradict", with(twice), sound.to_owned(), "wrangler.jsonc:6:"),
+        (
+            "a binding that there is not",
+            with("\"ai\": {\"binding\": \"AI\"}"),
+            sound.to_owned(),
+            "wrangler.jsonc:6:",
+        ),
+        ("a deep configuration", with(&deep), sound.to_owned(), "wrangler.jsonc"),
+        ("a huge configuration", with(&huge), sound.to_owned(), "wrangler.jsonc"),
+        ("no JSON", "{".to_owned(), sound.to_owned(), "wrangler.jsonc:1:"),
+        ("twenty megabytes of source", CONFIG.to_owned(), large, "src/index.ts"),
+    ];
+    for (what, config, entry, place) in cases {
+        let directory = write(&config, &entry);
+        let text = refused(directory.path());
+        assert!(text.contains(place) && text.len() < 64 << 10, "{what}: {}", &text[..text.len().min(500)]);
+    }
+}
+
+#[test]
+fn what_is_no_directory_of_static_files_is_told() {
+    let directory = write(CONFIG, "export default { fetch() {} };");
+    fs::remove_dir_all(directory.path().join("public")).unwrap();
+    let text = refused(directory.path());
+    assert!(text.contains("wrangler.jsonc:8:") && text.contains("public"), "{text}");
+}
