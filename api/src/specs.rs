@@ -83,6 +83,14 @@ pub struct ProgramView {
     /// The classes that the entry exports, as far as syntax shows.
     #[serde(default)]
     pub classes: BTreeSet<String>,
+    /// The classes whose instances are objects that keep something, each with its first name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub object_classes: BTreeMap<ClassName, ClassName>,
+    /// The classes whose namespaces are in `env`, by the names that they have there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub durable_objects: BTreeMap<String, ClassName>,
     /// The names of its variables. Their values are left out: they may be secrets.
     #[serde(default)]
     pub vars: BTreeMap<String, VarView>,
@@ -270,6 +278,8 @@ impl From<&Program> for ProgramView {
             compatibility_flags,
             handlers,
             classes,
+            object_classes,
+            durable_objects,
             vars,
             secrets,
             assets_binding,
@@ -289,6 +299,8 @@ impl From<&Program> for ProgramView {
             compatibility_flags,
             handlers,
             classes,
+            object_classes,
+            durable_objects,
             vars: vars.into_iter().map(var).collect(),
             secrets,
             assets_binding,

@@ -4,11 +4,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use berth_common::ids::SecretName;
+use berth_common::ids::{ClassName, SecretName};
 use berth_common::image::Digest;
 use berth_common::manifest::Position;
 use berth_common::spec::{
@@ -16,8 +16,8 @@ use berth_common::spec::{
     ProgramModule, ProgramRoute, ProgramVar,
 };
 use berth_project::{
-    Config, HtmlHandling, Lineage, Mode, NotFoundHandling, Problem, Project, Refused, RunWorkerFirst, Target,
-    Var,
+    Config, ExportedClass, HtmlHandling, Lineage, Mode, NotFoundHandling, Problem, Project, Refused,
+    RunWorkerFirst, Target, Var,
 };
 
 use crate::admin::Admin;
@@ -134,24 +134,14 @@ impl Worker {
     fn unsupported(&self) -> Vec<Problem> {
         let config = &self.project.config;
         let mut found = Vec::new();
-        for object in &config.objects {
-            found.push((
-                Some(object.position),
-                format!("durable_objects: {}: objects of classes", object.name),
-            ));
-        }
         for container in &config.containers {
             found.push((
                 Some(container.position),
                 format!("containers: {}: containers of classes", container.class),
             ));
         }
-        let has_classes = match &config.lineage {
-            Lineage::Migrations(steps) => !steps.is_empty(),
-            Lineage::Exports(classes) => !classes.is_empty(),
-        };
-        if has_classes && found.is_empty() {
-            found.push((None, "migrations: objects of classes".to_owned()));
+        if let Err(what) = lineages(&config.lineage) {
+            found.push((None, what));
         }
         if let Some(secret) = config.store_secrets.first() {
             found.push((None, format!("secrets_store_secrets: {}: secrets of stores", secret.binding)));
@@ -192,6 +182,42 @@ fn refusal(directory: &Path, refused: &Refused) -> anyhow::Error {
     BadInput(lines.chain(more).collect::<Vec<_>>().join("\n")).into()
 }
 
+/// The classes of objects, each with the first name that it had. An error names what edges do not do.
+fn lineages(lineage: &Lineage) -> Result<BTreeMap<ClassName, ClassName>, String> {
+    let mut names = BTreeMap::new();
+    match lineage {
+        Lineage::Migrations(steps) => {
+            for step in steps {
+                if let Some(class) = step.deleted.first() {
+                    return Err(format!(
+                        "migrations: {}: deleted_classes: {class}: the end of a class",
+                        step.tag
+                    ));
+                }
+                for (from, to) in &step.renamed {
+                    if let Some(first) = names.remove(from) {
+                        names.insert(to.clone(), first);
+                    }
+                }
+                names.extend(step.new.iter().map(|(class, _)| (class.clone(), class.clone())));
+            }
+        }
+        Lineage::Exports(classes) => {
+            for (name, class) in classes {
+                match class {
+                    ExportedClass::Live { .. } => drop(names.insert(name.clone(), name.clone())),
+                    _ => return Err(format!("exports: {name}: what became of a class")),
+                }
+            }
+        }
+    }
+    let first: BTreeSet<&ClassName> = names.values().collect();
+    if first.len() < names.len() {
+        return Err("migrations: a new class with the first name of one that was renamed".to_owned());
+    }
+    Ok(names)
+}
+
 /// The program as edges know it. Its modules are added to what is sent.
 fn program(config: &Config, read: &berth_project::Program, content: &mut Content) -> Result<Program> {
     let modules = read.modules.iter().map(|(name, module)| ProgramModule {
@@ -214,6 +240,12 @@ fn program(config: &Config, read: &berth_project::Program, content: &mut Content
         compatibility_flags: config.compatibility.flags.clone(),
         handlers: read.handlers.names.clone(),
         classes: read.classes.iter().map(|class| class.name.clone()).collect(),
+        object_classes: lineages(&config.lineage).map_err(|what| anyhow::anyhow!(what))?,
+        durable_objects: config
+            .objects
+            .iter()
+            .map(|bound| (bound.name.clone(), bound.class.clone()))
+            .collect(),
         vars: config.vars.iter().map(|(name, value)| (name.clone(), var(value))).collect(),
         secrets: secrets.collect::<Result<_>>()?,
         assets_binding: config.assets.as_ref().and_then(|assets| assets.binding.clone()),

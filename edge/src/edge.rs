@@ -197,7 +197,7 @@ struct BackgroundWork {
 }
 
 impl BackgroundWork {
-    fn of(shared: &Shared, apps: &Arc<Apps>, mailboxes: &[Mailbox]) -> Self {
+    fn of(shared: &Shared, apps: &Arc<Apps>, mailboxes: &[Mailbox], agenda: &Arc<Notify>) -> Self {
         let hooks = hooks::Dependencies {
             store: Arc::clone(&shared.store),
             keys: Arc::clone(&shared.secrets) as _,
@@ -214,9 +214,10 @@ impl BackgroundWork {
             store: Arc::clone(&shared.store),
             apps: Arc::clone(apps),
             shards: shared.shards.clone(),
-            changed: Arc::new(Notify::new()),
+            changed: Arc::clone(agenda),
             wakes: shared.wakes.clone(),
             metrics: Arc::clone(&shared.metrics),
+            programs: Arc::clone(&shared.programs),
         };
         Self { hooks, scheduler, programs: Arc::clone(&shared.programs) }
     }
@@ -255,12 +256,15 @@ impl Edge {
         let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
+        let agenda = Arc::new(Notify::new());
         let programs = Arc::new(Programs::new(programs::Dependencies {
             shards: count,
             content: Arc::new(files.clone()),
             secrets: Arc::clone(&secrets),
             allowed: config.allow_hooks_to.clone(),
             files: Arc::new(RoutedFiles(Arc::clone(&router))),
+            store: Arc::clone(&store),
+            agenda: Arc::clone(&agenda),
         }));
         let apps = load_apps(&store, &router, &metrics, &images, &files, &programs)?;
         let nodes = Arc::new(Nodes::new(&config.nodes));
@@ -288,7 +292,7 @@ impl Edge {
         let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
         let mut shards = start_shards(&shared, ends, sockets, epoch)?;
         shards.push(deliverer);
-        let own = BackgroundWork::of(&shared, &apps, &mailboxes);
+        let own = BackgroundWork::of(&shared, &apps, &mailboxes, &agenda);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
         let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
         let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process, connections.all()));

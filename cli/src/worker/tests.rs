@@ -74,16 +74,31 @@ fn all_that_is_wrong_is_told_at_once_with_file_line_and_column() {
     assert!(refused(directory.path()).contains("src/index.ts:4:"), "{}", refused(directory.path()));
 }
 
+const OBJECTS: &str = "import { DurableObject } from 'cloudflare:workers';\nexport class A extends DurableObject {}\nexport default { fetch() {} };";
+
+#[test]
+fn classes_of_objects_have_their_first_names_and_their_namespaces() {
+    let steps = r#""durable_objects": {"bindings": [{"name": "ROOMS", "class_name": "A"}]},
+        "migrations": [{"tag": "v1", "new_sqlite_classes": ["Old"]}, {"tag": "v2", "renamed_classes": [{"from": "Old", "to": "A"}]}]"#;
+    let directory = write(&with(steps), OBJECTS);
+    let read = Worker::read(directory.path(), None, Mode::Production).unwrap().project;
+    let made = program(&read.config, read.program.as_ref().unwrap(), &mut Content::default()).unwrap();
+    let class = |name: &str| name.parse::<ClassName>().unwrap();
+    assert_eq!(made.object_classes, BTreeMap::from([(class("A"), class("Old"))]));
+    assert_eq!(made.durable_objects, BTreeMap::from([("ROOMS".to_owned(), class("A"))]));
+    let taken = r#""migrations": [{"tag": "v1", "new_sqlite_classes": ["Old"]}, {"tag": "v2", "renamed_classes": [{"from": "Old", "to": "A"}],
+        "new_sqlite_classes": ["Old"]}]"#;
+    let both = format!("{OBJECTS}\nexport class Old extends DurableObject {{}}");
+    let text = refused(write(&with(taken), &both).path());
+    assert!(text.contains("the first name of one that was renamed"), "{text}");
+}
+
 #[test]
 fn what_edges_do_not_run_is_refused_by_name_and_line() {
-    let objects = CONFIG.replace(
-            "  \"vars\"",
-            "  \"durable_objects\": {\"bindings\": [{\"name\": \"A\", \"class_name\": \"A\"}]},\n  \"migrations\": [{\"tag\": \"v1\", \"new_sqlite_classes\": [\"A\"]}],\n  \"vars\"",
-        );
-    let entry = "import { DurableObject } from 'cloudflare:workers';\nexport class A extends DurableObject {}\nexport default { fetch() {} };";
-    let text = refused(write(&objects, entry).path());
+    let steps = r#""migrations": [{"tag": "v1", "new_sqlite_classes": ["A", "B"]}, {"tag": "v2", "deleted_classes": ["B"]}]"#;
+    let text = refused(write(&with(steps), OBJECTS).path());
     assert!(
-        text.contains("wrangler.jsonc:6:") && text.ends_with("not supported by this version of Berth"),
+        text.contains("deleted_classes: B") && text.ends_with("not supported by this version of Berth"),
         "{text}"
     );
     let directory = write(CONFIG, "export default { fetch() {} };");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::route::HostPattern;
 use crate::cron::Cron;
-use crate::ids::{SecretName, VariableName};
+use crate::ids::{ClassName, SecretName, VariableName};
 use crate::image::Digest;
 
 /// Most modules of a program: as many as a compiler of projects takes.
@@ -52,6 +52,14 @@ pub struct Program {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(max_items = 256))]
     pub classes: BTreeSet<String>,
+    /// The classes whose instances are objects that keep something, each with its first name: what they keep is found by that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub object_classes: BTreeMap<ClassName, ClassName>,
+    /// The classes whose namespaces are in `env`, by the names that they have there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub durable_objects: BTreeMap<String, ClassName>,
     /// Variables in `env`.
     #[serde(default)]
     pub vars: BTreeMap<String, ProgramVar>,
@@ -260,6 +268,7 @@ impl Program {
                 format!("take {bytes} bytes; at most {} are allowed", super::MAX_ENV_BYTES),
             ));
         }
+        faults.extend(self.fault_of_objects().map(|fault| ("durable_objects".to_owned(), fault)));
         if let Some(name) = self.twice() {
             faults.push(("vars".to_owned(), format!("`{name}` is in `env` twice")));
         }
@@ -281,11 +290,26 @@ impl Program {
         faults
     }
 
+    /// What is wrong with its classes of objects.
+    fn fault_of_objects(&self) -> Option<String> {
+        let most = self.object_classes.len().max(self.durable_objects.len());
+        if most > MAX_PROGRAM_NAMES {
+            return Some(format!("at most {MAX_PROGRAM_NAMES} are allowed"));
+        }
+        let lineages: BTreeSet<&ClassName> = self.object_classes.values().collect();
+        if lineages.len() < self.object_classes.len() {
+            return Some("two classes have the same first name".to_owned());
+        }
+        let unknown = self.durable_objects.values().find(|class| !self.object_classes.contains_key(class));
+        unknown.map(|class| format!("`{class}` is none of the classes of objects"))
+    }
+
     /// A name that two of the things in `env` have.
     fn twice(&self) -> Option<&str> {
         let secrets = self.secrets.keys().map(VariableName::as_str);
         let mut names: Vec<&str> = self.vars.keys().map(String::as_str).chain(secrets).collect();
         names.extend(self.assets_binding.as_deref());
+        names.extend(self.durable_objects.keys().map(String::as_str));
         names.sort_unstable();
         names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
     }

@@ -1,7 +1,7 @@
 //! Validates the program of an app: what its types do not rule out, what this version does not run, and whether its code can be
 //! loaded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use berth_common::ids::{AppName, ClassName};
 use berth_common::spec::{ClassSpec, Program};
@@ -16,12 +16,17 @@ const MAX_TEXT: usize = 2_000;
 pub(super) fn faults(program: &Program, containers: &BTreeMap<ClassName, ClassSpec>) -> Vec<Fault> {
     let wrong = program.faults().into_iter();
     let wrong = wrong.map(|(field, message)| Fault { field: format!("program.{field}"), message });
-    let not_run = program.classes.iter().map(|class| {
-        let what = match containers.keys().any(|container| container.as_str() == class) {
-            true => "classes that have a container",
-            false => "classes of objects",
-        };
-        let message = format!("`{class}`: {what} are not run by this version of Berth");
+    let classes: BTreeSet<&str> = program
+        .classes
+        .iter()
+        .map(String::as_str)
+        .chain(program.object_classes.keys().map(ClassName::as_str))
+        .collect();
+    let with_container =
+        classes.into_iter().filter(|class| containers.keys().any(|own| own.as_str() == *class));
+    let not_run = with_container.map(|class| {
+        let message =
+            format!("`{class}`: classes that have a container are not run by this version of Berth");
         Fault { field: "program.classes".to_owned(), message }
     });
     wrong.chain(not_run).collect()
@@ -32,6 +37,7 @@ pub(super) async fn fault_of_load(programs: &Programs, app: &AppName, program: &
     let (error, text) = programs.try_out(app, program).await.err()?;
     let field = match &error {
         ProgramError::Code(CodeError::Missing { .. }) => "program.modules",
+        ProgramError::NoClass(_) => "program.object_classes",
         _ => "program",
     };
     let end = text.char_indices().nth(MAX_TEXT).map_or(text.len(), |(end, _)| end);
@@ -53,7 +59,6 @@ mod tests {
         let expected = [
             "program.entry: is none of the modules",
             "program.classes: `C`: classes that have a container are not run by this version of Berth",
-            "program.classes: `D`: classes of objects are not run by this version of Berth",
         ];
         assert_eq!(found, expected);
     }

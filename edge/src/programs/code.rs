@@ -9,7 +9,7 @@ use berth_common::spec::{ImportTarget, MAX_CONTENT_BYTES, Program, ProgramModule
 use berth_registry::files::Files;
 use berth_script::message::{Limits, Load, Module, Resolution, Variable};
 
-use super::map;
+use super::{map, objects};
 use crate::secrets::{SecretError, Secrets};
 
 /// Content by digest, as programs are made of.
@@ -89,7 +89,11 @@ impl Sources {
             env: self.env(app, program, absent)?,
             compatibility_date: program.compatibility_date.clone(),
             flags: program.compatibility_flags.iter().cloned().collect(),
-            objects: Default::default(),
+            objects: program
+                .object_classes
+                .iter()
+                .map(|(class, lineage)| objects::class(app, class.as_str(), lineage))
+                .collect(),
             limits: limits(program),
         })
     }
@@ -122,6 +126,8 @@ impl Sources {
                 Err(error) => return Err(error.into()),
             }
         }
+        let namespaces = program.durable_objects.iter();
+        env.extend(namespaces.map(|(name, class)| (name.clone(), Variable::Objects(class.to_string()))));
         env.extend(program.assets_binding.iter().map(|name| (name.clone(), Variable::Assets)));
         Ok(env)
     }

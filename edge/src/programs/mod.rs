@@ -4,23 +4,27 @@
 mod code;
 mod log;
 mod map;
+mod objects;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use berth_common::ids::{AppName, Version};
+use berth_common::ids::{AppName, ClassName, ObjectKey, Version};
 use berth_common::spec::Program;
-use berth_script::message::Level;
+use berth_script::message::{Level, Object, ObjectId};
+use berth_store::{Store, StoreError};
 use ipnet::IpNet;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use self::code::{Absent, Sources};
 pub(crate) use self::code::{CodeError, Content};
 pub(crate) use self::log::{AppLog, ProgramLine};
+use self::objects::States;
 pub(crate) use self::world::StaticFiles;
 use self::world::World;
-use crate::script::{Body, Called, Code, Failure, ScriptBody, ScriptHost, Settings, VersionKey};
+use crate::script::{Body, Code, ScriptBody, ScriptHost, Settings, VersionKey, lane_of};
+pub(crate) use crate::script::{Called, Ended, Failure};
 use crate::secrets::Secrets;
 
 /// Why a program was not called, or came to nothing.
@@ -29,6 +33,9 @@ pub(crate) enum ProgramError {
     /// There is none any more.
     #[error("the app has no program now")]
     Gone,
+    /// It has no such class.
+    #[error("the app's program exports no class `{0}`")]
+    NoClass(ClassName),
     /// Its code cannot be read.
     #[error("the app's program cannot be loaded: {0}")]
     Code(#[from] CodeError),
@@ -66,6 +73,25 @@ fn place(failed: &berth_script::message::LoadFailed) -> String {
     }
 }
 
+/// An object's alarm that is due.
+#[derive(Debug, Clone)]
+pub(crate) struct Alarm {
+    /// The object; its name is its id.
+    pub(crate) key: ObjectKey,
+    /// The name that its id was made of.
+    pub(crate) name: Option<String>,
+    /// When it was due.
+    pub(crate) scheduled_ms: u64,
+    /// How many times it has failed.
+    pub(crate) retry: u32,
+}
+
+impl Alarm {
+    fn id(&self) -> Option<ObjectId> {
+        ObjectId::parse(self.key.name.as_str())
+    }
+}
+
 /// What programs are run with.
 pub(crate) struct Dependencies {
     pub(crate) shards: usize,
@@ -74,6 +100,10 @@ pub(crate) struct Dependencies {
     /// Networks that programs may reach besides public addresses.
     pub(crate) allowed: Vec<IpNet>,
     pub(crate) files: Arc<dyn StaticFiles>,
+    /// Keeps what objects keep.
+    pub(crate) store: Arc<dyn Store>,
+    /// Notified when an earlier alarm may have been set.
+    pub(crate) agenda: Arc<Notify>,
 }
 
 /// The current version of a program.
@@ -94,7 +124,8 @@ impl Current {
     async fn code(&self, sources: &Sources) -> Result<Arc<Code>, CodeError> {
         let read = async || {
             let load = sources.load(self.app.clone(), Arc::clone(&self.program), Absent::Fails).await?;
-            Ok::<_, CodeError>(Arc::new(Code { key: self.key.clone(), load }))
+            let lineages = self.program.object_classes.clone();
+            Ok::<_, CodeError>(Arc::new(Code { key: self.key.clone(), load, lineages }))
         };
         self.code.get_or_try_init(read).await.cloned()
     }
@@ -113,6 +144,9 @@ pub(crate) struct Programs {
     host: ScriptHost,
     sources: Sources,
     world: Arc<World>,
+    states: States,
+    /// As many lanes does each process have.
+    shards: usize,
     /// Calls begin, and versions are retired, under the lock: so no call begins on a version that is retired.
     current: RwLock<BTreeMap<AppName, Arc<Current>>>,
     /// Permits for texts whose places are being led back to sources.
@@ -124,13 +158,16 @@ const LEADING: usize = 4;
 
 impl Programs {
     pub(crate) fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { shards, content, secrets, allowed, files } = dependencies;
-        let world = Arc::new(World::new(allowed, files));
+        let Dependencies { shards, content, secrets, allowed, files, store, agenda } = dependencies;
+        let states = States::new(store, agenda);
+        let world = Arc::new(World::new(allowed, files, states.clone()));
         let host = ScriptHost::new(Settings::new(shards), Arc::clone(&world) as _);
         Self {
             host,
             sources: Sources { content, secrets },
             world,
+            states,
+            shards,
             current: RwLock::default(),
             leading: Arc::new(Semaphore::new(LEADING)),
         }
@@ -181,6 +218,27 @@ impl Programs {
         Ok(called.end().await?)
     }
 
+    /// Calls an object's `alarm`, which has begun when this returns. To be called on the shard that `lane_of` says.
+    pub(crate) async fn alarm(&self, alarm: &Alarm) -> Result<Called, ProgramError> {
+        let Alarm { key, name, scheduled_ms, retry } = alarm;
+        let id = alarm.id().ok_or(ProgramError::Gone)?;
+        let current = self.current(&key.app).ok_or(ProgramError::Gone)?;
+        let class = current.program.object_classes.iter().find(|(_, lineage)| **lineage == key.class);
+        let (class, _) = class.ok_or_else(|| ProgramError::NoClass(key.class.clone()))?;
+        let object = Object { class: class.to_string(), id, name: name.clone() };
+        self.begin(&key.app, |host, code| host.alarm(code, object, *scheduled_ms, *retry)).await
+    }
+
+    /// The shard on whose thread an object is to be called.
+    pub(crate) fn lane_of(&self, alarm: &Alarm) -> usize {
+        alarm.id().map_or(0, |id| lane_of(id, self.shards))
+    }
+
+    /// Removes what the objects of a removed app keep. Returns how many there are.
+    pub(crate) async fn purge(&self, app: &AppName, dry_run: bool) -> Result<usize, StoreError> {
+        self.states.purge(app, dry_run).await
+    }
+
     async fn begin(
         &self,
         app: &AppName,
@@ -210,9 +268,14 @@ impl Programs {
         let program = Arc::new(program.clone());
         // A secret may be put after the deployment.
         let loaded = match self.sources.load(app.clone(), Arc::clone(&program), Absent::IsLeftOut).await {
-            Ok(load) => self.host.try_out(load).await.map(drop).map_err(ProgramError::from),
+            Ok(load) => self.host.try_out(load).await.map_err(ProgramError::from),
             Err(error) => Err(error.into()),
         };
+        let loaded = loaded.and_then(|loaded| {
+            let mut classes = program.object_classes.keys();
+            let missing = classes.find(|class| !loaded.classes.iter().any(|name| name == class.as_str()));
+            missing.map_or(Ok(()), |class| Err(ProgramError::NoClass(class.clone())))
+        });
         let Err(error) = loaded else { return Ok(()) };
         let text = self.sources.led_back(error.whole(), program).await;
         Err((error, text))

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use berth_registry::web::{Connector, PlainTo, WebAddress};
-use berth_script::message::{Destination, Level, ScriptError};
+use berth_script::message::{Destination, Level, Object, ScriptError};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -23,8 +23,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::log::AppLog;
+use super::objects::{self, States};
 use crate::http::headers;
-use crate::script::{Body, BoxError, Outgoing, Outside, VersionKey};
+use crate::script::{Body, BoxError, Code, Kept, Outgoing, Outside, VersionKey};
 
 /// Connections to others that the programs of one app may have at once; further requests wait. Each takes a socket, and the
 /// buffers of TLS: about 100 KB.
@@ -58,14 +59,15 @@ impl Default for Side {
 pub(super) struct World {
     connector: Arc<Connector>,
     files: Arc<dyn StaticFiles>,
+    states: States,
     sides: Mutex<HashMap<String, Arc<Side>>>,
 }
 
 impl World {
     /// A world of public addresses and these networks.
-    pub(super) fn new(allowed: Vec<IpNet>, files: Arc<dyn StaticFiles>) -> Self {
+    pub(super) fn new(allowed: Vec<IpNet>, files: Arc<dyn StaticFiles>, states: States) -> Self {
         let connector = Arc::new(Connector::new(allowed, "--allow-hooks-to", PlainTo::Anybody));
-        Self { connector, files, sides: Mutex::default() }
+        Self { connector, files, states, sides: Mutex::default() }
     }
 
     /// Forgets apps that are not among these.
@@ -103,11 +105,18 @@ impl Outside for World {
                 let connections = Arc::clone(&self.side(&version.app).connections);
                 reach(Arc::clone(&self.connector), connections, request).boxed()
             }
-            // No version with objects is deployed.
-            Destination::Object(_) => {
-                let text = "Durable Objects are not supported by this version of Berth";
-                std::future::ready(Err(ScriptError::new("Error", text))).boxed()
-            }
+            // Threads of a process reach each other without.
+            Destination::Object(_) => std::future::ready(Err(lost())).boxed(),
+        }
+    }
+
+    fn open(&self, code: &Code, object: &Object) -> BoxFuture<'static, Result<Kept, ScriptError>> {
+        let lineage = code.lineages.iter().find(|(class, _)| class.as_str() == object.class);
+        let key = lineage.zip(code.key.app.parse().ok());
+        let key = key.map(|((_, lineage), app)| objects::key_of(&app, lineage, object));
+        match key.unwrap_or_else(|| Err(failed("there is no such class of objects"))) {
+            Ok(key) => self.states.clone().open(key, object.name.clone()).boxed(),
+            Err(error) => std::future::ready(Err(error)).boxed(),
         }
     }
 

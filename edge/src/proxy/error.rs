@@ -355,7 +355,7 @@ fn reason_of(refused: &Refused) -> Reason {
 
 fn program_status(error: &ProgramError) -> StatusCode {
     match error {
-        ProgramError::Code(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        ProgramError::Code(_) | ProgramError::NoClass(_) => StatusCode::INTERNAL_SERVER_ERROR,
         ProgramError::Gone => StatusCode::SERVICE_UNAVAILABLE,
         ProgramError::Failed(failure) => match failure {
             Failure::Script(_) | Failure::Load(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -376,7 +376,7 @@ fn is_without_program(error: &ProgramError) -> bool {
 fn program_for_strangers(error: &ProgramError) -> &'static str {
     match error {
         ProgramError::Gone => "the app is not there now",
-        ProgramError::Code(_) => "the app's program cannot be loaded",
+        ProgramError::Code(_) | ProgramError::NoClass(_) => "the app's program cannot be loaded",
         ProgramError::Failed(failure) => match failure {
             Failure::Script(_) => "the app's program failed",
             Failure::Load(_) => "the app's program cannot be loaded",

@@ -21,7 +21,7 @@ use super::upload::Upload;
 use super::{Proxy, Reply};
 use crate::http::forwarded::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::http::headers::{self, BadRequest};
-use crate::programs::{ProgramError, StaticFiles};
+use crate::programs::{Alarm, Called, ProgramError, StaticFiles};
 use crate::script::Body;
 
 /// Where programs of the reference's platform look for their client's address.
@@ -60,6 +60,15 @@ impl Proxy {
         called.map_err(|error| {
             self.programs.failed(app, fastrand::u32(..), &error);
             failed(app, error)
+        })
+    }
+
+    /// Calls an object's alarm, which has begun when this returns.
+    pub(crate) async fn alarm(&self, alarm: &Alarm) -> Result<Called, ProxyError> {
+        let called = self.programs.alarm(alarm).await;
+        called.map_err(|error| {
+            self.programs.failed(&alarm.key.app, fastrand::u32(..), &error);
+            failed(&alarm.key.app, error)
         })
     }
 }

@@ -2,6 +2,7 @@
 //! told; watches whether it lives. One task, on the thread of the shard that uses the link.
 
 mod effects;
+mod objects;
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
@@ -19,13 +20,15 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+pub(super) use self::objects::Asking;
+use self::objects::Objects;
 use super::body::Word;
 use super::child::Child;
 use super::failure::{Ended, Failure};
 use super::ledger::Ledger;
-use super::link::{Call, Command, Counted, Handle, Link, What, link};
+use super::link::{Asker, Call, Command, Counted, Handle, Link, What, link};
 use super::version::Version;
-use super::{Body, ScriptBody, head};
+use super::{Body, head};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -42,6 +45,12 @@ const OVERLOAD_BYTES: usize = 64 << 20;
 /// How many times longer a script may say nothing while it loads its code, which is compiled in one go.
 const LOAD_SILENCES: u32 = 6;
 
+/// How long nothing must have gone on in an object for it to go, in milliseconds: as on the platform that Berth follows.
+const REST_MS: u32 = 10_000;
+
+/// How often that is looked for.
+const REST_EVERY: Duration = Duration::from_secs(5);
+
 /// How often a script is asked whether it lives, within the time that it may say nothing.
 const ASKS: u32 = 5;
 
@@ -54,7 +63,7 @@ enum Code {
 
 /// A call that goes on.
 struct Going {
-    answer: Option<oneshot::Sender<Result<http::Response<ScriptBody>, Failure>>>,
+    answer: Option<Asker>,
     end: Option<oneshot::Sender<Result<(), Failure>>>,
     failed: Option<ScriptError>,
     _lease: Counted,
@@ -100,6 +109,8 @@ impl Drop for Asked {
 struct Actor {
     socket: UnixStream,
     link: Link,
+    /// Which of the process's threads it is.
+    lane: usize,
     version: Arc<Version>,
     child: Arc<Child>,
     inbound: Inbound<Effect>,
@@ -114,29 +125,34 @@ struct Actor {
     waiting: VecDeque<MadeId>,
     open_windows: u64,
     asked: HashMap<OpId, Asked>,
+    objects: Objects,
     heard: Instant,
     pinged: Instant,
+    /// When objects were last told to rest.
+    rested: Instant,
 }
 
 /// Starts the actor of a thread's socket, on the runtime of the caller.
 pub(super) fn start(
     socket: std::os::unix::net::UnixStream,
+    lane: usize,
     version: Arc<Version>,
     child: Arc<Child>,
 ) -> std::io::Result<Handle> {
     let (handle, link) = link();
     let socket = UnixStream::from_std(socket)?;
-    tokio::spawn(Actor::new(socket, link, version, child).run());
+    tokio::spawn(Actor::new(socket, lane, link, version, child).run());
     Ok(handle)
 }
 
 impl Actor {
-    fn new(socket: UnixStream, link: Link, version: Arc<Version>, child: Arc<Child>) -> Self {
+    fn new(socket: UnixStream, lane: usize, link: Link, version: Arc<Version>, child: Arc<Child>) -> Self {
         let now = Instant::now();
         Self {
             socket,
             link,
-            ledger: Ledger::new(version.code.load.limits, now),
+            lane,
+            ledger: Ledger::new(&version.code.load, now),
             version,
             child,
             inbound: Inbound::default(),
@@ -149,8 +165,10 @@ impl Actor {
             waiting: VecDeque::new(),
             open_windows: 0,
             asked: HashMap::new(),
+            objects: Objects::default(),
             heard: now,
             pinged: now,
+            rested: now,
         }
     }
 
@@ -161,20 +179,26 @@ impl Actor {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buffer = vec![0; READ_BYTES];
         let why = loop {
-            let interest = if self.out.is_empty() {
-                Interest::READABLE
-            } else {
-                Interest::READABLE | Interest::WRITABLE
+            let interest = match (self.objects.has_room(), self.out.is_empty()) {
+                (true, true) => Interest::READABLE,
+                (true, false) => Interest::READABLE | Interest::WRITABLE,
+                // Nothing further is read until the store has caught up.
+                (false, _) => Interest::WRITABLE,
             };
+            let moves = self.objects.has_room() || !self.out.is_empty();
             let room = self.out.len() - self.sent < HIGH_WATER_BYTES;
             let step = tokio::select! {
-                ready = self.socket.ready(interest) => match ready {
+                ready = self.socket.ready(interest), if moves => match ready {
                     Ok(ready) if ready.is_readable() => self.read(&mut buffer).await,
                     Ok(_) => Ok(()),
                     Err(_) => Err(self.child.ended()),
                 },
                 Some(command) = self.link.commands.recv() => {
                     self.obey(command);
+                    Ok(())
+                }
+                Some(asking) = self.link.opened.recv(), if room => {
+                    self.opened(asking);
                     Ok(())
                 }
                 Some((body, piece)) = self.link.pieces.recv(), if room => {
@@ -215,7 +239,7 @@ impl Actor {
                 Err(error) => return Err(self.lied(&error)),
             };
             self.ledger.judge(&effect, self.heard).map_err(|lie| self.lied(&lie))?;
-            self.carry_out(effect);
+            self.carry_out(effect).map_err(|lie| self.lied(&lie))?;
             taken += 1;
             if taken % MESSAGES == 0 {
                 self.write()?;
@@ -254,6 +278,16 @@ impl Actor {
 
     /// Asks whether the script lives; ends it if it has not shown that for too long.
     fn look(&mut self) -> Result<(), Ended> {
+        self.let_go_of_wanted();
+        if self.rested.elapsed() >= REST_EVERY && self.ledger.has_objects() {
+            self.rested = Instant::now();
+            self.tell(&Event::Rest { idle_ms: REST_MS });
+        }
+        if !self.objects.has_room() {
+            // It is not heard.
+            self.heard = Instant::now();
+            return Ok(());
+        }
         if let Some(number) = self.ledger.ask() {
             self.pinged = Instant::now();
             self.tell(&Event::Ping(number));
@@ -280,6 +314,11 @@ impl Actor {
             Command::Call(call) => self.call(*call),
             Command::Word(word) => self.pass_on(word),
             Command::Completed(op, outcome) => self.completed(op, outcome),
+            Command::Returned(op, outcome) => self.returned(op, outcome),
+            Command::Settled(object, life, sequence, durable) => {
+                self.settled(object, life, sequence, durable)
+            }
+            Command::Wanted(object) => self.wanted(object),
         }
     }
 
@@ -314,7 +353,7 @@ impl Actor {
         let Call { event, what, answer, end, lease } = call;
         let going = Going { answer: Some(answer), end: Some(end), failed: None, _lease: lease };
         self.calls.insert(event, going);
-        self.ledger.call(event, matches!(what, What::Fetch(_)));
+        self.ledger.call(event, what.answers());
         match what {
             What::Fetch(request) => {
                 let (parts, body) = request.into_parts();
@@ -323,6 +362,17 @@ impl Actor {
                 self.tell(&Event::Fetch { event, target: Target::Worker, request });
             }
             What::Scheduled { cron, time_ms } => self.tell(&Event::Scheduled { event, cron, time_ms }),
+            What::Object(object, mut request, body) => {
+                request.body = self.give(event, Body::new(body));
+                self.tell(&Event::Fetch { event, target: Target::Object(object), request });
+            }
+            What::Method { object, method, args } => {
+                let args = args.into_iter().map(|arg| self.taken_in(event, arg)).collect();
+                self.tell(&Event::Rpc { event, object, method, args });
+            }
+            What::Alarm { object, scheduled_ms, retry } => {
+                self.tell(&Event::Alarm { event, object, scheduled_ms, retry });
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_script::message::{Condemned, LoadFailed, ScriptError};
+use berth_script::message::{Condemned, ErrorFlags, LoadFailed, ScriptError};
 
 /// Why a call failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,6 +25,19 @@ pub(crate) enum Failure {
     /// No process could be started.
     #[error("The app's script could not be started: {0}")]
     Start(String),
+}
+
+impl Failure {
+    /// As another script is told of it, which has called this one.
+    pub(super) fn into_error(self) -> ScriptError {
+        let flags = match &self {
+            Self::Script(error) => return error.clone(),
+            Self::Overloaded => ErrorFlags { overloaded: true, ..ErrorFlags::default() },
+            Self::Ended(_) => ErrorFlags { reset: true, retryable: true, ..ErrorFlags::default() },
+            Self::Load(_) | Self::BackOff(_) | Self::Start(_) => ErrorFlags::default(),
+        };
+        ScriptError::new("Error", self.to_string()).with(flags)
+    }
 }
 
 /// How what scripts run in came to its end.

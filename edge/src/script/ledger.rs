@@ -3,6 +3,7 @@
 //!
 //! Everything a script may say is bounded by something that it was asked or given: so a flood is a lie before it is one.
 
+mod objects;
 #[cfg(test)]
 mod tests;
 
@@ -10,9 +11,11 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use berth_script::message::{
-    BODY_WINDOW, BodyRef, Destination, Effect, EventId, HostBody, INLINE_BODY_BYTES, Limits, MAX_OPS,
-    MAX_OPS_WEIGHT, OpId, Piece, Request, ScriptBody,
+    Argument, BODY_WINDOW, BodyRef, Destination, Effect, EventId, HostBody, INLINE_BODY_BYTES, Limits, Load,
+    MAX_OPS, MAX_OPS_WEIGHT, ObjectId, OpId, Piece, RPC_BYTES, ScriptBody,
 };
+
+use self::objects::Objects;
 
 /// Lines of the log that a call may write, and that may be written outside calls each time the code is loaded: the script's
 /// own bound, and the line that says so.
@@ -23,6 +26,12 @@ const LOG_LINE_BYTES: usize = (16 << 10) + 8;
 
 /// Bodies of its own that a call may have open at once.
 const BODIES: u32 = 1024;
+
+/// Longest name of a method, in bytes: far longer than any that is written.
+const METHOD_BYTES: usize = 4 << 10;
+
+/// What stands around each argument of a call, in bytes.
+const ARGUMENT_BYTES: usize = 64;
 
 /// Messages about each body of ours that may be under way when it ends: credit, and that it is not wanted.
 const STRAYS: u64 = 3;
@@ -61,15 +70,31 @@ pub(super) enum Lie {
     Beat,
     #[error("more messages about what has ended than can be under way")]
     Stray,
-    #[error("a message about objects, of which it was given none")]
+    #[error("a message about an object that it was not given")]
     Object,
+    #[error("a commit out of its order, or with more than an object keeps")]
+    Commit,
+}
+
+/// What a call comes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// Its end.
+    #[default]
+    Nothing,
+    /// A response.
+    Response,
+    /// What a method returns.
+    Value,
+    /// It stands for an object's life, and ends with that. How much is written and asked for in it is not bounded over all, as what
+    /// the object is called for within the script is not told here; what goes on at once is.
+    Life,
 }
 
 /// A call that goes on.
 #[derive(Debug, Default)]
 struct Call {
-    /// Whether what it comes to is an answer.
-    answers: bool,
+    answers: Answers,
     answered: bool,
     lines: u32,
     requests: u32,
@@ -97,6 +122,7 @@ struct Made {
 #[derive(Debug)]
 pub(super) struct Ledger {
     limits: Limits,
+    objects: Objects,
     begun: Instant,
     last_given: u64,
     last_op: u64,
@@ -117,9 +143,10 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+    pub(super) fn new(load: &Load, now: Instant) -> Self {
         Self {
-            limits,
+            limits: load.limits,
+            objects: Objects::of(load),
             begun: now,
             last_given: 0,
             last_op: 0,
@@ -145,6 +172,7 @@ impl Ledger {
         self.ops_weight = 0;
         self.given.clear();
         self.made.clear();
+        self.objects.forget_all();
     }
 
     pub(super) fn load(&mut self) {
@@ -161,8 +189,27 @@ impl Ledger {
     }
 
     /// A new call.
-    pub(super) fn call(&mut self, event: EventId, answers: bool) {
+    pub(super) fn call(&mut self, event: EventId, answers: Answers) {
         self.calls.insert(event, Call { answers, ..Call::default() });
+    }
+
+    /// An object that was asked for is with the script from now on; whether it still waits for it.
+    pub(super) fn given_object(&mut self, object: ObjectId, life: EventId) -> bool {
+        let waits = self.objects.given(object, life);
+        if waits {
+            self.call(life, Answers::Life);
+        }
+        waits
+    }
+
+    /// An object that was asked for is not given; whether the script still waits for it.
+    pub(super) fn refused_object(&mut self, object: ObjectId) -> bool {
+        self.objects.refused(object)
+    }
+
+    /// Whether objects are with the script.
+    pub(super) fn has_objects(&self) -> bool {
+        !self.objects.is_empty()
     }
 
     /// A body for a call.
@@ -222,20 +269,38 @@ impl Ledger {
                 Ok(())
             }
             Effect::Responded(event, response) => {
-                self.answered(*event, true)?;
+                self.answered(*event, Some(Answers::Response))?;
                 self.body(*event, &response.body)
             }
-            Effect::Failed(event, _) => self.answered(*event, false),
+            Effect::Returned(event, value) => {
+                self.answered(*event, Some(Answers::Value))?;
+                self.argument(*event, value)
+            }
+            Effect::Failed(event, _) => self.answered(*event, None),
             Effect::Done { event, .. } => self.done(*event),
-            // No object is given to scripts yet, so none can honestly be spoken of.
-            Effect::Fetch { destination: Destination::Object(_), .. }
-            | Effect::Rpc { .. }
-            | Effect::Returned(..)
-            | Effect::Open(_)
-            | Effect::Commit { .. }
-            | Effect::Reset(..)
-            | Effect::Dropped(_) => Err(Lie::Object),
-            Effect::Fetch { op, event, request, .. } => self.request(*op, *event, request),
+            Effect::Open(object) => self.objects.asked(object),
+            Effect::Commit { object, sequence, piece, last } => {
+                self.objects.piece(*object, *sequence, piece.len(), *last)
+            }
+            Effect::Reset(object, why) => self.objects.reset(*object, why).map(|life| self.end(life)),
+            Effect::Dropped(object) => self.objects.ended(*object).map(|life| self.end(life)),
+            Effect::Rpc { op, event, object, method, args } => {
+                self.objects.is_named(object)?;
+                if method.len() > METHOD_BYTES {
+                    return Err(Lie::Long);
+                }
+                let weight = |arg: &Argument| arg.weight().saturating_add(ARGUMENT_BYTES);
+                let weight = args.iter().map(weight).fold(method.len(), usize::saturating_add);
+                self.ask_for(*op, *event, weight)?;
+                args.iter().try_for_each(|arg| self.argument(*event, arg))
+            }
+            Effect::Fetch { op, event, destination, request, .. } => {
+                if let Destination::Object(object) = destination {
+                    self.objects.is_named(object)?;
+                }
+                self.ask_for(*op, *event, request.weight())?;
+                self.body(*event, &request.body)
+            }
             Effect::Cancel(op) if op.0 > self.last_op => Err(Lie::Number),
             // It may be under way together with what it came to.
             Effect::Cancel(op) => match self.complete(*op) {
@@ -271,16 +336,26 @@ impl Ledger {
         }
     }
 
-    fn answered(&mut self, event: EventId, response: bool) -> Result<(), Lie> {
+    /// A call has come to an answer of this kind; without one, it has failed.
+    fn answered(&mut self, event: EventId, with: Option<Answers>) -> Result<(), Lie> {
         let call = self.calls.get_mut(&event).ok_or(Lie::Call)?;
-        if response && !call.answers {
+        if call.answers == Answers::Life || with.is_some_and(|with| with != call.answers) {
             return Err(Lie::Call);
         }
         if std::mem::replace(&mut call.answered, true) { Err(Lie::Twice) } else { Ok(()) }
     }
 
     fn done(&mut self, event: EventId) -> Result<(), Lie> {
-        self.calls.remove(&event).ok_or(Lie::Call)?;
+        match self.calls.get(&event) {
+            Some(call) if call.answers != Answers::Life => self.end(event),
+            _ => return Err(Lie::Call),
+        }
+        Ok(())
+    }
+
+    /// Forgets a call with all that is its.
+    fn end(&mut self, event: EventId) {
+        self.calls.remove(&event);
         // The end of a call that was cut short ends its bodies too.
         self.made.retain(|_, made| made.event != event);
         self.given.retain(|_, given| given.event != event);
@@ -289,28 +364,40 @@ impl Ledger {
             *weight -= if *of == event { *weighs } else { 0 };
             *of != event
         });
-        Ok(())
     }
 
-    fn request(&mut self, op: OpId, event: EventId, request: &Request) -> Result<(), Lie> {
+    /// Something is asked for that weighs as much.
+    fn ask_for(&mut self, op: OpId, event: EventId, weight: usize) -> Result<(), Lie> {
         let most = self.limits.subrequests;
         let call = self.calls.get_mut(&event).ok_or(Lie::Call)?;
-        call.requests += 1;
-        if call.requests > most {
+        call.requests = call.requests.saturating_add(1);
+        if call.requests > most && call.answers != Answers::Life {
             return Err(Lie::Requests);
         }
-        if op.0 <= self.last_op {
+        // What an object asks for may have waited until it was durable, and come after what was asked for later.
+        if op.0 == 0 || self.ops.contains_key(&op) {
             return Err(Lie::Number);
         }
-        self.last_op = op.0;
+        self.last_op = self.last_op.max(op.0);
         self.strays += 1;
-        let weight = request.weight();
-        self.ops_weight += weight;
+        self.ops_weight = self.ops_weight.saturating_add(weight);
         self.ops.insert(op, (event, weight));
         if self.ops.len() > MAX_OPS || self.ops_weight > MAX_OPS_WEIGHT {
             return Err(Lie::Requests);
         }
-        self.body(event, &request.body)
+        Ok(())
+    }
+
+    /// What a method is given, or returns.
+    fn argument(&mut self, event: EventId, argument: &Argument) -> Result<(), Lie> {
+        if argument.weight() > RPC_BYTES {
+            return Err(Lie::Long);
+        }
+        match argument {
+            Argument::Value(_) => Ok(()),
+            Argument::Request(request) => self.body(event, &request.body),
+            Argument::Response(response) => self.body(event, &response.body),
+        }
     }
 
     /// A body in a message from the script.
@@ -381,11 +468,15 @@ impl Ledger {
     }
 
     fn line(&mut self, event: Option<EventId>, text: &str) -> Result<(), Lie> {
-        let lines = match event {
-            Some(event) => &mut self.calls.get_mut(&event).ok_or(Lie::Call)?.lines,
-            None => &mut self.lines,
+        let (lines, most) = match event {
+            Some(event) => {
+                let call = self.calls.get_mut(&event).ok_or(Lie::Call)?;
+                let most = if call.answers == Answers::Life { u32::MAX } else { LOG_LINES };
+                (&mut call.lines, most)
+            }
+            None => (&mut self.lines, LOG_LINES),
         };
-        *lines += 1;
-        if *lines > LOG_LINES || text.len() > LOG_LINE_BYTES { Err(Lie::Lines) } else { Ok(()) }
+        *lines = lines.saturating_add(1);
+        if *lines > most || text.len() > LOG_LINE_BYTES { Err(Lie::Lines) } else { Ok(()) }
     }
 }

@@ -4,11 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use berth_script::message::{EventId, HostBody, OpId, Piece, ScriptError};
+use berth_script::message::{
+    Argument, EventId, HostBody, Object, ObjectId, OpId, Piece, Request, ScriptError,
+};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::actor::Asking;
 use super::body::{Guard, Word, Words};
 use super::failure::{Ended, Failure};
+use super::ledger::Answers;
 use super::{Body, ScriptBody};
 
 /// Calls that one thread may have at once; each costs a few hundred bytes here, and what the script makes of it there.
@@ -25,19 +29,72 @@ pub(super) enum Command {
     Word(Word),
     /// A request of the script's has come to something.
     Completed(OpId, Result<http::Response<Body>, ScriptError>),
+    /// A method that the script has called has come to something.
+    Returned(OpId, Result<Carried, ScriptError>),
+    /// A commit of an object in this life of it, up to this number, is durable or never will be.
+    Settled(ObjectId, EventId, u64, bool),
+    /// Another wants an object that may be here.
+    Wanted(ObjectId),
+}
+
+/// An argument of a method, or what it returns, on its way from one thread to another. Its body is beside it.
+pub(crate) struct Carried {
+    pub(super) argument: Argument,
+    pub(super) body: Option<ScriptBody>,
 }
 
 /// What is called.
 pub(super) enum What {
     Fetch(Box<http::Request<Body>>),
-    Scheduled { cron: String, time_ms: u64 },
+    Scheduled {
+        cron: String,
+        time_ms: u64,
+    },
+    /// A request for an object.
+    Object(Box<Object>, Box<Request>, ScriptBody),
+    /// A method of an object.
+    Method {
+        object: Box<Object>,
+        method: String,
+        args: Vec<Carried>,
+    },
+    /// An object's alarm.
+    Alarm {
+        object: Box<Object>,
+        scheduled_ms: u64,
+        retry: u32,
+    },
+}
+
+impl What {
+    pub(super) fn answers(&self) -> Answers {
+        match self {
+            Self::Fetch(_) | Self::Object(..) => Answers::Response,
+            Self::Method { .. } => Answers::Value,
+            Self::Scheduled { .. } | Self::Alarm { .. } => Answers::Nothing,
+        }
+    }
+}
+
+/// Who waits for a call's answer.
+pub(super) struct Asker {
+    pub(super) response: oneshot::Sender<Result<http::Response<ScriptBody>, Failure>>,
+    pub(super) value: oneshot::Sender<Result<Carried, Failure>>,
+}
+
+impl Asker {
+    /// Without a receiver the client has gone.
+    pub(super) fn fail(self, why: Failure) {
+        drop(self.value.send(Err(why.clone())));
+        drop(self.response.send(Err(why)));
+    }
 }
 
 /// A call that is to begin.
 pub(super) struct Call {
     pub(super) event: EventId,
     pub(super) what: What,
-    pub(super) answer: oneshot::Sender<Result<http::Response<ScriptBody>, Failure>>,
+    pub(super) answer: Asker,
     pub(super) end: oneshot::Sender<Result<(), Failure>>,
     pub(super) lease: Counted,
 }
@@ -46,7 +103,7 @@ impl Call {
     /// Answers a call that does not begin.
     pub(super) fn refuse(self, why: Failure) {
         drop(self.end.send(Err(why.clone())));
-        drop(self.answer.send(Err(why)));
+        self.answer.fail(why);
     }
 }
 
@@ -103,6 +160,11 @@ pub(super) struct Link {
     pub(super) words: Words,
     pub(super) pieces: mpsc::Receiver<(HostBody, Piece)>,
     pub(super) pumps: mpsc::Sender<(HostBody, Piece)>,
+    /// What has come of asking for objects; little at once, since each may be large.
+    pub(super) opened: mpsc::Receiver<Asking>,
+    pub(super) openers: mpsc::Sender<Asking>,
+    /// Gives numbers to the calls that stand for the lives of objects, too.
+    pub(super) last_event: Arc<AtomicU64>,
 }
 
 /// A link, and the way to it.
@@ -110,13 +172,23 @@ pub(super) fn link() -> (Handle, Link) {
     // Bounded by the bound on calls, and by what each may have: its end, its bodies, its requests.
     let (commands, received) = mpsc::unbounded_channel();
     let (pumps, pieces) = mpsc::channel(PIECES);
+    let (openers, opened) = mpsc::channel(1);
     let spoken = commands.clone();
     let words: Words = Arc::new(move |word| {
         let _ = spoken.send(Command::Word(word));
     });
-    let link =
-        Link { commands: received, to_itself: commands.clone(), words: Arc::clone(&words), pieces, pumps };
-    (Handle { commands, words, last_event: Arc::default(), calls: Arc::default() }, link)
+    let last_event: Arc<AtomicU64> = Arc::default();
+    let link = Link {
+        commands: received,
+        to_itself: commands.clone(),
+        words: Arc::clone(&words),
+        pieces,
+        pumps,
+        opened,
+        openers,
+        last_event: Arc::clone(&last_event),
+    };
+    (Handle { commands, words, last_event, calls: Arc::default() }, link)
 }
 
 /// A handle for one call, which counts from here on.
@@ -141,20 +213,32 @@ impl Lease {
         self.call(What::Scheduled { cron: cron.to_owned(), time_ms })
     }
 
-    fn call(self, what: What) -> Result<Called, Failure> {
-        let event = EventId(self.handle.last_event.fetch_add(1, Ordering::AcqRel) + 1);
-        let (answer, answered) = oneshot::channel();
+    pub(super) fn alarm(self, object: Object, scheduled_ms: u64, retry: u32) -> Result<Called, Failure> {
+        self.call(What::Alarm { object: Box::new(object), scheduled_ms, retry })
+    }
+
+    pub(super) fn call(self, what: What) -> Result<Called, Failure> {
+        let event = next_event(&self.handle.last_event);
+        let (response, answered) = oneshot::channel();
+        let (value, returned) = oneshot::channel();
+        let answer = Asker { response, value };
         let (end, ended) = oneshot::channel();
         let call = Box::new(Call { event, what, answer, end, lease: self.counted });
         let sent = self.handle.commands.send(Command::Call(call));
         sent.map_err(|_| Failure::Ended(Ended::Died))?;
-        Ok(Called { answered, ended, guard: Guard::new(event, self.handle.words) })
+        Ok(Called { answered, returned, ended, guard: Guard::new(event, self.handle.words) })
     }
+}
+
+/// The number of a link's next call.
+pub(super) fn next_event(last: &AtomicU64) -> EventId {
+    EventId(last.fetch_add(1, Ordering::AcqRel) + 1)
 }
 
 /// A call that goes on.
 pub(crate) struct Called {
     answered: oneshot::Receiver<Result<http::Response<ScriptBody>, Failure>>,
+    returned: oneshot::Receiver<Result<Carried, Failure>>,
     ended: oneshot::Receiver<Result<(), Failure>>,
     guard: Guard,
 }
@@ -164,6 +248,19 @@ impl Called {
     pub(crate) async fn answer(self) -> Result<http::Response<ScriptBody>, Failure> {
         let answer = self.answered.await.unwrap_or(Err(Failure::Ended(Ended::Died)));
         answer.map(|response| response.map(|body| body.guarded_by(self.guard)))
+    }
+
+    /// Waits for what a method returns. Dropped before, the script is told.
+    pub(super) async fn value(self) -> Result<Carried, Failure> {
+        let mut guard = self.guard;
+        let value = self.returned.await.unwrap_or(Err(Failure::Ended(Ended::Died)));
+        value.map(|carried| match carried.body {
+            Some(body) => Carried { body: Some(body.guarded_by(guard)), ..carried },
+            None => {
+                guard.disarm();
+                carried
+            }
+        })
     }
 
     /// Waits for the end.

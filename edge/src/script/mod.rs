@@ -7,7 +7,8 @@
 //!
 //! What runs scripts may have been taken over by them. So each message is judged against what was asked; a process that says
 //! what it cannot have to say, or is silent, is killed, and all that it was doing fails with a text that names why. Nothing of
-//! one app's process touches another's. Does not know routes, objects or the store.
+//! one app's process touches another's. An object is with one thread of one process at a time (`owners`). Does not know routes, nor
+//! where objects are kept.
 
 mod actor;
 mod app;
@@ -18,15 +19,17 @@ mod failure;
 mod head;
 mod ledger;
 mod link;
+mod owners;
 mod trial;
 mod version;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use berth_script::message::{Destination, Level, Load, Loaded, ScriptError};
+use berth_common::ids::ClassName;
+use berth_script::message::{Changes, Destination, Level, Load, Loaded, Object, ObjectId, ScriptError};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -35,6 +38,7 @@ use self::app::App;
 pub(crate) use self::body::ScriptBody;
 pub(crate) use self::failure::{Ended, Failure};
 pub(crate) use self::link::Called;
+use self::owners::Owners;
 
 /// Why a body ended early.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -54,6 +58,8 @@ pub(crate) struct VersionKey {
 pub(crate) struct Code {
     pub(crate) key: VersionKey,
     pub(crate) load: Load,
+    /// The first name of each class whose instances are objects: what they keep is found by it.
+    pub(crate) lineages: BTreeMap<ClassName, ClassName>,
 }
 
 /// A request that a script wants made.
@@ -73,6 +79,32 @@ pub(crate) trait Outside: Send + Sync + 'static {
 
     /// Takes a line of the log. Must not block.
     fn log(&self, version: &VersionKey, level: Level, text: String);
+
+    /// Reads what is kept of an object. Nobody else has it until what is returned is dropped.
+    fn open(&self, code: &Code, object: &Object) -> BoxFuture<'static, Result<Kept, ScriptError>> {
+        let _ = (code, object);
+        let text = "Durable Objects are not kept here.";
+        Box::pin(std::future::ready(Err(ScriptError::new("Error", text))))
+    }
+}
+
+/// What is kept of an object, and what makes its changes durable.
+pub(crate) type Kept = (Changes, Box<dyn Keeper>);
+
+/// Called with whether a commit is durable. Must not block.
+pub(crate) type Settled = Box<dyn FnOnce(bool) + Send>;
+
+/// Makes durable what changes of an object that is with a script.
+pub(crate) trait Keeper: Send {
+    /// Makes these durable, together. Not called before what it was last called with is settled. Must not block.
+    fn commit(&mut self, changes: Changes, settled: Settled);
+}
+
+/// The lane that an object is on, in each process: always the same.
+pub(crate) fn lane_of(object: ObjectId, lanes: usize) -> usize {
+    let [a, b, c, d, ..] = object.0;
+    // Ids are as good as random.
+    u32::from_be_bytes([a, b, c, d]) as usize % lanes.max(1)
 }
 
 /// How scripts are run.
@@ -114,6 +146,7 @@ struct Inner {
     settings: Settings,
     outside: Arc<dyn Outside>,
     apps: Mutex<HashMap<VersionKey, App>>,
+    owners: Owners,
     /// Code is tried one after the other: compiling takes much memory.
     trying: tokio::sync::Mutex<()>,
 }
@@ -124,6 +157,7 @@ impl ScriptHost {
             settings,
             outside,
             apps: Mutex::default(),
+            owners: Owners::default(),
             trying: tokio::sync::Mutex::default(),
         }))
     }
@@ -151,6 +185,18 @@ impl ScriptHost {
         self.app(code).lane(lane)?.scheduled(cron, time_ms)
     }
 
+    /// Calls an object's `alarm`, which has begun when this returns. `retry` says how many times it has failed.
+    pub(crate) fn alarm(
+        &self,
+        code: &Arc<Code>,
+        object: Object,
+        scheduled_ms: u64,
+        retry: u32,
+    ) -> Result<Called, Failure> {
+        let lane = lane_of(object.id, self.0.settings.lanes);
+        self.app(code).lane(lane)?.alarm(object, scheduled_ms, retry)
+    }
+
     /// Ends the process of a version that is not called any more, once the calls that it has are done or have had their time.
     pub(crate) fn retire(&self, version: &VersionKey) {
         let retired = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(version);
@@ -167,7 +213,10 @@ impl ScriptHost {
 
     fn app(&self, code: &Arc<Code>) -> App {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || App::new(self.0.settings.clone(), Arc::clone(code), Arc::clone(&self.0.outside));
+        let make = || {
+            let outside = Arc::clone(&self.0.outside);
+            App::new(self.0.settings.clone(), Arc::clone(code), outside, self.0.owners.clone())
+        };
         apps.entry(code.key.clone()).or_insert_with(make).clone()
     }
 }

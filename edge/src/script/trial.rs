@@ -21,7 +21,7 @@ const READ_BYTES: usize = 16 << 10;
 pub(super) async fn load(settings: &Settings, load: Load) -> Result<Loaded, Failure> {
     let settings = Settings { lanes: 1, ..settings.clone() };
     let failed = |error: &dyn std::fmt::Display| Failure::Start(error.to_string());
-    let mut ledger = Ledger::new(load.limits, Instant::now());
+    let mut ledger = Ledger::new(&load, Instant::now());
     let (child, sockets) =
         Child::start(&settings, load.limits.memory_bytes).map_err(|error| failed(&error))?;
     let mut out = Vec::new();

@@ -11,6 +11,7 @@ use super::backoff::Backoff;
 use super::child::Child;
 use super::failure::{Ended, Failure};
 use super::link::{Calls, Handle};
+use super::owners::Owners;
 use super::{Code, Outside, Settings};
 
 /// A version of an app.
@@ -18,6 +19,8 @@ pub(super) struct Version {
     pub(super) settings: Settings,
     pub(super) code: Arc<Code>,
     pub(super) outside: Arc<dyn Outside>,
+    /// Who has which object, of all versions.
+    pub(super) owners: Owners,
     /// Calls that are going on, on all threads.
     pub(super) calls: Arc<Calls>,
     state: Mutex<State>,
@@ -53,10 +56,15 @@ impl State {
 }
 
 impl Version {
-    pub(super) fn new(settings: Settings, code: Arc<Code>, outside: Arc<dyn Outside>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        code: Arc<Code>,
+        outside: Arc<dyn Outside>,
+        owners: Owners,
+    ) -> Self {
         let state =
             State { running: None, backoff: Backoff::default(), last_call: Instant::now(), retired: false };
-        Self { settings, code, outside, calls: Arc::default(), state: Mutex::new(state) }
+        Self { settings, code, outside, owners, calls: Arc::default(), state: Mutex::new(state) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -27,13 +27,6 @@ async fn code_that_cannot_be_loaded_is_refused_with_its_place() {
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
         assert!(answer.to_string().contains(expected), "{expected}: {answer}");
     }
-    let source = "export class Room {}\nexport default {};";
-    setup.send(&[("index.js", source)]).await;
-    let of_classes = programmed("a", &[("index.js", source)], json!({"classes": ["Room"]}));
-    let (status, answer) = setup.put(&of_classes).await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
-    assert!(answer.to_string().contains("`Room`: classes of objects are not run"), "{answer}");
-
     assert_eq!(setup.ask("a", "/").await, (StatusCode::OK, "first".to_owned()));
     assert!(setup.processes().len() == 1, "those that code was tried in have ended");
 }

@@ -1,6 +1,7 @@
 //! Programs of apps behind a real edge: deployed over its admin API, called over its listener, run in its child processes.
 
 mod deploy;
+mod objects;
 mod serve;
 mod trouble;
 

@@ -91,7 +91,11 @@ pub(crate) fn module(name: &str, source: &str) -> Arc<Code> {
         objects: Vec::new(),
         limits: Limits { memory_bytes: 32 << 20, cpu_ms: 500, ..Limits::default() },
     };
-    Arc::new(Code { key: VersionKey { app: name.to_owned(), version: 1 }, load })
+    Arc::new(Code {
+        key: VersionKey { app: name.to_owned(), version: 1 },
+        load,
+        lineages: Default::default(),
+    })
 }
 
 pub(crate) fn nothing() -> Body {

@@ -181,6 +181,7 @@ impl Isolate {
             Event::Committed(object, sequence) => self.committed(object, sequence),
             Event::CommitFailed(object, _) => self.commit_failed(object),
             Event::Drop(object, why) => self.drop_object(object, why),
+            Event::Rest { idle_ms } => self.drop_resting(idle_ms),
             Event::Load(_) | Event::Ping(_) => {}
         }
     }

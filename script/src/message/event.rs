@@ -84,6 +84,11 @@ pub enum Event {
     CommitFailed(ObjectId, u64),
     /// An object is to go: at once, with this reason, or, without one, if nothing goes on in it.
     Drop(ObjectId, Option<ScriptError>),
+    /// Objects in which nothing goes on, and nothing has begun for so long, are to go.
+    Rest {
+        /// How long, in milliseconds.
+        idle_ms: u32,
+    },
 }
 
 /// Who answers a request.

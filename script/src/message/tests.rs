@@ -152,6 +152,7 @@ fn event() -> impl Strategy<Value = Event> {
         (object(), id()).prop_map(|(object, sequence)| Event::Committed(object.id, sequence)),
         (object(), id()).prop_map(|(object, sequence)| Event::CommitFailed(object.id, sequence)),
         (object(), proptest::option::of(error())).prop_map(|(object, why)| Event::Drop(object.id, why)),
+        any::<u32>().prop_map(|idle_ms| Event::Rest { idle_ms }),
     ]
 }
 

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use berth_script::message::{
-    BODY_WINDOW, BodyRef, Effect, Event, EventId, HostBody, OpId, Piece, Request, Response,
+    BODY_WINDOW, BodyRef, Destination, Effect, Event, EventId, HostBody, OpId, Piece, Request, Response,
     ScriptBody as MadeId, ScriptError,
 };
 use tokio::sync::mpsc;
 
 use super::super::body::{Made, pump};
 use super::super::failure::Failure;
+use super::super::ledger::Lie;
 use super::super::link::Command;
 use super::super::{Body, Outgoing, ScriptBody, head};
 use super::{Actor, Asked, Code, Making};
@@ -20,16 +21,27 @@ const MADE_BYTES: u64 = 64 << 20;
 
 impl Actor {
     /// Carries out what was judged to be what a script may say.
-    pub(super) fn carry_out(&mut self, effect: Effect) {
+    /// An error is a commit that is none.
+    pub(super) fn carry_out(&mut self, effect: Effect) -> Result<(), Lie> {
         match effect {
             Effect::Loaded(_) | Effect::Pong(_) | Effect::Beat => {}
-            // Judged to be lies.
-            Effect::Rpc { .. }
-            | Effect::Returned(..)
-            | Effect::Open(_)
-            | Effect::Commit { .. }
-            | Effect::Reset(..)
-            | Effect::Dropped(_) => {}
+            Effect::Open(object) => self.open_object(*object),
+            Effect::Commit { object, sequence, piece, last } => {
+                return self.commit(object, sequence, &piece, last);
+            }
+            Effect::Reset(object, _) | Effect::Dropped(object) => self.object_ended(object),
+            Effect::Rpc { op, event, object, method, args } => {
+                self.call_object(op, event, object, method, args);
+            }
+            Effect::Returned(event, value) => {
+                let value = self.carried(event, value);
+                if let Some(asker) = self.calls.get_mut(&event).and_then(|call| call.answer.take()) {
+                    drop(asker.value.send(Ok(value)));
+                }
+            }
+            Effect::Fetch { op, event, destination: Destination::Object(object), request, .. } => {
+                self.fetch_object(op, event, object, request);
+            }
             Effect::LoadFailed(failed) => {
                 let failed = Box::new(failed);
                 self.forget_all(&Failure::Load(failed.clone()));
@@ -52,10 +64,11 @@ impl Actor {
             Effect::Cancelled(body) => drop(self.given.remove(&body)),
             Effect::Log { level, text, .. } => self.version.outside.log(&self.version.code.key, level, text),
         }
+        Ok(())
     }
 
     /// The body that a message of the script's names.
-    fn body_of(&mut self, event: EventId, body: BodyRef) -> ScriptBody {
+    pub(super) fn body_of(&mut self, event: EventId, body: BodyRef) -> ScriptBody {
         match body {
             BodyRef::None => ScriptBody::whole(Vec::new()),
             BodyRef::Bytes(bytes) => ScriptBody::whole(bytes.into_vec()),
@@ -96,33 +109,38 @@ impl Actor {
         let answer = answer.map_err(|text| Failure::Script(ScriptError::new("TypeError", text)));
         if let Some(waits) = self.calls.get_mut(&event).and_then(|call| call.answer.take()) {
             // Without a receiver the client has gone, and the body goes the way of those that nobody reads.
-            drop(waits.send(answer));
+            drop(waits.response.send(answer));
         }
     }
 
     fn failed(&mut self, event: EventId, error: ScriptError) {
         let Some(call) = self.calls.get_mut(&event) else { return };
         if let Some(waits) = call.answer.take() {
-            drop(waits.send(Err(Failure::Script(error.clone()))));
+            waits.fail(Failure::Script(error.clone()));
         }
         call.failed = Some(error);
     }
 
     fn done(&mut self, event: EventId) {
         let Some(call) = self.calls.remove(&event) else { return };
+        self.forget_call(event);
+        if let Some(answer) = call.answer {
+            let text = "The script will never generate a response.";
+            answer.fail(Failure::Script(ScriptError::new("Error", text)));
+        }
+        if let Some(end) = call.end {
+            drop(end.send(call.failed.map_or(Ok(()), |error| Err(Failure::Script(error)))));
+        }
+    }
+
+    /// What a call has left goes with it.
+    pub(super) fn forget_call(&mut self, event: EventId) {
         self.asked.retain(|_, asked| asked.event != event);
         self.given.retain(|_, given| given.event != event);
         let cut: Vec<MadeId> =
             self.making.iter().filter(|(_, making)| making.event == event).map(|(id, _)| *id).collect();
         for id in cut {
             self.made_ends(id, Piece::Failed("its event has ended".to_owned()));
-        }
-        if let Some(answer) = call.answer {
-            let text = "The script will never generate a response.";
-            drop(answer.send(Err(Failure::Script(ScriptError::new("Error", text)))));
-        }
-        if let Some(end) = call.end {
-            drop(end.send(call.failed.map_or(Ok(()), |error| Err(Failure::Script(error)))));
         }
     }
 
@@ -190,7 +208,7 @@ impl Actor {
     pub(super) fn fail_all(&mut self, why: &Failure) {
         for (_, call) in self.calls.drain() {
             if let Some(answer) = call.answer {
-                drop(answer.send(Err(why.clone())));
+                answer.fail(why.clone());
             }
             if let Some(end) = call.end {
                 drop(end.send(Err(why.clone())));
@@ -203,5 +221,6 @@ impl Actor {
         self.open_windows = 0;
         self.given.clear();
         self.asked.clear();
+        self.objects.forget_all();
     }
 }

@@ -1,15 +1,33 @@
-use berth_script::message::{Condemned, Destination, Level, Loaded, Response, ScriptError};
+use berth_script::message::{
+    CHANGES_BYTES, Condemned, Destination, Level, Loaded, Object, ObjectClass, Request, Response,
+    STATE_PIECE_BYTES, ScriptError,
+};
+use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 
 use super::*;
 
+fn load() -> Load {
+    let objects = vec![ObjectClass { name: "Room".to_owned(), key: [1; 32] }];
+    Load {
+        modules: Vec::new(),
+        resolutions: Vec::new(),
+        entry: String::new(),
+        env: Vec::new(),
+        compatibility_date: String::new(),
+        flags: Vec::new(),
+        objects,
+        limits: Limits { subrequests: 3, ..Limits::default() },
+    }
+}
+
 fn ledger() -> (Ledger, EventId) {
-    let mut ledger = Ledger::new(Limits { subrequests: 3, ..Limits::default() }, Instant::now());
+    let mut ledger = Ledger::new(&load(), Instant::now());
     ledger.load();
     ledger
         .judge(&Effect::Loaded(Loaded { handlers: Vec::new(), classes: Vec::new() }), Instant::now())
         .unwrap();
-    ledger.call(EventId(1), true);
+    ledger.call(EventId(1), Answers::Response);
     (ledger, EventId(1))
 }
 
@@ -139,10 +157,171 @@ fn messages_about_a_body_that_has_ended_are_few() {
 fn a_cron_has_no_answer_and_pings_are_answered_once() {
     let (mut ledger, _) = ledger();
     let event = EventId(2);
-    ledger.call(event, false);
+    ledger.call(event, Answers::Nothing);
     assert_eq!(judged(&mut ledger, &[responded(event, BodyRef::None)]), Err(Lie::Call));
     assert_eq!((ledger.ask(), ledger.ask()), (Some(1), None));
     judged(&mut ledger, &[Effect::Pong(1)]).unwrap();
     assert_eq!(ledger.ask(), Some(2));
     assert_eq!(judged(&mut ledger, &[Effect::Pong(1)]), Err(Lie::Pong));
+}
+
+fn object(number: u8) -> Object {
+    Object { class: "Room".to_owned(), id: ObjectId([number; 32]), name: None }
+}
+
+fn commit(of: u8, sequence: u64, bytes: usize, last: bool) -> Effect {
+    Effect::Commit { object: object(of).id, sequence, piece: ByteBuf::from(vec![0; bytes]), last }
+}
+
+fn open(of: u8) -> Effect {
+    Effect::Open(Box::new(object(of)))
+}
+
+fn rpc(op: u64, event: EventId, object: Object, args: Vec<Argument>) -> Effect {
+    Effect::Rpc { op: OpId(op), event, object: Box::new(object), method: "x".to_owned(), args }
+}
+
+/// A script with the object 1, whose life is the call 7, and the call 2 of a method.
+fn with_object() -> Ledger {
+    let (mut ledger, _) = ledger();
+    judged(&mut ledger, &[open(1)]).unwrap();
+    assert!(ledger.given_object(object(1).id, EventId(7)) && !ledger.given_object(object(1).id, EventId(8)));
+    ledger.call(EventId(2), Answers::Value);
+    ledger
+}
+
+#[test]
+fn an_objects_life_is_a_call_without_an_end_of_its_own_and_without_bounds_over_all() {
+    let (mut ledger, life) = (with_object(), EventId(7));
+    judged(&mut ledger, &vec![line(Some(life), 1); 1000]).unwrap();
+    for op in (1..100).rev() {
+        judged(&mut ledger, &[fetch(op, life, BodyRef::None)]).unwrap();
+        assert_eq!(ledger.complete(OpId(op)), Some(life));
+    }
+    let value = Argument::Value(ByteBuf::from(vec![0; RPC_BYTES]));
+    let rest = [
+        rpc(200, life, object(2), vec![value.clone()]),
+        fetch(201, life, BodyRef::Script(ScriptBody(1))),
+        commit(1, 1, 5, false),
+        commit(1, 1, 5, true),
+        commit(1, 2, 5, true),
+        Effect::Returned(EventId(2), value),
+        Effect::Done { event: EventId(2), cpu_us: 0 },
+        Effect::Dropped(object(1).id),
+        open(1),
+    ];
+    judged(&mut ledger, &rest).unwrap();
+    assert!(ledger.complete(OpId(200)).is_none() && !ledger.credit(ScriptBody(1), 1));
+    assert!(ledger.refused_object(object(1).id) && !ledger.refused_object(object(1).id));
+    assert_eq!(ledger.calls(), 1);
+    // What has no bound over all has one at once.
+    let mut ledger = with_object();
+    let many: Vec<Effect> = (1..).take(MAX_OPS).map(|op| rpc(op, life, object(2), Vec::new())).collect();
+    judged(&mut ledger, &many).unwrap();
+    assert_eq!(judged(&mut ledger, &[rpc(20_000, life, object(2), Vec::new())]), Err(Lie::Requests));
+}
+
+#[test]
+fn each_lie_about_objects_is_found() {
+    let (life, called) = (EventId(7), EventId(2));
+    let error = || ScriptError::new("Error", "x");
+    let other = || Object { class: "Other".to_owned(), ..object(9) };
+    let value = |bytes| Argument::Value(ByteBuf::from(vec![0; bytes]));
+    let long = || Object { name: Some("x".repeat(2049)), ..object(9) };
+    let lies: Vec<(Vec<Effect>, Lie)> = vec![
+        (vec![open(1)], Lie::Object),
+        (vec![open(2), open(2)], Lie::Object),
+        (vec![Effect::Open(Box::new(other()))], Lie::Object),
+        (vec![Effect::Open(Box::new(long()))], Lie::Object),
+        ((0..10_000_u64).map(numbered).collect(), Lie::Object),
+        (vec![commit(2, 1, 1, true)], Lie::Object),
+        (vec![open(2), commit(2, 1, 1, true)], Lie::Object),
+        (vec![commit(1, 2, 1, true)], Lie::Commit),
+        (vec![commit(1, 0, 1, true)], Lie::Commit),
+        (vec![commit(1, 1, 1, true), commit(1, 1, 1, true)], Lie::Commit),
+        (vec![commit(1, 1, 1, false), commit(1, 2, 1, true)], Lie::Commit),
+        (vec![commit(1, 1, 0, true)], Lie::Commit),
+        (vec![commit(1, 1, STATE_PIECE_BYTES + 1, true)], Lie::Commit),
+        (vec![commit(1, 1, STATE_PIECE_BYTES, false); CHANGES_BYTES / STATE_PIECE_BYTES + 1], Lie::Commit),
+        (vec![commit(1, 1, 1, false), Effect::Dropped(object(1).id)], Lie::Commit),
+        (vec![Effect::Reset(object(2).id, error())], Lie::Object),
+        (vec![Effect::Reset(object(1).id, ScriptError::new("Error", "x".repeat(300_000)))], Lie::Long),
+        (vec![Effect::Dropped(object(1).id), Effect::Dropped(object(1).id)], Lie::Object),
+        (vec![Effect::Dropped(object(1).id), line(Some(life), 1)], Lie::Call),
+        (vec![Effect::Done { event: life, cpu_us: 0 }], Lie::Call),
+        (vec![responded(life, BodyRef::None)], Lie::Call),
+        (vec![Effect::Failed(life, error())], Lie::Call),
+        (vec![responded(called, BodyRef::None)], Lie::Call),
+        (vec![Effect::Returned(EventId(1), value(1))], Lie::Call),
+        (vec![Effect::Returned(called, value(1)), Effect::Returned(called, value(1))], Lie::Twice),
+        (vec![Effect::Returned(called, value(RPC_BYTES + 1))], Lie::Long),
+        (vec![rpc(1, life, object(2), vec![value(RPC_BYTES + 1)])], Lie::Long),
+        (vec![rpc(1, life, other(), Vec::new())], Lie::Object),
+        (vec![rpc(1, EventId(99), object(2), Vec::new())], Lie::Call),
+        (vec![rpc(1, life, object(2), Vec::new()), fetch(1, life, BodyRef::None)], Lie::Number),
+        (vec![line(Some(life), 20_000)], Lie::Lines),
+    ];
+    for (effects, lie) in lies {
+        let found = judged(&mut with_object(), &effects);
+        assert_eq!(found, Err(lie), "{:?} …", effects.first());
+    }
+}
+
+/// Asks for an object that no other number has.
+fn numbered(number: u64) -> Effect {
+    let mut id = [0xee; 32];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    Effect::Open(Box::new(Object { id: ObjectId(id), ..object(0) }))
+}
+
+#[test]
+fn a_body_that_one_call_was_given_may_be_passed_on_in_another_and_goes_with_the_first() {
+    let mut ledger = with_object();
+    let (given, other) = (ledger.give(EventId(1)), ledger.give(EventId(1)));
+    judged(&mut ledger, &[fetch(1, EventId(7), BodyRef::Host(given))]).unwrap();
+    judged(&mut ledger, &[Effect::Done { event: EventId(1), cpu_us: 0 }]).unwrap();
+    assert_eq!(judged(&mut ledger, &[fetch(2, EventId(7), BodyRef::Host(other))]), Err(Lie::NotGiven));
+}
+
+proptest! {
+    /// Whatever honest lives objects have beside each other, nothing of it is a lie, and nothing of them is left.
+    #[test]
+    fn honest_lives_are_believed_and_leave_nothing(
+        steps in proptest::collection::vec((0..4_u8, 0..6_u8), 0..200),
+    ) {
+        let (mut ledger, mut lives) = (ledger().0, HashMap::<u8, (EventId, u64)>::new());
+        let (mut events, mut op) = (100, 0);
+        for (of, step) in steps {
+            let Some((life, commits)) = lives.get_mut(&of) else {
+                judged(&mut ledger, &[open(of)]).unwrap();
+                events += 1;
+                if step > 0 {
+                    prop_assert!(ledger.given_object(object(of).id, EventId(events)));
+                    lives.insert(of, (EventId(events), 0));
+                } else {
+                    prop_assert!(ledger.refused_object(object(of).id));
+                }
+                continue;
+            };
+            op += 1;
+            let effects = match step {
+                0 => vec![Effect::Dropped(object(of).id)],
+                1 => vec![Effect::Reset(object(of).id, ScriptError::new("Error", "x"))],
+                2 => vec![fetch(op, *life, BodyRef::Script(ScriptBody(op)))],
+                3 => vec![line(Some(*life), 3)],
+                _ => {
+                    *commits += 1;
+                    (1..=step).map(|n| commit(of, *commits, 9, n == step)).collect()
+                }
+            };
+            judged(&mut ledger, &effects).unwrap();
+            if step < 2 {
+                lives.remove(&of);
+            }
+        }
+        for of in lives.into_keys() {
+            judged(&mut ledger, &[Effect::Dropped(object(of).id)]).unwrap();
+        }
+        prop_assert_eq!((ledger.calls(), ledger.ops.len(), ledger.made.len(), ledger.ops_weight), (1, 0, 0, 0));
+    }
 }

@@ -1,5 +1,6 @@
 //! The life of objects: opened, constructed, called, committed, reset, dropped.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use serde_bytes::ByteBuf;
@@ -9,7 +10,7 @@ use crate::isolate::loopback::is_local;
 use crate::isolate::state::{Scope, State};
 use crate::isolate::{Isolate, convert, natives};
 use crate::message::{
-    CHANGES_BYTES, Changes, Effect, ErrorFlags, Event, EventId, Object, ObjectId, Opened, Piece,
+    CHANGES_BYTES, Changes, Effect, ErrorFlags, Event, EventId, Object, ObjectId, OpId, Opened, Piece,
     STATE_PIECE_BYTES, ScriptBody, ScriptError, Target,
 };
 
@@ -159,7 +160,12 @@ impl Isolate {
         let broken = stored.is_none();
         let (stored, pages) = stored.unwrap_or_default();
         let kept = super::kept::Kept::of(stored);
-        let instance = self.state.objects.borrow_mut().begin(object.clone(), life, kept, pages);
+        let instance = self.state.objects.borrow_mut().begin(
+            object.clone(),
+            life,
+            (kept, pages),
+            self.state.host.monotonic_us(),
+        );
         self.state.calls.borrow_mut().begin_life(life, instance);
         self.state.weigh();
         if broken {
@@ -185,7 +191,11 @@ impl Isolate {
         // It may have been ended while it waited.
         let waits =
             self.state.calls.borrow_mut().get(id).map(|call| call.instance = Some(instance)).is_some();
-        let life = self.state.objects.borrow().live.get(&instance).map(|live| live.life);
+        let now_us = self.state.host.monotonic_us();
+        let life = self.state.objects.borrow_mut().live.get_mut(&instance).map(|live| {
+            live.used_us = now_us;
+            live.life
+        });
         let Some(life) = life.filter(|_| waits) else { return };
         self.state.enqueue(instance, life, move |ctx, state| {
             if state.calls.borrow_mut().get(id).is_none() {
@@ -317,7 +327,7 @@ impl Isolate {
             self.end_call(event);
         }
         self.fail_held(&held, &why);
-        self.end_life(live.life);
+        self.end_life(live.life, &held);
         self.state.tell(Effect::Reset(live.object.id, why));
         // Only now: what it holds may be the last of JavaScript objects.
         drop((live, held));
@@ -358,10 +368,18 @@ impl Isolate {
         }
     }
 
-    fn end_life(&mut self, life: EventId) {
+    /// Ends the call that stands for an object's life. `held` has not left, and has not to be taken back.
+    fn end_life(&mut self, life: EventId, held: &[Effect]) {
         self.state.calls.borrow_mut().end(life);
+        let op = |effect: &Effect| match effect {
+            Effect::Fetch { op, .. } | Effect::Rpc { op, .. } => Some(*op),
+            _ => None,
+        };
+        let unsent: HashSet<OpId> = held.iter().filter_map(op).collect();
         let ops = self.state.ops_of(life);
-        ops.into_iter().for_each(|op| self.state.release(Effect::Cancel(op)));
+        ops.into_iter()
+            .filter(|op| !unsent.contains(op))
+            .for_each(|op| self.state.release(Effect::Cancel(op)));
         self.state.forget(life);
     }
 
@@ -391,10 +409,17 @@ impl Isolate {
         let Some(live) = objects.remove(instance) else { return };
         drop(objects);
         self.call_js("drop", instance, None, &id);
-        self.end_life(live.life);
+        self.end_life(live.life, &[]);
         drop(live);
         self.state.weigh();
         self.state.tell(Effect::Dropped(id));
+    }
+
+    /// Objects in which nothing has begun for so long, and nothing goes on, go.
+    pub(in crate::isolate) fn drop_resting(&mut self, idle_ms: u32) {
+        let since = self.state.host.monotonic_us().checked_sub(u64::from(idle_ms) * 1000);
+        let resting = since.map(|since| self.state.objects.borrow().unused_since(since));
+        resting.into_iter().flatten().for_each(|id| self.drop_object(id, None));
     }
 
     /// Whether nothing goes on in an object: no call, no wait, no timer, and all is durable.
@@ -506,10 +531,8 @@ impl State {
     }
 
     /// What a call waits for.
-    fn ops_of(&self, event: EventId) -> Vec<crate::message::OpId> {
-        let own = |(id, op): (&crate::message::OpId, &crate::isolate::state::Op)| {
-            (op.scope.event == event).then_some(*id)
-        };
+    fn ops_of(&self, event: EventId) -> Vec<OpId> {
+        let own = |(id, op): (&OpId, &crate::isolate::state::Op)| (op.scope.event == event).then_some(*id);
         self.ops.borrow().iter().filter_map(own).collect()
     }
 

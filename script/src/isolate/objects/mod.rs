@@ -99,6 +99,8 @@ pub(crate) struct Live {
     doomed: Option<ScriptError>,
     /// Whether it is in the list of those that may go on.
     listed: bool,
+    /// When something last began in it, in microseconds.
+    used_us: u64,
     /// What it was last found to take up outside the script's heap, in bytes.
     weight: usize,
 }
@@ -183,7 +185,13 @@ impl Objects {
     }
 
     /// An object is here from now on.
-    fn begin(&mut self, object: Object, life: EventId, kept: Kept, pages: Vec<u8>) -> Instance {
+    fn begin(
+        &mut self,
+        object: Object,
+        life: EventId,
+        (kept, pages): (Kept, Vec<u8>),
+        now_us: u64,
+    ) -> Instance {
         self.last += 1;
         let instance = Instance(self.last);
         self.entries.insert(object.id, Entry::Here(instance));
@@ -201,6 +209,7 @@ impl Objects {
             unsent: false,
             doomed: None,
             listed: false,
+            used_us: now_us,
             weight: 0,
         };
         self.live.insert(instance, live);
@@ -294,6 +303,11 @@ impl Objects {
             live.doomed = Some(why);
             self.doomed.push(instance);
         }
+    }
+
+    /// Those in which nothing has begun since then.
+    fn unused_since(&self, us: u64) -> Vec<ObjectId> {
+        self.live.values().filter(|live| live.used_us <= us).map(|live| live.object.id).collect()
     }
 
     /// Bytes that are kept outside the script's heap.
