@@ -104,7 +104,7 @@ impl Outside for World {
                 reach(Arc::clone(&self.connector), connections, request).boxed()
             }
             // No version with objects is deployed.
-            Destination::Object(_) => {
+            Destination::Object(_) | Destination::Port { .. } => {
                 let text = "Durable Objects are not supported by this version of Berth";
                 std::future::ready(Err(ScriptError::new("Error", text))).boxed()
             }

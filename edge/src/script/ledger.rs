@@ -228,7 +228,8 @@ impl Ledger {
             Effect::Failed(event, _) => self.answered(*event, false),
             Effect::Done { event, .. } => self.done(*event),
             // No object is given to scripts yet, so none can honestly be spoken of.
-            Effect::Fetch { destination: Destination::Object(_), .. }
+            Effect::Fetch { destination: Destination::Object(_) | Destination::Port { .. }, .. }
+            | Effect::Container(..)
             | Effect::Rpc { .. }
             | Effect::Returned(..)
             | Effect::Open(_)

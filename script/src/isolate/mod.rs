@@ -181,6 +181,7 @@ impl Isolate {
             Event::Committed(object, sequence) => self.committed(object, sequence),
             Event::CommitFailed(object, _) => self.commit_failed(object),
             Event::Drop(object, why) => self.drop_object(object, why),
+            Event::Container(object, change) => self.container_changed(object, change),
             Event::Load(_) | Event::Ping(_) => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::container::Change;
 use super::{
     Argument, BodyRef, EventId, Headers, HostBody, Object, ObjectClass, ObjectId, OpId, Opened, Piece,
     ScriptBody, ScriptError,
@@ -84,6 +85,8 @@ pub enum Event {
     CommitFailed(ObjectId, u64),
     /// An object is to go: at once, with this reason, or, without one, if nothing goes on in it.
     Drop(ObjectId, Option<ScriptError>),
+    /// What has become of an object's container since the object was opened.
+    Container(ObjectId, Change),
 }
 
 /// Who answers a request.

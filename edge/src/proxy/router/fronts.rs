@@ -143,12 +143,18 @@ mod tests {
         }
         let mut site = app("site", &[("/container/{id}", None)]);
         let (hosts, not_found) = (Vec::new(), Default::default());
-        site.assets = Some(AssetsSpec { directory: Some(directory.path().to_owned()), files: Default::default(), hosts, not_found });
+        site.assets = Some(AssetsSpec {
+            directory: Some(directory.path().to_owned()),
+            files: Default::default(),
+            hosts,
+            not_found,
+        });
         let text = r#"{"entry": "a", "modules": [], "compatibility_date": "2026-01-31",
             "before_assets": {"paths": ["/api/*"]}, "routes": [{"hosts": ["site.example"], "path": "/*"}]}"#;
         site.program = Some(serde_json::from_str(text).unwrap());
         let apps = BTreeMap::from([(site.name.clone(), site)]);
-        let router = Router::new(&apps, &Metrics::new(1), &Arc::from(directory.path()), &Router::default(), None);
+        let router =
+            Router::new(&apps, &Metrics::new(1), &Arc::from(directory.path()), &Router::default(), None);
         let at = |host: &str, path: &str| Request::get(path).header("host", host).body(()).unwrap();
         let first = |path: &str| router.first(&at("site.example", path));
         assert!(matches!(first("/page"), Some(First::File(_))));

@@ -25,6 +25,7 @@ impl Actor {
             Effect::Loaded(_) | Effect::Pong(_) | Effect::Beat => {}
             // Judged to be lies.
             Effect::Rpc { .. }
+            | Effect::Container(..)
             | Effect::Returned(..)
             | Effect::Open(_)
             | Effect::Commit { .. }
