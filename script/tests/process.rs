@@ -391,7 +391,11 @@ fn an_object_keeps_rows() {
         const rows = this.sql.exec('SELECT DISTINCT hex(a) AS a, b FROM t ORDER BY b, a DESC').toArray().length;
         return new Response(null, { statusText: `${rows} ${this.sql.exec('SELECT unixepoch() > 0 AS now').one().now}` }); } }
         export default {}";
-    script.load_with(0, source, vec![ObjectClass { name: "Room".to_owned(), key: [1; 32] }]);
+    script.load_with(
+        0,
+        source,
+        vec![ObjectClass { name: "Room".to_owned(), key: [1; 32], container: false }],
+    );
     let object = Object { class: "Room".to_owned(), id: ObjectId([7; 32]), name: None };
     let request = Request {
         method: "GET".to_owned(),
@@ -403,7 +407,7 @@ fn an_object_keeps_rows() {
     script.send(0, &Event::Fetch { event: EventId(1), target, request: Box::new(request) });
     assert_eq!(script.next(0), Effect::Open(Box::new(object.clone())));
     let rest = serde_bytes::ByteBuf::from(Changes::default().to_bytes().unwrap());
-    script.send(0, &Event::Opened(object.id, Opened::Whole { life: EventId(2), rest }));
+    script.send(0, &Event::Opened(object.id, Opened::Whole { life: EventId(2), rest, running: false }));
     let mut bytes = Vec::new();
     loop {
         match script.next(0) {

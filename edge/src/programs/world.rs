@@ -107,6 +107,11 @@ impl Outside for World {
             }
             // Threads of a process reach each other without.
             Destination::Object(_) => std::future::ready(Err(lost())).boxed(),
+            // No version whose classes have containers is deployed.
+            Destination::Port { .. } => {
+                let text = "containers of Durable Objects are not supported by this version of Berth";
+                std::future::ready(Err(failed(text))).boxed()
+            }
         }
     }
 

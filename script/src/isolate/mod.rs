@@ -182,6 +182,7 @@ impl Isolate {
             Event::CommitFailed(object, _) => self.commit_failed(object),
             Event::Drop(object, why) => self.drop_object(object, why),
             Event::Rest { idle_ms } => self.drop_resting(idle_ms),
+            Event::Container(object, change) => self.container_changed(object, change),
             Event::Load(_) | Event::Ping(_) => {}
         }
     }

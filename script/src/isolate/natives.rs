@@ -11,7 +11,7 @@ use super::limits::TIMERS;
 use super::objects;
 use super::state::{Op, Scope, Settle, State, Timer};
 use crate::message::{
-    Destination, Effect, EventId, HostBody, Level, MAX_OPS, MAX_OPS_WEIGHT, OpId, Piece, RPC_BYTES,
+    Destination, Effect, EventId, Headers, HostBody, Level, MAX_OPS, MAX_OPS_WEIGHT, OpId, Piece, RPC_BYTES,
     ScriptBody,
 };
 use crate::raw;
@@ -241,6 +241,11 @@ fn fetch<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>) -> Result<Obj
     let scope = state.scope(ctx)?;
     let wanted = object.get::<_, Value<'js>>("destination")?;
     if let Some(stub) = wanted.as_object() {
+        if let Some(port) = stub.get::<_, Option<u16>>("port")? {
+            let instance = stub.get("instance")?;
+            let destination = objects::port_of(ctx, state, scope, instance, port)?;
+            return send(ctx, state, scope, destination, object);
+        }
         let stub = objects::object_of(ctx, state, stub)?;
         return send(ctx, state, scope, Destination::Object(Box::new(stub)), object);
     }
@@ -260,13 +265,16 @@ fn send<'js>(
     ctx: &Ctx<'js>,
     state: &State,
     scope: Scope,
-    destination: Destination,
+    mut destination: Destination,
     object: &Object<'js>,
 ) -> Result<Object<'js>> {
     let event = scope.event;
     let follow = object.get::<_, Option<String>>("redirect")?.is_none_or(|redirect| redirect == "follow");
     admit(ctx, state, event)?;
     let request = Box::new(convert::request_of(ctx, state, event, object)?);
+    if let Destination::Port { upgrade, .. } = &mut destination {
+        *upgrade = asks_for_socket(&request.headers);
+    }
     let (promise, op) = add_op(ctx, state, scope, request.weight())?;
     let body = convert::made(&request.body);
     state.push(Effect::Fetch { op, event, destination, request, follow });
@@ -275,6 +283,14 @@ fn send<'js>(
     result.set("op", number(op.0))?;
     result.set("promise", promise)?;
     Ok(result)
+}
+
+/// Whether a request with these header fields asks for a WebSocket.
+fn asks_for_socket(headers: &Headers) -> bool {
+    let is = |text: &str, other: &str| text.trim().eq_ignore_ascii_case(other);
+    headers
+        .iter()
+        .any(|(name, value)| is(name, "upgrade") && value.split(',').any(|one| is(one, "websocket")))
 }
 
 /// Something that is asked for from now on; a promise of what it comes to.

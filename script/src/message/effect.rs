@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use serde_bytes::ByteBuf;
 
+use super::container::Order;
 use super::{Argument, EventId, HostBody, Object, ObjectId, OpId, Piece, Request, Response, ScriptBody};
 
 /// A message from a script.
@@ -93,6 +94,8 @@ pub enum Effect {
     Reset(ObjectId, ScriptError),
     /// An object is not here any more, because it was to go and nothing went on in it.
     Dropped(ObjectId),
+    /// What an object wants of its container.
+    Container(ObjectId, Order),
 }
 
 /// What the entry module exports.
@@ -185,6 +188,15 @@ pub enum Destination {
     Assets,
     /// To an object that is not here.
     Object(Box<Object>),
+    /// To a port of an object's container, in plain HTTP.
+    Port {
+        /// Whose container.
+        object: ObjectId,
+        /// The port, from 1.
+        port: u16,
+        /// Whether the request asks for a WebSocket.
+        upgrade: bool,
+    },
 }
 
 /// How grave a line of the log is.

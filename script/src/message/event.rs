@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::container::Change;
 use super::{
     Argument, BodyRef, EventId, Headers, HostBody, Object, ObjectClass, ObjectId, OpId, Opened, Piece,
     ScriptBody, ScriptError,
@@ -89,6 +90,8 @@ pub enum Event {
         /// How long, in milliseconds.
         idle_ms: u32,
     },
+    /// What has become of an object's container since the object was opened.
+    Container(ObjectId, Change),
 }
 
 /// Who answers a request.

@@ -5,6 +5,7 @@
 //! runs: whatever comes from there is bounded here, and judged by the edge against what it has asked.
 
 mod body;
+pub mod container;
 mod effect;
 mod event;
 mod frame;

@@ -70,6 +70,8 @@ pub struct ObjectClass {
     /// What ids of its objects are made and recognised with. The same for ever, also when the class is renamed; known to no other
     /// app.
     pub key: [u8; 32],
+    /// Whether each of its objects has a container.
+    pub container: bool,
 }
 
 impl fmt::Debug for ObjectClass {
@@ -123,6 +125,8 @@ pub enum Opened {
         life: super::EventId,
         /// The last bytes of its stored state: `Changes` that nothing was there before.
         rest: ByteBuf,
+        /// Whether its container runs now; of a class without, false.
+        running: bool,
     },
     /// It is on another thread or edge: calls of it are to be sent to the edge.
     Elsewhere,

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 
+use super::container::{Change, Ended, Order, Start};
 use super::*;
 
 fn text() -> impl Strategy<Value = String> {
@@ -57,10 +58,41 @@ fn arguments() -> impl Strategy<Value = Vec<Argument>> {
 fn opened() -> impl Strategy<Value = Opened> {
     prop_oneof![
         bytes().prop_map(Opened::Part),
-        (any::<u64>(), bytes()).prop_map(|(life, rest)| Opened::Whole { life: EventId(life), rest }),
+        (any::<u64>(), bytes(), any::<bool>()).prop_map(|(life, rest, running)| Opened::Whole {
+            life: EventId(life),
+            rest,
+            running
+        }),
         Just(Opened::Elsewhere),
         error().prop_map(Opened::Failed),
     ]
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    let pairs = || proptest::collection::vec((text(), text()), 0..4);
+    let words = proptest::option::of(proptest::collection::vec(text(), 0..4));
+    prop_oneof![
+        (pairs(), words, any::<bool>(), pairs()).prop_map(|(env, entrypoint, enable_internet, labels)| {
+            Order::Start(Box::new(Start { env, entrypoint, enable_internet, labels }))
+        }),
+        any::<u8>().prop_map(Order::Signal),
+        Just(Order::Destroy),
+        any::<u64>().prop_map(Order::KeepFor),
+    ]
+}
+
+fn ended() -> impl Strategy<Value = Ended> {
+    prop_oneof![
+        any::<i32>().prop_map(Ended::Exited),
+        any::<u8>().prop_map(Ended::Signalled),
+        any::<i32>().prop_map(Ended::Stopped),
+        text().prop_map(Ended::NotStarted),
+        text().prop_map(Ended::Lost),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![Just(Change::Running), ended().prop_map(Change::Ended)]
 }
 
 fn changes() -> impl Strategy<Value = Changes> {
@@ -101,7 +133,7 @@ fn load() -> impl Strategy<Value = Event> {
             entry,
             compatibility_date: "2026-01-31".to_owned(),
             flags: vec!["nodejs_compat".to_owned()],
-            objects: vec![ObjectClass { name: "Room".to_owned(), key: [7; 32] }],
+            objects: vec![ObjectClass { name: "Room".to_owned(), key: [7; 32], container: true }],
             limits: Limits { memory_bytes, ..Limits::default() },
         }))
     })
@@ -153,6 +185,7 @@ fn event() -> impl Strategy<Value = Event> {
         (object(), id()).prop_map(|(object, sequence)| Event::CommitFailed(object.id, sequence)),
         (object(), proptest::option::of(error())).prop_map(|(object, why)| Event::Drop(object.id, why)),
         any::<u32>().prop_map(|idle_ms| Event::Rest { idle_ms }),
+        (object(), change()).prop_map(|(object, change)| Event::Container(object.id, change)),
     ]
 }
 
@@ -207,6 +240,13 @@ fn effect() -> impl Strategy<Value = Effect> {
         }),
         (object(), error()).prop_map(|(object, why)| Effect::Reset(object.id, why)),
         object().prop_map(|object| Effect::Dropped(object.id)),
+        (object(), order()).prop_map(|(object, order)| Effect::Container(object.id, order)),
+        (id(), object(), any::<u16>(), request(), any::<bool>()).prop_map(
+            |(op, object, port, request, upgrade)| {
+                let destination = Destination::Port { object: object.id, port, upgrade };
+                Effect::Fetch { op: OpId(op), event: EventId(op), destination, request, follow: false }
+            }
+        ),
     ]
 }
 

@@ -42,6 +42,8 @@ impl Actor {
             Effect::Fetch { op, event, destination: Destination::Object(object), request, .. } => {
                 self.fetch_object(op, event, object, request);
             }
+            // Judged to be a lie.
+            Effect::Container(..) => {}
             Effect::LoadFailed(failed) => {
                 let failed = Box::new(failed);
                 self.forget_all(&Failure::Load(failed.clone()));

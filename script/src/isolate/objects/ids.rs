@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     fn class(key: u8) -> ObjectClass {
-        ObjectClass { name: "Room".to_owned(), key: [key; 32] }
+        ObjectClass { name: "Room".to_owned(), key: [key; 32], container: false }
     }
 
     #[test]

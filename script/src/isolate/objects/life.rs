@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde_bytes::ByteBuf;
 
+use super::container::Container;
 use super::{ALARM_US, Admitted, Deadline, Due, Entry, Instance, Objects, Run, SECTION_US, Section};
 use crate::isolate::loopback::is_local;
 use crate::isolate::state::{Scope, State};
@@ -117,7 +118,7 @@ impl Isolate {
                     self.not_opened(id, &ScriptError::new("Error", "The object keeps more than it may."));
                 }
             }
-            Opened::Whole { life, rest } => self.construct(id, life, &rest),
+            Opened::Whole { life, rest, running } => self.construct(id, life, &rest, running),
             Opened::Elsewhere => {
                 let asked = self.state.objects.borrow_mut().asked(id, Some(Entry::Elsewhere));
                 for event in asked.into_iter().flat_map(|(_, _, waiting)| waiting) {
@@ -148,7 +149,7 @@ impl Isolate {
         }
     }
 
-    fn construct(&mut self, id: ObjectId, life: EventId, rest: &[u8]) {
+    fn construct(&mut self, id: ObjectId, life: EventId, rest: &[u8], running: bool) {
         let fits = self.state.objects.borrow_mut().part(id, rest);
         let asked = self.state.objects.borrow_mut().asked(id, None);
         let Some((object, stored, waiting)) = asked else { return };
@@ -160,10 +161,13 @@ impl Isolate {
         let broken = stored.is_none();
         let (stored, pages) = stored.unwrap_or_default();
         let kept = super::kept::Kept::of(stored);
+        let contained = self.state.has_container(&object.class);
+        let container = contained.then(|| Container::new(running));
         let instance = self.state.objects.borrow_mut().begin(
             object.clone(),
             life,
             (kept, pages),
+            container,
             self.state.host.monotonic_us(),
         );
         self.state.calls.borrow_mut().begin_life(life, instance);
@@ -427,7 +431,9 @@ impl Isolate {
         let objects = self.state.objects.borrow();
         let Some(live) = objects.live.get(&instance) else { return false };
         let quiet = live.gate.is_idle() && live.out.is_idle() && !live.unsent && live.alarm.is_none();
+        let awaited = live.container.as_ref().is_some_and(Container::is_awaited);
         quiet
+            && !awaited
             && live.syncs.is_empty()
             && self.state.calls.borrow().of(instance).is_empty()
             && self.state.ops_of(live.life).is_empty()

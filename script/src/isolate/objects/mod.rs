@@ -8,6 +8,7 @@
 //! ```
 
 mod allowed;
+mod container;
 mod gate;
 mod ids;
 mod kept;
@@ -21,6 +22,7 @@ use std::rc::Rc;
 
 use rquickjs::{Ctx, Result as JsResult};
 
+use self::container::Container;
 use self::gate::Gate;
 use self::kept::Kept;
 use self::outgoing::Outgoing;
@@ -29,6 +31,7 @@ use super::host::Host;
 use super::state::{Settle, State};
 use crate::message::{Effect, ErrorFlags, Event, EventId, Object, ObjectId, ScriptError};
 
+pub(crate) use self::container::port_of;
 pub(crate) use self::gate::Section;
 pub(crate) use self::natives::{for_web, object_of};
 
@@ -95,6 +98,8 @@ pub(crate) struct Live {
     alarm: Option<EventId>,
     /// Whether something was written since the last commit.
     unsent: bool,
+    /// Its container, if its class has them.
+    container: Option<Container>,
     /// Why it is reset as soon as this turn ends.
     doomed: Option<ScriptError>,
     /// Whether it is in the list of those that may go on.
@@ -190,6 +195,7 @@ impl Objects {
         object: Object,
         life: EventId,
         (kept, pages): (Kept, Vec<u8>),
+        container: Option<Container>,
         now_us: u64,
     ) -> Instance {
         self.last += 1;
@@ -207,6 +213,7 @@ impl Objects {
             syncs: VecDeque::new(),
             alarm: None,
             unsent: false,
+            container,
             doomed: None,
             listed: false,
             used_us: now_us,

@@ -31,6 +31,7 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
     names(ctx, state, &table)?;
     sections(ctx, state, &table)?;
     keys(ctx, state, &table)?;
+    table.set("container", super::container::for_web(ctx, state)?)?;
     Ok(table)
 }
 
@@ -152,11 +153,11 @@ fn keys<'js>(ctx: &Ctx<'js>, state: &Rc<State>, table: &Object<'js>) -> Result<(
     Ok(())
 }
 
-fn instance_of(number: f64) -> Instance {
+pub(super) fn instance_of(number: f64) -> Instance {
     Instance(id(number))
 }
 
-fn gone(ctx: &Ctx<'_>) -> rquickjs::Error {
+pub(super) fn gone(ctx: &Ctx<'_>) -> rquickjs::Error {
     Exception::throw_message(ctx, GONE)
 }
 

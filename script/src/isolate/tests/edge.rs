@@ -1,6 +1,6 @@
 //! An edge that keeps objects in memory, does what it is told at once or when a test says so, and remembers all it was told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::harness::{Clock, code};
@@ -60,6 +60,8 @@ pub(super) struct Edge {
     parts: HashMap<ObjectId, Vec<u8>>,
     /// Whether commits are durable at once.
     pub(super) prompt: bool,
+    /// Objects whose containers run when they are opened.
+    pub(super) running: BTreeSet<ObjectId>,
     /// Objects that are elsewhere.
     pub(super) elsewhere: bool,
     pub(super) objects: BTreeMap<ObjectId, Object>,
@@ -74,14 +76,25 @@ pub(super) fn app(source: &str) -> crate::message::Load {
     load.limits = Limits { cpu_ms: 2000, ..Limits::default() };
     for (name, key) in [("A", 1), ("B", 2)] {
         load.env.push((name.to_owned(), Variable::Objects(name.to_owned())));
-        load.objects.push(ObjectClass { name: name.to_owned(), key: [key; 32] });
+        load.objects.push(ObjectClass { name: name.to_owned(), key: [key; 32], container: false });
     }
     load
 }
 
 /// A class `A` with these members, a worker with this handler, and helpers.
 pub(super) fn with(members: &str, handler: &str) -> Edge {
-    Edge::of(app(&format!(
+    Edge::of(app(&source(members, handler)))
+}
+
+/// The same; each object of `A` has a container.
+pub(super) fn contained(members: &str, handler: &str) -> Edge {
+    let mut load = app(&source(members, handler));
+    load.objects[0].container = true;
+    Edge::of(load)
+}
+
+fn source(members: &str, handler: &str) -> String {
+    format!(
         "import {{ DurableObject }} from 'cloudflare:workers';
         export class A extends DurableObject {{ {members} }}
         export class B extends DurableObject {{ async ping() {{ return 'pong'; }} }}
@@ -92,7 +105,7 @@ pub(super) fn with(members: &str, handler: &str) -> Edge {
             const json = (value) => Response.json(value === undefined ? null : value);
             {handler}
         }} }}"
-    )))
+    )
 }
 
 /// The key that must be durable before this may leave, as tests write it: `need:KEY.`.
@@ -123,6 +136,7 @@ impl Edge {
             parts: HashMap::new(),
             prompt: true,
             elsewhere: false,
+            running: BTreeSet::new(),
             objects: BTreeMap::new(),
             seen: Vec::new(),
         }
@@ -189,7 +203,8 @@ impl Edge {
         let (first, rest) = bytes.split_at(bytes.len() / 2);
         self.isolate.deliver(Event::Opened(id, Opened::Part(serde_bytes::ByteBuf::from(first))));
         let rest = serde_bytes::ByteBuf::from(rest);
-        self.isolate.deliver(Event::Opened(id, Opened::Whole { life, rest }));
+        self.isolate
+            .deliver(Event::Opened(id, Opened::Whole { life, rest, running: self.running.contains(&id) }));
     }
 
     /// Makes the oldest commit durable, and tells of it.

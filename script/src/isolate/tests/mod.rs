@@ -1,5 +1,6 @@
 mod bodies;
 mod calls;
+mod containers;
 mod edge;
 mod gates;
 mod harness;

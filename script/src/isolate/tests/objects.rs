@@ -200,7 +200,7 @@ fn an_object_that_cannot_be_had_or_read_fails_its_calls_only() {
     let [Effect::Open(object)] = &effects[..] else { panic!("{effects:?}") };
     let life = edge.id();
     let rest = serde_bytes::ByteBuf::from(vec![0xff; 9]);
-    edge.give(Event::Opened(object.id, Opened::Whole { life, rest }));
+    edge.give(Event::Opened(object.id, Opened::Whole { life, rest, running: false }));
     assert_eq!(
         edge.outcome(event).unwrap().unwrap(),
         "Error: What is stored of the Durable Object cannot be read."

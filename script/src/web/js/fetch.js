@@ -40,6 +40,8 @@
     return undefined;
   }
   function send(call, signal) {
+    if (isObject(call.destination) && call.destination.port !== undefined && stringStartsWith(call.url, 'https:'))
+      throw new Error('Connecting to a container using HTTPS is not currently supported; use HTTP instead. TLS is unnecessary anyway, as the connection is already secure by default.');
     const { op, promise } = host.fetch({ __proto__: null, destination: call.destination, method: call.method, url: withoutFragment(call.url), headers: call.headers, body: call.body, redirect: 'manual' });
     if (signal === undefined) return promise;
     return new p.Promise((resolve, reject) => {
@@ -75,6 +77,10 @@
   const withoutFragment = (url) => { const at = stringIndexOf(url, '#'); return at < 0 ? url : stringSlice(url, 0, at); };
 
   function finishCall(call, head, signal, redirected) {
+    if (head.status === 101 && head.webSocket === null) {
+      if (head.body?.host !== undefined) host.bodyCancel(head.body.host, '');
+      throw new Error('WebSockets to and from a script are not supported by this version of Berth.');
+    }
     const response = internal.arrived(head, withoutFragment(call.url), redirected);
     const { stream } = internal.responseState(response).body;
     if (signal !== undefined && stream !== undefined && stream.host !== undefined) {
@@ -104,6 +110,7 @@
     fetch(input, init = undefined) {
       try { return start(destinationOf(this), arguments); } catch (error) { return rejected(error); }
     }
+    connect() { destinationOf(this); throw new Error('connect() is not supported by this version of Berth.'); }
   }
   finish(Fetcher, 'Fetcher');
   internal.shape(Fetcher, 'Fetcher', []);

@@ -213,7 +213,7 @@
   finish(DurableObjectState, 'DurableObjectState');
   internal.shape(DurableObjectState, 'DurableObjectState', ['id', 'storage', 'props']);
   dispatch.objectState = (instance, className, digits, name) => new DurableObjectState(key, {
-    __proto__: null, instance, id: newId(className, digits, name), storage: internal.storage(instance, className), container: undefined, props: {},
+    __proto__: null, instance, id: newId(className, digits, name), storage: internal.storage(instance, className), container: internal.container(instance, className), props: {},
   });
   dispatch.sectionEnded = natives.sectionEnded;
   internal.hasAlarm = (className) => dispatch.hasAlarm(className);
