@@ -316,7 +316,7 @@ impl Actor {
             Command::Completed(op, outcome) => self.completed(op, outcome),
             Command::Returned(op, outcome) => self.returned(op, outcome),
             Command::Settled(object, life, sequence, durable) => {
-                self.settled(object, life, sequence, durable)
+                self.settled(object, life, sequence, durable);
             }
             Command::Wanted(object) => self.wanted(object),
         }

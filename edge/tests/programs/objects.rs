@@ -31,7 +31,7 @@ export class Counter extends DurableObject {
         const rows = this.ctx.storage.sql.exec('SELECT count(*) AS rows, max(n) AS most FROM t').one();
         return [(await this.ctx.storage.get('count')) ?? 0, rows.rows, rows.most ?? 0];
     }
-    async name() { return [this.ctx.id.name ?? null, this.since]; }
+    async who() { return [this.ctx.id.name ?? null, this.since]; }
     async both(other) {
         const stub = this.env.COUNTERS.getByName(other);
         const answer = await stub.fetch('http://other/echo', { method: 'POST', body: 'x'.repeat(200000) });
@@ -106,20 +106,22 @@ async fn objects_keep_what_they_are_told_apart_from_each_other_and_over_restarts
     assert_eq!(get(&setup, "/two/add").await, "1");
     // Names whose objects are on both threads, so that calls go over the edge from wherever they come.
     let names: Vec<String> = (0..8).map(|n| format!("n{n}")).collect();
-    let called = join_all(names.iter().map(|name| async { get(&setup, &format!("/{name}/both/one")).await }));
+    let asked = &setup;
+    let called =
+        join_all(names.iter().map(|name| async move { get(asked, &format!("/{name}/both/one")).await }));
     let counts: BTreeSet<String> = called.await.into_iter().collect();
     let expected = (4..12).map(|n| format!("[{n},200000,\"one\"]")).collect();
     assert_eq!(counts, expected);
     assert_eq!(get(&setup, "/one/look").await, "[11,11,11]");
-    assert_eq!(get(&setup, "/two/name").await, "[\"two\",1]");
+    assert_eq!(get(&setup, "/two/who").await, "[\"two\",1]");
 
     setup.edge.terminate().await;
     setup.edge = setup.site.start_with(&REACHED).await;
     assert_eq!(get(&setup, "/one/look").await, "[11,11,11]");
-    assert_eq!(get(&setup, "/two/name").await, "[\"two\",0]");
+    assert_eq!(get(&setup, "/two/who").await, "[\"two\",0]");
     // A new version has the objects of the one before.
     deploy(&setup, &SOURCE.replace("this.since = 0", "this.since = 100")).await;
-    assert_eq!(get_soon(&setup, "/two/name").await, "[\"two\",100]");
+    assert_eq!(get_soon(&setup, "/two/who").await, "[\"two\",100]");
     assert_eq!(get(&setup, "/two/add").await, "2");
 }
 
@@ -213,8 +215,9 @@ async fn a_damaged_value_is_its_objects_only_and_a_purge_leaves_nothing() {
     assert_eq!(status.as_u16(), 599, "{text}");
     assert_eq!(get(&setup, "/two/look").await, "[1,1,1]");
 
-    let (status, _) = client::admin(&setup.edge.admin, client::request("DELETE", "/v1/apps/a", "")).await;
-    assert!(status.is_success());
+    let asked = client::request("DELETE", "/v1/apps/a", "");
+    let (status, text) = client::whole(client::stream_admin(&setup.edge.admin, asked).await).await;
+    assert!(status.is_success(), "{text}");
     let asked = client::request("POST", "/v1/apps/a/purge", "{}");
     let (status, purged) = client::admin(&setup.edge.admin, asked).await;
     assert_eq!((status, &purged["values"]), (StatusCode::OK, &json!(2)), "{purged}");

@@ -1,6 +1,9 @@
 //! What a program answers with: of its own, passed through, from files, from others; and what it is called for besides requests.
 
+use std::collections::BTreeMap;
+
 use berth_common::ids::{ObjectKey, ScheduleId};
+use berth_common::image::Digest;
 use berth_common::spec::AssetsSpec;
 use berth_store::{Schedule, SledStore, What, Write};
 use http::StatusCode;
@@ -105,11 +108,10 @@ async fn bodies_flow_through_a_program_and_its_clients_end_is_told() {
 #[tokio::test]
 async fn files_come_first_and_programs_reach_them() {
     let setup = set_up().await;
-    let files = setup.site.state("assets/site");
-    std::fs::create_dir_all(files.join("api")).unwrap();
-    for (name, text) in [("page.html", "page"), ("404.html", "none"), ("api/x.txt", "file")] {
-        std::fs::write(files.join(name), text).unwrap();
-    }
+    let files = [("/page.html", "page"), ("/404.html", "none"), ("/api/x.txt", "file")];
+    setup.send(&files).await;
+    let files: BTreeMap<&str, String> =
+        files.iter().map(|(path, text)| (*path, Digest::of(text.as_bytes()).to_string())).collect();
     let modules = [(
         "index.js",
         "export default { async fetch(request, env) {
@@ -123,7 +125,7 @@ async fn files_come_first_and_programs_reach_them() {
     )];
     let more = json!({"assets_binding": "FILES", "before_assets": {"paths": ["/api/*"]}});
     let mut app = programmed("site", &modules, more);
-    let spec = json!({"directory": files, "hosts": [], "not_found": "page"});
+    let spec = json!({"files": files, "hosts": [], "not_found": "page"});
     app.assets = Some(serde_json::from_value::<AssetsSpec>(spec).unwrap());
     setup.send(&modules).await;
     let (status, answer) = setup.put(&app).await;

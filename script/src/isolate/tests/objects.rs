@@ -273,3 +273,45 @@ fn too_many_that_wait_are_refused() {
     assert_eq!(edge.outcome(last).unwrap().unwrap(), "1");
     let _ = beyond;
 }
+
+#[test]
+fn objects_in_which_nothing_goes_on_rest_after_a_while() {
+    let mut edge = with(
+        "ok() { return 1; } slow() { return scheduler.wait(60000); }",
+        "return json(await stub[url.pathname.slice(1)]());",
+    );
+    let dropped =
+        |edge: &Edge| edge.seen.iter().filter(|effect| matches!(effect, Effect::Dropped(_))).count();
+    edge.get("/ok");
+    edge.pass(9_000);
+    edge.request("/slow?id=two");
+    edge.give(Event::Rest { idle_ms: 10_000 });
+    assert_eq!(dropped(&edge), 0);
+    edge.pass(1_000);
+    edge.give(Event::Rest { idle_ms: 10_000 });
+    assert_eq!(dropped(&edge), 1);
+    edge.pass(20_000);
+    edge.give(Event::Rest { idle_ms: 10_000 });
+    assert_eq!(dropped(&edge), 1, "one that waits for something goes on");
+    assert_eq!(edge.get("/ok"), "1");
+}
+
+#[test]
+fn a_reset_takes_back_nothing_that_has_not_left() {
+    let mut edge = with(
+        "async go() { fetch('http://a.example/sent'); await this.ctx.storage.put('a', 1); fetch('http://a.example/held').catch(() => {}); }",
+        "return json(await caught(() => stub.go()));",
+    );
+    edge.prompt = false;
+    edge.request("/");
+    let sent: Vec<_> = edge.asked().into_iter().map(|(op, _)| op).collect();
+    let id = edge.only().0;
+    edge.give(Event::CommitFailed(id, 1));
+    let cancelled: Vec<_> = edge
+        .seen
+        .iter()
+        .filter_map(|effect| if let Effect::Cancel(op) = effect { Some(*op) } else { None })
+        .collect();
+    assert!(edge.seen.iter().any(|effect| matches!(effect, Effect::Reset(..))));
+    assert_eq!((sent.len(), cancelled), (1, sent));
+}
