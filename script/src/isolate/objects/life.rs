@@ -286,6 +286,8 @@ impl Isolate {
             let doomed = self.state.objects.borrow_mut().doomed.pop();
             let Some(instance) = doomed else { return };
             self.reset(instance);
+            // Others may have waited for nothing but its bodies.
+            self.end_done();
         }
     }
 
