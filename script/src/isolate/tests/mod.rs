@@ -7,6 +7,7 @@ mod harness;
 mod hostile;
 mod loading;
 mod objects;
+mod package;
 mod passing;
 #[path = "../../../tests/plain/mod.rs"]
 mod plain;
