@@ -39,6 +39,8 @@ struct Pending {
 /// A body of the script's.
 struct Writing {
     event: EventId,
+    /// The call that passed it on to the edge, if that is another: it lasts as long as the body too.
+    lent: Option<EventId>,
     /// Whether a message is to name it, or has; only one may.
     taken: bool,
     /// Whether that message is on its way. Nothing of the body goes before.
@@ -63,8 +65,8 @@ pub(crate) struct Sent {
     pub(crate) effects: Vec<Effect>,
     /// Who waited for what is now sent.
     pub(crate) written: Vec<Settle>,
-    /// The call whose body has ended by that.
-    pub(crate) ended: Option<EventId>,
+    /// The calls whose body has ended by that.
+    pub(crate) ended: Vec<EventId>,
 }
 
 /// Why a body cannot be passed on or read.
@@ -98,14 +100,13 @@ impl Bodies {
         self.readings.insert(body, reading);
     }
 
-    /// Gives a body to the edge again, unread.
-    pub(crate) fn pass_on(&mut self, body: HostBody) -> Result<(), Unusable> {
+    /// Gives a body to the edge again, unread. If it has ended by now, how.
+    pub(crate) fn pass_on(&mut self, body: HostBody) -> Result<Option<Result<(), String>>, Unusable> {
         let reading = self.readings.get(&body).ok_or(Unusable::Gone)?;
         if reading.begun {
             return Err(Unusable::Busy);
         }
-        self.readings.remove(&body);
-        Ok(())
+        Ok(self.readings.remove(&body).and_then(|reading| reading.end))
     }
 
     /// Takes what is there of a body, and whether and how much credit to give. Without anything there, `None`: it is waited
@@ -156,8 +157,15 @@ impl Bodies {
     pub(crate) fn make(&mut self, event: EventId) -> ScriptBody {
         self.last += 1;
         let body = ScriptBody(self.last);
-        let writing =
-            Writing { event, taken: false, named: false, credit: 0, pending: VecDeque::new(), ending: None };
+        let writing = Writing {
+            event,
+            lent: None,
+            taken: false,
+            named: false,
+            credit: 0,
+            pending: VecDeque::new(),
+            ending: None,
+        };
         self.writings.insert(body, writing);
         body
     }
@@ -167,6 +175,14 @@ impl Bodies {
         let writing = self.writings.get_mut(&body).filter(|writing| !writing.taken).ok_or(Unusable::Gone)?;
         writing.taken = true;
         Ok(std::mem::replace(&mut writing.event, event))
+    }
+
+    /// A call passes a body on to the edge that another call of this isolate makes; whether that is another.
+    pub(crate) fn lend(&mut self, body: ScriptBody, event: EventId) -> bool {
+        let Some(writing) = self.writings.get_mut(&body) else { return false };
+        let other = writing.event != event;
+        writing.lent = other.then_some(event);
+        other
     }
 
     /// The message that names a body is on its way.
@@ -217,11 +233,13 @@ impl Bodies {
         self.send(body)
     }
 
-    /// Nobody reads a body any more. Who waited to write it, and the call whose body it was; the edge is told its end.
-    pub(crate) fn unread(&mut self, body: ScriptBody) -> Option<(EventId, Vec<Settle>)> {
+    /// Nobody reads a body any more. Who waited to write it, and the calls whose body it was, first the one that made it; the edge is
+    /// told its end.
+    pub(crate) fn unread(&mut self, body: ScriptBody) -> Option<(EventId, Option<EventId>, Vec<Settle>)> {
         let writing = self.writings.remove(&body)?;
         self.pending_bytes -= writing.pending.iter().map(|one| one.bytes.len() - one.sent).sum::<usize>();
-        Some((writing.event, writing.pending.into_iter().filter_map(|one| one.waiting).collect()))
+        let waiting = writing.pending.into_iter().filter_map(|one| one.waiting).collect();
+        Some((writing.event, writing.lent, waiting))
     }
 
     /// The bodies of these calls that the script writes and that a message names.
@@ -230,19 +248,23 @@ impl Bodies {
         named.map(|(body, _)| *body).collect()
     }
 
-    /// Drops the bodies of a call. Those that it was given.
-    pub(crate) fn forget(&mut self, event: EventId) -> Vec<HostBody> {
+    /// Drops the bodies of a call. Those that it was given, and other calls that have one less by that, each as often.
+    pub(crate) fn forget(&mut self, event: EventId) -> (Vec<HostBody>, Vec<EventId>) {
         let given = self.readings.iter().filter(|(_, reading)| reading.event == event);
         let given: Vec<HostBody> = given.map(|(body, _)| *body).collect();
         given.iter().for_each(|body| drop(self.readings.remove(body)));
         let pending_bytes = &mut self.pending_bytes;
+        let mut others = Vec::new();
         self.writings.retain(|_, writing| {
-            if writing.event == event {
+            let gone = writing.event == event || writing.lent == Some(event);
+            if gone {
                 *pending_bytes -= writing.pending.iter().map(|one| one.bytes.len() - one.sent).sum::<usize>();
+                let calls = [Some(writing.event), writing.lent];
+                others.extend(calls.into_iter().flatten().filter(|call| *call != event));
             }
-            writing.event != event
+            !gone
         });
-        given
+        (given, others)
     }
 
     fn send(&mut self, body: ScriptBody) -> Sent {
@@ -268,7 +290,7 @@ impl Bodies {
         }
         if let Some(ending) = writing.ending.take() {
             sent.effects.push(Effect::Body(body, ending));
-            sent.ended = Some(writing.event);
+            sent.ended = [Some(writing.event), writing.lent].into_iter().flatten().collect();
             self.writings.remove(&body);
         }
         sent

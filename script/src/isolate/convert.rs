@@ -168,12 +168,24 @@ fn body_of<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: Value<'js>)
     if let Some(host) = object.get::<_, Option<f64>>("host")? {
         let host = HostBody(id(host));
         let passed = state.bodies.borrow_mut().pass_on(host);
-        passed.map_err(|unusable| Exception::throw_type(ctx, unusable.text()))?;
-        return Ok(BodyRef::Host(host));
+        let ended = passed.map_err(|unusable| Exception::throw_type(ctx, unusable.text()))?;
+        return match ended {
+            None => Ok(BodyRef::Host(host)),
+            Some(Ok(())) => Ok(BodyRef::Bytes(ByteBuf::new())),
+            Some(Err(why)) => broken(ctx, state, event, why),
+        };
     }
     let script = ScriptBody(id(object.get::<_, f64>("script")?));
     adopt(ctx, state, event, script)?;
     Ok(BodyRef::Script(script))
+}
+
+/// A body that breaks off at once.
+fn broken(ctx: &Ctx<'_>, state: &State, event: EventId, why: String) -> Result<BodyRef> {
+    let made = natives::make_body(state, event);
+    state.bodies.borrow_mut().end(made, Piece::Failed(why));
+    adopt(ctx, state, event, made)?;
+    Ok(BodyRef::Script(made))
 }
 
 /// Has a body of the script's belong to the call whose message names it, and lasts as long as that.

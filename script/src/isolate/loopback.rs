@@ -56,13 +56,13 @@ impl Loopback {
         }
     }
 
-    /// A body as it was, for the edge.
-    fn body_again(&mut self, body: &mut BodyRef) {
-        if let BodyRef::Host(HostBody(id)) = *body
-            && let Some(made) = id.checked_sub(LOCAL).map(ScriptBody)
-            && self.bodies.remove(&made)
-        {
-            *body = BodyRef::Script(made);
+    /// The end of a body that is under way to its reader.
+    fn take_end(&mut self, body: HostBody) -> Option<Piece> {
+        let is_end = |event: &Event| matches!(event, Event::Body(of, piece) if *of == body && !matches!(piece, Piece::Data(_)));
+        let at = self.coming.iter().position(is_end)?;
+        match self.coming.remove(at)? {
+            Event::Body(_, piece) => Some(piece),
+            _ => None,
         }
     }
 }
@@ -78,6 +78,17 @@ fn body_in(argument: &mut Argument) -> Option<&mut BodyRef> {
         Argument::Value(_) => None,
         Argument::Request(request) => Some(&mut request.body),
         Argument::Response(response) => Some(&mut response.body),
+    }
+}
+
+/// The bodies that an effect names.
+fn bodies_in(effect: &mut Effect) -> Vec<&mut BodyRef> {
+    match effect {
+        Effect::Responded(_, response) => vec![&mut response.body],
+        Effect::Fetch { request, .. } => vec![&mut request.body],
+        Effect::Returned(_, value) => body_in(value).into_iter().collect(),
+        Effect::Rpc { args, .. } => args.iter_mut().filter_map(body_in).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -98,18 +109,19 @@ impl State {
             Effect::Fetch { op, event, destination: Destination::Object(object), request, follow } => {
                 if self.objects.borrow().is_elsewhere(object.id) {
                     let destination = Destination::Object(object);
-                    self.tell(Effect::Fetch { op, event, destination, request, follow });
+                    self.tell_of(event, Effect::Fetch { op, event, destination, request, follow });
                 } else {
                     self.fetch_here(op, object, request);
                 }
             }
             Effect::Rpc { op, event, object, method, args } => {
                 if self.objects.borrow().is_elsewhere(object.id) {
-                    self.tell(Effect::Rpc { op, event, object, method, args });
+                    self.tell_of(event, Effect::Rpc { op, event, object, method, args });
                 } else {
                     self.call_here(op, object, method, args);
                 }
             }
+            fetch @ Effect::Fetch { event, .. } => self.tell_of(event, fetch),
             Effect::Responded(event, response) => self.responded(event, response),
             Effect::Returned(event, value) => self.returned(event, value),
             Effect::Failed(event, error) => {
@@ -125,6 +137,33 @@ impl State {
             Effect::Done { event, .. } if is_local(event) => drop(self.loopback.borrow_mut().answer(event)),
             other => self.release_flow(other),
         }
+    }
+
+    /// Tells the edge something in which bodies are named. Those that are made in here go there as what they are.
+    fn tell_of(&self, event: EventId, mut effect: Effect) {
+        let mut ends = Vec::new();
+        for body in bodies_in(&mut effect) {
+            ends.extend(self.body_for_edge(body, event));
+        }
+        self.tell(effect);
+        ends.into_iter().for_each(|end| self.tell(end));
+    }
+
+    /// Makes of a body what it is to the edge. If it has ended by now, what follows.
+    fn body_for_edge(&self, body: &mut BodyRef, event: EventId) -> Option<Effect> {
+        let BodyRef::Host(host) = *body else { return None };
+        let made = own(host)?;
+        *body = BodyRef::Script(made);
+        let mut loopback = self.loopback.borrow_mut();
+        if !loopback.bodies.remove(&made) {
+            let lost = || Piece::Failed("The body has ended, and nobody read it.".to_owned());
+            return Some(Effect::Body(made, loopback.take_end(host).unwrap_or_else(lost)));
+        }
+        drop(loopback);
+        if self.bodies.borrow_mut().lend(made, event) {
+            self.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_add(1));
+        }
+        None
     }
 
     /// Bodies, and what is not wanted any more.
@@ -168,7 +207,7 @@ impl State {
     fn responded(&self, event: EventId, mut response: Box<Response>) {
         self.mark_told(event);
         if !is_local(event) {
-            return self.tell(Effect::Responded(event, response));
+            return self.tell_of(event, Effect::Responded(event, response));
         }
         let mut loopback = self.loopback.borrow_mut();
         let Some(op) = loopback.answer(event) else { return };
@@ -179,7 +218,7 @@ impl State {
     fn returned(&self, event: EventId, mut value: Argument) {
         self.mark_told(event);
         if !is_local(event) {
-            return self.tell(Effect::Returned(event, value));
+            return self.tell_of(event, Effect::Returned(event, value));
         }
         let mut loopback = self.loopback.borrow_mut();
         let Some(op) = loopback.answer(event) else { return };
@@ -204,16 +243,14 @@ impl State {
         let scope = self.ops.borrow().get(&op).map(|op| op.scope);
         let Some(scope) = scope else { return };
         match event {
-            Event::Fetch { target: Target::Object(object), mut request, .. } => {
-                self.loopback.borrow_mut().body_again(&mut request.body);
+            Event::Fetch { target: Target::Object(object), request, .. } => {
                 let destination = Destination::Object(object);
-                self.tell(Effect::Fetch { op, event: scope.event, destination, request, follow: false });
+                let event = scope.event;
+                self.tell_of(event, Effect::Fetch { op, event, destination, request, follow: false });
             }
-            Event::Rpc { object, method, mut args, .. } => {
-                let mut loopback = self.loopback.borrow_mut();
-                args.iter_mut().filter_map(body_in).for_each(|body| loopback.body_again(body));
-                drop(loopback);
-                self.tell(Effect::Rpc { op, event: scope.event, object, method, args });
+            Event::Rpc { object, method, args, .. } => {
+                let event = scope.event;
+                self.tell_of(event, Effect::Rpc { op, event, object, method, args });
             }
             _ => {}
         }

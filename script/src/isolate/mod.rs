@@ -304,7 +304,7 @@ impl Isolate {
         for settle in written {
             self.go_on(settle.scope, |ctx, _| settle.resolve(ctx, rquickjs::Undefined));
         }
-        if let Some(event) = sent.ended {
+        for event in sent.ended {
             self.body_ended(event);
         }
     }
@@ -317,7 +317,7 @@ impl Isolate {
 
     fn unread(&mut self, body: ScriptBody) {
         let unread = self.state.bodies.borrow_mut().unread(body);
-        let Some((event, writers)) = unread else { return };
+        let Some((event, lent, writers)) = unread else { return };
         self.state.push_from(self.state.instance_of(event), Effect::Body(body, Piece::End));
         for settle in writers {
             self.go_on(settle.scope, |ctx, _| {
@@ -325,6 +325,7 @@ impl Isolate {
                 settle.reject(ctx, &ScriptError::new("TypeError", text))
             });
         }
+        lent.into_iter().for_each(|event| self.body_ended(event));
         self.body_ended(event);
     }
 
@@ -431,7 +432,7 @@ impl Isolate {
     }
 
     /// Tells the edge of calls that are done, and gives those that only wait for something a moment to end at.
-    fn end_done(&mut self) {
+    pub(in crate::isolate) fn end_done(&mut self) {
         if self.condemned.is_some() {
             return;
         }

@@ -397,7 +397,7 @@ fn write<'js>(ctx: &Ctx<'js>, state: &State, body: ScriptBody, view: &Object<'js
 /// Carries out what a change to a body came to.
 pub(crate) fn sent_out(ctx: &Ctx<'_>, state: &State, sent: Sent) -> Result<()> {
     sent.effects.into_iter().for_each(|effect| state.push(effect));
-    if let Some(event) = sent.ended {
+    for event in sent.ended {
         state.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_sub(1));
     }
     for settle in sent.written {

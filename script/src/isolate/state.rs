@@ -282,7 +282,10 @@ impl State {
         ops.into_iter().for_each(|op| drop(self.take_op(op)));
         self.timers.borrow_mut().retain(|timer| timer.scope.event != event);
         self.ends.borrow_mut().retain(|other| *other != event);
-        let unread = self.bodies.borrow_mut().forget(event);
+        let (unread, others) = self.bodies.borrow_mut().forget(event);
+        for other in others {
+            self.calls.borrow_mut().change(other, |call| call.bodies = call.bodies.saturating_sub(1));
+        }
         for body in unread.into_iter().filter(|body| is_local_body(*body)) {
             self.release(Effect::Cancelled(body));
         }

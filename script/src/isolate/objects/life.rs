@@ -82,6 +82,9 @@ impl Objects {
         let live = self.sound(instance)?;
         if changes.is_empty() {
             live.out.nothing_sent();
+            // Who waited for the next commit waits for the last.
+            let last = live.out.newest(false);
+            live.syncs.iter_mut().for_each(|(sequence, _)| *sequence = last.min(*sequence));
             return None;
         }
         Some((live.object.id, live.out.send(), changes))
@@ -297,6 +300,8 @@ impl Isolate {
             let doomed = self.state.objects.borrow_mut().doomed.pop();
             let Some(instance) = doomed else { return };
             self.reset(instance);
+            // Others may have waited for nothing but its bodies.
+            self.end_done();
         }
     }
 

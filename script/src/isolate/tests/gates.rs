@@ -95,6 +95,15 @@ fn nothing_leaves_before_what_was_written_is_durable() {
 }
 
 #[test]
+fn a_sync_after_a_write_that_changes_nothing_comes_back() {
+    let mut edge = with(
+        "alarm() {} async run() { for (let i = 0; i < 2; i++) { this.ctx.storage.setAlarm(5e9); await this.ctx.storage.sync(); } return 'synced'; }",
+        "return json(await stub.run());",
+    );
+    assert_eq!(edge.get("/"), r#""synced""#);
+}
+
+#[test]
 fn a_failed_commit_breaks_the_object_and_what_it_had_written_is_gone() {
     let mut edge = with(
         "async put(v) { await this.ctx.storage.put('k', v); return 'put'; } get() { return this.ctx.storage.get('k'); }",

@@ -7,6 +7,8 @@ mod harness;
 mod hostile;
 mod loading;
 mod objects;
+mod package;
+mod passing;
 #[path = "../../../tests/plain/mod.rs"]
 mod plain;
 mod sql;
