@@ -39,7 +39,7 @@ pub(super) fn class(app: &AppName, name: &str, lineage: &ClassName) -> ObjectCla
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    ObjectClass { name: name.to_owned(), key: digest.finalize().into() }
+    ObjectClass { name: name.to_owned(), key: digest.finalize().into(), container: false }
 }
 
 /// The key of an object in the store and the agenda.

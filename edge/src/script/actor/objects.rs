@@ -186,7 +186,7 @@ impl Actor {
             let opened = if pieces.peek().is_some() {
                 Opened::Part(piece)
             } else {
-                Opened::Whole { life, rest: piece }
+                Opened::Whole { life, rest: piece, running: false }
             };
             self.tell(&Event::Opened(id, opened));
         }

@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use super::*;
 
 fn load() -> Load {
-    let objects = vec![ObjectClass { name: "Room".to_owned(), key: [1; 32] }];
+    let objects = vec![ObjectClass { name: "Room".to_owned(), key: [1; 32], container: false }];
     Load {
         modules: Vec::new(),
         resolutions: Vec::new(),
