@@ -93,6 +93,7 @@ fn an_order_to_end_that_comes_together_with_the_start_is_carried_out() -> Outcom
         // Until a shim waits: it reads what comes while it is held up at once.
         cluster.client().get("/container/first").await?.success()?;
         ended(cluster, "first").await?;
+        expect_nothing_left(cluster).await?;
         wait::until("a shim that waits", SLEEP_TIMEOUT, async || {
             ensure!(!cluster.shims(0)?.is_empty(), "there is none");
             Ok(())
