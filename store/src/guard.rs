@@ -80,7 +80,9 @@ impl Opening {
     /// A store that waits to be put back needs none; for one that is not there yet the directory is made.
     pub(super) fn begin(directory: &Path) -> Result<Self, StoreError> {
         if !sibling(directory, "before").exists() {
-            fs::create_dir_all(directory).map_err(|error| StoreError::Io(error.to_string()))?;
+            let unusable =
+                |error: io::Error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() };
+            fs::create_dir_all(directory).map_err(unusable)?;
         }
         let Ok(directory_file) = File::open(directory) else { return Ok(Self(None)) };
         let lock = Flock::lock(directory_file, FlockArg::LockExclusiveNonblock);

@@ -29,8 +29,8 @@ const MAX_UNSENT_BYTES: u32 = 128 << 10;
 /// may be cut off before their client has read why they were refused.
 const REST_TIME: Duration = Duration::from_secs(2);
 const REST_BYTES: usize = 16 << 20;
-/// Bytes of it that are read at once.
-const REST_CHUNK_BYTES: usize = 16 << 10;
+/// Bytes of it that are read at once: room that each connection may take at the same time.
+const REST_CHUNK_BYTES: usize = 4 << 10;
 
 /// A client's connection. Clones share it; only one of them reads and writes.
 #[derive(Debug, Clone)]

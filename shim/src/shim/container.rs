@@ -64,7 +64,7 @@ pub(super) fn run(
     signals: SignalFd,
     mut agents: Agents,
     network: Network,
-    Order { config, assignment }: Order,
+    Order { config, assignment, after }: Order,
 ) -> anyhow::Result<()> {
     agents.clear_greeting();
     let mut shim = Shim {
@@ -90,7 +90,7 @@ pub(super) fn run(
     };
     let assigned = assignment.map_or(Ok(()), |own| shim.assign(own));
     let outcome = match assigned.and_then(|()| shim.make(&config)) {
-        Ok(made) => shim.keep_to_own_files(&config).and_then(|()| shim.run(made, &config)),
+        Ok(made) => shim.keep_to_own_files(&config).and_then(|()| shim.run(made, after, &config)),
         Err(error) => Ok(failed(error.to_string())),
     };
     let remains = shim.end(outcome.unwrap_or_else(|e| failed(format!("the shim failed: {e}"))))?;
@@ -234,8 +234,16 @@ impl Shim {
     }
 
     /// Serves until the container has ended, and returns its outcome.
-    fn run(&mut self, made: Made, config: &ContainerConfig) -> io::Result<Outcome> {
+    fn run(
+        &mut self,
+        made: Made,
+        calls: Vec<(AgentId, ShimCall)>,
+        config: &ContainerConfig,
+    ) -> io::Result<Outcome> {
         let Made { builder, mut reports } = made;
+        for (agent, call) in calls {
+            self.carry_out(agent, call, config)?;
+        }
         loop {
             let ready = self.wait(&reports)?;
             if ready.lifeline {
@@ -304,7 +312,7 @@ impl Shim {
     fn reports_closed(&mut self, reports: &Reports) -> Option<Outcome> {
         if let Some(message) = reports.failure() {
             self.kill_all();
-            return Some(failed(message));
+            return Some(self.never_ran(message));
         }
         if let State::Created { init } = self.state {
             self.state = State::Running { init };

@@ -119,12 +119,17 @@ impl WaitingShim {
             if ready[0] || (ready[1] && self.has_lost(network)?) {
                 return Ok(None);
             }
-            for (agent, call) in self.agents.serve(&ready[2..]) {
-                match call {
-                    ShimCall::Create => return Order::take(&self.directory, false).map(Some),
-                    ShimCall::Run => return Order::take(&self.directory, true).map(Some),
-                    _ => self.agents.refuse(agent, "no container runs yet"),
-                }
+            let mut calls = self.agents.serve(&ready[2..]).into_iter();
+            while let Some((agent, call)) = calls.next() {
+                let order = match call {
+                    ShimCall::Create => Order::take(&self.directory, false)?,
+                    ShimCall::Run => Order::take(&self.directory, true)?,
+                    _ => {
+                        self.agents.refuse(agent, "no container runs yet");
+                        continue;
+                    }
+                };
+                return Ok(Some(Order { after: calls.collect(), ..order }));
             }
             self.has_agent |= !self.agents.is_empty();
             if self.agents.is_empty() && (self.has_agent || Instant::now() >= deadline) {

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use super::agents::AgentId;
 use super::directory::Directory;
-use crate::messages::{Assignment, ContainerConfig};
+use crate::messages::{Assignment, ContainerConfig, ShimCall};
 
 /// The order to make a container.
 pub(super) struct Order {
@@ -11,6 +12,8 @@ pub(super) struct Order {
     pub(super) config: ContainerConfig,
     /// Its instance, if already assigned.
     pub(super) assignment: Option<Assignment>,
+    /// What came together with it, such as the end of an instance that nobody waits for any more.
+    pub(super) after: Vec<(AgentId, ShimCall)>,
 }
 
 impl Order {
@@ -18,6 +21,6 @@ impl Order {
     pub(super) fn take(directory: &Directory, assigned: bool) -> io::Result<Self> {
         let config = directory.take("shim.json")?;
         let assignment = if assigned { Some(directory.take("run.json")?) } else { None };
-        Ok(Self { config, assignment })
+        Ok(Self { config, assignment, after: Vec::new() })
     }
 }

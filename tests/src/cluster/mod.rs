@@ -276,6 +276,20 @@ impl Cluster {
         Ok(shims.len())
     }
 
+    /// The processes of all shims of a node.
+    pub fn shims(&self, index: usize) -> Result<Vec<u32>> {
+        Ok(host::children(self.supervisor(index)?.pid()))
+    }
+
+    /// A signal to all shims of a node.
+    pub fn signal_shims(&self, index: usize, signal: Signal) -> Result<()> {
+        for pid in self.shims(index)? {
+            // One that had no container may have ended just now.
+            let _ = kill(Pid::from_raw(i32::try_from(pid)?), signal);
+        }
+        Ok(())
+    }
+
     /// SIGKILL to the supervisor of a node.
     pub fn kill_supervisor(&mut self, index: usize) -> Result<()> {
         self.nodes[index].supervisor.take().context("the supervisor was killed before")?.kill()

@@ -13,6 +13,7 @@ use berth_tests::programs::PROBE;
 use berth_tests::rogue::Rogue;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::{host, wait};
+use nix::sys::signal::Signal;
 
 /// How long after an instance's end everything of it must be gone.
 const GONE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -81,6 +82,45 @@ fn children_that_were_left_behind_are_gone_with_the_instance() -> Outcome {
         ensure!(reply == "20 ok", "{reply}");
         ensure!(cluster.instance_processes(0).len() >= 20, "the children are not there");
         ended(cluster, "parent").await?;
+        expect_nothing_left(cluster).await
+    })
+}
+
+#[test]
+fn an_order_to_end_that_comes_together_with_the_start_is_carried_out() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        cluster.deploy(&App { more: "prepared = 0", ..app() }).await?;
+        // Until a shim waits: it reads what comes while it is held up at once.
+        cluster.client().get("/container/first").await?.success()?;
+        ended(cluster, "first").await?;
+        expect_nothing_left(cluster).await?;
+        wait::until("a shim that waits", SLEEP_TIMEOUT, async || {
+            ensure!(!cluster.shims(0)?.is_empty(), "there is none");
+            Ok(())
+        })
+        .await?;
+        cluster.signal_shims(0, Signal::SIGSTOP)?;
+        let said = async |what: &str| {
+            wait::until(what, SLEEP_TIMEOUT, async || {
+                let log = cluster.agent(0)?.log();
+                ensure!(log.contains(what), "the node has not heard of it: {log}");
+                Ok(())
+            })
+            .await
+        };
+        let end = async {
+            said("object=hello/Hello/both").await?;
+            let destroyed = cluster.berth(&["containers", "destroy", "hello/Hello/both"]).await?;
+            said("signal=9 grace_ms=0").await?;
+            cluster.signal_shims(0, Signal::SIGCONT)?;
+            anyhow::Ok(destroyed)
+        };
+        let start = ["containers", "start", "hello/Hello/both"];
+        let (_started, destroyed) = tokio::join!(cluster.berth(&start), end);
+        let destroyed = destroyed?;
+        ensure!(destroyed.status.success(), "{destroyed:?}");
+        let outcome = ended(cluster, "both").await?;
+        ensure!(outcome.reason == ExitReason::Destroyed, "{outcome:?}");
         expect_nothing_left(cluster).await
     })
 }

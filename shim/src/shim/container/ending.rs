@@ -192,10 +192,18 @@ impl Shim {
         self.meter.end();
     }
 
+    /// The outcome of an app that never ran. If an order to end came first, its start has not failed: it was given up.
+    pub(super) fn never_ran(&self, message: String) -> Outcome {
+        match (&self.lost, self.stop) {
+            (None, Some(_)) => Outcome::signalled(libc::SIGKILL),
+            _ => failed(message),
+        }
+    }
+
     /// Replaces a symptom by its cause.
     pub(super) fn explain(&self, outcome: Outcome, reports: &Reports) -> Outcome {
         if let Some(message) = reports.failure() {
-            return failed(message);
+            return self.never_ran(message);
         }
         if let Some(lost) = &self.lost {
             return Outcome { reason: ExitReason::RuntimeLost, message: Some(lost.clone()), ..outcome };
