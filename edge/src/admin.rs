@@ -25,7 +25,6 @@ mod read;
 mod registries;
 mod schedules;
 mod secrets;
-mod signal;
 mod tokens;
 mod transfers;
 mod usage;

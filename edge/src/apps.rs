@@ -218,7 +218,7 @@ impl Apps {
         faults.extend(images::pin(&self.images, &mut spec).await?);
         faults.extend(files::claim(&self.files, &spec).await?);
         if let Some(program) = spec.program.as_ref().filter(|_| faults.is_empty()) {
-            faults.extend(program::fault_of_load(&self.programs, &spec.name, program).await);
+            faults.extend(program::fault_of_load(&self.programs, &spec.name, program, &spec.classes).await);
         }
         if faults.is_empty() { Ok(spec) } else { Err(DeployError::Invalid(faults)) }
     }
@@ -311,9 +311,10 @@ impl Apps {
     fn publish(&self, histories: Histories, deployed: Option<&AppName>) {
         let routed = histories.iter().map(|(name, app)| (name.clone(), app.routed())).collect();
         self.wanted.send_replace(Arc::from(wanted(&routed)));
-        let current = histories.iter().map(|(name, app)| (name, app.current()));
-        let programs = current
-            .filter_map(|(name, current)| Some((name, current.version, current.spec.program.as_ref()?)));
+        let programs = histories.iter().filter_map(|(name, app)| {
+            let spec = routed.get(name)?;
+            Some((name, app.current().version, spec.program.as_ref()?, &spec.classes))
+        });
         self.programs.publish(programs);
         let before = self.router.get();
         self.router.replace(Router::new(&routed, &self.metrics, &self.blobs, &before, deployed));

@@ -49,6 +49,7 @@ use crate::page::MonitorView;
 use crate::prepared::PreparedContainers;
 use crate::programs::{self, Programs};
 use crate::proxy::Proxy;
+use crate::proxy::contained::RoutedContainers;
 use crate::proxy::lines::Lines;
 use crate::proxy::programmed::RoutedFiles;
 use crate::proxy::router::CurrentRouter;
@@ -257,18 +258,19 @@ impl Edge {
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
         let agenda = Arc::new(Notify::new());
+        let nodes = Arc::new(Nodes::new(&config.nodes));
+        let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
         let programs = Arc::new(Programs::new(programs::Dependencies {
             shards: count,
             content: Arc::new(files.clone()),
             secrets: Arc::clone(&secrets),
             allowed: config.allow_hooks_to.clone(),
             files: Arc::new(RoutedFiles(Arc::clone(&router))),
+            containers: Arc::new(RoutedContainers(shards.clone())),
             store: Arc::clone(&store),
             agenda: Arc::clone(&agenda),
         }));
         let apps = load_apps(&store, &router, &metrics, &images, &files, &programs)?;
-        let nodes = Arc::new(Nodes::new(&config.nodes));
-        let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
         let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
         let connections = ListenerConnections::new(count, &trust);
         let shared = Shared {

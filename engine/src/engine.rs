@@ -154,6 +154,11 @@ impl Engine {
         self.objects.get(&id).and_then(|slot| slot.object.view())
     }
 
+    /// The instance that an object has, or whose end is being written.
+    pub fn last_instance(&self, id: ObjectId) -> Option<InstanceId> {
+        self.objects.get(&id).and_then(|slot| slot.object.last_instance())
+    }
+
     /// The name of an object, if it is in memory.
     pub fn key(&self, id: ObjectId) -> Option<&ObjectKey> {
         self.objects.get(&id).map(|slot| slot.object.key())

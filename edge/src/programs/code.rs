@@ -1,9 +1,10 @@
 //! What a version's program is loaded from: its modules, read by their digests, and what it finds in `env`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use berth_common::ids::AppName;
+use berth_common::ids::{AppName, ClassName};
 use berth_common::image::Digest;
 use berth_common::spec::{ImportTarget, MAX_CONTENT_BYTES, Program, ProgramModule, ProgramVar};
 use berth_registry::files::Files;
@@ -58,14 +59,16 @@ pub(super) enum Absent {
 
 impl Sources {
     /// Reads all that a program is loaded from, on a thread that may block.
+    /// `contained` are the classes of objects that have containers, by their first names.
     pub(super) async fn load(
         &self,
         app: AppName,
         program: Arc<Program>,
+        contained: BTreeSet<ClassName>,
         absent: Absent,
     ) -> Result<Load, CodeError> {
         let sources = self.clone();
-        let reading = tokio::task::spawn_blocking(move || sources.read(&app, &program, absent));
+        let reading = tokio::task::spawn_blocking(move || sources.read(&app, &program, &contained, absent));
         reading.await.unwrap_or(Err(CodeError::Stopping))
     }
 
@@ -80,7 +83,13 @@ impl Sources {
         leading.await.unwrap_or(whole)
     }
 
-    fn read(&self, app: &AppName, program: &Program, absent: Absent) -> Result<Load, CodeError> {
+    fn read(
+        &self,
+        app: &AppName,
+        program: &Program,
+        contained: &BTreeSet<ClassName>,
+        absent: Absent,
+    ) -> Result<Load, CodeError> {
         let modules: Result<_, _> = program.modules.iter().map(|module| self.module(module)).collect();
         Ok(Load {
             modules: modules?,
@@ -92,7 +101,9 @@ impl Sources {
             objects: program
                 .object_classes
                 .iter()
-                .map(|(class, lineage)| objects::class(app, class.as_str(), lineage))
+                .map(|(class, lineage)| {
+                    objects::class(app, class.as_str(), lineage, contained.contains(lineage))
+                })
                 .collect(),
             limits: limits(program),
         })

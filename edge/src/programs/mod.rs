@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_common::ids::{AppName, ClassName, ObjectKey, Version};
-use berth_common::spec::Program;
+use berth_common::spec::{ClassSpec, Program};
 use berth_script::message::{Level, Object, ObjectId};
 use berth_store::{Store, StoreError};
 use ipnet::IpNet;
@@ -21,10 +21,10 @@ use self::code::{Absent, Sources};
 pub(crate) use self::code::{CodeError, Content};
 pub(crate) use self::log::{AppLog, ProgramLine};
 use self::objects::States;
-pub(crate) use self::world::StaticFiles;
 use self::world::World;
+pub(crate) use self::world::{Containers, StaticFiles};
 use crate::script::{Body, Code, ScriptBody, ScriptHost, Settings, VersionKey, lane_of};
-pub(crate) use crate::script::{Called, Ended, Failure};
+pub(crate) use crate::script::{Called, Contained, Container, ContainerChanges, Ended, Failure, PortAnswer};
 use crate::secrets::Secrets;
 
 /// Why a program was not called, or came to nothing.
@@ -92,6 +92,9 @@ impl Alarm {
     }
 }
 
+/// The containers that an app declares.
+type Classes = BTreeMap<ClassName, ClassSpec>;
+
 /// What programs are run with.
 pub(crate) struct Dependencies {
     pub(crate) shards: usize,
@@ -100,6 +103,7 @@ pub(crate) struct Dependencies {
     /// Networks that programs may reach besides public addresses.
     pub(crate) allowed: Vec<IpNet>,
     pub(crate) files: Arc<dyn StaticFiles>,
+    pub(crate) containers: Arc<dyn Containers>,
     /// Keeps what objects keep.
     pub(crate) store: Arc<dyn Store>,
     /// Notified when an earlier alarm may have been set.
@@ -111,21 +115,44 @@ struct Current {
     key: VersionKey,
     app: AppName,
     program: Arc<Program>,
+    /// The containers of its classes of objects, by their first names.
+    containers: BTreeMap<ClassName, Arc<ClassSpec>>,
     /// Read with the first call. Failing is not kept: content may come back.
     code: OnceCell<Arc<Code>>,
 }
 
 impl Current {
-    fn new(app: &AppName, version: Version, program: &Program) -> Arc<Self> {
-        let key = VersionKey { app: app.to_string(), version: version.0 };
-        Arc::new(Self { key, app: app.clone(), program: Arc::new(program.clone()), code: OnceCell::new() })
+    fn new(app: &AppName, version: Version, program: &Program, containers: &Classes) -> Arc<Self> {
+        let own = program.object_classes.values();
+        let own = own.filter_map(|lineage| Some((lineage, containers.get(lineage)?)));
+        Arc::new(Self {
+            key: VersionKey { app: app.to_string(), version: version.0 },
+            app: app.clone(),
+            program: Arc::new(program.clone()),
+            containers: own.map(|(lineage, class)| (lineage.clone(), Arc::new(class.clone()))).collect(),
+            code: OnceCell::new(),
+        })
+    }
+
+    /// The same to be read anew.
+    fn again(&self) -> Arc<Self> {
+        Arc::new(Self {
+            key: self.key.clone(),
+            app: self.app.clone(),
+            program: Arc::clone(&self.program),
+            containers: self.containers.clone(),
+            code: OnceCell::new(),
+        })
     }
 
     async fn code(&self, sources: &Sources) -> Result<Arc<Code>, CodeError> {
         let read = async || {
-            let load = sources.load(self.app.clone(), Arc::clone(&self.program), Absent::Fails).await?;
+            let contained = self.containers.keys().cloned().collect();
+            let program = Arc::clone(&self.program);
+            let load = sources.load(self.app.clone(), program, contained, Absent::Fails).await?;
             let lineages = self.program.object_classes.clone();
-            Ok::<_, CodeError>(Arc::new(Code { key: self.key.clone(), load, lineages }))
+            let containers = self.containers.clone();
+            Ok::<_, CodeError>(Arc::new(Code { key: self.key.clone(), load, lineages, containers }))
         };
         self.code.get_or_try_init(read).await.cloned()
     }
@@ -158,9 +185,10 @@ const LEADING: usize = 4;
 
 impl Programs {
     pub(crate) fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { shards, content, secrets, allowed, files, store, agenda } = dependencies;
+        let Dependencies { shards, content, secrets, allowed, files, containers, store, agenda } =
+            dependencies;
         let states = States::new(store, agenda);
-        let world = Arc::new(World::new(allowed, files, states.clone()));
+        let world = Arc::new(World::new(allowed, files, states.clone(), containers));
         let host = ScriptHost::new(Settings::new(shards), Arc::clone(&world) as _);
         Self {
             host,
@@ -174,13 +202,17 @@ impl Programs {
     }
 
     /// These are the current ones from now on. Others get no calls any more, and those that they have are given a while.
-    pub(crate) fn publish<'a>(&self, programs: impl Iterator<Item = (&'a AppName, Version, &'a Program)>) {
+    pub(crate) fn publish<'a>(
+        &self,
+        programs: impl Iterator<Item = (&'a AppName, Version, &'a Program, &'a Classes)>,
+    ) {
         let mut known = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *known);
-        for (app, version, program) in programs {
+        for (app, version, program, containers) in programs {
             let same = before.get(app).is_some_and(|current| current.key.version == version.0);
             let kept = if same { before.remove(app) } else { None };
-            known.insert(app.clone(), kept.unwrap_or_else(|| Current::new(app, version, program)));
+            known
+                .insert(app.clone(), kept.unwrap_or_else(|| Current::new(app, version, program, containers)));
         }
         before.into_values().for_each(|current| self.host.retire(&current.key));
         self.world.keep(&known.keys().map(AppName::as_str).collect::<BTreeSet<_>>());
@@ -191,7 +223,7 @@ impl Programs {
         let mut known = self.current.write().unwrap_or_else(PoisonError::into_inner);
         for current in known.values_mut().filter(|current| !current.program.secrets.is_empty()) {
             self.host.retire(&current.key);
-            *current = Current::new(&current.app, Version(current.key.version), &current.program);
+            *current = current.again();
         }
     }
 
@@ -264,10 +296,13 @@ impl Programs {
         &self,
         app: &AppName,
         program: &Program,
+        containers: &Classes,
     ) -> Result<(), (ProgramError, String)> {
         let program = Arc::new(program.clone());
+        let contained = containers.keys().cloned().collect();
         // A secret may be put after the deployment.
-        let loaded = match self.sources.load(app.clone(), Arc::clone(&program), Absent::IsLeftOut).await {
+        let load = self.sources.load(app.clone(), Arc::clone(&program), contained, Absent::IsLeftOut);
+        let loaded = match load.await {
             Ok(load) => self.host.try_out(load).await.map_err(ProgramError::from),
             Err(error) => Err(error.into()),
         };

@@ -14,7 +14,7 @@ use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use crate::script::{Keeper, Kept, Settled};
+use crate::script::{Keeper, Settled};
 
 /// What the objects of one app may keep together, in bytes: the store is one for all apps, and is exported and verified whole.
 const APP_BYTES: u64 = 4 << 30;
@@ -33,13 +33,13 @@ const VALUE_BYTES: usize = 2 << 20;
 const HEADS: usize = 1024;
 
 /// The class whose objects a program has under this name. `lineage` is the class's first name: ids stay the same when it is renamed.
-pub(super) fn class(app: &AppName, name: &str, lineage: &ClassName) -> ObjectClass {
+pub(super) fn class(app: &AppName, name: &str, lineage: &ClassName, container: bool) -> ObjectClass {
     let mut digest = Sha256::new();
     for part in ["berth objects 1", app.as_str(), lineage.as_str()] {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    ObjectClass { name: name.to_owned(), key: digest.finalize().into(), container: false }
+    ObjectClass { name: name.to_owned(), key: digest.finalize().into(), container }
 }
 
 /// The key of an object in the store and the agenda.
@@ -47,6 +47,9 @@ pub(super) fn key_of(app: &AppName, lineage: &ClassName, object: &Object) -> Res
     let name = ObjectName::new(object.id.to_string()).map_err(|error| broken(&error))?;
     Ok(ObjectKey { app: app.clone(), class: lineage.clone(), name })
 }
+
+/// What is kept of an object, and what keeps more.
+pub(super) type State = (Changes, Box<dyn Keeper>);
 
 fn broken(error: &dyn std::fmt::Display) -> ScriptError {
     ScriptError::new("Error", format!("Internal error in Durable Object storage: {error}"))
@@ -72,7 +75,7 @@ impl States {
     }
 
     /// Reads what is kept of an object, on a thread that may block.
-    pub(super) async fn open(self, key: ObjectKey, name: Option<String>) -> Result<Kept, ScriptError> {
+    pub(super) async fn open(self, key: ObjectKey, name: Option<String>) -> Result<State, ScriptError> {
         let reading = tokio::task::spawn_blocking(move || self.read(key, name));
         let read = reading.await.map_err(|error| broken(&error))?;
         read.map_err(|error| {
@@ -81,7 +84,7 @@ impl States {
         })
     }
 
-    fn read(self, key: ObjectKey, name: Option<String>) -> Result<Kept, StoreError> {
+    fn read(self, key: ObjectKey, name: Option<String>) -> Result<State, StoreError> {
         drop(self.sums()?);
         let id = key.id();
         let alarm = self.0.store.schedule(id, ScheduleId::ALARM)?.map(|alarm| alarm.scheduled_ms);
@@ -425,8 +428,9 @@ mod tests {
 
     #[test]
     fn ids_are_an_apps_and_a_lineages() {
-        let class =
-            |app: &str, lineage: &str| class(&app.parse().unwrap(), "Now", &lineage.parse().unwrap()).key;
+        let class = |app: &str, lineage: &str| {
+            class(&app.parse().unwrap(), "Now", &lineage.parse().unwrap(), false).key
+        };
         assert_eq!(class("a", "Room"), class("a", "Room"));
         assert!(class("a", "Room") != class("b", "Room") && class("a", "Room") != class("aR", "oom"));
     }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use berth_common::ids::ObjectKey;
+use berth_common::spec::ClassSpec;
 use berth_registry::web::{Connector, PlainTo, WebAddress};
 use berth_script::message::{Destination, Level, Object, ScriptError};
 use bytes::Bytes;
@@ -25,7 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::log::AppLog;
 use super::objects::{self, States};
 use crate::http::headers;
-use crate::script::{Body, BoxError, Code, Kept, Outgoing, Outside, VersionKey};
+use crate::script::{Body, BoxError, Code, Contained, ContainerChanges, Kept, Outgoing, Outside, VersionKey};
 
 /// Connections to others that the programs of one app may have at once; further requests wait. Each takes a socket, and the
 /// buffers of TLS: about 100 KB.
@@ -41,6 +43,17 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub(crate) trait StaticFiles: Send + Sync {
     /// What the app's files answer to a request for one of them, which has no body.
     fn answer(&self, app: &str, request: Request<()>) -> BoxFuture<'static, Response<Body>>;
+}
+
+/// The containers of objects.
+pub(crate) trait Containers: Send + Sync {
+    /// Looks after an object's container, of this class, and tells what becomes of it.
+    fn of(
+        &self,
+        key: ObjectKey,
+        class: Arc<ClassSpec>,
+        changes: ContainerChanges,
+    ) -> BoxFuture<'static, Result<Contained, ScriptError>>;
 }
 
 /// What an app's programs have together, whatever their version.
@@ -60,14 +73,20 @@ pub(super) struct World {
     connector: Arc<Connector>,
     files: Arc<dyn StaticFiles>,
     states: States,
+    containers: Arc<dyn Containers>,
     sides: Mutex<HashMap<String, Arc<Side>>>,
 }
 
 impl World {
     /// A world of public addresses and these networks.
-    pub(super) fn new(allowed: Vec<IpNet>, files: Arc<dyn StaticFiles>, states: States) -> Self {
+    pub(super) fn new(
+        allowed: Vec<IpNet>,
+        files: Arc<dyn StaticFiles>,
+        states: States,
+        containers: Arc<dyn Containers>,
+    ) -> Self {
         let connector = Arc::new(Connector::new(allowed, "--allow-hooks-to", PlainTo::Anybody));
-        Self { connector, files, states, sides: Mutex::default() }
+        Self { connector, files, states, containers, sides: Mutex::default() }
     }
 
     /// Forgets apps that are not among these.
@@ -105,24 +124,35 @@ impl Outside for World {
                 let connections = Arc::clone(&self.side(&version.app).connections);
                 reach(Arc::clone(&self.connector), connections, request).boxed()
             }
-            // Threads of a process reach each other without.
-            Destination::Object(_) => std::future::ready(Err(lost())).boxed(),
-            // No version whose classes have containers is deployed.
-            Destination::Port { .. } => {
-                let text = "containers of Durable Objects are not supported by this version of Berth";
-                std::future::ready(Err(failed(text))).boxed()
-            }
+            // Threads of a process reach each other, and containers, without.
+            Destination::Object(_) | Destination::Port { .. } => std::future::ready(Err(lost())).boxed(),
         }
     }
 
-    fn open(&self, code: &Code, object: &Object) -> BoxFuture<'static, Result<Kept, ScriptError>> {
+    fn open(
+        &self,
+        code: &Code,
+        object: &Object,
+        changes: ContainerChanges,
+    ) -> BoxFuture<'static, Result<Kept, ScriptError>> {
         let lineage = code.lineages.iter().find(|(class, _)| class.as_str() == object.class);
-        let key = lineage.zip(code.key.app.parse().ok());
-        let key = key.map(|((_, lineage), app)| objects::key_of(&app, lineage, object));
-        match key.unwrap_or_else(|| Err(failed("there is no such class of objects"))) {
-            Ok(key) => self.states.clone().open(key, object.name.clone()).boxed(),
-            Err(error) => std::future::ready(Err(error)).boxed(),
+        let found = lineage.zip(code.key.app.parse().ok());
+        let Some(((_, lineage), app)) = found else {
+            return std::future::ready(Err(failed("there is no such class of objects"))).boxed();
+        };
+        let class = code.containers.get(lineage).cloned();
+        let (key, name) = (objects::key_of(&app, lineage, object), object.name.clone());
+        let (states, containers) = (self.states.clone(), Arc::clone(&self.containers));
+        async move {
+            let key = key?;
+            let (kept, keeper) = states.open(key.clone(), name).await?;
+            let contained = match class {
+                Some(class) => Some(containers.of(key, class, changes).await?),
+                None => None,
+            };
+            Ok(Kept { changes: kept, keeper, contained })
         }
+        .boxed()
     }
 
     fn log(&self, version: &VersionKey, level: Level, text: String) {

@@ -9,14 +9,17 @@ pub(crate) mod body;
 mod claim;
 mod client_body;
 pub(crate) mod connect;
+pub(crate) mod contained;
 pub(crate) mod error;
 mod interim;
 pub(crate) mod lines;
 pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod pool;
+mod ported;
 pub(crate) mod programmed;
 pub(crate) mod router;
+pub(crate) mod signal;
 mod socket;
 pub(crate) mod upload;
 pub(crate) mod upstream;
@@ -46,6 +49,7 @@ use self::client_body::ClientBody;
 use self::error::{Detail, Fault, ProxyError};
 use self::interim::Interim;
 use self::lines::Lines;
+use self::load::LoadGuard;
 use self::pool::Pool;
 use self::router::{CurrentRouter, First, Matched, RouteError};
 use self::upload::Upload;
@@ -209,14 +213,13 @@ impl Proxy {
         if let Some(load) = &load {
             load.answered();
         }
-        let claim = Claim { hold, load, in_flight };
-
         headers::prepare_response(&mut response)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let agreed = response.headers().get(UPGRADE).is_some_and(headers::is_websocket);
             let client = client.filter(|_| agreed).ok_or(ProxyError::Upgrade)?;
-            return self.switch(response, client, upstream, claim).await;
+            return self.switch(response, client, upstream, (hold, load, in_flight)).await;
         }
+        let claim = Claim { hold: Some(hold), load, in_flight };
         let (head, body) = response.into_parts();
         let body = InstanceBody::new(body, upstream, claim, Arc::clone(&self.pool)).await;
         Ok(Response::from_parts(head, ResponseBody::Instance(Box::new(body))))
@@ -326,10 +329,9 @@ impl Proxy {
         response: Response<Incoming>,
         client: OnUpgrade,
         upstream: Upstream,
-        claim: Claim,
+        (hold, load, in_flight): (Hold, Option<LoadGuard>, Option<InFlight>),
     ) -> Reply {
         let (stream, early) = upstream.into_stream().await.ok_or(ProxyError::Upgrade)?;
-        let Claim { hold, load, in_flight } = claim;
         let open = in_flight.map(InFlight::into_websocket);
         let tunnelled = Tunnelled::of(stream, early, true, hold, load);
         let drain = self.lifecycle.drain().clone();
@@ -355,8 +357,11 @@ impl Proxy {
         class: Arc<ClassSpec>,
         asker: Option<Asker>,
     ) -> Result<Hold, Refused> {
-        let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
-        self.objects.acquire(waiter, object, key, class, asker).await
+        self.objects.acquire(self.waiter(), object, key, class, asker).await
+    }
+
+    fn waiter(&self) -> WaiterId {
+        WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The actor behind a link: reads what the script says, has it judged, and carries it out (`effects`); writes what the script is
 //! told; watches whether it lives. One task, on the thread of the shard that uses the link.
 
+mod containers;
 mod effects;
 mod objects;
 
@@ -319,6 +320,7 @@ impl Actor {
                 self.settled(object, life, sequence, durable);
             }
             Command::Wanted(object) => self.wanted(object),
+            Command::Contained(object) => self.container_changed(object),
         }
     }
 

@@ -10,6 +10,7 @@ mod tests;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use berth_script::message::container::Change;
 use berth_script::message::{
     Argument, BODY_WINDOW, BodyRef, Destination, Effect, EventId, HostBody, INLINE_BODY_BYTES, Limits, Load,
     MAX_OPS, MAX_OPS_WEIGHT, ObjectId, OpId, Piece, RPC_BYTES, ScriptBody,
@@ -74,6 +75,8 @@ pub(super) enum Lie {
     Object,
     #[error("a commit out of its order, or with more than an object keeps")]
     Commit,
+    #[error("an order for a container that there is not, or one that is none")]
+    Container,
 }
 
 /// What a call comes to.
@@ -194,8 +197,9 @@ impl Ledger {
     }
 
     /// An object that was asked for is with the script from now on; whether it still waits for it.
-    pub(super) fn given_object(&mut self, object: ObjectId, life: EventId) -> bool {
-        let waits = self.objects.given(object, life);
+    /// `running` says whether its container runs.
+    pub(super) fn given_object(&mut self, object: ObjectId, life: EventId, running: bool) -> bool {
+        let waits = self.objects.given(object, life, running);
         if waits {
             self.call(life, Answers::Life);
         }
@@ -205,6 +209,11 @@ impl Ledger {
     /// An object that was asked for is not given; whether the script still waits for it.
     pub(super) fn refused_object(&mut self, object: ObjectId) -> bool {
         self.objects.refused(object)
+    }
+
+    /// The script is told what has become of an object's container.
+    pub(super) fn container_changed(&mut self, object: ObjectId, change: &Change) {
+        self.objects.container_changed(object, matches!(change, Change::Running));
     }
 
     /// Whether objects are with the script.
@@ -278,8 +287,7 @@ impl Ledger {
             }
             Effect::Failed(event, _) => self.answered(*event, None),
             Effect::Done { event, .. } => self.done(*event),
-            // No object has a container yet, so none can honestly be spoken of.
-            Effect::Fetch { destination: Destination::Port { .. }, .. } | Effect::Container(..) => Err(Lie::Object),
+            Effect::Container(object, order) => self.objects.order(*object, order),
             Effect::Open(object) => self.objects.asked(object),
             Effect::Commit { object, sequence, piece, last } => {
                 self.objects.piece(*object, *sequence, piece.len(), *last)
@@ -297,8 +305,10 @@ impl Ledger {
                 args.iter().try_for_each(|arg| self.argument(*event, arg))
             }
             Effect::Fetch { op, event, destination, request, .. } => {
-                if let Destination::Object(object) = destination {
-                    self.objects.is_named(object)?;
+                match destination {
+                    Destination::Object(object) => self.objects.is_named(object)?,
+                    Destination::Port { object, port, .. } => self.objects.has_port(*object, *port)?,
+                    Destination::Outside | Destination::Assets => {}
                 }
                 self.ask_for(*op, *event, request.weight())?;
                 self.body(*event, &request.body)

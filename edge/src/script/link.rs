@@ -35,6 +35,8 @@ pub(super) enum Command {
     Settled(ObjectId, EventId, u64, bool),
     /// Another wants an object that may be here.
     Wanted(ObjectId),
+    /// Something has become of the container of an object that may be here.
+    Contained(ObjectId),
 }
 
 /// An argument of a method, or what it returns, on its way from one thread to another. Its body is beside it.

@@ -15,6 +15,7 @@ mod app;
 mod backoff;
 mod body;
 mod child;
+mod container;
 mod failure;
 mod head;
 mod ledger;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_common::ids::ClassName;
+use berth_common::spec::ClassSpec;
 use berth_script::message::{Changes, Destination, Level, Load, Loaded, Object, ObjectId, ScriptError};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -36,6 +38,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use self::app::App;
 pub(crate) use self::body::ScriptBody;
+pub(crate) use self::container::{Answer as PortAnswer, Changes as ContainerChanges, Contained, Container};
 pub(crate) use self::failure::{Ended, Failure};
 pub(crate) use self::link::Called;
 use self::owners::Owners;
@@ -60,6 +63,8 @@ pub(crate) struct Code {
     pub(crate) load: Load,
     /// The first name of each class whose instances are objects: what they keep is found by it.
     pub(crate) lineages: BTreeMap<ClassName, ClassName>,
+    /// The containers of those that have some, by that first name.
+    pub(crate) containers: BTreeMap<ClassName, Arc<ClassSpec>>,
 }
 
 /// A request that a script wants made.
@@ -80,16 +85,26 @@ pub(crate) trait Outside: Send + Sync + 'static {
     /// Takes a line of the log. Must not block.
     fn log(&self, version: &VersionKey, level: Level, text: String);
 
-    /// Reads what is kept of an object. Nobody else has it until what is returned is dropped.
-    fn open(&self, code: &Code, object: &Object) -> BoxFuture<'static, Result<Kept, ScriptError>> {
-        let _ = (code, object);
+    /// Reads what is kept of an object, and looks after its container if it has one, whose changes are told from then on. Nobody
+    /// else has it until what is returned is dropped.
+    fn open(
+        &self,
+        code: &Code,
+        object: &Object,
+        changes: ContainerChanges,
+    ) -> BoxFuture<'static, Result<Kept, ScriptError>> {
+        let _ = (code, object, changes);
         let text = "Durable Objects are not kept here.";
         Box::pin(std::future::ready(Err(ScriptError::new("Error", text))))
     }
 }
 
-/// What is kept of an object, and what makes its changes durable.
-pub(crate) type Kept = (Changes, Box<dyn Keeper>);
+/// What is kept of an object, what makes its changes durable, and its container if its class has them.
+pub(crate) struct Kept {
+    pub(crate) changes: Changes,
+    pub(crate) keeper: Box<dyn Keeper>,
+    pub(crate) contained: Option<Contained>,
+}
 
 /// Called with whether a commit is durable. Must not block.
 pub(crate) type Settled = Box<dyn FnOnce(bool) + Send>;

@@ -95,6 +95,7 @@ pub(crate) fn module(name: &str, source: &str) -> Arc<Code> {
         key: VersionKey { app: name.to_owned(), version: 1 },
         load,
         lineages: Default::default(),
+        containers: Default::default(),
     })
 }
 

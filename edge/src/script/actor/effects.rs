@@ -13,7 +13,7 @@ use super::super::body::{Made, pump};
 use super::super::failure::Failure;
 use super::super::ledger::Lie;
 use super::super::link::Command;
-use super::super::{Body, Outgoing, ScriptBody, head};
+use super::super::{Body, Outgoing, PortAnswer, ScriptBody, head};
 use super::{Actor, Asked, Code, Making};
 
 /// Bytes that scripts' bodies may have under way on one link, all together; further bodies wait for those to end.
@@ -29,7 +29,8 @@ impl Actor {
             Effect::Commit { object, sequence, piece, last } => {
                 return self.commit(object, sequence, &piece, last);
             }
-            Effect::Reset(object, _) | Effect::Dropped(object) => self.object_ended(object),
+            Effect::Reset(object, _) => self.object_reset(object),
+            Effect::Dropped(object) => drop(self.object_ended(object)),
             Effect::Rpc { op, event, object, method, args } => {
                 self.call_object(op, event, object, method, args);
             }
@@ -42,8 +43,16 @@ impl Actor {
             Effect::Fetch { op, event, destination: Destination::Object(object), request, .. } => {
                 self.fetch_object(op, event, object, request);
             }
-            // Judged to be a lie.
-            Effect::Container(..) => {}
+            Effect::Fetch {
+                op,
+                event,
+                destination: Destination::Port { object, port, upgrade },
+                request,
+                ..
+            } => {
+                self.fetch_port(op, event, object, port, upgrade, *request);
+            }
+            Effect::Container(object, order) => self.order_container(object, order),
             Effect::LoadFailed(failed) => {
                 let failed = Box::new(failed);
                 self.forget_all(&Failure::Load(failed.clone()));
@@ -150,22 +159,33 @@ impl Actor {
         &mut self,
         op: OpId,
         event: EventId,
-        mut request: Request,
+        request: Request,
         outgoing: impl FnOnce(http::Request<Body>) -> Outgoing,
     ) {
+        let Some(request) = self.request_of(op, event, request) else { return };
+        let response = self.version.outside.fetch(&self.version.code.key, outgoing(request));
+        self.await_answer(op, event, response);
+    }
+
+    /// A request of the script's with its body. One that cannot be made is answered with why.
+    pub(super) fn request_of(
+        &mut self,
+        op: OpId,
+        event: EventId,
+        mut request: Request,
+    ) -> Option<http::Request<Body>> {
         let body = std::mem::replace(&mut request.body, BodyRef::None);
         let body = Body::new(self.body_of(event, body));
+        let made = head::request_from(request, body);
+        let refused = |text| Command::Completed(op, Err(ScriptError::new("TypeError", text)));
+        made.map_err(|text| drop(self.link.to_itself.send(refused(text)))).ok()
+    }
+
+    /// The script is told what a request of its comes to, as long as it wants to know.
+    pub(super) fn await_answer(&mut self, op: OpId, event: EventId, answer: PortAnswer) {
         let commands = self.link.to_itself.clone();
-        let request = match head::request_from(request, body) {
-            Ok(request) => request,
-            Err(text) => {
-                let _ = commands.send(Command::Completed(op, Err(ScriptError::new("TypeError", text))));
-                return;
-            }
-        };
-        let response = self.version.outside.fetch(&self.version.code.key, outgoing(request));
         let task = tokio::spawn(async move {
-            let _ = commands.send(Command::Completed(op, response.await));
+            let _ = commands.send(Command::Completed(op, answer.await));
         });
         self.asked.insert(op, Asked { event, task: task.abort_handle() });
     }

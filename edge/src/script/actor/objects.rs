@@ -29,7 +29,7 @@ use super::super::failure::{Ended, Failure};
 use super::super::ledger::Lie;
 use super::super::link::{Called, Carried, Command, What, next_event};
 use super::super::owners::Claim;
-use super::super::{Body, Keeper, lane_of};
+use super::super::{Body, Contained, Container, ContainerChanges, Keeper, Kept, lane_of};
 use super::{Actor, Asked};
 
 /// Most bytes of one commit. The store writes it at once, and others of the edge wait that long: some tenths of a second.
@@ -48,7 +48,7 @@ const LAST_WORK: Duration = Duration::from_secs(30);
 const COMMIT_OVERHEAD: usize = 256;
 
 /// An object that is on this thread.
-struct Here {
+pub(super) struct Here {
     life: EventId,
     claim: Arc<Claim>,
     keeper: Box<dyn Keeper>,
@@ -61,21 +61,32 @@ struct Here {
     under_way: usize,
     /// Since when another wants it.
     wanted: Option<Instant>,
+    /// Whether it was told to go at once, for the edge's reasons.
+    told_to_go: bool,
+    /// Its container, if its class has them, and what has become of that.
+    pub(super) container: Option<Box<dyn Container>>,
+    pub(super) container_changes: ContainerChanges,
 }
 
-/// The right to an object, what is kept of it, and what keeps more.
-type Read = (Claim, Vec<u8>, Box<dyn Keeper>);
+/// The right to an object, what is kept of it, and what keeps more and its container.
+struct Read {
+    claim: Claim,
+    state: Vec<u8>,
+    keeper: Box<dyn Keeper>,
+    contained: Option<Contained>,
+}
 
 /// What has come of asking for an object.
 pub(in crate::script) struct Asking {
     id: ObjectId,
     read: Result<Read, ScriptError>,
+    container_changes: ContainerChanges,
     _permit: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
 /// The objects of a link.
 pub(super) struct Objects {
-    here: HashMap<ObjectId, Here>,
+    pub(super) here: HashMap<ObjectId, Here>,
     opening: HashMap<ObjectId, AbortOnDropHandle<()>>,
     reads: Arc<Semaphore>,
     /// Bytes of commits that are not settled.
@@ -149,25 +160,31 @@ impl Actor {
         );
         let (version, reads) = (Arc::clone(&self.version), Arc::clone(&self.objects.reads));
         let results = self.link.openers.clone();
+        let commands = self.link.to_itself.clone();
+        let container_changes = ContainerChanges::new(move || {
+            let _ = commands.send(Command::Contained(id));
+        });
         let task = tokio::spawn(async move {
             // The sender of a claim is not dropped before it was sent.
             let Ok(claim) = claim.await else { return };
             let permit = reads.acquire_owned().await.ok();
-            let read = version.outside.open(&version.code, &object).await;
-            let read = read.and_then(|(changes, keeper)| Ok((claim, bytes_of(&changes)?, keeper)));
-            let _ = results.send(Asking { id, read, _permit: permit }).await;
+            let read = version.outside.open(&version.code, &object, container_changes.clone()).await;
+            let read = read.and_then(|Kept { changes, keeper, contained }| {
+                Ok(Read { claim, state: bytes_of(&changes)?, keeper, contained })
+            });
+            let _ = results.send(Asking { id, read, container_changes, _permit: permit }).await;
         });
         self.objects.opening.insert(id, AbortOnDropHandle::new(task));
     }
 
     /// What has come of it.
     pub(super) fn opened(&mut self, asking: Asking) {
-        let Asking { id, read, _permit } = asking;
+        let Asking { id, read, container_changes, _permit } = asking;
         // What was asked for by an isolate that is lost is not given to the next.
         if self.objects.opening.remove(&id).is_none() {
             return;
         }
-        let (claim, state, keeper) = match read {
+        let Read { claim, state, keeper, contained } = match read {
             Ok(read) => read,
             Err(error) => {
                 if self.ledger.refused_object(id) {
@@ -177,7 +194,8 @@ impl Actor {
             }
         };
         let life = next_event(&self.link.last_event);
-        if !self.ledger.given_object(id, life) {
+        let running = contained.as_ref().is_some_and(|contained| contained.running);
+        if !self.ledger.given_object(id, life, running) {
             return;
         }
         let mut pieces = state.chunks(STATE_PIECE_BYTES).peekable();
@@ -186,7 +204,7 @@ impl Actor {
             let opened = if pieces.peek().is_some() {
                 Opened::Part(piece)
             } else {
-                Opened::Whole { life, rest: piece, running: false }
+                Opened::Whole { life, rest: piece, running }
             };
             self.tell(&Event::Opened(id, opened));
         }
@@ -199,8 +217,12 @@ impl Actor {
             waiting: VecDeque::new(),
             under_way: 0,
             wanted: None,
+            told_to_go: false,
+            container: contained.map(|contained| contained.container),
+            container_changes,
         };
         self.objects.here.insert(id, here);
+        self.container_changed(id);
     }
 
     /// A piece of a commit. An error is one that was no commit.
@@ -274,15 +296,26 @@ impl Actor {
             self.objects.unsettled -= here.waiting.drain(..).map(|(_, bytes, _)| bytes).sum::<usize>();
             // What is under way of the script's is not tried either.
             here.busy = true;
+            here.told_to_go = true;
         }
         self.tell(&Event::CommitFailed(id, sequence));
     }
 
     /// An object is not here any more.
-    pub(super) fn object_ended(&mut self, id: ObjectId) {
-        let Some(here) = self.objects.here.remove(&id) else { return };
+    pub(super) fn object_ended(&mut self, id: ObjectId) -> Option<Here> {
+        let here = self.objects.here.remove(&id)?;
         self.objects.give_up(&here);
         self.forget_call(here.life);
+        Some(here)
+    }
+
+    /// An object's code has failed, or was told to go at once. Its container ends with what failed, and no other has the object
+    /// before that; what was told to go comes back, and finds its container.
+    pub(super) fn object_reset(&mut self, id: ObjectId) {
+        let Some(mut here) = self.object_ended(id) else { return };
+        if let Some(container) = here.container.take().filter(|_| !here.told_to_go) {
+            container.reset(Box::new(here.claim));
+        }
     }
 
     /// Another wants an object.
@@ -298,6 +331,9 @@ impl Actor {
         let wanted: Vec<_> = wanted.collect();
         for (id, since) in wanted {
             let why = (since.elapsed() >= LAST_WORK).then(updated);
+            if let Some(here) = self.objects.here.get_mut(&id) {
+                here.told_to_go |= why.is_some();
+            }
             self.tell(&Event::Drop(id, why));
         }
     }

@@ -5,8 +5,9 @@
 //!            └──(refused, or elsewhere)──▶ gone
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
+use berth_script::message::container::{LABELS, LAST_SIGNAL, Order, START_BYTES, Start};
 use berth_script::message::{CHANGES_BYTES, EventId, Load, Object, ObjectId, STATE_PIECE_BYTES, ScriptError};
 
 use super::Lie;
@@ -23,12 +24,17 @@ const ERROR_BYTES: usize = 256 << 10;
 /// How it stands with an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    Asked,
+    Asked {
+        /// Whether its class has containers.
+        container: bool,
+    },
     Here {
         /// The call that stands for its life.
         life: EventId,
         /// The last commit that it has made whole.
         commits: u64,
+        /// Whether its container runs, as the script was told or has ordered; none for a class without.
+        running: Option<bool>,
     },
 }
 
@@ -43,14 +49,15 @@ struct Unfinished {
 /// The books of a script's objects.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
-    classes: HashSet<String>,
+    /// The classes, and which of them have containers.
+    classes: HashMap<String, bool>,
     standing: HashMap<ObjectId, Standing>,
     unfinished: Option<Unfinished>,
 }
 
 impl Objects {
     pub(super) fn of(load: &Load) -> Self {
-        let classes = load.objects.iter().map(|class| class.name.clone()).collect();
+        let classes = load.objects.iter().map(|class| (class.name.clone(), class.container)).collect();
         Self { classes, ..Self::default() }
     }
 
@@ -67,24 +74,54 @@ impl Objects {
     /// Whether it may speak of this object, as the one whose method it calls or that it asks for.
     pub(super) fn is_named(&self, object: &Object) -> Result<(), Lie> {
         let named = object.name.as_ref().is_none_or(|name| name.len() <= NAME_BYTES);
-        if named && self.classes.contains(&object.class) { Ok(()) } else { Err(Lie::Object) }
+        if named && self.classes.contains_key(&object.class) { Ok(()) } else { Err(Lie::Object) }
     }
 
     pub(super) fn asked(&mut self, object: &Object) -> Result<(), Lie> {
         self.is_named(object)?;
-        let before = self.standing.insert(object.id, Standing::Asked);
+        let container = self.classes.get(&object.class) == Some(&true);
+        let before = self.standing.insert(object.id, Standing::Asked { container });
         if before.is_some() || self.standing.len() > OBJECTS { Err(Lie::Object) } else { Ok(()) }
     }
 
     /// An object that was asked for is there from now on; whether the script still waits for it.
-    pub(super) fn given(&mut self, object: ObjectId, life: EventId) -> bool {
-        let asked = self.standing.get_mut(&object).filter(|standing| **standing == Standing::Asked);
-        asked.map(|standing| *standing = Standing::Here { life, commits: 0 }).is_some()
+    pub(super) fn given(&mut self, object: ObjectId, life: EventId, running: bool) -> bool {
+        let Some(standing) = self.standing.get_mut(&object) else { return false };
+        let Standing::Asked { container } = *standing else { return false };
+        *standing = Standing::Here { life, commits: 0, running: container.then_some(running) };
+        true
+    }
+
+    /// The script is told that an object's container runs, or does not any more.
+    pub(super) fn container_changed(&mut self, object: ObjectId, now: bool) {
+        if let Some(Standing::Here { running: Some(running), .. }) = self.standing.get_mut(&object) {
+            *running = now;
+        }
+    }
+
+    /// An order for an object's container.
+    pub(super) fn order(&mut self, object: ObjectId, order: &Order) -> Result<(), Lie> {
+        let Some(Standing::Here { running: Some(running), .. }) = self.standing.get_mut(&object) else {
+            return Err(Lie::Container);
+        };
+        let sound = match order {
+            Order::Start(start) => !std::mem::replace(running, true) && is_sound(start),
+            Order::Signal(signal) => (1..=LAST_SIGNAL).contains(signal),
+            Order::Destroy => true,
+            Order::KeepFor(ms) => *ms > 0,
+        };
+        if sound { Ok(()) } else { Err(Lie::Container) }
+    }
+
+    /// A port of an object's container.
+    pub(super) fn has_port(&self, object: ObjectId, port: u16) -> Result<(), Lie> {
+        let contained = matches!(self.standing.get(&object), Some(Standing::Here { running: Some(_), .. }));
+        if contained && port > 0 { Ok(()) } else { Err(Lie::Container) }
     }
 
     /// An object that was asked for is not given; whether the script still waits for it.
     pub(super) fn refused(&mut self, object: ObjectId) -> bool {
-        let asked = self.standing.get(&object) == Some(&Standing::Asked);
+        let asked = matches!(self.standing.get(&object), Some(Standing::Asked { .. }));
         asked && self.standing.remove(&object).is_some()
     }
 
@@ -134,4 +171,14 @@ impl Objects {
             _ => Err(Lie::Object),
         }
     }
+}
+
+/// Whether a container may be started with this.
+fn is_sound(start: &Start) -> bool {
+    let is_text = |text: &String| !text.contains('\0');
+    let env = |(name, value): &(String, String)| !name.contains('=') && is_text(name) && is_text(value);
+    start.weight() <= START_BYTES
+        && start.labels.len() <= LABELS
+        && start.env.iter().all(env)
+        && start.entrypoint.iter().all(|words| !words.is_empty() && words.iter().all(is_text))
 }

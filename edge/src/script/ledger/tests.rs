@@ -185,7 +185,10 @@ fn rpc(op: u64, event: EventId, object: Object, args: Vec<Argument>) -> Effect {
 fn with_object() -> Ledger {
     let (mut ledger, _) = ledger();
     judged(&mut ledger, &[open(1)]).unwrap();
-    assert!(ledger.given_object(object(1).id, EventId(7)) && !ledger.given_object(object(1).id, EventId(8)));
+    assert!(
+        ledger.given_object(object(1).id, EventId(7), false)
+            && !ledger.given_object(object(1).id, EventId(8), false)
+    );
     ledger.call(EventId(2), Answers::Value);
     ledger
 }
@@ -296,7 +299,7 @@ proptest! {
                 judged(&mut ledger, &[open(of)]).unwrap();
                 events += 1;
                 if step > 0 {
-                    prop_assert!(ledger.given_object(object(of).id, EventId(events)));
+                    prop_assert!(ledger.given_object(object(of).id, EventId(events), false));
                     lives.insert(of, (EventId(events), 0));
                 } else {
                     prop_assert!(ledger.refused_object(object(of).id));
