@@ -1,5 +1,7 @@
 //! Apps whose requests a program answers, in a process of its own beside everything else.
 
+mod containers;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// Longest wait for anything: far longer than it takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 const SOURCE: &str = "export default { async fetch(request, env) {
     const { pathname } = new URL(request.url);
@@ -50,7 +52,7 @@ async fn expect_answers(cluster: &Cluster) -> Result<()> {
 }
 
 /// The one process of the edge's programs: a child of one of its threads.
-fn script_process(cluster: &Cluster) -> Result<u32> {
+pub(crate) fn script_process(cluster: &Cluster) -> Result<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", cluster.edge()?.pid()))?;
     let children = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
     let found: Vec<u32> = children

@@ -1,3 +1,4 @@
+use berth_script::message::container::{Ended, Order, START_BYTES, Start};
 use berth_script::message::{
     CHANGES_BYTES, Condemned, Destination, Level, Loaded, Object, ObjectClass, Request, Response,
     STATE_PIECE_BYTES, ScriptError,
@@ -36,10 +37,13 @@ fn responded(event: EventId, body: BodyRef) -> Effect {
     Effect::Responded(event, Box::new(response))
 }
 
+fn request(body: BodyRef) -> Request {
+    Request { method: String::new(), url: String::new(), headers: Vec::new(), body }
+}
+
 fn fetch(op: u64, event: EventId, body: BodyRef) -> Effect {
-    let request = Request { method: String::new(), url: String::new(), headers: Vec::new(), body };
-    let destination = Destination::Outside;
-    Effect::Fetch { op: OpId(op), event, destination, request: Box::new(request), follow: true }
+    let (destination, request) = (Destination::Outside, Box::new(request(body)));
+    Effect::Fetch { op: OpId(op), event, destination, request, follow: true }
 }
 
 fn data(body: u64, count: usize) -> Effect {
@@ -326,5 +330,79 @@ proptest! {
             judged(&mut ledger, &[Effect::Dropped(object(of).id)]).unwrap();
         }
         prop_assert_eq!((ledger.calls(), ledger.ops.len(), ledger.made.len(), ledger.ops_weight), (1, 0, 0, 0));
+    }
+}
+
+/// A script with the object 1, which has a container that does not run; its life is the call 7.
+fn with_container() -> Ledger {
+    let mut load = load();
+    load.objects.iter_mut().for_each(|class| class.container = true);
+    let mut ledger = Ledger::new(&load, Instant::now());
+    judged(&mut ledger, &[open(1)]).unwrap();
+    assert!(ledger.given_object(object(1).id, EventId(7), false));
+    ledger
+}
+
+fn order(order: Order) -> Effect {
+    Effect::Container(object(1).id, order)
+}
+
+fn start() -> Effect {
+    order(Order::Start(Box::default()))
+}
+
+fn port(of: u8, port: u16) -> Effect {
+    Effect::Fetch {
+        op: OpId(1),
+        event: EventId(7),
+        destination: Destination::Port { object: object(of).id, port, upgrade: false },
+        request: Box::new(request(BodyRef::None)),
+        follow: false,
+    }
+}
+
+#[test]
+fn a_container_is_started_once_until_its_end_was_told() {
+    let mut ledger = with_container();
+    judged(&mut ledger, &[order(Order::Destroy), start(), port(1, 1), order(Order::Signal(64))]).unwrap();
+    assert_eq!(judged(&mut ledger, &[start()]), Err(Lie::Container));
+    ledger.container_changed(object(1).id, &Change::Ended(Ended::Exited(0)));
+    judged(&mut ledger, &[order(Order::KeepFor(1)), start()]).unwrap();
+}
+
+#[test]
+fn each_lie_about_containers_is_found() {
+    let with = |env: (&str, &str), labels, words: &[&str]| {
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let labels = vec![pair(("a", "b")); labels];
+        let entrypoint = Some(words.iter().map(|word| (*word).to_owned()).collect());
+        order(Order::Start(Box::new(Start {
+            env: vec![pair(env)],
+            entrypoint,
+            enable_internet: true,
+            labels,
+        })))
+    };
+    let long = "x".repeat(START_BYTES);
+    let lies = [
+        order(Order::Signal(0)),
+        order(Order::Signal(65)),
+        order(Order::KeepFor(0)),
+        with(("A=B", "c"), 0, &["x"]),
+        with(("A", "\0"), 0, &["x"]),
+        with(("A", &long), 0, &["x"]),
+        with(("A", "b"), 11, &["x"]),
+        with(("A", "b"), 0, &[]),
+        with(("A", "b"), 0, &["\0"]),
+        Effect::Container(object(2).id, Order::Destroy),
+        port(1, 0),
+        port(2, 1),
+    ];
+    for lie in lies {
+        assert_eq!(judged(&mut with_container(), &[lie.clone()]), Err(Lie::Container), "{lie:?}");
+    }
+    // A class without containers has none.
+    for lie in [start(), port(1, 1)] {
+        assert_eq!(judged(&mut with_object(), &[lie]), Err(Lie::Container));
     }
 }
