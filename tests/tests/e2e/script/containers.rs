@@ -63,14 +63,18 @@ export default { fetch(request, env) {
 /// A value that goes into containers and nowhere else.
 const SECRET: &str = "a-value-that-nobody-writes-down";
 
-/// An app of rooms, in the image of the app `hello`, which is deployed.
 async fn deploy(cluster: &Cluster) -> Result<()> {
+    deploy_rooms(cluster, SOURCE).await
+}
+
+/// Deploys this code as an app of rooms whose containers have the image of `hello`.
+pub(super) async fn deploy_rooms(cluster: &Cluster, source: &str) -> Result<()> {
     cluster.deploy(&App::default()).await?;
     let admin = cluster.admin();
     let hello = admin.get("/v1/apps/hello").await?;
     let image = hello.pointer("/spec/classes/Hello/image").context("no image")?;
-    let digest = Digest::of(SOURCE.as_bytes()).to_string();
-    let (status, answer) = admin.put_bytes(&format!("/v1/files/{digest}"), SOURCE).await?;
+    let digest = Digest::of(source.as_bytes()).to_string();
+    let (status, answer) = admin.put_bytes(&format!("/v1/files/{digest}"), source.to_owned()).await?;
     ensure!(status.is_success(), "{status}: {answer}");
     let class = json!({
         "image": image, "enable_internet": false, "sleep_after": 600_000, "start_timeout": 10_000,
