@@ -250,7 +250,7 @@ impl Engine {
 /// Ends or forgets an instance that belongs to no object, so that an object never has two.
 fn dispose(node: NodeId, status: InstanceStatus) -> Effect {
     match status.phase {
-        Phase::Exited(_) => Effect::Forget { node, instance: status.instance },
+        Phase::Exited(_) => Effect::Forget { node, instance: status.instance, outcome: None },
         Phase::Starting | Phase::Running | Phase::Ready | Phase::Stopping => {
             Effect::Stop { node, stop: Stop { instance: status.instance, signal: SIGKILL, grace_ms: 0 } }
         }

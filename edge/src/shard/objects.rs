@@ -284,7 +284,7 @@ pub(crate) struct Objects {
     /// What is added to the environment of instances that code has launched, as long as their objects are in memory.
     envs: HashMap<ObjectId, Vec<(String, String)>>,
     /// Who is told how an instance ended, once that is durable.
-    watchers: HashMap<InstanceId, (ObjectId, Vec<Told>)>,
+    watchers: HashMap<InstanceId, Vec<Told>>,
     orders: HashMap<WaiterId, Done>,
     starts: Starts,
     deps: Dependencies,
@@ -391,7 +391,7 @@ impl Objects {
             Message::Look(object, reply) => {
                 let end = self.engine.last_instance(object).map(|instance| {
                     let (told, end) = oneshot::channel();
-                    self.watch(object, instance, told);
+                    self.watch(instance, told);
                     end
                 });
                 drop(reply.send(end));
@@ -490,9 +490,9 @@ impl Objects {
                 }
                 Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
                 Effect::Stop { node, stop } => self.send_command(&node, Command::Stop(stop)),
-                Effect::Forget { node, instance } => {
+                Effect::Forget { node, instance, outcome } => {
                     self.send_command(&node, Command::Forget(instance));
-                    self.tell_end(instance);
+                    self.tell_end(instance, outcome);
                 }
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
@@ -530,17 +530,15 @@ impl Objects {
     }
 
     /// Has somebody told of an instance's end. It is durable when the node is to forget the instance.
-    fn watch(&mut self, object: ObjectId, instance: InstanceId, told: Told) {
-        let (_, watchers) = self.watchers.entry(instance).or_insert_with(|| (object, Vec::new()));
+    fn watch(&mut self, instance: InstanceId, told: Told) {
+        let watchers = self.watchers.entry(instance).or_default();
         watchers.retain(|watcher| !watcher.is_closed());
         watchers.push(told);
     }
 
-    fn tell_end(&mut self, instance: InstanceId) {
-        let Some((object, watchers)) = self.watchers.remove(&instance) else { return };
-        let exit = self.engine.view(object).and_then(|view| view.exit);
-        for told in watchers {
-            drop(told.send(exit.clone()));
+    fn tell_end(&mut self, instance: InstanceId, outcome: Option<Outcome>) {
+        for told in self.watchers.remove(&instance).into_iter().flatten() {
+            drop(told.send(outcome.clone()));
         }
     }
 
@@ -579,7 +577,7 @@ impl Objects {
         let hold = Hold { placement, hold, mailbox };
         if let Some(request) = self.waiters.remove(&waiter) {
             if let Some(told) = request.told {
-                self.watch(hold.placement.object, hold.placement.instance, told);
+                self.watch(hold.placement.instance, told);
             }
             // If the request is gone, dropping the hold releases it.
             drop(request.reply.send(Ok(hold)));
