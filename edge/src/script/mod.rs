@@ -21,6 +21,8 @@ mod ledger;
 mod link;
 mod owners;
 mod trial;
+#[cfg_attr(not(test), expect(dead_code, reason = "ports of containers answer with it"))]
+mod upgraded;
 mod version;
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,6 +41,8 @@ pub(crate) use self::body::ScriptBody;
 pub(crate) use self::failure::{Ended, Failure};
 pub(crate) use self::link::Called;
 use self::owners::Owners;
+#[expect(unused_imports, reason = "ports of containers answer with it")]
+pub(crate) use self::upgraded::Upgraded;
 
 /// Why a body ended early.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
