@@ -279,7 +279,11 @@ impl Ledger {
             Effect::Failed(event, _) => self.answered(*event, None),
             Effect::Done { event, .. } => self.done(*event),
             // No object has a container yet, so none can honestly be spoken of.
-            Effect::Fetch { destination: Destination::Port { .. }, .. } | Effect::Container(..) => Err(Lie::Object),
+            Effect::Fetch { destination: Destination::Port { .. }, .. } | Effect::Container(..) => {
+                Err(Lie::Object)
+            }
+            // None is given yet.
+            Effect::Socket(..) => Err(Lie::NotGiven),
             Effect::Open(object) => self.objects.asked(object),
             Effect::Commit { object, sequence, piece, last } => {
                 self.objects.piece(*object, *sequence, piece.len(), *last)

@@ -43,7 +43,7 @@ impl Actor {
                 self.fetch_object(op, event, object, request);
             }
             // Judged to be a lie.
-            Effect::Container(..) => {}
+            Effect::Container(..) | Effect::Socket(..) => {}
             Effect::LoadFailed(failed) => {
                 let failed = Box::new(failed);
                 self.forget_all(&Failure::Load(failed.clone()));
