@@ -1,9 +1,11 @@
 //! A connection that an answer of status 101 has become: bytes both ways. It is in the answer's extensions, and taken once.
 
-use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::{fmt, io};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes both ways.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -20,6 +22,11 @@ impl Upgraded {
         Self(Arc::new(Mutex::new(Some(Box::new(stream)))))
     }
 
+    /// The same; `guard` is dropped with it.
+    pub(crate) fn held(stream: impl Stream + 'static, guard: impl Send + Unpin + 'static) -> Self {
+        Self::new(Held { stream, _guard: guard })
+    }
+
     /// The connection, the first time.
     pub(crate) fn take(&self) -> Option<Box<dyn Stream>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -29,6 +36,36 @@ impl Upgraded {
 impl fmt::Debug for Upgraded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upgraded").finish_non_exhaustive()
+    }
+}
+
+/// A connection with something that lasts as long.
+struct Held<S, G> {
+    stream: S,
+    _guard: G,
+}
+
+impl<S: Stream, G: Unpin> AsyncRead for Held<S, G> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: Stream, G: Unpin> AsyncWrite for Held<S, G> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -54,6 +54,15 @@ pub enum SocketMessage {
 pub struct NoMessage;
 
 impl SocketMessage {
+    /// How long it is, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+            Self::Close(_, reason) => size_of::<u16>() + reason.len(),
+        }
+    }
+
     /// As it stands in a body.
     pub fn to_bytes(&self) -> Vec<u8> {
         let framed = |kind, parts: [&[u8]; 2]| {

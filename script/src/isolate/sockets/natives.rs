@@ -53,11 +53,11 @@ pub(crate) fn send<'js>(ctx: &Ctx<'js>, state: &State, number: u64, data: &Value
             SocketMessage::Binary(view.map(raw::copy).unwrap_or_default())
         }
     };
-    let record = message.to_bytes();
-    if record.len() > MESSAGE_BYTES {
+    if message.bytes() > MESSAGE_BYTES {
         let text = format!("A message of a WebSocket has at most {} KiB.", MESSAGE_BYTES >> 10);
         return Err(Exception::throw_range(ctx, &text));
     }
+    let record = message.to_bytes();
     state.room(ctx, record.len())?;
     let sent = state.bodies.borrow_mut().write(to, record, None);
     sent_out(ctx, state, sent)
