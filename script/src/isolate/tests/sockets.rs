@@ -383,3 +383,10 @@ fn a_script_does_not_send_without_end() {
     });
     assert_eq!(sent.sum::<usize>(), SOCKET_WINDOW as usize);
 }
+
+#[test]
+fn what_is_not_there_yet_says_so() {
+    let fails = "async fetch() { try { this.ctx.acceptWebSocket(new WebSocketPair()[1]); } catch (error) { return new Response(String(error)); } }";
+    let mut edge = with(fails, PASSES);
+    assert_eq!(edge.get("/"), "Error: acceptWebSocket() is not supported by this version of Berth.");
+}
