@@ -478,6 +478,7 @@ fn names(effect: &Effect) -> Vec<Option<ScriptBody>> {
         Effect::Fetch { request, .. } => vec![convert::made(&request.body)],
         Effect::Returned(_, value) => vec![convert::body_of_argument(value)],
         Effect::Rpc { args, .. } => args.iter().map(convert::body_of_argument).collect(),
+        Effect::Socket(_, made) => vec![Some(*made)],
         _ => Vec::new(),
     }
 }

@@ -385,6 +385,26 @@ fn a_script_does_not_send_without_end() {
 }
 
 #[test]
+fn one_that_an_object_opens_and_that_is_reset_before_that_has_left_was_never_opened() {
+    let opens = "async fetch() {
+        const { webSocket } = await fetch('http://x.example/ws', { headers: { upgrade: 'websocket' } });
+        this.ctx.storage.put('k', 1);
+        webSocket.accept();
+        webSocket.send('x');
+        return new Response('sent');
+    }";
+    let mut edge = with(opens, PASSES);
+    edge.prompt = false;
+    edge.request("/");
+    edge.give_socket(asked(&edge));
+    let id = edge.only().0;
+    edge.give(Event::Drop(id, Some(ScriptError::new("Error", "it is to go"))));
+    let told = |effect: &Effect| matches!(effect, Effect::Socket(..) | Effect::Body(..));
+    assert!(!edge.seen.iter().any(told), "{:?}", edge.seen);
+    assert_eq!(edge.isolate.state.sockets.borrow().len(), 0);
+}
+
+#[test]
 fn what_is_not_there_yet_says_so() {
     let fails = "async fetch() { try { this.ctx.acceptWebSocket(new WebSocketPair()[1]); } catch (error) { return new Response(String(error)); } }";
     let mut edge = with(fails, PASSES);
