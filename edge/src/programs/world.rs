@@ -14,20 +14,24 @@ use berth_script::message::{Destination, Level, Object, ScriptError};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
-use http::{Request, Response, Uri};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, UPGRADE};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::log::AppLog;
 use super::objects::{self, States};
 use crate::http::headers;
-use crate::script::{Body, BoxError, Code, Contained, ContainerChanges, Kept, Outgoing, Outside, VersionKey};
+use crate::script::{
+    Body, BoxError, Code, Contained, ContainerChanges, Kept, Outgoing, Outside, Upgraded, VersionKey,
+};
 
 /// Connections to others that the programs of one app may have at once; further requests wait. Each takes a socket, and the
 /// buffers of TLS: about 100 KB.
@@ -38,6 +42,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(100);
 
 /// Largest read buffer, and so the largest head of an answer, in bytes.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// What an answer comes to that switches to something else than was asked for.
+const NOT_AGREED: &str = "The server's answer to the WebSocket's handshake is none that was asked for.";
 
 /// The static files of apps.
 pub(crate) trait StaticFiles: Send + Sync {
@@ -168,20 +175,45 @@ async fn reach(
 ) -> Result<Response<Body>, ScriptError> {
     let permit = connections.acquire_owned().await.map_err(|_| lost())?;
     let server = WebAddress::of(&request.uri().to_string()).map_err(failed)?;
-    let request = prepared(request, &server)?;
+    let key = asks_for_socket(&request).then(generate_key);
+    let mut request = prepared(request, &server)?;
+    if let Some(key) = &key {
+        headers::ask_for_socket(request.headers_mut(), key).map_err(failed)?;
+    }
     let stream = connector.connect(&server).await.map_err(failed)?;
     let mut builder = http1::Builder::new();
     let opened = builder.max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = opened.map_err(|_| lost())?;
     // Over when the body of the answer is.
-    let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+    let connection =
+        AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.with_upgrades().await) }));
     let answered = tokio::time::timeout(ANSWER_LIMIT, sender.send_request(request)).await;
     let text = || format!("{} did not answer within {} s.", server.host, ANSWER_LIMIT.as_secs());
     let answered = answered.map_err(|_| ScriptError::new("Error", text()))?;
     let mut response = answered.map_err(|_| lost())?;
     headers::prepare_response(&mut response).map_err(failed)?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let agreed = key.is_some_and(|key| headers::agrees_to_socket(response.headers(), &key));
+        return if agreed { switched(response, permit).await } else { Err(failed(NOT_AGREED)) };
+    }
     let body = |incoming| Body::new(Answer { incoming, _connection: connection, _permit: permit });
     Ok(response.map(body))
+}
+
+/// Whether a request is the beginning of a WebSocket.
+fn asks_for_socket(request: &Request<Body>) -> bool {
+    request.method() == Method::GET && request.headers().get(UPGRADE).is_some_and(headers::is_websocket)
+}
+
+/// An answer after which its connection is a WebSocket.
+async fn switched(
+    mut response: Response<Incoming>,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response<Body>, ScriptError> {
+    let stream = hyper::upgrade::on(&mut response).await.map_err(|_| lost())?;
+    let mut response = response.map(|_| Body::new(Empty::new().map_err(|never| match never {})));
+    response.extensions_mut().insert(Upgraded::held(TokioIo::new(stream), permit));
+    Ok(response)
 }
 
 /// The request as its server expects it.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use berth_common::ids::AppName;
+use berth_script::message::ScriptError;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
@@ -12,17 +13,20 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::body::ResponseBody;
 use super::client_body::ClientBody;
 use super::error::ProxyError;
 use super::router::CurrentRouter;
 use super::upload::Upload;
-use super::{Proxy, Reply};
+use super::{Proxy, Reply, websocket};
 use crate::http::forwarded::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::http::headers::{self, BadRequest};
-use crate::programs::{Alarm, Called, ProgramError, StaticFiles};
-use crate::script::Body;
+use crate::programs::{Alarm, Called, Failure, ProgramError, StaticFiles};
+use crate::script::{Body, Plug, ScriptBody, Upgraded, frames};
 
 /// Where programs of the reference's platform look for their client's address.
 const CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
@@ -36,8 +40,10 @@ impl Proxy {
         peer: IpAddr,
     ) -> Reply {
         let client = self.trust.client(peer, request.headers());
-        // A program has no WebSockets yet: it is asked without the upgrade, as servers may always answer (RFC 9110 §7.8).
-        headers::prepare_request(&mut request, &client, None)?;
+        let socket = Wish::of(&mut request);
+        // Without a sound wish it is asked without the upgrade, as servers may always answer (RFC 9110 §7.8).
+        let upgrade = socket.as_ref().map(|_| HeaderValue::from_static("websocket"));
+        headers::prepare_request(&mut request, &client, upgrade)?;
         if let Ok(address) = HeaderValue::try_from(client.address().to_canonical().to_string()) {
             request.headers_mut().insert(CONNECTING_IP, address);
         }
@@ -46,10 +52,58 @@ impl Proxy {
         let request = request.map(|body| Body::new(Upload::new(ClientBody::new(body)).map_err(Into::into)));
         let answer = self.programs.fetch(app, self.shard, request).await;
         let mut response = answer.map_err(|error| failed(app, error))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let socket = socket.ok_or_else(|| failed(app, not_wished()))?;
+            return self.give_socket(response, socket);
+        }
         headers::prepare_response(&mut response)?;
         settle_length(&mut response, head);
         Ok(response.map(|body| ResponseBody::Program(Box::new(body))))
     }
+
+    /// Gives a client the WebSocket that a program has answered with: its own, or one that it only passes on, into which nobody
+    /// looks.
+    fn give_socket(&self, mut response: Response<ScriptBody>, wish: Wish) -> Reply {
+        let Wish { client, accept } = wish;
+        let extensions = response.extensions_mut();
+        let (server, plug) = (extensions.remove::<Upgraded>(), extensions.remove::<Plug>());
+        headers::grant_socket(response.headers_mut(), accept);
+        let (head, body) = response.into_parts();
+        let drain = self.lifecycle.drain().clone();
+        if let Some(plug) = plug {
+            let (sender, messages) = frames::incoming();
+            plug.connect(messages);
+            self.lifecycle.spawn(async move {
+                let Ok(client) = client.await else { return };
+                let client = Box::new(TokioIo::new(client));
+                frames::carry(client, Role::Server, Body::new(body), sender, &drain).await;
+            });
+        } else {
+            let stream = server.and_then(|server| server.take()).ok_or(ProxyError::Upgrade)?;
+            self.lifecycle.spawn(async move { websocket::carry_through(client, stream, &drain).await });
+        }
+        Ok(Response::from_parts(head, ResponseBody::empty()))
+    }
+}
+
+/// A client that asks for a WebSocket, and what it is told if it gets one.
+struct Wish {
+    client: OnUpgrade,
+    accept: HeaderValue,
+}
+
+impl Wish {
+    fn of(request: &mut Request<Incoming>) -> Option<Self> {
+        headers::wanted_upgrade(request)?;
+        let accept = headers::socket_accept(request.headers()).filter(|_| request.method() == Method::GET)?;
+        Some(Self { client: hyper::upgrade::on(request), accept })
+    }
+}
+
+/// What a WebSocket fails with that nobody has asked for.
+fn not_wished() -> ProgramError {
+    let text = "Worker tried to return WebSocket in a response to a request which did not contain the header \"Upgrade: websocket\".";
+    ProgramError::Failed(Failure::Script(ScriptError::new("TypeError", text)))
 }
 
 impl Proxy {

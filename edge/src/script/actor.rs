@@ -28,6 +28,7 @@ use super::child::Child;
 use super::failure::{Ended, Failure};
 use super::ledger::Ledger;
 use super::link::{Asker, Call, Command, Counted, Handle, Link, What, link};
+use super::sockets::{Connection, Plug};
 use super::version::Version;
 use super::{Body, head};
 
@@ -75,8 +76,16 @@ struct Given {
     event: EventId,
     /// As long as nobody reads it.
     body: Option<Body>,
+    /// Of a WebSocket that nobody has opened, where it leads.
+    connection: Option<Connection>,
     credit: Arc<Semaphore>,
     pump: Option<AbortHandle>,
+}
+
+impl Given {
+    fn new(event: EventId, body: Option<Body>, connection: Option<Connection>) -> Self {
+        Self { event, body, connection, credit: Arc::new(Semaphore::new(0)), pump: None }
+    }
 }
 
 impl Drop for Given {
@@ -91,8 +100,12 @@ impl Drop for Given {
 struct Making {
     event: EventId,
     pieces: mpsc::UnboundedSender<Piece>,
-    /// Whether it has its window of credit.
+    /// Bytes that may be under way.
+    window: u32,
+    /// Whether there is room for them.
     open: bool,
+    /// Whether it is what goes over a WebSocket.
+    socket: bool,
 }
 
 /// A request of the script's.
@@ -124,7 +137,8 @@ struct Actor {
     making: HashMap<MadeId, Making>,
     /// Bodies that wait for others to end before they get credit.
     waiting: VecDeque<MadeId>,
-    open_windows: u64,
+    /// What may be under way of those that have got it.
+    open_bytes: u64,
     asked: HashMap<OpId, Asked>,
     objects: Objects,
     heard: Instant,
@@ -164,7 +178,7 @@ impl Actor {
             given: HashMap::new(),
             making: HashMap::new(),
             waiting: VecDeque::new(),
-            open_windows: 0,
+            open_bytes: 0,
             asked: HashMap::new(),
             objects: Objects::default(),
             heard: now,
@@ -342,6 +356,12 @@ impl Actor {
                     self.tell(&Event::Cancelled(body));
                 }
             }
+            Word::Plugged(body, messages) => {
+                if let Some(given) = self.given.get_mut(&body) {
+                    given.body = Some(messages);
+                    self.pump(body);
+                }
+            }
         }
     }
 
@@ -401,9 +421,23 @@ impl Actor {
             return BodyRef::None;
         }
         let id = self.ledger.give(event);
-        let given = Given { event, body: Some(body), credit: Arc::new(Semaphore::new(0)), pump: None };
-        self.given.insert(id, given);
+        self.given.insert(id, Given::new(event, Some(body), None));
         BodyRef::Host(id)
+    }
+
+    /// A WebSocket for the script, which it may open or pass on.
+    fn give_socket(&mut self, event: EventId, body: Body, connection: Connection) -> BodyRef {
+        let id = self.ledger.give_socket(event);
+        self.given.insert(id, Given::new(event, Some(body), Some(connection)));
+        BodyRef::Host(id)
+    }
+
+    /// The end of a WebSocket that a script has given away. It is told what will come to it.
+    fn plug(&mut self, event: EventId, made: MadeId) -> Plug {
+        let id = self.ledger.give_back(event);
+        self.given.insert(id, Given::new(event, None, None));
+        self.tell(&Event::Socket(made, id));
+        Plug::new(id, Arc::clone(&self.link.words))
     }
 
     /// A piece of a body that the script reads.
@@ -420,10 +454,14 @@ impl Actor {
     fn completed(&mut self, op: OpId, outcome: Result<http::Response<Body>, ScriptError>) {
         self.asked.remove(&op);
         let Some(event) = self.ledger.complete(op) else { return };
-        let outcome = outcome.map(|response| {
+        let outcome = outcome.and_then(|response| {
             let (parts, body) = response.into_parts();
-            let body = self.give(event, body);
-            head::response(&parts, body)
+            let body = match Connection::of(&parts.extensions) {
+                _ if parts.status != http::StatusCode::SWITCHING_PROTOCOLS => self.give(event, body),
+                Some(connection) => self.give_socket(event, body, connection),
+                None => return Err(ScriptError::new("Error", "The server switched to another protocol.")),
+            };
+            Ok(head::response(&parts, body))
         });
         self.tell(&Event::Completed { op, outcome });
     }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use berth_script::message::{BODY_WINDOW, EventId, HostBody, INLINE_BODY_BYTES, Piece, ScriptBody as MadeId};
+use berth_script::message::{EventId, HostBody, INLINE_BODY_BYTES, Piece, ScriptBody as MadeId};
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
@@ -22,6 +22,8 @@ pub(super) enum Word {
     Credit(MadeId, u32),
     /// Nobody reads a body any more.
     Unread(MadeId),
+    /// Somebody has taken a WebSocket that a script gave away: what comes to the script.
+    Plugged(HostBody, Body),
 }
 
 /// The way of words to a script. Does not block, and loses what comes when the script is gone.
@@ -76,6 +78,8 @@ pub(super) struct Made {
     id: MadeId,
     pieces: mpsc::UnboundedReceiver<Piece>,
     words: Words,
+    /// Bytes that may be under way.
+    window: u32,
     /// Bytes taken since credit was last given.
     taken: u32,
     ended: bool,
@@ -83,8 +87,8 @@ pub(super) struct Made {
 
 impl Made {
     /// The link puts what the script sends into the other end of `pieces`, which credit bounds.
-    pub(super) fn new(id: MadeId, pieces: mpsc::UnboundedReceiver<Piece>, words: Words) -> Self {
-        Self { id, pieces, words, taken: 0, ended: false }
+    pub(super) fn new(id: MadeId, pieces: mpsc::UnboundedReceiver<Piece>, words: Words, window: u32) -> Self {
+        Self { id, pieces, words, window, taken: 0, ended: false }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
@@ -97,7 +101,7 @@ impl Made {
         Poll::Ready(match piece {
             Piece::Data(bytes) => {
                 self.taken = self.taken.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                if self.taken >= BODY_WINDOW / 2 {
+                if self.taken >= self.window / 2 {
                     (self.words)(Word::Credit(self.id, std::mem::take(&mut self.taken)));
                 }
                 Some(Ok(Bytes::from(bytes.into_vec())))

@@ -56,12 +56,13 @@ pub(super) fn request_from<B>(request: Request, body: B) -> Result<http::Request
     Ok(made)
 }
 
-/// A response of a script's.
+/// A response of a script's; one of status 101 has a WebSocket.
 pub(super) fn response_from<B>(response: Response, body: B) -> Result<http::Response<B>, String> {
     let mut made = http::Response::new(body);
-    *made.status_mut() = http::StatusCode::from_u16(response.status)
+    let (status, socket) = (response.status, response.has_socket());
+    *made.status_mut() = http::StatusCode::from_u16(status)
         .ok()
-        .filter(|status| status.as_u16() >= 200 && status.as_u16() <= 599)
+        .filter(|_| socket || (200..=599).contains(&status))
         .ok_or_else(|| format!("Invalid status {}.", response.status))?;
     *made.headers_mut() = from_script(response.headers)?;
     Ok(made)
@@ -92,9 +93,9 @@ mod tests {
             headers: Vec::new(),
             body: BodyRef::None,
         };
-        for status in [0, 99, 101, 199, 600, 999] {
+        for status in [0, 99, 100, 102, 199, 600, 999] {
             assert!(response_from(response(status), ()).is_err(), "{status}");
         }
-        assert!(response_from(response(204), ()).is_ok());
+        assert!([101, 204].into_iter().all(|status| response_from(response(status), ()).is_ok()));
     }
 }

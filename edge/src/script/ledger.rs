@@ -57,6 +57,8 @@ pub(super) enum Lie {
     NotGiven,
     #[error("a body of its own that there is not")]
     NotMade,
+    #[error("a WebSocket where there can be none, or none where there must be one")]
+    Socket,
     #[error("more bytes of a body than there is credit for")]
     Credit,
     #[error("a piece without bytes, or credit for none")]
@@ -111,6 +113,8 @@ struct Given {
     event: EventId,
     /// Bytes that it has taken on and not got yet. Nobody reads it as long as there is none.
     credit: Option<u32>,
+    /// Whether it is what comes over a WebSocket.
+    socket: bool,
 }
 
 /// A body that the script makes.
@@ -225,8 +229,22 @@ impl Ledger {
     pub(super) fn give(&mut self, event: EventId) -> HostBody {
         self.last_given += 1;
         let body = HostBody(self.last_given);
-        self.given.insert(body, Given { event, credit: None });
+        self.given.insert(body, Given { event, credit: None, socket: false });
         self.strays += STRAYS;
+        body
+    }
+
+    /// A WebSocket for a call, which it may open or pass on.
+    pub(super) fn give_socket(&mut self, event: EventId) -> HostBody {
+        let body = self.give(event);
+        self.given.insert(body, Given { event, credit: None, socket: true });
+        body
+    }
+
+    /// What comes over a WebSocket that a call has given away.
+    pub(super) fn give_back(&mut self, event: EventId) -> HostBody {
+        let body = self.give(event);
+        self.given.insert(body, Given { event, credit: Some(0), socket: true });
         body
     }
 
@@ -279,6 +297,9 @@ impl Ledger {
             }
             Effect::Responded(event, response) => {
                 self.answered(*event, Some(Answers::Response))?;
+                if response.has_socket() {
+                    return self.socket(*event, &response.body);
+                }
                 self.body(*event, &response.body)
             }
             Effect::Returned(event, value) => {
@@ -288,6 +309,7 @@ impl Ledger {
             Effect::Failed(event, _) => self.answered(*event, None),
             Effect::Done { event, .. } => self.done(*event),
             Effect::Container(object, order) => self.objects.order(*object, order),
+            Effect::Socket(given, made) => self.opened(*given, *made),
             Effect::Open(object) => self.objects.asked(object),
             Effect::Commit { object, sequence, piece, last } => {
                 self.objects.piece(*object, *sequence, piece.len(), *last)
@@ -408,8 +430,30 @@ impl Ledger {
         match argument {
             Argument::Value(_) => Ok(()),
             Argument::Request(request) => self.body(event, &request.body),
+            Argument::Response(response) if response.has_socket() => Err(Lie::Socket),
             Argument::Response(response) => self.body(event, &response.body),
         }
+    }
+
+    /// A WebSocket that the script gives away.
+    fn socket(&mut self, event: EventId, body: &BodyRef) -> Result<(), Lie> {
+        match body {
+            BodyRef::None | BodyRef::Bytes(_) => Err(Lie::Socket),
+            BodyRef::Host(body) => match self.given.remove(body) {
+                Some(Given { credit: None, socket: true, .. }) => Ok(()),
+                _ => Err(Lie::NotGiven),
+            },
+            BodyRef::Script(body) => self.make(event, *body),
+        }
+    }
+
+    /// The script opens a WebSocket that it was given; what it sends there is a body of the same call.
+    fn opened(&mut self, given: HostBody, made: ScriptBody) -> Result<(), Lie> {
+        let unopened = |given: &&mut Given| given.socket && given.credit.is_none();
+        let given = self.given.get_mut(&given).filter(unopened).ok_or(Lie::NotGiven)?;
+        given.credit = Some(0);
+        let event = given.event;
+        self.make(event, made)
     }
 
     /// A body in a message from the script.
@@ -419,7 +463,7 @@ impl Ledger {
             BodyRef::Bytes(bytes) if bytes.len() <= INLINE_BODY_BYTES => Ok(()),
             BodyRef::Bytes(_) => Err(Lie::Long),
             BodyRef::Host(body) => match self.given.remove(body) {
-                Some(Given { credit: None, .. }) => Ok(()),
+                Some(Given { credit: None, socket: false, .. }) => Ok(()),
                 _ => Err(Lie::NotGiven),
             },
             BodyRef::Script(body) => self.make(event, *body),
@@ -461,6 +505,9 @@ impl Ledger {
             return Err(Lie::Empty);
         }
         let Some(given) = self.given.get_mut(&body) else { return self.stray(body) };
+        if given.socket && given.credit.is_none() {
+            return Err(Lie::Socket);
+        }
         let credit = given.credit.unwrap_or(0).saturating_add(bytes);
         given.credit = Some(credit);
         if credit <= BODY_WINDOW { Ok(()) } else { Err(Lie::Credit) }

@@ -21,7 +21,9 @@ mod head;
 mod ledger;
 mod link;
 mod owners;
+mod sockets;
 mod trial;
+mod upgraded;
 mod version;
 
 use std::collections::{BTreeMap, HashMap};
@@ -42,6 +44,8 @@ pub(crate) use self::container::{Answer as PortAnswer, Changes as ContainerChang
 pub(crate) use self::failure::{Ended, Failure};
 pub(crate) use self::link::Called;
 use self::owners::Owners;
+pub(crate) use self::sockets::{Plug, frames};
+pub(crate) use self::upgraded::{Stream, Upgraded};
 
 /// Why a body ended early.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -75,7 +79,8 @@ pub(crate) struct Outgoing {
 
 /// What scripts reach of the rest of the edge, and through it of the world.
 pub(crate) trait Outside: Send + Sync + 'static {
-    /// Makes a request. Dropped when the script does not want it any more.
+    /// Makes a request. Dropped when the script does not want it any more. An answer of status 101 has an `Upgraded` in its
+    /// extensions, over which WebSocket's frames go, without extensions of that protocol.
     fn fetch(
         &self,
         version: &VersionKey,

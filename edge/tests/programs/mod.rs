@@ -3,6 +3,7 @@
 mod deploy;
 mod objects;
 mod serve;
+mod sockets;
 mod trouble;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ mod plain;
 #[path = "../../src/script/mod.rs"]
 #[allow(dead_code, unused_imports, unreachable_pub)]
 mod script;
+mod sockets;
 mod stage;
 
 use futures_util::future::LocalBoxFuture;
@@ -41,6 +42,8 @@ fn main() {
         plain::a_client_that_goes_is_told,
         plain::a_cron_is_called_and_code_that_fails_says_so,
         plain::a_process_without_calls_ends_and_a_retired_one_too,
+        sockets::sockets_keep_their_process_and_end_with_their_version,
+        sockets::a_socket_that_nobody_takes_is_lost,
         hostile::what_a_script_uses_up_is_its_own,
         hostile::a_killed_process_is_started_again_but_not_for_ever,
         hostile::too_many_calls_are_refused,

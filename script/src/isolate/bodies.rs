@@ -203,6 +203,12 @@ impl Bodies {
         self.writings.get(&body).map(|writing| writing.event)
     }
 
+    /// The calls that last as long as a body of the script's.
+    pub(crate) fn calls_of(&self, body: ScriptBody) -> Vec<EventId> {
+        let writing = self.writings.get(&body);
+        writing.map(|one| std::iter::once(one.event).chain(one.lent).collect()).unwrap_or_default()
+    }
+
     /// Sends bytes, as far as there is credit; the rest waits for it.
     pub(crate) fn write(&mut self, body: ScriptBody, bytes: Vec<u8>, waiting: Option<Settle>) -> Sent {
         if let Some(writing) = self.writings.get_mut(&body) {

@@ -7,6 +7,7 @@ use serde_bytes::ByteBuf;
 use super::limits::{ERROR_BYTES, HEAD_BYTES, cut};
 
 use super::natives;
+use super::sockets;
 use super::state::State;
 use crate::message::{
     Argument, BodyRef, ErrorFlags, EventId, Headers, HostBody, INLINE_BODY_BYTES, Piece, Request, Response,
@@ -119,11 +120,25 @@ pub(crate) fn response<'js>(
     response: Response,
 ) -> Result<Object<'js>> {
     let object = bare(ctx)?;
+    let socket = match &response.body {
+        BodyRef::Host(from) if response.has_socket() => {
+            Some(state.sockets.borrow_mut().arrived(event, *from))
+        }
+        _ => None,
+    };
     object.set("status", response.status)?;
     object.set("statusText", response.status_text)?;
     object.set("headers", list(ctx, response.headers)?)?;
-    object.set("body", body(ctx, state, event, response.body)?)?;
-    object.set("webSocket", Value::new_null(ctx.clone()))?;
+    match socket {
+        Some(socket) => {
+            object.set("body", Value::new_null(ctx.clone()))?;
+            object.set("webSocket", number(socket))?;
+        }
+        None => {
+            object.set("body", body(ctx, state, event, response.body)?)?;
+            object.set("webSocket", Value::new_null(ctx.clone()))?;
+        }
+    }
     Ok(object)
 }
 
@@ -189,7 +204,7 @@ fn broken(ctx: &Ctx<'_>, state: &State, event: EventId, why: String) -> Result<B
 }
 
 /// Has a body of the script's belong to the call whose message names it, and lasts as long as that.
-fn adopt(ctx: &Ctx<'_>, state: &State, event: EventId, body: ScriptBody) -> Result<()> {
+pub(crate) fn adopt(ctx: &Ctx<'_>, state: &State, event: EventId, body: ScriptBody) -> Result<()> {
     let adopted = state.bodies.borrow_mut().adopt(body, event);
     let before = adopted.map_err(|unusable| Exception::throw_type(ctx, unusable.text()))?;
     if before != event {
@@ -307,14 +322,23 @@ pub(crate) fn response_of<'js>(
     };
     let object = value.as_object().ok_or_else(not_one)?;
     let status = object.get::<_, Coerced<f64>>("status")?.0;
-    let status = (200.0..=599.0).contains(&status).then_some(status).ok_or_else(not_one)?;
+    let socket = object.get::<_, Option<f64>>("webSocket")?;
+    let sound = if socket.is_some() { status == 101.0 } else { (200.0..=599.0).contains(&status) };
+    let status = sound.then_some(status).ok_or_else(not_one)?;
     let status_text = match object.get::<_, Option<rquickjs::String<'js>>>("statusText")? {
         Some(given) => text(ctx, state, &given)?,
         None => String::new(),
     };
     let headers = headers_of(ctx, state, object, status_text.len())?;
-    let body = body_of(ctx, state, event, object.get("body")?)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 200 and 599")]
+    let body = match socket {
+        Some(socket) => sockets::pass(ctx, state, id(socket), event)?,
+        None => body_of(ctx, state, event, object.get("body")?)?,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is 101, or between 200 and 599"
+    )]
     Ok(Response { status: status as u16, status_text, headers, body })
 }
 

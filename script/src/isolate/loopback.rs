@@ -179,6 +179,10 @@ impl State {
             }
             Effect::Credit(body, bytes) => own(*body).map(|body| Event::Credit(body, *bytes)),
             Effect::Cancelled(body) => own(*body).map(Event::Cancelled),
+            Effect::Socket(from, to) => own(*from).map(|other| {
+                loopback.bodies.insert(*to);
+                Event::Socket(other, HostBody(LOCAL + to.0))
+            }),
             _ => None,
         };
         match came {

@@ -20,6 +20,7 @@ mod modules;
 mod natives;
 mod objects;
 mod running;
+mod sockets;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -143,7 +144,9 @@ impl Isolate {
     /// Whether objects may go on that have not.
     fn has_more(&self) -> bool {
         self.condemned.is_none()
-            && (!self.state.loopback.borrow().is_empty() || self.state.objects.borrow().is_ready())
+            && (!self.state.loopback.borrow().is_empty()
+                || self.state.sockets.borrow().is_ready()
+                || self.state.objects.borrow().is_ready())
     }
 
     /// Collects garbage; for when there is nothing else to do.
@@ -183,6 +186,7 @@ impl Isolate {
             Event::Drop(object, why) => self.drop_object(object, why),
             Event::Rest { idle_ms } => self.drop_resting(idle_ms),
             Event::Container(object, change) => self.container_changed(object, change),
+            Event::Socket(made, given) => self.plugged(made, given),
             Event::Load(_) | Event::Ping(_) => {}
         }
     }
@@ -196,6 +200,11 @@ impl Isolate {
             let coming = self.state.loopback.borrow_mut().next();
             if let Some(event) = coming {
                 self.carry_out(event);
+                continue;
+            }
+            let heard = self.state.sockets.borrow_mut().next_ready();
+            if let Some((number, scope)) = heard {
+                self.go_on(Some(scope), move |ctx, state| sockets::hear(ctx, state, number));
                 continue;
             }
             let next = self.state.objects.borrow_mut().next();
@@ -283,7 +292,30 @@ impl Isolate {
         }
     }
 
+    /// A WebSocket that was given away has another side now.
+    fn plugged(&mut self, made: ScriptBody, given: HostBody) {
+        let lent = self.state.bodies.borrow().calls_of(made);
+        let calls = |event| if lent.is_empty() { vec![event] } else { lent };
+        let came = self.state.sockets.borrow_mut().plugged(made, given, calls);
+        for call in self.state.sockets.borrow().calls_of(given) {
+            self.state.calls.borrow_mut().change(call, |call| call.bodies = call.bodies.saturating_add(1));
+        }
+        self.came(came);
+    }
+
+    /// Tells the edge what has come of something that came over a WebSocket.
+    fn came(&self, came: sockets::Came) {
+        if let Some(effect) = came.effect {
+            self.state.push_from(came.scope.and_then(Scope::instance), effect);
+        }
+    }
+
     fn piece(&mut self, body: HostBody, piece: Piece) {
+        let came = self.state.sockets.borrow_mut().piece(body, &piece);
+        if let Some(came) = came {
+            self.came(came);
+            return self.state.weigh();
+        }
         let waiting = self.state.bodies.borrow_mut().piece(body, piece);
         let Some(settle) = waiting else { return };
         self.go_on(settle.scope, move |ctx, state| {
@@ -316,6 +348,7 @@ impl Isolate {
     }
 
     fn unread(&mut self, body: ScriptBody) {
+        self.state.sockets.borrow_mut().unread(body);
         let unread = self.state.bodies.borrow_mut().unread(body);
         let Some((event, lent, writers)) = unread else { return };
         self.state.push_from(self.state.instance_of(event), Effect::Body(body, Piece::End));

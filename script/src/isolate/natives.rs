@@ -9,6 +9,7 @@ use super::bodies::{Read, Sent};
 use super::convert::{self, bare, bytes, id, number, text};
 use super::limits::TIMERS;
 use super::objects;
+use super::sockets;
 use super::state::{Op, Scope, Settle, State, Timer};
 use crate::message::{
     Destination, Effect, EventId, Headers, HostBody, Level, MAX_OPS, MAX_OPS_WEIGHT, OpId, Piece, RPC_BYTES,
@@ -106,10 +107,16 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
             let sent = state.bodies.borrow_mut().end(ScriptBody(id(body)), Piece::End);
             sent_out(&ctx, &state, sent)
         },
-        "wsNew" => |_: Rc<State>| move |ctx: Ctx<'js>| unsupported(&ctx),
-        "wsOpen" => |_: Rc<State>| move |ctx: Ctx<'js>| unsupported(&ctx),
-        "wsSend" => |_: Rc<State>| move |ctx: Ctx<'js>| unsupported(&ctx),
-        "wsClose" => |_: Rc<State>| move |ctx: Ctx<'js>| unsupported(&ctx),
+        "wsNew" => |state: Rc<State>| move |ctx: Ctx<'js>| sockets::make(&ctx, &state),
+        "wsOpen" => |state: Rc<State>| move |ctx: Ctx<'js>, socket: f64, listener: Object<'js>| {
+            sockets::open(&ctx, &state, id(socket), &listener)
+        },
+        "wsSend" => |state: Rc<State>| move |ctx: Ctx<'js>, socket: f64, data: Value<'js>| {
+            sockets::send(&ctx, &state, id(socket), &data)
+        },
+        "wsClose" => |state: Rc<State>| move |ctx: Ctx<'js>, socket: f64, code: u16, reason: rquickjs::String<'js>| {
+            sockets::close(&ctx, &state, id(socket), code, &reason)
+        },
         "bodyFail" => |state: Rc<State>| move |ctx: Ctx<'js>, body: f64, why: rquickjs::String<'js>| -> Result<()> {
             let why = super::limits::cut(text(&ctx, &state, &why)?, super::limits::ERROR_BYTES);
             let sent = state.bodies.borrow_mut().end(ScriptBody(id(body)), Piece::Failed(why));
@@ -118,14 +125,6 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
     }
     host.set("objects", objects::for_web(ctx, state)?)?;
     Ok(host)
-}
-
-/// WebSockets that leave the script.
-fn unsupported(ctx: &Ctx<'_>) -> Result<()> {
-    Err(Exception::throw_message(
-        ctx,
-        "WebSockets to and from a script are not supported by this version of Berth.",
-    ))
 }
 
 fn level_of(name: &str) -> Level {

@@ -14,6 +14,7 @@ use super::limits::{Guard, LOG_LINE_BYTES, LOG_LINES, OUTGOING_BYTES, WAIT_UNTIL
 use super::loopback::{Loopback, is_local_body};
 use super::objects::{Deadline, Instance, Objects, Section};
 use super::running::Calls;
+use super::sockets::Sockets;
 use super::timers::Timers;
 use crate::message::{Effect, EventId, Level, Limits, ObjectClass, OpId, ScriptError};
 
@@ -128,6 +129,7 @@ pub(crate) struct State {
     /// When calls end whatever they still wait for.
     pub(crate) ends: RefCell<Timers<EventId>>,
     pub(crate) bodies: RefCell<Bodies>,
+    pub(crate) sockets: RefCell<Sockets>,
     pub(crate) rejections: RefCell<Rejections>,
     /// The functions of the glue.
     pub(crate) glue: RefCell<Option<Persistent<Object<'static>>>>,
@@ -156,6 +158,7 @@ impl State {
             timers: RefCell::default(),
             ends: RefCell::default(),
             bodies: RefCell::default(),
+            sockets: RefCell::default(),
             rejections: RefCell::default(),
             glue: RefCell::new(None),
             effects: RefCell::default(),
@@ -289,6 +292,11 @@ impl State {
         for body in unread.into_iter().filter(|body| is_local_body(*body)) {
             self.release(Effect::Cancelled(body));
         }
+        let gone = self.sockets.borrow_mut().forget(event);
+        for other in gone.others {
+            self.calls.borrow_mut().change(other, |call| call.bodies = call.bodies.saturating_sub(1));
+        }
+        gone.unheard.into_iter().for_each(|body| self.release(Effect::Cancelled(body)));
     }
 
     /// Drops all that holds JavaScript objects, before the runtime goes.
@@ -297,6 +305,7 @@ impl State {
         self.objects.take();
         self.timers.take();
         self.bodies.take();
+        self.sockets.take();
         self.rejections.take();
         self.glue.take();
     }

@@ -96,6 +96,8 @@ pub enum Effect {
     Dropped(ObjectId),
     /// What an object wants of its container.
     Container(ObjectId, Order),
+    /// The script opens a WebSocket that the edge has; what it sends there flows as this body.
+    Socket(HostBody, ScriptBody),
 }
 
 /// What the entry module exports.

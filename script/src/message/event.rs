@@ -92,6 +92,9 @@ pub enum Event {
     },
     /// What has become of an object's container since the object was opened.
     Container(ObjectId, Change),
+    /// A WebSocket whose outgoing body this is, which the script gave away: what comes to it flows as that body. Said before anything
+    /// else about it.
+    Socket(ScriptBody, HostBody),
 }
 
 /// Who answers a request.
@@ -218,7 +221,7 @@ pub struct Response {
     pub status_text: String,
     /// The header fields.
     pub headers: Headers,
-    /// The body.
+    /// The body. With the status 101, what comes over a WebSocket.
     pub body: BodyRef,
 }
 

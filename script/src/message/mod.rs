@@ -11,6 +11,7 @@ mod event;
 mod frame;
 mod ids;
 mod object;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,9 @@ pub use ids::{EventId, HostBody, OpId, ScriptBody};
 pub use object::{
     Argument, CHANGES_BYTES, Changes, Object, ObjectClass, ObjectId, Opened, RPC_BYTES, STATE_BYTES,
     STATE_PIECE_BYTES,
+};
+pub use socket::{
+    MESSAGE_BYTES, NO_CODE, NoMessage, REASON_BYTES, SOCKET_WINDOW, SocketMessage, SocketMessages,
 };
 
 /// Header fields in their order. Each character of a value is one byte, as in JavaScript's byte strings.

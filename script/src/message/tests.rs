@@ -186,6 +186,7 @@ fn event() -> impl Strategy<Value = Event> {
         (object(), proptest::option::of(error())).prop_map(|(object, why)| Event::Drop(object.id, why)),
         any::<u32>().prop_map(|idle_ms| Event::Rest { idle_ms }),
         (object(), change()).prop_map(|(object, change)| Event::Container(object.id, change)),
+        (id(), id()).prop_map(|(made, given)| Event::Socket(ScriptBody(made), HostBody(given))),
     ]
 }
 
@@ -241,6 +242,7 @@ fn effect() -> impl Strategy<Value = Effect> {
         (object(), error()).prop_map(|(object, why)| Effect::Reset(object.id, why)),
         object().prop_map(|object| Effect::Dropped(object.id)),
         (object(), order()).prop_map(|(object, order)| Effect::Container(object.id, order)),
+        (id(), id()).prop_map(|(given, made)| Effect::Socket(HostBody(given), ScriptBody(made))),
         (id(), object(), any::<u16>(), request(), any::<bool>()).prop_map(
             |(op, object, port, request, upgrade)| {
                 let destination = Destination::Port { object: object.id, port, upgrade };

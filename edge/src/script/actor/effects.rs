@@ -5,19 +5,26 @@ use std::sync::Arc;
 
 use berth_script::message::{
     BODY_WINDOW, BodyRef, Destination, Effect, Event, EventId, HostBody, OpId, Piece, Request, Response,
-    ScriptBody as MadeId, ScriptError,
+    SOCKET_WINDOW, ScriptBody as MadeId, ScriptError, SocketMessage,
 };
+use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_util::sync::CancellationToken;
 
 use super::super::body::{Made, pump};
-use super::super::failure::Failure;
+use super::super::failure::{Ended, Failure};
 use super::super::ledger::Lie;
 use super::super::link::Command;
+use super::super::sockets::{Connection, frames};
 use super::super::{Body, Outgoing, PortAnswer, ScriptBody, head};
 use super::{Actor, Asked, Code, Making};
 
 /// Bytes that scripts' bodies may have under way on one link, all together; further bodies wait for those to end.
 const MADE_BYTES: u64 = 64 << 20;
+
+/// The code that WebSockets are closed with when their script's version is not run any more.
+const GOING_AWAY: u16 = 1001;
 
 impl Actor {
     /// Carries out what was judged to be what a script may say.
@@ -53,6 +60,7 @@ impl Actor {
                 self.fetch_port(op, event, object, port, upgrade, *request);
             }
             Effect::Container(object, order) => self.order_container(object, order),
+            Effect::Socket(given, made) => self.open_socket(given, made),
             Effect::LoadFailed(failed) => {
                 let failed = Box::new(failed);
                 self.forget_all(&Failure::Load(failed.clone()));
@@ -88,35 +96,88 @@ impl Actor {
                 // The ledger has it; so there is none without.
                 None => ScriptBody::whole(Vec::new()),
             },
+            BodyRef::Script(id) => self.made(event, id, false),
+        }
+    }
+
+    /// A body that the script makes from now on.
+    fn made(&mut self, event: EventId, id: MadeId, socket: bool) -> ScriptBody {
+        let window = if socket { SOCKET_WINDOW } else { BODY_WINDOW };
+        // Bounded by credit.
+        let (pieces, received) = mpsc::unbounded_channel();
+        self.making.insert(id, Making { event, pieces, window, open: false, socket });
+        self.waiting.push_back(id);
+        self.open();
+        ScriptBody::made(Made::new(id, received, Arc::clone(&self.link.words), window))
+    }
+
+    /// The WebSocket that a response of the script's has in place of its body, and where it leads.
+    fn socket_of(&mut self, event: EventId, body: BodyRef) -> (ScriptBody, Option<Connection>) {
+        match body {
             BodyRef::Script(id) => {
-                // Bounded by credit.
-                let (pieces, received) = mpsc::unbounded_channel();
-                self.making.insert(id, Making { event, pieces, open: false });
-                self.waiting.push_back(id);
-                self.open();
-                ScriptBody::made(Made::new(id, received, Arc::clone(&self.link.words)))
+                let plug = self.plug(event, id);
+                (self.made(event, id, true), Some(Connection::Script(plug)))
             }
+            BodyRef::Host(id) => {
+                let given = self.given.remove(&id);
+                let parts = given.map(|mut given| (given.body.take(), given.connection.take()));
+                let (body, connection) = parts.unwrap_or_default();
+                (body.map_or_else(|| ScriptBody::whole(Vec::new()), ScriptBody::passed), connection)
+            }
+            // The ledger knows none such.
+            BodyRef::None | BodyRef::Bytes(_) => (ScriptBody::whole(Vec::new()), None),
+        }
+    }
+
+    /// The script opens a WebSocket that it was given.
+    fn open_socket(&mut self, id: HostBody, made: MadeId) {
+        let Some(given) = self.given.get_mut(&id) else { return };
+        let (event, connection) = (given.event, given.connection.take());
+        let outgoing = Body::new(self.made(event, made, true));
+        match connection {
+            Some(Connection::Script(plug)) => plug.connect(outgoing),
+            Some(Connection::Server(upgraded)) => {
+                // Taken before, it is lost to this one.
+                let Some(stream) = upgraded.take() else { return };
+                let (sender, incoming) = frames::incoming();
+                tokio::spawn(async move {
+                    let never = CancellationToken::new();
+                    frames::carry(stream, Role::Client, outgoing, sender, &never).await;
+                });
+                if let Some(given) = self.given.get_mut(&id) {
+                    given.body = Some(incoming);
+                }
+            }
+            None => {}
         }
     }
 
     /// Gives credit to bodies that wait for it, as long as there is any.
     fn open(&mut self) {
-        while (self.open_windows + 1) * u64::from(BODY_WINDOW) <= MADE_BYTES
+        while self.open_bytes + u64::from(BODY_WINDOW) <= MADE_BYTES
             && let Some(id) = self.waiting.pop_front()
         {
             let Some(making) = self.making.get_mut(&id) else { continue };
             making.open = true;
-            self.open_windows += 1;
-            if self.ledger.credit(id, BODY_WINDOW) {
-                self.tell(&Event::Credit(id, BODY_WINDOW));
+            let window = making.window;
+            self.open_bytes += u64::from(window);
+            if self.ledger.credit(id, window) {
+                self.tell(&Event::Credit(id, window));
             }
         }
     }
 
     fn responded(&mut self, event: EventId, mut response: Response) {
         let body = std::mem::replace(&mut response.body, BodyRef::None);
-        let body = self.body_of(event, body);
-        let answer = head::response_from(response, body);
+        let (body, connection) = if response.has_socket() {
+            self.socket_of(event, body)
+        } else {
+            (self.body_of(event, body), None)
+        };
+        let answer = head::response_from(response, body).map(|mut response| {
+            connection.into_iter().for_each(|one| one.put_into(response.extensions_mut()));
+            response
+        });
         let answer = answer.map_err(|text| Failure::Script(ScriptError::new("TypeError", text)));
         if let Some(waits) = self.calls.get_mut(&event).and_then(|call| call.answer.take()) {
             // Without a receiver the client has gone, and the body goes the way of those that nobody reads.
@@ -206,7 +267,7 @@ impl Actor {
         let Some(making) = self.making.remove(&body) else { return };
         let _ = making.pieces.send(end);
         if making.open {
-            self.open_windows -= 1;
+            self.open_bytes -= u64::from(making.window);
         }
         self.open();
     }
@@ -215,7 +276,15 @@ impl Actor {
     fn read_on(&mut self, body: HostBody, bytes: u32) {
         let Some(given) = self.given.get_mut(&body) else { return };
         given.credit.add_permits(bytes as usize);
-        if let Some(unread) = given.body.take() {
+        self.pump(body);
+    }
+
+    /// Begins to read a body for the script, once there is one and the script wants it.
+    pub(super) fn pump(&mut self, body: HostBody) {
+        let Some(given) = self.given.get_mut(&body) else { return };
+        if given.credit.available_permits() > 0
+            && let Some(unread) = given.body.take()
+        {
             let pump = pump(body, unread, Arc::clone(&given.credit), self.link.pumps.clone());
             given.pump = Some(tokio::spawn(pump).abort_handle());
         }
@@ -236,11 +305,16 @@ impl Actor {
                 drop(end.send(Err(why.clone())));
             }
         }
+        let retired = matches!(why, Failure::Ended(Ended::Retired));
         for (_, making) in self.making.drain() {
+            if retired && making.socket {
+                let last = SocketMessage::Close(GOING_AWAY, String::new()).to_bytes();
+                let _ = making.pieces.send(Piece::Data(ByteBuf::from(last)));
+            }
             let _ = making.pieces.send(Piece::Failed(why.to_string()));
         }
         self.waiting.clear();
-        self.open_windows = 0;
+        self.open_bytes = 0;
         self.given.clear();
         self.asked.clear();
         self.objects.forget_all();

@@ -135,6 +135,67 @@ fn each_lie_is_found() {
     }
 }
 
+fn socket(event: EventId, body: BodyRef) -> Effect {
+    let response = Response { status: 101, status_text: String::new(), headers: Vec::new(), body };
+    Effect::Responded(event, Box::new(response))
+}
+
+#[test]
+fn an_honest_socket_is_believed() {
+    let (mut ledger, event) = ledger();
+    let given = ledger.give_socket(event);
+    judged(&mut ledger, &[Effect::Socket(given, ScriptBody(1)), Effect::Credit(given, 10)]).unwrap();
+    judged(&mut ledger, &[socket(event, BodyRef::Script(ScriptBody(2)))]).unwrap();
+    let back = ledger.give_back(event);
+    assert!(ledger.credit(ScriptBody(2), 100));
+    judged(&mut ledger, &[Effect::Credit(back, 10), data(2, 100), Effect::Cancelled(back)]).unwrap();
+    let (mut ledger, event) = self::ledger();
+    let given = ledger.give_socket(event);
+    judged(&mut ledger, &[socket(event, BodyRef::Host(given)), Effect::Done { event, cpu_us: 1 }]).unwrap();
+}
+
+#[test]
+fn a_socket_is_not_taken_for_a_body_nor_given_twice() {
+    let host = BodyRef::Host;
+    type Says = fn(EventId, HostBody, HostBody) -> Vec<Effect>;
+    let lies: [(Says, Lie); 10] = [
+        (|event, _, _| vec![socket(event, BodyRef::None)], Lie::Socket),
+        (|event, _, _| vec![socket(event, BodyRef::Bytes(ByteBuf::new()))], Lie::Socket),
+        (|event, _, body| vec![socket(event, BodyRef::Host(body))], Lie::NotGiven),
+        (|event, given, _| vec![responded(event, BodyRef::Host(given))], Lie::NotGiven),
+        (|event, given, _| vec![fetch(1, event, BodyRef::Host(given))], Lie::NotGiven),
+        (|_, given, _| vec![Effect::Credit(given, 1)], Lie::Socket),
+        (|_, _, body| vec![Effect::Socket(body, ScriptBody(1))], Lie::NotGiven),
+        (
+            |_, given, _| vec![Effect::Socket(given, ScriptBody(1)), Effect::Socket(given, ScriptBody(2))],
+            Lie::NotGiven,
+        ),
+        (
+            |event, given, _| vec![Effect::Socket(given, ScriptBody(1)), socket(event, BodyRef::Host(given))],
+            Lie::NotGiven,
+        ),
+        (
+            |event, given, _| vec![socket(event, BodyRef::Host(given)), Effect::Socket(given, ScriptBody(1))],
+            Lie::NotGiven,
+        ),
+    ];
+    for (at, (says, lie)) in lies.into_iter().enumerate() {
+        let (mut ledger, event) = ledger();
+        let (given, body) = (ledger.give_socket(event), ledger.give(event));
+        assert_eq!(judged(&mut ledger, &says(event, given, body)), Err(lie), "{at}");
+    }
+    // What comes to one that was given away is nobody else's; and methods give none.
+    let (mut ledger, event) = ledger();
+    let back = ledger.give_back(event);
+    assert_eq!(judged(&mut ledger, &[socket(event, host(back))]), Err(Lie::NotGiven));
+    ledger.call(EventId(2), Answers::Value);
+    let Effect::Responded(_, response) = socket(event, BodyRef::Script(ScriptBody(1))) else {
+        unreachable!()
+    };
+    let returned = Effect::Returned(EventId(2), Argument::Response(response));
+    assert_eq!(judged(&mut ledger, &[returned]), Err(Lie::Socket));
+}
+
 #[test]
 fn a_body_that_is_being_read_is_not_passed_on_and_its_credit_is_bounded() {
     let (mut ledger, event) = ledger();

@@ -431,7 +431,7 @@ impl Isolate {
         resting.into_iter().flatten().for_each(|id| self.drop_object(id, None));
     }
 
-    /// Whether nothing goes on in an object: no call, no wait, no timer, and all is durable.
+    /// Whether nothing goes on in an object: no call, no wait, no timer, no WebSocket, and all is durable.
     fn is_idle(&self, instance: Instance) -> bool {
         let objects = self.state.objects.borrow();
         let Some(live) = objects.live.get(&instance) else { return false };
@@ -442,6 +442,7 @@ impl Isolate {
             && live.syncs.is_empty()
             && self.state.calls.borrow().of(instance).is_empty()
             && self.state.ops_of(live.life).is_empty()
+            && !self.state.sockets.borrow().has(live.life)
             && !self.state.timers.borrow().any(|timer| timer.scope.event == live.life)
     }
 
@@ -477,6 +478,7 @@ fn names(effect: &Effect) -> Vec<Option<ScriptBody>> {
         Effect::Fetch { request, .. } => vec![convert::made(&request.body)],
         Effect::Returned(_, value) => vec![convert::body_of_argument(value)],
         Effect::Rpc { args, .. } => args.iter().map(convert::body_of_argument).collect(),
+        Effect::Socket(_, made) => vec![Some(*made)],
         _ => Vec::new(),
     }
 }
@@ -538,7 +540,7 @@ impl State {
 
     /// Counts what objects keep as memory of the isolate.
     pub(in crate::isolate) fn weigh(&self) {
-        self.guard.hold(self.objects.borrow().kept_bytes());
+        self.guard.hold(self.objects.borrow().kept_bytes() + self.sockets.borrow().held_bytes());
     }
 
     /// What a call waits for.

@@ -389,7 +389,7 @@ fn a_request_for_a_socket_says_so() {
     edge.give(Event::Completed { op, outcome: Ok(response) });
     assert_eq!(
         outcome(&edge, event),
-        r#"["Error","WebSockets to and from a script are not supported by this version of Berth.",null]"#
+        r#"["Error","The server switched to another protocol than WebSocket.",null]"#
     );
 }
 

@@ -11,5 +11,6 @@ mod package;
 mod passing;
 #[path = "../../../tests/plain/mod.rs"]
 mod plain;
+mod sockets;
 mod sql;
 mod storage;

@@ -1,7 +1,7 @@
 // What the isolate calls: events come in as plain objects and go out as such.
 (function (internal) {
   'use strict';
-  const { p, h, dom, dispatch } = internal;
+  const { p, h, dom, dispatch, natives } = internal;
   const { SafeMap, TypeError, then } = p;
   const { finish, handled, illegal, isObject, resolved } = h;
 
@@ -25,7 +25,14 @@
     const request = internal.incoming(head, body);
     const event = internal.event();
     if (event !== null) remember(event, internal.requestState(request));
-    return dispatch.answer(await handler(request, env, ctx));
+    const response = await handler(request, env, ctx);
+    if (internal.isResponse(response) && internal.responseState(response).webSocket !== null && !asksForSocket(head.headers))
+      throw new TypeError('Worker tried to return WebSocket in a response to a request which did not contain the header "Upgrade: websocket".');
+    return dispatch.answer(response);
+  };
+  const asksForSocket = (list) => {
+    for (let i = 0; i < list.length; i++) if (natives.asciiLower(list[i][0]) === 'upgrade' && natives.asciiLower(list[i][1]) === 'websocket') return true;
+    return false;
   };
   // A handler's result for the host.
   dispatch.answer = (response) => {

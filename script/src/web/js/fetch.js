@@ -79,7 +79,7 @@
   function finishCall(call, head, signal, redirected) {
     if (head.status === 101 && head.webSocket === null) {
       if (head.body?.host !== undefined) host.bodyCancel(head.body.host, '');
-      throw new Error('WebSockets to and from a script are not supported by this version of Berth.');
+      throw new Error('The server switched to another protocol than WebSocket.');
     }
     const response = internal.arrived(head, withoutFragment(call.url), redirected);
     const { stream } = internal.responseState(response).body;

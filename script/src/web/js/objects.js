@@ -210,6 +210,13 @@
       throw error;
     }
   }
+  // WebSockets that stay while their object is not there.
+  const HIBERNATION = ['acceptWebSocket', 'getWebSockets', 'getTags', 'setWebSocketAutoResponse', 'getWebSocketAutoResponse', 'getWebSocketAutoResponseTimestamp',
+    'setHibernatableWebSocketEventTimeout', 'getHibernatableWebSocketEventTimeout'];
+  for (const name of HIBERNATION) {
+    const absent = { [name]() { stateOf(this); throw new Error(`${name}() is not supported by this version of Berth.`); } }[name];
+    p.defineProperty(DurableObjectState.prototype, name, { __proto__: null, value: absent, writable: true, enumerable: false, configurable: true });
+  }
   finish(DurableObjectState, 'DurableObjectState');
   internal.shape(DurableObjectState, 'DurableObjectState', ['id', 'storage', 'props']);
   dispatch.objectState = (instance, className, digits, name) => new DurableObjectState(key, {

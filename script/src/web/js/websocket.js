@@ -214,7 +214,8 @@
     const id = host.wsNew();
     other.peer = w.peer = undefined;
     other.id = id;
-    listen(other);
+    // What comes waits there until it is accepted.
+    if (other.accepted) listen(other);
     for (let i = 0; i < w.arrived.length; i++) give(other, w.arrived[i]);
     w.arrived = [];
     return id;

@@ -108,7 +108,7 @@ test('with everything patched', async () => {
     const pair = new kept.WebSocketPair();
     apply(own.target.addEventListener, pair[1], ['message', (e) => note('message')]);
     apply(own.pair.accept, pair[1], []);
-    await dispatch.fetch(() => new kept.Response(null, { status: 101, webSocket: pair[0] }), { method: 'GET', url: 'http://w/', headers: [] }, null, {}, {});
+    await dispatch.fetch(() => new kept.Response(null, { status: 101, webSocket: pair[0] }), { method: 'GET', url: 'http://w/', headers: [['upgrade', 'websocket']] }, null, {}, {});
     state.listener.message('m');
     apply(own.pair.send, pair[1], ['s']);
     note(state.sent);

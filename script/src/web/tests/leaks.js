@@ -15,7 +15,7 @@ globalThis.round = async (from, to) => {
       if (kind === 5) { const pair = new WebSocketPair(); pair[1].accept(); pair[1].addEventListener('message', () => {}); return new Response(null, { status: 101, webSocket: pair[0] }); }
       if (kind === 6) { ctx.waitUntil(scheduler.wait(1)); const [a, b] = (await fetch('http://x/')).body.tee(); a.cancel(); return new Response(b); }
       throw new Error('mine');
-    }, { method: 'POST', url: 'http://w/', headers: [] }, new TextEncoder().encode('body'), {}, ctx);
+    }, { method: 'POST', url: 'http://w/', headers: [['upgrade', 'websocket']] }, new TextEncoder().encode('body'), {}, ctx);
     await run.catch(() => {});
     dispatch.abort(i);
     await settled();
