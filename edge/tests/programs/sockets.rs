@@ -268,6 +268,6 @@ async fn sockets_of_a_process_that_is_killed_are_closed_and_others_go_on() {
     assert_eq!(hear(&mut other).await, Message::text("1 y"));
     // The edge stops.
     let ends = async { closed(&mut other).await };
-    let ((code, _), ()) = tokio::join!(ends, setup.edge.terminate());
+    let ((code, _), _) = tokio::join!(ends, setup.edge.terminate());
     assert_eq!(code, 1001);
 }

@@ -460,7 +460,7 @@ fn each_lie_about_containers_is_found() {
         port(2, 1),
     ];
     for lie in lies {
-        assert_eq!(judged(&mut with_container(), &[lie.clone()]), Err(Lie::Container), "{lie:?}");
+        assert_eq!(judged(&mut with_container(), std::slice::from_ref(&lie)), Err(Lie::Container), "{lie:?}");
     }
     // A class without containers has none.
     for lie in [start(), port(1, 1)] {

@@ -10,9 +10,11 @@ use berth_tests::client::{Answer, Client};
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait::until;
+use berth_tests::websocket::Socket;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{PATIENCE, script_process};
 
@@ -43,6 +45,17 @@ export class Room extends DurableObject {
                 } catch (error) {
                     return new Response(error.message, { status: 502 });
                 }
+            case 'relay': {
+                const headers = { upgrade: 'websocket' };
+                const { webSocket: inner } = await container.getTcpPort(8080).fetch('http://inside/ws', { headers });
+                const [outer, own] = Object.values(new WebSocketPair());
+                for (const [from, to] of [[own, inner], [inner, own]]) {
+                    from.accept();
+                    from.addEventListener('message', async ({ data }) => to.send(data instanceof Blob ? await data.arrayBuffer() : data));
+                    from.addEventListener('close', ({ code, reason }) => to.close(code, reason));
+                }
+                return new Response(null, { status: 101, webSocket: outer });
+            }
             case 'length': {
                 const answer = await container.getTcpPort(8080).fetch(`http://inside/bytes/${port}`);
                 return Response.json((await answer.arrayBuffer()).byteLength);
@@ -168,6 +181,15 @@ fn an_objects_code_runs_its_container() -> Outcome {
 
         let sent = room.client.put("/rooms/a/port/8080/sink", vec![b'x'; 1_000_000]).await?;
         ensure!(sent.success()?.text.contains("1000000"));
+        // WebSockets: passed on as they are, and copied by the code.
+        for path in ["port/8080/ws", "relay"] {
+            let mut socket = Socket::open(&room.client, &format!("/rooms/a/{path}")).await?;
+            for length in [1, 65_536] {
+                socket.echo(Message::text("x".repeat(length))).await?;
+                socket.echo(Message::binary(vec![1; length])).await?;
+            }
+            ensure!(socket.close(4001).await? == 4001);
+        }
         // As the edge has it: one instance, and what only the container is to know is not in the store.
         let object = cluster.admin().object(&id).await?;
         ensure!(object.class.as_str() == "Room" && object.node.is_some(), "{object:?}");
