@@ -47,14 +47,15 @@ export class Room extends DurableObject {
                 }
             case 'relay': {
                 const headers = { upgrade: 'websocket' };
-                const { webSocket: inner } = await container.getTcpPort(8080).fetch('http://inside/ws', { headers });
+                const answer = await container.getTcpPort(8080).fetch('http://inside/ws', { headers });
+                const inner = answer.webSocket;
                 const [outer, own] = Object.values(new WebSocketPair());
                 for (const [from, to] of [[own, inner], [inner, own]]) {
                     from.accept();
                     from.addEventListener('message', async ({ data }) => to.send(data instanceof Blob ? await data.arrayBuffer() : data));
                     from.addEventListener('close', ({ code, reason }) => to.close(code, reason));
                 }
-                return new Response(null, { status: 101, webSocket: outer });
+                return new Response(null, { status: 101, webSocket: outer, headers: answer.headers });
             }
             case 'length': {
                 const answer = await container.getTcpPort(8080).fetch(`http://inside/bytes/${port}`);
