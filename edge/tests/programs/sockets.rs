@@ -254,7 +254,7 @@ async fn a_client_that_floods_is_held_back_until_the_program_reads() {
 
 #[tokio::test]
 async fn sockets_of_a_process_that_is_killed_are_closed_and_others_go_on() {
-    let mut setup = set_up().await;
+    let setup = set_up().await;
     setup.deploy_one("a", ECHO).await;
     deploy_rooms(&setup).await;
     let (mut killed, _) = setup.open("a", "/").await;
@@ -268,6 +268,6 @@ async fn sockets_of_a_process_that_is_killed_are_closed_and_others_go_on() {
     assert_eq!(hear(&mut other).await, Message::text("1 y"));
     // The edge stops.
     let ends = async { closed(&mut other).await };
-    let ((code, _), ()) = tokio::join!(ends, setup.edge.terminate());
+    let ((code, _), _) = tokio::join!(ends, setup.edge.terminate());
     assert_eq!(code, 1001);
 }
