@@ -254,7 +254,7 @@ async fn a_client_that_floods_is_held_back_until_the_program_reads() {
 
 #[tokio::test]
 async fn sockets_of_a_process_that_is_killed_are_closed_and_others_go_on() {
-    let mut setup = set_up().await;
+    let setup = set_up().await;
     setup.deploy_one("a", ECHO).await;
     deploy_rooms(&setup).await;
     let (mut killed, _) = setup.open("a", "/").await;
