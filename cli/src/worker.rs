@@ -210,7 +210,9 @@ impl Worker {
             program.vars.remove(name.as_str());
         }
         let list: SecretList = admin.get(&format!("/v1/apps/{app}/secrets")).await?;
-        bind(program, list.secrets.into_iter().map(|secret| secret.name));
+        // One that cannot be decrypted would keep a program from starting that never asked for it.
+        let readable = list.secrets.into_iter().filter(|secret| secret.readable);
+        bind(program, readable.map(|secret| secret.name));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use berth_project::{Config, Var};
 use serde_json::Value;
 
 use super::{Project, refuse};
+use crate::app::in_directory;
 use crate::args::{WranglerTypes, identifier};
 use crate::failure::bad_input;
 use crate::{output, worker};
@@ -23,7 +24,7 @@ const HEAD_BYTES: usize = 512;
 pub(super) fn run(project: &Project, args: &WranglerTypes) -> Result<()> {
     refuse(&args.rest)?;
     let config = project.configuration()?;
-    let file = project.directory.join(&args.path);
+    let file = in_directory(&project.directory, &args.path);
     let up = args.path.parent().map_or(0, |parent| parent.components().count());
     let plain = args.path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !plain || args.path.extension().is_none_or(|extension| extension != "ts") {
