@@ -13,10 +13,9 @@ use crate::admin::Admin;
 use crate::assets;
 use crate::content::Content;
 use crate::failure::{BadInput, bad_input};
-use crate::image::build::Dockerfile;
-use crate::prefetch::{self, Deployed, Terms};
+use crate::prefetch::Terms;
 use crate::stop::blocking;
-use crate::supply::{Local, Supply};
+use crate::supply::{Local, Supply, Wanted};
 
 /// The file that declares an app.
 pub(crate) const MANIFEST: &str = "berth.toml";
@@ -54,8 +53,8 @@ impl App {
         Ok(Self { manifest, base })
     }
 
-    /// Makes sure that the edge has the app's images, and deploys the app.
-    pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
+    /// Makes sure that the edge has the app's images and static files, and returns the app as edges know it.
+    pub(crate) async fn sent(&self, admin: &Admin, terms: Terms) -> Result<AppSpec> {
         let mut supply = Supply::of(admin);
         let mut images = Vec::new();
         for class in &self.manifest.classes {
@@ -66,25 +65,17 @@ impl App {
         if let (Some(assets), Some(declared)) = (&mut spec.assets, &self.manifest.assets) {
             assets.files = send_assets(admin, self.base.join(&declared.directory), terms.resend).await?;
         }
-        if let Some(longest) = terms.longest_stop_grace {
-            spec.classes.values_mut().for_each(|class| class.stop_grace = class.stop_grace.min(longest));
-        }
-        prefetch::deploy(admin, &spec, terms).await
+        Ok(spec)
     }
 
     /// Where a class's image comes from, relative to the current directory.
-    pub(crate) fn source(&self, class: &ClassManifest) -> ImageSource {
-        resolve(&class.image.source, &self.base)
+    pub(crate) fn source(&self, class: &ClassManifest) -> Wanted {
+        resolve(&class.image.source, &self.base).into()
     }
 
     /// The files and directories that it is made of.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let paths =
-            self.manifest.classes.iter().filter_map(|class| self.source(class).path().map(Path::to_owned));
-        let files = paths.flat_map(|path| {
-            let built = Dockerfile::at(&path).map(|found| found.context);
-            built.into_iter().chain([path])
-        });
+        let files = self.manifest.classes.iter().flat_map(|class| self.source(class).files());
         let assets = self.manifest.assets.iter().map(|declared| self.base.join(&declared.directory));
         files.chain(assets).chain([self.base.join(MANIFEST)]).collect()
     }
@@ -128,10 +119,11 @@ fn check(file: &Path, text: &str, base: &Path) -> Result<Manifest, Problems> {
 }
 
 fn look_at(image: &DeclaredImage, base: &Path) -> Result<()> {
-    Local::look_at(&resolve(&image.source, base), image.has_entrypoint).map(drop)
+    Local::look_at(&resolve(&image.source, base).into(), image.has_entrypoint).map(drop)
 }
 
-fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
+/// A source whose path starts at the current directory, and not at this one.
+pub(crate) fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
     // Rebuilt without `.` components, because it is shown to users.
     let at = |path: &Path| base.join(path).components().collect();
     match source {

@@ -13,6 +13,7 @@ mod schedules;
 mod secret;
 mod start;
 pub(crate) mod usage;
+mod wrangler;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,13 +26,18 @@ pub(crate) use self::app::{AnyApp, OneApp};
 pub(crate) use self::certs::{Certs, NewCertificate, RoleArg};
 pub(crate) use self::containers::{Containers, ListContainers, OneContainer, StopContainer};
 pub(crate) use self::deploy::Deploy;
-pub(crate) use self::dev::{Dev, DevCommand, DevDirs, DevDown};
-pub(crate) use self::images::{Build, Images, Registries};
+pub(crate) use self::dev::{AsWrangler, Dev, DevCommand, DevDirs, DevDown};
+pub(crate) use self::images::{Build, Images, OneImage, Registries};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::ports::Ports;
 pub(crate) use self::schedules::{Alarm, ChosenEvents, Crons, Hooks, OneObject, Schedules, When};
 pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};
 pub(crate) use self::start::StartContainer;
+
+pub(crate) use self::wrangler::{
+    OfWorker, Place, Rest, Wrangler, WranglerCommand, WranglerContainers, WranglerDeploy, WranglerDev,
+    WranglerImages, WranglerSecret, WranglerTypes, identifier,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -144,6 +150,10 @@ pub(crate) enum Command {
     /// Copy and check the store of an edge that does not run
     #[command(subcommand)]
     Store(Store),
+    /// Take the place of wrangler, so that the scripts of a Workers project go on as they are
+    ///
+    /// Does the same when it is started by a link that is called `wrangler`.
+    Wrangler(Wrangler),
     /// Print the JSON Schema of berth.toml, with which editors complete it
     Schema,
     /// Make the certificates by which edges and agents know each other

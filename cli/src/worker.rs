@@ -1,14 +1,17 @@
 //! A Workers project on disk as an app: read and compiled here, sent to an edge by digest, and deployed. What edges of this
 //! version do not run is refused by name before anything is sent.
 
+mod containers;
 #[cfg(test)]
 mod tests;
+mod vars;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use berth_common::ids::{ClassName, SecretName};
+use berth_api::secrets::SecretList;
+use berth_common::ids::{AppName, ClassName, SecretName, VariableName};
 use berth_common::image::Digest;
 use berth_common::manifest::Position;
 use berth_common::spec::{
@@ -26,8 +29,12 @@ use crate::assets;
 use crate::content::Content;
 use crate::failure::{BadInput, bad_input};
 use crate::output;
-use crate::prefetch::{self, Deployed, Terms};
+use crate::prefetch::Terms;
 use crate::stop::blocking;
+use crate::supply::{Supply, Wanted};
+use containers::Contained;
+use vars::Vars;
+pub(crate) use vars::pairs;
 
 /// Files of static sites that say how others are served, and are none themselves.
 const RULES: [&str; 2] = ["_headers", "_redirects"];
@@ -37,12 +44,39 @@ const RULES: [&str; 2] = ["_headers", "_redirects"];
 pub(crate) struct Worker {
     pub(crate) project: Project,
     directory: PathBuf,
+    contained: Vec<Contained>,
+    /// The secrets of whoever works on it. None elsewhere.
+    vars: Vars,
 }
 
 /// Whether a directory is a Workers project: it has a wrangler configuration, and no `berth.toml` that declares an app of its
 /// own beside it.
 pub(crate) fn is_there(directory: &Path) -> bool {
     berth_project::is_project(directory) && !declares_app(&directory.join(MANIFEST))
+}
+
+/// The configuration of a project, without a look at its modules.
+pub(crate) fn configuration(directory: &Path, environment: Option<&str>) -> Result<Config> {
+    let read = berth_project::configuration(directory, environment);
+    read.map(|(config, _)| config).map_err(|refused| refusal(directory, &refused))
+}
+
+/// The name of the app that a project is.
+pub(crate) fn name_of(directory: &Path, environment: Option<&str>) -> Result<AppName> {
+    configuration(directory, environment).map(|config| config.name)
+}
+
+/// The names of the secrets that a program has while it is worked on.
+pub(crate) fn secret_names(directory: &Path, config: &Config) -> Result<BTreeSet<String>> {
+    let own = vars::read(directory, config)?.into_keys().map(|name| name.to_string());
+    let listed = config.secrets_required.iter().map(ToString::to_string);
+    Ok(own.chain(listed).collect())
+}
+
+/// What the images of a project are made of, as far as its configuration can be read.
+pub(crate) fn image_files(directory: &Path) -> Vec<PathBuf> {
+    let Ok((config, _)) = berth_project::configuration(directory, None) else { return Vec::new() };
+    config.containers.iter().flat_map(|container| containers::image(container, directory).files()).collect()
 }
 
 /// Whether a `berth.toml` names an app: one that only adds to a project does not.
@@ -57,11 +91,19 @@ impl Worker {
     pub(crate) fn read(directory: &Path, environment: Option<&str>, mode: Mode) -> Result<Self> {
         let read = berth_project::read(directory, environment, mode);
         let project = read.map_err(|refused| refusal(directory, &refused))?;
-        let worker = Self { project, directory: directory.to_owned() };
-        let problems = worker.unsupported();
+        let mut worker =
+            Self { project, directory: directory.to_owned(), contained: Vec::new(), vars: Vars::new() };
+        let mut problems = worker.unsupported();
+        problems.extend(containers::unusable(&worker.project.config, directory));
+        problems.sort();
         if !problems.is_empty() {
             let remarks = worker.project.remarks.clone();
             return Err(refusal(directory, &Refused { problems, more: 0, remarks }));
+        }
+        let names = lineages(&worker.project.config.lineage).map_err(BadInput)?;
+        worker.contained = containers::of(&worker.project.config, &names, directory);
+        if mode == Mode::Development {
+            worker.vars = vars::read(directory, &worker.project.config)?;
         }
         if let Some(assets) = &worker.project.config.assets {
             let config = &worker.project.config.file;
@@ -70,6 +112,13 @@ impl Worker {
             found.with_context(|| place.to_string()).map_err(bad_input)?;
         }
         Ok(worker)
+    }
+
+    /// Gives the program a variable, before secrets and variables of the same name.
+    pub(crate) fn set_var(&mut self, name: &str, value: &str) {
+        self.vars.retain(|secret, _| secret.as_str() != name);
+        self.project.config.secrets_required.retain(|secret| secret.as_str() != name);
+        self.project.config.vars.insert(name.to_owned(), Var::Text(value.to_owned()));
     }
 
     /// The configuration file, for messages.
@@ -84,10 +133,18 @@ impl Worker {
         }
     }
 
-    /// How many modules and static files it has.
+    /// How many modules and static files it has, and classes with containers.
     pub(crate) fn describe(&self) -> Result<String> {
         let modules = self.project.program.as_ref().map_or(0, |program| program.modules.len());
-        Ok(format!("modules: {modules}, static files: {}", self.assets()?))
+        let classes = self.contained.len();
+        let classes =
+            if classes > 0 { format!(", classes with containers: {classes}") } else { String::new() };
+        Ok(format!("modules: {modules}, static files: {}{classes}", self.assets()?))
+    }
+
+    /// The classes that have containers, under their first names, with the images that they ask for.
+    pub(crate) fn images(&self) -> impl Iterator<Item = (&ClassName, &Wanted)> {
+        self.contained.iter().map(|contained| (&contained.class.name, &contained.image))
     }
 
     /// How many static files there are.
@@ -96,29 +153,28 @@ impl Worker {
         assets.map_or(Ok(0), |assets| assets::look_at(&self.directory.join(&assets.directory)))
     }
 
-    /// Sends what the edge does not have, and deploys the app.
-    pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
+    /// Sends what the edge does not have, and returns the app as edges know it.
+    pub(crate) async fn spec(&self, admin: &Admin, terms: Terms) -> Result<AppSpec> {
+        let config = &self.project.config;
+        let mut classes = BTreeMap::new();
+        let mut supply = Supply::of(admin);
+        for Contained { class, image } in &self.contained {
+            let found = supply.image(image, &config.name, &class.name).await;
+            let found = found.with_context(|| format!("the image of the class {}", class.name))?;
+            classes.insert(class.name.clone(), class.to_spec(found));
+        }
         let mut content = Content::default();
-        let program =
-            self.project.program.as_ref().map(|read| program(&self.project.config, read, &mut content));
-        let program = program.transpose()?;
-        let (content, assets) = match &self.project.config.assets {
-            None => (content, None),
-            Some(declared) => {
-                let source = self.directory.join(&declared.directory);
-                let packed = blocking(move |_| {
-                    let files = assets::pack(&source, &mut content)?;
-                    Ok((content, files))
-                });
-                let (content, files) = packed.await?;
-                (content, Some(assets_spec(&self.project.config, declared.not_found_handling, files)))
-            }
-        };
+        let program = self.project.program.as_ref().map(|read| program(config, read, &mut content));
+        let mut program = program.transpose()?;
+        if let Some(program) = &mut program {
+            self.bind_secrets(admin, program).await?;
+        }
+        let (content, assets) = self.pack_assets(content).await?;
         let sent = content.send(admin, terms.resend).await.context("the app's files")?;
         output::note!("files: {}", sent.describe());
-        let spec = AppSpec {
-            name: self.project.config.name.clone(),
-            classes: BTreeMap::new(),
+        Ok(AppSpec {
+            name: config.name.clone(),
+            classes,
             routes: Vec::new(),
             limits: Default::default(),
             start_rate: Default::default(),
@@ -126,8 +182,38 @@ impl Worker {
             crons: Vec::new(),
             logs: Default::default(),
             program,
-        };
-        prefetch::deploy(admin, &spec, terms).await
+        })
+    }
+
+    /// The same content with the static files.
+    async fn pack_assets(&self, mut content: Content) -> Result<(Content, Option<AssetsSpec>)> {
+        let config = &self.project.config;
+        let Some(declared) = &config.assets else { return Ok((content, None)) };
+        let source = self.directory.join(&declared.directory);
+        let packed = blocking(move |_| {
+            let files = assets::pack(&source, &mut content)?;
+            Ok((content, files))
+        });
+        let (content, files) = packed.await?;
+        Ok((content, Some(assets_spec(config, declared.not_found_handling, files))))
+    }
+
+    /// Has the program see the secrets of whoever works on it, which the edge gets for that; and those that were put for the app, whether
+    /// the configuration lists them or not.
+    async fn bind_secrets(&self, admin: &Admin, program: &mut Program) -> Result<()> {
+        let app = &self.project.config.name;
+        for (name, value) in &self.vars {
+            let path = format!("/v1/apps/{app}/secrets/{name}");
+            let put = admin.put(&path, value.expose().as_bytes().to_vec()).await;
+            put.with_context(|| format!("the secret {name}"))?;
+            // A variable of the same name is what is used elsewhere.
+            program.vars.remove(name.as_str());
+        }
+        let list: SecretList = admin.get(&format!("/v1/apps/{app}/secrets")).await?;
+        // One that cannot be decrypted would keep a program from starting that never asked for it.
+        let readable = list.secrets.into_iter().filter(|secret| secret.readable);
+        bind(program, readable.map(|secret| secret.name));
+        Ok(())
     }
 
     /// What edges of this version do not run, in the order of the configuration's lines.
@@ -135,10 +221,8 @@ impl Worker {
         let config = &self.project.config;
         let mut found = Vec::new();
         for container in &config.containers {
-            found.push((
-                Some(container.position),
-                format!("containers: {}: containers of classes", container.class),
-            ));
+            let lacking = containers::lacking(container).into_iter();
+            found.extend(lacking.map(|what| (Some(container.position), what)));
         }
         if let Err(what) = lineages(&config.lineage) {
             found.push((None, what));
@@ -157,14 +241,8 @@ impl Worker {
                 rules.map(|name| (Some(assets.position), format!("assets.directory: the file {name}"))),
             );
         }
-        let mut problems: Vec<Problem> = found
-            .into_iter()
-            .map(|(position, what)| {
-                problem(&config.file, position, &format!("{what}: not supported by this version of Berth"))
-            })
-            .collect();
-        problems.sort();
-        problems
+        let told = |what| format!("{what}: not supported by this version of Berth");
+        found.into_iter().map(|(position, what)| problem(&config.file, position, &told(what))).collect()
     }
 }
 
@@ -266,6 +344,20 @@ fn program(config: &Config, read: &berth_project::Program, content: &mut Content
                 .context("limits.subrequests")?,
         },
     })
+}
+
+/// Puts secrets into `env` under their names, where nothing has these.
+fn bind(program: &mut Program, secrets: impl Iterator<Item = SecretName>) {
+    for secret in secrets {
+        let name = secret.as_str();
+        let taken = program.vars.contains_key(name)
+            || program.durable_objects.contains_key(name)
+            || program.assets_binding.as_deref() == Some(name)
+            || program.secrets.keys().any(|variable| variable.as_str() == name);
+        if !taken && let Ok(variable) = name.parse::<VariableName>() {
+            program.secrets.insert(variable, secret);
+        }
+    }
 }
 
 fn target(target: &Target) -> ImportTarget {

@@ -93,6 +93,13 @@ fn answer(kept: &mut Kept, method: &str, path: &str, body: Vec<u8>) -> Option<Va
         kept.files.insert(format!("sha256{digest}"), body);
         return None;
     }
+    if short.contains("/secrets/") {
+        return None;
+    }
+    if short.ends_with("/secrets") {
+        let secret = json!({"name": "KEY", "created_ms": 1, "updated_ms": 1, "version": 1, "readable": true, "used_by": []});
+        return Some(json!({"secrets": [secret]}));
+    }
     let body: Value = serde_json::from_slice(&body).unwrap();
     if path == "/v1/files/missing" {
         let all = body["digests"].as_array().unwrap().iter();
@@ -163,13 +170,16 @@ fn a_project_is_checked_compiled_sent_and_deployed_and_sent_once() {
     );
     let mut asked = edge.asked();
     asked.retain(|asked| asked != "PUT /v1/files/sha256");
-    assert_eq!(asked, ["POST /v1/files/missing", "PUT /v1/apps/worker"]);
+    let once = ["GET /v1/apps/worker/secrets", "POST /v1/files/missing", "PUT /v1/apps/worker"];
+    assert_eq!(asked, once);
     {
         let kept = edge.kept.lock().unwrap();
         let spec: berth_common::spec::AppSpec = serde_json::from_value(kept.app.clone().unwrap()).unwrap();
         assert!(spec.content().all(|(_, digest)| kept.files.contains_key(&digest.to_string())));
         assert_eq!(spec.content().count(), kept.files.len());
         let program = spec.program.unwrap();
+        // What was put for the app is in `env`, whether the configuration lists it or not.
+        assert_eq!(program.secrets[&"KEY".parse().unwrap()].as_str(), "KEY");
         let entry = program.modules.iter().find(|module| module.name == program.entry).unwrap();
         let source = text(&kept.files[&entry.digest.to_string()]);
         assert!(source.contains("async fetch(") && !source.contains(": Request"), "{source}");
@@ -178,7 +188,7 @@ fn a_project_is_checked_compiled_sent_and_deployed_and_sent_once() {
     }
     // Again: nothing is sent, and it is the same.
     assert!(deploy(&[]).starts_with("worker is unchanged"));
-    assert_eq!(edge.asked(), ["POST /v1/files/missing", "PUT /v1/apps/worker"]);
+    assert_eq!(edge.asked(), once);
     // One file of them has changed.
     fs::write(project.path().join("src/greet.ts"), "export const greet = (a: string, b: string) => a + b;\n")
         .unwrap();
@@ -212,5 +222,50 @@ fn bad_input_is_told_at_once_with_exit_code_2_and_asks_no_edge() {
     fs::write(&config, sound).unwrap();
     let done = berth(project.path(), &["deploy", "--env", "none", "--admin-socket", &socket]);
     assert_eq!(done.status.code(), Some(2), "{done:?}");
+    assert_eq!(edge.asked(), [""; 0]);
+}
+
+#[test]
+fn a_link_called_wrangler_is_one() {
+    let (edge, project) = (Edge::start(), example());
+    let link = project.path().join("node_modules/.bin/wrangler");
+    fs::create_dir_all(link.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_berth"), &link).unwrap();
+    let wrangler = |arguments: &[&str]| {
+        let mut command = Command::new(&link);
+        command.args(arguments).current_dir(project.path()).env("BERTH_ADMIN_SOCKET", edge.socket());
+        command.env_remove("BERTH_ADMIN_URL").env_remove("CLOUDFLARE_ENV").output().unwrap()
+    };
+    let version = wrangler(&["--version"]);
+    assert_eq!(text(&version.stdout), format!("{}\n", env!("CARGO_PKG_VERSION")), "{version:?}");
+    let types = wrangler(&["types"]);
+    assert!(types.status.success(), "{types:?}");
+    let written = fs::read_to_string(project.path().join("worker-configuration.d.ts")).unwrap();
+    assert!(written.contains("GREETING: string;"), "{written}");
+    let deployed =
+        wrangler(&["deploy", "./src/index.ts", "--minify", "--var", "GREETING:Salut", "--env", "french"]);
+    assert!(text(&deployed.stdout).starts_with("deployed worker-french"), "{deployed:?}");
+    let spec = edge.kept.lock().unwrap().app.clone().unwrap();
+    assert_eq!(spec["program"]["vars"]["GREETING"], json!({"text": "Salut"}));
+    edge.asked();
+    let named = wrangler(&["secret", "list", "--name", "other"]);
+    assert_eq!(serde_json::from_slice::<Value>(&named.stdout).unwrap()[0]["type"], "secret_text");
+    fs::write(project.path().join("all.json"), r#"{"A": "1", "B": null}"#).unwrap();
+    let bulk = wrangler(&["secret", "bulk", "all.json"]);
+    assert_eq!(text(&bulk.stdout), "secrets of worker: put 1, deleted 1\n", "{bulk:?}");
+    let once =
+        ["GET /v1/apps/other/secrets", "PUT /v1/apps/worker/secrets/A", "DELETE /v1/apps/worker/secrets/B"];
+    assert_eq!(edge.asked(), once);
+    for (arguments, word) in [
+        (&["kv", "key", "list"][..], "wrangler kv: not supported"),
+        (&["deploy", "--remote"], "--remote: not supported"),
+        (&["deploy", "src/other.ts"], "src/other.ts: the entry module is"),
+        (&["dev", "--no-such-option"], "--no-such-option"),
+        (&["dev", "--config", "other.json"], "--config other.json"),
+    ] {
+        let refused = wrangler(arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {refused:?}");
+        assert!(text(&refused.stderr).contains(word), "{arguments:?}: {refused:?}");
+    }
     assert_eq!(edge.asked(), [""; 0]);
 }

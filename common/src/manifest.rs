@@ -33,7 +33,10 @@ use crate::spec::{
     StartRates,
 };
 
-pub use container::{DISK_BYTES, MAX_CPU_SIXTEENTHS, MAX_INSTANCES, MAX_PREPARED, MEMORY_BYTES};
+pub use container::{
+    DISK_BYTES, MAX_CPU_SIXTEENTHS, MAX_INSTANCES, MAX_PREPARED, MEMORY_BYTES, PORT_TIMEOUT, PREPARED,
+    SLEEP_AFTER, START_TIMEOUT, STOP_GRACE,
+};
 pub use report::{Position, Problem, Problems, nearest};
 pub use source::ImageSource;
 

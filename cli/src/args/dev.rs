@@ -1,5 +1,6 @@
 //! The arguments of `berth dev`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -27,7 +28,7 @@ pub(crate) struct Dev {
     /// How many nodes to run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=MAX_NODES))]
     pub(crate) nodes: u16,
-    /// Do not show what containers write
+    /// Do not show what containers write. What a program writes with `console` is shown all the same
     #[arg(long)]
     pub(crate) quiet_containers: bool,
     /// Return once the app can be reached, and run on until `berth dev down`. Files are not watched then
@@ -40,6 +41,16 @@ pub(crate) struct Dev {
     /// The process that `--detach` leaves
     #[arg(long, hide = true)]
     pub(crate) background: bool,
+    /// Set by `berth wrangler dev`.
+    #[arg(skip)]
+    pub(crate) as_wrangler: Option<AsWrangler>,
+}
+
+/// What `berth wrangler dev` does in another way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AsWrangler {
+    /// Variables of the program, before all others of the same names.
+    pub(crate) vars: BTreeMap<String, String>,
 }
 
 /// What an app's directory is, and where its cluster keeps state.

@@ -32,6 +32,11 @@ pub(crate) async fn run(args: &Deploy) -> Result<()> {
     }
     let app = Deployable::read(&args.dir, args.env.as_deref(), Mode::Production)?;
     app.remark();
+    give(args, &app).await
+}
+
+/// Gives an app to an edge, and tells where it is reached.
+pub(super) async fn give(args: &Deploy, app: &Deployable) -> Result<()> {
     let admin = args.show.admin.edge()?;
     // Without --admin-socket the edge was found by search: show which one is changed.
     output::note!("deploying {} to the edge at {} ...", app.name(), admin);

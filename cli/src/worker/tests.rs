@@ -162,3 +162,107 @@ fn what_is_no_directory_of_static_files_is_told() {
     let text = refused(directory.path());
     assert!(text.contains("wrangler.jsonc:8:") && text.contains("public"), "{text}");
 }
+
+/// A class with a container, and what its configuration says besides.
+fn contained(more: &str) -> String {
+    let image = if more.contains("image\":") { "" } else { r#""image": "./Dockerfile", "# };
+    with(&format!(
+        r#""durable_objects": {{"bindings": [{{"name": "ROOMS", "class_name": "A"}}]}},
+        "containers": [{{"class_name": "A", {image}{more}}}],
+        "migrations": [{{"tag": "v1", "new_sqlite_classes": ["Old"]}}, {{"tag": "v2", "renamed_classes": [{{"from": "Old", "to": "A"}}]}}]"#
+    ))
+}
+
+fn read(directory: &Path) -> Worker {
+    Worker::read(directory, None, Mode::Production).unwrap()
+}
+
+#[test]
+fn a_class_with_a_container_is_one_of_the_app_under_its_first_name() {
+    let config = contained(
+        r#""max_instances": 3, "instance_type": {"vcpu": 0.5, "memory_mib": 512, "disk_mb": 1000}, "image_vars": {"V": "1"}, "image_build_context": "./public""#,
+    );
+    let directory = write(&config, OBJECTS);
+    let own = "[[containers]]\nclass_name = \"A\"\nprepared = 4\ninit = false\ncapabilities = [\"setuid\"]\n";
+    fs::write(directory.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+    fs::write(directory.path().join(MANIFEST), own).unwrap();
+    let worker = read(directory.path());
+    assert_eq!(worker.describe().unwrap(), "modules: 1, static files: 1, classes with containers: 1");
+    let [Contained { class, image }] = &worker.contained[..] else { panic!("{:?}", worker.contained) };
+    let spec = class.to_spec(berth_common::spec::ImageRef::new("w/old".parse().unwrap(), Digest::of(b"x")));
+    assert_eq!(class.name.as_str(), "Old");
+    assert_eq!((spec.max_instances, spec.prepared, spec.recipe.init), (Some(3), 4, false));
+    assert_eq!((spec.recipe.resources.cpu_sixteenths, spec.recipe.resources.memory_bytes), (8, 512 << 20));
+    assert_eq!((spec.default_port, &spec.hooks, spec.recipe.capabilities.len()), (None, &None, 1));
+    assert_eq!((spec.sleep_after.as_secs(), spec.stop_grace.as_secs()), (600, 900));
+    let build = image.build.as_ref().unwrap();
+    assert_eq!(build.context, Some(directory.path().join("public")));
+    assert_eq!(build.vars["V"], "1");
+    // What it is built of is watched.
+    for file in ["public", "Dockerfile"] {
+        assert!(image.files().contains(&directory.path().join(file)), "{:?}", image.files());
+    }
+}
+
+#[test]
+fn images_of_projects_come_from_where_they_may() {
+    use berth_common::manifest::ImageSource;
+    let source = |image: &str| {
+        let directory = write(&contained(&format!(r#""image": "{image}""#)), OBJECTS);
+        fs::write(directory.path().join("any.name"), "FROM scratch\n").unwrap();
+        read(directory.path()).contained.remove(0).image.source
+    };
+    let edge = |name: &str| ImageSource::Edge(name.parse().unwrap());
+    assert_eq!(source("registry.cloudflare.com/0123abcd/web:v2"), edge("web:v2"));
+    assert_eq!(source("berth:web:v2"), edge("web:v2"));
+    assert!(matches!(source("docker.io/library/alpine:3"), ImageSource::Registry(_)));
+    assert!(source("./any.name").path().is_some_and(|path| path.ends_with("any.name")));
+}
+
+#[test]
+fn containers_that_cannot_be_are_refused_with_their_lines() {
+    let cases = [
+        (r#""image": "./none""#, "", "wrangler.jsonc:7:"),
+        (r#""image": "./public""#, "", "wrangler.jsonc:7:"),
+        (r#""image": "berth:x:1", "image_build_context": "/tmp""#, "", "wrangler.jsonc:7:"),
+        (r#""image": "berth:x:1", "instance_type": "huge""#, "", "wrangler.jsonc:7:"),
+        (r#""image": "berth:x:1""#, "warm = 1\n", "containers: A: warm: not supported by this version"),
+        (r#""image": "berth:x:1""#, "regions = [\"x\"]\n", "containers: A: regions: not supported"),
+        (
+            r#""image": "berth:x:1", "max_instances": 3"#,
+            "max_instances = 2\n",
+            "in line 7; expected it in one of the two",
+        ),
+    ];
+    for (more, own, expected) in cases {
+        let directory = write(&contained(more), OBJECTS);
+        let own = format!("[[containers]]\nclass_name = \"A\"\n{own}");
+        fs::write(directory.path().join(MANIFEST), own).unwrap();
+        let text = refused(directory.path());
+        assert!(text.contains(expected), "{more}: {text}");
+    }
+}
+
+#[test]
+fn secrets_are_in_env_where_nothing_else_has_their_names() {
+    let directory = write(CONFIG, "export default { fetch() {} };");
+    let read = read(directory.path()).project;
+    let mut made = program(&read.config, read.program.as_ref().unwrap(), &mut Content::default()).unwrap();
+    bind(&mut made, ["KEY", "GREETING", "ASSETS", "KEY"].map(|name| name.parse().unwrap()).into_iter());
+    assert_eq!(made.secrets.keys().map(VariableName::as_str).collect::<Vec<_>>(), ["KEY"]);
+    assert_eq!(made.faults(), []);
+}
+
+#[test]
+fn secrets_of_who_works_on_it_are_read_in_development_alone() {
+    let names = |config: &str, mode: Mode| {
+        let directory = write(config, "export default { fetch() {} };");
+        fs::write(directory.path().join(".dev.vars"), "KEY=1\nGREETING=\"hi\"\n").unwrap();
+        let vars = Worker::read(directory.path(), None, mode).unwrap().vars;
+        vars.keys().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(names(CONFIG, Mode::Development), ["GREETING", "KEY"]);
+    assert!(names(CONFIG, Mode::Production).is_empty());
+    let listed = with(r#""secrets": {"required": ["KEY", "OTHER"]}"#);
+    assert_eq!(names(&listed, Mode::Development), ["KEY"]);
+}

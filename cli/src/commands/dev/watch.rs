@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -77,6 +77,10 @@ impl Stamp {
 fn of_project(directory: &Path) -> Vec<PathBuf> {
     let mut files = entries(directory);
     files.retain(|path| path.file_name() != Some(OsStr::new("node_modules")));
+    // Images may be made of what is elsewhere.
+    let up = |path: &PathBuf| path.components().any(|part| part == Component::ParentDir);
+    let images = worker::image_files(directory).into_iter();
+    files.extend(images.filter(|path| !path.starts_with(directory) || up(path)));
     files
 }
 
