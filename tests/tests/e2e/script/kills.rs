@@ -85,7 +85,7 @@ async fn all_is_there(client: Client, acknowledged: &[AtomicU64]) -> Result<()> 
 
 /// Kills the script process, or the edge, in the middle of the work.
 async fn kill_one(cluster: &mut Cluster, round: usize) -> Result<()> {
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         return Ok(kill(Pid::from_raw(script_process(cluster)?.try_into()?), Signal::SIGKILL)?);
     }
     cluster.kill_edge()?;
