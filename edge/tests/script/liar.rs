@@ -106,6 +106,12 @@ fn lies(lie: &str, event: EventId) -> Vec<Effect> {
         "piece" => vec![data],
         "bytes" => vec![responded(event, BodyRef::Bytes(ByteBuf::from(vec![0; 300_000])))],
         "given" => vec![responded(event, BodyRef::Host(HostBody(7)))],
+        "opened" => vec![Effect::Socket(HostBody(7), ScriptBody(1))],
+        "switched" => {
+            let (status_text, headers) = (String::new(), Vec::new());
+            let response = Response { status: 101, status_text, headers, body: BodyRef::None };
+            vec![Effect::Responded(event, Box::new(response))]
+        }
         "flow" => [vec![responded(event, BodyRef::Script(ScriptBody(1)))], vec![data; 1000]].concat(),
         _ => Vec::new(),
     }
