@@ -21,7 +21,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
-pub(super) use self::objects::Asking;
 use self::objects::Objects;
 use super::body::Word;
 use super::child::Child;

@@ -1,14 +1,14 @@
 //! Runs one version of an app: starts its process with the first call, ends it when there are none for long, or when the version
 //! is not run any more and its last calls are done; and does not start it again too soon when it keeps ending.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::child::Child;
 use super::failure::{Ended, Failure};
 use super::link::Lease;
 use super::owners::Owners;
-use super::version::{Lane, Running, State, Version};
+use super::version::{Lane, Running, Version};
 use super::{Code, Outside, Settings, actor};
 
 /// A version of an app that is run.
@@ -22,17 +22,7 @@ impl App {
         outside: Arc<dyn Outside>,
         owners: Owners,
     ) -> Self {
-        Self(Arc::new(Version::new(settings, code, outside, owners)))
-    }
-
-    /// A thread of the process that a thread of it calls: also of a version that is retired, as long as its last calls go on.
-    pub(super) fn beside(version: &Arc<Version>, lane: usize) -> Result<Lease, Failure> {
-        let app = Self(Arc::clone(version));
-        let state = version.state();
-        if state.running.is_none() {
-            return Err(Failure::Ended(Ended::Died));
-        }
-        app.lane_of(state, lane)
+        Self(Arc::new(Version::new(settings, code, outside, owners, actor::start)))
     }
 
     /// A thread of the version's process, for one call. Starts the process if there is none: a fork and an exec, for which the
@@ -49,25 +39,7 @@ impl App {
             }
             state.running = Some(self.start().map_err(|error| Failure::Start(error.to_string()))?);
         }
-        self.lane_of(state, lane)
-    }
-
-    fn lane_of(&self, mut state: MutexGuard<'_, State>, lane: usize) -> Result<Lease, Failure> {
-        let version = &self.0;
-        state.last_call = Instant::now();
-        let Some(running) = &mut state.running else { return Err(Failure::Ended(Ended::Died)) };
-        let index = lane % running.lanes.len();
-        let handle = match &running.lanes[index] {
-            Lane::Used(handle) => handle.clone(),
-            Lane::Unused(socket) => {
-                let socket = socket.try_clone().map_err(|error| Failure::Start(error.to_string()))?;
-                let handle = actor::start(socket, index, Arc::clone(version), Arc::clone(&running.child))
-                    .map_err(|error| Failure::Start(error.to_string()))?;
-                running.lanes[index] = Lane::Used(handle.clone());
-                handle
-            }
-        };
-        Lease::take(handle, &version.calls)
+        version.lane_of(state, lane)
     }
 
     fn start(&self) -> std::io::Result<Running> {

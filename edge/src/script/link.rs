@@ -9,11 +9,11 @@ use berth_script::message::{
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::actor::Asking;
 use super::body::{Guard, Word, Words};
 use super::failure::{Ended, Failure};
 use super::ledger::Answers;
-use super::{Body, ScriptBody};
+use super::owners::Claim;
+use super::{Body, Contained, ContainerChanges, Keeper, ScriptBody};
 
 /// Calls that one thread may have at once; each costs a few hundred bytes here, and what the script makes of it there.
 const CALLS: usize = 1000;
@@ -37,6 +37,22 @@ pub(super) enum Command {
     Wanted(ObjectId),
     /// Something has become of the container of an object that may be here.
     Contained(ObjectId),
+}
+
+/// The right to an object, what is kept of it, and what keeps more and its container.
+pub(super) struct Read {
+    pub(super) claim: Claim,
+    pub(super) state: Vec<u8>,
+    pub(super) keeper: Box<dyn Keeper>,
+    pub(super) contained: Option<Contained>,
+}
+
+/// What has come of asking for an object.
+pub(super) struct Asking {
+    pub(super) id: ObjectId,
+    pub(super) read: Result<Read, ScriptError>,
+    pub(super) container_changes: ContainerChanges,
+    pub(super) _permit: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
 /// An argument of a method, or what it returns, on its way from one thread to another. Its body is beside it.

@@ -10,7 +10,7 @@ use berth_script::message::{Event, encode};
 use super::backoff::Backoff;
 use super::child::Child;
 use super::failure::{Ended, Failure};
-use super::link::{Calls, Handle};
+use super::link::{Calls, Handle, Lease};
 use super::owners::Owners;
 use super::{Code, Outside, Settings};
 
@@ -23,8 +23,12 @@ pub(super) struct Version {
     pub(super) owners: Owners,
     /// Calls that are going on, on all threads.
     pub(super) calls: Arc<Calls>,
+    serve: Serve,
     state: Mutex<State>,
 }
+
+/// Has a thread's socket served, on the runtime of the caller.
+pub(super) type Serve = fn(UnixStream, usize, Arc<Version>, Arc<Child>) -> std::io::Result<Handle>;
 
 /// How it runs now.
 pub(super) struct State {
@@ -61,14 +65,46 @@ impl Version {
         code: Arc<Code>,
         outside: Arc<dyn Outside>,
         owners: Owners,
+        serve: Serve,
     ) -> Self {
         let state =
             State { running: None, backoff: Backoff::default(), last_call: Instant::now(), retired: false };
-        Self { settings, code, outside, owners, calls: Arc::default(), state: Mutex::new(state) }
+        Self { settings, code, outside, owners, calls: Arc::default(), serve, state: Mutex::new(state) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread of the process that a thread of it calls: also of a version that is retired, as long as its last calls go on.
+    pub(super) fn beside(self: &Arc<Self>, lane: usize) -> Result<Lease, Failure> {
+        let state = self.state();
+        if state.running.is_none() {
+            return Err(Failure::Ended(Ended::Died));
+        }
+        self.lane_of(state, lane)
+    }
+
+    /// A thread of the process that runs, for one call.
+    pub(super) fn lane_of(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        lane: usize,
+    ) -> Result<Lease, Failure> {
+        state.last_call = Instant::now();
+        let Some(running) = &mut state.running else { return Err(Failure::Ended(Ended::Died)) };
+        let index = lane % running.lanes.len();
+        let handle = match &running.lanes[index] {
+            Lane::Used(handle) => handle.clone(),
+            Lane::Unused(socket) => {
+                let socket = socket.try_clone().map_err(|error| Failure::Start(error.to_string()))?;
+                let handle = (self.serve)(socket, index, Arc::clone(self), Arc::clone(&running.child))
+                    .map_err(|error| Failure::Start(error.to_string()))?;
+                running.lanes[index] = Lane::Used(handle.clone());
+                handle
+            }
+        };
+        Lease::take(handle, &self.calls)
     }
 
     /// A process has ended by itself, or had to be ended.

@@ -24,12 +24,11 @@ use serde_bytes::ByteBuf;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::app::App;
 use super::super::failure::{Ended, Failure};
 use super::super::ledger::Lie;
-use super::super::link::{Called, Carried, Command, What, next_event};
+use super::super::link::{Asking, Called, Carried, Command, Read, What, next_event};
 use super::super::owners::Claim;
-use super::super::{Body, Contained, Container, ContainerChanges, Keeper, Kept, lane_of};
+use super::super::{Body, Container, ContainerChanges, Keeper, Kept, lane_of};
 use super::{Actor, Asked};
 
 /// Most bytes of one commit. The store writes it at once, and others of the edge wait that long: some tenths of a second.
@@ -66,22 +65,6 @@ pub(super) struct Here {
     /// Its container, if its class has them, and what has become of that.
     pub(super) container: Option<Box<dyn Container>>,
     pub(super) container_changes: ContainerChanges,
-}
-
-/// The right to an object, what is kept of it, and what keeps more and its container.
-struct Read {
-    claim: Claim,
-    state: Vec<u8>,
-    keeper: Box<dyn Keeper>,
-    contained: Option<Contained>,
-}
-
-/// What has come of asking for an object.
-pub(in crate::script) struct Asking {
-    id: ObjectId,
-    read: Result<Read, ScriptError>,
-    container_changes: ContainerChanges,
-    _permit: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
 /// The objects of a link.
@@ -387,7 +370,7 @@ impl Actor {
 
     fn beside(&self, id: ObjectId, what: What) -> Result<Called, Failure> {
         let lane = lane_of(id, self.version.settings.lanes);
-        App::beside(&self.version, lane)?.call(what)
+        self.version.beside(lane)?.call(what)
     }
 
     /// An argument with its body beside it, for another thread.
