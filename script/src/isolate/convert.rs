@@ -6,7 +6,7 @@ use serde_bytes::ByteBuf;
 
 use super::limits::{ERROR_BYTES, HEAD_BYTES, cut};
 
-use super::natives;
+use super::ops;
 use super::sockets;
 use super::state::State;
 use crate::message::{
@@ -48,7 +48,7 @@ pub(crate) fn text<'js>(ctx: &Ctx<'js>, state: &State, string: &rquickjs::String
     match string.to_string() {
         Ok(text) => Ok(text),
         Err(_) => {
-            let glue = natives::glue(ctx, state)?;
+            let glue = ops::glue(ctx, state)?;
             glue.get::<_, Function<'_>>("well")?.call((string.as_value().clone(),))
         }
     }
@@ -56,7 +56,7 @@ pub(crate) fn text<'js>(ctx: &Ctx<'js>, state: &State, string: &rquickjs::String
 
 /// What was thrown, as an error that can be told.
 pub(crate) fn error<'js>(ctx: &Ctx<'js>, state: &State, thrown: &Value<'js>) -> ScriptError {
-    let described = natives::glue(ctx, state)
+    let described = ops::glue(ctx, state)
         .and_then(|glue| glue.get::<_, Function<'js>>("describe"))
         .and_then(|describe| describe.call::<_, List<(String, String, String)>>((thrown.clone(),)));
     match described {
@@ -172,7 +172,7 @@ fn body_of<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: Value<'js>)
             return Ok(BodyRef::Bytes(ByteBuf::from(given)));
         }
         state.room(ctx, given.len())?;
-        let made = natives::make_body(state, event);
+        let made = ops::make_body(state, event);
         let mut bodies = state.bodies.borrow_mut();
         bodies.write(made, given, None);
         bodies.end(made, Piece::End);
@@ -197,7 +197,7 @@ fn body_of<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: Value<'js>)
 
 /// A body that breaks off at once.
 fn broken(ctx: &Ctx<'_>, state: &State, event: EventId, why: String) -> Result<BodyRef> {
-    let made = natives::make_body(state, event);
+    let made = ops::make_body(state, event);
     state.bodies.borrow_mut().end(made, Piece::Failed(why));
     adopt(ctx, state, event, made)?;
     Ok(BodyRef::Script(made))

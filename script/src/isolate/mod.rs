@@ -19,6 +19,7 @@ mod loopback;
 mod modules;
 mod natives;
 mod objects;
+mod ops;
 mod running;
 mod sockets;
 mod state;
@@ -166,13 +167,13 @@ impl Isolate {
                 self.begin(event, true, move |ctx, state| {
                     let (head, body) = convert::request(ctx, state, event, *request)?;
                     let args = (convert::number(event.0), head, body);
-                    natives::call_glue(ctx, state, "fetch", args).map(drop)
+                    ops::call_glue(ctx, state, "fetch", args).map(drop)
                 });
             }
             Event::Fetch { .. } | Event::Rpc { .. } | Event::Alarm { .. } => self.call_object(event),
             Event::Scheduled { event, cron, time_ms } => self.begin(event, false, move |ctx, state| {
                 let args = (convert::number(event.0), cron, convert::number(time_ms));
-                natives::call_glue(ctx, state, "scheduled", args).map(drop)
+                ops::call_glue(ctx, state, "scheduled", args).map(drop)
             }),
             Event::Aborted(event) => self.abort(event),
             Event::Completed { op, outcome } => self.complete(op, outcome),
@@ -255,7 +256,7 @@ impl Isolate {
         }
         self.state.end_in_time(event);
         self.go_on(Some(self.state.scope_of(event)), move |ctx, state| {
-            natives::call_glue(ctx, state, "abort", (convert::number(event.0),)).map(drop)
+            ops::call_glue(ctx, state, "abort", (convert::number(event.0),)).map(drop)
         });
     }
 
@@ -390,7 +391,7 @@ impl Isolate {
         state.guard.allow(limit_us.saturating_sub(used.unwrap_or(0)));
         state.current.set(Some(scope));
         self.context.with(|ctx| {
-            let entered = natives::call_glue(&ctx, &state, "setEvent", (convert::number(event.0),));
+            let entered = ops::call_glue(&ctx, &state, "setEvent", (convert::number(event.0),));
             if entered.and_then(|_| run(&ctx, &state)).is_err() {
                 let thrown = ctx.catch();
                 if state.guard.stopped().is_none() {
@@ -458,7 +459,7 @@ impl Isolate {
         self.state.forget(event);
         self.state.push_from(call.instance, Effect::Done { event, cpu_us: call.cpu_us });
         self.context.with(|ctx| {
-            if natives::call_glue(&ctx, &self.state, "done", (convert::number(event.0),)).is_err() {
+            if ops::call_glue(&ctx, &self.state, "done", (convert::number(event.0),)).is_err() {
                 ctx.catch();
             }
         });

@@ -13,7 +13,7 @@ use rquickjs::{Array, Ctx, Exception, Function, Object, Result, Value};
 use super::natives::{gone, instance_of};
 use super::{Instance, Live};
 use crate::isolate::convert::{bare, id, number, text};
-use crate::isolate::natives::admit;
+use crate::isolate::ops::admit;
 use crate::isolate::state::{Scope, Settle, State};
 use crate::isolate::{Isolate, limits};
 use crate::message::container::{Change, Ended, NOT_RUNNING, Order, START_BYTES, Start};

@@ -9,7 +9,7 @@ use super::container::Container;
 use super::{ALARM_US, Admitted, Deadline, Due, Entry, Instance, Objects, Run, SECTION_US, Section};
 use crate::isolate::loopback::is_local;
 use crate::isolate::state::{Scope, State};
-use crate::isolate::{Isolate, convert, natives};
+use crate::isolate::{Isolate, convert, ops};
 use crate::message::{
     CHANGES_BYTES, Changes, Effect, ErrorFlags, Event, EventId, Object, ObjectId, OpId, Opened, Piece,
     STATE_PIECE_BYTES, ScriptBody, ScriptError, Target,
@@ -182,7 +182,7 @@ impl Isolate {
         self.state.enqueue(instance, life, move |ctx, state| {
             let number = convert::number(instance.0);
             let args = (number, object.class, object.id.to_string(), object.name);
-            if natives::call_glue(ctx, state, "construct", args).is_err() {
+            if ops::call_glue(ctx, state, "construct", args).is_err() {
                 let error = convert::error(ctx, state, &ctx.catch());
                 state.objects.borrow_mut().doom(instance, error);
             }
@@ -213,17 +213,17 @@ impl Isolate {
             match event {
                 Event::Fetch { request, .. } => {
                     let (head, body) = convert::request(ctx, state, id, *request)?;
-                    natives::call_glue(ctx, state, "objectFetch", (number, event_number, head, body))?;
+                    ops::call_glue(ctx, state, "objectFetch", (number, event_number, head, body))?;
                 }
                 Event::Rpc { method, args, .. } => {
                     let args = convert::arguments(ctx, state, id, args)?;
-                    natives::call_glue(ctx, state, "objectCall", (number, event_number, method, args))?;
+                    ops::call_glue(ctx, state, "objectCall", (number, event_number, method, args))?;
                 }
                 Event::Alarm { scheduled_ms, retry, .. }
                     if begin_alarm(state, instance, id, scheduled_ms, retry) =>
                 {
                     let args = (number, event_number, convert::number(scheduled_ms), retry);
-                    natives::call_glue(ctx, state, "objectAlarm", args)?;
+                    ops::call_glue(ctx, state, "objectAlarm", args)?;
                 }
                 _ => {}
             }
@@ -397,7 +397,7 @@ impl Isolate {
         self.context.with(|ctx| {
             let why = why.and_then(|why| crate::isolate::state::error_value(&ctx, why).ok());
             let args = (convert::number(instance.0), id.to_string(), why);
-            if natives::call_glue(&ctx, &state, function, args).is_err() {
+            if ops::call_glue(&ctx, &state, function, args).is_err() {
                 ctx.catch();
             }
         });

@@ -4,7 +4,7 @@ use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use super::{Given, Heard, Listener, Next};
 use crate::isolate::convert::{self, bytes, text};
-use crate::isolate::natives::{make_body, name_bodies, sent_out};
+use crate::isolate::ops::{make_body, name_bodies, sent_out};
 use crate::isolate::state::State;
 use crate::message::{BodyRef, Effect, EventId, MESSAGE_BYTES, Piece, REASON_BYTES, SocketMessage};
 use crate::raw;
