@@ -1,58 +1,19 @@
 //! Heads and bodies between messages and the plain objects that the web classes give and take.
 
 use rquickjs::convert::List;
-use rquickjs::{Array, Coerced, Ctx, Exception, Function, IntoJs, Object, Result, TypedArray, Value};
+use rquickjs::{Array, Coerced, Ctx, Exception, Function, IntoJs, Object, Result, Value};
 use serde_bytes::ByteBuf;
 
 use super::limits::{ERROR_BYTES, HEAD_BYTES, cut};
-
-use super::ops;
+use super::ops::{self, adopt};
 use super::sockets;
 use super::state::State;
+pub(crate) use super::values::{bare, bytes, id, number, text};
 use crate::message::{
     Argument, BodyRef, ErrorFlags, EventId, Headers, HostBody, INLINE_BODY_BYTES, Piece, Request, Response,
     ScriptBody, ScriptError,
 };
 use crate::raw;
-
-/// An id as JavaScript has it: ids are counted up and stay far below 2^53.
-#[expect(clippy::cast_precision_loss, reason = "ids are small")]
-pub(crate) fn number(id: u64) -> f64 {
-    id as f64
-}
-
-/// An id that JavaScript gave.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the cast saturates; no such id then"
-)]
-pub(crate) fn id(number: f64) -> u64 {
-    number as u64
-}
-
-/// An object without a prototype, so that nothing of the app's is found through it.
-pub(crate) fn bare<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
-    let object = Object::new(ctx.clone())?;
-    object.set_prototype(None)?;
-    Ok(object)
-}
-
-/// Bytes as a `Uint8Array`, which counts as the script's.
-pub(crate) fn bytes<'js>(ctx: &Ctx<'js>, bytes: &[u8]) -> Result<Value<'js>> {
-    Ok(TypedArray::<u8>::new_copy(ctx.clone(), bytes)?.into_value())
-}
-
-/// The text of a string, well formed.
-pub(crate) fn text<'js>(ctx: &Ctx<'js>, state: &State, string: &rquickjs::String<'js>) -> Result<String> {
-    match string.to_string() {
-        Ok(text) => Ok(text),
-        Err(_) => {
-            let glue = ops::glue(ctx, state)?;
-            glue.get::<_, Function<'_>>("well")?.call((string.as_value().clone(),))
-        }
-    }
-}
 
 /// What was thrown, as an error that can be told.
 pub(crate) fn error<'js>(ctx: &Ctx<'js>, state: &State, thrown: &Value<'js>) -> ScriptError {
@@ -201,18 +162,6 @@ fn broken(ctx: &Ctx<'_>, state: &State, event: EventId, why: String) -> Result<B
     state.bodies.borrow_mut().end(made, Piece::Failed(why));
     adopt(ctx, state, event, made)?;
     Ok(BodyRef::Script(made))
-}
-
-/// Has a body of the script's belong to the call whose message names it, and lasts as long as that.
-pub(crate) fn adopt(ctx: &Ctx<'_>, state: &State, event: EventId, body: ScriptBody) -> Result<()> {
-    let adopted = state.bodies.borrow_mut().adopt(body, event);
-    let before = adopted.map_err(|unusable| Exception::throw_type(ctx, unusable.text()))?;
-    if before != event {
-        let mut calls = state.calls.borrow_mut();
-        calls.change(before, |call| call.bodies = call.bodies.saturating_sub(1));
-        calls.change(event, |call| call.bodies = call.bodies.saturating_add(1));
-    }
-    Ok(())
 }
 
 /// An argument or result, as the web classes take it: `{value}`, `{request, body}` or `{response}`.

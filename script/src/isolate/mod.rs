@@ -26,6 +26,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod values;
 
 use std::rc::Rc;
 

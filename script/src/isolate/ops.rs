@@ -88,3 +88,15 @@ pub(crate) fn sent_out(ctx: &Ctx<'_>, state: &State, sent: Sent) -> Result<()> {
     }
     Ok(())
 }
+
+/// Has a body of the script's belong to the call whose message names it, and lasts as long as that.
+pub(crate) fn adopt(ctx: &Ctx<'_>, state: &State, event: EventId, body: ScriptBody) -> Result<()> {
+    let adopted = state.bodies.borrow_mut().adopt(body, event);
+    let before = adopted.map_err(|unusable| Exception::throw_type(ctx, unusable.text()))?;
+    if before != event {
+        let mut calls = state.calls.borrow_mut();
+        calls.change(before, |call| call.bodies = call.bodies.saturating_sub(1));
+        calls.change(event, |call| call.bodies = call.bodies.saturating_add(1));
+    }
+    Ok(())
+}

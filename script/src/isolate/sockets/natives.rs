@@ -3,9 +3,9 @@
 use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use super::{Given, Heard, Listener, Next};
-use crate::isolate::convert::{self, bytes, text};
-use crate::isolate::ops::{make_body, name_bodies, sent_out};
+use crate::isolate::ops::{adopt, make_body, name_bodies, sent_out};
 use crate::isolate::state::State;
+use crate::isolate::values::{bytes, number, text};
 use crate::message::{BodyRef, Effect, EventId, MESSAGE_BYTES, Piece, REASON_BYTES, SocketMessage};
 use crate::raw;
 
@@ -13,7 +13,7 @@ use crate::raw;
 pub(crate) fn make(ctx: &Ctx<'_>, state: &State) -> Result<f64> {
     let event = state.event(ctx)?;
     let to = make_body(state, event);
-    Ok(convert::number(state.sockets.borrow_mut().made(event, to)))
+    Ok(number(state.sockets.borrow_mut().made(event, to)))
 }
 
 /// Has what comes be heard from now on.
@@ -90,7 +90,7 @@ pub(crate) fn pass(ctx: &Ctx<'_>, state: &State, number: u64, event: EventId) ->
     match given {
         Some(Given::Host(from)) => Ok(BodyRef::Host(from)),
         Some(Given::Script(to)) => {
-            convert::adopt(ctx, state, event, to)?;
+            adopt(ctx, state, event, to)?;
             Ok(BodyRef::Script(to))
         }
         None => {
