@@ -97,7 +97,7 @@ pub struct Purged {
     pub secrets: usize,
     /// Objects, which are in no list any more.
     pub objects: usize,
-    /// Values of these objects.
+    /// Values of these objects, and objects of the app's program that kept something.
     pub values: usize,
     /// Schedules and alarms of these objects.
     pub schedules: usize,

@@ -1,6 +1,4 @@
-//! The edge itself: its health, its nodes, and its directory of static files.
-
-use std::path::PathBuf;
+//! The edge itself: its health and its nodes.
 
 use berth_common::ids::NodeId;
 use berth_common::wire::call::{Capacity, DiskCapacity, Room};
@@ -51,13 +49,4 @@ pub struct NodeView {
     /// It has to be renewed soon: less than a quarter of its life is left, and at most 30 days.
     #[serde(default)]
     pub certificate_ends_soon: bool,
-}
-
-/// The directory of static files.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct AssetDirectory {
-    /// The directory that the edge serves static files from. Each app's files are in a directory of their own in it.
-    #[cfg_attr(feature = "schema", schema(value_type = String))]
-    pub directory: PathBuf,
 }

@@ -16,6 +16,7 @@ pub mod client;
 pub mod containers;
 pub mod edge;
 pub mod events;
+pub mod files;
 pub mod hooks;
 pub mod images;
 pub mod kv;

@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_common::ids::{AppName, CallbackName, ClassName};
+use berth_common::ids::{AppName, CallbackName, ClassName, SecretName, VariableName};
 use berth_common::spec::{
-    Action, AppLimits, AppSpec, AssetsSpec, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef, LogSpec,
-    Recipe, RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates,
+    Action, AppLimits, AppSpec, AssetsSpec, BeforeAssets, Capability, ClassSpec, CronSpec, HooksSpec,
+    ImageRef, LogSpec, Program, ProgramLimits, ProgramModule, ProgramRoute, ProgramVar, Recipe,
+    RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -58,6 +59,73 @@ pub struct AppSpecView {
     /// How the output of its instances is kept.
     #[serde(default)]
     pub logs: LogSpec,
+    /// The JavaScript that the edge runs for its requests.
+    #[serde(default)]
+    pub program: Option<ProgramView>,
+}
+
+/// The program of an app.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ProgramView {
+    /// The name of the module whose exports are the handlers.
+    pub entry: String,
+    /// All modules.
+    pub modules: Vec<ProgramModule>,
+    /// The day of which the runtime's behaviour is meant.
+    pub compatibility_date: String,
+    /// Compatibility flags.
+    #[serde(default)]
+    pub compatibility_flags: BTreeSet<String>,
+    /// The handlers of the default export that its syntax shows.
+    #[serde(default)]
+    pub handlers: BTreeSet<String>,
+    /// The classes that the entry exports, as far as syntax shows.
+    #[serde(default)]
+    pub classes: BTreeSet<String>,
+    /// The classes whose instances are objects that keep something, each with its first name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub object_classes: BTreeMap<ClassName, ClassName>,
+    /// The classes whose namespaces are in `env`, by the names that they have there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub durable_objects: BTreeMap<String, ClassName>,
+    /// The names of its variables. Their values are left out: they may be secrets.
+    #[serde(default)]
+    pub vars: BTreeMap<String, VarView>,
+    /// The names of its secrets, by the names that they have in `env`.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub secrets: BTreeMap<VariableName, SecretName>,
+    /// The name in `env` of the app's static files.
+    #[serde(default)]
+    pub assets_binding: Option<String>,
+    /// Which requests it gets before the static files.
+    #[serde(default)]
+    pub before_assets: BeforeAssets,
+    /// The requests that are the program's. All where there are none.
+    #[serde(default)]
+    pub routes: Vec<ProgramRoute>,
+    /// When `scheduled` is called, in UTC.
+    #[serde(default)]
+    pub crons: Vec<String>,
+    /// What one event may use.
+    #[serde(default)]
+    pub limits: ProgramLimits,
+}
+
+/// A variable of a program, without its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum VarView {
+    /// A text.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    Text(LeftOut),
+    /// Another value that JSON has.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    Json(LeftOut),
 }
 
 /// One kind of container.
@@ -186,7 +254,7 @@ fn ms(duration: std::time::Duration) -> u64 {
 
 impl From<&AppSpec> for AppSpecView {
     fn from(spec: &AppSpec) -> Self {
-        let AppSpec { name, classes, routes, limits, start_rate, assets, crons, logs } = spec;
+        let AppSpec { name, classes, routes, limits, start_rate, assets, crons, logs, program } = spec;
         Self {
             name: name.clone(),
             classes: classes.iter().map(|(name, class)| (name.clone(), class.into())).collect(),
@@ -196,6 +264,50 @@ impl From<&AppSpec> for AppSpecView {
             assets: assets.clone(),
             crons: crons.iter().map(CronSpecView::from).collect(),
             logs: *logs,
+            program: program.as_ref().map(ProgramView::from),
+        }
+    }
+}
+
+impl From<&Program> for ProgramView {
+    fn from(program: &Program) -> Self {
+        let Program {
+            entry,
+            modules,
+            compatibility_date,
+            compatibility_flags,
+            handlers,
+            classes,
+            object_classes,
+            durable_objects,
+            vars,
+            secrets,
+            assets_binding,
+            before_assets,
+            routes,
+            crons,
+            limits,
+        } = program.clone();
+        let var = |(name, var)| match var {
+            ProgramVar::Text(_) => (name, VarView::Text(LeftOut)),
+            ProgramVar::Json(_) => (name, VarView::Json(LeftOut)),
+        };
+        Self {
+            entry,
+            modules,
+            compatibility_date,
+            compatibility_flags,
+            handlers,
+            classes,
+            object_classes,
+            durable_objects,
+            vars: vars.into_iter().map(var).collect(),
+            secrets,
+            assets_binding,
+            before_assets,
+            routes,
+            crons: crons.iter().map(|cron| cron.as_str().to_owned()).collect(),
+            limits,
         }
     }
 }

@@ -5,16 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use berth_common::image::Digest;
 use berth_common::manifest::{ClassManifest, DeclaredImage, ImageSource, Manifest, Problems};
 use berth_common::spec::{AppSpec, ImageRef};
 
 use crate::admin::Admin;
 use crate::assets;
+use crate::content::Content;
 use crate::failure::{BadInput, bad_input};
-use crate::image::build::Dockerfile;
-use crate::prefetch::{self, Deployed, Terms};
+use crate::prefetch::Terms;
 use crate::stop::blocking;
-use crate::supply::{Local, Supply};
+use crate::supply::{Local, Supply, Wanted};
 
 /// The file that declares an app.
 pub(crate) const MANIFEST: &str = "berth.toml";
@@ -30,7 +31,11 @@ pub(crate) struct App {
 impl App {
     /// Reads the app in a directory. Its `berth.toml` itself may be named, too.
     pub(crate) fn in_directory(directory: &Path) -> Result<Self> {
-        if directory.is_file() { Self::load(directory) } else { Self::load(&directory.join(MANIFEST)) }
+        if directory.is_file() {
+            Self::load(directory)
+        } else {
+            Self::load(&in_directory(directory, MANIFEST))
+        }
     }
 
     /// Reads a file and inspects its images. All errors are reported together.
@@ -48,8 +53,8 @@ impl App {
         Ok(Self { manifest, base })
     }
 
-    /// Makes sure that the edge has the app's images, and deploys the app.
-    pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
+    /// Makes sure that the edge has the app's images and static files, and returns the app as edges know it.
+    pub(crate) async fn sent(&self, admin: &Admin, terms: Terms) -> Result<AppSpec> {
         let mut supply = Supply::of(admin);
         let mut images = Vec::new();
         for class in &self.manifest.classes {
@@ -57,30 +62,20 @@ impl App {
             images.push(image.with_context(|| format!("the image of the class {}", class.name))?);
         }
         let mut spec = self.spec(images)?;
-        if let Some(assets) = &mut spec.assets {
-            let directory = admin.asset_directory().await?;
-            let (source, app) = (self.base.join(&assets.directory), spec.name.clone());
-            assets.directory = blocking(move |_| assets::pack(&source, &app, &directory)).await?;
+        if let (Some(assets), Some(declared)) = (&mut spec.assets, &self.manifest.assets) {
+            assets.files = send_assets(admin, self.base.join(&declared.directory), terms.resend).await?;
         }
-        if let Some(longest) = terms.longest_stop_grace {
-            spec.classes.values_mut().for_each(|class| class.stop_grace = class.stop_grace.min(longest));
-        }
-        prefetch::deploy(admin, &spec, terms).await
+        Ok(spec)
     }
 
     /// Where a class's image comes from, relative to the current directory.
-    pub(crate) fn source(&self, class: &ClassManifest) -> ImageSource {
-        resolve(&class.image.source, &self.base)
+    pub(crate) fn source(&self, class: &ClassManifest) -> Wanted {
+        resolve(&class.image.source, &self.base).into()
     }
 
     /// The files and directories that it is made of.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let paths =
-            self.manifest.classes.iter().filter_map(|class| self.source(class).path().map(Path::to_owned));
-        let files = paths.flat_map(|path| {
-            let built = Dockerfile::at(&path).map(|found| found.context);
-            built.into_iter().chain([path])
-        });
+        let files = self.manifest.classes.iter().flat_map(|class| self.source(class).files());
         let assets = self.manifest.assets.iter().map(|declared| self.base.join(&declared.directory));
         files.chain(assets).chain([self.base.join(MANIFEST)]).collect()
     }
@@ -92,6 +87,24 @@ impl App {
         let missing = |class: &ClassManifest| anyhow!("the class {} has no packed image", class.name);
         self.manifest.to_spec(|class| images.remove(&class.name).ok_or_else(|| missing(class)))
     }
+}
+
+/// A file of a directory, without the directory where that is the current one.
+pub(crate) fn in_directory(directory: &Path, name: impl AsRef<Path>) -> PathBuf {
+    if directory == Path::new(".") { name.as_ref().to_owned() } else { directory.join(name) }
+}
+
+/// Gives an edge the static files in a directory, and returns their digests by path.
+async fn send_assets(admin: &Admin, source: PathBuf, again: bool) -> Result<BTreeMap<String, Digest>> {
+    let (content, files) = blocking(move |_| {
+        let mut content = Content::default();
+        let files = assets::pack(&source, &mut content)?;
+        Ok((content, files))
+    })
+    .await?;
+    let sent = content.send(admin, again).await.context("the static files")?;
+    crate::output::note!("static files: {}", sent.describe());
+    Ok(files)
 }
 
 /// Reads the manifest and inspects the images and files that it names.
@@ -106,10 +119,11 @@ fn check(file: &Path, text: &str, base: &Path) -> Result<Manifest, Problems> {
 }
 
 fn look_at(image: &DeclaredImage, base: &Path) -> Result<()> {
-    Local::look_at(&resolve(&image.source, base), image.has_entrypoint).map(drop)
+    Local::look_at(&resolve(&image.source, base).into(), image.has_entrypoint).map(drop)
 }
 
-fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
+/// A source whose path starts at the current directory, and not at this one.
+pub(crate) fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
     // Rebuilt without `.` components, because it is shown to users.
     let at = |path: &Path| base.join(path).components().collect();
     match source {
@@ -122,8 +136,6 @@ fn resolve(source: &ImageSource, base: &Path) -> ImageSource {
 
 #[cfg(test)]
 mod tests {
-    use berth_common::image::Digest;
-
     use super::*;
     use crate::image::elf::tests::elf;
 

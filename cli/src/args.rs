@@ -13,6 +13,7 @@ mod schedules;
 mod secret;
 mod start;
 pub(crate) mod usage;
+mod wrangler;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,13 +26,18 @@ pub(crate) use self::app::{AnyApp, OneApp};
 pub(crate) use self::certs::{Certs, NewCertificate, RoleArg};
 pub(crate) use self::containers::{Containers, ListContainers, OneContainer, StopContainer};
 pub(crate) use self::deploy::Deploy;
-pub(crate) use self::dev::{Dev, DevCommand, DevDirs, DevDown};
-pub(crate) use self::images::{Build, Images, Registries};
+pub(crate) use self::dev::{AsWrangler, Dev, DevCommand, DevDirs, DevDown};
+pub(crate) use self::images::{Build, Images, OneImage, Registries};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::ports::Ports;
 pub(crate) use self::schedules::{Alarm, ChosenEvents, Crons, Hooks, OneObject, Schedules, When};
 pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};
 pub(crate) use self::start::StartContainer;
+
+pub(crate) use self::wrangler::{
+    OfWorker, Place, Rest, Wrangler, WranglerCommand, WranglerContainers, WranglerDeploy, WranglerDev,
+    WranglerImages, WranglerSecret, WranglerTypes, identifier,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -62,16 +68,18 @@ pub(crate) enum Command {
     ///
     /// Asks nothing and overwrites nothing. Afterwards `berth dev` runs the app.
     Init(Init),
-    /// Check a berth.toml and the images that it names
+    /// Check a berth.toml and the images that it names, or a Workers project
     ///
-    /// Reads a berth.toml and looks at the images that it names. Starts nothing, changes nothing.
+    /// Reads a berth.toml and looks at the images that it names; or reads a wrangler configuration, and compiles the modules that it
+    /// names. Starts nothing, changes nothing.
     ///
     /// Every error is shown at once, one a line, as FILE:LINE:COLUMN: what is wrong; what is expected.
     Check(Check),
     /// Give an app with its images to a running edge
     ///
     /// Packs, builds or reads the images that are here and pushes what the edge lacks of them; has the edge pull those of other
-    /// registries; has nodes fetch all of them; and then makes the app's new version the current one.
+    /// registries; has nodes fetch all of them; and then makes the app's new version the current one. Of a directory with a
+    /// wrangler configuration, compiles the modules and sends them.
     Deploy(Deploy),
     /// Build the images of an app, without deploying it
     ///
@@ -142,6 +150,10 @@ pub(crate) enum Command {
     /// Copy and check the store of an edge that does not run
     #[command(subcommand)]
     Store(Store),
+    /// Take the place of wrangler, so that the scripts of a Workers project go on as they are
+    ///
+    /// Does the same when it is started by a link that is called `wrangler`.
+    Wrangler(Wrangler),
     /// Print the JSON Schema of berth.toml, with which editors complete it
     Schema,
     /// Make the certificates by which edges and agents know each other
@@ -398,9 +410,15 @@ pub(crate) enum Store {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Check {
-    /// The file, or the directory that holds berth.toml
-    #[arg(default_value = "berth.toml")]
+    /// The file, or the directory that holds berth.toml or a wrangler configuration
+    #[arg(default_value = ".")]
     pub(crate) file: PathBuf,
+    /// The environment of a wrangler configuration, rather than its top level
+    #[arg(long, short = 'e', value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

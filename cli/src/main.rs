@@ -11,6 +11,8 @@ mod app;
 mod args;
 mod assets;
 mod commands;
+mod content;
+mod deployable;
 mod docker_config;
 mod failure;
 mod ids;
@@ -25,15 +27,28 @@ mod signals;
 mod stop;
 mod supply;
 mod urls;
+mod worker;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let args = args::Args::parse_from(words(std::env::args_os()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome =
         runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(commands::run(args)));
     failure::exit_code(outcome)
+}
+
+/// The words of the command line. Started by a link that is called `wrangler`, it is that.
+fn words(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = given.collect();
+    let called = words.first().and_then(|program| Path::new(program).file_name());
+    if called.is_some_and(|name| name == "wrangler") {
+        words.insert(1, "wrangler".into());
+    }
+    words
 }

@@ -76,6 +76,8 @@ pub(crate) struct Terms {
     pub(crate) prefetch: Prefetch,
     /// Make a version also of what is current already.
     pub(crate) force: bool,
+    /// Send also the files that the edge has: they may be damaged there.
+    pub(crate) resend: bool,
     /// Deploy also what no node can run, with a warning.
     pub(crate) allow_unplaceable: bool,
     /// The longest `stop_grace` of a class, if not what it says.
@@ -115,6 +117,14 @@ impl Deployed {
                  {app}` puts it"
             );
         }
+    }
+
+    /// The same for a Workers project, of which the edge does not say how large it is.
+    pub(crate) fn describe_worker(&self, parts: &str) -> String {
+        if self.0.unchanged {
+            return self.describe("deployed");
+        }
+        format!("deployed {} version {}: {parts}", self.0.app, self.0.version.version)
     }
 
     /// What was done, in one line. An edge of an earlier version makes a version in any case.

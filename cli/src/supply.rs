@@ -1,8 +1,9 @@
 //! Supplies an edge with the images that an app names: packed, built or read here and pushed, pulled by the edge from
 //! another registry, or there already. Equal sources are made once; each tag is resolved once.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,7 +15,7 @@ use berth_common::spec::ImageRef;
 use crate::admin::{self, Admin};
 use crate::image::build::{Builder, Dockerfile};
 use crate::image::files::Files;
-use crate::image::{Image, Source, docker, oci};
+use crate::image::{Image, Source, docker, elf, oci};
 use crate::progress::Steps;
 use crate::pull;
 use crate::push::{self, Pushed};
@@ -22,6 +23,56 @@ use crate::stop::blocking;
 
 /// Where builders keep what is built for apps.
 const BUILT: &str = "berth-build";
+
+/// An image as an app asks for it. Paths start at the current directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) source: ImageSource,
+    /// How a Workers project has its Dockerfile built, which may have any name there.
+    pub(crate) build: Option<BuildOptions>,
+}
+
+/// What a Workers project says of a build.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct BuildOptions {
+    /// The directory that it is built in, where it is not the Dockerfile's.
+    pub(crate) context: Option<PathBuf>,
+    /// Arguments of the build.
+    pub(crate) vars: BTreeMap<String, String>,
+}
+
+impl From<ImageSource> for Wanted {
+    fn from(source: ImageSource) -> Self {
+        Self { source, build: None }
+    }
+}
+
+impl Wanted {
+    /// The Dockerfile at a path, if there is one.
+    fn dockerfile(&self, path: &Path) -> Result<Option<Dockerfile>> {
+        let Some(build) = &self.build else { return Ok(Dockerfile::at(path)) };
+        let any = || (path.is_file() && !elf::is_program(path)).then(|| Dockerfile::named(path));
+        let Some(mut found) = Dockerfile::at(path).or_else(any) else { return Ok(None) };
+        if let Some(context) = &build.context {
+            ensure!(
+                context.is_dir(),
+                "there is no directory {}; expected that in which the image is built (image_build_context)",
+                context.display()
+            );
+            found.context.clone_from(context);
+        }
+        found.vars = build.vars.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Ok(Some(found))
+    }
+
+    /// The files and directories that it is made of.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let Some(path) = self.source.path() else { return Vec::new() };
+        // What cannot be looked at will be corrected in the configuration.
+        let built = self.dockerfile(path).ok().flatten();
+        built.into_iter().map(|found| found.context).chain([path.to_owned()]).collect()
+    }
+}
 
 /// An image that is made of something on this machine.
 #[derive(Debug, Clone)]
@@ -35,8 +86,8 @@ pub(crate) enum Local {
 
 impl Local {
     /// Inspects a local source, as far as that is quick; `None` for one in a registry.
-    pub(crate) fn look_at(source: &ImageSource, has_entrypoint: bool) -> Result<Option<Self>> {
-        let local = match source {
+    pub(crate) fn look_at(wanted: &Wanted, has_entrypoint: bool) -> Result<Option<Self>> {
+        let local = match &wanted.source {
             ImageSource::Registry(_) | ImageSource::Edge(_) => return Ok(None),
             ImageSource::Layout(path) => {
                 oci::read(&Files::Directory(path.clone()))?;
@@ -46,7 +97,7 @@ impl Local {
                 docker::look_at(path)?;
                 Self::Archive(path.clone())
             }
-            ImageSource::Path(path) => match Dockerfile::at(path) {
+            ImageSource::Path(path) => match wanted.dockerfile(path)? {
                 Some(file) => Self::Build(file),
                 None if !path.exists() => bail!(
                     "there is no {}; an image of a registry is written with its host, such as \
@@ -74,7 +125,7 @@ impl Local {
 pub(crate) struct Maker {
     builder: Option<Builder>,
     args: Vec<OsString>,
-    made: Vec<(ImageSource, Arc<Image>)>,
+    made: Vec<(Wanted, Arc<Image>)>,
 }
 
 impl Maker {
@@ -85,19 +136,20 @@ impl Maker {
 
     /// The image of a source on this machine; `None` if it is elsewhere. The name is for people and the builder's
     /// cache.
-    pub(crate) async fn image(&mut self, source: &ImageSource, name: &str) -> Result<Option<Arc<Image>>> {
-        if let Some((_, image)) = self.made.iter().find(|(known, _)| known == source) {
+    pub(crate) async fn image(&mut self, wanted: &Wanted, name: &str) -> Result<Option<Arc<Image>>> {
+        if let Some((_, image)) = self.made.iter().find(|(known, _)| known == wanted) {
             return Ok(Some(image.clone()));
         }
         // Whether there is an entrypoint was looked at before, where it matters.
-        let Some(local) = Local::look_at(source, true)? else { return Ok(None) };
+        let Some(local) = Local::look_at(wanted, true)? else { return Ok(None) };
+        let source = &wanted.source;
         let image =
             self.make(local, name).await.with_context(|| format!("cannot make an image of {source}"))?;
         for note in &image.contents.notes {
             crate::output::note!("note: {source}: {note}");
         }
         let image = Arc::new(image);
-        self.made.push((source.clone(), image.clone()));
+        self.made.push((wanted.clone(), image.clone()));
         Ok(Some(image))
     }
 
@@ -128,7 +180,7 @@ pub(crate) struct Supply<'a> {
     admin: &'a Admin,
     maker: Maker,
     /// What is elsewhere, as it was when it was looked up.
-    found: Vec<(ImageSource, ImageRef)>,
+    found: Vec<(Wanted, ImageRef)>,
 }
 
 impl<'a> Supply<'a> {
@@ -136,28 +188,28 @@ impl<'a> Supply<'a> {
         Self { admin, maker: Maker::default(), found: Vec::new() }
     }
 
-    /// The image of a class, by its digest. `written` is the source as in `berth.toml`.
+    /// The image of a class, by its digest.
     pub(crate) async fn image(
         &mut self,
-        source: &ImageSource,
+        wanted: &Wanted,
         app: &AppName,
         class: &ClassName,
     ) -> Result<ImageRef> {
-        if let Some((_, image)) = self.found.iter().find(|(known, _)| known == source) {
+        if let Some((_, image)) = self.found.iter().find(|(known, _)| known == wanted) {
             return Ok(image.clone());
         }
-        let image = match source {
+        let image = match &wanted.source {
             ImageSource::Registry(reference) => pull::image(self.admin, reference).await?,
             ImageSource::Edge(image) => of_edge(self.admin, image).await?,
             _ => {
-                let image = self.maker.image(source, &format!("{app}-{class}")).await?;
+                let image = self.maker.image(wanted, &format!("{app}-{class}")).await?;
                 let image = image.context("it is not on this machine")?;
                 let repository = repository_of(app, class)?;
                 let pushed = push::push(self.admin, &image, &repository, None).await?;
                 return report(ImageRef::new(repository, image.digest()?), &pushed);
             }
         };
-        self.found.push((source.clone(), image.clone()));
+        self.found.push((wanted.clone(), image.clone()));
         Ok(image)
     }
 }
@@ -171,7 +223,10 @@ fn report(image: ImageRef, pushed: &Pushed) -> Result<ImageRef> {
 async fn of_edge(admin: &Admin, image: &Named) -> Result<ImageRef> {
     let digest = admin::resolve(admin, image).await?;
     let digest = digest.with_context(|| {
-        format!("the edge has no image {image}; `berth images list` shows those that it has")
+        format!(
+            "the edge has no image {image}; `berth images push SOURCE {image}` puts one there, and `berth images list` shows \
+             those that it has"
+        )
     })?;
     Ok(ImageRef { name: Some(format!("berth:{image}")), ..ImageRef::new(image.repository.clone(), digest) })
 }

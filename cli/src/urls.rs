@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use berth_common::manifest::Manifest;
 use berth_common::spec::{NameSource, RouteSpec};
+use berth_project::Route;
 
 /// The object that examples ask for.
 const EXAMPLE: &str = "1";
@@ -47,6 +48,26 @@ pub(crate) fn describe(manifest: &Manifest, base: &str) -> Vec<String> {
 /// The same without the routes, for programs.
 pub(crate) fn of(manifest: &Manifest, base: &str) -> Vec<String> {
     manifest.routes.iter().map(|route| url(route, base)).collect()
+}
+
+/// Where a Workers project is reached: for each of its routes, or everywhere. A URL, or a command where that takes more.
+pub(crate) fn describe_worker(routes: &[Route], base: &str) -> Vec<String> {
+    let place = |(route, url): (&Route, String)| match route.hosts.first() {
+        Some(host) => format!("curl -H 'host: {}' {url}", host_of(&host.to_string())),
+        None => url,
+    };
+    match routes {
+        [] => of_worker(routes, base),
+        routes => routes.iter().zip(of_worker(routes, base)).map(place).collect(),
+    }
+}
+
+/// The URLs of a Workers project.
+pub(crate) fn of_worker(routes: &[Route], base: &str) -> Vec<String> {
+    if routes.is_empty() {
+        return vec![format!("{base}/")];
+    }
+    routes.iter().map(|route| format!("{base}{}", route.path.trim_end_matches('*'))).collect()
 }
 
 /// A URL, or a command where the route asks for more than that.

@@ -26,6 +26,7 @@ pub fn app(name: &str, routes: &[(&str, Option<u16>)]) -> AppSpec {
         assets: None,
         crons: Vec::new(),
         logs: Default::default(),
+        program: None,
         name: name.parse().unwrap(),
         classes: BTreeMap::from([("Class".parse().unwrap(), class())]),
         routes: routes.iter().map(route).collect(),

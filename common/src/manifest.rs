@@ -22,17 +22,22 @@ mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ids::{AppName, ClassName};
+use crate::image::Digest;
 use crate::spec::{
-    AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, ImageRef, LogSpec,
-    MAX_ENV_BYTES, OfApp, Recipe, Resources, RouteSpec, Secrets, StartBoost, StartRates,
+    AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, HostPattern,
+    ImageRef, LogSpec, MAX_ENV_BYTES, NotFound, OfApp, Recipe, Resources, RouteSpec, Secrets, StartBoost,
+    StartRates,
 };
 
-pub use container::MAX_PREPARED;
-pub use report::{Position, Problem, Problems};
+pub use container::{
+    DISK_BYTES, MAX_CPU_SIXTEENTHS, MAX_INSTANCES, MAX_PREPARED, MEMORY_BYTES, PORT_TIMEOUT, PREPARED,
+    SLEEP_AFTER, START_TIMEOUT, STOP_GRACE,
+};
+pub use report::{Position, Problem, Problems, nearest};
 pub use source::ImageSource;
 
 use classes::ClassNames;
@@ -57,12 +62,30 @@ pub struct Manifest {
     pub limits: AppLimits,
     /// How many new objects requests may start.
     pub start_rate: StartRates,
-    /// Its static files, with the directory as in the file.
-    pub assets: Option<AssetsSpec>,
+    /// Its static files.
+    pub assets: Option<AssetsManifest>,
     /// Its crons.
     pub crons: Vec<CronSpec>,
     /// How the output of its instances is kept.
     pub logs: LogSpec,
+}
+
+/// `[assets]`: all of an [`AssetsSpec`] but the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssetsManifest {
+    /// Where they are, as the file says it.
+    pub directory: PathBuf,
+    /// The hosts that they are served for; all where there are none.
+    pub hosts: Vec<HostPattern>,
+    /// What requests get that name no file and that no route takes.
+    pub not_found: NotFound,
+}
+
+impl AssetsManifest {
+    /// The same with the files, which the caller supplies.
+    pub fn to_spec(&self, files: BTreeMap<String, Digest>) -> AssetsSpec {
+        AssetsSpec { directory: None, files, hosts: self.hosts.clone(), not_found: self.not_found }
+    }
 }
 
 /// One `[[containers]]`: all of a [`ClassSpec`] but the packed image.
@@ -208,7 +231,7 @@ impl Manifest {
         Reading { images, problems: report.into_problems(file), manifest }
     }
 
-    /// The app with its packed images, which the caller supplies for each class.
+    /// The app with its packed images, which the caller supplies for each class, and without its static files.
     pub fn to_spec<E>(
         &self,
         mut image_of: impl FnMut(&ClassManifest) -> Result<ImageRef, E>,
@@ -223,9 +246,10 @@ impl Manifest {
             routes: self.routes.clone(),
             limits: self.limits,
             start_rate: self.start_rate,
-            assets: self.assets.clone(),
+            assets: self.assets.as_ref().map(|assets| assets.to_spec(BTreeMap::new())),
             crons: self.crons.clone(),
             logs: self.logs,
+            program: None,
         })
     }
 }
@@ -295,7 +319,7 @@ fn assemble(
 struct OptionalSections {
     limits: Option<Option<AppLimits>>,
     start_rate: Option<Option<StartRates>>,
-    assets: Option<Option<AssetsSpec>>,
+    assets: Option<Option<AssetsManifest>>,
     crons: Option<Option<Vec<CronSpec>>>,
     logs: Option<Option<LogSpec>>,
 }

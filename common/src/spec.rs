@@ -1,8 +1,10 @@
 //! The checked form of an app: classes, their limits and images, and routes. Later code sees only checked values;
 //! `manifest` parses `berth.toml` into these types.
 
+mod content;
 mod logs;
 mod path;
+mod program;
 mod route;
 mod start_rate;
 mod trigger;
@@ -17,8 +19,14 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AppName, ClassName, SecretName, VariableName, Version};
 use crate::image::{Architecture, Digest, Repository};
 
+pub use content::{ContentField, MAX_APP_CONTENT_BYTES, MAX_CONTENT_BYTES, MAX_PROGRAM_BYTES};
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use path::{PathPattern, PatternError};
+pub use program::{
+    BeforeAssets, ImportTarget, MAX_FLAGS, MAX_IMPORTS, MAX_MODULE_NAME_BYTES, MAX_MODULES,
+    MAX_PROGRAM_NAMES, MAX_PROGRAM_ROUTES, MAX_VARS, Program, ProgramLimits, ProgramModule, ProgramRoute,
+    ProgramVar,
+};
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 pub use start_rate::{RATE, Rate, StartRates};
 pub use trigger::{
@@ -83,19 +91,32 @@ pub struct AppSpec {
     /// How the output of its instances is kept.
     #[serde(default)]
     pub logs: LogSpec,
+    /// The JavaScript that the edge runs for its requests.
+    #[serde(default)]
+    pub program: Option<Program>,
 }
 
 /// Most static files of an app: the edge knows all of their names.
 pub const MAX_ASSETS: usize = 20_000;
+/// Most files of an app with the compressed ones beside them.
+pub const MAX_ASSET_FILES: usize = 2 * MAX_ASSETS;
+/// Longest path of a static file, in bytes.
+pub const MAX_ASSET_PATH_BYTES: usize = 4096;
 
 /// Static files of an app. A request for one of them gets it; others go on to the routes.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AssetsSpec {
-    /// Where they are, on the edge's machine.
-    #[cfg_attr(feature = "schema", schema(value_type = String))]
-    pub directory: PathBuf,
+    /// The directory on the edge's machine that versions of earlier edges have them in. Nothing is deployed with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(ignore))]
+    pub directory: Option<PathBuf>,
+    /// The digests of the files, by their decoded paths in requests: `/a b/index.html`. The file `/a.css.gz` (or `.br`)
+    /// is what `/a.css` is compressed.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
+    pub files: BTreeMap<String, Digest>,
     /// The hosts that they are served for; all where there are none.
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     #[serde(default)]
@@ -103,6 +124,30 @@ pub struct AssetsSpec {
     /// What requests get that name no file and that no route takes.
     #[serde(default)]
     pub not_found: NotFound,
+}
+
+impl AssetsSpec {
+    /// What is wrong with it, if it is to be deployed: fields, and what is expected.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if self.directory.is_some() {
+            let message =
+                "is of an earlier version of Berth: static files are sent to the edge by digest now";
+            faults.push(("directory", message.to_owned()));
+        }
+        if self.files.len() > MAX_ASSET_FILES {
+            faults.push(("files", format!("at most {MAX_ASSET_FILES} are allowed")));
+        }
+        let is_path = |path: &&String| {
+            path.starts_with('/') && path.len() <= MAX_ASSET_PATH_BYTES && !path.contains('\0')
+        };
+        if let Some(other) = self.files.keys().find(|path| !is_path(path)) {
+            let start: String = other.chars().take(80).collect();
+            let rule = format!("expected paths from `/` on of up to {MAX_ASSET_PATH_BYTES} bytes");
+            faults.push(("files", format!("{rule}, and not {start:?}")));
+        }
+        faults
+    }
 }
 
 /// What requests get that name no file and that no route takes.

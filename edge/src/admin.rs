@@ -7,6 +7,7 @@ mod apps;
 mod connect;
 mod containers;
 mod events;
+mod files;
 mod holders;
 mod hooks;
 mod images;
@@ -24,13 +25,11 @@ mod read;
 mod registries;
 mod schedules;
 mod secrets;
-mod signal;
 mod tokens;
 mod transfers;
 mod usage;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,8 +37,10 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use berth_api::edge::{AssetDirectory, Health, NodeList};
+use berth_api::edge::{Health, NodeList};
+use berth_common::ids::NodeId;
 use berth_engine::WaiterId;
+use berth_registry::files::Files;
 use berth_registry::images::Images;
 use berth_registry::remote::Remote;
 use berth_registry::server::Registry;
@@ -52,6 +53,7 @@ use crate::apps::Apps;
 use crate::delivery::Delivery;
 use crate::nodes::Nodes;
 use crate::page::MonitorView;
+use crate::programs::Programs;
 use crate::proxy::Proxy;
 use crate::proxy::lines::Lines;
 use crate::secrets::Secrets;
@@ -97,9 +99,12 @@ pub(crate) struct Admin {
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) images: Arc<Images>,
+    /// What apps name by digest.
+    pub(crate) files: Files,
     pub(crate) registry: Arc<Registry>,
-    /// The directory of static files.
-    pub(crate) assets: PathBuf,
+    pub(crate) programs: Arc<Programs>,
+    /// The edge's name, as its own lines of logs show it.
+    pub(crate) name: NodeId,
     /// Where clients connect.
     pub(crate) listen: SocketAddr,
     /// Draws waiter ids for orders.
@@ -139,7 +144,7 @@ fn router() -> Router {
         .routes(routes!(metrics::show))
         .routes(routes!(nodes))
         .routes(routes!(holders::of_image))
-        .routes(routes!(assets))
+        .route("/v1/assets/directory", axum::routing::get(assets))
         .routes(routes!(images::list))
         .routes(routes!(images::show))
         .routes(routes!(apps::list))
@@ -179,6 +184,8 @@ fn router() -> Router {
                 .routes(routes!(transfers::copy))
                 .routes(routes!(images::delete))
                 .routes(routes!(images::gc))
+                .routes(routes!(files::missing))
+                .routes(routes!(files::put))
                 .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
         );
     let value = Router::new()
@@ -223,8 +230,8 @@ async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
     Json(NodeList { nodes: admin.nodes.views() })
 }
 
-/// Returns the directory on the edge's machine that static files are served from.
-#[utoipa::path(get, path = "/v1/assets/directory", tag = "edge", responses((status = 200, body = AssetDirectory), problem::Denied))]
-async fn assets(State(admin): State<Arc<Admin>>) -> Json<AssetDirectory> {
-    Json(AssetDirectory { directory: admin.assets.clone() })
+/// A `berth` of an earlier version asks for a directory to put static files into.
+async fn assets() -> Problem {
+    let detail = "static files are sent by digest now: deploy with the `berth` of this edge's version";
+    Problem::new(StatusCode::GONE, "no directory", detail)
 }

@@ -1,12 +1,14 @@
 //! The deployed apps: a new version is validated, stored durably, and only then routed to.
 
+mod files;
 mod images;
 mod leftovers;
+mod program;
 mod triggers;
 pub(crate) mod versions;
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -15,15 +17,17 @@ use berth_common::clock::wall_ms;
 use berth_common::ids::{AppName, ClassName, Version};
 use berth_common::manifest::{MAX_CLASSES, MAX_PREPARED, MAX_ROUTES};
 use berth_common::spec::{
-    AppSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS, NameSource,
-    RouteSpec, path_fault,
+    AppSpec, AssetsSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS,
+    NameSource, RouteSpec, path_fault,
 };
+use berth_registry::files::{Files, FilesError};
 use berth_registry::images::{ImageError, Images};
 use berth_store::{self as store, AppHistory, Store, StoreError, Write};
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::metrics::Metrics;
 use crate::prepared::{PreparedClass, wanted};
+use crate::programs::Programs;
 use crate::proxy::router::{CurrentRouter, Router};
 
 /// Longest duration in a class, as in `berth.toml`.
@@ -47,6 +51,9 @@ pub(crate) enum DeployError {
     /// The images could not be checked.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The files could not be checked.
+    #[error(transparent)]
+    Files(#[from] FilesError),
 }
 
 fn conflict(current: Option<Version>) -> String {
@@ -107,7 +114,8 @@ pub(crate) struct Dependencies {
     pub(crate) router: Arc<CurrentRouter>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) images: Arc<Images>,
-    pub(crate) assets: PathBuf,
+    pub(crate) files: Files,
+    pub(crate) programs: Arc<Programs>,
 }
 
 /// No app is deployed as long as this is held.
@@ -122,8 +130,11 @@ pub(crate) struct Apps {
     /// The counters that routes refer to.
     metrics: Arc<Metrics>,
     images: Arc<Images>,
-    /// The directory of static files.
-    assets: PathBuf,
+    /// What apps name by digest.
+    files: Files,
+    programs: Arc<Programs>,
+    /// Where they lie.
+    blobs: Arc<Path>,
     /// Held for a whole change, until it is durable and routed, so that there is one at a time.
     changing: Mutex<()>,
     /// The current state. The lock is held only to read or replace it.
@@ -137,14 +148,27 @@ pub(crate) struct Apps {
 impl Apps {
     /// Loads the apps from the store, and routes requests by them.
     pub(crate) fn load(dependencies: Dependencies) -> Result<Self, StoreError> {
-        let Dependencies { store, router, metrics, images, assets } = dependencies;
+        let Dependencies { store, router, metrics, images, files, programs } = dependencies;
         let histories = store.apps()?.into_iter();
         let histories: Histories =
             histories.map(|app| (app.current().spec.name.clone(), Arc::new(app))).collect();
+        let blobs = files.directory().into();
         let wanted = watch::Sender::new(Arc::default());
         let (changing, current) = (Mutex::new(()), Default::default());
         let published = watch::Sender::default();
-        let apps = Self { store, router, metrics, images, assets, changing, current, wanted, published };
+        let apps = Self {
+            store,
+            router,
+            metrics,
+            images,
+            files,
+            programs,
+            blobs,
+            changing,
+            current,
+            wanted,
+            published,
+        };
         apps.publish(histories, None);
         Ok(apps)
     }
@@ -163,7 +187,10 @@ impl Apps {
     pub(crate) fn with_crons(&self) -> Vec<AppSpec> {
         let histories = self.histories();
         let current = histories.values().map(|app| app.current());
-        current.filter(|current| !current.spec.crons.is_empty()).map(|current| current.spec.clone()).collect()
+        let has_some = |spec: &AppSpec| {
+            !spec.crons.is_empty() || spec.program.as_ref().is_some_and(|program| !program.crons.is_empty())
+        };
+        current.filter(|current| has_some(&current.spec)).map(|current| current.spec.clone()).collect()
     }
 
     /// All apps.
@@ -184,11 +211,15 @@ impl Apps {
     /// Validates a version without deploying it, and completes it (the architectures of its images).
     pub(crate) async fn checked(&self, mut spec: AppSpec, expect: Expect) -> Result<AppSpec, DeployError> {
         expect.check(self.get(&spec.name).map(|known| known.current().version))?;
-        let mut faults = faults(&spec, &self.assets);
+        let mut faults = faults(&spec);
         for class in spec.classes.values_mut() {
             class.recipe.start_boost = class.recipe.start_boost.map(|boost| boost.within(&spec.limits));
         }
         faults.extend(images::pin(&self.images, &mut spec).await?);
+        faults.extend(files::claim(&self.files, &spec).await?);
+        if let Some(program) = spec.program.as_ref().filter(|_| faults.is_empty()) {
+            faults.extend(program::fault_of_load(&self.programs, &spec.name, program, &spec.classes).await);
+        }
         if faults.is_empty() { Ok(spec) } else { Err(DeployError::Invalid(faults)) }
     }
 
@@ -280,8 +311,13 @@ impl Apps {
     fn publish(&self, histories: Histories, deployed: Option<&AppName>) {
         let routed = histories.iter().map(|(name, app)| (name.clone(), app.routed())).collect();
         self.wanted.send_replace(Arc::from(wanted(&routed)));
+        let programs = histories.iter().filter_map(|(name, app)| {
+            let spec = routed.get(name)?;
+            Some((name, app.current().version, spec.program.as_ref()?, &spec.classes))
+        });
+        self.programs.publish(programs);
         let before = self.router.get();
-        self.router.replace(Router::new(&routed, &self.metrics, &before, deployed));
+        self.router.replace(Router::new(&routed, &self.metrics, &self.blobs, &before, deployed));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(histories);
         self.published.send_replace(());
     }
@@ -297,13 +333,11 @@ fn current_view(history: &AppHistory) -> Result<VersionView, DeployError> {
 }
 
 /// Everything that is wrong with an app and that its types do not already rule out.
-fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
+fn faults(app: &AppSpec) -> Vec<Fault> {
     let mut faults = Vec::new();
-    // Everybody can read all of this directory: a deployment must not publish other files of the edge.
-    if app.assets.as_ref().is_some_and(|of_app| !is_directly_in(&of_app.directory, assets)) {
-        let message = format!("must be a directory in {}", assets.display());
-        faults.push(Fault { field: "assets.directory".to_owned(), message });
-    }
+    let of_assets = app.assets.iter().flat_map(AssetsSpec::faults);
+    faults.extend(of_assets.map(|(field, message)| Fault { field: format!("assets.{field}"), message }));
+    faults.extend(app.program.iter().flat_map(|program| program::faults(program, &app.classes)));
     if let Some(fault) = app.logs.fault() {
         faults.push(Fault { field: "logs".to_owned(), message: fault.to_owned() });
     }
@@ -327,11 +361,6 @@ fn faults(app: &AppSpec, assets: &Path) -> Vec<Fault> {
         faults.push(Fault { field: "routes".to_owned(), message });
     }
     faults
-}
-
-fn is_directly_in(path: &Path, directory: &Path) -> bool {
-    let mut parts = path.components();
-    matches!(parts.next_back(), Some(Component::Normal(_))) && parts.as_path() == directory
 }
 
 /// Errors of one part, each with the name of a field.
@@ -437,32 +466,28 @@ fn route_faults(app: &AppSpec, route: &RouteSpec) -> Faults {
 
 #[cfg(test)]
 mod tests {
-    use berth_common::spec::AssetsSpec;
+    use berth_common::image::Digest;
     use berth_store::fixtures::app;
 
     use super::*;
 
     #[test]
     fn a_valid_app_has_no_faults() {
-        assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))]), Path::new("/assets")), Vec::new());
+        assert_eq!(faults(&app("a", &[("/{id}", None), ("/*", Some(1))])), Vec::new());
     }
 
     #[test]
-    fn only_files_of_the_asset_directory_are_served() {
-        for (directory, sound) in [
-            ("/assets/a-assets-1", true),
-            ("/assets", false),
-            ("/assets/..", false),
-            ("/assets/a/b", false),
-            ("/assets/../store", false),
-            ("/etc", false),
-            ("assets/a", false),
-        ] {
-            let mut app = app("a", &[]);
-            let (directory, hosts) = (directory.into(), Vec::new());
-            app.assets = Some(AssetsSpec { directory, hosts, not_found: Default::default() });
-            assert_eq!(faults(&app, Path::new("/assets")).is_empty(), sound, "{:?}", app.assets);
-        }
+    fn static_files_are_named_by_path_and_digest_and_no_directory_is_taken() {
+        let found = |directory: Option<&str>, path: &str| -> Vec<String> {
+            let files = [(path.to_owned(), Digest::of(b"x"))].into();
+            let (directory, hosts) = (directory.map(Into::into), Vec::new());
+            let assets = AssetsSpec { directory, files, hosts, not_found: Default::default() };
+            let app = AppSpec { assets: Some(assets), ..app("a", &[]) };
+            faults(&app).into_iter().map(|fault| fault.field).collect()
+        };
+        assert_eq!(found(None, "/a b/c"), [""; 0]);
+        assert_eq!(found(Some("/etc"), "a"), ["assets.directory", "assets.files"]);
+        assert_eq!(found(None, "/a\0"), ["assets.files"]);
     }
 
     #[test]
@@ -474,7 +499,7 @@ mod tests {
         class.default_port = Some(0);
         class.recipe.env.insert("K".to_owned(), "secret".repeat(MAX_ENV_BYTES));
         class.secrets.insert("K".parse().unwrap(), "S".parse().unwrap());
-        let faults = faults(&bad, Path::new("/assets"));
+        let faults = faults(&bad);
         assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(!format!("{faults:?}").contains("secretsecret"));
     }

@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Makes and changes the file of the keys that secrets are encrypted with.
     #[command(subcommand)]
     SecretKey(SecretKeyCommand),
+    /// Runs scripts of apps for the edge that starts it, over its standard input.
+    #[command(hide = true)]
+    Script,
     /// Writes manual pages, which an installation calls for.
     #[command(hide = true)]
     Man {
@@ -138,7 +141,7 @@ pub(crate) struct RunArgs {
     /// The keys that secrets are encrypted with. Default: `secret.key` in the state directory.
     #[arg(long, value_name = "FILE")]
     secret_key: Option<PathBuf>,
-    /// Addresses that hooks may be posted to besides public ones. Once for each.
+    /// Addresses that hooks may be posted to, and that programs may ask, besides public ones. Once for each.
     #[arg(long, value_name = "NETWORK")]
     allow_hooks_to: Vec<IpNet>,
     #[command(flatten)]

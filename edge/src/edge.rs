@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use berth_common::connections::Connections;
-use berth_common::ids::Epoch;
+use berth_common::ids::{Epoch, NodeId};
 use berth_common::lifecycle::{Ending, Lifecycle};
 use berth_common::service;
 use berth_engine::fleet::Demand;
 use berth_engine::{Record, RecordState};
 use berth_monitor::{Monitor, Process};
+use berth_registry::files::Files;
 use berth_registry::images::{Images, collect_regularly};
 use berth_registry::remote::Remote;
 use berth_registry::server::{self, Registry};
@@ -46,8 +47,11 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::page::MonitorView;
 use crate::prepared::PreparedContainers;
+use crate::programs::{self, Programs};
 use crate::proxy::Proxy;
+use crate::proxy::contained::RoutedContainers;
 use crate::proxy::lines::Lines;
+use crate::proxy::programmed::RoutedFiles;
 use crate::proxy::router::CurrentRouter;
 use crate::scheduler;
 use crate::secrets::Secrets;
@@ -134,17 +138,19 @@ impl ListenerCertificates {
 
 /// Creates the directories inside the state directory.
 fn prepare_directories(state: &Path) -> anyhow::Result<Directories> {
-    let directories = Directories { images: state.join("images"), assets: state.join("assets") };
+    let directories = Directories { images: state.join("images"), files: state.join("files") };
     let make = |path: &Path, mode| {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         made.with_context(|| format!("cannot make the directory {}", path.display()))
     };
     make(state, 0o755)?;
-    make(&directories.assets, 0o755)?;
     make(&directories.images, 0o700)?;
+    make(&directories.files, 0o700)?;
     // Set explicitly: independent of the umask, and for directories that existed already.
-    fs::set_permissions(&directories.assets, fs::Permissions::from_mode(0o755)).context("the assets")?;
-    fs::set_permissions(&directories.images, fs::Permissions::from_mode(0o700)).context("the images")?;
+    for private in [&directories.images, &directories.files] {
+        fs::set_permissions(private, fs::Permissions::from_mode(0o700))
+            .with_context(|| private.display().to_string())?;
+    }
     make(&state.join("store"), 0o700)?;
     sync_names(state).with_context(|| format!("cannot sync {}", state.display()))?;
     Ok(directories)
@@ -180,18 +186,19 @@ struct Stored {
 struct Directories {
     /// The content of images. Only the edge reads it.
     images: PathBuf,
-    /// Static files, which the deploying user puts there.
-    assets: PathBuf,
+    /// What apps name by digest. Only the edge reads it.
+    files: PathBuf,
 }
 
 /// The background work of the edge.
 struct BackgroundWork {
     hooks: hooks::Dependencies,
     scheduler: scheduler::Dependencies,
+    programs: Arc<Programs>,
 }
 
 impl BackgroundWork {
-    fn of(shared: &Shared, apps: &Arc<Apps>, mailboxes: &[Mailbox]) -> Self {
+    fn of(shared: &Shared, apps: &Arc<Apps>, mailboxes: &[Mailbox], agenda: &Arc<Notify>) -> Self {
         let hooks = hooks::Dependencies {
             store: Arc::clone(&shared.store),
             keys: Arc::clone(&shared.secrets) as _,
@@ -208,11 +215,12 @@ impl BackgroundWork {
             store: Arc::clone(&shared.store),
             apps: Arc::clone(apps),
             shards: shared.shards.clone(),
-            changed: Arc::new(Notify::new()),
+            changed: Arc::clone(agenda),
             wakes: shared.wakes.clone(),
             metrics: Arc::clone(&shared.metrics),
+            programs: Arc::clone(&shared.programs),
         };
-        Self { hooks, scheduler }
+        Self { hooks, scheduler, programs: Arc::clone(&shared.programs) }
     }
 }
 
@@ -243,14 +251,26 @@ impl Edge {
     ) -> anyhow::Result<Self> {
         let Stored { store, vitals, directories } = stored;
         let images = Images::open(&directories.images, config.images, Arc::clone(&store))?;
+        let files = Files::open(&directories.files, Arc::clone(&store))?;
         let epoch = store.next_epoch()?;
         let router = Arc::new(CurrentRouter::default());
         let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
-        let apps = load_apps(&store, &router, &metrics, &images, &directories)?;
+        let agenda = Arc::new(Notify::new());
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
+        let programs = Arc::new(Programs::new(programs::Dependencies {
+            shards: count,
+            content: Arc::new(files.clone()),
+            secrets: Arc::clone(&secrets),
+            allowed: config.allow_hooks_to.clone(),
+            files: Arc::new(RoutedFiles(Arc::clone(&router))),
+            containers: Arc::new(RoutedContainers(shards.clone())),
+            store: Arc::clone(&store),
+            agenda: Arc::clone(&agenda),
+        }));
+        let apps = load_apps(&store, &router, &metrics, &images, &files, &programs)?;
         let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
         let connections = ListenerConnections::new(count, &trust);
         let shared = Shared {
@@ -268,12 +288,13 @@ impl Edge {
             wakes: Wakes::default(),
             heartbeats: Arc::new(Heartbeats::new(count)),
             metrics,
+            programs,
             shards,
         };
         let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
         let mut shards = start_shards(&shared, ends, sockets, epoch)?;
         shards.push(deliverer);
-        let own = BackgroundWork::of(&shared, &apps, &mailboxes);
+        let own = BackgroundWork::of(&shared, &apps, &mailboxes, &agenda);
         let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
         let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
         let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process, connections.all()));
@@ -294,8 +315,10 @@ impl Edge {
             changes: shared.changes,
             store,
             images,
+            files,
             registry,
-            assets: directories.assets,
+            programs: shared.programs,
+            name: NodeId::new(config.name.as_str()).context("the edge's name")?,
             listen: config.listen,
             waiters: Default::default(),
             watchers: admin::watchers(),
@@ -312,6 +335,7 @@ impl Edge {
         let listeners = Listeners::bind(socket, admin_tls.transpose()?).await?;
         let pruning = tokio::spawn(usage::prune(Arc::clone(&self.admin.store)));
         let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
+        let collecting_files = tokio::spawn(self.admin.files.clone().collect_regularly());
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
         let registry = match &self.config.registry {
             Some(RegistryAddress { listen, .. }) => {
@@ -329,6 +353,7 @@ impl Edge {
         let own_work = [
             tokio::spawn(hooks::run(self.own.hooks, lifecycle.drain().clone())),
             tokio::spawn(scheduler::run(self.own.scheduler, lifecycle.drain().clone())),
+            tokio::spawn(programs::follow_secrets(self.own.programs)),
         ];
         tracing::info!(admin = %socket.display(), "ready");
         let status = || self.watch.heartbeats.check().is_ok().then(|| "serving".to_owned());
@@ -341,6 +366,7 @@ impl Edge {
         };
         pruning.abort();
         collecting.abort();
+        collecting_files.abort();
         // Work that is cut off here is still in the store, and due after the restart.
         own_work.iter().for_each(tokio::task::JoinHandle::abort);
         for listening in std::iter::once(admin).chain(registry) {
@@ -387,14 +413,16 @@ fn load_apps(
     router: &Arc<CurrentRouter>,
     metrics: &Arc<Metrics>,
     images: &Arc<Images>,
-    directories: &Directories,
+    files: &Files,
+    programs: &Arc<Programs>,
 ) -> anyhow::Result<Arc<Apps>> {
     let dependencies = apps::Dependencies {
         store: Arc::clone(store),
         router: Arc::clone(router),
         metrics: Arc::clone(metrics),
         images: Arc::clone(images),
-        assets: directories.assets.clone(),
+        files: files.clone(),
+        programs: Arc::clone(programs),
     };
     Ok(Arc::new(Apps::load(dependencies)?))
 }

@@ -1,5 +1,5 @@
-//! The output of instances, read from all nodes for one reader: first the existing lines, merged by time; then, for a
-//! follower, new lines as they come.
+//! The output of instances, read from all nodes for one reader, and the lines of an app's program, which are here: first the
+//! existing lines, merged by time; then, for a follower, new lines as they come.
 //!
 //! ```text
 //! n1 ── node ──┐
@@ -11,10 +11,13 @@
 
 mod merge;
 mod node;
+mod program;
+
+use std::sync::Arc;
 
 use berth_common::clock::wall_ms;
 use berth_common::ids::NodeId;
-use berth_common::wire::logs::{LogRecord, ReadLogs};
+use berth_common::wire::logs::{LogRecord, LogStream, ReadLogs};
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -23,6 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use self::merge::Merge;
 use self::node::NodeReader;
+use crate::programs::AppLog;
 use crate::shard::link::Links;
 
 /// Batches that may wait for a reader.
@@ -44,6 +48,8 @@ pub(crate) struct NodeLine {
 pub(crate) enum LineContent {
     /// A line that an instance has written, or a remark of its node.
     Record(LogRecord),
+    /// A line of an app's program.
+    Program { time_ms: u64, stream: LogStream, text: String },
     /// A remark of the edge, with its time.
     Remark { time_ms: u64, text: String },
 }
@@ -56,14 +62,30 @@ impl NodeLine {
     fn time_ms(&self) -> u64 {
         match &self.content {
             LineContent::Record(record) => record.time_ms,
-            LineContent::Remark { time_ms, .. } => *time_ms,
+            LineContent::Program { time_ms, .. } | LineContent::Remark { time_ms, .. } => *time_ms,
         }
     }
+
+    /// The length of what somebody's code has written, in bytes; none for a remark.
+    fn written(&self) -> Option<usize> {
+        match &self.content {
+            LineContent::Record(record) => Some(record.text.len()),
+            LineContent::Program { text, .. } => Some(text.len()),
+            LineContent::Remark { .. } => None,
+        }
+    }
+}
+
+/// The log of a program, with the name that its lines are shown under: the edge's.
+pub(crate) struct OwnLog {
+    pub(crate) edge: NodeId,
+    pub(crate) log: Arc<AppLog>,
 }
 
 /// A request to read.
 pub(crate) struct LogRequest {
     pub(crate) ask: ReadLogs,
+    own: Option<OwnLog>,
     lines: mpsc::Sender<Vec<NodeLine>>,
     /// One of the admin API's permits for watchers.
     _permit: OwnedSemaphorePermit,
@@ -71,9 +93,13 @@ pub(crate) struct LogRequest {
 
 impl LogRequest {
     /// A request to hand to a shard, and the receiver of its lines.
-    pub(crate) fn new(ask: ReadLogs, permit: OwnedSemaphorePermit) -> (Self, mpsc::Receiver<Vec<NodeLine>>) {
+    pub(crate) fn new(
+        ask: ReadLogs,
+        own: Option<OwnLog>,
+        permit: OwnedSemaphorePermit,
+    ) -> (Self, mpsc::Receiver<Vec<NodeLine>>) {
         let (lines, arrive) = mpsc::channel(WAITING_BATCHES);
-        (Self { ask, lines, _permit: permit }, arrive)
+        (Self { ask, own, lines, _permit: permit }, arrive)
     }
 }
 
@@ -105,6 +131,11 @@ async fn read_all(links: &Links, request: LogRequest) -> Result<(), ReaderGone> 
     for (node, link) in links {
         let (events_in, events) = mpsc::channel(NODE_BATCHES);
         readers.spawn(NodeReader::new(node.clone(), link.clone(), request.ask.clone(), events_in).run());
+        nodes.push(events);
+    }
+    if let Some(own) = request.own {
+        let (events_in, events) = mpsc::channel(NODE_BATCHES);
+        readers.spawn(program::read(own, request.ask.since_ms, events_in));
         nodes.push(events);
     }
     let out = Output { to: &request.lines };

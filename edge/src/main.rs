@@ -15,8 +15,10 @@ mod metrics;
 mod nodes;
 mod page;
 mod prepared;
+mod programs;
 mod proxy;
 mod scheduler;
+mod script;
 mod secrets;
 mod shard;
 mod start_rate;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Run(args) => *args,
         Command::Store(command) => return exit_code(maintenance::run(&command)),
         Command::SecretKey(command) => return exit_code(secrets::command::run(&command)),
+        Command::Script => return exit_code(run_scripts()),
         Command::Man { dir } => return exit_code(config::write_manual(&dir)),
     };
     telemetry::init(args.log_format());
@@ -52,6 +55,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the scripts that an edge sends, in a process of their own.
+fn run_scripts() -> anyhow::Result<()> {
+    Ok(berth_script::process::run(berth_script::web::load)?)
 }
 
 /// The exit code of a command other than `run`. Prints the error on standard error.

@@ -146,11 +146,14 @@ fn print_contents(what: &str, contents: Contents) {
         usage,
         images,
         tags,
+        files,
         registries,
+        states,
     } = contents;
     eprintln!(
         "{what} {apps} apps, {tokens} tokens, {objects} objects, {values} values, {schedules} schedules, {events} events to be \
-         told, {secrets} secrets (sealed), {usage} records of usage, {images} images with {tags} tags (without their content), {registries} \
-         users of registries (sealed)"
+         told, {secrets} secrets (sealed), {usage} records of usage, {images} images with {tags} tags (without their content), {files} \
+         files of apps (without their content), {registries} users of registries (sealed), {states} objects of programs that keep \
+         something"
     );
 }

@@ -1,6 +1,8 @@
 //! The edge as a whole: the real daemon between real clients and a fake agent.
 #![allow(clippy::unwrap_used)]
 
+mod files;
+mod programs;
 mod registry;
 mod support;
 
@@ -301,8 +303,9 @@ async fn the_admin_api_tells_and_refuses() {
     assert_eq!(nodes["nodes"][0]["node"], "n1");
     assert_eq!(stage.edge.look("/v1/health").await["status"], "ok");
     assert_eq!(stage.edge.look("/v1/apps").await["apps"][0]["name"], "test");
-    let assets = stage.edge.look("/v1/assets/directory").await;
-    assert!(std::path::Path::new(assets["directory"].as_str().unwrap()).is_dir());
+    let (status, gone) =
+        client::admin(&stage.edge.admin, client::request("GET", "/v1/assets/directory", "")).await;
+    assert!(status == StatusCode::GONE && gone["detail"].as_str().unwrap().contains("by digest"), "{gone}");
 
     let mut spec = support::edge::app(|class| class.default_port = Some(0));
     let put = |name: &str, body: Vec<u8>| client::request("PUT", &format!("/v1/apps/{name}"), body);

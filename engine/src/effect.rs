@@ -1,6 +1,7 @@
 //! The effects that the engine emits, to be carried out in order.
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
+use berth_common::outcome::Outcome;
 use berth_common::spec::Secrets;
 use berth_common::wire::call::{Start, Stop};
 
@@ -80,6 +81,8 @@ pub enum Effect {
         node: NodeId,
         /// The instance.
         instance: InstanceId,
+        /// How it has ended, which is durable by now; none for one that no object had.
+        outcome: Option<Outcome>,
     },
     /// A request may go ahead, and holds the instance from now on.
     Grant {

@@ -261,6 +261,11 @@ impl Content {
         Ok(())
     }
 
+    /// Makes the names of all blobs durable: those that another's upload has just been given too.
+    pub fn sync(&self) -> Result<(), ContentError> {
+        Ok(File::open(&self.shared.blobs)?.sync_all()?)
+    }
+
     /// Bytes of everything stored, and the limit.
     pub fn used(&self) -> (u64, u64) {
         (self.lock().bytes, self.shared.limits.total_bytes)
@@ -328,6 +333,11 @@ impl Content {
             used.blobs = used.blobs.saturating_sub(1);
         }
         Ok(Some(metadata.len()))
+    }
+
+    /// The directory of the blobs, each a file with the hexadecimal digits of its digest as its name.
+    pub fn blobs(&self) -> &Path {
+        &self.shared.blobs
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {

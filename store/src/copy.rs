@@ -4,7 +4,7 @@
 //! {"berth_store":4,"epoch":7}        the head
 //! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order; then also
 //! {"schedule":{...}}  {"cron":{...}}  {"event":{...}}  {"dead":{...}}  {"secret":{...}}  {"usage":{...}}
-//! {"image":{...}}  {"tag":{...}}  {"registry":{...}}  {"last_version":{...}}
+//! {"image":{...}}  {"tag":{...}}  {"registry":{...}}  {"last_version":{...}}  {"state":{...}}
 //! {"lines":3,"sha256":"..."}         the end: the number of lines between, and their digest
 //! ```
 //!
@@ -31,10 +31,13 @@ use self::entry::Entry;
 use self::walk::walk;
 use super::guard::expect_unused;
 use super::sled::{DATABASE_FILE, FORMAT, SledStore};
-use super::{Done, Store, StoreError};
+use super::{Done, Store, StoreError, Write};
 
 /// Longest line that is read, in bytes: an app with all its versions.
 const MAX_LINE_BYTES: usize = 256 << 20;
+
+/// Bytes of states that wait to be written before an import goes on.
+const UNDER_WAY_BYTES: usize = 64 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,8 +161,17 @@ impl<W: io::Write> Digesting<W> {
 fn read_into(directory: &Path, from: impl BufRead) -> Result<Contents> {
     let store = SledStore::open(directory)?;
     let failure = Failure::default();
+    let mut under_way = 0;
     let (epoch, contents) = read_entries(from, |entry| {
-        store.commit(vec![entry.into_write()?], note_failure(&failure));
+        let write = entry.into_write()?;
+        if let Write::State(change) = &write {
+            under_way += change.bytes();
+        }
+        store.commit(vec![write], note_failure(&failure));
+        if under_way > UNDER_WAY_BYTES {
+            store.settle()?;
+            under_way = 0;
+        }
         Ok(())
     })?;
     // Written last, and waited for: then everything before it is durable too.

@@ -10,7 +10,7 @@ use berth_common::spec::HookKind;
 use berth_engine::{Event, UsageRecord};
 use serde_json::Value;
 
-use crate::{Delivery, ManifestRecord, Schedule, TagRecord, What};
+use crate::{Delivery, ManifestRecord, Schedule, StateHead, StoredState, TagRecord, What};
 
 /// The usage record of the instance with this number, which ended at this time and ran for a second.
 pub fn life(n: u32, ended_ms: u64) -> UsageRecord {
@@ -68,6 +68,14 @@ pub fn schedule(name: &str, id: u8, due_ms: u64) -> Schedule {
         attempts: 0,
         last_error: None,
     }
+}
+
+/// What the object of this id in the class `a/b` keeps: two values and a page.
+pub fn state(id: &str) -> StoredState {
+    let key = ObjectKey { app: "a".parse().unwrap(), class: "b".parse().unwrap(), name: id.parse().unwrap() };
+    let head = StateHead { key, name: Some("a name".to_owned()), page_count: 1, bytes: 5 };
+    let values = vec![("k".to_owned(), vec![0, 255]), ("l".to_owned(), id.as_bytes().to_vec())];
+    StoredState { head, values, pages: vec![(0, vec![1; 4096])] }
 }
 
 /// A manifest with a tag.

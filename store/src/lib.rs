@@ -15,6 +15,7 @@ mod outbox;
 mod records;
 mod schedules;
 mod sled;
+mod states;
 mod unfinished;
 mod value;
 mod vitals;
@@ -30,11 +31,12 @@ pub use self::copy::{Contents, export, import, try_import, verify};
 pub use self::outbox::Outbox;
 pub use self::records::{
     AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, LastVersion,
-    NUMBER_BYTES, NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretRecord, TOKEN_PREFIX, TokenId,
-    TokenRecord, UsageKey, What,
+    NUMBER_BYTES, NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretRecord, StateChange, StateHead,
+    StoredState, TOKEN_PREFIX, TokenId, TokenRecord, UsageKey, What,
 };
 pub use self::schedules::{CronKey, DueEntry, DuePage, Schedules};
 pub use self::sled::SledStore;
+pub use self::states::States;
 pub use self::vitals::Vitals;
 
 /// Called once with the result of a write: whether it is durable. Runs on the store's thread, so it must not block.
@@ -68,6 +70,8 @@ pub enum Write {
         /// The changes, in the order in which they are applied.
         changes: Vec<KvChange>,
     },
+    /// Changes what an object of a program keeps, all of it or nothing.
+    State(Box<StateChange>),
     /// Inserts or replaces an encrypted secret.
     Secret(SecretRecord),
     /// Removes a secret.
@@ -130,7 +134,7 @@ pub struct KvChange {
 }
 
 /// A durable store. Lists begin after the given key.
-pub trait Store: Outbox + Schedules + Catalogue + Send + Sync {
+pub trait Store: Outbox + Schedules + Catalogue + States + Send + Sync {
     /// The record of an object, if it ever had one.
     fn load(&self, object: ObjectId) -> Result<Option<Record>, StoreError>;
     /// Writes all of these or none. Commits become durable in the order of the calls.

@@ -8,6 +8,7 @@ mod fault;
 mod journal;
 mod outbox;
 mod schedules;
+mod states;
 mod tables;
 mod writer;
 
@@ -64,8 +65,9 @@ const BATCHES: &[u8] = b"batches";
 /// The key of the format; a store without one has format 1.
 const FORMAT_KEY: &[u8] = b"format";
 /// The format that is written: 2 added versions of apps, and tokens; 3 hooks, schedules, secrets and usage; 4 tags and
-/// manifests of images; 5 orders to end an instance, and the last versions of removed apps. Older ones are read.
-pub(super) const FORMAT: u32 = 5;
+/// manifests of images; 5 orders to end an instance, and the last versions of removed apps; 6 what objects of programs keep.
+/// Older ones are read.
+pub(super) const FORMAT: u32 = 6;
 
 /// A store in a directory.
 pub struct SledStore {
@@ -213,6 +215,11 @@ impl SledStore {
     /// Sets the number of starts of the edge.
     pub(super) fn set_epoch(&self, epoch: Epoch) -> Result<(), StoreError> {
         self.wait_for(|done| Job::Epoch(epoch, done))
+    }
+
+    /// Waits until all that was committed before is written, or has failed.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        self.wait_for(|done| Job::Commit(Vec::new(), done))
     }
 
     /// Submits a job and waits until it is durable.

@@ -34,7 +34,7 @@ use serde_json::Value;
 use self::endpoint::{Endpoint, Network};
 use crate::apps::{DeployParameters, Deployed, Rollback};
 use crate::containers::{CONNECT_PARTS, CONNECT_PROTOCOL, StartOrder, Verb};
-use crate::edge::{AssetDirectory, Health, NodeList};
+use crate::edge::{Health, NodeList};
 
 pub use self::connection::{Answer, Connection, UploadBody};
 pub use self::endpoint::{Address, AddressError, Authority, AuthorityError};
@@ -125,11 +125,6 @@ impl Client {
     /// Lists the edge's nodes.
     pub async fn nodes(&self) -> Result<NodeList, ClientError> {
         self.get("/v1/nodes").await
-    }
-
-    /// The directory on the edge's machine that static files are served from.
-    pub async fn asset_directory(&self) -> Result<PathBuf, ClientError> {
-        self.get("/v1/assets/directory").await.map(|answer: AssetDirectory| answer.directory)
     }
 
     /// Deploys a version of an app; it is durable when this returns. With `expect`, only while that version is current.
@@ -331,11 +326,11 @@ mod tests {
     async fn a_response_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");
-        let body = r#"{"directory":"/x"}"#;
+        let body = r#"{"nodes":[]}"#;
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let served = serve(&socket, Box::leak(answer.into_boxed_str()));
-        assert_eq!(Client::at(&socket).asset_directory().await.unwrap(), Path::new("/x"));
-        assert!(served.join().unwrap().starts_with("GET /v1/assets/directory HTTP/1.1\r\n"));
+        assert_eq!(Client::at(&socket).nodes().await.unwrap().nodes.len(), 0);
+        assert!(served.join().unwrap().starts_with("GET /v1/nodes HTTP/1.1\r\n"));
     }
 
     #[tokio::test]

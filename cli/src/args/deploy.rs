@@ -11,9 +11,15 @@ use crate::prefetch::WaitFor;
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Deploy {
-    /// The directory that holds berth.toml
+    /// The directory that holds berth.toml or a wrangler configuration
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
+    /// The environment of a wrangler configuration, rather than its top level
+    #[arg(long, short = 'e', value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// Only check the app, as `berth check` does: asks no edge, changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) terms: TermArgs,
     /// How many nodes must have the images before the version becomes current: all that are connected and can run them, none,

@@ -1,5 +1,6 @@
 //! The arguments of `berth dev`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -18,13 +19,16 @@ pub(crate) struct Dev {
     pub(crate) command: Option<DevCommand>,
     #[command(flatten)]
     pub(crate) at: DevDirs,
+    /// The environment of a wrangler configuration, rather than its top level
+    #[arg(long, short = 'e', value_name = "NAME")]
+    pub(crate) env: Option<String>,
     /// Where to take requests. Port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
     /// How many nodes to run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=MAX_NODES))]
     pub(crate) nodes: u16,
-    /// Do not show what containers write
+    /// Do not show what containers write. What a program writes with `console` is shown all the same
     #[arg(long)]
     pub(crate) quiet_containers: bool,
     /// Return once the app can be reached, and run on until `berth dev down`. Files are not watched then
@@ -37,12 +41,22 @@ pub(crate) struct Dev {
     /// The process that `--detach` leaves
     #[arg(long, hide = true)]
     pub(crate) background: bool,
+    /// Set by `berth wrangler dev`.
+    #[arg(skip)]
+    pub(crate) as_wrangler: Option<AsWrangler>,
+}
+
+/// What `berth wrangler dev` does in another way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AsWrangler {
+    /// Variables of the program, before all others of the same names.
+    pub(crate) vars: BTreeMap<String, String>,
 }
 
 /// What an app's directory is, and where its cluster keeps state.
 #[derive(Debug, Args)]
 pub(crate) struct DevDirs {
-    /// The directory that holds berth.toml
+    /// The directory that holds berth.toml or a wrangler configuration
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Where to keep state and logs, instead of in DIR/.berth/dev, or for root in /var/lib/berth/dev

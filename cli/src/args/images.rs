@@ -192,7 +192,7 @@ pub(crate) enum Registries {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = BUILD_EXAMPLES)]
 pub(crate) struct Build {
-    /// The directory that holds berth.toml
+    /// The directory that holds berth.toml or a wrangler configuration
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Also push the images to the edge's registry

@@ -69,7 +69,7 @@ pub(crate) enum Secret {
 /// Which app.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct OfApp {
-    /// The app [default: the one of ./berth.toml]
+    /// The app [default: the one of ./berth.toml, or of the wrangler configuration here]
     #[arg(long)]
     pub(crate) app: Option<AppName>,
 }

@@ -4,13 +4,14 @@
 //! them. Elsewhere, and with `--json`, everything is passed on unchanged.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use berth_api::client::encode;
 use berth_api::logs::{LogLine, LogObject};
+use berth_common::clock::wall_ms;
 use berth_common::ids::{AppName, ObjectId};
-use berth_common::shown::shown;
+use berth_common::shown::{shown, shown_lines};
 use berth_common::wire::logs::LogStream;
 
 use serde_json::Value;
@@ -100,27 +101,76 @@ fn print(lines: impl Iterator<Item = Result<String>>) -> Result<()> {
         text.push_str(&line?);
         text.push('\n');
     }
+    print_whole(&text)
+}
+
+/// Writes lines at once.
+fn print_whole(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())?)
 }
 
-/// Shows the output of an app's containers from now on, until dropped. Without timestamps, because it is live.
-pub(crate) async fn follow_app(admin: &Admin, app: &AppName) {
+/// Where the output of an app is shown while it is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Containers {
+    /// What containers write is shown among the rest, and whose it is.
+    Among,
+    /// It goes to standard error, so that standard output is the program's alone.
+    Beside,
+    /// It is not shown.
+    Hidden,
+}
+
+/// Shows what an app writes from a moment on, until dropped. Without timestamps, because it is live: lines of containers behind
+/// whose they are, those of programs as they are.
+pub(crate) async fn follow_app(admin: &Admin, app: &AppName, since_ms: u64, containers: Containers) {
+    let mut since_ms = since_ms;
     loop {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         // An error is ignored: what is not shown here is still in the logs.
-        let _ = follow_once(admin, &format!("/v1/apps/{app}/logs?follow=true&since={now}")).await;
+        let _ = follow_once(admin, &format!("/v1/apps/{app}/logs?follow=true&since={since_ms}"), containers)
+            .await;
         tokio::time::sleep(RETRY_PAUSE).await;
+        since_ms = wall_ms();
     }
 }
 
-async fn follow_once(admin: &Admin, path: &str) -> Result<()> {
+async fn follow_once(admin: &Admin, path: &str, containers: Containers) -> Result<()> {
     let mut lines = admin.lines(path).await?;
     let look = Look::of_stdout();
     while let Some(lines) = lines.next().await? {
-        print(lines.iter().map(|line| human(line, look, false)))?;
+        let mut text = String::new();
+        for line in lines {
+            match (live(&line, look)?, containers) {
+                (Live::Program(line), _) | (Live::Container(line), Containers::Among) => {
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+                (Live::Container(line), Containers::Beside) => output::remark(line),
+                (Live::Container(_), Containers::Hidden) => {}
+            }
+        }
+        print_whole(&text)?;
     }
     Ok(())
+}
+
+/// A line as it is shown while it is followed.
+enum Live {
+    Program(String),
+    Container(String),
+}
+
+fn live(line: &[u8], look: Look) -> Result<Live> {
+    let read: LogLine = parse(line)?;
+    if read.object.is_some() || read.stream == LogStream::Berth {
+        return human(line, look, false).map(Live::Container);
+    }
+    let text = if look.escapes { shown_lines(&read.text).into_owned() } else { read.text };
+    Ok(Live::Program(text))
+}
+
+fn parse(line: &[u8]) -> Result<LogLine> {
+    serde_json::from_slice(line).context("a line of the answer is not what this version expects")
 }
 
 /// How lines are shown.
@@ -142,8 +192,7 @@ impl Look {
 
 /// A line for people.
 fn human(line: &[u8], look: Look, with_time: bool) -> Result<String> {
-    let line: LogLine =
-        serde_json::from_slice(line).context("a line of the answer is not what this version expects")?;
+    let line = parse(line)?;
     let whose = match &line.object {
         Some(LogObject { class, name, .. }) => format!("{class}/{name}"),
         None => line.node.to_string(),
@@ -198,6 +247,22 @@ mod tests {
         let hostile = line("stdout", "a\x1b[2J\u{202e}b");
         assert_eq!(human(&hostile, terminal(), false).unwrap(), r"Hello/7 stdout a\u{1b}[2J\u{202e}b");
         assert_eq!(human(&hostile, PIPE, false).unwrap(), "Hello/7 stdout a\x1b[2J\u{202e}b");
+    }
+
+    #[test]
+    fn lines_of_programs_are_shown_as_they_are() {
+        let of = |text: &str, look| match live(text.as_bytes(), look).unwrap() {
+            Live::Program(text) => ("program", text),
+            Live::Container(text) => ("container", text),
+        };
+        let program =
+            r#"{"time_ms":0,"stream":"stderr","text":"onStart hook called\n  at\u001b[2J","node":"dev"}"#;
+        assert_eq!(of(program, PIPE), ("program", "onStart hook called\n  at\u{1b}[2J".to_owned()));
+        assert_eq!(of(program, terminal()), ("program", "onStart hook called\n  at\\u{1b}[2J".to_owned()));
+        let remark = r#"{"time_ms":0,"stream":"berth","text":"gone","node":"n1"}"#;
+        assert_eq!(of(remark, PIPE).0, "container");
+        let container = String::from_utf8(line("stdout", "hi")).unwrap();
+        assert_eq!(of(&container, PIPE), ("container", "Hello/7 stdout hi".to_owned()));
     }
 
     #[test]

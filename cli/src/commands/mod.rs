@@ -24,6 +24,7 @@ mod secret;
 mod store;
 mod token;
 mod usage;
+mod wrangler;
 
 use anyhow::Result;
 
@@ -57,6 +58,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Pack(args) => pack::run(&args),
         Command::Token(command) => token::run(command).await,
         Command::Store(command) => store::run(&command).await,
+        Command::Wrangler(args) => wrangler::run(args).await,
         Command::Schema => schema::run(),
         Command::Certs(args) => certs::run(args),
         Command::Completions(args) => completions::run(&args),

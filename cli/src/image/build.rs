@@ -39,6 +39,8 @@ const RESULT: &str = "image";
 pub(crate) struct Dockerfile {
     pub(crate) file: PathBuf,
     pub(crate) context: PathBuf,
+    /// Arguments of the build, as NAME=VALUE.
+    pub(crate) vars: Vec<String>,
 }
 
 impl Dockerfile {
@@ -46,12 +48,18 @@ impl Dockerfile {
     pub(crate) fn at(path: &Path) -> Option<Self> {
         if path.is_dir() {
             let mut files = DOCKERFILES.iter().map(|name| path.join(name));
-            return files.find(|file| file.is_file()).map(|file| Self { file, context: path.to_owned() });
+            let file = files.find(|file| file.is_file())?;
+            return Some(Self { file, context: path.to_owned(), vars: Vec::new() });
         }
         let named = path.file_name().and_then(OsStr::to_str).is_some_and(is_dockerfile);
+        (named && path.is_file()).then(|| Self::named(path))
+    }
+
+    /// This file, whatever it is called, in its directory.
+    pub(crate) fn named(path: &Path) -> Self {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let context = parent.unwrap_or(Path::new(".")).to_owned();
-        (named && path.is_file()).then(|| Self { file: path.to_owned(), context })
+        Self { file: path.to_owned(), context, vars: Vec::new() }
     }
 }
 
@@ -136,7 +144,13 @@ impl Builder {
         let verb: &[&str] = if self.kind == Kind::Buildah { &["bud", "--layers"] } else { &["build"] };
         let mut command = Command::new(&self.program);
         command.args(verb).arg("--file").arg(from.file.canonicalize()?).args(["--tag", tag]);
+        command.args(from.vars.iter().flat_map(|var| ["--build-arg", var]));
         self.run(command.args(args).arg(context), "the build").await?;
+        self.taken(tag).await
+    }
+
+    /// Reads in an image that the builder has.
+    pub(crate) async fn taken(&self, tag: &str) -> Result<Image> {
         let directory = tempfile::Builder::new().prefix(".berth-build-").tempdir_in(scratch())?;
         let mut command = Command::new(&self.program);
         // A path may contain a colon, which these take for the start of a tag.

@@ -54,6 +54,12 @@ pub(crate) fn require_static(path: &Path) -> Result<Arch, ElfError> {
     if program.dynamic { Err(ElfError::Dynamic(path.to_owned())) } else { Ok(program.architecture) }
 }
 
+/// Whether a file is a program or a library: a text is none.
+pub(crate) fn is_program(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == MAGIC
+}
+
 /// Reads the head of a program.
 pub(crate) fn inspect(path: &Path) -> Result<Program, ElfError> {
     let failed = |source: io::Error| match source.kind() {

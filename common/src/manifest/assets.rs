@@ -2,8 +2,8 @@
 
 use super::report::{Report, Value, nearest};
 use super::values::optional;
-use super::{route, values};
-use crate::spec::{AssetsSpec, NotFound};
+use super::{AssetsManifest, route, values};
+use crate::spec::NotFound;
 
 const HANDLINGS: [(&str, NotFound); 3] = [
     ("none", NotFound::None),
@@ -11,7 +11,7 @@ const HANDLINGS: [(&str, NotFound); 3] = [
     ("single-page-application", NotFound::SinglePage),
 ];
 
-pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Option<AssetsSpec> {
+pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Option<AssetsManifest> {
     let section = report.section(value, "[assets]")?;
     report.refuse_unknown_keys(&section, &["directory", "hosts", "not_found_handling"]);
     let expected = "the directory of the files, such as directory = \"./public\"";
@@ -19,7 +19,7 @@ pub(super) fn read(report: &mut Report<'_>, value: &Value<'_>) -> Option<AssetsS
     let directory = directory.and_then(|value| directory_of(report, value, expected));
     let hosts = optional(section.get("hosts"), |value| route::hosts(report, value));
     let not_found = optional(section.get("not_found_handling"), |value| handling(report, value));
-    Some(AssetsSpec {
+    Some(AssetsManifest {
         directory: directory?.into(),
         hosts: hosts?.unwrap_or_default(),
         not_found: not_found?.unwrap_or_default(),

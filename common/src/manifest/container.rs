@@ -47,10 +47,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-const SLEEP_AFTER: Duration = MINUTE.saturating_mul(10);
-const START_TIMEOUT: Duration = SECOND.saturating_mul(8);
-const PORT_TIMEOUT: Duration = SECOND.saturating_mul(20);
-const STOP_GRACE: Duration = MINUTE.saturating_mul(15);
+/// The `sleep_after` of a class that names none.
+pub const SLEEP_AFTER: Duration = MINUTE.saturating_mul(10);
+/// The `start_timeout` of a class that names none.
+pub const START_TIMEOUT: Duration = SECOND.saturating_mul(8);
+/// The `port_timeout` of a class that names none.
+pub const PORT_TIMEOUT: Duration = SECOND.saturating_mul(20);
+/// The `stop_grace` of a class that names none: the reference's.
+pub const STOP_GRACE: Duration = MINUTE.saturating_mul(15);
 
 /// At least a tenth of a second, since an instance should not sleep between two requests of one page.
 const SLEEP_AFTER_BOUNDS: Bounds = MILLISECOND.saturating_mul(100)..=DAY.saturating_mul(30);
@@ -62,17 +66,17 @@ const BOOST_BOUNDS: Bounds = MILLISECOND..=MINUTE;
 const STOP_GRACE_BOUNDS: Bounds = Duration::ZERO..=DAY;
 
 /// Most instances of one class.
-const MAX_INSTANCES: u32 = 1_000_000;
+pub const MAX_INSTANCES: u32 = 1_000_000;
 /// Containers that each node keeps prepared unless the class says otherwise: one, so that the next start is quick.
-const PREPARED: u32 = 1;
+pub const PREPARED: u32 = 1;
 /// Most prepared containers per node: each takes a few megabytes and a disk, and a burst uses up any number.
 pub const MAX_PREPARED: u32 = 64;
 /// Most virtual CPUs of one instance, in sixteenths: more than common machines have.
-const MAX_CPU_SIXTEENTHS: u32 = 16 * 256;
+pub const MAX_CPU_SIXTEENTHS: u32 = 16 * 256;
 /// Least and most memory of one instance, in bytes. With less no container can start.
-const MEMORY_BYTES: std::ops::RangeInclusive<u64> = (8 << 20)..=(1 << 40);
+pub const MEMORY_BYTES: std::ops::RangeInclusive<u64> = (8 << 20)..=(1 << 40);
 /// Least and most disk of one instance, in bytes.
-const DISK_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(16 << 40);
+pub const DISK_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(16 << 40);
 /// Most bytes of an entrypoint with its arguments.
 const MAX_ENTRYPOINT_BYTES: usize = 64 * 1024;
 

@@ -236,7 +236,7 @@ pub(super) fn kind(value: &Value<'_>) -> &'static str {
 }
 
 /// The known word that was most likely meant, if one is similar.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let allowed = (word.chars().count() / 3).max(1);
     let longer = || known.iter().copied().find(|candidate| word.len() >= 3 && candidate.starts_with(word));
     known

@@ -166,7 +166,10 @@ impl Admin {
         let ended = if now { self.end_others(&app, version.version).await? } else { 0 };
         let history = self.apps.get(&app);
         let classes = history.iter().flat_map(|history| history.current().spec.classes.values());
-        let missing_secrets = self.secrets.missing(&app, classes.flat_map(ClassSpec::secret_names))?;
+        let of_program = history.iter().filter_map(|history| history.current().spec.program.as_ref());
+        let of_program = of_program.flat_map(|program| program.secrets.values().cloned());
+        let named = classes.flat_map(ClassSpec::secret_names).chain(of_program);
+        let missing_secrets = self.secrets.missing(&app, named)?;
         let tag = read::etag(version.version);
         let (unchanged, unplaceable) = (false, Vec::new());
         Ok((tag, Json(Deployed { app, version, ended, missing_secrets, unchanged, unplaceable })))
@@ -228,11 +231,16 @@ mod tests {
         let action = Action::Start { env: env("OF_CRON") };
         let (class, object) = (name.clone(), "o".parse().unwrap());
         spec.crons.push(CronSpec { cron: "* * * * *".parse().unwrap(), class, object, action });
+        let program = r#"{"entry": "a", "modules": [], "compatibility_date": "2026-01-31",
+            "vars": {"OF_PROGRAM": {"text": "very secret"}, "JSON": {"json": "very secret"}}}"#;
+        spec.program = Some(serde_json::from_str(program).unwrap());
         let whole = serde_json::to_value(&spec).unwrap();
         let shown = serde_json::to_value(view(&AppHistory::begin(spec, 1))).unwrap();
         let text = shown.to_string();
         assert!(
-            ["OF_CLASS", "OF_CALLBACK", "OF_CRON", "/run"].iter().all(|name| text.contains(name)),
+            ["OF_CLASS", "OF_CALLBACK", "OF_CRON", "OF_PROGRAM", "/run"]
+                .iter()
+                .all(|name| text.contains(name)),
             "{text}"
         );
         assert!(!text.contains("very secret"), "{text}");

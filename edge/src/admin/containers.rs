@@ -18,10 +18,12 @@ use berth_common::spec::{ClassSpec, MAX_ENV_BYTES, MAX_SECRETS};
 use berth_common::wire::call::Signal;
 use berth_engine::{EndOrder, Failure, Input, ObjectView, PublicState};
 
+use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{Body, OptionalBody, Parameters, invalid, object_id};
-use super::{Admin, signal};
+
 use crate::proxy::error::ProxyError;
+use crate::proxy::signal;
 use crate::shard::objects::Mailbox;
 use crate::shard::shard_of;
 

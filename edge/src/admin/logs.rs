@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::Admin;
 use super::problem::{Denied, Missing, Problem, Unavailable, Wrong};
 use super::read::{self, NOT_READ, Parameters, invalid, object_id};
-use crate::logs::{self, LineContent, LogRequest, NodeLine};
+use crate::logs::{self, LineContent, LogRequest, NodeLine, OwnLog};
 use crate::proxy::error::ProxyError;
 
 /// Interval of empty lines to a follower on a silent stream, by which both sides notice that the other is gone.
@@ -30,6 +30,9 @@ fn shown(NodeLine { node, content }: NodeLine) -> LogLine {
     match content {
         LineContent::Remark { time_ms, text } => {
             LogLine { time_ms, stream: LogStream::Berth, text, node, object: None }
+        }
+        LineContent::Program { time_ms, stream, text } => {
+            LogLine { time_ms, stream, text, node, object: None }
         }
         LineContent::Record(LogRecord { time_ms, object: key, instance, stream, text, .. }) => {
             let id = key.id();
@@ -71,7 +74,7 @@ pub(super) async fn of_object(
     let object = object_id(&id)?;
     let ask = ask(wanted, LogsOf::Object(object))?;
     admin.known(object).await?;
-    admin.read_logs(ask).await
+    admin.read_logs(ask, None).await
 }
 
 /// Returns the output of all containers of an app, in the same way.
@@ -84,17 +87,19 @@ pub(super) async fn of_app(
 ) -> Result<Response, Problem> {
     let app: AppName = read::name("app", &app)?;
     let ask = ask(wanted, LogsOf::App(app.clone()))?;
-    if admin.apps.get(&app).is_none() {
+    let Some(known) = admin.apps.get(&app) else {
         let detail = format!("there is no app `{app}`; the output of an object can be asked for by its id");
         return Err(Problem::new(StatusCode::NOT_FOUND, "no such app", detail));
-    }
-    admin.read_logs(ask).await
+    };
+    let programmed = known.current().spec.program.is_some();
+    let own = programmed.then(|| OwnLog { edge: admin.name.clone(), log: admin.programs.log(&app) });
+    admin.read_logs(ask, own).await
 }
 
 impl Admin {
-    async fn read_logs(&self, ask: ReadLogs) -> Result<Response, Problem> {
+    async fn read_logs(&self, ask: ReadLogs, own: Option<OwnLog>) -> Result<Response, Problem> {
         let follow = ask.follow;
-        let (reading, lines) = LogRequest::new(ask, self.watch()?);
+        let (reading, lines) = LogRequest::new(ask, own, self.watch()?);
         // Any shard has links to all nodes.
         let turn = usize::try_from(self.waiters.next().0).unwrap_or_default();
         let shard = turn % self.shards.count();

@@ -27,16 +27,18 @@ pub(super) async fn wait(nodes: &Nodes, app: &AppSpec) {
 }
 
 fn is_known(nodes: &Nodes, app: &AppSpec) -> bool {
-    nodes.is_any_connected() && app.classes.values().all(|class| holds(nodes, class) != Holds::Unknown)
+    // An app without containers needs no node.
+    let holds = |class| holds(nodes, class) != Holds::Unknown;
+    app.classes.is_empty() || nodes.is_any_connected() && app.classes.values().all(holds)
 }
 
 fn holds(nodes: &Nodes, class: &ClassSpec) -> Holds {
     nodes.holds_alone(&class.recipe.resources, &class.recipe.image.architectures)
 }
 
-/// Why an app cannot run, each with the field that it is about; nothing if it can.
+/// Why an app cannot run, each with the field that it is about; nothing if it can. One without containers needs no node.
 pub(super) fn faults(nodes: &Nodes, app: &AppSpec) -> Vec<FieldError> {
-    if !nodes.is_any_connected() {
+    if !app.classes.is_empty() && !nodes.is_any_connected() {
         let message =
             "no node is connected: `berth nodes` shows those that the edge was started with".to_owned();
         return vec![FieldError { field: String::new(), message }];

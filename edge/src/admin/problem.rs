@@ -119,6 +119,7 @@ impl From<DeployError> for Problem {
             DeployError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, title, detail),
             DeployError::Store(error) => error.into(),
             DeployError::Image(error) => Self::internal(&error),
+            DeployError::Files(error) => error.into(),
         }
     }
 }

@@ -53,6 +53,10 @@ pub(super) async fn purge(
         let _removed = if dry_run { None } else { Some(admin.removed(&app).await?) };
         admin.purge_object(id, dry_run, &mut purged).await?;
     }
+    {
+        let _removed = if dry_run { None } else { Some(admin.removed(&app).await?) };
+        purged.values += admin.programs.purge(&app, dry_run).await?;
+    }
     if !dry_run {
         tracing::info!(%app, ?purged, "app purged");
     }

@@ -32,7 +32,7 @@ fn view(schedule: Schedule) -> ScheduleView {
     let Schedule { what, payload, scheduled_ms, due_ms, attempts, last_error, .. } = schedule;
     let callback = match what {
         What::Callback(name) => Some(name),
-        What::Cron(_) => None,
+        What::Cron(_) | What::Program(_) | What::Alarm { .. } => None,
     };
     ScheduleView { id, callback, payload, scheduled_ms, due_ms, attempts, last_error }
 }

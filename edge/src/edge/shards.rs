@@ -22,6 +22,7 @@ use crate::http::forwarded::Trust;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::prepared::PreparedContainers;
+use crate::programs::Programs;
 use crate::proxy::lines::Lines;
 use crate::proxy::pool::Pool;
 use crate::proxy::router::CurrentRouter;
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) wakes: Wakes,
     pub(crate) heartbeats: Arc<Heartbeats>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) programs: Arc<Programs>,
     /// Runs work on the shards.
     pub(crate) shards: Shards<Proxy>,
 }
@@ -130,6 +132,7 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
         metrics: shared.metrics,
         show_errors: shared.config.show_errors,
         lines: Lines::default(),
+        programs: shared.programs,
     });
     parts.spawn(own.work.serve(lifecycle.clone(), Arc::clone(&proxy)));
     let listener = tokio::net::TcpListener::from_std(own.listener).context("the listening socket")?;

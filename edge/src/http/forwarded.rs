@@ -111,7 +111,7 @@ impl Trust {
 
 impl Client {
     /// Its address.
-    fn address(&self) -> IpAddr {
+    pub(crate) fn address(&self) -> IpAddr {
         self.said.as_ref().and_then(|said| said.hops.last()).copied().unwrap_or(self.peer)
     }
 

@@ -2,12 +2,14 @@
 //! headers that only the edge may set (who the client is) are replaced. Everything else passes unchanged.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
 use http_body::Body;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::forwarded::Client;
 
@@ -136,6 +138,45 @@ pub(crate) fn is_websocket(protocol: &HeaderValue) -> bool {
     protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
 }
 
+/// The version of WebSocket (RFC 6455).
+const SOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
+
+/// What a client that asks for a WebSocket is answered with if it gets one; `None` if its handshake is not sound.
+pub(crate) fn socket_accept(headers: &HeaderMap) -> Option<HeaderValue> {
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24)?;
+    let sound = headers.get(SEC_WEBSOCKET_VERSION) == Some(&SOCKET_VERSION);
+    sound.then(|| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok())?
+}
+
+/// Makes of a request one that asks for a WebSocket: a handshake of our own, without extensions, since what looks into frames knows
+/// none.
+pub(crate) fn ask_for_socket(headers: &mut HeaderMap, key: &str) -> Result<(), InvalidHeaderValue> {
+    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+    headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::try_from(key)?);
+    headers.insert(SEC_WEBSOCKET_VERSION, SOCKET_VERSION);
+    insert_upgrade(headers, HeaderValue::from_static("websocket"));
+    Ok(())
+}
+
+/// Whether an answer of status 101 is that to a handshake with this key.
+pub(crate) fn agrees_to_socket(headers: &HeaderMap, key: &str) -> bool {
+    let accepts = headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes)
+        == Some(derive_accept_key(key.as_bytes()).as_bytes());
+    accepts
+        && headers.get(UPGRADE).is_some_and(is_websocket)
+        && !headers.contains_key(SEC_WEBSOCKET_EXTENSIONS)
+}
+
+/// Makes of an answer the one that a client gets that asked for a WebSocket, whoever's answer it was at first.
+pub(crate) fn grant_socket(headers: &mut HeaderMap, accept: HeaderValue) {
+    strip_hop_by_hop(headers);
+    for name in [SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, CONTENT_LENGTH] {
+        headers.remove(name);
+    }
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    insert_upgrade(headers, HeaderValue::from_static("websocket"));
+}
+
 /// Turns a client's request, which was checked, into the one that is sent to the instance.
 pub(crate) fn prepare_request<B>(
     request: &mut Request<B>,
@@ -235,7 +276,7 @@ fn may_come_from_clients(name: &str) -> bool {
         && !NOT_FROM_CLIENTS_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         for name in nominated(headers) {
             headers.remove(name);
@@ -261,6 +302,40 @@ fn nominates(headers: &HeaderMap, name: &str) -> bool {
 fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod socket_tests {
+    use super::*;
+
+    #[test]
+    fn handshakes_are_our_own_on_both_sides() {
+        let mut asked = HeaderMap::new();
+        assert_eq!(socket_accept(&asked), None);
+        // The example of RFC 6455.
+        ask_for_socket(&mut asked, "dGhlIHNhbXBsZSBub25jZQ==").unwrap();
+        assert_eq!(socket_accept(&asked).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let mut theirs = HeaderMap::new();
+        for (name, value) in [
+            ("sec-websocket-extensions", "x"),
+            ("x-own", "1"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("upgrade", "h2c"),
+        ] {
+            theirs.insert(name, HeaderValue::from_static(value));
+        }
+        grant_socket(&mut theirs, socket_accept(&asked).unwrap());
+        assert!(agrees_to_socket(&theirs, "dGhlIHNhbXBsZSBub25jZQ=="));
+        assert!(!agrees_to_socket(&theirs, "another"));
+        let mut names: Vec<_> = theirs.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["connection", "sec-websocket-accept", "upgrade", "x-own"]);
+        theirs.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static("permessage-deflate"));
+        assert!(!agrees_to_socket(&theirs, "dGhlIHNhbXBsZSBub25jZQ=="));
+        asked.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("8"));
+        assert_eq!(socket_accept(&asked), None);
+    }
 }
 
 #[cfg(test)]

@@ -66,11 +66,8 @@ impl Merge {
         let mut taken = Vec::new();
         for _ in 0..most {
             let Some(line) = self.next() else { break };
-            match (&mut self.tail, &line.content) {
-                (Some(tail), LineContent::Record(record)) => {
-                    let bytes = record.text.len();
-                    tail.push(line, bytes);
-                }
+            match (&mut self.tail, line.written()) {
+                (Some(tail), Some(bytes)) => tail.push(line, bytes),
                 _ => taken.push(line),
             }
         }
@@ -99,10 +96,8 @@ impl Tail {
         self.bytes += bytes;
         while self.lines.len() > self.wanted || self.bytes > MAX_TAIL_BYTES {
             self.left_out += usize::from(self.lines.len() <= self.wanted);
-            let Some(NodeLine { content: LineContent::Record(record), .. }) = self.lines.pop_front() else {
-                break;
-            };
-            self.bytes -= record.text.len();
+            let Some(bytes) = self.lines.pop_front().and_then(|line| line.written()) else { break };
+            self.bytes -= bytes;
         }
         // With enough newer lines, the dropped ones are not missing any more.
         if self.lines.len() == self.wanted {

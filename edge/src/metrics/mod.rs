@@ -55,6 +55,8 @@ pub(crate) struct ShardCounts {
     unrouted: Statuses,
     /// Requests for static files.
     files: Statuses,
+    /// Requests for programs.
+    programs: Statuses,
     refusals: Refusals,
     /// Bytes received from clients, and sent to them.
     pub(crate) received_bytes: Counter,
@@ -158,6 +160,7 @@ pub(crate) struct Arrival<'a> {
 enum Destination {
     Nowhere,
     File,
+    Program,
     Class(Arc<Requests>),
     /// The response was counted.
     Over,
@@ -174,6 +177,11 @@ impl Arrival<'_> {
     /// The request is for a static file.
     pub(crate) fn for_file(&mut self) {
         self.to = Destination::File;
+    }
+
+    /// The request is for a program.
+    pub(crate) fn for_program(&mut self) {
+        self.to = Destination::Program;
     }
 
     /// The request is for an object of a class. The result counts it as in flight.
@@ -193,6 +201,7 @@ impl Arrival<'_> {
         match std::mem::replace(&mut self.to, Destination::Over) {
             Destination::Nowhere => self.shard.unrouted.count(status),
             Destination::File => self.shard.files.count(status),
+            Destination::Program => self.shard.programs.count(status),
             Destination::Class(requests) => {
                 requests.answered.count(status);
                 requests.took.note(self.began.elapsed());

@@ -41,6 +41,9 @@ impl Metrics {
         let files =
             page.counter("berth_edge_file_requests_total", "Requests for static files, which no class has");
         statuses(files, &[], self.of_shards(|shard| &shard.files));
+        let programs =
+            page.counter("berth_edge_program_requests_total", "Requests for programs, which no class has");
+        statuses(programs, &[], self.of_shards(|shard| &shard.programs));
     }
 
     fn starts(&self, page: &mut Page) {

@@ -32,11 +32,12 @@ pub(crate) enum Reason {
     ClientGone,
     BodyIdle,
     EdgeStopping,
+    Program,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::NoName,
@@ -64,6 +65,7 @@ impl Reason {
         Self::ClientGone,
         Self::BodyIdle,
         Self::EdgeStopping,
+        Self::Program,
     ];
 
     /// The value of the metric's label. It must never change.
@@ -96,6 +98,7 @@ impl Reason {
             Self::ClientGone => "client_gone",
             Self::BodyIdle => "body_idle",
             Self::EdgeStopping => "edge_stopping",
+            Self::Program => "program",
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Static files of an app, served by the edge itself. The files are listed when the app is routed, so that a request is
-//! matched by a table look-up, and no path leads out of the directory. tower-http then serves the file.
+//! Static files of an app, served by the edge itself. Their names are known when the app is routed, so that a request is
+//! matched by a table look-up, and no path leads anywhere else. tower-http then serves the file: one that the edge keeps by
+//! its digest, or one in the directory that a version of an earlier edge names.
 
 mod conditions;
+mod stored;
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use berth_common::spec::{AssetsSpec, MAX_ASSETS, NotFound};
+use berth_common::spec::{AssetsSpec, MAX_ASSET_FILES, NotFound};
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RANGE,
 };
@@ -21,6 +23,7 @@ use hyper_util::service::TowerToHyperService;
 use tower_http::services::ServeFile;
 
 use self::conditions::Answer;
+use self::stored::Stored;
 use super::body::ResponseBody;
 
 /// The file that is served for a directory.
@@ -29,31 +32,42 @@ const INDEX: &str = "index.html";
 const NOT_FOUND_PAGE: &str = "/404.html";
 /// Deepest nesting of directories.
 const MAX_DEPTH: usize = 32;
-/// Most files: those of an app, and a compressed one beside each.
-const MAX_FILES: usize = 2 * MAX_ASSETS;
 
 /// The static files of one app.
 #[derive(Debug)]
 pub(crate) struct Assets {
     spec: AssetsSpec,
     /// By their decoded path in requests: `/a b/index.html`.
-    files: HashMap<String, PathBuf>,
+    files: HashMap<String, Place>,
+}
+
+/// Where a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a directory, with compressed ones beside it.
+    Path(PathBuf),
+    /// Among what the edge keeps by digest.
+    Stored(Arc<Stored>),
 }
 
 /// What is served for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// This file, with this status.
-    File(PathBuf, StatusCode),
+    File(Place, StatusCode),
     /// A redirect to the same path with a slash at its end, without which relative links of the page would not work.
     Redirect(String),
 }
 
 impl Assets {
-    /// Lists the files.
-    pub(crate) fn read(spec: &AssetsSpec) -> io::Result<Arc<Self>> {
+    /// Lists the files. Those that are named by digest lie in `blobs`.
+    pub(crate) fn read(spec: &AssetsSpec, blobs: &Arc<Path>) -> io::Result<Arc<Self>> {
         let mut files = HashMap::new();
-        collect(&spec.directory, "", 0, &mut files)?;
+        if let Some(directory) = &spec.directory {
+            collect(directory, "", 0, &mut files)?;
+        }
+        let stored = Stored::all(&spec.files, blobs);
+        files.extend(stored.map(|(path, stored)| (path, Place::Stored(Arc::new(stored)))));
         Ok(Arc::new(Self { spec: spec.clone(), files }))
     }
 
@@ -65,6 +79,14 @@ impl Assets {
     /// The file at a request's path.
     pub(crate) fn find<B>(&self, request: &Request<B>, host: Option<&str>, path: &str) -> Option<Found> {
         if self.takes(request, host) { self.at(request.uri().path(), path) } else { None }
+    }
+
+    /// What the app itself gets for a request, whatever host that names: a file, or what is served in place of a missing one.
+    pub(crate) fn of_app<B>(&self, request: &Request<B>, path: &str) -> Option<Found> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return None;
+        }
+        self.at(request.uri().path(), path).or_else(|| self.in_place())
     }
 
     /// What is at a path, which is `asked` as it was sent.
@@ -90,9 +112,11 @@ impl Assets {
 
     /// What is served for a request that matches no file and no route.
     pub(crate) fn otherwise<B>(&self, request: &Request<B>, host: Option<&str>) -> Option<Found> {
-        if !self.takes(request, host) {
-            return None;
-        }
+        if self.takes(request, host) { self.in_place() } else { None }
+    }
+
+    /// What is served in place of a missing file.
+    fn in_place(&self) -> Option<Found> {
         match self.spec.not_found {
             NotFound::None => None,
             NotFound::Page => self.file(NOT_FOUND_PAGE, StatusCode::NOT_FOUND),
@@ -121,7 +145,7 @@ fn collect(
     directory: &Path,
     prefix: &str,
     depth: usize,
-    files: &mut HashMap<String, PathBuf>,
+    files: &mut HashMap<String, Place>,
 ) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -130,7 +154,9 @@ fn collect(
         let path = format!("{prefix}/{name}");
         match entry.file_type()? {
             kind if kind.is_dir() && depth < MAX_DEPTH => collect(&entry.path(), &path, depth + 1, files)?,
-            kind if kind.is_file() && files.len() < MAX_FILES => drop(files.insert(path, entry.path())),
+            kind if kind.is_file() && files.len() < MAX_ASSET_FILES => {
+                files.insert(path, Place::Path(entry.path()));
+            }
             _ => {}
         }
     }
@@ -162,7 +188,7 @@ impl Found {
 }
 
 /// Responds as far as the request's conditions allow: they are judged by the head that it would have without them.
-async fn conditional(file: &Path, mut head: Parts) -> Response<ResponseBody> {
+async fn conditional(file: &Place, mut head: Parts) -> Response<ResponseBody> {
     let asked = head.headers.clone();
     conditions::remove(&mut head.headers);
     let mut look = head.clone();
@@ -185,12 +211,22 @@ async fn conditional(file: &Path, mut head: Parts) -> Response<ResponseBody> {
     serve(file, head).await
 }
 
-/// tower-http handles encodings and a range.
-async fn serve(file: &Path, head: Parts) -> Response<ResponseBody> {
-    let service = ServeFile::new(file).precompressed_br().precompressed_gzip();
+/// tower-http handles a range, and the encodings of files in a directory.
+async fn serve(file: &Place, head: Parts) -> Response<ResponseBody> {
+    match file {
+        Place::Stored(stored) => stored.serve(head).await,
+        Place::Path(path) => {
+            let service = ServeFile::new(path).precompressed_br().precompressed_gzip();
+            let mut response = run(service, head).await;
+            conditions::tag_encoding(response.headers_mut());
+            response
+        }
+    }
+}
+
+async fn run(service: ServeFile, head: Parts) -> Response<ResponseBody> {
     let request = Request::from_parts(head, Empty::<bytes::Bytes>::new());
-    let Ok(mut response) = TowerToHyperService::new(service).call(request).await;
-    conditions::tag_encoding(response.headers_mut());
+    let Ok(response) = TowerToHyperService::new(service).call(request).await;
     response.map(|body| ResponseBody::Asset(body.map_err(Into::into).boxed_unsync()))
 }
 
@@ -221,15 +257,23 @@ mod tests {
             fs::write(path, file).unwrap();
         }
         std::os::unix::fs::symlink("/etc/passwd", directory.path().join("link")).unwrap();
-        let spec = AssetsSpec { directory: directory.path().to_owned(), hosts: Vec::new(), not_found };
-        let assets = Assets::read(&spec).unwrap();
+        let spec = AssetsSpec {
+            directory: Some(directory.path().to_owned()),
+            files: Default::default(),
+            hosts: Vec::new(),
+            not_found,
+        };
+        let assets = Assets::read(&spec, &Path::new("/none").into()).unwrap();
         (directory, assets)
     }
 
     fn found(assets: &Assets, path: &str) -> Option<String> {
         let request = Request::get("/x").body(()).unwrap();
         assets.find(&request, None, path).map(|found| match found {
-            Found::File(file, _) => file.strip_prefix(&assets.spec.directory).unwrap().display().to_string(),
+            Found::File(Place::Path(file), _) => {
+                file.strip_prefix(assets.spec.directory.as_ref().unwrap()).unwrap().display().to_string()
+            }
+            Found::File(Place::Stored(_), _) => unreachable!(),
             Found::Redirect(to) => format!("-> {to}"),
         })
     }
@@ -256,11 +300,19 @@ mod tests {
     }
 
     async fn answered(file: &Path, method: Method, headers: &[(&str, &str)]) -> (u16, HeaderMap, String) {
+        answered_from(Place::Path(file.to_owned()), method, headers).await
+    }
+
+    async fn answered_from(
+        place: Place,
+        method: Method,
+        headers: &[(&str, &str)],
+    ) -> (u16, HeaderMap, String) {
         let mut request = Request::builder().method(method).uri("/x");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let found = Found::File(file.to_owned(), StatusCode::OK);
+        let found = Found::File(place, StatusCode::OK);
         let (head, body) = found.respond(request.body(()).unwrap()).await.into_parts();
         let Ok(body) = body.collect().await else { panic!("no body") };
         (head.status.as_u16(), head.headers, String::from_utf8(body.to_bytes().to_vec()).unwrap())
@@ -309,13 +361,72 @@ mod tests {
         }
     }
 
+    /// Files by digest: their paths, and a directory that has them.
+    fn stored(files: &[(&str, &str)]) -> (tempfile::TempDir, Arc<Assets>) {
+        let blobs = tempfile::tempdir().unwrap();
+        let digests = files.iter().map(|(path, content)| {
+            let digest = berth_common::image::Digest::of(content.as_bytes());
+            fs::write(blobs.path().join(digest.hex()), content).unwrap();
+            ((*path).to_owned(), digest)
+        });
+        let files = digests.collect();
+        let spec = AssetsSpec { directory: None, files, hosts: Vec::new(), not_found: NotFound::Page };
+        let assets = Assets::read(&spec, &blobs.path().into()).unwrap();
+        (blobs, assets)
+    }
+
+    fn place(assets: &Assets, path: &str) -> Place {
+        let request = Request::get("/x").body(()).unwrap();
+        match assets.find(&request, None, path) {
+            Some(Found::File(place, StatusCode::OK)) => place,
+            found => panic!("{path}: {found:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn files_by_digest_have_type_tag_and_encoding_of_their_own() {
+        let files =
+            [("/index.html", "<p>"), ("/a.css", "0123456789"), ("/a.css.gz", "packed"), ("/404.html", "no")];
+        let (blobs, assets) = stored(&files);
+        let (status, head, body) = answered_from(place(&assets, "/"), Method::GET, &[]).await;
+        assert_eq!((status, body.as_str(), text(&head, "content-type")), (200, "<p>", "text/html"));
+        assert!(!head.contains_key("last-modified") && !head.contains_key("vary"), "{head:?}");
+        let css = || place(&assets, "/a.css");
+        let (_, plain, body) =
+            answered_from(css(), Method::GET, &[("accept-encoding", "br, gzip;q=0")]).await;
+        assert_eq!(
+            (body.as_str(), text(&plain, "content-type"), text(&plain, "vary")),
+            ("0123456789", "text/css", "accept-encoding")
+        );
+        let (_, packed, body) = answered_from(css(), Method::GET, &[("accept-encoding", "gzip, br")]).await;
+        assert_eq!(
+            (body.as_str(), text(&packed, "content-encoding"), text(&packed, "content-type")),
+            ("packed", "gzip", "text/css")
+        );
+        assert_ne!(plain["etag"], packed["etag"]);
+
+        let tag = plain["etag"].to_str().unwrap();
+        let rest = ("range", "bytes=7-");
+        let (status, _, body) = answered_from(css(), Method::GET, &[rest, ("if-range", tag)]).await;
+        assert_eq!((status, body.as_str()), (206, "789"));
+        let (status, head, body) = answered_from(css(), Method::GET, &[("if-none-match", tag)]).await;
+        assert_eq!((status, body.as_str(), text(&head, "etag")), (304, "", tag));
+        let (status, head, body) = answered_from(css(), Method::HEAD, &[]).await;
+        assert_eq!((status, body.as_str(), text(&head, "content-length")), (200, "", "10"));
+
+        for entry in fs::read_dir(blobs.path()).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        assert_eq!(answered_from(css(), Method::GET, &[]).await.0, 500);
+    }
+
     #[test]
     fn a_missing_file_gets_what_the_app_configures() {
         let request = Request::get("/none").body(()).unwrap();
         let status = |not_found| {
             let (_directory, assets) = assets(not_found);
             match assets.otherwise(&request, None) {
-                Some(Found::File(file, status)) => {
+                Some(Found::File(Place::Path(file), status)) => {
                     Some((file.file_name().unwrap().to_owned(), status.as_u16()))
                 }
                 _ => None,

@@ -1,4 +1,4 @@
-//! Bodies of responses: a short text by the edge, an instance's body, or a file. Reading an instance's body drives its
+//! Bodies of responses: a short text by the edge, an instance's body, a program's, or a file. Reading an instance's body drives its
 //! connection, and however that body ends, the request's hold on the instance ends with it.
 
 use std::future::poll_fn;
@@ -16,6 +16,7 @@ use super::claim::Claim;
 use super::pool::Pool;
 use super::upstream::Upstream;
 use crate::http::headers;
+use crate::script::ScriptBody;
 
 /// The body of any response.
 pub(crate) enum ResponseBody {
@@ -25,6 +26,8 @@ pub(crate) enum ResponseBody {
     Instance(Box<InstanceBody>),
     /// A static file.
     Asset(UnsyncBoxBody<Bytes, BoxError>),
+    /// The body of a program's response. Dropped before the end, the program is told.
+    Program(Box<ScriptBody>),
 }
 
 /// Why a body ended early.
@@ -52,6 +55,7 @@ impl Body for ResponseBody {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
             Self::Instance(body) => body.poll_frame(cx).map_err(Into::into),
             Self::Asset(body) => Pin::new(body).poll_frame(cx),
+            Self::Program(body) => Pin::new(body.as_mut()).poll_frame(cx),
         }
     }
 
@@ -60,6 +64,7 @@ impl Body for ResponseBody {
             Self::Text(text) => text.is_end_stream(),
             Self::Instance(body) => body.incoming.is_end_stream(),
             Self::Asset(body) => body.is_end_stream(),
+            Self::Program(body) => body.is_end_stream(),
         }
     }
 
@@ -68,6 +73,7 @@ impl Body for ResponseBody {
             Self::Text(text) => text.size_hint(),
             Self::Instance(body) => body.incoming.size_hint(),
             Self::Asset(body) => body.size_hint(),
+            Self::Program(body) => body.size_hint(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The body of a client's request on its way to an instance. Does not know what reads it.
+//! The body of a request on its way to an instance: a client's, or a program's. Does not know what reads it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,32 +8,63 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::http::headers;
+use crate::script::{self, BoxError};
 
-/// The body of a client's request, whose trailers are filtered as its headers are.
+/// The body of a request, whose trailers are filtered as its headers are.
 #[derive(Debug)]
-pub(crate) struct ClientBody(Option<Incoming>);
+pub(crate) struct ClientBody(Source);
+
+#[derive(Debug)]
+enum Source {
+    Nothing,
+    Client(Incoming),
+    Program(script::Body),
+}
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CutShort {
+    /// Reading from the client failed.
+    #[error(transparent)]
+    Client(hyper::Error),
+    /// The program did not make all of it.
+    #[error("{0}")]
+    Program(BoxError),
+}
 
 impl ClientBody {
     pub(crate) fn new(incoming: Incoming) -> Self {
-        Self(Some(incoming))
+        Self(Source::Client(incoming))
+    }
+
+    /// What a program sends.
+    pub(crate) fn of_program(body: script::Body) -> Self {
+        Self(Source::Program(body))
     }
 
     /// No body.
     pub(crate) fn empty() -> Self {
-        Self(None)
+        Self(Source::Nothing)
     }
 }
 
 impl Body for ClientBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = CutShort;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(incoming) = &mut self.0 else { return Poll::Ready(None) };
-        let mut frame = ready!(Pin::new(incoming).poll_frame(cx));
+    ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        let mut frame = match &mut self.0 {
+            Source::Nothing => None,
+            Source::Client(body) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(CutShort::Client))
+            }
+            Source::Program(body) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(CutShort::Program))
+            }
+        };
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {
@@ -43,10 +74,18 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+        match &self.0 {
+            Source::Nothing => true,
+            Source::Client(body) => body.is_end_stream(),
+            Source::Program(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        match &self.0 {
+            Source::Nothing => SizeHint::with_exact(0),
+            Source::Client(body) => body.size_hint(),
+            Source::Program(body) => body.size_hint(),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Why there is no response from an instance: who is at fault, whether the request may be retried, and what the client
 //! gets. The one place where refusals and errors become statuses.
 
-use berth_common::ids::NodeId;
+use berth_common::ids::{AppName, NodeId};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::shown::shown;
 use berth_common::wire::tunnel::TunnelAnswer;
@@ -14,6 +14,8 @@ use super::router::RouteError;
 use super::upload;
 use crate::http::headers::{BadAnswer, BadRequest};
 use crate::metrics::Reason;
+use crate::programs::ProgramError;
+use crate::script::{Ended, Failure};
 use crate::shard::ShardStopped;
 use crate::shard::tunnel::{self, OpenError};
 
@@ -55,6 +57,9 @@ pub(crate) enum ProxyError {
     /// A signal was not delivered.
     #[error("the signal did not reach the instance: {0}")]
     Signal(String),
+    /// An app's program did not answer.
+    #[error("{error}")]
+    Program { app: AppName, error: Box<ProgramError> },
     /// The edge is stopping.
     #[error("the edge is stopping")]
     Stopping,
@@ -106,6 +111,7 @@ impl ProxyError {
             Self::NodeUnreachable(_) | Self::Stopping | Self::Unread => StatusCode::SERVICE_UNAVAILABLE,
             Self::Tunnel { error, .. } => tunnel_status(error),
             Self::NoPort => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Program { error, .. } => program_status(error),
             Self::Upstream(_) | Self::BadAnswer(_) | Self::Upgrade | Self::Signal(_) => {
                 StatusCode::BAD_GATEWAY
             }
@@ -118,12 +124,14 @@ impl ProxyError {
             Self::BadRequest(_) | Self::Route(_) | Self::BodyIdle | Self::BodyCut => Fault::Client,
             Self::Refused(refused) => fault_of(refused),
             Self::NodeUnreachable(_) | Self::Stopping => Fault::Cluster,
+            Self::Program { error, .. } if is_without_program(error) => Fault::Cluster,
             Self::Tunnel { .. }
             | Self::NoPort
             | Self::Upstream(_)
             | Self::BadAnswer(_)
             | Self::Unread
             | Self::Upgrade
+            | Self::Program { .. }
             | Self::Signal(_) => Fault::App,
         }
     }
@@ -133,6 +141,7 @@ impl ProxyError {
         match self {
             // Part of an unread request was sent, but it was not taken.
             Self::NodeUnreachable(_) | Self::Stopping | Self::Unread => true,
+            Self::Program { error, .. } => is_without_program(error),
             Self::Refused(refused) => is_transient(refused),
             Self::Tunnel { error, .. } => match error {
                 OpenError::Lost
@@ -178,6 +187,7 @@ impl ProxyError {
             Self::BodyIdle => Reason::BodyIdle,
             Self::Upstream(_) | Self::BadAnswer(_) => Reason::BrokenOff,
             Self::Upgrade => Reason::BadUpgrade,
+            Self::Program { .. } => Reason::Program,
             Self::Stopping => Reason::EdgeStopping,
         }
     }
@@ -190,6 +200,10 @@ impl ProxyError {
                 | Refused::StartRate { retry_ms, .. }
                 | Refused::Stopping { retry_ms: Some(retry_ms) },
             ) => retry_ms.div_ceil(1000).max(1).into(),
+            Self::Program { error, .. } => match **error {
+                ProgramError::Failed(Failure::BackOff(wait)) => wait.as_secs().max(1).into(),
+                _ => RETRY_AFTER_S,
+            },
             _ => RETRY_AFTER_S,
         }
     }
@@ -208,6 +222,7 @@ impl ProxyError {
             Self::BadAnswer(_) | Self::Upgrade => "the container's answer cannot be passed on".to_owned(),
             Self::Unread => "the container does not read what it is sent".to_owned(),
             Self::Signal(_) => "the container was not reached".to_owned(),
+            Self::Program { error, .. } => program_for_strangers(error).to_owned(),
         })
     }
 
@@ -335,6 +350,42 @@ fn reason_of(refused: &Refused) -> Reason {
         Refused::EdgeStops => Reason::EdgeStopping,
         Refused::NodeUnreachable(_) => Reason::NodeUnreachable,
         Refused::Store => Reason::Store,
+    }
+}
+
+fn program_status(error: &ProgramError) -> StatusCode {
+    match error {
+        ProgramError::Code(_) | ProgramError::NoClass(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        ProgramError::Gone => StatusCode::SERVICE_UNAVAILABLE,
+        ProgramError::Failed(failure) => match failure {
+            Failure::Script(_) | Failure::Load(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::Ended(_) | Failure::BackOff(_) | Failure::Overloaded | Failure::Start(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        },
+    }
+}
+
+/// Whether the program has not got the request at all, and may get it soon.
+fn is_without_program(error: &ProgramError) -> bool {
+    let ProgramError::Failed(failure) = error else { return matches!(error, ProgramError::Gone) };
+    matches!(failure, Failure::BackOff(_) | Failure::Overloaded | Failure::Start(_))
+}
+
+/// What anybody may know of a program's failure: not what it says itself.
+fn program_for_strangers(error: &ProgramError) -> &'static str {
+    match error {
+        ProgramError::Gone => "the app is not there now",
+        ProgramError::Code(_) | ProgramError::NoClass(_) => "the app's program cannot be loaded",
+        ProgramError::Failed(failure) => match failure {
+            Failure::Script(_) => "the app's program failed",
+            Failure::Load(_) => "the app's program cannot be loaded",
+            Failure::Ended(Ended::Cpu) => "the app's program used up its time",
+            Failure::Ended(Ended::Memory) => "the app's program used up its memory",
+            Failure::Ended(_) => "the app's program ended before it answered",
+            Failure::BackOff(_) | Failure::Start(_) => "the app's program is not running now",
+            Failure::Overloaded => "the app's program has too much to do",
+        },
     }
 }
 

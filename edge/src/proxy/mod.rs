@@ -9,13 +9,17 @@ pub(crate) mod body;
 mod claim;
 mod client_body;
 pub(crate) mod connect;
+pub(crate) mod contained;
 pub(crate) mod error;
 mod interim;
 pub(crate) mod lines;
 pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod pool;
+mod ported;
+pub(crate) mod programmed;
 pub(crate) mod router;
+pub(crate) mod signal;
 mod socket;
 pub(crate) mod upload;
 pub(crate) mod upstream;
@@ -45,14 +49,16 @@ use self::client_body::ClientBody;
 use self::error::{Detail, Fault, ProxyError};
 use self::interim::Interim;
 use self::lines::Lines;
+use self::load::LoadGuard;
 use self::pool::Pool;
-use self::router::{CurrentRouter, Matched, RouteError};
+use self::router::{CurrentRouter, First, Matched, RouteError};
 use self::upload::Upload;
 use self::upstream::{InstancePort, RequestBody, SendError, Upstream};
 use self::websocket::Tunnelled;
 use crate::http::forwarded::{Client, Trust};
 use crate::http::headers::{self, BadRequest};
 use crate::metrics::{Arrival, InFlight, Metrics};
+use crate::programs::Programs;
 use crate::shard::Shards;
 use crate::shard::link::Links;
 use crate::shard::objects::{Hold, Mailbox};
@@ -97,6 +103,7 @@ pub(crate) struct Proxy {
     /// Clients are told all about errors.
     pub(crate) show_errors: bool,
     pub(crate) lines: Lines,
+    pub(crate) programs: Arc<Programs>,
 }
 
 impl Proxy {
@@ -126,6 +133,11 @@ impl Proxy {
         let object = object.map(tracing::field::display);
         let told = error.to_string();
         let told = shown(&told);
+        if let ProxyError::Program { app, error } = error {
+            // Its stack is the app's own business, and bounded there.
+            self.programs.failed(app, id, error);
+            return if self.show_errors { Detail::Full } else { Detail::Short(Some(id)) };
+        }
         let logged = error.fault() != Fault::Client && self.lines.may_write(Instant::now());
         if logged {
             tracing::info!(error_id = format!("{id:08x}"), object, path, error = %told, "request not served");
@@ -145,18 +157,27 @@ impl Proxy {
     ) -> Reply {
         headers::check_request(&request)?;
         let router = self.router.get();
-        if let Some(found) = router.asset(&request) {
-            arrival.for_file();
-            return Ok(found.respond(request).await);
+        match router.first(&request) {
+            Some(First::File(found)) => {
+                arrival.for_file();
+                return Ok(Box::pin(found.respond(request)).await);
+            }
+            Some(First::Program(app)) => {
+                arrival.for_program();
+                return Box::pin(self.programmed(&app, request, peer)).await;
+            }
+            None => {}
         }
         let matched = match router.route(&request) {
-            Err(error @ (RouteError::NoRoute | RouteError::Method(_))) => match router.otherwise(&request) {
-                Some(found) => {
-                    arrival.for_file();
-                    return Ok(found.respond(request).await);
+            Err(error @ (RouteError::NoRoute | RouteError::Method(_))) => {
+                if let Some(app) = router.program(&request) {
+                    arrival.for_program();
+                    return Box::pin(self.programmed(app, request, peer)).await;
                 }
-                None => return Err(error.into()),
-            },
+                let found = router.otherwise(&request).ok_or(error)?;
+                arrival.for_file();
+                return Ok(Box::pin(found.respond(request)).await);
+            }
             matched => matched?,
         };
         let object = matched.key.id();
@@ -192,14 +213,13 @@ impl Proxy {
         if let Some(load) = &load {
             load.answered();
         }
-        let claim = Claim { hold, load, in_flight };
-
         headers::prepare_response(&mut response)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let agreed = response.headers().get(UPGRADE).is_some_and(headers::is_websocket);
             let client = client.filter(|_| agreed).ok_or(ProxyError::Upgrade)?;
-            return self.switch(response, client, upstream, claim).await;
+            return self.switch(response, client, upstream, (hold, load, in_flight)).await;
         }
+        let claim = Claim { hold: Some(hold), load, in_flight };
         let (head, body) = response.into_parts();
         let body = InstanceBody::new(body, upstream, claim, Arc::clone(&self.pool)).await;
         Ok(Response::from_parts(head, ResponseBody::Instance(Box::new(body))))
@@ -309,10 +329,9 @@ impl Proxy {
         response: Response<Incoming>,
         client: OnUpgrade,
         upstream: Upstream,
-        claim: Claim,
+        (hold, load, in_flight): (Hold, Option<LoadGuard>, Option<InFlight>),
     ) -> Reply {
         let (stream, early) = upstream.into_stream().await.ok_or(ProxyError::Upgrade)?;
-        let Claim { hold, load, in_flight } = claim;
         let open = in_flight.map(InFlight::into_websocket);
         let tunnelled = Tunnelled::of(stream, early, true, hold, load);
         let drain = self.lifecycle.drain().clone();
@@ -338,8 +357,11 @@ impl Proxy {
         class: Arc<ClassSpec>,
         asker: Option<Asker>,
     ) -> Result<Hold, Refused> {
-        let waiter = WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed));
-        self.objects.acquire(waiter, object, key, class, asker).await
+        self.objects.acquire(self.waiter(), object, key, class, asker).await
+    }
+
+    fn waiter(&self) -> WaiterId {
+        WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -1,24 +1,31 @@
 //! Which object a request is for: the routes of all apps, in order of the apps' names, and within an app in its own
 //! order. A table is immutable; a deployment replaces it.
 
+mod fronts;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_common::ids::{AppName, ClassName, IdError, ObjectKey, ObjectName};
-use berth_common::spec::{AppSpec, AssetsSpec, ClassSpec, NameSource, RouteSpec, StartRates};
+use berth_common::spec::{AppSpec, ClassSpec, NameSource, RouteSpec, StartRates};
 use http::Request;
 use http::header::{COOKIE, HOST};
 
-use super::assets::{Assets, Found};
+use super::assets::Found;
 use super::load::{LoadGuard, Loads};
 use crate::metrics::{ClassCounts, Metrics, Requests};
+
+pub(crate) use self::fronts::First;
+use self::fronts::Fronts;
 
 /// The routes of all apps.
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     routes: Vec<Route>,
-    assets: Vec<Arc<Assets>>,
+    /// What apps have besides containers.
+    fronts: Fronts,
 }
 
 #[derive(Debug)]
@@ -76,24 +83,17 @@ pub(crate) enum RouteError {
 
 impl Router {
     /// The routes of these apps, in the place of those before. What has not changed stays: the load of objects, and the
-    /// files of all apps but the one that was deployed just now.
+    /// files of all apps but the one that was deployed just now. `blobs` has those that are named by digest.
     pub(crate) fn new(
         apps: &BTreeMap<AppName, AppSpec>,
         metrics: &Metrics,
+        blobs: &Arc<Path>,
         before: &Self,
         deployed: Option<&AppName>,
     ) -> Self {
         let mut kept = before.loads();
         let routes = apps.values().flat_map(|app| routes(app, metrics, &mut kept)).collect();
-        let assets = apps.values().filter_map(|app| {
-            let (spec, fresh) = (app.assets.as_ref()?, deployed == Some(&app.name));
-            let known = before.assets.iter().find(|assets| *assets.spec() == *spec).cloned();
-            match known {
-                Some(known) if !fresh => Some(known),
-                known => read(&app.name, spec).or(known),
-            }
-        });
-        Self { assets: assets.collect(), routes }
+        Self { fronts: Fronts::new(apps, blobs, &before.fronts, deployed), routes }
     }
 
     fn loads(&self) -> KnownLoads {
@@ -104,18 +104,24 @@ impl Router {
         self.routes.iter().filter_map(known).collect()
     }
 
-    /// The static file that a request is for.
-    pub(crate) fn asset<B>(&self, request: &Request<B>) -> Option<Found> {
-        if self.assets.is_empty() {
-            return None;
-        }
-        let path = percent_decode(request.uri().path()).ok()?;
-        self.assets.iter().find_map(|assets| assets.find(request, host(request), &path))
+    /// The static file that a request is for, or the program that is before the files.
+    pub(crate) fn first<B>(&self, request: &Request<B>) -> Option<First> {
+        self.fronts.first(request)
+    }
+
+    /// The app whose program answers a request that is for no file and for no container.
+    pub(crate) fn program<B>(&self, request: &Request<B>) -> Option<&AppName> {
+        self.fronts.program(request)
+    }
+
+    /// What a program gets of its app's files.
+    pub(crate) fn file_of<B>(&self, app: &str, request: &Request<B>) -> Option<Found> {
+        self.fronts.file_of(app, request)
     }
 
     /// The response to a request that matches no route.
     pub(crate) fn otherwise<B>(&self, request: &Request<B>) -> Option<Found> {
-        self.assets.iter().find_map(|assets| assets.otherwise(request, host(request)))
+        self.fronts.assets().find_map(|assets| assets.otherwise(request, host(request)))
     }
 
     /// Finds the object of a request.
@@ -153,7 +159,7 @@ impl Router {
     /// Whether there is a static file at a request's path.
     fn is_file<B>(&self, request: &Request<B>) -> bool {
         let path = percent_decode(request.uri().path());
-        path.is_ok_and(|path| self.assets.iter().any(|assets| assets.has(host(request), &path)))
+        path.is_ok_and(|path| self.fronts.assets().any(|assets| assets.has(host(request), &path)))
     }
 
     /// The counters of a shard for the requests that matched a route.
@@ -264,15 +270,6 @@ fn query<B>(request: &Request<B>, name: &str) -> Result<String, RouteError> {
     only_one("query parameter", name, found.map(|(_, value)| value.into_owned()))
 }
 
-/// The static files of an app. If they cannot be read, the app's routes still work.
-fn read(app: &AppName, spec: &AssetsSpec) -> Option<Arc<Assets>> {
-    let read = Assets::read(spec);
-    read.inspect_err(|error| {
-        tracing::error!(%app, directory = %spec.directory.display(), %error, "static files cannot be read");
-    })
-    .ok()
-}
-
 /// The routes of one app whose classes exist; a deployment checks that all do.
 fn routes(app: &AppSpec, metrics: &Metrics, kept: &mut KnownLoads) -> Vec<Route> {
     let classes: BTreeMap<_, _> =
@@ -327,20 +324,24 @@ impl CurrentRouter {
 
 #[cfg(test)]
 mod tests {
-    use berth_common::spec::HostPattern;
+    use berth_common::spec::{AssetsSpec, HostPattern};
     use berth_store::fixtures::app;
 
     use super::*;
 
+    fn blobs() -> Arc<Path> {
+        Path::new("/none").into()
+    }
+
     fn router(apps: &[AppSpec]) -> Router {
         let apps = apps.iter().map(|app| (app.name.clone(), app.clone())).collect();
-        Router::new(&apps, &Metrics::new(1), &Router::default(), None)
+        Router::new(&apps, &Metrics::new(1), &blobs(), &Router::default(), None)
     }
 
     /// The router after a deployment of the first of these apps.
     fn deployed(before: &Router, apps: &[AppSpec]) -> Router {
         let known = apps.iter().map(|app| (app.name.clone(), app.clone())).collect();
-        Router::new(&known, &Metrics::new(1), before, Some(&apps[0].name))
+        Router::new(&known, &Metrics::new(1), &blobs(), before, Some(&apps[0].name))
     }
 
     #[test]
@@ -350,14 +351,15 @@ mod tests {
         let mut busy = app("busy", &[("/busy", None), ("/also", None)]);
         busy.routes.iter_mut().for_each(|route| route.object = NameSource::LeastLoaded(3));
         let (hosts, not_found) = (Vec::new(), Default::default());
-        busy.assets = Some(AssetsSpec { directory: directory.path().to_owned(), hosts, not_found });
+        let (directory_of, files) = (Some(directory.path().to_owned()), Default::default());
+        busy.assets = Some(AssetsSpec { directory: directory_of, files, hosts, not_found });
         let before = router(&[busy.clone()]);
         let _held = before.route(&get("/busy")).unwrap();
         // Its files cannot be read for a while, and it is deployed itself, or another app is.
         drop(directory);
         for apps in [vec![app("other", &[]), busy.clone()], vec![busy.clone()]] {
             let after = deployed(&before, &apps);
-            assert!(after.asset(&get("/page")).is_some());
+            assert!(after.first(&get("/page")).is_some());
             let loads =
                 |router: &Router, route: usize| Arc::clone(router.routes[route].loads.as_ref().unwrap());
             assert!(Arc::ptr_eq(&loads(&before, 0), &loads(&after, 0)));
@@ -376,11 +378,12 @@ mod tests {
         }
         let mut site = app("site", &[]);
         let (hosts, not_found) = (vec![HostPattern::new("site.example").unwrap()], Default::default());
-        site.assets = Some(AssetsSpec { directory: directory.path().to_owned(), hosts, not_found });
+        let (directory_of, files) = (Some(directory.path().to_owned()), Default::default());
+        site.assets = Some(AssetsSpec { directory: directory_of, files, hosts, not_found });
         let router = router(&[site]);
         let asked = |host: &str, path: &str| {
             let request = Request::post(path).header("host", host).body(()).unwrap();
-            assert!(router.asset(&request).is_none());
+            assert!(router.first(&request).is_none());
             router.route(&request).map(|_| ()).unwrap_err()
         };
         for path in ["/page.html", "/a%20b.txt", "/page", "/docs/", "/docs"] {

@@ -11,6 +11,8 @@ use std::time::Duration;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::client_body::CutShort;
+
 /// How long a body that has not ended may stay without a byte: what common servers allow.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -40,7 +42,10 @@ impl Idle {
 /// Whether reading from the client is why, or one of the causes of, an error: it has ended its body before it was whole.
 pub(crate) fn is_cut_by_client(error: &(dyn std::error::Error + 'static)) -> bool {
     let is_cut = |error: &(dyn std::error::Error + 'static)| {
-        matches!(error.downcast_ref::<UploadError<hyper::Error>>(), Some(UploadError::Client(_)))
+        matches!(
+            error.downcast_ref::<UploadError<CutShort>>(),
+            Some(UploadError::Client(CutShort::Client(_)))
+        )
     };
     std::iter::successors(Some(error), |error| error.source()).any(is_cut)
 }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::load::LoadGuard;
 use crate::http::frames::{CLOSE_RESTART, CLOSE_TRY_AGAIN, FrameScanner};
 use crate::http::parts::InParts;
+use crate::script::Stream;
 use crate::shard::objects::{Activity, Hold};
 use crate::shard::tunnel::{self, TunnelStream};
 
@@ -83,6 +84,19 @@ pub(crate) async fn carry_raw(
     let passed = match client.await.map(TokioIo::new) {
         Ok(client) if in_parts => pass_both_ways(InParts::new(client), instance, drain).await,
         Ok(client) => pass_both_ways(client, instance, drain).await,
+        Err(error) => {
+            tracing::debug!(%error, "upgrade failed");
+            return;
+        }
+    };
+    tracing::debug!(error = passed.err().map(tracing::field::display), "upgraded connection ended");
+}
+
+/// The same between a client and a server that a program has reached for it.
+pub(crate) async fn carry_through(client: OnUpgrade, server: Box<dyn Stream>, drain: &CancellationToken) {
+    let kind = Kind { websocket: true, early: Bytes::new() };
+    let passed = match client.await.map(TokioIo::new) {
+        Ok(client) => pass(client, server, kind, &Pulse::new(|| {}), drain).await,
         Err(error) => {
             tracing::debug!(%error, "upgrade failed");
             return;

@@ -15,9 +15,10 @@ use serde_json::Value;
 use super::call::InternalCall;
 use crate::apps::Apps;
 use crate::http::headers::{ATTEMPT, CALLBACK, SCHEDULED_MS};
+use crate::programs::{Alarm, Called, Programs};
 use crate::proxy::Proxy;
 use crate::proxy::error::{Fault, ProxyError};
-use crate::shard::Shards;
+use crate::shard::{ShardStopped, Shards};
 
 /// Longest time for one action, the start of the instance included: an app that needs longer may continue after its
 /// response.
@@ -28,6 +29,7 @@ const OWN_HOST: &str = "berth.internal";
 pub(super) struct Actions {
     pub(super) apps: Arc<Apps>,
     pub(super) shards: Shards<Proxy>,
+    pub(super) programs: Arc<Programs>,
 }
 
 /// Why an action was not completed.
@@ -58,22 +60,30 @@ impl From<ProxyError> for ActError {
 /// The result of an action.
 pub(super) enum Done {
     /// It is complete.
-    Done,
+    Complete,
     /// This is still to be written.
     Tell(Box<Delivery>),
+    /// An object's alarm has begun, and may go on for long.
+    Begun(Called),
 }
 
 impl Actions {
     /// Carries the action out, or returns why that was not possible.
     pub(super) async fn act(&self, schedule: &Schedule) -> Result<Done, ActError> {
         let key = &schedule.key;
+        if let What::Program(cron) = &schedule.what {
+            return self.call_program(schedule, cron.clone()).await.map(|()| Done::Complete);
+        }
+        if let What::Alarm { name } = &schedule.what {
+            return self.begin_alarm(schedule, name.clone()).await.map(Done::Begun);
+        }
         let class = self.apps.class(&key.app, &key.class);
         let class = class.ok_or_else(|| format!("the app `{}` has no class `{}` now", key.app, key.class))?;
         match action_of(schedule, &class)? {
             Action::Hook => Ok(Done::Tell(Box::new(event(schedule, &class)?))),
             Action::Start { env } => {
                 let class = with_env(class, &env, schedule)?;
-                self.call(schedule, class, None, None).await.map(|_| Done::Done)
+                self.call(schedule, class, None, None).await.map(|_| Done::Complete)
             }
             Action::Request(action) => {
                 let request = request(schedule, &action)?;
@@ -81,7 +91,7 @@ impl Actions {
                     Some(status) if status.as_u16() >= 400 => {
                         Err(ActError::Failed(format!("the container answered {status}")))
                     }
-                    _ => Ok(Done::Done),
+                    _ => Ok(Done::Complete),
                 }
             }
         }
@@ -99,12 +109,35 @@ impl Actions {
         let key = schedule.key.clone();
         let shard = self.shards.of(key.id());
         let call = InternalCall { key, class: Arc::new(class), port, request };
-        let called = self.shards.run(shard, |proxy| async move { call.carry_out(&proxy).await });
-        match tokio::time::timeout(TIMEOUT, called).await {
-            Ok(Ok(result)) => Ok(result?),
-            Ok(Err(stopped)) => Err(ProxyError::from(stopped).into()),
-            Err(_) => Err(ActError::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
-        }
+        in_time(self.shards.run(shard, |proxy| async move { call.carry_out(&proxy).await })).await
+    }
+
+    /// Has an object's alarm called, on the thread that has the object.
+    async fn begin_alarm(&self, schedule: &Schedule, name: Option<String>) -> Result<Called, ActError> {
+        let (key, scheduled_ms) = (schedule.key.clone(), schedule.scheduled_ms);
+        let alarm = Alarm { key, name, scheduled_ms, retry: schedule.attempts };
+        let shard = self.programs.lane_of(&alarm);
+        let call = move |proxy: Arc<Proxy>| async move { proxy.alarm(&alarm).await };
+        in_time(self.shards.run(shard, call)).await
+    }
+
+    /// Has the app's program called, on the shard that its cron's digest says.
+    async fn call_program(&self, schedule: &Schedule, cron: String) -> Result<(), ActError> {
+        let (key, time_ms) = (schedule.key.clone(), schedule.scheduled_ms);
+        let shard = self.shards.of(key.id());
+        let call = move |proxy: Arc<Proxy>| async move { proxy.scheduled(&key.app, &cron, time_ms).await };
+        in_time(self.shards.run(shard, call)).await
+    }
+}
+
+/// Waits for what runs on a shard, and not for ever.
+async fn in_time<T>(
+    called: impl Future<Output = Result<Result<T, ProxyError>, ShardStopped>>,
+) -> Result<T, ActError> {
+    match tokio::time::timeout(TIMEOUT, called).await {
+        Ok(Ok(result)) => Ok(result?),
+        Ok(Err(stopped)) => Err(ProxyError::from(stopped).into()),
+        Err(_) => Err(ActError::Failed(format!("no answer within {} min", TIMEOUT.as_secs() / 60))),
     }
 }
 
@@ -115,13 +148,14 @@ fn action_of(schedule: &Schedule, class: &ClassSpec) -> Result<Action, String> {
             let action = class.callbacks.get(name).cloned();
             action.ok_or_else(|| format!("the class `{}` has no callback `{name}` now", schedule.key.class))
         }
+        What::Program(_) | What::Alarm { .. } => Err("it is the program that is called".to_owned()),
     }
 }
 
 fn callback(schedule: &Schedule) -> Option<&str> {
     match &schedule.what {
         What::Callback(name) => Some(name.as_str()),
-        What::Cron(_) => None,
+        What::Cron(_) | What::Program(_) | What::Alarm { .. } => None,
     }
 }
 
@@ -183,7 +217,7 @@ fn event(schedule: &Schedule, class: &ClassSpec) -> Result<Delivery, String> {
     let due = Due {
         callback: match &schedule.what {
             What::Callback(name) => Some(name.clone()),
-            What::Cron(_) => None,
+            What::Cron(_) | What::Program(_) | What::Alarm { .. } => None,
         },
         payload: Value::clone(&schedule.payload),
         scheduled_ms: schedule.scheduled_ms,

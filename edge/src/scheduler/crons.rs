@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_common::ids::{ObjectKey, ScheduleId};
+use berth_common::cron::Cron;
+use berth_common::ids::{ClassName, ObjectKey, ObjectName, ScheduleId};
 use berth_common::spec::{AppSpec, CronSpec};
 use berth_store::{CronKey, Schedule, What, Write};
 use serde_json::Value;
@@ -21,7 +22,45 @@ pub(super) struct Round {
 /// The key of a cron: a digest of all its settings, so that a changed cron starts afresh.
 pub(crate) fn key_of(app: &AppSpec, cron: &CronSpec) -> CronKey {
     let text = serde_json::to_vec(cron).unwrap_or_default();
-    CronKey { app: app.name.clone(), cron: hex::encode(&Sha256::digest(text)[..DIGEST_BYTES]) }
+    CronKey { app: app.name.clone(), cron: digest(&text) }
+}
+
+/// A cron of an app, and what is to be done when it is due.
+struct Entry<'a> {
+    key: CronKey,
+    cron: &'a Cron,
+    object: ObjectKey,
+    what: What,
+}
+
+/// The class that an app's program stands for in schedules. A class of this name shares nothing with it but turns.
+const PROGRAM: &str = "program";
+
+fn entries(app: &AppSpec) -> impl Iterator<Item = Entry<'_>> {
+    let of_objects = app.crons.iter().map(|cron| Entry {
+        key: key_of(app, cron),
+        cron: &cron.cron,
+        object: ObjectKey { app: app.name.clone(), class: cron.class.clone(), name: cron.object.clone() },
+        what: What::Cron(cron.action.clone()),
+    });
+    let of_program = app.program.iter().flat_map(|program| &program.crons);
+    of_objects.chain(of_program.filter_map(|cron| of_program_of(app, cron)))
+}
+
+/// A cron of an app's program. Its digest is a valid name, and so is the class.
+fn of_program_of<'a>(app: &AppSpec, cron: &'a Cron) -> Option<Entry<'a>> {
+    let digest = digest(format!("{PROGRAM} {}", cron.as_str()).as_bytes());
+    let (class, name) = (ClassName::new(PROGRAM).ok()?, ObjectName::new(digest.as_str()).ok()?);
+    Some(Entry {
+        key: CronKey { app: app.name.clone(), cron: digest },
+        cron,
+        object: ObjectKey { app: app.name.clone(), class, name },
+        what: What::Program(cron.as_str().to_owned()),
+    })
+}
+
+fn digest(text: &[u8]) -> String {
+    hex::encode(&Sha256::digest(text)[..DIGEST_BYTES])
 }
 
 /// Evaluates the crons of these apps. Updates the marks as the writes will. After one or several missed times the cron
@@ -29,22 +68,21 @@ pub(crate) fn key_of(app: &AppSpec, cron: &CronSpec) -> CronKey {
 pub(super) fn round(apps: &[AppSpec], marks: &mut BTreeMap<CronKey, u64>, now_ms: u64) -> Round {
     let mut round = Round::default();
     let mut known = BTreeSet::new();
-    for (app, cron) in apps.iter().flat_map(|app| app.crons.iter().map(move |cron| (app, cron))) {
-        let key = key_of(app, cron);
+    for Entry { key, cron, object, what } in apps.iter().flat_map(entries) {
         if !known.insert(key.clone()) {
             continue;
         }
-        let due_ms = cron.cron.last(now_ms);
+        let due_ms = cron.last(now_ms);
         match (marks.get(&key).copied(), due_ms) {
             // Deployed just now: earlier times do not count.
             (None, _) => round.mark(&key, now_ms, marks),
             (Some(mark), Some(due_ms)) if due_ms > mark => {
-                round.writes.push(Write::Schedule(Box::new(schedule(app, cron, due_ms, now_ms))));
+                round.writes.push(Write::Schedule(Box::new(schedule(object, what, due_ms, now_ms))));
                 round.mark(&key, due_ms, marks);
             }
             (Some(_), _) => {}
         }
-        round.next_ms = round.next_ms.into_iter().chain(cron.cron.after(now_ms)).min();
+        round.next_ms = round.next_ms.into_iter().chain(cron.after(now_ms)).min();
     }
     let gone: Vec<CronKey> = marks.keys().filter(|key| !known.contains(key)).cloned().collect();
     for key in gone {
@@ -61,11 +99,11 @@ impl Round {
     }
 }
 
-fn schedule(app: &AppSpec, cron: &CronSpec, scheduled_ms: u64, now_ms: u64) -> Schedule {
+fn schedule(key: ObjectKey, what: What, scheduled_ms: u64, now_ms: u64) -> Schedule {
     Schedule {
         id: ScheduleId::random(),
-        key: ObjectKey { app: app.name.clone(), class: cron.class.clone(), name: cron.object.clone() },
-        what: What::Cron(cron.action.clone()),
+        key,
+        what,
         payload: Value::Null,
         scheduled_ms,
         due_ms: Some(now_ms),
@@ -99,6 +137,18 @@ mod tests {
             _ => None,
         });
         schedules.collect()
+    }
+
+    #[test]
+    fn a_programs_crons_are_due_like_others() {
+        let (mut apps, mut marks) = (with(&["* * * * *"]), BTreeMap::new());
+        let text = r#"{"entry": "a", "modules": [], "compatibility_date": "2026-01-31", "crons": ["* * * * *", "0 0 1 1 *"]}"#;
+        apps[0].program = Some(serde_json::from_str(text).unwrap());
+        round(&apps, &mut marks, 90_000);
+        let due = round(&apps, &mut marks, 2 * MINUTE_MS);
+        assert_eq!(scheduled(&due), [2 * MINUTE_MS; 2]);
+        let calls = |write: &&Write| matches!(write, Write::Schedule(schedule) if schedule.what == What::Program("* * * * *".to_owned()));
+        assert_eq!(due.writes.iter().filter(calls).count(), 1);
     }
 
     #[test]

@@ -19,10 +19,12 @@
 //! * The action panics: counts as a failed try.
 //! * The entry is changed or deleted while it is carried out: the new state stays.
 //! * The result cannot be stored: the entry is still due, and is carried out again after a pause.
+//! * An object's alarm fails: retried as others are, and forgotten after its last try. What is not the object's fault does not count.
 //! * The edge is killed: the entry is still due after the restart.
 //! * Times of a cron are missed: it runs once.
 
 mod act;
+mod alarm;
 mod call;
 pub(crate) mod crons;
 mod retry;
@@ -41,10 +43,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::act::{ActError, Actions, Done};
+use self::alarm::BegunAlarm;
 use self::turns::{Turn, Turns};
 use crate::apps::Apps;
 use crate::guarded::guarded;
 use crate::metrics::{Metrics, Tried};
+use crate::programs::Programs;
 use crate::proxy::Proxy;
 use crate::shard::Shards;
 use crate::shard::wakes::Wakes;
@@ -63,6 +67,7 @@ pub(crate) struct Dependencies {
     pub(crate) changed: Arc<Notify>,
     pub(crate) wakes: Wakes,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) programs: Arc<Programs>,
 }
 
 struct Scheduler {
@@ -74,10 +79,17 @@ struct Scheduler {
 
 /// Carries out due entries until the edge drains.
 pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
-    let Dependencies { store, apps, shards, changed, wakes, metrics } = dependencies;
+    let Dependencies { store, apps, shards, changed, wakes, metrics, programs } = dependencies;
     let mut published = apps.published();
-    let scheduler = Arc::new(Scheduler { store, actions: Actions { apps, shards }, wakes, metrics });
-    let mut state = State { marks: None, crons_at_ms: None, turns: Turns::default(), doing: JoinSet::new() };
+    let scheduler =
+        Arc::new(Scheduler { store, actions: Actions { apps, shards, programs }, wakes, metrics });
+    let mut state = State {
+        marks: None,
+        crons_at_ms: None,
+        turns: Turns::default(),
+        doing: JoinSet::new(),
+        begun: JoinSet::new(),
+    };
     loop {
         let sleep = match state.begin(&scheduler).await {
             Ok(next_ms) => next_ms.map_or(MAX_SLEEP, until),
@@ -91,7 +103,8 @@ pub(crate) async fn run(dependencies: Dependencies, drain: CancellationToken) {
             () = changed.notified() => {}
             // Actions end with the edge.
             _ = published.changed() => state.crons_at_ms = None,
-            Some(Ok(object)) = state.doing.join_next() => state.ended(object),
+            Some(Ok(tried)) = state.doing.join_next() => state.ended(&scheduler, tried),
+            Some(Ok(object)) = state.begun.join_next() => state.turns.ended(object),
             () = tokio::time::sleep(sleep) => {}
         }
     }
@@ -109,16 +122,38 @@ struct State {
     crons_at_ms: Option<u64>,
     /// Whose actions run, and whose turn comes later.
     turns: Turns,
-    doing: JoinSet<ObjectId>,
+    doing: JoinSet<Attempt>,
+    /// Alarms that have begun.
+    begun: JoinSet<ObjectId>,
+}
+
+/// An object's action that was begun, and what of it goes on.
+struct Attempt {
+    object: ObjectId,
+    rest: Option<BegunAlarm>,
 }
 
 impl State {
     /// An object's action has ended, and those that ended meanwhile: one look at the store is for all.
-    fn ended(&mut self, object: ObjectId) {
-        self.turns.done(object);
-        while let Some(Ok(object)) = self.doing.try_join_next() {
-            self.turns.done(object);
+    fn ended(&mut self, scheduler: &Arc<Scheduler>, attempt: Attempt) {
+        self.settle(scheduler, attempt);
+        while let Some(Ok(attempt)) = self.doing.try_join_next() {
+            self.settle(scheduler, attempt);
         }
+    }
+
+    fn settle(&mut self, scheduler: &Arc<Scheduler>, Attempt { object, rest }: Attempt) {
+        let Some(begun) = rest else { return self.turns.done(object) };
+        self.turns.begun(object);
+        let scheduler = Arc::clone(scheduler);
+        self.begun.spawn(async move {
+            let ended = guarded(scheduler.end_alarm(begun)).await;
+            if !matches!(ended, Some(Ok(()))) {
+                tracing::error!(?ended, %object, "cannot store the end of an alarm");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            object
+        });
     }
 
     /// Starts all due actions that there is capacity for. Returns when to look again.
@@ -181,10 +216,11 @@ impl State {
         let scheduler = Arc::clone(scheduler);
         self.doing.spawn(async move {
             // Whatever happens, the object is free again.
-            if guarded(scheduler.carry_out(entry)).await.is_none() {
+            let rest = Box::pin(guarded(scheduler.carry_out(entry))).await;
+            if rest.is_none() {
                 tokio::time::sleep(STORE_PAUSE).await;
             }
-            entry.object
+            Attempt { object: entry.object, rest: rest.flatten() }
         });
     }
 
@@ -211,42 +247,52 @@ impl State {
 }
 
 impl Scheduler {
-    async fn carry_out(&self, entry: DueEntry) {
-        if let Err(error) = self.try_carry_out(entry).await {
-            tracing::error!(%error, object = %entry.object, "cannot store the result of a schedule");
-            // The entry is still due: the pause prevents a busy loop.
-            tokio::time::sleep(STORE_PAUSE).await;
+    /// Carries out what is due; returns an alarm that goes on.
+    async fn carry_out(&self, entry: DueEntry) -> Option<BegunAlarm> {
+        match self.try_carry_out(entry).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::error!(%error, object = %entry.object, "cannot store the result of a schedule");
+                // The entry is still due: the pause prevents a busy loop.
+                tokio::time::sleep(STORE_PAUSE).await;
+                None
+            }
         }
     }
 
-    async fn try_carry_out(&self, DueEntry { due_ms, object, id }: DueEntry) -> Result<(), StoreError> {
+    async fn try_carry_out(
+        &self,
+        DueEntry { due_ms, object, id }: DueEntry,
+    ) -> Result<Option<BegunAlarm>, StoreError> {
         let schedule = self.store.schedule(object, id)?;
         let Some(schedule) = schedule.filter(|schedule| schedule.due_ms == Some(due_ms)) else {
             // The entry was changed in the meantime, and the index with it.
-            return Ok(());
+            return Ok(None);
         };
         let done = guarded(self.actions.act(&schedule)).await;
         let fault = || Err(ActError::Failed("the edge failed to carry it out (see its log)".to_owned()));
         let done = done.unwrap_or_else(fault);
         let outcome = match &done {
-            Ok(_) => Tried::Done,
-            Err(ActError::Failed(_)) => Tried::Failed,
-            Err(ActError::NotNow(_)) => Tried::PutOff,
+            Ok(Done::Begun(_)) => None,
+            Ok(_) => Some(Tried::Done),
+            Err(ActError::Failed(_)) => Some(Tried::Failed),
+            Err(ActError::NotNow(_)) => Some(Tried::PutOff),
         };
         let (then, event) = match done {
-            Ok(Done::Done) => (None, None),
+            Ok(Done::Begun(called)) => return Ok(Some(BegunAlarm { schedule, due_ms, called })),
+            Ok(Done::Complete) => (None, None),
             Ok(Done::Tell(event)) => (None, Some(Write::Event(event))),
             Err(ActError::Failed(error)) => (failed(schedule, error), None),
             Err(ActError::NotNow(error)) => (postpone(schedule, error), None),
         };
-        self.metrics.due.actions.count(outcome);
+        outcome.into_iter().for_each(|outcome| self.metrics.due.actions.count(outcome));
         let tells = event.is_some();
         let finish = Write::Finish { object, id, due_ms, then };
         store::commit(&*self.store, event.into_iter().chain([finish]).collect()).await?;
         if tells {
             self.wakes.wake(object);
         }
-        Ok(())
+        Ok(None)
     }
 }
 

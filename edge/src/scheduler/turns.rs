@@ -30,6 +30,8 @@ pub(super) struct Turns {
     doing: HashMap<ObjectId, AppName>,
     running: HashMap<AppName, usize>,
     parked: HashMap<AppName, VecDeque<ObjectId>>,
+    /// How many have an alarm that has begun and goes on, which takes nobody's share.
+    begun: usize,
     /// All of these: they are not to be looked up.
     known: HashSet<ObjectId>,
 }
@@ -54,7 +56,7 @@ impl Turns {
             self.begin(object, app.clone());
             return Turn::Begins;
         }
-        if self.known.len() - self.doing.len() >= MAX_PARKED {
+        if self.known.len() - self.doing.len() - self.begun >= MAX_PARKED {
             return Turn::Full;
         }
         self.known.insert(object);
@@ -90,6 +92,19 @@ impl Turns {
         self.known.remove(&object);
     }
 
+    /// An object's alarm has begun: others may begin in its place, but nothing of this object.
+    pub(super) fn begun(&mut self, object: ObjectId) {
+        self.done(object);
+        self.known.insert(object);
+        self.begun += 1;
+    }
+
+    /// An alarm that had begun has ended.
+    pub(super) fn ended(&mut self, object: ObjectId) {
+        self.begun -= 1;
+        self.known.remove(&object);
+    }
+
     /// An object's action has ended.
     pub(super) fn done(&mut self, object: ObjectId) {
         let Some(app) = self.doing.remove(&object) else { return };
@@ -111,6 +126,19 @@ mod tests {
 
     fn object(n: usize) -> ObjectId {
         ObjectId::from_bytes(u128::try_from(n).unwrap().to_be_bytes())
+    }
+
+    #[test]
+    fn an_alarm_that_goes_on_takes_no_share_and_its_object_has_its_turn_when_it_ends() {
+        let (mut turns, app) = (Turns::default(), "a".parse().unwrap());
+        for n in 0..10 * MAX_DOING {
+            assert_eq!(turns.due(object(n), &app), Turn::Begins);
+            turns.begun(object(n));
+        }
+        assert!(turns.room() == MAX_DOING && turns.known().contains(&object(0)));
+        turns.ended(object(0));
+        assert!(!turns.known().contains(&object(0)));
+        assert_eq!(turns.due(object(0), &app), Turn::Begins);
     }
 
     #[test]

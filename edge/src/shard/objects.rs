@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use berth_common::clock::wall_ms;
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::outcome::Outcome;
 use berth_common::spec::{ClassSpec, Secrets as Bindings};
 use berth_common::wire::call::{Phase, Refusal, RefusalCode, Start};
 use berth_engine::fleet::Demand;
@@ -41,6 +42,8 @@ const BATCH: usize = 64;
 /// A message to the actor.
 pub(crate) enum Message {
     Acquire { key: ObjectKey, class: Arc<ClassSpec>, asker: Option<Asker>, reply: Reply, waiter: WaiterId },
+    Launch { key: ObjectKey, launch: Launch, told: Told, reply: Reply, waiter: WaiterId },
+    Look(ObjectId, oneshot::Sender<Option<InstanceEnd>>),
     Cancel { object: ObjectId, waiter: WaiterId },
     Input(Input),
     End { object: ObjectId, order: EndOrder, waiter: WaiterId, done: Done },
@@ -49,6 +52,17 @@ pub(crate) enum Message {
     States(oneshot::Sender<Vec<PublicState>>),
 }
 
+/// How code starts an object's instance.
+pub(crate) struct Launch {
+    pub(crate) class: Arc<ClassSpec>,
+    /// What is added to its environment. It may have secrets: it is sent to the node, and never written to the store.
+    pub(crate) env: Vec<(String, String)>,
+}
+
+/// How an instance has ended, once that is durable: an error where nobody knows any more.
+pub(crate) type InstanceEnd = oneshot::Receiver<Option<Outcome>>;
+
+type Told = oneshot::Sender<Option<Outcome>>;
 type Done = oneshot::Sender<Result<(), Refused>>;
 type Reply = oneshot::Sender<Result<Hold, Refused>>;
 
@@ -93,6 +107,34 @@ impl Mailbox {
     ) -> Result<Hold, Refused> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Acquire { key, class, asker, reply, waiter });
+        self.hold(waiter, object, answer).await
+    }
+
+    /// The same for code that starts an instance in its own way, also if it has never run; with its end.
+    pub(crate) async fn launch(
+        &self,
+        waiter: WaiterId,
+        key: ObjectKey,
+        launch: Launch,
+    ) -> Result<(Hold, InstanceEnd), Refused> {
+        let (object, (reply, answer), (told, end)) = (key.id(), oneshot::channel(), oneshot::channel());
+        self.send(Message::Launch { key, launch, told, reply, waiter });
+        Ok((self.hold(waiter, object, answer).await?, end))
+    }
+
+    /// The end of the instance that an object has now, if it has one.
+    pub(crate) async fn look(&self, object: ObjectId) -> Option<InstanceEnd> {
+        let (reply, end) = oneshot::channel();
+        self.send(Message::Look(object, reply));
+        end.await.ok().flatten()
+    }
+
+    async fn hold(
+        &self,
+        waiter: WaiterId,
+        object: ObjectId,
+        answer: oneshot::Receiver<Result<Hold, Refused>>,
+    ) -> Result<Hold, Refused> {
         let mut waiting = Waiting { mailbox: self, object, waiter, over: false };
         let answer = answer.await;
         waiting.over = true;
@@ -231,12 +273,18 @@ pub(crate) struct Dependencies {
 struct Request {
     reply: Reply,
     asker: Option<Asker>,
+    /// Told of the end of the instance that it gets.
+    told: Option<Told>,
 }
 
 /// The one owner of a shard's engine.
 pub(crate) struct Objects {
     engine: Engine,
     waiters: HashMap<WaiterId, Request>,
+    /// What is added to the environment of instances that code has launched, as long as their objects are in memory.
+    envs: HashMap<ObjectId, Vec<(String, String)>>,
+    /// Who is told how an instance ended, once that is durable.
+    watchers: HashMap<InstanceId, Vec<Told>>,
     orders: HashMap<WaiterId, Done>,
     starts: Starts,
     deps: Dependencies,
@@ -255,6 +303,8 @@ impl Objects {
         let mut objects = Self {
             engine: Engine::new(config),
             waiters: HashMap::new(),
+            envs: HashMap::new(),
+            watchers: HashMap::new(),
             orders: HashMap::new(),
             starts: Starts::new(Arc::clone(&deps.metrics)),
             deps,
@@ -303,6 +353,7 @@ impl Objects {
             let _ = if here { present.insert(object) } else { present.remove(&object) };
             if !here {
                 self.starts.evicted(object);
+                self.envs.remove(&object);
             }
         }
     }
@@ -329,8 +380,21 @@ impl Objects {
     fn take(&mut self, message: Message) {
         match message {
             Message::Acquire { key, class, asker, reply, waiter } => {
-                self.waiters.insert(waiter, Request { reply, asker });
+                self.waiters.insert(waiter, Request { reply, asker, told: None });
                 self.handle(Input::Acquire { key, class, waiter });
+            }
+            Message::Launch { key, launch: Launch { class, env }, told, reply, waiter } => {
+                self.waiters.insert(waiter, Request { reply, asker: None, told: Some(told) });
+                self.envs.insert(key.id(), env);
+                self.handle(Input::Acquire { key, class, waiter });
+            }
+            Message::Look(object, reply) => {
+                let end = self.engine.last_instance(object).map(|instance| {
+                    let (told, end) = oneshot::channel();
+                    self.watch(instance, told);
+                    end
+                });
+                drop(reply.send(end));
             }
             Message::Cancel { object, waiter } => {
                 // If it was granted in the meantime, its hold is released by being dropped.
@@ -426,7 +490,10 @@ impl Objects {
                 }
                 Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
                 Effect::Stop { node, stop } => self.send_command(&node, Command::Stop(stop)),
-                Effect::Forget { node, instance } => self.send_command(&node, Command::Forget(instance)),
+                Effect::Forget { node, instance, outcome } => {
+                    self.send_command(&node, Command::Forget(instance));
+                    self.tell_end(instance, outcome);
+                }
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
                 Effect::Refuse { waiter, refused } => match self.waiters.remove(&waiter) {
@@ -462,6 +529,19 @@ impl Objects {
         });
     }
 
+    /// Has somebody told of an instance's end. It is durable when the node is to forget the instance.
+    fn watch(&mut self, instance: InstanceId, told: Told) {
+        let watchers = self.watchers.entry(instance).or_default();
+        watchers.retain(|watcher| !watcher.is_closed());
+        watchers.push(told);
+    }
+
+    fn tell_end(&mut self, instance: InstanceId, outcome: Option<Outcome>) {
+        for told in self.watchers.remove(&instance).into_iter().flatten() {
+            drop(told.send(outcome.clone()));
+        }
+    }
+
     fn reserve(&mut self, demand: &Demand) {
         self.starts.wanted(demand);
         let result = self.deps.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
@@ -473,6 +553,7 @@ impl Objects {
     fn start(&mut self, node: &NodeId, mut start: Box<Start>, secrets: &Bindings) {
         self.starts.sent(&start);
         let env = &mut start.recipe.env;
+        env.extend(self.envs.get(&start.object.id()).into_iter().flatten().cloned());
         let Err(error) = self.deps.secrets.add_to(env, &start.object.app, secrets) else {
             return self.send_command(node, Command::Start(start));
         };
@@ -495,6 +576,9 @@ impl Objects {
         let mailbox = self.deps.mailbox.clone();
         let hold = Hold { placement, hold, mailbox };
         if let Some(request) = self.waiters.remove(&waiter) {
+            if let Some(told) = request.told {
+                self.watch(hold.placement.instance, told);
+            }
             // If the request is gone, dropping the hold releases it.
             drop(request.reply.send(Ok(hold)));
         }

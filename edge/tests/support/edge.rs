@@ -141,6 +141,10 @@ impl Edge {
         found["state"].as_str().map(str::to_owned)
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+
     /// Peak memory of the edge, in KiB.
     pub(crate) fn peak_memory_kib(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id().unwrap())).unwrap();

@@ -188,7 +188,8 @@ impl Object {
                     *retry_ms = Some(cx.now.mono_ms.saturating_add(PERSIST_RETRY_MS));
                     return;
                 }
-                cx.emit(Effect::Forget { node: node.clone(), instance: *instance });
+                let (node, instance, outcome) = (node.clone(), *instance, self.exit.clone());
+                cx.emit(Effect::Forget { node, instance, outcome });
                 self.begin(cx);
             }
             _ => {}

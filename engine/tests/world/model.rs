@@ -537,7 +537,7 @@ impl World {
                     self.link(&node).with_outbox(|outbox| outbox.start(start));
                 }
                 Effect::Stop { node, stop } => self.stop(&node, stop),
-                Effect::Forget { node, instance } => {
+                Effect::Forget { node, instance, .. } => {
                     self.promises.forgetting(instance, self.durable.values());
                     self.link(&node).with_outbox(|outbox| outbox.forget(instance));
                 }

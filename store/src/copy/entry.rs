@@ -1,5 +1,7 @@
 //! The entries of an export: the lines between its first and its last one, and what each writes into a store.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -9,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AppHistory, CronKey, Delivery, KvChange, LastVersion, ManifestRecord, RegistryRecord, Schedule,
-    SecretRecord, TagRecord, TokenRecord, Write,
+    SecretRecord, StateChange, StateHead, StoredState, TagRecord, TokenRecord, Write,
 };
 
 /// One line of an export.
@@ -37,6 +39,14 @@ pub(super) enum Entry {
     },
     /// Still encrypted: it decrypts only with the edge's key file, which is not part of an export.
     Secret(Box<SecretRecord>),
+    /// All that an object of a program keeps.
+    State {
+        head: Box<StateHead>,
+        /// Keys with their values, in base64.
+        values: Vec<(String, String)>,
+        /// Pages by their numbers, in base64.
+        pages: Vec<(u32, String)>,
+    },
     Usage(Box<UsageRecord>),
     /// A login with its password, still encrypted.
     Registry(Box<RegistryRecord>),
@@ -46,6 +56,12 @@ pub(super) enum Entry {
 }
 
 impl Entry {
+    pub(super) fn of_state(StoredState { head, values, pages }: StoredState) -> Self {
+        let values = values.into_iter().map(|(key, value)| (key, BASE64_STANDARD.encode(value))).collect();
+        let pages = pages.into_iter().map(|(number, page)| (number, BASE64_STANDARD.encode(page))).collect();
+        Self::State { head: Box::new(head), values, pages }
+    }
+
     /// The write that stores it. An error means that the export is not valid.
     pub(super) fn into_write(self) -> Result<Write> {
         Ok(match self {
@@ -68,12 +84,23 @@ impl Entry {
                 Write::SetAside(id, delivery)
             }
             Self::Secret(secret) => Write::Secret(*secret),
+            Self::State { head, values, pages } => {
+                let state = StoredState { head: *head, values: decoded(values)?, pages: decoded(pages)? };
+                Write::State(Box::new(StateChange::whole(state)))
+            }
             Self::Usage(record) => Write::Usage(record),
             Self::Registry(registry) => Write::Registry(*registry),
             Self::Image(record) => Write::ImageManifest(record),
             Self::Tag(record) => Write::ImageTag(record),
         })
     }
+}
+
+fn decoded<K>(values: Vec<(K, String)>) -> Result<Vec<(K, Vec<u8>)>> {
+    let decode = |(key, text): (K, String)| {
+        Ok((key, BASE64_STANDARD.decode(text).context("a part of a state is not base64")?))
+    };
+    values.into_iter().map(decode).collect()
 }
 
 /// How many entries of each kind a store has.
@@ -91,6 +118,8 @@ pub struct Contents {
     pub secrets: u64,
     /// Alarms and schedules.
     pub schedules: u64,
+    /// Objects of programs that keep something.
+    pub states: u64,
     /// Events that wait for delivery; not those that were set aside.
     pub events: u64,
     /// Usage records.
@@ -101,17 +130,23 @@ pub struct Contents {
     pub images: u64,
     /// Tags of images.
     pub tags: u64,
+    /// Files that the versions of apps name by digest, each counted once an app.
+    pub files: u64,
 }
 
 impl Contents {
     /// Counts an entry.
     pub(super) fn count(&mut self, entry: &Entry) {
         let count = match entry {
-            Entry::App(_) => &mut self.apps,
+            Entry::App(app) => {
+                self.files += files_of(app);
+                &mut self.apps
+            }
             Entry::Token(_) => &mut self.tokens,
             Entry::Object(_) => &mut self.objects,
             Entry::Value { .. } => &mut self.values,
             Entry::Schedule(_) => &mut self.schedules,
+            Entry::State { .. } => &mut self.states,
             Entry::Event(_) => &mut self.events,
             Entry::Secret(_) => &mut self.secrets,
             Entry::Usage(_) => &mut self.usage,
@@ -122,4 +157,11 @@ impl Contents {
         };
         *count += 1;
     }
+}
+
+/// How many files the kept versions of an app name.
+fn files_of(app: &AppHistory) -> u64 {
+    let kept = app.kept().flat_map(|(version, _)| version.spec.content());
+    let files: HashSet<_> = kept.map(|(_, digest)| digest).collect();
+    files.len() as u64
 }

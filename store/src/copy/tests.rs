@@ -7,11 +7,12 @@ use crate::fixtures::app;
 use crate::fixtures::delivery;
 use crate::fixtures::life;
 use crate::fixtures::schedule;
+use crate::fixtures::state;
 use crate::fixtures::tagged;
 use crate::sled::tests::{persist, record};
 use crate::{
-    AppHistory, CronKey, EventId, KvChange, NUMBER_BYTES, RegistryRecord, Scope, SecretRecord, TokenRecord,
-    Write,
+    AppHistory, CronKey, EventId, KvChange, NUMBER_BYTES, RegistryRecord, Scope, SecretRecord, StateChange,
+    States, TokenRecord, Write,
 };
 
 fn filled(directory: &Path) -> Vec<u8> {
@@ -56,6 +57,7 @@ fn filled(directory: &Path) -> Vec<u8> {
     store.commit(vec![Write::CronMark(cron, 7)], Box::new(drop));
     let (image, tag) = tagged("a/b", "v1", b"m");
     store.commit(vec![Write::ImageManifest(Box::new(image)), Write::ImageTag(tag)], Box::new(drop));
+    store.commit(vec![Write::State(Box::new(StateChange::whole(state("5e"))))], Box::new(drop));
     drop(store);
     let mut text = Vec::new();
     export(directory, &mut text).unwrap();
@@ -83,6 +85,8 @@ fn an_export_becomes_an_equal_store() {
                 usage: 2,
                 images: 1,
                 tags: 1,
+                files: 0,
+                states: 1,
             },
             None
         )
@@ -97,6 +101,7 @@ fn an_export_becomes_an_equal_store() {
     assert_eq!(store.last_version(&"a".parse().unwrap()).unwrap(), Version(0));
     assert_eq!(store.next_epoch().unwrap(), Epoch(2));
     assert_eq!(sample_names(&store), 3);
+    assert_eq!(store.state(state("5e").head.key.id()).unwrap(), Some(state("5e")));
 }
 
 #[test]
@@ -138,13 +143,13 @@ fn of_format(text: &str, format: u32) -> String {
 fn an_export_of_an_older_version_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let text = String::from_utf8(filled(&directory.path().join("one"))).unwrap();
-    // Version 3 has no images, so fewer lines and another digest.
+    // Version 3 has no images and states, so fewer lines and another digest.
     let lines: Vec<&str> = text.lines().collect();
-    let body: String = lines[1..lines.len() - 3].iter().map(|line| format!("{line}\n")).collect();
-    let end = End { lines: lines.len() as u64 - 4, sha256: hex::encode(Sha256::digest(&body)) };
+    let body: String = lines[1..lines.len() - 4].iter().map(|line| format!("{line}\n")).collect();
+    let end = End { lines: lines.len() as u64 - 5, sha256: hex::encode(Sha256::digest(&body)) };
     let old = format!("{}\n{body}{}\n", of_format(lines[0], 3), serde_json::to_string(&end).unwrap());
     let (contents, _) = import(&directory.path().join("two"), old.as_bytes(), false).unwrap();
-    assert_eq!((contents.apps, contents.objects, contents.images, contents.tags), (1, 3, 0, 0));
+    assert_eq!((contents.apps, contents.objects, contents.images, contents.states), (1, 3, 0, 0));
 }
 
 fn sample_names(store: &SledStore) -> usize {

@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::entry::{Contents, Entry};
 use crate::sled::SledStore;
-use crate::{Catalogue, Outbox, Schedules, Store, StoreError, UsageKey};
+use crate::{Catalogue, Outbox, Schedules, States, Store, StoreError, UsageKey};
 
 /// Records that are read at once.
 const PAGE: usize = 1024;
@@ -22,6 +22,7 @@ pub(super) fn walk(store: &SledStore, mut each: impl FnMut(Entry) -> Result<()>)
     schedules_and_events(store, &mut each)?;
     logins_and_usage(store, &mut each)?;
     images(store, &mut each)?;
+    states(store, &mut each)?;
     Ok(contents)
 }
 
@@ -69,6 +70,18 @@ fn logins_and_usage(store: &SledStore, each: &mut impl FnMut(Entry) -> Result<()
     }
     let read = |last: Option<&_>| store.usage(last.copied(), PAGE);
     pages(read, UsageKey::of, |record| each(Entry::Usage(Box::new(record))))
+}
+
+fn states(store: &SledStore, each: &mut impl FnMut(Entry) -> Result<()>) -> Result<()> {
+    let read = |last: Option<&_>| store.states(last.copied(), PAGE);
+    pages(
+        read,
+        |head| head.key.id(),
+        |head| match store.state(head.key.id())? {
+            Some(state) => each(Entry::of_state(state)),
+            None => Ok(()),
+        },
+    )
 }
 
 fn images(store: &SledStore, each: &mut impl FnMut(Entry) -> Result<()>) -> Result<()> {

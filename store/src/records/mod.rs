@@ -4,6 +4,7 @@ mod app;
 mod event;
 mod schedule;
 mod secret;
+mod state;
 mod token;
 mod usage;
 
@@ -11,5 +12,6 @@ pub use self::app::{AppHistory, AppVersion, KEPT_VERSIONS, LastVersion};
 pub use self::event::{Delivery, Due, EventId, NUMBER_BYTES};
 pub use self::schedule::{Schedule, What};
 pub use self::secret::{KEY_ID_BYTES, KeyId, RegistryRecord, Sealed, SecretRecord};
+pub use self::state::{StateChange, StateHead, StoredState};
 pub use self::token::{Scope, TOKEN_PREFIX, TokenId, TokenRecord};
 pub use self::usage::{NoCursor, UsageKey};

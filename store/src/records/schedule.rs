@@ -37,12 +37,19 @@ pub enum What {
     Callback(CallbackName),
     /// The action of a cron, as declared when it was due.
     Cron(Action),
+    /// The app's program is called for its cron with this expression.
+    Program(String),
+    /// The alarm of an object of the app's program: its `alarm` is called.
+    Alarm {
+        /// The name that the object's id was made of, if it was made of one.
+        name: Option<String>,
+    },
 }
 
 impl Schedule {
-    /// Whether it can be removed after its last failure: a cron has a next run anyway.
+    /// Whether it can be removed after its last failure: a cron has a next run anyway, and a program sets its alarms itself.
     pub fn is_over(&self) -> bool {
-        self.due_ms.is_none() && matches!(self.what, What::Cron(_))
+        self.due_ms.is_none() && matches!(self.what, What::Cron(_) | What::Program(_) | What::Alarm { .. })
     }
 
     /// Whether it is the alarm of its object.

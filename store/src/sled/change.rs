@@ -10,6 +10,7 @@ use super::catalogue::{manifest_key, tag_key};
 use super::journal::Draft;
 use super::outbox::{dead_key, event_key};
 use super::schedules::{CronMark, cron_key, schedule_key};
+use super::states::Ready;
 use super::tables::Table;
 use crate::UsageKey;
 use crate::{EventId, LastVersion, NUMBER_BYTES};
@@ -22,6 +23,8 @@ pub(super) enum Change {
     Entry { table: Table, key: Vec<u8>, there: bool },
     /// Sets or removes the due time of a schedule (`schedules`).
     Due { key: Vec<u8>, due_ms: Option<u64> },
+    /// What an object of a program keeps is changed (`states`).
+    State(Ready),
     /// These changes, but only if the schedule is still due at this time.
     IfDue { key: Vec<u8>, due_ms: u64, changes: Vec<Self> },
     /// This change, but only if no instance of the object is placed.
@@ -94,6 +97,7 @@ impl Change {
             Write::Kv { object, changes } => {
                 changes.iter().map(|change| Self::of_kv(*object, change)).collect::<Result<_, _>>()?
             }
+            Write::State(change) => vec![Self::State(Ready::of(change)?)],
             Write::Event(delivery) => {
                 let id = EventId { object: delivery.event.key.id(), number: numbers.next()? };
                 vec![Self::put(Table::Hooks, &event_key(id), delivery)?]
@@ -167,6 +171,7 @@ impl Change {
                 pieces.iter().map(|(key, piece)| (key.len() + piece.len()) as u64).sum()
             }
             Self::Entry { key, .. } | Self::Due { key, .. } => key.len() as u64,
+            Self::State(ready) => ready.bytes(),
             Self::IfDue { changes, .. } => changes.iter().map(Self::bytes).sum(),
             Self::IfNotPlaced { change, .. } => change.bytes(),
         }
@@ -190,6 +195,7 @@ impl Change {
                 Ok(())
             }
             Self::Due { key, due_ms } => set_due(key, *due_ms, draft),
+            Self::State(ready) => ready.apply(draft),
             Self::IfDue { key, due_ms, changes } => {
                 let due = draft.get(Table::DueOf, key)?;
                 if due.is_some_and(|due| due == due_ms.to_be_bytes()) {
@@ -220,7 +226,7 @@ fn set_due(key: &[u8], due_ms: Option<u64>, draft: &mut Draft<'_>) -> Result<(),
 }
 
 /// Removes the further pieces of a longer value that was there before.
-fn remove_pieces_from(
+pub(super) fn remove_pieces_from(
     first: usize,
     key: &[u8],
     table: Table,

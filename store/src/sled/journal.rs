@@ -14,7 +14,7 @@
 //!   have happened.
 //! * It is damaged or incomplete, or of an older batch than the database has: it is not used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -61,6 +61,29 @@ impl<'a> Draft<'a> {
             Some(value) => Ok(value.clone()),
             None => Ok(self.trees.get(table).get(key).map_err(failed)?.map(|value| value.to_vec())),
         }
+    }
+
+    /// The keys that there are with this prefix, from this one on.
+    pub(super) fn keys(&self, table: Table, from: &[u8], prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let number = table as u8;
+        let mut keys = BTreeSet::new();
+        for key in self.trees.get(table).range(from..).keys() {
+            let key = key.map_err(failed)?.to_vec();
+            if !key.starts_with(prefix) {
+                break;
+            }
+            keys.insert(key);
+        }
+        for ((of, key), value) in self.batch.0.range((number, from.to_vec())..) {
+            if *of != number || !key.starts_with(prefix) {
+                break;
+            }
+            match value {
+                Some(_) => keys.insert(key.clone()),
+                None => keys.remove(key),
+            };
+        }
+        Ok(keys.into_iter().collect())
     }
 
     pub(super) fn insert(&mut self, table: Table, key: Vec<u8>, value: &[u8]) {

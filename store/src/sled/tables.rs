@@ -39,11 +39,14 @@ pub(crate) enum Table {
     ImageManifests,
     /// The highest versions of removed apps, by app.
     LastVersions,
+    /// What objects of programs keep (`states`).
+    States,
+    StateParts,
 }
 
 impl Table {
     /// All tables in the order of their numbers, with their names in the database.
-    pub(super) const ALL: [(Self, &str); 18] = [
+    pub(super) const ALL: [(Self, &str); 20] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
@@ -62,6 +65,8 @@ impl Table {
         (Self::ImageTags, "image_tags"),
         (Self::ImageManifests, "image_manifests"),
         (Self::LastVersions, "last_versions"),
+        (Self::States, "states"),
+        (Self::StateParts, "state_parts"),
     ];
 }
 

@@ -25,6 +25,9 @@ use super::{BATCHES, EPOCH, FORMAT, FORMAT_KEY};
 
 /// Most writes in one transaction.
 const BATCH: usize = 256;
+/// Bytes of states in one transaction beyond which no further write is taken into it: a batch has at most this and one more write, far
+/// less than the journal is read with.
+const BATCH_BYTES: usize = 64 << 20;
 /// Free space of the disk, in bytes, below which nothing is written: a database whose disk becomes full in the middle
 /// of a write is damaged.
 pub(super) const RESERVE_BYTES: u64 = 32 << 20;
@@ -48,6 +51,12 @@ impl Job {
             Self::Commit(_, done) | Self::Epoch(_, done) | Self::Format(done) => done(result),
             Self::Close => {}
         }
+    }
+
+    /// About how many bytes of states it has; everything else is small.
+    fn bytes(&self) -> usize {
+        let of = |write: &Write| if let Write::State(change) = write { change.bytes() } else { 0 };
+        if let Self::Commit(writes, _) = self { writes.iter().map(of).sum() } else { 0 }
     }
 
     fn changes(&self, numbers: &mut Numbers) -> Result<Vec<Change>, StoreError> {
@@ -87,7 +96,14 @@ impl Writer {
         let mut open = true;
         while open && let Ok(first) = jobs.recv() {
             let mut batch = vec![first];
-            batch.extend(jobs.try_iter().take(BATCH - 1));
+            let mut bytes = batch[0].bytes();
+            while batch.len() < BATCH
+                && bytes < BATCH_BYTES
+                && let Ok(job) = jobs.try_recv()
+            {
+                bytes += job.bytes();
+                batch.push(job);
+            }
             open = !batch.iter().any(|job| matches!(job, Job::Close));
             self.write(batch);
         }

@@ -44,7 +44,9 @@ impl Guide {
             let path = directory.join(file);
             fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
         };
-        let steps = page::steps(&read("README.md")?, &read("berth.toml")?)
+        let project = directory.join("wrangler.jsonc").is_file();
+        let declared = if project { "wrangler.jsonc" } else { "berth.toml" };
+        let steps = page::steps(&read("README.md")?, &read(declared)?)
             .with_context(|| format!("examples/{name}/README.md"))?;
         let shell = Shell::start(cluster)?;
         Ok(Self { name: name.to_owned(), steps: steps.into(), address: cluster.address().to_string(), shell })

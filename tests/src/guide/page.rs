@@ -1,5 +1,5 @@
-//! The blocks of a README: commands (`sh`), each with what they print (`text`), and excerpts of `berth.toml` (`toml`),
-//! which must be in it. A block of any other kind is a mistake: nothing on the page goes unchecked.
+//! The blocks of a README: commands (`sh`), each with what they print (`text`), and excerpts of `berth.toml` (`toml`) or of
+//! `wrangler.jsonc` (`jsonc`), which must be in it. A block of any other kind is a mistake: nothing on the page goes unchecked.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -26,7 +26,7 @@ struct Block {
     text: String,
 }
 
-/// The steps of a README whose example has this `berth.toml`.
+/// The steps of a README whose example has this `berth.toml` or `wrangler.jsonc`.
 pub(super) fn steps(readme: &str, manifest: &str) -> Result<Vec<Step>> {
     let mut blocks = blocks(readme)?;
     let first =
@@ -37,6 +37,9 @@ pub(super) fn steps(readme: &str, manifest: &str) -> Result<Vec<Step>> {
     while let Some(Block { line, kind, text }) = blocks.next() {
         match kind.as_str() {
             "toml" => ensure!(manifest.contains(&text), "line {line}: this is not in berth.toml:\n{text}"),
+            "jsonc" => {
+                ensure!(has_lines(manifest, &text), "line {line}: this is not in wrangler.jsonc:\n{text}");
+            }
             "sh" => {
                 let Some(output) = blocks.next().filter(|next| next.kind == "text") else {
                     bail!("line {line}: the commands are not followed by what they print");
@@ -49,6 +52,13 @@ pub(super) fn steps(readme: &str, manifest: &str) -> Result<Vec<Step>> {
     }
     ensure!(!steps.is_empty(), "there are no commands");
     Ok(steps)
+}
+
+/// Whether all of these lines are there, in this order. There they are further in, and others between them.
+fn has_lines(file: &str, lines: &str) -> bool {
+    let plain = |line: &str| line.trim().trim_end_matches(',').to_owned();
+    let mut there = file.lines().map(plain);
+    lines.lines().map(plain).all(|line| there.any(|other| other == line))
 }
 
 fn blocks(readme: &str) -> Result<Vec<Block>> {
@@ -82,6 +92,9 @@ mod tests {
         let step =
             Step { line: 11, commands: format!("{REPEAT}b\n"), expected: "c\n".to_owned(), repeat: true };
         assert_eq!(steps(&page, "a = 1\n").unwrap(), [step]);
+        let page = page.replace("```toml\na = 1", "```jsonc\n\"a\": 1,\n\"c\": 3");
+        assert_eq!(steps(&page, "{\n  \"a\": 1,\n  \"b\": 2,\n  \"c\": 3\n}").unwrap().len(), 1);
+        assert!(steps(&page, "{\n  \"c\": 3,\n  \"a\": 1\n}").is_err());
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub(super) struct Shell {
     pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
 }
 
+/// What programs look at for the authorities that they trust.
+const CERTIFICATES: [&str; 2] = ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"];
+
 impl Shell {
     /// A shell with `berth` in its PATH, as this process's user.
     pub(super) fn start(cluster: &Cluster) -> Result<Self> {
@@ -37,6 +40,9 @@ impl Shell {
             .env("PATH", format!("{}:{SYSTEM_PATH}", cluster.directory().join("bin").display()));
         command.env("BERTH_ADMIN_SOCKET", cluster.admin().socket());
         command.env("HOME", cluster.directory()).env("TMPDIR", cluster.directory()).current_dir(ROOT);
+        // Where the network's certificates are the machine's own business.
+        let certificates = CERTIFICATES.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.envs(certificates);
         // One stream for both, as on a terminal. Its own group, so that what runs in the background can be ended.
         command.args(["-c", "exec 2>&1; exec sh -s"]).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -1,6 +1,7 @@
 //! `berth dev`: everything from one command, and nothing left after Ctrl-C.
 
 mod background;
+mod wrangler;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -180,18 +181,22 @@ async fn answers(client: Client, dev: &mut Child) -> Result<()> {
 
 /// Sends Ctrl-C, and waits for the end. If that fails it is killed.
 fn end(dev: &mut Child) -> Result<()> {
-    kill(Pid::from_raw(i32::try_from(dev.id())?), Signal::SIGINT)?;
+    end_by(dev, Signal::SIGINT)
+}
+
+fn end_by(dev: &mut Child, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(dev.id())?), signal)?;
     let deadline = Instant::now() + DOWN_WITHIN;
     while Instant::now() < deadline {
         if let Some(status) = dev.try_wait()? {
-            ensure!(status.success(), "after Ctrl-C it ended with {status}");
+            ensure!(status.success(), "after {signal} it ended with {status}");
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     dev.kill()?;
     dev.wait()?;
-    bail!("it did not end within {DOWN_WITHIN:?} after Ctrl-C")
+    bail!("it did not end within {DOWN_WITHIN:?} after {signal}")
 }
 
 /// The cgroups of its nodes, which its state's name is part of.

@@ -27,6 +27,7 @@ mod node_stop;
 mod objects;
 mod proxying;
 mod recovery;
+mod script;
 mod security;
 mod sleep;
 mod start_rate;

@@ -57,7 +57,6 @@ impl Home {
         for path in nodes.iter().map(|node| state.node(node)).chain([state.edge()]).filter(|_| !is_root()) {
             owner.make_directory(&path)?;
         }
-        owner.make_directory(&state.edge().join("assets"))?;
         location.link()?;
         let disks = make_disks(&state, &owner, &nodes, args.disk_slots.as_deref());
         let launch = Launch::new(state, owner);

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What fails, and what happens then:
-//! * `berth.toml` or an image that it names is wrong: exit code 2, nothing was started.
+//! * `berth.toml`, an image that it names, or a Workers project is wrong: exit code 2, nothing was started.
 //! * Another `berth dev` runs for this directory: exit code 1, it keeps running.
 //! * A daemon ends by itself, at any time: its log's end is shown, the others are ended, exit code 1.
 //! * A daemon does not end in its time: it is killed, and named.
@@ -28,19 +28,19 @@ use anyhow::{Result, anyhow, bail};
 
 use berth_api::images::{Collection, Swept};
 use berth_cluster::{Daemons, ready};
-use berth_common::ids::AppName;
+use berth_common::clock::wall_ms;
+use berth_common::spec::{AppSpec, ImageRef};
 use berth_common::telemetry;
+use berth_project::Mode;
 
 use super::secret::make_if_missing;
 use crate::admin::Admin;
-use crate::app::App;
-use crate::args::{Dev, DevCommand};
-use crate::assets;
-use crate::commands::logs;
+use crate::args::{AsWrangler, Dev, DevCommand};
+use crate::commands::logs::{self, Containers};
+use crate::deployable::Deployable;
 use crate::output;
-use crate::prefetch::Terms;
+use crate::prefetch::{self, Terms};
 use crate::signals::Signals;
-use crate::stop::blocking;
 use crate::urls;
 use background::Background;
 use home::Home;
@@ -51,13 +51,16 @@ use watch::Stamp;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest `stop_grace` here: the author waits for every restart.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+/// How long ending may take in good order in place of wrangler, whose callers kill everything after two seconds.
+const WRANGLER_END: Duration = Duration::from_millis(1_000);
 
 pub(crate) async fn run(args: &Dev) -> Result<()> {
     match &args.command {
         Some(DevCommand::Down(args)) => return down::run(args).await,
         None => {}
     }
-    let app = App::in_directory(&args.at.dir)?;
+    let app = read(args)?;
+    app.remark();
     if args.detach && !args.background {
         return background::start().await;
     }
@@ -77,17 +80,32 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
         // Printed first, because ending everything takes a moment.
         output::note!("berth dev: {error:#}");
     }
-    stop(&mut daemons, &mut signals).await;
+    stop(args, &mut daemons, &mut signals).await;
     outcome.map_err(|_| anyhow!("everything that was started has been ended"))
 }
 
+/// Reads the app, or the Workers project, as one that is worked on.
+fn read(args: &Dev) -> Result<Deployable> {
+    let mut app = Deployable::read(&args.at.dir, args.env.as_deref(), Mode::Development)?;
+    if let Some(AsWrangler { vars }) = &args.as_wrangler {
+        app.set_vars(vars);
+    }
+    Ok(app)
+}
+
 /// Ends everything that runs; at once when another signal comes.
-async fn stop(daemons: &mut Daemons, signals: &mut Signals) {
+async fn stop(args: &Dev, daemons: &mut Daemons, signals: &mut Signals) {
     if daemons.have_ended() {
         return;
     }
     output::note!("ending edge, agents and containers ... (Ctrl-C again to do it at once)");
-    for late in daemons.stop(signals.next()).await {
+    let haste = async {
+        tokio::select! {
+            () = signals.next() => {}
+            () = tokio::time::sleep(WRANGLER_END) , if args.as_wrangler.is_some() => {}
+        }
+    };
+    for late in daemons.stop(haste).await {
         output::note!("{late}; it was killed");
     }
 }
@@ -95,15 +113,15 @@ async fn stop(daemons: &mut Daemons, signals: &mut Signals) {
 /// Starts everything and stays until something ends that should not.
 async fn serve(
     args: &Dev,
-    app: &App,
+    app: &Deployable,
     home: &Home,
     daemons: &mut Daemons,
     background: &mut Option<Background>,
 ) -> Result<()> {
     match background {
         None => {
-            let admin = bring_up(args, app, home, daemons).await?;
-            stay(args, app, home, &admin, daemons).await
+            let up = bring_up(args, app, home, daemons).await?;
+            stay(args, app, home, up, daemons).await
         }
         Some(background) => {
             tokio::select! {
@@ -116,45 +134,59 @@ async fn serve(
     }
 }
 
+/// What runs.
+struct Up {
+    admin: Admin,
+    /// The images that its containers are made of.
+    images: Vec<ImageRef>,
+    /// Before the app was there, in milliseconds since 1970.
+    since_ms: u64,
+}
+
 /// Starts everything, deploys the app, and prints where to reach it.
-async fn bring_up(args: &Dev, app: &App, home: &Home, daemons: &mut Daemons) -> Result<Admin> {
+async fn bring_up(args: &Dev, app: &Deployable, home: &Home, daemons: &mut Daemons) -> Result<Up> {
     let listen = home::choose_address(args.listen)?;
     make_if_missing(&home.state().edge()).await?;
     home.start(listen, daemons).await?;
     let admin = Admin::at(home.state().admin_socket());
     wait_until_ready(&admin, args.nodes, daemons).await?;
-    output::note!("packing and deploying {} ...", app.manifest.name);
-    tokio::select! {
-        deployed = app.deploy(&admin, terms()) => deployed?.warn(),
+    output::note!("packing and deploying {} ...", app.name());
+    let since_ms = wall_ms();
+    let deploying = async {
+        let spec = app.sent(&admin, terms()).await?;
+        prefetch::deploy(&admin, &spec, terms()).await?.warn();
+        anyhow::Ok(images_of(&spec))
+    };
+    let images = tokio::select! {
+        deployed = deploying => deployed?,
         died = daemons.first_death() => return Err(died),
     };
-    prune(&admin, &app.manifest.name).await;
-    for line in urls::describe(&app.manifest, &urls::base(listen, None)) {
+    prune(&admin).await;
+    tell_places(args, app, &urls::base(listen, None))?;
+    Ok(Up { admin, images, since_ms })
+}
+
+/// Where the app is reached: for people, or in one line as programs look for it that start wrangler.
+fn tell_places(args: &Dev, app: &Deployable, base: &str) -> Result<()> {
+    let places = if args.as_wrangler.is_some() { vec![format!("Ready on {base}")] } else { app.places(base) };
+    for line in places {
         output::line(line)?;
     }
-    Ok(admin)
+    Ok(())
 }
 
-/// How many directories of an app's static files are kept: more than the versions that the edge keeps, as not every attempt to
-/// deploy makes one.
-const KEPT_ASSETS: usize = 32;
+fn images_of(spec: &AppSpec) -> Vec<ImageRef> {
+    spec.classes.values().map(|class| class.recipe.image.clone()).collect()
+}
 
-/// Removes the images and the static files of earlier starts that no kept version needs: an edge that only runs for a short time
-/// at a time would not come to it. What cannot be removed is tried again the next time.
-async fn prune(admin: &Admin, app: &AppName) {
+/// Removes the images of earlier starts that no kept version needs: an edge that only runs for a short time at a time would
+/// not come to it. What cannot be removed is tried again the next time.
+async fn prune(admin: &Admin) {
     let _ = admin.post::<Swept>("/v1/images/gc", &Collection { dry_run: false }).await;
-    prune_assets(admin, app).await;
 }
 
-async fn prune_assets(admin: &Admin, app: &AppName) {
-    if let Ok(directory) = admin.asset_directory().await {
-        let app = app.clone();
-        let _ = blocking(move |_| Ok(assets::remove_old(&app, &directory, KEPT_ASSETS)?)).await;
-    }
-}
-
-/// Shows the containers' output and redeploys after changes, until the user quits.
-async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut Daemons) -> Result<()> {
+/// Shows the output of the app and redeploys after changes, until the user quits.
+async fn stay(args: &Dev, app: &Deployable, home: &Home, up: Up, daemons: &mut Daemons) -> Result<()> {
     let mut keys = Keys::open();
     let hint = if keys.are_there() {
         "r rebuilds and restarts, q or Ctrl-C ends everything"
@@ -162,10 +194,19 @@ async fn stay(args: &Dev, app: &App, home: &Home, admin: &Admin, daemons: &mut D
         "Ctrl-C ends everything"
     };
     output::note!("logs are in {}; {hint}", home.state().logs().display());
+    let Up { admin, images, since_ms } = up;
     tokio::select! {
         died = daemons.first_death() => Err(died),
-        () = rebuild_on_demand(args, admin, &mut keys) => Ok(()),
-        () = logs::follow_app(admin, &app.manifest.name), if !args.quiet_containers => Ok(()),
+        () = rebuild_on_demand(args, &admin, images, &mut keys) => Ok(()),
+        () = logs::follow_app(&admin, app.name(), since_ms, containers(args)) => Ok(()),
+    }
+}
+
+fn containers(args: &Dev) -> Containers {
+    match (args.quiet_containers, &args.as_wrangler) {
+        (true, _) => Containers::Hidden,
+        (false, Some(_)) => Containers::Beside,
+        (false, None) => Containers::Among,
     }
 }
 
@@ -176,18 +217,21 @@ fn terms() -> Terms {
 }
 
 /// Redeploys whenever the app's files have changed or the user asks for it, until the user quits.
-async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
+async fn rebuild_on_demand(args: &Dev, admin: &Admin, mut images: Vec<ImageRef>, keys: &mut Keys) {
     let mut seen = Stamp::of(&args.at.dir).await;
     loop {
-        tokio::select! {
+        let asked = tokio::select! {
             key = keys.next() => match key {
                 Key::Quit => return,
-                Key::Rebuild => {}
+                Key::Rebuild => true,
             },
-            () = watch::changed(&args.at.dir, seen) => output::note!("files have changed"),
-        }
+            () = watch::changed(&args.at.dir, seen) => {
+                output::note!("files have changed");
+                false
+            }
+        };
         seen = Stamp::of(&args.at.dir).await;
-        match rebuild(args, admin).await {
+        match rebuild(args, admin, &mut images, asked).await {
             Ok(line) => output::note!("{line}"),
             // The user can correct it while everything keeps running.
             Err(error) => output::note!("{error:#}"),
@@ -195,14 +239,17 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, keys: &mut Keys) {
     }
 }
 
-/// Packs and deploys the current files, and ends the containers of the version before.
-async fn rebuild(args: &Dev, admin: &Admin) -> Result<String> {
-    let app = App::in_directory(&args.at.dir)?;
-    // Also without a change there is another version, so that the containers are started anew.
-    let deployed = app.deploy(admin, Terms { now: true, force: true, ..terms() }).await?;
+/// Packs and deploys the current files, and ends the containers of the version before. Those of a program go on where only it has
+/// changed, unless the user asks for new ones.
+async fn rebuild(args: &Dev, admin: &Admin, images: &mut Vec<ImageRef>, asked: bool) -> Result<String> {
+    let app = read(args)?;
+    let spec = app.sent(admin, terms()).await?;
+    let anew = asked || !app.keeps_containers() || images_of(&spec) != *images;
+    // Also without a change there is another version then, so that the containers are started anew.
+    let deployed = prefetch::deploy(admin, &spec, Terms { now: anew, force: anew, ..terms() }).await?;
+    *images = images_of(&spec);
     deployed.warn();
-    prune_assets(admin, &app.manifest.name).await;
-    Ok(deployed.describe("deployed"))
+    app.describe(&deployed)
 }
 
 /// Waits until the edge answers and every node is connected to it.

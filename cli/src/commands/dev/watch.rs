@@ -8,12 +8,13 @@ use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::app::{App, MANIFEST};
+use crate::worker;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +41,10 @@ impl Stamp {
     }
 
     fn look(directory: &Path) -> Self {
+        if worker::is_there(directory) {
+            // Compiling it each time only to learn which files it has would take longer than to look at all.
+            return Self::of_files(&of_project(directory));
+        }
         let files = match App::in_directory(directory) {
             Ok(app) => app.files(),
             // What is wrong will be corrected in this file, or where it says.
@@ -66,6 +71,17 @@ impl Stamp {
         }
         Self(hash.finish())
     }
+}
+
+/// What a Workers project may be made of. Packages are many, and are not worked on.
+fn of_project(directory: &Path) -> Vec<PathBuf> {
+    let mut files = entries(directory);
+    files.retain(|path| path.file_name() != Some(OsStr::new("node_modules")));
+    // Images may be made of what is elsewhere.
+    let up = |path: &PathBuf| path.components().any(|part| part == Component::ParentDir);
+    let images = worker::image_files(directory).into_iter();
+    files.extend(images.filter(|path| !path.starts_with(directory) || up(path)));
+    files
 }
 
 /// What of a file changes when it is written, replaced or given other rights. Reading it changes nothing of that.

@@ -25,7 +25,7 @@ pub(crate) async fn run(command: Images) -> Result<()> {
         Images::List(args) => show::list(&args).await,
         Images::Info { image, show } => show::info(&image.image, &show).await,
         Images::Push { source, name, admin } => {
-            let local = Local::look_at(&source, true).map_err(bad_input)?;
+            let local = Local::look_at(&source.clone().into(), true).map_err(bad_input)?;
             local
                 .with_context(|| format!("{source} is in a registry already: `berth images copy` copies it"))
                 .map_err(bad_input)?;
@@ -59,7 +59,7 @@ async fn push_one(admin: &Admin, source: &ImageSource, name: &Named) -> Result<(
             "{name}: an image gets its digest by itself; expected a name and a tag"
         )));
     };
-    let image = Maker::default().image(source, &name.repository.to_string()).await?;
+    let image = Maker::default().image(&source.clone().into(), &name.repository.to_string()).await?;
     let image = image.context("it is not on this machine")?;
     let pushed = push::push(admin, &image, &name.repository, Some(tag)).await?;
     crate::output::note!("{}", pushed.describe());

@@ -19,7 +19,7 @@ use crate::app::MANIFEST;
 use crate::args::{AnyApp, OfApp, OneSecret, Secret, Show};
 use crate::failure::bad_input;
 use crate::prompt;
-use crate::{ids, output};
+use crate::{ids, output, worker};
 
 pub(crate) use self::key::make_if_missing;
 
@@ -49,17 +49,24 @@ fn name_or_here(app: Option<&AppName>) -> Result<AppName> {
     if let Some(app) = app {
         return Ok(app.clone());
     }
+    if worker::is_there(Path::new(".")) {
+        return worker::name_of(Path::new("."), None);
+    }
     let text = fs::read_to_string(MANIFEST).map_err(|_| {
-        bad_input(anyhow!("which app? Name it with --app, or run this where its {MANIFEST} is"))
+        bad_input(anyhow!(
+            "which app? Name it with --app, or run this where its {MANIFEST} or wrangler configuration is"
+        ))
     })?;
     Ok(Manifest::parse(Path::new(MANIFEST), &text).map_err(bad_input)?.name)
 }
 
-fn path(app: &AppName, name: &SecretName) -> String {
+/// Where a secret is in the API.
+pub(crate) fn path(app: &AppName, name: &SecretName) -> String {
     format!("/v1/apps/{app}/secrets/{name}")
 }
 
-async fn put(secret: &OneSecret, file: Option<&Path>, allow_empty: bool) -> Result<()> {
+/// Puts a secret: the content of a file, or what is on standard input.
+pub(crate) async fn put(secret: &OneSecret, file: Option<&Path>, allow_empty: bool) -> Result<()> {
     let app = secret.app.name()?;
     let value = match file {
         Some(file) => {
@@ -93,7 +100,8 @@ fn read(from: impl Read) -> Result<Vec<u8>> {
     Ok(value)
 }
 
-async fn entries(admin: &Admin, app: &AppName) -> Result<(Value, Vec<SecretEntry>)> {
+/// An app's secrets, as the edge says it and read.
+pub(crate) async fn entries(admin: &Admin, app: &AppName) -> Result<(Value, Vec<SecretEntry>)> {
     let answer: Value = admin.get(&format!("/v1/apps/{app}/secrets")).await?;
     let list: SecretList = serde_json::from_value(answer.clone())?;
     Ok((answer, list.secrets))
@@ -130,7 +138,8 @@ fn users(secret: &SecretEntry) -> String {
     if users.is_empty() { "-".to_owned() } else { users.join(", ") }
 }
 
-async fn delete(secret: &OneSecret, dry_run: bool) -> Result<()> {
+/// Deletes a secret, or shows what that would do.
+pub(crate) async fn delete(secret: &OneSecret, dry_run: bool) -> Result<()> {
     let (app, admin) = (secret.app.name()?, secret.admin.edge()?);
     if !dry_run {
         admin.delete(&path(&app, &secret.name)).await?;

@@ -35,6 +35,8 @@ follow! {
     examples_hello_answers_streams_fails_and_is_started_again: "hello",
     examples_stateless_spreads_requests_over_three_containers: "stateless",
     examples_static_frontend_serves_a_page_and_asks_its_backend: "static-frontend",
+    examples_worker_answers_beside_its_static_files: "worker",
+    examples_worker_containers_are_started_by_their_worker: "worker-containers",
     examples_env_and_secrets_reach_all_containers_or_one: "env-and-secrets",
     examples_status_hooks_are_received_and_verified: "status-hooks",
     examples_websocket_echoes_in_a_room: "websocket",

@@ -6,14 +6,14 @@ use berth_common::ids::NodeId;
 use berth_common::wire::call::{Answer, Call, Signal};
 use tokio::time::Instant;
 
-use crate::proxy::error::ProxyError;
+use super::error::ProxyError;
 use crate::shard::link::{Links, call};
 
 /// Longest wait for a node to connect and to deliver the signal.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends a signal to an instance on a node, and waits until the node has delivered it.
-pub(super) async fn send(links: &Links, node: &NodeId, signal: Signal) -> Result<(), ProxyError> {
+pub(crate) async fn send(links: &Links, node: &NodeId, signal: Signal) -> Result<(), ProxyError> {
     let unreachable = || ProxyError::NodeUnreachable(node.clone());
     let link = links.get(node).ok_or_else(unreachable)?;
     let deadline = Instant::now() + SIGNAL_TIMEOUT;

@@ -1,0 +1,217 @@
+//! `berth wrangler`: what the scripts of a Workers project call wrangler for, with the commands that Berth has for it. What it has
+//! none for is refused by name.
+
+mod containers;
+mod secrets;
+mod types;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use berth_project::{Config, Mode};
+
+use super::{deploy, dev};
+use crate::args::{
+    AsWrangler, Deploy, Dev, DevDirs, Place, Rest, Show, TermArgs, Wrangler, WranglerCommand, WranglerDeploy,
+    WranglerDev,
+};
+use crate::deployable::Deployable;
+use crate::failure::bad_input;
+use crate::prefetch::Prefetch;
+use crate::{output, worker};
+
+/// The port that wrangler takes where none is named.
+const USUAL_PORT: u16 = 8787;
+/// The variable that names an environment where the command line does not.
+const ENVIRONMENT: &str = "CLOUDFLARE_ENV";
+/// The names of configurations.
+const CONFIGURATIONS: [&str; 3] = ["wrangler.jsonc", "wrangler.json", "wrangler.toml"];
+
+pub(crate) async fn run(args: Wrangler) -> Result<()> {
+    if args.version {
+        return Ok(output::line(env!("CARGO_PKG_VERSION"))?);
+    }
+    if let Some(directory) = &args.place.cwd {
+        let failed = || format!("--cwd {}", directory.display());
+        std::env::set_current_dir(directory).with_context(failed).map_err(bad_input)?;
+    }
+    let place = Project::of(args.place)?;
+    match args.command {
+        Some(WranglerCommand::Dev(args)) => dev_as(&place, args).await,
+        Some(WranglerCommand::Deploy(args)) => deploy_as(&place, args).await,
+        Some(WranglerCommand::Types(args)) => types::run(&place, &args),
+        Some(WranglerCommand::Secret(command)) => secrets::run(&place, command).await,
+        Some(WranglerCommand::Containers(command)) => containers::run(command).await,
+        Some(WranglerCommand::Other(words)) => Err(not_there("", &words)),
+        None => Err(bad_input(anyhow!("expected a command, such as dev or deploy; --help lists them"))),
+    }
+}
+
+/// The project that is meant.
+struct Project {
+    directory: PathBuf,
+    environment: Option<String>,
+}
+
+impl Project {
+    fn of(place: Place) -> Result<Self> {
+        let variable = || std::env::var(ENVIRONMENT).ok();
+        let environment = place.env.or_else(variable).filter(|name| !name.is_empty());
+        let directory = place.config.as_deref().map_or_else(|| Ok(PathBuf::from(".")), directory_of)?;
+        Ok(Self { directory, environment })
+    }
+
+    fn configuration(&self) -> Result<Config> {
+        worker::configuration(&self.directory, self.environment.as_deref())
+    }
+}
+
+/// The directory of a configuration.
+fn directory_of(file: &Path) -> Result<PathBuf> {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if !CONFIGURATIONS.contains(&name) {
+        let names = CONFIGURATIONS.join(", ");
+        return Err(bad_input(anyhow!("--config {}: expected a file called one of {names}", file.display())));
+    }
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok(parent.unwrap_or(Path::new(".")).to_owned())
+}
+
+async fn dev_as(project: &Project, args: WranglerDev) -> Result<()> {
+    refuse(&args.rest)?;
+    let config = project.configuration()?;
+    check_script(args.script.as_deref(), &config)?;
+    let as_wrangler = AsWrangler { vars: args.vars.iter().cloned().collect() };
+    dev::run(&Dev {
+        command: None,
+        at: DevDirs { dir: project.directory.clone(), state: args.persist_to.clone() },
+        env: project.environment.clone(),
+        listen: listen(&args, &config)?,
+        nodes: 1,
+        quiet_containers: false,
+        detach: false,
+        disk_slots: None,
+        background: false,
+        as_wrangler: Some(as_wrangler),
+    })
+    .await
+}
+
+/// Where to take requests: as the command line says, or the configuration, or wrangler's usual port if that is free.
+fn listen(args: &WranglerDev, config: &Config) -> Result<SocketAddr> {
+    let (ip, port) = &config.dev;
+    let configured = || -> Result<IpAddr> {
+        let Some(ip) = ip else { return Ok(Ipv4Addr::LOCALHOST.into()) };
+        let ip = if ip == "localhost" { "127.0.0.1" } else { ip.as_str() };
+        ip.parse().map_err(|_| bad_input(anyhow!("dev.ip: {ip:?} is no address")))
+    };
+    let ip = args.ip.map_or_else(configured, Ok)?;
+    let port = args.port.or(*port).unwrap_or_else(|| {
+        let free = TcpListener::bind((ip, USUAL_PORT)).is_ok();
+        if free { USUAL_PORT } else { 0 }
+    });
+    Ok(SocketAddr::new(ip, port))
+}
+
+async fn deploy_as(project: &Project, args: WranglerDeploy) -> Result<()> {
+    refuse(&args.rest)?;
+    check_script(args.script.as_deref(), &project.configuration()?)?;
+    let (directory, environment) = (&project.directory, project.environment.as_deref());
+    let mut app = Deployable::read(directory, environment, Mode::Production)?;
+    app.set_vars(&args.vars.into_iter().collect());
+    if let Some(name) = args.name {
+        app.set_name(name);
+    }
+    app.remark();
+    if args.dry_run {
+        return Ok(output::line(format_args!("{} could be deployed", app.name()))?);
+    }
+    let Prefetch { nodes, timeout } = Prefetch::default();
+    let terms = Deploy {
+        dir: directory.clone(),
+        env: project.environment.clone(),
+        dry_run: false,
+        terms: TermArgs { now: false, expect: None },
+        wait_for: nodes,
+        wait_timeout: timeout,
+        force: false,
+        allow_unplaceable: false,
+        show: Show { json: false, wide: false, admin: args.admin },
+    };
+    deploy::give(&terms, &app).await
+}
+
+/// The entry module is the configuration's.
+fn check_script(script: Option<&Path>, config: &Config) -> Result<()> {
+    let clean =
+        |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
+    match (script, &config.main) {
+        (None, _) => Ok(()),
+        (Some(script), Some(main)) if clean(script) == main.path => Ok(()),
+        (Some(script), _) => Err(bad_input(anyhow!(
+            "{}: the entry module is what the configuration's `main` names; expected it there",
+            script.display()
+        ))),
+    }
+}
+
+/// Refuses options that would be wrong to ignore, all at once.
+fn refuse(rest: &Rest) -> Result<()> {
+    if rest.refused.is_empty() {
+        return Ok(());
+    }
+    let line = |(name, instead): &(&str, &str)| {
+        format!("--{name}: not supported by this version of Berth: {instead}")
+    };
+    Err(bad_input(anyhow!(rest.refused.iter().map(line).collect::<Vec<_>>().join("\n"))))
+}
+
+/// Commands of wrangler's, and what Berth has in their place.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("tail", "`berth logs -f --app APP` shows what programs write"),
+    ("delete", "`berth apps delete APP` ends an app"),
+    ("rollback", "`berth rollback APP` goes back to an earlier version"),
+    ("versions", "`berth versions APP` lists them"),
+    ("deployments", "`berth versions APP` lists them"),
+    ("init", "`berth init` writes a berth.toml"),
+    ("login", "`berth token` makes tokens for an edge"),
+    ("check", "`berth check` reads a project"),
+    ("containers delete", "`berth apps delete APP` ends an app with its containers"),
+    ("containers registries", "`berth registries` keeps users of other registries"),
+    ("containers ssh", "`berth connect` reaches a port of a container"),
+    ("secrets-store", "put the secret for each app, with `secret put`"),
+];
+
+/// What there is no command for.
+fn not_there(group: &str, words: &[OsString]) -> anyhow::Error {
+    let word = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = format!("{group}{word}");
+    let instead = ELSEWHERE.iter().find(|(known, _)| *known == name);
+    let instead = instead.map(|(_, instead)| format!(": {instead}")).unwrap_or_default();
+    bad_input(anyhow!("wrangler {name}: not supported by this version of Berth{instead}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name_with_what_is_in_its_place() {
+        let told = |group: &str, word: &str| not_there(group, &[word.into(), "x".into()]).to_string();
+        assert_eq!(told("", "kv"), "wrangler kv: not supported by this version of Berth");
+        assert!(told("", "tail").contains("berth logs -f"));
+        assert!(told("containers ", "registries").contains("berth registries"));
+        let rest = Rest { refused: vec![("outdir", "a"), ("remote", "b")] };
+        assert_eq!(refuse(&rest).unwrap_err().to_string().lines().count(), 2);
+        assert!(refuse(&Rest::default()).is_ok());
+    }
+
+    #[test]
+    fn a_configuration_is_named_by_its_file() {
+        assert_eq!(directory_of(Path::new("wrangler.toml")).unwrap(), Path::new("."));
+        assert_eq!(directory_of(Path::new("a/b/wrangler.jsonc")).unwrap(), Path::new("a/b"));
+        assert!(directory_of(Path::new("a/other.jsonc")).is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! What a version's program is loaded from: its modules, read by their digests, and what it finds in `env`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use berth_common::ids::{AppName, ClassName};
+use berth_common::image::Digest;
+use berth_common::spec::{ImportTarget, MAX_CONTENT_BYTES, Program, ProgramModule, ProgramVar};
+use berth_registry::files::Files;
+use berth_script::message::{Limits, Load, Module, Resolution, Variable};
+
+use super::{map, objects};
+use crate::secrets::{SecretError, Secrets};
+
+/// Content by digest, as programs are made of.
+pub(crate) trait Content: Send + Sync {
+    /// Reads content whole; none if it is not there. Blocks.
+    fn read(&self, digest: &Digest) -> io::Result<Option<Vec<u8>>>;
+}
+
+impl Content for Files {
+    fn read(&self, digest: &Digest) -> io::Result<Option<Vec<u8>>> {
+        // As much as any file of an app may have; a damaged one is an error.
+        let most = usize::try_from(MAX_CONTENT_BYTES).unwrap_or(usize::MAX);
+        Self::read(self, digest, most).map_err(io::Error::other)
+    }
+}
+
+/// Why there is nothing to load.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CodeError {
+    #[error("the module `{module}` is not here: the edge has no content {digest}")]
+    Missing { module: String, digest: Digest },
+    #[error("the module `{module}` cannot be read: {error}")]
+    Unreadable { module: String, error: io::Error },
+    #[error("the module `{0}` is no UTF-8")]
+    NotText(String),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The edge is stopping.
+    #[error("it was not read: the edge is stopping")]
+    Stopping,
+}
+
+/// Whose code is read, and from where.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub(super) content: Arc<dyn Content>,
+    pub(super) secrets: Arc<Secrets>,
+}
+
+/// What becomes of a secret that there is none of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absent {
+    Fails,
+    IsLeftOut,
+}
+
+impl Sources {
+    /// Reads all that a program is loaded from, on a thread that may block.
+    /// `contained` are the classes of objects that have containers, by their first names.
+    pub(super) async fn load(
+        &self,
+        app: AppName,
+        program: Arc<Program>,
+        contained: BTreeSet<ClassName>,
+        absent: Absent,
+    ) -> Result<Load, CodeError> {
+        let sources = self.clone();
+        let reading = tokio::task::spawn_blocking(move || sources.read(&app, &program, &contained, absent));
+        reading.await.unwrap_or(Err(CodeError::Stopping))
+    }
+
+    /// A text about a program, with the places in its modules led back to their sources.
+    pub(super) async fn led_back(&self, text: String, program: Arc<Program>) -> String {
+        if program.modules.iter().all(|module| module.map.is_none()) {
+            return text;
+        }
+        let (sources, whole) = (self.clone(), text.clone());
+        let read = move |digest: &Digest| sources.content.read(digest).ok().flatten();
+        let leading = tokio::task::spawn_blocking(move || map::led_back(&text, &program, read));
+        leading.await.unwrap_or(whole)
+    }
+
+    fn read(
+        &self,
+        app: &AppName,
+        program: &Program,
+        contained: &BTreeSet<ClassName>,
+        absent: Absent,
+    ) -> Result<Load, CodeError> {
+        let modules: Result<_, _> = program.modules.iter().map(|module| self.module(module)).collect();
+        Ok(Load {
+            modules: modules?,
+            resolutions: program.modules.iter().flat_map(resolutions).collect(),
+            entry: program.entry.clone(),
+            env: self.env(app, program, absent)?,
+            compatibility_date: program.compatibility_date.clone(),
+            flags: program.compatibility_flags.iter().cloned().collect(),
+            objects: program
+                .object_classes
+                .iter()
+                .map(|(class, lineage)| {
+                    objects::class(app, class.as_str(), lineage, contained.contains(lineage))
+                })
+                .collect(),
+            limits: limits(program),
+        })
+    }
+
+    fn module(&self, ProgramModule { name, digest, .. }: &ProgramModule) -> Result<Module, CodeError> {
+        let module = || name.clone();
+        let read = self.content.read(digest);
+        let read = read.map_err(|error| CodeError::Unreadable { module: module(), error })?;
+        let bytes = read.ok_or_else(|| CodeError::Missing { module: module(), digest: *digest })?;
+        let source = String::from_utf8(bytes).map_err(|_| CodeError::NotText(module()))?;
+        Ok(Module { name: module(), source })
+    }
+
+    fn env(
+        &self,
+        app: &AppName,
+        program: &Program,
+        absent: Absent,
+    ) -> Result<Vec<(String, Variable)>, CodeError> {
+        let value = |var: &ProgramVar| match var {
+            ProgramVar::Text(text) => Variable::Text(text.clone()),
+            ProgramVar::Json(json) => Variable::Json(json.clone()),
+        };
+        let vars = program.vars.iter().map(|(name, var)| (name.clone(), value(var)));
+        let mut env: Vec<_> = vars.collect();
+        for (variable, name) in &program.secrets {
+            match self.secrets.get(app, name) {
+                Ok(secret) => env.push((variable.to_string(), Variable::Text(secret.expose().to_owned()))),
+                Err(_) if absent == Absent::IsLeftOut => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let namespaces = program.durable_objects.iter();
+        env.extend(namespaces.map(|(name, class)| (name.clone(), Variable::Objects(class.to_string()))));
+        env.extend(program.assets_binding.iter().map(|name| (name.clone(), Variable::Assets)));
+        Ok(env)
+    }
+}
+
+fn resolutions(module: &ProgramModule) -> impl Iterator<Item = Resolution> + '_ {
+    module.imports.iter().map(|(specifier, target)| {
+        let (ImportTarget::Module(meant) | ImportTarget::Builtin(meant)) = target;
+        Resolution { importer: module.name.clone(), specifier: specifier.clone(), module: meant.clone() }
+    })
+}
+
+fn limits(program: &Program) -> Limits {
+    let usual = Limits::default();
+    let asked = program.limits;
+    Limits {
+        cpu_ms: asked.cpu_ms.unwrap_or(usual.cpu_ms),
+        subrequests: asked.subrequests.unwrap_or(usual.subrequests),
+        ..usual
+    }
+}

@@ -1,0 +1,339 @@
+//! The programs of apps: the code of each current version, read when it is first called; their calls; what they reach of the world
+//! (`world`), and their log (`log`). Does not know routes, nor how a failure is answered.
+
+mod code;
+mod log;
+mod map;
+mod objects;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use berth_common::ids::{AppName, ClassName, ObjectKey, Version};
+use berth_common::spec::{ClassSpec, Program};
+use berth_script::message::{Level, Object, ObjectId};
+use berth_store::{Store, StoreError};
+use ipnet::IpNet;
+use tokio::sync::{Notify, OnceCell, Semaphore};
+
+use self::code::{Absent, Sources};
+pub(crate) use self::code::{CodeError, Content};
+pub(crate) use self::log::{AppLog, ProgramLine};
+use self::objects::States;
+use self::world::World;
+pub(crate) use self::world::{Containers, StaticFiles};
+use crate::script::{Body, Code, ScriptBody, ScriptHost, Settings, VersionKey, lane_of};
+pub(crate) use crate::script::{Called, Contained, Container, ContainerChanges, Ended, Failure, PortAnswer};
+use crate::secrets::Secrets;
+
+/// Why a program was not called, or came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgramError {
+    /// There is none any more.
+    #[error("the app has no program now")]
+    Gone,
+    /// It has no such class.
+    #[error("the app's program exports no class `{0}`")]
+    NoClass(ClassName),
+    /// Its code cannot be read.
+    #[error("the app's program cannot be loaded: {0}")]
+    Code(#[from] CodeError),
+    /// It failed.
+    #[error("{0}")]
+    Failed(#[from] Failure),
+}
+
+impl ProgramError {
+    /// All that is known, the stack included, for the app's log.
+    pub(crate) fn whole(&self) -> String {
+        let (error, place) = match self {
+            Self::Failed(Failure::Script(error)) => (error, String::new()),
+            Self::Failed(Failure::Load(failed)) => (&failed.error, place(failed)),
+            _ => return self.to_string(),
+        };
+        // The stack begins with what was thrown, but for errors that the engine makes without a message at first.
+        let text = if error.stack.contains(&error.message) && !error.stack.is_empty() {
+            error.stack.clone()
+        } else {
+            let frames = error.stack.lines().filter(|line| line.trim_start().starts_with("at "));
+            std::iter::once(error.to_string()).chain(frames.map(str::to_owned)).collect::<Vec<_>>().join("\n")
+        };
+        format!("{place}{text}")
+    }
+}
+
+/// Where code could not be loaded, as far as that is known: `src/index.js:3:14: `.
+fn place(failed: &berth_script::message::LoadFailed) -> String {
+    match (&failed.module, failed.line, failed.column) {
+        (Some(module), Some(line), Some(column)) => format!("{module}:{line}:{column}: "),
+        (Some(module), Some(line), None) => format!("{module}:{line}: "),
+        (Some(module), ..) => format!("{module}: "),
+        _ => String::new(),
+    }
+}
+
+/// An object's alarm that is due.
+#[derive(Debug, Clone)]
+pub(crate) struct Alarm {
+    /// The object; its name is its id.
+    pub(crate) key: ObjectKey,
+    /// The name that its id was made of.
+    pub(crate) name: Option<String>,
+    /// When it was due.
+    pub(crate) scheduled_ms: u64,
+    /// How many times it has failed.
+    pub(crate) retry: u32,
+}
+
+impl Alarm {
+    fn id(&self) -> Option<ObjectId> {
+        ObjectId::parse(self.key.name.as_str())
+    }
+}
+
+/// The containers that an app declares.
+type Classes = BTreeMap<ClassName, ClassSpec>;
+
+/// What programs are run with.
+pub(crate) struct Dependencies {
+    pub(crate) shards: usize,
+    pub(crate) content: Arc<dyn Content>,
+    pub(crate) secrets: Arc<Secrets>,
+    /// Networks that programs may reach besides public addresses.
+    pub(crate) allowed: Vec<IpNet>,
+    pub(crate) files: Arc<dyn StaticFiles>,
+    pub(crate) containers: Arc<dyn Containers>,
+    /// Keeps what objects keep.
+    pub(crate) store: Arc<dyn Store>,
+    /// Notified when an earlier alarm may have been set.
+    pub(crate) agenda: Arc<Notify>,
+}
+
+/// The current version of a program.
+struct Current {
+    key: VersionKey,
+    app: AppName,
+    program: Arc<Program>,
+    /// The containers of its classes of objects, by their first names.
+    containers: BTreeMap<ClassName, Arc<ClassSpec>>,
+    /// Read with the first call. Failing is not kept: content may come back.
+    code: OnceCell<Arc<Code>>,
+}
+
+impl Current {
+    fn new(app: &AppName, version: Version, program: &Program, containers: &Classes) -> Arc<Self> {
+        let own = program.object_classes.values();
+        let own = own.filter_map(|lineage| Some((lineage, containers.get(lineage)?)));
+        Arc::new(Self {
+            key: VersionKey { app: app.to_string(), version: version.0 },
+            app: app.clone(),
+            program: Arc::new(program.clone()),
+            containers: own.map(|(lineage, class)| (lineage.clone(), Arc::new(class.clone()))).collect(),
+            code: OnceCell::new(),
+        })
+    }
+
+    /// The same to be read anew.
+    fn again(&self) -> Arc<Self> {
+        Arc::new(Self {
+            key: self.key.clone(),
+            app: self.app.clone(),
+            program: Arc::clone(&self.program),
+            containers: self.containers.clone(),
+            code: OnceCell::new(),
+        })
+    }
+
+    async fn code(&self, sources: &Sources) -> Result<Arc<Code>, CodeError> {
+        let read = async || {
+            let contained = self.containers.keys().cloned().collect();
+            let program = Arc::clone(&self.program);
+            let load = sources.load(self.app.clone(), program, contained, Absent::Fails).await?;
+            let lineages = self.program.object_classes.clone();
+            let containers = self.containers.clone();
+            Ok::<_, CodeError>(Arc::new(Code { key: self.key.clone(), load, lineages, containers }))
+        };
+        self.code.get_or_try_init(read).await.cloned()
+    }
+}
+
+/// Starts programs anew when values of secrets may have changed, for as long as it is polled.
+pub(crate) async fn follow_secrets(programs: Arc<Programs>) {
+    let mut changes = programs.sources.secrets.changes();
+    while changes.changed().await.is_ok() {
+        programs.secrets_changed();
+    }
+}
+
+/// The programs of all apps.
+pub(crate) struct Programs {
+    host: ScriptHost,
+    sources: Sources,
+    world: Arc<World>,
+    states: States,
+    /// As many lanes does each process have.
+    shards: usize,
+    /// Calls begin, and versions are retired, under the lock: so no call begins on a version that is retired.
+    current: RwLock<BTreeMap<AppName, Arc<Current>>>,
+    /// Permits for texts whose places are being led back to sources.
+    leading: Arc<Semaphore>,
+}
+
+/// Texts whose places are led back to sources at once: each reads a few maps.
+const LEADING: usize = 4;
+
+impl Programs {
+    pub(crate) fn new(dependencies: Dependencies) -> Self {
+        let Dependencies { shards, content, secrets, allowed, files, containers, store, agenda } =
+            dependencies;
+        let states = States::new(store, agenda);
+        let world = Arc::new(World::new(allowed, files, states.clone(), containers));
+        let host = ScriptHost::new(Settings::new(shards), Arc::clone(&world) as _);
+        Self {
+            host,
+            sources: Sources { content, secrets },
+            world,
+            states,
+            shards,
+            current: RwLock::default(),
+            leading: Arc::new(Semaphore::new(LEADING)),
+        }
+    }
+
+    /// These are the current ones from now on. Others get no calls any more, and those that they have are given a while.
+    pub(crate) fn publish<'a>(
+        &self,
+        programs: impl Iterator<Item = (&'a AppName, Version, &'a Program, &'a Classes)>,
+    ) {
+        let mut known = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *known);
+        for (app, version, program, containers) in programs {
+            let same = before.get(app).is_some_and(|current| current.key.version == version.0);
+            let kept = if same { before.remove(app) } else { None };
+            known
+                .insert(app.clone(), kept.unwrap_or_else(|| Current::new(app, version, program, containers)));
+        }
+        before.into_values().for_each(|current| self.host.retire(&current.key));
+        self.world.keep(&known.keys().map(AppName::as_str).collect::<BTreeSet<_>>());
+    }
+
+    /// Values of secrets may have changed: programs that have some are started anew.
+    fn secrets_changed(&self) {
+        let mut known = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        for current in known.values_mut().filter(|current| !current.program.secrets.is_empty()) {
+            self.host.retire(&current.key);
+            *current = current.again();
+        }
+    }
+
+    /// Has an app's program answer a request, on the caller's lane: the shard that it is.
+    pub(crate) async fn fetch(
+        &self,
+        app: &AppName,
+        lane: usize,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<ScriptBody>, ProgramError> {
+        let called = self.begin(app, |host, code| host.fetch(code, lane, request)).await?;
+        Ok(called.answer().await?)
+    }
+
+    /// Calls `scheduled` for a cron that was due at this time; returns when all that it began has come to its end.
+    pub(crate) async fn scheduled(
+        &self,
+        app: &AppName,
+        lane: usize,
+        cron: &str,
+        time_ms: u64,
+    ) -> Result<(), ProgramError> {
+        let called = self.begin(app, |host, code| host.scheduled(code, lane, cron, time_ms)).await?;
+        Ok(called.end().await?)
+    }
+
+    /// Calls an object's `alarm`, which has begun when this returns. To be called on the shard that `lane_of` says.
+    pub(crate) async fn alarm(&self, alarm: &Alarm) -> Result<Called, ProgramError> {
+        let Alarm { key, name, scheduled_ms, retry } = alarm;
+        let id = alarm.id().ok_or(ProgramError::Gone)?;
+        let current = self.current(&key.app).ok_or(ProgramError::Gone)?;
+        let class = current.program.object_classes.iter().find(|(_, lineage)| **lineage == key.class);
+        let (class, _) = class.ok_or_else(|| ProgramError::NoClass(key.class.clone()))?;
+        let object = Object { class: class.to_string(), id, name: name.clone() };
+        self.begin(&key.app, |host, code| host.alarm(code, object, *scheduled_ms, *retry)).await
+    }
+
+    /// The shard on whose thread an object is to be called.
+    pub(crate) fn lane_of(&self, alarm: &Alarm) -> usize {
+        alarm.id().map_or(0, |id| lane_of(id, self.shards))
+    }
+
+    /// Removes what the objects of a removed app keep. Returns how many there are.
+    pub(crate) async fn purge(&self, app: &AppName, dry_run: bool) -> Result<usize, StoreError> {
+        self.states.purge(app, dry_run).await
+    }
+
+    async fn begin(
+        &self,
+        app: &AppName,
+        start: impl FnOnce(&ScriptHost, &Arc<Code>) -> Result<Called, Failure>,
+    ) -> Result<Called, ProgramError> {
+        loop {
+            let current = self.current(app).ok_or(ProgramError::Gone)?;
+            let code = current.code(&self.sources).await?;
+            let known = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            if known.get(app).is_some_and(|now| Arc::ptr_eq(now, &current)) {
+                return Ok(start(&self.host, &code)?);
+            }
+            // Another version was deployed meanwhile.
+        }
+    }
+
+    fn current(&self, app: &AppName) -> Option<Arc<Current>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
+    }
+
+    /// Loads a program in a process that does nothing else. If that fails, why, with its place in the sources.
+    pub(crate) async fn try_out(
+        &self,
+        app: &AppName,
+        program: &Program,
+        containers: &Classes,
+    ) -> Result<(), (ProgramError, String)> {
+        let program = Arc::new(program.clone());
+        let contained = containers.keys().cloned().collect();
+        // A secret may be put after the deployment.
+        let load = self.sources.load(app.clone(), Arc::clone(&program), contained, Absent::IsLeftOut);
+        let loaded = match load.await {
+            Ok(load) => self.host.try_out(load).await.map_err(ProgramError::from),
+            Err(error) => Err(error.into()),
+        };
+        let loaded = loaded.and_then(|loaded| {
+            let mut classes = program.object_classes.keys();
+            let missing = classes.find(|class| !loaded.classes.iter().any(|name| name == class.as_str()));
+            missing.map_or(Ok(()), |class| Err(ProgramError::NoClass(class.clone())))
+        });
+        let Err(error) = loaded else { return Ok(()) };
+        let text = self.sources.led_back(error.whole(), program).await;
+        Err((error, text))
+    }
+
+    /// Writes to an app's log what its program came to, under the number that the client was told. To be called within a
+    /// runtime: places are led back to the sources first.
+    pub(crate) fn failed(&self, app: &AppName, id: u32, error: &ProgramError) {
+        let Some(current) = self.current(app) else { return };
+        let (log, sources, text) = (self.log(app), self.sources.clone(), error.whole());
+        // Under a flood of failures most are told as they are.
+        let Ok(permit) = Arc::clone(&self.leading).try_acquire_owned() else {
+            return log.write(&current.key, Level::Error, format!("{text} (error {id:08x})"));
+        };
+        tokio::spawn(async move {
+            let _permit = permit;
+            let text = sources.led_back(text, Arc::clone(&current.program)).await;
+            log.write(&current.key, Level::Error, format!("{text} (error {id:08x})"));
+        });
+    }
+
+    /// The log of an app's program.
+    pub(crate) fn log(&self, app: &AppName) -> Arc<AppLog> {
+        self.world.log_of(app.as_str())
+    }
+}

@@ -1,0 +1,440 @@
+//! The containers of programs' objects: each is looked after on its shard for as long as its object is with a script.
+//!
+//! ```text
+//!          ┌──────────── refused, ended ────────────┐
+//!          ▼                                        │
+//! (open) Idle ──start──▶ Starting ──it runs──▶ Running ◀── (open, and it runs)
+//!          ▲                │ destroy               │ signals, destroy
+//!          └─── ended ── Ending                     └─▶ it ends by itself
+//! ```
+//!
+//! The engine has the last word on what runs; here is what an object's code sees of it. The hold on the instance is kept until the
+//! object is gone: so it does not sleep under its code.
+//!
+//! What fails, and what happens then:
+//! * The start is refused or fails: the code is told why, in the texts that programs look for, and may start again.
+//! * The script or the edge dies, or another version takes the object: the container goes on for the class's `sleep_after`; the object
+//!   finds it when it comes back.
+//! * The object is reset by its own code: the container ends, unless it was to go on, and nobody has the object before that.
+//! * An order cannot be made durable: it is given again every second until the container has ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use berth_common::ids::ObjectKey;
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::spec::ClassSpec;
+use berth_common::wire::call::Signal;
+use berth_engine::{EndOrder, Refused};
+use berth_script::message::ScriptError;
+use berth_script::message::container::{
+    Change, Ended, NO_INSTANCE, NOT_RUNNING, Order, Start, TOO_FAST, TOO_MANY,
+};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::Request;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Proxy, ported, signal};
+use crate::programs::{Contained, Container, ContainerChanges, Containers, PortAnswer};
+use crate::script::Body;
+use crate::shard::Shards;
+use crate::shard::objects::{Hold, InstanceEnd, Launch};
+
+/// What a container finds the id of its object in.
+const OBJECT_ID: &str = "CLOUDFLARE_DURABLE_OBJECT_ID";
+/// Orders of one object's code that wait, above which signals are dropped: the kernel joins those that are not taken, too.
+const WAITING: usize = 64;
+/// How long an end that could not be ordered waits for the next try.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Longest time that a container goes on when its object is gone.
+const LONGEST_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long an object that was reset waits for its container to end.
+const RESET_LIMIT: Duration = Duration::from_secs(30);
+/// The signals by which programs are told to end.
+const ENDING: [u8; 4] = [2, 3, 9, 15];
+const SIGKILL: u8 = 9;
+
+/// The containers of objects, each on its shard.
+pub(crate) struct RoutedContainers(pub(crate) Shards<Proxy>);
+
+impl Containers for RoutedContainers {
+    fn of(
+        &self,
+        key: ObjectKey,
+        class: Arc<ClassSpec>,
+        changes: ContainerChanges,
+    ) -> BoxFuture<'static, Result<Contained, ScriptError>> {
+        let (shards, shard) = (self.0.clone(), self.0.of(key.id()));
+        let begun = async move {
+            let (words, heard) = mpsc::unbounded_channel();
+            let waiting = Arc::new(AtomicUsize::new(0));
+            let taken = Arc::clone(&waiting);
+            let begin = |proxy| async move {
+                let keeper = Keeper::new(proxy, key, class, changes, taken).await;
+                let running = keeper.runs();
+                tokio::spawn(keeper.run(heard));
+                running
+            };
+            let running = shards.run(shard, begin).await.map_err(|error| failed(&error))?;
+            Ok(Contained { running, container: Box::new(Handle { words, waiting }) as _ })
+        };
+        begun.boxed()
+    }
+}
+
+fn failed(text: &(impl ToString + ?Sized)) -> ScriptError {
+    ScriptError::new("Error", text.to_string())
+}
+
+/// A request to a port, and who waits for its answer.
+struct Fetch {
+    port: u16,
+    upgrade: bool,
+    request: Request<Body>,
+    answer: oneshot::Sender<Result<http::Response<Body>, ScriptError>>,
+}
+
+impl Fetch {
+    fn refuse(self, text: &str) {
+        drop(self.answer.send(Err(failed(text))));
+    }
+}
+
+/// What the script's side says.
+enum Word {
+    Order(Order),
+    Fetch(Box<Fetch>),
+    Reset(Box<dyn Send>),
+}
+
+/// The script's end.
+struct Handle {
+    /// Bounded: signals by `WAITING`, requests by those that a script may have, all else comes once a start.
+    words: mpsc::UnboundedSender<Word>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Container for Handle {
+    fn order(&mut self, order: Order) {
+        let few = self.waiting.load(Ordering::Relaxed) < WAITING;
+        if few || matches!(order, Order::Start(_) | Order::Destroy) {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let _ = self.words.send(Word::Order(order));
+        }
+    }
+
+    fn fetch(&mut self, port: u16, upgrade: bool, request: Request<Body>) -> PortAnswer {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.words.send(Word::Fetch(Box::new(Fetch { port, upgrade, request, answer })));
+        answered.map(|answer| answer.unwrap_or_else(|_| Err(failed(NOT_RUNNING)))).boxed()
+    }
+
+    fn reset(self: Box<Self>, until: Box<dyn Send>) {
+        let _ = self.words.send(Word::Reset(until));
+    }
+}
+
+type Launching = BoxFuture<'static, Result<(Hold, InstanceEnd), Refused>>;
+
+enum Phase {
+    Idle,
+    Starting(Launching),
+    /// `attach` has the hold of one that ran before the object came.
+    Running {
+        hold: Option<Hold>,
+        attach: Option<Launching>,
+        end: InstanceEnd,
+    },
+    /// It is killed before it is known to run.
+    Ending(BoxFuture<'static, Option<Outcome>>),
+}
+
+/// What has happened.
+enum Event {
+    Launched(Result<(Hold, InstanceEnd), Refused>),
+    Ended(Option<Outcome>),
+}
+
+impl Phase {
+    async fn next(&mut self) -> Event {
+        match self {
+            Self::Idle => std::future::pending().await,
+            Self::Starting(launching) => Event::Launched(launching.await),
+            Self::Running { attach: Some(attach), end, .. } => tokio::select! {
+                biased;
+                launched = attach => Event::Launched(launched),
+                ended = end => Event::Ended(ended.ok().flatten()),
+            },
+            Self::Running { attach: None, end, .. } => Event::Ended(end.await.ok().flatten()),
+            Self::Ending(done) => Event::Ended(done.await),
+        }
+    }
+}
+
+/// Looks after one object's container.
+struct Keeper {
+    proxy: Arc<Proxy>,
+    key: ObjectKey,
+    class: Arc<ClassSpec>,
+    changes: ContainerChanges,
+    /// Orders that are under way to here.
+    waiting: Arc<AtomicUsize>,
+    phase: Phase,
+    /// Requests and signals that wait until it runs.
+    fetches: Vec<Fetch>,
+    signals: Vec<u8>,
+    /// Orders that are being carried out.
+    acts: FuturesUnordered<BoxFuture<'static, ()>>,
+    keep_for: Option<Duration>,
+}
+
+impl Keeper {
+    async fn new(
+        proxy: Arc<Proxy>,
+        key: ObjectKey,
+        class: Arc<ClassSpec>,
+        changes: ContainerChanges,
+        waiting: Arc<AtomicUsize>,
+    ) -> Self {
+        let end = proxy.objects.look(key.id()).await;
+        let mut keeper = Self {
+            proxy,
+            key,
+            class,
+            changes,
+            waiting,
+            phase: Phase::Idle,
+            fetches: Vec::new(),
+            signals: Vec::new(),
+            acts: FuturesUnordered::new(),
+            keep_for: None,
+        };
+        if let Some(end) = end {
+            keeper.phase = Phase::Running { hold: None, attach: Some(keeper.attach()), end };
+        }
+        keeper
+    }
+
+    fn runs(&self) -> bool {
+        !matches!(self.phase, Phase::Idle)
+    }
+
+    async fn run(mut self, mut words: mpsc::UnboundedReceiver<Word>) {
+        loop {
+            tokio::select! {
+                word = words.recv() => match word {
+                    Some(Word::Order(order)) => self.order(order),
+                    Some(Word::Fetch(fetch)) => self.fetch(*fetch),
+                    Some(Word::Reset(until)) => return self.reset(until).await,
+                    None => return self.leave().await,
+                },
+                event = self.phase.next() => self.happened(event),
+                Some(()) = self.acts.next() => {}
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        match (order, &mut self.phase) {
+            (Order::Start(start), Phase::Idle) => self.phase = Phase::Starting(self.launch(*start)),
+            (Order::Signal(signal), Phase::Running { hold: Some(_), .. }) => self.signal(signal),
+            (Order::Signal(signal), Phase::Starting(_) | Phase::Running { .. })
+                if self.signals.len() < WAITING =>
+            {
+                self.signals.push(signal);
+            }
+            (Order::Destroy, Phase::Starting(_)) => {
+                let proxy = Arc::clone(&self.proxy);
+                // The wait for it is given up by that, before the order is given.
+                self.phase = Phase::Ending(kill(proxy, self.key.clone()).boxed());
+            }
+            (Order::Destroy, Phase::Running { .. }) => {
+                let killed = kill(Arc::clone(&self.proxy), self.key.clone());
+                self.acts.push(killed.map(drop).boxed());
+            }
+            (Order::KeepFor(ms), _) => self.keep_for = Some(Duration::from_millis(ms).min(LONGEST_KEEP)),
+            (Order::Start(_) | Order::Signal(_) | Order::Destroy, _) => {}
+        }
+    }
+
+    /// Starts it in the way that the code wants; as soon as it runs, it may be asked.
+    fn launch(&self, start: Start) -> Launching {
+        let Start { env, entrypoint, enable_internet, labels: _ } = start;
+        let mut class = self.quiet_class();
+        class.recipe.entrypoint = entrypoint.or(class.recipe.entrypoint);
+        class.recipe.enable_internet &= enable_internet;
+        let id = (OBJECT_ID.to_owned(), self.key.name.to_string());
+        let env = std::iter::once(id).chain(env).collect();
+        let (proxy, key) = (Arc::clone(&self.proxy), self.key.clone());
+        let launch = Launch { class: Arc::new(class), env };
+        async move { proxy.objects.launch(proxy.waiter(), key, launch).await }.boxed()
+    }
+
+    /// Holds the instance that is there, and starts none. Its node may not have been heard of yet.
+    fn attach(&self) -> Launching {
+        let class = Arc::new(ClassSpec { manual_start: true, ..self.quiet_class() });
+        let (proxy, key) = (Arc::clone(&self.proxy), self.key.clone());
+        let attached = async move {
+            loop {
+                let launch = Launch { class: Arc::clone(&class), env: Vec::new() };
+                match proxy.objects.launch(proxy.waiter(), key.clone(), launch).await {
+                    Err(Refused::NodeUnreachable(_) | Refused::StartTimeout | Refused::Store) => {
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    attached => return attached,
+                }
+            }
+        };
+        attached.boxed()
+    }
+
+    /// The class without what its code does itself: ports, hooks.
+    fn quiet_class(&self) -> ClassSpec {
+        ClassSpec {
+            default_port: None,
+            required_ports: Vec::new(),
+            ping_endpoint: None,
+            hooks: None,
+            manual_start: false,
+            ..ClassSpec::clone(&self.class)
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        match event {
+            Event::Launched(Ok((hold, end))) => {
+                self.phase = Phase::Running { hold: Some(hold), attach: None, end };
+                std::mem::take(&mut self.signals).into_iter().for_each(|signal| self.signal(signal));
+                std::mem::take(&mut self.fetches).into_iter().for_each(|fetch| self.fetch(fetch));
+            }
+            Event::Launched(Err(refused)) => match &mut self.phase {
+                // It ends, or has ended, which is told at its time.
+                Phase::Running { attach, .. } => *attach = None,
+                _ => self.ended(of_refused(&refused)),
+            },
+            Event::Ended(outcome) => self.ended(of_outcome(outcome)),
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        self.phase = Phase::Idle;
+        self.signals.clear();
+        let why = match &ended {
+            Ended::NotStarted(why) => why.clone(),
+            _ => NOT_RUNNING.to_owned(),
+        };
+        self.fetches.drain(..).for_each(|fetch| fetch.refuse(&why));
+        self.changes.push(Change::Ended(ended));
+    }
+
+    /// Sends a signal. Those that tell a program to end are the engine's business: it is no failure when it does.
+    fn signal(&mut self, signal: u8) {
+        let Phase::Running { hold: Some(hold), .. } = &self.phase else { return };
+        let (proxy, placement) = (Arc::clone(&self.proxy), hold.placement().clone());
+        let number = i32::from(signal);
+        let act = if signal == SIGKILL {
+            kill(proxy, self.key.clone()).map(drop).boxed()
+        } else if ENDING.contains(&signal) {
+            let order = EndOrder::Stop { signal: Some(number), grace_ms: None };
+            async move { drop(proxy.objects.end(proxy.waiter(), placement.object, order).await) }.boxed()
+        } else {
+            let send = Signal { instance: placement.instance, signal: number };
+            async move {
+                if let Err(error) = signal::send(&proxy.links, &placement.node, send).await {
+                    tracing::debug!(%error, signal, "a signal of an object's code did not reach its container");
+                }
+            }
+            .boxed()
+        };
+        self.acts.push(act);
+    }
+
+    fn fetch(&mut self, fetch: Fetch) {
+        match &self.phase {
+            Phase::Running { hold: Some(hold), .. } => {
+                let (proxy, placement) = (Arc::clone(&self.proxy), hold.placement().clone());
+                let app = self.key.app.clone();
+                let Fetch { port, upgrade, request, mut answer } = fetch;
+                tokio::spawn(async move {
+                    tokio::select! {
+                        answered = ported::fetch(&proxy, &placement, &app, port, upgrade, request) => {
+                            drop(answer.send(answered));
+                        }
+                        () = answer.closed() => {}
+                    }
+                });
+            }
+            Phase::Starting(_) | Phase::Running { attach: Some(_), .. } => {
+                self.fetches.retain(|fetch| !fetch.answer.is_closed());
+                self.fetches.push(fetch);
+            }
+            Phase::Idle | Phase::Ending(_) | Phase::Running { .. } => fetch.refuse(NOT_RUNNING),
+        }
+    }
+
+    /// The object's code has failed.
+    async fn reset(mut self, until: Box<dyn Send>) {
+        if self.keep_for.is_some() {
+            drop(until);
+            return self.leave().await;
+        }
+        if !matches!(std::mem::replace(&mut self.phase, Phase::Idle), Phase::Idle) {
+            let killed = kill(Arc::clone(&self.proxy), self.key.clone());
+            let _ = tokio::time::timeout(RESET_LIMIT, killed).await;
+        }
+        drop(until);
+    }
+
+    /// The object is gone. Without a hold the container goes on for the class's `sleep_after`.
+    async fn leave(self) {
+        if let (Phase::Running { hold: Some(_hold), end, .. }, Some(time)) = (self.phase, self.keep_for) {
+            let _ = tokio::time::timeout(time, end).await;
+        }
+    }
+}
+
+/// Has an object's instance killed, if it has one; returns how it has ended.
+async fn kill(proxy: Arc<Proxy>, key: ObjectKey) -> Option<Outcome> {
+    let object = key.id();
+    loop {
+        let ordered = proxy.objects.end(proxy.waiter(), object, EndOrder::Destroy).await;
+        let end = proxy.objects.look(object).await?;
+        if ordered.is_ok() {
+            return end.await.ok().flatten();
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// What code is told of a start that was refused.
+fn of_refused(refused: &Refused) -> Ended {
+    match refused {
+        Refused::StartFailed(outcome) => of_outcome(Some(outcome.clone())),
+        Refused::StartRefused(refusal) => Ended::NotStarted(refusal.to_string()),
+        Refused::Ended => Ended::Signalled(SIGKILL),
+        Refused::StartRate { .. } => Ended::NotStarted(format!("{TOO_FAST}: {refused}")),
+        Refused::ClassLimit { .. } => Ended::NotStarted(format!("{NO_INSTANCE}: {TOO_MANY}")),
+        _ => Ended::NotStarted(format!("{NO_INSTANCE}: {refused}")),
+    }
+}
+
+/// What code is told of an end. One that nobody knows of was ordered before the container was there.
+fn of_outcome(outcome: Option<Outcome>) -> Ended {
+    let Some(outcome) = outcome else { return Ended::Signalled(SIGKILL) };
+    let signal = outcome.signal.and_then(|signal| u8::try_from(signal).ok());
+    let message = || outcome.message.clone().unwrap_or_else(|| outcome.to_string());
+    match (outcome.reason, outcome.code) {
+        (ExitReason::Idle | ExitReason::Drained, code) => {
+            Ended::Stopped(code.unwrap_or_else(|| 128 + i32::from(signal.unwrap_or(SIGKILL))))
+        }
+        (ExitReason::RuntimeLost | ExitReason::NodeLost | ExitReason::Unknown, _) => Ended::Lost(message()),
+        (ExitReason::Destroyed, _) => Ended::Signalled(SIGKILL),
+        (_, Some(code)) => Ended::Exited(code),
+        (ExitReason::StartFailed, None) if signal.is_none() => Ended::NotStarted(message()),
+        (_, None) => Ended::Signalled(signal.unwrap_or(SIGKILL)),
+    }
+}

@@ -1,0 +1,446 @@
+//! The objects that are on this thread: asked for, given, committed, and let go. Calls of objects that other threads have go there.
+//!
+//! ```text
+//! Open ──(another lane's)──▶ Elsewhere
+//!   └──▶ claim ──▶ read ──▶ Whole ──▶ commits, one under way at a time ──▶ Reset or Dropped, or the process ends: the claim goes back
+//! ```
+//!
+//! What fails, and what happens then:
+//! * What is kept cannot be read: the calls that wait for the object fail with that, and the next one asks again.
+//! * A commit cannot be made durable: nothing that was written after it is tried, and the script resets the object.
+//! * The process ends in the middle of a commit: the claim goes back only when that is settled, so nobody reads what is about
+//!   to change.
+//! * Another version wants the object: it is to go as soon as nothing goes on in it, and within `LAST_WORK` in any case.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_script::message::{
+    Argument, BodyRef, CHANGES_BYTES, Changes, ErrorFlags, Event, EventId, Object, ObjectId, OpId, Opened,
+    Request, STATE_PIECE_BYTES, ScriptError,
+};
+use serde_bytes::ByteBuf;
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::super::failure::{Ended, Failure};
+use super::super::ledger::Lie;
+use super::super::link::{Asking, Called, Carried, Command, Read, What, next_event};
+use super::super::owners::Claim;
+use super::super::{Body, Container, ContainerChanges, Keeper, Kept, lane_of};
+use super::{Actor, Asked};
+
+/// Most bytes of one commit. The store writes it at once, and others of the edge wait that long: some tenths of a second.
+pub(super) const COMMIT_BYTES: usize = 16 << 20;
+
+/// Bytes of commits under way on one link from which nothing further is read from it.
+const COMMITS_BYTES: usize = 32 << 20;
+
+/// States that are read at once for one link: each may have 32 MiB.
+const READS: usize = 4;
+
+/// How long a version may go on with an object that another wants.
+const LAST_WORK: Duration = Duration::from_secs(30);
+
+/// What stands around each commit, in bytes.
+const COMMIT_OVERHEAD: usize = 256;
+
+/// An object that is on this thread.
+pub(super) struct Here {
+    life: EventId,
+    claim: Arc<Claim>,
+    keeper: Box<dyn Keeper>,
+    /// Pieces of a commit of which not all have come.
+    pieces: Vec<u8>,
+    /// Whether a commit is with the store.
+    busy: bool,
+    waiting: VecDeque<(u64, usize, Changes)>,
+    /// Bytes of the commit that is with the store.
+    under_way: usize,
+    /// Since when another wants it.
+    wanted: Option<Instant>,
+    /// Whether it was told to go at once, for the edge's reasons.
+    told_to_go: bool,
+    /// Its container, if its class has them, and what has become of that.
+    pub(super) container: Option<Box<dyn Container>>,
+    pub(super) container_changes: ContainerChanges,
+}
+
+/// The objects of a link.
+pub(super) struct Objects {
+    pub(super) here: HashMap<ObjectId, Here>,
+    opening: HashMap<ObjectId, AbortOnDropHandle<()>>,
+    reads: Arc<Semaphore>,
+    /// Bytes of commits that are not settled.
+    unsettled: usize,
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self {
+            here: HashMap::new(),
+            opening: HashMap::new(),
+            reads: Arc::new(Semaphore::new(READS)),
+            unsettled: 0,
+        }
+    }
+}
+
+impl Objects {
+    /// Whether further commits are taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.unsettled < COMMITS_BYTES
+    }
+
+    /// The process or its isolate is lost. What is with the store is settled under its claims still.
+    pub(super) fn forget_all(&mut self) {
+        self.opening.clear();
+        let gone = std::mem::take(&mut self.here);
+        gone.into_values().for_each(|here| self.give_up(&here));
+    }
+
+    /// What waits behind the commit that is with the store does not wait any more.
+    fn give_up(&mut self, here: &Here) {
+        self.unsettled -= here.waiting.iter().map(|(_, bytes, _)| bytes).sum::<usize>();
+        self.unsettled -= here.under_way;
+    }
+}
+
+/// Why an object ends whose code was updated.
+fn updated() -> ScriptError {
+    let flags = ErrorFlags { reset: true, retryable: true, ..ErrorFlags::default() };
+    ScriptError::new("Error", Ended::Retired.to_string()).with(flags)
+}
+
+/// Takes a later commit into an earlier one that has not begun.
+fn merge(into: &mut Changes, later: Changes) {
+    if later.clear {
+        into.clear = true;
+        into.entries.clear();
+    }
+    into.entries.extend(later.entries);
+    into.pages.extend(later.pages);
+    into.page_count = later.page_count.or(into.page_count);
+    into.alarm = later.alarm.or(into.alarm);
+}
+
+impl Actor {
+    /// The script asks for an object.
+    pub(super) fn open_object(&mut self, object: Object) {
+        let id = object.id;
+        if lane_of(id, self.version.settings.lanes) != self.lane {
+            self.ledger.refused_object(id);
+            return self.tell(&Event::Opened(id, Opened::Elsewhere));
+        }
+        let key = (self.version.code.key.app.clone(), id);
+        let commands = self.link.to_itself.clone();
+        let claim = self.version.owners.claim(
+            key,
+            Box::new(move || {
+                let _ = commands.send(Command::Wanted(id));
+            }),
+        );
+        let (version, reads) = (Arc::clone(&self.version), Arc::clone(&self.objects.reads));
+        let results = self.link.openers.clone();
+        let commands = self.link.to_itself.clone();
+        let container_changes = ContainerChanges::new(move || {
+            let _ = commands.send(Command::Contained(id));
+        });
+        let task = tokio::spawn(async move {
+            // The sender of a claim is not dropped before it was sent.
+            let Ok(claim) = claim.await else { return };
+            let permit = reads.acquire_owned().await.ok();
+            let read = version.outside.open(&version.code, &object, container_changes.clone()).await;
+            let read = read.and_then(|Kept { changes, keeper, contained }| {
+                Ok(Read { claim, state: bytes_of(&changes)?, keeper, contained })
+            });
+            let _ = results.send(Asking { id, read, container_changes, _permit: permit }).await;
+        });
+        self.objects.opening.insert(id, AbortOnDropHandle::new(task));
+    }
+
+    /// What has come of it.
+    pub(super) fn opened(&mut self, asking: Asking) {
+        let Asking { id, read, container_changes, _permit } = asking;
+        // What was asked for by an isolate that is lost is not given to the next.
+        if self.objects.opening.remove(&id).is_none() {
+            return;
+        }
+        let Read { claim, state, keeper, contained } = match read {
+            Ok(read) => read,
+            Err(error) => {
+                if self.ledger.refused_object(id) {
+                    self.tell(&Event::Opened(id, Opened::Failed(error)));
+                }
+                return;
+            }
+        };
+        let life = next_event(&self.link.last_event);
+        let running = contained.as_ref().is_some_and(|contained| contained.running);
+        if !self.ledger.given_object(id, life, running) {
+            return;
+        }
+        let mut pieces = state.chunks(STATE_PIECE_BYTES).peekable();
+        while let Some(piece) = pieces.next() {
+            let piece = ByteBuf::from(piece);
+            let opened = if pieces.peek().is_some() {
+                Opened::Part(piece)
+            } else {
+                Opened::Whole { life, rest: piece, running }
+            };
+            self.tell(&Event::Opened(id, opened));
+        }
+        let here = Here {
+            life,
+            claim: Arc::new(claim),
+            keeper,
+            pieces: Vec::new(),
+            busy: false,
+            waiting: VecDeque::new(),
+            under_way: 0,
+            wanted: None,
+            told_to_go: false,
+            container: contained.map(|contained| contained.container),
+            container_changes,
+        };
+        self.objects.here.insert(id, here);
+        self.container_changed(id);
+    }
+
+    /// A piece of a commit. An error is one that was no commit.
+    pub(super) fn commit(
+        &mut self,
+        id: ObjectId,
+        sequence: u64,
+        piece: &[u8],
+        last: bool,
+    ) -> Result<(), Lie> {
+        let Some(here) = self.objects.here.get_mut(&id) else { return Ok(()) };
+        here.pieces.extend_from_slice(piece);
+        if !last {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut here.pieces);
+        let changes = Changes::from_bytes(&bytes).map_err(|_| Lie::Commit)?;
+        let weight = bytes.len() + COMMIT_OVERHEAD;
+        here.waiting.push_back((sequence, weight, changes));
+        self.objects.unsettled += weight;
+        self.begin_commit(id);
+        Ok(())
+    }
+
+    /// Hands what waits to the store, as one, unless the store has something of the object already.
+    fn begin_commit(&mut self, id: ObjectId) {
+        let Some(here) = self.objects.here.get_mut(&id) else { return };
+        if here.busy {
+            return;
+        }
+        let Some((mut sequence, mut weight, mut changes)) = here.waiting.pop_front() else { return };
+        if weight > COMMIT_BYTES {
+            self.objects.unsettled -= weight;
+            return self.commit_failed(id, sequence);
+        }
+        while let Some((_, next, _)) = here.waiting.front()
+            && weight + next <= COMMIT_BYTES
+            && let Some((number, next, later)) = here.waiting.pop_front()
+        {
+            merge(&mut changes, later);
+            (sequence, weight) = (number, weight + next);
+        }
+        (here.busy, here.under_way) = (true, weight);
+        let (claim, life) = (Arc::clone(&here.claim), here.life);
+        let commands = self.link.to_itself.clone();
+        here.keeper.commit(
+            changes,
+            Box::new(move |durable| {
+                let _ = commands.send(Command::Settled(id, life, sequence, durable));
+                // Whoever waits for the object reads what was written.
+                drop(claim);
+            }),
+        );
+    }
+
+    /// A commit has come to something.
+    pub(super) fn settled(&mut self, id: ObjectId, life: EventId, sequence: u64, durable: bool) {
+        let Some(here) = self.objects.here.get_mut(&id).filter(|here| here.life == life) else { return };
+        here.busy = false;
+        self.objects.unsettled -= std::mem::take(&mut here.under_way);
+        if !durable {
+            return self.commit_failed(id, sequence);
+        }
+        self.tell(&Event::Committed(id, sequence));
+        self.begin_commit(id);
+    }
+
+    /// Nothing of the object is written any more: its script takes it back to what is durable, by a reset.
+    fn commit_failed(&mut self, id: ObjectId, sequence: u64) {
+        if let Some(here) = self.objects.here.get_mut(&id) {
+            self.objects.unsettled -= here.waiting.drain(..).map(|(_, bytes, _)| bytes).sum::<usize>();
+            // What is under way of the script's is not tried either.
+            here.busy = true;
+            here.told_to_go = true;
+        }
+        self.tell(&Event::CommitFailed(id, sequence));
+    }
+
+    /// An object is not here any more.
+    pub(super) fn object_ended(&mut self, id: ObjectId) -> Option<Here> {
+        let here = self.objects.here.remove(&id)?;
+        self.objects.give_up(&here);
+        self.forget_call(here.life);
+        Some(here)
+    }
+
+    /// An object's code has failed, or was told to go at once. Its container ends with what failed, and no other has the object
+    /// before that; what was told to go comes back, and finds its container.
+    pub(super) fn object_reset(&mut self, id: ObjectId) {
+        let Some(mut here) = self.object_ended(id) else { return };
+        if let Some(container) = here.container.take().filter(|_| !here.told_to_go) {
+            container.reset(Box::new(here.claim));
+        }
+    }
+
+    /// Another wants an object.
+    pub(super) fn wanted(&mut self, id: ObjectId) {
+        let Some(here) = self.objects.here.get_mut(&id) else { return };
+        here.wanted.get_or_insert_with(Instant::now);
+        self.tell(&Event::Drop(id, None));
+    }
+
+    /// Has objects go that others want, as soon as nothing goes on in them or their time is over.
+    pub(super) fn let_go_of_wanted(&mut self) {
+        let wanted = self.objects.here.iter().filter_map(|(id, here)| Some((*id, here.wanted?)));
+        let wanted: Vec<_> = wanted.collect();
+        for (id, since) in wanted {
+            let why = (since.elapsed() >= LAST_WORK).then(updated);
+            if let Some(here) = self.objects.here.get_mut(&id) {
+                here.told_to_go |= why.is_some();
+            }
+            self.tell(&Event::Drop(id, why));
+        }
+    }
+
+    /// A request to an object of another thread.
+    pub(super) fn fetch_object(
+        &mut self,
+        op: OpId,
+        event: EventId,
+        object: Box<Object>,
+        mut request: Box<Request>,
+    ) {
+        let body = std::mem::replace(&mut request.body, BodyRef::None);
+        let body = self.body_of(event, body);
+        let id = object.id;
+        let called = self.beside(id, What::Object(object, request, body));
+        let commands = self.link.to_itself.clone();
+        let task = tokio::spawn(async move {
+            let answer = match called {
+                Ok(called) => called.answer().await,
+                Err(failure) => Err(failure),
+            };
+            let answer = answer.map(|response| response.map(Body::new)).map_err(Failure::into_error);
+            let _ = commands.send(Command::Completed(op, answer));
+        });
+        self.asked.insert(op, Asked { event, task: task.abort_handle() });
+    }
+
+    /// A call of a method of an object of another thread.
+    pub(super) fn call_object(
+        &mut self,
+        op: OpId,
+        event: EventId,
+        object: Box<Object>,
+        method: String,
+        args: Vec<Argument>,
+    ) {
+        let args = args.into_iter().map(|arg| self.carried(event, arg)).collect();
+        let id = object.id;
+        let called = self.beside(id, What::Method { object, method, args });
+        let commands = self.link.to_itself.clone();
+        let task = tokio::spawn(async move {
+            let value = match called {
+                Ok(called) => called.value().await,
+                Err(failure) => Err(failure),
+            };
+            let _ = commands.send(Command::Returned(op, value.map_err(Failure::into_error)));
+        });
+        self.asked.insert(op, Asked { event, task: task.abort_handle() });
+    }
+
+    fn beside(&self, id: ObjectId, what: What) -> Result<Called, Failure> {
+        let lane = lane_of(id, self.version.settings.lanes);
+        self.version.beside(lane)?.call(what)
+    }
+
+    /// An argument with its body beside it, for another thread.
+    pub(super) fn carried(&mut self, event: EventId, mut argument: Argument) -> Carried {
+        let body = match body_in(&mut argument).map(|body| std::mem::replace(body, BodyRef::None)) {
+            None | Some(BodyRef::None) => None,
+            Some(body) => Some(self.body_of(event, body)),
+        };
+        Carried { argument, body }
+    }
+
+    /// The same as the script of this thread gets it.
+    pub(super) fn taken_in(&mut self, event: EventId, carried: Carried) -> Argument {
+        let Carried { mut argument, body } = carried;
+        if let (Some(place), Some(body)) = (body_in(&mut argument), body) {
+            *place = self.give(event, Body::new(body));
+        }
+        argument
+    }
+
+    /// A method that the script has called has come to something.
+    pub(super) fn returned(&mut self, op: OpId, outcome: Result<Carried, ScriptError>) {
+        self.asked.remove(&op);
+        let Some(event) = self.ledger.complete(op) else { return };
+        let outcome = outcome.map(|carried| self.taken_in(event, carried));
+        self.tell(&Event::Returned { op, outcome });
+    }
+}
+
+fn bytes_of(changes: &Changes) -> Result<Vec<u8>, ScriptError> {
+    let bytes = changes.to_bytes().ok().filter(|bytes| bytes.len() <= CHANGES_BYTES);
+    bytes.ok_or_else(|| {
+        ScriptError::new("Error", "What is stored of the Durable Object is more than it may be.")
+    })
+}
+
+fn body_in(argument: &mut Argument) -> Option<&mut BodyRef> {
+    match argument {
+        Argument::Value(_) => None,
+        Argument::Request(request) => Some(&mut request.body),
+        Argument::Response(response) => Some(&mut response.body),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_commits_come_to_the_later_one_over_the_earlier() {
+        let entry = |key: &str, value: Option<u8>| (key.to_owned(), value.map(|byte| ByteBuf::from([byte])));
+        let mut first = Changes {
+            entries: vec![entry("a", Some(1)), entry("b", Some(1))],
+            pages: vec![(0, ByteBuf::from([1]))],
+            page_count: Some(1),
+            alarm: Some(Some(5)),
+            clear: false,
+        };
+        merge(&mut first, Changes { entries: vec![entry("a", None)], ..Changes::default() });
+        assert_eq!(first.entries, [entry("a", Some(1)), entry("b", Some(1)), entry("a", None)]);
+        assert_eq!((first.page_count, first.alarm), (Some(1), Some(Some(5))));
+        let later = Changes {
+            clear: true,
+            entries: vec![entry("c", Some(2))],
+            page_count: Some(0),
+            alarm: Some(None),
+            ..Changes::default()
+        };
+        merge(&mut first, later);
+        assert_eq!((first.clear, first.entries), (true, vec![entry("c", Some(2))]));
+        assert_eq!((first.page_count, first.alarm, first.pages.len()), (Some(0), Some(None), 1));
+    }
+}

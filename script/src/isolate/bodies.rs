@@ -1,0 +1,320 @@
+//! Bodies that flow: those that the script reads, and those that it makes. What JavaScript waits for is settled by the caller,
+//! when nothing here is borrowed.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde_bytes::ByteBuf;
+
+use super::state::Settle;
+use crate::message::{BODY_WINDOW, Effect, EventId, HostBody, INLINE_BODY_BYTES, Piece, ScriptBody};
+
+/// What a read came to.
+pub(crate) enum Read {
+    Data(Vec<u8>),
+    End,
+    Failed(String),
+}
+
+/// A body in the edge.
+struct Reading {
+    event: EventId,
+    /// Whether bytes were asked for; from then on it cannot be passed on.
+    begun: bool,
+    queue: VecDeque<Vec<u8>>,
+    /// Bytes taken since credit was last given.
+    taken: u32,
+    /// How it ended, behind what is queued.
+    end: Option<Result<(), String>>,
+    waiting: Option<Settle>,
+}
+
+/// A piece that waits for credit.
+struct Pending {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Who waits until all of it is sent.
+    waiting: Option<Settle>,
+}
+
+/// A body of the script's.
+struct Writing {
+    event: EventId,
+    /// The call that passed it on to the edge, if that is another: it lasts as long as the body too.
+    lent: Option<EventId>,
+    /// Whether a message is to name it, or has; only one may.
+    taken: bool,
+    /// Whether that message is on its way. Nothing of the body goes before.
+    named: bool,
+    credit: u32,
+    pending: VecDeque<Pending>,
+    ending: Option<Piece>,
+}
+
+/// All bodies of an isolate.
+#[derive(Default)]
+pub(crate) struct Bodies {
+    readings: HashMap<HostBody, Reading>,
+    writings: HashMap<ScriptBody, Writing>,
+    last: u64,
+    pending_bytes: usize,
+}
+
+/// What came of a change to a body that the script makes.
+#[derive(Default)]
+pub(crate) struct Sent {
+    pub(crate) effects: Vec<Effect>,
+    /// Who waited for what is now sent.
+    pub(crate) written: Vec<Settle>,
+    /// The calls whose body has ended by that.
+    pub(crate) ended: Vec<EventId>,
+}
+
+/// Why a body cannot be passed on or read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// It is not here any more.
+    Gone,
+    /// Another read of it waits, or it was begun to be read and cannot be passed on.
+    Busy,
+}
+
+impl Unusable {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Gone => "The body is not there any more: it was passed on, or its event has ended.",
+            Self::Busy => "The body is being read.",
+        }
+    }
+}
+
+impl Bodies {
+    /// Bytes that wait for credit.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// A body that came with a message to this call.
+    pub(crate) fn arrived(&mut self, body: HostBody, event: EventId) {
+        let reading =
+            Reading { event, begun: false, queue: VecDeque::new(), taken: 0, end: None, waiting: None };
+        self.readings.insert(body, reading);
+    }
+
+    /// Gives a body to the edge again, unread. If it has ended by now, how.
+    pub(crate) fn pass_on(&mut self, body: HostBody) -> Result<Option<Result<(), String>>, Unusable> {
+        let reading = self.readings.get(&body).ok_or(Unusable::Gone)?;
+        if reading.begun {
+            return Err(Unusable::Busy);
+        }
+        Ok(self.readings.remove(&body).and_then(|reading| reading.end))
+    }
+
+    /// Takes what is there of a body, and whether and how much credit to give. Without anything there, `None`: it is waited
+    /// for with `wait`.
+    pub(crate) fn read(&mut self, body: HostBody) -> Result<(Option<Read>, Option<Effect>), Unusable> {
+        let reading = self.readings.get_mut(&body).ok_or(Unusable::Gone)?;
+        if reading.waiting.is_some() {
+            return Err(Unusable::Busy);
+        }
+        let first = !std::mem::replace(&mut reading.begun, true);
+        let credit = first.then_some(Effect::Credit(body, BODY_WINDOW));
+        match reading.take() {
+            Some(Read::Data(bytes)) => Ok((Some(Read::Data(bytes)), reading.credit(body))),
+            Some(end) => {
+                self.readings.remove(&body);
+                Ok((Some(end), None))
+            }
+            None => Ok((None, credit)),
+        }
+    }
+
+    /// Has somebody wait for the next piece of a body.
+    pub(crate) fn wait(&mut self, body: HostBody, settle: Settle) {
+        if let Some(reading) = self.readings.get_mut(&body) {
+            reading.waiting = Some(settle);
+        }
+    }
+
+    /// A piece from the edge: who waited for it. Pieces of bodies that are not wanted any more
+    /// may be under way, and mean nothing.
+    pub(crate) fn piece(&mut self, body: HostBody, piece: Piece) -> Option<Settle> {
+        let reading = self.readings.get_mut(&body)?;
+        match piece {
+            Piece::Data(bytes) => reading.queue.push_back(bytes.into_vec()),
+            Piece::End => reading.end = Some(Ok(())),
+            Piece::Failed(text) => reading.end = Some(Err(text)),
+        }
+        reading.waiting.take()
+    }
+
+    /// The script does not want more of a body. Whether the edge has to be told, and who waited for it.
+    pub(crate) fn cancel(&mut self, body: HostBody) -> Option<(Effect, Option<Settle>)> {
+        let reading = self.readings.remove(&body)?;
+        Some((Effect::Cancelled(body), reading.waiting))
+    }
+
+    /// A new body of the script's.
+    pub(crate) fn make(&mut self, event: EventId) -> ScriptBody {
+        self.last += 1;
+        let body = ScriptBody(self.last);
+        let writing = Writing {
+            event,
+            lent: None,
+            taken: false,
+            named: false,
+            credit: 0,
+            pending: VecDeque::new(),
+            ending: None,
+        };
+        self.writings.insert(body, writing);
+        body
+    }
+
+    /// A message of this call is going to name a body; the call that it belonged to before.
+    pub(crate) fn adopt(&mut self, body: ScriptBody, event: EventId) -> Result<EventId, Unusable> {
+        let writing = self.writings.get_mut(&body).filter(|writing| !writing.taken).ok_or(Unusable::Gone)?;
+        writing.taken = true;
+        Ok(std::mem::replace(&mut writing.event, event))
+    }
+
+    /// A call passes a body on to the edge that another call of this isolate makes; whether that is another.
+    pub(crate) fn lend(&mut self, body: ScriptBody, event: EventId) -> bool {
+        let Some(writing) = self.writings.get_mut(&body) else { return false };
+        let other = writing.event != event;
+        writing.lent = other.then_some(event);
+        other
+    }
+
+    /// The message that names a body is on its way.
+    pub(crate) fn named(&mut self, body: ScriptBody) -> Sent {
+        if let Some(writing) = self.writings.get_mut(&body) {
+            writing.named = true;
+        }
+        self.send(body)
+    }
+
+    /// Whether the script still writes this body.
+    pub(crate) fn is_open(&self, body: ScriptBody) -> bool {
+        self.writings.get(&body).is_some_and(|writing| writing.ending.is_none())
+    }
+
+    /// The call that a body of the script's belongs to.
+    pub(crate) fn event_of(&self, body: ScriptBody) -> Option<EventId> {
+        self.writings.get(&body).map(|writing| writing.event)
+    }
+
+    /// The calls that last as long as a body of the script's.
+    pub(crate) fn calls_of(&self, body: ScriptBody) -> Vec<EventId> {
+        let writing = self.writings.get(&body);
+        writing.map(|one| std::iter::once(one.event).chain(one.lent).collect()).unwrap_or_default()
+    }
+
+    /// Sends bytes, as far as there is credit; the rest waits for it.
+    pub(crate) fn write(&mut self, body: ScriptBody, bytes: Vec<u8>, waiting: Option<Settle>) -> Sent {
+        if let Some(writing) = self.writings.get_mut(&body) {
+            self.pending_bytes += bytes.len();
+            writing.pending.push_back(Pending { bytes, sent: 0, waiting });
+        }
+        self.send(body)
+    }
+
+    /// The last of a body, behind what waits.
+    pub(crate) fn end(&mut self, body: ScriptBody, ending: Piece) -> Sent {
+        let Some(writing) = self.writings.get_mut(&body).filter(|writing| writing.ending.is_none()) else {
+            return Sent::default();
+        };
+        if matches!(ending, Piece::Failed(_)) {
+            self.pending_bytes -=
+                writing.pending.drain(..).map(|one| one.bytes.len() - one.sent).sum::<usize>();
+        }
+        writing.ending = Some(ending);
+        self.send(body)
+    }
+
+    /// The reader takes so many further bytes.
+    pub(crate) fn credit(&mut self, body: ScriptBody, bytes: u32) -> Sent {
+        if let Some(writing) = self.writings.get_mut(&body) {
+            writing.credit = writing.credit.saturating_add(bytes);
+        }
+        self.send(body)
+    }
+
+    /// Nobody reads a body any more. Who waited to write it, and the calls whose body it was, first the one that made it; the edge is
+    /// told its end.
+    pub(crate) fn unread(&mut self, body: ScriptBody) -> Option<(EventId, Option<EventId>, Vec<Settle>)> {
+        let writing = self.writings.remove(&body)?;
+        self.pending_bytes -= writing.pending.iter().map(|one| one.bytes.len() - one.sent).sum::<usize>();
+        let waiting = writing.pending.into_iter().filter_map(|one| one.waiting).collect();
+        Some((writing.event, writing.lent, waiting))
+    }
+
+    /// The bodies of these calls that the script writes and that a message names.
+    pub(crate) fn named_of(&self, events: &[EventId]) -> Vec<ScriptBody> {
+        let named = self.writings.iter().filter(|(_, one)| one.named && events.contains(&one.event));
+        named.map(|(body, _)| *body).collect()
+    }
+
+    /// Drops the bodies of a call. Those that it was given, and other calls that have one less by that, each as often.
+    pub(crate) fn forget(&mut self, event: EventId) -> (Vec<HostBody>, Vec<EventId>) {
+        let given = self.readings.iter().filter(|(_, reading)| reading.event == event);
+        let given: Vec<HostBody> = given.map(|(body, _)| *body).collect();
+        given.iter().for_each(|body| drop(self.readings.remove(body)));
+        let pending_bytes = &mut self.pending_bytes;
+        let mut others = Vec::new();
+        self.writings.retain(|_, writing| {
+            let gone = writing.event == event || writing.lent == Some(event);
+            if gone {
+                *pending_bytes -= writing.pending.iter().map(|one| one.bytes.len() - one.sent).sum::<usize>();
+                let calls = [Some(writing.event), writing.lent];
+                others.extend(calls.into_iter().flatten().filter(|call| *call != event));
+            }
+            !gone
+        });
+        (given, others)
+    }
+
+    fn send(&mut self, body: ScriptBody) -> Sent {
+        let mut sent = Sent::default();
+        let Some(writing) = self.writings.get_mut(&body).filter(|writing| writing.named) else { return sent };
+        while let Some(first) = writing.pending.front_mut() {
+            let rest = first.bytes.len() - first.sent;
+            let count = rest.min(writing.credit as usize).min(INLINE_BODY_BYTES);
+            if count > 0 {
+                let bytes = ByteBuf::from(&first.bytes[first.sent..first.sent + count]);
+                sent.effects.push(Effect::Body(body, Piece::Data(bytes)));
+                first.sent += count;
+                writing.credit -= u32::try_from(count).unwrap_or(u32::MAX);
+                self.pending_bytes -= count;
+            }
+            if first.sent < first.bytes.len() {
+                if count == 0 {
+                    return sent;
+                }
+                continue;
+            }
+            sent.written.extend(writing.pending.pop_front().and_then(|one| one.waiting));
+        }
+        if let Some(ending) = writing.ending.take() {
+            sent.effects.push(Effect::Body(body, ending));
+            sent.ended = [Some(writing.event), writing.lent].into_iter().flatten().collect();
+            self.writings.remove(&body);
+        }
+        sent
+    }
+}
+
+impl Reading {
+    fn take(&mut self) -> Option<Read> {
+        if let Some(bytes) = self.queue.pop_front() {
+            self.taken = self.taken.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            return Some(Read::Data(bytes));
+        }
+        self.end.take().map(|end| end.map_or_else(Read::Failed, |()| Read::End))
+    }
+
+    /// Credit for what was taken, in steps that are worth a message; none once the body has ended.
+    fn credit(&mut self, body: HostBody) -> Option<Effect> {
+        let due = self.end.is_none() && self.taken >= BODY_WINDOW / 2;
+        due.then(|| Effect::Credit(body, std::mem::take(&mut self.taken)))
+    }
+}

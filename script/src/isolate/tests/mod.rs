@@ -1,0 +1,16 @@
+mod bodies;
+mod calls;
+mod containers;
+mod edge;
+mod gates;
+mod harness;
+mod hostile;
+mod loading;
+mod objects;
+mod package;
+mod passing;
+#[path = "../../../tests/plain/mod.rs"]
+mod plain;
+mod sockets;
+mod sql;
+mod storage;

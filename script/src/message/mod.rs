@@ -1,0 +1,35 @@
+//! What an edge and its script processes say to each other: events go to the script, effects come back, both as frames
+//! on a socket. The only thing that both sides share.
+//!
+//! Both sides are the same program, so a message has no versions. The script's side may have been taken over by what it
+//! runs: whatever comes from there is bounded here, and judged by the edge against what it has asked.
+
+mod body;
+pub mod container;
+mod effect;
+mod event;
+mod frame;
+mod ids;
+mod object;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use body::{BODY_WINDOW, BodyRef, INLINE_BODY_BYTES, Piece};
+pub use effect::{Condemned, Destination, Effect, ErrorFlags, Level, LoadFailed, Loaded, ScriptError};
+pub use event::{
+    Event, Limits, Load, MAX_OPS, MAX_OPS_WEIGHT, Module, Outcome, Request, Resolution, Response, Target,
+    Variable,
+};
+pub use frame::{Direction, FrameError, Inbound, MAX_EFFECT_BYTES, MAX_EVENT_BYTES, encode};
+pub use ids::{EventId, HostBody, OpId, ScriptBody};
+pub use object::{
+    Argument, CHANGES_BYTES, Changes, Object, ObjectClass, ObjectId, Opened, RPC_BYTES, STATE_BYTES,
+    STATE_PIECE_BYTES,
+};
+pub use socket::{
+    MESSAGE_BYTES, NO_CODE, NoMessage, REASON_BYTES, SOCKET_WINDOW, SocketMessage, SocketMessages,
+};
+
+/// Header fields in their order. Each character of a value is one byte, as in JavaScript's byte strings.
+pub type Headers = Vec<(String, String)>;

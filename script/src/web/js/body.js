@@ -1,0 +1,212 @@
+// What Request and Response have in common: a body, which is nothing, bytes, or a stream.
+(function (internal) {
+  'use strict';
+  const { p, h, host, natives, readable } = internal;
+  const { Uint8Array, TypeError, jsonParse, then, typedBuffer, typedLength } = p;
+  const { bytesOf, finish, handled, illegal, rejected, resolved, isObject, sub } = h;
+  // As much as crosses with the head of a message, in bytes: more flows as a body of its own.
+  const INLINE = 65536;
+  // One write of such a body, in bytes.
+  const PIECE = 65536;
+
+  const used = () => new TypeError('Body has already been used. It can only be used once. Use tee() first if you need to read it twice.');
+  const notBytes = () => new TypeError('This ReadableStream did not return bytes.');
+
+  const record = (bytes, stream) => ({ bytes, stream, used: false });
+  const isNull = (body) => body.bytes === undefined && body.stream === undefined;
+  const disturbed = (body) => body.used || (body.stream !== undefined && body.stream.disturbed);
+
+  const textOf = p.uncurry(p.String.prototype.valueOf);
+  const isText = (value) => { try { textOf(value); return true; } catch { return false; } };
+  // A value as a body: { body, type }, its media type null where it has none.
+  function extract(value) {
+    if (value === null || value === undefined) return { body: record(undefined, undefined), type: null };
+    if (typeof value === 'string') return { body: record(natives.encode(value), undefined), type: 'text/plain;charset=UTF-8' };
+    const bytes = bytesOf(value);
+    if (bytes !== null) return { body: record(natives.copy(bytes), undefined), type: null };
+    if (internal.isReadable(value)) {
+      const stream = readable.stateOf(value);
+      if (stream.disturbed) throw new TypeError('This ReadableStream is disturbed (has already been read from), and cannot be used as a body.');
+      if (stream.reader !== undefined) throw new TypeError('This ReadableStream is locked to a reader, and cannot be used as a body.');
+      return { body: record(undefined, stream), type: null };
+    }
+    if (internal.isBlob(value)) return { body: record(internal.blobBytes(value), undefined), type: internal.blobType(value) || null };
+    if (internal.isParams(value)) return { body: record(natives.encode(`${value}`), undefined), type: 'application/x-www-form-urlencoded;charset=UTF-8' };
+    if (internal.isForm(value)) {
+      const form = internal.writeForm(value);
+      return { body: record(form.bytes, undefined), type: form.type };
+    }
+    // What can be iterated over flows.
+    if (typeof value === 'object' && !isText(value) && (value[p.symbolAsyncIterator] ?? value[p.symbolIterator]) !== undefined)
+      return { body: record(undefined, readable.stateOf(internal.streamFrom(value))), type: null };
+    return { body: record(natives.encode(`${value}`), undefined), type: 'text/plain;charset=UTF-8' };
+  }
+
+  function streamOf(body) {
+    if (body.stream !== undefined) return body.stream;
+    if (body.bytes === undefined) return null;
+    body.stream = internal.bytesStream(body.bytes);
+    if (body.used) spend(body.stream);
+    return body.stream;
+  }
+  // Ends the stream as one that was read.
+  function spend(stream) {
+    handled(readable.cancel(stream, undefined));
+    readable.acquire(stream);
+  }
+  function checkUsable(body) {
+    if (disturbed(body)) throw used();
+    if (body.stream !== undefined && body.stream.reader !== undefined) throw readable.locked();
+  }
+  // The bytes, where all are there; the body is used then.
+  function takeBytes(body) {
+    if (body.stream === undefined) { body.used = true; return body.bytes; }
+    const { bytes } = body.stream;
+    if (bytes !== undefined) { spend(body.stream); body.used = true; }
+    return bytes;
+  }
+  function consume(body) {
+    if (isNull(body)) return resolved(new Uint8Array(0));
+    try { checkUsable(body); } catch (error) { return rejected(error); }
+    const bytes = takeBytes(body);
+    return bytes !== undefined ? resolved(bytes) : readAll(body.stream);
+  }
+  async function readAll(stream) {
+    const reader = readable.acquire(stream);
+    const parts = [];
+    for (;;) {
+      const result = await readable.readQuietly(reader);
+      if (result.done) return parts.length === 1 ? parts[0] : natives.concat(parts);
+      const bytes = bytesOf(result.value);
+      if (bytes === null) {
+        const error = notBytes();
+        handled(readable.cancel(stream, error));
+        throw error;
+      }
+      parts[parts.length] = bytes;
+    }
+  }
+  function clone(body) {
+    if (isNull(body)) return record(undefined, undefined);
+    if (disturbed(body)) throw used();
+    if (body.stream === undefined) return record(body.bytes, undefined);
+    const branches = readable.tee(body.stream);
+    body.stream = branches[0];
+    body.bytes = undefined;
+    return record(undefined, branches[1]);
+  }
+
+  // The body as one of another owner's; for its own it is used.
+  function move(body) {
+    const taken = record(body.bytes, undefined);
+    if (body.stream !== undefined) { taken.stream = moveStream(body.stream); taken.bytes = undefined; }
+    body.used = true;
+    return taken;
+  }
+  function moveStream(stream) {
+    const { bytes, length } = stream;
+    if (bytes !== undefined && !stream.disturbed) { spend(stream); return internal.bytesStream(bytes); }
+    if (stream.host !== undefined && !stream.disturbed && stream.state === 'readable') {
+      const held = stream.host;
+      stream.host = undefined;
+      stream.disturbed = true;
+      readable.acquire(stream);
+      return internal.streamOfHeld(held);
+    }
+    const reader = readable.acquire(stream);
+    const byte = stream.controller.byob !== undefined;
+    stream.disturbed = true;
+    const pull = async () => {
+      const result = await readable.readQuietly(reader);
+      if (result.done) (byte ? internal.closeBytes : readable.closeController)(moved.controller);
+      else (byte ? internal.enqueueBytes : readable.enqueue)(moved.controller, result.value);
+    };
+    const cancelling = (reason) => readable.cancel(stream, reason);
+    const moved = byte ? internal.makeByteStream(pull, cancelling) : readable.makeStream(h.noop, pull, cancelling, 0);
+    moved.length = length;
+    return moved;
+  }
+
+  // ---- On its way to the host ----
+
+  // null, a Uint8Array, { host, length } or { script, length }; the body is used then.
+  function send(body) {
+    if (isNull(body)) return null;
+    checkUsable(body);
+    const bytes = takeBytes(body);
+    if (bytes !== undefined) return typedLength(bytes) <= INLINE ? bytes : sendBytes(bytes);
+    const held = internal.takeHost(body.stream);
+    body.used = true;
+    if (held !== undefined) return { __proto__: null, host: held.id, length: held.length };
+    const id = host.bodyNew();
+    handled(pump(body.stream, id));
+    return { __proto__: null, script: id, length: body.stream.length };
+  }
+  function sendBytes(bytes) {
+    const id = host.bodyNew();
+    handled(then(write(id, bytes), () => host.bodyEnd(id), () => {}));
+    return { __proto__: null, script: id, length: typedLength(bytes) };
+  }
+  async function write(id, bytes) {
+    const length = typedLength(bytes);
+    for (let from = 0; from < length; from += PIECE) await host.bodyWrite(id, length <= PIECE ? bytes : sub(bytes, from, p.min(from + PIECE, length)));
+  }
+  async function pump(stream, id) {
+    const reader = readable.acquire(stream);
+    for (;;) {
+      let result;
+      try { result = await readable.readQuietly(reader); } catch (error) { host.bodyFail(id, internal.reasonText(error)); return; }
+      if (result.done) { host.bodyEnd(id); return; }
+      const bytes = bytesOf(result.value);
+      if (bytes === null) {
+        const error = notBytes();
+        handled(readable.cancel(stream, error));
+        host.bodyFail(id, error.message);
+        return;
+      }
+      // The other side wants no more.
+      try { await write(id, bytes); } catch (error) { handled(readable.cancel(stream, error)); return; }
+    }
+  }
+
+  // What the host gave as a body.
+  function receive(given) {
+    if (given === null || given === undefined) return record(undefined, undefined);
+    const bytes = bytesOf(given);
+    return bytes !== null ? record(bytes, undefined) : record(undefined, internal.hostStream(given.host, given.length));
+  }
+
+  const key = {};
+  let partsOf;
+  class Body {
+    // { body, headers() } of the owner.
+    #parts;
+    static { partsOf = (owner) => { if (!isObject(owner) || !(#parts in owner)) throw illegal(); return owner.#parts; }; }
+    constructor(secret, parts) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#parts = parts; }
+    get body() { const stream = streamOf(partsOf(this).body); return stream === null ? null : stream.object; }
+    get bodyUsed() { return disturbed(partsOf(this).body); }
+    arrayBuffer() { return read(this, (bytes) => typedBuffer(natives.copy(bytes))); }
+    bytes() { return read(this, (bytes) => natives.copy(bytes)); }
+    text() { return read(this, (bytes) => natives.decode(bytes)); }
+    json() { return read(this, (bytes) => jsonParse(natives.decode(bytes))); }
+    formData() { return read(this, (bytes, type) => internal.readForm(bytes, type)); }
+    blob() {
+      return read(this, (bytes, type) => internal.makeBlob(natives.copy(bytes), type === null ? '' : essence(type)));
+    }
+  }
+  // The media type alone; of several, the last.
+  function essence(type) {
+    const all = p.stringSplit(type, ',');
+    return natives.asciiLower(p.stringTrim(p.stringSplit(all[all.length - 1], ';')[0]));
+  }
+  function read(owner, convert) {
+    try {
+      const parts = partsOf(owner);
+      return then(consume(parts.body), (bytes) => convert(bytes, internal.headers.get(parts.headers, 'content-type')));
+    } catch (error) { return rejected(error); }
+  }
+  finish(Body, 'Body');
+  delete internal.classes.Body;
+  internal.Body = Body;
+  internal.bodies = { __proto__: null, key, extract, clone, move, send, receive, isNull, disturbed, record, checkUsable, used };
+});

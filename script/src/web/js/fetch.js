@@ -1,0 +1,119 @@
+// fetch: over the host, following redirects here; and Fetcher, a destination of its own that is fetched from alike.
+(function (internal) {
+  'use strict';
+  const { p, h, host, bodies, headers, readable } = internal;
+  const { Error, TypeError, apply, stringIndexOf, stringSlice, stringStartsWith, then } = p;
+  const { finish, illegal, rejected, isObject, noop } = h;
+  const { Request, Headers } = internal.classes;
+  const MOST_REDIRECTS = 20;
+
+  function start(destination, args) {
+    try {
+      internal.inEvent();
+      if (args.length < 1) throw h.wrongArgument('ServiceWorkerGlobalScope', 'fetch', 1, 'Request or string');
+      // A request that comes as it is keeps its body until it is sent.
+      const request = internal.isRequest(args[0]) && args[1] === undefined ? args[0] : new Request(args[0], args[1]);
+      const state = internal.requestState(request);
+      if (!stringStartsWith(state.url, 'http:') && !stringStartsWith(state.url, 'https:')) throw new TypeError(`Fetch API cannot load: ${state.url}`);
+      const signal = internal.signalOf(state);
+      if (signal !== undefined && internal.signalState(signal).aborted) throw internal.signalState(signal).reason;
+      return run(destination, state, signal);
+    } catch (error) { return rejected(error); }
+  }
+
+  async function run(destination, state, signal) {
+    const call = {
+      destination, method: state.method, url: state.url, headers: headers.list(state.headers), bytes: state.body.bytes ?? state.body.stream?.bytes,
+      hasBody: !bodies.isNull(state.body), body: bodies.send(state.body), op: undefined, aborted: false, forget: noop,
+    };
+    for (let redirects = 0; ; redirects++) {
+      const head = await send(call, signal);
+      const location = state.redirect === 'follow' && internal.isRedirect(head.status) ? find(head.headers, 'location') : undefined;
+      if (location === undefined) return finishCall(call, head, signal, redirects > 0);
+      if (head.body?.host !== undefined) host.bodyCancel(head.body.host, '');
+      if (redirects === MOST_REDIRECTS) throw new TypeError('Too many redirects.');
+      follow(call, head.status, location);
+    }
+  }
+  function find(list, name) {
+    for (let i = 0; i < list.length; i++) if (internal.natives.asciiLower(list[i][0]) === name) return list[i][1];
+    return undefined;
+  }
+  function send(call, signal) {
+    if (isObject(call.destination) && call.destination.port !== undefined && stringStartsWith(call.url, 'https:'))
+      throw new Error('Connecting to a container using HTTPS is not currently supported; use HTTP instead. TLS is unnecessary anyway, as the connection is already secure by default.');
+    const { op, promise } = host.fetch({ __proto__: null, destination: call.destination, method: call.method, url: withoutFragment(call.url), headers: call.headers, body: call.body, redirect: 'manual' });
+    if (signal === undefined) return promise;
+    return new p.Promise((resolve, reject) => {
+      const forget = internal.onAbort(signal, (reason) => { host.cancel(op); reject(reason); });
+      then(promise, (head) => { forget(); resolve(head); }, (error) => { forget(); reject(error); });
+    });
+  }
+  function follow(call, status, location) {
+    const next = internal.partsOf(location, call.url);
+    if (next === null) throw new TypeError(`Invalid URL: ${location}`);
+    if (next[2] !== 'http:' && next[2] !== 'https:') throw new TypeError(`Fetch API cannot load: ${next[0]}`);
+    const before = internal.partsOf(call.url);
+    const hash = stringIndexOf(next[0], '#') < 0 ? before[10] : '';
+    if (before[1] !== next[1]) call.headers = without(call.headers, ['authorization', 'cookie']);
+    call.url = next[0] + hash;
+    const becomesGet = status === 303 ? call.method !== 'GET' && call.method !== 'HEAD' : (status === 301 || status === 302) && call.method === 'POST';
+    if (becomesGet) {
+      call.method = 'GET';
+      call.body = null;
+      call.hasBody = false;
+      call.headers = without(call.headers, ['content-type', 'content-length', 'content-encoding', 'content-language', 'content-location']);
+    } else if (call.hasBody) {
+      if (call.bytes === undefined)
+        throw new TypeError('A request with a one-time-use body (it was initialized from a stream, not a buffer) encountered a redirect requiring the body to be retransmitted. To avoid this error in the future, construct this request from a buffer-like body initializer.');
+      call.body = bodies.send(bodies.record(call.bytes, undefined));
+    }
+  }
+  function without(list, names) {
+    const kept = [];
+    for (let i = 0; i < list.length; i++) if (p.arrayIndexOf(names, list[i][0]) < 0) kept[kept.length] = list[i];
+    return kept;
+  }
+  const withoutFragment = (url) => { const at = stringIndexOf(url, '#'); return at < 0 ? url : stringSlice(url, 0, at); };
+
+  function finishCall(call, head, signal, redirected) {
+    if (head.status === 101 && head.webSocket === null) {
+      if (head.body?.host !== undefined) host.bodyCancel(head.body.host, '');
+      throw new Error('The server switched to another protocol than WebSocket.');
+    }
+    const response = internal.arrived(head, withoutFragment(call.url), redirected);
+    const { stream } = internal.responseState(response).body;
+    if (signal !== undefined && stream !== undefined && stream.host !== undefined) {
+      const body = stream.host;
+      const forget = internal.onAbort(signal, (reason) => {
+        if (stream.state === 'readable' && stream.host === body) internal.failBytes(stream.controller, reason);
+        host.bodyCancel(body.id, internal.reasonText(reason));
+        body.ended?.reject(reason);
+      });
+      body.forget = forget;
+    }
+    return response;
+  }
+
+  // As `fetch`, to another destination.
+  internal.fetchFrom = (destination, args) => start(destination, args);
+  internal.globals.fetch = { fetch(input, init) { return start('outside', arguments); } }.fetch;
+
+  let destinationOf;
+  class Fetcher {
+    #destination;
+    static { destinationOf = (fetcher) => { if (!isObject(fetcher) || !(#destination in fetcher)) throw illegal(); return fetcher.#destination; }; }
+    constructor(secret, destination) {
+      if (secret !== internal) throw new TypeError('Illegal constructor');
+      this.#destination = destination;
+    }
+    fetch(input, init = undefined) {
+      try { return start(destinationOf(this), arguments); } catch (error) { return rejected(error); }
+    }
+    connect() { destinationOf(this); throw new Error('connect() is not supported by this version of Berth.'); }
+  }
+  finish(Fetcher, 'Fetcher');
+  internal.shape(Fetcher, 'Fetcher', []);
+  // What is fetched goes to the destination, which only the host understands.
+  internal.dispatch.fetcher = (destination) => new Fetcher(internal, destination);
+});

@@ -1,0 +1,227 @@
+// Objects: their ids, namespaces and stubs, and what an object knows of itself.
+(function (internal) {
+  'use strict';
+  const { p, h, host, dispatch } = internal;
+  const { Error, Proxy, SafeMap, TypeError, getOwnPropertyDescriptor, getPrototypeOf, hasOwn, regexpExec, stringToLowerCase, then } = p;
+  const { finish, handled, illegal, isObject, rejected, resolved } = h;
+  const natives = host.objects;
+  const key = {};
+  // Objects that were reset and are remembered: what was made to call them before stays broken.
+  const MOST_RESETS = 10000;
+  const MOST_NAME = 2048;
+
+  let idOf;
+  class DurableObjectId {
+    #state;
+    static { idOf = (id) => { if (!isObject(id) || !(#state in id)) throw illegal(); return id.#state; }; internal.isObjectId = (id) => isObject(id) && #state in id; }
+    constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
+    toString() { return idOf(this).digits; }
+    equals(other) { return idOf(this).digits === idOf(other).digits; }
+    get name() { return idOf(this).name; }
+  }
+  finish(DurableObjectId, 'DurableObjectId');
+  internal.shape(DurableObjectId, 'DurableObjectId', ['name']);
+  const newId = (className, digits, name) => new DurableObjectId(key, { __proto__: null, className, digits, name: name ?? undefined });
+
+  let resets = new SafeMap();
+  dispatch.objectReset = (id, error) => {
+    if (resets.size >= MOST_RESETS) resets = new SafeMap();
+    resets.set(id, { __proto__: null, error });
+  };
+
+  // ---- Stubs ----
+
+  const stubs = new p.SafeWeakMap();
+  const lost = (stub) => {
+    if (stub.broken === undefined && resets.get(stub.id) !== stub.reset) stub.broken = resets.get(stub.id)?.error ?? new Error('The Durable Object has been reset.');
+    return stub.broken;
+  };
+  // Calls of one that fail since the object was reset break it for good.
+  const watch = (stub, promise) => then(promise, undefined, (error) => {
+    if (isObject(error) && hasOwn(error, 'durableObjectReset')) stub.broken ??= error;
+    throw error;
+  });
+  const target = (stub) => ({ __proto__: null, class: stub.className, id: stub.id, name: stub.name });
+  const RESERVED = new p.SafeSet();
+  for (const name of ['fetch', 'connect', 'alarm', 'webSocketMessage', 'webSocketClose', 'webSocketError', 'dup', 'constructor']) RESERVED.add(name);
+
+  class DurableObject { constructor() { throw new TypeError('Illegal constructor'); } }
+  finish(DurableObject, 'DurableObject');
+  delete internal.classes.DurableObject;
+  const getters = {
+    __proto__: null,
+    fetch(stub) {
+      return function fetch(input, init) {
+        const broken = lost(stub);
+        return broken !== undefined ? rejected(broken) : watch(stub, internal.fetchFrom(target(stub), arguments));
+      };
+    },
+    connect: () => function connect() { throw new Error('connect() of a Durable Object is not supported by this version of Berth.'); },
+    id: (stub) => stub.idObject,
+    name: (stub) => stub.name,
+    then: () => undefined,
+  };
+  const traps = {
+    __proto__: null,
+    get(made, name) {
+      const stub = stubs.get(made);
+      if (typeof name === 'symbol') return name === p.Symbol.toStringTag ? 'DurableObject' : undefined;
+      if (getters[name] !== undefined) return getters[name](stub);
+      return function () { return call(stub, name, arguments); };
+    },
+    has: (made, name) => name === 'fetch' || name === 'id' || name === 'name',
+    set() { throw new TypeError('Cannot set a property of a Durable Object stub.'); },
+    defineProperty() { throw new TypeError('Cannot define a property of a Durable Object stub.'); },
+  };
+  function newStub(id) {
+    const { className, digits, name } = idOf(id);
+    const made = { __proto__: DurableObject.prototype };
+    stubs.set(made, { __proto__: null, className, id: digits, name, idObject: id, broken: undefined, reset: resets.get(digits) });
+    return new Proxy(made, traps);
+  }
+
+  // ---- Calls of methods ----
+
+  function pack(value) {
+    if (internal.isRequest(value)) return { __proto__: null, request: internal.requestLeaving(value) };
+    if (internal.isResponse(value)) {
+      const left = internal.leaving(value);
+      if (left.webSocket !== null) throw new TypeError('A WebSocket cannot be an argument or result of a method; only fetch() can return one.');
+      return { __proto__: null, response: left };
+    }
+    return { __proto__: null, value: internal.serialize(value) };
+  }
+  function unpack(packed) {
+    if (packed.request !== undefined) return internal.incoming(packed.request, packed.body);
+    if (packed.response !== undefined) return internal.arrived(packed.response, '', false);
+    return internal.deserialize(packed.value);
+  }
+  function call(stub, name, args) {
+    try {
+      const broken = lost(stub);
+      if (broken !== undefined) return rejected(broken);
+      const list = [];
+      for (let i = 0; i < args.length; i++) list[i] = pack(args[i]);
+      return watch(stub, then(natives.call(target(stub), name, list), unpack));
+    } catch (error) { return rejected(error); }
+  }
+  const missing = (name) => new TypeError(`The RPC receiver does not implement the method "${name}".`);
+  // Methods are those of its class and the classes above, but for what every object has.
+  function methodOf(object, name) {
+    if (RESERVED.has(name) || hasOwn(object, name)) throw missing(name);
+    for (let proto = getPrototypeOf(object); proto !== null && proto !== p.Object.prototype; proto = getPrototypeOf(proto)) {
+      const own = getOwnPropertyDescriptor(proto, name);
+      if (own === undefined) continue;
+      if (typeof own.value !== 'function') break;
+      return own.value;
+    }
+    throw missing(name);
+  }
+  dispatch.callMethod = async (object, name, args) => {
+    if (!p.hasInstance(dispatch.workers.DurableObject, object))
+      throw new TypeError('The receiving Durable Object does not support RPC, because its class was not declared with `extends DurableObject`. In order to enable RPC, make sure your class extends the special class `DurableObject`, which can be imported from the module "cloudflare:workers".');
+    const method = methodOf(object, name);
+    const list = [];
+    for (let i = 0; i < args.length; i++) list[i] = unpack(args[i]);
+    return pack(await p.apply(method, object, list));
+  };
+
+  // ---- Namespaces ----
+
+  let classOf;
+  class DurableObjectNamespace {
+    #className;
+    static { classOf = (namespace) => { if (!isObject(namespace) || !(#className in namespace)) throw illegal(); return namespace.#className; }; }
+    constructor(secret, className) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#className = className; }
+    idFromName(name) {
+      const className = classOf(this);
+      const text = `${name}`;
+      const length = p.typedLength(internal.natives.encode(text));
+      if (length < 1 || length > MOST_NAME) throw new TypeError(`The name of a Durable Object must have from 1 to ${MOST_NAME} bytes.`);
+      return newId(className, natives.named(className, text), text);
+    }
+    newUniqueId(options = undefined) {
+      const className = classOf(this);
+      return newId(className, natives.unique(className), undefined);
+    }
+    idFromString(text) {
+      const className = classOf(this);
+      const digits = stringToLowerCase(`${text}`);
+      if (regexpExec(/^[0-9a-f]{64}$/, digits) === null) throw new TypeError('Invalid Durable Object ID: must be 64 hex digits');
+      if (!natives.belongs(className, digits)) throw new TypeError('Durable Object ID is not valid for this namespace.');
+      return newId(className, digits, undefined);
+    }
+    get(id, options = undefined) {
+      const className = classOf(this);
+      if (!internal.isObjectId(id)) throw h.wrongArgument('DurableObjectNamespace', 'get', 1, 'DurableObjectId');
+      if (idOf(id).className !== className) throw new TypeError('Durable Object ID is not valid for this namespace.');
+      return newStub(id);
+    }
+    getByName(name, options = undefined) { return newStub(this.idFromName(name)); }
+    // There is one.
+    jurisdiction() { classOf(this); return this; }
+  }
+  finish(DurableObjectNamespace, 'DurableObjectNamespace');
+  internal.shape(DurableObjectNamespace, 'DurableObjectNamespace', []);
+  const namespaces = new SafeMap();
+  dispatch.namespace = (className) => {
+    let namespace = namespaces.get(className);
+    if (namespace === undefined) namespaces.set(className, namespace = new DurableObjectNamespace(key, className));
+    return namespace;
+  };
+  // What `ctx.exports` has, from the date on from which it is there.
+  let exported;
+  const exportsOf = () => {
+    if (!(internal.since('2025-11-17') || internal.has('enable_ctx_exports'))) return undefined;
+    if (exported === undefined) {
+      exported = {};
+      const names = natives.classes();
+      for (let i = 0; i < names.length; i++) p.defineProperty(exported, names[i], { __proto__: null, value: dispatch.namespace(names[i]), enumerable: true });
+    }
+    return exported;
+  };
+  const context = dispatch.context;
+  dispatch.context = (props, exports = exportsOf(), abort = undefined) => context(props, exports, abort);
+
+  // ---- What an object knows of itself ----
+
+  let stateOf;
+  class DurableObjectState {
+    #state;
+    static { stateOf = (state) => { if (!isObject(state) || !(#state in state)) throw illegal(); return state.#state; }; }
+    constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
+    get id() { return stateOf(this).id; }
+    get storage() { return stateOf(this).storage; }
+    get container() { return stateOf(this).container; }
+    get props() { return stateOf(this).props; }
+    get exports() { stateOf(this); return exportsOf(); }
+    // An object lives on without.
+    waitUntil(promise) { stateOf(this); then(resolved(promise), undefined, (error) => { internal.globals.reportError(error); }); }
+    blockConcurrencyWhile(callback) {
+      const state = stateOf(this);
+      if (typeof callback !== 'function') return rejected(h.wrongArgument('DurableObjectState', 'blockConcurrencyWhile', 1, 'function'));
+      try { return handled(natives.section(state.instance, false, callback)); } catch (error) { return rejected(error); }
+    }
+    abort(reason = undefined, options = undefined) {
+      const text = reason === undefined ? 'Application called abort() to reset Durable Object.' : `${isObject(reason) && 'message' in reason ? reason.message : reason}`;
+      natives.abort(stateOf(this).instance, text);
+      const error = new Error(text);
+      p.defineProperty(error, 'durableObjectReset', { __proto__: null, value: true, writable: true, enumerable: true, configurable: true });
+      throw error;
+    }
+  }
+  // WebSockets that stay while their object is not there.
+  const HIBERNATION = ['acceptWebSocket', 'getWebSockets', 'getTags', 'setWebSocketAutoResponse', 'getWebSocketAutoResponse', 'getWebSocketAutoResponseTimestamp',
+    'setHibernatableWebSocketEventTimeout', 'getHibernatableWebSocketEventTimeout'];
+  for (const name of HIBERNATION) {
+    const absent = { [name]() { stateOf(this); throw new Error(`${name}() is not supported by this version of Berth.`); } }[name];
+    p.defineProperty(DurableObjectState.prototype, name, { __proto__: null, value: absent, writable: true, enumerable: false, configurable: true });
+  }
+  finish(DurableObjectState, 'DurableObjectState');
+  internal.shape(DurableObjectState, 'DurableObjectState', ['id', 'storage', 'props']);
+  dispatch.objectState = (instance, className, digits, name) => new DurableObjectState(key, {
+    __proto__: null, instance, id: newId(className, digits, name), storage: internal.storage(instance, className), container: internal.container(instance, className), props: {},
+  });
+  dispatch.sectionEnded = natives.sectionEnded;
+  internal.hasAlarm = (className) => dispatch.hasAlarm(className);
+});

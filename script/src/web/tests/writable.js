@@ -1,0 +1,106 @@
+test('writes in order, then the close', async () => {
+  const seen = [];
+  const stream = new WritableStream({ start() { seen.push('start'); }, async write(chunk) { await scheduler.wait(1); seen.push(chunk); }, close() { seen.push('close'); } });
+  const writer = stream.getWriter();
+  writer.write(1);
+  writer.write(2);
+  await writer.close();
+  equal([seen, stream.locked, await writer.closed], [['start', 1, 2, 'close'], true, undefined]);
+});
+test('closed and locked', async () => {
+  const closed = 'TypeError: This WritableStream has been closed.';
+  const writer = new WritableStream().getWriter();
+  writer.close();
+  await rejects(writer.write(1), closed);
+  await rejects(writer.close(), closed);
+  const stream = new WritableStream();
+  stream.getWriter();
+  const locked = 'TypeError: This WritableStream is currently locked to a writer.';
+  throws(() => stream.getWriter(), locked);
+  await rejects(stream.abort(), locked);
+  await rejects(stream.close(), locked);
+  await rejects(new ReadableStream().pipeTo(stream), locked);
+});
+test('abort', async () => {
+  let reason;
+  let controller;
+  const stream = new WritableStream({ start(c) { controller = c; }, abort(r) { reason = r; } });
+  await stream.abort('q');
+  const writer = stream.getWriter();
+  equal([reason, controller.signal.aborted, controller.signal.reason, await writer.closed.catch((e) => `c:${e}`), await writer.write(1).catch((e) => `w:${e}`), writer.desiredSize], ['q', true, 'q', 'c:q', 'w:q', null]);
+});
+test('a signal that is asked for after the abort', async () => {
+  let controller;
+  const stream = new WritableStream({ start(c) { controller = c; } });
+  await stream.abort('q');
+  equal([controller.signal.aborted, controller.signal.reason, controller.signal === controller.signal], [true, 'q', true]);
+});
+test('back-pressure', async () => {
+  let go;
+  const writer = new WritableStream({ write: () => new Promise((resolve) => { go = resolve; }) }, { highWaterMark: 2 }).getWriter();
+  await writer.ready;
+  equal(writer.desiredSize, 2);
+  writer.write(1);
+  writer.write(2);
+  equal(writer.desiredSize, 0);
+  let ready = false;
+  writer.ready.then(() => { ready = true; });
+  await settle();
+  equal(ready, false);
+  go();
+  await settle();
+  equal([ready, writer.desiredSize], [true, 1]);
+});
+test('an error of the sink', async () => {
+  const writer = new WritableStream({ write() { throw new Error('w'); } }).getWriter();
+  await rejects(writer.write(1), 'Error: w');
+  await rejects(writer.closed, 'Error: w');
+  await rejects(writer.write(2), 'Error: w');
+  const other = new WritableStream({ start(c) { c.error(new Error('s')); } }).getWriter();
+  await rejects(other.ready, 'Error: s');
+  writer.releaseLock();
+  await rejects(writer.write(1), 'TypeError: This WritableStream writer has been released.');
+});
+test('TransformStream', async () => {
+  const { readable, writable } = new TransformStream({ transform(chunk, c) { c.enqueue(chunk * 2); c.enqueue('and'); }, flush(c) { c.enqueue('f'); } });
+  const writer = writable.getWriter();
+  writer.write(1);
+  writer.close();
+  const seen = [];
+  for await (const chunk of readable) seen.push(chunk);
+  equal(seen, [2, 'and', 'f']);
+  const plain = new TransformStream();
+  const w = plain.writable.getWriter();
+  w.write('a');
+  equal(await plain.readable.getReader().read(), { value: 'a', done: false });
+});
+test('TransformStream: errors, terminate, cancel, back-pressure', async () => {
+  const bad = new TransformStream({ transform() { throw new Error('t'); } });
+  const reading = bad.readable.getReader().read();
+  reading.catch(() => {});
+  await rejects(bad.writable.getWriter().write(1), 'Error: t');
+  await rejects(reading, 'Error: t');
+  const ended = new TransformStream({ transform(chunk, c) { c.terminate(); } });
+  const read = ended.readable.getReader().read();
+  await ended.writable.getWriter().write(1);
+  equal(await read, { value: undefined, done: true });
+  let cancelled;
+  const cancel = new TransformStream({ cancel(r) { cancelled = r; } });
+  await cancel.readable.cancel('c');
+  equal(cancelled, 'c');
+  const pressed = new TransformStream();
+  const writer = pressed.writable.getWriter();
+  let done = false;
+  writer.write(1).then(() => { done = true; });
+  await settle();
+  equal([done, writer.desiredSize], [false, 0]);
+  await pressed.readable.getReader().read();
+  await settle();
+  equal(done, true);
+});
+test('text streams', async () => {
+  const collect = async (stream) => { const out = []; for await (const chunk of stream) out.push(chunk); return out; };
+  equal(await collect(ReadableStream.from([new Uint8Array([0xc3]), new Uint8Array([0xa9, 97])]).pipeThrough(new TextDecoderStream())), ['éa']);
+  equal(await collect(ReadableStream.from(['a\ud83d', '\ude00', '\ud83d']).pipeThrough(new TextEncoderStream())), [bytes('a'), bytes('😀'), bytes('\ufffd')]);
+  await rejects(collect(ReadableStream.from([new Uint8Array([0xc3])]).pipeThrough(new TextDecoderStream('utf-8', { fatal: true }))), 'TypeError: Failed to decode input.');
+});

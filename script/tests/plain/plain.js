@@ -1,0 +1,25 @@
+// Handlers get the plain head with the body as `host` has it, and answer with plain objects.
+(function (host) {
+  'use strict';
+  let event = null;
+  globalThis.aborted = [];
+  return {
+    __proto__: null,
+    install(global) {
+      global.console = { log: (...args) => host.log('log', args.join(' ')), error: (...args) => host.log('error', args.join(' ')) };
+      global.setTimeout = (f, ms) => host.timer(ms, f);
+      global.clearTimeout = (id) => host.clearTimer(id);
+      global.fetch = (url, init = {}) => {
+        const { op, promise } = host.fetch({ destination: 'outside', method: 'GET', url, headers: [], body: null, ...init });
+        promise.op = op;
+        return promise;
+      };
+      global.host = host;
+      global.event = () => event;
+    },
+    fetch: (handler, head, body, env, ctx) => (async () => ({ status: 200, statusText: '', headers: [], body: null, ...await handler({ ...head, body }, env, ctx) }))(),
+    scheduled: (handler, cron, time, env, ctx) => handler({ cron, scheduledTime: time }, env, ctx),
+    abort: (id) => { globalThis.aborted.push(id); },
+    setEvent: (id) => { event = id; },
+  };
+});
