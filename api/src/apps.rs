@@ -23,6 +23,9 @@ pub struct AppView {
     pub created_ms: u64,
     /// Its specification, without values that may be secrets.
     pub spec: AppSpecView,
+    /// What the process of its program has in memory now, in bytes, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_memory_bytes: Option<u64>,
 }
 
 /// The apps of an edge.

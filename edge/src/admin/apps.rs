@@ -22,16 +22,18 @@ use crate::apps::{Deployment, versions};
 type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
 
 /// The representation of an app.
-fn view(history: &AppHistory) -> AppView {
+fn view(admin: &Admin, history: &AppHistory) -> AppView {
     let current = history.current();
     let (version, created_ms) = (current.version, current.created_ms);
-    AppView { name: current.spec.name.clone(), version, created_ms, spec: (&current.spec).into() }
+    let name = current.spec.name.clone();
+    let program_memory_bytes = admin.apps.memory_of_program(&name);
+    AppView { name, version, created_ms, spec: (&current.spec).into(), program_memory_bytes }
 }
 
 /// Lists the apps that are deployed.
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = AppList), Denied))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
-    Json(AppList { apps: admin.apps.all().iter().map(|app| view(app)).collect() })
+    Json(AppList { apps: admin.apps.all().iter().map(|app| view(&admin, app)).collect() })
 }
 
 /// Shows one app. The `ETag` is its current version, for conditional changes.
@@ -40,7 +42,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Tagged<AppView> {
     let history = admin.history(&app)?;
-    Ok((read::etag(history.current().version), Json(view(&history))))
+    Ok((read::etag(history.current().version), Json(view(&admin, &history))))
 }
 
 /// Lists the kept versions of an app, the newest first.

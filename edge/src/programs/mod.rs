@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_common::ids::{AppName, ClassName, ObjectKey, Version};
 use berth_common::spec::{ClassSpec, Program};
+use berth_monitor::Page;
 use berth_script::message::{Level, Object, ObjectId};
 use berth_store::{Store, StoreError};
 use ipnet::IpNet;
@@ -330,6 +331,16 @@ impl Programs {
             let text = sources.led_back(text, Arc::clone(&current.program)).await;
             log.write(&current.key, Level::Error, format!("{text} (error {id:08x})"));
         });
+    }
+
+    /// Adds what programs have done, and are, to the page of metrics.
+    pub(crate) fn add_to(&self, page: &mut Page) {
+        self.host.add_to(page);
+    }
+
+    /// What the process of an app's program has in memory, in bytes, if it has one.
+    pub(crate) fn memory_bytes(&self, app: &AppName) -> Option<u64> {
+        self.host.memory_bytes(&self.current(app)?.key)
     }
 
     /// The log of an app's program.
