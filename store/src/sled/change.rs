@@ -184,7 +184,7 @@ impl Change {
                 for (key, piece) in pieces {
                     draft.insert(*table, key.clone(), piece);
                 }
-                remove_pieces_from(pieces.len(), key, *table, draft)
+                draft.remove_pieces_from(pieces.len(), key, *table)
             }
             Self::Entry { table, key, there } => {
                 if *there {
@@ -221,23 +221,6 @@ fn set_due(key: &[u8], due_ms: Option<u64>, draft: &mut Draft<'_>) -> Result<(),
             draft.insert(Table::Due, [&ms.to_be_bytes()[..], key].concat(), &[]);
         }
         None => draft.remove(Table::DueOf, key.to_vec()),
-    }
-    Ok(())
-}
-
-/// Removes the further pieces of a longer value that was there before.
-pub(super) fn remove_pieces_from(
-    first: usize,
-    key: &[u8],
-    table: Table,
-    draft: &mut Draft<'_>,
-) -> Result<(), StoreError> {
-    for index in first.. {
-        let piece = piece_key(key, u16::try_from(index).unwrap_or(u16::MAX));
-        if draft.get(table, &piece)?.is_none() {
-            break;
-        }
-        draft.remove(table, piece);
     }
     Ok(())
 }
