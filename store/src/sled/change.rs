@@ -4,7 +4,7 @@ use berth_common::ids::{AppName, ObjectId};
 use berth_engine::RecordState;
 use serde::Serialize;
 
-use super::super::value::{self, Piece, piece_key};
+use super::super::value::{self, Piece};
 use super::super::{KvChange, StoreError, Write};
 use super::catalogue::{manifest_key, tag_key};
 use super::journal::Draft;
