@@ -27,7 +27,7 @@ macro_rules! follow {
                 example($example, async |_, guide| guide.rest().await)
             }
         )*
-        const FOLLOWED: &[&str] = &[CRON, $($example),*];
+        const FOLLOWED: &[&str] = &[CRON, WORKER_CRON, $($example),*];
     };
 }
 
@@ -49,6 +49,7 @@ follow! {
 }
 
 const CRON: &str = "cron";
+const WORKER_CRON: &str = "worker-cron";
 
 /// A cluster as `./dev up` makes it, with an example's README open.
 fn example(name: &str, steps: impl AsyncFnOnce(&mut Cluster, &mut Guide) -> Result<()>) -> Outcome {
@@ -73,21 +74,36 @@ fn examples_cron_starts_its_container_with_the_moment() -> Outcome {
             Ok(())
         })
         .await?;
-        // Its reader waits two minutes; here they have passed while the edge was down.
-        wait::until("its mark to be set back", PATIENCE, async || {
-            let changed = stored::change(cluster, |line| {
-                let Some(last) = line.get_mut("cron").and_then(|cron| cron.get_mut("last_ms")) else {
-                    return false;
-                };
-                *last = json!(last.as_u64().unwrap_or_default() - TWO_MINUTES_MS);
-                true
-            });
-            ensure!(changed.await? == 1, "no mark of the cron is stored");
-            Ok(())
-        })
-        .await?;
+        pass_two_minutes(cluster).await?;
         guide.rest().await
     })
+}
+
+#[test]
+fn examples_worker_cron_starts_a_container_that_ends() -> Outcome {
+    example(WORKER_CRON, async |cluster, guide| {
+        // The first looks at it, the second deploys it.
+        guide.step().await?;
+        guide.step().await?;
+        pass_two_minutes(cluster).await?;
+        guide.rest().await
+    })
+}
+
+/// The reader of a cron's README waits two minutes; here they have passed while the edge was down.
+async fn pass_two_minutes(cluster: &mut Cluster) -> Result<()> {
+    wait::until("its mark to be set back", PATIENCE, async || {
+        let changed = stored::change(cluster, |line| {
+            let Some(last) = line.get_mut("cron").and_then(|cron| cron.get_mut("last_ms")) else {
+                return false;
+            };
+            *last = json!(last.as_u64().unwrap_or_default() - TWO_MINUTES_MS);
+            true
+        });
+        ensure!(changed.await? == 1, "no mark of the cron is stored");
+        Ok(())
+    })
+    .await
 }
 
 #[test]
