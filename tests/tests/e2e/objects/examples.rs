@@ -67,14 +67,7 @@ fn example(name: &str, steps: impl AsyncFnOnce(&mut Cluster, &mut Guide) -> Resu
 fn examples_cron_starts_its_container_with_the_moment() -> Outcome {
     example(CRON, async |cluster, guide| {
         guide.step().await?;
-        let admin = cluster.admin();
-        wait::until("the cron to be stored", PATIENCE, async || {
-            let crons = admin.get("/v1/apps/cron/crons").await?;
-            ensure!(crons["crons"][0]["next_ms"].is_u64(), "{crons}");
-            Ok(())
-        })
-        .await?;
-        pass_two_minutes(cluster).await?;
+        pass_two_minutes(cluster, CRON).await?;
         guide.rest().await
     })
 }
@@ -85,13 +78,20 @@ fn examples_worker_cron_starts_a_container_that_ends() -> Outcome {
         // The first looks at it, the second deploys it.
         guide.step().await?;
         guide.step().await?;
-        pass_two_minutes(cluster).await?;
+        pass_two_minutes(cluster, WORKER_CRON).await?;
         guide.rest().await
     })
 }
 
 /// The reader of a cron's README waits two minutes; here they have passed while the edge was down.
-async fn pass_two_minutes(cluster: &mut Cluster) -> Result<()> {
+async fn pass_two_minutes(cluster: &mut Cluster, app: &str) -> Result<()> {
+    let admin = cluster.admin();
+    wait::until("the cron to be stored", PATIENCE, async || {
+        let crons = admin.get(&format!("/v1/apps/{app}/crons")).await?;
+        ensure!(crons["crons"][0]["next_ms"].is_u64(), "{crons}");
+        Ok(())
+    })
+    .await?;
     wait::until("its mark to be set back", PATIENCE, async || {
         let changed = stored::change(cluster, |line| {
             let Some(last) = line.get_mut("cron").and_then(|cron| cron.get_mut("last_ms")) else {
