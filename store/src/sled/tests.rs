@@ -389,7 +389,7 @@ fn secrets_are_kept_by_app_and_name() {
     };
     let large = secret(&a, name("S"), 88 * 1024);
     let (tell, told) = sync_channel(1);
-    let shared = secret(&store_a, name("S"), 1);
+    let shared = secret(&store_a, name("S"), 4);
     let writes = [large.clone(), secret(&a, name("SA"), 0), secret(&ab, name("S"), 0), shared.clone()];
     let writes = writes.map(Write::Secret);
     store.commit(writes.into(), Box::new(move |result| tell.send(result).unwrap()));
