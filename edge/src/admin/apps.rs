@@ -172,9 +172,14 @@ impl Admin {
         let of_program = of_program.flat_map(|program| program.secrets.values().cloned());
         let named = classes.flat_map(ClassSpec::secret_names).chain(of_program);
         let missing_secrets = self.secrets.missing(&app, named)?;
+        let programs = history.iter().filter_map(|history| history.current().spec.program.as_ref());
+        let of_stores = programs.flat_map(|program| program.store_secrets.values());
+        let missing_store_secrets = self.secrets.missing_of_stores(of_stores)?;
         let tag = read::etag(version.version);
         let (unchanged, unplaceable) = (false, Vec::new());
-        Ok((tag, Json(Deployed { app, version, ended, missing_secrets, unchanged, unplaceable })))
+        let deployed =
+            Deployed { app, version, ended, missing_secrets, missing_store_secrets, unchanged, unplaceable };
+        Ok((tag, Json(deployed)))
     }
 
     /// Stops the containers of an app that are of another version.

@@ -1,6 +1,6 @@
 //! The changes that a write makes to the trees of the database. Does not know files and batches.
 
-use berth_common::ids::{AppName, ObjectId};
+use berth_common::ids::ObjectId;
 use berth_engine::RecordState;
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use super::schedules::{CronMark, cron_key, schedule_key};
 use super::states::Ready;
 use super::tables::Table;
 use crate::UsageKey;
-use crate::{EventId, LastVersion, NUMBER_BYTES};
+use crate::{EventId, LastVersion, NUMBER_BYTES, SecretHolder};
 
 /// A part of a batch, ready to be written.
 pub(super) enum Change {
@@ -83,10 +83,11 @@ impl Change {
                 keys.iter().map(|key| Self::remove(Table::Usage, &key.to_bytes())).collect()
             }
             Write::Secret(secret) => {
-                vec![Self::put(Table::Secrets, &secret_key(&secret.app, secret.name.as_str()), secret)?]
+                let key = secret_key(&secret.holder, secret.name.as_str());
+                vec![Self::put(secret_table(&secret.holder), &key, secret)?]
             }
-            Write::RemoveSecret { app, name } => {
-                vec![Self::remove(Table::Secrets, &secret_key(app, name.as_str()))]
+            Write::RemoveSecret { holder, name } => {
+                vec![Self::remove(secret_table(holder), &secret_key(holder, name.as_str()))]
             }
             Write::Registry(record) => {
                 vec![Self::put(Table::Registries, record.registry.as_str().as_bytes(), record)?]
@@ -231,8 +232,16 @@ pub(super) fn kv_key(object: ObjectId, key: &str) -> Vec<u8> {
 }
 
 /// The key of a secret. Neither name contains a zero byte.
-pub(super) fn secret_key(app: &AppName, name: &str) -> Vec<u8> {
-    [app.as_str().as_bytes(), b"\0", name.as_bytes()].concat()
+pub(super) fn secret_key(holder: &SecretHolder, name: &str) -> Vec<u8> {
+    [holder.name().as_bytes(), b"\0", name.as_bytes()].concat()
+}
+
+/// The table of a secret.
+pub(super) fn secret_table(holder: &SecretHolder) -> Table {
+    match holder {
+        SecretHolder::App(_) => Table::Secrets,
+        SecretHolder::Store(_) => Table::StoreSecrets,
+    }
 }
 
 #[cfg(test)]
