@@ -22,18 +22,22 @@ use crate::apps::{Deployment, versions};
 type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
 
 /// The representation of an app.
-fn view(admin: &Admin, history: &AppHistory) -> AppView {
+fn view(history: &AppHistory, program_memory_bytes: Option<u64>) -> AppView {
     let current = history.current();
     let (version, created_ms) = (current.version, current.created_ms);
     let name = current.spec.name.clone();
-    let program_memory_bytes = admin.apps.memory_of_program(&name);
     AppView { name, version, created_ms, spec: (&current.spec).into(), program_memory_bytes }
+}
+
+/// The same with what its program takes up now.
+fn shown(admin: &Admin, history: &AppHistory) -> AppView {
+    view(history, admin.apps.memory_of_program(&history.current().spec.name))
 }
 
 /// Lists the apps that are deployed.
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = AppList), Denied))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
-    Json(AppList { apps: admin.apps.all().iter().map(|app| view(&admin, app)).collect() })
+    Json(AppList { apps: admin.apps.all().iter().map(|app| shown(&admin, app)).collect() })
 }
 
 /// Shows one app. The `ETag` is its current version, for conditional changes.
@@ -42,7 +46,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Tagged<AppView> {
     let history = admin.history(&app)?;
-    Ok((read::etag(history.current().version), Json(view(&admin, &history))))
+    Ok((read::etag(history.current().version), Json(shown(&admin, &history))))
 }
 
 /// Lists the kept versions of an app, the newest first.
@@ -242,7 +246,7 @@ mod tests {
             "vars": {"OF_PROGRAM": {"text": "very secret"}, "JSON": {"json": "very secret"}}}"#;
         spec.program = Some(serde_json::from_str(program).unwrap());
         let whole = serde_json::to_value(&spec).unwrap();
-        let shown = serde_json::to_value(view(&AppHistory::begin(spec, 1))).unwrap();
+        let shown = serde_json::to_value(view(&AppHistory::begin(spec, 1), None)).unwrap();
         let text = shown.to_string();
         assert!(
             ["OF_CLASS", "OF_CALLBACK", "OF_CRON", "OF_PROGRAM", "/run"]

@@ -61,7 +61,7 @@ async fn put(secrets: &Secrets, key: &str, value: &str) -> Result<(), SecretErro
 }
 
 fn read(secrets: &Secrets, key: &str) -> Result<String, String> {
-    let read = secrets.get(&app(), &name(key));
+    let read = secrets.get(app(), &name(key));
     read.map(|secret| secret.expose().to_owned()).map_err(|error| error.to_string())
 }
 
@@ -76,7 +76,7 @@ async fn a_secret_is_put_replaced_listed_and_deleted() {
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     assert_eq!((read(&secrets, "B"), read(&secrets, "A")), (Ok("two".to_owned()), Ok(String::new())));
-    let views = secrets.list(&app()).unwrap();
+    let views = secrets.list(app()).unwrap();
     let shown: Vec<_> = views.iter().map(|view| (view.name.as_str(), view.version, view.readable)).collect();
     assert_eq!(shown, [("A", 1, true), ("B", 2, true)]);
     assert!(views[1].created_ms <= views[1].updated_ms);
@@ -130,7 +130,7 @@ async fn without_a_key_file_no_secret_can_be_set() {
     let secrets = stage.open();
     let error = put(&secrets, "A", "x").await.unwrap_err().to_string();
     assert!(error.contains("berth secret init"), "{error}");
-    assert!(secrets.list(&app()).unwrap().is_empty());
+    assert!(secrets.list(app()).unwrap().is_empty());
     stage.file().init(stage.directory.path()).unwrap();
     put(&secrets, "A", "x").await.unwrap();
     assert_eq!(read(&secrets, "A"), Ok("x".to_owned()));
@@ -143,13 +143,13 @@ async fn a_lost_or_wrong_key_file_is_reported_and_the_right_one_works_again() {
     let kept = fs::read(stage.file().path()).unwrap();
     fs::remove_file(stage.file().path()).unwrap();
     let secrets = stage.open();
-    assert!(!secrets.list(&app()).unwrap()[0].readable);
+    assert!(!secrets.list(app()).unwrap()[0].readable);
     assert!(read(&secrets, "A").unwrap_err().contains("secret.key"));
 
     stage.file().init(stage.directory.path()).unwrap();
     let error = read(&secrets, "A").unwrap_err();
     assert!(error.contains("does not hold") && error.contains("berth secret put A --app a"), "{error}");
-    assert!(!secrets.list(&app()).unwrap()[0].readable);
+    assert!(!secrets.list(app()).unwrap()[0].readable);
     put(&secrets, "B", "y").await.unwrap();
     let plan = secrets.try_rotation().await.unwrap();
     assert_eq!(
@@ -189,7 +189,7 @@ async fn a_secret_moved_to_another_name_does_not_open() {
     store::write(&*stage.store, Write::Secret(moved)).await.unwrap();
     let error = read(&secrets, "B").unwrap_err();
     assert!(error.contains("damaged"), "{error}");
-    assert!(!secrets.list(&app()).unwrap()[1].readable);
+    assert!(!secrets.list(app()).unwrap()[1].readable);
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn a_rotation_leaves_everything_under_the_new_key_and_the_old_one_goes() {
         for index in 0..70 {
             assert_eq!(read(secrets, &format!("S{index}")), Ok(format!("v{index}")));
         }
-        assert_eq!(secrets.list(&app()).unwrap()[0].version, 1);
+        assert_eq!(secrets.list(app()).unwrap()[0].version, 1);
     }
     assert_eq!(secrets.rotate().await.unwrap().rotated, 0);
 }
@@ -270,7 +270,7 @@ async fn the_store_holds_nothing_of_a_value() {
     let database = fs::read(stage.directory.path().join("store/db")).unwrap();
     let holds = |part: &[u8]| database.windows(part.len()).any(|window| window == part);
     assert!(holds(b"A") && !holds(b"marmalade"));
-    assert!(!format!("{record:?}{secrets:?}", secrets = secrets.list(&app())).contains("marmalade"));
+    assert!(!format!("{record:?}{secrets:?}", secrets = secrets.list(app())).contains("marmalade"));
 }
 
 #[tokio::test]

@@ -401,7 +401,7 @@ fn secrets_are_kept_by_app_and_name() {
     let (first, second) = ((a.clone(), name("S")), (a.clone(), name("SA")));
     let of_store = (store_a.clone(), name("S"));
     assert_eq!(store.secret_names(Some(&a)).unwrap(), [first.clone(), second.clone()]);
-    assert_eq!(store.secret_names(Some(&store_a)).unwrap(), [of_store.clone()]);
+    assert_eq!(store.secret_names(Some(&store_a)).unwrap(), std::slice::from_ref(&of_store));
     assert_eq!(store.secret_names(None).unwrap(), [first.clone(), second, (ab, name("S")), of_store.clone()]);
     store.commit(vec![Write::RemoveSecret { holder: a.clone(), name: name("SA") }], Box::new(drop));
     drop(store);
